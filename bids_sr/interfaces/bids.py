@@ -1,0 +1,156 @@
+"""Store files as BIDS derivatives: names from ``io_spec.json``, whole files or none, sidecar first."""
+
+import filecmp
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    InputMultiObject,
+    OutputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+RECORD = "written.json"
+
+
+class UnknownEntityError(ValueError):
+    """An entity, or a combination of entities, that no path pattern of ``io_spec.json`` knows."""
+
+
+@cache
+def io_spec() -> dict[str, list[str]]:
+    """Entities and path patterns of the derivatives, from ``boilerplate/io_spec.json``."""
+    from bids_sr import boilerplate
+
+    return json.loads((Path(boilerplate.__file__).parent / "io_spec.json").read_text())
+
+
+def derivative_path(entities: Mapping[str, str]) -> str:
+    """Relative path of a derivative.
+
+    Parameters
+    ----------
+    entities : long entity names (``subject``, ``task``, …, ``datatype``, ``suffix``, ``extension``) to labels
+
+    Raises
+    ------
+    UnknownEntityError
+        for an entity that is not declared, or a combination that fits no pattern (nothing is dropped silently)
+    """
+    from bids.layout.writing import build_path
+
+    spec = io_spec()
+    given = {key: value for key, value in entities.items() if value not in (None, "")}
+    unknown = sorted(set(given) - set(spec["entities"]))
+    if unknown:
+        raise UnknownEntityError(
+            f"unknown entities {', '.join(unknown)}; declared are {', '.join(spec['entities'])}"
+        )
+    path = build_path(given, spec["default_path_patterns"], strict=True)
+    if path is None:
+        raise UnknownEntityError(f"no file name can be made of {given}")
+    return str(path)
+
+
+def full_extension(path: str | os.PathLike[str]) -> str:
+    """Extension of a file, ``.nii.gz`` as one; derivatives are always compressed."""
+    name = Path(path).name
+    if name.endswith((".nii", ".nii.gz")):
+        return ".nii.gz"
+    return Path(name).suffix
+
+
+def _store(source: Path, target: Path, dtype: str) -> None:
+    """Bring ``source`` to ``target`` in whole; a target of the same content keeps its modification time."""
+    from bids_sr.spatial.nifti import compress_series
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        if source.suffix == ".nii":
+            compress_series(source, beside, dtype=dtype)
+        else:
+            shutil.copyfile(source, beside)
+        if not (target.exists() and filecmp.cmp(beside, target, shallow=False)):
+            os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(content: Mapping[str, Any], target: Path) -> None:
+    """Write JSON in whole; the same content keeps the file's modification time."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    if target.exists() and target.read_text() == text:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{os.getpid()}.{target.name}")
+    beside.write_text(text)
+    os.replace(beside, target)
+
+
+def _sidecar_of(given: Any, sources: list[str], path: str, entities: Mapping[str, str]) -> dict[str, Any]:
+    """Sidecar of one file: its own keys (a dictionary or the path of a JSON file), then what BIDS asks for."""
+    content = dict(json.loads(Path(given).read_text())) if isinstance(given, str) else dict(given or {})
+    if path.endswith(".tsv"):
+        return content
+    if sources:
+        content.setdefault("Sources", sources)
+    if path.endswith(".nii.gz") and entities.get("suffix") not in {"mask", "dseg", "probseg"}:
+        content.setdefault("SkullStripped", False)
+    return content
+
+
+class _WriteInputSpec(BaseInterfaceInputSpec):
+    base_directory = Directory(mandatory=True, desc="root of the derivatives")
+    in_file = InputMultiObject(File(exists=True), mandatory=True, desc="files to store")
+    entities = InputMultiObject(traits.Dict, mandatory=True, desc="entities of each file")
+    sidecar = InputMultiObject(
+        traits.Any, desc="metadata of each file: a dictionary, or the path of a JSON file"
+    )
+    common = traits.Dict(desc="entities that all files share")
+    sources = traits.List(traits.Str, desc="BIDS URIs of what the files were made from")
+    dtype = traits.Enum("float32", "int16", usedefault=True, desc="stored type of uncompressed series")
+
+
+class _WriteOutputSpec(TraitedSpec):
+    out_file = OutputMultiObject(File(exists=True), desc="the stored files")
+
+
+class WriteDerivatives(SimpleInterface):
+    """Store files under their BIDS-Derivatives names; unknown entities are refused, never turned into metadata."""
+
+    input_spec = _WriteInputSpec
+    output_spec = _WriteOutputSpec
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        sidecars = list(inputs.sidecar) if isdefined(inputs.sidecar) else [None] * len(inputs.in_file)
+        if not len(inputs.in_file) == len(inputs.entities) == len(sidecars):
+            raise ValueError(
+                f"{len(inputs.in_file)} files, {len(inputs.entities)} sets of entities, {len(sidecars)} sidecars"
+            )
+        root, written = Path(inputs.base_directory), []
+        common = dict(inputs.common) if isdefined(inputs.common) else {}
+        sources = list(inputs.sources) if isdefined(inputs.sources) else []
+        for source, own, given in zip(inputs.in_file, inputs.entities, sidecars, strict=True):
+            entities = {**common, **own, "extension": full_extension(source)}
+            target = root / derivative_path(entities)
+            if entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
+                content = _sidecar_of(given, sources, str(target), entities)
+                write_json(content, root / derivative_path({**entities, "extension": ".json"}))
+            _store(Path(source), target, inputs.dtype)
+            written.append(str(target))
+        Path(runtime.cwd, RECORD).write_text(json.dumps(written))
+        self._results["out_file"] = written
+        return runtime

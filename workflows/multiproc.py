@@ -1,0 +1,127 @@
+"""A MultiProc that survives a killed worker and leaves no worker behind.
+
+nipype's own plugin only prints the broken pool and then waits for ever.  Here a task whose worker died is tried
+once more in a pool of its own, so that the others that shared the broken pool finish; if it dies again, the node
+is reported as crashed, with the remedy, and the rest of the graph goes on.
+"""
+
+import logging
+import multiprocessing as mp
+import os
+import signal
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
+
+LOGGER = logging.getLogger(__name__)
+PRELOAD = ("nipype.pipeline.engine", "bids_sr.interfaces.bids", "scipy.ndimage")
+
+
+class WorkerDied(RuntimeError):
+    """The process that ran a node was killed from outside, most often by the kernel for want of memory."""
+
+
+class ResilientMultiProc(MultiProcPlugin):
+    """MultiProc with workers from a fork server, which recovers when one of them is killed.
+
+    Fork servers rather than forks: a forked child of a process that has used torch hangs in its first convolution.
+    """
+
+    def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
+        mp.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
+        super().__init__(plugin_args={"mp_context": "forkserver", **(plugin_args or {})})
+        self._nodes: dict[int, tuple[Any, bool]] = {}
+        self._second_try: set[int] = set()
+        self._own_pools: dict[int, ProcessPoolExecutor] = {}
+
+    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+        """Run the graph; whatever ends it, no worker outlives it."""
+        try:
+            super().run(graph, config, updatehash=updatehash)
+        except BaseException:
+            self._kill_workers()
+            raise
+
+    def _new_pool(self, workers: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=workers,
+            initializer=process_initializer,
+            initargs=(self._cwd,),
+            mp_context=mp.get_context(self.plugin_args.get("mp_context")),
+        )
+
+    def _kill_workers(self) -> None:
+        for pool in (self.pool, *self._own_pools.values()):
+            for worker in list((getattr(pool, "_processes", None) or {}).values()):
+                if worker.is_alive() and worker.pid:
+                    os.kill(worker.pid, signal.SIGKILL)
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        self._taskid += 1
+        self._nodes[self._taskid] = (node, updatehash)
+        try:
+            future = self.pool.submit(run_node, node, updatehash, self._taskid)
+        except BrokenProcessPool:
+            self.pool = self._new_pool(self.processors)
+            future = self.pool.submit(run_node, node, updatehash, self._taskid)
+        self._watch(self._taskid, future)
+        return self._taskid
+
+    def _watch(self, taskid: int, future: Future[Any]) -> None:
+        self._task_obj[taskid] = future
+        future.add_done_callback(lambda done: self._collect(taskid, done))
+
+    def _collect(self, taskid: int, future: Future[Any]) -> None:
+        """Take the result of a task; runs in a thread of the pool, so it only notes what happened."""
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._taskresult[taskid] = future.result()
+        else:
+            self._taskresult[taskid] = {
+                "result": None,
+                "traceback": [str(error)],
+                "taskid": taskid,
+                "error": error,
+            }
+
+    def _get_result(self, taskid: int) -> dict[str, Any] | None:
+        result = self._taskresult.get(taskid)
+        if not result or not isinstance(result.get("error"), BrokenProcessPool):
+            return result
+        node, updatehash = self._nodes[taskid]
+        if taskid not in self._second_try:
+            LOGGER.warning("The worker that ran %s was killed; trying once more on its own.", node.fullname)
+            self._second_try.add(taskid)
+            del self._taskresult[taskid]
+            pool = self._own_pools[taskid] = self._new_pool(1)
+            self._watch(taskid, pool.submit(run_node, node, updatehash, taskid))
+            return None
+        died = WorkerDied(
+            f"The worker that ran {node.fullname} was killed twice, most likely because memory ran out "
+            f"(the node declares {node.mem_gb:.2f} GB). Give it more: fewer --nprocs, a larger --mem, or a bigger machine."
+        )
+        return {"result": None, "traceback": [str(died)], "taskid": taskid}
+
+    def _clear_task(self, taskid: int) -> None:
+        del self._task_obj[taskid]
+        self._nodes.pop(taskid, None)
+        self._taskresult.pop(taskid, None)
+        pool = self._own_pools.pop(taskid, None)
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
+        """Write a crash file for a node that left no result, too."""
+        if result is not None and result.get("result") is None:
+            node._traceback = "".join(result["traceback"])
+        return super()._report_crash(node, result=result)
+
+    def _postrun_check(self) -> None:
+        for pool in self._own_pools.values():
+            pool.shutdown()
+        super()._postrun_check()

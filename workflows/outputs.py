@@ -1,0 +1,145 @@
+"""Sinks: what each stage leaves in the derivatives, under which name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
+
+from bids_sr.interfaces.bids import WriteDerivatives
+
+Entities = Mapping[str, str]
+
+
+def init_sink(
+    *,
+    name: str,
+    output_dir: str,
+    common: Entities,
+    entities: Sequence[Entities] | None = None,
+    sidecar: Sequence[Any] | None = None,
+    sources: Sequence[str] = (),
+    dtype: str = "float32",
+) -> pe.Node:
+    """One node that stores files; entities and sidecars that are not given here are to be connected.
+
+    Parameters
+    ----------
+    output_dir : root of the derivatives
+    common : entities that all the files share
+    entities, sidecar : of each file, in the order of ``in_file``
+    sources : BIDS URIs of the files that these were made from
+    dtype : stored type of uncompressed series
+    """
+    node = pe.Node(
+        WriteDerivatives(base_directory=output_dir, common=dict(common), sources=list(sources), dtype=dtype),
+        name=name,
+        mem_gb=0.3,
+    )
+    if entities is not None:
+        node.inputs.entities = [dict(each) for each in entities]
+    if sidecar is not None:
+        node.inputs.sidecar = list(sidecar)
+    return node
+
+
+def init_sink_wf(
+    *,
+    fields: Mapping[str, tuple[Entities, Mapping[str, Any]]],
+    output_dir: str,
+    common: Entities,
+    sources: Sequence[str] = (),
+    dtype: str = "float32",
+    name: str = "derivatives_wf",
+) -> LiterateWorkflow:
+    """Store one file a field under fixed names.
+
+    Parameters
+    ----------
+    fields : name of the field to the entities and the sidecar of its file
+    output_dir : root of the derivatives
+    common : entities that all the files share
+    sources : BIDS URIs of the files that these were made from
+    dtype : stored type of uncompressed series
+
+    Inputs
+    ------
+    (one a key of ``fields``)
+
+    Outputs
+    -------
+    out_file
+        the stored files
+    """
+    workflow = LiterateWorkflow(name=name)
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=["out_file"]), name="outputnode")
+    merge = pe.Node(niu.Merge(len(fields)), name="merge", run_without_submitting=True)
+    sink = init_sink(
+        name="sink",
+        output_dir=output_dir,
+        common=common,
+        entities=[entities for entities, _ in fields.values()],
+        sidecar=[dict(sidecar) for _, sidecar in fields.values()],
+        sources=sources,
+        dtype=dtype,
+    )
+    workflow.connect([
+        (inputnode, merge, [(field, f"in{k}") for k, field in enumerate(fields, 1)]),
+        (merge, sink, [("out", "in_file")]),
+        (sink, outputnode, [("out_file", "out_file")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def anat_fields(*, template: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the anatomical stage leaves: field of its outputnode to entities and sidecar."""
+    return {
+        "t1w_preproc": ({"desc": "preproc", "suffix": "T1w"}, {"SkullStripped": False}),
+        "t1w_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
+        "t1w_dseg": ({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}),
+        "atlas_t1w": (
+            {"desc": "aal", "suffix": "dseg"},
+            {"Description": "AAL2 labels brought to the subject"},
+        ),
+        "roi_t1w": ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"}),
+        "t1w2std_xfm": ({"from": "T1w", "to": template, "mode": "image", "suffix": "xfm"}, {}),
+        "std2t1w_xfm": ({"from": template, "to": "T1w", "mode": "image", "suffix": "xfm"}, {}),
+    }
+
+
+def motion_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what motion estimation leaves."""
+    return {
+        "boldref": ({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False}),
+        "hmc_xfms": (
+            {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
+            {
+                "Description": "one rigid transform a volume; takes a point of the boldref to where it lies in the volume"
+            },
+        ),
+    }
+
+
+def registration_fields(
+    *, with_anat: bool, with_pair: bool
+) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the registration of one run leaves."""
+    fields: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+        "bold_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
+        "bold_mask_hr": (
+            {"res": "hr", "desc": "brain", "suffix": "mask"},
+            {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
+        ),
+    }
+    if with_anat:
+        fields["roi_bold"] = ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"})
+        fields["boldref2t1w_xfm"] = (
+            {"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
+        )  # fmt: skip
+    if with_pair:
+        fields["highres2boldref_xfm"] = (
+            {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
+        )  # fmt: skip
+    return fields
