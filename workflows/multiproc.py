@@ -103,7 +103,8 @@ class ResilientMultiProc(MultiProcPlugin):
             return None
         died = WorkerDied(
             f"The worker that ran {node.fullname} was killed twice, most likely because memory ran out "
-            f"(the node declares {node.mem_gb:.2f} GB). Give it more: fewer --nprocs, a larger --mem, or a bigger machine."
+            f"(the node declares {node.mem_gb:.2f} GB). "
+            "Give it more: fewer --nprocs, a larger --mem, or a bigger machine."
         )
         return {"result": None, "traceback": [str(died)], "taskid": taskid}
 

@@ -115,16 +115,12 @@ def motion_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
         "boldref": ({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False}),
         "hmc_xfms": (
             {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
-            {
-                "Description": "one rigid transform a volume; takes a point of the boldref to where it lies in the volume"
-            },
+            {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
         ),
     }
 
 
-def registration_fields(
-    *, with_anat: bool, with_pair: bool
-) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
     """Names of what the registration of one run leaves."""
     fields: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         "bold_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),

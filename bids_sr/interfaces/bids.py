@@ -54,9 +54,7 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     given = {key: value for key, value in entities.items() if value not in (None, "")}
     unknown = sorted(set(given) - set(spec["entities"]))
     if unknown:
-        raise UnknownEntityError(
-            f"unknown entities {', '.join(unknown)}; declared are {', '.join(spec['entities'])}"
-        )
+        raise UnknownEntityError(f"unknown entities {', '.join(unknown)}; declared are {', '.join(spec['entities'])}")
     path = build_path(given, spec["default_path_patterns"], strict=True)
     if path is None:
         raise UnknownEntityError(f"no file name can be made of {given}")
@@ -115,9 +113,7 @@ class _WriteInputSpec(BaseInterfaceInputSpec):
     base_directory = Directory(mandatory=True, desc="root of the derivatives")
     in_file = InputMultiObject(File(exists=True), mandatory=True, desc="files to store")
     entities = InputMultiObject(traits.Dict, mandatory=True, desc="entities of each file")
-    sidecar = InputMultiObject(
-        traits.Any, desc="metadata of each file: a dictionary, or the path of a JSON file"
-    )
+    sidecar = InputMultiObject(traits.Any, desc="metadata of each file: a dictionary, or the path of a JSON file")
     common = traits.Dict(desc="entities that all files share")
     sources = traits.List(traits.Str, desc="BIDS URIs of what the files were made from")
     dtype = traits.Enum("float32", "int16", usedefault=True, desc="stored type of uncompressed series")
