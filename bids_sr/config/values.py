@@ -1,0 +1,78 @@
+"""Values: brought to their annotated type or refused, and written as TOML."""
+
+import difflib
+import json
+import math
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+
+class UsageError(Exception):
+    """A request that cannot be carried out as it stands; the command ends with code 2.
+
+    Parameters
+    ----------
+    what : what was asked for, or found
+    why : the reason it cannot be done
+    fix : what the user can do about it
+    """
+
+    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why, fix)
+        self.what, self.why, self.fix = what, why, fix
+
+    def __str__(self) -> str:
+        lines = (self.what, self.why and f"  why: {self.why}", self.fix and f"  fix: {self.fix}")
+        return "\n".join(filter(None, lines))
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` for the known name that is most like `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def as_annotated(value: Any, hint: Any, where: str) -> Any:
+    """Return `value` as the annotation `hint` asks for.
+
+    A list becomes a tuple, text a path, an integer a float where that is meant; the word ``none`` stands for a number
+    that is not set. Raises `UsageError`, naming `where`, if the value is nothing of the kind.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        inner = next(arg for arg in args if arg is not type(None))
+        if value is None or (value == "none" and inner in (int, float)):
+            return None
+        return as_annotated(value, inner, where)
+    if origin is Literal:
+        if value in args:
+            return value
+        fix = nearest_name(str(value), map(str, args)) or "choose one of these"
+        raise UsageError(f"{where}: {value!r}", f"it is one of {', '.join(map(str, args))}", fix)
+    if origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(as_annotated(item, args[0], where) for item in value)
+    elif hint is Path:
+        if isinstance(value, str | Path):
+            return Path(value)
+    elif hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    kind = getattr(hint, "__name__", str(hint)) if origin is None else "list"
+    raise UsageError(f"{where}: {value!r}", f"this setting takes a value of kind {kind}", "give such a value")
+
+
+def as_toml(value: Any) -> str:
+    """Write one value as TOML. JSON escapes strings as TOML does, but for the delete character."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
