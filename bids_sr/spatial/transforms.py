@@ -1,0 +1,164 @@
+"""Rigid and affine transforms between scanner spaces.
+
+In memory a transform is a 4x4 matrix in RAS mm that takes a **reference** point to where it lies in the **moving**
+image (what resampling needs). On disk it is ITK text, in LPS mm, the same direction.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Matrix = npt.NDArray[np.float64]
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_KINDS = ("AffineTransform_double_3_3", "MatrixOffsetTransformBase_double_3_3", "AffineTransform_float_3_3")
+
+
+class TransformError(ValueError):
+    """A transform file or matrix that cannot be used; names the file where there is one."""
+
+
+def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Matrix:
+    """4x4 rigid matrix from three translations and a rotation vector.
+
+    Parameters
+    ----------
+    params6 : (6,) translation of `center` (mm, RAS), then rotation vector (rad): its direction is the axis, its length
+        the angle, right-handed: (0, 0, +a) turns +x towards +y
+    center : (3,) point about which the rotation turns (mm, RAS)
+
+    Examples
+    --------
+    >>> matrix = rigid_matrix([0, 0, 0, 0, 0, np.pi / 2], [0, 0, 0])
+    >>> (matrix @ [1, 0, 0, 1]).round(6).tolist()
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    p, c = np.asarray(params6, dtype=np.float64), np.asarray(center, dtype=np.float64)
+    x, y, z = p[3:]
+    angle = float(np.linalg.norm(p[3:]))
+    k = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    # sin(a)/a and (1 - cos(a))/a^2 without loss of digits at small angles
+    s, q = np.sinc(angle / np.pi), 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
+    out = np.eye(4)
+    out[:3, :3] = np.eye(3) + s * k + q * k @ k
+    out[:3, 3] = p[:3] + c - out[:3, :3] @ c
+    return out
+
+
+def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Matrix:
+    """(6,) translation of `center` (mm) and rotation vector (rad) of a rigid matrix; inverse of `rigid_matrix`.
+
+    Raises
+    ------
+    TransformError : the matrix scales, shears or mirrors
+    """
+    m, c = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
+    r = m[:3, :3]
+    if not np.allclose(r @ r.T, np.eye(3), atol=1e-4) or np.linalg.det(r) < 0:
+        raise TransformError("not a rigid transform: its 3x3 part is no rotation")
+    twist = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / 2
+    sine, cosine = float(np.linalg.norm(twist)), float((np.trace(r) - 1) / 2)
+    angle = math.atan2(sine, cosine)
+    if sine > 1e-9:
+        vector = twist * (angle / sine)
+    elif cosine > 0:
+        vector = twist
+    else:  # half a turn: the axis is the eigenvector of eigenvalue 1
+        axis = np.linalg.svd(r - np.eye(3))[2][-1]
+        vector = axis * angle
+    return np.concatenate([m[:3, :3] @ c + m[:3, 3] - c, vector])
+
+
+def apply(matrix: Array, points: Array) -> Matrix:
+    """Points (N, 3) in mm moved by a 4x4 matrix."""
+    return np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def invert(matrix: Array) -> Matrix:
+    """Inverse of one (4, 4) or many (N, 4, 4) affine matrices, with an exact last row."""
+    out = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
+    out[..., 3, :] = [0.0, 0.0, 0.0, 1.0]
+    return out
+
+
+def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Matrix:
+    """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm)."""
+    return np.asarray(np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1))
+
+
+def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[tuple[int, int, int], Matrix]:
+    """Grid with `factor` times finer voxels and the same outer edges of the field of view.
+
+    Parameters
+    ----------
+    shape : (X, Y, Z) of the low-resolution grid
+    affine : its voxel-to-RAS matrix
+    factor : low-resolution voxel over high-resolution voxel, one number an axis
+
+    Returns
+    -------
+    (shape, affine) : matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so
+        that where shape * factor is whole, low-resolution voxel i has its center at factor * i + (factor - 1) / 2
+    """
+    low = np.asarray(shape[:3], dtype=np.float64)
+    high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
+    if (high < 1).any():
+        raise TransformError(f"a factor of {tuple(factor)} leaves nothing of a {tuple(shape)} grid")
+    ratio = low / high  # high-resolution voxel in low-resolution voxels
+    step = np.diag([*ratio, 1.0])
+    step[:3, 3] = (ratio - 1) / 2
+    return (int(high[0]), int(high[1]), int(high[2])), np.asarray(affine, dtype=np.float64) @ step
+
+
+def write_itk(path: str | os.PathLike[str], mats: Array) -> None:
+    """Write (4, 4) or (N, 4, 4) RAS matrices as one ITK text file (LPS), whole or not at all."""
+    matrices = np.asarray(mats, dtype=np.float64)
+    matrices = matrices[None] if matrices.ndim == 2 else matrices
+    if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
+        raise TransformError(f"{path}: not a list of finite 4x4 matrices but of shape {np.shape(mats)}")
+    lines = ["#Insight Transform File V1.0"]
+    for number, matrix in enumerate(_LPS @ matrices @ _LPS):
+        values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
+        lines += [
+            f"#Transform {number}",
+            f"Transform: {_KINDS[0]}",
+            "Parameters: " + " ".join(repr(float(v) + 0.0) for v in values),
+            "FixedParameters: 0 0 0",
+        ]
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text("\n".join(lines) + "\n")
+    os.replace(temporary, path)
+
+
+def read_itk(path: str | os.PathLike[str]) -> Matrix:
+    """(N, 4, 4) RAS matrices of an ITK text file of affine transforms; a center of rotation is worked in.
+
+    Raises
+    ------
+    TransformError : not ITK text, or a transform that is not affine
+    """
+    text = Path(path).read_text()
+    if not text.startswith("#Insight Transform File"):
+        raise TransformError(f"{path}: not an ITK transform text file")
+    kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
+    parameters = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
+    fixed = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
+    if not kinds or not len(kinds) == len(parameters) == len(fixed) or set(kinds) - set(_KINDS):
+        raise TransformError(f"{path}: expected affine transforms, found {sorted(set(kinds)) or 'none'}")
+    out = np.tile(np.eye(4), (len(kinds), 1, 1))
+    for matrix, line, origin in zip(out, parameters, fixed, strict=True):
+        values, center = np.array(line.split(), dtype=float), np.array(origin.split(), dtype=float)
+        if values.size != 12 or center.size != 3:
+            raise TransformError(f"{path}: a 3D affine has 12 parameters and 3 fixed ones")
+        matrix[:3, :3] = values[:9].reshape(3, 3)
+        matrix[:3, 3] = values[9:] + center - matrix[:3, :3] @ center
+    return _LPS @ out @ _LPS

@@ -1,0 +1,190 @@
+"""Series files: exact round trips, scaling, headers, damage, whole files or none."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_sr.spatial.nifti import (
+    ImageError,
+    SeriesReader,
+    SeriesWriter,
+    compress_series,
+    load_image,
+    save_image,
+)
+
+AFFINE = np.array([[-3.0, 0, 0, 90], [0, 3.0, 0.1, -70], [0, -0.1, 3.3, -40], [0, 0, 0, 1]])
+
+
+def _data(shape: tuple[int, ...] = (5, 4, 3, 7)) -> np.ndarray:
+    return np.random.default_rng(1).normal(300, 50, shape).astype(np.float32)
+
+
+def _write(path: Path, data: np.ndarray, **kwargs: object) -> Path:
+    with SeriesWriter(path, data.shape, AFFINE, 0.5, **kwargs) as writer:
+        for t in range(data.shape[3]):
+            writer.append(data[..., t])
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_float32_round_trip_is_exact(tmp_path: Path, name: str) -> None:
+    data = _data()
+    path = _write(tmp_path / name, data)
+    with SeriesReader(path) as reader:
+        assert reader.shape == data.shape
+        np.testing.assert_array_equal(np.stack(list(reader.volumes()), -1), data)
+        np.testing.assert_array_equal(reader.volume(5), data[..., 5])
+        np.testing.assert_array_equal(reader.volume(1), data[..., 1])  # backwards, also in a compressed file
+        np.testing.assert_array_equal(reader.volume(-1), data[..., -1])
+        np.testing.assert_allclose(reader.affine, AFFINE, atol=1e-6)
+        assert reader.tr == pytest.approx(0.5)
+        assert reader.volume(0).flags.c_contiguous
+    again = nib.load(path)
+    np.testing.assert_array_equal(np.asarray(again.dataobj), data)
+    assert again.header.get_xyzt_units() == ("mm", "sec")
+    assert (int(again.header["qform_code"]), int(again.header["sform_code"])) == (1, 1)
+    assert again.header.get_zooms()[3] == pytest.approx(0.5)
+
+
+def test_volumes_from_the_middle_and_slabs(tmp_path: Path) -> None:
+    data = _data()
+    with SeriesReader(_write(tmp_path / "a.nii", data)) as reader:
+        np.testing.assert_array_equal(np.stack(list(reader.volumes(2, 5)), -1), data[..., 2:5])
+        np.testing.assert_array_equal(reader.slab(1, 3), data[:, :, 1:3])
+        with pytest.raises(IndexError, match="volume 7"):
+            reader.volume(7)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_scaled_integers_of_either_byte_order(tmp_path: Path, order: str, name: str) -> None:
+    raw = np.random.default_rng(0).integers(-500, 4000, (4, 5, 3, 6)).astype(np.int16)
+    header = nib.Nifti1Header(endianness=order)
+    header.set_data_dtype(np.dtype(np.int16).newbyteorder(order))
+    image = nib.Nifti1Image(raw, AFFINE, header)
+    image.header.set_slope_inter(1, 0)
+    image.to_filename(tmp_path / name)
+    blob = (gzip.decompress if name.endswith("gz") else bytes)((tmp_path / name).read_bytes())
+    blob = blob[:112] + struct.pack(order + "ff", 0.25, -7.0) + blob[120:]
+    (tmp_path / name).write_bytes(gzip.compress(blob) if name.endswith("gz") else blob)
+    with SeriesReader(tmp_path / name) as reader:
+        np.testing.assert_array_equal(np.stack(list(reader.volumes()), -1), (raw * 0.25 - 7).astype(np.float32))
+
+
+def test_milliseconds_become_seconds(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.float32), np.eye(4))
+    image.header.set_xyzt_units("mm", "msec")
+    image.header.set_zooms((1, 1, 1, 2000))
+    image.to_filename(tmp_path / "a.nii")
+    assert SeriesReader(tmp_path / "a.nii").tr == pytest.approx(2.0)
+
+
+def test_header_codes_are_kept(tmp_path: Path) -> None:
+    like = nib.Nifti1Header()
+    like["qform_code"], like["sform_code"] = 2, 4
+    _write(tmp_path / "a.nii", _data(), header_like=like)
+    save_image(_data()[..., 0], AFFINE, tmp_path / "b.nii.gz", header_like=like)
+    for name in ("a.nii", "b.nii.gz"):
+        header = nib.load(tmp_path / name).header
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (2, 4)
+        np.testing.assert_allclose(header.get_zooms()[:3], np.sqrt((AFFINE[:3, :3] ** 2).sum(0)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_truncated_file_is_named(tmp_path: Path, name: str) -> None:
+    path = _write(tmp_path / name, _data((16, 16, 8, 7)))
+    blob = path.read_bytes()
+    path.write_bytes(blob[: len(blob) * 2 // 3])
+    with pytest.raises(ImageError, match=rf"{name}: truncated"), SeriesReader(path) as reader:
+        list(reader.volumes())
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"no image at all")
+    with pytest.raises(ImageError, match=r"a\.nii\.gz: not a readable NIfTI"):
+        SeriesReader(tmp_path / "a.nii.gz")
+    with pytest.raises(FileNotFoundError, match=r"b\.nii"):
+        SeriesReader(tmp_path / "b.nii")
+
+
+def test_nan_is_refused_unless_allowed(tmp_path: Path) -> None:
+    data = _data()
+    data[1, 1, 1, 3] = np.nan
+    path = _write(tmp_path / "a.nii", data)
+    with pytest.raises(ImageError, match=r"a\.nii: volume 3 holds NaN"), SeriesReader(path) as reader:
+        list(reader.volumes())
+    np.testing.assert_array_equal(load_image(path, allow_nan=True)[0], data)
+
+
+def test_incomplete_series_leaves_nothing(tmp_path: Path) -> None:
+    writer = SeriesWriter(tmp_path / "a.nii.gz", (2, 2, 2, 3), AFFINE, 1.0)
+    writer.append(np.zeros((2, 2, 2)))
+    assert not (tmp_path / "a.nii.gz").exists()
+    with pytest.raises(ImageError, match="1 of 3"):
+        writer.close()
+    other = SeriesWriter(tmp_path / "b.nii", (2, 2, 2, 3), AFFINE, 1.0)
+    with pytest.raises(ZeroDivisionError), other:
+        other.append(np.zeros((2, 2, 2)) + 1 // 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_shapes_and_surplus_are_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ImageError, match="shape"),
+        SeriesWriter(tmp_path / "a.nii", (2, 2, 2, 1), AFFINE, 1.0) as writer,
+    ):
+        writer.append(np.zeros((2, 2, 3)))
+    writer = SeriesWriter(tmp_path / "a.nii", (2, 2, 2, 1), AFFINE, 1.0)
+    writer.append(np.zeros((2, 2, 2)))
+    with pytest.raises(ImageError, match="more than 1"):
+        writer.append(np.zeros((2, 2, 2)))
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slabs_make_the_same_file_as_volumes(tmp_path: Path) -> None:
+    data = _data()
+    _write(tmp_path / "a.nii", data)
+    with SeriesWriter(tmp_path / "b.nii", data.shape, AFFINE, 0.5) as writer:
+        writer.put_slab(2, data[:, :, 2:])
+        writer.put_slab(0, data[:, :, :2])
+    assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_compressed_copy(tmp_path: Path, dtype: str) -> None:
+    data = _data()
+    source = _write(tmp_path / "a.nii", data)
+    for name in ("b.nii.gz", "c.nii.gz"):
+        compress_series(source, tmp_path / name, dtype=dtype)
+    assert (tmp_path / "b.nii.gz").read_bytes() == (tmp_path / "c.nii.gz").read_bytes()
+    image = nib.load(tmp_path / "b.nii.gz")
+    assert image.get_data_dtype() == np.dtype(dtype)
+    assert image.header.endianness == "<"
+    assert image.header.get_zooms()[3] == pytest.approx(0.5)
+    step = np.ptp(data) / 65000 if dtype == "int16" else 0
+    assert np.abs(image.get_fdata() - data).max() <= 0.6 * step
+
+
+@pytest.mark.parametrize("value", [0.0, 12.5])
+def test_constant_series_survives_as_int16(tmp_path: Path, value: float) -> None:
+    source = _write(tmp_path / "a.nii", np.full((2, 2, 2, 3), value, np.float32))
+    compress_series(source, tmp_path / "b.nii.gz", dtype="int16")
+    np.testing.assert_allclose(nib.load(tmp_path / "b.nii.gz").get_fdata(), value, atol=1e-3)
+
+
+def test_types_of_single_images(tmp_path: Path) -> None:
+    mask = _data()[..., 0] > 300
+    save_image(mask, AFFINE, tmp_path / "m.nii.gz")
+    assert nib.load(tmp_path / "m.nii.gz").get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(load_image(tmp_path / "m.nii.gz")[0] > 0, mask)
+    save_image(_data()[..., 0].astype(np.float64), AFFINE, tmp_path / "f.nii")
+    assert nib.load(tmp_path / "f.nii").get_data_dtype() == np.float32
+    with pytest.raises(ImageError, match="do not fit into uint8"):
+        save_image(_data()[..., 0], AFFINE, tmp_path / "u.nii", dtype="uint8")
+    assert not (tmp_path / "u.nii").exists()

@@ -1,0 +1,104 @@
+"""Rigid parameters, ITK text and the high-resolution grid."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nitransforms.linear import load as load_transform
+
+from bids_sr.spatial.transforms import (
+    TransformError,
+    apply,
+    displacement,
+    hr_grid,
+    invert,
+    read_itk,
+    rigid_matrix,
+    rigid_params,
+    write_itk,
+)
+
+CENTER = np.array([3.0, -12.0, 25.0])
+
+
+def test_quarter_turn_takes_x_to_y_about_the_center() -> None:
+    matrix = rigid_matrix([0, 0, 0, 0, 0, np.pi / 2], CENTER)
+    np.testing.assert_allclose(
+        apply(matrix, [CENTER, CENTER + np.array([10, 0, 0])]), [CENTER, CENTER + np.array([0, 10, 0])], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        apply(rigid_matrix([0, 0, 0, np.pi / 2, 0, 0], CENTER), CENTER + np.array([0, 5, 0])),
+        CENTER + np.array([0, 0, 5]),
+    )
+
+
+@given(st.lists(st.floats(-20, 20), min_size=3, max_size=3), st.lists(st.floats(-1.7, 1.7), min_size=3, max_size=3))
+def test_parameters_round_trip(shift: list[float], turn: list[float]) -> None:
+    params = np.array(shift + turn)
+    matrix = rigid_matrix(params, CENTER)
+    np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(rigid_params(matrix, CENTER), params, atol=1e-8)
+
+
+def test_half_turn_and_no_rotation() -> None:
+    matrix = rigid_matrix([0, 0, 0, np.pi, 0, 0], CENTER)
+    np.testing.assert_allclose(rigid_matrix(rigid_params(matrix, CENTER), CENTER), matrix, atol=1e-9)
+    with pytest.raises(TransformError, match="not a rigid"):
+        rigid_params(np.diag([1, 1, 1.1, 1]), CENTER)
+
+
+def test_displacement_of_a_translation_is_its_length() -> None:
+    points = np.random.default_rng(0).normal(size=(5, 3)) * 50
+    np.testing.assert_allclose(displacement(rigid_matrix([3, 0, 4, 0, 0, 0], CENTER), np.eye(4), points), 5)
+
+
+def test_inverse_of_many() -> None:
+    many = np.stack([rigid_matrix([1, 2, 3, 0.1, 0.2, a], CENTER) for a in (0.0, 0.3)])
+    np.testing.assert_allclose(invert(many) @ many, np.tile(np.eye(4), (2, 1, 1)), atol=1e-12)
+
+
+def test_itk_text_round_trip_and_reading_by_nitransforms(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    mats = np.stack([rigid_matrix(rng.normal(size=6), CENTER) for _ in range(3)])
+    write_itk(tmp_path / "x.txt", mats)
+    np.testing.assert_allclose(read_itk(tmp_path / "x.txt"), mats, atol=1e-14)
+    other = load_transform(tmp_path / "x.txt", fmt="itk")
+    np.testing.assert_allclose(other.matrix, mats, atol=1e-9)
+    point = np.array([[10.0, 20.0, 30.0]])
+    np.testing.assert_allclose(np.squeeze(other[1].map(point)), apply(mats[1], point)[0], atol=1e-6)
+
+
+def test_center_of_an_itk_file_is_worked_in(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text(
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        "Parameters: 0 -1 0 1 0 0 0 0 1 5 0 0\nFixedParameters: 10 0 0\n"
+    )
+    # ITK, LPS: (x - c) turned by a quarter, + c + t: (11, 0, 0) -> (15, 1, 0); in RAS the first two change sign
+    np.testing.assert_allclose(apply(read_itk(tmp_path / "x.txt")[0], [-11.0, 0, 0]), [-15, -1, 0], atol=1e-12)
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("hello")
+    with pytest.raises(TransformError, match=r"x\.txt: not an ITK"):
+        read_itk(tmp_path / "x.txt")
+    (tmp_path / "y.txt").write_text(
+        "#Insight Transform File V1.0\nTransform: Euler3DTransform_double_3_3\nParameters: 0\nFixedParameters: 0\n"
+    )
+    with pytest.raises(TransformError, match=r"y\.txt: expected affine"):
+        read_itk(tmp_path / "y.txt")
+
+
+@given(st.tuples(*[st.integers(3, 70)] * 3), st.tuples(*[st.sampled_from([1.0, 1.25, 1.5, 2.0, 3.0])] * 3))
+def test_high_resolution_grid_keeps_the_outer_edges(shape: tuple[int, ...], factor: tuple[float, ...]) -> None:
+    affine = rigid_matrix([1, 2, 3, 0.1, 0.2, 0.3], CENTER) @ np.diag([3.0, 3.0, 4.0, 1.0])
+    high, fine = hr_grid(shape, affine, factor)
+    np.testing.assert_allclose(apply(fine, [-0.5] * 3), apply(affine, [-0.5] * 3))
+    np.testing.assert_allclose(apply(fine, np.array(high) - 0.5), apply(affine, np.array(shape) - 0.5))
+
+
+def test_low_voxel_lies_between_its_high_voxels() -> None:
+    high, fine = hr_grid((64, 64, 30), np.diag([4.0, 4, 4, 1]), (2, 2, 1))
+    assert high == (128, 128, 30)
+    np.testing.assert_allclose(apply(fine, [2 * 7 + 0.5, 2 * 9 + 0.5, 5]), [28, 36, 20])
