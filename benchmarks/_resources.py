@@ -1,0 +1,74 @@
+"""Run a command and watch what its whole process tree takes: wall time and peak memory as proportional set size (PSS)."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """What a command took: exit code, wall time (s), peak of the summed PSS (GiB) and of the process count."""
+
+    code: int
+    seconds: float
+    peak_gib: float
+    processes: int
+    output: str
+
+
+def _session_pids(session: int) -> list[int]:
+    """Processes of a session; a daemon that leaves the session would leave the tree, too."""
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except (OSError, IndexError):
+                continue
+            if int(fields[3]) == session:
+                pids.append(int(entry.name))
+    return pids
+
+
+def _pss_kib(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    except OSError:
+        return 0
+    return 0
+
+
+def watch(command: Sequence[str], *, log: Path | None = None, every: float = 0.5) -> Usage:
+    """Run ``command`` in a session of its own and sample its memory until it ends."""
+    peak, most, done = 0, 0, threading.Event()
+    start = time.monotonic()
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    )
+
+    def sample() -> None:
+        nonlocal peak, most
+        while not done.wait(every):
+            pids = _session_pids(process.pid)
+            peak, most = max(peak, sum(map(_pss_kib, pids))), max(most, len(pids))
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    output, _ = process.communicate()
+    done.set()
+    sampler.join()
+    if log is not None:
+        log.write_text(output)
+    return Usage(
+        code=process.returncode,
+        seconds=time.monotonic() - start,
+        peak_gib=peak / 2**20,
+        processes=most,
+        output=output,
+    )
