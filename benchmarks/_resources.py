@@ -1,4 +1,4 @@
-"""Run a command and watch what its whole process tree takes: wall time and peak memory as proportional set size (PSS)."""
+"""Run a command and watch its whole process tree: wall time and peak memory as proportional set size (PSS)."""
 
 import os
 import subprocess
