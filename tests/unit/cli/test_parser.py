@@ -1,0 +1,184 @@
+"""The command line: every documented form is read, and whatever is not understood is refused with a way out."""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import time
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_sr import __version__
+from bids_sr.cli.parser import build_parser, frequency, gigabytes, parse_settings, run_number, widths
+from bids_sr.config import Settings, UsageError
+
+FIRST = ["in", "out", "participant"]
+
+
+def parse(line: str = "") -> Settings:
+    return parse_settings(FIRST + line.split())
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    assert parse() == Settings.from_mapping({"paths": {"bids_dir": "in", "output_dir": "out"}})
+
+
+@pytest.mark.parametrize(
+    ("line", "section", "name", "value"),
+    [
+        ("--participant-label sub-01 02", "selection", "participant_label", ("01", "02")),
+        ("--participant_label 01 --participant_label 02", "selection", "participant_label", ("01", "02")),
+        ("-t tap task-rest", "selection", "task_id", ("tap", "rest")),
+        ("--session_label ses-1", "selection", "session_label", ("1",)),
+        ("--run-id 01 run-2", "selection", "run_id", (1, 2)),
+        ("--skip_bids_validation", "selection", "skip_bids_validation", True),
+        ("--sr-method bspline zerofill", "superres", "methods", ("bspline", "zerofill")),
+        ("--sr_factor=1.5", "superres", "factor", 1.5),
+        ("--hr-acq acq-fine", "superres", "hr_acq", "fine"),
+        ("--model-dir a_b", "superres", "model_dir", Path("a_b")),
+        ("--dummy-scans 0", "preprocessing", "dummy_scans", 0),
+        ("--ignore slicetiming", "preprocessing", "ignore", ("slicetiming",)),
+        ("--contrasts thumb-little x=0.5*a-0.5*b", "activation", "contrasts", ("thumb-little", "x=0.5*a-0.5*b")),
+        ("--activation glm", "activation", "kinds", ("glm",)),
+        ("--smoothing 0 paper", "activation", "smoothing", (0.0, 3.5, 13.2)),
+        ("--low-pass none", "activation", "low_pass", None),
+        ("--low-pass 0.2", "activation", "low_pass", 0.2),
+        ("--roi my_roi.nii.gz", "activation", "roi", "my_roi.nii.gz"),
+        ("--threshold fdr 3.1", "activation", "thresholds", ("fdr", "3.1")),
+        ("--n_cpus 3", "resources", "nprocs", 3),
+        ("--mem 512M", "resources", "mem_gb", 0.5),
+        ("--no-deterministic", "resources", "deterministic", False),
+        ("-w w", "paths", "work_dir", Path("w")),
+        ("-vv", "run", "verbosity", 2),
+        ("--dry-run", "run", "dry_run", True),
+    ],
+)
+def test_an_option_fills_its_setting(line: str, section: str, name: str, value: object) -> None:
+    assert getattr(getattr(parse(line), section), name) == value
+
+
+def test_every_setting_can_be_given_on_the_command_line() -> None:
+    options = {action.dest for action in build_parser()._actions}
+    for group in dataclasses.fields(Settings):
+        for item in dataclasses.fields(typing.get_type_hints(Settings)[group.name]):
+            if f"{group.name}.{item.name}" != "run.run_uuid":
+                assert f"{group.name}.{item.name}" in options
+
+
+def test_underscores_stay_in_values() -> None:
+    assert parse("--work_dir=/a_b/--c_d").paths.work_dir == Path("/a_b/--c_d")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--sr-methd srgan", "--sr-method"),
+        ("--participant-labels 01", "--participant-label"),
+        ("--part 01", "unrecognized"),
+        ("--sr-method srgn", "'srgan'"),
+        ("--sr-method bsplin", "'bspline'"),
+        ("--recipe quick", "--recipe"),
+        ("--sr-factor 1", "--sr-factor: 1.0"),
+        ("--sr-factor two", "--sr-factor"),
+        ("--mem lots", "512M"),
+        ("--run-id one", "run-1"),
+        ("--smoothing wide", "FWHM"),
+        ("--low-pass high", "Hz"),
+        ("--low-pass 0.001", "--low-pass"),
+        ("--threshold half", "quarter"),
+        ("--dummy-scans -1", "--dummy-scans"),
+        ("--work-dir=", "empty"),
+        ("--truth x", "unrecognized"),
+    ],
+)
+def test_what_is_not_understood_is_refused(line: str, says: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse(line)
+    assert says in str(refusal.value)
+    assert refusal.value.fix
+
+
+@pytest.mark.parametrize("argv", [[], ["in"], ["--participant-label", "01", "in", "out", "participant"]])
+def test_missing_directories_are_asked_for(argv: list[str]) -> None:
+    with pytest.raises(UsageError, match="required") as refusal:
+        parse_settings(argv)
+    assert "bids_dir output_dir participant" in refusal.value.fix
+
+
+def test_group_level_is_refused_with_its_reason() -> None:
+    with pytest.raises(UsageError, match="group") as refusal:
+        parse_settings(["in", "out", "group"])
+    assert "not part of this version" in refusal.value.why
+
+
+def test_config_file_yields_to_the_command_line(tmp_path: Path) -> None:
+    old = parse("--recipe paper --random-seed 7 --dry-run").resolved(run_uuid="old")
+    (tmp_path / "settings.toml").write_text(old.to_toml())
+    new = parse(f"--config-file {tmp_path / 'settings.toml'} --random-seed 8")
+    assert (new.superres.recipe, new.resources.random_seed) == ("paper", 8)
+    assert new.run.dry_run is False
+    assert new.run.run_uuid == ""
+    assert new.paths.bids_dir == Path("in")
+
+
+def test_config_file_with_a_bad_value_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("[superres]\nfactor = 0.5\n")
+    with pytest.raises(UsageError, match=r"superres\.factor: 0\.5"):
+        parse(f"--config-file {tmp_path / 's.toml'}")
+
+
+@given(
+    st.floats(0, 1e6, allow_subnormal=False), st.sampled_from("kmgt"), st.sampled_from(["", "b", "ib"]), st.booleans()
+)
+def test_sizes_of_memory(number: float, unit: str, ending: str, upper: bool) -> None:
+    text = f"{number:.3f}{unit}{ending}"
+    expected = float(f"{number:.3f}") * 1024.0 ** ("kmgt".index(unit) - 2)
+    assert gigabytes(text.upper() if upper else text) == pytest.approx(expected)
+    assert gigabytes(f"{number:.3f}") == float(f"{number:.3f}")
+
+
+@given(st.text(max_size=6).filter(lambda text: not any(character.isdigit() for character in text)))
+def test_a_size_of_memory_without_a_number_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="512M"):
+        gigabytes(text)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["", "0", "run-", "run-0"]))
+def test_numbers_of_runs(number: int, prefix: str) -> None:
+    assert run_number(f"{prefix}{number}") == number
+
+
+@given(st.floats(0, 50))
+def test_widths_and_frequencies(value: float) -> None:
+    assert widths(str(value)) == (value,)
+    assert frequency(str(value)) == value
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--version", "--help"):
+        with pytest.raises(SystemExit) as stop:
+            parse_settings([option])
+        assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"bids-sr {__version__}" in shown
+    assert "not for clinical use" in shown
+
+
+def test_help_is_quick_and_needs_the_standard_library_only() -> None:
+    code = (
+        "import sys\nbefore = set(sys.modules)\nfrom bids_sr.cli.run import main\nassert main(['--help']) == 0\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "foreign = new - set(sys.stdlib_module_names) - {'bids_sr'}\n"
+        "sys.exit(f'imported {sorted(foreign)}' if foreign else 0)"
+    )
+    times = []
+    for _ in range(3):  # the machine may be busy: the quickest of three counts
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+    assert min(times) < 0.5

@@ -1,0 +1,130 @@
+"""Exit codes: each is provoked; and what is written, and when."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import bids_sr
+from bids_sr.cli import run
+from bids_sr.config import Settings
+
+
+@dataclass
+class FakePlan:
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    estimate: str = "1 participant, 3 min"
+
+
+@dataclass
+class FakeOutcome:
+    crash_files: tuple[Path, ...] = ()
+    missing: tuple[str, ...] = ()
+    reports: tuple[Path, ...] = (Path("sub-01.html"),)
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `main` with what the checks find and what the work leaves given as values."""
+
+    def _call(*options: str, plan: FakePlan | None = None, data: tuple[str, ...] = (), work: object = None) -> int:
+        def do(settings: Settings, checked: object) -> object:
+            if isinstance(work, BaseException):
+                raise work
+            return work or FakeOutcome()
+
+        preflight, base = ModuleType("bids_sr.preflight"), ModuleType("bids_sr.workflows.base")
+        vars(preflight).update(check=lambda settings: plan or FakePlan(), check_data=lambda checked: data)
+        vars(base).update(run_participants=do)
+        monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
+        monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
+        monkeypatch.setitem(sys.modules, "bids_sr.workflows.base", base)
+        return run.main([str(tmp_path / "in"), str(tmp_path / "out"), "participant", *options])
+
+    return _call
+
+
+def test_done(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--recipe", "paper") == 0
+    written = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
+    assert len(written) == 1
+    settings = Settings.from_toml(written[0])
+    assert settings.superres.recipe == "paper"
+    assert settings.run.run_uuid == written[0].parent.name
+    shown = capsys.readouterr()
+    assert "recipe=paper*" in shown.out
+    assert "sub-01.html" in shown.out
+    assert shown.err == ""
+
+
+def test_a_crash_and_what_is_missing_are_named(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(work=FakeOutcome(crash_files=(Path("crash-1.txt"),))) == 1
+    assert call(work=FakeOutcome(missing=("wf.sink",))) == 1
+    shown = capsys.readouterr().err
+    assert "crash-1.txt" in shown
+    assert "wf.sink" in shown
+
+
+def test_an_unexpected_error_is_a_failure_with_its_traceback(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(work=RuntimeError("the reason")) == 1
+    assert "RuntimeError: the reason" in capsys.readouterr().err
+
+
+def test_every_problem_is_reported_and_nothing_written(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(plan=FakePlan(problems=("first.nii", "second.tsv"))) == 2
+    assert call(data=("third.nii.gz",)) == 2
+    shown = capsys.readouterr().err
+    assert "2 problems" in shown
+    assert all(name in shown for name in ("first.nii", "second.tsv", "third.nii.gz"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_is_not_understood_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["in", "out", "group"]) == 2
+    assert run.main(["in", "out", "participant", "--nonsense"]) == 2
+    assert "fix:" in capsys.readouterr().err
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--dry-run", plan=FakePlan(warnings=("no T1w image",)), data=("never asked",)) == 0
+    shown = capsys.readouterr().out
+    assert "1 participant, 3 min" in shown
+    assert "no T1w image" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_has_its_own_code(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(work=KeyboardInterrupt()) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_interrupts(sent: signal.Signals) -> None:
+    code = (
+        "import sys, time\nfrom bids_sr.cli import run\n"
+        "def wait(argv):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "run._run = wait\nsys.exit(run.main([]))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    os.kill(child.pid, sent)
+    assert child.wait(timeout=20) == 130
+
+
+def test_help_and_version_are_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("bids-sr ")
