@@ -1,0 +1,79 @@
+"""The one pass over everything that headers and tables tell, before anything is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.inputs import Notice, Problem, Subject, Survey, needs_pair, survey
+from bids_sr.preflight import places, tables
+from bids_sr.preflight.estimate import estimate
+from bids_sr.preflight.model import Plan
+from bids_sr.preflight.validator import validate
+
+
+def check(settings: Settings) -> Plan:
+    """Plan a call and collect every problem; reads headers, sidecars and tables only and writes nothing.
+
+    Returns
+    -------
+    plan : with `problems` empty if the work can start; the caller prints them all otherwise and ends with code 2
+    """
+    found = survey(settings)
+    problems = [*places.check_places(settings), *found.problems]
+    notices = list(found.notices)
+    types = _check_tables(found, problems, notices)
+    contrasts, wrong, told = tables.contrasts_of_runs(types, settings.activation.contrasts)
+    problems += wrong
+    notices += told
+    subjects = tuple(subject for subject in found.subjects if any(run.bold in contrasts for run in subject.runs))
+    series = _series(settings, subjects, notices)
+    plan = Plan(subjects=subjects, series=series, contrasts=contrasts)
+    if found.subjects:
+        with_anat = any(subject.t1w for subject in found.subjects)
+        problems += places.check_templates(settings, with_anat=with_anat)
+        plan = replace(plan, estimate=estimate(plan, settings))
+        problems += places.check_room(settings, plan.estimate)
+        problems += places.check_memory(settings, plan.estimate)
+    if found.runs and not settings.selection.skip_bids_validation:
+        invalid, told = _validated(settings, found, problems)
+        problems += invalid
+        notices += told
+    return replace(plan, problems=tuple(dict.fromkeys(problems)), warnings=tuple(dict.fromkeys(notices)))
+
+
+def _check_tables(found: Survey, problems: list[Problem], notices: list[Notice]) -> dict[Path, tuple[str, ...]]:
+    """Trial types of each run whose table is sound."""
+    types = {}
+    for run in found.runs:
+        events = tables.check_events(run)
+        problems += events.problems
+        notices += events.notices
+        if events.types and not events.problems:
+            order = found.type_order.get(run.entities.get("task", ""), ())
+            types[run.bold] = tables.ordered(events.types, order)
+    return types
+
+
+def _series(settings: Settings, subjects: tuple[Subject, ...], notices: list[Notice]) -> tuple[str, ...]:
+    """Series in the order of computation; guided baselines that no run can have are left out, and that is said."""
+    runs = [run for subject in subjects for run in subject.runs]
+    wanted = settings.superres.series
+    guided = [name for name in wanted if name in PAIR_BASELINES and name not in settings.superres.methods]
+    if not guided or not runs or needs_pair(settings.superres):  # a pair that is needed is there, or refused
+        return ("raw", *wanted)
+    without = [run for run in runs if run.pair is None]
+    for run in without:
+        text = f"no T2*-weighted pair, so the baselines {' and '.join(guided)} are left out."
+        notices.append(Notice(file=str(run.bold), text=text))
+    if len(without) == len(runs):
+        wanted = tuple(name for name in wanted if name not in guided)
+    return ("raw", *wanted)
+
+
+def _validated(settings: Settings, found: Survey, problems: list[Problem]) -> tuple[list[Problem], list[Notice]]:
+    bids_dir = settings.paths.bids_dir.absolute()
+    labels = sorted({run.entities["subject"] for run in found.runs})
+    known = {Path(problem.file) for problem in problems}
+    return validate(bids_dir, labels, known)

@@ -1,0 +1,163 @@
+"""Directories: where may be written, whether there is room, and files that options name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from bids_sr.config import Settings
+from bids_sr.inputs import Problem
+from bids_sr.preflight.model import Estimate
+
+BUNDLED_SPACE = "MNI152NLin2009aSym"
+"""The template that nilearn carries."""
+
+SPARE_GB = 0.2  # left for logs, figures and rounding
+
+
+def existing_parent(path: Path) -> Path:
+    """The path itself or the nearest directory above it that exists."""
+    path = path.absolute()
+    while not os.path.lexists(path) and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _inside(path: Path, other: Path) -> bool:
+    return path.resolve().is_relative_to(other.resolve())
+
+
+def check_places(settings: Settings) -> list[Problem]:
+    """Directories that cannot be written, or that lie where results and data would mix."""
+    bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
+    problems = []
+    nested = [("the output directory", out)] + ([("the working directory", work)] if work else [])
+    for what, path in nested:
+        if _inside(path, bids):
+            problems.append(
+                Problem(
+                    file=str(path),
+                    reason=f"{what} lies inside the data set {bids}, which is never written to",
+                    fix="Choose a directory outside the data set.",
+                )
+            )
+        elif _inside(bids, path):
+            problems.append(
+                Problem(
+                    file=str(path),
+                    reason=f"the data set {bids} lies inside {what}",
+                    fix="Choose an empty directory beside the data set.",
+                )
+            )
+        problems += _unwritable(what, path)
+    for file in (settings.superres.pretrained, settings.superres.vgg_weights):
+        if file is not None and not file.is_file():
+            problems.append(Problem(file=str(file), reason="there is no such file", fix="Check the path."))
+    return problems
+
+
+def _unwritable(what: str, path: Path) -> list[Problem]:
+    parent = existing_parent(path)
+    if not parent.is_dir():
+        reason = f"{what} cannot be made: {parent} is no directory"
+    elif not os.access(parent, os.W_OK | os.X_OK):
+        reason = f"{what} cannot be written: no permission in {parent}, or it is read-only"
+    else:
+        return []
+    return [Problem(file=str(path), reason=reason, fix="Choose another directory, or change its permissions.")]
+
+
+def check_templates(settings: Settings, *, with_anat: bool) -> list[Problem]:
+    """Output spaces and region-of-interest files that are not there; nothing is ever downloaded."""
+    problems = []
+    home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
+    for space in settings.preprocessing.output_spaces:
+        if space != BUNDLED_SPACE and not _cached(home / f"tpl-{space}"):
+            problems.append(
+                Problem(
+                    file=f"--output-spaces {space}",
+                    reason=f"the template is neither bundled nor in the TemplateFlow cache {home}",
+                    fix=f"Use {BUNDLED_SPACE}, or fetch the template beforehand on a machine with network and name its "
+                    "place in TEMPLATEFLOW_HOME; nothing is downloaded here.",
+                )
+            )
+    if settings.preprocessing.output_spaces and not with_anat:
+        problems.append(
+            Problem(
+                file="--output-spaces",
+                reason="no participant has a T1w image, without which nothing can be brought to template space",
+                fix="Leave the option out, or add a T1w image.",
+            )
+        )
+    roi = settings.activation.roi
+    if roi not in ("motor", "brain"):
+        problems += _roi_problems(Path(roi))
+    return problems
+
+
+def _cached(folder: Path) -> bool:
+    """True if a T1w image of the template is there; the cache holds empty files for what was not fetched."""
+    return any(file.stat().st_size > 0 for file in folder.glob("*_T1w.nii*"))
+
+
+def _roi_problems(path: Path) -> list[Problem]:
+    from bids_sr.inputs.headers import read_header, squeeze_3d
+
+    header = read_header(path)
+    if isinstance(header, Problem):
+        fix = "Give an existing NIfTI file, or --roi motor or --roi brain."
+        return [Problem(file=f"--roi {path}", reason=header.reason, fix=fix)]
+    if len(squeeze_3d(header)) != 3:
+        return [Problem(file=f"--roi {path}", reason="it is no 3D image", fix="Give one mask or label image.")]
+    return []
+
+
+def check_room(settings: Settings, estimate: Estimate) -> list[Problem]:
+    """Disks that are too small; what an earlier run of the same call has already written counts as there."""
+    needs: dict[int, tuple[Path, float, list[Path]]] = {}
+    for path, gigabytes in (
+        (settings.paths.output_dir, estimate.output_gb),
+        (settings.paths.work_dir, estimate.work_gb),
+    ):
+        if path is None:
+            continue
+        parent = existing_parent(path)
+        device = parent.stat().st_dev
+        _, so_far, paths = needs.get(device, (parent, 0.0, []))
+        needs[device] = (parent, so_far + gigabytes, [*paths, path])
+    problems = []
+    for parent, need, paths in needs.values():
+        free = shutil.disk_usage(parent).free / 1e9
+        if free < need + SPARE_GB and free + sum(map(written_gb, paths)) < need + SPARE_GB:
+            problems.append(
+                Problem(
+                    file=" and ".join(map(str, paths)),
+                    reason=f"about {need:.1f} GB are needed and {free:.1f} GB are free",
+                    fix="Free some room, choose other directories (-w for the working directory), or run fewer "
+                    "participants or methods in one call.",
+                )
+            )
+    return problems
+
+
+def written_gb(path: Path) -> float:
+    """Size of the files in a directory (GB)."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    return total / 1e9
+
+
+def check_memory(settings: Settings, estimate: Estimate) -> list[Problem]:
+    """Memory given that is less than the work needs."""
+    given = settings.resources.mem_gb
+    if given is None or given >= estimate.memory_gb:
+        return []
+    return [
+        Problem(
+            file=f"--mem {given:g}",
+            reason=f"about {estimate.memory_gb:.1f} GB are needed",
+            fix="Give more memory, or fewer processes (--nprocs), which need less.",
+        )
+    ]

@@ -1,0 +1,202 @@
+"""Contrasts: which trial types are modelled, and what each named comparison weighs them with.
+
+Preflight resolves the contrasts of every run before work starts and the activation stage uses the result, so
+that a misspelt name is refused at once and means the same thing everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+NOT_MODELLED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
+"""Names (lower case) of rows that are the implicit baseline: no regressor is made of them."""
+
+MAX_TYPES_FOR_PAIRS = 3
+"""Up to this many trial types every pair is compared by default; beyond, the list would swamp the report."""
+
+Contrast = dict[str, float]
+"""Weight of each trial type; types that are not named weigh nothing."""
+
+_NAMED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+)$")
+_WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
+_SIGN = re.compile(r"\s*([+-])\s*")
+_UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
+
+
+class ContrastError(ValueError):
+    """A requested contrast cannot be read or names no trial type.
+
+    Attributes
+    ----------
+    contrast : the text as requested
+    reason, fix : what is wrong and what can be done
+    """
+
+    def __init__(self, contrast: str, reason: str, fix: str) -> None:
+        super().__init__(f"contrast {contrast!r}: {reason}. {fix}")
+        self.contrast = contrast
+        self.reason = reason
+        self.fix = fix
+
+
+def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
+    """Trial types that get a regressor, in order of first appearance.
+
+    Parameters
+    ----------
+    column : values of the column ``trial_type``; missing values may be NaN, None or ``n/a``
+    """
+    seen: dict[str, None] = {}
+    for value in column:
+        name = "" if value is None else str(value).strip()
+        if name.lower() not in NOT_MODELLED:
+            seen.setdefault(name)
+    return tuple(seen)
+
+
+def camel(name: str) -> str:
+    """Name in letters and digits only, as the entity ``contrast-`` takes it (``left hand`` → ``leftHand``)."""
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word]
+    if not words:
+        return "contrast"
+    return words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
+
+
+def _capital(name: str) -> str:
+    short = camel(name)
+    return short[0].upper() + short[1:]
+
+
+def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
+    """Each trial type against rest, the mean of all against rest, and pairs where there are few types.
+
+    Parameters
+    ----------
+    trial_types : names in the order that decides the sign of the pairs (first minus second)
+
+    Returns
+    -------
+    contrasts : name (letters and digits) → weights; the weights of ``all`` add up to 1
+    """
+    found: dict[str, Contrast] = {}
+    for name in trial_types:
+        _add(found, camel(name), {name: 1.0})
+    if len(trial_types) > 1:
+        _add(found, "all", {name: 1.0 / len(trial_types) for name in trial_types})
+    if len(trial_types) <= MAX_TYPES_FOR_PAIRS:
+        for first, second in combinations(trial_types, 2):
+            _add(found, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
+    return found
+
+
+def resolve_contrasts(trial_types: Sequence[str], requested: Sequence[str] = ()) -> dict[str, Contrast]:
+    """Weights of every contrast of a run.
+
+    Parameters
+    ----------
+    trial_types : names that are modelled, see `modelled_types`
+    requested : forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all`` (mean
+        of all types); a plain sum weighs each term by 1; empty: `default_contrasts`
+
+    Returns
+    -------
+    contrasts : name (letters and digits) → {trial type: weight}, in the order requested
+
+    Raises
+    ------
+    ContrastError
+        a term names no trial type (the nearest is suggested), or the text has another form
+    """
+    if not requested:
+        return default_contrasts(trial_types)
+    found: dict[str, Contrast] = {}
+    for text in requested:
+        name, weights = _parse(text, trial_types)
+        _add(found, name, weights)
+    return found
+
+
+def _add(found: dict[str, Contrast], name: str, weights: Contrast) -> None:
+    """Put a contrast under a name of its own: two types may shorten to the same letters."""
+    if weights in found.values():
+        return
+    unique, number = name, 2
+    while unique in found:
+        unique, number = f"{name}{number}", number + 1
+    found[unique] = weights
+
+
+def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
+    expression = text.strip()
+    if expression in trial_types:  # a name may itself hold a dash or a plus
+        return camel(expression), {expression: 1.0}
+    given = _NAMED.match(expression)
+    body = given.group(2) if given else expression
+    if body.strip() == "all" and trial_types:
+        weights = {name: 1.0 / len(trial_types) for name in trial_types}
+        return (given.group(1) if given else "all"), weights
+    terms = _terms(text, body, trial_types)
+    weights = {}
+    for trial_type, weight in terms:
+        weights[trial_type] = weights.get(trial_type, 0.0) + weight
+    if not any(weights.values()):
+        raise ContrastError(text, "all of its weights are zero", "Write for example `thumb-little`.")
+    return (given.group(1) if given else _name_of(terms)), weights
+
+
+def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:
+    terms: list[tuple[str, float]] = []
+    position = 0
+    by_length = sorted(trial_types, key=len, reverse=True)
+    while position < len(body.rstrip()):
+        sign = _SIGN.match(body, position)
+        if sign is None and terms:
+            raise ContrastError(text, f"a sign is missing before {body[position:]!r}", "Join the terms by `+` or `-`.")
+        position = sign.end() if sign else position
+        weight = _WEIGHT.match(body, position)
+        position = weight.end() if weight else position
+        name = next((t for t in by_length if _stands_at(body, position, t)), None)
+        if name is None:
+            raise _unknown(text, body, position, trial_types)
+        factor = float(weight.group(1)) if weight else 1.0
+        terms.append((name, -factor if sign and sign.group(1) == "-" else factor))
+        position += len(name)
+    if not terms:
+        raise ContrastError(text, "it is empty", f"Name one of {', '.join(trial_types)}.")
+    return terms
+
+
+def _stands_at(body: str, position: int, name: str) -> bool:
+    rest = body[position + len(name) :].lstrip()
+    return body.startswith(name, position) and (not rest or rest[0] in "+-")
+
+
+def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) -> ContrastError:
+    word = _UNKNOWN.match(body, position)
+    if word is None:
+        return ContrastError(text, "a trial type is missing", "Write for example `thumb-little`.")
+    have = f"The trial types here are {', '.join(trial_types)}" if trial_types else "There are no trial types here"
+    return ContrastError(
+        text, f"{word.group(1)!r} names no trial type", f"{have}{suggestion(word.group(1), trial_types)}."
+    )
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Text that proposes the nearest known name, or nothing where none is near."""
+    names = list(known)
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.5)
+    return f"; did you mean {lower[near[0]]!r}?" if near else ""
+
+
+def _name_of(terms: Sequence[tuple[str, float]]) -> str:
+    name = ""
+    for trial_type, weight in terms:
+        if not name:
+            name = camel(trial_type) if weight > 0 else "minus" + _capital(trial_type)
+        else:
+            name += ("Plus" if weight > 0 else "Minus") + _capital(trial_type)
+    return name
