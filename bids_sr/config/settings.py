@@ -29,7 +29,7 @@ ONCE = {"reusable": False}  # marks a field that belongs to one call and is not 
 def method_names() -> tuple[str, ...]:
     """Return the names of the methods that learn: one file each in ``sr/methods``; nothing is imported."""
     files = (Path(__file__).parents[1] / "sr" / "methods").glob("[!_]*.py")
-    return tuple(sorted({"srgan"} | {path.stem for path in files}))
+    return tuple(sorted(path.stem for path in files))
 
 
 def _hints(cls: type) -> dict[str, Any]:

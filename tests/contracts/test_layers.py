@@ -1,0 +1,189 @@
+"""Imports point one way, and importing has no effect.
+
+The table is the whole rule; there is no list of exceptions. `workflows/base.py` is the one place of the workflows
+that sees settings and inputs.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STANDARD = sys.stdlib_module_names
+PURE = {"sr", "spatial", "stats", "reports", "config", "inputs", "boilerplate"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "boilerplate": set(),
+    "config": set(),
+    "spatial": set(),
+    "sr": {"spatial"},
+    "stats": {"spatial"},
+    "reports": {"stats", "boilerplate"},
+    "inputs": {"config"},
+    "preflight": {"inputs", "config", "sr", "stats"},
+    "phantom": {"sr", "spatial", "stats"},
+    "interfaces": PURE,
+    "workflows": {"interfaces", "boilerplate"},
+    "workflows/base": {"interfaces", "boilerplate", "workflows", "config", "inputs"},
+    "cli": PURE | {"preflight", "phantom", "interfaces", "workflows"},
+}
+HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids"}
+
+
+def sources() -> list[Path]:
+    found = [path for folder in ("bids_sr", "workflows", "boilerplate") for path in (ROOT / folder).rglob("*.py")]
+    return sorted(path for path in found if path != ROOT / "bids_sr" / "__init__.py")
+
+
+def module_of(path: Path) -> list[str]:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return parts if parts[0] == "bids_sr" else ["bids_sr", *parts]
+
+
+def part_of(path: Path) -> str:
+    module = module_of(path)
+    return "workflows/base" if module[1:] == ["workflows", "base"] else module[1]
+
+
+def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, part of bids_sr) for every import in a module, wherever it stands."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = module_of(path)[: -node.level] if node.level else []
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "bids_sr" else [base]
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "bids_sr" and rest and not rest.startswith("_"):
+                yield node.lineno, rest.partition(".")[0]
+
+
+def strays(text: str, path: Path) -> list[str]:
+    here = part_of(path)
+    own = here.partition("/")[0]
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {here} imports {part}"
+        for line, part in imported_parts(ast.parse(text), path)
+        if part != own and part not in MAY_IMPORT[here]
+    ]
+
+
+def test_every_part_has_a_rule() -> None:
+    assert {part_of(path) for path in sources()} <= set(MAY_IMPORT)
+
+
+def test_imports_point_one_way() -> None:
+    found = [stray for path in sources() for stray in strays(path.read_text(), path)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("bids_sr/spatial/x.py", "from bids_sr.sr import train"),
+        ("bids_sr/spatial/x.py", "from bids_sr import sr"),
+        ("bids_sr/spatial/x.py", "from ..sr.train import fit"),
+        ("bids_sr/stats/x.py", "def f():\n    import bids_sr.reports.figures"),
+        ("workflows/motion.py", "from bids_sr.config import Settings"),
+        ("boilerplate/x.py", "import bids_sr.config"),
+        ("bids_sr/phantom/x.py", "from bids_sr.cli.phantom import main"),
+    ],
+)
+def test_an_import_against_the_direction_is_seen(path: str, text: str) -> None:
+    assert len(strays(text, ROOT / path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("workflows/base.py", "from bids_sr.config import Settings\nfrom bids_sr.workflows.motion import x"),
+        ("bids_sr/cli/x.py", "from bids_sr import __version__, preflight\nimport bids_sr"),
+        ("bids_sr/sr/x.py", "from . import degrade\nfrom ..spatial import nifti"),
+    ],
+)
+def test_an_import_along_the_direction_is_allowed(path: str, text: str) -> None:
+    assert strays(text, ROOT / path) == []
+
+
+def test_config_and_parser_need_the_standard_library_only() -> None:
+    for path in [
+        *(ROOT / "bids_sr" / "config").glob("*.py"),
+        ROOT / "bids_sr/cli/parser.py",
+        ROOT / "bids_sr/cli/run.py",
+    ]:
+        for node in ast.parse(path.read_text()).body:
+            tops = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            tops += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert {top.partition(".")[0] for top in tops} <= STANDARD | {"bids_sr"}, path
+
+
+WATCH = """
+import os, pathlib, signal, socket, sys
+
+def refuse(*args, **kwargs):
+    raise OSError("importing reached for the network")
+
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+before = os.getcwd(), signal.getsignal(signal.SIGTERM), os.listdir("."), os.environ.get("OMP_NUM_THREADS")
+for name in sys.argv[1].split(","):
+    __import__(name)
+after = os.getcwd(), signal.getsignal(signal.SIGTERM), os.listdir("."), os.environ.get("OMP_NUM_THREADS")
+assert before == after, f"importing changed the process or its directory: {before} -> {after}"
+home = pathlib.Path(os.environ["HOME"])
+written = [str(path) for path in home.rglob("*") if "templateflow" in path.name or "bids_sr" in path.name]
+assert not written, f"importing wrote {written}"
+heavy = sorted(set(sys.argv[2].split(",")) & set(sys.modules))
+assert not heavy, f"these were imported too: {heavy}"
+"""
+
+
+def modules(part: str) -> list[str]:
+    """Return every module of one part."""
+    paths = [path for path in sources() if part_of(path).partition("/")[0] == part]
+    names = (".".join(module_of(path)).removesuffix(".__init__") for path in paths)
+    return sorted(name for name in names if not name.endswith("__main__"))
+
+
+def watch(names: list[str], tmp_path: Path, heavy: set[str]) -> subprocess.CompletedProcess[str]:
+    """Import modules in a fresh process without network, in an empty directory and home."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "home").mkdir()
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "NO_ET": "1", "NIPYPE_NO_ET": "1"}
+    environment.pop("TEMPLATEFLOW_HOME", None)
+    return subprocess.run(
+        [sys.executable, "-c", WATCH, ",".join(names), ",".join(heavy)],
+        cwd=tmp_path / "empty",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["bids_sr", "bids_sr.config", "bids_sr.cli.run", "bids_sr.cli.parser"])
+def test_light_modules_import_nothing_heavy_and_change_nothing(name: str, tmp_path: Path) -> None:
+    done = watch([name], tmp_path, HEAVY | {"numpy", "nibabel", "nipype", "scipy", "pandas"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("part", sorted({path.partition("/")[0] for path in MAY_IMPORT} - {"interfaces", "workflows"}))
+def test_importing_a_part_has_no_effect(part: str, tmp_path: Path) -> None:
+    done = watch(modules(part), tmp_path, {"niworkflows.interfaces.bids"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("part", ["interfaces", "workflows"])
+def test_interfaces_and_workflows_leave_heavy_imports_to_the_run(part: str, tmp_path: Path) -> None:
+    done = watch(modules(part), tmp_path, HEAVY - {"matplotlib", "bids"} | {"niworkflows.interfaces.bids"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,186 @@
+"""What is installed is the same however it is installed, and what describes it agrees."""
+
+import ast
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import bids_sr
+from bids_sr.cli.parser import build_parser
+
+ROOT = Path(__file__).parents[2]
+HOMES = {"bids_sr/workflows": "workflows", "bids_sr/boilerplate": "boilerplate"}
+TOGETHER = ["bids_sr", "workflows", "boilerplate"]
+BUILD = "import sys, setuptools.build_meta as build; print(getattr(build, sys.argv[1])(sys.argv[2]))"
+
+
+@pytest.fixture(scope="module")
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def build(source: Path, what: str, target: Path) -> Path:
+    target.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, what, str(target)], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return target / done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is built from, so that the checkout stays clean."""
+    copy = tmp_path_factory.mktemp("copy") / "source"
+    copy.mkdir()
+    for name in TOGETHER:
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy(path, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> dict[str, bytes]:
+    return contents(build(source, "build_wheel", source.parent / "wheel"))
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+
+
+def package_of(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in files.items() if name.startswith("bids_sr/")}
+
+
+def expected(source: Path) -> dict[str, bytes]:
+    """The package as it lies in the source: everything but what is made by running it."""
+    found = {}
+    for top in TOGETHER:
+        for path in (source / top).rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                inside = path.relative_to(source).as_posix()
+                found[inside if top == "bids_sr" else f"bids_sr/{inside}"] = path.read_bytes()
+    return found
+
+
+def test_wheel_holds_every_file_of_the_package(source: Path, wheel: dict[str, bytes]) -> None:
+    assert package_of(wheel) == expected(source)
+    assert "bids_sr/workflows/__init__.py" in wheel
+    assert "bids_sr/boilerplate/io_spec.json" in wheel
+
+
+def test_sdist_gives_the_same_wheel(source: Path, wheel: dict[str, bytes]) -> None:
+    sdist = build(source, "build_sdist", source.parent / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(source.parent / "unpacked", filter="data")
+    (unpacked,) = (source.parent / "unpacked").iterdir()
+    assert {"LICENSE", "CITATION.cff", "CHANGES.md", "README.md"} <= {path.name for path in unpacked.iterdir()}
+    again = contents(build(unpacked, "build_wheel", source.parent / "again"))
+    assert package_of(again) == package_of(wheel)
+    assert set(again) == set(wheel)
+
+
+def test_editable_install_reaches_the_same_files(source: Path, wheel: dict[str, bytes]) -> None:
+    editable = contents(build(source, "build_editable", source.parent / "editable"))
+    finder = next(data for name, data in editable.items() if name.endswith("finder.py")).decode()
+    mapping = next(
+        ast.literal_eval(node.value)
+        for node in ast.parse(finder).body
+        if isinstance(node, ast.AnnAssign | ast.Assign) and "MAPPING" in ast.unparse(node)[:10] and node.value
+    )
+    reached = {}
+    for package, folder in mapping.items():
+        for path in Path(folder).rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                name = f"{package.replace('.', '/')}/{path.relative_to(folder).as_posix()}"
+                reached[name] = path.read_bytes()
+    assert reached == package_of(wheel)
+    scripts = [data for name, data in editable.items() if name.endswith("entry_points.txt")]
+    assert scripts == [data for name, data in wheel.items() if name.endswith("entry_points.txt")]
+
+
+def test_every_package_is_listed(setup: configparser.ConfigParser) -> None:
+    listed = set(setup["options"]["packages"].split())
+    found = set()
+    for top in TOGETHER:
+        for path in (ROOT / top).rglob("*.py"):
+            parts = path.parent.relative_to(ROOT).parts
+            found.add(".".join(parts if parts[0] == "bids_sr" else ("bids_sr", *parts)))
+    assert found == listed
+    for name in listed:
+        folder = ROOT / name.replace(".", "/")
+        for home, at in HOMES.items():
+            if name.replace(".", "/") == home:
+                folder = ROOT / at
+        assert (folder / "__init__.py").is_file(), f"{name} has no __init__.py"
+
+
+def test_commands_lead_to_functions(setup: configparser.ConfigParser) -> None:
+    import importlib
+
+    for line in setup["options.entry_points"]["console_scripts"].strip().splitlines():
+        module, _, function = line.partition("=")[2].strip().partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_version_is_the_same_everywhere(setup: configparser.ConfigParser) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## (\S+) \((\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGES.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert setup["metadata"]["version"] == "attr: bids_sr.__version__"
+    assert newest[1] == bids_sr.__version__ == citation["version"]
+    assert newest[2] == str(citation["date-released"])
+    assert citation["license"] == setup["metadata"]["license"] == "Apache-2.0"
+
+
+def test_readme_has_the_two_lines() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    install = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[tests]' && "
+    assert lines.count(install + "bids-sr-phantom demo && bids-sr demo demo-out participant") == 1
+    assert lines.count(install + "pytest") == 1
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/usage.md", "docs/methods.md", "docs/outputs.md", "docs/limits.md"]
+)
+def test_documents_name_only_options_that_there_are(document: str) -> None:
+    known = {flag for action in build_parser()._actions for flag in action.option_strings}
+    known |= {"--preset", "--subjects", "--seed"}  # of bids-sr-phantom
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
+    assert named <= known | {"--build-arg", "--rm"}
+
+
+def test_usage_documents_every_option() -> None:
+    text = (ROOT / "docs/usage.md").read_text()
+    for action in build_parser()._actions:
+        assert not action.option_strings or any(flag in text for flag in action.option_strings), action.dest
+
+
+def test_locked_versions_are_allowed_ones(setup: configparser.ConfigParser) -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = [Requirement(line) for line in lines if not line.startswith("#")]
+    versions = {canonicalize_name(r.name): next(iter(r.specifier)).version for r in locked}
+    assert all(str(r.specifier).startswith("==") for r in locked)
+    torch = re.search(r"ARG TORCH_VERSION=(\S+)", (ROOT / "Dockerfile").read_text())
+    assert torch is not None
+    versions["torch"] = torch[1]
+    for line in setup["options"]["install_requires"].strip().splitlines():
+        if not line.startswith("#"):
+            needed = Requirement(line)
+            assert needed.specifier.contains(versions[canonicalize_name(needed.name)]), line
