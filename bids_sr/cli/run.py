@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -29,6 +30,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 
 if TYPE_CHECKING:
+    from bids_sr.inputs import Problem
     from bids_sr.preflight import Plan
     from bids_sr.workflows.execute import RunOutcome
 
@@ -61,7 +63,7 @@ def _run(argv: Sequence[str]) -> int:
     _announce(settings)
     plan = _check(settings)
     if settings.run.dry_run:
-        return _show_plan(plan)
+        return _show_plan(plan, settings)
     if not (settings.run.boilerplate_only or settings.run.reports_only):
         _check_data(plan)
     _write_settings(settings)
@@ -71,7 +73,7 @@ def _run(argv: Sequence[str]) -> int:
 def _announce(settings: Settings) -> None:
     _stage(f"bids-sr {__version__}, run {settings.run.run_uuid}")
     for line in settings.summary():
-        print(f"  {line}")
+        print(textwrap.fill(line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False))
 
 
 def _check(settings: Settings) -> "Plan":
@@ -80,9 +82,10 @@ def _check(settings: Settings) -> "Plan":
     from bids_sr import preflight
 
     plan = preflight.check(settings)
-    for warning in plan.warnings:
-        print(f"  note: {warning}")
     _refuse(plan.problems)
+    if not settings.run.dry_run:  # the plan that a dry run shows has them too
+        for warning in plan.warnings:
+            print(f"  note: {warning}")
     return plan
 
 
@@ -94,16 +97,18 @@ def _check_data(plan: "Plan") -> None:
     _refuse(preflight.check_data(plan))
 
 
-def _refuse(problems: Sequence[object]) -> None:
+def _refuse(problems: "Sequence[Problem]") -> None:
+    from bids_sr.preflight import format_problems
+
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UsageError("\n".join([f"{count}; nothing was written", *(str(problem) for problem in problems)]))
+        raise UsageError(format_problems(problems))
 
 
-def _show_plan(plan: "Plan") -> int:
+def _show_plan(plan: "Plan", settings: Settings) -> int:
     _stage("plan (dry run: nothing is written)")
-    for line in str(plan.estimate).splitlines():
-        print(f"  {line}")
+    from bids_sr.preflight import dry_run_text
+
+    print(dry_run_text(plan, settings))
     return DONE
 
 

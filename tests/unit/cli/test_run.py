@@ -41,7 +41,13 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             return work or FakeOutcome()
 
         preflight, base = ModuleType("bids_sr.preflight"), ModuleType("bids_sr.workflows.base")
-        vars(preflight).update(check=lambda settings: plan or FakePlan(), check_data=lambda checked: data)
+        vars(preflight).update(
+            check=lambda settings: plan or FakePlan(),
+            check_data=lambda checked: data,
+            format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
+            dry_run_text=lambda checked, settings: checked.estimate,
+        )
+        vars(preflight).update(dry_run_text=lambda checked, settings: checked.estimate)
         vars(base).update(run_participants=do)
         monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
         monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
@@ -52,7 +58,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 def test_done(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--recipe", "paper") == 0
+    assert call("--recipe", "paper", plan=FakePlan(warnings=("no T1w image",))) == 0
     written = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
     assert len(written) == 1
     settings = Settings.from_toml(written[0])
@@ -60,6 +66,7 @@ def test_done(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFi
     assert settings.run.run_uuid == written[0].parent.name
     shown = capsys.readouterr()
     assert "recipe=paper*" in shown.out
+    assert "no T1w image" in shown.out
     assert "sub-01.html" in shown.out
     assert shown.err == ""
 
@@ -99,10 +106,8 @@ def test_a_command_that_is_not_understood_is_refused(capsys: pytest.CaptureFixtu
 def test_dry_run_shows_the_plan_and_writes_nothing(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("--dry-run", plan=FakePlan(warnings=("no T1w image",)), data=("never asked",)) == 0
-    shown = capsys.readouterr().out
-    assert "1 participant, 3 min" in shown
-    assert "no T1w image" in shown
+    assert call("--dry-run", data=("never asked",)) == 0
+    assert "1 participant, 3 min" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 
