@@ -169,13 +169,14 @@ def _subject(
         files = _run_files(layout, bold, tables, seen)
         _check_slices(files, settings, seen)
         seen.runs.append(files)
-        if files.header is None:
+        geometry = seen.headers.get(bold)  # also of a series that is unsound otherwise, so that its pair is checked too
+        if geometry is None:
             continue
-        choice = choose(files.header, files.entities.get("session"), star_headers, settings.superres)
+        choice = choose(geometry, files.entities.get("session"), star_headers, settings.superres)
         if choice.pair is None and not choice.problems and not stars:
             missing.append(bold)
         _take(choice, settings.superres, seen)
-        if files.tr is not None and files.events is not None:
+        if files.header is not None and files.tr is not None and files.events is not None:
             runs.append(_make_run(files, files.header, choice, settings, seen))
     if missing:
         _no_pair(label, missing, settings, seen)

@@ -30,9 +30,9 @@ def check(settings: Settings) -> Plan:
     subjects = tuple(subject for subject in found.subjects if any(run.bold in contrasts for run in subject.runs))
     series = _series(settings, subjects, notices)
     plan = Plan(subjects=subjects, series=series, contrasts=contrasts)
+    with_anat = not found.subjects or any(subject.t1w for subject in found.subjects)
+    problems += places.check_templates(settings, with_anat=with_anat)
     if found.subjects:
-        with_anat = any(subject.t1w for subject in found.subjects)
-        problems += places.check_templates(settings, with_anat=with_anat)
         plan = replace(plan, estimate=estimate(plan, settings))
         problems += places.check_room(settings, plan.estimate)
         problems += places.check_memory(settings, plan.estimate)

@@ -1,0 +1,472 @@
+"""Every bad input that the documentation promises to refuse: code 2, file, reason, fix, nothing written."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker, snapshot
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.run import main
+from bids_sr.preflight import check, check_data, places, validator
+
+BOLD = "sub-01_task-tap_bold.nii.gz"
+HIGH, LOW = "sub-01_acq-highres_T2starw.nii.gz", "sub-01_acq-lowres_T2starw.nii.gz"
+Spoil = Callable[[BidsMaker], list[str] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A way to spoil a sound data set, and what the message has to hold."""
+
+    spoil: Spoil
+    file: str
+    reason: str
+    fix: str
+
+
+def _missing_directory(maker: BidsMaker) -> None:
+    shutil.rmtree(maker.root)
+
+
+def _not_bids(maker: BidsMaker) -> None:
+    (maker.root / "dataset_description.json").unlink()
+
+
+def _no_participant(maker: BidsMaker) -> list[str]:
+    return ["--participant-label", "sub-02"]
+
+
+def _no_task(maker: BidsMaker) -> list[str]:
+    return ["--task-id", "tape"]
+
+
+def _no_session(maker: BidsMaker) -> list[str]:
+    return ["--session-label", "2"]
+
+
+def _no_events(maker: BidsMaker) -> None:
+    maker.path("sub-01_task-tap_events.tsv", "func").unlink()
+
+
+def _events_without_types(maker: BidsMaker) -> None:
+    maker.events(rows=((2.0, 4.0),), header="onset\tduration")
+
+
+def _events_without_numbers(maker: BidsMaker) -> None:
+    maker.events(rows=(("n/a", 4.0, "thumb"),))
+
+
+def _only_rest(maker: BidsMaker) -> None:
+    maker.events(rows=((2.0, 4.0, "rest"), (8.0, 4.0, "Fixation")))
+
+
+def _contrast_unknown(maker: BidsMaker) -> list[str]:
+    return ["--contrasts", "thump-little"]
+
+
+def _events_late(maker: BidsMaker) -> None:
+    maker.events(rows=((2.0, 4.0, "thumb"), (30.0, 4.0, "little")))
+
+
+def _three_dimensions(maker: BidsMaker) -> None:
+    maker.image(BOLD, "func", (6.0, 6.0, 4.0))
+
+
+def _one_volume(maker: BidsMaker) -> None:
+    maker.bold(n_volumes=1)
+
+
+def _noise(n_volumes: int = 30) -> np.ndarray:
+    return np.random.default_rng(0).normal(100, 5, (8, 8, 6, n_volumes)).astype("float32")
+
+
+def _nan(maker: BidsMaker) -> None:
+    data = _noise()
+    data[3, 3, 3, 7] = np.nan
+    maker.bold(data=data)
+
+
+def _infinite_t1w(maker: BidsMaker) -> None:
+    data = _noise(1)[..., 0]
+    data[0, 0, 0] = np.inf
+    maker.t1w(data=data)
+
+
+def _constant(maker: BidsMaker) -> None:
+    maker.bold(data=np.full((8, 8, 6, 30), 7, "int16"))
+
+
+def _constant_volume(maker: BidsMaker) -> None:
+    data = _noise()
+    data[..., 29] = 0
+    maker.bold(data=data)
+
+
+def _frozen(maker: BidsMaker) -> None:
+    maker.bold(data=np.repeat(_noise(1), 30, axis=3))
+
+
+def _truncate(path: Path, keep: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+
+
+def _truncated(maker: BidsMaker) -> None:
+    _truncate(maker.path(BOLD, "func"), 0.6)
+
+
+def _truncated_header(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def _truncated_highres(maker: BidsMaker) -> None:
+    _truncate(maker.path(HIGH, "anat"), 0.5)
+
+
+def _corrupt(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def _no_gzip(maker: BidsMaker) -> None:
+    maker.path(BOLD, "func").write_bytes(b"<html>not found</html>" * 100)
+
+
+def _empty(maker: BidsMaker) -> None:
+    maker.path(BOLD, "func").write_bytes(b"")
+
+
+def _broken_link(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.unlink()
+    path.symlink_to(maker.root / ".git" / "annex" / "nowhere")
+
+
+def _no_tr(maker: BidsMaker) -> None:
+    maker.bold(sidecar={"RepetitionTime": None})
+
+
+def _wrong_tr(maker: BidsMaker) -> None:
+    maker.bold(header_tr=2.5)
+
+
+def _bad_sidecar(maker: BidsMaker) -> None:
+    maker.path("sub-01_task-tap_bold.json", "func").write_text('{"RepetitionTime": 1.0,')
+
+
+def _equal_pair(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
+
+
+def _both_coarse(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (6.0, 6.0, 4.0))
+
+
+def _swapped_pair(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (6.0, 6.0, 4.0))
+    maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
+
+
+def _elsewhere(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (3.0, 3.0, 4.0), shift=(0, 200, 0))
+    maker.star("sub-01_acq-lowres", (6.0, 6.0, 4.0), shift=(0, 200, 0))
+
+
+def _two_pairs(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-fine", (2.0, 2.0, 4.0))
+
+
+def _two_sessions_with_pairs(maker: BidsMaker) -> None:
+    for name in (HIGH, LOW):
+        maker.path(name, "anat").unlink()
+    for session in ("a", "b"):
+        maker.star(f"sub-01_ses-{session}_acq-highres", (3.0, 3.0, 4.0))
+        maker.star(f"sub-01_ses-{session}_acq-lowres", (6.0, 6.0, 4.0))
+
+
+def _no_pair(maker: BidsMaker) -> None:
+    for name in (HIGH, LOW):
+        maker.path(name, "anat").unlink()
+
+
+def _no_pair_no_factor(maker: BidsMaker) -> list[str]:
+    _no_pair(maker)
+    return ["--sr-method", "bspline"]
+
+
+def _odd_ratio(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (48 / 11, 48 / 11, 4.0))
+
+
+def _wrong_factor(maker: BidsMaker) -> list[str]:
+    return ["--sr-factor", "3"]
+
+
+def _thin_slices(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (3.0, 3.0, 2.0))
+
+
+def _unknown_acq(maker: BidsMaker) -> list[str]:
+    return ["--hr-acq", "finest"]
+
+
+def _echoes(maker: BidsMaker) -> None:
+    for name in (BOLD, "sub-01_task-tap_bold.json"):
+        maker.path(name, "func").unlink()
+    for echo in (1, 2):
+        maker.bold(f"sub-01_task-tap_echo-{echo}")
+
+
+def _phase_only(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.rename(path.with_name("sub-01_task-tap_part-phase_bold.nii.gz"))
+
+
+def _complex(maker: BidsMaker) -> None:
+    maker.bold(data=_noise().astype("complex64"))
+
+
+def _sagittal(maker: BidsMaker) -> None:
+    maker.bold(sidecar={"SliceEncodingDirection": "i"})
+
+
+def _output_inside(maker: BidsMaker) -> list[str]:
+    return ["OUT", str(maker.root / "derivatives" / "sr")]
+
+
+def _input_inside(maker: BidsMaker) -> list[str]:
+    return ["OUT", str(maker.root.parent)]
+
+
+def _output_under_a_file(maker: BidsMaker) -> list[str]:
+    (maker.root.parent / "file").write_text("")
+    return ["OUT", str(maker.root.parent / "file" / "out")]
+
+
+def _work_inside(maker: BidsMaker) -> list[str]:
+    return ["-w", str(maker.root / "work")]
+
+
+def _unknown_space(maker: BidsMaker) -> list[str]:
+    return ["--output-spaces", "MNI152NLin6Asym"]
+
+
+def _no_roi(maker: BidsMaker) -> list[str]:
+    return ["--roi", str(maker.root.parent / "roi.nii.gz")]
+
+
+def _little_memory(maker: BidsMaker) -> list[str]:
+    return ["--mem", "0.5"]
+
+
+def _bad_filter(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "filter.json"
+    path.write_text('{"bold": {"session": "../../secret"}}')
+    return ["--bids-filter-file", str(path)]
+
+
+CASES = {
+    "missing directory": Case(spoil=_missing_directory, file="bids", reason="no such directory", fix="root directory"),
+    "not BIDS": Case(spoil=_not_bids, file="bids", reason="dataset_description.json is missing", fix="the directory"),
+    "no such participant": Case(
+        spoil=_no_participant, file="sub-02", reason="no participant '02'", fix="Choose among 01. did you mean '01'?"
+    ),
+    "no such task": Case(
+        spoil=_no_task, file="--task-id tape", reason="no BOLD run", fix="There are: tap. did you mean 'tap'?"
+    ),
+    "no such session": Case(spoil=_no_session, file="--session-label 2", reason="no BOLD run", fix="There are: none"),
+    "no events": Case(spoil=_no_events, file=BOLD, reason="no events table", fix="sub-01_task-tap_events.tsv"),
+    "events without trial types": Case(
+        spoil=_events_without_types, file="_events.tsv", reason="columns are missing: trial_type", fix="Add a table"
+    ),
+    "events without numbers": Case(
+        spoil=_events_without_numbers, file="_events.tsv", reason="line 2: onset 'n/a'", fix="in seconds"
+    ),
+    "only rest": Case(spoil=_only_rest, file="_events.tsv", reason="no trial type that is modelled", fix="Add a table"),
+    "unknown contrast": Case(
+        spoil=_contrast_unknown,
+        file="--contrasts thump-little",
+        reason="'thump' names no trial type",
+        fix="The trial types here are thumb, little; did you mean 'thumb'?",
+    ),
+    "events after the end": Case(
+        spoil=_events_late, file="_events.tsv", reason="1 of 2 events begin after the end", fix="Check that onsets"
+    ),
+    "3D": Case(spoil=_three_dimensions, file=BOLD, reason="3D image of 8×8×6 voxels", fix="Join the volumes"),
+    "one volume": Case(spoil=_one_volume, file=BOLD, reason="one volume", fix="conversion"),
+    "truncated header": Case(spoil=_truncated_header, file=BOLD, reason="header cannot be read", fix="Copy the file"),
+    "no gzip": Case(spoil=_no_gzip, file=BOLD, reason="header cannot be read", fix="Copy the file"),
+    "empty file": Case(spoil=_empty, file=BOLD, reason="header cannot be read", fix="Copy the file"),
+    "broken link": Case(spoil=_broken_link, file=BOLD, reason="target is missing", fix="datalad get"),
+    "no RepetitionTime": Case(
+        spoil=_no_tr, file=BOLD, reason="RepetitionTime is missing", fix='Add "RepetitionTime": 1 '
+    ),
+    "RepetitionTime at odds": Case(
+        spoil=_wrong_tr, file=BOLD, reason="1 s in the sidecar and 2.5 s in the header", fix="which is right"
+    ),
+    "broken sidecar": Case(spoil=_bad_sidecar, file="bids", reason="task-tap_bold.json", fix="Mend that file"),
+    "equal resolutions": Case(spoil=_equal_pair, file=HIGH, reason="equal resolutions (3×3×4 mm)", fix="--hr-acq"),
+    "equal and coarse": Case(spoil=_both_coarse, file=HIGH, reason="equal resolutions (6×6×4 mm)", fix="--hr-acq"),
+    "swapped resolutions": Case(spoil=_swapped_pair, file=HIGH, reason="the pair is swapped", fix="Exchange the acq-"),
+    "pair elsewhere": Case(spoil=_elsewhere, file=HIGH, reason="they do not overlap", fix="Check the orientation"),
+    "two pairs": Case(spoil=_two_pairs, file=BOLD, reason="two or more", fix="--hr-acq LABEL and --lr-acq LABEL"),
+    "pairs of two other sessions": Case(
+        spoil=_two_sessions_with_pairs, file=BOLD, reason="several other sessions do (ses-a, ses-b)", fix="filter-file"
+    ),
+    "no pair": Case(
+        spoil=_no_pair,
+        file=BOLD,
+        reason="no file matches sub-01/[ses-*/]anat/*_T2starw.nii.gz",
+        fix="--sr-method bspline zerofill --sr-factor 2",
+    ),
+    "no pair and no factor": Case(
+        spoil=_no_pair_no_factor, file="sub-01", reason="no T2*-weighted pair to tell the factor", fix="--sr-factor 2"
+    ),
+    "odd ratio": Case(spoil=_odd_ratio, file=HIGH, reason="do not stand in a simple ratio", fix="Reconstruct"),
+    "wrong factor": Case(spoil=_wrong_factor, file=HIGH, reason="stand as 2×2", fix="Leave --sr-factor out"),
+    "other slices": Case(spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--force"),
+    "unknown acq": Case(spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"),
+    "several echoes": Case(spoil=_echoes, file="_echo-1_bold.nii.gz", reason="2 echoes", fix='{"bold": {"echo": 2}}'),
+    "phase alone": Case(spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"),
+    "complex": Case(spoil=_complex, file=BOLD, reason="complex", fix="part-mag"),
+    "slices along another axis": Case(spoil=_sagittal, file=BOLD, reason="not lie along the third", fix="Reorient"),
+    "output inside the input": Case(
+        spoil=_output_inside, file="derivatives/sr", reason="lies inside the data set", fix="outside the data set"
+    ),
+    "input inside the output": Case(spoil=_input_inside, file="", reason="lies inside the output", fix="beside"),
+    "output unwritable": Case(
+        spoil=_output_under_a_file, file="file/out", reason="is no directory", fix="Choose another directory"
+    ),
+    "work inside the input": Case(
+        spoil=_work_inside, file="work", reason="the working directory lies inside", fix="outside the data set"
+    ),
+    "unknown output space": Case(
+        spoil=_unknown_space, file="MNI152NLin6Asym", reason="neither bundled", fix="MNI152NLin2009aSym"
+    ),
+    "no ROI file": Case(spoil=_no_roi, file="roi.nii.gz", reason="no such file", fix="--roi motor"),
+    "little memory": Case(spoil=_little_memory, file="--mem 0.5", reason="GB are needed", fix="Give more memory"),
+    "path in a filter": Case(spoil=_bad_filter, file="filter.json", reason="no label of BIDS", fix="Labels have"),
+}
+
+DATA_CASES = {
+    "NaN": Case(spoil=_nan, file=BOLD, reason="NaN or infinite in 1 of 30 volumes, counted from 0: 7", fix="Convert"),
+    "infinite T1w": Case(spoil=_infinite_t1w, file="T1w.nii.gz", reason="NaN or infinite", fix="Convert it again"),
+    "constant": Case(spoil=_constant, file=BOLD, reason="it is constant", fix="Convert"),
+    "constant volume": Case(spoil=_constant_volume, file=BOLD, reason="1 of 30 volumes are constant", fix="Convert"),
+    "no change over time": Case(spoil=_frozen, file=BOLD, reason="30 volumes are identical", fix="Convert"),
+    "truncated gzip": Case(spoil=_truncated, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"),
+    "truncated highres": Case(spoil=_truncated_highres, file=HIGH, reason="truncated or corrupt", fix="Copy the file"),
+    "corrupt gzip": Case(spoil=_corrupt, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"),
+}
+
+
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
+    monkeypatch.chdir(tmp_path)
+    made = BidsMaker(tmp_path / "bids")
+    made.subject()
+    return made
+
+
+def _argv(maker: BidsMaker, extra: list[str] | None) -> list[str]:
+    out, options = maker.root.parent / "out", list(extra or [])
+    if options[:1] == ["OUT"]:
+        out, options = Path(options[1]), options[2:]
+    return [str(maker.root), str(out), "participant", "--skip-bids-validation", *options]
+
+
+def test_the_sound_data_set_has_no_problem(maker: BidsMaker) -> None:
+    """Otherwise the cases below would prove nothing."""
+    plan = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x"))
+    assert plan.problems == ()
+    assert plan.warnings == ()
+    assert check_data(plan) == ()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_preflight_says_what_is_wrong(name: str, maker: BidsMaker) -> None:
+    case = CASES[name]
+    settings = parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x")
+    before = snapshot(maker.root.parent)
+    problems = check(settings).problems
+    fitting = [p for p in problems if case.file in p.file and case.reason in p.reason and case.fix in p.fix]
+    assert len(fitting) == 1, "\n".join(map(str, problems))
+    assert snapshot(maker.root.parent) == before
+
+
+@pytest.mark.parametrize("name", DATA_CASES)
+def test_the_voxels_are_read_before_work(name: str, maker: BidsMaker) -> None:
+    case = DATA_CASES[name]
+    plan = check(parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x"))
+    assert plan.problems == ()
+    (problem,) = check_data(plan)
+    assert case.file in problem.file
+    assert case.reason in problem.reason
+    assert case.fix in problem.fix
+
+
+@pytest.mark.parametrize("name", [*CASES, *DATA_CASES])
+def test_the_command_ends_with_code_2_and_writes_nothing(
+    name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = {**CASES, **DATA_CASES}[name]
+    argv = _argv(maker, case.spoil(maker))
+    before = snapshot(maker.root.parent)
+    assert main(argv) == 2
+    message = capsys.readouterr().err
+    for part in (case.file, case.reason, case.fix):
+        assert part in message
+    assert "Traceback" not in message
+    assert snapshot(maker.root.parent) == before
+
+
+def test_too_little_disk(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(places.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
+    assert main(_argv(maker, None)) == 2
+    assert "0.0 GB are free" in capsys.readouterr().err
+    assert not (maker.root.parent / "out").exists()
+
+
+def test_no_permission_to_write(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anywhere, so the answer of the system is replaced."""
+    monkeypatch.setattr(places.os, "access", lambda path, mode: False)
+    problems = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
+    assert any("the output directory cannot be written" in p.reason for p in problems)
+
+
+def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    maker.bold(n_volumes=1)
+    _no_events(maker)
+    _swapped_pair(maker)
+    maker.subject("02")
+    maker.bold("sub-02_task-tap", header_tr=2.0)
+    maker.events("sub-02_task-tap", rows=((90.0, 1.0, "thumb"),))
+    assert main(_argv(maker, ["--roi", "nowhere.nii"])) == 2
+    message = capsys.readouterr().err
+    for part in ("one volume", "no events table", "pair is swapped", "2 s in the header", "nowhere.nii"):
+        assert part in message
+
+
+@pytest.mark.skipif(validator.find_validator() is None, reason="bids-validator-deno is not installed")
+def test_the_real_validator_speaks(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [option for option in _argv(maker, None) if option != "--skip-bids-validation"]
+    (maker.root / "sub-01" / "func" / "sub-01_notbids.nii.gz").write_bytes(gzip.compress(b"0" * 400))
+    assert main(argv) == 2
+    message = capsys.readouterr().err
+    assert "sub-01_notbids.nii.gz" in message
+    assert "NOT_INCLUDED" in message
+    assert "--skip-bids-validation" in message
+    assert not (maker.root.parent / "out").exists()
