@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Box = tuple[slice, slice, slice]
 
 INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"
 # Okabe and Ito's palette: distinct for color-blind readers too
@@ -180,19 +181,19 @@ def gray_limits(data: Array, mask: Array | None = None) -> tuple[float, float]:
     return (low, high if high > low else low + 1.0)
 
 
-def slice_indices(mask: Array, axis: int, n_slices: int, *, trim: float = 0.12) -> list[int]:
-    """Indices of ``n_slices`` planes spread evenly over a mask, its outermost ``trim`` left out at both ends.
+def slice_indices(mask: Array, axis: int, n_slices: int) -> list[int]:
+    """Indices of ``n_slices`` planes spread evenly over a mask, its ends left out (the more, the fewer planes).
 
     An empty mask is taken as the whole image.
     """
     across = tuple(a for a in range(3) if a != axis)
     filled = np.flatnonzero(np.asarray(mask).any(axis=across))
     first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, mask.shape[axis] - 1)
-    margin = trim * (last - first)
+    margin = max(0.12, 0.5 / (n_slices + 0.5)) * (last - first)
     return sorted({round(v) for v in np.linspace(first + margin, last - margin, n_slices)})
 
 
-def bounding_box(mask: Array, zooms: Array, *, margin_mm: float = 6.0) -> tuple[slice, slice, slice]:
+def bounding_box(mask: Array, zooms: Array, *, margin_mm: float = 6.0) -> Box:
     """Smallest box around a mask, with a margin, inside the image; the whole image if the mask is empty."""
     if not np.any(mask):
         return (slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2]))
@@ -202,6 +203,23 @@ def bounding_box(mask: Array, zooms: Array, *, margin_mm: float = 6.0) -> tuple[
         margin = int(np.ceil(margin_mm / float(zooms[axis])))
         box.append(slice(max(int(filled[0]) - margin, 0), min(int(filled[-1]) + margin + 1, mask.shape[axis])))
     return (box[0], box[1], box[2])
+
+
+def limited_box(box: Sequence[slice], volume: Volume, size_mm: Sequence[float], center: Sequence[float]) -> Box:
+    """A box in-plane no larger than ``size_mm`` (x, y), around ``center`` (voxels), inside ``box``."""
+    sides = []
+    for axis in (0, 1):
+        count = min(box[axis].stop - box[axis].start, max(2, round(size_mm[axis] / float(volume.zooms[axis]))))
+        start = int(np.clip(round(center[axis] - count / 2), box[axis].start, box[axis].stop - count))
+        sides.append(slice(start, start + count))
+    return (sides[0], sides[1], box[2])
+
+
+def height_over_width(box: Sequence[slice], volume: Volume, axis: int = 2) -> float:
+    """Proportion in mm of a plane across ``axis`` of a box."""
+    wide, high = (a for a in range(3) if a != axis)
+    size = [(box[a].stop - box[a].start) * float(volume.zooms[a]) for a in (wide, high)]
+    return size[1] / size[0]
 
 
 def cropped(volume: Volume, box: Sequence[slice]) -> Volume:

@@ -16,6 +16,7 @@ from bids_sr.reports.figures import (
     ORANGE,
     SOFT,
     Array,
+    Box,
     FigureInputError,
     Volume,
     bounding_box,
@@ -23,6 +24,8 @@ from bids_sr.reports.figures import (
     color_bar,
     cropped,
     gray_limits,
+    height_over_width,
+    limited_box,
     mark_position,
     mark_sides,
     new_figure,
@@ -32,8 +35,26 @@ from bids_sr.reports.figures import (
     style,
 )
 
-DISPLAY_THRESHOLD = 3.1
-"""|t| below which the overlay is transparent (p < .001, one-sided, uncorrected, for many degrees of freedom)."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Display:
+    """How a statistic is shown.
+
+    Parameters
+    ----------
+    statistic : its name
+    threshold : |value| below which nothing is drawn
+    floor : lowest upper end of the color scale
+    """
+
+    statistic: str
+    threshold: float
+    floor: float
+
+
+T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
+"""|t| > 3.1: p < .001, one-sided, uncorrected, for many degrees of freedom."""
+CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
 ROI_COLOR = "#00e5ff"
 FDR_COLOR = "white"
 Parts = tuple[Volume, Volume | None, tuple[float, float]]
@@ -114,10 +135,10 @@ def informative_planes(scene: Scene, first: SeriesMap, n_slices: int) -> list[in
     return sorted(chosen)
 
 
-def common_scale(maps: Sequence[SeriesMap]) -> float:
-    """Upper end of one color scale for all maps: the median of their 99.9th percentiles of |value|, at least 6."""
+def common_scale(maps: Sequence[SeriesMap], floor: float) -> float:
+    """Upper end of one color scale for all maps: the median of their 99.9th percentiles of |value|, or the floor."""
     tops = [float(np.percentile(np.abs(m.data[np.isfinite(m.data)]), 99.9)) for m in maps if np.isfinite(m.data).any()]
-    return max(6.0, float(np.ceil(np.median(tops)))) if tops else 6.0
+    return max(floor, float(np.median(tops))) if tops else floor
 
 
 def _panel(ax: Axes, parts: Parts, overlay: Volume, box: Sequence[slice], index: int, **colors: Any) -> Any:
@@ -139,22 +160,17 @@ def _ground(scene: Scene) -> tuple[Parts, Volume]:
     return (background, area, gray_limits(background.data, brain.data)), brain
 
 
-def _windows(scene: Scene, brain: Volume, planes: Sequence[int]) -> list[tuple[tuple[slice, slice, slice], int]]:
-    """Boxes and planes, left to right: the whole brain, then the region's surroundings."""
+def _windows(scene: Scene, brain: Volume, planes: Sequence[int], first: SeriesMap) -> list[tuple[Box, int]]:
+    """Boxes and planes, left to right: the whole brain, then the neighborhood of the first map's peak in the region."""
     whole = bounding_box(brain.data, brain.zooms, margin_mm=6.0)
     windows = [(whole, k) for k in planes]
     if scene.roi_is_brain:
         return windows
     area = canonical(np.asarray(scene.roi > 0), scene.affine)
-    shown = np.zeros(area.data.shape, dtype=bool)
-    shown[:, :, planes] = area.data[:, :, planes]
-    close = bounding_box(shown if shown.any() else area.data, area.zooms, margin_mm=6.0)
+    values = np.abs(repeated(canonical(np.nan_to_num(first.data), first.affine), brain).data) * area.data
+    peak = np.unravel_index(np.argmax(values[:, :, planes]), (*values.shape[:2], len(planes)))
+    close = limited_box(whole, brain, (64.0, 64.0 * height_over_width(whole, brain)), (float(peak[0]), float(peak[1])))
     return windows + [(close, k) for k in planes]
-
-
-def _rate(box: Sequence[slice], volume: Volume) -> float:
-    """Height over width of a window, in mm."""
-    return float((box[1].stop - box[1].start) * volume.zooms[1] / ((box[0].stop - box[0].start) * volume.zooms[0]))
 
 
 def _rows(fig: Figure, n_rows: int, n_columns: int, *, left: float, bottom: float) -> Array:
@@ -173,8 +189,7 @@ def activation_figure(
     maps: Sequence[SeriesMap],
     scene: Scene,
     *,
-    threshold: float = DISPLAY_THRESHOLD,
-    statistic: str = "t",
+    display: Display = T_DISPLAY,
     n_slices: int = 3,
 ) -> Figure:
     """Maps of one contrast: a row each series, columns the same planes, whole and zoomed into the region.
@@ -185,8 +200,7 @@ def activation_figure(
     ----------
     maps : rows from top to bottom; the first one chooses the planes
     scene : background, brain and region on the high-resolution grid
-    threshold : |statistic| below which nothing is drawn over the background
-    statistic : its name, for the scale
+    display : the statistic, and how it is shown
     n_slices : planes; each twice where the region is less than the brain
 
     Raises
@@ -198,10 +212,10 @@ def activation_figure(
         raise FigureInputError("there is no map to draw")
     parts, brain = _ground(scene)
     planes = informative_planes(scene, maps[0], n_slices if not scene.roi_is_brain else 2 * n_slices)
-    windows = _windows(scene, brain, planes)
-    limit = common_scale(maps)
+    windows = _windows(scene, brain, planes, maps[0])
+    limit = common_scale(maps, display.floor)
     colors = {"cmap": "RdYlBu_r", "vmin": -limit, "vmax": limit, "alpha": 0.92}
-    unit = 11.2 / len(windows) * min(max(_rate(box, brain) for box, _ in windows), 1.35)
+    unit = 11.2 / len(windows) * max(height_over_width(box, brain) for box, _ in windows)
     with style():
         fig = new_figure(12.0, unit * len(maps) + 0.77)
         tall = fig.get_figheight()
@@ -209,7 +223,9 @@ def activation_figure(
         image: Any = None
         for row, each in zip(axes, maps, strict=True):
             values = np.nan_to_num(each.data)
-            shown = repeated(canonical(np.where(np.abs(values) > threshold, values, np.nan), each.affine), brain)
+            shown = repeated(
+                canonical(np.where(np.abs(values) > display.threshold, values, np.nan), each.affine), brain
+            )
             regions = None if each.significant is None else canonical(each.significant.astype(np.float32), each.affine)
             for ax, (box, k) in zip(row, windows, strict=True):
                 image = _panel(ax, parts, shown, box, k, **colors)
@@ -220,7 +236,7 @@ def activation_figure(
         for ax, (_, k) in zip(axes[0], windows, strict=True):
             mark_position(ax, brain, 2, k)
         mark_sides(axes[0, 0], 2)
-        label = f"{statistic}; shown where |{statistic}| > {threshold:g}"
+        label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
         color_bar(fig, image, (0.36, 0.5 / tall, 0.28, 0.09 / tall), label)
     return fig
 
@@ -255,7 +271,7 @@ def regions_figure(
     planes = informative_planes(scene, both, n_slices)
     box = bounding_box(canonical(np.asarray(scene.roi > 0), scene.affine).data, brain.zooms, margin_mm=8.0)
     colors = {"cmap": ListedColormap([ORANGE, BLUE, GREEN]), "vmin": 1, "vmax": 3, "alpha": 0.85}
-    unit = 10.7 / len(planes) * _rate(box, brain)
+    unit = 10.7 / len(planes) * height_over_width(box, brain)
     with style():
         fig = new_figure(12.0, unit * len(regions) + 0.41)
         axes = _rows(fig, len(regions), len(planes), left=0.11, bottom=0.36)

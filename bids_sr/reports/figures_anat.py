@@ -17,6 +17,7 @@ from bids_sr.reports.figures import (
     canonical,
     cropped,
     gray_limits,
+    height_over_width,
     mark_position,
     mark_sides,
     new_figure,
@@ -28,7 +29,7 @@ from bids_sr.reports.figures import (
 
 Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
-MIXED_VIEWS: Views = ((2, 4), (1, 2), (0, 2))
+MIXED_VIEWS: Views = ((2, 4), (1, 1), (0, 1))
 AXIAL_VIEWS: Views = ((2, 6),)
 
 
@@ -100,12 +101,15 @@ def mosaic_figure(
     (volume,), lines, around = _prepared([image], outlines, affine, mask)
     low, high = gray_limits(volume.data, around.data)
     columns = max(n for _, n in views)
+    whole = [slice(0, n) for n in volume.data.shape]
+    heights = [12.0 / columns * height_over_width(whole, volume, axis) for axis, _ in views]
     with style():
-        fig = new_figure(12.0, 1.62 * len(views) + 0.45)
+        fig = new_figure(12.0, sum(heights) + 0.4)
+        tall = fig.get_figheight()
         for row, (axis, n_planes) in enumerate(views):
+            bottom = (0.4 + sum(heights[row + 1 :])) / tall
             for column, index in enumerate(slice_indices(around.data, axis, n_planes)):
-                bottom = 0.4 / fig.get_figheight() + (len(views) - 1 - row) * 1.62 / fig.get_figheight()
-                ax = fig.add_axes((column / columns + 0.001, bottom, 1 / columns - 0.002, 1.60 / fig.get_figheight()))
+                ax = fig.add_axes((column / columns + 0.001, bottom, 1 / columns - 0.002, (heights[row] - 0.02) / tall))
                 ax.set_facecolor("black")
                 show_plane(ax, volume, axis, index, vmin=low, vmax=high)
                 for outline, line in zip(outlines, lines, strict=True):
@@ -149,16 +153,20 @@ def registration_figure(
     shown, lines, around = _prepared([reference, before, after], outlines, affine, mask)
     limits = [gray_limits(volume.data, around.data) for volume in shown]
     planes = _planes(around.data, views)
-    left = 0.03
-    width = (1 - left) / len(planes)
+    whole = [slice(0, n) for n in shown[0].data.shape]
+    # all panels are equally high; a plane's width follows from its proportions
+    shares = np.array([1 / height_over_width(whole, shown[0], axis) for axis, _ in planes])
+    widths = 0.97 * shares / shares.sum()
+    lefts = 0.03 + np.concatenate([[0.0], np.cumsum(widths)[:-1]])
+    height = 12.0 * 0.97 / float(shares.sum())
     with style():
-        fig = new_figure(12.0, 3 * 1.62 + 0.45)
-        unit = 1.62 / fig.get_figheight()
+        fig = new_figure(12.0, 3 * height + 0.4)
+        unit = height / fig.get_figheight()
         for row, name in enumerate(names):
             bottom = 0.4 / fig.get_figheight() + (2 - row) * unit
-            fig.text(left / 2, bottom + unit / 2, name, rotation=90, ha="center", va="center", fontsize=8.5)
+            fig.text(0.015, bottom + unit / 2, name, rotation=90, ha="center", va="center", fontsize=8.5)
             for column, (axis, index) in enumerate(planes):
-                ax = fig.add_axes((left + column * width, bottom, width - 0.002, unit - 0.004))
+                ax = fig.add_axes((lefts[column], bottom, widths[column] - 0.002, unit * 0.985))
                 ax.set_facecolor("black")
                 if row == 2:
                     show_plane(ax, shown[0], axis, index, vmin=limits[0][0], vmax=limits[0][1])

@@ -20,6 +20,7 @@ from bids_sr.reports.figures import (
     SOFT,
     YELLOW,
     Array,
+    Box,
     FigureInputError,
     Volume,
     bounding_box,
@@ -27,6 +28,8 @@ from bids_sr.reports.figures import (
     color_bar,
     cropped,
     gray_limits,
+    height_over_width,
+    limited_box,
     mark_position,
     mark_sides,
     new_figure,
@@ -69,17 +72,20 @@ def pair_figure(lowres: SeriesVolume, highres: SeriesVolume, mask: Array | None 
     inside = np.ones(lowres.data.shape) if mask is None or not np.any(mask) else mask
     around = canonical(np.asarray(inside, dtype=np.float32), lowres.affine)
     indices = slice_indices(around.data, 2, n_slices)
+    box = bounding_box(around.data, around.zooms, margin_mm=10.0)
     with style():
-        fig = new_figure(12.0, 2 * 12.0 / n_slices + 0.1)
+        fig = new_figure(12.0, 2 * 11.6 / n_slices * height_over_width(box, around))
         grid = {"left": 0.03, "right": 1, "top": 1, "bottom": 0, "wspace": 0.01, "hspace": 0.01}
         axes = np.asarray(fig.subplots(2, n_slices, squeeze=False, gridspec_kw=grid))
         for row, (volume, name) in enumerate(((low, lowres.name), (high, highres.name))):
-            limits = gray_limits(volume.data, around.data if row == 0 else None)
+            ratio = np.array(volume.data.shape) / np.array(low.data.shape)
+            window = [slice(int(b.start * r), int(np.ceil(b.stop * r))) for b, r in zip(box, ratio, strict=True)]
+            part = cropped(volume, (window[0], window[1], slice(0, volume.data.shape[2])))
+            limits = gray_limits(volume.data, repeated(around, volume).data)
             for column, index in enumerate(indices):
-                position = low.position(2, index)
-                k = index if row == 0 else _nearest_plane(volume, 2, position)
-                show_plane(axes[row, column], volume, 2, k, vmin=limits[0], vmax=limits[1])
-                mark_position(axes[row, column], volume, 2, k)
+                k = index if row == 0 else _nearest_plane(volume, 2, low.position(2, index))
+                show_plane(axes[row, column], part, 2, k, vmin=limits[0], vmax=limits[1])
+                mark_position(axes[row, column], part, 2, k)
             mark_sides(axes[row, 0], 2)
             center = axes[row, 0].get_position().y0 + axes[row, 0].get_position().height / 2
             fig.text(0.014, center, f"{name}, {voxel_text(volume)}", rotation=90, ha="center", va="center", fontsize=9)
@@ -123,7 +129,8 @@ def training_figure(
             known = np.isfinite(values)
             quality.plot(steps[known], values[known], color=color, lw=1.6, marker="o", ms=3, label=name)
         end = float(np.nanmax(steps)) if len(steps) else 1.0
-        for (name, level), color in zip(levels.items(), LEVEL_COLORS * 2, strict=False):
+        known_levels = {name: level for name, level in levels.items() if np.isfinite(level)}
+        for (name, level), color in zip(known_levels.items(), LEVEL_COLORS * 2, strict=False):
             quality.axhline(level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)")
         if chosen_step is not None:
             quality.axvline(chosen_step, color=SOFT, lw=0.9, ls=":", label=f"weights kept: step {chosen_step:.0f}")
@@ -134,7 +141,7 @@ def training_figure(
             ax.set_axisbelow(True)
         handles, _ = quality.get_legend_handles_labels()
         if handles:
-            quality.legend(loc="lower right", fontsize=8)
+            quality.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="white")
         _draw_losses(loss, steps, losses)
     return fig
 
@@ -181,8 +188,7 @@ def slice_figure(
     """
     view = _slice_view(series, roi, mask, reference)
     columns = len(series)
-    whole, close = (11.6 / columns * _rate(box, view.base) for box in (view.window, view.box))
-    close = min(close, 2.6)
+    whole, close = (11.6 / columns * height_over_width(box, view.base) for box in (view.window, view.box))
     with style():
         fig = new_figure(12.0, whole + 2 * close + 0.8)
         tall = fig.get_figheight()
@@ -194,9 +200,9 @@ def slice_figure(
             image = _slice_column(column, each, view) or image
         mark_position(axes[0, 0], view.base, 2, view.index)
         mark_sides(axes[0, 0], 2)
-        for row, text in zip(axes, ("signal", roi_name, f"minus {reference}"), strict=True):
+        for row, text in zip(axes, ("signal", roi_name.replace(" ", "\n"), f"minus\n{reference}"), strict=True):
             place = row[0].get_position()
-            fig.text(0.014, (place.y0 + place.y1) / 2, text, rotation=90, ha="center", va="center", fontsize=9)
+            fig.text(0.014, (place.y0 + place.y1) / 2, text, rotation=90, ha="center", va="center", fontsize=8.5)
         if image is not None:
             label = f"difference to {reference} (signal units)"
             color_bar(fig, image, (0.36, 0.38 / tall, 0.28, 0.08 / tall), label)
@@ -210,15 +216,10 @@ class _View:
     base: Volume
     area: Volume
     index: int
-    window: tuple[slice, slice, slice]
-    box: tuple[slice, slice, slice]
+    window: Box
+    box: Box
     limits: tuple[float, float]
     spread: float
-
-
-def _rate(box: Sequence[slice], volume: Volume) -> float:
-    """Height over width of a window, in mm."""
-    return float((box[1].stop - box[1].start) * volume.zooms[1] / ((box[0].stop - box[0].start) * volume.zooms[0]))
 
 
 def _slice_view(series: Sequence[SeriesVolume], roi: Array, mask: Array | None, reference: str) -> _View:
@@ -230,9 +231,10 @@ def _slice_view(series: Sequence[SeriesVolume], roi: Array, mask: Array | None, 
     area = canonical(np.asarray(roi > 0, dtype=np.float32), affine)
     brain = canonical(np.asarray(roi > 0 if mask is None else mask > 0), affine)
     index = int(np.argmax(area.data.sum(axis=(0, 1))))
-    flat = (slice(None), slice(None), slice(index, index + 1))
     in_plane = np.zeros(area.data.shape, dtype=bool)
-    in_plane[flat] = area.data[flat] > 0
+    in_plane[:, :, index] = area.data[:, :, index] > 0
+    around = bounding_box(in_plane, area.zooms, margin_mm=8.0)
+    center = [(side.start + side.stop) / 2 for side in around]
     changes = [np.abs(canonical(each.data, affine).data - base.data)[brain.data] for each in fine]
     # a change of the whole gray scale would be shown white in a figure of identical series, hence not below 1 %
     limits = gray_limits(base.data, brain.data)
@@ -240,7 +242,7 @@ def _slice_view(series: Sequence[SeriesVolume], roi: Array, mask: Array | None, 
     return _View(
         base=base, area=area, index=index, limits=limits, spread=spread,
         window=bounding_box(brain.data, brain.zooms, margin_mm=8.0),
-        box=bounding_box(in_plane, area.zooms, margin_mm=8.0),
+        box=limited_box(around, area, (110.0, 80.0), center),
     )  # fmt: skip
 
 
