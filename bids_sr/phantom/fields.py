@@ -1,0 +1,66 @@
+"""Smooth random fields and separable up-sampling: the building blocks of the simulated head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import interpolate, ndimage
+
+Array = npt.NDArray[Any]
+
+
+def upsample(coarse: Array, shape: Sequence[int]) -> Array:
+    """Cubic spline of a coarse array at `shape` points spread evenly from its first to its last sample (float32)."""
+    out = np.asarray(coarse, dtype=np.float32)
+    for axis, n in enumerate(shape):
+        m = out.shape[axis]
+        weights = interpolate.make_interp_spline(np.arange(m), np.eye(m), k=3)(np.linspace(0, m - 1, n))
+        out = np.moveaxis(np.tensordot(weights.astype(np.float32), out, (1, axis)), 0, axis)
+    return np.ascontiguousarray(out)
+
+
+def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -> Array:
+    """Random field of zero mean and unit standard deviation, float32.
+
+    Parameters
+    ----------
+    rng : source of the noise
+    shape : of the result
+    sigma : of the Gaussian that smooths white noise (voxels); drawn on a coarser grid where that loses nothing
+    """
+    step = max(1, int(sigma / 1.5))
+    coarse = [max(4, n // step + 1) for n in shape]
+    noise = rng.standard_normal(coarse, dtype=np.float32)
+    out = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
+    if step > 1:
+        out = upsample(out, shape)
+    else:
+        out = out[tuple(slice(0, n) for n in shape)]
+    return np.asarray((out - out.mean()) / out.std(), dtype=np.float32)
+
+
+def distance(mask: Array, step: int, voxel: float) -> Array:
+    """Distance in mm from each voxel to the mask (0 inside), float32, computed on every `step`-th voxel."""
+    coarse = mask[::step, ::step, ::step]
+    far = ndimage.distance_transform_edt(~coarse).astype(np.float32) * (step * voxel)
+    if step == 1:
+        return far
+    axes = [np.minimum(np.arange(n) / step, c - 1.0) for n, c in zip(mask.shape, coarse.shape, strict=True)]
+    for axis, at in enumerate(axes):
+        low = np.minimum(at.astype(int), far.shape[axis] - 2)
+        weight = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        far = np.take(far, low, axis) * (1 - weight) + np.take(far, low + 1, axis) * weight
+    return np.asarray(far, dtype=np.float32)
+
+
+def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int], radius: float = 100.0) -> Array:
+    """Random polynomial of second order over a grid, float32, about -1 to 1 within `radius` mm of the grid's center."""
+    world = [affine[a, a] * (np.arange(n) - (n - 1) / 2) / radius for a, n in enumerate(shape)]
+    x, y, z = np.meshgrid(*[w.astype(np.float32) for w in world], indexing="ij", sparse=True)
+    c = rng.uniform(-1, 1, 9).astype(np.float32)
+    c[:3] *= 0.6
+    out = c[0] * x + c[1] * y + c[2] * z + c[3] * x * x + c[4] * y * y + c[5] * z * z
+    return np.asarray((out + c[6] * x * y + c[7] * x * z + c[8] * y * z) / 1.5, dtype=np.float32)

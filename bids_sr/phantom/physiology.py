@@ -1,0 +1,110 @@
+"""What changes a BOLD series besides activity and motion: drift, breathing, heartbeat, approach to the steady state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from bids_sr.spatial.resample import Spline, sample_volume
+
+from .contrast import gradient_echo
+from .fields import polynomial
+from .head import Head
+from .presets import Preset
+from .scanner import EpiScanner
+
+Array = npt.NDArray[Any]
+_LINEAR = Spline(order=1)
+DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.003, 0.02  # shares of the signal, standard deviation or so
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transient:
+    """Approach to the steady state.
+
+    Parameters
+    ----------
+    excess : relative excess of the signal of the first volumes, (N, X, Y, Z) on the sampling grid
+    mean_excess : (N,) the same as a mean over the brain
+    dummies : volumes whose mean over the brain is more than 1 % above the steady state
+    """
+
+    excess: Array
+    mean_excess: Array
+    dummies: int
+
+
+def approach(head: Head, preset: Preset, scanner: EpiScanner) -> Transient:
+    """Excess signal of the first volumes until it is below 0.1 % in the mean."""
+    maps, means = [], []
+    steady = gradient_echo(head, te=preset.te, tr=preset.tr, flip=preset.flip, fat=0.15)
+    floor = np.maximum(steady, 0.02 * float(steady[head.brain].mean()))
+    for pulse in range(200):
+        early = gradient_echo(head, te=preset.te, tr=preset.tr, flip=preset.flip, pulse=pulse, fat=0.15)
+        excess = (early - steady) / floor
+        mean = float(excess[head.brain].mean())
+        if mean < 1e-3:
+            break
+        middle = (scanner.middle_shape, scanner.middle_affine)
+        maps.append(sample_volume(excess, head.affine, *middle, scanner.pose, _LINEAR))
+        means.append(mean)
+    return Transient(
+        excess=np.stack(maps), mean_excess=np.array(means), dummies=int((np.array(means) > 0.01).sum())
+    )  # fmt: skip
+
+
+class Physiology:
+    """Factor on the signal at each volume and slice.
+
+    Parameters
+    ----------
+    rng : source of rates, phases and maps
+    head, preset, scanner : subject, protocol, geometry
+    transient : approach to the steady state
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, head: Head, preset: Preset, scanner: EpiScanner, transient: Transient
+    ) -> None:
+        shape, affine = scanner.middle_shape, scanner.middle_affine
+        self._transient = transient
+        pulsating = head.veins + 0.3 * head.fractions["csf"] * head.brain
+        pulsating = ndimage.gaussian_filter(pulsating, 2.0 / head.affine[0, 0])
+        self._pulse_map = sample_volume(pulsating, head.affine, shape, affine, scanner.pose, _LINEAR)
+        self._breath_map = 1 + 0.6 * polynomial(rng, affine, shape)
+        self._drift_map = polynomial(rng, affine, shape)
+        self._tr, self._slice_times = preset.tr, preset.slice_times
+        end = preset.volumes * preset.tr + 1.0
+        self._clock = np.arange(0, end, 0.05)
+        self._breath = _rhythm(rng, self._clock, rate=rng.uniform(0.23, 0.30))
+        self._heart = _rhythm(rng, self._clock, rate=rng.uniform(0.95, 1.20))
+        part = self._clock / end - 0.5
+        phases = rng.uniform(0, 2 * np.pi, 2)
+        self._drift = rng.choice([-1.0, 1.0]) * 2 * part + 0.5 * np.cos(3 * np.pi * part + phases[0])
+        self._uneven = np.cos(2 * np.pi * part + phases[1])
+
+    def factor(self, t: int) -> Array:
+        """Factor on the sampling grid for volume t, float32."""
+        times = t * self._tr + self._slice_times
+
+        def at(course: Array) -> Array:
+            return np.interp(times, self._clock, course).astype(np.float32)
+
+        out = 1 + np.float32(BREATH) * self._breath_map * at(self._breath)
+        out += np.float32(HEARTBEAT) * self._pulse_map * at(self._heart)
+        out += np.float32(UNEVEN_DRIFT) * self._drift_map * at(self._uneven) + np.float32(DRIFT) * at(self._drift)
+        if t < len(self._transient.excess):
+            out *= 1 + self._transient.excess[t]
+        return np.asarray(out, dtype=np.float32)
+
+
+def _rhythm(rng: np.random.Generator, clock: Array, rate: float) -> Array:
+    """Oscillation whose rate (1/s) wanders by some percent; unit amplitude."""
+    wander = ndimage.gaussian_filter1d(rng.standard_normal(clock.size), 100)
+    wander *= 0.05 / wander.std()
+    phase = 2 * np.pi * np.cumsum(rate * (1 + wander)) * (clock[1] - clock[0])
+    return np.asarray(np.sin(phase + rng.uniform(0, 2 * np.pi)))

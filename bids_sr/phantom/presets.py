@@ -1,0 +1,102 @@
+"""Sizes and timings of the simulated studies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Scene = str
+SCENES: tuple[Scene, ...] = ("ribbon", "veins", "free")
+CONDITIONS: tuple[str, ...] = ("thumb", "little")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """One kind of study; lengths in mm, times in s, angles in degrees.
+
+    Parameters
+    ----------
+    bold_shape, bold_voxel : matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the geometry)
+    bold_center : center of the BOLD field of view, RAS mm, in a head that lies as MNI152 does
+    volumes, tr, te, flip : BOLD protocol
+    multiband : slices excited together
+    factor : lowres over highres voxel of the T2*w pair
+    pair_te, pair_tr, pair_flip : T2*w protocol
+    t1w_shape, t1w_voxel : T1w matrix and voxel size; centered on `t1w_center`
+    scene_mm : voxel of the scene
+    lead, block : rest before the first block, length of each block (task and rest alternate)
+    snr : thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each
+        of the two components
+    pair_gain : signal-to-noise ratio of the lowres T2*w over that of the BOLD (longer readout); highres follows from
+        the volume of its voxel
+    """
+
+    bold_shape: tuple[int, int, int]
+    bold_voxel: tuple[float, float, float]
+    bold_center: tuple[float, float, float] = (0.0, -18.0, 24.0)
+    volumes: int
+    tr: float
+    te: float
+    flip: float
+    multiband: int = 1
+    factor: tuple[float, float, float] = (2.0, 2.0, 1.0)
+    pair_te: float = 0.025
+    pair_tr: float = 2.0
+    pair_flip: float = 90.0
+    t1w_shape: tuple[int, int, int]
+    t1w_voxel: float
+    t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
+    scene_mm: float = 1.0
+    lead: float
+    block: float
+    snr: float
+    pair_gain: float = 2.5
+
+    @property
+    def bold_affine(self) -> npt.NDArray[np.float64]:
+        """Voxel to RAS mm of the BOLD."""
+        return centered_affine(self.bold_shape, self.bold_voxel, self.bold_center)
+
+    @property
+    def t1w_affine(self) -> npt.NDArray[np.float64]:
+        """Voxel to RAS mm of the T1w."""
+        return centered_affine(self.t1w_shape, (self.t1w_voxel,) * 3, self.t1w_center)
+
+    @property
+    def slice_times(self) -> npt.NDArray[np.float64]:
+        """(Z,) start of each slice after that of its volume: interleaved, ascending, even slices first."""
+        slices = self.bold_shape[2]
+        shots = slices // self.multiband
+        order = [*range(0, shots, 2), *range(1, shots, 2)]
+        start = np.empty(slices)
+        for position, first in enumerate(order):
+            start[first::shots] = position * self.tr / shots
+        return start
+
+
+def centered_affine(
+    shape: tuple[int, int, int], voxel: tuple[float, float, float], center: tuple[float, float, float]
+) -> npt.NDArray[np.float64]:
+    """Axis-aligned voxel-to-RAS matrix of a grid whose field of view has the given center (mm)."""
+    affine = np.diag([*voxel, 1.0])
+    affine[:3, 3] = np.asarray(center) - np.asarray(voxel) * (np.asarray(shape) - 1) / 2
+    return affine
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        bold_shape=(40, 40, 14), bold_voxel=(6.0, 6.0, 5.0), bold_center=(0.0, -18.0, 48.0), volumes=60, tr=2.0,
+        te=0.030, flip=70.0, t1w_shape=(92, 112, 96), t1w_voxel=2.0, scene_mm=2.0, lead=8.0, block=12.0, snr=150.0,
+        pair_gain=1.5,
+    ),
+    "demo": Preset(
+        bold_shape=(64, 64, 30), bold_voxel=(3.75, 3.75, 4.0), volumes=144, tr=2.0, te=0.030, flip=70.0,
+        t1w_shape=(184, 224, 192), t1w_voxel=1.0, lead=16.0, block=16.0, snr=110.0,
+    ),
+    "paper": Preset(
+        bold_shape=(64, 64, 30), bold_voxel=(3.75, 3.75, 4.0), volumes=900, tr=0.5, te=0.025, flip=44.0, multiband=5,
+        t1w_shape=(184, 224, 192), t1w_voxel=1.0, lead=30.0, block=20.0, snr=80.0,
+    ),
+}  # fmt: skip
