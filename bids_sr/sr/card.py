@@ -1,0 +1,78 @@
+"""The card of a model: what it was made from, how, and what it reached, as plain values for JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .degrade import fine_size
+from .guards import slice_orientation
+from .method import Method, Recipe
+from .pair import TrainingPair
+
+LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
+
+
+def plain_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's numbers, for the card."""
+    skip = ("build_generator", "build_critic", "losses", "augmentation")
+    out: dict[str, Any] = {n: getattr(recipe, n) for n in Recipe.__slots__ if n not in skip}
+    out["losses"] = {f"{t.kind}:{getattr(t.build, '__name__', t.build)}": t.weight for t in recipe.losses}
+    return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
+
+
+def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None) -> dict[str, Any]:
+    """Whether the perceptual term was on, with which weights, or why not."""
+    if checksum is not None and weights is not None:
+        return {"active": True, "weights_sha256": checksum, "file": weights.name}
+    if not any(term.kind == "perceptual" for term in recipe.losses):
+        return {"active": False, "reason": "the recipe has no such term"}
+    return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
+
+
+def data_entries(method: Method, recipe: Recipe, recipe_name: str, pair: TrainingPair) -> dict[str, Any]:
+    """The part of the card that is known before training."""
+    from .. import __version__
+
+    zooms = np.sqrt((np.asarray(pair.lowres_affine)[:3, :3] ** 2).sum(0))
+    finer = [n / fine_size(n, f) for n, f in zip(pair.lowres.shape, pair.factor, strict=True)]
+    return {
+        "method": method.name,
+        "reference": method.reference,
+        "recipe": recipe_name,
+        "settings": plain_recipe(recipe),
+        "factor": list(pair.factor),
+        "contrast": pair.contrast,
+        "orientation": slice_orientation(pair.lowres_affine),
+        "resolution": {
+            "lowres_mm": [round(float(z), 4) for z in zooms],
+            "highres_mm": [round(float(z * f), 4) for z, f in zip(zooms, finer, strict=True)],
+            "lowres_shape": list(pair.lowres.shape),
+        },
+        "data_sha256": pair.checksums(),
+        "intensity": {
+            "scale": pair.scale,
+            "highres_gain": pair.gain,
+            "rule": "99th percentile of the coarse image in the mask is 1",
+        },
+        "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def log_tsv(log: Iterable[Mapping[str, Any]]) -> str:
+    """The training log as TSV; n/a where a look had no such value."""
+    text = io.StringIO()
+    table = csv.writer(text, delimiter="\t", lineterminator="\n")
+    table.writerow(LOG_COLUMNS)
+    for row in log:
+        cells = (row.get(column, "n/a") for column in LOG_COLUMNS)
+        table.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
+    return text.getvalue()

@@ -1,0 +1,86 @@
+"""Whether a model may be used on an image: same resolution, contrast, slice orientation and factor, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .degrade import Factor
+
+TOLERANCE = 0.1
+# T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri, introduction)
+SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
+
+
+class ModelMismatch(ValueError):
+    """A model asked to work on what it was not trained for; the message says what differs and what can be done."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Acquisition:
+    """What the guards compare.
+
+    Parameters
+    ----------
+    zooms : voxel size in mm on the acquired grid
+    orientation : the anatomical axis across slices: "R-L", "P-A" or "I-S"
+    contrast : BIDS suffix
+    factor : acquired over wanted voxel size
+    """
+
+    zooms: tuple[float, float, float]
+    orientation: str
+    contrast: str
+    factor: Factor
+
+
+def slice_orientation(affine: NDArray[Any]) -> str:
+    """The anatomical axis nearest to the third voxel axis."""
+    direction = np.abs(np.asarray(affine, float)[:3, 2])
+    return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
+
+
+def describe(affine: NDArray[Any], contrast: str, factor: Factor) -> Acquisition:
+    """Acquisition of an image on the grid of an affine (voxel -> RAS mm)."""
+    x, y, z = (float(v) for v in np.sqrt((np.asarray(affine, float)[:3, :3] ** 2).sum(0)))
+    return Acquisition(zooms=(x, y, z), orientation=slice_orientation(affine), contrast=contrast, factor=factor)
+
+
+def mismatches(card: Mapping[str, Any], image: Acquisition) -> list[str]:
+    """What differs, one sentence each; empty where the model serves."""
+    out = []
+    trained = tuple(float(v) for v in card["resolution"]["lowres_mm"])
+    if any(abs(a - b) > TOLERANCE * b for a, b in zip(image.zooms, trained, strict=True)):
+        pretty = [" x ".join(f"{v:.2f}" for v in zooms) for zooms in (trained, image.zooms)]
+        out.append(f"resolution: trained at {pretty[0]} mm, the image has {pretty[1]} mm (10 % are allowed)")
+    if image.contrast not in SERVES.get(card["contrast"], (card["contrast"],)):
+        out.append(f"contrast: trained on {card['contrast']}, the image is {image.contrast}")
+    if image.orientation != card["orientation"]:
+        out.append(f"slice orientation: trained on slices across {card['orientation']}, these are {image.orientation}")
+    if any(abs(a - b) > 1e-6 for a, b in zip(image.factor, card["factor"], strict=True)):
+        out.append(f"factor: trained for {tuple(card['factor'])}, asked for {image.factor}")
+    return out
+
+
+def check_model(card: Mapping[str, Any], image: Acquisition, *, force: bool = False) -> list[str]:
+    """Refuse a model that does not fit the image.
+
+    Returns the differences that `force` overruled, for the report. The factor cannot be forced: another factor is
+    another network.
+
+    Raises
+    ------
+    ModelMismatch : with every difference and the remedy
+    """
+    found = mismatches(card, image)
+    hopeless = [f for f in found if f.startswith("factor")]
+    if hopeless or (found and not force):
+        remedy = (
+            "train a model for this factor" if hopeless else "train on a pair that matches, or overrule with --force"
+        )
+        raise ModelMismatch(f"the model {card['method']} does not fit: {'; '.join(found)}. Remedy: {remedy}")
+    return found

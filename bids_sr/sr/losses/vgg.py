@@ -1,0 +1,88 @@
+"""Perceptual loss: squared distance between features of VGG-19 at its sixteenth convolution.
+
+The weights are the user's (`--vgg-weights`): the file that torchvision publishes for VGG-19, or the same tensors as
+safetensors. Nothing is downloaded and nothing but tensors is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+# channels of the convolutions between the poolings of VGG-19 (Simonyan & Zisserman 2015, table 1, column E)
+_STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
+_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class WeightsError(ValueError):
+    """A file that does not hold the weights of VGG-19."""
+
+
+def vgg19_features() -> nn.Sequential:
+    """The sixteen convolutions of VGG-19 up to the activation after the last one; layers count as in torchvision."""
+    layers: list[nn.Module] = []
+    before = 3
+    for stage, widths in enumerate(_STAGES):
+        if stage:
+            layers.append(nn.MaxPool2d(2))
+        for width in widths:
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            before = width
+    return nn.Sequential(*layers)
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load_vgg19(path: str | Path) -> nn.Sequential:
+    """VGG-19's features with the weights of a file; raises `WeightsError` naming the file and what is wrong with it."""
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
+    net = vgg19_features()
+    wanted = net.state_dict()
+    found = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    wrong = [f"features.{k}" for k, v in wanted.items() if k not in found or found[k].shape != v.shape]
+    if wrong:
+        raise WeightsError(f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or misshapen")
+    net.load_state_dict({key: found[key].float() for key in wanted})
+    return net.eval().requires_grad_(False)
+
+
+class VGGPerceptual(nn.Module):
+    """Mean squared difference of the features of output and target, both (N, 1, Y, X), about 0 … 1.
+
+    Gray images go to all three color channels with the mean and deviation that the weights were trained with. Sides
+    below 16 have no features left after four poolings and are refused by the convolutions.
+
+    Source: Ledig et al. 2017, equation 5, layer 5,4 after activation; their factor of .006 is the caller's weight.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, weights: str | Path) -> None:
+        super().__init__()
+        self.features = load_vgg19(weights)
+        self.checksum = sha256(weights)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))
+
+    def _look(self, image: Tensor) -> Tensor:
+        return self.features((image.expand(-1, 3, -1, -1) - self.mean) / self.sd)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return (self._look(output) - self._look(target).detach()).square().mean()

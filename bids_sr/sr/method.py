@@ -1,0 +1,177 @@
+"""What a super-resolution method is: data, not a class hierarchy.
+
+A method is one file in `bids_sr/sr/methods/` that defines `METHOD`. It is found by the name of its file; adding one
+touches nothing else. A `Recipe` says how it is trained. Generator, critic and losses belong to the recipe, because the
+faithful and the fast form of one idea may be different networks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+from .degrade import Factor
+
+RecipeName = Literal["fast", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossTerm:
+    """One term of the generator's loss.
+
+    Parameters
+    ----------
+    kind : what the loop hands to it: "content" (output, target, weight), "adversarial" (critic's scores) or
+        "perceptual" (output, target; needs the weights of VGG-19, and is left out, said in the card, without them)
+    build : makes the module; a perceptual term is built from the path of the weights
+    weight : factor in the sum
+    """
+
+    kind: Literal["content", "adversarial", "perceptual"]
+    build: Callable[..., nn.Module]
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """How training images are varied. Everything is done to the fine image and reaches the coarse one through physics.
+
+    The coarse image becomes B(A(fine)) + A(coarse - B(fine)), where B crops k-space, so that what the acquired coarse
+    image holds beyond B(fine), its own noise, stays in it.
+
+    Parameters
+    ----------
+    dihedral : flips of both in-plane axes and, on square matrices, their exchange: these map the centers of the voxels
+        of both grids onto centers, as every rotation by other angles or shift by whole fine voxels would not
+    shift : largest shift in-plane (fine voxels; by a phase ramp): the head lies between the samples differently in
+        every BOLD volume
+    gamma : standard deviation of the logarithm of an exponent on intensity: BOLD and T2* images differ in contrast
+    gain : standard deviation of the logarithm of a factor on intensity
+    noise : standard deviation of noise in the coarse image (in units of the scaled intensity). The same noise, zero
+        filled, is added to the fine image: the network learns to see through it, not to remove it
+    """
+
+    dihedral: bool = False
+    shift: float = 0.0
+    gamma: float = 0.0
+    gain: float = 0.0
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a method is trained.
+
+    Parameters
+    ----------
+    build_generator : (in_channels, factor) -> network from (N, C, *grid) to the high-resolution grid
+    build_critic : (in_channels) -> network from images to scores, or None
+    losses : terms of the generator's loss
+    upsampled_by : interpolation that brings the input to the high-resolution grid before the generator, or None for a
+        generator that works on the acquired grid
+    patch : side of the patches (high-resolution voxels), or None for whole slices
+    batch, iterations : images a step, steps at most
+    learning_rate, betas, schedule : of Adam; "constant" or "one-cycle" (a fifth of the way up, then down to nothing)
+    critic_learning_rate : of the critic's Adam; the generator's where None
+    critic_steps : critic steps a generator step
+    adversarial_from : first iteration with an adversarial term
+    gradient_limit : norm to which the generator's gradient is clipped, or None; a deep net without normalization needs
+        it at large steps
+    background : weight of the content loss outside the mask (1 inside)
+    evaluate_every : iterations between looks at the held-out slices, and between checkpoints
+    patience : looks without a gain of .005 dB after which training stops; None: never
+    hold_out : every n-th slice is held out
+    refit : train again on all slices for as many steps as did best on the held-out ones
+    augmentation : how training images are varied
+    """
+
+    build_generator: Callable[[int, Factor], nn.Module]
+    build_critic: Callable[[int], nn.Module] | None
+    losses: tuple[LossTerm, ...]
+    upsampled_by: str | None = None
+    patch: int | None = None
+    batch: int = 4
+    iterations: int = 1000
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    critic_learning_rate: float | None = None
+    critic_steps: int = 1
+    adversarial_from: int = 0
+    gradient_limit: float | None = None
+    background: float = 1.0
+    evaluate_every: int = 100
+    patience: int | None = None
+    hold_out: int = 5
+    refit: bool = True
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def rate(self, iteration: int, base: float) -> float:
+        """Learning rate of a step (counted from 0)."""
+        if self.schedule == "constant":
+            return base
+        from math import cos, pi
+
+        top = max(1, self.iterations // 5)
+        if iteration < top:
+            return base * (0.04 + 0.96 * 0.5 * (1 - cos(pi * iteration / top)))
+        return base * 0.5 * (1 + cos(pi * (iteration - top) / max(1, self.iterations - top)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """A way to super-resolve.
+
+    Parameters
+    ----------
+    name : the name for `--sr-method`, also that of its file
+    ndim : 2 (slice by slice) or 3
+    needs_pair : whether a T2*-weighted pair is needed to train it
+    recipes : by name
+    reference : key in the bibliography
+    summary : one line for the list of methods
+    """
+
+    name: str
+    ndim: Literal[2, 3]
+    needs_pair: bool
+    recipes: Mapping[RecipeName, Recipe]
+    reference: str
+    summary: str
+
+
+class UnknownMethod(KeyError):
+    """No method, or no recipe, of that name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def method_names() -> tuple[str, ...]:
+    """Names of all methods, without importing any of them."""
+    from . import methods
+
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if not m.name.startswith("_")))
+
+
+def get_method(name: str) -> Method:
+    """The method of that name; `UnknownMethod` lists those there are."""
+    if name not in method_names():
+        raise UnknownMethod(f"no method named {name!r}; there are: {', '.join(method_names())}")
+    method = importlib.import_module(f"{__package__}.methods.{name}").METHOD
+    assert isinstance(method, Method)
+    return method
+
+
+def get_recipe(method: Method, name: str) -> Recipe:
+    """The recipe of that name; `UnknownMethod` lists those there are."""
+    for known, recipe in method.recipes.items():
+        if known == name:
+            return recipe
+    raise UnknownMethod(f"method {method.name} has no recipe {name!r}; there are: {', '.join(method.recipes)}")

@@ -1,0 +1,125 @@
+"""A trained model on disk: weights as safetensors, and a card in JSON that says where they come from.
+
+Nothing is unpickled. The card names the checksum of the weights, so a file that was cut short or exchanged is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .method import Recipe
+
+CARD_VERSION = 1
+_REQUIRED = ("card_version", "method", "recipe", "factor", "resolution", "contrast", "orientation", "weights_sha256")
+
+
+class ModelError(ValueError):
+    """A model file that cannot be trusted or understood."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """What training returns.
+
+    Parameters
+    ----------
+    state : the generator's tensors, on the CPU
+    card : plain values for JSON
+    log : rows of the training log, one dict each
+    """
+
+    state: Mapping[str, Tensor]
+    card: Mapping[str, Any]
+    log: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedModel:
+    """A model ready for inference: the generator in evaluation mode, its recipe and its card."""
+
+    generator: nn.Module
+    recipe: Recipe
+    card: Mapping[str, Any]
+
+
+def card_path(weights: str | Path) -> Path:
+    """Where the card of a weights file lies."""
+    return Path(weights).with_suffix(".json")
+
+
+def replace_with(path: Path, data: bytes) -> None:
+    """Write whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Write STEM.safetensors and STEM.json; returns both paths. The card goes last and completes the model."""
+    from safetensors.torch import save
+
+    stem = Path(path_stem)
+    weights, card_file = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
+    data = save({key: value.detach().cpu().contiguous() for key, value in state.items()})
+    full = {"card_version": CARD_VERSION, **card, "weights_sha256": hashlib.sha256(data).hexdigest()}
+    card_file.unlink(missing_ok=True)
+    replace_with(weights, data)
+    replace_with(card_file, (json.dumps(full, indent=2, sort_keys=True) + "\n").encode())
+    return weights, card_file
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of a weights file; `ModelError` where it is missing or not one of ours."""
+    path = card_path(path)
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: the model's card is missing; weights without a card are not used") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: not a model card: {error}") from error
+    missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
+    if missing:
+        raise ModelError(f"{path}: not a model card: {', '.join(missing)} missing")
+    if card["card_version"] != CARD_VERSION:
+        raise ModelError(f"{path}: card version {card['card_version']}; this program reads {CARD_VERSION}")
+    return card
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Load STEM.safetensors with the card beside it.
+
+    Raises
+    ------
+    ModelError : file missing, truncated or not the one the card describes; method or recipe unknown; tensors that do
+        not fit the network. The message names the file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from .method import UnknownMethod, get_method, get_recipe
+
+    path = Path(path)
+    card = read_card(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: the model's weights are missing") from None
+    if hashlib.sha256(data).hexdigest() != card["weights_sha256"]:
+        raise ModelError(f"{path}: truncated or changed: its checksum is not that in {card_path(path).name}")
+    try:
+        recipe = get_recipe(get_method(card["method"]), card["recipe"])
+        fx, fy, fz = card["factor"]
+        generator = recipe.build_generator(1, (float(fx), float(fy), float(fz)))
+        generator.load_state_dict(load(data))
+    except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{path}: does not fit this program: {error}") from error
+    return LoadedModel(generator=generator.eval().requires_grad_(False), recipe=recipe, card=card)

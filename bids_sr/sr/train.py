@@ -1,0 +1,390 @@
+"""One training loop for all methods: supervised or adversarial, from a `Recipe`.
+
+Training has two phases. `search` fits on all slices but the held-out ones and looks at those every few iterations: what
+it scores there is what the card reports. `refit` (where the recipe wants it) starts anew with the same seed on *all*
+slices for as many iterations as did best, as the paper uses all slices of the pair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import scores
+from .card import data_entries, perceptual_entry, plain_recipe
+from .checkpoint import flatten_optimizer, read_checkpoint, restore_optimizer, write_checkpoint
+from .method import Method, Recipe
+from .model import TrainedModel
+from .networks.blocks import Planes
+from .pair import TrainingPair
+from .patches import Batch, SliceSet, cut, draw, upsample_slices
+
+LOG = logging.getLogger(__name__)
+Progress = Callable[[str, int, int], None]
+_GAIN_DB = 0.005
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number; the last good checkpoint is still there."""
+
+
+@dataclass(kw_only=True)
+class _Networks:
+    """What one phase trains; mutable, private to the loop."""
+
+    generator: nn.Module
+    critic: nn.Module | None
+    optimizer: torch.optim.Optimizer
+    critic_optimizer: torch.optim.Optimizer | None
+    terms: list[tuple[str, nn.Module, float]]
+
+
+@dataclass(kw_only=True)
+class _Progress:
+    """Counters of one phase; goes into the checkpoint as it is."""
+
+    iteration: int = 0
+    best_psnr: float = -1e9
+    best_iteration: int = 0
+    looks_without_gain: int = 0
+    seconds: float = 0.0
+    done: str = ""
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+def build_networks(recipe: Recipe, pair: TrainingPair, seed: int, device: str, vgg_weights: Path | None) -> _Networks:
+    """Networks with weights that depend on the seed alone, their optimizers and the loss terms that are on."""
+    torch.manual_seed(seed)
+    generator = recipe.build_generator(1, pair.factor).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kinds = {term.kind for term in recipe.losses}
+    critic = recipe.build_critic(1) if recipe.build_critic is not None and "adversarial" in kinds else None
+    critic_optimizer = None
+    if critic is not None:
+        critic = critic.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        rate = recipe.critic_learning_rate or recipe.learning_rate
+        critic_optimizer = torch.optim.Adam(critic.parameters(), lr=rate, betas=recipe.betas)
+    terms: list[tuple[str, nn.Module, float]] = []
+    for term in recipe.losses:
+        if term.kind == "perceptual":
+            if vgg_weights is not None:
+                terms.append((term.kind, term.build(vgg_weights).to(device), term.weight))
+        elif term.kind == "content" or critic is not None:
+            terms.append((term.kind, term.build().to(device), term.weight))
+    optimizer = torch.optim.Adam(generator.parameters(), lr=recipe.learning_rate, betas=recipe.betas)
+    return _Networks(
+        generator=generator, critic=critic, optimizer=optimizer, critic_optimizer=critic_optimizer, terms=terms
+    )
+
+
+def critic_step(nets: _Networks, batch: Batch, fake: Tensor) -> float:
+    """One step of the critic. The generated images are detached here: the generator gets no gradient from it."""
+    assert nets.critic is not None
+    assert nets.critic_optimizer is not None
+    game = next(module for kind, module, _ in nets.terms if kind == "adversarial")
+    nets.critic_optimizer.zero_grad(set_to_none=True)
+    loss = game.critic(nets.critic(batch.target), nets.critic(fake.detach()))  # type: ignore[operator]
+    loss.backward()
+    nets.critic_optimizer.step()
+    return float(loss.detach())
+
+
+def generator_step(nets: _Networks, batch: Batch, fake: Tensor, recipe: Recipe, adversarial: bool) -> dict[str, float]:
+    """One step of the generator on images it has just made; the critic is read, not taught."""
+    total: Tensor = torch.zeros((), device=fake.device)
+    parts: dict[str, float] = {}
+    for kind, module, weight in nets.terms:
+        if kind == "content":
+            value = module(fake, batch.target, batch.weight)
+        elif kind == "perceptual":
+            value = module(fake, batch.target)
+        elif adversarial and nets.critic is not None:
+            nets.critic.requires_grad_(False)
+            value = module(nets.critic(fake))
+            nets.critic.requires_grad_(True)
+        else:
+            continue
+        total = total + weight * value
+        parts[kind] = float(value.detach())
+    parts["loss"] = float(total.detach())
+    if not np.isfinite(parts["loss"]):
+        return parts
+    nets.optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    if recipe.gradient_limit is not None:
+        torch.nn.utils.clip_grad_norm_(nets.generator.parameters(), recipe.gradient_limit)
+    nets.optimizer.step()
+    return parts
+
+
+@dataclass(kw_only=True)
+class _Phase:
+    """One phase of training with everything it needs."""
+
+    name: str
+    recipe: Recipe
+    images: SliceSet
+    slices: tuple[int, ...]
+    held_out: tuple[int, ...]
+    iterations: int
+    nets: _Networks
+    seed: int
+    signature: str
+    checkpoint: Path
+    deadline: float | None
+    progress: Progress | None
+    rng: np.random.Generator
+    at: _Progress = field(default_factory=_Progress)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Train to the end, from the checkpoint where there is one."""
+        self._resume()
+        planes = Planes(self.images.factor)
+        shape = (self.images.highres.shape[-2], self.images.highres.shape[-1])
+        started = time.monotonic() - self.at.seconds
+        while not self.at.done:
+            plan = draw(self.rng, self.slices, shape, self.recipe)
+            parts = self._step(cut(self.images, plan, self.recipe, planes))
+            self.at.iteration += 1
+            if not all(np.isfinite(value) for value in parts.values()):
+                raise TrainingDiverged(
+                    f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}; "
+                    f"the last good checkpoint is {self.checkpoint}. A smaller learning rate may help"
+                )
+            self.at.seconds = time.monotonic() - started
+            late = self.deadline is not None and time.monotonic() > self.deadline
+            if self.at.iteration % self.recipe.evaluate_every == 0 or self.at.iteration == self.iterations or late:
+                self._look(parts)
+                self.at.done = self._finished(late)
+                self._save()
+            if self.progress is not None:
+                self.progress(self.name, self.at.iteration, self.iterations)
+
+    def _step(self, batch: Batch) -> dict[str, float]:
+        recipe, at = self.recipe, self.at
+        rate = recipe.rate(at.iteration, recipe.learning_rate)
+        for group in self.nets.optimizer.param_groups:
+            group["lr"] = rate
+        batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
+        fake = self.nets.generator(batch.input)
+        adversarial = self.nets.critic is not None and at.iteration >= recipe.adversarial_from
+        parts: dict[str, float] = {}
+        if adversarial:
+            for _ in range(recipe.critic_steps):
+                parts["critic"] = critic_step(self.nets, batch, fake)
+        parts |= generator_step(self.nets, batch, fake, recipe, adversarial)
+        return parts | {"learning_rate": rate}
+
+    def _look(self, parts: dict[str, float]) -> None:
+        """Score the held-out slices, remember the best weights, add a row to the log."""
+        at = self.at
+        row: dict[str, Any] = {"phase": self.name, "iteration": at.iteration, **parts}
+        if self.held_out:
+            output = predict(self.nets.generator, self.images, self.held_out, self.recipe)
+            row["psnr"] = psnr = _psnr(output, self.images, self.held_out)
+            gained = psnr > at.best_psnr + _GAIN_DB
+            at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
+            if gained:
+                at.best_psnr, at.best_iteration = psnr, at.iteration
+        if not self.held_out or at.best_iteration == at.iteration:
+            self.best = {key: value.detach().clone() for key, value in self.nets.generator.state_dict().items()}
+        at.log.append(row)
+
+    def _finished(self, late: bool) -> str:
+        patience = self.recipe.patience
+        if self.at.iteration >= self.iterations:
+            return "iterations"
+        if self.held_out and patience is not None and self.at.looks_without_gain >= patience:
+            return "plateau"
+        return "time" if late else ""
+
+    def _save(self) -> None:
+        nets = self.nets
+        tensors = {f"generator.{k}": v for k, v in nets.generator.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= flatten_optimizer(nets.optimizer, "optimizer")
+        if nets.critic is not None and nets.critic_optimizer is not None:
+            tensors |= {f"critic.{k}": v for k, v in nets.critic.state_dict().items()}
+            tensors |= flatten_optimizer(nets.critic_optimizer, "critic_optimizer")
+        tensors["torch_rng"] = torch.get_rng_state()
+        values = {"signature": self.signature, "rng": self.rng.bit_generator.state, "progress": asdict(self.at)}
+        write_checkpoint(self.checkpoint, tensors, values)
+
+    def _resume(self) -> None:
+        found = read_checkpoint(self.checkpoint)
+        if found is None or found[1].get("signature") != self.signature:
+            return
+        tensors, values = found
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        nets = self.nets
+        nets.generator.load_state_dict(part("generator."))
+        restore_optimizer(nets.optimizer, tensors, "optimizer")
+        if nets.critic is not None and nets.critic_optimizer is not None:
+            nets.critic.load_state_dict(part("critic."))
+            restore_optimizer(nets.critic_optimizer, tensors, "critic_optimizer")
+        self.best = part("best.")
+        self.rng.bit_generator.state = values["rng"]
+        torch.set_rng_state(tensors["torch_rng"])
+        self.at = _Progress(**values["progress"])
+        LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
+
+
+def predict(generator: nn.Module, images: SliceSet, which: tuple[int, ...], recipe: Recipe) -> Tensor:
+    """The generator's images of some slices, (len(which), 1, X, Y)."""
+    generator.eval()
+    with torch.no_grad():
+        out = [generator(images.to_input(images.lowres[z : z + 1], recipe.upsampled_by)) for z in which]
+    generator.train()
+    return torch.cat(out)
+
+
+def _arrays(output: Tensor, images: SliceSet, which: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    index = list(which)
+    return tuple(t[:, 0].cpu().numpy() for t in (output, images.highres[index], images.mask[index]))  # type: ignore[return-value]
+
+
+def _psnr(output: Tensor, images: SliceSet, which: tuple[int, ...]) -> float:
+    return scores.psnr(*_arrays(output, images, which), 1.0)
+
+
+def held_out_scores(output: Tensor, images: SliceSet, which: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """PSNR (dB) and SSIM in the mask of the network's slices, beside B-spline and zero filling of the same."""
+    rows = {"network": output}
+    for name in ("bspline", "zerofill"):
+        rows[name] = upsample_slices(images.lowres[list(which)], images.factor, name)
+    return {
+        name: {
+            "psnr": round(scores.psnr(*_arrays(image, images, which), 1.0), 4),
+            "ssim": round(scores.ssim(*_arrays(image, images, which), 1.0), 5),
+        }
+        for name, image in rows.items()
+    }
+
+
+def split(slices: tuple[int, ...], hold_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(training, held-out) slices: every n-th is held out, beginning in the middle of the first n."""
+    held = slices[min(hold_out // 2, len(slices) - 1) :: hold_out]
+    return tuple(z for z in slices if z not in held), held
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _signature(method: Method, recipe: Recipe, pair: TrainingPair, seed: int, vgg: Path | None) -> str:
+    """Tells whether a checkpoint belongs to this training."""
+    text = repr((method.name, plain_recipe(recipe), pair.checksums(), pair.factor, seed, vgg is not None))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fit(
+    method: Method,
+    recipe: Recipe,
+    pair: TrainingPair,
+    *,
+    recipe_name: str,
+    seed: int,
+    work_dir: str | Path,
+    threads: int = 1,
+    device: str = "cpu",
+    max_minutes: float | None = None,
+    vgg_weights: str | Path | None = None,
+    progress: Progress | None = None,
+) -> TrainedModel:
+    """Train a method on one subject's pair.
+
+    Parameters
+    ----------
+    method, recipe, recipe_name : what, and how long
+    pair : the images
+    seed : of weights, batches and augmentation; with the same number of threads the result is the same bit for bit
+    work_dir : where checkpoints lie; a killed run started again with the same arguments goes on from there
+    threads : of torch on the CPU
+    device : "cpu" or "cuda"
+    max_minutes : stop on the clock; the card then says that the model cannot be reproduced
+    vgg_weights : file for the perceptual term; without it the term is off and the card says so
+    progress : called with (phase, iteration, iterations)
+
+    Raises
+    ------
+    TrainingDiverged : the loss is no longer a number
+    PairError, ResolutionError : the pair cannot be trained on
+    """
+    work = Path(work_dir)
+    work.mkdir(parents=True, exist_ok=True)
+    vgg = None if vgg_weights is None else Path(vgg_weights)
+    train, held = split(pair.usable_slices(), recipe.hold_out)
+    now = time.monotonic()
+    search_share = 0.55 if recipe.refit else 1.0
+
+    def phase(name: str, which: tuple[int, ...], watched: tuple[int, ...], count: int, share: float) -> _Phase:
+        out = _Phase(
+            name=name, recipe=recipe, images=images, slices=which, held_out=watched, iterations=count,
+            nets=build_networks(recipe, pair, seed, device, vgg), seed=seed,
+            signature=_signature(method, recipe, pair, seed, vgg) + f"-{count}",
+            checkpoint=work / f"{name}.checkpoint.safetensors",
+            deadline=None if max_minutes is None else now + 60 * share * max_minutes,
+            progress=progress, rng=np.random.default_rng([seed, len(which)]),
+        )  # fmt: skip
+        out.run()
+        return out
+
+    with _threads(threads):
+        images = pair.slices(device)
+        first = phase("search", train, held, recipe.iterations, search_share)
+        steps = first.at.best_iteration
+        first.nets.generator.load_state_dict(first.best)
+        reached = held_out_scores(predict(first.nets.generator, images, held, recipe), images, held)
+        last = first
+        if recipe.refit:
+            last = phase("refit", train + held, (), steps, 1.0)
+    phases = (first, last) if last is not first else (first,)
+    LOG.info("trained %s in %.0f s: held out %s", method.name, sum(p.at.seconds for p in phases), reached["network"])
+    card = data_entries(method, recipe, recipe_name, pair) | _training_entries(first, phases, reached, vgg)
+    card |= {"seed": seed, "threads": threads, "device": device}
+    return TrainedModel(
+        state={key: value.cpu() for key, value in last.best.items()},
+        card=card,
+        log=tuple(row for p in phases for row in p.at.log),
+    )
+
+
+def _training_entries(
+    first: _Phase, phases: tuple[_Phase, ...], reached: dict[str, dict[str, float]], vgg: Path | None
+) -> dict[str, Any]:
+    """The part of the card that training found out."""
+    checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)
+    timed = [p.name for p in phases if p.at.done == "time"]
+    return {
+        "held_out": {
+            "slices": list(first.held_out),
+            "iteration": first.at.best_iteration,
+            "model": "trained without these slices; they chose the stopping point",
+            **reached,
+        },
+        "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
+        "refit_on_all_slices": first.recipe.refit,
+        "perceptual": perceptual_entry(first.recipe, checksum, vgg),
+        "reproducible": not timed,
+        **({"not_reproducible_because": f"{' and '.join(timed)} stopped on the clock"} if timed else {}),
+        "parameters": sum(p.numel() for p in first.nets.generator.parameters()),
+    }
