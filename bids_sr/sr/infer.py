@@ -110,7 +110,7 @@ def make_upsampler(
 
     Parameters
     ----------
-    name : a baseline (`BASELINES`), or a method's name together with its model
+    name : a baseline (`BASELINES`), "raw" (nothing is upsampled), or a method's name together with its model
     factor : acquired over wanted voxel size
     affine : voxel -> RAS mm of the acquired grid; needed by `inject` and `ratio`
     model, scale, precision, device, threads : for a network, see `NetworkUpsampler`
@@ -124,6 +124,10 @@ def make_upsampler(
     factor = check_factor(factor)
     if model is not None:
         return NetworkUpsampler(model, factor, scale, precision, device, threads)
+    if name == "raw":
+        if factor != (1.0, 1.0, 1.0):
+            raise InferenceError(f"the raw series stays on its grid; a factor of {factor} makes no sense for it")
+        return lambda volume, pose: volume
     if name in MATRICES:
         return lambda volume, pose: upsample(name, volume, factor)
     if name not in GUIDED:

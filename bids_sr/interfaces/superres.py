@@ -1,0 +1,204 @@
+"""Training on the subject's pair and super-resolution of a series: shells around `bids_sr.sr`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+
+_DEVICES = ("auto", "cpu", "cuda")
+
+
+def _factor_trait() -> Any:
+    return traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel / wanted voxel")
+
+
+class _TrainInputSpec(BaseInterfaceInputSpec):
+    highres = File(exists=True, desc="high-resolution image on the fine grid of lowres, in its pose")
+    lowres = File(exists=True, desc="low-resolution image of the pair")
+    mask = File(exists=True, desc="head or brain on the grid of lowres")
+    method = traits.Str(mandatory=True, desc="super-resolution method")
+    recipe = traits.Enum("fast", "paper", usedefault=True, desc="how it is trained")
+    factor = _factor_trait()
+    model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
+    model_dir = Directory(desc="where models to reuse lie; it may be missing")
+    pretrained = File(exists=True, desc="weights to use instead of training")
+    vgg_weights = File(exists=True, desc="VGG-19 as torchvision stores it, for the perceptual term")
+    seed = traits.Int(0, usedefault=True, desc="of weights, batches and augmentation")
+    threads = traits.Range(low=1, value=1, usedefault=True, desc="threads of torch")
+    max_train_minutes = traits.Float(desc="stop on the clock; the model cannot be reproduced then")
+    device = traits.Enum(*_DEVICES, usedefault=True, desc="auto takes CUDA where there is some")
+    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the pair")
+    sloppy = traits.Bool(False, usedefault=True, desc="a handful of iterations (tests only)")
+
+
+class _TrainOutputSpec(TraitedSpec):
+    model_file = File(exists=True, desc="weights (safetensors)")
+    card_file = File(exists=True, desc="model card (JSON)")
+    log_file = File(exists=True, desc="training log (TSV)")
+
+
+class TrainModel(SimpleInterface):
+    """Train a network on the subject's pair, or take one that was. A killed run goes on from its last checkpoint."""
+
+    input_spec = _TrainInputSpec
+    output_spec = _TrainOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.sr.guards import check_model, describe
+        from bids_sr.sr.model import read_card
+        from bids_sr.sr.store import obtain_model
+
+        inputs = self.inputs
+        pair = _load_pair(inputs)
+        with threadpool_limits(inputs.threads):
+            model, card, log = obtain_model(_request(inputs), pair, Path(runtime.cwd))
+        if pair is not None:
+            check_model(
+                read_card(model), describe(pair.lowres_affine, pair.contrast, pair.factor), force=inputs.force
+            )  # fmt: skip
+        self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+        return runtime
+
+
+def _load_pair(inputs: Any) -> Any:
+    """The `TrainingPair` of the files, or None where they are not given."""
+    import numpy as np
+
+    from bids_sr.spatial.nifti import load_image
+    from bids_sr.sr.pair import TrainingPair
+
+    if not (isdefined(inputs.highres) and isdefined(inputs.lowres) and isdefined(inputs.mask)):
+        return None
+    (lowres, affine), (highres, _), (mask, _) = map(load_image, (inputs.lowres, inputs.highres, inputs.mask))
+    return TrainingPair(
+        lowres=lowres, highres=highres, mask=np.asarray(mask > 0.5), lowres_affine=affine, factor=inputs.factor
+    )
+
+
+def _request(inputs: Any) -> Any:
+    """Traits to a `Request`; what is not given keeps the default of that class."""
+    from bids_sr.sr.store import Request
+
+    paths = {name: getattr(inputs, name) for name in ("model_dir", "pretrained", "vgg_weights")}
+    given = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
+    return Request(
+        method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed,
+        threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy,
+        max_minutes=inputs.max_train_minutes if isdefined(inputs.max_train_minutes) else None, **given,
+    )  # fmt: skip
+
+
+def choose_device(device: str) -> str:
+    """The device of torch: "auto" is CUDA where there is some; asking for CUDA in vain is an error."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    return device
+
+
+class _SuperResolveInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
+    series = traits.Str(mandatory=True, desc="baseline or method")
+    factor = _factor_trait()
+    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid; sets the intensity scale")
+    hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point")
+    model_file = File(exists=True, desc="weights of a trained method, with the card beside them")
+    highres = File(exists=True, desc="high-resolution image as acquired (inject, ratio)")
+    highres2boldref_xfm = File(exists=True, desc="ITK text, takes a boldref point to its highres point")
+    data_consistency = traits.Enum("report", "off", "enforce", usedefault=True, desc="measured band of k-space")
+    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
+    device = traits.Enum(*_DEVICES, usedefault=True, desc="auto takes CUDA where there is some")
+    threads = traits.Range(low=1, value=1, usedefault=True, desc="threads of torch and of matrix products")
+    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the series")
+
+
+class _SuperResolveOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="series on the boldref's fine grid, head motion undone, signal units")
+    consistency_file = File(exists=True, desc="TSV, one row a volume: |B(SR) - LR| / |LR|; n/a where it is off")
+
+
+class SuperResolve(SimpleInterface):
+    """One series on the high-resolution grid: upsampled where it was acquired, interpolated once."""
+
+    input_spec = _SuperResolveInputSpec
+    output_spec = _SuperResolveOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
+        from bids_sr.spatial.transforms import hr_grid, read_itk
+        from bids_sr.sr.infer import super_resolve_series
+
+        inputs, out = self.inputs, Path(runtime.cwd) / f"{self.inputs.series}_bold.nii"
+        with threadpool_limits(inputs.threads), SeriesReader(inputs.in_file) as reader:
+            upsampler, reference = _upsampler(inputs, reader.affine)
+            shape, affine = hr_grid(reader.shape[:3], reference, inputs.factor)
+            size = (*shape, reader.shape[3])
+            with SeriesWriter(out, size, affine, reader.tr, header_like=reader.header) as writer:
+                found = super_resolve_series(
+                    reader, writer, upsampler, read_itk(inputs.hmc_xfms), shape, affine,
+                    factor=inputs.factor, consistency=inputs.data_consistency,
+                )  # fmt: skip
+        table = Path(runtime.cwd) / "consistency.tsv"
+        rows = ["n/a" if value != value else f"{value:.6g}" for value in found]
+        table.write_text("\n".join(["inconsistency", *rows]) + "\n")
+        self._results |= {"out_file": str(out), "consistency_file": str(table)}
+        return runtime
+
+
+def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
+    """(upsampler of the series, affine of the boldref)."""
+    import numpy as np
+
+    from bids_sr.spatial.nifti import load_image
+    from bids_sr.sr.guards import check_model, describe
+    from bids_sr.sr.infer import GUIDED, make_upsampler
+    from bids_sr.sr.model import load_model
+
+    boldref, reference = load_image(inputs.boldref)
+    mask = load_image(inputs.mask)[0] > 0.5
+    if not mask.any():
+        raise ValueError(f"{inputs.mask}: the mask is empty")
+    given: dict[str, Any] = {"scale": float(np.percentile(boldref[mask], 99))}
+    if isdefined(inputs.model_file):
+        given["model"] = model = load_model(inputs.model_file)
+        check_model(model.card, describe(affine, "bold", inputs.factor), force=inputs.force)
+        given |= {"precision": inputs.precision, "device": choose_device(inputs.device), "threads": inputs.threads}
+    elif inputs.series in GUIDED:
+        given |= _guides(inputs, boldref, reference, mask)
+    return make_upsampler(inputs.series, inputs.factor, affine=affine, **given), reference
+
+
+def _guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
+    """Guide, gain and mean for `inject` and `ratio`."""
+    import numpy as np
+
+    from bids_sr.spatial.nifti import load_image
+    from bids_sr.spatial.transforms import hr_grid, read_itk
+    from bids_sr.sr.guides import PosedImage, match_gain
+
+    if not (isdefined(inputs.highres) and isdefined(inputs.highres2boldref_xfm)):
+        raise ValueError(f"{inputs.series} needs highres and highres2boldref_xfm")
+    data, fine = load_image(inputs.highres)
+    guide = PosedImage(data=data, affine=fine, from_boldref=read_itk(inputs.highres2boldref_xfm)[0])
+    shape, grid = hr_grid(boldref.shape, affine, inputs.factor)
+    gain = match_gain(guide.seen(shape, grid, np.eye(4)), boldref, mask)
+    return {"guide": guide, "gain": gain, "mean": PosedImage(data=boldref, affine=affine)}

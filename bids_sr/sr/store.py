@@ -1,0 +1,154 @@
+"""Where a run's model comes from: trained now, found in a directory, or named by the user."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from .card import log_tsv, plain_recipe
+from .method import Method, Recipe, get_method, get_recipe
+from .model import ModelError, card_path, load_model, read_card, save_model
+from .pair import TrainingPair
+from .train import fit
+
+LOG = logging.getLogger(__name__)
+Source = Literal["auto", "train", "reuse"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Which model is wanted and how it may be had.
+
+    Parameters
+    ----------
+    method, recipe : names
+    source : "train" always trains; "reuse" never does; "auto" takes a model that was trained on the same data with
+        the same settings and seed, and trains otherwise
+    model_dir : where models lie, searched with its subfolders; None searches nothing
+    pretrained : a weights file that is used whatever `source` says
+    seed, threads, device, max_minutes, vgg_weights : see `train.fit`
+    sloppy : a handful of iterations; for tests of the plumbing only, and marked so in the card
+    """
+
+    method: str
+    recipe: str = "fast"
+    source: Source = "auto"
+    model_dir: Path | None = None
+    pretrained: Path | None = None
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    max_minutes: float | None = None
+    vgg_weights: Path | None = None
+    sloppy: bool = False
+
+
+def sloppy_recipe(recipe: Recipe) -> Recipe:
+    """A recipe cut down to seconds."""
+    return replace(recipe, iterations=12, evaluate_every=6, adversarial_from=min(recipe.adversarial_from, 6), batch=2)
+
+
+def models_in(model_dir: Path | None) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """(weights, card) of every readable model below a directory, in the order of their names."""
+    if model_dir is None or not model_dir.is_dir():
+        return
+    for weights in sorted(model_dir.rglob("*.safetensors")):
+        try:
+            yield weights, read_card(weights)
+        except ModelError as error:
+            LOG.warning("left out: %s", error)
+
+
+def _same_training(card: Mapping[str, Any], request: Request, recipe: Recipe, pair: TrainingPair) -> bool:
+    """Whether training now would make the model of this card."""
+    wanted = {
+        "method": request.method,
+        "recipe": request.recipe,
+        "seed": request.seed,
+        "settings": plain_recipe(recipe),
+        "factor": list(pair.factor),
+        "data_sha256": pair.checksums(),
+        "reproducible": True,
+    }
+    perceptual = card.get("perceptual", {}).get("active", False)
+    return all(card.get(k) == v for k, v in wanted.items()) and perceptual == (request.vgg_weights is not None)
+
+
+def find_model(request: Request, recipe: Recipe, pair: TrainingPair | None) -> Path | None:
+    """A model that may stand in for training, or None.
+
+    Raises
+    ------
+    ModelError : `source` is "reuse" and there is none
+    """
+    if request.pretrained is not None:
+        return request.pretrained
+    found = list(models_in(request.model_dir)) if request.source != "train" else []
+    if pair is not None:
+        for weights, card in found:
+            if _same_training(card, request, recipe, pair):
+                return weights
+    if request.source != "reuse":
+        return None
+    for weights, card in found:
+        if (card["method"], card["recipe"]) == (request.method, request.recipe):
+            return weights
+    raise ModelError(
+        f"{request.model_dir}: no model of {request.method} ({request.recipe}) to reuse; "
+        "train one with --model-source auto, or name a file with --pretrained"
+    )
+
+
+def obtain_model(
+    request: Request,
+    pair: TrainingPair | None,
+    out_dir: Path,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Path, Path, Path]:
+    """Put the wanted model into a directory; returns (weights, card, training log).
+
+    Raises
+    ------
+    ModelError : nothing to reuse, or the file is damaged
+    TrainingDiverged, PairError : see `train.fit`
+    """
+    method = get_method(request.method)
+    recipe = get_recipe(method, request.recipe)
+    if request.sloppy:
+        recipe = sloppy_recipe(recipe)
+    log = out_dir / f"{request.method}.tsv"
+    source = find_model(request, recipe, pair)
+    if source is None:
+        return _train(request, method, recipe, pair, out_dir, log, progress)
+    load_model(source)  # refuses damaged files
+    target = out_dir / f"{request.method}.safetensors"
+    card = card_path(target)
+    shutil.copyfile(source, target)
+    shutil.copyfile(card_path(source), card)
+    old_log = source.with_suffix(".tsv")
+    log.write_text(old_log.read_text() if old_log.exists() else log_tsv(()))
+    LOG.info("model %s reused from %s", request.method, source)
+    return target, card, log
+
+
+def _train(
+    request: Request, method: Method, recipe: Recipe, pair: TrainingPair | None, out_dir: Path, log: Path,
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[Path, Path, Path]:  # fmt: skip
+    if pair is None:
+        raise ModelError(f"{request.method} is trained on the subject's pair, and there is none; give --pretrained")
+    model = fit(
+        method, recipe, pair, recipe_name=request.recipe, seed=request.seed, work_dir=out_dir / "checkpoints",
+        threads=request.threads, device=request.device, max_minutes=request.max_minutes,
+        vgg_weights=request.vgg_weights, progress=progress,
+    )  # fmt: skip
+    card = dict(model.card) | ({"sloppy": True} if request.sloppy else {})
+    json.dumps(card)
+    log.write_text(log_tsv(model.log))
+    return (*save_model(out_dir / request.method, model.state, card), log)

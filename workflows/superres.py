@@ -1,0 +1,195 @@
+"""Training on the pair, and one super-resolved (or baseline, or raw) series of a run."""
+
+from __future__ import annotations
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
+
+from bids_sr.interfaces.superres import SuperResolve, TrainModel
+
+# Interpreter with torch, activations of one batch and the volumes of one time point; measured on 64 x 64 x 30 by 2,
+# and independent of the run's length.
+_NETWORK_GB = 0.8
+_PLAIN_GB = 0.3
+
+_BASELINES = {
+    "nearest": "nearest-neighbor interpolation",
+    "linear": "trilinear interpolation",
+    "bspline": "cubic B-spline interpolation",
+    "lanczos": "Lanczos interpolation with three lobes",
+    "zerofill": "in-plane zero filling of k-space",
+    "inject": "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted image",
+    "ratio": "the high-resolution T2*-weighted image multiplied by the interpolated relative signal change",
+}
+
+
+def init_train_wf(
+    *,
+    method: str,
+    recipe: str,
+    factor: tuple[float, float, float],
+    model_source: str,
+    model_dir: str | None,
+    pretrained: str | None,
+    seed: int,
+    omp_nthreads: int,
+    max_train_minutes: float | None,
+    device: str,
+    precision: str,
+    force: bool,
+    sloppy: bool,
+    vgg_weights: str | None = None,
+    name: str = "train_wf",
+) -> LiterateWorkflow:
+    """Train a network on the subject's T2*-weighted pair, or reuse one.
+
+    Parameters
+    ----------
+    method, recipe : names in `bids_sr.sr.methods`
+    factor : acquired voxel over wanted voxel along each axis
+    model_source : "auto" reuses a model of the same data, settings and seed found in `model_dir`, "train" never does,
+        "reuse" must find one there
+    model_dir : folder with models, or None
+    pretrained : weights that are used instead, or None
+    seed : of weights, batches and augmentation
+    omp_nthreads : threads of training
+    max_train_minutes : stop on the clock, or None
+    device : "auto", "cpu" or "cuda"
+    precision : of inference; training is in fp32 whatever it says
+    force : accept a model that does not fit the pair
+    sloppy : a handful of iterations, for tests
+    vgg_weights : file for the perceptual term, or None: the term is off
+    name : of the workflow
+
+    Inputs
+    ------
+    highres : high-resolution image in the pose of lowres, on its fine grid
+    lowres : low-resolution image
+    mask : of the pair, on the grid of lowres
+
+    Outputs
+    -------
+    model_file : weights
+    card_file : model card (JSON)
+    log_file : training log (TSV)
+    """
+    workflow = LiterateWorkflow(name=name)
+    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=pretrained is not None)
+    inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres", "mask"]), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=["model_file", "card_file", "log_file"]), name="outputnode")
+    train = pe.Node(
+        TrainModel(
+            method=method, recipe=recipe, factor=tuple(float(f) for f in factor), model_source=model_source,
+            seed=seed, threads=omp_nthreads, device=device, force=force, sloppy=sloppy,
+        ),
+        name="train",
+        mem_gb=_NETWORK_GB if recipe == "fast" else 4 * _NETWORK_GB,
+        n_procs=omp_nthreads,
+    )  # fmt: skip
+    optional = {
+        "model_dir": model_dir, "pretrained": pretrained, "vgg_weights": vgg_weights,
+        "max_train_minutes": max_train_minutes,
+    }  # fmt: skip
+    for trait, value in optional.items():
+        if value is not None:
+            setattr(train.inputs, trait, value)
+    workflow.connect([
+        (inputnode, train, [("highres", "highres"), ("lowres", "lowres"), ("mask", "mask")]),
+        (train, outputnode, [("model_file", "model_file"), ("card_file", "card_file"), ("log_file", "log_file")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def _training_text(*, method: str, recipe: str, pretrained: bool) -> str:
+    """Methods text of the training."""
+    if pretrained:
+        return f"A network trained beforehand ({method}) was used for super-resolution."
+    how = {
+        "paper": "with the published settings [@stss_srfmri]",
+        "fast": "with a smaller network that works on the acquired grid and predicts only the band of k-space that "
+        "was not measured, trained until held-out slices gained no more, and then anew on all slices for as long",
+    }[recipe]
+    return (
+        f"A generative adversarial network ({method}) was trained on this subject's own pair of T2*-weighted images "
+        f"[@stss_srfmri; @srgan], {how}."
+    )
+
+
+def init_series_wf(
+    *,
+    series: str,
+    factor: tuple[float, float, float],
+    needs_model: bool,
+    needs_guide: bool,
+    data_consistency: str,
+    precision: str,
+    device: str,
+    omp_nthreads: int,
+    mem_gb: float,
+    force: bool = False,
+    name: str = "series_wf",
+) -> LiterateWorkflow:
+    """One series of a run with head motion undone by a single interpolation: raw, a baseline or a method.
+
+    Parameters
+    ----------
+    series : "raw" stays on the acquired grid, through the same code with a factor of 1; every other comes out on the
+        boldref's fine grid
+    factor : acquired voxel over wanted voxel along each axis
+    needs_model, needs_guide : whether the inputs of that kind exist
+    data_consistency : "off", "report" or "enforce"
+    precision, device : of the network
+    omp_nthreads : threads of one node
+    mem_gb : size of the acquired series as float32 (GB); the nodes stream, so that little of it counts
+    force : accept a model that does not fit the series
+    name : of the workflow
+
+    Inputs
+    ------
+    stc_file : series on the acquired grid, corrected in time only
+    boldref : reference of the run
+    bold_mask : brain on that grid; sets the intensity scale
+    hmc_xfms : ITK text, one transform a volume
+    model_file : weights, with `needs_model`
+    highres : high-resolution image as acquired, with `needs_guide`
+    highres2boldref_xfm : takes a boldref point to its highres point, with `needs_guide`
+
+    Outputs
+    -------
+    series_file : in signal units
+    consistency_file : one row a volume
+    """
+    workflow = LiterateWorkflow(name=name)
+    workflow.__desc__ = _series_text(series)
+    extra = ["model_file"] if needs_model else []
+    extra += ["highres", "highres2boldref_xfm"] if needs_guide else []
+    fields = ["stc_file", "boldref", "bold_mask", "hmc_xfms", *extra]
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=["series_file", "consistency_file"]), name="outputnode")
+    resolve = pe.Node(
+        SuperResolve(
+            series=series, factor=(1.0, 1.0, 1.0) if series == "raw" else tuple(float(f) for f in factor),
+            data_consistency=data_consistency,
+            precision=precision, device=device, threads=omp_nthreads if needs_model else 1, force=force,
+        ),
+        name="resolve",
+        mem_gb=(_NETWORK_GB if needs_model else _PLAIN_GB) + min(mem_gb, 0.1),
+        n_procs=omp_nthreads if needs_model else 1,
+    )  # fmt: skip
+    names = [("stc_file", "in_file"), ("boldref", "boldref"), ("bold_mask", "mask"), ("hmc_xfms", "hmc_xfms")]
+    workflow.connect([
+        (inputnode, resolve, names + [(field, field) for field in extra]),
+        (resolve, outputnode, [("out_file", "series_file"), ("consistency_file", "consistency_file")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def _series_text(series: str) -> str:
+    """Methods text of one series."""
+    if series == "raw":
+        return "The acquired series was resampled once on its own grid to undo head motion."
+    once = "Each volume was then interpolated once, with its estimated head motion, on the high-resolution grid."
+    if series in _BASELINES:
+        return f"As a baseline, the series was also brought to the high resolution by {_BASELINES[series]}."
+    return f"Every slice of every volume was super-resolved on its acquired grid by {series}. {once}"
