@@ -1,0 +1,99 @@
+"""Contrasts: forms that are read, names, signs, and what is refused."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_sr.stats.contrasts import ContrastError, camel, default_contrasts, modelled_types, resolve_contrasts
+
+TYPES = ("thumb", "little")
+
+
+def test_rows_of_rest_are_not_modelled() -> None:
+    column = ["thumb", "Rest", "n/a", "little", "baseline", "FIXATION", None, float("nan"), "", "thumb", " little "]
+    assert modelled_types(column) == ("thumb", "little")
+
+
+def test_two_types_give_each_all_and_the_pair() -> None:
+    assert default_contrasts(TYPES) == {
+        "thumb": {"thumb": 1.0},
+        "little": {"little": 1.0},
+        "all": {"thumb": 0.5, "little": 0.5},
+        "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
+    }
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (2, 4), (3, 7), (4, 5), (6, 7)])
+def test_number_of_default_contrasts(n: int, expected: int) -> None:
+    """One type alone is `all` already; pairs up to three types; each and `all` beyond."""
+    assert len(default_contrasts([f"type{i}" for i in range(n)])) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "weights"),
+    [
+        ("thumb", "thumb", {"thumb": 1.0}),
+        ("thumb-little", "thumbMinusLittle", {"thumb": 1.0, "little": -1.0}),
+        ("little - thumb", "littleMinusThumb", {"little": 1.0, "thumb": -1.0}),
+        ("thumb+little", "thumbPlusLittle", {"thumb": 1.0, "little": 1.0}),
+        ("both=0.5*thumb+.5*little", "both", {"thumb": 0.5, "little": 0.5}),
+        ("d = 0.5*thumb - 0.5*little", "d", {"thumb": 0.5, "little": -0.5}),
+        ("-thumb", "minusThumb", {"thumb": -1.0}),
+        ("2*thumb-little-little", "thumbMinusLittleMinusLittle", {"thumb": 2.0, "little": -2.0}),
+        ("all", "all", {"thumb": 0.5, "little": 0.5}),
+    ],
+)
+def test_forms_that_are_read(text: str, name: str, weights: dict[str, float]) -> None:
+    assert resolve_contrasts(TYPES, [text]) == {name: weights}
+
+
+def test_names_with_signs_in_them() -> None:
+    types = ("left-hand", "left", "right hand")
+    assert resolve_contrasts(types, ["left-hand"]) == {"leftHand": {"left-hand": 1.0}}
+    assert resolve_contrasts(types, ["left-hand-left"]) == {"leftHandMinusLeft": {"left-hand": 1.0, "left": -1.0}}
+    assert resolve_contrasts(types, ["left-right hand"]) == {"leftMinusRightHand": {"left": 1.0, "right hand": -1.0}}
+
+
+def test_types_that_shorten_alike_keep_their_own_name() -> None:
+    assert list(default_contrasts(("a-b", "a b", "aB", "c"))) == ["aB", "aB2", "aB3", "c", "all"]
+
+
+def test_a_type_called_all_is_not_the_mean_of_all() -> None:
+    assert default_contrasts(("all", "x"))["all"] == {"all": 1.0}
+    assert default_contrasts(("all", "x"))["all2"] == {"all": 0.5, "x": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "fix"),
+    [
+        ("thump", "'thump' names no trial type", "did you mean 'thumb'?"),
+        ("thumb-litle", "'litle' names no trial type", "did you mean 'little'?"),
+        ("thumblittle", "'thumblittle' names no trial type", "The trial types here are thumb, little"),
+        ("thumb-", "a trial type is missing", "thumb-little"),
+        ("thumb-thumb", "all of its weights are zero", "thumb-little"),
+        ("", "it is empty", "Name one of thumb, little"),
+        ("x=", "'x=' names no trial type", "The trial types here"),
+        ("thumb 0.5*little", "names no trial type", "The trial types"),
+    ],
+)
+def test_what_is_refused(text: str, reason: str, fix: str) -> None:
+    with pytest.raises(ContrastError, match=re.escape(fix)) as caught:
+        resolve_contrasts(TYPES, [text])
+    assert reason in caught.value.reason
+    assert caught.value.contrast == text
+
+
+def test_order_asked_for_is_kept_and_doubles_drop_out() -> None:
+    found = resolve_contrasts(TYPES, ["little-thumb", "thumb", "thumb"])
+    assert list(found) == ["littleMinusThumb", "thumb"]
+
+
+@given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=7, unique_by=str.strip))
+def test_default_names_are_labels_and_weights_are_told_apart(names: list[str]) -> None:
+    types = modelled_types(names)
+    found = default_contrasts(types)
+    assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in found)
+    assert len({tuple(sorted(weights.items())) for weights in found.values()}) == len(found)
+    assert all(resolve_contrasts(types, [name]) == {camel(name): {name: 1.0}} for name in types)

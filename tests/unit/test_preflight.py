@@ -1,0 +1,379 @@
+"""Preflight: plan, contrasts of runs, estimates, the validator's report, streaming of the voxels."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import EVENTS, BidsMaker
+
+from bids_sr.config import Activation, Paths, Preprocessing, Resources, Selection, Settings, SuperRes
+from bids_sr.inputs import Problem
+from bids_sr.preflight import CostModel, Plan, check, check_data, dry_run_text, format_problems, places, validator
+from bids_sr.preflight import data as voxels
+from bids_sr.preflight.estimate import estimate
+from bids_sr.preflight.tables import contrasts_of_runs, ordered
+
+NO_VALIDATOR = Selection(skip_bids_validation=True)
+Planned = Callable[..., Plan]
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    made = BidsMaker(tmp_path / "bids")
+    made.subject()
+    return made
+
+
+@pytest.fixture
+def planned(maker: BidsMaker) -> Planned:
+    def _planned(**groups: object) -> Plan:
+        return check(settings_for(maker, **groups))
+
+    return _planned
+
+
+def settings_for(maker: BidsMaker, **groups: object) -> Settings:
+    paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out", work_dir=maker.root.parent / "work")
+    return Settings(**{"paths": paths, "selection": NO_VALIDATOR, **groups})  # type: ignore[arg-type]
+
+
+def remove_pair(maker: BidsMaker) -> None:
+    for kind in ("highres", "lowres"):
+        maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+
+
+def test_plan_of_a_sound_data_set(maker: BidsMaker, planned: Planned) -> None:
+    plan = planned()
+    assert plan.problems == ()
+    assert plan.series == ("raw", "bspline", "zerofill", "inject", "ratio", "srgan")
+    (run,) = plan.subjects[0].runs
+    assert plan.series_of(run) == plan.series
+    assert list(plan.contrasts[run.bold]) == ["thumb", "little", "all", "thumbMinusLittle"]
+
+
+def test_series_without_a_pair(maker: BidsMaker, planned: Planned) -> None:
+    remove_pair(maker)
+    plan = planned(superres=SuperRes(methods=("bspline",), baselines="all", factor=2.0))
+    assert plan.problems == ()
+    assert not {"inject", "ratio"} & set(plan.series)
+    assert plan.series[:2] == ("raw", "bspline")
+
+
+def test_a_run_without_a_pair_lacks_guided_series(planned: Planned) -> None:
+    plan = planned()
+    alone = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
+    assert plan.series_of(alone) == ("raw", "bspline", "zerofill", "srgan")
+
+
+class TestEvents:
+    """Events are held against the run."""
+
+    def test_before_the_run_is_no_problem(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=((-27.9, 0.9, "thumb"), (-3.0, 1.0, "little"), *EVENTS))
+        plan = planned()
+        assert plan.problems == ()
+        assert plan.warnings == ()
+
+    def test_a_type_long_before_the_run_is_not_modelled(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=((-60.0, 1.0, "early"), *EVENTS))
+        plan = planned()
+        assert plan.problems == ()
+        assert "'early' lies more than 24 s before" in plan.warnings[0].text
+        (contrasts,) = plan.contrasts.values()
+        assert "early" not in contrasts["all"]
+
+    def test_going_on_after_the_end_is_said(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
+        plan = planned()
+        assert plan.problems == ()
+        assert "1 events go on after the end" in plan.warnings[0].text
+
+    def test_rest_after_the_end_does_not_matter(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=(*EVENTS, (31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")))
+        plan = planned()
+        assert plan.problems == ()
+        assert next(iter(plan.contrasts.values()))["all"] == {"thumb": 0.5, "little": 0.5}
+
+    @pytest.mark.parametrize(
+        ("rows", "reason"),
+        [
+            (((1.0, -1.0, "thumb"),), "no times in seconds"),
+            (((1.0, "n/a", "thumb"),), "no times in seconds"),
+            ((("inf", 1.0, "thumb"),), "no times in seconds"),
+            (((-90.0, 1.0, "thumb"),), "all of its events lie more than 24 s before"),
+            ((), "it has no rows"),
+        ],
+    )
+    def test_bad_rows(
+        self, maker: BidsMaker, planned: Planned, rows: tuple[tuple[object, ...], ...], reason: str
+    ) -> None:
+        maker.events(rows=rows)
+        (problem,) = planned().problems
+        assert reason in problem.reason
+
+    def test_a_table_in_another_encoding(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events().write_bytes("onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1"))
+        (problem,) = planned().problems
+        assert "cannot be read as a table" in problem.reason
+
+    def test_bad_lines_do_not_flood(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=[("n/a", 1, "thumb")] * 50)
+        assert len(planned().problems) == 3
+
+
+class TestContrasts:
+    """A contrast has to fit a run; runs of other tasks do without it."""
+
+    def test_runs_of_two_tasks(self) -> None:
+        tap, look = Path("tap"), Path("look")
+        types = {tap: ("thumb", "little"), look: ("face", "thumb")}
+        found, problems, notices = contrasts_of_runs(types, ["thumb-little", "thumb", "face"])
+        assert problems == []
+        assert list(found[tap]) == ["thumbMinusLittle", "thumb"]
+        assert list(found[look]) == ["thumb", "face"]
+        assert [n.text for n in notices] == ["it fits 1 of 2 runs."] * 2
+
+    def test_types_of_different_runs_cannot_be_compared(self) -> None:
+        _, problems, _ = contrasts_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"])
+        assert "no run holds all of its trial types (thumb, face) together" in problems[0].reason
+
+    def test_a_run_that_no_contrast_fits(self) -> None:
+        _, problems, _ = contrasts_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"])
+        assert [p.file for p in problems] == ["b"]
+
+    def test_order(self) -> None:
+        assert ordered(("z", "little", "thumb", "a"), ("thumb", "little", "other")) == ("thumb", "little", "a", "z")
+
+    def test_asked_for(self, planned: Planned) -> None:
+        plan = planned(activation=Activation(contrasts=("d=0.5*thumb-0.5*little",)))
+        assert list(plan.contrasts.values()) == [{"d": {"thumb": 0.5, "little": -0.5}}]
+
+
+class TestPlaces:
+    """Directories, templates and room."""
+
+    def test_output_may_exist_or_not(self, maker: BidsMaker) -> None:
+        settings = settings_for(maker)
+        assert places.check_places(settings) == []
+        settings.paths.output_dir.mkdir()
+        assert places.check_places(settings) == []
+
+    def test_a_link_into_the_data_set_is_followed(self, maker: BidsMaker) -> None:
+        (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
+        (problem,) = places.check_places(settings_for(maker))
+        assert "inside the data set" in problem.reason
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_directory_without_permission(self, maker: BidsMaker) -> None:
+        out = maker.root.parent / "out"
+        out.mkdir()
+        out.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        (problem,) = places.check_places(settings_for(maker))
+        assert "cannot be written" in problem.reason
+
+    def test_a_template_in_the_cache(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "tf"))
+        settings = settings_for(maker, preprocessing=Preprocessing(output_spaces=("MNI152NLin6Asym",)))
+        image = tmp_path / "tf" / "tpl-MNI152NLin6Asym" / "tpl-MNI152NLin6Asym_res-01_T1w.nii.gz"
+        image.parent.mkdir(parents=True)
+        image.touch()
+        assert len(places.check_templates(settings, with_anat=True)) == 1, "an empty file was never fetched"
+        image.write_bytes(b"x")
+        assert places.check_templates(settings, with_anat=True) == []
+        assert "no participant has a T1w" in places.check_templates(settings, with_anat=False)[0].reason
+
+    def test_what_is_written_already_counts(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A finished run can be repeated on a disk that it has filled."""
+        settings = settings_for(maker)
+        cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
+        monkeypatch.setattr(places, "SPARE_GB", 0.0)
+        monkeypatch.setattr(places.shutil, "disk_usage", lambda path: type("U", (), {"free": 0}))
+        assert len(places.check_room(settings, cost)) == 1
+        folder = maker.root.parent / "work"
+        folder.mkdir()
+        (folder / "image.nii").write_bytes(b"0" * 20_000)
+        assert places.check_room(settings, cost) == []
+
+    def test_unknown_files(self, maker: BidsMaker) -> None:
+        settings = settings_for(maker, superres=SuperRes(pretrained=Path("/nowhere/model.safetensors"), factor=2.0))
+        assert [p.file for p in places.check_places(settings)] == ["/nowhere/model.safetensors"]
+
+
+class TestEstimate:
+    """A linear model: doubling the data doubles what depends on them."""
+
+    def test_volumes(self, maker: BidsMaker) -> None:
+        settings = settings_for(maker)
+        few = check(settings)
+        maker.bold(n_volumes=60)
+        many = check(settings)
+        rows = {row.stage: row for row in few.estimate.rows}, {row.stage: row for row in many.estimate.rows}
+        for stage in ("motion", "series srgan", "activation"):
+            assert rows[1][stage].minutes == pytest.approx(2 * rows[0][stage].minutes)
+        assert rows[1]["series srgan"].disk_gb == pytest.approx(2 * rows[0]["series srgan"].disk_gb)
+        assert many.estimate.memory_gb == pytest.approx(few.estimate.memory_gb), "nodes stream"
+
+    def test_size_of_a_series(self, planned: Planned) -> None:
+        rows = {row.stage: row for row in planned().estimate.rows}
+        assert rows["series bspline"].disk_gb == pytest.approx(16 * 16 * 6 * 30 * 4 / 1e9)
+
+    def test_constants_act(self, maker: BidsMaker) -> None:
+        settings = settings_for(maker)
+        plan = check(settings)
+        dear = estimate(plan, settings, CostModel(report_minutes=100.0, base_gb=50.0))
+        assert dear.minutes > plan.estimate.minutes + 90
+        assert dear.memory_gb > 50
+        assert dear.disk_gb == pytest.approx(plan.estimate.disk_gb)
+
+    def test_more_processes_are_faster(self, maker: BidsMaker) -> None:
+        one, four = (check(settings_for(maker, resources=Resources(nprocs=n))).estimate for n in (1, 4))
+        assert four.minutes < one.minutes / 2
+
+    def test_training_can_be_bounded_or_skipped(self, planned: Planned) -> None:
+        paper = planned(superres=SuperRes(recipe="paper")).estimate.minutes
+        bounded = planned(superres=SuperRes(recipe="paper", max_train_minutes=1.0)).estimate.minutes
+        reused = planned(superres=SuperRes(recipe="paper", model_source="reuse")).estimate.rows
+        assert paper - bounded == pytest.approx(dict(CostModel().train_minutes)["paper"] - 1.0)
+        assert "training" not in [row.stage for row in reused]
+
+
+def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
+    text = dry_run_text(planned(), settings_for(maker))
+    for part in (
+        "sub-01_task-tap: 8×8×6 voxels of 6×6×4 mm, 30 volumes, TR 1 s",
+        "pair: sub-01_acq-highres_T2starw.nii.gz and sub-01_acq-lowres_T2starw.nii.gz",
+        "factor: 2×2×1",
+        "thumbMinusLittle = thumb-little",
+        "all = 0.5*thumb+0.5*little",
+        "series: raw bspline zerofill inject ratio srgan",
+        "smoothing (FWHM): 0 mm, 5 mm",
+        "GB of disk for work and",
+    ):
+        assert part in text
+
+
+def test_dry_run_of_half_a_pair(maker: BidsMaker, planned: Planned) -> None:
+    maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
+    text = dry_run_text(planned(), settings_for(maker))
+    assert "sub-01_acq-highres_T2starw.nii.gz and its k-space-truncated copy" in text
+    assert "warnings:" in text
+
+
+def test_problems_as_text() -> None:
+    text = format_problems(
+        [Problem(file="a.nii", reason="broken", fix="mend it"), Problem(file="b", reason="c", fix="d")]
+    )
+    assert text.splitlines()[1:4] == ["a.nii", "  why: broken", "  fix: mend it"]
+    assert "2 problems" in text
+
+
+class TestVoxels:
+    """One forward pass, a volume at a time."""
+
+    def test_memory_does_not_grow_with_volumes(self, maker: BidsMaker) -> None:
+        peaks = []
+        for n_volumes in (50, 400):
+            rng = np.random.default_rng(0)
+            data = rng.integers(0, 900, (16, 16, 16, n_volumes), dtype="int16")
+            path = maker.bold(data=data, n_volumes=n_volumes)
+            tracemalloc.start()
+            assert voxels.check_image(path) == []
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert peaks[1] < 1.2 * peaks[0] + 50_000
+
+    @pytest.mark.parametrize("dtype", ["uint8", ">i2", "int32", "float32", ">f4", "float64"])
+    @pytest.mark.parametrize("name", ["x_bold.nii", "x_bold.nii.gz"])
+    def test_every_type_of_voxel(self, tmp_path: Path, dtype: str, name: str) -> None:
+        import nibabel as nb
+
+        data = np.random.default_rng(1).integers(1, 200, (4, 5, 6, 3)).astype(dtype)
+        header = nb.Nifti1Header(endianness=">" if dtype.startswith(">") else "<")
+        header.set_data_dtype(dtype)
+        nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
+        assert voxels.check_image(tmp_path / name) == []
+        data[..., 1] = 3
+        nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
+        (problem,) = voxels.check_image(tmp_path / name)
+        assert "1 of 3 volumes are constant, counted from 0: 1" in problem.reason
+
+    def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
+        """The last bytes of gzip are a checksum; all voxels can be read and still be wrong."""
+        path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+        content = bytearray(path.read_bytes())
+        content[-6] ^= 0xFF
+        path.write_bytes(bytes(content))
+        (problem,) = voxels.check_image(path)
+        assert "truncated or corrupt" in problem.reason
+
+    def test_each_image_is_read_once(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.bold("sub-01_task-tap_run-2")
+        maker.events("sub-01_task-tap_run-2")
+        seen: list[tuple[Path, int, int]] = []
+        assert check_data(planned(), progress=lambda *args: seen.append(args)) == ()
+        assert [number for _, number, _ in seen] == [0, 1, 2, 3, 4]
+        assert {total for _, _, total in seen} == {5}
+        assert len({path for path, _, _ in seen}) == 5
+
+
+class TestValidator:
+    """The report of the validator, turned into problems."""
+
+    @staticmethod
+    def report(*issues: dict[str, str]) -> dict[str, object]:
+        return {"issues": {"issues": list(issues), "codeMessages": {"NOT_INCLUDED": "Not part of BIDS. Rename it."}}}
+
+    def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Problem]:
+        full = [{"severity": "error", **issue} for issue in issues]
+        return validator.problems_of(self.report(*full), Path("/d"), ["01"], known)
+
+    def test_one_kind_is_one_problem(self) -> None:
+        issues = [{"code": "NOT_INCLUDED", "location": f"/sub-01/x{i}.nii"} for i in range(5)]
+        (problem,) = self.problems(*issues)
+        assert problem.file == "/d/sub-01/x0.nii, /d/sub-01/x1.nii, /d/sub-01/x2.nii and 2 more"
+        assert problem.reason == "BIDS validator: Not part of BIDS [NOT_INCLUDED]"
+        assert "--skip-bids-validation" in problem.fix
+
+    def test_warnings_and_other_participants_do_not_count(self) -> None:
+        assert self.problems({"code": "X", "location": "/sub-01/a", "severity": "warning"}) == []
+        assert self.problems({"code": "X", "location": "/sub-02/func/a.nii"}) == []
+        assert len(self.problems({"code": "X", "location": "/task-tap_bold.json"})) == 1
+
+    def test_what_was_said_already_is_not_said_twice(self) -> None:
+        issue = {"code": "SIDECAR_KEY_REQUIRED", "subCode": "RepetitionTime", "location": "/sub-01/b.nii"}
+        assert self.problems(issue, known=(Path("/d/sub-01/b.nii"),)) == []
+        assert len(self.problems(issue)) == 1
+
+    def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker) -> None:
+        monkeypatch.setattr(validator, "find_validator", lambda: None)
+        plan = check(settings_for(maker, selection=Selection()))
+        assert plan.problems == ()
+        assert "not validated" in plan.warnings[0].text
+
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [("sleep 20", "did not end"), ("echo oops >&2; exit 1", "oops"), ("echo '{\"a\": 1}'", "another form")],
+    )
+    def test_a_validator_that_fails(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, text: str
+    ) -> None:
+        program = tmp_path / "validator"
+        program.write_text(f"#!/bin/sh\nexec 2>&1\n{body}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(validator, "find_validator", lambda: program)
+        problems, (notice,) = validator.validate(tmp_path, ["01"], timeout_s=1.0)
+        assert problems == []
+        assert text in notice.text
+
+    @pytest.mark.skipif(validator.find_validator() is None, reason="bids-validator-deno is not installed")
+    def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
+        before = sorted(tmp_path.rglob("*"))
+        assert validator.validate(maker.root, ["01"]) == ([], [])
+        assert sorted(tmp_path.rglob("*")) == before
