@@ -1,11 +1,11 @@
 """Correlation of each voxel's course with the task: the activation map of the paper.
 
-Source: STSS-SRfMRI (`stss`), equation 1, on vectors without their mean: of raw signals the equation is nearly constant,
-as all of them are mostly mean. Before it, linear detrending and a temporal low-pass (the paper names no cut-off; 0.1
-Hz is ours: the canonical response passes little above it, and respiration lies above it). The low-pass is the
-projection on cosines (DCT-II) up to the cut-off: no phase, no start-up, the same at both ends. The task's course is
-detrended and filtered alike. Blocks of other conditions stay in the course, as in the paper; only the GLM takes them
-out.
+Source: STSS-SRfMRI (stss-srfmri), equation 1, on vectors without their mean: of raw signals the equation is nearly
+constant, as all of them are mostly mean. Before it, linear detrending and a temporal low-pass (the paper names no
+cut-off; 0.1 Hz is ours: the canonical response passes little above it, and respiration lies above it). The low-pass
+is the projection on cosines (DCT-II) up to the cut-off: no phase, no start-up, the same at both ends. The task's
+course is detrended and filtered alike. Blocks of other conditions stay in the course, as in the paper; only the GLM
+takes them out.
 """
 
 from __future__ import annotations

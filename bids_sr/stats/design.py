@@ -106,6 +106,11 @@ def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame({**times, "trial_type": table["trial_type"].str.strip()}).reset_index(drop=True)
 
 
+def read_confounds(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a confounds table; n/a is not a number."""
+    return pd.read_csv(path, sep="\t", na_values="n/a")
+
+
 def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_stc: bool = False) -> Float:
     """When each volume was acquired, s after the run's start, (n_volumes,); see the module's text."""
     return np.asarray((np.arange(n_volumes) + (slice_time_ref if has_stc else 0.5)) * tr)

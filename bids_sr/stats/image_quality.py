@@ -59,7 +59,7 @@ def ssim(reference: Image, image: Image, *, data_range: float, mask: Mask | None
 
     Notes
     -----
-    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (`wang2004`) define it. The
+    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (2004) define it. The
     index is computed on whole slices and averaged over the mask, so that the mask's border is no edge in the images.
     """
     from skimage.metrics import structural_similarity

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 COLUMNS = ("series", "fwhm_mm", "contrast", "measure", "value", "unit")
 MISSING = "n/a"
@@ -100,6 +102,19 @@ def row(series: str, fwhm_mm: float, contrast: str, measure: str, value: float |
 def table_text(rows: Iterable[Mapping[str, str]]) -> str:
     """Rows as TSV text with a header line."""
     return "".join("\t".join(line) + "\n" for line in [COLUMNS, *([r[c] for c in COLUMNS] for r in rows)])
+
+
+def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """Rows of a table that `table_text` made.
+
+    Raises
+    ------
+    ValueError : other columns
+    """
+    header, *lines = Path(path).read_text().splitlines()
+    if tuple(header.split("\t")) != COLUMNS:
+        raise ValueError(f"{path}: columns {header!r}, expected {' '.join(COLUMNS)}")
+    return [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines]
 
 
 def columns_json(measures: Iterable[str]) -> dict[str, dict[str, object]]:

@@ -30,8 +30,8 @@ def quarter_region(cc: Map, roi: Mask) -> tuple[Mask, float | None]:
 
     Notes
     -----
-    Source: STSS-SRfMRI (`stss`), equation 2. The threshold moves with the extremes of the map: a map with one sharp
-    maximum has a small region whatever else it shows.
+    Source: STSS-SRfMRI (stss-srfmri), equation 2. The threshold moves with the extremes of the map: a map with one
+    sharp maximum has a small region whatever else it shows.
     """
     region = np.zeros(cc.shape, dtype=bool)
     inside = cc[roi]

@@ -1,0 +1,76 @@
+"""Names and sidecars of statistical maps and regions; numbers only, no image is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+STAT_TEXT = {
+    "cc": ("Correlation of the voxel's course with the task, both detrended and filtered", "1"),
+    "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
+    "t": ("t statistic of the contrast, two-sided sign", "1"),
+    "z": ("Normal deviate of the t statistic's tail", "1"),
+}
+REGION_TEXT = {
+    "Quarter": "Voxels of the region of interest with CC at or above max - (max - min)/4",
+    "Fdr": "Voxels of the brain that are active at a false discovery rate of .05 (one-sided, Benjamini-Hochberg)",
+}
+
+
+def resolution_text(zooms: Sequence[float]) -> str:
+    """Text for ``Resolution``, which BIDS asks for wherever ``res-`` stands."""
+    return f"Super-resolved grid of the BOLD run, {' x '.join(f'{z:.3g}' for z in zooms)} mm"
+
+
+def entities(*, series: str, **own: str) -> dict[str, str]:
+    """Entities of one map; ``res-hr`` for everything but the acquired grid."""
+    return {**({} if series == "raw" else {"res": "hr"}), **own}
+
+
+def filename(of: Mapping[str, str]) -> str:
+    """Name in the work directory: the entities in a fixed order."""
+    order = ("res", "contrast", "stat", "label", "desc")
+    return "_".join([f"{key}-{of[key]}" for key in order if key in of] + [of["suffix"]]) + ".nii.gz"
+
+
+def common_sidecar(*, series: str, fwhm_mm: float, zooms: Sequence[float]) -> dict[str, Any]:
+    """What every map of a series says."""
+    common: dict[str, Any] = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
+    if series != "raw":
+        common["Resolution"] = resolution_text(zooms)
+    return common
+
+
+def map_sidecar(stat: str, weights: Mapping[str, float], model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a statistical map says of itself; `model` as `model_text` gives it."""
+    text, units = STAT_TEXT[stat]
+    return {"Description": text, "Units": units, "ContrastWeights": dict(weights), "Model": dict(model)}
+
+
+def model_text(stat: str, design: Any, settings: Any) -> dict[str, Any]:
+    """The model behind a map, from `stats.design.Design` and `stats.activation.ActivationSettings`."""
+    shared = {"HRF": design.hrf, "DummyVolumes": design.n_dummy}
+    if stat == "cc":
+        return {**shared, "Type": "correlation", "Detrending": "linear", "LowPassHz": settings.low_pass or "n/a"}
+    nuisance = [c for c in design.columns if c not in design.conditions and not c.startswith(("drift", "constant"))]
+    return {
+        **shared,
+        "Type": "glm",
+        "NoiseModel": "ar1, coefficient corrected for the design",
+        "DegreesOfFreedom": design.dof,
+        "DesignRank": design.rank,
+        "HighPassHz": design.high_pass,
+        "Conditions": list(design.conditions),
+        "Confounds": nuisance,
+    }
+
+
+def region_sidecar(threshold: Any, applied: float | None) -> dict[str, Any]:
+    """What a region says; `threshold` is a `stats.regions.Threshold`, `applied` None where the region is empty."""
+    fixed = f"Voxels of the brain with z at or above {threshold.z}"
+    return {
+        "Type": "ROI",
+        "Description": REGION_TEXT.get(threshold.label, fixed),
+        "ThresholdedMap": threshold.stat,
+        "Threshold": "n/a" if applied is None else round(applied, 6),
+    }

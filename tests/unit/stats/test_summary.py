@@ -1,0 +1,155 @@
+"""Rows of the metrics tables: units, paper's sizes, overlap, undefined figures, comparison with raw."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bids_sr.stats.compare import Grid, comparison_rows, description, fill_outside, parse_description, raise_maps
+from bids_sr.stats.measures import COLUMNS, columns_json, describe, read_table, row, table_text
+from bids_sr.stats.regions import parse_thresholds
+from bids_sr.stats.summary import activation_rows, correlation, find_regions, single_conditions
+
+CONTRASTS = {
+    "thumb": {"thumb": 1.0},
+    "little": {"little": 1.0},
+    "all": {"thumb": 0.5, "little": 0.5},
+    "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
+}
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+SHAPE = (8, 8, 4)
+
+
+def blob(*centers):
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
+    return sum(np.exp(-((grid - np.array(c)) ** 2).sum(axis=-1) / 2) for c in centers).astype(np.float32)
+
+
+@pytest.fixture
+def maps():
+    thumb, little = blob((2, 2, 1)), blob((5, 5, 1))
+    out = {}
+    for name, values in {"thumb": thumb, "little": little}.items():
+        out |= {(name, "cc"): values, (name, "effect"): 40 * values, (name, "t"): 12 * values, (name, "z"): 9 * values}
+    return out
+
+
+def figures(rows, contrast):
+    return {r["measure"]: r["value"] for r in rows if r["contrast"] == contrast}
+
+
+def make_rows(maps, contrasts, per_acquired=4.0):
+    mask = np.ones(SHAPE, dtype=bool)
+    regions = find_regions(maps, mask, mask, parse_thresholds(["quarter", "fdr", "3.0"]))
+    return activation_rows(
+        maps, regions, contrasts, mask=mask, roi=mask, affine=AFFINE, series="srgan", fwhm_mm=5.0,
+        per_acquired=per_acquired,
+    )  # fmt: skip
+
+
+def test_single_conditions_are_those_against_rest():
+    assert single_conditions(CONTRASTS) == ["thumb", "little"]
+    assert single_conditions({"off": {"thumb": -1.0}}) == []
+
+
+def test_sizes_in_mm_and_in_the_papers_unit(maps):
+    rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
+    found = figures(rows, "thumb")
+    voxels = int((maps["thumb", "cc"] >= maps["thumb", "cc"].max() * 0.75 + maps["thumb", "cc"].min() * 0.25).sum())
+    assert int(found["quarter_voxels"]) == voxels
+    assert float(found["quarter_volume"]) == voxels * 12
+    assert float(found["quarter_paper"]) == voxels / 4
+    assert (found["peak_x"], found["peak_y"], found["peak_z"]) == ("4", "4", "9") or found["peak_t"] == "12"
+    assert float(found["peak_effect"]) == pytest.approx(40)
+    assert int(found["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
+
+
+def test_pairs_of_conditions(maps):
+    rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
+    pair = figures(rows, "thumb+little")
+    assert float(pair["quarter_dice"]) == 0.0
+    assert float(pair["peak_distance"]) == pytest.approx(np.hypot(6, 6), rel=1e-5)
+    apart = float(maps["thumb", "effect"][2, 2, 1] - maps["little", "effect"][2, 2, 1])
+    assert float(pair["effect_separation"]) == pytest.approx(apart, rel=1e-5)
+
+
+def test_what_is_not_defined_is_not_available(maps):
+    for stat in ("cc", "t", "z", "effect"):
+        maps["little", stat] = np.zeros(SHAPE, dtype=np.float32)
+    rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
+    assert figures(rows, "thumb+little")["quarter_dice"] == "n/a"
+    assert figures(rows, "thumb+little")["fdr_dice"] == "n/a"
+    assert figures(rows, "little")["fdr_centroid_x"] == "n/a"
+    assert figures(rows, "little")["fdr_threshold"] == "n/a"
+    assert figures(rows, "little")["fdr_voxels"] == "0"
+
+
+def test_every_measure_has_a_unit_and_a_meaning(maps, tmp_path):
+    rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
+    path = tmp_path / "m.tsv"
+    path.write_text(table_text(rows))
+    assert read_table(path) == rows
+    described = json.loads(json.dumps(columns_json(r["measure"] for r in rows)))
+    assert tuple(described) == COLUMNS
+    assert set(described["measure"]["Levels"]) == {r["measure"] for r in rows}
+    assert describe("z31_volume")[0] == "mm^3"
+    with pytest.raises(KeyError, match="nonsense"):
+        row("raw", 0, "", "nonsense", 1.0)
+    with pytest.raises(KeyError):
+        describe("zzz_volume")
+
+
+def test_tables_with_other_columns_are_refused(tmp_path):
+    path = tmp_path / "m.tsv"
+    path.write_text("a\tb\n1\t2\n")
+    with pytest.raises(ValueError, match=r"m\.tsv"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(("width", "text"), [(0.0, "raw"), (5.0, "rawFwhm50"), (13.2, "rawFwhm132")])
+def test_descriptions_go_there_and_back(width, text):
+    assert description("raw", width) == text
+    assert parse_description(text) == ("raw", width)
+
+
+def test_correlation_needs_variation():
+    mask = np.ones(SHAPE, dtype=bool)
+    assert correlation(blob((1, 1, 1)), 3 * blob((1, 1, 1)) + 2, mask) == pytest.approx(1.0)
+    assert correlation(blob((1, 1, 1)), np.zeros(SHAPE, dtype=np.float32), mask) is None
+
+
+def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
+    mask = np.zeros((6, 6, 4), dtype=bool)
+    mask[1:5, 1:5, 1:3] = True
+    values = np.where(mask, 7.0, 0.0).astype(np.float32)
+    np.testing.assert_array_equal(fill_outside(values, mask), 7.0)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    fine_affine = np.array([[2.0, 0, 0, -1], [0, 2.0, 0, -1], [0, 0, 4.0, 0], [0, 0, 0, 1]])
+    fine = np.kron(mask, np.ones((2, 2, 1))).astype(bool)
+    source, target = Grid(mask=mask, affine=affine), Grid(mask=fine, affine=fine_affine)
+    raised = raise_maps({("a", "t"): values}, source, target)["a", "t"]
+    np.testing.assert_allclose(raised[fine], 7.0, rtol=1e-5)
+    assert not raised[~fine].any()
+
+
+def test_comparison_puts_raw_on_the_fine_grid(maps):
+    mask = np.ones(SHAPE, dtype=bool)
+    acquired = Grid(mask=mask, affine=AFFINE)
+    fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+    fine = Grid(mask=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
+    raised = raise_maps(maps, acquired, fine)
+    store = {f"raw/{c}/{s}": v for (c, s), v in maps.items()}
+    store |= {f"srgan/{c}/{s}": 2 * v + 1 for (c, s), v in raised.items()}
+    rng = np.random.default_rng(0)
+    store |= {f"bspline/{c}/{s}": rng.standard_normal(v.shape) for (c, s), v in raised.items()}
+    files = {n: {key: f"{n}/{key[0]}/{key[1]}" for key in maps} for n in ("raw", "bspline", "srgan")}
+    rows = comparison_rows(
+        files, store.__getitem__, {k: CONTRASTS[k] for k in ("thumb", "little")}, parse_thresholds(["quarter"]),
+        acquired=acquired, fine=fine, roi=fine.mask, fwhm_mm=0.0, per_acquired=4.0,
+    )  # fmt: skip
+    by = {(r["series"], r["contrast"], r["measure"]): r["value"] for r in rows}
+    assert float(by["srgan", "thumb", "r_t_with_raw"]) == pytest.approx(1.0, abs=1e-5)
+    assert abs(float(by["srgan", "thumb", "r_t_with_bspline"])) < 0.2
+    assert ("bspline", "thumb", "r_t_with_bspline") not in by
+    assert float(by["rawSpline", "thumb", "quarter_paper"]) == float(by["rawSpline", "thumb", "quarter_voxels"]) / 4
+    assert {series for series, *_ in by} == {"rawSpline", "bspline", "srgan"}

@@ -1,0 +1,135 @@
+"""Smoothing in mm, and maps that do not depend on how voxels are cut into blocks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.activation import ActivationSettings, map_activation
+from bids_sr.stats.functional import series_quality, smoothness
+from bids_sr.stats.timecourse import extract_courses, smooth
+
+
+def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):
+    with SeriesWriter(path, data.shape, np.diag([*zooms, 1.0]), tr) as writer:
+        for t in range(data.shape[3]):
+            writer.append(data[..., t])
+    return path
+
+
+@pytest.fixture
+def series(tmp_path):
+    rng = np.random.default_rng(0)
+    data = 1000 + 10 * rng.standard_normal((9, 8, 5, 60))
+    data[4, 4, 2, 20:40] += 60
+    data[0, 0, 0] = 300.0
+    return write(tmp_path / "series.nii", data.astype(np.float32))
+
+
+EVENTS = pd.DataFrame({"onset": [36.0, 100.0], "duration": [40.0, 8.0], "trial_type": ["a", "b"]})
+
+
+def test_width_of_smoothing_is_in_mm_on_unequal_voxels():
+    zooms, width = (1.5, 2.0, 3.0), 8.0
+    point = np.zeros((41, 31, 21))
+    point[20, 15, 10] = 1.0
+    spread = smooth(point, zooms, width)
+    assert spread.sum() == pytest.approx(1.0, abs=1e-3)
+    for axis, (zoom, center) in enumerate(zip(zooms, (20, 15, 10), strict=True)):
+        along = spread.sum(axis=tuple(a for a in range(3) if a != axis))
+        variance = (along * ((np.arange(len(along)) - center) * zoom) ** 2).sum()
+        assert np.sqrt(8 * np.log(2) * variance) == pytest.approx(width, rel=0.01)
+
+
+def test_no_smoothing_changes_no_bit():
+    volume = np.random.default_rng(0).standard_normal((5, 4, 3)).astype(np.float32)
+    assert np.array_equal(smooth(volume, (1, 1, 1), 0.0), volume)
+    with pytest.raises(ValueError, match="mm"):
+        smooth(volume, (1, 1, 1), -1.0)
+
+
+def test_smoothness_of_noise_is_recovered_in_mm():
+    zooms, width = (1.5, 2.0, 3.0), 7.0
+    rng = np.random.default_rng(1)
+    mask = np.zeros((44, 36, 26), dtype=bool)
+    mask[6:-6, 6:-6, 4:-4] = True
+    volumes = [1000 + 100 * smooth(rng.standard_normal(mask.shape), zooms, width) for _ in range(40)]
+    found = series_quality(volumes, mask, zooms, n_volumes=40).fwhm_mm
+    np.testing.assert_allclose(found, width, rtol=0.05)
+    assert smoothness([0.5, 0.0, -0.1], (2.0, 2.0, 2.0))[1:] == (None, None)
+
+
+def test_tsnr_by_hand():
+    rng = np.random.default_rng(2)
+    mask = np.ones((6, 6, 4), dtype=bool)
+    mask[0] = False
+    trend = np.linspace(-1, 1, 400) ** 2 * 80
+    volumes = [500 + trend[t] + 5 * rng.standard_normal(mask.shape) for t in range(400)]
+    found = series_quality(volumes, mask, (2, 2, 2), n_volumes=400)
+    assert np.median(found.noise[mask]) == pytest.approx(5, rel=0.02)
+    np.testing.assert_allclose(found.mean[mask], np.mean(volumes, axis=0)[mask])
+    assert np.median(found.tsnr[mask]) == pytest.approx((500 + trend.mean()) / 5, rel=0.02)
+    assert not found.tsnr[0].any()
+    still = series_quality([np.full(mask.shape, 7.0)] * 9, mask, (2, 2, 2), n_volumes=9)
+    assert not still.tsnr.any()
+    assert still.fwhm_mm == (None, None, None)
+
+
+def test_courses_come_back_in_the_order_of_the_mask(series, tmp_path):
+    mask = np.random.default_rng(5).random((9, 8, 5)) > 0.4
+    scratch = tmp_path / "scratch.raw"
+    with SeriesReader(series) as reader:
+        whole = np.stack(list(reader.volumes()))
+        with extract_courses(reader, mask, scratch, start=4) as courses:
+            blocks = list(courses.blocks(budget=60 * 36 * 7))
+            assert scratch.stat().st_size == 4 * 56 * mask.sum()
+    assert len(blocks) > 10
+    np.testing.assert_array_equal(np.hstack([block for _, block in blocks]), whole[4:, mask])
+    assert not scratch.exists()
+
+
+def test_maps_do_not_depend_on_the_block(series, tmp_path):
+    mask = np.ones((9, 8, 5), dtype=bool)
+    maps = []
+    for budget in (60 * 36 * 5, 60 * 36 * 64, 2**30):
+        chosen = ActivationSettings(tr=2.0, fwhm_mm=3.0, confound_names=(), block_bytes=budget)
+        with SeriesReader(series) as reader:
+            contrasts = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
+            maps.append(map_activation(reader, mask, EVENTS, contrasts, chosen, scratch=tmp_path / "s.raw").maps)
+    assert set(maps[0]) == {(c, s) for c in ("a", "aMinusB") for s in ("cc", "effect", "t", "z")}
+    for key, values in maps[0].items():
+        for other in maps[1:]:
+            np.testing.assert_allclose(values, other[key], rtol=1e-5, atol=1e-5)
+
+
+def test_activity_is_where_it_was_put_and_dead_voxels_are_zero(series, tmp_path):
+    mask = np.ones((9, 8, 5), dtype=bool)
+    mask[8] = False
+    chosen = ActivationSettings(tr=2.0, confound_names=(), n_dummy=3)
+    with SeriesReader(series) as reader:
+        found = map_activation(reader, mask, EVENTS, {"a": {"a": 1.0}}, chosen, scratch=tmp_path / "s.raw")
+    for stat in ("cc", "t", "z", "effect"):
+        values = found.maps["a", stat]
+        assert np.unravel_index(values.argmax(), values.shape) == (4, 4, 2)
+        assert values[0, 0, 0] == 0
+        assert not values[8].any()
+        assert np.isfinite(values).all()
+    assert found.maps["a", "effect"][4, 4, 2] == pytest.approx(60, rel=0.25)  # boxcar against a convolved block
+
+
+def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
+    with (
+        SeriesReader(series) as reader,
+        pytest.raises(RuntimeError, match="in the middle"),
+        extract_courses(reader, np.ones((9, 8, 5), dtype=bool), tmp_path / "s.raw"),
+    ):
+        raise RuntimeError("in the middle")
+    assert list(tmp_path.glob("*.raw")) == []
+
+
+def test_masks_that_do_not_fit_are_refused(series, tmp_path):
+    with SeriesReader(series) as reader:
+        with pytest.raises(ValueError, match=r"series\.nii.*mask of \(3, 3, 3\)"):
+            extract_courses(reader, np.ones((3, 3, 3), dtype=bool), tmp_path / "s.raw")
+        with pytest.raises(ValueError, match="empty"):
+            extract_courses(reader, np.zeros((9, 8, 5), dtype=bool), tmp_path / "s.raw")
