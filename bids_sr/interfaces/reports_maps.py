@@ -160,11 +160,12 @@ class MetricsReport(_Reportlet):
     input_spec = _MetricsReportInputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.reports.tables import metrics_html, read_long
+        from bids_sr.reports.tables import metrics_html
+        from bids_sr.stats.measures import read_table
 
         names = self.inputs.series_names if isdefined(self.inputs.series_names) else []
         given = [self.inputs.image_tsv, self.inputs.activation_tsv]
-        image, activation = ([] if not isdefined(path) else read_long(path) for path in given)
+        image, activation = ([] if not isdefined(path) else read_table(path) for path in given)
         self._keep(runtime, metrics_html(image, activation, names), desc="metrics", suffix=FUNCTIONAL)
         return self._done(runtime)
 

@@ -17,8 +17,10 @@ from typing import Any
 import matplotlib as mpl
 import nibabel as nib
 import numpy as np
+from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -53,6 +55,7 @@ _FLICKER_CSS = (
     "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}"
     f"svg:hover [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}</style>"
 )
+_LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
 AXIS_NAMES = ("x", "y", "z")
 # the letters at the left, right, bottom and top of a plane that is cut across x, y or z
 EDGE_LETTERS = (("P", "A", "I", "S"), ("L", "R", "I", "S"), ("L", "R", "P", "A"))
@@ -94,6 +97,7 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     start = text.index("<svg")
     head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
     head = re.sub(r' (width|height)="[^"]*"', "", head)
+    body = re.sub(r' d="[^"]*"', lambda found: _LONG_NUMBER.sub(r"\1", found[0]), body)
     if FLICKER in body:
         body = _FLICKER_CSS + body
     target = Path(path)
@@ -247,9 +251,20 @@ def show_plane(ax: Axes, volume: Volume, axis: int, index: int, **kwargs: Any) -
 
 
 def show_contour(
-    ax: Axes, volume: Volume, axis: int, index: int, color: str, *, level: float = 0.5, width: float = 0.8
+    ax: Axes,
+    volume: Volume,
+    axis: int,
+    index: int,
+    color: str,
+    *,
+    level: float = 0.5,
+    width: float = 0.8,
+    shortest: float = 0.0,
 ) -> None:
-    """Outline of a mask or an isoline of an image on a plane; nothing where the plane does not cross the level."""
+    """Outline of a mask or an isoline of an image on a plane; nothing where the plane does not cross the level.
+
+    Lines shorter than ``shortest`` (mm) are left out: specks of a noisy image would make files large and hide the rest.
+    """
     values = plane(volume, axis, index).astype(float)
     if not (np.nanmin(values) < level < np.nanmax(values)):
         return
@@ -257,9 +272,9 @@ def show_contour(
     rows, columns = values.shape
     x = left + (np.arange(columns) + 0.5) * (right - left) / columns
     y = bottom + (np.arange(rows) + 0.5) * (top - bottom) / rows
-    ax.contour(x, y, values, levels=[level], colors=[color], linewidths=width)
-    ax.set_xlim(left, right)
-    ax.set_ylim(bottom, top)
+    lines = [np.asarray(line) for line in contour_generator(x, y, values).lines(level)]
+    kept = [line for line in lines if np.linalg.norm(np.diff(line, axis=0), axis=1).sum() >= shortest]
+    ax.add_collection(LineCollection(kept, colors=color, linewidths=width, capstyle="round"), autolim=False)
 
 
 def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:

@@ -30,6 +30,7 @@ from bids_sr.reports.figures import (
 Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
 MIXED_VIEWS: Views = ((2, 4), (1, 1), (0, 1))
+SHORTEST_MM = 15.0
 AXIAL_VIEWS: Views = ((2, 6),)
 
 
@@ -86,7 +87,7 @@ def mosaic_figure(
     outlines: Sequence[Outline],
     *,
     mask: Array | None = None,
-    views: Views = ((2, 8), (1, 8), (0, 8)),
+    views: Views = ((2, 7), (1, 7), (0, 7)),
 ) -> Figure:
     """One image in rows of axial, coronal and sagittal planes, with outlines.
 
@@ -113,7 +114,7 @@ def mosaic_figure(
                 ax.set_facecolor("black")
                 show_plane(ax, volume, axis, index, vmin=low, vmax=high)
                 for outline, line in zip(outlines, lines, strict=True):
-                    show_contour(ax, line, axis, index, outline.color, level=outline.level)
+                    show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
                 mark_position(ax, volume, axis, index)
                 if column == 0:
                     mark_sides(ax, axis)
@@ -174,7 +175,7 @@ def registration_figure(
                 if row == 2:
                     image.set_gid(f"{FLICKER}-{column}")
                 for outline, line in zip(outlines, lines, strict=True):
-                    show_contour(ax, line, axis, index, outline.color, level=outline.level)
+                    show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
                 if row == 0:
                     mark_position(ax, shown[0], axis, index)
                     mark_sides(ax, axis)

@@ -133,8 +133,8 @@ def training_figure(
         for (name, level), color in zip(known_levels.items(), LEVEL_COLORS * 2, strict=False):
             quality.axhline(level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)")
         if chosen_step is not None:
-            quality.axvline(chosen_step, color=SOFT, lw=0.9, ls=":", label=f"weights kept: step {chosen_step:.0f}")
-        quality.set(xlabel="training step", ylabel="PSNR on held-out slices (dB)")
+            quality.axvline(chosen_step, color=SOFT, lw=0.9, ls=":", label=f"stopping point: {chosen_step:.0f}")
+        quality.set(xlabel="iteration", ylabel="PSNR on held-out slices (dB)")
         quality.set_xlim(0, end * 1.02)
         for ax in (quality, loss):
             ax.grid(color="#eceff1", lw=0.6)
@@ -153,7 +153,7 @@ def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:
         if known.any():
             ax.plot(steps[known], values[known], color=color, lw=1.0, label=name)
             drawn = True
-    ax.set(xlabel="training step", ylabel="training loss")
+    ax.set(xlabel="iteration", ylabel="training loss")
     if not drawn:
         ax.text(0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color=SOFT)
         return

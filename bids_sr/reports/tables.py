@@ -1,13 +1,11 @@
-"""Fragments of HTML for the report: summary, facts, model card and metrics tables. Everything from outside is escaped."""
+"""Fragments of HTML for the report: summary, facts, model card, metrics tables. All text from outside is escaped."""
 
-import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
+from bids_sr.reports.training import held_out_text
 from bids_sr.stats.measures import MISSING, describe
 
 Row = Mapping[str, str]
@@ -42,12 +40,6 @@ IMAGE_TEXT: Mapping[str, tuple[str, str]] = {
     "consistency": ("1", "‖B(SR) − LR‖ / ‖LR‖: how far the result, made coarse again, is from what was acquired"),
 }
 Value = Any
-
-
-def read_long(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Rows of a long metrics table (columns series, fwhm_mm, contrast, measure, value, unit)."""
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        return [dict(row) for row in csv.DictReader(file, delimiter="\t")]
 
 
 def number(value: str | None) -> str:
@@ -111,7 +103,7 @@ def summary_html(summary: Mapping[str, Value]) -> str:
     summary : labels to text, numbers, lists or nested mappings; the keys ``warnings`` and ``notices`` (any case) hold
         messages that are shown in boxes
     """
-    parts = []
+    parts: list[str] = []
     facts: dict[str, Value] = {}
     for key, value in summary.items():
         if key.lower() in WARNING_KEYS:
@@ -124,8 +116,10 @@ def summary_html(summary: Mapping[str, Value]) -> str:
 
 
 def card_html(card: Mapping[str, Value]) -> str:
-    """A model card, folded, so that the page shows the curve first."""
-    return f"<details><summary>Model card</summary>{facts_html(card)}</details>"
+    """What the held-out slices say, and the model card, folded."""
+    numbers = held_out_text(card)
+    text = f"<p>{escape(numbers)}</p>" if numbers else ""
+    return f"{text}<details><summary>Model card</summary>{facts_html(card)}</details>"
 
 
 def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
@@ -224,10 +218,10 @@ def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequenc
     parts = []
     used: list[str] = []
     for contrast, group in _by_contrast(image):
-        measures = list(dict.fromkeys(row["measure"] for row in group))
+        found = tuple(dict.fromkeys(row["measure"] for row in group))
         where = f", {contrast}" if contrast != MISSING else ""
-        parts.append(pivot_html(group, measures, ordered_series(group, names), f"Image measures{where}"))
-        used += measures
+        parts.append(pivot_html(group, found, ordered_series(group, names), f"Image measures{where}"))
+        used += found
     if difference := difference_text(image):
         parts.append(f"<p>Differences in this table: {escape(difference)}.</p>")
     shown = 0
@@ -238,10 +232,9 @@ def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequenc
         title = contrast.replace("+", " against ") if "+" in contrast else contrast
         table = pivot_html(group, measures, ordered_series(group, names), f"Activation measures, {title}")
         shown += bool(table)
-        fold = shown > OPEN_CONTRASTS and table
-        parts.append(
-            f"<details><summary>Activation measures, {escape(title)}</summary>{table}</details>" if fold else table
-        )
+        if table and shown > OPEN_CONTRASTS:
+            table = f"<details><summary>Activation measures, {escape(title)}</summary>{table}</details>"
+        parts.append(table)
         used += [m for m in measures if any(row["measure"] == m for row in group)]
     text = "".join(part for part in parts if part)
     return text + _glossary(dict.fromkeys(used)) if text else "<p class='notice'>No measures were written.</p>"

@@ -1,6 +1,6 @@
 """What a training log and a model card say, ready to be drawn."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,8 @@ import numpy as np
 
 from bids_sr.reports.figures import Array
 
-STEP_COLUMNS = ("step", "iteration", "epoch")
-CHOSEN_KEYS = ("best_step", "step_kept", "stopped_at", "chosen_step")
-_INTERPOLATIONS = {"nearest", "linear", "bspline", "lanczos", "zerofill", "inject", "ratio"}
-_NOT_LOSSES = {"lr", "learning_rate", "seconds", "time", "elapsed", "minutes", "best"}
+NETWORK = "network"
+LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,11 +18,11 @@ class TrainingRecord:
 
     Parameters
     ----------
-    steps : (N,)
+    steps : (N,) iterations
     curves : held-out PSNR (dB) by name, (N,), NaN where none was taken
     levels : held-out PSNR (dB) of plain interpolation by name
     losses : by name, (N,)
-    chosen_step : step of the weights that were kept, if the card tells
+    chosen_step : iteration of the weights that were kept, if the card tells
     """
 
     steps: Array
@@ -34,40 +32,51 @@ class TrainingRecord:
     chosen_step: float | None
 
 
-def numbers(card: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
-    """All numbers of a nested mapping with the keys that lead to them."""
-    for key, value in card.items():
-        here = (*path, str(key))
-        if isinstance(value, Mapping):
-            yield from numbers(value, here)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield here, float(value)
-
-
 def read_training(columns: Mapping[str, Array], card: Mapping[str, Any]) -> TrainingRecord:
-    """Sort the columns of a log into PSNR curves and losses, and find the baselines' levels in the card.
+    """Curves from the columns of a log, levels and the chosen iteration from the card's ``held_out``.
+
+    A second phase, training again on all slices without held-out ones, counts from the start; the first one is shown.
 
     Parameters
     ----------
-    columns : of the log; one of them counts the steps, those with ``psnr`` in the name are held-out measures
-    card : of the model; numbers below a key with ``psnr`` (but the method's own) or under the name of an interpolation
-        beside ``psnr`` are levels
+    columns : of the log: ``iteration``, ``psnr`` and the losses, NaN where a row has no such value
+    card : of the model
     """
-    lower = {name.lower(): np.asarray(values, dtype=float) for name, values in columns.items()}
-    length = len(next(iter(lower.values()))) if lower else 0
-    steps = next((lower[name] for name in STEP_COLUMNS if name in lower), np.arange(length, dtype=float))
-    curves, losses = {}, {}
-    for name, values in lower.items():
-        if "psnr" in name:
-            curves[name.replace("_", " ").replace("psnr", "PSNR")] = values
-        elif name not in STEP_COLUMNS and name not in _NOT_LOSSES and "ssim" not in name:
-            losses[name.replace("_", " ")] = values
-    own = str(card.get("method", ""))
-    levels = {}
-    for path, value in numbers(card):
-        names = [key.lower() for key in path]
-        label = next((key for key in reversed(path) if "psnr" not in key.lower()), "")
-        if any("psnr" in key for key in names) and label.lower() in _INTERPOLATIONS and label != own:
-            levels[label] = value
-    chosen = next((value for path, value in numbers(card) if path[-1] in CHOSEN_KEYS), None)
-    return TrainingRecord(steps=steps, curves=curves, levels=levels, losses=losses, chosen_step=chosen)
+    steps = np.asarray(columns.get("iteration", ()), dtype=float)
+    again = np.flatnonzero(np.diff(steps) < 0)
+    end = int(again[0]) + 1 if again.size else len(steps)
+    held_out = card.get("held_out") or {}
+    scores = {name: each["psnr"] for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
+    method = str(card.get("method", NETWORK))
+    return TrainingRecord(
+        steps=steps[:end],
+        curves={method: np.asarray(columns["psnr"], dtype=float)[:end]} if "psnr" in columns else {},
+        levels={name: float(value) for name, value in scores.items() if name != NETWORK},
+        losses={name: np.asarray(columns[name], dtype=float)[:end] for name in LOSSES if name in columns},
+        chosen_step=None if held_out.get("iteration") is None else float(held_out["iteration"]),
+    )
+
+
+def held_out_text(card: Mapping[str, Any]) -> str:
+    """What the held-out slices say in numbers, without a verdict; empty if the card has none."""
+    held_out = card.get("held_out") or {}
+    scores = {name: each for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
+    own = scores.pop(NETWORK, None)
+    if own is None:
+        return ""
+    method = card.get("method", NETWORK)
+    parts = [
+        f"{method} {own['psnr']:.2f} dB, SSIM {own['ssim']:.3f}" if "ssim" in own else f"{method} {own['psnr']:.2f} dB"
+    ]
+    for name, each in scores.items():
+        parts.append(f"{method} − {name} {each_difference(own, each)}")
+    slices = len(held_out.get("slices") or ())
+    return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
+
+
+def each_difference(own: Mapping[str, float], other: Mapping[str, float]) -> str:
+    """Difference in PSNR, and in SSIM where both have one."""
+    text = f"{own['psnr'] - other['psnr']:+.2f} dB"
+    if "ssim" in own and "ssim" in other:
+        text += f", SSIM {own['ssim'] - other['ssim']:+.3f}"
+    return text.replace("-", "−")
