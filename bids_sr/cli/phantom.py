@@ -16,8 +16,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; needs nothing but the standard library."""
     parser = argparse.ArgumentParser(
         prog="bids-sr-phantom",
-        description="Make a simulated BIDS data set: BOLD of a tapping task, a T2*w pair, a T1w, and in derivatives/ground-truth what is "
-        "true of them.",
+        description="Make a simulated BIDS data set: BOLD of a tapping task, a T2*w pair, a T1w, and in "
+        "derivatives/ground-truth what is true of them.",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="directory to make; must not exist, or be empty")
     parser.add_argument(
@@ -32,8 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same files (default 0)")
     parser.add_argument(
         "--scene", choices=SCENE_NAMES, default="ribbon",
-        help="activity along the gray matter (ribbon, default), displaced towards draining veins (veins), or in places that "
-        "ignore every border of the anatomy (free)",
+        help="activity along the gray matter (ribbon, default), displaced towards draining veins (veins), or in "
+        "places that ignore every border of the anatomy (free)",
     )  # fmt: skip
     parser.add_argument("--null", action="store_true", help="no activity, although the task is there")
     return parser

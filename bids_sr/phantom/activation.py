@@ -16,7 +16,7 @@ from .head import Head
 from .presets import Preset
 
 Array = npt.NDArray[Any]
-# MNI mm: two foci on the ribbon of the left precentral gyrus, and the supplementary motor area, which serves both fingers
+# MNI mm: two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers
 FOCI: dict[str, tuple[float, float, float]] = {
     "thumb": (-40.0, -18.0, 54.0),
     "little": (-32.0, -27.0, 59.0),
@@ -24,7 +24,7 @@ FOCI: dict[str, tuple[float, float, float]] = {
 }
 DRIVEN_BY: dict[str, tuple[str, ...]] = {"thumb": ("thumb",), "little": ("little",), "sma": ("thumb", "little")}
 PEAK_PERCENT: dict[str, tuple[float, float]] = {"thumb": (3.0, 4.0), "little": (3.0, 4.0), "sma": (2.0, 3.0)}
-_BOX = 18.0  # mm, half the side of the cube around a focus in which its map is made
+_BOX = 24.0  # mm, half the side of the cube around a focus in which its map is made
 _FWHM = 2.354820045
 
 
@@ -70,7 +70,7 @@ def snap_to_ribbon(head: Head, point: Array) -> Array:
     far = np.sqrt((offset**2).sum(0))
     score = np.where(far < 6.0, head.fractions["gm"][window] - far / 15.0, -np.inf)
     best = np.unravel_index(int(np.argmax(score)), score.shape)
-    return point + offset[(slice(None), *best)]
+    return np.asarray(point + offset[:, best[0], best[1], best[2]])
 
 
 def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float) -> Array:
@@ -111,25 +111,23 @@ def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float)
     return gm * np.exp(-0.5 * (path / extent) ** 2)
 
 
-def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Array, extent: float) -> Array:
-    """Venous blood around the draining vein: the nearest clear vein 4 to 10 mm away, towards the outside of the head."""
+def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Array) -> Array:
+    """Venous blood around the vein that drains a focus: a clear one some 6 mm away, better towards the skull."""
     veins = head.veins[window]
     far = np.sqrt((offset**2).sum(0))
     outwards = origin - np.array([0.0, -20.0, 10.0])
     rises = np.tensordot(outwards / np.linalg.norm(outwards), offset, 1)
-    for clear in (0.6, 0.4, 0.2, 0.0):
-        found = (veins > clear) & (far > 4) & (far < 10) & (rises > 0)
-        if found.any():
-            break
-    nearest = np.unravel_index(int(np.argmin(np.where(found, far, np.inf))), far.shape)
-    center = offset[(slice(None), *nearest)][:, None, None, None]
-    return veins * np.exp(-0.5 * ((offset - center) ** 2).sum(0) / extent**2)
+    clear = veins > 0.5 * veins[far < 15].max()
+    cost = np.abs(far - 6.0) + 0.5 * np.maximum(0.0, -rises)
+    best = np.unravel_index(int(np.argmin(np.where(clear & (far > 3), cost, np.inf))), far.shape)
+    center = offset[:, best[0], best[1], best[2]][:, None, None, None]
+    return veins * np.exp(-0.5 * ((offset - center) ** 2).sum(0) / 5.0**2)
 
 
 def _blob(rng: np.random.Generator, offset: Array, voxel: float) -> Array:
     """A ragged island whose border is drawn at random: nothing in the anatomy knows it."""
     ragged = smooth_field(rng, offset.shape[1:], 1.5 / voxel)
-    return (np.exp(-0.5 * (offset**2).sum(0) / 4.5**2) + 0.18 * ragged > 0.62).astype(np.float32)
+    return (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * ragged > 0.62).astype(np.float32)
 
 
 def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> Focus:
@@ -146,7 +144,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     voxel = float(head.affine[0, 0])
     origin = snap_to_ribbon(head, head.from_template(FOCI[label]))
     peak, spread = rng.uniform(*PEAK_PERCENT[label]), rng.uniform(2.0, 3.5)
-    extent = rng.uniform(2.8, 3.4)
+    extent = rng.uniform(4.0, 4.8)
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)
     window, offset = _box(head, origin)
@@ -158,7 +156,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     active = ndimage.gaussian_filter(active, sigma)
     active /= active.max()
     if scene == "veins":
-        drained = ndimage.gaussian_filter(_draining(head, window, offset, origin, 3.5), sigma)
+        drained = ndimage.gaussian_filter(_draining(head, window, offset, origin), sigma)
         active = 0.25 * active + drained / drained.max()
         active /= active.max()
     amplitude = np.zeros(head.veins.shape, dtype=np.float32)
@@ -173,7 +171,7 @@ Event = tuple[float, float, str]
 
 
 def block_design(preset: Preset) -> list[Event]:
-    """(onset, duration, trial type) in s, rest included: rest, then thumb, rest, little, rest, … while there is room."""
+    """(onset, duration, trial type) in s: rest, then thumb, rest, little, rest, … while there is room."""
     end = preset.volumes * preset.tr
     events: list[Event] = [(0.0, preset.lead, "rest")]
     onset, cycle = preset.lead, 4 * preset.block

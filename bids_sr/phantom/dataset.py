@@ -15,7 +15,7 @@ import numpy as np
 from bids_sr import __version__
 from bids_sr.spatial.nifti import SeriesWriter, save_image
 
-from .presets import CONDITIONS, PRESETS, SCENES, Preset
+from .presets import PRESETS, SCENES, Preset
 from .scanner import READOUT
 from .subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
 from .tables import write_json, write_tsv
@@ -126,9 +126,9 @@ def _describe(root: Path, study: Study) -> None:
     )
     protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(PRESETS[study.preset]).items())
     (root / "README").write_text(
-        f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No person was measured. The head comes from the "
-        "MNI152 template, bent and\ndetailed at random. What is known of it (activation, motion, poses) lies in "
-        f"derivatives/ground-truth.\n\nProtocol (mm, s, degrees):\n\n{protocol}\n"
+        f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No person was measured.\n"
+        "The head comes from the MNI152 template, bent and detailed at random. What is known of it (activation,\n"
+        f"motion, poses) lies in derivatives/ground-truth.\n\nProtocol (mm, s, degrees):\n\n{protocol}\n"
     )
     (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
     rows = [[f"sub-{k + 1:02d}", study.scene, "no" if study.null else "yes"] for k in range(study.subjects)]
@@ -139,7 +139,9 @@ def _describe(root: Path, study: Study) -> None:
             "ribbon": "along the gray matter", "veins": "displaced towards a draining vein",
             "free": "without relation to any border of the anatomy",
         }},
-        "active": {"Description": "whether the task changes the signal", "Levels": {"yes": "it does", "no": "it does not"}},
+        "active": {"Description": "whether the task changes the signal", "Levels": {
+            "yes": "it does", "no": "it does not",
+        }},
     })  # fmt: skip
 
 
@@ -199,10 +201,8 @@ def _write_func(subject: Subject, folder: Path, stem: str, threads: int) -> None
         for volume in subject.bold(threads):
             writer.append(volume)
     write_json(folder / f"{stem}_bold.json", _bold_sidecar(p))
-    write_tsv(
-        folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], [[float(a), float(b), c] for a, b, c in subject.events]
-    )
-    levels = {c: f"tapping with the {c}{' finger' if c == 'little' else ''}" for c in CONDITIONS} | {"rest": "no movement"}
+    write_tsv(folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], subject.events)
+    levels = {"thumb": "tapping with the thumb", "little": "tapping with the little finger", "rest": "no movement"}
     write_json(folder / f"{stem}_events.json", {
         "onset": {"Description": "start of the block", "Units": "s"},
         "duration": {"Description": "length of the block", "Units": "s"},

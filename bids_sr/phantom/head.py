@@ -1,8 +1,8 @@
 """The head of one simulated subject: tissue, relaxation, veins.
 
-It starts from the MNI152 templates that nilearn carries, bent by a random smooth deformation. The template is a mean of
-152 people and has no fine detail of its own; tissue borders are therefore sharpened and roughened at random, so that each
-subject has detail that no template or other subject knows.
+It starts from the MNI152 templates that nilearn carries, bent by a random smooth deformation. The template is a mean
+of 152 people and has no fine detail of its own; tissue borders are therefore sharpened and roughened at random, so
+that each subject has detail that no template or other subject knows.
 """
 
 from __future__ import annotations
@@ -169,9 +169,7 @@ def _tube(first: Array, second: Array, radius: float, voxel: float) -> Array:
     return np.exp(-rho / (2 * radius**2))
 
 
-def _veins(
-    rng: np.random.Generator, fluid: Array, outside: Array, affine: Array, deformation: Array
-) -> Array:
+def _veins(rng: np.random.Generator, fluid: Array, outside: Array, affine: Array, deformation: Array) -> Array:
     """Share of venous blood: pial veins on the cortical surface and in the sulci, and the superior sagittal sinus."""
     voxel = float(affine[0, 0])
     shape = fluid.shape

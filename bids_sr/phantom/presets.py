@@ -88,8 +88,8 @@ def centered_affine(
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         bold_shape=(40, 40, 14), bold_voxel=(6.0, 6.0, 5.0), bold_center=(0.0, -18.0, 48.0), volumes=60, tr=2.0,
-        te=0.030, flip=70.0, t1w_shape=(92, 112, 96), t1w_voxel=2.0, scene_mm=2.0, lead=8.0, block=12.0, snr=150.0,
-        pair_gain=1.5,
+        te=0.030, flip=70.0, t1w_shape=(92, 112, 96), t1w_voxel=2.0, scene_mm=2.0, lead=6.0, block=14.0, snr=300.0,
+        pair_gain=1.0,
     ),
     "demo": Preset(
         bold_shape=(64, 64, 30), bold_voxel=(3.75, 3.75, 4.0), volumes=144, tr=2.0, te=0.030, flip=70.0,

@@ -1,8 +1,8 @@
 """The scanner: a finely sampled scene in, a magnitude image with noise out.
 
-Each acquisition samples the scene four times finer in-plane than the low resolution and about every millimeter through the slice,
-averages over the slice, gives it a smooth phase, keeps the center of k-space, adds complex noise of its own and takes
-the magnitude last.
+Each acquisition samples the scene four times finer in-plane than the low resolution and about every millimeter
+through the slice, averages over the slice, gives it a smooth phase, keeps the center of k-space, adds complex noise of
+its own and takes the magnitude last.
 """
 
 from __future__ import annotations
@@ -29,19 +29,23 @@ BOLD_FRAME = "Rigid part only: the distortion of the EPI is a file of its own."
 READOUT = 0.028  # s from the first to the last line of the EPI
 T2S_READOUT = 0.045  # s, mean decay during it
 
+
 def complex_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Array:
     """Complex Gaussian noise, standard deviation `sigma` in each component; complex64."""
     pair = rng.standard_normal((2, *shape), dtype=np.float32) * np.float32(sigma)
     return pair[0] + 1j * pair[1]
 
+
 def sub_slices(voxel_z: float) -> int:
     """Samples through a slice: about one a millimeter, an even number."""
     return max(2, 2 * round(voxel_z / 2))
+
 
 def slice_mean(fine: Array, count: int) -> Array:
     """Mean over groups of `count` fine slices: the slice profile is a box."""
     x, y, z = fine.shape
     return fine.reshape(x, y, z // count, count).mean(-1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coil:
@@ -49,8 +53,9 @@ class Coil:
 
     Parameters
     ----------
-    phase, sensitivity : seeds of a smooth phase (up to about 2 rad) and of a smooth receive field
+    seed : of the smooth phase and the smooth receive field
     unevenness : relative deviation of the receive field
+    radians : size of the phase
     """
 
     seed: int
@@ -63,6 +68,7 @@ class Coil:
         phase = self.radians * polynomial(rng, affine, shape)
         size = 1 + self.unevenness * polynomial(rng, affine, shape)
         return np.asarray(size * np.exp(1j * phase), dtype=np.complex64)
+
 
 def acquire_static(
     scene: Array, scene_affine: Array, grid: Grid, pose: Array, coil: Coil, *, low_shape: tuple[int, int, int],
@@ -86,7 +92,7 @@ def acquire_static(
     """
     shape, affine = grid
     count = sub_slices(float(affine[2, 2]))
-    ratio = [low_shape[a] * _OVERSAMPLE / shape[a] for a in (0, 1)]
+    ratio = (low_shape[0] * _OVERSAMPLE / shape[0], low_shape[1] * _OVERSAMPLE / shape[1])
     fine_shape, fine_affine = hr_grid(shape, affine, (*ratio, count))
     fine = slice_mean(sample_volume(scene, scene_affine, fine_shape, fine_affine, pose), count)
     flat_affine = hr_grid(shape, affine, (*ratio, 1))[1]
@@ -94,6 +100,7 @@ def acquire_static(
     if sigma > 0 and rng is not None:
         measured = measured + complex_noise(rng, measured.shape, sigma)
     return np.abs(measured).astype(np.float32)
+
 
 def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: float) -> Array:
     """Displacement along the phase-encoding axis (y, mm) on a grid, float32.
@@ -117,8 +124,9 @@ def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: flo
     field -= (fit[0] + fit[1] * x + fit[2] * y + fit[3] * z).astype(np.float32)
     return np.asarray(field * (size_mm / np.abs(field[inside]).max()), dtype=np.float32)
 
+
 def distorted(scene: Array, voxel: float, shift: Array) -> Array:
-    """A scene as the EPI displaces it: the value comes from y + shift (mm), times the local stretch; voxel is that of y."""
+    """A scene as the EPI displaces it: the value from y + shift (mm), times the local stretch; voxel (mm) of y."""
     coefficients = ndimage.spline_filter1d(scene, order=3, axis=1, output=np.float32, mode="mirror")
     out = np.empty_like(scene)
     along = np.arange(scene.shape[1], dtype=np.float32)[:, None]
@@ -127,6 +135,7 @@ def distorted(scene: Array, voxel: float, shift: Array) -> Array:
         # along z the points lie on samples, where order 1 takes the sample; the y axis is handled by its spline weights
         out[x] = _line_spline(coefficients[x], along + shift[x] / voxel, rows)
     return out * (1 + np.gradient(shift, voxel, axis=1))
+
 
 def _line_spline(coefficients: Array, at: Array, rows: Array) -> Array:
     """Cubic B-spline along the first axis of (Y, Z) coefficients at positions (Y, Z) in samples."""
@@ -139,6 +148,7 @@ def _line_spline(coefficients: Array, at: Array, rows: Array) -> Array:
     for k, weight in enumerate(weights):
         out += weight * coefficients[np.clip(index + k - 1, 0, n - 1), column]
     return out
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
@@ -154,13 +164,14 @@ class Part:
     affine: Array
     window: tuple[slice, slice] | None
 
+
 class EpiScanner:
     """Measures a moving scene volume by volume.
 
-    The scene is brought to the frame of the BOLD (reference volume) with its distortion, averaged over the slice and low-passed
-    once, well beyond what the acquisition can see in any pose; each volume is then one spline sampling at half
-    again the acquired resolution, and the k-space crop to the acquired matrix. The distortion moves with the head, so
-    that the motion of the images is exactly rigid.
+    The scene is brought to the frame of the BOLD (reference volume) with its distortion, averaged over the slice and
+    low-passed once, well beyond what the acquisition can see in any pose; each volume is then one spline sampling at
+    half again the acquired resolution, and the k-space crop to the acquired matrix. The distortion moves with the head,
+    so that the motion of the images is exactly rigid.
 
     Parameters
     ----------
@@ -257,7 +268,7 @@ class EpiScanner:
         )  # fmt: skip
 
     def _cut(self, fine: Array, thick: Array, affine: Array) -> tuple[Array, Array, tuple[slice, slice]]:
-        """The region that an activation can reach: its extent and 24 mm around it, in the fine and the sampling grid."""
+        """The region that an activation can reach: its extent and 24 mm around, in the fine and the sampling grid."""
         seen = np.argwhere(np.abs(fine).max(axis=2) > 1e-3 * max(float(np.abs(fine).max()), 1e-20))
         if not len(seen):
             seen = np.array([[s // 2 for s in fine.shape[:2]]])

@@ -184,10 +184,12 @@ class Subject:
         scene *= np.float32(PAIR_LEVEL / float(scene[self.head.brain].mean()))
         low_sigma = PAIR_LEVEL / (p.snr * p.pair_gain)
         out = {}
-        for k, (name, grid, pose, sigma) in enumerate((
-            ("highres", self.hr_grid, truth.highres, low_sigma * float(np.prod(p.factor))),
-            ("lowres", self.bold_grid, truth.lowres, low_sigma),
-        )):
+        for k, (name, grid, pose, sigma) in enumerate(
+            (
+                ("highres", self.hr_grid, truth.highres, low_sigma * float(np.prod(p.factor))),
+                ("lowres", self.bold_grid, truth.lowres, low_sigma),
+            )
+        ):
             image = acquire_static(
                 scene, self.head.affine, grid, self.bold_pose @ invert(pose), Coil(seed=self.draw.number("coil", 1)),
                 low_shape=p.bold_shape, sigma=sigma if noise else 0.0, rng=self.draw("pair", number, k),

@@ -120,7 +120,8 @@ def _write_images(subject: Subject, func: Path, stem: str) -> None:
             f"Change of the signal during a long block of {condition}, of the resting image", "percent")  # fmt: skip
     scanner = subject.scanner
     low = scanner.measure(subject.rest, np.eye(4))
-    put("desc-noisefree_boldref", low, subject.bold_grid[1], "Resting image as the BOLD would be without noise", "arbitrary")
+    put("desc-noisefree_boldref", low, subject.bold_grid[1], "Resting image as the BOLD would be without noise",
+        "arbitrary")  # fmt: skip
     if scanner.shift is not None:
         half = scanner.fine_grid
         put("desc-distortion_fieldmap", scanner.shift[::2, ::2, ::2], half[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),
