@@ -1,0 +1,330 @@
+"""Rigid head motion of a series by Gauss-Newton, one volume in memory.
+
+Model for a volume I and the reference R, both smoothed: I(T p) = (1 + sum_k b_k f_k(p)) R(p) + noise, for points p
+of the head in the reference (RAS mm), T rigid about their center, f_k the monomials up to a small degree: the
+constant takes gain changes, the others a smooth intensity bias that drifts and would otherwise be read as motion. The
+step is taken on the reference's side: its gradients never change, so the normal matrix is made once a run; what is
+sampled anew is only the volume. Samples that leave the field of view are dropped. Local signal changes (activation,
+vessels, eyes) must not move the head: samples whose residuals vary over time more than most, as learned from volumes
+spread over the run, lose weight for good, and residuals that stand out in one volume lose it there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
+
+LOGGER = logging.getLogger(__name__)
+Array = npt.NDArray[Any]
+Matrix = npt.NDArray[np.float64]
+_FWHM = 2.3548200450309493
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HmcSettings:
+    """Choices of the motion estimate; the one home of these defaults (ours).
+
+    Parameters
+    ----------
+    fwhm_mm : Gaussian smoothing of reference and volumes at the final level (mm)
+    coarse_fwhm_mm : the same at the levels that catch large jumps, coarsest first (mm)
+    bias_degree : degree of the intensity bias polynomial; 0 leaves a gain
+    margin : voxels by which the head mask is dilated, so that its outline counts
+    max_iterations : Gauss-Newton steps a level
+    tolerance_mm : a step that moves no point at `radius_mm` by more ends a level
+    radius_mm : converts rad to mm in `tolerance_mm`
+    quick_samples : samples of the coarse levels, and of the first steps at the final one
+    outlier : residuals above this many robust standard deviations lose weight, those above twice it all of it; 0: off
+    calibration_volumes : volumes that callers spread over the run for `estimate_motion(calibration=...)`
+    unsteady : samples whose residual variance is r times the median, r above this, weigh (unsteady / r) ** 2; 0: off
+    jump : a relative residual above this many times its running median sends a volume to the coarse levels
+    min_inside : least share of the samples that must lie in the field of view
+    """
+
+    fwhm_mm: float = 5.0
+    coarse_fwhm_mm: tuple[float, ...] = (16.0, 8.0)
+    bias_degree: int = 2
+    margin: int = 2
+    max_iterations: int = 25
+    tolerance_mm: float = 2e-3
+    radius_mm: float = 70.0
+    quick_samples: int = 8000
+    outlier: float = 2.5
+    calibration_volumes: int = 40
+    unsteady: float = 1.3
+    jump: float = 1.3
+    min_inside: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MotionEstimates:
+    """Head motion of T volumes.
+
+    Parameters
+    ----------
+    matrices : (T, 4, 4), take a reference point to where it lies in volume t (RAS mm)
+    params : (T, 6) translation of `center` (mm) and rotation vector (rad), as `transforms.rigid_params`
+    center : (3,) point of the reference about which rotations are told (RAS mm)
+    iterations : (T,) Gauss-Newton steps spent
+    residual : (T,) rms of what the model leaves, over the rms of the reference
+    """
+
+    matrices: Matrix
+    params: Matrix
+    center: Matrix
+    iterations: npt.NDArray[np.int64]
+    residual: Matrix
+
+
+def bias_basis(points: Array, center: Array, degree: int) -> Matrix:
+    """Monomials up to `degree` at points (N, 3; mm), (N, K); coordinates scaled to -1..1. The first is constant."""
+    scaled = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
+    columns = [np.ones(len(scaled))]
+    for order in range(1, degree + 1):
+        columns += [scaled[:, axes].prod(axis=1) for axes in map(list, combinations_with_replacement(range(3), order))]
+    return np.stack(columns, axis=1)
+
+
+class _Level:
+    """The reference at one smoothness: sample points, values, Jacobian and normal matrix."""
+
+    def __init__(
+        self, reference: Array, head: Array, affine: Array, fwhm: float, *, bias_degree: int, samples: int | None
+    ) -> None:
+        voxel = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+        self.sigma = fwhm / _FWHM / voxel
+        self.inverse = np.linalg.inv(affine)
+        smooth = self.smooth(reference)
+        voxels = np.argwhere(head)
+        if samples is not None:
+            voxels = voxels[:: max(1, len(voxels) // samples)]
+        self.points = apply(affine, voxels)
+        self.center = self.points.mean(axis=0)
+        at = tuple(voxels.T)
+        self.values = smooth[at].astype(np.float64)
+        gradient = np.stack([g[at] for g in np.gradient(smooth)], axis=-1) @ self.inverse[:3, :3]
+        basis = bias_basis(self.points, self.center, bias_degree)
+        self.jacobian = np.hstack(
+            [gradient, np.cross(self.points - self.center, gradient), basis * self.values[:, None]]
+        )
+        self.scale = np.maximum(np.sqrt((self.jacobian**2).mean(axis=0)), 1e-12)
+        self.jacobian /= self.scale
+        self.weighted = self.jacobian
+        self.normal = self.jacobian.T @ self.jacobian
+        self.power = float((self.values**2).mean())
+
+    def weigh(self, steady: Matrix) -> None:
+        """Give each sample the weight that its residuals over time deserve."""
+        self.weighted = self.jacobian * steady[:, None]
+        self.normal = self.weighted.T @ self.jacobian
+
+    def smooth(self, volume: Array) -> Array:
+        return ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), self.sigma, mode="nearest", truncate=3.0)
+
+    def coefficients(self, volume: Array) -> Array:
+        return ndimage.spline_filter(self.smooth(volume), order=3, output=np.float32)
+
+    def difference(self, coefficients: Array, matrix: Array) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+        """Volume at the moved sample points minus the reference, and which of the samples lie in the field of view."""
+        at = apply(self.inverse @ matrix, self.points)
+        # half a voxel inside the outermost samples: there spline and smoothing know no edge
+        inside = np.all((at >= 0.5) & (at <= np.array(coefficients.shape) - 1.5), axis=1)
+        sampled = ndimage.map_coordinates(
+            coefficients, at.T, order=3, prefilter=False, mode="nearest", output=np.float64
+        )
+        return np.where(inside, sampled - self.values, 0.0), inside
+
+    def step(self, residual: Matrix, inside: Array, weights: Matrix | None) -> tuple[Matrix, Matrix]:
+        """Least-squares coefficients (6 motion, then bias) and what they leave of the residual."""
+        j = self.jacobian
+        if weights is not None:
+            weighted = self.weighted * np.where(inside, weights, 0.0)[:, None]
+            normal, right = weighted.T @ j, weighted.T @ residual
+        else:
+            normal = self.normal
+            if not inside.all():
+                normal = normal - self.weighted[~inside].T @ j[~inside]
+            right = self.weighted.T @ residual
+        ridge = 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
+        x = np.linalg.solve(normal + ridge, right)
+        return x / self.scale, np.where(inside, residual - j @ x, 0.0)
+
+
+def _weights(left: Matrix, inside: Array, outlier: float) -> Matrix:
+    """1 up to `outlier` robust standard deviations, falling to 0 at twice as many."""
+    sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
+    return np.clip(2.0 - np.abs(left) / (outlier * sigma), 0.0, 1.0)
+
+
+class MotionEstimator:
+    """Registers volumes to one reference; everything that does not depend on the volume is computed here, once.
+
+    Parameters
+    ----------
+    reference : (X, Y, Z)
+    mask : (X, Y, Z), the head; dilated by `settings.margin`
+    affine : voxel to RAS mm of reference and volumes
+    settings : see HmcSettings
+
+    Raises
+    ------
+    ValueError : shapes differ, or the mask leaves too little to register
+    """
+
+    def __init__(self, reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None) -> None:
+        self.settings = settings or HmcSettings()
+        if reference.ndim != 3 or mask.shape != reference.shape:
+            raise ValueError(f"reference {reference.shape} and mask {mask.shape} must be one 3D grid")
+        head = np.asarray(mask) > 0
+        if self.settings.margin:
+            head = ndimage.binary_dilation(head, iterations=self.settings.margin)
+        for axis, size in enumerate(head.shape):  # the outermost samples have one-sided gradients
+            if size > 4:
+                head[(slice(None),) * axis + ([0, -1],)] = False
+        if head.sum() < 100:
+            raise ValueError(f"only {int(head.sum())} voxels to estimate head motion from")
+        s = self.settings
+        # Coarse levels see a gain only: a polynomial could explain a large displacement away.
+        self._coarse = [
+            _Level(reference, head, affine, fwhm, bias_degree=0, samples=s.quick_samples) for fwhm in s.coarse_fwhm_mm
+        ]
+        fine, quick = (
+            _Level(reference, head, affine, s.fwhm_mm, bias_degree=s.bias_degree, samples=n)
+            for n in (None, s.quick_samples)
+        )
+        self._fine, self._quick = fine, quick
+        self.center = fine.center
+
+    def calibrate(self, volumes: Iterable[Array]) -> None:
+        """Learn from volumes of the run which samples change for other reasons than motion; trust them less."""
+        fine, count = self._fine, 0
+        total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
+        matrix, cost = np.eye(4), np.inf
+        for volume in volumes:
+            matrix, cost, _ = self.fit(volume, [matrix, np.eye(4)], cost * self.settings.jump)
+            residual, inside = fine.difference(fine.coefficients(volume), matrix)
+            left = fine.step(residual, inside, None)[1]
+            total, square, seen, count = total + left, square + left**2, seen + inside, count + 1
+        if count < 8 or not self.settings.unsteady:
+            return
+        variance = square / np.maximum(seen, 1) - (total / np.maximum(seen, 1)) ** 2
+        typical = self.settings.unsteady * float(np.median(variance[seen > 0]))
+        if typical > 0:
+            fine.weigh((typical / np.maximum(variance, typical)) ** 2)
+
+    def _run(
+        self, level: _Level, coefficients: Array, start: Matrix, *, tolerance: float, robust: bool = False
+    ) -> tuple[Matrix, float, int]:
+        """(transform, relative residual, steps) of one level from one start."""
+        s, matrix, weights, cost = self.settings, start, None, np.inf
+        count = 0
+        for count in range(1, s.max_iterations + 1):
+            residual, inside = level.difference(coefficients, matrix)
+            if inside.mean() < s.min_inside:
+                return start, np.inf, count
+            x, left = level.step(residual, inside, weights)
+            cost = float(np.sqrt((left**2).sum() / inside.sum() / level.power))
+            matrix = matrix @ invert(rigid_matrix(x[:6], level.center))
+            size = max(np.abs(x[:3]).max(), np.abs(x[3:6]).max() * s.radius_mm)
+            if size < tolerance and (weights is not None or not robust):
+                break
+            if robust and size < 50 * tolerance:
+                weights = _weights(left, inside, s.outlier)
+        return matrix, cost, count
+
+    def fit(self, volume: Array, starts: Iterable[Array], expected: float = np.inf) -> tuple[Matrix, float, int]:
+        """Transform that takes a reference point to where it lies in `volume` (RAS mm).
+
+        Parameters
+        ----------
+        volume : (X, Y, Z)
+        starts : matrices to start from; the first alone is tried unless its residual is above `expected`
+        expected : relative residual of a good fit; infinity always goes through the coarse levels
+
+        Returns
+        -------
+        (matrix, relative residual, Gauss-Newton steps)
+        """
+        tolerance = self.settings.tolerance_mm
+        coefficients = self._fine.coefficients(volume)
+        starts = [np.asarray(start, dtype=np.float64) for start in starts]
+        best, spent = (starts[0], np.inf), 0
+        if np.isfinite(expected):
+            matrix, cost, spent = self._run(self._quick, coefficients, starts[0], tolerance=10 * tolerance)
+            best = (matrix, cost)
+        if not best[1] <= expected or not np.isfinite(best[1]):
+            coarse = [level.coefficients(volume) for level in self._coarse]
+            for matrix in starts:
+                for level, smooth in zip(self._coarse, coarse, strict=True):
+                    matrix, _, count = self._run(level, smooth, matrix, tolerance=50 * tolerance)
+                    spent += count
+                matrix, cost, count = self._run(self._quick, coefficients, matrix, tolerance=10 * tolerance)
+                spent += count
+                if cost < best[1]:
+                    best = (matrix, cost)
+        if not np.isfinite(best[1]):
+            return *best, spent
+        robust = self.settings.outlier > 0
+        matrix, cost, count = self._run(self._fine, coefficients, best[0], tolerance=tolerance, robust=robust)
+        return matrix, cost, spent + count
+
+
+def estimate_motion(
+    volumes: Iterable[Array],
+    reference: Array,
+    mask: Array,
+    affine: Array,
+    settings: HmcSettings | None = None,
+    *,
+    calibration: Iterable[Array] = (),
+) -> MotionEstimates:
+    """Rigid motion of each volume against a reference; volumes are taken one by one.
+
+    Each volume starts where the one before it was found. If that fits worse than usual (a jump) the coarse levels are
+    run from there and from no motion, and the better fit is kept.
+
+    Parameters
+    ----------
+    volumes : (X, Y, Z) arrays in order, as acquired
+    reference, mask, affine, settings : as MotionEstimator
+    calibration : volumes spread over the run, from which unsteady samples are learned; at least 8, else nothing is
+
+    Returns
+    -------
+    MotionEstimates : matrices take a reference point to where it lies in each volume (RAS mm)
+    """
+    estimator = MotionEstimator(reference, mask, affine, settings)
+    estimator.calibrate(calibration)
+    matrices: list[Matrix] = []
+    steps, residuals = [], []
+    recent: deque[float] = deque(maxlen=50)
+    for t, volume in enumerate(volumes):
+        expected = estimator.settings.jump * float(np.median(recent)) if recent else np.inf
+        starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
+        matrix, cost, count = estimator.fit(volume, starts, expected)
+        if not np.isfinite(cost):
+            LOGGER.warning("Volume %d leaves the field of view; it keeps the transform of the one before", t)
+        else:
+            recent.append(cost)
+        matrices.append(matrix)
+        steps.append(count)
+        residuals.append(cost)
+    if not matrices:
+        raise ValueError("no volumes to estimate head motion from")
+    return MotionEstimates(
+        matrices=np.stack(matrices),
+        params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
+        center=estimator.center,
+        iterations=np.array(steps),
+        residual=np.array(residuals),
+    )
