@@ -164,6 +164,7 @@ def _facts(path: str) -> str:
 class _TrainingReportInputSpec(BaseInterfaceInputSpec):
     log_file = File(exists=True, mandatory=True, desc="log of the training (TSV)")
     card_file = File(exists=True, mandatory=True, desc="card of the model (JSON)")
+    method = traits.Str(usedefault=True, desc="name of the method, where several are trained: goes into desc")
 
 
 class TrainingReport(_Reportlet):
@@ -181,8 +182,9 @@ class TrainingReport(_Reportlet):
         card = json.loads(Path(self.inputs.card_file).read_text(encoding="utf-8"))
         found = read_training(tools.table(self.inputs.log_file), card)
         figure = training_figure(found.steps, found.curves, found.levels, found.losses, chosen_step=found.chosen_step)
-        self._keep(runtime, figure, desc="training", suffix=PAIR)
-        self._keep(runtime, card_html(card), desc="card", suffix=PAIR)
+        label = self.inputs.method[:1].upper() + self.inputs.method[1:]
+        self._keep(runtime, figure, desc=f"training{label}", suffix=PAIR)
+        self._keep(runtime, card_html(card), desc=f"card{label}", suffix=PAIR)
         return self._done(runtime)
 
 
@@ -210,11 +212,13 @@ class CoregReport(_Reportlet):
             white = tools.onto(tools.load(self.inputs.t1w_tpms[1]), shape, affine)
             lines.append(Outline(name="white matter of T1w", data=white, color="#56b4e9"))
         matrix = tools.first_matrix(self.inputs.boldref2t1w_xfm)
+        before, after = tools.onto(bold, shape, affine), tools.onto(bold, shape, affine, matrix)
+        brain, covered = inside > 0.5, (inside > 0.5) & (after > 0)
         figure = registration_figure(
             tools.onto(tools.load(self.inputs.t1w_preproc), shape, affine),
-            tools.onto(bold, shape, affine),
-            tools.onto(bold, shape, affine, matrix),
-            affine, lines, names=("T1w", "boldref before", "boldref after"), mask=inside > 0.5,
+            before,
+            after,
+            affine, lines, names=("T1w", "boldref before", "boldref after"), mask=covered if covered.any() else brain,
         )  # fmt: skip
         self._keep(runtime, figure, desc="coreg", suffix=FUNCTIONAL)
         return self._done(runtime)

@@ -50,8 +50,8 @@ class _MapsInputSpec(BaseInterfaceInputSpec):
         mandatory=True, desc="statistical maps and region masks of all series; lists of lists are joined"
     )
     entities = traits.List(mandatory=True, desc="entities of each map, in the same order")
-    background = File(exists=True, mandatory=True, desc="image on the high-resolution grid, to draw over")
-    mask_hr = File(exists=True, mandatory=True, desc="brain on that grid")
+    background = File(exists=True, mandatory=True, desc="image to draw over, on any grid")
+    mask_hr = File(exists=True, mandatory=True, desc="brain on the high-resolution grid")
     roi_hr = File(exists=True, mandatory=True, desc="region of interest on that grid")
     series_names = traits.List(traits.Str, desc="order of the rows; default: as they come")
 
@@ -60,11 +60,11 @@ def _scene(inputs: Any) -> Any:
     """Background, brain and region of a run."""
     from bids_sr.reports.figures_activation import Scene
 
-    background = tools.load(inputs.background)
+    mask = tools.load(inputs.mask_hr)
     return Scene(
-        background=background.data,
-        affine=background.affine,
-        mask=tools.load(inputs.mask_hr).data,
+        background=tools.onto(tools.load(inputs.background), mask.data.shape, mask.affine),
+        affine=mask.affine,
+        mask=mask.data,
         roi=tools.load(inputs.roi_hr).data,
     )
 

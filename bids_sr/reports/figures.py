@@ -293,7 +293,8 @@ def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:
 
 def mark_position(ax: Axes, volume: Volume, axis: int, index: int, *, color: str = "white") -> None:
     """Write the plane's world coordinate into its lower left corner."""
-    text = f"{AXIS_NAMES[axis]} = {volume.position(axis, index):+.0f} mm".replace("-", "−")
+    place = round(volume.position(axis, index))
+    text = f"{AXIS_NAMES[axis]} = {place:+d} mm".replace("-", "−")
     ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize=6.5, color=color, ha="left", va="bottom")
 
 
