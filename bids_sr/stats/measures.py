@@ -62,6 +62,12 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
         for axis in "xyz"
     },
     "fwhm_mean": ("mm", "geometric mean of the smoothness along the three axes"),
+    "psnr": ("dB", "peak signal-to-noise ratio against the reference, its range in the mask as the peak"),
+    "ssim": ("1", "structural similarity with the reference, mean over the mask; 1 is equal"),
+    "rmse": ("signal", "root of the mean squared difference from the reference in the mask"),
+    "mae": ("signal", "mean absolute difference from the reference in the mask"),
+    "nmse": ("1", "squared difference from the reference over the squared reference, in the mask"),
+    "consistency": ("1", "‖B(SR) - LR‖ / ‖LR‖: what of the acquired data the result, made coarse again, misses"),
     "volumes": ("volume", "volumes that entered, dummies left out"),
     **{
         f"r_{stat}_with_{other}": ("1", f"correlation over the brain of the {stat} map with that of {other}")

@@ -22,7 +22,7 @@ def test_the_task_itself_correlates_by_one_whatever_scale_offset_and_slope(low_p
 
 
 @settings(max_examples=25, deadline=None)
-@given(scale=st.floats(0.01, 1e4), offset=st.floats(-1e4, 1e4), seed=st.integers(0, 2**32 - 1))
+@given(scale=st.floats(1.0, 1e4), offset=st.floats(-1e4, 1e4), seed=st.integers(0, 2**32 - 1))
 def test_scale_and_offset_do_not_matter(scale, offset, seed):
     noise = np.random.default_rng(seed).standard_normal((120, 3))
     filtered = temporal_filter(120, 2.0, 0.1)

@@ -93,6 +93,7 @@ def test_every_measure_has_a_unit_and_a_meaning(maps, tmp_path):
     assert tuple(described) == COLUMNS
     assert set(described["measure"]["Levels"]) == {r["measure"] for r in rows}
     assert describe("z31_volume")[0] == "mm^3"
+    assert describe("psnr")[0] == "dB"
     with pytest.raises(KeyError, match="nonsense"):
         row("raw", 0, "", "nonsense", 1.0)
     with pytest.raises(KeyError):
