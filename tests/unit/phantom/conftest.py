@@ -1,0 +1,18 @@
+"""One small subject, shared by the tests that only look at it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bids_sr.phantom.presets import PRESETS
+from bids_sr.phantom.subject import Subject
+
+
+@pytest.fixture(scope="session")
+def subject() -> Subject:
+    return Subject(PRESETS["tiny"], "ribbon", seed=3)
+
+
+@pytest.fixture(scope="session")
+def null_subject() -> Subject:
+    return Subject(PRESETS["tiny"], "ribbon", seed=3, null=True)
