@@ -184,9 +184,8 @@ def _subject(
 
 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:
-    """Series asked for that need a T2*-weighted pair: methods that train, and guided baselines that were named."""
-    learned = () if superres.pretrained is not None else superres.learned
-    return learned + tuple(name for name in superres.methods if name in PAIR_BASELINES)
+    """Series asked for that need a T2*-weighted pair: methods that learn, and guided baselines that were named."""
+    return superres.learned + tuple(name for name in superres.methods if name in PAIR_BASELINES)
 
 
 def _take(choice: Choice, superres: SuperRes, seen: _Findings) -> None:
@@ -231,6 +230,8 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: _Findings)
         text = "there is no T1w image: "
         if settings.activation.roi == "motor":
             text += "the motor area is not known, so the region of interest is the whole brain; "
+        elif settings.activation.roi != "brain":
+            text += "the ROI file cannot be brought to the BOLD, so the region of interest is the whole brain; "
         seen.tell(f"sub-{label}", text + "nothing is brought to template space.")
     elif len(images) > 1:
         seen.tell(images[0], f"there are {len(images)} T1w images; this one, the first, is used.")

@@ -27,6 +27,8 @@ def check(settings: Settings) -> Plan:
     contrasts, wrong, told = tables.contrasts_of_runs(types, settings.activation.contrasts)
     problems += wrong
     notices += told
+    for run in (run for subject in found.subjects for run in subject.runs if run.bold in types):
+        problems += tables.check_length(run, len(types[run.bold]), settings)
     subjects = tuple(subject for subject in found.subjects if any(run.bold in contrasts for run in subject.runs))
     series = _series(settings, subjects, notices)
     plan = Plan(subjects=subjects, series=series, contrasts=contrasts)

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bids_sr.inputs import Notice, Problem, RunFiles
+from bids_sr.config import Settings
+from bids_sr.inputs import BoldRun, Notice, Problem, RunFiles
 from bids_sr.stats.contrasts import Contrast, ContrastError, modelled_types, resolve_contrasts
 
-MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded (nilearn ignores such events)
+MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
+MOTION_REGRESSORS = 12  # six parameters and their derivatives
 _WHERE = "Add a table with the columns onset, duration and trial_type"
 
 
@@ -77,7 +79,7 @@ def _against_length(
     if over:
         text = f"{len(over)} events go on after the end of the run at {duration:g} s; what lies beyond does not count."
         notices.append(Notice(file=str(table.path), text=text))
-    counting = {row.trial_type for row in modelled if row.onset + row.duration > MIN_ONSET and row.onset >= MIN_ONSET}
+    counting = {row.trial_type for row in modelled if row.onset + row.duration > MIN_ONSET}
     for name in types:
         if name not in counting and not late:
             text = f"every event of {name!r} lies more than 24 s before the first volume; it is not modelled."
@@ -129,6 +131,25 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def check_length(run: BoldRun, n_types: int, settings: Settings) -> list[Problem]:
+    """A run too short for its own model: trial types, motion, drift and the mean."""
+    dummies = settings.preprocessing.dummy_scans or 0
+    rows = run.n_volumes - dummies
+    drift = math.floor(2 * rows * run.tr * settings.activation.high_pass)
+    columns = n_types + MOTION_REGRESSORS + drift + 1
+    needed = columns + 1 if "glm" in settings.activation.kinds else 3
+    if rows >= needed:
+        return []
+    what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
+    return [
+        Problem(
+            file=str(run.bold),
+            reason=f"{what} are too few: the linear model has {columns} regressors and {needed} volumes are needed",
+            fix="Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.",
+        )
+    ]
 
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:

@@ -178,6 +178,7 @@ class TestInheritance:
             ("sub-02/func/sub-02_task-tap_events.tsv", False),
             ("task-tap_events.tsv", True),
             ("task-rest_events.tsv", False),
+            ("sub-01/ses-2/func/sub-01_task-tap_events.tsv", False),
         ],
     )
     def test_which_tables_apply(self, table: str, applies: bool) -> None:
@@ -332,6 +333,7 @@ class TestPair:
     def test_which_series_need_a_pair(self) -> None:
         assert needs_pair(SuperRes(methods=("bspline", "inject"))) == ("inject",)
         assert needs_pair(SuperRes(methods=("zerofill",))) == ()
+        assert needs_pair(SuperRes()) == ("srgan",)
 
     def test_a_pair_is_truncated_without_its_low_image_only(self) -> None:
         with pytest.raises(ValueError, match="truncated exactly when"):

@@ -89,6 +89,19 @@ class TestEvents:
         (contrasts,) = plan.contrasts.values()
         assert "early" not in contrasts["all"]
 
+    def test_a_block_that_reaches_near_the_run_counts(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=((-30.0, 20.0, "early"), *EVENTS))
+        (contrasts,) = planned().contrasts.values()
+        assert "early" in contrasts["all"]
+
+    def test_too_few_volumes_for_the_model(self, maker: BidsMaker, planned: Planned) -> None:
+        """Two types, twelve motion regressors and the mean leave nothing of 15 volumes, and one degree of 16."""
+        spared = planned(preprocessing=Preprocessing(dummy_scans=14))
+        assert spared.problems == ()
+        (problem,) = planned(preprocessing=Preprocessing(dummy_scans=15)).problems
+        assert "30 volumes less 15 dummy volumes are too few" in problem.reason
+        assert "--dummy-scans" in problem.fix
+
     def test_going_on_after_the_end_is_said(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
         plan = planned()
