@@ -1,0 +1,122 @@
+"""Reference image of a BOLD run, and the head's pose in all its volumes.
+
+A plain mean of a run in which the head moved is blurred, a single volume is noisy. Here a few volumes from the middle
+make a first reference; volumes spread over the run are registered to it, averaged, registered to that average and
+averaged again. Volumes that fit badly (spikes, motion within the volume) have no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.spatial.hmc import HmcSettings, MotionEstimates, estimate_motion
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.resample import sample_volume
+
+Array = npt.NDArray[Any]
+_SEED = 5  # volumes in the middle of the run whose median is the first reference
+_WORST = 1.3  # a volume whose residual is above this many medians is left out
+
+
+class VolumeReader(Protocol):
+    """What is read: `nifti.SeriesReader` or the like."""
+
+    shape: tuple[int, int, int, int]
+    affine: npt.NDArray[np.float64]
+
+    def volume(self, t: int) -> Array: ...
+
+
+def spread(first: int, stop: int, count: int) -> list[int]:
+    """At most `count` different volume numbers evenly spread over first..stop-1, in order."""
+    return sorted({int(t) for t in np.linspace(first, stop - 1, min(count, max(stop - first, 0))).round()})
+
+
+def make_boldref(
+    reader: VolumeReader, *, n_dummy: int = 0, volumes: int = 40, passes: int = 2, settings: HmcSettings | None = None
+) -> npt.NDArray[np.float32]:
+    """Mean of realigned steady volumes, in the pose of the middle of the run.
+
+    Parameters
+    ----------
+    reader : series as acquired
+    n_dummy : volumes at the start that are left out
+    volumes : how many, spread over the run, are averaged; memory does not depend on it
+    passes : rounds of registration and averaging
+    settings : of the motion estimate
+
+    Raises
+    ------
+    ValueError : no steady volume
+    """
+    total = reader.shape[3]
+    if total - n_dummy < 1:
+        raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left for a reference")
+    middle = (n_dummy + total) // 2
+    first = max(n_dummy, min(middle - _SEED // 2, total - _SEED))
+    reference = np.median([reader.volume(t) for t in range(first, min(first + _SEED, total))], axis=0)
+    chosen = spread(n_dummy, total, volumes)
+
+    def taken() -> Iterator[Array]:
+        return (reader.volume(t) for t in chosen)
+
+    for _ in range(passes):
+        mask = brain_mask(reference, reader.affine)
+        motion = estimate_motion(taken(), reference, mask, reader.affine, settings)
+        good = motion.residual <= _WORST * np.median(motion.residual)
+        mean = np.zeros(reference.shape)
+        for volume, matrix, kept in zip(taken(), motion.matrices, good, strict=True):
+            if kept:
+                mean += sample_volume(volume, reader.affine, reference.shape, reader.affine, matrix)
+        reference = mean / good.sum()
+    return np.asarray(reference, dtype=np.float32)
+
+
+def estimate_run(
+    reader: VolumeReader,
+    reference: Array,
+    mask: Array | None = None,
+    *,
+    n_dummy: int = 0,
+    settings: HmcSettings | None = None,
+) -> MotionEstimates:
+    """Head motion of all volumes of a run; dummy volumes have no estimate and take that of the first steady one.
+
+    Parameters
+    ----------
+    reader : series as acquired
+    reference : (X, Y, Z) on its grid
+    mask : head in the reference; None: told from its intensities
+    n_dummy : volumes at the start without steady signal
+    settings : of the motion estimate
+
+    Returns
+    -------
+    MotionEstimates for every volume of the run; the residual of dummy volumes is NaN
+    """
+    settings = settings or HmcSettings()
+    total = reader.shape[3]
+    if total <= n_dummy:
+        raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left to estimate motion from")
+    learned = spread(n_dummy, total, settings.calibration_volumes)
+    found = estimate_motion(
+        (reader.volume(t) for t in range(n_dummy, total)),
+        reference,
+        brain_mask(reference, reader.affine) if mask is None else mask,
+        reader.affine,
+        settings,
+        calibration=(reader.volume(t) for t in learned),
+    )
+    first = np.maximum(np.arange(total) - n_dummy, 0)
+    steady = np.arange(total) >= n_dummy
+    return MotionEstimates(
+        matrices=found.matrices[first],
+        params=found.params[first],
+        center=found.center,
+        iterations=np.where(steady, found.iterations[first], 0),
+        residual=np.where(steady, found.residual[first], np.nan),
+    )
