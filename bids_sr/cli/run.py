@@ -124,9 +124,9 @@ def _write_settings(settings: Settings) -> Path:
 
 def _work(settings: Settings, plan: "Plan") -> "RunOutcome":
     _stage("running")
-    from bids_sr.workflows.base import run_participants
+    from bids_sr.cli.participant import run_participants
 
-    return run_participants(settings, plan)
+    return run_participants(settings, plan, _stage)
 
 
 def _conclude(outcome: "RunOutcome") -> int:

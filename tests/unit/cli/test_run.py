@@ -35,12 +35,12 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run `main` with what the checks find and what the work leaves given as values."""
 
     def _call(*options: str, plan: FakePlan | None = None, data: tuple[str, ...] = (), work: object = None) -> int:
-        def do(settings: Settings, checked: object) -> object:
+        def do(settings: Settings, checked: object, say: Callable[[str], None]) -> object:
             if isinstance(work, BaseException):
                 raise work
             return work or FakeOutcome()
 
-        preflight, base = ModuleType("bids_sr.preflight"), ModuleType("bids_sr.workflows.base")
+        preflight, participant = ModuleType("bids_sr.preflight"), ModuleType("bids_sr.cli.participant")
         vars(preflight).update(
             check=lambda settings: plan or FakePlan(),
             check_data=lambda checked: data,
@@ -48,10 +48,10 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             dry_run_text=lambda checked, settings: checked.estimate,
         )
         vars(preflight).update(dry_run_text=lambda checked, settings: checked.estimate)
-        vars(base).update(run_participants=do)
+        vars(participant).update(run_participants=do)
         monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
         monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
-        monkeypatch.setitem(sys.modules, "bids_sr.workflows.base", base)
+        monkeypatch.setitem(sys.modules, "bids_sr.cli.participant", participant)
         return run.main([str(tmp_path / "in"), str(tmp_path / "out"), "participant", *options])
 
     return _call
