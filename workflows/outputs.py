@@ -139,3 +139,29 @@ def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[
             {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
         )  # fmt: skip
     return fields
+
+
+def pair_fields(*, high: Entities, low: Entities) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the stage of a pair leaves; `high` and `low` are the entities that tell its members apart."""
+    apart = ({"acquisition": "highres"}, {"acquisition": "lowres"}) if dict(high) == dict(low) else (high, low)
+    preproc = {"desc": "preproc", "suffix": "T2starw"}
+    return {
+        "train_highres": ({**apart[0], **preproc}, {"SkullStripped": False}),
+        "train_lowres": ({**apart[1], **preproc}, {"SkullStripped": False}),
+        "highres2lowres_xfm": (
+            {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
+            {"Description": "takes a point of the low-resolution image to its point in the high-resolution image"},
+        ),
+    }
+
+
+def model_fields(*, method: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of a trained model, its card and its log."""
+    return {
+        "model_file": ({"desc": method, "suffix": "model"}, {}),
+        "card_file": ({"desc": method, "suffix": "model"}, {}),
+        "log_file": (
+            {"desc": method, "suffix": "log"},
+            {"Description": "one row a evaluation of the training; the columns are described in the documentation"},
+        ),
+    }

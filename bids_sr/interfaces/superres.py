@@ -53,6 +53,7 @@ class TrainModel(SimpleInterface):
 
     input_spec = _TrainInputSpec
     output_spec = _TrainOutputSpec
+    _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from threadpoolctl import threadpool_limits
