@@ -1,0 +1,23 @@
+"""A pair small enough to train on in a test."""
+
+import numpy as np
+import pytest
+
+from bids_sr.sr.degrade import kspace_crop
+from bids_sr.sr.pair import TrainingPair
+
+
+@pytest.fixture
+def small_pair():
+    """24 x 24 x 6 textured ellipse and its k-space crop, ten slices."""
+    rng = np.random.default_rng(5)
+    shape = (24, 24, 6)
+    x, y, _ = np.indices(shape) / 11.5 - 1
+    head = (x**2 + y**2) < 0.8
+    texture = np.repeat(np.repeat(rng.random((12, 12, 6)), 2, 0), 2, 1)
+    highres = (head * (500 + 500 * texture)).astype(np.float32)
+    lowres, affine = kspace_crop(highres, np.diag([3.0, 3, 4, 1]), factor=(2, 2, 1))
+    mask = head[::2, ::2]
+    return TrainingPair(
+        lowres=lowres, highres=highres, mask=mask, lowres_affine=affine, factor=(2.0, 2.0, 1.0)
+    )  # fmt: skip

@@ -1,0 +1,159 @@
+"""The loop: it learns, resumes bit for bit, detaches the critic, stops when told, and never keeps a broken state."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bids_sr.sr import method, patches, train
+from bids_sr.sr.card import log_tsv
+from bids_sr.sr.degrade import kspace_crop
+from bids_sr.sr.networks.blocks import Planes
+from bids_sr.sr.pair import PairError, TrainingPair
+
+SRGAN = method.get_method("srgan")
+SHORT = replace(SRGAN.recipes["fast"], iterations=20, evaluate_every=5, adversarial_from=4, batch=2, hold_out=3)
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+def fit(pair, work_dir, recipe=SHORT, **given):
+    """Short training with the defaults of these tests."""
+    return train.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
+
+
+def same(a, b):
+    """Whether two sets of tensors are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("kill_at", [("search", 10), ("search", 13), ("refit", 5)])
+def test_ten_stop_ten_equals_twenty(small_pair, tmp_path, kill_at):
+    whole = fit(small_pair, tmp_path / "whole")
+
+    def stop(phase, iteration, _total):
+        if (phase, iteration) == kill_at:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(small_pair, tmp_path / "cut", progress=stop)
+    seen = []
+    resumed = fit(small_pair, tmp_path / "cut", progress=lambda phase, iteration, _: seen.append((phase, iteration)))
+    assert seen[0] == (kill_at[0], kill_at[1] // 5 * 5 + 1), "it began anew"
+    assert same(whole.state, resumed.state)
+    assert log_tsv(whole.log) == log_tsv(resumed.log)
+    assert whole.card == resumed.card
+
+
+def test_same_seed_same_bits_other_seed_others(small_pair, tmp_path):
+    first, again = (fit(small_pair, tmp_path / name) for name in ("a", "b"))
+    assert same(first.state, again.state)
+    assert not same(first.state, fit(small_pair, tmp_path / "c", seed=4).state)
+
+
+def test_a_checkpoint_of_other_data_is_not_gone_on_with(small_pair, tmp_path):
+    fit(small_pair, tmp_path)
+    other = replace(small_pair, lowres=small_pair.lowres * 2)
+    assert same(fit(other, tmp_path).state, fit(other, tmp_path / "fresh").state)
+
+
+def test_training_gains_on_slices_it_has_not_seen(small_pair, tmp_path):
+    # the same rule in every slice: a sharp edge that ends where the smooth one says
+    x, y, z = np.indices((24, 24, 6)) / 11.5 - 1
+    highres = (1000.0 * (x**2 + y**2 < 0.3 + 0.2 * (z + 1))).astype(np.float32)
+    lowres, _ = kspace_crop(highres, np.eye(4), factor=(2, 2, 1))
+    disks = replace(small_pair, highres=highres, lowres=lowres, mask=np.ones_like(lowres))
+    recipe = replace(SHORT, iterations=150, evaluate_every=50, batch=3, learning_rate=5e-3)
+    card = fit(disks, tmp_path, recipe).card
+    assert card["held_out"]["network"]["psnr"] > card["held_out"]["zerofill"]["psnr"] + 2
+
+
+def test_a_critic_step_leaves_the_generator_alone(small_pair):
+    nets = train.build_networks(SHORT, small_pair, 0, "cpu", None)
+    images = small_pair.slices()
+    plan = patches.draw(np.random.default_rng(0), (0, 1, 2), (24, 24), SHORT)
+    batch = patches.cut(images, plan, SHORT, Planes((2, 2)))
+    fake = nets.generator(batch.input)
+    before = {k: v.clone() for k, v in nets.critic.state_dict().items()}
+    train.critic_step(nets, batch, fake)
+    assert all(p.grad is None for p in nets.generator.parameters())
+    assert not same(before, nets.critic.state_dict())
+    taught = {k: v.clone() for k, v in nets.critic.state_dict().items()}
+    train.generator_step(nets, batch, fake, SHORT, adversarial=True)
+    assert same(taught, nets.critic.state_dict())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in nets.generator.parameters())
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair, tmp_path, monkeypatch):
+    real_step = train.generator_step
+
+    def broken(nets, batch, fake, recipe, adversarial):
+        parts = real_step(nets, batch, fake, recipe, adversarial)
+        calls.append(1)
+        return parts | ({"loss": float("nan")} if len(calls) == 8 else {})
+
+    calls: list[int] = []
+    monkeypatch.setattr(train, "generator_step", broken)
+    with pytest.raises(train.TrainingDiverged, match="iteration 8.*search.checkpoint"):
+        fit(small_pair, tmp_path)
+    monkeypatch.undo()
+    assert same(fit(small_pair, tmp_path).state, fit(small_pair, tmp_path / "clean").state)
+
+
+def test_a_huge_learning_rate_is_reported_not_saved(small_pair, tmp_path):
+    wild = replace(SHORT, learning_rate=1e30, gradient_limit=None, schedule="constant")
+    with pytest.raises(train.TrainingDiverged, match="no longer a number"):
+        fit(small_pair, tmp_path, wild)
+
+
+def test_a_plateau_stops_the_search_and_the_refit_takes_its_best_step(small_pair, tmp_path):
+    frozen = replace(SHORT, learning_rate=0.0, patience=2, iterations=100)
+    card = fit(small_pair, tmp_path, frozen).card
+    assert card["phases"]["search"] == {"iterations": 15, "stopped_by": "plateau"}
+    assert card["phases"]["refit"]["iterations"] == card["held_out"]["iteration"] == 5
+
+
+def test_the_clock_marks_the_card(small_pair, tmp_path):
+    card = fit(small_pair, tmp_path, replace(SHORT, iterations=10**6), max_minutes=0.01).card
+    assert card["reproducible"] is False
+    assert "clock" in card["not_reproducible_because"]
+    assert fit(small_pair, tmp_path / "free").card["reproducible"] is True
+
+
+def test_held_out_slices_are_not_trained_on():
+    training, held = train.split(tuple(range(12)), 5)
+    assert held == (2, 7)
+    assert sorted(training + held) == list(range(12))
+
+
+def test_the_card_says_why_no_perceptual_term(small_pair, tmp_path):
+    card = fit(small_pair, tmp_path).card
+    assert card["perceptual"]["active"] is False
+    assert "--vgg-weights" in card["perceptual"]["reason"]
+    assert card["intensity"]["highres_gain"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mask": np.zeros((12, 12, 6))}, "mask of the pair is empty"),
+        ({"highres": np.zeros((20, 24, 6), np.float32)}, r"\(24, 24, 6\), not \(20, 24, 6\)"),
+        ({"lowres": np.ones((12, 12, 6), np.float32)}, "constant"),
+        ({"mask": np.ones((12, 12, 5))}, "not on the low-resolution grid"),
+    ],
+)
+def test_a_pair_that_cannot_be_trained_on_is_refused(small_pair, change, message):
+    with pytest.raises(PairError, match=message):
+        replace(small_pair, **change)
+
+
+def test_the_gain_of_the_fine_image_is_found(small_pair):
+    twice = TrainingPair(
+        lowres=small_pair.lowres, highres=2 * small_pair.highres, mask=small_pair.mask,
+        lowres_affine=small_pair.lowres_affine, factor=small_pair.factor,
+    )  # fmt: skip
+    assert twice.gain == pytest.approx(0.5, rel=1e-4)
+    np.testing.assert_allclose(twice.slices().highres, small_pair.slices().highres, rtol=1e-4)
