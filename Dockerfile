@@ -40,6 +40,10 @@ ENV HOME=/tmp \
     XDG_CACHE_HOME=/tmp/cache \
     NIPYPE_NO_ET=1
 
+# the name under which results remember the image that made them: --build-arg IMAGE_TAG=...
+ARG IMAGE_TAG=bids-sr
+ENV BIDS_SR_CONTAINER_TAG=${IMAGE_TAG}
+
 RUN useradd --uid 1000 --no-create-home --home-dir /tmp bids-sr \
     && install -d -m 1777 /opt/templateflow /work
 USER bids-sr
