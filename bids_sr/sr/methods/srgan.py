@@ -48,11 +48,11 @@ FAST = Recipe(
     build_critic=PatchCritic,
     losses=(
         LossTerm(kind="content", build=MSE, weight=1.0),
-        LossTerm(kind="adversarial", build=AdversarialBCE, weight=1e-4),
+        LossTerm(kind="adversarial", build=AdversarialBCE, weight=3e-4),
         LossTerm(kind="perceptual", build=VGGPerceptual, weight=1e-4),
     ),
     batch=4,
-    iterations=1000,
+    iterations=800,
     learning_rate=2e-3,
     betas=(0.9, 0.99),
     schedule="one-cycle",

@@ -68,7 +68,7 @@ def test_training_gains_on_slices_it_has_not_seen(small_pair, tmp_path):
     disks = replace(small_pair, highres=highres, lowres=lowres, mask=np.ones_like(lowres))
     recipe = replace(SHORT, iterations=150, evaluate_every=50, batch=3, learning_rate=5e-3)
     card = fit(disks, tmp_path, recipe).card
-    assert card["held_out"]["network"]["psnr"] > card["held_out"]["zerofill"]["psnr"] + 2
+    assert card["held_out"]["network"]["psnr"] > card["held_out"]["zerofill"]["psnr"] + 0.5
 
 
 def test_a_critic_step_leaves_the_generator_alone(small_pair):

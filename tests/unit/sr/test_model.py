@@ -1,0 +1,197 @@
+"""Model files: round trip, refused when damaged, refused for images they were not trained for."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bids_sr.sr import guards, model, store, train
+from bids_sr.sr.checkpoint import CheckpointError, read_checkpoint
+from bids_sr.sr.method import get_method
+
+SRGAN = get_method("srgan")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """(weights, card) of an untrained network with a plausible card."""
+    torch.manual_seed(0)
+    generator = SRGAN.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+    card = {
+        "method": "srgan",
+        "recipe": "fast",
+        "factor": [2.0, 2.0, 1.0],
+        "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
+        "contrast": "T2starw",
+        "orientation": "I-S",
+    }
+    return model.save_model(tmp_path_factory.mktemp("model") / "srgan", generator.state_dict(), card)
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """A copy that may be damaged."""
+    for path in saved:
+        shutil.copy(path, tmp_path)
+    return tmp_path / saved[0].name
+
+
+def test_round_trip(saved):
+    loaded = model.load_model(saved[0])
+    torch.manual_seed(0)
+    wanted = SRGAN.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
+    assert all(torch.equal(wanted[k], v) for k, v in loaded.generator.state_dict().items())
+    assert loaded.card["contrast"] == "T2starw"
+    assert not loaded.generator.training
+    assert [p.name for p in saved[0].parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_truncated_file_is_refused(copy):
+    copy.write_bytes(copy.read_bytes()[:-100])
+    with pytest.raises(model.ModelError, match=r"srgan\.safetensors: truncated or changed"):
+        model.load_model(copy)
+
+
+def test_a_changed_byte_is_refused(copy):
+    data = bytearray(copy.read_bytes())
+    data[-1] ^= 1
+    copy.write_bytes(data)
+    with pytest.raises(model.ModelError, match="checksum"):
+        model.load_model(copy)
+
+
+def test_weights_without_a_card_are_refused(copy):
+    model.card_path(copy).unlink()
+    with pytest.raises(model.ModelError, match=r"srgan\.json: the model's card is missing"):
+        model.load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "nonesuch"}, "no method named 'nonesuch'; there are: .*srgan"),
+        ({"recipe": "slow"}, "no recipe 'slow'"),
+        ({"card_version": 99}, "card version 99"),
+        ({"factor": [3.0, 3.0, 1.0]}, "does not fit this program"),
+        ({"contrast": None}, None),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(copy, change, message):
+    path = model.card_path(copy)
+    card = json.loads(path.read_text()) | change
+    if message is None:
+        del card["contrast"]
+        message = "contrast missing"
+    path.write_text(json.dumps(card))
+    with pytest.raises(model.ModelError, match=message):
+        model.load_model(copy)
+
+
+def image(**change):
+    """An acquisition that the saved model serves, with changes."""
+    start = guards.Acquisition(
+        zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=(2.0, 2.0, 1.0)
+    )  # fmt: skip
+    return replace(start, **change)
+
+
+def test_a_fitting_image_passes(saved):
+    card = model.read_card(saved[0])
+    assert guards.check_model(card, image()) == []
+    assert guards.check_model(card, image(zooms=(3.5, 3.5, 4.0))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"zooms": (3.0, 3.0, 4.0)}, r"resolution: trained at 3\.75 x 3\.75 x 4\.00 mm.*3\.00 x 3\.00.*--force"),
+        ({"contrast": "T1w"}, "contrast: trained on T2starw, the image is T1w.*--force"),
+        ({"orientation": "R-L"}, "slice orientation: trained on slices across I-S, these are R-L"),
+    ],
+)
+def test_a_mismatch_is_refused_unless_forced(saved, change, message):
+    card = model.read_card(saved[0])
+    with pytest.raises(guards.ModelMismatch, match=message):
+        guards.check_model(card, image(**change))
+    assert len(guards.check_model(card, image(**change), force=True)) == 1
+
+
+def test_another_factor_cannot_be_forced(saved):
+    with pytest.raises(guards.ModelMismatch, match="train a model for this factor"):
+        guards.check_model(model.read_card(saved[0]), image(factor=(3.0, 3.0, 1.0)), force=True)
+
+
+@pytest.mark.parametrize(("axes", "name"), [((0, 1, 2), "I-S"), ((1, 2, 0), "R-L"), ((0, 2, 1), "P-A")])
+def test_orientation_is_the_axis_across_slices(axes, name):
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, list(axes)] * [-3, 3, 4]
+    affine[:3, :3] += 0.1
+    assert guards.slice_orientation(affine) == name
+    assert guards.describe(affine, "bold", (2.0, 2.0, 1.0)).orientation == name
+
+
+REQUEST = store.Request(method="srgan", sloppy=True)
+
+
+def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
+    first = store.obtain_model(REQUEST, small_pair, tmp_path / "kept")
+    assert json.loads(first[1].read_text())["sloppy"] is True
+    monkeypatch.setattr(store, "fit", lambda *a, **k: pytest.fail("trained again"))
+    again = store.obtain_model(replace(REQUEST, model_dir=tmp_path / "kept"), small_pair, make(tmp_path / "new"))
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, again, strict=True))
+
+
+def make(path):
+    """A new directory."""
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": "other"}])
+def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
+    store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
+    assert store.find_model(asked, store.sloppy_recipe(SRGAN.recipes["fast"]), small_pair) is None
+
+
+def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
+    store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    other = replace(small_pair, lowres=small_pair.lowres * 1.5)
+    recipe = store.sloppy_recipe(SRGAN.recipes["fast"])
+    asked = replace(REQUEST, model_dir=tmp_path / "kept")
+    assert store.find_model(asked, recipe, other) is None
+    assert store.find_model(replace(asked, source="reuse"), recipe, other) == tmp_path / "kept" / "srgan.safetensors"
+
+
+def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
+    asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
+    with pytest.raises(model.ModelError, match="no model of srgan .*--pretrained"):
+        store.obtain_model(asked, small_pair, tmp_path)
+
+
+def test_a_named_file_needs_no_pair(small_pair, tmp_path):
+    weights, _, _ = store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    target, _, log = store.obtain_model(replace(REQUEST, pretrained=weights), None, make(tmp_path / "new"))
+    assert target.read_bytes() == weights.read_bytes()
+    assert log.read_text().startswith("phase\titeration")
+    with pytest.raises(model.ModelError, match="there is none"):
+        store.obtain_model(REQUEST, None, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "search.checkpoint.safetensors"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match=r"search\.checkpoint\.safetensors.*delete it"):
+        read_checkpoint(path)
+
+
+def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
+    recipe = store.sloppy_recipe(SRGAN.recipes["fast"])
+    made = train.fit(SRGAN, recipe, small_pair, recipe_name="fast", seed=0, work_dir=tmp_path / "work")
+    weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
+    loaded = model.load_model(weights)
+    seen = guards.describe(small_pair.lowres_affine, "bold", small_pair.factor)
+    assert guards.check_model(loaded.card, seen) == []
