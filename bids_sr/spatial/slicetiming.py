@@ -2,8 +2,8 @@
 
 Every slice is a uniformly sampled series whose samples lie by one constant fraction of TR off the common time, so one
 short filter serves it: cubic B-spline coefficients along time, evaluated at that fraction. A sinusoid comes back to the
-common time within 0.5 % of its amplitude up to a quarter of the sampling rate (half of Nyquist); faster fluctuations,
-cardiac ones at a TR above 1 s for instance, are aliased already and are not repaired.
+common time within 0.5 % of its amplitude up to 0.15 of the sampling rate, 3 % at a quarter of it; what is faster than
+half of it, as the pulse mostly is, is aliased already and not repaired.
 """
 
 from __future__ import annotations

@@ -72,12 +72,12 @@ def count_nonsteady(signal: Sequence[float] | Array, *, threshold: float = 3.5, 
     return int(np.argmin(outlying)) if not outlying.all() else len(values)
 
 
-def cosine_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Vector:
-    """Constant and slow cosines (n, K), orthonormal, with periods above `cutoff_s`."""
-    count = int(np.floor(2 * n * tr / cutoff_s)) + 1
-    k = np.arange(min(max(count, 1), n))
-    basis = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * k / n)
-    return np.asarray(basis / np.linalg.norm(basis, axis=0))
+def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Vector:
+    """Constant, cosines with periods above `cutoff_s` and a ramp, (n, K) orthonormal; cosines alone leave its ends."""
+    count = min(max(int(np.floor(2 * n * tr / cutoff_s)) + 1, 1), n)
+    cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
+    ramp = np.arange(n)[:, None] - (n - 1) / 2
+    return np.asarray(np.linalg.qr(np.hstack([cosines, ramp])[:, :n])[0])
 
 
 def first_autocorrelation(series: Array) -> Vector:
@@ -154,7 +154,7 @@ def principal_components(slabs: Iterable[Array], basis: Vector, n_components: in
     Parameters
     ----------
     slabs : (N, T) series of voxels, in parts
-    basis : (T, K) orthonormal, removed first (constant and slow cosines)
+    basis : (T, K) orthonormal, removed first (constant, slow cosines, ramp)
     n_components : at most this many; fewer where the voxels have less rank
 
     Returns
@@ -260,14 +260,14 @@ def gather(
     columns |= motion_columns(motion)
     described = describe(columns)
     if core.any() and volumes - n_dummy > 2:
-        basis = cosine_basis(volumes - n_dummy, reader.tr)
+        basis = drift_basis(volumes - n_dummy, reader.tr)
         found, singular, share = principal_components(_slabs(reader, core, n_dummy), basis, N_COMPONENTS)
         for k in range(found.shape[1]):
             name = f"a_comp_cor_{k:02d}"
             columns[name] = np.concatenate([np.zeros(n_dummy), found[:, k]])
             described[name] = {
                 "Description": f"Component {k} of anatomical CompCor in the core of white matter and cerebrospinal "
-                f"fluid ({int(core.sum())} voxels), after removal of cosines slower than {CUTOFF_S:g} s; 0 in volumes "
+                f"fluid ({int(core.sum())} voxels), after removal of drifts slower than {CUTOFF_S:g} s; 0 in volumes "
                 "that are not steady",
                 "Units": "arbitrary",
                 "SingularValue": float(singular[k]),

@@ -1,0 +1,72 @@
+"""Reference of a run: sharp in spite of motion, without dummies and spikes; dummies take the first steady pose."""
+
+import numpy as np
+import pytest
+
+from bids_sr.spatial.boldref import estimate_run, make_boldref, spread
+from bids_sr.spatial.transforms import rigid_matrix
+
+from .test_hmc import AFFINE, NOISE, SHAPE, _head, errors, scan
+
+
+class _Run:
+    """Volumes in memory."""
+
+    affine = AFFINE
+
+    def __init__(self, volumes: list[np.ndarray]) -> None:
+        self.volumes = volumes
+        self.shape = (*SHAPE, len(volumes))
+        self.read: set[int] = set()
+
+    def volume(self, t: int) -> np.ndarray:
+        self.read.add(t)
+        return self.volumes[t]
+
+
+def _run(count: int = 14, dummies: int = 2) -> tuple[_Run, list[np.ndarray]]:
+    rng = np.random.default_rng(1)
+    center = _head()[2]
+    truth = [rigid_matrix([0.25 * t, 0, 0.1 * t, 0, 0.004 * t, 0], center) for t in range(count)]
+    volumes = [scan(m) + rng.normal(0, NOISE, SHAPE) for m in truth]
+    for t in range(dummies):
+        volumes[t] = volumes[t] * 3
+    return _Run(volumes), truth
+
+
+def test_reference_is_the_still_head_in_a_pose_of_the_run() -> None:
+    run, truth = _run()
+    run.volumes[5] = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)  # a spike
+    reference = make_boldref(run, n_dummy=2)
+    assert not run.read & {0, 1}
+    inside = _head()[0]
+    gaps = {t: np.sqrt(((scan(m) - reference)[inside] ** 2).mean()) for t, m in enumerate(truth)}
+    best = min(gaps, key=gaps.__getitem__)
+    assert 6 <= best <= 10  # the middle of what is steady
+    plain = np.mean(run.volumes[2:], axis=0)
+    assert gaps[best] < 0.03
+    assert gaps[best] < 0.5 * min(np.sqrt(((scan(m) - plain)[inside] ** 2).mean()) for m in truth)
+
+
+def test_dummies_take_the_first_steady_transform() -> None:
+    run, truth = _run()
+    found = estimate_run(run, scan(np.eye(4)), n_dummy=2)
+    assert found.matrices.shape == (14, 4, 4)
+    np.testing.assert_array_equal(found.matrices[:2], found.matrices[[2, 2]])
+    assert errors(found.matrices[2:], truth[2:]).max() < 0.1
+    assert np.isnan(found.residual[:2]).all()
+    assert (found.iterations[:2] == 0).all()
+
+
+def test_spread_covers_both_ends_once() -> None:
+    assert spread(3, 10, 40) == list(range(3, 10))
+    assert spread(0, 900, 3) == [0, 450, 899]
+    assert spread(5, 5, 3) == []
+
+
+def test_a_run_of_dummies_is_refused() -> None:
+    run, _ = _run(4)
+    with pytest.raises(ValueError, match="none left"):
+        make_boldref(run, n_dummy=4)
+    with pytest.raises(ValueError, match="none left"):
+        estimate_run(run, scan(np.eye(4)), n_dummy=4)

@@ -1,0 +1,159 @@
+"""Confounds against values worked out by hand, and the table they make."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.confounds import (
+    MOTION,
+    count_nonsteady,
+    derivative,
+    drift_basis,
+    dvars,
+    expected_change,
+    first_autocorrelation,
+    framewise_displacement,
+    gather,
+    principal_components,
+    robust_sd,
+    tissue_masks,
+)
+
+
+def test_framewise_displacement_of_a_known_motion() -> None:
+    params = np.zeros((4, 6))
+    params[1] = [0.1, -0.2, 0.3, 0, 0, 0]
+    params[2] = [0.1, -0.2, 0.3, 0.01, 0, -0.02]
+    got = framewise_displacement(params)
+    assert np.isnan(got[0])
+    # 0.6 mm; then (0.01 + 0.02) rad on 50 mm; then all the way back
+    np.testing.assert_allclose(got[1:], [0.6, 1.5, 2.1])
+    np.testing.assert_allclose(framewise_displacement(params, radius_mm=10)[2], 0.3)
+
+
+def test_derivative_is_backward() -> None:
+    np.testing.assert_array_equal(derivative(np.array([1.0, 4.0, 2.0])), [np.nan, 3.0, -2.0])
+
+
+def test_dvars_by_hand() -> None:
+    mask = np.array([[[True, True, False]]])
+    volumes = [np.array([[[1.0, 2.0, 9.0]]]), np.array([[[4.0, 6.0, 0.0]]]), np.array([[[4.0, 6.0, 5.0]]])]
+    np.testing.assert_allclose(dvars(volumes, mask), [np.nan, np.sqrt((9 + 16) / 2), 0.0])
+
+
+def test_standardized_dvars_of_a_stationary_series_is_one() -> None:
+    rng = np.random.default_rng(0)
+    series = np.zeros((400, 300))
+    noise = rng.normal(size=series.shape)
+    series[:, 0] = noise[:, 0]
+    for t in range(1, 300):
+        series[:, t] = 0.4 * series[:, t - 1] + noise[:, t]
+    series *= rng.uniform(0.8, 1.2, (400, 1))
+    np.testing.assert_allclose(first_autocorrelation(series).mean(), 0.4, atol=0.02)
+    np.testing.assert_allclose(robust_sd(noise).mean(), 1.0, atol=0.01)
+    change = np.sqrt((np.diff(series, axis=1) ** 2).mean())
+    np.testing.assert_allclose(change / expected_change([series[:100], series[100:]]), 1.0, atol=0.05)
+
+
+@pytest.mark.parametrize("excess", [[], [0.4], [0.5, 0.2, 0.08, 0.03]])
+def test_transient_is_counted(excess: list[float]) -> None:
+    rng = np.random.default_rng(3)
+    signal = 100 * (1 + 0.001 * rng.normal(size=60))
+    signal[: len(excess)] *= 1 + np.array(excess)
+    assert count_nonsteady(signal) == len(excess)
+
+
+def test_drift_tail_and_late_spikes_make_no_dummies() -> None:
+    assert count_nonsteady(100 - 0.02 * np.arange(80)) == 0
+    spike = np.full(40, 100.0)
+    spike[10] = 150
+    assert count_nonsteady(spike) == 0
+    assert count_nonsteady([100.0]) == 0
+    assert count_nonsteady(np.full(30, 5.0)) == 0
+    # darker volumes at the start are no T1 transient
+    dark = np.full(40, 100.0)
+    dark[:3] = 50
+    assert count_nonsteady(dark) == 0
+
+
+def test_drift_basis_is_orthonormal_and_slow() -> None:
+    basis = drift_basis(200, 2.0)
+    assert basis.shape == (200, 8)  # the constant, periods 800, 400, ... 133 s, and a ramp
+    np.testing.assert_allclose(basis.T @ basis, np.eye(8), atol=1e-12)
+    for slow in (np.linspace(3, 9, 200), np.cos(np.pi * (np.arange(200) + 0.5) * 5 / 200)):
+        np.testing.assert_allclose(slow - basis @ (basis.T @ slow), 0, atol=1e-9)
+    fast = np.sin(2 * np.pi * np.arange(200) / 20)  # 40 s
+    assert np.linalg.norm(fast - basis @ (basis.T @ fast)) > 0.95 * np.linalg.norm(fast)
+
+
+def test_components_find_the_common_course_and_not_the_drift() -> None:
+    rng = np.random.default_rng(0)
+    common = np.sin(2 * np.pi * np.arange(150) / 7.3)
+    drift = np.linspace(-1, 1, 150)
+    series = np.outer(rng.normal(size=80), common) + 50 * np.outer(rng.normal(size=80), drift)
+    series += 0.1 * rng.normal(size=series.shape)
+    series = np.vstack([series, np.full((1, 150), 7.0)])  # a constant voxel has no say
+    found, singular, share = principal_components([series[:30], series[30:]], drift_basis(150, 2.0), 3)
+    assert found.shape == (150, 3)
+    assert abs(np.corrcoef(found[:, 0], common)[0, 1]) > 0.95
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0), 1)
+    assert (np.diff(singular) <= 0).all()
+    assert 0.5 < share[0] <= 1
+    whole = principal_components([series], drift_basis(150, 2.0), 3)[0]
+    np.testing.assert_allclose(whole, found, atol=1e-9)  # slabs do not matter, signs included
+
+
+def _tpms(shape: tuple[int, ...]) -> list[np.ndarray]:
+    gm, wm, csf = (np.zeros(shape, np.float32) for _ in range(3))
+    gm[:4], wm[4:10], csf[10:] = 1, 1, 1
+    return [gm, wm, csf]
+
+
+def test_acompcor_stays_away_from_gray_matter() -> None:
+    shape = (14, 8, 6)
+    masks = tissue_masks(_tpms(shape), np.ones(shape, bool))
+    assert masks["white_matter"][4:10].all()
+    assert masks["white_matter"].sum() == 6 * 48
+    assert masks["csf"].sum() == 4 * 48
+    assert not masks["acompcor"][4].any()  # touches gray matter
+    assert masks["acompcor"][5:].all()
+
+
+def test_table_of_a_series(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shape, volumes = (14, 8, 6), 40
+    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
+    data[10:] += 300
+    with SeriesWriter(tmp_path / "a.nii", data.shape, np.eye(4), 2.0) as writer:
+        for t in range(volumes):
+            writer.append(data[..., t])
+    mask = np.zeros(shape, bool)
+    mask[:, 1:-1] = True
+    motion = pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION))
+    with SeriesReader(tmp_path / "a.nii") as reader:
+        table, described = gather(reader, mask, motion, tpms=_tpms(shape), n_dummy=2)
+        alone, _ = gather(reader, mask, motion)
+        with pytest.raises(ValueError, match="39 rows of motion"):
+            gather(reader, mask, motion.iloc[1:])
+    assert list(table) == list(described)
+    assert all(entry["Description"] and entry["Units"] for entry in described.values())
+    np.testing.assert_allclose(table["global_signal"], data[mask].mean(axis=0), rtol=1e-6)
+    csf = mask.copy()
+    csf[:10] = False
+    np.testing.assert_allclose(table["csf"], data[csf].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        table["dvars"][1:], np.sqrt((np.diff(data[mask].astype(float), axis=1) ** 2).mean(axis=0)), rtol=1e-5
+    )
+    np.testing.assert_allclose(table["std_dvars"][1:].mean(), 1.0, atol=0.08)
+    np.testing.assert_array_equal(table["trans_x"], motion["trans_x"])
+    undefined = {n for n in table if table[n].isna().any()}
+    assert undefined == {"dvars", "std_dvars", "framewise_displacement", *(f"{n}_derivative1" for n in MOTION)}
+    assert table.isna().sum().max() == 1
+    components = [n for n in table if n.startswith("a_comp_cor")]
+    assert components == [f"a_comp_cor_{k:02d}" for k in range(5)]
+    assert (table[components].iloc[:2] == 0).all(axis=None)
+    np.testing.assert_array_equal(table["non_steady_state_outlier01"].to_numpy().nonzero()[0], [1])
+    assert not {"csf", "white_matter", "a_comp_cor_00", "non_steady_state_outlier00"} & set(alone)
