@@ -1,0 +1,150 @@
+"""Shells of training and super-resolution, on files: geometry, types, refusal, resumption after a kill, laziness."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_sr.interfaces.superres import SuperResolve, TrainModel
+from bids_sr.spatial.nifti import save_image
+from bids_sr.spatial.transforms import write_itk
+from bids_sr.sr.degrade import kspace_crop
+from bids_sr.sr.guards import ModelMismatch
+
+FACTOR = (2.0, 2.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Pair, run of four volumes (the head drifts by a tenth of a mm a volume), boldref, mask, transforms."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    x, y, _ = np.indices((24, 24, 6)) / 11.5 - 1
+    head = x**2 + y**2 < 0.8
+    highres = (head * (500 + 500 * rng.random((24, 24, 6)))).astype(np.float32)
+    fine = np.diag([-1.5, 1.5, 4, 1.0])
+    lowres, affine = kspace_crop(highres, fine, factor=FACTOR)
+    mask = head[::2, ::2].astype(np.uint8)
+    bold = np.stack([1.5 * lowres + rng.normal(0, 5, lowres.shape) for _ in range(4)], -1).astype(np.float32)
+    poses = np.repeat(np.eye(4)[None], 4, 0)
+    poses[:, 0, 3] = 0.1 * np.arange(4)
+    save_image(highres, fine, folder / "highres.nii")
+    save_image(lowres, affine, folder / "lowres.nii")
+    save_image(mask, affine, folder / "mask.nii", dtype=np.uint8)
+    save_image(bold, affine, folder / "bold.nii", tr=2.0)
+    save_image(bold.mean(-1), affine, folder / "boldref.nii")
+    write_itk(folder / "hmc.txt", poses)
+    write_itk(folder / "highres2boldref.txt", np.eye(4)[None])
+    return folder
+
+
+def train(files, folder, **given):
+    """Outputs of a sloppy training in a folder."""
+    folder.mkdir(exist_ok=True)
+    pair = {name: str(files / f"{name}.nii") for name in ("highres", "lowres", "mask")}
+    return TrainModel(method="srgan", factor=FACTOR, sloppy=True, **(pair | given)).run(cwd=str(folder)).outputs
+
+
+def resolve(files, folder, series, **given):
+    """Outputs of one series in a folder."""
+    folder.mkdir(exist_ok=True)
+    paths = {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii", "hmc_xfms": "hmc.txt"}
+    inputs = {trait: str(files / name) for trait, name in paths.items()} | {"series": series, "factor": FACTOR}
+    return SuperResolve(**(inputs | given)).run(cwd=str(folder)).outputs
+
+
+@pytest.fixture(scope="module")
+def model(files, tmp_path_factory):
+    return train(files, tmp_path_factory.mktemp("trained") / "node")
+
+
+def test_training_leaves_model_card_and_log(model):
+    card = json.loads(Path(model.card_file).read_text())
+    assert card["method"] == "srgan"
+    assert card["resolution"]["lowres_mm"] == [3.0, 3.0, 4.0]
+    assert Path(model.log_file).read_text().startswith("phase\titeration\tloss")
+    assert Path(model.model_file).suffix == ".safetensors"
+
+
+@pytest.mark.parametrize("series", ["raw", "bspline", "zerofill", "inject", "ratio", "srgan"])
+def test_a_series_on_its_grid_in_signal_units(files, tmp_path, model, series):
+    given = {"model_file": model.model_file} if series == "srgan" else {}
+    if series in ("inject", "ratio"):
+        given = {"highres": str(files / "highres.nii"), "highres2boldref_xfm": str(files / "highres2boldref.txt")}
+    if series == "raw":
+        given = {"factor": (1.0, 1.0, 1.0)}
+    out = resolve(files, tmp_path / series, series, **given)
+    image, source = nib.load(out.out_file), nib.load(files / "bold.nii")
+    assert image.shape == ((12, 12, 6, 4) if series == "raw" else (24, 24, 6, 4))
+    assert image.get_data_dtype() == np.float32
+    assert image.header["pixdim"][4] == 2.0
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
+    wanted = source if series == "raw" else nib.load(files / "highres.nii")
+    np.testing.assert_allclose(image.affine, wanted.affine, atol=1e-5)
+    inside = np.asarray(nib.load(files / "mask.nii").dataobj) > 0
+    inside = inside if series == "raw" else np.kron(inside, np.ones((2, 2, 1))) > 0
+    brightness = np.asarray(image.dataobj)[inside].mean() / np.asarray(wanted.dataobj)[inside].mean()
+    assert brightness == pytest.approx(1.0 if series == "raw" else 1.5, rel=0.05)
+    rows = Path(out.consistency_file).read_text().split()
+    assert rows[0] == "inconsistency"
+    assert len(rows) == 5
+    if series in ("raw", "zerofill", "inject", "srgan"):
+        assert max(map(float, rows[1:])) < 1e-5
+
+
+def test_off_writes_not_available(files, tmp_path):
+    out = resolve(files, tmp_path / "off", "bspline", data_consistency="off")
+    assert Path(out.consistency_file).read_text().split() == ["inconsistency", *["n/a"] * 4]
+
+
+def test_a_model_of_another_resolution_is_refused_and_may_be_forced(files, tmp_path, model):
+    image = nib.load(files / "bold.nii")
+    other = tmp_path / "other.nii"
+    save_image(np.asarray(image.dataobj), image.affine @ np.diag([1.3, 1.3, 1, 1]), other, tr=2.0)
+    given = {"model_file": model.model_file, "in_file": str(other)}
+    with pytest.raises(ModelMismatch, match=r"resolution.*3\.90 x 3\.90.*--force"):
+        resolve(files, tmp_path / "refused", "srgan", **given)
+    forced = resolve(files, tmp_path / "forced", "srgan", force=True, **given)
+    assert Path(forced.out_file).exists()
+
+
+def test_the_series_is_the_same_bits_in_another_folder(files, tmp_path, model):
+    a, b = (resolve(files, tmp_path / n, "srgan", model_file=model.model_file).out_file for n in ("a", "b"))
+    assert Path(a).read_bytes() == Path(b).read_bytes()
+
+
+def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeypatch):
+    from bids_sr.sr import checkpoint, train as loop
+
+    real, saved = checkpoint.write_checkpoint, []
+
+    def killed(path, tensors, values):
+        real(path, tensors, values)
+        saved.append(path)
+        if len(saved) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "write_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(files, tmp_path / "node")
+    assert saved[0].is_relative_to(tmp_path / "node")
+    again = train(files, tmp_path / "node")
+    assert len(saved) == 4, "it began anew"
+    assert Path(again.model_file).read_bytes() == Path(model.model_file).read_bytes()
+
+
+def test_reuse_takes_the_model_of_the_directory(files, tmp_path, model):
+    out = train(files, tmp_path / "node", model_dir=str(Path(model.model_file).parent), model_source="reuse")
+    assert Path(out.model_file).read_bytes() == Path(model.model_file).read_bytes()
+    assert Path(out.model_file).parent == tmp_path / "node"
+    assert not (tmp_path / "node" / "checkpoints").exists()
+
+
+def test_importing_the_shell_is_cheap():
+    code = "import sys, bids_sr.interfaces.superres; print([m for m in ('torch', 'scipy.ndimage') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "torch" not in out
