@@ -120,7 +120,7 @@ def _text(*, kinds: Sequence[str], low_pass: float | None, high_pass: float, fwh
         filtered = f", filtered below {low_pass:g} Hz" if low_pass else ""
         parts.append(
             f"Voxel courses were linearly detrended{filtered} and correlated with the on/off course convolved with the "
-            "canonical response [@stss-srfmri]; regions hold the voxels with CC of at least max - (max - min)/4 in "
+            "canonical response [@stss_srfmri]; regions hold the voxels with CC of at least max - (max - min)/4 in "
             "the region of interest."
         )
     if "glm" in kinds:

@@ -1,6 +1,6 @@
 """Figures and tables of the report: one builder for the anatomy, one for the pair, one for a run, one for the summary.
 
-Each gives parallel lists, ``reportlets`` and ``entities``, for a sink; nothing that the results depend on comes from here.
+Each gives parallel lists, ``reportlets`` and ``entities``, for a sink; no result depends on anything made here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -101,7 +101,7 @@ def init_anat_reportlets_wf(*, name: str = "anat_reportlets_wf") -> LiterateWork
     workflow.connect([
         (inputnode, brain, [("t1w_preproc", "t1w"), ("t1w_mask", "mask"), ("t1w_tpms", "tpms"), ("roi_t1w", "roi")]),
         (inputnode, norm, [
-            ("t1w_preproc", "t1w"), ("std_t1w", "std_t1w"), ("template", "template"), ("template_mask", "template_mask"),
+            ("t1w_preproc", "t1w"), *[(field, field) for field in ("std_t1w", "template", "template_mask")],
         ]),
         *_gathered((brain, norm), outputnode),
     ])  # fmt: skip

@@ -12,6 +12,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 MAX_CARPET_ROWS = 1500
 DISPLAY_MM = 1.5
+FINE_MM = 0.85
 _DESC = re.compile(r"^(?P<series>.+?)(?:Fwhm(?P<fwhm>\d+))?(?P<region>Quarter|Fdr|Z\d+)?$")
 
 
@@ -64,6 +65,14 @@ def display_grid(mask: Image, *, zoom: float = DISPLAY_MM, margin: float = 12.0)
     affine[:3, 3] = mask.affine[:3, :3] @ first + mask.affine[:3, 3]
     shape = np.maximum(np.ceil((last - first) * sizes / zoom).astype(int), 1)
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
+
+
+def native_or_display(mask: Image) -> tuple[tuple[int, int, int], Array]:
+    """The grid of a mask itself, which costs no interpolation; an isotropic one of 1 mm where voxels are much finer."""
+    if float(np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0)).min()) < FINE_MM:
+        return display_grid(mask, zoom=1.0)
+    x, y, z = mask.data.shape
+    return (x, y, z), mask.affine
 
 
 def carpet(path: str, mask: Array, tissues: Mapping[str, Array]) -> tuple[Array, list[tuple[str, int]], float]:

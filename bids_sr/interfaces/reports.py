@@ -70,7 +70,7 @@ class AnatReport(_Reportlet):
 
         looks = (("brain mask", "#d55e00"), ("white matter", "#56b4e9"), ("gray matter", "#f0e442"))
         mask = tools.load(self.inputs.mask)
-        shape, affine = tools.display_grid(mask, zoom=1.0)
+        shape, affine = tools.native_or_display(mask)
         tpms = self.inputs.tpms if isdefined(self.inputs.tpms) else []
         masks = [mask, *[tools.load(tpms[k]) for k in (1, 0) if k < len(tpms)]]
         shown = [tools.onto(each, shape, affine) for each in masks]

@@ -67,7 +67,15 @@ class EmbeddedReportlet(Reportlet):
 
     def __init__(self, selection: Selection, config: Mapping[str, Any], out_dir: Path, name: str) -> None:
         super().__init__(selection, config={**config, "name": name}, out_dir=out_dir)
-        self.components = [(embedded(content, out_dir), caption) for content, caption in self.components]
+        headings = [config.get("heading", "").format(**file.entities) for file in selection.files]
+        self.components = [
+            (_headed(heading) + embedded(content, out_dir), caption)
+            for heading, (content, caption) in zip(headings, self.components, strict=True)
+        ]
+
+
+def _headed(heading: str) -> str:
+    return f"<h4>{escape(heading)}</h4>" if heading else ""
 
 
 class TextReportlet:
@@ -156,6 +164,8 @@ def matching(layout: BIDSLayout | None, query: Mapping[str, Any]) -> list[Figure
     files = layout.get(**wanted, invalid_filters="allow")
     found = []
     for file in files:
+        if not Path(file.path).stat().st_size:
+            continue
         words = {"smoothing": smoothing_text(file.entities.get("desc", ""))}
         found.append(FigureFile(path=file.path, entities={"contrast": "n/a", **file.entities, **words}))
     return sorted(found, key=lambda f: (str(f.entities["contrast"]), str(f.entities.get("desc", "")), f.path))

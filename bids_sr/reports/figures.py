@@ -5,6 +5,7 @@ brought to the closest RAS order, so that no storage order can turn a figure ups
 acquired, never smoothed by the viewer, because smoothness is what the figures are there to reveal.
 """
 
+import base64
 import io
 import os
 import re
@@ -23,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 Array = NDArray[Any]
 Box = tuple[slice, slice, slice]
@@ -56,6 +58,7 @@ _FLICKER_CSS = (
     f"svg:hover [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}</style>"
 )
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
+_PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 AXIS_NAMES = ("x", "y", "z")
 # the letters at the left, right, bottom and top of a plane that is cut across x, y or z
 EDGE_LETTERS = (("P", "A", "I", "S"), ("L", "R", "I", "S"), ("L", "R", "P", "A"))
@@ -98,6 +101,7 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     body = re.sub(r' d="[^"]*"', lambda found: _LONG_NUMBER.sub(r"\1", found[0]), body)
+    body = _PNG.sub(lambda found: "data:image/png;base64," + _smaller_png(found[1]), body)
     if FLICKER in body:
         body = _FLICKER_CSS + body
     target = Path(path)
@@ -105,6 +109,23 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     beside.write_text('<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body, encoding="utf-8")
     os.replace(beside, target)
     return target
+
+
+def _smaller_png(encoded: str) -> str:
+    """The same pixels in a smaller PNG: gray values, or a palette where up to 256 colors occur."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        pixels = np.asarray(image.convert("RGBA"))
+    colors, index = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
+    if len(colors) > 256:
+        return encoded
+    if (colors[:, 3] == 255).all() and (colors[:, 0] == colors[:, 1]).all() and (colors[:, 0] == colors[:, 2]).all():
+        small = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+    else:
+        small = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+        small.putpalette(colors.tobytes(), "RGBA")
+    buffer = io.BytesIO()
+    small.save(buffer, format="png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

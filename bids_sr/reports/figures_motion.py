@@ -109,7 +109,9 @@ def carpet_rows(series: Array, n_dummy: int = 0) -> Array:
     fitted, *_ = np.linalg.lstsq(design[n_dummy:], series[:, n_dummy:].T, rcond=None)
     rest = series - (design @ fitted).T
     deviation = rest[:, n_dummy:].std(axis=1, keepdims=True)
-    return np.divide(rest, deviation, out=np.zeros_like(rest, dtype=np.float64), where=deviation > 0).astype(np.float32)
+    # rounding leaves a constant row a deviation of its own, hence not just zero
+    varies = deviation > 1e-6 * np.abs(series).mean(axis=1, keepdims=True)
+    return np.divide(rest, deviation, out=np.zeros_like(rest, dtype=np.float64), where=varies).astype(np.float32)
 
 
 def carpet_figure(

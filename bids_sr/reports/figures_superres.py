@@ -169,7 +169,7 @@ def slice_figure(
     *,
     mask: Array | None = None,
     reference: str = "bspline",
-    roi_name: str = "motor area",
+    roi_name: str = "region of interest",
 ) -> Figure:
     """One slice of one volume through all series: whole, zoomed, and the difference to one of them.
 
@@ -200,7 +200,7 @@ def slice_figure(
             image = _slice_column(column, each, view) or image
         mark_position(axes[0, 0], view.base, 2, view.index)
         mark_sides(axes[0, 0], 2)
-        for row, text in zip(axes, ("signal", roi_name.replace(" ", "\n"), f"minus\n{reference}"), strict=True):
+        for row, text in zip(axes, ("signal", roi_name.replace("of ", "of\n"), f"minus\n{reference}"), strict=True):
             place = row[0].get_position()
             fig.text(0.014, (place.y0 + place.y1) / 2, text, rotation=90, ha="center", va="center", fontsize=8.5)
         if image is not None:

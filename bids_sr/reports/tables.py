@@ -11,7 +11,8 @@ from bids_sr.stats.measures import MISSING, describe
 Row = Mapping[str, str]
 WARNING_KEYS = ("warnings", "warning")
 NOTICE_KEYS = ("notices", "notice", "notes")
-OPEN_CONTRASTS = 3
+OPEN_TABLES = 3
+_CAPITALS = {"psnr", "ssim", "rmse", "mae", "nmse", "fdr", "cc", "fwhm", "roi", "sr", "lr"}
 # what the report shows of the activation table, in this order; the rest is in the TSV
 SINGLE = (
     "peak_cc",
@@ -170,7 +171,8 @@ def _as_number(text: str) -> float:
 
 
 def _heading(measure: str) -> str:
-    return measure.replace("_", " ")
+    """A measure as a column's head: words, abbreviations in capitals."""
+    return " ".join(word.upper() if word in _CAPITALS else word for word in measure.split("_"))
 
 
 def _unit(measure: str) -> str:
@@ -225,14 +227,15 @@ def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequenc
     if difference := difference_text(image):
         parts.append(f"<p>Differences in this table: {escape(difference)}.</p>")
     shown = 0
-    for contrast, group in _by_contrast(activation):
+    # the overlap of two conditions is the paper's main result: the first pair comes before single contrasts
+    for contrast, group in sorted(_by_contrast(activation), key=lambda each: "+" not in each[0]):
         if contrast == MISSING:
             continue
         measures = PAIRED if "+" in contrast else SINGLE
         title = contrast.replace("+", " against ") if "+" in contrast else contrast
         table = pivot_html(group, measures, ordered_series(group, names), f"Activation measures, {title}")
         shown += bool(table)
-        if table and shown > OPEN_CONTRASTS:
+        if table and (shown > OPEN_TABLES or ("+" in contrast and shown > 1)):
             table = f"<details><summary>Activation measures, {escape(title)}</summary>{table}</details>"
         parts.append(table)
         used += [m for m in measures if any(row["measure"] == m for row in group)]

@@ -1,0 +1,305 @@
+"""Planes the right way up, figures that hold what they should, files that are small and the same every time."""
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bids_sr.reports import figures, figures_activation, figures_anat, figures_motion, figures_superres
+from bids_sr.reports.figures_activation import Scene, SeriesMap
+from bids_sr.reports.figures_superres import SeriesVolume
+
+FINE = np.diag([-2.0, 2.0, 3.0, 1.0])
+FINE[:3, 3] = [31.0, -40.0, 5.0]
+COARSE = np.diag([-4.0, 4.0, 3.0, 1.0])
+COARSE[:3, 3] = [30.0, -39.0, 5.0]
+SHAPE, LOW = (32, 40, 6), (16, 20, 6)
+
+
+def marked(orientation: str) -> tuple[np.ndarray, np.ndarray]:
+    """An image whose voxel at (x = +10, y = +20, z = +30) mm is bright, stored in any axis order."""
+    import nibabel as nib
+
+    data = np.zeros((11, 13, 15), dtype=np.float32)
+    data[7, 9, 11] = 1
+    affine = np.eye(4)
+    affine[:3, 3] = [10 - 7, 20 - 9, 30 - 11]
+    transform = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(orientation)
+    )
+    turned = nib.orientations.apply_orientation(data, transform)
+    return turned, affine @ nib.orientations.inv_ornt_aff(transform, data.shape)
+
+
+@pytest.fixture
+def head() -> tuple[np.ndarray, np.ndarray]:
+    """A bright ellipsoid with a brighter core, and its mask."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    mask = x**2 + y**2 + 0.4 * z**2 < 0.7
+    return (mask * 500.0 + (x**2 + y**2 < 0.1) * 300.0).astype(np.float32), mask
+
+
+@pytest.fixture
+def scene(head) -> Scene:
+    image, mask = head
+    roi = np.zeros(SHAPE, dtype=bool)
+    roi[4:12, 12:24, 2:5] = True
+    return Scene(background=image, mask=mask, roi=roi & mask, affine=FINE)
+
+
+def images_of(path) -> list[np.ndarray]:
+    """The pixel images inside an SVG."""
+    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", path.read_text())
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(each))).convert("RGBA")) for each in found]
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPS", "PIR", "SAL"])
+def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
+    volume = figures.canonical(*marked(orientation))
+    z = int(np.argmax(volume.data.sum(axis=(0, 1))))
+    row, column = np.unravel_index(np.argmax(figures.plane(volume, 2, z)), figures.plane(volume, 2, z).shape)
+    at = volume.affine @ [column, row, z, 1]
+    assert np.allclose(at[:3], [10, 20, 30])
+    assert np.all(np.diag(volume.affine)[:3] > 0)
+    assert volume.position(2, z) == pytest.approx(30)
+
+
+def test_left_is_drawn_on_the_left_and_front_above():
+    data = np.zeros((10, 12, 5), dtype=np.float32)
+    data[1, 10, :] = 1  # stored from right to left: x index 1 lies on the right; y index 10 in front
+    fig = figures.new_figure(2, 2)
+    ax = fig.add_axes((0, 0, 1, 1))
+    figures.show_plane(ax, figures.canonical(data, np.diag([-1.0, 1.0, 1.0, 1.0])), 2, 2)
+    fig.canvas.draw()
+    drawn = np.asarray(fig.canvas.buffer_rgba())[..., 0].astype(float)
+    drawn[:, [0, -1]] = 0
+    middle = np.zeros_like(drawn)
+    middle[20:-20, 30:-30] = drawn[20:-20, 30:-30]
+    rows, columns = np.nonzero(middle > 200)
+    assert columns.mean() > drawn.shape[1] / 2
+    assert rows.mean() < drawn.shape[0] / 2
+
+
+def test_a_volume_must_have_three_axes():
+    with pytest.raises(figures.FigureInputError, match=r"\(2, 2\)"):
+        figures.canonical(np.zeros((2, 2)), np.eye(4))
+
+
+def test_planes_lie_inside_the_mask_and_apart():
+    mask = np.zeros((4, 4, 40), dtype=bool)
+    mask[:, :, 10:30] = True
+    found = figures.slice_indices(mask, 2, 5)
+    assert len(found) == 5
+    assert min(found) > 10
+    assert max(found) < 29
+    assert len(figures.slice_indices(np.zeros((4, 4, 40)), 2, 3)) == 3
+
+
+@given(low=st.integers(2, 9), factor=st.integers(1, 3))
+@settings(max_examples=20, deadline=None)
+def test_repeated_keeps_every_acquired_voxel_as_a_block(low, factor):
+    data = np.arange(low**3, dtype=float).reshape(low, low, low)
+    coarse = figures.Volume(data=data, affine=np.eye(4))
+    fine = figures.Volume(data=np.zeros((low * factor,) * 3), affine=np.eye(4))
+    shown = figures.repeated(coarse, fine).data
+    assert np.array_equal(shown, np.kron(data, np.ones((factor,) * 3)))
+
+
+def test_a_cropped_volume_keeps_world_positions():
+    volume = figures.canonical(*marked("LPS"))
+    part = figures.cropped(volume, (slice(2, 9), slice(3, 11), slice(4, 14)))
+    index = np.unravel_index(np.argmax(part.data), part.data.shape)
+    assert np.allclose((part.affine @ [*index, 1])[:3], [10, 20, 30])
+
+
+def test_a_limited_box_stays_inside():
+    volume = figures.Volume(data=np.zeros((30, 30, 5)), affine=np.diag([2.0, 2, 2, 1]))
+    whole = (slice(5, 25), slice(0, 30), slice(1, 4))
+    box = figures.limited_box(whole, volume, (20, 20), (5, 29))
+    assert [(s.start, s.stop) for s in box] == [(5, 15), (20, 30), (1, 4)]
+
+
+def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path, head):
+    image, mask = head
+    names = []
+    for name in ("a.svg", "b.svg"):
+        fig = figures_anat.mosaic_figure(image, FINE, figures_anat.isolines(image, mask), mask=mask, views=((2, 3),))
+        names.append(figures.save_svg(fig, tmp_path / name))
+    text = names[0].read_text()
+    assert text == names[1].read_text()
+    assert "<metadata" not in text
+    assert not text.splitlines()[0].strip().startswith("<svg")
+    root = ElementTree.fromstring(text)
+    assert "viewBox" in root.attrib
+    assert "width" not in root.attrib
+
+
+def test_colors_survive_the_smaller_png():
+    rng = np.random.default_rng(0)
+    for pixels in (
+        np.repeat(rng.integers(0, 255, (9, 7, 1), dtype=np.uint8), 4, axis=2),
+        rng.choice(np.array([[255, 0, 0, 255], [0, 0, 0, 0], [3, 4, 5, 80]], dtype=np.uint8), (9, 7)),
+        rng.integers(0, 255, (40, 40, 4), dtype=np.uint8),
+    ):
+        if pixels.shape[:2] == (9, 7) and (pixels[..., 0] == pixels[..., 3]).all():
+            pixels[..., 3] = 255
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="png")
+        small = figures._smaller_png(base64.b64encode(buffer.getvalue()).decode())
+        again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small))).convert("RGBA"))
+        assert np.array_equal(again, pixels)
+
+
+def test_registration_refuses_images_on_different_grids(head):
+    image, mask = head
+    with pytest.raises(figures.FigureInputError, match="one grid"):
+        figures_anat.registration_figure(
+            image, image[:-1], image, FINE, [], names=("a", "b", "c"), mask=mask, views=((2, 2),)
+        )
+
+
+def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
+    image, mask = head
+    fig = figures_anat.registration_figure(
+        image, np.roll(image, 3, axis=0), image, FINE, [], names=("a", "b", "c"), mask=mask, views=((2, 2),)
+    )
+    text = figures.save_svg(fig, tmp_path / "r.svg").read_text()
+    assert text.count('id="flicker-') == 2
+    assert "@keyframes" in text
+    assert len(images_of(tmp_path / "r.svg")) == 8  # reference, before, reference below after: two planes each
+
+
+def test_isolines_of_a_constant_image_are_none():
+    assert figures_anat.isolines(np.ones((6, 6, 6)), np.ones((6, 6, 6))) == []
+
+
+def test_carpet_rows_are_without_trend_and_of_unit_deviation():
+    rng = np.random.default_rng(1)
+    series = 100 + 0.5 * np.arange(60) + rng.normal(0, 3, (5, 60))
+    series[4] = 7
+    series[:, :3] += 50
+    rows = figures_motion.carpet_rows(series, 3)
+    assert np.allclose(rows[:4, 3:].mean(axis=1), 0, atol=1e-4)
+    assert np.allclose(rows[:4, 3:].std(axis=1), 1, atol=1e-4)
+    assert np.abs(np.polyfit(np.arange(57), rows[0, 3:], 1)[0]) < 1e-4
+    assert not rows[4, 3:].any()
+    assert rows[0, 0] > 5
+
+
+def test_motion_figure_says_which_column_it_lacks(tmp_path):
+    table = {f"trans_{a}": np.zeros(10) for a in "xyz"} | {"framewise_displacement": np.r_[np.nan, np.ones(9)]}
+    fig = figures_motion.motion_figure(table, 2.0, n_dummy=2)
+    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert texts.count("not in the confounds table") == 2
+    assert any(text.startswith("mean 1.00, max 1.00") for text in texts)
+
+
+def test_carpet_figure_names_groups_and_counts_rows():
+    fig = figures_motion.carpet_figure(
+        np.zeros((12, 20), np.float32), [("GM", 7), ("WM", 5)], 2.0, traces={"FD": np.ones(20)}
+    )
+    texts = [text.get_text() for text in fig.axes[1].texts]
+    assert texts == ["GM", "WM"]
+    assert "12 voxels" in fig.axes[1].get_xlabel()
+
+
+def test_training_figure_shows_levels_and_the_stopping_point():
+    steps = np.arange(0.0, 100, 10)
+    fig = figures_superres.training_figure(
+        steps, {"srgan": steps / 10}, {"bspline": 3.0, "inject": np.nan}, {"loss": np.ones(10)}, chosen_step=50
+    )
+    labels = fig.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
+
+
+def series_of(image: np.ndarray) -> list[SeriesVolume]:
+    low = image.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
+    return [
+        SeriesVolume(name="raw", data=low, affine=COARSE),
+        SeriesVolume(name="bspline", data=image, affine=FINE),
+        SeriesVolume(name="srgan", data=image + 20, affine=FINE),
+    ]
+
+
+def test_slice_figure_subtracts_the_reference_and_nothing_else(head, scene):
+    image, mask = head
+    fig = figures_superres.slice_figure(series_of(image), scene.roi, mask=mask)
+    shown = [ax for ax in fig.axes if ax.images]
+    differences = [np.asarray(ax.images[0].get_array()) for ax in shown if ax.images[0].get_cmap().name == "RdBu_r"]
+    assert len(differences) == 2
+    assert not differences[0].any()
+    assert np.allclose(differences[1], 20)
+    gray = {ax.images[0].get_clim() for ax in shown if ax.images[0].get_cmap().name == "gray"}
+    assert len(gray) == 1
+
+
+def test_slice_figure_wants_its_reference(head, scene):
+    with pytest.raises(figures.FigureInputError, match="zerofill"):
+        figures_superres.slice_figure(series_of(head[0]), scene.roi, reference="zerofill")
+
+
+def maps_of(scene: Scene, peak: float) -> list[SeriesMap]:
+    t = np.zeros(SHAPE)
+    t[6:10, 14:20, 3] = peak
+    low = t.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
+    return [
+        SeriesMap(name="raw", data=low, affine=COARSE, significant=low > 4),
+        SeriesMap(name="bspline", data=t * 0.5, affine=FINE),
+        SeriesMap(name="srgan", data=t, affine=FINE),
+    ]
+
+
+def test_activation_maps_share_scale_threshold_and_planes(scene):
+    fig = figures_activation.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
+    overlays = [ax.images[1] for ax in fig.axes if len(ax.images) == 2]
+    assert len(overlays) == 3 * 2  # whole and zoomed
+    assert len({image.get_clim() for image in overlays}) == 1
+    for image in overlays:
+        values = np.ma.masked_invalid(np.asarray(image.get_array(), dtype=float)).compressed()
+        assert (np.abs(values) > 3.1).all()
+    assert any(np.isfinite(np.asarray(image.get_array(), dtype=float)).any() for image in overlays)
+
+
+def test_the_first_map_alone_chooses_the_planes(scene):
+    rows = maps_of(scene, 9.0)
+    assert figures_activation.informative_planes(scene, rows[0], 1) == [3]
+    elsewhere = np.zeros(SHAPE)
+    elsewhere[6:10, 14:20, 2] = 50
+    other = SeriesMap(name="srgan", data=elsewhere, affine=FINE)
+    assert figures_activation.informative_planes(scene, rows[0], 1) != figures_activation.informative_planes(
+        scene, other, 1
+    )
+
+
+def test_activation_without_maps_is_refused(scene):
+    with pytest.raises(figures.FigureInputError, match="no map"):
+        figures_activation.activation_figure([], scene)
+
+
+def test_regions_are_coded_one_other_both(scene):
+    one, other = np.zeros(SHAPE), np.zeros(SHAPE)
+    one[6:9, 14:18, 3] = 1
+    other[8:11, 14:18, 3] = 1
+    pair = tuple(SeriesMap(name="srgan", data=each, affine=FINE) for each in (one, other))
+    fig = figures_activation.regions_figure({"srgan": pair}, scene, ("thumb", "little"), {"srgan": 0.25}, n_slices=1)
+    codes = np.asarray(next(ax.images[1] for ax in fig.axes if len(ax.images) == 2).get_array(), dtype=float)
+    counts = {code: int(np.sum(codes == code)) for code in (1, 2, 3)}
+    assert counts == {1: 8, 2: 8, 3: 4}
+    assert any("Dice 0.25" in text.get_text() for text in fig.texts)
+
+
+def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
+    image, mask = head
+    scene = Scene(background=image, mask=mask, roi=mask, affine=FINE)
+    fig = figures_activation.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
+    assert scene.roi_is_brain
+    colors = [tuple(c.get_edgecolor()[0]) for ax in fig.axes for c in ax.collections if len(c.get_edgecolor())]
+    from matplotlib.colors import to_rgba
+
+    assert to_rgba(figures_activation.ROI_COLOR) not in colors

@@ -1,0 +1,97 @@
+"""The methods text: citations resolve, HTML is escaped, BibTeX is read as written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import bids_sr.boilerplate as boilerplate
+from bids_sr.reports import methods_text as text
+
+BIB = r"""
+@article{power2017, author = {Power, Jonathan D. and M{\"u}ller, J{\'o}zef}, title = {A {fMRI} <look> at {\&}},
+  journal = "Neuro{Image}", volume = 154, number = {2}, pages = {150--158}, year = {2017}, doi = {10.1/x}}
+@misc{tool, author = {{Tool contributors}}, title = {Tool}, year = {2024}, url = {https://tool.example}}
+@article{many, author = {A, B and C, D and E, F}, title = {T}, year = {2001}, journal = {J}}
+"""
+
+
+def test_entries_are_split_and_read():
+    raw = text.split_bibtex(BIB)
+    assert list(raw) == ["power2017", "tool", "many"]
+    entry = text.parse_entry(raw["power2017"])
+    assert entry["author"] == "Power, Jonathan D. and Müller, Józef"
+    assert entry["title"] == "A fMRI <look> at &"
+    assert (entry["journal"], entry["volume"], entry["pages"]) == ("NeuroImage", "154", "150–158")
+
+
+@pytest.mark.parametrize(
+    ("key", "cited"),
+    [("power2017", "Power and Müller, 2017"), ("many", "A et al., 2001"), ("tool", "Tool contributors, 2024")],
+)
+def test_authors_in_running_text(key, cited):
+    assert text.short_reference(text.parse_entry(text.split_bibtex(BIB)[key])) == cited
+
+
+def test_a_reference_links_to_its_doi_alone():
+    html = text.reference_html(text.parse_entry(text.split_bibtex(BIB)["power2017"]))
+    assert html.startswith("Power JD, Müller J (2017). A fMRI &lt;look&gt; at &amp;.")
+    assert re.findall(r'href="([^"]+)"', html) == ["https://doi.org/10.1/x"]
+    assert "<em>NeuroImage</em> 154(2):150–158." in html
+
+
+def test_citations_link_to_references_of_what_is_cited_only():
+    html = text.methods_html("# Heading\n\nWe drew it [@power2017; @tool].\n\n- one\n- two", BIB)
+    assert '(<a href="#ref-power2017">Power and Müller, 2017</a>; <a href="#ref-tool">' in html
+    assert 'id="ref-power2017"' in html
+    assert "ref-many" not in html
+    assert "<h3>Heading</h3>" in html
+    assert "<ul><li>one</li><li>two</li></ul>" in html
+
+
+def test_a_citation_that_resolves_to_nothing_stays_visible_and_is_logged(tmp_path, caplog):
+    files = text.write_citations("See [@nothing].", tmp_path, BIB)
+    assert "nothing?" in files.html.read_text()
+    assert "nothing" in caplog.text
+    assert text.missing_keys("See [@nothing; @tool].", BIB) == ["nothing"]
+
+
+def test_markup_is_escaped_and_little_markdown_understood():
+    html = text.methods_html("a <b>x</b> **bold** *it* `c<d` 2 * 3 * 4 [doi](https://doi.org/1)", BIB)
+    assert "&lt;b&gt;" in html
+    assert "<strong>bold</strong> <em>it</em> <code>c&lt;d</code> 2 * 3 * 4" in html
+    assert '<a href="https://doi.org/1">doi</a>' in html
+
+
+def test_three_files_are_written_and_kept_when_nothing_changed(tmp_path):
+    files = text.write_citations("Text [@tool].", tmp_path / "logs", BIB)
+    assert files.markdown.read_text() == "Text [@tool].\n"
+    assert set(text.split_bibtex(files.bibtex.read_text())) == {"tool"}
+    assert files.html.read_text().startswith("<!DOCTYPE html>")
+    before = files.html.stat().st_mtime_ns
+    text.write_citations("Text [@tool].", tmp_path / "logs", BIB)
+    assert files.html.stat().st_mtime_ns == before
+
+
+def test_our_bibliography_is_readable_and_keys_are_unique():
+    merged = boilerplate.bibliography()
+    entries = text.split_bibtex(merged)
+    keys = re.findall(r"(?m)^@\w+\{\s*([^,\s]+)", merged)
+    assert len(keys) == len(set(keys)) == len(entries) > 0
+    for raw in entries.values():
+        entry = text.parse_entry(raw)
+        assert entry["title"]
+        assert entry["year"].isdigit()
+        assert text.authors(entry)
+
+
+def test_files_that_come_along_are_found_and_others_named():
+    assert boilerplate.path("report.tpl").is_absolute()
+    with pytest.raises(FileNotFoundError, match=r"nothing\.tpl"):
+        boilerplate.path("nothing.tpl")
+
+
+def test_every_citation_in_the_workflows_resolves():
+    folder = Path(boilerplate.__file__).parents[1] / "workflows"
+    source = "\n".join(path.read_text() for path in folder.glob("*.py"))
+    assert text.missing_keys(re.sub(r"\[@key[^\]]*\]|\[@KEY[^\]]*\]", "", source), boilerplate.bibliography()) == []

@@ -1,0 +1,255 @@
+"""The page: every section is there, nothing is asked of a network, nothing from outside is interpreted."""
+
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bids_sr.reports import figures
+from bids_sr.reports.subject import build_report, errors_html, read_crash
+
+SECTIONS = (
+    "summary",
+    "anatomical",
+    "registration",
+    "motion",
+    "superres-training",
+    "superres",
+    "activation",
+    "regions",
+    "metrics",
+    "methods",
+    "errors",
+    "about",
+)
+ANAT = (
+    "desc-brain_T1w.svg",
+    "desc-roi_T1w.svg",
+    "desc-norm_T1w.svg",
+    "desc-pair_T2starw.svg",
+    "desc-pairreg_T2starw.svg",
+    "desc-training_T2starw.svg",
+)
+FUNC = (
+    "desc-coreg",
+    "desc-highres",
+    "desc-motion",
+    "desc-carpet",
+    "desc-srslice",
+    "contrast-thumb_desc-activation",
+    "contrast-thumb_desc-activationFwhm50",
+    "contrast-thumbVersusLittle_desc-regions",
+)
+CRASH = """Node: bids_sr_wf.sub_01_wf.hmc_wf.estimate
+Working directory: /somewhere
+
+Node inputs:
+
+in_file = <undefined>
+
+Traceback (most recent call last):
+{lines}
+ValueError: <b>bad</b> & ugly
+"""
+
+
+class Page(HTMLParser):
+    """What a browser would see: ids, addresses, and figures by section."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.resources: list[str] = []
+        self.links: list[str] = []
+        self.figures: dict[str, int] = {}
+        self.section = ""
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.append(tag)
+        if "id" in given:
+            self.ids.append(given["id"])
+        if tag == "section":
+            self.section = given["id"]
+        for name in ("src", "data", "srcset", "poster"):
+            if name in given:
+                self.resources.append(given[name])
+        if tag in ("img", "object", "table"):
+            self.figures[self.section] = self.figures.get(self.section, 0) + 1
+        if "href" in given:
+            (self.links if tag == "a" else self.resources).append(given["href"])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> str:
+    """A figure as our interfaces write it."""
+    fig = figures.new_figure(2, 1)
+    fig.add_subplot().plot([0, 1])
+    return figures.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
+
+
+@pytest.fixture
+def finished(tmp_path, drawn):
+    """A folder of derivatives with all figures of one subject and two runs, and of another subject."""
+    out = tmp_path / "task-of_run-7" / "derivatives"
+    folder = out / "sub-01" / "figures"
+    folder.mkdir(parents=True)
+    for name in ANAT:
+        (folder / f"sub-01_{name}").write_text(drawn)
+    for run in ("1", "2"):
+        for name in FUNC:
+            (folder / f"sub-01_task-tap_run-{run}_{name}_bold.svg").write_text(drawn)
+        (folder / f"sub-01_task-tap_run-{run}_desc-metrics_bold.html").write_text(
+            f"<table><tr><td>r{run}</td></tr></table>"
+        )
+        (folder / f"sub-01_task-tap_run-{run}_desc-runsummary_bold.html").write_text("<p>run</p>")
+    (folder / "sub-01_desc-summary_T1w.html").write_text("<table class='facts'></table>")
+    (folder / "sub-01_desc-card_T2starw.html").write_text("<p>card</p>")
+    (folder / "sub-01_desc-pairinfo_T2starw.html").write_text("<p>pair</p>")
+    (folder / "sub-01_task-tap_run-1_desc-motion_bold.json").write_text("{}")
+    other = out / "sub-011" / "figures"
+    other.mkdir(parents=True)
+    (other / "sub-011_desc-brain_T1w.svg").write_text(drawn)
+    logs = out / "logs" / "u1"
+    logs.mkdir(parents=True)
+    (logs / "settings.toml").write_text('[paths]\nbids_dir = "a <b>"\n')
+    (logs / "CITATION.md").write_text("Made with [@hunter2007] <script>.\n")
+    return out, logs
+
+
+def page_of(out: Path, logs: Path, **options) -> tuple[Page, str]:
+    text = build_report(out, "sub-01", run_uuid="u1", log_dir=logs, **options).read_text(encoding="utf-8")
+    return Page(text), text
+
+
+def test_every_section_is_there_and_has_something_to_see(finished):
+    page, text = page_of(*finished, command="bids-sr in out participant")
+    assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
+    assert len(page.ids) == len(set(page.ids))
+    for section in SECTIONS[:9]:
+        assert page.figures.get(section), section
+    assert "Not in this report" not in text
+    assert "No errors to report!" in text
+    assert "bids-sr in out participant" in text
+
+
+def test_the_page_asks_no_network_for_anything(finished):
+    page, text = page_of(*finished)
+    assert page.resources
+    assert all(each.startswith("data:image/svg+xml;base64,") for each in page.resources)
+    assert all(each.startswith(("#", "https://doi.org/")) for each in page.links)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert not {"script", "link", "iframe"} & set(page.tags)
+
+
+def test_navigation_leads_to_every_section_and_run(finished):
+    page, _ = page_of(*finished)
+    targets = {link[1:] for link in page.links if link.startswith("#") and not link.startswith("#ref-")}
+    assert set(SECTIONS) <= targets
+    assert targets <= set(page.ids)
+
+
+def test_text_from_outside_is_escaped(finished):
+    _, text = page_of(*finished, command="bids-sr '<script>' out", extra={"<i>": "<u>"})
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "a &lt;b&gt;" in text
+    assert "<u>" not in text
+
+
+def test_runs_are_grouped_and_figures_without_a_run_come_first(finished):
+    _, text = page_of(*finished)
+    registration = text[text.index('<section id="registration"') : text.index('<section id="motion"')]
+    order = [registration.index(part) for part in ("T2* pair to one another", "Task tap, run 1", "Task tap, run 2")]
+    assert order == sorted(order)
+    activation = text[text.index('<section id="activation"') : text.index('<section id="regions"')]
+    assert activation.count("thumb, not smoothed") == 2
+    assert activation.count("thumb, smoothed by 5 mm (FWHM)") == 2
+
+
+def test_figures_of_others_and_names_of_folders_do_not_leak_in(finished):
+    out, logs = finished
+    _, text = page_of(out, logs)
+    assert text.count('alt="sub-01_desc-brain_T1w"') == 1
+    assert "sub-011" not in text
+    assert "run 7" not in text
+
+
+def test_figures_are_not_touched_and_the_page_is_the_same_again(finished):
+    out, logs = finished
+    files = sorted((out / "sub-01" / "figures").iterdir())
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
+    _, first = page_of(out, logs)
+    _, second = page_of(out, logs)
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in files] == before
+    assert first == second
+    assert not list(out.glob(".*.html"))
+
+
+def test_what_is_missing_is_named(finished):
+    out, logs = finished
+    for name in (
+        "sub-01_desc-norm_T1w.svg",
+        "sub-01_task-tap_run-2_desc-carpet_bold.svg",
+        "sub-01_desc-training_T2starw.svg",
+    ):
+        (out / "sub-01" / "figures" / name).unlink()
+    _, text = page_of(out, logs)
+    missing = re.findall(r"Not in this report: ([^<]+)\.</p>", text)
+    assert missing == [
+        "T1w to template",
+        "carpet plot of task tap, run 2",
+        "training curve (no method that trains, or the step did not finish)",
+    ]
+
+
+def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
+    page, text = page_of(tmp_path, tmp_path / "logs")
+    assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
+    assert text.count("Not in this report") == 9
+    assert "The methods text was not written" in text
+
+
+def test_errors_name_the_node_and_end_with_the_cause(finished):
+    out, logs = finished
+    lines = "\n".join(f'  File "x.py", line {k}' for k in range(40))
+    (logs / "crash-20250101-000000-user-estimate-1.txt").write_text(CRASH.format(lines=lines))
+    _, text = page_of(out, logs)
+    assert "No errors" not in text
+    errors = text[text.index('<section id="errors"') : text.index('<section id="about"')]
+    assert "bids_sr_wf.sub_01_wf.hmc_wf.estimate" in errors
+    assert "ValueError: &lt;b&gt;bad&lt;/b&gt; &amp; ugly" in errors.split("</pre>")[0]
+    assert "line 2\n" not in errors.split("</pre>")[0]
+    assert "line 2\n" in errors
+
+
+def test_pickled_crash_files_are_named_but_not_opened(tmp_path):
+    (tmp_path / "crash-x.pklz").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    assert "crash-x.pklz: a pickled crash file, which is not opened" in errors_html(tmp_path)
+
+
+def test_a_crash_file_of_another_form_is_shown_whole(tmp_path):
+    path = tmp_path / "crash-y.txt"
+    path.write_text("something else")
+    crash = read_crash(path)
+    assert (crash.node, crash.traceback) == ("unknown node", "something else")
+
+
+def test_methods_text_may_be_given_as_text(finished):
+    _, text = page_of(*finished, boilerplate_md="Other text [@power2017].")
+    assert "Other text (<a" in text
+    assert "Made with" not in text
+
+
+def test_the_working_directory_does_not_matter(finished, tmp_path, monkeypatch):
+    out, logs = finished
+    _, expected = page_of(out, logs)
+    monkeypatch.chdir(out.parent)
+    _, text = page_of(Path(os.path.relpath(out)), logs)
+    assert text == expected

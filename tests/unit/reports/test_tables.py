@@ -1,0 +1,118 @@
+"""Tables and summaries: everything from outside is escaped, values are shown as they are, absence as a dash."""
+
+import numpy as np
+import pytest
+
+from bids_sr.reports import tables
+from bids_sr.reports.training import held_out_text, read_training
+
+EVIL = "<script>alert('x')</script> & co"
+CARD = {
+    "method": "srgan",
+    "held_out": {
+        "slices": [3, 9],
+        "iteration": 150,
+        "network": {"psnr": 36.0, "ssim": 0.95},
+        "bspline": {"psnr": 33.5, "ssim": 0.94},
+        "zerofill": {"psnr": 36.5, "ssim": 0.96},
+    },
+}
+
+
+def row(series, fwhm, contrast, measure, value):
+    return {
+        "series": series,
+        "fwhm_mm": str(fwhm),
+        "contrast": contrast,
+        "measure": measure,
+        "value": str(value),
+        "unit": "1",
+    }
+
+
+def test_everything_in_a_summary_is_escaped():
+    html = tables.summary_html({EVIL: EVIL, "nested": {EVIL: [EVIL, {"a": EVIL}]}, "Warnings": [EVIL], "notices": EVIL})
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") == 7
+
+
+def test_warnings_come_first_and_stand_out():
+    html = tables.summary_html({"Subject": "sub-01", "Notices": ["n"], "Warnings": ["w"]})
+    assert html.index("class='warning'") < html.index("class='notice'") < html.index("Subject")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("0.123456", "0.1235"),
+        ("-2", "−2"),
+        ("n/a", "–"),
+        ("1200", "1200"),
+        ("", "–"),
+        ("<b>", "&lt;b&gt;"),
+        (None, "–"),
+    ],
+)
+def test_numbers_are_short_and_absence_is_a_dash(value, shown):
+    assert tables.number(value) == shown
+
+
+def test_a_pivot_has_a_row_for_each_series_and_smoothing_in_order():
+    rows = [
+        row(s, f, "thumb", "peak_t", v) for v, (s, f) in enumerate([("srgan", 5), ("raw", 0), ("srgan", 0), ("raw", 5)])
+    ]
+    html = tables.pivot_html(rows, ["peak_t", "peak_z"], ["raw", "srgan"], "thumb <x>")
+    body = html[html.index("<tbody>") :]
+    order = [part.split("<")[0] for part in body.split("<td>")[1:]]
+    assert order == ["0", "1", "0", "2", "5", "3", "5", "0"]
+    assert "peak z" not in html
+    assert "thumb &lt;x&gt;" in html
+
+
+def test_no_value_is_singled_out_as_best():
+    rows = [row(s, 0, "n/a", "psnr", v) for s, v in (("bspline", 30), ("srgan", 31))]
+    html = tables.metrics_html(rows, [], ["bspline", "srgan"])
+    assert "<b>" not in html
+    assert "<strong>" not in html
+    assert "srgan − bspline: PSNR +1 dB" in html
+    assert "best" not in html.lower()
+
+
+def test_the_overlap_of_conditions_comes_before_single_contrasts():
+    activation = [row("raw", 0, "thumb", "peak_t", 4), row("raw", 0, "thumb+little", "quarter_dice", 0.4)]
+    html = tables.metrics_html([], activation)
+    assert html.index("thumb against little") < html.index("Activation measures, thumb<")
+    assert "overlap of the regions" in html
+
+
+def test_many_contrasts_are_folded():
+    activation = [row("raw", 0, f"c{k}", "peak_t", k + 0.5) for k in range(6)]
+    html = tables.metrics_html([], activation)
+    assert html.count("<summary>Activation measures") == 6 - tables.OPEN_TABLES
+
+
+def test_tables_without_rows_say_so():
+    assert "No measures" in tables.metrics_html([], [])
+
+
+def test_the_card_is_folded_below_what_it_says_of_held_out_slices():
+    html = tables.card_html(CARD)
+    assert "srgan − bspline +2.50 dB, SSIM +0.010" in html
+    assert "srgan − zerofill −0.50 dB, SSIM −0.010" in html
+    assert html.index("held-out slices") < html.index("<details>")
+    assert held_out_text({"method": "srgan"}) == ""
+
+
+def test_only_the_phase_with_held_out_slices_is_drawn():
+    columns = {
+        "iteration": np.array([0.0, 50, 100, 0, 50]),
+        "psnr": np.array([30.0, 31, 32, np.nan, np.nan]),
+        "loss": np.array([3.0, 2, 1, 9, 9]),
+        "learning_rate": np.ones(5),
+    }
+    found = read_training(columns, CARD)
+    assert found.steps.tolist() == [0, 50, 100]
+    assert found.curves["srgan"].tolist() == [30, 31, 32]
+    assert found.losses.keys() == {"loss"}
+    assert found.levels == {"bspline": 33.5, "zerofill": 36.5}
+    assert found.chosen_step == 150
