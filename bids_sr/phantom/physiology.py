@@ -19,7 +19,7 @@ from .scanner import EpiScanner
 
 Array = npt.NDArray[Any]
 _LINEAR = Spline(order=1)
-DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.003, 0.02  # shares of the signal, standard deviation or so
+DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02  # shares of the signal (peak, or so)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -91,6 +91,19 @@ def test_the_moving_scanner_agrees_with_the_plain_one_where_nothing_moves() -> N
     assert np.abs(moving - plain).max() < 0.02 * plain.max()
 
 
+def test_truncation_is_of_the_complex_image() -> None:
+    scene = blob((5.0, 5.0, 10.0))
+    images = {}
+    for radians in (0.0, 300.0):  # much more than any coil: the image's k-space leaves the acquired window
+        coil = Coil(seed=4, unevenness=0.0, radians=radians)
+        machine = EpiScanner(SHAPE, AFFINE, coil=coil, head_affine=HEAD, pose=np.eye(4))
+        moving = machine.measure(machine.part(machine.bring(scene)), np.eye(4))
+        plain = acquire_static(scene, HEAD, (SHAPE, AFFINE), np.eye(4), coil, low_shape=SHAPE)
+        images[radians] = (moving, plain)
+    for k in (0, 1):
+        assert np.abs(images[0.0][k] - images[300.0][k]).max() > 0.2 * images[0.0][k].max()
+
+
 def test_readout_blur_keeps_the_mean_and_widens_a_point_along_phase_encoding() -> None:
     blur = scanner().readout_blur()
     npt.assert_allclose(blur.sum(1), 1.0, atol=1e-12)

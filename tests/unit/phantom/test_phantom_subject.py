@@ -177,8 +177,6 @@ def test_threads_change_nothing(subject: Subject) -> None:
     one, three = subject.bold(1), subject.bold(3)
     for _ in range(5):
         npt.assert_array_equal(next(one), next(three))
-    one.close()
-    three.close()
 
 
 def test_in_order_keeps_order_and_passes_errors_on() -> None:
