@@ -50,11 +50,8 @@ class SeriesReader:
 
     Attributes
     ----------
-    shape : (X, Y, Z, T); T is 1 for a 3D file
-    affine : voxel to RAS mm, 4x4 float64
-    zooms : voxel size in mm, from the affine
-    tr : repetition time in s (pixdim[4] with its unit; 0 where the header does not tell)
-    header : the NIfTI header as stored
+    shape, affine, zooms : (X, Y, Z, T), T is 1 for a 3D file; voxel to RAS mm, 4x4 float64; voxel size in mm
+    tr, header : repetition time in s (pixdim[4] with its unit; 0 where it is not told); NIfTI header as stored
 
     Raises
     ------
@@ -227,8 +224,7 @@ class SeriesWriter:
     tr : repetition time in s, into pixdim[4]
     dtype : type on disk; integers are stored as (value - inter) / slope, rounded
     header_like : header whose q/sform codes are kept
-    slope, inter : scl_slope and scl_inter
-    level : gzip level
+    slope, inter, level : scl_slope and scl_inter, gzip level
 
     Raises
     ------
@@ -336,9 +332,7 @@ def save_image(
     header_like : header whose q/sform codes (and, in 4D, pixdim[4]) are kept
     tr : s, 4D only; overrules header_like
 
-    Raises
-    ------
-    ImageError : not 3D or 4D, or integers that do not fit the type
+    Raises ImageError where data are not 3D or 4D, or integers do not fit the type.
     """
     path, data = Path(path), np.asarray(data)
     if data.ndim not in (3, 4):
@@ -383,8 +377,7 @@ def compress_series(
 
     Parameters
     ----------
-    src_nii : series to read (.nii, or .nii.gz read twice for integers)
-    dst_gz : file to write
+    src_nii, dst_gz : series to read, file to write
     dtype : float32, int16, ...; little-endian on disk
     """
     kind = np.dtype(dtype)

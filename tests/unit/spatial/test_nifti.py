@@ -162,7 +162,10 @@ def test_compressed_copy(tmp_path: Path, dtype: str) -> None:
     source = _write(tmp_path / "a.nii", data)
     for name in ("b.nii.gz", "c.nii.gz"):
         compress_series(source, tmp_path / name, dtype=dtype)
-    assert (tmp_path / "b.nii.gz").read_bytes() == (tmp_path / "c.nii.gz").read_bytes()
+    blob = (tmp_path / "b.nii.gz").read_bytes()
+    assert blob == (tmp_path / "c.nii.gz").read_bytes()
+    assert blob[3] == 0  # gzip flags: no file name
+    assert blob[4:8] == bytes(4)  # no time
     image = nib.load(tmp_path / "b.nii.gz")
     assert image.get_data_dtype() == np.dtype(dtype)
     assert image.header.endianness == "<"

@@ -157,3 +157,21 @@ def test_table_of_a_series(tmp_path: Path) -> None:
     assert (table[components].iloc[:2] == 0).all(axis=None)
     np.testing.assert_array_equal(table["non_steady_state_outlier01"].to_numpy().nonzero()[0], [1])
     assert not {"csf", "white_matter", "a_comp_cor_00", "non_steady_state_outlier00"} & set(alone)
+
+
+def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    shape, volumes = (8, 8, 4), 30
+    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
+    motion = pd.DataFrame(np.zeros((volumes, 6)), columns=list(MOTION))
+    tables = []
+    for number, factor in enumerate((1.0, 3.0)):
+        data[..., :3] *= factor
+        with SeriesWriter(tmp_path / f"{number}.nii", data.shape, np.eye(4), 2.0) as writer:
+            for t in range(volumes):
+                writer.append(data[..., t])
+        with SeriesReader(tmp_path / f"{number}.nii") as reader:
+            tpms = [np.zeros(shape), np.ones(shape), np.zeros(shape)]
+            tables.append(gather(reader, np.ones(shape, bool), motion, tpms=tpms, n_dummy=3)[0])
+    for name in ("std_dvars", "a_comp_cor_00"):
+        np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)
