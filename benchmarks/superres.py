@@ -87,7 +87,9 @@ def main() -> None:
     guide = PosedImage(data=highres, affine=fine)
     gain = match_gain(highres, boldref, mask)
     common = {"affine": affine, "scale": scale, "guide": guide, "gain": gain}
-    ups = {name: make_upsampler(name, FACTOR, **common, mean=PosedImage(data=boldref, affine=affine)) for name in BASELINES}
+    ups = {
+        name: make_upsampler(name, FACTOR, **common, mean=PosedImage(data=boldref, affine=affine)) for name in BASELINES
+    }
     for name, (model, _) in models.items():
         ups[name] = make_upsampler("srgan", FACTOR, model=model, scale=scale, threads=given.threads)
 
@@ -145,7 +147,12 @@ def write(result: dict, folder: Path) -> None:
     """JSON, and a table for readers."""
     folder.mkdir(exist_ok=True)
     (folder / "superres.json").write_text(json.dumps(result, indent=2) + "\n")
-    lines = ["# Super-resolution against measured volumes", "", "Command: see the docstring of benchmarks/superres.py.", ""]
+    lines = [
+        "# Super-resolution against measured volumes",
+        "",
+        "Command: see the docstring of benchmarks/superres.py.",
+        "",
+    ]
     for part in ("acquired", "corrected"):
         lines += [f"## {part}", "", "| series | PSNR dB | over bspline | SSIM | inconsistency | s a volume |"]
         lines += ["| --- | --- | --- | --- | --- | --- |"]

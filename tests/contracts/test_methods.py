@@ -44,9 +44,9 @@ def test_a_method_carries_its_name_and_a_reference_that_exists(name):
 
 
 def test_an_unknown_name_is_refused_with_the_list():
-    with pytest.raises(UnknownMethod, match="nonesuch.*srgan"):
+    with pytest.raises(UnknownMethod, match=r"nonesuch.*srgan"):
         get_method("nonesuch")
-    with pytest.raises(UnknownMethod, match="slow.*fast"):
+    with pytest.raises(UnknownMethod, match=r"slow.*fast"):
         get_recipe(get_method("srgan"), "slow")
 
 

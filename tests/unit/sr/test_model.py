@@ -168,7 +168,7 @@ def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
-    with pytest.raises(model.ModelError, match="no model of srgan .*--pretrained"):
+    with pytest.raises(model.ModelError, match=r"no model of srgan .*--pretrained"):
         store.obtain_model(asked, small_pair, tmp_path)
 
 

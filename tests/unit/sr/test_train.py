@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair
 
     calls: list[int] = []
     monkeypatch.setattr(train, "generator_step", broken)
-    with pytest.raises(train.TrainingDiverged, match="iteration 8.*search.checkpoint"):
+    with pytest.raises(train.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
         fit(small_pair, tmp_path)
     monkeypatch.undo()
     assert same(fit(small_pair, tmp_path).state, fit(small_pair, tmp_path / "clean").state)
