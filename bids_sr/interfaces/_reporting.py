@@ -36,6 +36,9 @@ def onto(image: Image, shape: Sequence[int], affine: Array, xfm: Array | None = 
     """Linear interpolation onto a display grid, zero outside; ``xfm`` takes a grid point to the image's point."""
     from bids_sr.spatial.resample import Spline, sample_volume
 
+    same = image.data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
+    if xfm is None and same:
+        return image.data
     spline = Spline(order=1, mode="constant")
     return sample_volume(image.data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline)
 

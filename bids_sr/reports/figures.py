@@ -114,13 +114,13 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
 def _smaller_png(encoded: str) -> str:
     """The same pixels in a smaller PNG: gray values, or a palette where up to 256 colors occur."""
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
-        pixels = np.asarray(image.convert("RGBA"))
-    colors, index = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
-    if len(colors) > 256:
-        return encoded
-    if (colors[:, 3] == 255).all() and (colors[:, 0] == colors[:, 1]).all() and (colors[:, 0] == colors[:, 2]).all():
+        pixels = np.ascontiguousarray(image.convert("RGBA"))
+    if (pixels[..., 3] == 255).all() and (pixels[..., :2] == pixels[..., 1:3]).all():
         small = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
     else:
+        colors, index = np.unique(pixels.view(np.uint32).reshape(pixels.shape[:2]), return_inverse=True)
+        if len(colors) > 256:
+            return encoded
         small = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
         small.putpalette(colors.tobytes(), "RGBA")
     buffer = io.BytesIO()
@@ -185,7 +185,8 @@ def repeated(volume: Volume, target: Volume) -> Volume:
 
 def plane(volume: Volume, axis: int, index: int) -> Array:
     """The plane across ``axis`` as ``imshow(..., origin='lower')`` wants it: rows go up, columns go right."""
-    return np.take(volume.data, index, axis=axis).T
+    where: tuple[Any, ...] = (*[slice(None)] * axis, index)
+    return volume.data[where].T
 
 
 def extent(volume: Volume, axis: int) -> tuple[float, float, float, float]:
