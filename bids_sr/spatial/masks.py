@@ -1,0 +1,211 @@
+"""Masks and the geometry around them: Otsu, morphology in mm, coarse grids, coverage of one grid by a mask on another.
+
+Everything works on arrays with their voxel-to-RAS affine; distances are in mm, whatever the shape of the voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from bids_sr.spatial.resample import Spline, sample_volume
+from bids_sr.spatial.transforms import hr_grid
+
+Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+
+OUTSIDE_IS_ZERO = Spline(order=1, mode="constant", cval=0.0)
+NEAREST = Spline(order=0, mode="nearest")
+
+
+class MaskError(ValueError):
+    """An image in which no brain, head or region can be told from the rest."""
+
+
+def voxel_sizes(affine: Array) -> Array:
+    """Voxel edge lengths (3,), mm, of a voxel-to-RAS affine."""
+    return np.asarray(np.sqrt((np.asarray(affine, dtype=float)[:3, :3] ** 2).sum(axis=0)))
+
+
+def otsu(values: Array, bins: int = 256) -> float:
+    """Threshold that separates two classes with the greatest variance between them (Otsu 1979).
+
+    Raises
+    ------
+    MaskError : fewer than two different values
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    low, high = (float(values.min()), float(np.percentile(values, 99.9))) if values.size else (0.0, 0.0)
+    if not high > low:
+        raise MaskError("the image is constant: nothing can be told apart in it")
+    counts, edges = np.histogram(values, bins=bins, range=(low, high))
+    centers = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    weighted = np.cumsum(counts * centers)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (weighted / below - (weighted[-1] - weighted) / above) ** 2
+    return float(centers[int(np.nanargmax(between))])
+
+
+def grow(mask: Mask, affine: Array, mm: float) -> Mask:
+    """Every voxel whose center lies within `mm` of a voxel center of the mask; negative: the mask shrinks instead."""
+    mask = np.asarray(mask, dtype=bool)
+    if mm == 0 or not mask.any():
+        return mask.copy()
+    pad = int(np.ceil(abs(mm) / voxel_sizes(affine).min())) if mm < 0 else 0
+    # the field of view's edge is no edge of the brain: the mask does not shrink from there
+    padded = np.pad(mask, pad, mode="edge") if pad else mask
+    inside = padded if mm < 0 else ~padded
+    distance = np.asarray(ndimage.distance_transform_edt(inside, sampling=voxel_sizes(affine)))
+    out = distance > -mm if mm < 0 else distance <= mm
+    return np.asarray(out[tuple(slice(pad, pad + n) for n in mask.shape)])
+
+
+def close(mask: Mask, affine: Array, mm: float) -> Mask:
+    """Fill clefts narrower than about 2 `mm`; nothing is lost."""
+    pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
+    grown = grow(np.pad(mask, pad), affine, mm)
+    back = grow(grown, affine, -mm)
+    return np.asarray(back[tuple(slice(a, -b) for a, b in pad)] | mask)
+
+
+def open_(mask: Mask, affine: Array, mm: float) -> Mask:
+    """Cut bridges narrower than about 2 `mm`."""
+    return np.asarray(grow(grow(mask, affine, -mm), affine, mm) & mask)
+
+
+def largest_part(mask: Mask) -> Mask:
+    """The largest connected part (faces touch)."""
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return np.asarray(mask, dtype=bool)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == int(sizes.argmax()))
+
+
+def fill(mask: Mask) -> Mask:
+    """Fill holes, in 3D and then in each slice of axis 2 (cavities that open at the edge of the field of view)."""
+    out = np.asarray(ndimage.binary_fill_holes(mask))
+    for k in range(out.shape[2]):
+        out[:, :, k] = ndimage.binary_fill_holes(out[:, :, k])
+    return out
+
+
+def dice(a: Mask, b: Mask) -> float:
+    """Dice coefficient of two masks; 1 for two empty ones."""
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
+
+
+def head_mask(volume: Array, affine: Array) -> Mask:
+    """The head (or the brain, where the rest was removed) in an anatomical volume (X, Y, Z)."""
+    positive = volume[volume > 0]
+    mask = volume > 0.5 * otsu(positive)
+    return fill(close(largest_part(mask), affine, 6.0))
+
+
+def brain_mask(volume: Array, affine: Array, *, closing_mm: float = 8.0) -> Mask:
+    """Brain in a T2*-weighted volume: bright, one piece, without holes.
+
+    Otsu's threshold, lowered so that gray matter with signal loss stays, on the slightly smoothed volume; scalp and
+    eyes are cut off by an opening; sinuses within the brain are closed. Fat-suppressed images have little else.
+
+    Parameters
+    ----------
+    volume : (X, Y, Z); affine : voxel to RAS mm
+    closing_mm : radius of the closing
+
+    Raises
+    ------
+    MaskError : a constant volume
+    """
+    sizes = voxel_sizes(affine)
+    smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 / sizes)
+    mask = smooth > 0.75 * otsu(smooth)
+    opened = open_(mask, affine, 1.2 * float(sizes[:2].max()))
+    seed = largest_part(opened if opened.any() else mask)
+    return fill(close(seed, affine, closing_mm))
+
+
+def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
+    """A volume on voxels of about `mm`, low-passed first, with the same outer edges; axes already coarser stay.
+
+    Returns
+    -------
+    (data float32, affine)
+    """
+    sizes = voxel_sizes(affine)
+    factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
+    if (factor > 0.99).all():
+        return np.asarray(volume, dtype=np.float32), np.asarray(affine, dtype=float)
+    shape, grid = hr_grid(volume.shape, affine, factor)
+    # a Gaussian whose width, with that of the fine voxel, makes the coarse voxel's (FWHM = voxel)
+    smooth = ndimage.gaussian_filter(
+        np.asarray(volume, dtype=np.float32), 0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0)), mode="nearest"
+    )
+    return sample_volume(smooth, affine, shape, grid, spline=Spline(order=1)), grid
+
+
+def fine_factor(affine: Array, mm: float) -> tuple[int, int, int]:
+    """How many times each axis must be divided for voxels of at most `mm`."""
+    n = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
+    return int(n[0]), int(n[1]), int(n[2])
+
+
+def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
+    """Means over blocks of `factor` voxels."""
+    x, y, z = (n // f for n, f in zip(fine.shape, factor, strict=True))
+    fx, fy, fz = factor
+    return np.asarray(fine.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32))
+
+
+def coverage(
+    source: Array,
+    source_affine: Array,
+    shape: Sequence[int],
+    affine: Array,
+    xfm: Array | None = None,
+    *,
+    mm: float = 2.0,
+) -> Array:
+    """Mean of `source` over each voxel of another grid: how much of the voxel a mask or tissue fills.
+
+    Parameters
+    ----------
+    source : (X, Y, Z) mask or probability; zero outside its field of view
+    shape, affine : the grid of the result
+    xfm : takes a point of that grid to the source's point (RAS mm)
+    mm : distance between samples at most
+
+    Returns
+    -------
+    float32 array of `shape`, in the range of the source
+    """
+    factor = fine_factor(affine, mm)
+    fine_shape, fine_affine = hr_grid(tuple(shape), affine, factor)
+    fine = sample_volume(np.asarray(source, np.float32), source_affine, fine_shape, fine_affine, xfm, OUTSIDE_IS_ZERO)
+    return block_average(fine, factor)
+
+
+def normalized_mutual_information(a: Array, b: Array, bins: int = 32) -> float:
+    """(H(a) + H(b)) / H(a, b) of two lists of values: 1 for independent, 2 for one-to-one (Studholme 1999)."""
+
+    def levels(values: Array) -> Array:
+        low, high = np.percentile(values, [0.5, 99.5])
+        scaled = (np.asarray(values, dtype=np.float64) - low) / max(float(high - low), 1e-12)
+        return np.clip((scaled * bins).astype(int), 0, bins - 1)
+
+    joint = np.bincount(levels(a) * bins + levels(b), minlength=bins * bins).reshape(bins, bins) / max(np.size(a), 1)
+
+    def entropy(p: Array) -> float:
+        p = p[p > 0]
+        return float(-(p * np.log(p)).sum())
+
+    both = entropy(joint)
+    return (entropy(joint.sum(axis=1)) + entropy(joint.sum(axis=0))) / both if both > 0 else 1.0
