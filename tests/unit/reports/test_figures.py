@@ -277,6 +277,21 @@ def test_the_first_map_alone_chooses_the_planes(scene):
     )
 
 
+def test_a_later_row_cannot_choose_its_own_best_planes(scene):
+    elsewhere = np.zeros(SHAPE)
+    elsewhere[6:10, 14:20, 2] = 50
+    rows = [*maps_of(scene, 9.0), SeriesMap(name="other", data=elsewhere, affine=FINE)]
+    fig = figures_activation.activation_figure(rows, scene, n_slices=1)
+    written = {text.get_text() for ax in fig.axes for text in ax.texts if text.get_text().startswith("z =")}
+    assert written == {"z = +14 mm"}  # plane 3 of 3 mm, the first at 5 mm
+
+
+def test_the_color_scale_is_the_median_of_the_maps_but_not_below_the_floor():
+    rows = [SeriesMap(name=str(v), data=np.full(LOW, float(v)), affine=COARSE) for v in (1, 8, 300)]
+    assert figures_activation.common_scale(rows, 6.0) == 8
+    assert figures_activation.common_scale(rows[:1], 6.0) == 6
+
+
 def test_activation_without_maps_is_refused(scene):
     with pytest.raises(figures.FigureInputError, match="no map"):
         figures_activation.activation_figure([], scene)
