@@ -108,7 +108,6 @@ def init_subject_wf(
             func_wf.inputs.inputnode.highres = str(run.pair.highres)
             edges.append(
                 (pair_wf, func_wf, [
-                    ("outputnode.train_lowres", "inputnode.lowres"),
                     ("outputnode.highres2lowres_xfm", "inputnode.highres2lowres_xfm"),
                 ])
             )  # fmt: skip
@@ -317,7 +316,7 @@ def _run_reportlets(
         key: label for key, label in _target(settings, run, with_anat=with_anat).common.items() if key != "datatype"
     }
     keep = init_sink(name=f"keep_{name}_figures", output_dir=str(settings.paths.output_dir), common=common)
-    shown = [*RUN_OUTPUTS, *["boldref2t1w_xfm"] * with_anat, *["guide_hr"] * with_pair]
+    shown = [*RUN_OUTPUTS, *["boldref2t1w_xfm", "tpms_bold"] * with_anat, *["guide_hr"] * with_pair]
     edges: Edges = [
         (func_wf, figures_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in shown]),
         (figures_wf, keep, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),

@@ -72,14 +72,22 @@ def configure_nipype(
 
 
 def _sinks(workflow: pe.Workflow) -> list[pe.Node]:
-    nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
-    return [node for node in nodes if isinstance(node.interface, WriteDerivatives)]
+    """The sinks of a graph, as copies that know where they will run."""
+    nodes = [node for node in workflow._create_flat_graph().nodes() if isinstance(node.interface, WriteDerivatives)]
+    for node in nodes:
+        node.base_dir = workflow.base_dir
+    return nodes
 
 
 def _written(node: pe.Node) -> list[str] | None:
     """Files that a finished sink has recorded; None where it has not finished."""
     record = Path(node.output_dir(), RECORD)
     return json.loads(record.read_text()) if record.exists() else None
+
+
+def _complete(node: pe.Node) -> bool:
+    written = _written(node)
+    return written is not None and all(os.path.exists(path) for path in written)
 
 
 def forget_lost_outputs(workflow: pe.Workflow) -> int:
@@ -89,14 +97,11 @@ def forget_lost_outputs(workflow: pe.Workflow) -> int:
     -------
     number of sinks that will run again
     """
-    lost = 0
-    for node in _sinks(workflow):
-        written = _written(node)
-        if written and not all(os.path.exists(path) for path in written):
-            for hashfile in Path(node.output_dir()).glob("_0x*.json"):
-                hashfile.unlink()
-            lost += 1
-    return lost
+    lost = [node for node in _sinks(workflow) if _written(node) is not None and not _complete(node)]
+    for node in lost:
+        for hashfile in Path(node.output_dir()).glob("_0x*.json"):
+            hashfile.unlink()
+    return len(lost)
 
 
 def execute(
@@ -136,9 +141,5 @@ def execute(
     crashes = tuple(sorted(set(crash_dir.glob("crash*.txt")) - before))
     if failure is not None and not crashes:
         raise failure
-    missing = tuple(
-        node.fullname
-        for node in _sinks(workflow)
-        if not (written := _written(node)) or not all(os.path.exists(path) for path in written)
-    )
+    missing = tuple(node.fullname for node in _sinks(workflow) if not _complete(node))
     return RunOutcome(crash_files=crashes, missing=missing)

@@ -13,11 +13,11 @@ from bids_sr.workflows.plans import Acquisition, ActivationPlan, SeriesPlan, Tar
 from bids_sr.workflows.registration import init_bold_registration_wf
 from bids_sr.workflows.superres import init_series_wf
 
-ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_t1w")
-PAIR_FIELDS = ("lowres", "highres", "highres2lowres_xfm")
+ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms")
+PAIR_FIELDS = ("highres", "highres2lowres_xfm")
 RUN_OUTPUTS = (
-    "boldref", "bold_mask", "tpms_bold", "n_dummy", "preproc_file", "confounds_tsv", "bold_mask_hr", "roi_bold_hr",
-    "series_files", "maps", "maps_entities", "image_tsv", "activation_tsv",
+    "boldref", "bold_mask", "n_dummy", "preproc_file", "confounds_tsv", "bold_mask_hr", "roi_bold_hr", "series_files",
+    "maps", "maps_entities", "image_tsv", "activation_tsv",
 )  # fmt: skip
 
 
@@ -51,19 +51,19 @@ def init_func_wf(
         series as acquired
     events_file
         BIDS events
-    t1w_preproc, t1w_mask, t1w_tpms, roi_t1w
+    t1w_preproc, t1w_mask, t1w_tpms, roi_source, roi_xfms
         from the anatomical stage, only with a T1w image
     t1w2std_xfm, template
         from the anatomical stage, only where output spaces are asked for
-    lowres, highres, highres2lowres_xfm
+    highres, highres2lowres_xfm
         from the stage of the pair, only with a pair
     model_METHOD
         trained model of each method in ``plan.models``
 
     Outputs
     -------
-    boldref, bold_mask, tpms_bold, n_dummy
-        reference of the run, its brain mask and tissue maps, volumes left out at the start
+    boldref, bold_mask, n_dummy
+        reference of the run, its brain mask, volumes left out at the start
     preproc_file, confounds_tsv
         motion-corrected series on the acquired grid, and its confounds
     bold_mask_hr, roi_bold_hr
@@ -74,8 +74,10 @@ def init_func_wf(
         statistical maps and regions of all series, with their entities
     image_tsv, activation_tsv
         figures of the series and of the maps
-    boldref2t1w_xfm
-        takes a T1w point to its boldref point, only with a T1w image
+    registration_json
+        size and quality of the registrations
+    boldref2t1w_xfm, tpms_bold
+        takes a T1w point to its boldref point; tissue maps; only with a T1w image
     guide_hr
         highres image on the boldref's high-resolution grid, only with a pair
     """
@@ -84,8 +86,8 @@ def init_func_wf(
         niu.IdentityInterface(fields=_input_fields(target, plan, with_anat, with_pair)), name="inputnode"
     )
     anat, pair = ANAT_FIELDS * with_anat, PAIR_FIELDS * with_pair
-    extra = ("boldref2t1w_xfm",) * with_anat + ("guide_hr",) * with_pair
-    outputnode = pe.Node(niu.IdentityInterface(fields=[*RUN_OUTPUTS, *extra]), name="outputnode")
+    extra = ("boldref2t1w_xfm", "tpms_bold") * with_anat + ("guide_hr",) * with_pair
+    outputnode = pe.Node(niu.IdentityInterface(fields=[*RUN_OUTPUTS, "registration_json", *extra]), name="outputnode")
     motion_wf = init_motion_wf(
         n_dummy=acquisition.n_dummy,
         slice_times=None if acquisition.slice_times is None else list(acquisition.slice_times),
@@ -106,10 +108,12 @@ def init_func_wf(
         (inputnode, registration_wf, [(field, f"inputnode.{field}") for field in (*anat, *pair)]),
         (motion_wf, registration_wf, [("outputnode.boldref", "inputnode.boldref")]),
         (motion_wf, confounds_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("motion_tsv", "n_dummy")]),
-        (registration_wf, confounds_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("bold_mask", "tpms_bold")]),
+        (registration_wf, confounds_wf, [
+            (f"outputnode.{f}", f"inputnode.{f}") for f in ("bold_mask", *("tpms_bold",) * with_anat)
+        ]),
         (motion_wf, outputnode, [(f"outputnode.{f}", f) for f in ("boldref", "n_dummy")]),
         (registration_wf, outputnode, [
-            (f"outputnode.{f}", f) for f in ("bold_mask", "tpms_bold", "bold_mask_hr", "roi_bold_hr", *extra)
+            (f"outputnode.{f}", f) for f in ("bold_mask", "bold_mask_hr", "roi_bold_hr", "registration_json", *extra)
         ]),
         (confounds_wf, outputnode, [("outputnode.confounds_tsv", "confounds_tsv")]),
         *[(merged[f], outputnode, [("out", f)]) for f in ("maps", "maps_entities")],

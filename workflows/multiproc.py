@@ -9,14 +9,35 @@ import logging
 import multiprocessing as mp
 import os
 import signal
+import sys
+import traceback
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 LOGGER = logging.getLogger(__name__)
 PRELOAD = ("nipype.pipeline.engine", "bids_sr.interfaces.bids", "scipy.ndimage")
+
+
+def start_worker(cwd: str, level: int) -> None:
+    """Begin a worker: in the directory of the run, as silent as the process that asked for it."""
+    os.chdir(cwd)
+    os.environ["NIPYPE_NO_ET"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
+    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):  # importing this module has set them up
+        logging.getLogger(name).setLevel(level)
+
+
+def run_node(node: Any, updatehash: bool, taskid: int) -> dict[str, Any]:
+    """Run one node in a worker; an error comes back as text, also where the node left no result to load."""
+    answer: dict[str, Any] = {"result": None, "traceback": None, "taskid": taskid}
+    try:
+        answer["result"] = node.run(updatehash=updatehash)
+    except BaseException:
+        answer["traceback"] = traceback.format_exception(*sys.exc_info())
+    return answer
 
 
 class WorkerDied(RuntimeError):
@@ -32,6 +53,8 @@ class ResilientMultiProc(MultiProcPlugin):
     def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
         mp.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
         super().__init__(plugin_args={"mp_context": "forkserver", **(plugin_args or {})})
+        self.pool.shutdown(wait=False)  # that of nipype, which has started no worker yet
+        self.pool = self._new_pool(self.processors)
         self._nodes: dict[int, tuple[Any, bool]] = {}
         self._second_try: set[int] = set()
         self._own_pools: dict[int, ProcessPoolExecutor] = {}
@@ -47,8 +70,8 @@ class ResilientMultiProc(MultiProcPlugin):
     def _new_pool(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
             max_workers=workers,
-            initializer=process_initializer,
-            initargs=(self._cwd,),
+            initializer=start_worker,
+            initargs=(self._cwd, logging.getLogger("nipype.workflow").getEffectiveLevel()),
             mp_context=mp.get_context(self.plugin_args.get("mp_context")),
         )
 

@@ -129,6 +129,7 @@ def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[
             {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
         ),
     }
+    fields["registration_json"] = ({"desc": "registration", "suffix": "metrics"}, {})
     if with_anat:
         fields["roi_bold"] = ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"})
         fields["boldref2t1w_xfm"] = (

@@ -1,0 +1,116 @@
+"""A whole run: every file that is promised, nothing else, each sound; a second run does nothing twice."""
+
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from .conftest import call
+
+EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
+SECTIONS = (
+    "summary", "anatomical", "registration", "motion", "superres-training", "superres", "activation", "regions",
+    "metrics", "methods", "errors", "about",
+)  # fmt: skip
+
+
+def _outputs(out: Path) -> list[str]:
+    """Files of a run, with the name of the run's log folder left out."""
+    names = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return sorted(re.sub(r"^logs/[^/]+", "logs/RUN", name) for name in names)
+
+
+def test_run_ends_well_and_says_so(finished):
+    assert finished.code == 0, finished.text
+    assert "done" in finished.text.splitlines()[-1]
+
+
+def test_golden_list_of_outputs(finished):
+    expected = EXPECTED.read_text().split()
+    found = _outputs(finished.out)
+    assert not set(expected) - set(found), "promised and not there"
+    assert not set(found) - set(expected), "there and not promised"
+
+
+def test_validator_finds_no_error(validated):
+    errors = [issue for issue in validated["issues"]["issues"] if issue["severity"] == "error"]
+    assert errors == []
+
+
+def test_every_image_is_sound_and_described(finished):
+    images = list(finished.out.rglob("*.nii.gz"))
+    assert len(images) > 50
+    for path in images:
+        image = nib.load(path)
+        assert np.isfinite(image.get_fdata(dtype=np.float32)).all(), path.name
+        assert image.header["sform_code"] > 0, path.name
+        sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+        assert sidecar["Sources"], path.name
+        assert not any("/" == source[0] for source in sidecar["Sources"])
+        if "_res-" in path.name:
+            assert sidecar["Resolution"], path.name
+        if "_space-" in path.name:
+            assert sidecar["SpatialReference"], path.name
+        if not path.name.endswith(("_mask.nii.gz", "_dseg.nii.gz")):
+            assert "SkullStripped" in sidecar, path.name
+
+
+def test_fine_grid_covers_the_same_field_of_view(finished):
+    func = finished.out / "sub-01" / "func"
+    low = nib.load(func / "sub-01_task-tap_desc-preproc_bold.nii.gz")
+    high = nib.load(func / "sub-01_task-tap_res-hr_desc-srgan_bold.nii.gz")
+    assert high.shape == (2 * low.shape[0], 2 * low.shape[1], low.shape[2], low.shape[3])
+    corner_low = nib.affines.apply_affine(low.affine, [-0.5, -0.5, -0.5])
+    corner_high = nib.affines.apply_affine(high.affine, [-0.5, -0.5, -0.5])
+    np.testing.assert_allclose(corner_high, corner_low, atol=1e-3)
+    assert high.header.get_zooms()[3] == low.header.get_zooms()[3] == 2.0
+
+
+@pytest.mark.parametrize("name", ["desc-confounds_timeseries", "desc-image_metrics", "desc-activation_metrics"])
+def test_every_column_of_a_table_is_described(finished, name):
+    stem = finished.out / "sub-01" / "func" / f"sub-01_task-tap_{name}"
+    columns = pd.read_csv(f"{stem}.tsv", sep="\t").columns
+    described = json.loads(Path(f"{stem}.json").read_text())
+    assert set(columns) <= set(described)
+    assert all(described[column]["Description"] for column in columns)
+
+
+def test_all_series_are_measured_alike(finished):
+    table = pd.read_csv(
+        finished.out / "sub-01" / "func" / "sub-01_task-tap_desc-activation_metrics.tsv", sep="\t", keep_default_na=True
+    )
+    fine = table[table.series.isin(["bspline", "zerofill", "inject", "ratio", "srgan"])]
+    counts = fine.groupby(["series", "fwhm_mm"]).measure.nunique()
+    assert counts.nunique() <= 2  # bspline has no comparison with itself
+    assert set(table.fwhm_mm) == {0.0, 5.0}
+
+
+def test_report_holds_every_section_and_opens_without_network(finished):
+    page = (finished.out / "sub-01.html").read_text()
+    for section in SECTIONS:
+        assert f'id="{section}"' in page, section
+    loaded = re.findall(r'(?:src|xlink:href)="(?!data:|#)([^"]+)"|<link[^>]+href="(?!data:)([^"]+)"', page)
+    assert not loaded
+    assert "No errors to report" in page
+    assert page.count("data:image/svg+xml") + page.count("<svg") >= 10
+
+
+def test_second_run_recomputes_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*.nii.gz")}
+    code, text, seconds = call(finished.command)
+    assert code == 0, text
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert seconds <= 45, text
+
+
+def test_deleted_output_comes_back(finished):
+    lost = finished.out / "sub-01" / "func" / "sub-01_task-tap_res-hr_desc-bspline_bold.nii.gz"
+    content = lost.read_bytes()
+    lost.unlink()
+    code, text, _ = call(finished.command)
+    assert code == 0, text
+    assert lost.read_bytes() == content
