@@ -199,7 +199,6 @@ class _RegionInputSpec(BaseInterfaceInputSpec):
     roi_source = File(exists=True, mandatory=True, desc="region in the space in which it was given")
     roi_xfms = InputMultiObject(File(exists=True), desc="from T1w points to that space; none: it is in T1w space")
     boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
     bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
     bold_mask_hr = File(exists=True, mandatory=True, desc="brain on its high-resolution grid")
     seed = traits.Int(1, **_SEED)

@@ -168,6 +168,23 @@ def test_every_wire_begins_and_ends_at_a_field(case):
         assert starts <= set(node.outputs.copyable_trait_names()), f"{name}: {full} has no {sorted(starts)}"
 
 
+def test_every_mandatory_input_is_given_or_wired(case):
+    from nipype.interfaces.base import isdefined
+
+    name, _, workflow = case
+    for full in workflow.list_node_names():
+        node = workflow.get_node(full)
+        owner = workflow.get_node(full.rpartition(".")[0]) if "." in full else workflow
+        wired = {into for _, _, target, into in _edges(owner) if target == node.name}
+        wired |= {  # from outside the workflow that holds the node
+            into.rpartition(".")[2]
+            for _, _, target, into in _edges(workflow)
+            if "." in full and full.startswith(f"{target}.") and into.startswith(node.name)
+        }
+        needed = {n for n, t in node.inputs.traits(mandatory=True).items() if not isdefined(getattr(node.inputs, n))}
+        assert needed <= wired, f"{name}: {full} lacks {sorted(needed - wired)}"
+
+
 def test_text_of_methods_cites_what_the_bibliography_has(case):
     from bids_sr.boilerplate import bibliography
 
