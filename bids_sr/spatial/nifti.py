@@ -205,7 +205,7 @@ def _open_for_writing(temporary: Path, *, compressed: bool, level: int) -> tuple
 def _to_dtype(values: Array, dtype: np.dtype[Any], slope: float, inter: float, path: Path) -> Array:
     """Values as stored; integers are rounded, and refused where they do not fit."""
     if dtype.kind == "f":
-        return values.astype(dtype)
+        return values.astype(dtype, copy=False)
     stored = np.rint((values.astype(np.float64) - inter) / slope)
     limits = np.iinfo(dtype)
     if stored.size and not (stored.min() >= limits.min and stored.max() <= limits.max):

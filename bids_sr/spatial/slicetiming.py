@@ -17,7 +17,7 @@ from scipy import ndimage
 
 Array = npt.NDArray[Any]
 _PAD = 6  # samples: the spline's memory of the edge is gone to 1e-3 after them
-_ROWS = 16  # rows of a slice worked on at once, so that memory grows by little with the length of the run
+_ROWS = 4  # rows of a slice worked on at once, so that memory grows by little with the length of the run
 
 
 class SlabReader(Protocol):

@@ -24,6 +24,7 @@ MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
 N_COMPONENTS = 5
 CUTOFF_S = 128.0
+_ROWS = 4  # rows of a slice worked on at once: a few MB over 900 volumes
 _FEW = 20  # voxels: a tissue mask with fewer is taken at a lower probability
 
 
@@ -187,10 +188,10 @@ def _slabs(reader: SeriesReader, mask: Mask, first: int) -> Iterable[Array]:
         if not mask[:, :, z].any():
             continue
         slab = reader.slab(z, z + 1)[:, :, 0, first:]
-        for y in range(0, slab.shape[1], 16):
-            inside = mask[:, y : y + 16, z]
+        for y in range(0, slab.shape[1], _ROWS):
+            inside = mask[:, y : y + _ROWS, z]
             if inside.any():
-                yield slab[:, y : y + 16][inside].astype(np.float64)
+                yield slab[:, y : y + _ROWS][inside].astype(np.float64)
 
 
 def _means(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Vector], Vector]:
