@@ -1,13 +1,14 @@
 """Store files as BIDS derivatives: names from ``io_spec.json``, whole files or none, sidecar first."""
 
 import filecmp
+import gzip
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -69,6 +70,17 @@ def full_extension(path: str | os.PathLike[str]) -> str:
     return Path(name).suffix
 
 
+def _dimensions(path: Path) -> int:
+    import nibabel as nib
+
+    return len(nib.load(path).shape)
+
+
+def _packed(stream: IO[bytes]) -> gzip.GzipFile:
+    """A gzip stream without name and time, so that equal content gives equal bytes."""
+    return gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=stream, mtime=0)
+
+
 def _store(source: Path, target: Path, dtype: str) -> None:
     """Bring ``source`` to ``target`` in whole; a target of the same content keeps its modification time."""
     from bids_sr.spatial.nifti import compress_series
@@ -76,8 +88,11 @@ def _store(source: Path, target: Path, dtype: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        if source.suffix == ".nii":
+        if source.suffix == ".nii" and _dimensions(source) == 4:
             compress_series(source, beside, dtype=dtype)
+        elif source.suffix == ".nii":
+            with source.open("rb") as plain, beside.open("wb") as raw, _packed(raw) as packed:
+                shutil.copyfileobj(plain, packed)
         else:
             shutil.copyfile(source, beside)
         if not (target.exists() and filecmp.cmp(beside, target, shallow=False)):

@@ -96,3 +96,16 @@ def test_lists_of_different_length_are_refused(tmp_path):
             base_directory=str(tmp_path), in_file=[str(tmp_path / "in.nii")], entities=[{"desc": "a"}, {"desc": "b"}],
             common=COMMON,
         ).run(cwd=str(tmp_path))  # fmt: skip
+
+
+def test_image_stays_as_it_is_and_three_dimensional(tmp_path):
+    mask = (np.indices((4, 5, 6)).sum(0) % 2).astype("uint8")
+    nib.Nifti1Image(mask, np.eye(4)).to_filename(tmp_path / "mask.nii")
+    sink = WriteDerivatives(
+        base_directory=str(tmp_path), in_file=str(tmp_path / "mask.nii"), common=COMMON,
+        entities={"desc": "brain", "suffix": "mask"}, dtype="int16",
+    )  # fmt: skip
+    stored = nib.load(sink.run(cwd=str(tmp_path)).outputs.out_file)
+    assert stored.shape == mask.shape
+    assert stored.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(stored.dataobj), mask)
