@@ -50,6 +50,8 @@ class ResilientMultiProc(MultiProcPlugin):
     Fork servers rather than forks: a forked child of a process that has used torch hangs in its first convolution.
     """
 
+    pool: ProcessPoolExecutor
+
     def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
         mp.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
         super().__init__(plugin_args={"mp_context": "forkserver", **(plugin_args or {})})

@@ -71,9 +71,10 @@ def full_extension(path: str | os.PathLike[str]) -> str:
 
 
 def _dimensions(path: Path) -> int:
-    import nibabel as nib
+    from bids_sr.spatial.nifti import SeriesReader
 
-    return len(nib.load(path).shape)
+    with SeriesReader(path) as reader:
+        return len(reader.header.get_data_shape())
 
 
 def _packed(stream: IO[bytes]) -> gzip.GzipFile:
@@ -144,7 +145,7 @@ class WriteDerivatives(SimpleInterface):
     input_spec = _WriteInputSpec
     output_spec = _WriteOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
         sidecars = list(inputs.sidecar) if isdefined(inputs.sidecar) else [None] * len(inputs.in_file)
         if not len(inputs.in_file) == len(inputs.entities) == len(sidecars):

@@ -50,7 +50,7 @@ def test_every_image_is_sound_and_described(finished):
         assert image.header["sform_code"] > 0, path.name
         sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
         assert sidecar["Sources"], path.name
-        assert not any("/" == source[0] for source in sidecar["Sources"])
+        assert not any(source.startswith("/") for source in sidecar["Sources"])
         if "_res-" in path.name:
             assert sidecar["Resolution"], path.name
         if "_space-" in path.name:

@@ -70,7 +70,7 @@ def test_node_killed_once_is_tried_again(tmp_path):
 @pytest.mark.timeout(120)
 def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path):
     start = time.time()
-    with pytest.raises(RuntimeError, match="first.*killed twice.*--mem"):
+    with pytest.raises(RuntimeError, match=r"first.*killed twice.*--mem"):
         _run(_workflow(tmp_path, always=True))
     assert time.time() - start < 60
     assert (tmp_path / "wf/other/result_other.pklz").exists()
