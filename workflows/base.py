@@ -11,20 +11,22 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.config import PAIR_BASELINES, Settings
 from bids_sr.inputs import BoldRun, Pair, Subject, entities_of, factor_of
 from bids_sr.workflows.anatomical import init_anat_wf
-from bids_sr.workflows.functional import ANAT_FIELDS, RUN_OUTPUTS, init_func_wf
+from bids_sr.workflows.functional import ANAT_FIELDS, init_func_wf
 from bids_sr.workflows.maps import Edges
 from bids_sr.workflows.outputs import anat_fields, init_sink, init_sink_wf, model_fields, pair_fields
 from bids_sr.workflows.plans import Acquisition, ActivationPlan, SeriesPlan, Target
 from bids_sr.workflows.registration import init_pair_wf
 from bids_sr.workflows.reportlets import (
     init_anat_reportlets_wf,
-    init_func_reportlets_wf,
+    init_maps_reportlets_wf,
     init_pair_reportlets_wf,
+    init_run_reportlets_wf,
     init_summary_wf,
 )
 from bids_sr.workflows.superres import init_train_wf
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"
+SHOWN_ANAT = ("t1w_preproc", "t1w_mask", "t1w_tpms")
 OPENING = """\
 Results included in this manuscript come from *bids-sr* {version} (based on *Nipype* [@nipype]). \
 Every series, the acquired one, plain interpolations of it and super-resolved ones, went through the same analysis, \
@@ -305,27 +307,27 @@ def _run_reportlets(
     func_wf: LiterateWorkflow,
     anat_wf: LiterateWorkflow | None,
 ) -> None:
-    """Figures and tables of one run."""
+    """Figures and tables of one run: those of its motion and registration apart from those of its maps."""
     with_anat, with_pair = anat_wf is not None, run.pair is not None
-    name = _identifier(run.stem)
-    figures_wf = init_func_reportlets_wf(
-        series=plan.names, with_anat=with_anat, with_pair=with_pair, summary=_run_facts(settings, run),
-        name=f"{name}_figures_wf",
-    )  # fmt: skip
-    common = {
-        key: label for key, label in _target(settings, run, with_anat=with_anat).common.items() if key != "datatype"
-    }
-    keep = init_sink(name=f"keep_{name}_figures", output_dir=str(settings.paths.output_dir), common=common)
-    shown = [*RUN_OUTPUTS, *["boldref2t1w_xfm", "tpms_bold"] * with_anat, *["guide_hr"] * with_pair]
-    edges: Edges = [
-        (func_wf, figures_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in shown]),
-        (figures_wf, keep, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
-    ]
+    name, target = _identifier(run.stem), _target(settings, run, with_anat=with_anat)
+    common = {key: label for key, label in target.common.items() if key != "datatype"}
+    run_wf = init_run_reportlets_wf(
+        with_anat=with_anat, with_pair=with_pair, summary=_run_facts(settings, run), name=f"{name}_run_figures_wf"
+    )
+    maps_wf = init_maps_reportlets_wf(series=plan.names, with_pair=with_pair, name=f"{name}_maps_figures_wf")
+    edges: Edges = []
+    for figures_wf in (run_wf, maps_wf):
+        fields = figures_wf.get_node("inputnode").inputs.copyable_trait_names()
+        shown = [field for field in fields if field not in (*SHOWN_ANAT, "highres")]
+        keep = init_sink(name=f"keep_{figures_wf.name}", output_dir=target.output_dir, common=common)
+        edges += [
+            (func_wf, figures_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in shown]),
+            (figures_wf, keep, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
+        ]
     if run.pair is not None:
-        figures_wf.inputs.inputnode.highres = str(run.pair.highres)
+        run_wf.inputs.inputnode.highres = str(run.pair.highres)
     if anat_wf is not None:
-        anat = ("t1w_preproc", "t1w_mask", "t1w_tpms")
-        edges.append((anat_wf, figures_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in anat]))
+        edges.append((anat_wf, run_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in SHOWN_ANAT]))
     workflow.connect(edges)
 
 

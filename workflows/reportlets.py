@@ -17,6 +17,7 @@ from bids_sr.interfaces.reports import (
     MotionReport,
     NormReport,
     PairReport,
+    RegistrationReport,
     TrainingReport,
 )
 from bids_sr.interfaces.reports_maps import (
@@ -144,43 +145,31 @@ def init_pair_reportlets_wf(
     return workflow
 
 
-def init_func_reportlets_wf(
-    *,
-    series: Sequence[str],
-    with_anat: bool,
-    with_pair: bool,
-    conditions: Sequence[str] = (),
-    summary: Mapping[str, Any] | None = None,
-    name: str = "func_reportlets_wf",
+def init_run_reportlets_wf(
+    *, with_anat: bool, with_pair: bool, summary: Mapping[str, Any] | None = None, name: str = "run_reportlets_wf"
 ) -> LiterateWorkflow:
-    """Draw what there is to see of one run, and show its tables.
+    """Draw motion and registration of one run; apart from its maps, so that these are seen when a map fails.
 
     Parameters
     ----------
-    series : names of the series besides ``raw``, in the order of ``series_files``
     with_anat, with_pair : whether there are a T1w image and a T2*-weighted pair
-    conditions : single conditions whose regions are compared; default: told from the names of the maps
     summary : facts of the run for its first lines; see ``init_summary_wf``
     name : of the workflow
 
     Inputs
     ------
-    boldref, bold_mask, tpms_bold, n_dummy
-        reference of the run, its brain mask and tissue maps, volumes left out at the start
+    bold_mask, n_dummy
+        brain mask on the acquired grid, volumes left out at the start
+    boldref
+        reference of the run, only with a T1w image or a pair
     preproc_file, confounds_tsv
         motion-corrected series on the acquired grid, and its confounds
-    bold_mask_hr, roi_bold_hr
-        brain mask and region of interest on the high-resolution grid
-    series_files
-        every series besides raw
-    maps, maps_entities
-        statistical maps and regions of all series, with their entities
-    image_tsv, activation_tsv
-        figures of the series and of the maps
-    t1w_preproc, t1w_mask, t1w_tpms, boldref2t1w_xfm
+    registration_json
+        size and quality of the registrations
+    tpms_bold, t1w_preproc, t1w_mask, t1w_tpms, boldref2t1w_xfm
         only with a T1w image
-    highres, guide_hr
-        highres image as acquired, and on the boldref's high-resolution grid; only with a pair
+    bold_mask_hr, highres, guide_hr
+        brain mask on the high-resolution grid; highres image as acquired, and on that grid; only with a pair
 
     Outputs
     -------
@@ -190,39 +179,24 @@ def init_func_reportlets_wf(
     workflow = LiterateWorkflow(name=name)
     anat = ("t1w_preproc", "t1w_mask", "t1w_tpms", "boldref2t1w_xfm") if with_anat else ()
     pair = ("highres", "guide_hr") if with_pair else ()
+    tissues, fine = ("tpms_bold",) * with_anat, ("bold_mask_hr",) * with_pair
+    below = ("boldref",) * (with_anat or with_pair)
     inputnode, outputnode = _ends((
-        "boldref", "bold_mask", "tpms_bold", "n_dummy", "preproc_file", "confounds_tsv", "bold_mask_hr", "roi_bold_hr",
-        "series_files", "maps", "maps_entities", "image_tsv", "activation_tsv", *anat, *pair,
+        *below, "bold_mask", "n_dummy", "preproc_file", "confounds_tsv", "registration_json",
+        *tissues, *anat, *fine, *pair,
     ))  # fmt: skip
-    names, every = list(series), ["raw", *series]
-    given: dict[str, Any] = {"conditions": list(conditions)} if conditions else {}
     about = _figure(SummaryReport(summary=dict(summary or {}), desc="runsummary", suffix="bold"), "about", 0.1)
     motion = _figure(MotionReport(), "motion")
-    slices = _figure(SuperresReport(series_names=names), "slices")
-    maps = _figure(ActivationReport(series_names=every), "maps", 0.6)
-    regions = _figure(RegionsReport(series_names=every, **given), "regions", 0.6)
-    metrics = _figure(MetricsReport(series_names=every), "metrics", 0.1)
-    nodes = [about, motion, slices, maps, regions, metrics]
+    facts = _figure(RegistrationReport(), "facts", 0.1)
+    nodes = [about, motion, facts]
     edges: Edges = [
         (inputnode, about, [("n_dummy", "n_dummy")]),
+        (inputnode, facts, [("registration_json", "in_json")]),
         (inputnode, motion, [
             ("confounds_tsv", "confounds_tsv"), ("preproc_file", "preproc_file"), ("bold_mask", "mask"),
-            ("tpms_bold", "tpms"), ("n_dummy", "n_dummy"),
+            ("n_dummy", "n_dummy"), *[(field, "tpms") for field in tissues],
         ]),
-        (inputnode, slices, [
-            ("series_files", "series_files"), ("preproc_file", "raw_file"), ("roi_bold_hr", "roi_hr"),
-            ("bold_mask_hr", "mask_hr"),
-        ]),
-        (inputnode, metrics, [("image_tsv", "image_tsv"), ("activation_tsv", "activation_tsv")]),
     ]  # fmt: skip
-    below = "guide_hr" if with_pair else "boldref"
-    for node in (maps, regions):
-        edges.append(
-            (inputnode, node, [
-                ("maps", "maps"), ("maps_entities", "entities"), (below, "background"), ("bold_mask_hr", "mask_hr"),
-                ("roi_bold_hr", "roi_hr"),
-            ])
-        )  # fmt: skip
     if with_anat:
         nodes.append(_figure(CoregReport(), "coreg", 1.0))
         edges.append((inputnode, nodes[-1], [("boldref", "boldref"), *[(field, field) for field in anat]]))
@@ -232,4 +206,63 @@ def init_func_reportlets_wf(
             (inputnode, nodes[-1], [("boldref", "boldref"), ("bold_mask_hr", "mask_hr"), *[(f, f) for f in pair]])
         )
     workflow.connect([*edges, *_gathered(nodes, outputnode)])
+    return workflow
+
+
+def init_maps_reportlets_wf(
+    *, series: Sequence[str], with_pair: bool, conditions: Sequence[str] = (), name: str = "maps_reportlets_wf"
+) -> LiterateWorkflow:
+    """Draw series and maps of one run side by side, and show its tables.
+
+    Parameters
+    ----------
+    series : names of the series besides ``raw``, in the order of ``series_files``
+    with_pair : whether there is a T2*-weighted pair; its highres image is drawn below the maps then
+    conditions : single conditions whose regions are compared; default: told from the names of the maps
+    name : of the workflow
+
+    Inputs
+    ------
+    preproc_file
+        motion-corrected series on the acquired grid
+    bold_mask_hr, roi_bold_hr
+        brain mask and region of interest on the high-resolution grid
+    series_files
+        every series besides raw
+    maps, maps_entities
+        statistical maps and regions of all series, with their entities
+    image_tsv, activation_tsv
+        figures of the series and of the maps
+    boldref
+        reference of the run, only without a pair
+    guide_hr
+        highres image on the boldref's high-resolution grid, only with a pair
+
+    Outputs
+    -------
+    reportlets : figures and fragments of HTML
+    entities : of each
+    """
+    workflow = LiterateWorkflow(name=name)
+    below = "guide_hr" if with_pair else "boldref"
+    inputnode, outputnode = _ends((
+        "preproc_file", "bold_mask_hr", "roi_bold_hr", "series_files", "maps", "maps_entities", "image_tsv",
+        "activation_tsv", below,
+    ))  # fmt: skip
+    names, every = list(series), ["raw", *series]
+    given: dict[str, Any] = {"conditions": list(conditions)} if conditions else {}
+    slices = _figure(SuperresReport(series_names=names), "slices")
+    maps = _figure(ActivationReport(series_names=every), "maps", 0.6)
+    regions = _figure(RegionsReport(series_names=every, **given), "regions", 0.6)
+    metrics = _figure(MetricsReport(series_names=every), "metrics", 0.1)
+    grid = [("bold_mask_hr", "mask_hr"), ("roi_bold_hr", "roi_hr")]
+    edges: Edges = [
+        (inputnode, slices, [("series_files", "series_files"), ("preproc_file", "raw_file"), *grid]),
+        (inputnode, metrics, [("image_tsv", "image_tsv"), ("activation_tsv", "activation_tsv")]),
+        *[
+            (inputnode, node, [("maps", "maps"), ("maps_entities", "entities"), (below, "background"), *grid])
+            for node in (maps, regions)
+        ],
+    ]
+    workflow.connect([*edges, *_gathered([slices, maps, regions, metrics], outputnode)])
     return workflow

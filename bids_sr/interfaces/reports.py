@@ -280,3 +280,22 @@ class MotionReport(_Reportlet):
         figure = carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy)
         self._keep(runtime, figure, desc="carpet", suffix=FUNCTIONAL)
         return self._done(runtime)
+
+
+class _RegistrationReportInputSpec(BaseInterfaceInputSpec):
+    in_json = File(exists=True, mandatory=True, desc="facts of the registrations of a run")
+
+
+class RegistrationReport(_Reportlet):
+    """How well the run was registered, with a warning for whatever looks wrong."""
+
+    input_spec = _RegistrationReportInputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        import json
+
+        from bids_sr.reports.tables import registration_html
+
+        facts = json.loads(Path(self.inputs.in_json).read_text(encoding="utf-8"))
+        self._keep(runtime, registration_html(facts), desc="registration", suffix=FUNCTIONAL)
+        return self._done(runtime)

@@ -247,3 +247,37 @@ def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     order = list(dict.fromkeys(row["contrast"] for row in rows))
     kept = sorted(rows, key=lambda row: order.index(row["contrast"]))
     return [(contrast, list(group)) for contrast, group in groupby(kept, key=lambda row: row["contrast"])]
+
+
+REGISTRATION_FACTS = {
+    "bold_t1w_displacement_rms_mm": "BOLD to T1w: displacement from the headers, rms over the brain (mm)",
+    "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
+    "bold_t1w_mask_dice": "BOLD to T1w: Dice of the two brain masks",
+    "bold_pair_displacement_rms_mm": "T2* highres to BOLD: displacement from the headers, rms over the brain (mm)",
+    "bold_pair_nmi": "T2* highres to BOLD: normalized mutual information",
+    "mask_source": "Brain mask of the BOLD",
+    "roi_fraction_in_fov": "Share of the region of interest inside the field of view",
+    "roi_voxels": "Voxels of the region of interest on the acquired grid",
+}
+PARTIAL_FOV = 0.9
+
+
+def registration_html(facts: Mapping[str, Any]) -> str:
+    """Figures of a run's registrations in words, warnings first.
+
+    Parameters
+    ----------
+    facts : plain values as the registration stage writes them; unknown keys are left out
+    """
+    warnings = []
+    if facts.get("bold_t1w_poor"):
+        warnings.append("The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.")
+    if facts.get("bold_pair_poor"):
+        warnings.append("The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.")
+    if facts.get("roi_is_brain"):
+        warnings.append("The region of interest lies outside the field of view; the whole brain takes its place.")
+    elif facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
+        share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
+        warnings.append(f"Only {share} of the region of interest lie inside the field of view.")
+    shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}
+    return messages_html("warning", warnings) + facts_html(shown)

@@ -85,6 +85,15 @@ CASES = {
                                             "activation": ACTIVATION, "with_anat": False, "with_pair": False,
                                             "force": False, "omp_nthreads": 1, "seed": 0}),
 }  # fmt: skip
+REPORTLETS = {
+    "anat-figures": (reportlets.init_anat_reportlets_wf, {}),
+    "pair-figures": (reportlets.init_pair_reportlets_wf, {"with_model": True}),
+    "run-figures": (reportlets.init_run_reportlets_wf, {"with_anat": True, "with_pair": True}),
+    "run-figures-bare": (reportlets.init_run_reportlets_wf, {"with_anat": False, "with_pair": False}),
+    "maps-figures": (reportlets.init_maps_reportlets_wf, {"series": ["bspline"], "with_pair": True}),
+    "maps-figures-bare": (reportlets.init_maps_reportlets_wf, {"series": ["bspline"], "with_pair": False}),
+}
+CASES |= REPORTLETS
 MAYBE = {"func": {"model_METHOD": {"model_srgan"}}}
 
 
@@ -202,5 +211,5 @@ def test_sinks_are_wired_field_by_field():
 
 def test_reportlets_have_builders_for_each_stage():
     assert {n for n in vars(reportlets) if n.startswith("init_")} >= {
-        "init_anat_reportlets_wf", "init_pair_reportlets_wf", "init_func_reportlets_wf",
+        "init_anat_reportlets_wf", "init_pair_reportlets_wf", "init_run_reportlets_wf", "init_maps_reportlets_wf",
     }  # fmt: skip

@@ -1,0 +1,28 @@
+"""What looks wrong in a registration is said aloud."""
+
+import pytest
+
+from bids_sr.reports.tables import registration_html
+
+GOOD = {"bold_t1w_nmi": 1.16, "roi_fraction_in_fov": 1.0, "roi_is_brain": False, "bold_t1w_poor": False}
+
+
+def test_sound_registration_has_figures_and_no_warning():
+    page = registration_html(GOOD)
+    assert "1.16" in page
+    assert "warning" not in page
+
+
+@pytest.mark.parametrize(
+    ("fact", "words"),
+    [
+        ({"bold_t1w_poor": True}, "BOLD and T1w looks poor"),
+        ({"bold_pair_poor": True}, "T2\\* highres and BOLD looks poor"),
+        ({"roi_fraction_in_fov": 0.42}, "Only 42 %"),
+        ({"roi_is_brain": True, "roi_fraction_in_fov": 0.0}, "the whole brain takes its place"),
+    ],
+)
+def test_each_fault_is_a_warning(fact, words):
+    page = registration_html({**GOOD, **fact})
+    assert words.replace("\\", "") in page
+    assert page.count("class='warning'") == 1
