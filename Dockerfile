@@ -1,11 +1,11 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE}
 
-# cpu: the CPU build of torch, from the index below or from a wheel that pip is told of otherwise (empty index);
-# cuda: the build that PyPI serves for Linux, with its CUDA libraries.
+# cpu: the CPU build of torch, from the package index that PyTorch keeps for it, to be given as TORCH_CPU_INDEX; without
+# one, whatever build pip finds first, which on PyPI carries CUDA. cuda: the build that PyPI serves for Linux.
 ARG TORCH=cpu
 ARG TORCH_VERSION=2.13.0
-ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_CPU_INDEX=
 
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -20,7 +20,8 @@ RUN apt-get update \
 COPY requirements.lock /opt/bids-sr/
 RUN python -m pip install --requirement /opt/bids-sr/requirements.lock \
     && case "${TORCH}" in \
-         cpu) python -m pip install ${TORCH_CPU_INDEX:+--extra-index-url "${TORCH_CPU_INDEX}"} "torch==${TORCH_VERSION}+cpu" ;; \
+         cpu) python -m pip install ${TORCH_CPU_INDEX:+--extra-index-url "${TORCH_CPU_INDEX}"} \
+              "torch==${TORCH_VERSION}${TORCH_CPU_INDEX:++cpu}" ;; \
          cuda) python -m pip install "torch==${TORCH_VERSION}" ;; \
          *) echo "TORCH is cpu or cuda, not ${TORCH}" >&2; exit 1 ;; \
        esac
