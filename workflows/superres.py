@@ -108,7 +108,7 @@ def _training_text(*, method: str, recipe: str, pretrained: bool) -> str:
     how = {
         "paper": "with the published settings [@stss_srfmri]",
         "fast": "with a smaller network that works on the acquired grid and predicts only the band of k-space that "
-        "was not measured, trained until held-out slices gained no more, and then anew on all slices for as long",
+        "was not measured, trained until held-out slices gained no more",
     }[recipe]
     return (
         f"A generative adversarial network ({method}) was trained on this subject's own pair of T2*-weighted images "

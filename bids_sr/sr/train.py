@@ -2,7 +2,8 @@
 
 Training has two phases. `search` fits on all slices but the held-out ones and looks at those every few iterations: what
 it scores there is what the card reports. `refit` (where the recipe wants it) starts anew with the same seed on *all*
-slices for as many iterations as did best, as the paper uses all slices of the pair.
+slices for as many iterations as did best, as the paper uses all slices of the pair. Without a refit the weights
+that did best on the held-out slices are the model.
 """
 
 from __future__ import annotations
@@ -378,7 +379,11 @@ def _training_entries(
         "held_out": {
             "slices": list(first.held_out),
             "iteration": first.at.best_iteration,
-            "model": "trained without these slices; they chose the stopping point",
+            "model": (
+                "figures of a model trained without these slices; "
+                + ("the one here was trained again on all" if first.recipe.refit else "it is the one here")
+                + "; the slices chose the stopping point"
+            ),
             **reached,
         },
         "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},

@@ -13,7 +13,9 @@ from bids_sr.sr.networks.blocks import Planes
 from bids_sr.sr.pair import PairError, TrainingPair
 
 SRGAN = method.get_method("srgan")
-SHORT = replace(SRGAN.recipes["fast"], iterations=20, evaluate_every=5, adversarial_from=4, batch=2, hold_out=3)
+SHORT = replace(
+    SRGAN.recipes["fast"], iterations=20, evaluate_every=5, adversarial_from=4, batch=2, hold_out=3, refit=True
+)
 
 
 class Stopped(Exception):
@@ -114,6 +116,19 @@ def test_a_plateau_stops_the_search_and_the_refit_takes_its_best_step(small_pair
     card = fit(small_pair, tmp_path, frozen).card
     assert card["phases"]["search"] == {"iterations": 15, "stopped_by": "plateau"}
     assert card["phases"]["refit"]["iterations"] == card["held_out"]["iteration"] == 5
+
+
+def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_path):
+    recipe = replace(SHORT, refit=False)
+    made = fit(small_pair, tmp_path, recipe)
+    generator = recipe.build_generator(1, small_pair.factor)
+    generator.load_state_dict(made.state)
+    held = tuple(made.card["held_out"]["slices"])
+    output = train.predict(generator, small_pair.slices(), held, recipe)
+    found = train.held_out_scores(output, small_pair.slices(), held)["network"]
+    assert found == made.card["held_out"]["network"]
+    assert "it is the one here" in made.card["held_out"]["model"]
+    assert list(made.card["phases"]) == ["search"]
 
 
 def test_the_clock_marks_the_card(small_pair, tmp_path):
