@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bids_sr.interfaces._ants import Image, Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
-from bids_sr.spatial.transforms import rigid_matrix
+from bids_sr.spatial.transforms import invert, rigid_matrix
 
 Array = NDArray[Any]
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
@@ -23,6 +23,15 @@ def coarse(image: Image, mm: float) -> Image:
     """An image on voxels of about `mm`, same outer edges."""
     data, affine = masks.coarsen(image.data, image.affine, mm)
     return Image(data=data, affine=affine)
+
+
+def two_mm_grid(template: Image) -> Image:
+    """An empty image on 2 mm voxels, the first of which has its center where the template's first voxel has it."""
+    zooms = template.zooms
+    affine = template.affine.copy()
+    affine[:3, :3] = affine[:3, :3] / zooms * 2.0
+    shape = np.ceil(np.array(template.data.shape) * zooms / 2.0 - 1e-3).astype(int)
+    return Image(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
 def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple[int, ...], mm: float = 5.0) -> Array:
@@ -82,8 +91,8 @@ def agreement(fixed: Image, moving: Image, xfm: Array, mask: Array) -> float:
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
-def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str) -> Array:
-    """Affine that takes a template point to its point in the head (RAS mm), from several starts at 4 mm."""
+def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2) -> Array:
+    """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm."""
     data, affine = masks.coarsen(template.data, template.affine, 4.0)
     low_template = Image(data=data, affine=affine)
     inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 4.0)[0] > 0.5
@@ -91,10 +100,10 @@ def align_head(head: Image, template: Image, template_mask: Array, *, seed: int,
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
     scores = [agreement(low_template, low_head, pose, rim) for pose in poses]
-    levels: dict[str, Any] = {"iterations": (100, 30), "shrink": (2, 1), "mm": (4.0, 2.0), "sampling": 0.5}
+    levels: dict[str, Any] = {"iterations": (60, 20), "shrink": (2, 1), "mm": (4.0, 2.0), "sampling": 0.25}
     stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
     found = []
-    for n in np.argsort(scores)[::-1][:2]:
+    for n in np.argsort(scores)[::-1][:tries]:
         files = register(
             low_template, low_head, stages, seed=seed, prefix=f"{prefix}{n}_", start=poses[n], fixed_mask=rim
         )
@@ -111,7 +120,7 @@ def carry_mask(
     *,
     seed: int,
     prefix: str,
-    iterations: tuple[int, ...],
+    iterations: tuple[int, ...] = (30, 15),
 ) -> Array:
     """The template's mask in the head (fraction, head's grid), by SyN at 3 mm on the template's brain and its rim."""
     low = coarse(template, 3.0)
@@ -192,9 +201,12 @@ def brain_from_head(
     Worked out at 2 mm; the mask's surface is smooth below that. Sloppy: the affine alone carries the template's mask.
     """
     low = coarse(head, 2.0)
-    start = align_head(low, template, template_mask, seed=seed, prefix=prefix)
-    iterations = (15,) if sloppy else (30, 15)
-    carried = carry_mask(low, template, template_mask, start, seed=seed, prefix=f"{prefix}syn_", iterations=iterations)
+    start = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
+    if sloppy:
+        shape, to_template = low.data.shape, invert(start)
+        carried = masks.coverage(template_mask, template.affine, shape, low.affine, to_template)
+    else:
+        carried = carry_mask(low, template, template_mask, start, seed=seed, prefix=f"{prefix}syn_")
     mask = fit_mask(low, carried).astype(np.float32)
     linear = masks.Spline(order=1, mode="nearest")
     fine = masks.sample_volume(mask, low.affine, head.data.shape, head.affine, spline=linear)
@@ -203,6 +215,17 @@ def brain_from_head(
 
 def carried_priors(t1w: Image, mask: Array, maps: list[Image], std2t1w: str, *, seed: int) -> Array:
     """GM, WM and CSF priors (3, X, Y, Z) on the T1w grid from the template's GM and WM; CSF is what they leave."""
-    gray, white = (np.clip(apply(image, t1w, [std2t1w], seed=seed), 0, 1) for image in maps)
+    low = coarse(t1w, 2.0)  # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
+    linear = masks.Spline(order=1, mode="nearest")
+    gray, white = (
+        masks.sample_volume(
+            np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1),
+            low.affine,
+            t1w.data.shape,
+            t1w.affine,
+            spline=linear,
+        )
+        for image in maps
+    )
     fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
     return np.stack([gray, white, fluid])

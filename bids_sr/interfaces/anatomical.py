@@ -77,8 +77,8 @@ class CorrectBias(SimpleInterface):
         image = load(self.inputs.in_file)
         image = Image(data=np.maximum(image.data, 0), affine=image.affine)
         mask = load(self.inputs.mask).data > 0.5 if isdefined(self.inputs.mask) else None
-        iterations = (8, 4) if self.inputs.sloppy else (20, 15)
-        field = bias_field(image, mask, seed=self.inputs.seed, iterations=iterations)
+        levels = (20, 15) if mask is None else (20, 20, 20)  # the head's field is only a first one
+        field = bias_field(image, mask, seed=self.inputs.seed, iterations=levels[:2] if self.inputs.sloppy else levels)
         out = Path(runtime.cwd) / "t1w_unbiased.nii"
         save_image(image.data / field, image.affine, out)
         self._results["out_file"] = str(out)
@@ -150,7 +150,7 @@ class NormalizeT1w(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.interfaces._ants import apply, load
-        from bids_sr.interfaces._brain import coarse, normalize
+        from bids_sr.interfaces._brain import normalize, two_mm_grid
         from bids_sr.spatial.nifti import save_image
         from bids_sr.spatial.transforms import read_itk
 
@@ -165,7 +165,7 @@ class NormalizeT1w(SimpleInterface):
             prefix=str(here / "t1w2std_"),
             sloppy=self.inputs.sloppy,
         )
-        grid = coarse(template, 2.0)
+        grid = two_mm_grid(template)
         save_image(apply(t1w, grid, [forward], seed=self.inputs.seed), grid.affine, here / "std_t1w.nii")
         self._results |= {"t1w2std_xfm": forward, "std2t1w_xfm": inverse, "std_t1w": str(here / "std_t1w.nii")}
         return runtime

@@ -319,9 +319,9 @@ class MapsToTemplate(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.interfaces._ants import load
         from bids_sr.interfaces._bold import map_to_template
-        from bids_sr.interfaces._brain import coarse
+        from bids_sr.interfaces._brain import two_mm_grid
 
-        grid = coarse(load(self.inputs.template), 2.0)
+        grid = two_mm_grid(load(self.inputs.template))
         chain = [self.inputs.boldref2t1w_xfm, self.inputs.t1w2std_xfm]
         count = len(self.inputs.in_files)
         entities = self.inputs.in_entities if isdefined(self.inputs.in_entities) else [{}] * count

@@ -1,0 +1,73 @@
+"""Small heads with known geometry, made of the bundled template."""
+
+from functools import cache
+
+import numpy as np
+from scipy import ndimage
+
+from bids_sr.interfaces._ants import Image
+from bids_sr.interfaces._templates import Template, load_template
+from bids_sr.spatial import masks
+from bids_sr.spatial.resample import Spline, sample_volume
+from bids_sr.spatial.transforms import hr_grid
+
+
+@cache
+def template() -> Template:
+    return load_template()
+
+
+@cache
+def brain(mm: float = 2.0) -> tuple[Image, np.ndarray]:
+    """T1w brain of the template at `mm` and its mask."""
+    full = template()
+    data, affine = masks.coarsen(full.t1.data, full.t1.affine, mm)
+    mask = masks.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)[0] > 0.5
+    return Image(data=data, affine=affine), mask
+
+
+@cache
+def t2star(mm: float = 1.5) -> Image:
+    """Another contrast of the same brain: gray matter brighter than white, CSF brightest, a smooth sensitivity."""
+    full = template()
+    assert full.tissues is not None
+    gray, white = (masks.coarsen(image.data, image.affine, mm)[0] for image in full.tissues)
+    inside, affine = masks.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)
+    fluid = np.clip(inside - gray - white, 0, 1)
+    texture = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=inside.shape), 2.0 / mm)
+    image = (900 * gray + 650 * white + 1300 * fluid) * (1 + 0.6 * texture)
+    return Image(data=np.maximum(image, 0).astype(np.float32), affine=affine)
+
+
+def grid(shape: tuple[int, int, int], zooms: tuple[float, float, float], middle: tuple[float, float, float]) -> Image:
+    """An empty image whose field of view is centered on a point (mm); axis 0 runs to the left, as scanners store it."""
+    affine = np.diag([-zooms[0], zooms[1], zooms[2], 1.0])
+    affine[:3, 3] = np.array(middle) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return Image(data=np.zeros(shape, dtype=np.float32), affine=affine)
+
+
+def seen(image: Image, on: Image, xfm: np.ndarray, *, noise: float = 0.0, seed: int = 0) -> Image:
+    """`image` on the grid of `on`, averaged over its voxels; `xfm` takes a point of that grid to the image's point."""
+    factor = masks.fine_factor(on.affine, 2.0)
+    shape, affine = hr_grid(on.data.shape, on.affine, factor)
+    outside = Spline(order=1, mode="constant")
+    fine = sample_volume(image.data, image.affine, shape, affine, xfm, outside)
+    data = masks.block_average(fine, factor)
+    data = data + np.random.default_rng(seed).normal(0, noise, data.shape)
+    return Image(data=np.abs(data).astype(np.float32), affine=on.affine)
+
+
+def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Image, np.ndarray]:
+    """The template's brain inside a dark skull, a bright scalp and a neck; and the brain's mask."""
+    image, mask = brain(mm)
+    pad = int(pad_mm / mm)
+    affine = image.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ np.full(3, pad)
+    inside = np.pad(mask, pad)
+    skull, scalp = (masks.grow(inside, affine, mm) for mm in (7.0, 14.0))
+    neck = np.zeros_like(inside)
+    middle = inside.shape[0] // 2
+    neck[middle - 14 : middle + 14, 20:50, : pad + 6] = True
+    data = np.pad(image.data, pad) * 500
+    data = np.where((scalp | neck) & ~skull, 420.0, np.where(skull & ~inside, 25.0, data))
+    return Image(data=ndimage.gaussian_filter(data, 0.5).astype(np.float32), affine=affine), inside

@@ -1,0 +1,104 @@
+"""Morphology in mm, coarse grids and coverage against closed forms."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bids_sr.spatial import masks
+from bids_sr.spatial.transforms import apply, rigid_matrix
+
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+AFFINE[:3, 3] = [-30, -30, -30]
+
+
+def ball(radius: float, shape: tuple[int, int, int] = (31, 31, 21)) -> np.ndarray:
+    at = apply(AFFINE, np.argwhere(np.ones(shape)))
+    return (np.linalg.norm(at, axis=1) <= radius).reshape(shape)
+
+
+def test_grow_and_shrink_are_in_mm_whatever_the_voxels() -> None:
+    point = np.zeros((31, 31, 21), dtype=bool)
+    point[15, 15, 10] = True
+    assert np.array_equal(masks.grow(point, AFFINE, 9.0), ball(9.0))
+    shrunk = masks.grow(ball(20.0), AFFINE, -6.0)
+    assert masks.dice(shrunk, ball(14.0)) > 0.93
+    assert not (shrunk & ~ball(17.0)).any()
+
+
+def test_a_mask_does_not_shrink_from_the_edge_of_the_field_of_view() -> None:
+    slab = np.ones((9, 9, 5), dtype=bool)
+    assert masks.grow(slab, AFFINE, -4.0).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1.0, 6.0), st.integers(0, 2**31))
+def test_close_only_adds_and_open_only_removes(mm: float, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((12, 11, 9)) > 0.5
+    assert not (mask & ~masks.close(mask, AFFINE, mm)).any()
+    assert not (masks.open_(mask, AFFINE, mm) & ~mask).any()
+
+
+def test_close_bridges_a_cleft_and_open_cuts_a_bridge() -> None:
+    two = np.zeros((30, 20, 12), dtype=bool)
+    two[2:13, 3:17, 2:10] = two[15:27, 3:17, 2:10] = True
+    assert masks.close(two, AFFINE, 4.0)[14, 10, 5]
+    bridged = two.copy()
+    bridged[13:15, 10, 5] = True
+    assert masks.largest_part(bridged).sum() == bridged.sum()
+    assert masks.largest_part(masks.open_(bridged, AFFINE, 3.0)).sum() < 0.6 * two.sum()
+
+
+def test_otsu_lies_between_two_modes_and_refuses_a_constant() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(10, 1, 5000), rng.normal(50, 4, 3000)])
+    assert 13 < masks.otsu(values) < 40
+    with pytest.raises(masks.MaskError, match="constant"):
+        masks.otsu(np.full(10, 3.0))
+
+
+def test_coarsen_keeps_edges_mean_and_places() -> None:
+    at = apply(AFFINE, np.argwhere(np.ones((30, 30, 20)))).reshape(30, 30, 20, 3)
+    ramp = at @ [1.0, -2.0, 0.5]
+    low, grid = masks.coarsen(ramp, AFFINE, 6.0)
+    assert low.shape == (10, 10, 10)
+    assert np.allclose(grid @ [-0.5, -0.5, -0.5, 1], AFFINE @ [-0.5, -0.5, -0.5, 1])
+    there = apply(grid, np.argwhere(np.ones(low.shape))).reshape(*low.shape, 3) @ [1.0, -2.0, 0.5]
+    assert np.abs(low - there)[2:-2, 2:-2, 2:-2].max() < 1e-2
+
+
+def test_coverage_of_a_half_space_is_the_share_of_the_voxel() -> None:
+    fine = np.zeros((40, 8, 8), dtype=np.float32)
+    fine[:21] = 1  # 1 mm voxels, filled up to x = 20.5
+    share = masks.coverage(fine, np.eye(4), (5, 1, 1), np.diag([8.0, 8.0, 8.0, 1.0]) + _shift(3.5), mm=0.25)
+    assert np.allclose(share[:, 0, 0], [1, 1, 5 / 8, 0, 0], atol=0.04)
+
+
+def test_coverage_takes_target_points_to_the_source() -> None:
+    block = np.zeros((20, 20, 20), dtype=np.float32)
+    block[12, 10, 10] = 1
+    move = rigid_matrix([4, 0, 0, 0, 0, 0], [0, 0, 0])
+    assert masks.coverage(block, np.eye(4), block.shape, np.eye(4), move)[8, 10, 10] > 0.99
+
+
+def test_mutual_information_knows_independence_and_identity() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=40000), rng.normal(size=40000)
+    assert masks.normalized_mutual_information(a, b) < 1.01
+    assert masks.normalized_mutual_information(a, -a) > 1.95
+    assert 1.05 < masks.normalized_mutual_information(a, a + 0.5 * b) < 1.95
+
+
+def test_brain_mask_takes_the_bright_part_without_holes_or_rim() -> None:
+    brain, scalp = ball(24.0), ball(29.5) & ~ball(27.5)
+    volume = 100.0 * brain + 35.0 * scalp + np.random.default_rng(3).normal(0, 2, brain.shape)
+    volume[14:17, 14:17, 9:12] = 5  # a ventricle
+    found = masks.brain_mask(volume, AFFINE)
+    assert masks.dice(found, brain) > 0.95
+    assert found[15, 15, 10]
+
+
+def _shift(mm: float) -> np.ndarray:
+    out = np.zeros((4, 4))
+    out[:3, 3] = mm
+    return out

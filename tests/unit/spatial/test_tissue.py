@@ -1,0 +1,42 @@
+"""The tissue mixture on images whose tissues are known."""
+
+import numpy as np
+import pytest
+
+from bids_sr.spatial.tissue import segmentation, tissue_probabilities
+
+
+def layers(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """T1w of nested boxes: WM core, GM, CSF rim; the true labels (1 GM, 2 WM, 3 CSF) and the mask."""
+    labels = np.zeros((30, 32, 28), dtype=int)
+    labels[2:-2, 2:-2, 2:-2], labels[5:-5, 5:-5, 5:-5], labels[10:-10, 10:-10, 10:-10] = 3, 1, 2
+    level = np.array([0, 600, 1000, 200])[labels]
+    image = level + np.random.default_rng(0).normal(0, noise, labels.shape) * (labels > 0)
+    return image, labels, labels > 0
+
+
+@pytest.mark.parametrize("with_priors", [True, False])
+def test_tissues_are_told_apart_and_sum_to_one(with_priors: bool) -> None:
+    image, labels, mask = layers(90.0)
+    priors = np.stack([labels == 1, labels == 2, labels == 3]) * 0.6 + 0.2 if with_priors else None
+    found = tissue_probabilities(image, mask, priors)
+    assert np.allclose(found.sum(axis=0)[mask], 1, atol=1e-5)
+    assert not found[:, ~mask].any()
+    assert (segmentation(found)[mask] == labels[mask]).mean() > 0.95
+    assert not segmentation(found)[~mask].any()
+
+
+def test_neighbors_help_where_noise_is_strong() -> None:
+    image, labels, mask = layers(180.0)
+    alone, together = (tissue_probabilities(image, mask, smoothness=s) for s in (0.0, 1.0))
+    right = [(segmentation(found)[mask] == labels[mask]).mean() for found in (alone, together)]
+    assert right[1] > right[0] + 0.03
+
+
+def test_scale_of_the_image_does_not_matter_and_darkness_is_refused() -> None:
+    image, _, mask = layers(60.0)
+    assert np.allclose(tissue_probabilities(image, mask), tissue_probabilities(7 * image, mask), atol=1e-3)
+    with pytest.raises(ValueError, match="no signal"):
+        tissue_probabilities(np.zeros(mask.shape), mask)
+    with pytest.raises(ValueError, match="empty"):
+        tissue_probabilities(image, np.zeros_like(mask))
