@@ -153,7 +153,7 @@ def test_headers_that_leave_no_overlap_are_not_believed(tmp_path: Path) -> None:
 
 def test_pair_and_bold_come_into_register_across_contrasts(tmp_path: Path) -> None:
     to_bold = rigid_matrix(np.array([1, 2, -2, 0, 0, 0]) + np.array([0, 0, 0, -2, 2, 1]) * DEGREES, [0, -18, 12])
-    to_lowres = rigid_matrix([0.4, -0.3, 0.5, 0.004, 0, -0.006], [0, -18, 12])
+    to_lowres = rigid_matrix([5, -4, 6, 0.12, 0, -0.1], [0, -18, 12])
     shape, affine = hr_grid(SMALL.data.shape, SMALL.affine, FACTOR)
     highres = seen(t2star(), Image(data=np.zeros(shape), affine=affine), np.eye(4), noise=8)
     t1, _ = brain(2.0)
