@@ -136,8 +136,8 @@ def main() -> None:
     rows += rows_of("BOLD to T1w", t1w, to_t1w, bold_mask, boldref.affine, args.draws)
     rows += rows_of(f"BOLD, {SLICES} slices, to T1w", t1w_partial, to_t1w, bold_mask[:, :, part], cut, args.draws)
     remark = (
-        "What is left between BOLD and the other images does not depend on the offset and lies along the phase-encoding "
-        "axis: it is the EPI's distortion, which no rigid transform can take away."
+        "What is left between BOLD and the other images does not depend on the offset and lies along the "
+        "phase-encoding axis: it is the EPI's distortion, which no rigid transform can take away."
     )
     keep("registration", "Registration: known offsets recovered", rows, remarks=[remark])
 
