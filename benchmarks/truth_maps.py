@@ -73,7 +73,7 @@ def main() -> int:
     mask = load_image(mask_file)[0] > 0.5
     names = sorted(p.name.split("desc-")[1].split("_")[0] for p in func.glob(f"{stem}_res-hr_desc-*_bold.nii.gz"))
     events = str(truth).replace("_bold.nii.gz", "_events.tsv")
-    types = [t for t in pd.read_csv(events, sep="\t").trial_type.dropna().unique()]
+    types = list(pd.read_csv(events, sep="\t").trial_type.dropna().unique())
     contrasts = {name: dict(weights) for name, weights in resolve_contrasts(types, []).items()}
     tr = json.loads(Path(str(truth).replace(".nii.gz", ".json")).read_text())["RepetitionTime"]
     maps = []

@@ -310,17 +310,11 @@ def _resources(add: _Options) -> None:
         to="resources.omp_nthreads",
         metavar="N",
         type=int,
-        help="threads of one step (default: the processors, at most 8)",
+        help="threads of one step (default: 1; steps run side by side)",
     )
     add("--mem", "--mem-gb", to="resources.mem_gb", metavar="SIZE", type=gigabytes, help="8, 8G, 512M (default: free)")
     add("--device", to="resources.device", help="where networks run")
     add("--random-seed", to="resources.random_seed", metavar="N", type=int, help="seed of all that is drawn")
-    add(
-        "--deterministic",
-        to="resources.deterministic",
-        action=argparse.BooleanOptionalAction,
-        help="same settings and seed give the same images, bit for bit (default: yes)",
-    )
 
 
 def _run(add: _Options) -> None:

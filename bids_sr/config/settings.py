@@ -168,6 +168,7 @@ class Preprocessing(_Section):
     def _check(self) -> None:
         self._need(self.dummy_scans is None or self.dummy_scans >= 0, "dummy_scans", "it is a number from 0 up")
         self._need(0 <= self.slice_time_ref <= 1, "slice_time_ref", "a fraction of the TR lies from 0 to 1")
+        self._need(len(self.output_spaces) <= 1, "output_spaces", "maps go to one template in a run")
         for space in self.output_spaces:
             self._need(re.fullmatch("[0-9A-Za-z]+", space) is not None, "output_spaces", "a space is one plain name")
 
@@ -209,14 +210,13 @@ class Activation(_Section):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources(_Section):
-    """What the machine gives. None: all processors, threads for one node, the memory that is free."""
+    """What the machine gives. None: all processors, one thread a node, the memory that is free."""
 
     nprocs: int | None = None
     omp_nthreads: int | None = None
     mem_gb: float | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     random_seed: int = 0
-    deterministic: bool = True
 
     def _check(self) -> None:
         for name in ("nprocs", "omp_nthreads"):
@@ -313,7 +313,9 @@ class Settings:
         if resources["nprocs"] is None:
             resources["nprocs"] = len(os.sched_getaffinity(0))
         if resources["omp_nthreads"] is None:
-            resources["omp_nthreads"] = min(resources["nprocs"], 8)
+            resources["omp_nthreads"] = (
+                1  # small batches train several times slower on two threads; nodes run side by side
+            )
         groups["run"]["run_uuid"] = run_uuid
         return self.from_mapping(groups)
 

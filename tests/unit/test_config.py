@@ -155,6 +155,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Preprocessing, {"dummy_scans": True}, "kind int"),
         (Preprocessing, {"slice_time_ref": 1.5}, "from 0 to 1"),
         (Preprocessing, {"output_spaces": ("MNI 152",)}, "plain name"),
+        (Preprocessing, {"output_spaces": ("A", "B")}, "one template"),
         (Activation, {"smoothing": ()}, "at least one"),
         (Activation, {"smoothing": (-1.0,)}, "0 to 50"),
         (Activation, {"kinds": ("ccc",)}, "cc, glm"),

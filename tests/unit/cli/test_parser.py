@@ -51,7 +51,6 @@ def test_defaults_are_those_of_the_settings() -> None:
         ("--threshold fdr 3.1", "activation", "thresholds", ("fdr", "3.1")),
         ("--n_cpus 3", "resources", "nprocs", 3),
         ("--mem 512M", "resources", "mem_gb", 0.5),
-        ("--no-deterministic", "resources", "deterministic", False),
         ("-w w", "paths", "work_dir", Path("w")),
         ("-vv", "run", "verbosity", 2),
         ("--dry-run", "run", "dry_run", True),

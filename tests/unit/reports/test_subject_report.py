@@ -108,6 +108,7 @@ def finished(tmp_path, drawn):
             f"<table><tr><td>r{run}</td></tr></table>"
         )
         (folder / f"sub-01_task-tap_run-{run}_desc-runsummary_bold.html").write_text("<p>run</p>")
+        (folder / f"sub-01_task-tap_run-{run}_desc-registration_bold.html").write_text("<p>registered</p>")
     (folder / "sub-01_desc-summary_T1w.html").write_text("<table class='facts'></table>")
     (folder / "sub-01_desc-card_T2starw.html").write_text("<p>card</p>")
     (folder / "sub-01_desc-pairinfo_T2starw.html").write_text("<p>pair</p>")
