@@ -211,8 +211,9 @@ class MotionEstimator:
         total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
         matrix, cost = np.eye(4), np.inf
         for volume in volumes:
-            matrix, cost, _ = self.fit(volume, [matrix, np.eye(4)], cost * self.settings.jump)
-            residual, inside = fine.difference(fine.coefficients(volume), matrix)
+            coefficients = fine.coefficients(volume)
+            matrix, cost, _ = self._near(volume, coefficients, [matrix, np.eye(4)], cost * self.settings.jump)
+            residual, inside = fine.difference(coefficients, matrix)
             left = fine.step(residual, inside, None)[1]
             total, square, seen, count = total + left, square + left**2, seen + inside, count + 1
         if count < 8 or not self.settings.unsteady:
@@ -255,28 +256,36 @@ class MotionEstimator:
         -------
         (matrix, relative residual, Gauss-Newton steps)
         """
-        tolerance = self.settings.tolerance_mm
         coefficients = self._fine.coefficients(volume)
+        near, cost, spent = self._near(volume, coefficients, starts, expected)
+        if not np.isfinite(cost):
+            return near, cost, spent
+        s = self.settings
+        matrix, cost, count = self._run(self._fine, coefficients, near, tolerance=s.tolerance_mm, robust=s.outlier > 0)
+        return matrix, cost, spent + count
+
+    def _near(
+        self, volume: Array, coefficients: Array, starts: Iterable[Array], expected: float
+    ) -> tuple[Matrix, float, int]:
+        """As `fit`, from a part of the samples: within some hundredths of a mm."""
+        tolerance = self.settings.tolerance_mm
         starts = [np.asarray(start, dtype=np.float64) for start in starts]
         best, spent = (starts[0], np.inf), 0
         if np.isfinite(expected):
             matrix, cost, spent = self._run(self._quick, coefficients, starts[0], tolerance=10 * tolerance)
             best = (matrix, cost)
-        if not best[1] <= expected or not np.isfinite(best[1]):
-            coarse = [level.coefficients(volume) for level in self._coarse]
-            for matrix in starts:
-                for level, smooth in zip(self._coarse, coarse, strict=True):
-                    matrix, _, count = self._run(level, smooth, matrix, tolerance=50 * tolerance)
-                    spent += count
-                matrix, cost, count = self._run(self._quick, coefficients, matrix, tolerance=10 * tolerance)
+            if cost <= expected:
+                return *best, spent
+        coarse = [level.coefficients(volume) for level in self._coarse]
+        for matrix in starts:
+            for level, smooth in zip(self._coarse, coarse, strict=True):
+                matrix, _, count = self._run(level, smooth, matrix, tolerance=50 * tolerance)
                 spent += count
-                if cost < best[1]:
-                    best = (matrix, cost)
-        if not np.isfinite(best[1]):
-            return *best, spent
-        robust = self.settings.outlier > 0
-        matrix, cost, count = self._run(self._fine, coefficients, best[0], tolerance=tolerance, robust=robust)
-        return matrix, cost, spent + count
+            matrix, cost, count = self._run(self._quick, coefficients, matrix, tolerance=10 * tolerance)
+            spent += count
+            if cost < best[1]:
+                best = (matrix, cost)
+        return *best, spent
 
 
 def estimate_motion(
