@@ -192,7 +192,7 @@ def _maps_edges(
             (f"outputnode.bold_mask{grid}", "inputnode.mask"), (f"outputnode.roi_bold{grid}", "inputnode.roi"),
         ]),
         (confounds_wf, maps_wf, [("outputnode.confounds_tsv", "inputnode.confounds_tsv")]),
-        (series_wf, maps_wf, [("outputnode.series_file", "inputnode.series_file")]),
+        (series_wf, maps_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("series_file", "consistency_file")]),
     ]  # fmt: skip
     if target.spaces:
         edges += [

@@ -33,6 +33,8 @@ def init_maps_wf(
         the series, brain mask and region of interest, on one grid
     events_file, confounds_tsv, n_dummy
         of the run
+    consistency_file
+        of the series, one row a volume
     boldref2t1w_xfm, t1w2std_xfm, template
         only where output spaces are asked for
 
@@ -47,7 +49,7 @@ def init_maps_wf(
     """
     workflow = LiterateWorkflow(name=name)
     spatial = ["boldref2t1w_xfm", "t1w2std_xfm", "template"] if target.spaces else []
-    fields = ["series_file", "mask", "roi", "events_file", "confounds_tsv", "n_dummy", *spatial]
+    fields = ["series_file", "mask", "roi", "events_file", "confounds_tsv", "n_dummy", "consistency_file", *spatial]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputs = ["maps", "maps_entities", "activation_tsv", "quality_tsv", "stored_file"]
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
@@ -64,10 +66,13 @@ def init_maps_wf(
         dtype=target.dtype, entities=[_series_entities(series)], sidecar=[_series_sidecar(series, target, acquisition)],
     )  # fmt: skip
     keep_maps = init_sink(name="keep_maps", output_dir=target.output_dir, common=target.common, sources=target.sources)
-    shared = [(field, field) for field in fields if field not in spatial]
+    shared = [field for field in fields if field not in (*spatial, "consistency_file")]
     edges: Edges = [
-        (inputnode, maps_wf, [(field, f"inputnode.{field}") for field, _ in shared]),
-        (inputnode, quality, [("series_file", "in_file"), ("mask", "mask"), ("n_dummy", "n_dummy")]),
+        (inputnode, maps_wf, [(field, f"inputnode.{field}") for field in shared]),
+        (inputnode, quality, [
+            ("series_file", "in_file"), ("mask", "mask"), ("n_dummy", "n_dummy"),
+            ("consistency_file", "consistency_file"),
+        ]),
         (inputnode, keep_series, [("series_file", "in_file")]),
         (maps_wf, keep_maps, [
             ("outputnode.maps", "in_file"), ("outputnode.maps_entities", "entities"),

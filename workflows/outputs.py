@@ -11,6 +11,25 @@ from bids_sr.interfaces.bids import WriteDerivatives
 
 Entities = Mapping[str, str]
 
+LOG_COLUMNS = {
+    name: {"Description": text, "Units": unit}
+    for name, text, unit in (
+        (
+            "phase",
+            "search: some slices are held out; refit: all slices are used, for as long as the search took",
+            "n/a",
+        ),
+        ("iteration", "number of the training step", "1"),
+        ("loss", "weighted sum of the generator's terms", "1"),
+        ("content", "difference to the measured high-resolution patch", "1"),
+        ("adversarial", "how far the critic tells generated patches from measured ones; n/a before it takes part", "1"),
+        ("perceptual", "difference in features of VGG-19; n/a without its weights", "1"),
+        ("critic", "loss of the critic", "1"),
+        ("learning_rate", "of the generator", "1"),
+        ("psnr", "peak signal-to-noise ratio on the held-out slices", "dB"),
+    )
+}
+
 
 def init_sink(
     *,
@@ -161,8 +180,5 @@ def model_fields(*, method: str) -> dict[str, tuple[dict[str, str], dict[str, An
     return {
         "model_file": ({"desc": method, "suffix": "model"}, {}),
         "card_file": ({"desc": method, "suffix": "model"}, {}),
-        "log_file": (
-            {"desc": method, "suffix": "log"},
-            {"Description": "one row a evaluation of the training; the columns are described in the documentation"},
-        ),
+        "log_file": ({"desc": method, "suffix": "log"}, LOG_COLUMNS),
     }

@@ -75,7 +75,7 @@ def init_train_wf(
     log_file : training log (TSV)
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=pretrained is not None)
+    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=pretrained is not None) + "\n"
     inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres", "mask"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["model_file", "card_file", "log_file"]), name="outputnode")
     train = pe.Node(
@@ -161,7 +161,7 @@ def init_series_wf(
     consistency_file : one row a volume
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _series_text(series)
+    workflow.__desc__ = _series_text(series) + "\n"
     extra = ["model_file"] if needs_model else []
     extra += ["highres", "highres2boldref_xfm"] if needs_guide else []
     fields = ["stc_file", "boldref", "bold_mask", "hmc_xfms", *extra]

@@ -11,6 +11,7 @@ from nipype.interfaces.base import (
     InputMultiObject,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 from nipype.interfaces.base.support import Bunch
@@ -21,6 +22,7 @@ class _SeriesQualityInputSpec(BaseInterfaceInputSpec):
     mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
     n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
     series = traits.Str(mandatory=True, desc="name of the series")
+    consistency_file = File(exists=True, desc="one row a volume, n/a where it was not measured")
 
 
 class _TableOutputSpec(TraitedSpec):
@@ -43,10 +45,23 @@ class SeriesQuality(SimpleInterface):
             n_volumes = reader.shape[3] - start
             quality = series_quality(reader.volumes(start), mask, reader.zooms, n_volumes=n_volumes)
         figures = quality_figures(quality, mask)
+        if isdefined(self.inputs.consistency_file):
+            figures |= _consistency(self.inputs.consistency_file, start)
         path = Path(runtime.cwd, "quality.tsv")
         path.write_text(table_text(row(self.inputs.series, 0.0, "", key, value) for key, value in figures.items()))
         self._results["metrics_tsv"] = str(path)
         return runtime
+
+
+def _consistency(path: str, start: int) -> dict[str, float | None]:
+    """Median and maximum over the volumes from `start`; nothing where it was not measured."""
+    lines = Path(path).read_text().split()[1 + start :]
+    values = sorted(float(line) for line in lines if line != "n/a")
+    if not values:
+        return {}
+    middle = len(values) // 2
+    median = values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+    return {"inconsistency_median": median, "inconsistency_max": values[-1]}
 
 
 class _MergeMetricsInputSpec(BaseInterfaceInputSpec):

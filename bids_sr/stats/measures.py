@@ -54,6 +54,12 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
     "dof": ("1", "degrees of freedom of the linear model"),
     "design_rank": ("1", "rank of the linear model's design"),
     "design_columns": ("1", "columns of the linear model's design; more than its rank where some repeat each other"),
+    "inconsistency_median": (
+        "1",
+        "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is brought back "
+        "to the acquired resolution, before motion correction",
+    ),
+    "inconsistency_max": ("1", "largest of the same over volumes"),
     "tsnr_median": ("1", "median over the mask of mean over standard deviation in time, quadratic trend removed"),
     "mean_signal": ("signal", "mean of the series in the mask"),
     "noise_median": ("signal", "median over the mask of the standard deviation in time, quadratic trend removed"),

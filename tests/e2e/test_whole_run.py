@@ -70,13 +70,27 @@ def test_fine_grid_covers_the_same_field_of_view(finished):
     assert high.header.get_zooms()[3] == low.header.get_zooms()[3] == 2.0
 
 
-@pytest.mark.parametrize("name", ["desc-confounds_timeseries", "desc-image_metrics", "desc-activation_metrics"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-01/func/sub-01_task-tap_desc-confounds_timeseries",
+        "sub-01/func/sub-01_task-tap_desc-image_metrics",
+        "sub-01/func/sub-01_task-tap_desc-activation_metrics",
+        "sourcedata/models/sub-01/sub-01_desc-srgan_log",
+    ],
+)
 def test_every_column_of_a_table_is_described(finished, name):
-    stem = finished.out / "sub-01" / "func" / f"sub-01_task-tap_{name}"
+    stem = finished.out / name
     columns = pd.read_csv(f"{stem}.tsv", sep="\t").columns
     described = json.loads(Path(f"{stem}.json").read_text())
     assert set(columns) <= set(described)
     assert all(described[column]["Description"] for column in columns)
+
+
+def test_what_a_series_loses_of_the_data_is_reported(finished):
+    table = pd.read_csv(finished.out / "sub-01/func/sub-01_task-tap_desc-image_metrics.tsv", sep="\t")
+    lost = table[table.measure == "inconsistency_median"].set_index("series").value
+    assert lost["zerofill"] < 1e-3 < lost["bspline"]
 
 
 def test_all_series_are_measured_alike(finished):
