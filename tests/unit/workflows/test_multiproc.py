@@ -1,41 +1,13 @@
 """The plugin must end, whatever happens to its workers."""
 
-import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
-from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
+from dyingnode import Die
 from nipype.pipeline import engine as pe
 
 from bids_sr.workflows.multiproc import ResilientMultiProc
-
-
-class _DieInputSpec(BaseInterfaceInputSpec):
-    value = traits.Int(mandatory=True)
-    marker = traits.Str(desc="killed while this file is absent")
-    always = traits.Bool(False, usedefault=True)
-
-
-class _DieOutputSpec(TraitedSpec):
-    out = traits.Int()
-
-
-class Die(SimpleInterface):
-    """Kill the own process, once or always."""
-
-    input_spec = _DieInputSpec
-    output_spec = _DieOutputSpec
-
-    def _run_interface(self, runtime):
-        if self.inputs.always:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if isinstance(self.inputs.marker, str) and not Path(self.inputs.marker).exists():
-            Path(self.inputs.marker).write_text("was here")
-            os.kill(os.getpid(), signal.SIGKILL)
-        self._results["out"] = self.inputs.value + 1
-        return runtime
 
 
 def _workflow(base: Path, **second) -> pe.Workflow:

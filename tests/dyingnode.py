@@ -1,0 +1,34 @@
+"""A node that kills its own process; it stands where worker processes can import it."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
+
+
+class _DieInputSpec(BaseInterfaceInputSpec):
+    value = traits.Int(mandatory=True)
+    marker = traits.Str(desc="killed while this file is absent")
+    always = traits.Bool(False, usedefault=True)
+
+
+class _DieOutputSpec(TraitedSpec):
+    out = traits.Int()
+
+
+class Die(SimpleInterface):
+    """Kill the own process, once or always."""
+
+    input_spec = _DieInputSpec
+    output_spec = _DieOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        if self.inputs.always:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if isinstance(self.inputs.marker, str) and not Path(self.inputs.marker).exists():
+            Path(self.inputs.marker).write_text("was here")
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._results["out"] = self.inputs.value + 1
+        return runtime
