@@ -181,10 +181,13 @@ def _pair(
     pair_wf.inputs.inputnode.highres = str(pair.highres)
     if pair.lowres is not None:
         pair_wf.inputs.inputnode.lowres = str(pair.lowres)
-    common = {"subject": subject.label, **_named(pair.highres, "session", "run")}
+    place = _named(pair.highres, "session", "run")
+    twins = [each for each in subject.pairs if _named(each.highres, "session", "run") == place]
+    tag = f"pair{number}" if len(twins) > 1 else ""  # one image may serve runs of two resolutions: two models
+    common = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
     sources = [_uri(settings, path) for path in (pair.highres, pair.lowres) if path is not None]
     fields = pair_fields(
-        high=_named(pair.highres, "acquisition"), low=_named(pair.lowres or pair.highres, "acquisition")
+        high=_named(pair.highres, "acquisition"), low=_named(pair.lowres or pair.highres, "acquisition"), tag=tag
     )
     keep_wf = init_sink_wf(
         fields=fields,
@@ -198,10 +201,10 @@ def _pair(
     for method in learned:
         train_wf = train_wfs[method] = init_train_wf(
             method=method, recipe=superres.recipe, factor=pair.factor, model_source=superres.model_source,
-            model_dir=_text(superres.model_dir), pretrained=_text(superres.pretrained), seed=seed, omp_nthreads=threads,
-            max_train_minutes=superres.max_train_minutes, device=settings.resources.device,
-            precision=superres.precision, force=superres.force, sloppy=settings.run.sloppy,
-            vgg_weights=_text(superres.vgg_weights), name=f"train_{method}_{number}_wf",
+            model_dir=_text(superres.models_to_reuse(settings.paths.output_dir)), pretrained=_text(superres.pretrained),
+            seed=seed, omp_nthreads=threads, max_train_minutes=superres.max_train_minutes,
+            device=settings.resources.device, precision=superres.precision, force=superres.force,
+            sloppy=settings.run.sloppy, vgg_weights=_text(superres.vgg_weights), name=f"train_{method}_{number}_wf",
         )  # fmt: skip
         models = model_fields(method=method)
         keep_model_wf = init_sink_wf(

@@ -16,7 +16,7 @@ LOG_COLUMNS = {
     for name, text, unit in (
         (
             "phase",
-            "search: some slices are held out; refit: all slices are used, for as long as the search took",
+            "search: some slices are held out; refit: again on all slices, for as many steps as did best before",
             "n/a",
         ),
         ("iteration", "number of the training step", "1"),
@@ -161,9 +161,21 @@ def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[
     return fields
 
 
-def pair_fields(*, high: Entities, low: Entities) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
-    """Names of what the stage of a pair leaves; `high` and `low` are the entities that tell its members apart."""
+def _tagged(entities: Entities, tag: str) -> Entities:
+    return {**entities, "acquisition": entities.get("acquisition", "") + tag}
+
+
+def pair_fields(*, high: Entities, low: Entities, tag: str = "") -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the stage of a pair leaves.
+
+    Parameters
+    ----------
+    high, low : the entities that tell its members apart
+    tag : tells it from another pair of the same images; "" where there is none
+    """
     apart = ({"acquisition": "highres"}, {"acquisition": "lowres"}) if dict(high) == dict(low) else (high, low)
+    if tag:
+        apart = (_tagged(apart[0], tag), _tagged(apart[1], tag))
     preproc = {"desc": "preproc", "suffix": "T2starw"}
     return {
         "train_highres": ({**apart[0], **preproc}, {"SkullStripped": False}),

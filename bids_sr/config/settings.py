@@ -140,6 +140,11 @@ class SuperRes(_Section):
         """The methods that train or load a model."""
         return tuple(name for name in self.methods if name not in BASELINES["all"])
 
+    def models_to_reuse(self, output_dir: Path) -> Path | None:
+        """Where models are looked for; those of the output itself where reuse is asked for and no place named."""
+        own = output_dir / "sourcedata" / "models"
+        return self.model_dir or (own if self.model_source == "reuse" else None)
+
     @property
     def series(self) -> tuple[str, ...]:
         """Every series that is made besides ``raw``, baselines first.

@@ -1,0 +1,184 @@
+"""The whole graph for data sets of every shape: it can be built, and no two steps write the same file."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from bidsmaker import BidsMaker
+from nipype.interfaces import utility as niu
+from nipype.interfaces.base import isdefined
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.interfaces.bids import WriteDerivatives, derivative_path
+from bids_sr.preflight import check
+from bids_sr.workflows.base import init_bids_sr_wf, methods_text
+
+HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
+EXTENSIONS = {"xfm": ".txt", "model": ".safetensors", "log": ".tsv", "metrics": ".tsv", "timeseries": ".tsv"}
+TELLS_APART = ("series", "fwhm_mm", "method", "space", "desc", "suffix")
+
+
+def _without(maker: BidsMaker, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in maker.root.rglob(pattern):
+            path.unlink()
+
+
+def _two_subjects(maker: BidsMaker) -> None:
+    maker.subject("01")
+    maker.subject("02")
+
+
+def _two_sessions(maker: BidsMaker) -> None:
+    """Each session has a pair of its own: two models."""
+    maker.subject("01", session="a")
+    maker.subject("01", session="b")
+
+
+def _two_runs(maker: BidsMaker) -> None:
+    maker.subject()
+    _without(maker, "*_task-tap_*")
+    for run in ("1", "2"):
+        maker.bold(f"sub-01_task-tap_run-{run}")
+        maker.events(f"sub-01_task-tap_run-{run}")
+
+
+def _two_runs_and_a_model(maker: BidsMaker) -> None:
+    _two_runs(maker)
+    models = maker.root.parent / "out" / "sourcedata" / "models" / "sub-01"
+    models.mkdir(parents=True)
+    (models / "sub-01_desc-srgan_model.safetensors").write_bytes(b"")
+
+
+def _neither_pair_nor_t1w(maker: BidsMaker) -> None:
+    _no_pair(maker)
+    _without(maker, "*_T1w.*")
+
+
+def _two_tasks_of_two_resolutions(maker: BidsMaker) -> None:
+    """One fine image and two BOLD resolutions: two pairs that share their high-resolution member and the session."""
+    maker.subject()
+    maker.bold("sub-01_task-rhythm", zooms=(4.0, 4.0, 4.0))
+    maker.events("sub-01_task-rhythm")
+    _without(maker, "*highres*")
+    maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
+
+
+def _no_t1w(maker: BidsMaker) -> None:
+    maker.subject()
+    _without(maker, "*_T1w.nii.gz")
+
+
+def _fine_only(maker: BidsMaker) -> None:
+    maker.subject()
+    _without(maker, "*lowres*")
+
+
+def _unnamed_fine_only(maker: BidsMaker) -> None:
+    maker.subject()
+    _without(maker, "*_T2starw.*")
+    maker.star("sub-01", HIGH)
+
+
+def _no_pair(maker: BidsMaker) -> None:
+    maker.subject()
+    _without(maker, "*_T2starw.*")
+
+
+def _all_entities(maker: BidsMaker) -> None:
+    maker.subject("01", session="a")
+    _without(maker, "*_task-tap_*")
+    stem = "sub-01_ses-a_task-tap_acq-x_ce-y_rec-z_dir-AP_run-01_part-mag"
+    maker.bold(stem)
+    maker.events(stem.removesuffix("_part-mag"))
+
+
+PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
+CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
+    "two subjects, baselines all": (_two_subjects, ["--baselines", "all", "--contrasts", "thumb-little"]),
+    "two sessions, output space": (_two_sessions, ["--output-spaces", "MNI152NLin2009aSym"]),
+    "two sessions, one of them": (_two_sessions, ["--session-label", "b", "--roi", "brain"]),
+    "two runs, reuse": (_two_runs_and_a_model, ["--model-source", "reuse", "--activation", "glm"]),
+    "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
+    "no T1w": (_no_t1w, ["--activation", "cc", "--recipe", "paper"]),
+    "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
+    "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
+    "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),
+    "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill"]),
+    "guided baselines without a network": (_two_runs, ["--sr-method", "inject", "ratio", "--dummy-scans", "2"]),
+    "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
+    "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
+}
+
+
+@pytest.fixture(params=CASES, scope="module")
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    make, options = CASES[request.param]
+    root = tmp_path_factory.mktemp("graph")
+    maker = BidsMaker(root / "bids")
+    make(maker)
+    argv = [str(maker.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
+    settings = parse_settings([*argv, *options]).resolved(run_uuid="x")
+    plan = check(settings)
+    assert plan.problems == ()
+    return init_bids_sr_wf(
+        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
+        notices=[str(notice) for notice in plan.warnings], version="0",
+    )  # fmt: skip
+
+
+def _makers(flat: Any, node: Any, field: str) -> Iterator[Any]:
+    """The nodes that make what comes to an input, through merges and the ends of workflows; "" is any input."""
+    for source, _, data in flat.in_edges(node, data=True):
+        for out, into in data["connect"]:
+            if field in ("", into):
+                if isinstance(source.interface, niu.IdentityInterface | niu.Merge):
+                    yield from _makers(flat, source, "" if isinstance(source.interface, niu.Merge) else out)
+                else:
+                    yield source
+
+
+def _names(flat: Any, node: Any) -> Iterator[str]:
+    """What a sink writes: entities of each file, or what makes the files where their entities are only known later."""
+    common = dict(node.inputs.common)
+    if isdefined(node.inputs.entities):
+        for number, own in enumerate(node.inputs.entities):
+            card = {"card": number} if own["suffix"] == "model" else {}  # the same name with another extension
+            yield json.dumps({**common, **own, **card}, sort_keys=True)
+        return
+    for maker in set(_makers(flat, node, "in_file")):
+        traits = {name: str(getattr(maker.inputs, name, "")) for name in TELLS_APART}
+        traits["of"] = " ".join(sorted({str(each.inputs.series) for each in _makers(flat, maker, "in_files")}))
+        yield json.dumps({"by": type(maker.interface).__name__, **traits, "common": common}, sort_keys=True)
+
+
+def test_no_two_steps_write_the_same_file(graph: Any) -> None:
+    flat = graph._create_flat_graph()
+    sinks = [node for node in flat.nodes() if isinstance(node.interface, WriteDerivatives)]
+    written = Counter(name for sink in sinks for name in _names(flat, sink))
+    assert len(written) > 10
+    assert [name for name, times in written.items() if times > 1] == []
+
+
+def test_every_fixed_name_can_be_made(graph: Any) -> None:
+    """An entity that no pattern knows would stop the run at its very end."""
+    for node in graph._create_flat_graph().nodes():
+        if not isinstance(node.interface, WriteDerivatives):
+            continue
+        figures = not isdefined(node.inputs.entities) and "datatype" not in node.inputs.common
+        own = [{"datatype": "figures", "desc": "x", "suffix": "bold"}] if figures else node.inputs.entities
+        for entities in own if isdefined(own) else [{"contrast": "c", "stat": "t", "desc": "x", "suffix": "statmap"}]:
+            suffix = entities["suffix"]
+            extension = {"xfm": ".txt", "model": ".safetensors", "log": ".tsv", "metrics": ".tsv", "timeseries": ".tsv"}
+            full = {
+                **node.inputs.common,
+                **entities,
+                "extension": ".svg" if figures else extension.get(suffix, ".nii.gz"),
+            }
+            assert derivative_path(full).startswith(("sub-", "sourcedata/models/sub-"))
+
+
+def test_the_text_of_methods_is_made(graph: Any) -> None:
+    assert "*bids-sr* 0" in methods_text(graph)
