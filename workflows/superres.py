@@ -75,7 +75,8 @@ def init_train_wf(
     log_file : training log (TSV)
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=pretrained is not None) + "\n"
+    given = pretrained is not None or model_source == "reuse"
+    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=given) + "\n"
     inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres", "mask"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["model_file", "card_file", "log_file"]), name="outputnode")
     train = pe.Node(

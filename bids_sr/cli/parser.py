@@ -200,15 +200,15 @@ def _superres(add: _Options) -> None:
     )
     add("--hr-acq", to="superres.hr_acq", metavar="LABEL", help="acq- label of the highres T2*w image")
     add("--lr-acq", to="superres.lr_acq", metavar="LABEL", help="acq- label of the lowres T2*w image")
-    add("--recipe", to="superres.recipe", help="fast: minutes on two cores; paper: as published, hours")
-    add("--model-source", to="superres.model_source", help="auto reuses a model that was trained on the same pair")
-    add("--model-dir", to="superres.model_dir", metavar="DIR", type=path, help="where models are kept and looked for")
+    add("--recipe", to="superres.recipe", help="fast: minutes on two cores; paper: as published, days")
+    add("--model-source", to="superres.model_source", help="auto takes what --model-dir has of the same pair")
+    add("--model-dir", to="superres.model_dir", metavar="DIR", type=path, help="folder with trained models")
     add(
         "--pretrained",
         to="superres.pretrained",
         metavar="FILE",
         type=path,
-        help="start training from this .safetensors model",
+        help="use this .safetensors model and train none",
     )
     add(
         "--vgg-weights",

@@ -84,7 +84,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
             progress=StageLines(say),
         )
     say("reports")
-    reports = tuple(_report(settings, subject.label, log_dir) for subject in plan.subjects)
+    shown = _logs_of_outputs(log_dir) if settings.run.reports_only else log_dir
+    reports = tuple(_report(settings, subject.label, shown) for subject in plan.subjects)
     return RunOutcome(crash_files=outcome.crash_files, missing=outcome.missing, reports=reports)
 
 
@@ -114,13 +115,19 @@ def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkfl
     return workflow
 
 
+def _logs_of_outputs(log_dir: Path) -> Path:
+    """Logs of the last run that made anything: its settings and crash files are those of the outputs."""
+    made = sorted(path.parent for path in log_dir.parent.glob("*/CITATION.md"))
+    return made[-1] if made else log_dir
+
+
 def _report(settings: Settings, label: str, log_dir: Path) -> Path:
     from bids_sr.reports.subject import build_report
 
     return build_report(
         settings.paths.output_dir,
         label,
-        run_uuid=settings.run.run_uuid,
+        run_uuid=log_dir.name,
         log_dir=log_dir,
         command=" ".join(sys.argv),
     )

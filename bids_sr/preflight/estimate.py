@@ -21,7 +21,7 @@ class CostModel:
 
     anatomical_minutes: float = 2.5
     registration_minutes: float = 0.5
-    train_minutes: tuple[tuple[str, float], ...] = (("fast", 6.0), ("paper", 120.0))
+    train_minutes: tuple[tuple[str, float], ...] = (("fast", 6.0), ("paper", 4000.0))
     report_minutes: float = 1.0
     motion_s: float = 0.6
     series_s: float = 0.25

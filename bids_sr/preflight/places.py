@@ -54,6 +54,42 @@ def check_places(settings: Settings) -> list[Problem]:
     for file in (settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
             problems.append(Problem(file=str(file), reason="there is no such file", fix="Check the path."))
+    return [*problems, *_no_model(settings), *_no_use(settings)]
+
+
+def _no_model(settings: Settings) -> list[Problem]:
+    """A model that is to be used and is not there, or has no card."""
+    from bids_sr.sr.model import ModelError, read_card
+
+    superres = settings.superres
+    if not superres.learned:
+        return []
+    if superres.pretrained is not None and superres.pretrained.is_file():
+        try:
+            read_card(superres.pretrained)
+        except ModelError as error:
+            fix = "Name the .safetensors file of a model whose card (.json, the same name) lies beside it."
+            return [Problem(file=f"--pretrained {superres.pretrained}", reason=str(error), fix=fix)]
+    folder = superres.models_to_reuse(settings.paths.output_dir)
+    if superres.model_source != "reuse" or superres.pretrained is not None or folder is None:
+        return []
+    if any(folder.rglob("*.safetensors")):
+        return []
+    fix = "Name the folder that holds it with --model-dir, or leave --model-source reuse out, and it is trained."
+    return [Problem(file=f"--model-source reuse: {folder}", reason="there is no model in it", fix=fix)]
+
+
+def _no_use(settings: Settings) -> list[Problem]:
+    """Options that could do nothing here."""
+    problems = []
+    out = settings.paths.output_dir
+    if settings.run.reports_only and not any(out.glob("sub-*/figures/*")):
+        reason = "it holds no figures of an earlier run, of which --reports-only makes its report"
+        fix = "Give the output directory of that run, or leave --reports-only out."
+        problems.append(Problem(file=str(out), reason=reason, fix=fix))
+    if settings.run.write_graph and shutil.which("dot") is None:
+        fix = "Install graphviz, or leave the option out."
+        problems.append(Problem(file="--write-graph", reason="the program dot of graphviz is not installed", fix=fix))
     return problems
 
 

@@ -64,6 +64,11 @@ def models_in(model_dir: Path | None) -> Iterator[tuple[Path, Mapping[str, Any]]
             LOG.warning("left out: %s", error)
 
 
+def log_of(weights: Path) -> Path:
+    """Where the log of a training lies: beside the weights, in the derivatives under the suffix ``log``."""
+    return weights.with_name(weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv")
+
+
 def _same_training(card: Mapping[str, Any], request: Request, recipe: Recipe, pair: TrainingPair) -> bool:
     """Whether training now would make the model of this card."""
     wanted = {
@@ -95,9 +100,10 @@ def find_model(request: Request, recipe: Recipe, pair: TrainingPair | None) -> P
                 return weights
     if request.source != "reuse":
         return None
-    for weights, card in found:
-        if (card["method"], card["recipe"]) == (request.method, request.recipe):
-            return weights
+    fitting = [each for each in found if (each[1]["method"], each[1]["recipe"]) == (request.method, request.recipe)]
+    own = [each for each in fitting if pair is not None and each[1].get("data_sha256") == pair.checksums()]
+    for weights, _ in (*own, *fitting):  # that of the very pair before that of another, whatever its settings
+        return weights
     raise ModelError(
         f"{request.model_dir}: no model of {request.method} ({request.recipe}) to reuse; "
         "train one with --model-source auto, or name a file with --pretrained"
@@ -131,7 +137,7 @@ def obtain_model(
     card = card_path(target)
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card)
-    old_log = source.with_suffix(".tsv")
+    old_log = log_of(source)
     log.write_text(old_log.read_text() if old_log.exists() else log_tsv(()))
     LOG.info("model %s reused from %s", request.method, source)
     return target, card, log

@@ -270,6 +270,20 @@ def _little_memory(maker: BidsMaker) -> list[str]:
     return ["--mem", "0.5"]
 
 
+def _no_model(maker: BidsMaker) -> list[str]:
+    return ["--model-source", "reuse"]
+
+
+def _model_without_card(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "alone.safetensors"
+    path.write_bytes(b"0" * 100)
+    return ["--pretrained", str(path)]
+
+
+def _nothing_to_report(maker: BidsMaker) -> list[str]:
+    return ["--reports-only"]
+
+
 def _bad_filter(maker: BidsMaker) -> list[str]:
     path = maker.root.parent / "filter.json"
     path.write_text('{"bold": {"session": "../../secret"}}')
@@ -356,6 +370,13 @@ CASES = {
     ),
     "no ROI file": Case(spoil=_no_roi, file="roi.nii.gz", reason="no such file", fix="--roi motor"),
     "little memory": Case(spoil=_little_memory, file="--mem 0.5", reason="GB are needed", fix="Give more memory"),
+    "no model to reuse": Case(
+        spoil=_no_model, file="out/sourcedata/models", reason="there is no model in it", fix="--model-dir"
+    ),
+    "model without its card": Case(
+        spoil=_model_without_card, file="alone.safetensors", reason="card is missing", fix="lies beside it"
+    ),
+    "nothing to report": Case(spoil=_nothing_to_report, file="out", reason="no figures", fix="leave --reports-only"),
     "path in a filter": Case(spoil=_bad_filter, file="filter.json", reason="no label of BIDS", fix="Labels have"),
 }
 
@@ -445,6 +466,12 @@ def test_no_permission_to_write(maker: BidsMaker, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(places.os, "access", lambda path, mode: False)
     problems = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
     assert any("the output directory cannot be written" in p.reason for p in problems)
+
+
+def test_a_graph_needs_graphviz(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places.shutil, "which", lambda program: None)
+    (problem,) = check(parse_settings(_argv(maker, ["--write-graph"])).resolved(run_uuid="x")).problems
+    assert "graphviz" in problem.reason
 
 
 def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,6 +166,22 @@ def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
     assert store.find_model(replace(asked, source="reuse"), recipe, other) == tmp_path / "kept" / "srgan.safetensors"
 
 
+def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
+    """Under their names in the derivatives, where the first by name is that of another participant."""
+    folder = make(tmp_path / "models")
+    for label, pair in (("01", replace(small_pair, lowres=small_pair.lowres * 1.5)), ("02", small_pair)):
+        stem = f"sub-{label}_desc-srgan_"
+        for made, name in zip(
+            store.obtain_model(REQUEST, pair, make(tmp_path / label)), ("model", "model", "log"), strict=True
+        ):
+            shutil.copy(made, folder / f"{stem}{name}{made.suffix}")
+    asked = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
+    weights, card, log = store.obtain_model(asked, small_pair, make(tmp_path / "new"))
+    assert card.read_bytes() == (folder / "sub-02_desc-srgan_model.json").read_bytes()
+    assert weights.exists()
+    assert len(log.read_text().splitlines()) > 1
+
+
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
     with pytest.raises(model.ModelError, match=r"no model of srgan .*--pretrained"):

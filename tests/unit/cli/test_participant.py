@@ -1,0 +1,25 @@
+"""The participant level around the graph: which logs a report belongs to."""
+
+from pathlib import Path
+
+from bidsmaker import BidsMaker
+
+from bids_sr.cli.run import main
+
+
+def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    out = tmp_path / "out"
+    figures, logs = out / "sub-01" / "figures", out / "logs" / "20200101-000000_earlier"
+    figures.mkdir(parents=True)
+    logs.mkdir(parents=True)
+    (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
+    (logs / "CITATION.md").write_text("Made with care.\n")
+    (logs / "crash-1.txt").write_text("Node: bids_sr_wf.sub_01_wf.unlucky\nTraceback:\nValueError: no\n")
+    argv = [str(maker.root), str(out), "participant", "-w", str(tmp_path / "work"), "--skip-bids-validation"]
+    assert main([*argv, "--reports-only"]) == 0
+    page = (out / "sub-01.html").read_text()
+    for part in ("bids_sr_wf.sub_01_wf.unlucky", "20200101-000000_earlier", "Made with care"):
+        assert part in page
+    assert "No errors to report" not in page
