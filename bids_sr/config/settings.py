@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -199,6 +199,7 @@ class Activation(_Section):
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
         self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
         self._need(all(0 <= mm <= 50 for mm in self.smoothing), "smoothing", "a width lies from 0 to 50 mm")
+        self._need(_apart(self.smoothing), "smoothing", "two widths are alike in tenths of a millimeter")
         self._need(self.high_pass >= 0, "high_pass", "a frequency is not negative")
         self._need(
             self.low_pass is None or self.low_pass > self.high_pass,
@@ -211,6 +212,8 @@ class Activation(_Section):
                 "thresholds",
                 "a threshold is quarter, fdr or a value of z such as 3.1",
             )
+        numbers = [float(threshold) for threshold in self.thresholds if threshold not in ("quarter", "fdr")]
+        self._need(_apart(numbers), "thresholds", "two values of z are alike in tenths")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -323,6 +326,11 @@ class Settings:
             )
         groups["run"]["run_uuid"] = run_uuid
         return self.from_mapping(groups)
+
+
+def _apart(values: Sequence[float]) -> bool:
+    """Whether values differ in tenths, which is what names of files hold of them."""
+    return len({round(value * 10) for value in values}) == len(values)
 
 
 def _absolute(path: Path) -> Path:

@@ -62,7 +62,7 @@ EVERYTHING = st.builds(
     activation=st.builds(
         Activation,
         contrasts=st.lists(text, max_size=3).map(tuple),
-        smoothing=st.lists(st.floats(0, 50), min_size=1, max_size=3).map(tuple),
+        smoothing=st.lists(st.floats(0, 50), min_size=1, max_size=3, unique_by=lambda mm: round(mm * 10)).map(tuple),
         low_pass=maybe(st.floats(0.01, 1)),
         high_pass=frequencies,
         roi=text,
@@ -158,6 +158,8 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Preprocessing, {"output_spaces": ("A", "B")}, "one template"),
         (Activation, {"smoothing": ()}, "at least one"),
         (Activation, {"smoothing": (-1.0,)}, "0 to 50"),
+        (Activation, {"smoothing": (5.0, 5.04)}, "alike in tenths"),
+        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "alike in tenths"),
         (Activation, {"kinds": ("ccc",)}, "cc, glm"),
         (Activation, {"low_pass": 0.005}, "above the high-pass"),
         (Activation, {"thresholds": ("half",)}, "3.1"),
