@@ -34,6 +34,7 @@ RUN_TITLES = {
     "direction": "phase encoding",
     "run": "run",
     "echo": "echo",
+    "chunk": "chunk",
 }
 _LINK = re.compile(r'(?:src|data)="\./([^"]+)"')
 _SMOOTHING = re.compile(r"Fwhm(\d+)$")
