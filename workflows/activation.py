@@ -56,7 +56,7 @@ def init_activation_wf(
     mask : brain mask on the grid of the series
     roi : region of interest on the grid of the series
     events_file : BIDS events of the run
-    confounds_tsv : one row a volume; six motion parameters and their derivatives enter the linear model
+    confounds_tsv : one row a volume; motion, its derivatives and aCompCor enter the linear model
     n_dummy : volumes at the start that are left out
 
     Outputs
@@ -126,11 +126,11 @@ def _text(*, kinds: Sequence[str], low_pass: float | None, high_pass: float, fwh
     if "glm" in kinds:
         drift = f"cosines up to {high_pass:.4g} Hz" if high_pass else "a straight line"
         parts.append(
-            f"A general linear model of the unfiltered series with {drift}, six motion parameters and their "
-            "derivatives as nuisance regressors and first-order autoregressive noise, its coefficient corrected for "
-            "what the design takes from the residuals, was fitted with nilearn [@nilearn]; effects are in signal units "
-            "of a sustained block, and regions were also thresholded at a false discovery rate of .05 "
-            "[@benjamini1995]."
+            f"A general linear model of the unfiltered series with {drift}, six motion parameters, their derivatives "
+            "and the first five components of aCompCor [@behzadi2007], where there are tissue maps, as nuisance "
+            "regressors and first-order autoregressive noise, its coefficient corrected for what the design takes "
+            "from the residuals, was fitted with nilearn [@nilearn]; effects are in signal units of a sustained block, "
+            "and regions were also thresholded at a false discovery rate of .05 [@benjamini1995]."
         )
     return " ".join(parts) + "\n"
 

@@ -63,12 +63,13 @@ def load(path: str | Path) -> Image:
 def load_ants(seed: int) -> Any:
     """Import antspyx and make it deterministic before anything else of it runs.
 
-    One ITK thread always: sums over threads differ in their last bits with the order in which threads end.
+    One ITK thread always: sums over threads differ in their last bits with the order in which threads end. And never a
+    seed of 0: to ANTs it means the time of day.
     """
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     import ants
 
-    ants.config.set_ants_deterministic(True, int(seed))
+    ants.config.set_ants_deterministic(True, int(seed) + 1)
     return ants
 
 

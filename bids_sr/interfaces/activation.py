@@ -16,6 +16,8 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
+_COMPCOR_VOLUMES = 50
+
 
 class _ActivationInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
@@ -23,7 +25,7 @@ class _ActivationInputSpec(BaseInterfaceInputSpec):
     roi = File(exists=True, mandatory=True, desc="region of interest on the grid of the series")
     events_file = File(exists=True, mandatory=True, desc="BIDS events")
     confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-    confound_names = traits.List(traits.Str, desc="columns that enter the model; default: motion and derivatives")
+    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
     n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
     tr = traits.Float(mandatory=True, desc="repetition time (s)")
     series = traits.Str(mandatory=True, desc="name of the series")
@@ -87,8 +89,24 @@ def _settings(inputs: Any) -> Any:
         given["confound_names"] = ()
     elif isdefined(inputs.confound_names):
         given["confound_names"] = tuple(inputs.confound_names)
+    else:
+        given["confound_names"] = default_confounds(inputs.confounds_tsv)
     low_pass = inputs.low_pass if isdefined(inputs.low_pass) else None
     return ActivationSettings(kinds=tuple(inputs.kinds), low_pass=low_pass, **given)
+
+
+def default_confounds(path: str) -> tuple[str, ...]:
+    """Motion, its derivatives and the aCompCor components that the table has (none without tissue maps).
+
+    Without the components breathing and pulse stay in the residuals of smoothed series, and twice as many voxels as
+    nominal pass p < .001 where the phantom is silent. Runs of fewer than 50 volumes cannot spare the regressors.
+    """
+    from bids_sr.stats.design import MOTION
+
+    with open(path, encoding="utf-8") as stream:
+        columns, volumes = stream.readline().split(), sum(1 for _ in stream)
+    found = (name for name in columns if name.startswith("a_comp_cor"))
+    return (*MOTION, *found) if volumes >= _COMPCOR_VOLUMES else MOTION
 
 
 def _maps(inputs: Any, found: Any) -> list[tuple[Any, dict, dict]]:

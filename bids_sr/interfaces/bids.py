@@ -32,9 +32,9 @@ class UnknownEntityError(ValueError):
 @cache
 def io_spec() -> dict[str, list[str]]:
     """Entities and path patterns of the derivatives, from ``boilerplate/io_spec.json``."""
-    from bids_sr import boilerplate
+    from bids_sr.boilerplate import path
 
-    return json.loads((Path(boilerplate.__file__).parent / "io_spec.json").read_text())
+    return json.loads(path("io_spec.json").read_text(encoding="utf-8"))
 
 
 def derivative_path(entities: Mapping[str, str]) -> str:

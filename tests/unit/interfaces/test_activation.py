@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.activation import ActivationMaps, CompareMaps
+from bids_sr.interfaces.activation import ActivationMaps, CompareMaps, default_confounds
 from bids_sr.interfaces.bids import derivative_path
 from bids_sr.interfaces.metrics import MergeMetrics, SeriesQuality
 from bids_sr.spatial.nifti import SeriesWriter, save_image
@@ -204,3 +204,11 @@ def test_import_is_cheap(module):
         [sys.executable, "-c", code + " if m in sys.modules])"], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == ""
+
+
+def test_components_of_acompcor_enter_where_the_run_can_spare_them(tmp_path):
+    columns = ["global_signal", *MOTION, "a_comp_cor_00", "a_comp_cor_01"]
+    for volumes, expected in ((49, MOTION), (50, (*MOTION, "a_comp_cor_00", "a_comp_cor_01"))):
+        table = tmp_path / f"{volumes}.tsv"
+        table.write_text("\n".join(["\t".join(columns), *["\t".join("0" * len(columns))] * volumes]) + "\n")
+        assert default_confounds(str(table)) == expected
