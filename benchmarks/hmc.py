@@ -176,9 +176,9 @@ def motion_rows(
     for seed in range(seeds):
         series, reference, truth = moving(scanner, condition, seed, volumes)
         for name, run in tools.items():
-            count = min(ants_volumes, volumes) if name == "ants" else volumes
-            found, spent = timed(run, series[:count], reference, scanner)
-            errors[name] += [scanner.error(a, b) for a, b in zip(found, truth[:count], strict=True)]
+            some = spread(0, volumes, ants_volumes if name == "ants" else volumes)
+            found, spent = timed(run, series[some], reference, scanner)
+            errors[name] += [scanner.error(a, b) for a, b in zip(found, [truth[t] for t in some], strict=True)]
             seconds[name].append(spent)
     return [
         {
@@ -225,7 +225,9 @@ def main() -> None:
     parser.add_argument("--template", type=Path, help="image of a head instead of the bundled template")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--volumes", type=int, default=100, help="volumes a seed, conditions with motion")
-    parser.add_argument("--ants-volumes", type=int, default=20, help="the same for ANTs, which is slow")
+    parser.add_argument(
+        "--ants-volumes", type=int, default=20, help="the same for ANTs, which is slow: spread over the volumes"
+    )
     parser.add_argument("--still-volumes", type=int, default=900)
     parser.add_argument("--ants-still-volumes", type=int, default=60)
     parser.add_argument("--no-ants", action="store_true")

@@ -60,16 +60,20 @@ def load(path: str | Path) -> Image:
     return Image(data=data[..., 0] if data.ndim == 4 else data, affine=affine)
 
 
+def _ants_seed(seed: int) -> int:
+    """Seed for ANTs, within 1 to 2**31 - 1: 0 means the time of day to it."""
+    return int(seed) % (2**31 - 1) + 1
+
+
 def load_ants(seed: int) -> Any:
     """Import antspyx and make it deterministic before anything else of it runs.
 
-    One ITK thread always: sums over threads differ in their last bits with the order in which threads end. And never a
-    seed of 0: to ANTs it means the time of day.
+    One ITK thread always: sums over threads differ in their last bits with the order in which threads end.
     """
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     import ants
 
-    ants.config.set_ants_deterministic(True, int(seed) + 1)
+    ants.config.set_ants_deterministic(True, _ants_seed(seed))
     return ants
 
 
@@ -145,7 +149,7 @@ def register(
         arguments += ["--float", str(int(deformable))]
         for stage in stages:
             arguments += _stage_arguments(stage, ends, mask_ends)
-        arguments += ["-a", str(int(deformable)), "-o", f"[{prefix}]", "--random-seed", str(int(seed))]
+        arguments += ["-a", str(int(deformable)), "-o", f"[{prefix}]", "--random-seed", str(_ants_seed(seed))]
         code = get_lib_fn("antsRegistration")(process_arguments(arguments))
     if code != 0:
         raise RuntimeError(f"antsRegistration failed with code {code} ({ants.__version__})")
