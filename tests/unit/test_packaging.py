@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import bids_sr
+from bids_sr.cli import phantom
 from bids_sr.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -157,8 +158,8 @@ def test_readme_has_the_two_lines() -> None:
     "document", ["README.md", "docs/usage.md", "docs/methods.md", "docs/outputs.md", "docs/limits.md"]
 )
 def test_documents_name_only_options_that_there_are(document: str) -> None:
-    known = {flag for action in build_parser()._actions for flag in action.option_strings}
-    known |= {"--preset", "--subjects", "--seed"}  # of bids-sr-phantom
+    parsers = (build_parser(), phantom.build_parser())
+    known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
     assert named <= known | {"--build-arg", "--rm"}
 
