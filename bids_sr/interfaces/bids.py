@@ -22,6 +22,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_sr.reports.methods_text import write_whole
+
 RECORD = "written.json"
 
 
@@ -104,13 +106,7 @@ def _store(source: Path, target: Path, dtype: str) -> None:
 
 def write_json(content: Mapping[str, Any], target: Path) -> None:
     """Write JSON in whole; the same content keeps the file's modification time."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    if target.exists() and target.read_text() == text:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{os.getpid()}.{target.name}")
-    beside.write_text(text)
-    os.replace(beside, target)
+    write_whole(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _sidecar_of(given: Any, sources: list[str], path: str, entities: Mapping[str, str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_sr.interfaces.bids import write_json
+from bids_sr.reports.methods_text import write_whole
 
 BIDS_VERSION = "1.9.0"
 IGNORED = (
@@ -51,9 +52,4 @@ def write_dataset(output_dir: Path, *, bids_dir: Path, version: str, code_url: s
         "DatasetLinks": {"raw": bids_dir.resolve().as_uri()},
     }
     write_json(description, output_dir / "dataset_description.json")
-    ignore = output_dir / ".bidsignore"
-    text = "\n".join(IGNORED) + "\n"
-    if not ignore.exists() or ignore.read_text() != text:
-        beside = ignore.with_name(f".{os.getpid()}.bidsignore")
-        beside.write_text(text)
-        os.replace(beside, ignore)
+    write_whole(output_dir / ".bidsignore", "\n".join(IGNORED) + "\n")
