@@ -1,55 +1,107 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS dependencies
 
-# cpu: the CPU build of torch, from the package index that PyTorch keeps for it, to be given as TORCH_CPU_INDEX; without
-# one, whatever build pip finds first, which on PyPI carries CUDA. cuda: the build that PyPI serves for Linux.
+# cpu or cuda: which build of torch. The package index has only the one with CUDA, of several GB. That for the CPU is taken
+# from a folder that the settings of pip name, else from TORCH_CPU_INDEX, the index that PyTorch keeps for it; where neither
+# is given, the image gets the one with CUDA, which works without a GPU too.
 ARG TORCH=cpu
-ARG TORCH_VERSION=2.13.0
 ARG TORCH_CPU_INDEX=
+# an own mirror of the package index; pip reads these as they are
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+# spaces of TemplateFlow to bring along, at 1 mm; the default space comes with the packages
+ARG TEMPLATES="MNI152NLin2009cAsym MNI152NLin6Asym"
 
-ENV PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PIP_NO_CACHE_DIR=1 \
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore \
     LANG=C.UTF-8
 
-# tini passes signals on, so that a stopped container ends at once; graphviz draws the graph of --write-graph
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends tini graphviz \
-    && rm -rf /var/lib/apt/lists/*
+# /build installs; /opt/bids-sr is all that goes on to the image, and has no pip
+COPY requirements.lock docker/*.lock /locks/
+RUN python -m venv /build \
+    && /build/bin/pip install --require-hashes --only-binary=:all: --requirement /locks/build.lock \
+    && python -m venv --without-pip /opt/bids-sr
 
-COPY requirements.lock /opt/bids-sr/
-RUN python -m pip install --requirement /opt/bids-sr/requirements.lock \
+RUN torch() { build=$1; shift; /build/bin/pip --python /opt/bids-sr install --no-deps --require-hashes --requirement "/locks/torch-${build}.lock" "$@"; } \
     && case "${TORCH}" in \
-         cpu) python -m pip install ${TORCH_CPU_INDEX:+--extra-index-url "${TORCH_CPU_INDEX}"} \
-              "torch==${TORCH_VERSION}${TORCH_CPU_INDEX:++cpu}" ;; \
-         cuda) python -m pip install "torch==${TORCH_VERSION}" ;; \
+         cpu) if torch cpu --no-index; then :; \
+              elif [ -n "${TORCH_CPU_INDEX}" ]; then torch cpu --index-url "${TORCH_CPU_INDEX}"; \
+              else echo "no TORCH_CPU_INDEX: taking the build with CUDA" >&2; torch cuda; fi ;; \
+         cuda) torch cuda ;; \
          *) echo "TORCH is cpu or cuda, not ${TORCH}" >&2; exit 1 ;; \
        esac
 
-COPY . /opt/bids-sr/src
-RUN python -m pip install --no-deps /opt/bids-sr/src \
-    && rm -rf /opt/bids-sr/src \
-    && python -m pip check
+# as wheels first: what has none is built with the locked setuptools, not with whatever is newest
+RUN /build/bin/pip wheel --no-deps --no-build-isolation --require-hashes --requirement /locks/requirements.lock --wheel-dir /wheels \
+    && /build/bin/pip --python /opt/bids-sr install --no-deps --no-index /wheels/*.whl \
+    && rm -r /wheels
 
-# The image also runs under a user id that it does not know, read-only but for /tmp: everything that a library may
-# want to write has a place there, and nobody is asked for a name.
-ENV HOME=/tmp \
+# tests of others, and what torch needs to build extensions and to test itself: nothing of it is ever imported
+RUN cd /opt/bids-sr/lib/python3*/site-packages \
+    && find . -type d -name tests -prune -exec rm -r {} + \
+    && rm -rf torch/test torch/include \
+    && find torch/bin -type f ! -name torch_shm_manager -delete
+
+ENV TEMPLATEFLOW_HOME=/opt/templateflow
+COPY docker/templates.py /build/
+RUN /opt/bids-sr/bin/python /build/templates.py ${TEMPLATES}
+
+
+# a stage and a layer of its own: a change of the program changes a few megabytes of the image
+FROM dependencies AS package
+COPY . /src
+RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /src \
+    && /build/bin/pip --python /opt/bids-sr install --no-deps --no-index --prefix /opt/package /wheels/*.whl \
+    && cp -a /opt/package/. /opt/bids-sr/ \
+    && /build/bin/pip --python /opt/bids-sr check
+
+
+FROM ${BASE_IMAGE}
+
+# tini passes signals on, so that a stopped container ends at once; graphviz draws the graph of --write-graph.
+# What only installs and builds goes from the base image.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini graphviz \
+    && apt-get purge --yes --auto-remove python3-pip python3-setuptools python3-wheel \
+    && rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/* \
+        /usr/lib/python3*/ensurepip /usr/share/python-wheels /var/lib/apt/lists/* /var/cache/* /var/log/* /root/.cache
+
+COPY --from=dependencies /opt/bids-sr /opt/bids-sr
+COPY --from=dependencies /opt/templateflow /opt/templateflow
+COPY docker/entry.sh /usr/local/bin/bids-sr-entry
+COPY --from=package /opt/package /opt/bids-sr
+
+# the name under which results remember the image that made them, and the commit that it was built from
+ARG IMAGE_TAG=bids-sr
+ARG REVISION=
+LABEL org.opencontainers.image.title="bids-sr" \
+      org.opencontainers.image.description="Subject-specific super-resolution of fMRI as a BIDS-App" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+# The image also runs under a user id that it does not know, read-only but for /tmp: nobody is asked for a name, and
+# what libraries may want to write has a place there, which bids-sr-entry makes a private one.
+ENV PATH=/opt/bids-sr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    BIDS_SR_CONTAINER_TAG=${IMAGE_TAG} \
+    HOME=/tmp \
     LOGNAME=bids-sr \
     USER=bids-sr \
     TEMPLATEFLOW_HOME=/opt/templateflow \
+    TEMPLATEFLOW_AUTOUPDATE=0 \
     MPLCONFIGDIR=/tmp/matplotlib \
     XDG_CACHE_HOME=/tmp/cache \
-    NIPYPE_NO_ET=1
-
-# the name under which results remember the image that made them: --build-arg IMAGE_TAG=...
-ARG IMAGE_TAG=bids-sr
-ENV BIDS_SR_CONTAINER_TAG=${IMAGE_TAG}
+    NIPYPE_NO_ET=1 \
+    PYTHONNOUSERSITE=1 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    LANG=C.UTF-8
 
 RUN useradd --uid 1000 --no-create-home --home-dir /tmp bids-sr \
-    && install -d -m 1777 /opt/templateflow /work
+    && install -d -m 1777 /work
 USER bids-sr
 WORKDIR /work
 
-# the program is the process that tini watches; nothing stands between it and a signal
-ENTRYPOINT ["/usr/bin/tini", "--", "bids-sr"]
+ENTRYPOINT ["/usr/local/bin/bids-sr-entry", "bids-sr"]
 CMD ["--help"]

@@ -1,4 +1,4 @@
-"""Run a command and watch its whole process tree: wall time and peak memory as proportional set size (PSS)."""
+"""Run a command and watch its processes: wall time, processor time, peak memory as proportional set size (PSS)."""
 
 import os
 import subprocess
@@ -11,13 +11,18 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What a command took: exit code, wall time (s), peak of the summed PSS (GiB) and of the process count."""
+    """What a command took: exit code, wall time (s), peak of the summed PSS (GiB) and of the process count.
+
+    `cpu_seconds` are those of all processes, `main_cpu_seconds` those of the command's own process.
+    """
 
     code: int
     seconds: float
     peak_gib: float
     processes: int
     output: str
+    cpu_seconds: float = 0.0
+    main_cpu_seconds: float = 0.0
 
 
 def _session_pids(session: int) -> list[int]:
@@ -44,9 +49,19 @@ def _pss_kib(pid: int) -> int:
     return 0
 
 
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of a process, without that of children that ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def watch(command: Sequence[str], *, log: Path | None = None, every: float = 0.5) -> Usage:
     """Run ``command`` in a session of its own and sample its memory until it ends."""
     peak, most, done = 0, 0, threading.Event()
+    cpu: dict[int, float] = {}
     start = time.monotonic()
     process = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
@@ -56,6 +71,7 @@ def watch(command: Sequence[str], *, log: Path | None = None, every: float = 0.5
         nonlocal peak, most
         while not done.wait(every):
             pids = _session_pids(process.pid)
+            cpu.update({pid: max(cpu.get(pid, 0.0), _cpu_seconds(pid)) for pid in pids})
             peak, most = max(peak, sum(map(_pss_kib, pids))), max(most, len(pids))
 
     sampler = threading.Thread(target=sample, daemon=True)
@@ -71,4 +87,6 @@ def watch(command: Sequence[str], *, log: Path | None = None, every: float = 0.5
         peak_gib=peak / 2**20,
         processes=most,
         output=output,
+        cpu_seconds=sum(cpu.values()),
+        main_cpu_seconds=cpu.get(process.pid, 0.0),
     )

@@ -14,8 +14,8 @@ from _resources import watch
 from _table import keep
 
 SECTIONS = (
-    "summary", "anatomical", "registration", "motion", "superres-training", "superres", "activation", "regions",
-    "metrics", "methods", "errors", "about",
+    "summary", "verdict", "anatomical", "registration", "motion", "superres-training", "superres", "activation",
+    "regions", "evaluation", "placebos", "claim", "guards", "metrics", "methods", "errors", "about",
 )  # fmt: skip
 
 

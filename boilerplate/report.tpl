@@ -48,6 +48,9 @@
 {% endfor %}
 </div>
 {% endfor %}
+{% if section.on_request %}
+<p class="missing">Made on request only, and not here: {{ section.on_request|join("; ") }}.</p>
+{% endif %}
 {% if section.missing %}
 <p class="missing">Not in this report: {{ section.missing|join("; ") }}.</p>
 {% endif %}

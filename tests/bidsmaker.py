@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nb
 import numpy as np
 
-EVENTS = ((2.0, 4.0, "thumb"), (10.0, 4.0, "little"), (18.0, 4.0, "thumb"))
+EVENTS = ((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb"), (19.0, 4.0, "little"))
 FOV = (48.0, 48.0, 24.0)  # mm
 
 

@@ -1,6 +1,7 @@
 """A node that kills its own process; it stands where worker processes can import it."""
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -31,4 +32,20 @@ class Die(SimpleInterface):
             Path(self.inputs.marker).write_text("was here")
             os.kill(os.getpid(), signal.SIGKILL)
         self._results["out"] = self.inputs.value + 1
+        return runtime
+
+
+class _SpinInputSpec(BaseInterfaceInputSpec):
+    file = traits.Str(mandatory=True, desc="gets the number of the process")
+
+
+class Spin(SimpleInterface):
+    """Stay in compiled code that lets no other thread run."""
+
+    input_spec = _SpinInputSpec
+    output_spec = _DieOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        Path(self.inputs.file).write_text(str(os.getpid()))
+        re.match("(a+)+b", "a" * 60)
         return runtime

@@ -11,9 +11,6 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.activation import ActivationMaps, CompareMaps
 from bids_sr.interfaces.metrics import MergeMetrics
 
-# Interpreter with nilearn (0.3 GB), a block of voxels and the maps; measured, and independent of the run's length.
-_MAPS_GB = 0.5
-
 
 def init_activation_wf(
     *,
@@ -28,7 +25,6 @@ def init_activation_wf(
     has_stc: bool,
     thresholds: Sequence[str],
     factor: tuple[float, float, float],
-    mem_gb: float,
     omp_nthreads: int,
     name: str = "activation_wf",
 ) -> LiterateWorkflow:
@@ -46,7 +42,6 @@ def init_activation_wf(
     slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
     thresholds : ``quarter``, ``fdr`` or values of z
     factor : acquired voxel over high-resolution voxel along each axis
-    mem_gb : size of the acquired series as float32 (GB); the nodes stream and need less where that is large
     omp_nthreads : processors that one node may take; these take one each, as there is a node for every smoothing
     name : of the workflow
 
@@ -77,7 +72,7 @@ def init_activation_wf(
         field: pe.Node(niu.Merge(count), name=f"merge_{field}", run_without_submitting=True)
         for field in ("files", "entities", "sidecars", "tables")
     }
-    metrics = pe.Node(MergeMetrics(), name="metrics", mem_gb=0.1, n_procs=1)
+    metrics = pe.Node(MergeMetrics(), name="metrics", n_procs=1)
     into = [
         ("series_file", "in_file"), ("mask", "mask"), ("roi", "roi"), ("events_file", "events_file"),
         ("confounds_tsv", "confounds_tsv"), ("n_dummy", "n_dummy"),
@@ -91,7 +86,6 @@ def init_activation_wf(
                 has_stc=has_stc, thresholds=[str(t) for t in thresholds], factor=tuple(float(f) for f in factor),
             ),
             name=f"maps_fwhm{round(width * 10):03d}",
-            mem_gb=_MAPS_GB + min(mem_gb, 0.1),
             n_procs=1,
         )  # fmt: skip
         edges += [
@@ -177,10 +171,10 @@ def init_comparison_wf(
             contrasts={k: dict(v) for k, v in contrasts.items()}, thresholds=[str(t) for t in thresholds],
             factor=tuple(float(f) for f in factor),
         ),
-        name="compare", mem_gb=0.5, n_procs=1,
+        name="compare", n_procs=1,
     )  # fmt: skip
     tables = pe.Node(niu.Merge(2), name="tables", run_without_submitting=True)
-    merge = pe.Node(MergeMetrics(), name="merge", mem_gb=0.1, n_procs=1)
+    merge = pe.Node(MergeMetrics(), name="merge", n_procs=1)
     workflow.connect([
         (inputnode, compare, [
             ("maps", "in_files"), ("maps_entities", "in_entities"), ("mask_raw", "raw_mask"), ("mask_hr", "mask"),

@@ -15,10 +15,7 @@ from bids_sr.interfaces.anatomical import (
     SegmentTissues,
 )
 
-# Peak of a node on a 1 mm T1w image with antspyx loaded (GB), measured.
-_NODE_GB = 1.0
-
-_REGIONS = {
+REGIONS = {
     "motor": "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]",
     "brain": "the whole brain",
 }
@@ -64,7 +61,7 @@ def init_anat_wf(
         f"over the brain mask of the {template} template [@icbm2009], fitted to the tissue. It was registered to the "
         "template by SyN in ANTs [@ants]; gray matter, white matter and CSF were told apart by a Gaussian mixture with "
         f"the template's tissue maps as priors [@unifiedseg; @fast]. The region of interest was "
-        f"{_REGIONS.get(roi, 'a mask given by the user')}. "
+        f"{REGIONS.get(roi, 'a mask given by the user')}. "
     )
     outputs = [
         "t1w_preproc", "t1w_mask", "t1w_dseg", "t1w_tpms", "t1w2std_xfm", "std2t1w_xfm", "roi_t1w", "atlas_t1w",
@@ -72,14 +69,13 @@ def init_anat_wf(
     ]  # fmt: skip
     inputnode = pe.Node(niu.IdentityInterface(fields=["t1w"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    cost = {"mem_gb": _NODE_GB, "n_procs": 1}
-    load_template = pe.Node(LoadTemplate(space=template), name="load_template", **cost)
-    head_bias = pe.Node(CorrectBias(seed=seed, sloppy=sloppy), name="head_bias", **cost)
-    brain = pe.Node(MaskBrain(seed=seed, sloppy=sloppy), name="brain", **cost)
-    brain_bias = pe.Node(CorrectBias(seed=seed, sloppy=sloppy), name="brain_bias", **cost)
-    normalize = pe.Node(NormalizeT1w(seed=seed, sloppy=sloppy), name="normalize", **cost)
-    tissues = pe.Node(SegmentTissues(seed=seed), name="tissues", mem_gb=1.5 * _NODE_GB, n_procs=1)
-    region = pe.Node(DefineRegion(roi=roi, seed=seed), name="region", **cost)
+    load_template = pe.Node(LoadTemplate(space=template), name="load_template", n_procs=1)
+    head_bias = pe.Node(CorrectBias(seed=seed, sloppy=sloppy), name="head_bias", n_procs=1)
+    brain = pe.Node(MaskBrain(seed=seed, sloppy=sloppy), name="brain", n_procs=1)
+    brain_bias = pe.Node(CorrectBias(seed=seed, sloppy=sloppy), name="brain_bias", n_procs=1)
+    normalize = pe.Node(NormalizeT1w(seed=seed, sloppy=sloppy), name="normalize", n_procs=1)
+    tissues = pe.Node(SegmentTissues(seed=seed), name="tissues", n_procs=1)
+    region = pe.Node(DefineRegion(roi=roi, seed=seed), name="region", n_procs=1)
     workflow.connect([
         (inputnode, head_bias, [("t1w", "in_file")]),
         (head_bias, brain, [("out_file", "in_file")]),

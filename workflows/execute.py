@@ -1,9 +1,12 @@
-"""Run a workflow on this machine and say honestly what came of it."""
+"""Run a workflow, on this machine or as jobs of SLURM, and say honestly what came of it."""
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 from nipype.pipeline import engine as pe
 
 from bids_sr.interfaces.bids import RECORD, WriteDerivatives
+from bids_sr.workflows.records import forget_damaged
 
 LOGGER = logging.getLogger(__name__)
 
@@ -36,9 +40,7 @@ class RunOutcome:
         return not self.crash_files and not self.missing
 
 
-def configure_nipype(
-    *, crash_dir: Path, stop_on_first_crash: bool, resource_monitor: bool, verbose: bool, forbid_reruns: bool = False
-) -> None:
+def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool, forbid_reruns: bool = False) -> None:
     """Settings of nipype that the whole run shares; nothing is sent or looked up over the network."""
     os.environ["NIPYPE_NO_ET"] = "1"
     from nipype import config
@@ -54,11 +56,7 @@ def configure_nipype(
                 "stop_on_first_rerun": str(forbid_reruns).lower(),
                 "remove_unnecessary_outputs": "false",
                 "check_version": "false",
-            },
-            "monitoring": {
-                "enabled": str(resource_monitor).lower(),
-                "summary_file": str(crash_dir / "resources.json"),
-                "summary_append": "true",
+                "create_report": "false",  # nobody reads it, and two runs would write one at a time to one place
             },
             "logging": {"log_to_file": "false", "workflow_level": "INFO" if verbose else "WARNING"},
         }
@@ -67,22 +65,27 @@ def configure_nipype(
     for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
         logging.getLogger(name).setLevel(level)
     nipype_logging.update_logging(config)
-    if resource_monitor:
-        config.enable_resource_monitor()
 
 
-def _sinks(workflow: pe.Workflow) -> list[pe.Node]:
-    """The sinks of a graph, as copies that know where they will run."""
-    nodes = [node for node in workflow._create_flat_graph().nodes() if isinstance(node.interface, WriteDerivatives)]
+def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
+    """The nodes of a graph, as copies that know where they will run."""
+    nodes = list(workflow._create_flat_graph().nodes())
     for node in nodes:
         node.base_dir = workflow.base_dir
     return nodes
 
 
+def _sinks(workflow: pe.Workflow) -> list[pe.Node]:
+    return [node for node in _nodes(workflow) if isinstance(node.interface, WriteDerivatives)]
+
+
 def _written(node: pe.Node) -> list[str] | None:
     """Files that a finished sink has recorded; None where it has not finished."""
     record = Path(node.output_dir(), RECORD)
-    return json.loads(record.read_text()) if record.exists() else None
+    try:
+        return json.loads(record.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _complete(node: pe.Node) -> bool:
@@ -91,17 +94,47 @@ def _complete(node: pe.Node) -> bool:
 
 
 def forget_lost_outputs(workflow: pe.Workflow) -> int:
-    """Make the sinks whose files were deleted run again; nipype would call them done.
+    """Make the steps run again whose files were deleted, cut short or touched since; nipype would call them done.
 
     Returns
     -------
-    number of sinks that will run again
+    number of steps that will run again
     """
-    lost = [node for node in _sinks(workflow) if _written(node) is not None and not _complete(node)]
-    for node in lost:
-        for hashfile in Path(node.output_dir()).glob("_0x*.json"):
-            hashfile.unlink()
-    return len(lost)
+    return len(forget_damaged(_nodes(workflow)))
+
+
+def _plugin(name: str, arguments: dict[str, Any], options: Mapping[str, Any] | None) -> Any:
+    """The plugin of that name; nothing of the others is imported."""
+    if name == "MultiProc":
+        from bids_sr.workflows.multiproc import ResilientMultiProc
+
+        return ResilientMultiProc(plugin_args={**arguments, "raise_insufficient": False})
+    from bids_sr.workflows.cluster import ResilientSLURM, ResilientSLURMGraph
+    from bids_sr.workflows.jobscript import ClusterOptions
+
+    chosen = {"SLURM": ResilientSLURM, "SLURMGraph": ResilientSLURMGraph}[name]
+    return chosen(plugin_args={**arguments, "options": ClusterOptions(**(options or {}))})
+
+
+@contextlib.contextmanager
+def _steady_time() -> Iterator[None]:
+    """Give the schedulers of nipype a clock that nobody sets: they would sleep for as long as it was put back."""
+    from nipype.pipeline.plugins import base
+
+    before, base.time = base.time, time.monotonic
+    try:
+        yield
+    finally:
+        base.time = before
+
+
+def _tell_cluster_failure(failure: Exception | None, crash_dir: Path) -> None:
+    """Write the crash file of a run that no single node brought down: SLURM itself could not be used."""
+    from bids_sr.workflows.slurmqueue import ClusterError
+
+    if isinstance(failure, ClusterError):
+        name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-slurm-{uuid.uuid4()}.txt"
+        (crash_dir / name).write_text(f"{failure}\nThe same command ends jobs that are left and goes on.\n")
 
 
 def execute(
@@ -111,6 +144,10 @@ def execute(
     mem_gb: float,
     crash_dir: Path,
     progress: Callable[[Any, str], None] | None = None,
+    usage_file: Path | None = None,
+    has_gpu: bool = False,
+    plugin: str = "MultiProc",
+    plugin_args: Mapping[str, Any] | None = None,
 ) -> RunOutcome:
     """Run the workflow; a node that fails does not stop those that do not need it.
 
@@ -119,26 +156,33 @@ def execute(
     nprocs, mem_gb : what all the nodes that run at one time may take together
     crash_dir : directory of the crash files
     progress : called with (node, "start" | "end" | "exception")
+    usage_file : table to which what each step took is added, see `bids_sr.workflows.usage`
+    has_gpu : whether there is a GPU, which one step at a time then gets
+    plugin, plugin_args : ``MultiProc`` runs the nodes here; ``SLURM`` and ``SLURMGraph`` make jobs of them, which are
+        asked for as the fields of `bids_sr.workflows.jobscript.ClusterOptions` say
 
     Raises
     ------
     KeyboardInterrupt
         when the run was interrupted; workers are gone by then, and finished nodes stay finished
     """
-    from bids_sr.workflows.multiproc import ResilientMultiProc
-
     before = set(crash_dir.glob("crash*.txt"))
     again = forget_lost_outputs(workflow)
     if again:
-        LOGGER.info("outputs of %d steps are no longer there and are written again", again)
-    arguments = {"n_procs": nprocs, "memory_gb": mem_gb, "raise_insufficient": False, "status_callback": progress}
+        LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
+    arguments = {"n_procs": nprocs, "memory_gb": mem_gb, "status_callback": progress, "usage_file": usage_file}
+    arguments["has_gpu"] = has_gpu
+    runner = _plugin(plugin, arguments, plugin_args)
     failure: Exception | None = None
     try:
-        workflow.run(plugin=ResilientMultiProc(plugin_args=arguments))
+        with _steady_time():
+            workflow.run(plugin=runner)
     except Exception as error:
         failure = error
         LOGGER.error("the run did not finish: %s", str(error).strip().splitlines()[-1] if str(error) else error)
-    crashes = tuple(sorted(set(crash_dir.glob("crash*.txt")) - before))
+    _tell_cluster_failure(failure, crash_dir)
+    written = {*crash_dir.glob("crash*.txt"), *getattr(runner, "crash_files", ())}
+    crashes = tuple(sorted(written - before))
     if failure is not None and not crashes:
         raise failure
     missing = tuple(node.fullname for node in _sinks(workflow) if not _complete(node))

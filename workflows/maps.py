@@ -12,7 +12,7 @@ from bids_sr.workflows.activation import init_activation_wf
 from bids_sr.workflows.outputs import init_sink
 from bids_sr.workflows.plans import Acquisition, ActivationPlan, Target
 
-Edges = list[tuple[pe.Node | LiterateWorkflow, pe.Node | LiterateWorkflow, list[tuple[str, str]]]]
+Edges = list[tuple[pe.Node | LiterateWorkflow, pe.Node | LiterateWorkflow, list[Any]]]
 
 
 def init_maps_wf(
@@ -57,10 +57,10 @@ def init_maps_wf(
         series=series, fwhm_mm=activation.smoothing, contrasts=activation.contrasts, kinds=activation.kinds,
         tr=acquisition.tr, low_pass=activation.low_pass, high_pass=activation.high_pass,
         slice_time_ref=acquisition.slice_time_ref, has_stc=acquisition.slice_times is not None,
-        thresholds=activation.thresholds, factor=acquisition.factor, mem_gb=acquisition.mem_gb,
+        thresholds=activation.thresholds, factor=acquisition.factor,
         omp_nthreads=omp_nthreads,
     )  # fmt: skip
-    quality = pe.Node(SeriesQuality(series=series), name="quality", mem_gb=0.5)
+    quality = pe.Node(SeriesQuality(series=series), name="quality")
     keep_series = init_sink(
         name="keep_series", output_dir=target.output_dir, common=target.common, sources=target.sources,
         dtype=target.dtype, entities=[_series_entities(series)], sidecar=[_series_sidecar(series, target, acquisition)],
@@ -93,7 +93,7 @@ def init_maps_wf(
 
 def _template_edges(space: str, target: Target, inputnode: pe.Node, maps_wf: LiterateWorkflow) -> Edges:
     """Statistical maps in one output space: one interpolation each, then a sink."""
-    to_template = pe.Node(MapsToTemplate(space=space), name=f"to_{space}", mem_gb=1.0)
+    to_template = pe.Node(MapsToTemplate(space=space), name=f"to_{space}")
     keep = init_sink(name=f"keep_{space}", output_dir=target.output_dir, common=target.common, sources=target.sources)
     return [
         (inputnode, to_template, [(field, field) for field in ("boldref2t1w_xfm", "t1w2std_xfm", "template")]),

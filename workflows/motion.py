@@ -8,9 +8,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.images import ImportSeries
 from bids_sr.interfaces.motion import BoldMask, Confounds, EstimateDummies, EstimateMotion, MakeBoldRef, SliceTiming
-
-# An interpreter with numpy, scipy and nibabel, and a few volumes or one slice over time: measured, the series streams.
-_STREAM_GB = 0.3
+from bids_sr.workflows.maps import Edges
 
 
 def init_motion_wf(
@@ -19,7 +17,6 @@ def init_motion_wf(
     slice_times: list[float] | None,
     slice_time_ref: float,
     omp_nthreads: int,
-    mem_gb: float,
     name: str = "motion_wf",
 ) -> LiterateWorkflow:
     """Estimate head motion on the acquired series; correct slice timing in time only.
@@ -30,7 +27,6 @@ def init_motion_wf(
     slice_times : s after the start of a volume, one a slice as on disk; None: no slice-time correction
     slice_time_ref : time to which slices are brought, 0 (first slice) to 1 (last)
     omp_nthreads : threads that one node may take; these nodes take one
-    mem_gb : size of the series as float32; it streams, so that nodes take little of it
     name : of the workflow
 
     Inputs
@@ -60,15 +56,14 @@ def init_motion_wf(
         niu.IdentityInterface(fields=["n_dummy", "boldref", "bold_mask_init", "hmc_xfms", "motion_tsv", "stc_file"]),
         name="outputnode",
     )
-    memory = {"mem_gb": _STREAM_GB + 0.05 * mem_gb, "n_procs": 1}
-    imported = pe.Node(ImportSeries(), name="import_series", **memory)
-    dummies = pe.Node(EstimateDummies(), name="dummies", **memory)
+    imported = pe.Node(ImportSeries(), name="import_series", n_procs=1)
+    dummies = pe.Node(EstimateDummies(), name="dummies", n_procs=1)
     if n_dummy is not None:
         dummies.inputs.n_dummy = n_dummy
-    boldref = pe.Node(MakeBoldRef(), name="boldref", **memory)
-    mask = pe.Node(BoldMask(), name="bold_mask", **memory)
-    motion = pe.Node(EstimateMotion(), name="estimate_motion", **memory)
-    edges = [
+    boldref = pe.Node(MakeBoldRef(), name="boldref", n_procs=1)
+    mask = pe.Node(BoldMask(), name="bold_mask", n_procs=1)
+    motion = pe.Node(EstimateMotion(), name="estimate_motion", n_procs=1)
+    edges: Edges = [
         (inputnode, imported, [("bold_file", "in_file")]),
         *[(imported, node, [("out_file", "in_file")]) for node in (dummies, boldref, motion)],
         *[(dummies, node, [("n_dummy", "n_dummy")]) for node in (boldref, motion, outputnode)],
@@ -79,19 +74,33 @@ def init_motion_wf(
         (mask, outputnode, [("out_mask", "bold_mask_init")]),
         (motion, outputnode, [("hmc_xfms", "hmc_xfms"), ("motion_tsv", "motion_tsv")]),
     ]
-    if slice_times is None:
-        edges.append((imported, outputnode, [("out_file", "stc_file")]))
-    else:
-        timing = pe.Node(
-            SliceTiming(slice_times=slice_times, ref_fraction=slice_time_ref), name="slice_timing", **memory
-        )
-        edges += [
-            (imported, timing, [("out_file", "in_file")]),
-            (dummies, timing, [("n_dummy", "n_dummy")]),
-            (timing, outputnode, [("out_file", "stc_file")]),
-        ]
+    edges += timing_edges(imported, dummies, outputnode, slice_times, slice_time_ref)
     workflow.connect(edges)
     return workflow
+
+
+def timing_edges(
+    imported: pe.Node, dummies: pe.Node, outputnode: pe.Node, slice_times: list[float] | None, slice_time_ref: float
+) -> Edges:
+    """What leads a series to `stc_file`, through slice timing where times are given."""
+    if slice_times is None:
+        return [(imported, outputnode, [("out_file", "stc_file")])]
+    timing = pe.Node(SliceTiming(slice_times=slice_times, ref_fraction=slice_time_ref), name="slice_timing", n_procs=1)
+    return [
+        (imported, timing, [("out_file", "in_file")]),
+        (dummies, timing, [("n_dummy", "n_dummy")]),
+        (timing, outputnode, [("out_file", "stc_file")]),
+    ]
+
+
+def timing_sentence(slice_times: list[float] | None, slice_time_ref: float) -> str:
+    """What `timing_edges` did, for the methods text."""
+    if slice_times is None:
+        return ""
+    return (
+        "Slices were brought to one time of acquisition, at "
+        f"{slice_time_ref:g} of the way from the first to the last slice, by cubic spline interpolation in time. "
+    )
 
 
 def _motion_sentences(n_dummy: int | None, slice_times: list[float] | None, slice_time_ref: float) -> str:
@@ -106,20 +115,14 @@ def _motion_sentences(n_dummy: int | None, slice_times: list[float] | None, slic
         "minimization of squared differences with the gradients of the reference [@bakermatthews2004], together with a "
         "gain and a quadratic intensity bias; volumes were not resampled at this stage. "
     )
-    if slice_times is not None:
-        text += (
-            "Slices were brought to one time of acquisition, at "
-            f"{slice_time_ref:g} of the way from the first to the last slice, by cubic spline interpolation in time. "
-        )
-    return text
+    return text + timing_sentence(slice_times, slice_time_ref)
 
 
-def init_confounds_wf(*, mem_gb: float, name: str = "confounds_wf") -> LiterateWorkflow:
+def init_confounds_wf(*, name: str = "confounds_wf") -> LiterateWorkflow:
     """Gather the confounds of one run.
 
     Parameters
     ----------
-    mem_gb : size of the series as float32; it streams
     name : of the workflow
 
     Inputs
@@ -153,7 +156,7 @@ def init_confounds_wf(*, mem_gb: float, name: str = "confounds_wf") -> LiterateW
         name="inputnode",
     )
     outputnode = pe.Node(niu.IdentityInterface(fields=["confounds_tsv", "confounds_json"]), name="outputnode")
-    confounds = pe.Node(Confounds(), name="confounds", mem_gb=_STREAM_GB + 0.05 * mem_gb, n_procs=1)
+    confounds = pe.Node(Confounds(), name="confounds", n_procs=1)
     workflow.connect([
         (inputnode, confounds, [
             ("preproc_file", "in_file"), ("bold_mask", "mask"), ("tpms_bold", "tpms"),

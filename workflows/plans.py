@@ -1,9 +1,30 @@
 """What the workflows of a run have to know, as frozen plain values; `bids_sr.workflows.base` fills them in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 Factor = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """What another program has made already.
+
+    Attributes
+    ----------
+    origin : program and version
+    files : what each stands for to its path: of the anatomy ``t1w_preproc``, ``t1w_mask``, ``gm``, ``wm``, ``csf``,
+        ``t1w_dseg``, ``t1w2std_xfm``, ``std2t1w_xfm``; of a run ``hmc_xfms``, ``bold_mask``, ``boldref2t1w_xfm``,
+        ``confounds_tsv``, ``fieldmap``, ``boldref2fmap_xfm``
+    uris : BIDS URIs of the files
+    readout : total readout time (s) of a run with a field map
+    """
+
+    origin: str
+    files: Mapping[str, str]
+    uris: tuple[str, ...]
+    readout: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +40,7 @@ class Target:
     dtype : stored type of series
     template : name of the space that the anatomical stage registers to, or "" without a T1w image
     spaces : output spaces for the statistical maps
+    provenance : what the JSON beside tables of figures says of what made them
     """
 
     output_dir: str
@@ -28,6 +50,7 @@ class Target:
     dtype: str
     template: str = ""
     spaces: tuple[str, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,19 +60,72 @@ class Acquisition:
     Attributes
     ----------
     tr : repetition time (s)
-    mem_gb : size of the series as float32 (GB)
     factor : low-resolution over high-resolution voxel size, by axis
     n_dummy : volumes before the steady state; None to detect them
     slice_times : seconds from the start of the volume, one a slice; None to leave slice timing alone
     slice_time_ref : moment within the TR to which slices are brought, as a fraction
+    voxel : acquired voxel size (mm)
+    phase_encoding : its direction as BIDS has it (``j-``), or ""
+    given : what of the run has been made by another program, or None
     """
 
     tr: float
-    mem_gb: float
     factor: Factor
+    voxel: tuple[float, float, float]
     n_dummy: int | None
     slice_times: tuple[float, ...] | None
     slice_time_ref: float
+    phase_encoding: str = ""
+    given: Given | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How networks are trained or found; see the command line for what each means.
+
+    `pretrained` holds the weights that are used instead of training, by method.
+    """
+
+    recipe: str
+    model_source: str
+    model_dir: str | None
+    pretrained: Mapping[str, str]
+    vgg_weights: str | None
+    max_train_minutes: float | None
+    seed: int
+    device: str
+    precision: str
+    force: bool
+    sloppy: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extra:
+    """A series that is evaluated and not stored: a placebo, or another member of an ensemble.
+
+    Attributes
+    ----------
+    name : of the series
+    method : that it is a variant of
+    seed : added to the seed of training
+    model : weights that are used instead of training, or ""
+    guide : how the guide is displaced ("mirror", "shift"), or "" for the subject's own as it is
+    other : fine image of another subject that guides instead, or ""
+    contrast : trained on the subject's T1w image instead of the pair
+    """
+
+    name: str
+    method: str
+    seed: int = 0
+    model: str = ""
+    guide: str = ""
+    other: str = ""
+    contrast: bool = False
+
+    @property
+    def is_member(self) -> bool:
+        """Whether it differs by nothing but the seed."""
+        return self.seed > 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +135,13 @@ class SeriesPlan:
     Attributes
     ----------
     names : in the order of the tables
-    models, guided : those of them that need a trained model, or the highres image at inference
+    models : those of them whose model was trained on the pair
+    on_run : those whose model is trained on the run itself
+    guided : those that need the highres image at inference
+    extras : series that are evaluated and not stored
+    guide_kind : what methods trained on the run are guided by: "highres", "t1w" or "none"
+    training : how models are made
+    corrected : whether a field map tells where the signal was shifted to
     data_consistency, precision, device : see the command line
     """
 
@@ -69,11 +151,60 @@ class SeriesPlan:
     data_consistency: str
     precision: str
     device: str
+    training: Training
+    on_run: tuple[str, ...] = ()
+    extras: tuple[Extra, ...] = ()
+    guide_kind: str = "none"
+    corrected: bool = False
 
     @property
     def every(self) -> tuple[str, ...]:
         """``raw`` and all the others."""
         return ("raw", *self.names)
+
+    @property
+    def checked(self) -> tuple[str, ...]:
+        """Methods that may run at a lower precision, which is tried on a few slices first."""
+        lower = self.precision == "bf16" or (self.precision == "auto" and self.device == "cuda")
+        return self.models if lower else ()
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """All methods with a model."""
+        return (*self.models, *self.on_run)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationPlan:
+    """How the maps are judged.
+
+    Attributes
+    ----------
+    truth_file : measured high-resolution series of the same run, or ""
+    truth_slice_times : its slice times (s), or None where they are left alone
+    truth_maps : known activation, contrast to file
+    null_checks : shuffles of the test without signal; 0 is none
+    pair_conditions : two single conditions whose regions are compared, or none
+    claim_widths : smoothing (mm) at which they are, besides that of the maps
+    roi_grow : grow the region of interest into the nearest activation of the raw series
+    split : whether there are blocks enough to split the run into halves
+    margin : differences within it count as none; None: told from the measured series
+    """
+
+    truth_file: str = ""
+    truth_slice_times: tuple[float, ...] | None = None
+    truth_maps: Mapping[str, str] = field(default_factory=dict)
+    null_checks: int = 0
+    pair_conditions: tuple[str, ...] = ()
+    claim_widths: tuple[float, ...] = ()
+    roi_grow: bool = False
+    split: bool = True
+    margin: float | None = None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The measured series, where there is one."""
+        return ("measured",) if self.truth_file else ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,3 +217,92 @@ class ActivationPlan:
     low_pass: float | None
     high_pass: float
     thresholds: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairPlan:
+    """One T2*-weighted pair.
+
+    Attributes
+    ----------
+    number : tells it from the other pairs of the participant, from 1
+    highres, lowres : files; lowres is "" where it has to be made from highres
+    factor : low-resolution over high-resolution voxel size, by axis
+    common : entities of what is stored
+    sources : BIDS URIs of its images
+    high, low : the entities that tell its members apart
+    tag : tells it from another pair of the same images; "" where there is none
+    holdout : the pair on which models of this one are scored, or None
+    """
+
+    number: int
+    highres: str
+    lowres: str
+    factor: Factor
+    common: Mapping[str, str]
+    sources: tuple[str, ...]
+    high: Mapping[str, str]
+    low: Mapping[str, str]
+    tag: str
+    holdout: "PairPlan | None" = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """One BOLD run; see `bids_sr.workflows.functional.init_func_wf`.
+
+    Attributes
+    ----------
+    name : of its workflow
+    bold_file, events_file : as acquired
+    pair : number of its pair; 0 is none
+    facts : what was acquired, for the report
+    """
+
+    name: str
+    bold_file: str
+    events_file: str
+    pair: int
+    facts: Mapping[str, Any]
+    target: Target
+    acquisition: Acquisition
+    series: SeriesPlan
+    activation: ActivationPlan
+    evaluation: EvaluationPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubjectPlan:
+    """One participant.
+
+    Attributes
+    ----------
+    label : without prefix
+    output_dir : root of the derivatives
+    omp_nthreads : threads that one node may take
+    training : how models are made
+    methods : those that are trained on a pair
+    members : further members of their ensembles
+    t1w : T1w image, or ""; t1w_common, t1w_source : entities and BIDS URI
+    template : space that it is registered to
+    roi : region of interest: "motor", "brain" or a file
+    pairs, runs : in order
+    facts : for the first section of the report
+    given : what of the anatomy has been made by another program, or None
+    """
+
+    label: str
+    output_dir: str
+    omp_nthreads: int
+    training: Training
+    methods: tuple[str, ...]
+    members: tuple[Extra, ...]
+    t1w: str
+    t1w_common: Mapping[str, str]
+    t1w_source: str
+    template: str
+    roi: str
+    pairs: tuple[PairPlan, ...]
+    runs: tuple[RunPlan, ...]
+    facts: Mapping[str, Any]
+    given: Given | None = None

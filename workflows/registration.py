@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.interfaces.given import ImportCoreg, ImportMask
 from bids_sr.interfaces.registration import (
     MaskBold,
     MergeFacts,
@@ -19,8 +21,6 @@ from bids_sr.interfaces.registration import (
 )
 
 Factor = tuple[float, float, float]
-# Peak of a node with antspyx loaded, 3D images of a study's size (GB), measured.
-_NODE_GB = 0.7
 
 
 def init_pair_wf(
@@ -67,9 +67,7 @@ def init_pair_wf(
     outputs = ["train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_json"]
     inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    prepare = pe.Node(
-        PreparePair(factor=factor, truncate=truncate, seed=seed), name="prepare", mem_gb=_NODE_GB, n_procs=1
-    )
+    prepare = pe.Node(PreparePair(factor=factor, truncate=truncate, seed=seed), name="prepare", n_procs=1)
     workflow.connect([
         (inputnode, prepare, [("highres", "highres"), ("lowres", "lowres")]),
         (prepare, outputnode, [(field, field) for field in outputs]),
@@ -84,7 +82,8 @@ def init_bold_registration_wf(
     factor: Factor,
     omp_nthreads: int,
     seed: int,
-    mem_gb: float,
+    given: Collection[str] = (),
+    origin: str = "",
     name: str = "bold_registration_wf",
 ) -> LiterateWorkflow:
     """Register one run's reference to T1w and pair; bring brain, tissues and region of interest to its grids.
@@ -96,7 +95,8 @@ def init_bold_registration_wf(
     factor : low-resolution over high-resolution voxel size, by axis
     omp_nthreads : threads that one node may take; these take one each, because sums over threads are not reproducible
     seed : of everything random
-    mem_gb : size of the series as float32 (GB); only its reference is read here
+    given : which of ``bold_mask`` and ``boldref2t1w_xfm`` another program has made
+    origin : that program and its version
     name : of the workflow
 
     Inputs
@@ -109,6 +109,8 @@ def init_bold_registration_wf(
         region of interest, and what takes T1w points to its space; only with a T1w image
     highres, highres2lowres_xfm
         from the pair, only with a pair
+    given_mask, given_xfm
+        brain on the grid of boldref, and what brings it onto the T1w image; only where they are given
 
     Outputs
     -------
@@ -128,8 +130,9 @@ def init_bold_registration_wf(
         highres on the high-resolution grid of boldref, for the report; only with a pair
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _text(with_anat, with_pair)
-    fields = ["boldref"]
+    masked, placed = "bold_mask" in given, with_anat and "boldref2t1w_xfm" in given
+    workflow.__desc__ = _text(with_anat, with_pair, placed) + _given_text(masked, placed, origin)
+    fields = ["boldref", *["given_mask"] * masked, *["given_xfm"] * placed]
     outputs = ["bold_mask", "bold_mask_hr", "roi_bold", "roi_bold_hr", "registration_json"]
     if with_anat:
         fields += ["t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms"]
@@ -139,25 +142,25 @@ def init_bold_registration_wf(
         outputs += ["highres2boldref_xfm", "guide_hr"]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    cost = {"mem_gb": _NODE_GB, "n_procs": 1}
-    mask = pe.Node(MaskBold(factor=factor), name="mask", **cost)
+    mask = pe.Node(
+        ImportMask(factor=factor, origin=origin) if masked else MaskBold(factor=factor), name="mask", n_procs=1
+    )
     facts = pe.Node(niu.Merge(1 + 2 * with_anat + with_pair), name="facts", run_without_submitting=True)
-    merge_facts = pe.Node(MergeFacts(), name="merge_facts", mem_gb=0.1, run_without_submitting=True)
+    merge_facts = pe.Node(MergeFacts(), name="merge_facts", run_without_submitting=True)
     edges: list[Any] = [
-        (inputnode, mask, [("boldref", "boldref")]),
+        (inputnode, mask, [("boldref", "boldref"), *[("given_mask", "in_mask")] * masked]),
         (mask, facts, [("out_json", "in1")]),
         (facts, merge_facts, [("out", "in_files")]),
         (merge_facts, outputnode, [("out_json", "registration_json")]),
         (mask, outputnode, [("bold_mask", "bold_mask"), ("bold_mask_hr", "bold_mask_hr")]),
     ]
     if with_anat:
-        coreg = pe.Node(RegisterBoldToT1w(seed=seed), name="coreg", **cost)
-        tissues = pe.Node(TissuesToBold(), name="tissues", **cost)
-        region = pe.Node(RegionToBold(seed=seed), name="region", **cost)
+        coreg = pe.Node(ImportCoreg(origin=origin) if placed else RegisterBoldToT1w(seed=seed), name="coreg", n_procs=1)
+        tissues = pe.Node(TissuesToBold(), name="tissues", n_procs=1)
+        region = pe.Node(RegionToBold(seed=seed), name="region", n_procs=1)
         edges += [
             (inputnode, coreg, [(field, field) for field in ("boldref", "t1w_preproc", "t1w_mask")]),
-            (inputnode, mask, [("t1w_mask", "t1w_mask")]),
-            (coreg, mask, [("boldref2t1w_xfm", "boldref2t1w_xfm")]),
+            *[(inputnode, coreg, [("given_xfm", "in_xfm")])] * placed,
             (inputnode, tissues, [("boldref", "boldref"), ("t1w_tpms", "tpms")]),
             (coreg, tissues, [("boldref2t1w_xfm", "boldref2t1w_xfm")]),
             (inputnode, region, [("roi_source", "roi_source"), ("roi_xfms", "roi_xfms")]),
@@ -167,12 +170,17 @@ def init_bold_registration_wf(
             (region, facts, [("out_json", "in3")]),
             (coreg, outputnode, [("boldref2t1w_xfm", "boldref2t1w_xfm")]),
             (tissues, outputnode, [("tpms_bold", "tpms_bold")]),
+            *[
+                (inputnode, mask, [("t1w_mask", "t1w_mask")]),
+                (coreg, mask, [("boldref2t1w_xfm", "boldref2t1w_xfm")]),
+            ]
+            * (not masked),
             (region, outputnode, [("roi_bold", "roi_bold"), ("roi_bold_hr", "roi_bold_hr")]),
         ]
     else:
         edges.append((mask, outputnode, [("bold_mask", "roi_bold"), ("bold_mask_hr", "roi_bold_hr")]))
     if with_pair:
-        pair = pe.Node(RegisterPairToBold(factor=factor, seed=seed), name="pair", **cost)
+        pair = pe.Node(RegisterPairToBold(factor=factor, seed=seed), name="pair", n_procs=1)
         edges += [
             (inputnode, pair, [(field, field) for field in ("boldref", "highres", "highres2lowres_xfm")]),
             (pair, facts, [("out_json", f"in{2 + 2 * with_anat}")]),
@@ -182,13 +190,19 @@ def init_bold_registration_wf(
     return workflow
 
 
-def _text(with_anat: bool, with_pair: bool) -> str:
+def _given_text(masked: bool, placed: bool, origin: str) -> str:
+    """What was taken over, for the methods text."""
+    what = [*["the brain mask of the run"] * masked, *["its registration to the T1-weighted image"] * placed]
+    return f"Taken over from {origin} [@fmriprep]: {' and '.join(what)}. " if what else ""
+
+
+def _text(with_anat: bool, with_pair: bool, placed: bool) -> str:
     parts = []
+    how = "registered rigidly by mutual information in ANTs [@ants]"
+    if with_anat and not placed:
+        parts.append(f"The BOLD reference and the T1-weighted brain were {how}. ")
     if with_anat:
-        parts.append(
-            "The BOLD reference was registered rigidly to the T1-weighted brain by mutual information in ANTs [@ants]; "
-            "the region of interest was brought to the BOLD by one concatenated transform. "
-        )
+        parts.append("The region of interest was brought to the BOLD by one concatenated transform. ")
     if with_pair:
-        parts.append("The high-resolution T2*-weighted image was registered to the BOLD reference likewise. ")
+        parts.append(f"The high-resolution T2*-weighted image and the BOLD reference were {how}. ")
     return "".join(parts)

@@ -29,13 +29,11 @@ from bids_sr.interfaces.reports_maps import (
 )
 
 OUTPUTS = ("reportlets", "entities")
-# matplotlib with its fonts, and a handful of volumes; measured
-_FIGURE_GB = 0.4
 Edges = list[tuple[pe.Node, pe.Node, list[tuple[str, str]]]]
 
 
-def _figure(interface: Any, name: str, mem_gb: float = _FIGURE_GB) -> pe.Node:
-    return pe.Node(interface, name=name, mem_gb=mem_gb, n_procs=1)
+def _figure(interface: Any, name: str) -> pe.Node:
+    return pe.Node(interface, name=name, n_procs=1)
 
 
 def _gathered(nodes: Sequence[pe.Node], outputnode: pe.Node) -> Edges:
@@ -71,7 +69,7 @@ def init_summary_wf(
     """
     workflow = LiterateWorkflow(name=name)
     outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUTS)), name="outputnode")
-    show = _figure(SummaryReport(summary=dict(summary), desc=desc, suffix=suffix), "show", 0.1)
+    show = _figure(SummaryReport(summary=dict(summary), desc=desc, suffix=suffix), "show")
     workflow.connect([(show, outputnode, [("out_files", "reportlets"), ("out_entities", "entities")])])
     return workflow
 
@@ -97,8 +95,8 @@ def init_anat_reportlets_wf(*, name: str = "anat_reportlets_wf") -> LiterateWork
     inputnode, outputnode = _ends(
         ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_t1w", "std_t1w", "template", "template_mask")
     )
-    brain = _figure(AnatReport(), "brain", 1.0)
-    norm = _figure(NormReport(), "norm", 0.8)
+    brain = _figure(AnatReport(), "brain")
+    norm = _figure(NormReport(), "norm")
     workflow.connect([
         (inputnode, brain, [("t1w_preproc", "t1w"), ("t1w_mask", "mask"), ("t1w_tpms", "tpms"), ("roi_t1w", "roi")]),
         (inputnode, norm, [
@@ -185,9 +183,9 @@ def init_run_reportlets_wf(
         *below, "bold_mask", "n_dummy", "preproc_file", "confounds_tsv", "registration_json",
         *tissues, *anat, *fine, *pair,
     ))  # fmt: skip
-    about = _figure(SummaryReport(summary=dict(summary or {}), desc="runsummary", suffix="bold"), "about", 0.1)
+    about = _figure(SummaryReport(summary=dict(summary or {}), desc="runsummary", suffix="bold"), "about")
     motion = _figure(MotionReport(), "motion")
-    facts = _figure(RegistrationReport(), "facts", 0.1)
+    facts = _figure(RegistrationReport(), "facts")
     nodes = [about, motion, facts]
     edges: Edges = [
         (inputnode, about, [("n_dummy", "n_dummy")]),
@@ -198,7 +196,7 @@ def init_run_reportlets_wf(
         ]),
     ]  # fmt: skip
     if with_anat:
-        nodes.append(_figure(CoregReport(), "coreg", 1.0))
+        nodes.append(_figure(CoregReport(), "coreg"))
         edges.append((inputnode, nodes[-1], [("boldref", "boldref"), *[(field, field) for field in anat]]))
     if with_pair:
         nodes.append(_figure(GuideReport(), "guide"))
@@ -252,9 +250,9 @@ def init_maps_reportlets_wf(
     names, every = list(series), ["raw", *series]
     given: dict[str, Any] = {"conditions": list(conditions)} if conditions else {}
     slices = _figure(SuperresReport(series_names=names), "slices")
-    maps = _figure(ActivationReport(series_names=every), "maps", 0.6)
-    regions = _figure(RegionsReport(series_names=every, **given), "regions", 0.6)
-    metrics = _figure(MetricsReport(series_names=every), "metrics", 0.1)
+    maps = _figure(ActivationReport(series_names=every), "maps")
+    regions = _figure(RegionsReport(series_names=every, **given), "regions")
+    metrics = _figure(MetricsReport(series_names=every), "metrics")
     grid = [("bold_mask_hr", "mask_hr"), ("roi_bold_hr", "roi_hr")]
     edges: Edges = [
         (inputnode, slices, [("series_files", "series_files"), ("preproc_file", "raw_file"), *grid]),

@@ -8,11 +8,6 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.superres import SuperResolve, TrainModel
 
-# Interpreter with torch, activations of one batch and the volumes of one time point; measured on 64 x 64 x 30 by 2,
-# and independent of the run's length.
-_NETWORK_GB = 0.8
-_PLAIN_GB = 0.3
-
 _BASELINES = {
     "nearest": "nearest-neighbor interpolation",
     "linear": "trilinear interpolation",
@@ -85,7 +80,6 @@ def init_train_wf(
             seed=seed, threads=omp_nthreads, device=device, force=force, sloppy=sloppy,
         ),
         name="train",
-        mem_gb=_NETWORK_GB if recipe == "fast" else 4 * _NETWORK_GB,
         n_procs=omp_nthreads,
     )  # fmt: skip
     optional = {
@@ -127,8 +121,10 @@ def init_series_wf(
     precision: str,
     device: str,
     omp_nthreads: int,
-    mem_gb: float,
     force: bool = False,
+    guide_kind: str | None = None,
+    needs_precision: bool = False,
+    corrected: bool = False,
     name: str = "series_wf",
 ) -> LiterateWorkflow:
     """One series of a run with head motion undone by a single interpolation: raw, a baseline or a method.
@@ -142,8 +138,11 @@ def init_series_wf(
     data_consistency : "off", "report" or "enforce"
     precision, device : of the network
     omp_nthreads : threads of one node
-    mem_gb : size of the acquired series as float32 (GB); the nodes stream, so that little of it counts
     force : accept a model that does not fit the series
+    guide_kind : for a method trained on the run, what guides it: "highres", "t1w" or "none"; None for every other
+        series. With "highres" and "t1w" the guide comes in by `needs_guide`
+    needs_precision : whether the precision is told by a guard that has tried it
+    corrected : whether the distortion of the volumes is known, and undone by the same interpolation
     name : of the workflow
 
     Inputs
@@ -153,8 +152,11 @@ def init_series_wf(
     bold_mask : brain on that grid; sets the intensity scale
     hmc_xfms : ITK text, one transform a volume
     model_file : weights, with `needs_model`
-    highres : high-resolution image as acquired, with `needs_guide`
+    highres : high-resolution image (or T1w, where that guides) as acquired, with `needs_guide`
     highres2boldref_xfm : takes a boldref point to its highres point, with `needs_guide`
+    temporal_file : mean, standard deviation and components of the run, with `guide_kind`
+    precision : of the network, with `needs_precision`
+    shift_map : distortion of the volumes, with `corrected`
 
     Outputs
     -------
@@ -162,9 +164,11 @@ def init_series_wf(
     consistency_file : one row a volume
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _series_text(series) + "\n"
+    workflow.__desc__ = _series_text(series, guide_kind, corrected) + "\n"
     extra = ["model_file"] if needs_model else []
     extra += ["highres", "highres2boldref_xfm"] if needs_guide else []
+    extra += ["temporal_file"] if guide_kind is not None else []
+    extra += ["precision"] * needs_precision + ["shift_map"] * corrected
     fields = ["stc_file", "boldref", "bold_mask", "hmc_xfms", *extra]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["series_file", "consistency_file"]), name="outputnode")
@@ -172,12 +176,14 @@ def init_series_wf(
         SuperResolve(
             series=series, factor=(1.0, 1.0, 1.0) if series == "raw" else tuple(float(f) for f in factor),
             data_consistency=data_consistency,
-            precision=precision, device=device, threads=omp_nthreads if needs_model else 1, force=force,
+            precision=precision, device=device if needs_model else "cpu",
+            threads=omp_nthreads if needs_model else 1, force=force,
         ),
         name="resolve",
-        mem_gb=(_NETWORK_GB if needs_model else _PLAIN_GB) + min(mem_gb, 0.1),
         n_procs=omp_nthreads if needs_model else 1,
     )  # fmt: skip
+    if guide_kind is not None:
+        resolve.inputs.guide_kind = guide_kind
     names = [("stc_file", "in_file"), ("boldref", "boldref"), ("bold_mask", "mask"), ("hmc_xfms", "hmc_xfms")]
     workflow.connect([
         (inputnode, resolve, names + [(field, field) for field in extra]),
@@ -186,11 +192,21 @@ def init_series_wf(
     return workflow
 
 
-def _series_text(series: str) -> str:
+def _series_text(series: str, guide_kind: str | None, corrected: bool) -> str:
     """Methods text of one series."""
+    shifted = " and susceptibility distortion together" if corrected else ""
     if series == "raw":
-        return "The acquired series was resampled once on its own grid to undo head motion."
-    once = "Each volume was then interpolated once, with its estimated head motion, on the high-resolution grid."
+        return f"The acquired series was resampled once on its own grid to undo head motion{shifted}."
+    shifted = " and distortion" if corrected else ""
+    once = (
+        f"Each volume was then interpolated once, with its estimated head motion{shifted}, on the high-resolution grid."
+    )
     if series in _BASELINES:
         return f"As a baseline, the series was also brought to the high resolution by {_BASELINES[series]}."
+    if guide_kind is not None:
+        return (
+            f"The kernels of {series} were applied to the zero-filled change of every volume against the mean of the "
+            "run, in the pose of that volume, and what they added inside the acquired band of k-space was removed. "
+            f"{once}"
+        )
     return f"Every slice of every volume was super-resolved on its acquired grid by {series}. {once}"

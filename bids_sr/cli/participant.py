@@ -1,12 +1,14 @@
 """The participant level: from a plan without problems to derivatives and a report for every participant."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr import __version__
-from bids_sr.config import Settings
+from bids_sr._files import write_whole
+from bids_sr.config import Settings, machine
+from bids_sr.config.memory import for_steps_gb, largest_gb, workers_that_fit
+from bids_sr.config.plugin import Plugin
 
 if TYPE_CHECKING:
     from niworkflows.engine.workflows import LiterateWorkflow
@@ -61,14 +63,15 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
     plan : from preflight, without problems
     say : called with one line of text for each stage
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # what a node may take beyond one thread it asks for itself
+    from bids_sr.workflows.threads import limit_threads
+
+    limit_threads()
     from bids_sr.workflows.execute import RunOutcome, configure_nipype, execute
 
     log_dir = settings.paths.output_dir / "logs" / settings.run.run_uuid
     configure_nipype(
         crash_dir=log_dir,
         stop_on_first_crash=settings.run.stop_on_first_crash,
-        resource_monitor=settings.run.resource_monitor,
         verbose=settings.run.verbosity > 0,
     )
     outcome = RunOutcome()
@@ -78,19 +81,46 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
             return outcome
         outcome = execute(
             workflow,
-            nprocs=settings.resources.nprocs or 1,
-            mem_gb=settings.resources.mem_gb or _free_gigabytes(),
+            **_share(settings, plan, say),
             crash_dir=log_dir,
             progress=StageLines(say),
+            usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
+            **_plugin(settings),
         )
     say("reports")
-    shown = _logs_of_outputs(log_dir) if settings.run.reports_only else log_dir
-    reports = tuple(_report(settings, subject.label, shown) for subject in plan.subjects)
+    labels = [subject.label for subject in plan.subjects]
+    if not settings.run.reports_only:
+        for label in labels:
+            write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
+    reports = tuple(_report(settings, label, _logs_of_outputs(log_dir, label)) for label in labels)
     return RunOutcome(crash_files=outcome.crash_files, missing=outcome.missing, reports=reports)
+
+
+def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
+    """Processors and memory of the steps: what is given, less what the program and waiting workers hold."""
+    from bids_sr.inputs.sizes import sizes_of
+
+    resources = settings.resources
+    wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
+    fit = workers_that_fit(given, wanted, largest_gb(sizes_of(plan.subjects, settings)))
+    workers = max(1, fit, resources.omp_nthreads or 1)
+    if workers < wanted and resources.use_plugin is None:
+        say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
+    gpu = resources.device != "cpu" and bool(settings.superres.learned) and machine.has_gpu()
+    return {"nprocs": workers, "mem_gb": for_steps_gb(given, workers), "has_gpu": gpu}
+
+
+def _plugin(settings: Settings) -> dict[str, Any]:
+    """Which plugin runs the nodes, and what ``--use-plugin`` says of it."""
+    if settings.resources.use_plugin is None:
+        return {}
+    chosen = Plugin.from_toml(settings.resources.use_plugin)
+    return {"plugin": chosen.plugin, "plugin_args": chosen.arguments()}
 
 
 def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkflow":
     """Build the graph and write what describes the output as a whole."""
+    from bids_sr.inputs.derivatives import open_derivatives
     from bids_sr.interfaces.dataset import write_dataset
     from bids_sr.reports.methods_text import write_citations
     from bids_sr.workflows.base import init_bids_sr_wf, methods_text
@@ -100,11 +130,14 @@ def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkfl
         subjects=plan.subjects,
         contrasts=plan.contrasts,
         series_of=plan.series_of,
+        unsplit=plan.unsplit,
         notices=[str(notice) for notice in plan.warnings],
         version=__version__,
     )
     output_dir = settings.paths.output_dir
-    write_dataset(output_dir, bids_dir=settings.paths.bids_dir, version=__version__)
+    bids_dir, given = settings.paths.bids_dir, settings.preprocessing.derivatives
+    links = {each.name: each.root for each in open_derivatives(given, bids_dir)[0]}
+    write_dataset(output_dir, bids_dir=bids_dir, version=__version__, links=links)
     text = methods_text(workflow)
     for folder in (log_dir, output_dir):
         write_citations(text, folder)
@@ -115,9 +148,17 @@ def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkfl
     return workflow
 
 
-def _logs_of_outputs(log_dir: Path) -> Path:
-    """Logs of the last run that made anything: its settings and crash files are those of the outputs."""
-    made = sorted(path.parent for path in log_dir.parent.glob("*/CITATION.md"))
+def _last_run(logs: Path, label: str) -> Path:
+    """Names the last run that made anything of a participant; names of logs follow a clock that may be set."""
+    return logs / "latest" / f"sub-{label}.txt"
+
+
+def _logs_of_outputs(log_dir: Path, label: str) -> Path:
+    """Logs of the run that made the outputs of a participant: its settings and crash files are theirs."""
+    noted = _last_run(log_dir.parent, label)
+    if noted.is_file() and (named := log_dir.parent / noted.read_text(encoding="utf-8").strip()).is_dir():
+        return named
+    made = sorted(path.parent for path in log_dir.parent.glob("*/CITATION.md"))  # of an earlier version
     return made[-1] if made else log_dir
 
 
@@ -131,11 +172,3 @@ def _report(settings: Settings, label: str, log_dir: Path) -> Path:
         log_dir=log_dir,
         command=" ".join(sys.argv),
     )
-
-
-def _free_gigabytes() -> float:
-    """Memory that is available now (GB); what the scheduler may hand out where the user sets no limit."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024 / 1e9 * 0.9
-    return 4.0

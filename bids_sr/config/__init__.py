@@ -1,27 +1,30 @@
 """Settings of one call, and the one kind of refusal; the standard library is all that this imports."""
 
-from bids_sr.config.settings import (
+from bids_sr.config.groups import (
     BASELINES,
     PAIR_BASELINES,
     PAPER_SMOOTHING_MM,
+    SERIES_METHODS,
     Activation,
+    Evaluation,
     Paths,
     Preprocessing,
     Resources,
     Run,
     Selection,
-    Settings,
     SuperRes,
     method_names,
-    read_toml,
 )
-from bids_sr.config.values import UsageError, nearest_name
+from bids_sr.config.settings import Settings, read_toml
+from bids_sr.config.values import UsageError, nearest_name, split_named
 
 __all__ = [
     "BASELINES",
     "PAIR_BASELINES",
     "PAPER_SMOOTHING_MM",
+    "SERIES_METHODS",
     "Activation",
+    "Evaluation",
     "Paths",
     "Preprocessing",
     "Resources",
@@ -33,4 +36,5 @@ __all__ = [
     "method_names",
     "nearest_name",
     "read_toml",
+    "split_named",
 ]

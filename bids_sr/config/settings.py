@@ -1,256 +1,28 @@
-"""The groups of settings: every default stands here and nowhere else, every value is checked when it is made.
-
-A value that cannot hold is refused with a `UsageError` when the object is built, whether it came from the
-command line, from a settings file or from Python.
-"""
+"""All settings of one call: made from the command line or a file, written as a file, and filled in for a machine."""
 
 import dataclasses
 import hashlib
 import os
-import re
 import tomllib
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from bids_sr.config.values import UsageError, as_annotated, as_toml, nearest_name
-
-BASELINES: dict[str, tuple[str, ...]] = {
-    "default": ("bspline", "zerofill", "inject", "ratio"),
-    "all": ("bspline", "zerofill", "inject", "ratio", "nearest", "linear", "lanczos"),
-}
-PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
-PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
-ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
-
-
-def method_names() -> tuple[str, ...]:
-    """Return the names of the methods that learn: one file each in ``sr/methods``; nothing is imported."""
-    files = (Path(__file__).parents[1] / "sr" / "methods").glob("[!_]*.py")
-    return tuple(sorted(path.stem for path in files))
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-class _Section:
-    """What all groups of settings share: values are brought to their annotated types, then checked."""
-
-    __slots__ = ()
-
-    def __post_init__(self) -> None:
-        for name, hint in _hints(type(self)).items():
-            self._set(name, as_annotated(getattr(self, name), hint, f"{type(self).__name__.lower()}.{name}"))
-        self._check()
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # only while the object is being made
-
-    def _check(self) -> None:
-        """Refuse values that have the right type and still cannot hold."""
-
-    def _need(self, holds: bool, name: str, why: str) -> None:
-        if not holds:
-            value = getattr(self, name)
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise UsageError(f"{type(self).__name__.lower()}.{name}: {shown}", why, "change that value")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Paths(_Section):
-    """Where the data are, where results go, and where the work is kept so that it can be resumed."""
-
-    bids_dir: Path = field(metadata=ONCE)
-    output_dir: Path = field(metadata=ONCE)
-    work_dir: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Selection(_Section):
-    """Which part of the data set is worked on; empty means everything. Labels carry no prefix."""
-
-    analysis_level: Literal["participant", "group"] = field(default="participant", metadata=ONCE)
-    participant_label: tuple[str, ...] = ()
-    session_label: tuple[str, ...] = ()
-    task_id: tuple[str, ...] = ()
-    run_id: tuple[int, ...] = ()
-    bids_filter_file: Path | None = None
-    bids_database_dir: Path | None = None
-    skip_bids_validation: bool = False
-
-    def _check(self) -> None:
-        for name, prefix in (("participant_label", "sub-"), ("session_label", "ses-"), ("task_id", "task-")):
-            labels = tuple(dict.fromkeys(label.removeprefix(prefix) for label in getattr(self, name)))
-            self._set(name, labels)
-            for label in labels:
-                self._need(
-                    re.fullmatch("[0-9A-Za-z]+", label) is not None,
-                    name,
-                    f"{label!r} is no BIDS label: letters and digits, several of them separated by spaces",
-                )
-        self._set("run_id", tuple(dict.fromkeys(self.run_id)))
-        self._need(all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SuperRes(_Section):
-    """How resolution is raised. `factor` is the ratio of voxel sizes in plane; None: told by the T2*w pair."""
-
-    methods: tuple[str, ...] = ("srgan",)
-    baselines: Literal["default", "all"] = "default"
-    factor: float | None = None
-    hr_acq: str | None = None
-    lr_acq: str | None = None
-    recipe: Literal["fast", "paper"] = "fast"
-    model_source: Literal["auto", "train", "reuse"] = "auto"
-    model_dir: Path | None = None
-    pretrained: Path | None = None
-    vgg_weights: Path | None = None
-    max_train_minutes: float | None = None
-    data_consistency: Literal["off", "report", "enforce"] = "report"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    force: bool = False
-
-    def _check(self) -> None:
-        self._set("methods", tuple(dict.fromkeys(self.methods)))
-        for name in ("hr_acq", "lr_acq"):
-            label = getattr(self, name)
-            self._set(name, label and label.removeprefix("acq-"))
-        learned = method_names()
-        for name in self.methods:
-            if name not in learned + BASELINES["all"]:
-                raise UsageError(
-                    f"no super-resolution method is called {name!r}",
-                    f"there are the methods {', '.join(learned)} and the baselines {', '.join(BASELINES['all'])}",
-                    nearest_name(name, learned + BASELINES["all"]) or "choose one of these",
-                )
-        self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
-        self._need(self.factor is None or 1 < self.factor <= 8, "factor", "a factor lies above 1, and up to 8")
-        self._need(
-            self.max_train_minutes is None or self.max_train_minutes > 0,
-            "max_train_minutes",
-            "it is a positive number",
-        )
-
-    @property
-    def learned(self) -> tuple[str, ...]:
-        """The methods that train or load a model."""
-        return tuple(name for name in self.methods if name not in BASELINES["all"])
-
-    def models_to_reuse(self, output_dir: Path) -> Path | None:
-        """Where models are looked for; those of the output itself where reuse is asked for and no place named."""
-        own = output_dir / "sourcedata" / "models"
-        return self.model_dir or (own if self.model_source == "reuse" else None)
-
-    @property
-    def series(self) -> tuple[str, ...]:
-        """Every series that is made besides ``raw``, baselines first.
-
-        Where only baselines were asked for, those that need a pair are left out unless named, so that data without
-        a pair can be run.
-        """
-        baselines = BASELINES[self.baselines]
-        if not self.learned:
-            extra = tuple(b for b in baselines if b not in PAIR_BASELINES) if self.baselines == "all" else ()
-            return tuple(dict.fromkeys(self.methods + extra))
-        named = tuple(name for name in self.methods if name not in self.learned)
-        return tuple(dict.fromkeys(baselines + named + self.learned))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Preprocessing(_Section):
-    """Before super-resolution. `dummy_scans` None: detected. `slice_time_ref` is a fraction of the TR."""
-
-    dummy_scans: int | None = None
-    slice_time_ref: float = 0.5
-    ignore: tuple[Literal["slicetiming"], ...] = ()
-    output_spaces: tuple[str, ...] = ()
-    output_dtype: Literal["int16", "float32"] = "int16"
-
-    def _check(self) -> None:
-        self._need(self.dummy_scans is None or self.dummy_scans >= 0, "dummy_scans", "it is a number from 0 up")
-        self._need(0 <= self.slice_time_ref <= 1, "slice_time_ref", "a fraction of the TR lies from 0 to 1")
-        self._need(len(self.output_spaces) <= 1, "output_spaces", "maps go to one template in a run")
-        for space in self.output_spaces:
-            self._need(re.fullmatch("[0-9A-Za-z]+", space) is not None, "output_spaces", "a space is one plain name")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Activation(_Section):
-    """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
-
-    `low_pass` None switches the filter off. `contrasts` empty: each trial type, all of them, and pairs of up to three.
-    """
-
-    contrasts: tuple[str, ...] = ()
-    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
-    smoothing: tuple[float, ...] = (0.0, 5.0)
-    low_pass: float | None = 0.1
-    high_pass: float = 1 / 128
-    roi: str = "motor"
-    thresholds: tuple[str, ...] = ("quarter", "fdr")
-
-    def _check(self) -> None:
-        for name in ("contrasts", "kinds", "smoothing", "thresholds"):
-            self._set(name, tuple(dict.fromkeys(getattr(self, name))))
-        self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
-        self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
-        self._need(all(0 <= mm <= 50 for mm in self.smoothing), "smoothing", "a width lies from 0 to 50 mm")
-        self._need(_apart(self.smoothing), "smoothing", "two widths are alike in tenths of a millimeter")
-        self._need(self.high_pass >= 0, "high_pass", "a frequency is not negative")
-        self._need(
-            self.low_pass is None or self.low_pass > self.high_pass,
-            "low_pass",
-            "it lies above the high-pass frequency",
-        )
-        for threshold in self.thresholds:
-            self._need(
-                threshold in ("quarter", "fdr") or re.fullmatch(r"\d+(\.\d+)?", threshold) is not None,
-                "thresholds",
-                "a threshold is quarter, fdr or a value of z such as 3.1",
-            )
-        numbers = [float(threshold) for threshold in self.thresholds if threshold not in ("quarter", "fdr")]
-        self._need(_apart(numbers), "thresholds", "two values of z are alike in tenths")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resources(_Section):
-    """What the machine gives. None: all processors, one thread a node, the memory that is free."""
-
-    nprocs: int | None = None
-    omp_nthreads: int | None = None
-    mem_gb: float | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    random_seed: int = 0
-
-    def _check(self) -> None:
-        for name in ("nprocs", "omp_nthreads"):
-            self._need(getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1")
-        self._need(self.mem_gb is None or self.mem_gb > 0, "mem_gb", "it is a positive number of gigabytes")
-        self._need(0 <= self.random_seed < 2**32, "random_seed", "a seed lies from 0 to 4294967295")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run(_Section):
-    """How this one call runs and what it tells. `verbosity`: 0 stages, 1 details, 2 everything."""
-
-    stop_on_first_crash: bool = False
-    boilerplate_only: bool = field(default=False, metadata=ONCE)
-    reports_only: bool = field(default=False, metadata=ONCE)
-    resource_monitor: bool = False
-    write_graph: bool = False
-    sloppy: bool = False
-    dry_run: bool = field(default=False, metadata=ONCE)
-    config_file: Path | None = field(default=None, metadata=ONCE)
-    verbosity: int = 0
-    run_uuid: str = field(default="", metadata=ONCE)
-
-    def _check(self) -> None:
-        self._need(not (self.boilerplate_only and self.reports_only), "boilerplate_only", "it excludes reports_only")
-        self._need(self.verbosity >= 0, "verbosity", "it is a number from 0 up")
+from bids_sr.config import machine
+from bids_sr.config.groups import (
+    Activation,
+    Evaluation,
+    Paths,
+    Preprocessing,
+    Resources,
+    Run,
+    Selection,
+    SuperRes,
+    hints,
+)
+from bids_sr.config.reading import read_text
+from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,6 +34,7 @@ class Settings:
     superres: SuperRes = field(default_factory=SuperRes)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     activation: Activation = field(default_factory=Activation)
+    evaluation: Evaluation = field(default_factory=Evaluation)
     resources: Resources = field(default_factory=Resources)
     run: Run = field(default_factory=Run)
 
@@ -270,7 +43,7 @@ class Settings:
         """Build settings from ``{group: {name: value}}``; what is absent keeps its default."""
         for group, names in values.items():
             check_keys(group, names)
-        return cls(**{group: _hints(cls)[group](**names) for group, names in values.items()})
+        return cls(**{group: hints(cls)[group](**names) for group, names in values.items()})
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
@@ -318,8 +91,10 @@ class Settings:
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
         if activation["roi"] not in ("motor", "brain"):
             activation["roi"] = str(_absolute(Path(activation["roi"])))
+        preprocessing = groups["preprocessing"]
+        preprocessing["derivatives"] = tuple(_absolute_named(text) for text in self.preprocessing.derivatives)
         if resources["nprocs"] is None:
-            resources["nprocs"] = len(os.sched_getaffinity(0))
+            resources["nprocs"] = machine.processors()
         if resources["omp_nthreads"] is None:
             resources["omp_nthreads"] = (
                 1  # small batches train several times slower on two threads; nodes run side by side
@@ -328,24 +103,25 @@ class Settings:
         return self.from_mapping(groups)
 
 
-def _apart(values: Sequence[float]) -> bool:
-    """Whether values differ in tenths, which is what names of files hold of them."""
-    return len({round(value * 10) for value in values}) == len(values)
-
-
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
+def _absolute_named(text: str) -> str:
+    """``NAME=DIR`` or ``DIR`` with an absolute folder."""
+    name, folder = split_named(text)
+    return f"{name}={_absolute(folder)}" if name else str(_absolute(folder))
+
+
 def check_keys(group: str, names: object) -> None:
     """Raise `UsageError` naming the nearest known key if a setting ``group.name`` does not exist."""
-    known = [f"{section}.{name}" for section, cls in _hints(Settings).items() for name in _hints(cls)]
+    known = [f"{section}.{name}" for section, cls in hints(Settings).items() for name in hints(cls)]
     asked = [f"{group}.{name}" for name in names] if isinstance(names, Mapping) else [group]
-    if group not in _hints(Settings):
+    if group not in hints(Settings):
         asked = asked or [group]
     for key in asked:
         if key not in known:
-            fix = nearest_name(key, known) or f"the groups are {', '.join(_hints(Settings))}"
+            fix = nearest_name(key, known) or f"the groups are {', '.join(hints(Settings))}"
             raise UsageError(f"unknown setting {key!r}", "no setting has that name", fix)
 
 
@@ -356,11 +132,11 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     run) is left out. Raises `UsageError` for a file that cannot be read, is no TOML, or has an unknown key.
     """
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(path).replace("\r\n", "\n"))
     except OSError as error:
         why = f"cannot be read: {error.strerror}"
         raise UsageError(f"settings file {path}", why, "check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"settings file {path}", f"is no TOML: {error}", "mend that line") from error
     for group, names in tables.items():
         check_keys(group, names)
@@ -369,7 +145,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     return {
         group: {
             item.name: names[item.name]
-            for item in dataclasses.fields(_hints(Settings)[group])
+            for item in dataclasses.fields(hints(Settings)[group])
             if item.name in names and item.metadata.get("reusable", True)
         }
         for group, names in tables.items()

@@ -2,12 +2,15 @@
 
 import difflib
 import json
-import math
+import re
+import sys
 import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
+
+_LARGEST = sys.float_info.max
 
 
 class UsageError(Exception):
@@ -42,7 +45,7 @@ def as_annotated(value: Any, hint: Any, where: str) -> Any:
     that is not set. Raises `UsageError`, naming `where`, if the value is nothing of the kind.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # the latter where a Literal is one of the two
         inner = next(arg for arg in args if arg is not type(None))
         if value is None or (value == "none" and inner in (int, float)):
             return None
@@ -59,7 +62,7 @@ def as_annotated(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, str | Path):
             return Path(value)
     elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
             return float(value)
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
@@ -76,3 +79,13 @@ def as_toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(as_toml, value)) + "]"
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def split_named(text: str) -> tuple[str, Path]:
+    """Name and folder in ``NAME=DIR``; the name is "" for a bare folder.
+
+    >>> split_named("fmriprep=out")[0], split_named("./a=b")[0]
+    ('fmriprep', '')
+    """
+    match = re.fullmatch(r"([0-9A-Za-z]+)=(.+)", text, flags=re.DOTALL)
+    return (match[1], Path(match[2])) if match else ("", Path(text))

@@ -4,7 +4,8 @@
 against the run at once, for preflight. pybids and nibabel are imported when they are called.
 """
 
-from bids_sr.inputs.collect import collect, factor_of, needs_pair, survey
+from bids_sr.inputs.collect import collect, factor_of, survey
+from bids_sr.inputs.guide import GuideKind, guide_of, pretrained_for
 from bids_sr.inputs.model import (
     BoldRun,
     Header,
@@ -15,12 +16,15 @@ from bids_sr.inputs.model import (
     RunFiles,
     Subject,
     Survey,
+    Truth,
     entities_of,
     stem_of,
 )
+from bids_sr.inputs.pair import needs_pair
 
 __all__ = [
     "BoldRun",
+    "GuideKind",
     "Header",
     "InputError",
     "Notice",
@@ -29,10 +33,13 @@ __all__ = [
     "RunFiles",
     "Subject",
     "Survey",
+    "Truth",
     "collect",
     "entities_of",
     "factor_of",
+    "guide_of",
     "needs_pair",
+    "pretrained_for",
     "stem_of",
     "survey",
 ]

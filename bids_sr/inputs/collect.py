@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bids_sr.config import PAIR_BASELINES, Selection, Settings, SuperRes, nearest_name
+from bids_sr.config import Selection, Settings, nearest_name
 from bids_sr.inputs import headers as hd
 from bids_sr.inputs import query
+from bids_sr.inputs.derivatives import given_anat, given_run, open_derivatives
+from bids_sr.inputs.given import Derivatives
+from bids_sr.inputs.guide import check_guide, check_options
+from bids_sr.inputs.holdout import choose_two
+from bids_sr.inputs.index import Index, open_index
 from bids_sr.inputs.model import (
     BoldRun,
     Header,
     InputError,
     Notice,
+    Pair,
     Problem,
     RunFiles,
     Subject,
@@ -22,10 +28,9 @@ from bids_sr.inputs.model import (
     Triple,
     entities_of,
 )
-from bids_sr.inputs.pair import Choice, choose
-
-if TYPE_CHECKING:
-    from bids.layout import BIDSLayout
+from bids_sr.inputs.pair import Choice, choose, needs_pair, no_pair
+from bids_sr.inputs.retrospective import check_retrospective
+from bids_sr.inputs.truth import check_root, find_truth
 
 
 @dataclass(slots=True)
@@ -36,6 +41,7 @@ class _Findings:
     notices: list[Notice] = field(default_factory=list)
     headers: dict[Path, Header] = field(default_factory=dict)
     runs: list[RunFiles] = field(default_factory=list)
+    sources: tuple[Derivatives, ...] = ()
 
     def refuse(self, file: Path | str, reason: str, fix: str) -> None:
         self.problems.append(Problem(file=str(file), reason=reason, fix=fix))
@@ -53,6 +59,19 @@ class _Findings:
                 return None
             self.headers[path] = found
         return self.headers[path]
+
+    def named(self, paths: Sequence[Path]) -> list[Path]:
+        """Images whose names are sound; others are problems."""
+        self.problems += (odd := query.odd_names(paths)).values()
+        return [path for path in paths if path not in odd]
+
+    def sidecar(self, index: Index, path: Path) -> dict[str, Any] | None:
+        """Metadata of a file; a failure is a problem."""
+        try:
+            return index.sidecar(path)
+        except InputError as error:
+            self.problems += [problem for problem in error.problems if problem not in self.problems]
+            return None
 
 
 def collect(settings: Settings) -> tuple[Subject, ...]:
@@ -90,22 +109,30 @@ def survey(settings: Settings) -> Survey:
 def _walk(settings: Settings, seen: _Findings) -> tuple[tuple[Subject, ...], dict[str, tuple[str, ...]]]:
     bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
     query.check_dataset(bids_dir)
-    labels, problems = query.participants(bids_dir, selection)
+    seen.problems += check_options(settings)
+    if settings.evaluation.truth is not None:
+        unusable = check_root(settings.evaluation.truth)
+        if unusable:
+            raise InputError([*seen.problems, *unusable])
+    seen.sources, unusable = open_derivatives(settings.preprocessing.derivatives, bids_dir)
+    seen.problems += unusable
+    existing, notices = query.participants(bids_dir)
+    labels, problems = query.choose(bids_dir, existing, selection)
     seen.problems += problems
+    seen.notices += notices
     filters = query.read_filters(selection.bids_filter_file)
-    layout = query.open_layout(bids_dir, labels, selection.bids_database_dir)
-    every = {label: query.find(layout, "bold", label, filters) for label in labels}
+    index = open_index(bids_dir, labels, existing, selection.bids_database_dir, filters)
+    every = {label: seen.named(index.find("bold", label)) for label in labels}
     chosen = _select(every, selection, seen)
-    tables = [Path(p) for p in layout.get(suffix="events", extension=".tsv", return_type="filename")]
     subjects = []
     for label, bolds in chosen.items():
         if not bolds:
             continue
-        subject = _subject(layout, label, bolds, tables, filters, settings, seen)
+        subject = _subject(index, label, bolds, settings, seen)
         if subject.runs:
             subjects.append(subject)
     tasks = {run.entities.get("task", "") for run in seen.runs}
-    return tuple(subjects), {task: _type_order(layout, bids_dir, task, seen) for task in sorted(tasks)}
+    return tuple(subjects), {task: _type_order(index, bids_dir, task, seen) for task in sorted(tasks)}
 
 
 def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: _Findings) -> dict[str, list[Path]]:
@@ -152,72 +179,71 @@ def _label(path: Path, entity: str) -> str:
     return str(int(label)) if entity == "run" and label.isdigit() else label
 
 
-def _subject(
-    layout: BIDSLayout,
-    label: str,
-    bolds: Sequence[Path],
-    tables: Sequence[Path],
-    filters: Mapping[str, Mapping[str, Any]],
-    settings: Settings,
-    seen: _Findings,
-) -> Subject:
-    t1w = _t1w(query.find(layout, "t1w", label, filters), label, settings, seen)
-    stars = _magnitudes(query.find(layout, "t2starw", label, filters), seen)
+def _subject(index: Index, label: str, bolds: Sequence[Path], settings: Settings, seen: _Findings) -> Subject:
+    images = seen.named(index.find("t1w", label))
+    anat = given_anat(seen.sources, label, images, settings.preprocessing.output_spaces, seen)
+    t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
+    stars = _magnitudes(seen.named(index.find("t2starw", label)), seen)
     star_headers = [h for h in (_volume_header(path, seen) for path in stars) if h is not None]
     runs, missing = [], []
     for bold in _bold_runs(bolds, seen):
-        files = _run_files(layout, bold, tables, seen)
+        files = _run_files(index, bold, seen)
         _check_slices(files, settings, seen)
         seen.runs.append(files)
         geometry = seen.headers.get(bold)  # also of a series that is unsound otherwise, so that its pair is checked too
         if geometry is None:
             continue
-        choice = choose(geometry, files.entities.get("session"), star_headers, settings.superres)
+        choice, spare = _choose(geometry, files.entities.get("session"), star_headers, settings)
         if choice.pair is None and not choice.problems and not stars:
             missing.append(bold)
-        _take(choice, settings.superres, seen)
+        _take(choice, settings, seen)
         if files.header is not None and files.tr is not None and files.events is not None:
-            runs.append(_make_run(files, files.header, choice, settings, seen))
+            run = _make_run(files, files.header, choice, settings, seen)
+            run = replace(run, holdout=spare, given=given_run(seen.sources, run, anat, seen))
+            runs.append(_with_truth(run, settings, seen))
     if missing:
-        _no_pair(label, missing, settings, seen)
-    return Subject(label=label, t1w=tuple(t1w), runs=tuple(runs))
+        seen.problems += no_pair(label, missing, settings)
+    subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), given=anat)
+    if settings.evaluation.retrospective is not None:
+        seen.problems += check_retrospective(subject)
+    else:
+        seen.problems += check_guide(settings.superres, subject)
+    return subject
 
 
-def needs_pair(superres: SuperRes) -> tuple[str, ...]:
-    """Series asked for that need a T2*-weighted pair: methods that learn, and guided baselines that were named."""
-    return superres.learned + tuple(name for name in superres.methods if name in PAIR_BASELINES)
+def _choose(
+    bold: Header, session: str | None, stars: Sequence[Header], settings: Settings
+) -> tuple[Choice, Pair | None]:
+    """The pair that a run is trained on, and the one that is held out where that was asked for."""
+    superres = settings.superres
+    if settings.evaluation.retrospective is not None:  # the factor is by how much the BOLD will be brought down
+        superres = replace(superres, factor=None)
+    if settings.evaluation.pair_holdout:
+        return choose_two(bold, session, stars, superres)
+    return choose(bold, session, stars, superres), None
 
 
-def _take(choice: Choice, superres: SuperRes, seen: _Findings) -> None:
+def _with_truth(run: BoldRun, settings: Settings, seen: _Findings) -> BoldRun:
+    """The run with its truth, where one was asked for and the factor is known."""
+    root = settings.evaluation.truth
+    if root is None or (run.pair is None and settings.superres.factor is None):
+        return run
+    found = find_truth(
+        root, run, factor_of(run, settings), with_timing="slicetiming" not in settings.preprocessing.ignore
+    )
+    seen.problems += found.problems
+    seen.notices += found.notices
+    return replace(run, truth=found.truth)
+
+
+def _take(choice: Choice, settings: Settings, seen: _Findings) -> None:
     """Problems of a pair count only when a pair is needed; otherwise they are told."""
     seen.notices += choice.notices
     new = [problem for problem in choice.problems if problem not in seen.problems]
-    if needs_pair(superres):
+    if needs_pair(settings.superres) or settings.evaluation.pair_holdout:
         seen.problems += new
     else:
         seen.notices += [Notice(file=p.file, text=f"no pair is used: {p.reason}.") for p in new]
-
-
-def _no_pair(label: str, bolds: Sequence[Path], settings: Settings, seen: _Findings) -> None:
-    superres = settings.superres
-    wanted = needs_pair(superres)
-    if not wanted:
-        if superres.factor is None:
-            seen.refuse(
-                f"sub-{label}",
-                "it has no T2*-weighted pair to tell the factor of super-resolution",
-                "Give the factor, for example --sr-factor 2.",
-            )
-        return
-    looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
-    seen.refuse(
-        f"sub-{label} ({bolds[0].name}{f' and {len(bolds) - 1} more' if len(bolds) > 1 else ''})",
-        f"{', '.join(wanted)} needs a pair of T2*-weighted images of the participant, one at the resolution of the "
-        f"BOLD and one finer, and there is none: no file matches {looked}",
-        "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and anat/sub-…_acq-lowres_T2starw.nii.gz; or the "
-        "highres image alone (a k-space-truncated copy then takes the place of the lowres one); or run baselines "
-        "alone, which need no pair: --sr-method bspline zerofill --sr-factor 2.",
-    )
 
 
 def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: _Findings) -> list[Path]:
@@ -245,7 +271,7 @@ def _volume_header(path: Path, seen: _Findings) -> Header | None:
         return None
     shape = hd.squeeze_3d(header)
     if len(shape) != 3 or header.complex:
-        what = "complex or coloured voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
+        what = "complex or colored voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
         seen.refuse(path, f"it has {what}; one 3D image of magnitudes is due", "Store the magnitude as a 3D image.")
         return None
     return header
@@ -291,11 +317,13 @@ def _bold_runs(paths: Sequence[Path], seen: _Findings) -> list[Path]:
     return runs
 
 
-def _run_files(layout: BIDSLayout, bold: Path, tables: Sequence[Path], seen: _Findings) -> RunFiles:
+def _run_files(index: Index, bold: Path, seen: _Findings) -> RunFiles:
     """Read header and sidecar of a run; what is unsound becomes a problem and stays None."""
-    sidecar = query.metadata(layout, bold)
+    sidecar = seen.sidecar(index, bold)
     header = seen.header(bold)
     tr = None
+    if sidecar is None:
+        sidecar, header = {}, None
     if header is not None:
         problems = hd.check_bold_header(header)
         if problems:
@@ -306,7 +334,7 @@ def _run_files(layout: BIDSLayout, bold: Path, tables: Sequence[Path], seen: _Fi
         seen.problems += problems
     return RunFiles(
         bold=bold,
-        events=query.inherited(bold, tables),
+        events=index.events(bold),
         entities=entities_of(bold),
         sidecar=sidecar,
         header=header,
@@ -356,7 +384,7 @@ def factor_of(run: BoldRun, settings: Settings) -> Triple:
     return settings.superres.factor, settings.superres.factor, 1.0
 
 
-def _type_order(layout: BIDSLayout, bids_dir: Path, task: str, seen: _Findings) -> tuple[str, ...]:
+def _type_order(index: Index, bids_dir: Path, task: str, seen: _Findings) -> tuple[str, ...]:
     """Order of trial types that every participant of the data set shares.
 
     That of Levels in the events sidecar; else of first appearance in the first events table of the data set, whichever
@@ -364,7 +392,7 @@ def _type_order(layout: BIDSLayout, bids_dir: Path, task: str, seen: _Findings) 
     """
     for run in seen.runs:
         if run.entities.get("task", "") == task and run.events is not None:
-            described = query.metadata(layout, run.events).get("trial_type")
+            described = (seen.sidecar(index, run.events) or {}).get("trial_type")
             levels = described.get("Levels") if isinstance(described, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)

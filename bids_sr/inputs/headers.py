@@ -9,10 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from bids_sr.config.reading import regular
 from bids_sr.inputs.model import Header, Notice, Problem
 
+SHORTEST_TR = 0.02  # s; no series is measured faster
 TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
-READ_ERRORS = (OSError, EOFError, zlib.error, ValueError)  # what a truncated or corrupt file raises, gzip or not
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+)  # what a truncated or corrupt file raises, gzip or not
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
@@ -30,6 +39,7 @@ def read_header(path: Path) -> Header | Problem:
             fix="Fetch the content (`datalad get` or `git annex get`)." if broken else "Check the path.",
         )
     try:
+        regular(path)
         image: Any = nb.load(path)
         header = image.header
         shape, affine = tuple(int(n) for n in image.shape), np.asarray(image.affine, dtype=float)
@@ -82,7 +92,7 @@ def check_bold_header(header: Header) -> list[Problem]:
         return [
             Problem(
                 file=path,
-                reason="its voxels are complex or coloured numbers; a BOLD series of magnitudes is needed",
+                reason="its voxels are complex or colored numbers; a BOLD series of magnitudes is needed",
                 fix="Store the magnitude as its own file (`_part-mag_bold.nii.gz`).",
             )
         ]
@@ -139,7 +149,7 @@ def repetition_time(header: Header, value: object) -> tuple[float | None, list[P
             ],
             [],
         )
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SHORTEST_TR <= value < 100:
         return (
             None,
             [
@@ -176,8 +186,8 @@ def slice_times(
     skipped = "slice timing is not corrected."
     if value is None:
         return None, []
-    if not isinstance(value, list) or not all(isinstance(t, int | float) for t in value):
-        return None, [Notice(file=path, text=f"SliceTiming is no list of numbers; {skipped}")]
+    if not isinstance(value, list) or not all(isinstance(t, int | float) and abs(t) < 1e6 for t in value):
+        return None, [Notice(file=path, text=f"SliceTiming is no list of numbers of seconds; {skipped}")]
     if len(value) != header.shape[2]:
         text = f"SliceTiming has {len(value)} entries and the image {header.shape[2]} slices; {skipped}"
         return None, [Notice(file=path, text=text)]

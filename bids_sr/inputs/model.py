@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bids_sr.config import UsageError
+from bids_sr.inputs.given import GivenAnat, GivenRun
 
 Triple = tuple[float, float, float]
 
@@ -70,7 +71,7 @@ class Header:
     tr : seconds from the header; None where it holds none
     affine : 4x4, voxel → RAS mm, read-only
     slice_axis : axis of slices where the header names it
-    complex : complex or coloured voxels
+    complex : complex or colored voxels
     """
 
     path: Path
@@ -107,6 +108,24 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """What the finer maps of a run should show.
+
+    Attributes
+    ----------
+    bold : measured high-resolution series of the same run, or None
+    sidecar : its metadata; empty without one
+    slice_timing : of the measured series, as in `BoldRun`
+    activations : condition → map of its known effect, in signal units on the high-resolution grid
+    """
+
+    bold: Path | None = None
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+    slice_timing: tuple[float, ...] | None = None
+    activations: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BoldRun:
     """One functional run with what belongs to it.
 
@@ -119,6 +138,9 @@ class BoldRun:
     n_volumes, shape, zooms : volumes, (X, Y, Z), mm
     affine : 4x4, voxel → RAS mm, read-only
     pair : the images of the same person that this run is super-resolved with, or None
+    holdout : a second pair, which is not trained on, where that was asked for
+    truth : what is known of the run, where that was asked for
+    given : what another program has made of it, where that was asked for
     """
 
     bold: Path
@@ -132,6 +154,9 @@ class BoldRun:
     zooms: Triple
     affine: np.ndarray = field(compare=False)
     pair: Pair | None = None
+    holdout: Pair | None = None
+    truth: Truth | None = None
+    given: GivenRun | None = None
 
     @property
     def stem(self) -> str:
@@ -146,16 +171,25 @@ class BoldRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """One participant: label without prefix, T1w images (the first is used), BOLD runs."""
+    """One participant: label without prefix, T1w images (the first is used), BOLD runs.
+
+    `given` is what another program has made of the anatomy, where that was asked for; its T1w image is the first then.
+    """
 
     label: str
     t1w: tuple[Path, ...]
     runs: tuple[BoldRun, ...]
+    given: GivenAnat | None = None
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """The distinct pairs of the runs, in the order of the runs."""
         return tuple(dict.fromkeys(run.pair for run in self.runs if run.pair is not None))
+
+    @property
+    def holdouts(self) -> dict[Pair, Pair]:
+        """Pair that is trained on → pair that is scored, in the order of the runs."""
+        return {run.pair: run.holdout for run in self.runs if run.pair is not None and run.holdout is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config import SuperRes
+from bids_sr.config import PAIR_BASELINES, Settings, SuperRes
 from bids_sr.inputs.model import Header, Notice, Pair, Problem, Triple, entities_of
 
 SIZE_TOLERANCE = 0.10  # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
@@ -183,7 +183,10 @@ def _ambiguous(bold: Header, session: _Session) -> Choice:
     labels = {_acq(h) for h in session.fine}, {_acq(h) for h in session.low}
     fix = f"{HOW_TO_CHOOSE}."
     if len(labels[0]) < len(session.fine) or len(labels[1]) < len(session.low):
-        fix += ' Repeats under one label are told apart with --bids-filter-file and {"t2starw": {"run": 1}}.'
+        fix += (
+            ' Repeats under one label are told apart with --bids-filter-file and {"t2starw": {"run": 1}}; '
+            "--pair-holdout trains on the first and scores on the second."
+        )
     return _refuse(
         bold.path, f"two or more T2*-weighted pairs could serve it: high resolution {fine}; low resolution {low}", fix
     )
@@ -298,3 +301,36 @@ def _factor(
             "Give a pair with slices of one thickness stored along the third axis, or try with --force.",
         )  # fmt: skip
     return whole[0], whole[1], whole[2]
+
+
+def needs_pair(superres: SuperRes) -> tuple[str, ...]:
+    """Series asked for that need a T2*-weighted pair: methods trained on it, and guided baselines that were named."""
+    return superres.pair_trained + tuple(name for name in superres.methods if name in PAIR_BASELINES)
+
+
+def no_pair(label: str, bolds: Sequence[Path], settings: Settings) -> list[Problem]:
+    """What stands against runs whose participant has no T2*-weighted image at all, with every way out."""
+    wanted = needs_pair(settings.superres)
+    if settings.evaluation.pair_holdout:
+        wanted = (*wanted, "--pair-holdout")
+    elif settings.evaluation.retrospective is not None:  # which makes a pair of the run
+        return []
+    if not wanted:
+        if settings.superres.factor is not None:
+            return []
+        reason = "it has no T2*-weighted pair to tell the factor of super-resolution"
+        return [Problem(file=f"sub-{label}", reason=reason, fix="Give the factor, for example --sr-factor 2.")]
+    looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
+    verb = "needs" if len(wanted) == 1 else "need"
+    reason = (
+        f"{', '.join(wanted)} {verb} a pair of T2*-weighted images of the participant, one at the resolution of the "
+        f"BOLD and one finer, and there is none: no file matches {looked}"
+    )
+    fix = (
+        "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and anat/sub-…_acq-lowres_T2starw.nii.gz; or the "
+        "highres image alone (a k-space-truncated copy then takes the place of the lowres one). Without a pair: "
+        "--sr-method guided --sr-factor 2 learns from the run itself; --sr-method bspline zerofill --sr-factor 2 "
+        "runs baselines alone; --retrospective brings the BOLD down, raises it again and compares."
+    )
+    more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
+    return [Problem(file=f"sub-{label} ({bolds[0].name}{more})", reason=reason, fix=fix)]

@@ -186,13 +186,14 @@ def apply(
 ) -> Array:
     """Resample `image` once onto the grid of `reference` through a chain of transform files.
 
-    `transforms` are in the order of antsApplyTransforms: the **last** is applied to the reference's points first.
+    Of `transforms` the **last** is applied to the reference's points first, as in a product of matrices. antspyx takes
+    its list the other way round, so it is turned here.
     """
     ants = load_ants(seed)
     out = ants.apply_transforms(
         fixed=to_ants(reference, seed),
         moving=to_ants(image, seed),
-        transformlist=[str(path) for path in transforms],
+        transformlist=[str(path) for path in reversed(transforms)],
         whichtoinvert=[False] * len(transforms),
         interpolator=interpolator,
         defaultvalue=default,

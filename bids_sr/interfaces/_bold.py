@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_sr.interfaces._ants import Image, apply, load
-from bids_sr.interfaces._brain import coarse
+from bids_sr.interfaces._brain import agreement, coarse
 from bids_sr.interfaces._rigid import rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.nifti import save_image
-from bids_sr.spatial.transforms import hr_grid, invert, read_itk, write_itk
+from bids_sr.spatial.transforms import TransformError, displacement, hr_grid, invert, read_itk, write_itk
 
 LOGGER = logging.getLogger(__name__)
 Array = NDArray[Any]
@@ -35,22 +35,49 @@ def register_to_t1w(
     (matrix that takes a T1w point to its boldref point, facts for the report)
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
-    brain = coarse(Image(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), 2.0)
-    brain_mask = masks.coarsen(t1w_mask.astype(np.float32), t1w.affine, 2.0)[0] > 0.5
+    brain, brain_mask = _brain(t1w, t1w_mask)
     fit = rigid(boldref, brain, own, brain_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
-    carried = masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, fit.xfm) >= 0.5
+    facts = _agreement(boldref, own, brain, brain_mask, fit.xfm, fit.nmi)
+    return invert(fit.xfm), facts | {"bold_t1w_start": fit.start}
+
+
+def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, Any]:
+    """Facts for the report of a registration that is given: `boldref2t1w` takes a T1w point to its boldref point."""
+    own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
+    to_t1w = invert(xfm)
+    rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))
+    facts = _agreement(boldref, own, brain, brain_mask, to_t1w, agreement(boldref, brain, to_t1w, rim))
+    return facts | {"bold_t1w_start": "given"}
+
+
+def _brain(t1w: Image, t1w_mask: Array) -> tuple[Image, Array]:
+    """The T1w brain and its mask on 2 mm voxels."""
+    brain = coarse(Image(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), 2.0)
+    return brain, masks.coarsen(t1w_mask.astype(np.float32), t1w.affine, 2.0)[0] > 0.5
+
+
+def _agreement(boldref: Image, own: Array, brain: Image, brain_mask: Array, xfm: Array, nmi: float) -> dict[str, Any]:
+    """How far a transform (boldref point to T1w point) moves the brain, and how well the brains agree by it."""
+    carried = masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm) >= 0.5
     agreed = masks.dice(own, carried)
-    poor = agreed < _POOR_DICE or fit.nmi < _POOR_NMI
+    poor = agreed < _POOR_DICE or nmi < _POOR_NMI
     if poor:
-        LOGGER.warning("BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, fit.nmi)
-    facts: dict[str, Any] = {f"bold_t1w_{key}": value for key, value in size_of(fit.xfm, own, boldref.affine).items()}
-    facts |= {
-        "bold_t1w_start": fit.start,
-        "bold_t1w_nmi": round(fit.nmi, 4),
+        LOGGER.warning("BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, nmi)
+    return {
+        **{f"bold_t1w_{key}": value for key, value in _size(xfm, own, boldref.affine).items()},
+        "bold_t1w_nmi": round(nmi, 4),
         "bold_t1w_mask_dice": round(agreed, 4),
         "bold_t1w_poor": bool(poor),
     }
-    return invert(fit.xfm), facts
+
+
+def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
+    """Size of a transform; that of one with scales or shears, as another program may give it, in mm alone."""
+    try:
+        return size_of(xfm, mask, affine)
+    except TransformError:
+        moved = displacement(np.eye(4), xfm, np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3])
+        return {"displacement_rms_mm": round(float(np.sqrt((moved**2).mean())), 4)}
 
 
 def register_pair_to_bold(
@@ -127,7 +154,7 @@ def region_on_bold(
     Parameters
     ----------
     region : mask in the space in which it was given
-    to_region : transform files that take a T1w point there, in the order of antsApplyTransforms; empty: T1w space
+    to_region : transform files that take a T1w point there, the last of them first; empty: T1w space
     boldref2t1w : file; takes a T1w point to its boldref point
     grids : brain masks on the grid of boldref and on its high-resolution grid
     folder : for the inverted transform

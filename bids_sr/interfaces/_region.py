@@ -69,7 +69,10 @@ def find_region(roi: str, atlas: Image, brain: Image, template: Image) -> tuple[
         raise RegionError(f"no region of interest at {roi}: give motor, brain or the path of a NIfTI mask")
     image = load(roi)
     if not (image.data > 0).any():
-        raise RegionError(f"{roi}: the region of interest is empty")
+        raise RegionError(
+            f"{roi}: the region of interest is empty, no voxel is above zero; give a mask with 1 inside it, motor "
+            "or brain"
+        )
     binary = Image(data=(image.data > 0).astype(np.float32), affine=image.affine)
     return binary, in_template_space(image, template, brain)
 

@@ -9,7 +9,7 @@ STAT_TEXT = {
     "cc": ("Correlation of the voxel's course with the task, both detrended and filtered", "1"),
     "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
     "t": ("t statistic of the contrast, two-sided sign", "1"),
-    "z": ("Normal deviate of the t statistic's tail", "1"),
+    "z": ("Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an estimate", "1"),
 }
 REGION_TEXT = {
     "Quarter": "Voxels of the region of interest with CC at or above max - (max - min)/4",

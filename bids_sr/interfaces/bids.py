@@ -1,6 +1,5 @@
 """Store files as BIDS derivatives: names from ``io_spec.json``, whole files or none, sidecar first."""
 
-import filecmp
 import gzip
 import json
 import os
@@ -22,7 +21,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_sr.reports.methods_text import write_whole
+from bids_sr import _files
 
 RECORD = "written.json"
 
@@ -89,8 +88,7 @@ def _store(source: Path, target: Path, dtype: str) -> None:
     from bids_sr.spatial.nifti import compress_series
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
+    with _files.whole_file(target) as beside:
         if source.suffix == ".nii" and _dimensions(source) == 4:
             compress_series(source, beside, dtype=dtype)
         elif source.suffix == ".nii":
@@ -98,15 +96,11 @@ def _store(source: Path, target: Path, dtype: str) -> None:
                 shutil.copyfileobj(plain, packed)
         else:
             shutil.copyfile(source, beside)
-        if not (target.exists() and filecmp.cmp(beside, target, shallow=False)):
-            os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_json(content: Mapping[str, Any], target: Path) -> None:
     """Write JSON in whole; the same content keeps the file's modification time."""
-    write_whole(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    _files.write_whole(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _sidecar_of(given: Any, sources: list[str], path: str, entities: Mapping[str, str]) -> dict[str, Any]:
@@ -127,6 +121,7 @@ class _WriteInputSpec(BaseInterfaceInputSpec):
     entities = InputMultiObject(traits.Dict, mandatory=True, desc="entities of each file")
     sidecar = InputMultiObject(traits.Any, desc="metadata of each file: a dictionary, or the path of a JSON file")
     common = traits.Dict(desc="entities that all files share")
+    provenance = traits.Dict(traits.Str, traits.Str, desc="keys that every sidecar gets, such as the version")
     sources = traits.List(traits.Str, desc="BIDS URIs of what the files were made from")
     dtype = traits.Enum("float32", "int16", usedefault=True, desc="stored type of uncompressed series")
 
@@ -151,11 +146,12 @@ class WriteDerivatives(SimpleInterface):
         root, written = Path(inputs.base_directory), []
         common = dict(inputs.common) if isdefined(inputs.common) else {}
         sources = list(inputs.sources) if isdefined(inputs.sources) else []
+        added = dict(inputs.provenance) if isdefined(inputs.provenance) else {}
         for source, own, given in zip(inputs.in_file, inputs.entities, sidecars, strict=True):
             entities = {**common, **own, "extension": full_extension(source)}
             target = root / derivative_path(entities)
             if entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
-                content = _sidecar_of(given, sources, str(target), entities)
+                content = _sidecar_of(given, sources, str(target), entities) | added
                 write_json(content, root / derivative_path({**entities, "extension": ".json"}))
             _store(Path(source), target, inputs.dtype)
             written.append(str(target))

@@ -2,17 +2,19 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bids_sr import _files
 from bids_sr.interfaces.bids import write_json
-from bids_sr.reports.methods_text import write_whole
 
 BIDS_VERSION = "1.9.0"
 IGNORED = (
     "*.html",
     "CITATION.*",
     "logs",
+    "group",
     "**/figures",
     "**/*_boldref.*",
     "**/*_metrics.*",
@@ -24,7 +26,9 @@ IGNORED = (
 )
 
 
-def write_dataset(output_dir: Path, *, bids_dir: Path, version: str, code_url: str = "") -> None:
+def write_dataset(
+    output_dir: Path, *, bids_dir: Path, version: str, code_url: str = "", links: Mapping[str, Path] | None = None
+) -> None:
     """Write ``dataset_description.json`` and ``.bidsignore``; files that say the same already are left as they are.
 
     Parameters
@@ -33,6 +37,7 @@ def write_dataset(output_dir: Path, *, bids_dir: Path, version: str, code_url: s
     bids_dir : the data set that they are made from; ``bids:raw:`` in Sources stands for it
     version : of bids-sr
     code_url : where the program comes from
+    links : further data sets that Sources name, by the name they have there
     """
     source = bids_dir / "dataset_description.json"
     name = (
@@ -49,7 +54,12 @@ def write_dataset(output_dir: Path, *, bids_dir: Path, version: str, code_url: s
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [generated],
-        "DatasetLinks": {"raw": bids_dir.resolve().as_uri()},
+        "DatasetLinks": {name: root.resolve().as_uri() for name, root in {"raw": bids_dir, **(links or {})}.items()},
     }
     write_json(description, output_dir / "dataset_description.json")
-    write_whole(output_dir / ".bidsignore", "\n".join(IGNORED) + "\n")
+    write_ignored(output_dir)
+
+
+def write_ignored(output_dir: Path) -> None:
+    """Write ``.bidsignore``: what the validator is to leave alone, because the standard has no name for it yet."""
+    _files.write_whole(output_dir / ".bidsignore", "\n".join(IGNORED) + "\n")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
     Directory,
     File,
     SimpleInterface,
@@ -16,14 +15,14 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
-_DEVICES = ("auto", "cpu", "cuda")
+from bids_sr.interfaces._device import DeviceInputSpec, choose_device
 
 
 def _factor_trait() -> Any:
     return traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel / wanted voxel")
 
 
-class _TrainInputSpec(BaseInterfaceInputSpec):
+class _TrainInputSpec(DeviceInputSpec):
     highres = File(exists=True, desc="high-resolution image on the fine grid of lowres, in its pose")
     lowres = File(exists=True, desc="low-resolution image of the pair")
     mask = File(exists=True, desc="head or brain on the grid of lowres")
@@ -35,9 +34,7 @@ class _TrainInputSpec(BaseInterfaceInputSpec):
     pretrained = File(exists=True, desc="weights to use instead of training")
     vgg_weights = File(exists=True, desc="VGG-19 as torchvision stores it, for the perceptual term")
     seed = traits.Int(0, usedefault=True, desc="of weights, batches and augmentation")
-    threads = traits.Range(low=1, value=1, usedefault=True, desc="threads of torch")
     max_train_minutes = traits.Float(desc="stop on the clock; the model cannot be reproduced then")
-    device = traits.Enum(*_DEVICES, usedefault=True, desc="auto takes CUDA where there is some")
     force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the pair")
     sloppy = traits.Bool(False, usedefault=True, desc="a handful of iterations (tests only)")
 
@@ -102,31 +99,21 @@ def _request(inputs: Any) -> Any:
     )  # fmt: skip
 
 
-def choose_device(device: str) -> str:
-    """The device of torch: "auto" is CUDA where there is some; asking for CUDA in vain is an error."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
-    return device
-
-
-class _SuperResolveInputSpec(BaseInterfaceInputSpec):
+class _SuperResolveInputSpec(DeviceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
     series = traits.Str(mandatory=True, desc="baseline or method")
     factor = _factor_trait()
     boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
     mask = File(exists=True, mandatory=True, desc="brain on that grid; sets the intensity scale")
     hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point")
+    shift_map = File(exists=True, desc="distortion of the volumes (`bids_sr.spatial.distortion`); it is undone")
     model_file = File(exists=True, desc="weights of a trained method, with the card beside them")
-    highres = File(exists=True, desc="high-resolution image as acquired (inject, ratio)")
+    highres = File(exists=True, desc="image of the anatomy as acquired (inject, ratio, methods trained on the run)")
     highres2boldref_xfm = File(exists=True, desc="ITK text, takes a boldref point to its highres point")
+    temporal_file = File(exists=True, desc="what a method trained on the run knows of it over time")
+    guide_kind = traits.Enum("highres", "t1w", "none", usedefault=True, desc="what `highres` is, for such a method")
     data_consistency = traits.Enum("report", "off", "enforce", usedefault=True, desc="measured band of k-space")
     precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
-    device = traits.Enum(*_DEVICES, usedefault=True, desc="auto takes CUDA where there is some")
-    threads = traits.Range(low=1, value=1, usedefault=True, desc="threads of torch and of matrix products")
     force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the series")
 
 
@@ -156,13 +143,20 @@ class SuperResolve(SimpleInterface):
             with SeriesWriter(out, size, affine, reader.tr, header_like=reader.header) as writer:
                 found = super_resolve_series(
                     reader, writer, upsampler, read_itk(inputs.hmc_xfms), shape, affine,
-                    factor=inputs.factor, consistency=inputs.data_consistency,
+                    factor=inputs.factor, consistency=inputs.data_consistency, distortion=_distortion(inputs),
                 )  # fmt: skip
         table = Path(runtime.cwd) / "consistency.tsv"
         rows = ["n/a" if value != value else f"{value:.6g}" for value in found]
         table.write_text("\n".join(["inconsistency", *rows]) + "\n")
         self._results |= {"out_file": str(out), "consistency_file": str(table)}
         return runtime
+
+
+def _distortion(inputs: Any) -> Any:
+    """What a field map says of the volumes, or None."""
+    from bids_sr.spatial.distortion import load_distortion
+
+    return load_distortion(inputs.shift_map) if isdefined(inputs.shift_map) else None
 
 
 def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
@@ -182,6 +176,8 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
     if isdefined(inputs.model_file):
         given["model"] = model = load_model(inputs.model_file)
         check_model(model.card, describe(affine, "bold", inputs.factor), force=inputs.force)
+        if model.card.get("trained_on") == "series":
+            given |= _run_guides(inputs, model.card, boldref, reference, mask)
         given |= {"precision": inputs.precision, "device": choose_device(inputs.device), "threads": inputs.threads}
     elif inputs.series in GUIDED:
         given |= _guides(inputs, boldref, reference, mask)
@@ -190,7 +186,6 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
 
 def _guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
     """Guide, gain and mean for `inject` and `ratio`."""
-    import numpy as np
 
     from bids_sr.spatial.nifti import load_image
     from bids_sr.spatial.transforms import hr_grid, read_itk
@@ -199,7 +194,43 @@ def _guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]
     if not (isdefined(inputs.highres) and isdefined(inputs.highres2boldref_xfm)):
         raise ValueError(f"{inputs.series} needs highres and highres2boldref_xfm")
     data, fine = load_image(inputs.highres)
-    guide = PosedImage(data=data, affine=fine, from_boldref=read_itk(inputs.highres2boldref_xfm)[0])
+    warp = _distortion(inputs)
+    guide = PosedImage(
+        data=data, affine=fine, from_boldref=read_itk(inputs.highres2boldref_xfm)[0], distortion=warp
+    )  # fmt: skip
     shape, grid = hr_grid(boldref.shape, affine, inputs.factor)
-    gain = match_gain(guide.seen(shape, grid, np.eye(4)), boldref, mask)
-    return {"guide": guide, "gain": gain, "mean": PosedImage(data=boldref, affine=affine)}
+    gain = match_gain(guide.seen(shape, grid, None), boldref, mask)
+    return {"guide": guide, "gain": gain, "mean": PosedImage(data=boldref, affine=affine, distortion=warp)}
+
+
+def _run_guides(inputs: Any, card: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
+    """Statistics of the run, mask and guide for a method trained on the run."""
+    from bids_sr.sr.temporal import load_statistics
+
+    if not isdefined(inputs.temporal_file):
+        raise ValueError(f"{inputs.series} needs the temporal_file of its training")
+    if card["guide_kind"] != inputs.guide_kind:
+        raise ValueError(f"the model was guided by {card['guide_kind']!r}, the guide here is {inputs.guide_kind!r}")
+    given: dict[str, Any] = {"statistics": load_statistics(inputs.temporal_file)[0], "mask": mask}
+    given["distortion"] = _distortion(inputs)
+    if inputs.guide_kind == "highres":
+        guides = _guides(inputs, boldref, affine, mask)
+        return given | {"guide": guides["guide"], "gain": guides["gain"]}
+    if inputs.guide_kind == "t1w":
+        given["guide"] = smoothed_guide(
+            inputs.highres, inputs.highres2boldref_xfm, boldref.shape, affine, inputs.factor
+        )
+        given["guide"].distortion = given["distortion"]
+    return given
+
+
+def smoothed_guide(image: str, xfm: str, shape: Any, affine: Any, factor: Any) -> Any:
+    """A guide with smaller voxels as a `PosedImage` that may be sampled on the fine grid of a run."""
+    from bids_sr.spatial.nifti import load_image
+    from bids_sr.spatial.transforms import hr_grid, read_itk
+    from bids_sr.sr.guides import PosedImage, smooth_for
+
+    data, own = load_image(image)
+    matrix = read_itk(xfm)[0]
+    _, grid = hr_grid(shape, affine, factor)
+    return PosedImage(data=smooth_for(data, own, matrix, grid), affine=own, from_boldref=matrix)

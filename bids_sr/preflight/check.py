@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.config import PAIR_BASELINES, Settings
 from bids_sr.inputs import Notice, Problem, Subject, Survey, needs_pair, survey
+from bids_sr.inputs.retrospective import foreseen, notices_of
+from bids_sr.inputs.sizes import sizes_of
 from bids_sr.preflight import places, tables
+from bids_sr.preflight.blocks import check_blocks
+from bids_sr.preflight.designs import check_design
 from bids_sr.preflight.estimate import estimate
-from bids_sr.preflight.model import Plan
+from bids_sr.preflight.fit import check_memory
+from bids_sr.preflight.model import Estimate, Plan
 from bids_sr.preflight.validator import validate
 
 
@@ -27,17 +33,28 @@ def check(settings: Settings) -> Plan:
     contrasts, wrong, told = tables.contrasts_of_runs(types, settings.activation.contrasts)
     problems += wrong
     notices += told
-    for run in (run for subject in found.subjects for run in subject.runs if run.bold in types):
-        problems += tables.check_length(run, len(types[run.bold]), settings)
+    retrospective = settings.evaluation.retrospective is not None
+    worked_on = tuple(foreseen(subject, settings) if retrospective else subject for subject in found.subjects)
+    for run in (run for subject in worked_on for run in subject.runs if run.bold in types):
+        unsound = tables.check_length(run, len(types[run.bold]), settings)
+        unsound = unsound or check_design(run, contrasts.get(run.bold, {}), settings)
+        problems += unsound
+        if unsound:
+            del types[run.bold]  # its blocks are not worth the time
     subjects = tuple(subject for subject in found.subjects if any(run.bold in contrasts for run in subject.runs))
-    series = _series(settings, subjects, notices)
-    plan = Plan(subjects=subjects, series=series, contrasts=contrasts)
+    series = _series(settings, worked_on, notices)
+    plan = Plan(subjects=worked_on, series=series, contrasts=contrasts, type_order=found.type_order)
+    cost = estimate(plan, settings) if found.subjects else Estimate()
+    if retrospective:
+        notices += notices_of(subjects, settings)
+    else:
+        plan = replace(plan, unsplit=_unsplit(subjects, types, settings, notices))
+    plan = replace(plan, subjects=subjects, estimate=cost)
     with_anat = not found.subjects or any(subject.t1w for subject in found.subjects)
     problems += places.check_templates(settings, with_anat=with_anat)
     if found.subjects:
-        plan = replace(plan, estimate=estimate(plan, settings))
         problems += places.check_room(settings, plan.estimate)
-        problems += places.check_memory(settings, plan.estimate)
+        problems += check_memory(settings, sizes_of(worked_on, settings), settings.resources.mem_gb)
     if found.runs and not settings.selection.skip_bids_validation:
         invalid, told = _validated(settings, found, problems)
         problems += invalid
@@ -56,6 +73,19 @@ def _check_tables(found: Survey, problems: list[Problem], notices: list[Notice])
             order = found.type_order.get(run.entities.get("task", ""), ())
             types[run.bold] = tables.ordered(events.types, order)
     return types
+
+
+def _unsplit(
+    subjects: tuple[Subject, ...], types: Mapping[Path, tuple[str, ...]], settings: Settings, notices: list[Notice]
+) -> frozenset[Path]:
+    """Runs whose blocks cannot be split; those with an unsound table are refused anyway."""
+    unsplit = set()
+    for run in (run for subject in subjects for run in subject.runs if run.bold in types):
+        splits, told = check_blocks(run, settings)
+        notices += told
+        if not splits:
+            unsplit.add(run.bold)
+    return frozenset(unsplit)
 
 
 def _series(settings: Settings, subjects: tuple[Subject, ...], notices: list[Notice]) -> tuple[str, ...]:

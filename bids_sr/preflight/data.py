@@ -14,6 +14,7 @@ import numpy as np
 from bids_sr.inputs import Problem
 from bids_sr.inputs.headers import READ_ERRORS
 from bids_sr.preflight.model import Plan
+from bids_sr.preflight.truth import check_truth
 
 Progress = Callable[[Path, int, int], None]
 _CHUNK = 1 << 20
@@ -37,6 +38,9 @@ def files_of(plan: Plan) -> tuple[Path, ...]:
         for pair in subject.pairs:
             found.update(dict.fromkeys(p for p in (pair.highres, pair.lowres) if p is not None))
         found.update(dict.fromkeys(run.bold for run in subject.runs))
+        for pair in subject.holdouts.values():
+            found.update(dict.fromkeys(p for p in (pair.highres, pair.lowres) if p is not None))
+        found.update(dict.fromkeys(run.truth.bold for run in subject.runs if run.truth and run.truth.bold))
     return tuple(found)
 
 
@@ -53,6 +57,9 @@ def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, .
         if progress is not None:
             progress(path, number, len(files))
         problems += check_image(path)
+    if not problems:
+        for subject in plan.subjects:
+            problems += [problem for run in subject.runs for problem in check_truth(run)]
     return tuple(problems)
 
 

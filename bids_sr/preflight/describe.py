@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bids_sr.config import Settings
-from bids_sr.inputs import BoldRun, Problem, factor_of
+from bids_sr.inputs import BoldRun, Problem, Subject, factor_of
+from bids_sr.inputs.retrospective import foreseen, retrospective_factor
 from bids_sr.preflight.model import Plan
 
 
@@ -22,7 +23,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     for subject in plan.subjects:
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
         for run in subject.runs:
-            lines += [f"  {line}" for line in _run_lines(run, plan, settings)]
+            lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
     lines.append(f"series: {' '.join(plan.series)}")
     lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
     lines.append("maps: " + " ".join(settings.activation.kinds))
@@ -32,25 +33,39 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _run_lines(run: BoldRun, plan: Plan, settings: Settings) -> list[str]:
+def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
     shape = "×".join(map(str, run.shape))
     zooms = "×".join(f"{zoom:.3g}" for zoom in run.zooms)
     timing = "with slice timing" if run.slice_timing else "no slice timing"
     lines = [f"{run.stem}: {shape} voxels of {zooms} mm, {run.n_volumes} volumes, TR {run.tr:g} s, {timing}"]
+    if run.truth is not None:
+        known = [run.truth.bold.name] if run.truth.bold else []
+        lines.append("  truth: " + ", ".join([*known, *(f"effect of {name}" for name in run.truth.activations)]))
     if run.pair is not None:
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
         lines.append(f"  pair: {run.pair.highres.name} and {low}")
     else:
         lines.append("  pair: none")
-    if run.pair is not None or settings.superres.factor is not None:
+    if settings.evaluation.retrospective is not None:
+        lines.append(f"  {_retrospective_line(run, subject, settings)}")
+    elif run.pair is not None or settings.superres.factor is not None:
         lines.append("  factor: " + "×".join(f"{f:g}" for f in factor_of(run, settings)))
     left_out = [name for name in plan.series if name not in plan.series_of(run)]
-    if left_out:
+    if left_out and settings.evaluation.retrospective is None:
         lines.append(f"  without a pair not made: {' '.join(left_out)}")
     lines.append(
         "  contrasts: " + "; ".join(f"{k} = {_formula(v)}" for k, v in plan.contrasts.get(run.bold, {}).items())
     )
     return lines
+
+
+def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
+    number = next(k for k, each in enumerate(subject.runs) if each is run)
+    made = foreseen(subject, settings).runs[number]
+    sizes = "×".join(map(str, made.shape)), "×".join(f"{zoom:.3g}" for zoom in made.zooms)
+    factor = "×".join(f"{f:g}" for f in retrospective_factor(settings))
+    how = settings.evaluation.retrospective
+    return f"will be brought down by {factor} ({how}) to {sizes[0]} voxels of {sizes[1]} mm, {made.n_volumes} volumes"
 
 
 def _formula(weights: Mapping[str, float]) -> str:

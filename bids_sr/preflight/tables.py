@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from bids_sr.config import Settings
+from bids_sr.config.reading import read_text
 from bids_sr.inputs import BoldRun, Notice, Problem, RunFiles
 from bids_sr.stats.contrasts import Contrast, ContrastError, modelled_types, resolve_contrasts
 
 MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
+ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
+MOST_EVENTS = 50_000
+LONGEST_NAME = 80  # letters of a trial type: it becomes part of file names
 MOTION_REGRESSORS = 12  # six parameters and their derivatives
 _WHERE = "Add a table with the columns onset, duration and trial_type"
 
@@ -67,6 +73,13 @@ def _against_length(
     table: _Table, run: RunFiles, types: tuple[str, ...], duration: float, notices: list[Notice]
 ) -> tuple[str, ...]:
     modelled = [row for row in table.rows if row.trial_type in types]
+    astray = [row for row in modelled if row.onset < -ASTRAY_S or row.onset + row.duration > duration + ASTRAY_S]
+    if astray:
+        table.refuse(
+            f"{len(astray)} events lie more than an hour from {run.bold.name} (the first: onset {astray[0].onset:g} s, "
+            f"duration {astray[0].duration:g} s, line {astray[0].line})",
+            "Check that onsets and durations are in seconds from the first volume.",
+        )
     late = [row for row in modelled if row.onset >= duration]
     if late:
         table.refuse(
@@ -93,10 +106,10 @@ def _against_length(
 def _read(path: Path) -> _Table:
     table = _Table(path=path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t")
-            records = [(reader.line_num, record) for record in reader]
-            columns = list(reader.fieldnames or [])
+        stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
+        reader = csv.DictReader(stream, delimiter="\t")
+        columns = list(reader.fieldnames or [])
+        records = [(reader.line_num, record) for record in islice(reader, MOST_EVENTS + 1)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         table.refuse(f"it cannot be read as a table ({error})", "Store it as tab-separated text in UTF-8.")
         return table
@@ -105,10 +118,19 @@ def _read(path: Path) -> _Table:
         have = ", ".join(str(name) for name in columns) or "none"
         table.refuse(f"columns are missing: {', '.join(missing)} (there are: {have})", f"{_WHERE}, separated by tabs.")
         return table
+    if len(records) > MOST_EVENTS:
+        fix = "Check that it lists events, and is no recording."
+        table.refuse(f"it has more than {MOST_EVENTS} rows, too many for the events of a run", fix)
+        return table
     if not records:
         table.refuse("it has no rows", f"{_WHERE} that says what the participant did.")
     for line, record in records:
         _add(table, line, record)
+    if "\0" in stream.getvalue():
+        table.refuse("it holds NUL bytes, which end a name for some programs", "Store it as plain text in UTF-8.")
+    wide = next((line for line, record in records if None in record), None)
+    if wide is not None:
+        table.refuse(f"line {wide} has more cells than there are columns", "Give each line as many cells as columns.")
     return table
 
 
@@ -122,6 +144,9 @@ def _add(table: _Table, line: int, record: Mapping[str, str | None]) -> None:
                 "Give both in seconds; a duration of 0 stands for a brief event.",
             )
         return
+    if len(name) > LONGEST_NAME and len(table.problems) < 3:
+        reason = f"line {line}: the name of the trial type has {len(name)} letters ({name[:20]}…)"
+        table.refuse(reason, f"Give it a name of {LONGEST_NAME} letters at most; it becomes part of file names.")
     table.rows.append(_Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ def validate(
     program = find_validator()
     if program is None:
         return [], [Notice(file=str(bids_dir), text=f"not validated: {PROGRAM} is not installed.")]
+    endless = next(special_files(bids_dir), None)
+    if endless is not None:
+        text = "it is a pipe or a device, which the validator would wait for or read without end: not validated."
+        return [], [Notice(file=str(endless), text=text)]
     try:
         report = _run(program, bids_dir, timeout_s)
     except subprocess.TimeoutExpired:
@@ -56,6 +61,19 @@ def validate(
     except (OSError, ValueError) as error:
         return [], [Notice(file=str(bids_dir), text=f"not validated: the validator failed ({error}).")]
     return problems_of(report, bids_dir, participants, known), []
+
+
+def special_files(folder: Path) -> Iterator[Path]:
+    """Pipes, sockets and devices below a folder, also where a link leads to one; links to folders are not followed."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            try:
+                mode = path.stat().st_mode
+            except OSError:  # a link without a target
+                continue
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                yield path
 
 
 def _run(program: Path, bids_dir: Path, timeout_s: float) -> Mapping[str, Any]:

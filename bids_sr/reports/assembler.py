@@ -10,7 +10,6 @@ What differs from nireports' own assembly, and why:
 """
 
 import base64
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from bids.layout import BIDSLayout, BIDSLayoutIndexer
 from nireports.assembler.report import Report, SubReport
 from nireports.assembler.reportlet import Reportlet
 
+from bids_sr import _files
 from bids_sr.boilerplate import path as carried
 
 RUN_TITLES = {
@@ -102,9 +102,14 @@ class Section(SubReport):
     reportlets : what it shows
     groups : anchor and label of each run in it
     missing : what it should have shown
+    on_request : what it shows only if asked
     """
 
-    __slots__ = {"groups": "anchor and label of each run", "missing": "what should have been here"}
+    __slots__ = {
+        "groups": "anchor and label of each run",
+        "missing": "what should have been here",
+        "on_request": "what is here only if asked for",
+    }
 
     def __init__(
         self,
@@ -113,10 +118,12 @@ class Section(SubReport):
         reportlets: Sequence[Any],
         groups: Sequence[Mapping[str, str]],
         missing: Sequence[str],
+        on_request: Sequence[str] = (),
     ) -> None:
         super().__init__(name, isnested=bool(groups), reportlets=list(reportlets), title=title)
         self.groups = list(groups)
         self.missing = list(missing)
+        self.on_request = list(on_request)
 
 
 def embedded(content: str, root: Path) -> str:
@@ -204,7 +211,6 @@ class SubjectReport(Report):
             plugins=[],
             subject=subject,
         )
-        self.template_path = carried("report.tpl")
 
     def index(self, config: dict[str, Any]) -> None:
         """Find the files of every section of the specification."""
@@ -221,19 +227,19 @@ class SubjectReport(Report):
         )
         reportlets: list[Any] = []
         groups: list[dict[str, str]] = []
-        missing: list[str] = []
-        for each, files in zip(section["reportlets"], found, strict=True):
-            if "bids" in each and not files:
-                missing.append(each.get("missing", each["bids"]["desc"]))
+        absent = _absent(section["reportlets"], found)
+        missing, on_request = _named(absent, "missing"), _named(absent, "request")
         for key in keys:
             label = run_label(entities, key)
             shown = self._group(section, found, entities, key, root)
             if shown and label:
                 groups.append({"anchor": shown[0].name, "label": label})
                 shown[0].title = label[:1].upper() + label[1:]
-                missing += _missing_in_run(section, found, entities, key, label)
+                lacking = _absent_in_run(section, found, entities, key)
+                missing += [f"{words} of {label}" for words in _named(lacking, "missing")]
+                on_request += [f"{words} of {label}" for words in _named(lacking, "request")]
             reportlets += shown
-        return Section(section["name"], section["title"], reportlets, groups, missing)
+        return Section(section["name"], section["title"], reportlets, groups, missing, on_request)
 
     def _group(
         self,
@@ -257,18 +263,20 @@ class SubjectReport(Report):
         return [each for each in shown if not each.is_empty()]
 
     def generate_report(self) -> int:
-        """Render the page, everything but our own fragments escaped, and put it in place in whole."""
-        loader = jinja2.FileSystemLoader(str(self.template_path.parent))
-        environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)
-        page = environment.get_template(self.template_path.name).render(
-            title=self.title, sections=self.sections, css=carried("report.css").read_text(encoding="utf-8")
-        )
-        target = Path(self.out_filename)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{os.getpid()}.{target.name}")
-        beside.write_text(page, encoding="utf-8")
-        os.replace(beside, target)
+        """Render the page and put it in place in whole."""
+        write_page(Path(self.out_filename), title=self.title, sections=self.sections)
         return 0
+
+
+def write_page(target: Path, *, title: str, sections: Sequence[Any]) -> None:
+    """Render sections by our template, everything but our own fragments escaped, and put the page in place in whole."""
+    template = carried("report.tpl")
+    loader = jinja2.FileSystemLoader(str(template.parent))
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)
+    page = environment.get_template(template.name).render(
+        title=title, sections=sections, css=carried("report.css").read_text(encoding="utf-8")
+    )
+    _files.write_whole(target, page)
 
 
 def _key(file: FigureFile, entities: Sequence[str]) -> Key:
@@ -278,14 +286,31 @@ def _key(file: FigureFile, entities: Sequence[str]) -> Key:
     return tuple(None if (value := file.entities.get(name)) is None else str(value) for name in entities)
 
 
-def _missing_in_run(
-    section: Mapping[str, Any], found: Sequence[Sequence[FigureFile]], entities: Sequence[str], key: Key, label: str
-) -> list[str]:
+def _absent(reportlets: Sequence[Mapping[str, Any]], found: Sequence[Sequence[Any]]) -> list[Mapping[str, Any]]:
+    """Reportlets of files that were not found, but for those whose stead another one takes (``unless``)."""
+    there = {each["bids"]["desc"] for each, files in zip(reportlets, found, strict=True) if "bids" in each and files}
+    return [
+        each
+        for each, files in zip(reportlets, found, strict=True)
+        if "bids" in each and not files and each.get("unless") not in there
+    ]
+
+
+def _named(absent: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
+    """Words for absent reportlets, of those made on request or of the others; empty words are left out."""
+    if kind == "request":
+        return [each["request"] for each in absent if each.get("request")]
+    return [words for each in absent if "request" not in each and (words := each.get("missing", each["bids"]["desc"]))]
+
+
+def _absent_in_run(
+    section: Mapping[str, Any], found: Sequence[Sequence[FigureFile]], entities: Sequence[str], key: Key
+) -> list[Mapping[str, Any]]:
     """Reportlets that other runs have and this one lacks."""
-    lacking = []
-    for each, files in zip(section["reportlets"], found, strict=True):
-        own = any(_key(file, entities) == key for file in files)
-        of_runs = any(any(value is not None for value in _key(file, entities)) for file in files)
-        if "bids" in each and of_runs and not own:
-            lacking.append(f"{each.get('missing', each['bids']['desc'])} of {label}")
-    return lacking
+    own = [[file for file in files if _key(file, entities) == key] for files in found]
+    elsewhere = {
+        number
+        for number, files in enumerate(found)
+        if any(any(value is not None for value in _key(file, entities)) for file in files)
+    }
+    return [each for each in _absent(section["reportlets"], own) if section["reportlets"].index(each) in elsewhere]

@@ -26,6 +26,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from bids_sr import _files
+
 Array = NDArray[Any]
 Box = tuple[slice, slice, slice]
 
@@ -104,11 +106,7 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     body = _PNG.sub(lambda found: "data:image/png;base64," + _smaller_png(found[1]), body)
     if FLICKER in body:
         body = _FLICKER_CSS + body
-    target = Path(path)
-    beside = target.with_name(f".{os.getpid()}.{target.name}")
-    beside.write_text('<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body, encoding="utf-8")
-    os.replace(beside, target)
-    return target
+    return _files.write_whole(path, '<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body)
 
 
 def _smaller_png(encoded: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from bids_sr import _files
 from bids_sr.boilerplate import bibliography
 from bids_sr.boilerplate import path as carried
 
@@ -241,17 +242,6 @@ def page_html(fragment: str, title: str) -> str:
     )
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Write a text file in whole; the same content keeps the file as it is."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
-    return path
-
-
 def write_citations(markdown: str, out_dir: str | os.PathLike[str], bibtex: str | None = None) -> CitationFiles:
     """Write ``CITATION.md``, ``CITATION.bib`` (what is cited) and ``CITATION.html``.
 
@@ -268,7 +258,7 @@ def write_citations(markdown: str, out_dir: str | os.PathLike[str], bibtex: str 
         LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
     cited = "\n\n".join(raw[key] for key in cited_keys(markdown) if key in raw)
     return CitationFiles(
-        markdown=write_whole(folder / "CITATION.md", markdown.strip() + "\n"),
-        bibtex=write_whole(folder / "CITATION.bib", cited + "\n"),
-        html=write_whole(folder / "CITATION.html", page_html(methods_html(markdown, source), "Methods")),
+        markdown=_files.write_whole(folder / "CITATION.md", markdown.strip() + "\n"),
+        bibtex=_files.write_whole(folder / "CITATION.bib", cited + "\n"),
+        html=_files.write_whole(folder / "CITATION.html", page_html(methods_html(markdown, source), "Methods")),
     )

@@ -250,6 +250,7 @@ def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 REGISTRATION_FACTS = {
+    "bold_t1w_origin": "BOLD to T1w: taken over from",
     "bold_t1w_displacement_rms_mm": "BOLD to T1w: displacement from the headers, rms over the brain (mm)",
     "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
     "bold_t1w_mask_dice": "BOLD to T1w: Dice of the two brain masks",

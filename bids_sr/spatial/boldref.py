@@ -13,12 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.transforms import TransformError, apply, rigid_params
 
 Array = npt.NDArray[Any]
 _SEED = 5  # volumes in the middle of the run whose median is the first reference
+_RIGID = 0.01  # relative size by which a given rotation may be off
 _WORST = 1.3  # a volume whose residual is above this many medians is left out
 
 
@@ -119,4 +122,68 @@ def estimate_run(
         center=found.center,
         iterations=np.where(steady, found.iterations[first], 0),
         residual=np.where(steady, found.residual[first], np.nan),
+    )
+
+
+def mean_in_reference(
+    reader: VolumeReader,
+    matrices: Array,
+    *,
+    n_dummy: int = 0,
+    volumes: int = 40,
+    distortion: Distortion | None = None,
+) -> npt.NDArray[np.float32]:
+    """Mean of steady volumes spread over the run, brought into register by transforms that are known.
+
+    The reference of another program may be a single-band image, unsteady or rid of its bias field; this one has the
+    units of the run, and its place.
+
+    Parameters
+    ----------
+    reader : series as acquired
+    matrices : (T, 4, 4), take a reference point to where it lies in each volume
+    n_dummy : volumes at the start that are left out
+    volumes : how many are averaged
+    distortion : of the volumes, which the reference is to be free of
+
+    Raises
+    ------
+    ValueError : no steady volume
+    """
+    chosen = spread(n_dummy, reader.shape[3], volumes)
+    if not chosen:
+        raise ValueError(f"{reader.shape[3]} volumes, {n_dummy} of them not steady: none left for a reference")
+    x, y, z = reader.shape[:3]
+    shift = None if distortion is None else distortion.onto((x, y, z), reader.affine)
+    total = np.zeros((x, y, z))
+    for t in chosen:
+        total += sample_volume(reader.volume(t), reader.affine, (x, y, z), reader.affine, matrices[t], shift=shift)
+    return np.asarray(total / len(chosen), dtype=np.float32)
+
+
+def given_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
+    """Head motion that is known, as the estimate here would give it: parameters about the middle of the head.
+
+    Parameters
+    ----------
+    matrices : (T, 4, 4); what rounding in a file took from their rotations is given back
+    mask, affine : the head in the reference
+
+    Raises
+    ------
+    TransformError : a matrix that scales, shears or mirrors
+    """
+    matrices = np.array(matrices, dtype=np.float64)
+    left, sizes, right = np.linalg.svd(matrices[:, :3, :3])
+    worst = float(np.abs(sizes - 1).max())
+    if worst > _RIGID:
+        raise TransformError(f"the head-motion transforms are not rigid: one of them scales by {100 * worst:.1f} %")
+    matrices[:, :3, :3] = left @ right
+    center = apply(affine, np.argwhere(mask).mean(axis=0)[None])[0]
+    return MotionEstimates(
+        matrices=matrices,
+        params=np.stack([rigid_params(matrix, center) for matrix in matrices]),
+        center=center,
+        iterations=np.zeros(len(matrices), dtype=np.int64),
+        residual=np.full(len(matrices), np.nan),
     )

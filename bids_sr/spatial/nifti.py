@@ -7,6 +7,7 @@ name in their gzip header, so that equal data give equal bytes.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import zlib
@@ -17,6 +18,8 @@ from typing import IO, Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+
+from bids_sr import _files
 
 Array = npt.NDArray[Any]
 Volume = npt.NDArray[np.float32]
@@ -190,10 +193,6 @@ def _header(
     return header
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
 def _open_for_writing(temporary: Path, *, compressed: bool, level: int) -> tuple[IO[bytes], IO[bytes]]:
     """(stream for the data, file below it); the gzip header carries neither time nor name."""
     raw = open(temporary, "wb")  # noqa: SIM115 - closed by the caller
@@ -224,7 +223,7 @@ class SeriesWriter:
     tr : repetition time in s, into pixdim[4]
     dtype : type on disk; integers are stored as (value - inter) / slope, rounded
     header_like : header whose q/sform codes are kept
-    slope, inter, level : scl_slope and scl_inter, gzip level
+    slope, inter, level, compressed : scl_slope, scl_inter, gzip level, whether to compress (None: told by the name)
 
     Raises
     ------
@@ -243,6 +242,7 @@ class SeriesWriter:
         slope: float = 1.0,
         inter: float = 0.0,
         level: int = 1,
+        compressed: bool | None = None,
     ) -> None:
         self.path = Path(path)
         if len(shape4d) != 4:
@@ -251,8 +251,8 @@ class SeriesWriter:
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self._slope, self._inter = float(slope), float(inter)
         header = _header(self.shape, affine, tr, self.dtype, header_like, self._slope, self._inter)
-        self._temporary = _temporary(self.path)
-        self._compressed = self.path.suffix == ".gz"
+        self._temporary = _files.beside(self.path)
+        self._compressed = self.path.suffix == ".gz" if compressed is None else compressed
         self._stream, self._raw = _open_for_writing(self._temporary, compressed=self._compressed, level=level)
         self._stream.write(header.binaryblock + b"\0\0\0\0")
         self._written = 0
@@ -287,19 +287,22 @@ class SeriesWriter:
         if self._written != self.shape[3] and len(self._slices) != self.shape[2]:
             self.discard()
             raise ImageError(f"{self.path}: closed after {self._written} of {self.shape[3]} volumes")
-        self._shut()
-        os.replace(self._temporary, self.path)
+        try:
+            self._stream.close()
+            self._raw.close()
+            _files.put_in_place(self._temporary, self.path, durable=False)
+            self._open = False
+        finally:
+            self.discard()
 
     def discard(self) -> None:
-        """Close and leave nothing behind."""
+        """Close and leave nothing behind; what is thrown away need not fit on the disk."""
         if self._open:
-            self._shut()
+            self._open = False
+            for stream in (self._stream, self._raw):
+                with contextlib.suppress(OSError):
+                    stream.close()
             self._temporary.unlink(missing_ok=True)
-
-    def _shut(self) -> None:
-        self._open = False
-        self._stream.close()
-        self._raw.close()
 
     def __enter__(self) -> SeriesWriter:
         return self
@@ -344,15 +347,11 @@ def save_image(
     if tr is None:
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
     header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
-    temporary = _temporary(path)
-    try:
-        stream, raw = _open_for_writing(temporary, compressed=path.suffix == ".gz", level=level)
+    with _files.whole_file(path, durable=False) as part:
+        stream, raw = _open_for_writing(part, compressed=path.suffix == ".gz", level=level)
         with raw, stream:
             stream.write(header.binaryblock + b"\0\0\0\0")
             stream.write(_to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tuple[Volume, npt.NDArray[np.float64]]:
@@ -394,6 +393,7 @@ def compress_series(
         with SeriesWriter(
             dst_gz, reader.shape, reader.affine, reader.tr,
             dtype=kind, header_like=reader.header, slope=slope, inter=inter, level=level,
+            compressed=True,
         ) as writer:  # fmt: skip
             for volume in reader.volumes():
                 writer.append(volume)

@@ -17,6 +17,9 @@ from scipy import ndimage
 
 Array = npt.NDArray[Any]
 Volume = npt.NDArray[np.float32]
+Shift = tuple[Array, npt.NDArray[np.float64]]
+"""How far each target voxel's source point is moved (the shape of the target), and along what (3,; RAS mm)."""
+
 # Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond them is 12 samples
 # away, and a cubic coefficient feels it by 0.27 ** 12: 1e-7 of a step at the edge.
 _PAD = 6
@@ -82,6 +85,26 @@ def _outside(source_shape: tuple[int, ...], shape: tuple[int, ...], matrix: Arra
     return out
 
 
+def _warped(
+    coefficients: Volume, source_shape: tuple[int, ...], matrix: Array, step: Array, amount: Array, spline: Spline
+) -> Volume:
+    """A volume through a voxel-to-voxel matrix and a shift of `amount` steps (voxels of the volume), slab by slab."""
+    out = np.empty(amount.shape, dtype=np.float32)
+    rows, columns = (np.arange(n, dtype=np.float64) for n in amount.shape[:2])
+    for z in range(amount.shape[2]):  # coordinates of a slice stay in the cache
+        at = np.stack([
+            row[0] * rows[:, None] + row[1] * columns + (row[2] * z + row[3]) + s * amount[:, :, z]
+            for row, s in zip(matrix[:3], step, strict=True)
+        ])  # fmt: skip
+        out[:, :, z] = ndimage.map_coordinates(
+            coefficients, at + _PAD, order=spline.order, mode="nearest", prefilter=False, output=np.float32
+        )
+        if spline.mode == "constant":
+            edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
+            out[:, :, z][((at < -0.5 - _WHOLE) | (at > edges)).any(0)] = spline.cval
+    return out
+
+
 def sample_volume(
     volume: Array,
     affine: Array,
@@ -90,6 +113,7 @@ def sample_volume(
     xfm: Array | None = None,
     spline: Spline | None = None,
     coefficients: Volume | None = None,
+    shift: Shift | None = None,
 ) -> Volume:
     """A volume as seen on another grid through one transform, in one interpolation.
 
@@ -102,6 +126,7 @@ def sample_volume(
         +4 mm along x and 4 mm voxels, target voxel i shows the volume's voxel i + 1
     spline : order and edges
     coefficients : of `spline_coefficients(volume, spline)`, where several grids are sampled from one volume
+    shift : added to the volume's point after `xfm`, by as much as it says for each target voxel; none by default
 
     Returns
     -------
@@ -110,9 +135,13 @@ def sample_volume(
     spline = spline or Spline()
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
     matrix = np.linalg.inv(affine) @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
-    shift = _whole_shift(matrix)
-    if shift is not None:
-        out = _shifted(volume, shape, shift)
+    whole = _whole_shift(matrix) if shift is None else None
+    if whole is not None:
+        out = _shifted(volume, shape, whole)
+    elif shift is not None:
+        if coefficients is None:
+            coefficients = spline_coefficients(volume, spline)
+        return _warped(coefficients, volume.shape, matrix, np.linalg.inv(affine)[:3, :3] @ shift[1], shift[0], spline)
     else:
         if coefficients is None:
             coefficients = spline_coefficients(volume, spline)

@@ -16,10 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr import _files
+
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float64]
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_KINDS = ("AffineTransform_double_3_3", "MatrixOffsetTransformBase_double_3_3", "AffineTransform_float_3_3")
+_KINDS = ("AffineTransform_double_3_3", "MatrixOffsetTransformBase_double_3_3", "AffineTransform_float_3_3",
+          "MatrixOffsetTransformBase_float_3_3")  # fmt: skip
+_EULER = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
 
 
 class TransformError(ValueError):
@@ -133,14 +137,20 @@ def write_itk(path: str | os.PathLike[str], mats: Array) -> None:
             "Parameters: " + " ".join(repr(float(v) + 0.0) for v in values),
             "FixedParameters: 0 0 0",
         ]
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text("\n".join(lines) + "\n")
-    os.replace(temporary, path)
+    _files.write_whole(path, "\n".join(lines) + "\n")
+
+
+def _euler(angles: Array, zyx: bool) -> Matrix:
+    """Rotation of ITK's Euler3DTransform: Rz Rx Ry, or Rz Ry Rx."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return np.asarray(z @ y @ x if zyx else z @ x @ y)
 
 
 def read_itk(path: str | os.PathLike[str]) -> Matrix:
-    """(N, 4, 4) RAS matrices of an ITK text file of affine transforms; a center of rotation is worked in.
+    """(N, 4, 4) RAS matrices of an ITK text file of affine or Euler transforms; a center of rotation is worked in.
 
     Raises
     ------
@@ -152,11 +162,14 @@ def read_itk(path: str | os.PathLike[str]) -> Matrix:
     kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
     parameters = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
     fixed = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
-    if not kinds or not len(kinds) == len(parameters) == len(fixed) or set(kinds) - set(_KINDS):
+    if not kinds or not len(kinds) == len(parameters) == len(fixed) or set(kinds) - {*_KINDS, *_EULER}:
         raise TransformError(f"{path}: expected affine transforms, found {sorted(set(kinds)) or 'none'}")
     out = np.tile(np.eye(4), (len(kinds), 1, 1))
-    for matrix, line, origin in zip(out, parameters, fixed, strict=True):
+    for matrix, kind, line, origin in zip(out, kinds, parameters, fixed, strict=True):
         values, center = np.array(line.split(), dtype=float), np.array(origin.split(), dtype=float)
+        if kind in _EULER and values.size == 6 and center.size in (3, 4):
+            values = np.concatenate([_euler(values[:3], bool(center[3:].any())).ravel(), values[3:]])
+            center = center[:3]
         if values.size != 12 or center.size != 3:
             raise TransformError(f"{path}: a 3D affine has 12 parameters and 3 fixed ones")
         matrix[:3, :3] = values[:9].reshape(3, 3)

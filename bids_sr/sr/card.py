@@ -6,17 +6,21 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .degrade import fine_size
+from .domain import domain_entry
 from .guards import slice_orientation
 from .method import Method, Recipe
 from .pair import TrainingPair
+
+if TYPE_CHECKING:
+    from .guided_train import TrainingSeries
 
 LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
 
@@ -24,7 +28,7 @@ LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptu
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     """The recipe's numbers, for the card."""
     skip = ("build_generator", "build_critic", "losses", "augmentation")
-    out: dict[str, Any] = {n: getattr(recipe, n) for n in Recipe.__slots__ if n not in skip}
+    out: dict[str, Any] = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in skip}
     out["losses"] = {f"{t.kind}:{getattr(t.build, '__name__', t.build)}": t.weight for t in recipe.losses}
     return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 
@@ -57,11 +61,45 @@ def data_entries(method: Method, recipe: Recipe, recipe_name: str, pair: Trainin
             "highres_mm": [round(float(z * f), 4) for z, f in zip(zooms, finer, strict=True)],
             "lowres_shape": list(pair.lowres.shape),
         },
+        "domain": domain_entry(pair.lowres, pair.mask),
         "data_sha256": pair.checksums(),
         "intensity": {
             "scale": pair.scale,
             "highres_gain": pair.gain,
             "rule": "99th percentile of the coarse image in the mask is 1",
+        },
+        "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def run_entries(method: Method, recipe: Recipe, recipe_name: str, data: TrainingSeries) -> dict[str, Any]:
+    """The part of the card that is known before training, for a method that learns from the run itself."""
+    from .. import __version__
+
+    shape = data.statistics.mean.shape
+    zooms = np.sqrt((np.asarray(data.affine)[:3, :3] ** 2).sum(0))
+    finer = [n / fine_size(n, f) for n, f in zip(shape, data.factor, strict=True)]
+    return {
+        "method": method.name,
+        "trained_on": method.trained_on,
+        "reference": method.reference,
+        "recipe": recipe_name,
+        "settings": plain_recipe(recipe),
+        "factor": list(data.factor),
+        "contrast": data.contrast,
+        "guide_kind": data.guide_kind,
+        "orientation": slice_orientation(data.affine),
+        "resolution": {
+            "lowres_mm": [round(float(z), 4) for z in zooms],
+            "highres_mm": [round(float(z * f), 4) for z, f in zip(zooms, finer, strict=True)],
+            "lowres_shape": list(shape),
+        },
+        "domain": domain_entry(data.statistics.mean, data.mask),
+        "data_sha256": data.checksums(),
+        "intensity": {
+            "static_unit": data.static_unit,
+            "sd_unit": data.statistics.sd_unit(data.mask > 0),
+            "rule": "the guide's 99th percentile and the median of the change's standard deviation in the mask are 1",
         },
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }

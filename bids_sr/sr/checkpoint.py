@@ -7,13 +7,14 @@ generator, the log) is JSON in the file's header. The file is renamed into place
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from bids_sr import _files
 
 
 class CheckpointError(ValueError):
@@ -40,10 +41,9 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[
     """Write tensors and JSON values to one file, whole or not at all."""
     from safetensors.torch import save_file
 
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    save_file(copies, part, metadata={"values": json.dumps(values)})
-    os.replace(part, path)
+    with _files.whole_file(path) as part:
+        save_file(copies, part, metadata={"values": json.dumps(values)})
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -57,4 +57,4 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
             values = json.loads((stream.metadata() or {})["values"])
             return {key: stream.get_tensor(key) for key in stream.keys()}, values  # noqa: SIM118 - not a mapping
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint ({error}); delete it to train from the start") from error
+        raise CheckpointError(f"{path}: not a checkpoint ({error})") from error

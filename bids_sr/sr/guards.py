@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from .degrade import Factor
 
 TOLERANCE = 0.1
+# kernels are learned at voxels larger by the factor than those they are used for: they know no size of their own
+SERIES_TOLERANCE = 0.5
 # T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri, introduction)
 SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
 
@@ -54,9 +56,12 @@ def mismatches(card: Mapping[str, Any], image: Acquisition) -> list[str]:
     """What differs, one sentence each; empty where the model serves."""
     out = []
     trained = tuple(float(v) for v in card["resolution"]["lowres_mm"])
-    if any(abs(a - b) > TOLERANCE * b for a, b in zip(image.zooms, trained, strict=True)):
+    allowed = SERIES_TOLERANCE if card.get("trained_on") == "series" else TOLERANCE
+    if any(abs(a - b) > allowed * b for a, b in zip(image.zooms, trained, strict=True)):
         pretty = [" x ".join(f"{v:.2f}" for v in zooms) for zooms in (trained, image.zooms)]
-        out.append(f"resolution: trained at {pretty[0]} mm, the image has {pretty[1]} mm (10 % are allowed)")
+        out.append(
+            f"resolution: trained at {pretty[0]} mm, the image has {pretty[1]} mm ({100 * allowed:.0f} % are allowed)"
+        )
     if image.contrast not in SERVES.get(card["contrast"], (card["contrast"],)):
         out.append(f"contrast: trained on {card['contrast']}, the image is {image.contrast}")
     if image.orientation != card["orientation"]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spatial.distortion import Distortion
 from ..spatial.resample import Spline, sample_volume, spline_coefficients
 from .degrade import Factor, apply_along, crop_matrix
 from .interpolate import upsample
@@ -43,19 +44,46 @@ class PosedImage:
     ----------
     data, affine : (X, Y, Z), voxel -> RAS mm
     from_boldref : 4x4, takes a boldref point (RAS mm) to the image's point
+    distortion : of the volumes, where the boldref is free of it; or None
     """
 
     data: Array
     affine: Array
     from_boldref: Array = field(default_factory=lambda: np.eye(4))
+    distortion: Distortion | None = None
     _coefficients: Array | None = field(default=None, repr=False)
 
-    def seen(self, shape: tuple[int, int, int], affine: Array, pose: Array) -> Array:
-        """The image on a grid in the frame of a volume whose pose takes boldref points to the volume's points."""
+    def seen(self, shape: tuple[int, int, int], affine: Array, pose: Array | None) -> Array:
+        """The image on a grid in the frame of a volume whose pose takes boldref points to the volume's points.
+
+        A pose of None is the boldref itself: of the pose of the identity, but without the distortion of a volume.
+        """
         if self._coefficients is None:
             self._coefficients = spline_coefficients(np.asarray(self.data, np.float32), Spline())
-        xfm = self.from_boldref @ np.linalg.inv(pose)
-        return sample_volume(self.data, self.affine, shape, affine, xfm, Spline(), coefficients=self._coefficients)
+        if pose is None or self.distortion is None:
+            xfm, shift = self.from_boldref @ np.linalg.inv(np.eye(4) if pose is None else pose), None
+        else:
+            amount, unposed = self.distortion.back(shape, affine, pose)
+            xfm = self.from_boldref @ unposed
+            shift = (amount, -(xfm[:3, :3] @ self.distortion.step))
+        return sample_volume(
+            self.data, self.affine, shape, affine, xfm, Spline(), coefficients=self._coefficients, shift=shift
+        )
+
+
+def smooth_for(data: Array, affine: Array, from_boldref: Array, grid_affine: Array) -> Array:
+    """An image made as smooth as the voxels of a grid are large, so that it can be sampled there without aliasing.
+
+    data, affine: (X, Y, Z), voxel -> RAS mm; from_boldref: 4x4, grid point (RAS mm) to the image's point; grid_affine:
+    of the grid. A Gaussian along the image's own axes, with the difference of the squared voxel sizes as squared full
+    width; nothing is done along axes where the image is not finer.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    to_image = np.linalg.inv(np.asarray(affine)[:3, :3]) @ from_boldref[:3, :3] @ np.asarray(grid_affine)[:3, :3]
+    sizes = np.sqrt((to_image**2).sum(1))  # of the grid's voxel along each axis of the image, in its voxels
+    sigmas = np.sqrt(np.maximum(sizes**2 - 1, 0)) / 2.3548
+    return gaussian_filter(np.asarray(data, np.float32), np.where(sigmas < 0.2, 0, sigmas), mode="nearest")
 
 
 def match_gain(guide: Array, boldref: Array, mask: Array) -> float:

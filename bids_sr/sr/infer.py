@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from ..spatial.resample import Spline, sample_volume
 from ..spatial.transforms import hr_grid
-from .degrade import Factor, check_factor
+from .degrade import Factor, apply_along, block_matrix, check_factor
 from .guides import PosedImage, inject, kspace_low, ratio
-from .interpolate import MATRICES, upsample
+from .interpolate import MATRICES, matrix_for, upsample
 
 if TYPE_CHECKING:
+    from ..spatial.distortion import Distortion
     from ..spatial.nifti import SeriesReader, SeriesWriter
     from .model import LoadedModel
+    from .temporal import TemporalStatistics
 
 Array = NDArray[Any]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -33,7 +35,10 @@ _SLICES = 4
 
 
 class Upsampler(Protocol):
-    """Takes a volume (x, y, z) and its pose (4x4, boldref point to the volume's point) to the volume's fine grid."""
+    """Takes a volume (x, y, z) and its pose (4x4, boldref point to the volume's point) to the volume's fine grid.
+
+    One that has a `constant`, an image on the boldref's fine grid, wants it added after the interpolation.
+    """
 
     def __call__(self, volume: Array, pose: Array) -> Array: ...
 
@@ -102,9 +107,12 @@ def make_upsampler(
     guide: PosedImage | None = None,
     gain: float = 1.0,
     mean: PosedImage | None = None,
+    statistics: TemporalStatistics | None = None,
+    mask: Array | None = None,
     precision: Precision = "auto",
     device: str = "cpu",
     threads: int = 1,
+    distortion: Distortion | None = None,
 ) -> Upsampler:
     """The upsampler of a series' name.
 
@@ -112,16 +120,22 @@ def make_upsampler(
     ----------
     name : a baseline (`BASELINES`), "raw" (nothing is upsampled), or a method's name together with its model
     factor : acquired over wanted voxel size
-    affine : voxel -> RAS mm of the acquired grid; needed by `inject` and `ratio`
+    affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and methods trained on the run
     model, scale, precision, device, threads : for a network, see `NetworkUpsampler`
     guide, gain, mean : for `inject` and `ratio`: the fine image, the factor to the run's intensity (`match_gain`), and
-        for `ratio` the boldref
+        for `ratio` the boldref. For a method trained on the run, the anatomy it was guided by
+    statistics, mask : of the run and the brain on the acquired grid; for a method trained on the run
+    distortion : of the volumes, for a method trained on the run; guides bring their own
 
     Raises
     ------
     InferenceError : something that the name needs is not there
     """
     factor = check_factor(factor)
+    if model is not None and model.card.get("trained_on") == "series":
+        if affine is None or statistics is None or mask is None:
+            raise InferenceError(f"{name} needs the run's mean and components, its mask and its affine")
+        return _guided(model, factor, affine, statistics, mask, guide, gain, device, threads, distortion)
     if model is not None:
         return NetworkUpsampler(model, factor, scale, precision, device, threads)
     if name == "raw":
@@ -147,6 +161,26 @@ def make_upsampler(
     return guided
 
 
+def _guided(
+    model: LoadedModel, factor: Factor, affine: Array, statistics: TemporalStatistics, mask: Array,
+    guide: PosedImage | None, gain: float, device: str, threads: int, distortion: Distortion | None,
+) -> Upsampler:  # fmt: skip
+    import torch
+
+    from .guided_apply import GuidedUpsampler, Guides
+    from .levels import to_volume
+
+    kind = model.card.get("guide_kind", "none")
+    if (guide is None) != (kind == "none"):
+        raise InferenceError(f"the model was trained with a guide of kind {kind!r}; give it that and nothing else")
+    torch.set_num_threads(threads)
+    guides = Guides(statistics, mask, affine, factor, guide, device, distortion)
+    constant = None
+    if kind == "highres":
+        constant = gain * np.ascontiguousarray(to_volume(guides.level.beyond(guides.static(None))))
+    return GuidedUpsampler(model.generator, guides, constant=constant)
+
+
 def inconsistency(fine: Array, volume: Array) -> float:
     """|B(fine) - volume| / |volume| over the whole volume: what cropping k-space does not give back, as a fraction."""
     size = float(np.linalg.norm(volume))
@@ -154,8 +188,17 @@ def inconsistency(fine: Array, volume: Array) -> float:
 
 
 def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
-    """Replace what lies inside the acquired band by what was acquired."""
-    return fine + upsample("zerofill", volume - kspace_low(fine, volume.shape), factor)
+    """Replace what lies inside the acquired band by what was acquired.
+
+    Across slices (where thinner) the correction is a cubic spline whose means over the acquired slices are what is
+    missing: the spline through the missing values would leave a part of them.
+    """
+    missing = volume - kspace_low(fine, volume.shape)
+    m, n = volume.shape[2], fine.shape[2]
+    if m != n:
+        means = block_matrix(n, m) @ matrix_for("zerofill", m, n, axis=2)
+        missing = apply_along(np.linalg.inv(means), missing, 2)
+    return fine + upsample("zerofill", missing, factor)
 
 
 def super_resolve_series(
@@ -170,6 +213,7 @@ def super_resolve_series(
     spline: Spline | None = None,
     consistency: Consistency = "report",
     progress: Callable[[int, int], None] | None = None,
+    distortion: Distortion | None = None,
 ) -> Array:
     """Upsample each volume where it was acquired, interpolate it once onto the boldref's fine grid, write it.
 
@@ -184,6 +228,7 @@ def super_resolve_series(
     consistency : "report" measures `inconsistency` before motion is undone, "enforce" also removes it, "off" does
         neither
     progress : called with (volumes done, volumes)
+    distortion : of the volumes; it is undone by the same interpolation, without changing intensities
 
     Returns
     -------
@@ -198,6 +243,8 @@ def super_resolve_series(
         raise InferenceError(f"{len(xfms)} transforms for {count} volumes")
     found = np.full(count, np.nan)
     affine = np.asarray(reader.affine, float)
+    constant = getattr(upsampler, "constant", None)
+    shift = None if distortion is None else distortion.onto(hr_shape, hr_affine)
     for t, volume in enumerate(reader.volumes()):
         fine = upsampler(volume, xfms[t])
         if not np.isfinite(fine).all():
@@ -207,7 +254,8 @@ def super_resolve_series(
         if consistency == "enforce":
             fine = enforce(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)
-        writer.append(sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], spline or Spline()))
+        placed = sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], spline or Spline(), shift=shift)
+        writer.append(placed if constant is None else placed + constant)
         if progress is not None:
             progress(t + 1, count)
     return found

@@ -125,6 +125,25 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesRecipe(Recipe):
+    """How a method is trained on the run itself, a level below the one where it is used.
+
+    Parameters
+    ----------
+    components : strongest temporal components of the change that stand for all volumes
+    components_a_step : how many of them a step sees
+    depth : slices of a training window, for kernels that reach across slices (a factor across them)
+    least_explained : share of zero filling's error that has to be explained on held-out slices; with less, what was
+        learned is thrown away and the series is zero filled
+    """
+
+    components: int = 40
+    components_a_step: int = 8
+    depth: int = 6
+    least_explained: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
     """A way to super-resolve.
 
@@ -133,6 +152,7 @@ class Method:
     name : the name for `--sr-method`, also that of its file
     ndim : 2 (slice by slice) or 3
     needs_pair : whether a T2*-weighted pair is needed to train it
+    trained_on : "pair", or "series" where the run itself is what is learned from
     recipes : by name
     reference : key in the bibliography
     summary : one line for the list of methods
@@ -144,6 +164,7 @@ class Method:
     recipes: Mapping[RecipeName, Recipe]
     reference: str
     summary: str
+    trained_on: Literal["pair", "series"] = "pair"
 
 
 class UnknownMethod(KeyError):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bids_sr import _files
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,13 +57,6 @@ def card_path(weights: str | Path) -> Path:
     return Path(weights).with_suffix(".json")
 
 
-def replace_with(path: Path, data: bytes) -> None:
-    """Write whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
 def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> tuple[Path, Path]:
     """Write STEM.safetensors and STEM.json; returns both paths. The card goes last and completes the model."""
     from safetensors.torch import save
@@ -72,8 +66,8 @@ def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping
     data = save({key: value.detach().cpu().contiguous() for key, value in state.items()})
     full = {"card_version": CARD_VERSION, **card, "weights_sha256": hashlib.sha256(data).hexdigest()}
     card_file.unlink(missing_ok=True)
-    replace_with(weights, data)
-    replace_with(card_file, (json.dumps(full, indent=2, sort_keys=True) + "\n").encode())
+    _files.write_bytes(weights, data)
+    _files.write_bytes(card_file, (json.dumps(full, indent=2, sort_keys=True) + "\n").encode())
     return weights, card_file
 
 

@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .card import log_tsv, plain_recipe
 from .method import Method, Recipe, get_method, get_recipe
-from .model import ModelError, card_path, load_model, read_card, save_model
+from .model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
 from .pair import TrainingPair
 from .train import fit
+
+if TYPE_CHECKING:
+    from .guided_train import TrainingSeries
 
 LOG = logging.getLogger(__name__)
 Source = Literal["auto", "train", "reuse"]
@@ -69,22 +72,24 @@ def log_of(weights: Path) -> Path:
     return weights.with_name(weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv")
 
 
-def _same_training(card: Mapping[str, Any], request: Request, recipe: Recipe, pair: TrainingPair) -> bool:
+def _same_training(
+    card: Mapping[str, Any], request: Request, recipe: Recipe, data: TrainingPair | TrainingSeries
+) -> bool:
     """Whether training now would make the model of this card."""
     wanted = {
         "method": request.method,
         "recipe": request.recipe,
         "seed": request.seed,
         "settings": plain_recipe(recipe),
-        "factor": list(pair.factor),
-        "data_sha256": pair.checksums(),
+        "factor": list(data.factor),
+        "data_sha256": data.checksums(),
         "reproducible": True,
     }
     perceptual = card.get("perceptual", {}).get("active", False)
     return all(card.get(k) == v for k, v in wanted.items()) and perceptual == (request.vgg_weights is not None)
 
 
-def find_model(request: Request, recipe: Recipe, pair: TrainingPair | None) -> Path | None:
+def find_model(request: Request, recipe: Recipe, data: TrainingPair | TrainingSeries | None) -> Path | None:
     """A model that may stand in for training, or None.
 
     Raises
@@ -94,14 +99,14 @@ def find_model(request: Request, recipe: Recipe, pair: TrainingPair | None) -> P
     if request.pretrained is not None:
         return request.pretrained
     found = list(models_in(request.model_dir)) if request.source != "train" else []
-    if pair is not None:
+    if data is not None:
         for weights, card in found:
-            if _same_training(card, request, recipe, pair):
+            if _same_training(card, request, recipe, data):
                 return weights
     if request.source != "reuse":
         return None
     fitting = [each for each in found if (each[1]["method"], each[1]["recipe"]) == (request.method, request.recipe)]
-    own = [each for each in fitting if pair is not None and each[1].get("data_sha256") == pair.checksums()]
+    own = [each for each in fitting if data is not None and each[1].get("data_sha256") == data.checksums()]
     for weights, _ in (*own, *fitting):  # that of the very pair before that of another, whatever its settings
         return weights
     raise ModelError(
@@ -112,7 +117,7 @@ def find_model(request: Request, recipe: Recipe, pair: TrainingPair | None) -> P
 
 def obtain_model(
     request: Request,
-    pair: TrainingPair | None,
+    data: TrainingPair | TrainingSeries | None,
     out_dir: Path,
     *,
     progress: Callable[[str, int, int], None] | None = None,
@@ -129,9 +134,9 @@ def obtain_model(
     if request.sloppy:
         recipe = sloppy_recipe(recipe)
     log = out_dir / f"{request.method}.tsv"
-    source = find_model(request, recipe, pair)
+    source = find_model(request, recipe, data)
     if source is None:
-        return _train(request, method, recipe, pair, out_dir, log, progress)
+        return _train(request, method, recipe, data, out_dir, log, progress)
     load_model(source)  # refuses damaged files
     target = out_dir / f"{request.method}.safetensors"
     card = card_path(target)
@@ -144,17 +149,31 @@ def obtain_model(
 
 
 def _train(
-    request: Request, method: Method, recipe: Recipe, pair: TrainingPair | None, out_dir: Path, log: Path,
-    progress: Callable[[str, int, int], None] | None,
+    request: Request, method: Method, recipe: Recipe, data: TrainingPair | TrainingSeries | None,
+    out_dir: Path, log: Path, progress: Callable[[str, int, int], None] | None,
 ) -> tuple[Path, Path, Path]:  # fmt: skip
-    if pair is None:
-        raise ModelError(f"{request.method} is trained on the subject's pair, and there is none; give --pretrained")
-    model = fit(
-        method, recipe, pair, recipe_name=request.recipe, seed=request.seed, work_dir=out_dir / "checkpoints",
-        threads=request.threads, device=request.device, max_minutes=request.max_minutes,
-        vgg_weights=request.vgg_weights, progress=progress,
-    )  # fmt: skip
+    if data is None:
+        raise ModelError(
+            f"{request.method} is trained on the subject's {method.trained_on}, and there is none; give --pretrained"
+        )
+    model = _fit(request, method, recipe, data, out_dir / "checkpoints", progress)
     card = dict(model.card) | ({"sloppy": True} if request.sloppy else {})
     json.dumps(card)
     log.write_text(log_tsv(model.log))
     return (*save_model(out_dir / request.method, model.state, card), log)
+
+
+def _fit(
+    request: Request, method: Method, recipe: Recipe, data: TrainingPair | TrainingSeries, work_dir: Path,
+    progress: Callable[[str, int, int], None] | None,
+) -> TrainedModel:  # fmt: skip
+    """Train with the loop that belongs to the kind of data."""
+    common: dict[str, Any] = {
+        "recipe_name": request.recipe, "seed": request.seed, "work_dir": work_dir, "threads": request.threads,
+        "device": request.device, "max_minutes": request.max_minutes, "progress": progress,
+    }  # fmt: skip
+    if isinstance(data, TrainingPair):
+        return fit(method, recipe, data, vgg_weights=request.vgg_weights, **common)
+    from .guided_train import fit_series
+
+    return fit_series(method, recipe, data, **common)

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from . import scores
 from .card import data_entries, perceptual_entry, plain_recipe
-from .checkpoint import flatten_optimizer, read_checkpoint, restore_optimizer, write_checkpoint
+from .loop import Phase, Progress, split, torch_threads
 from .method import Method, Recipe
 from .model import TrainedModel
 from .networks.blocks import Planes
@@ -31,12 +30,6 @@ from .pair import TrainingPair
 from .patches import Batch, SliceSet, cut, draw, upsample_slices
 
 LOG = logging.getLogger(__name__)
-Progress = Callable[[str, int, int], None]
-_GAIN_DB = 0.005
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number; the last good checkpoint is still there."""
 
 
 @dataclass(kw_only=True)
@@ -48,19 +41,6 @@ class _Networks:
     optimizer: torch.optim.Optimizer
     critic_optimizer: torch.optim.Optimizer | None
     terms: list[tuple[str, nn.Module, float]]
-
-
-@dataclass(kw_only=True)
-class _Progress:
-    """Counters of one phase; goes into the checkpoint as it is."""
-
-    iteration: int = 0
-    best_psnr: float = -1e9
-    best_iteration: int = 0
-    looks_without_gain: int = 0
-    seconds: float = 0.0
-    done: str = ""
-    log: list[dict[str, Any]] = field(default_factory=list)
 
 
 def build_networks(recipe: Recipe, pair: TrainingPair, seed: int, device: str, vgg_weights: Path | None) -> _Networks:
@@ -128,51 +108,25 @@ def generator_step(nets: _Networks, batch: Batch, fake: Tensor, recipe: Recipe, 
 
 
 @dataclass(kw_only=True)
-class _Phase:
-    """One phase of training with everything it needs."""
+class _PairPhase(Phase):
+    """One phase of training on a pair."""
 
-    name: str
-    recipe: Recipe
     images: SliceSet
-    slices: tuple[int, ...]
-    held_out: tuple[int, ...]
-    iterations: int
     nets: _Networks
-    seed: int
-    signature: str
-    checkpoint: Path
-    deadline: float | None
-    progress: Progress | None
-    rng: np.random.Generator
-    at: _Progress = field(default_factory=_Progress)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    planes: Planes
 
-    def run(self) -> None:
-        """Train to the end, from the checkpoint where there is one."""
-        self._resume()
-        planes = Planes(self.images.factor)
-        shape = (self.images.highres.shape[-2], self.images.highres.shape[-1])
-        started = time.monotonic() - self.at.seconds
-        while not self.at.done:
-            plan = draw(self.rng, self.slices, shape, self.recipe)
-            parts = self._step(cut(self.images, plan, self.recipe, planes))
-            self.at.iteration += 1
-            if not all(np.isfinite(value) for value in parts.values()):
-                raise TrainingDiverged(
-                    f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}; "
-                    f"the last good checkpoint is {self.checkpoint}. A smaller learning rate may help"
-                )
-            self.at.seconds = time.monotonic() - started
-            late = self.deadline is not None and time.monotonic() > self.deadline
-            if self.at.iteration % self.recipe.evaluate_every == 0 or self.at.iteration == self.iterations or late:
-                self._look(parts)
-                self.at.done = self._finished(late)
-                self._save()
-            if self.progress is not None:
-                self.progress(self.name, self.at.iteration, self.iterations)
+    @property
+    def trained(self) -> Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]:
+        nets = self.nets
+        out = {"generator": (nets.generator, nets.optimizer)}
+        if nets.critic is not None and nets.critic_optimizer is not None:
+            out["critic"] = (nets.critic, nets.critic_optimizer)
+        return out
 
-    def _step(self, batch: Batch) -> dict[str, float]:
+    def step(self) -> dict[str, float]:
         recipe, at = self.recipe, self.at
+        shape = (self.images.highres.shape[-2], self.images.highres.shape[-1])
+        batch = cut(self.images, draw(self.rng, self.slices, shape, recipe), recipe, self.planes)
         rate = recipe.rate(at.iteration, recipe.learning_rate)
         for group in self.nets.optimizer.param_groups:
             group["lr"] = rate
@@ -186,61 +140,9 @@ class _Phase:
         parts |= generator_step(self.nets, batch, fake, recipe, adversarial)
         return parts | {"learning_rate": rate}
 
-    def _look(self, parts: dict[str, float]) -> None:
-        """Score the held-out slices, remember the best weights, add a row to the log."""
-        at = self.at
-        row: dict[str, Any] = {"phase": self.name, "iteration": at.iteration, **parts}
-        if self.held_out:
-            output = predict(self.nets.generator, self.images, self.held_out, self.recipe)
-            row["psnr"] = psnr = _psnr(output, self.images, self.held_out)
-            gained = psnr > at.best_psnr + _GAIN_DB
-            at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
-            if gained:
-                at.best_psnr, at.best_iteration = psnr, at.iteration
-        if not self.held_out or at.best_iteration == at.iteration:
-            self.best = {key: value.detach().clone() for key, value in self.nets.generator.state_dict().items()}
-        at.log.append(row)
-
-    def _finished(self, late: bool) -> str:
-        patience = self.recipe.patience
-        if self.at.iteration >= self.iterations:
-            return "iterations"
-        if self.held_out and patience is not None and self.at.looks_without_gain >= patience:
-            return "plateau"
-        return "time" if late else ""
-
-    def _save(self) -> None:
-        nets = self.nets
-        tensors = {f"generator.{k}": v for k, v in nets.generator.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        tensors |= flatten_optimizer(nets.optimizer, "optimizer")
-        if nets.critic is not None and nets.critic_optimizer is not None:
-            tensors |= {f"critic.{k}": v for k, v in nets.critic.state_dict().items()}
-            tensors |= flatten_optimizer(nets.critic_optimizer, "critic_optimizer")
-        tensors["torch_rng"] = torch.get_rng_state()
-        values = {"signature": self.signature, "rng": self.rng.bit_generator.state, "progress": asdict(self.at)}
-        write_checkpoint(self.checkpoint, tensors, values)
-
-    def _resume(self) -> None:
-        found = read_checkpoint(self.checkpoint)
-        if found is None or found[1].get("signature") != self.signature:
-            return
-        tensors, values = found
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        nets = self.nets
-        nets.generator.load_state_dict(part("generator."))
-        restore_optimizer(nets.optimizer, tensors, "optimizer")
-        if nets.critic is not None and nets.critic_optimizer is not None:
-            nets.critic.load_state_dict(part("critic."))
-            restore_optimizer(nets.critic_optimizer, tensors, "critic_optimizer")
-        self.best = part("best.")
-        self.rng.bit_generator.state = values["rng"]
-        torch.set_rng_state(tensors["torch_rng"])
-        self.at = _Progress(**values["progress"])
-        LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
+    def score(self) -> float:
+        output = predict(self.nets.generator, self.images, self.held_out, self.recipe)
+        return _psnr(output, self.images, self.held_out)
 
 
 def predict(generator: nn.Module, images: SliceSet, which: tuple[int, ...], recipe: Recipe) -> Tensor:
@@ -273,22 +175,6 @@ def held_out_scores(output: Tensor, images: SliceSet, which: tuple[int, ...]) ->
         }
         for name, image in rows.items()
     }
-
-
-def split(slices: tuple[int, ...], hold_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(training, held-out) slices: every n-th is held out, beginning in the middle of the first n."""
-    held = slices[min(hold_out // 2, len(slices) - 1) :: hold_out]
-    return tuple(z for z in slices if z not in held), held
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _signature(method: Method, recipe: Recipe, pair: TrainingPair, seed: int, vgg: Path | None) -> str:
@@ -337,10 +223,10 @@ def fit(
     now = time.monotonic()
     search_share = 0.55 if recipe.refit else 1.0
 
-    def phase(name: str, which: tuple[int, ...], watched: tuple[int, ...], count: int, share: float) -> _Phase:
-        out = _Phase(
+    def phase(name: str, which: tuple[int, ...], watched: tuple[int, ...], count: int, share: float) -> _PairPhase:
+        out = _PairPhase(
             name=name, recipe=recipe, images=images, slices=which, held_out=watched, iterations=count,
-            nets=build_networks(recipe, pair, seed, device, vgg), seed=seed,
+            nets=build_networks(recipe, pair, seed, device, vgg), planes=Planes(images.factor),
             signature=_signature(method, recipe, pair, seed, vgg) + f"-{count}",
             checkpoint=work / f"{name}.checkpoint.safetensors",
             deadline=None if max_minutes is None else now + 60 * share * max_minutes,
@@ -349,7 +235,7 @@ def fit(
         out.run()
         return out
 
-    with _threads(threads):
+    with torch_threads(threads):
         images = pair.slices(device)
         first = phase("search", train, held, recipe.iterations, search_share)
         steps = first.at.best_iteration
@@ -370,7 +256,7 @@ def fit(
 
 
 def _training_entries(
-    first: _Phase, phases: tuple[_Phase, ...], reached: dict[str, dict[str, float]], vgg: Path | None
+    first: _PairPhase, phases: tuple[_PairPhase, ...], reached: dict[str, dict[str, float]], vgg: Path | None
 ) -> dict[str, Any]:
     """The part of the card that training found out."""
     checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)

@@ -70,7 +70,7 @@ class Design:
 
     @property
     def dof(self) -> int:
-        """Degrees of freedom of the residuals: rows less rank, used by every statistic and every report."""
+        """Degrees of freedom of the residuals: rows less rank."""
         return self.matrix.shape[0] - self.rank
 
     def regressors(self) -> Float:

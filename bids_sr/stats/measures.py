@@ -40,7 +40,7 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
         f"peak_{stat}": (unit, f"highest {stat} in the region of interest")
         for stat, unit in (("cc", "1"), ("t", "1"), ("z", "1"))
     },
-    **{f"peak_{axis}": ("mm", "where the highest t (CC, if there is no t) lies, RAS") for axis in "xyz"},
+    **{f"peak_at_{axis}": ("mm", "where the highest t (CC, if there is no t) lies, RAS") for axis in "xyz"},
     "peak_effect": ("signal", "effect at the highest t in the region of interest"),
     "brain_peak_cc": ("1", "highest CC in the brain"),
     "brain_peak_t": ("1", "highest t in the brain"),

@@ -63,7 +63,7 @@ def contrast_figures(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Affin
             out[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
     main = _main_peak(peaks)
     for index, axis in enumerate("xyz"):
-        out[f"peak_{axis}"] = None if main is None else float(main.position[index])
+        out[f"peak_at_{axis}"] = None if main is None else float(main.position[index])
     if (name, "effect") in maps:
         out["peak_effect"] = None if main is None else float(maps[name, "effect"][main.index])
     for stat in ("cc", "t"):

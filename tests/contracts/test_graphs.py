@@ -109,6 +109,9 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill"]),
     "guided baselines without a network": (_two_runs, ["--sr-method", "inject", "ratio", "--dummy-scans", "2"]),
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
+    "two subjects, all placebos": (_two_subjects, ["--null-checks", "3", "--n-ensemble", "2", "--roi-grow"]),
+    "guided by T1w": (_no_pair, ["--sr-method", "guided", "--sr-factor", "2", "--null-checks", "3"]),
+    "guided by the run alone": (_neither_pair_nor_t1w, ["--sr-method", "guided", "--sr-factor", "2"]),
     "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
 }
 
@@ -125,7 +128,7 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     assert plan.problems == ()
     return init_bids_sr_wf(
         settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
-        notices=[str(notice) for notice in plan.warnings], version="0",
+        unsplit=plan.unsplit, notices=[str(notice) for notice in plan.warnings], version="0",
     )  # fmt: skip
 
 
@@ -150,7 +153,8 @@ def _names(flat: Any, node: Any) -> Iterator[str]:
         return
     for maker in set(_makers(flat, node, "in_file")):
         traits = {name: str(getattr(maker.inputs, name, "")) for name in TELLS_APART}
-        traits["of"] = " ".join(sorted({str(each.inputs.series) for each in _makers(flat, maker, "in_files")}))
+        sources = {each for field in ("in_files", "effects_file") for each in _makers(flat, maker, field)}
+        traits["of"] = " ".join(sorted({str(each.inputs.series) for each in sources}))
         yield json.dumps({"by": type(maker.interface).__name__, **traits, "common": common}, sort_keys=True)
 
 
@@ -182,3 +186,20 @@ def test_every_fixed_name_can_be_made(graph: Any) -> None:
 
 def test_the_text_of_methods_is_made(graph: Any) -> None:
     assert "*bids-sr* 0" in methods_text(graph)
+
+
+def test_another_subjects_image_is_a_placebo_where_there_is_one(tmp_path: Any) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    _two_subjects(maker)
+    argv = [str(maker.root), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work"), "--null-checks", "2"]
+    settings = parse_settings([*argv, "--skip-bids-validation"]).resolved(run_uuid="x")
+    plan = check(settings)
+    graph = init_bids_sr_wf(
+        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
+        unsplit=plan.unsplit, notices=[], version="0",
+    )  # fmt: skip
+    given = {
+        name.split(".")[0]: graph.get_node(name).inputs.highres
+        for name in graph.list_node_names() if name.endswith("extra_guidedElse_wf.register")
+    }  # fmt: skip
+    assert {label: "sub-02" in path for label, path in given.items()} == {"sub_01_wf": True, "sub_02_wf": False}

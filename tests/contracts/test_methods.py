@@ -9,15 +9,25 @@ import pytest
 import torch
 
 import bids_sr.boilerplate
+from bids_sr.config import SERIES_METHODS
 from bids_sr.sr.degrade import kspace_crop
-from bids_sr.sr.infer import make_upsampler
+from bids_sr.sr.guided_train import TrainingSeries, fit_series
+from bids_sr.sr.infer import inconsistency, make_upsampler
 from bids_sr.sr.method import UnknownMethod, get_method, get_recipe, method_names
 from bids_sr.sr.model import load_model, save_model
 from bids_sr.sr.pair import TrainingPair
 from bids_sr.sr.store import sloppy_recipe
+from bids_sr.sr.temporal import TemporalStatistics
 from bids_sr.sr.train import fit
 
-CASES = [(name, recipe) for name in method_names() for recipe in get_method(name).recipes]
+
+def cases(kind):
+    """(method, recipe) of every method that is trained on a pair, or on the run itself."""
+    found = [get_method(name) for name in method_names()]
+    return [(method.name, recipe) for method in found if method.trained_on == kind for recipe in method.recipes]
+
+
+CASES, RUN_CASES = cases("pair"), cases("series")
 FACTORS = [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0)]
 
 
@@ -29,7 +39,16 @@ def loaded(name, recipe, factor, tmp_path):
         "method": name, "recipe": recipe, "factor": list(factor), "resolution": {"lowres_mm": [3, 3, 3]},
         "contrast": "T2starw", "orientation": "I-S",
     }  # fmt: skip
+    if get_method(name).trained_on == "series":
+        card |= {"trained_on": "series", "guide_kind": "none"}
     return load_model(save_model(tmp_path / name, generator.state_dict(), card)[0])
+
+
+def statistics(shape, count=10):
+    """Of a run of noise."""
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(count, *shape)).astype(np.float32)
+    return TemporalStatistics(mean=100 + images[0], sd=np.abs(images[1]), components=images, checksums={"series": "x"})
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -41,6 +60,11 @@ def test_a_method_carries_its_name_and_a_reference_that_exists(name):
     folder = Path(bids_sr.boilerplate.__file__).parent
     keys = re.findall(r"@\w+\{([^,]+),", "".join(p.read_text() for p in folder.rglob("*.bib")))
     assert method.reference in keys
+
+
+def test_settings_know_which_methods_are_trained_on_the_run():
+    assert tuple(name for name in method_names() if get_method(name).trained_on == "series") == SERIES_METHODS
+    assert all(get_method(name).needs_pair is (name not in SERIES_METHODS) for name in method_names())
 
 
 def test_an_unknown_name_is_refused_with_the_list():
@@ -63,6 +87,40 @@ def test_odd_sizes_both_factors_and_independence_of_the_batch(name, recipe, fact
     before = volume.copy()
     up(volume, np.eye(4))
     np.testing.assert_array_equal(volume, before)
+
+
+@pytest.mark.parametrize(("name", "recipe"), RUN_CASES)
+@pytest.mark.parametrize("factor", [*FACTORS, (2.0, 2.0, 2.0)])
+def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(name, recipe, factor, tmp_path):
+    shape = (13, 11, 6)
+    given = {"affine": np.diag([3.0, 3, 4, 1]), "statistics": statistics(shape), "mask": np.ones(shape)}
+    model = loaded(name, recipe, factor, tmp_path)
+    torch.nn.init.normal_(model.generator.head.weight, std=0.05)
+    up = make_upsampler(name, factor, model=model, **given)
+    volume = given["statistics"].mean + np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    before = volume.copy()
+    fine = up(volume, np.eye(4))
+    assert fine.shape == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
+    assert inconsistency(fine, volume) < 1e-5
+    assert np.abs(fine - make_upsampler("zerofill", factor)(volume, np.eye(4))).max() > 0.01
+    np.testing.assert_array_equal(volume, before)
+
+
+@pytest.mark.parametrize(("name", "recipe"), RUN_CASES)
+@pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0), (2.0, 2.0, 2.0)])
+def test_training_on_a_run_writes_a_card_that_loads(name, recipe, factor, tmp_path):
+    shape = (25, 22, 6)
+    data = TrainingSeries(
+        statistics=statistics(shape), mask=np.ones(shape), affine=np.diag([3.0, 3, 4, 1]), factor=factor, guide=None,
+        guide_kind="none",
+    )  # fmt: skip
+    method = get_method(name)
+    short = replace(sloppy_recipe(method.recipes[recipe]), iterations=2, evaluate_every=1)
+    made = fit_series(method, short, data, recipe_name=recipe, seed=0, work_dir=tmp_path / "work")
+    model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
+    for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "guide_kind"):
+        assert key in model.card
+    assert model.card["trained_on"] == "series"
 
 
 @pytest.mark.parametrize(("name", "recipe"), CASES)

@@ -6,6 +6,7 @@ nipype accepts a misspelt field silently; a wire that ends nowhere shows only as
 import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from nipype.interfaces import utility as niu
@@ -14,26 +15,73 @@ from nipype.pipeline import engine as pe
 from bids_sr.workflows import (
     activation,
     anatomical,
+    claim,
+    evaluation,
+    extras,
     functional,
+    given,
+    guards,
+    guided,
+    holdout,
     maps,
     motion,
     outputs,
+    placebo,
     registration,
     reportlets,
+    reportlets_evaluation,
     superres,
+    truth,
 )
-from bids_sr.workflows.plans import Acquisition, ActivationPlan, SeriesPlan, Target
+from bids_sr.workflows.plans import (
+    Acquisition,
+    ActivationPlan,
+    EvaluationPlan,
+    Extra,
+    Given,
+    SeriesPlan,
+    Target,
+    Training,
+)
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
 TARGET = Target(output_dir="/nowhere", common={"subject": "01", "task": "tap", "datatype": "func"}, sources=(),
                 task_name="tap", dtype="int16")  # fmt: skip
 SPACED = Target(output_dir="/nowhere", common={"subject": "01", "task": "tap", "datatype": "func"}, sources=(),
                 task_name="tap", dtype="int16", spaces=("MNI152NLin2009aSym",))  # fmt: skip
-ACQUISITION = Acquisition(tr=2.0, mem_gb=0.1, factor=(2.0, 2.0, 1.0), n_dummy=None, slice_times=(0.0, 1.0),
-                          slice_time_ref=0.5)  # fmt: skip
-PLAN = SeriesPlan(names=("bspline", "inject", "srgan"), models=("srgan",), guided=("inject",),
-                  data_consistency="report", precision="auto", device="cpu")  # fmt: skip
-PLAIN = SeriesPlan(names=("bspline",), models=(), guided=(), data_consistency="report", precision="auto", device="cpu")
+ACQUISITION = Acquisition(tr=2.0, factor=(2.0, 2.0, 1.0), n_dummy=None, slice_times=(0.0, 1.0),
+                          slice_time_ref=0.5, voxel=(6.0, 6.0, 5.0))  # fmt: skip
+TRAINING = Training(recipe="fast", model_source="auto", model_dir=None, pretrained={}, vgg_weights=None,
+                    max_train_minutes=None, seed=0, device="cpu", precision="auto", force=False,
+                    sloppy=True)  # fmt: skip
+HOW = {"data_consistency": "report", "precision": "auto", "device": "cpu", "training": TRAINING}
+EXTRAS = {
+    "member": Extra(name="srganSeed1", method="srgan", seed=1),
+    "contrast": Extra(name="srganT1w", method="srgan", contrast=True),
+    "shipped": Extra(name="srganPhantom", method="srgan", model="/nowhere/model.safetensors"),
+    "mirror": Extra(name="guidedMirror", method="guided", guide="mirror"),
+    "else": Extra(name="guidedElse", method="guided", other=__file__),
+    "reseeded": Extra(name="guidedSeed1", method="guided", seed=1),
+}
+PLAN = SeriesPlan(names=("bspline", "inject", "srgan", "guided"), models=("srgan",), guided=("inject",),
+                  on_run=("guided",), guide_kind="highres", extras=tuple(EXTRAS.values()), **HOW)  # fmt: skip
+BY_GPU = SeriesPlan(names=("bspline", "srgan"), models=("srgan",), guided=(), data_consistency="report",
+                    precision="auto", device="cuda", training=TRAINING)  # fmt: skip
+BY_T1W = SeriesPlan(names=("bspline", "guided"), models=(), guided=(), on_run=("guided",), guide_kind="t1w", **HOW)
+GIVEN = Given(origin="fMRIPrep 24.1.1", uris=("bids:fmriprep:x",), readout=0.05, files={
+    name: f"/nowhere/{name}" for name in ("hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv", "fieldmap",
+                                          "boldref2fmap_xfm")
+})  # fmt: skip
+GIVEN_MOTION = Given(origin="fMRIPrep 24.1.1", uris=(), files={"hmc_xfms": "/nowhere/hmc_xfms"})
+ON_TOP = replace(ACQUISITION, given=GIVEN, phase_encoding="j-")
+CORRECTED = SeriesPlan(names=("bspline", "inject", "srgan", "guided"), models=("srgan",), guided=("inject",),
+                       on_run=("guided",), guide_kind="highres", extras=tuple(EXTRAS.values()), corrected=True,
+                       **HOW)  # fmt: skip
+PLAIN = SeriesPlan(names=("bspline",), models=(), guided=(), **HOW)
+JUDGED = EvaluationPlan(truth_file="/nowhere/truth.nii.gz", truth_slice_times=(0.0, 1.0), null_checks=10,
+                        truth_maps={"thumb": "/nowhere/thumb.nii.gz"}, pair_conditions=("thumb", "little"),
+                        claim_widths=(10.6,), roi_grow=True)  # fmt: skip
+UNSPLIT = EvaluationPlan(split=False)
 ACTIVATION = ActivationPlan(contrasts=CONTRASTS, kinds=("cc", "glm"), smoothing=(0.0, 5.0), low_pass=0.1,
                             high_pass=0.008, thresholds=("quarter", "fdr"))  # fmt: skip
 NETWORK = {"device": "cpu", "precision": "auto", "omp_nthreads": 1, "factor": (2.0, 2.0, 1.0), "force": False}
@@ -41,21 +89,42 @@ NETWORK = {"device": "cpu", "precision": "auto", "omp_nthreads": 1, "factor": (2
 CASES = {
     "anat": (anatomical.init_anat_wf, {"template": "MNI152NLin2009aSym", "roi": "motor", "omp_nthreads": 1, "seed": 0,
                                        "sloppy": True}),
+    "given": (given.init_given_anat_wf, {"origin": "fMRIPrep 24.1.1", "template": "MNI152NLin2009aSym", "roi": "motor",
+                                         "with_tissues": True, "with_transforms": True, "with_labels": True, "seed": 0,
+                                         "sloppy": True}),
+    "given-part": (given.init_given_anat_wf, {"origin": "fMRIPrep 24.1.1", "template": "MNI152NLin2009aSym",
+                                              "roi": "motor", "with_tissues": False, "with_transforms": False,
+                                              "with_labels": False, "seed": 0, "sloppy": True}),
+    "given motion": (given.init_given_motion_wf, {"origin": "fMRIPrep 24.1.1", "n_dummy": None, "slice_time_ref": 0.5,
+                                                  "slice_times": [0.0, 1.0], "phase_encoding": "j-", "readout": 0.05,
+                                                  }),
+    "given-motion": (given.init_given_motion_wf, {"origin": "fMRIPrep 24.1.1", "n_dummy": 2, "slice_time_ref": 0.5,
+                                                  "slice_times": None, "phase_encoding": None, "readout": 0.0,
+                                                  }),
+    "given confounds": (given.init_given_confounds_wf, {"origin": "fMRIPrep 24.1.1"}),
+    "registration": (registration.init_bold_registration_wf, {
+        "with_anat": True, "with_pair": True, "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1, "seed": 0,
+        "given": ("bold_mask", "boldref2t1w_xfm"), "origin": "fMRIPrep 24.1.1",
+    }),
+    "registration-masked": (registration.init_bold_registration_wf, {
+        "with_anat": False, "with_pair": False, "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1, "seed": 0,
+        "given": ("bold_mask", "boldref2t1w_xfm"), "origin": "fMRIPrep 24.1.1",
+    }),
     "pair": (registration.init_pair_wf, {"factor": (2.0, 2.0, 1.0), "truncate": False, "omp_nthreads": 1, "seed": 0}),
     "pair-truncated": (registration.init_pair_wf, {"factor": (2.0, 2.0, 1.0), "truncate": True, "omp_nthreads": 1,
                                                    "seed": 0}),
     **{
         f"registration-{a}-{p}": (
             registration.init_bold_registration_wf,
-            {"with_anat": a, "with_pair": p, "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1, "seed": 0, "mem_gb": 0.1},
+            {"with_anat": a, "with_pair": p, "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1, "seed": 0},
         )
         for a in (True, False) for p in (True, False)
     },
     "motion": (motion.init_motion_wf, {"n_dummy": None, "slice_times": [0.0, 1.0], "slice_time_ref": 0.5,
-                                       "omp_nthreads": 1, "mem_gb": 0.1}),
+                                       "omp_nthreads": 1}),
     "motion-untimed": (motion.init_motion_wf, {"n_dummy": 3, "slice_times": None, "slice_time_ref": 0.5,
-                                               "omp_nthreads": 1, "mem_gb": 0.1}),
-    "confounds": (motion.init_confounds_wf, {"mem_gb": 0.1}),
+                                               "omp_nthreads": 1}),
+    "confounds": (motion.init_confounds_wf, {}),
     "train": (superres.init_train_wf, {**NETWORK, "method": "srgan", "recipe": "fast", "model_source": "auto",
                                        "model_dir": None, "pretrained": None, "seed": 0, "max_train_minutes": None,
                                        "sloppy": True}),
@@ -63,14 +132,30 @@ CASES = {
         f"series-{series}": (
             superres.init_series_wf,
             {**NETWORK, "series": series, "needs_model": model, "needs_guide": guide, "data_consistency": "report",
-             "mem_gb": 0.1},
+             },
         )
         for series, model, guide in [("raw", False, False), ("inject", False, True), ("srgan", True, False)]
     },
+    "series-corrected": (superres.init_series_wf, {
+        **NETWORK, "series": "ratio", "needs_model": False, "needs_guide": True, "data_consistency": "report",
+        "corrected": True,
+    }),
+    **{
+        f"series-guided-{kind}": (
+            superres.init_series_wf,
+            {**NETWORK, "series": "guided", "needs_model": True, "needs_guide": kind != "none",
+             "data_consistency": "report", "guide_kind": kind},
+        )
+        for kind in ("highres", "none")
+    },
+    "train guided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "t1w", "recipe": "fast",
+                                                   "seed": 0}),
+    "train-unguided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "none",
+                                                     "recipe": "fast", "seed": 0}),
     "activation": (activation.init_activation_wf, {
         "series": "raw", "fwhm_mm": [0.0, 5.0], "contrasts": CONTRASTS, "kinds": ["cc", "glm"], "tr": 2.0,
         "low_pass": 0.1, "high_pass": 0.008, "slice_time_ref": 0.5, "has_stc": True, "thresholds": ["quarter", "fdr"],
-        "factor": (2.0, 2.0, 1.0), "mem_gb": 0.1, "omp_nthreads": 1,
+        "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1,
     }),
     "comparison": (activation.init_comparison_wf, {"contrasts": CONTRASTS, "thresholds": ["quarter"],
                                                    "factor": (2.0, 2.0, 1.0)}),
@@ -79,11 +164,76 @@ CASES = {
     "maps": (maps.init_maps_wf, {"series": "raw", "target": SPACED, "acquisition": ACQUISITION,
                                         "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
     "func": (functional.init_func_wf, {"target": SPACED, "acquisition": ACQUISITION, "plan": PLAN,
-                                       "activation": ACTIVATION, "with_anat": True, "with_pair": True, "force": False,
-                                       "omp_nthreads": 1, "seed": 0}),
+                                       "activation": ACTIVATION, "evaluation": JUDGED, "with_anat": True,
+                                       "with_pair": True, "with_holdout": True, "omp_nthreads": 1, "seed": 0}),
+    "func-t1w": (functional.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": BY_T1W,
+                                           "activation": ACTIVATION, "evaluation": EvaluationPlan(),
+                                           "with_anat": True, "with_pair": False, "with_holdout": False,
+                                           "omp_nthreads": 1, "seed": 0}),
+    "func-gpu": (functional.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": BY_GPU,
+                                           "activation": ACTIVATION, "evaluation": EvaluationPlan(),
+                                           "with_anat": False, "with_pair": True, "with_holdout": False,
+                                           "omp_nthreads": 1, "seed": 0}),
     "func-bare": (functional.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": PLAIN,
-                                            "activation": ACTIVATION, "with_anat": False, "with_pair": False,
-                                            "force": False, "omp_nthreads": 1, "seed": 0}),
+                                            "activation": ACTIVATION, "evaluation": UNSPLIT, "with_anat": False,
+                                            "with_pair": False, "with_holdout": False, "omp_nthreads": 1, "seed": 0}),
+    "func-corrected": (functional.init_func_wf, {"target": SPACED, "acquisition": ON_TOP, "plan": CORRECTED,
+                                                 "activation": ACTIVATION, "evaluation": JUDGED, "with_anat": True,
+                                                 "with_pair": True, "with_holdout": True, "omp_nthreads": 1,
+                                                 "seed": 0}),
+    "func-moved": (functional.init_func_wf, {
+        "target": TARGET, "acquisition": replace(ACQUISITION, given=GIVEN_MOTION), "plan": PLAIN,
+        "activation": ACTIVATION, "evaluation": UNSPLIT, "with_anat": False, "with_pair": False, "with_holdout": False,
+        "omp_nthreads": 1, "seed": 0,
+    }),
+    "truth": (truth.init_truth_wf, {"slice_times": [0.0, 1.0], "slice_time_ref": 0.5, "omp_nthreads": 1,
+                                    "corrected": True}),
+    "truth-untimed": (truth.init_truth_wf, {"slice_times": None, "slice_time_ref": 0.5, "omp_nthreads": 1,
+                                            }),
+    "guided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "highres", "recipe": "fast",
+                                             "seed": 0}),
+    "guided-none": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "none", "recipe": "fast",
+                                                  "seed": 0}),
+    **{
+        f"extra-{name}": (extras.init_extra_wf, {"extra": extra, "plan": PLAN, "acquisition": ACQUISITION,
+                                                 "omp_nthreads": 1, "name": "extra_wf"})
+        for name, extra in EXTRAS.items()
+    },
+    "evaluation": (evaluation.init_evaluation_wf, {"plan": PLAN, "acquisition": ACQUISITION, "activation": ACTIVATION,
+                                                   "evaluation": JUDGED, "with_pair": True, "with_holdout": True,
+                                                   "seed": 0}),
+    "evaluation-bare": (evaluation.init_evaluation_wf, {"plan": PLAIN, "acquisition": ACQUISITION,
+                                                        "activation": ACTIVATION, "evaluation": UNSPLIT,
+                                                        "with_pair": False, "with_holdout": False, "seed": 0}),
+    "null": (placebo.init_null_wf, {"series": ["raw", "bspline"], "n_shuffles": 3, "tr": 2.0, "high_pass": 0.008,
+                                    "slice_time_ref": 0.5, "has_stc": True, "seed": 0}),
+    "placebo-guide": (placebo.init_placebo_guide_wf, {"how": "mirror", "factor": (2.0, 2.0, 1.0)}),
+    "other-contrast": (placebo.init_other_contrast_wf, {"factor": (2.0, 2.0, 1.0)}),
+    "claim": (claim.init_claim_wf, {
+        "series": ["raw", "bspline"], "pair": ("thumb", "little"), "contrasts": CONTRASTS, "widths": (10.6,),
+        "voxel_mm": (6.0, 6.0, 5.0), "factor": (2.0, 2.0, 1.0), "tr": 2.0, "low_pass": 0.1, "high_pass": 0.008,
+        "slice_time_ref": 0.5, "has_stc": True,
+    }),
+    "growth": (claim.init_roi_growth_wf, {
+        "contrasts": CONTRASTS, "fwhm_mm": 5.0, "factor": (2.0, 2.0, 1.0), "tr": 2.0, "low_pass": 0.1,
+        "slice_time_ref": 0.5, "has_stc": True,
+    }),
+    "guards": (guards.init_guards_wf, {
+        "method": "srgan", "contrasts": CONTRASTS, "factor": (2.0, 2.0, 1.0), "n_ensemble": 2, "has_guide": True,
+        "has_measured": True, "needs_model": True, "seed": 0,
+    }),
+    "guards-bare": (guards.init_guards_wf, {
+        "method": "guided", "contrasts": CONTRASTS, "factor": (2.0, 2.0, 1.0), "n_ensemble": 1, "has_guide": False,
+        "has_measured": False, "needs_model": False, "seed": 0,
+    }),
+    "distortion": (guards.init_distortion_wf, {"phase_encoding": "j", "guided": ["inject"]}),
+    "precision": (guards.init_precision_wf, {
+        "method": "srgan", "contrasts": CONTRASTS, "factor": (2.0, 2.0, 1.0), "tr": 2.0, "high_pass": 0.008,
+        "slice_time_ref": 0.5, "has_stc": True, "precision": "bf16", "device": "cpu", "force": False,
+        "omp_nthreads": 1,
+    }),
+    "holdout": (holdout.init_holdout_wf, {"method": "srgan", "factor": (2.0, 2.0, 1.0), "device": "cpu",
+                                          "precision": "auto", "omp_nthreads": 1, "seed": 0}),
 }  # fmt: skip
 REPORTLETS = {
     "anat-figures": (reportlets.init_anat_reportlets_wf, {}),
@@ -92,9 +242,28 @@ REPORTLETS = {
     "run-figures-bare": (reportlets.init_run_reportlets_wf, {"with_anat": False, "with_pair": False}),
     "maps-figures": (reportlets.init_maps_reportlets_wf, {"series": ["bspline"], "with_pair": True}),
     "maps-figures-bare": (reportlets.init_maps_reportlets_wf, {"series": ["bspline"], "with_pair": False}),
+    "evaluation-figures": (
+        reportlets_evaluation.init_evaluation_reportlets_wf,
+        {"with_truth": True, "with_guide": True},
+    ),
+    "evaluation-figures-bare": (
+        reportlets_evaluation.init_evaluation_reportlets_wf,
+        {
+            "with_truth": False,
+            "with_guide": False,
+            "with_maps": False,
+            "with_halves": False,
+        },
+    ),
+    "kernels-figures": (reportlets_evaluation.init_kernels_reportlets_wf, {"with_guide": True}),
 }
 CASES |= REPORTLETS
-MAYBE = {"func": {"model_METHOD": {"model_srgan"}}}
+MAYBE = {
+    "func-corrected": {"model_METHOD": {"model_srgan", "model_srganSeed1"}},
+    "func": {"model_METHOD": {"model_srgan", "model_srganSeed1"}},
+    "func-gpu": {"model_METHOD": {"model_srgan"}},
+    "evaluation": {"model_METHOD": {"model_srgan"}, "precision_METHOD": set()},
+}  # fmt: skip
 
 
 @pytest.fixture(params=CASES, scope="module")

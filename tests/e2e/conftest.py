@@ -59,3 +59,36 @@ def validated(finished) -> dict:
         [str(BIN / "bids-validator-deno"), "--json", str(finished.out)], capture_output=True, text=True, check=False
     )
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def judged(tiny, tmp_path_factory) -> Finished:
+    """The same phantom with everything that tells whether a finer map is true."""
+    base = tmp_path_factory.mktemp("judged")
+    command = [
+        str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
+        "--retrospective", "--null-checks", "3", "--n-ensemble", "2", "--smoothing", "5", "--nprocs", "2",
+    ]  # fmt: skip
+    code, text, seconds = call(command)
+    return Finished(bids_dir=tiny, out=base / "out", command=command, code=code, text=text, seconds=seconds)
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory) -> Finished:
+    """Two participants whose truth is known, their pairs twice, and the group level."""
+    base = tmp_path_factory.mktemp("cohort")
+    data, out = base / "data", base / "out"
+    code, text, _ = call(
+        [str(BIN / "bids-sr-phantom"), str(data), "--preset", "tiny", "--subjects", "2", "--seed", "5", "--pairs", "2"]
+    )
+    assert code == 0, text
+    command = [
+        str(BIN / "bids-sr"), str(data), str(out), "participant", "-w", str(base / "work"), "--sloppy",
+        "--pair-holdout",
+        "--truth", str(data / "derivatives" / "ground-truth"), "--smoothing", "0", "--activation", "glm",
+        "--contrasts", "thumb", "little", "--nprocs", "2",
+    ]  # fmt: skip
+    code, text, _ = call(command)
+    assert code == 0, text
+    code, text, seconds = call([str(BIN / "bids-sr"), str(data), str(out), "group"])
+    return Finished(bids_dir=data, out=out, command=command, code=code, text=text, seconds=seconds)

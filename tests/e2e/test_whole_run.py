@@ -13,8 +13,8 @@ from .conftest import call
 
 EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
 SECTIONS = (
-    "summary", "anatomical", "registration", "motion", "superres-training", "superres", "activation", "regions",
-    "metrics", "methods", "errors", "about",
+    "summary", "verdict", "anatomical", "registration", "motion", "superres-training", "superres", "activation",
+    "regions", "evaluation", "placebos", "claim", "guards", "metrics", "methods", "errors", "about",
 )  # fmt: skip
 
 
@@ -76,7 +76,9 @@ def test_fine_grid_covers_the_same_field_of_view(finished):
         "sub-01/func/sub-01_task-tap_desc-confounds_timeseries",
         "sub-01/func/sub-01_task-tap_desc-image_metrics",
         "sub-01/func/sub-01_task-tap_desc-activation_metrics",
+        "sub-01/func/sub-01_task-tap_desc-evaluation_metrics",
         "sourcedata/models/sub-01/sub-01_desc-srgan_log",
+        "sourcedata/models/sub-01/sub-01_task-tap_desc-guided_log",
     ],
 )
 def test_every_column_of_a_table_is_described(finished, name):
@@ -97,7 +99,7 @@ def test_all_series_are_measured_alike(finished):
     table = pd.read_csv(
         finished.out / "sub-01" / "func" / "sub-01_task-tap_desc-activation_metrics.tsv", sep="\t", keep_default_na=True
     )
-    fine = table[table.series.isin(["bspline", "zerofill", "inject", "ratio", "srgan"])]
+    fine = table[table.series.isin(["bspline", "zerofill", "inject", "ratio", "srgan", "guided"])]
     counts = fine.groupby(["series", "fwhm_mm"]).measure.nunique()
     assert counts.nunique() <= 2  # bspline has no comparison with itself
     assert set(table.fwhm_mm) == {0.0, 5.0}

@@ -16,6 +16,7 @@ from bidsmaker import BidsMaker, snapshot
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.run import main
 from bids_sr.preflight import check, check_data, places, validator
+from bids_sr.spatial.nifti import save_image
 
 BOLD = "sub-01_task-tap_bold.nii.gz"
 HIGH, LOW = "sub-01_acq-highres_T2starw.nii.gz", "sub-01_acq-lowres_T2starw.nii.gz"
@@ -259,11 +260,17 @@ def _work_inside(maker: BidsMaker) -> list[str]:
 
 
 def _unknown_space(maker: BidsMaker) -> list[str]:
-    return ["--output-spaces", "MNI152NLin6Asym"]
+    return ["--output-spaces", "MNI152NLin2009bAsym"]
 
 
 def _no_roi(maker: BidsMaker) -> list[str]:
     return ["--roi", str(maker.root.parent / "roi.nii.gz")]
+
+
+def _empty_roi(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "roi.nii.gz"
+    save_image(np.zeros((8, 8, 4), dtype=np.uint8), np.eye(4), path)
+    return ["--roi", str(path)]
 
 
 def _little_memory(maker: BidsMaker) -> list[str]:
@@ -329,7 +336,9 @@ CASES = {
     "RepetitionTime at odds": Case(
         spoil=_wrong_tr, file=BOLD, reason="1 s in the sidecar and 2.5 s in the header", fix="which is right"
     ),
-    "broken sidecar": Case(spoil=_bad_sidecar, file="bids", reason="task-tap_bold.json", fix="Mend that file"),
+    "broken sidecar": Case(
+        spoil=_bad_sidecar, file="task-tap_bold.json", reason="cannot be read as JSON", fix="Mend the file"
+    ),
     "equal resolutions": Case(spoil=_equal_pair, file=HIGH, reason="equal resolutions (3×3×4 mm)", fix="--hr-acq"),
     "equal and coarse": Case(spoil=_both_coarse, file=HIGH, reason="equal resolutions (6×6×4 mm)", fix="--hr-acq"),
     "swapped resolutions": Case(spoil=_swapped_pair, file=HIGH, reason="the pair is swapped", fix="Exchange the acq-"),
@@ -366,10 +375,11 @@ CASES = {
         spoil=_work_inside, file="work", reason="the working directory lies inside", fix="outside the data set"
     ),
     "unknown output space": Case(
-        spoil=_unknown_space, file="MNI152NLin6Asym", reason="neither bundled", fix="MNI152NLin2009aSym"
+        spoil=_unknown_space, file="MNI152NLin2009bAsym", reason="neither bundled", fix="MNI152NLin2009aSym"
     ),
     "no ROI file": Case(spoil=_no_roi, file="roi.nii.gz", reason="no such file", fix="--roi motor"),
-    "little memory": Case(spoil=_little_memory, file="--mem 0.5", reason="GB are needed", fix="Give more memory"),
+    "empty ROI": Case(spoil=_empty_roi, file="roi.nii.gz", reason="it is empty", fix="--roi motor"),
+    "little memory": Case(spoil=_little_memory, file="--mem 0.5", reason="GB are needed", fix="Give --mem 1"),
     "no model to reuse": Case(
         spoil=_no_model, file="out/sourcedata/models", reason="there is no model in it", fix="--model-dir"
     ),
@@ -390,15 +400,6 @@ DATA_CASES = {
     "truncated highres": Case(spoil=_truncated_highres, file=HIGH, reason="truncated or corrupt", fix="Copy the file"),
     "corrupt gzip": Case(spoil=_corrupt, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"),
 }
-
-
-@pytest.fixture
-def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
-    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
-    monkeypatch.chdir(tmp_path)
-    made = BidsMaker(tmp_path / "bids")
-    made.subject()
-    return made
 
 
 def _argv(maker: BidsMaker, extra: list[str] | None) -> list[str]:

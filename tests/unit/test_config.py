@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bids_sr.config import (
     Activation,
+    Evaluation,
     Paths,
     Preprocessing,
     Resources,
@@ -46,7 +47,7 @@ EVERYTHING = st.builds(
     ),
     superres=st.builds(
         SuperRes,
-        methods=st.lists(st.sampled_from(["srgan", "bspline", "ratio"]), min_size=1).map(tuple),
+        methods=st.lists(st.sampled_from(["srgan", "guided", "bspline", "ratio"]), min_size=1).map(tuple),
         baselines=st.sampled_from(["default", "all"]),
         factor=maybe(st.floats(1.01, 8)),
         hr_acq=maybe(text),
@@ -68,6 +69,14 @@ EVERYTHING = st.builds(
         roi=text,
         thresholds=st.lists(st.sampled_from(["quarter", "fdr", "3.1", "2"]), max_size=3).map(tuple),
     ),
+    evaluation=st.builds(
+        Evaluation,
+        truth=maybe(paths),
+        pair_holdout=st.booleans(),
+        null_checks=st.integers(0, 1000),
+        margin=maybe(st.floats(1e-9, 1e9)),
+    )
+    | st.builds(Evaluation, retrospective=maybe(st.sampled_from(["clean", "noisy"]))),
     resources=st.builds(Resources, nprocs=maybe(st.integers(1, 512)), mem_gb=maybe(st.floats(0.01, 1e4))),
     run=st.builds(Run, sloppy=st.booleans(), verbosity=st.integers(0, 5), run_uuid=text, config_file=maybe(paths)),
 )
@@ -163,6 +172,12 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Activation, {"kinds": ("ccc",)}, "cc, glm"),
         (Activation, {"low_pass": 0.005}, "above the high-pass"),
         (Activation, {"thresholds": ("half",)}, "3.1"),
+        (SuperRes, {"n_ensemble": 0}, "1 to 20"),
+        (SuperRes, {"guide": "bold"}, "t1w"),
+        (Evaluation, {"truth": Path("x"), "retrospective": "clean"}, "--truth"),
+        (Evaluation, {"retrospective": "dirty"}, "clean, noisy"),
+        (Evaluation, {"null_checks": -1}, "from 0"),
+        (Evaluation, {"margin": 0.0}, "positive"),
         (Resources, {"nprocs": 0}, "at least 1"),
         (Resources, {"mem_gb": -1.0}, "positive"),
         (Run, {"boilerplate_only": True, "reports_only": True}, "excludes"),
@@ -190,6 +205,7 @@ def test_settings_cannot_be_changed() -> None:
     ("methods", "baselines", "series"),
     [
         (("srgan",), "default", ("bspline", "zerofill", "inject", "ratio", "srgan")),
+        (("guided", "srgan"), "default", ("bspline", "zerofill", "inject", "ratio", "guided", "srgan")),
         (("srgan", "linear"), "default", ("bspline", "zerofill", "inject", "ratio", "linear", "srgan")),
         (("bspline", "zerofill"), "default", ("bspline", "zerofill")),
         (("bspline",), "all", ("bspline", "zerofill", "nearest", "linear", "lanczos")),
@@ -198,6 +214,19 @@ def test_settings_cannot_be_changed() -> None:
 )
 def test_series_that_are_made(methods: tuple[str, ...], baselines: str, series: tuple[str, ...]) -> None:
     assert SuperRes(methods=methods, baselines=baselines).series == series  # type: ignore[arg-type]
+
+
+def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
+    wanted = SuperRes()
+    assert wanted.methods == ("srgan", "guided")
+    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (("srgan", "guided"), ("srgan",), ("guided",))
+    assert SuperRes(methods=("bspline",)).run_trained == ()
+
+
+def test_the_place_of_the_truth_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    firm = Settings(paths=PATHS, evaluation=Evaluation(truth=Path("t"))).resolved(run_uuid="u")
+    assert firm.evaluation.truth == tmp_path / "t"
 
 
 def test_resolved_settings_depend_on_the_directory_and_the_machine_no_more(

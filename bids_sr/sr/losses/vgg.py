@@ -34,6 +34,13 @@ def vgg19_features() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+CONVERT = (
+    "only .safetensors files are read, as a file of torch.save may hold a program. "
+    'Convert it once, where you trust it: python -c "import sys, torch; from safetensors.torch import save_file as s; '
+    's(torch.load(sys.argv[1], weights_only=True), sys.argv[2])" vgg19.pth vgg19.safetensors'
+)
+
+
 def sha256(path: str | Path) -> str:
     """Checksum of a file, in hexadecimal."""
     with Path(path).open("rb") as stream:
@@ -42,14 +49,13 @@ def sha256(path: str | Path) -> str:
 
 def load_vgg19(path: str | Path) -> nn.Sequential:
     """VGG-19's features with the weights of a file; raises `WeightsError` naming the file and what is wrong with it."""
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    from safetensors.torch import load_file
 
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path}: {CONVERT}")
+    try:
+        state = load_file(path)
     except Exception as error:
         raise WeightsError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
     net = vgg19_features()

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_sr import __version__
-from bids_sr.cli.parser import build_parser, frequency, gigabytes, parse_settings, run_number, widths
+from bids_sr.cli.options import frequency, gigabytes, run_number, widths
+from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
 
 FIRST = ["in", "out", "participant"]
@@ -49,6 +50,17 @@ def test_defaults_are_those_of_the_settings() -> None:
         ("--low-pass 0.2", "activation", "low_pass", 0.2),
         ("--roi my_roi.nii.gz", "activation", "roi", "my_roi.nii.gz"),
         ("--threshold fdr 3.1", "activation", "thresholds", ("fdr", "3.1")),
+        ("--guide t1w", "superres", "guide", "t1w"),
+        ("--n-ensemble 3", "superres", "n_ensemble", 3),
+        ("--truth there", "evaluation", "truth", Path("there")),
+        ("--retrospective", "evaluation", "retrospective", "clean"),
+        ("--retrospective noisy", "evaluation", "retrospective", "noisy"),
+        ("--retrospective --sloppy", "evaluation", "retrospective", "clean"),
+        ("", "evaluation", "retrospective", None),
+        ("--pair_holdout", "evaluation", "pair_holdout", True),
+        ("--null-checks 100", "evaluation", "null_checks", 100),
+        ("--roi-grow", "evaluation", "roi_grow", True),
+        ("--margin 0.02", "evaluation", "margin", 0.02),
         ("--n_cpus 3", "resources", "nprocs", 3),
         ("--mem 512M", "resources", "mem_gb", 0.5),
         ("-w w", "paths", "work_dir", Path("w")),
@@ -91,7 +103,15 @@ def test_underscores_stay_in_values() -> None:
         ("--threshold half", "quarter"),
         ("--dummy-scans -1", "--dummy-scans"),
         ("--work-dir=", "empty"),
-        ("--truth x", "unrecognized"),
+        ("--truth=", "empty"),
+        ("--truth x --retrospective", "--truth"),
+        ("--retrospective dirty", "clean"),
+        ("--guide mri", "t1w"),
+        ("--n-ensemble 0", "--n-ensemble"),
+        ("--null-checks -1", "--null-checks"),
+        ("--margin 0", "--margin"),
+        ("--derivatives=", "names no folder"),
+        ("-d fmriprep=", "names no folder"),
     ],
 )
 def test_what_is_not_understood_is_refused(line: str, says: str) -> None:
@@ -108,10 +128,9 @@ def test_missing_directories_are_asked_for(argv: list[str]) -> None:
     assert "bids_dir output_dir participant" in refusal.value.fix
 
 
-def test_group_level_is_refused_with_its_reason() -> None:
-    with pytest.raises(UsageError, match="group") as refusal:
-        parse_settings(["in", "out", "group"])
-    assert "not part of this version" in refusal.value.why
+def test_group_level_is_a_level() -> None:
+    settings = parse_settings(["in", "out", "group", "--margin", "0.5"])
+    assert (settings.selection.analysis_level, settings.evaluation.margin) == ("group", 0.5)
 
 
 def test_config_file_yields_to_the_command_line(tmp_path: Path) -> None:

@@ -23,3 +23,11 @@ def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(t
     for part in ("bids_sr_wf.sub_01_wf.unlucky", "20200101-000000_earlier", "Made with care"):
         assert part in page
     assert "No errors to report" not in page
+    for later in ("2019", "2021"):  # the clock was set: names of logs tell no order
+        (out / "logs" / later).mkdir()
+        (out / "logs" / later / "CITATION.md").write_text(f"Made in {later}.\n")
+    noted = out / "logs" / "latest" / "sub-01.txt"
+    noted.parent.mkdir()
+    noted.write_text("2019\n")
+    assert main([*argv, "--reports-only"]) == 0
+    assert "Made in 2019" in (out / "sub-01.html").read_text()

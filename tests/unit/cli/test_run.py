@@ -1,26 +1,31 @@
 """Exit codes: each is provoked; and what is written, and when."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import bids_sr
+from bids_sr._files import DiskFullError, beside
 from bids_sr.cli import run
 from bids_sr.config import Settings
+from bids_sr.config.lock import output_lock
+from bids_sr.preflight.model import Estimate
 
 
 @dataclass
 class FakePlan:
     problems: tuple[str, ...] = ()
+    subjects: tuple[SimpleNamespace, ...] = (SimpleNamespace(label="01"),)
     warnings: tuple[str, ...] = ()
-    estimate: str = "1 participant, 3 min"
+    estimate: Estimate = field(default_factory=lambda: Estimate(output_gb=1.25, work_gb=3.5))
 
 
 @dataclass
@@ -43,11 +48,11 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         preflight, participant = ModuleType("bids_sr.preflight"), ModuleType("bids_sr.cli.participant")
         vars(preflight).update(
             check=lambda settings: plan or FakePlan(),
+            check_machine=lambda checked, settings: (),
             check_data=lambda checked: data,
             format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
-            dry_run_text=lambda checked, settings: checked.estimate,
+            dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )
-        vars(preflight).update(dry_run_text=lambda checked, settings: checked.estimate)
         vars(participant).update(run_participants=do)
         monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
         monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
@@ -111,15 +116,71 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_crash_says_what_to_do_and_a_full_disk_how_much_is_needed(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crash = tmp_path / "crash-1.txt"
+    crash.write_text("Node: wf.sub_01_wf.fit\nHost: x\nWhat to do: the disk is full (2 MB are free). Free some room.\n")
+    assert call(work=FakeOutcome(crash_files=(crash,))) == 1
+    shown = capsys.readouterr().err
+    assert "  Node: wf.sub_01_wf.fit\n  What to do: the disk is full" in shown
+    assert "about 1.2 GB of output and 3.5 GB of work" in shown
+    assert "Host" not in shown
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_outside_the_steps_is_a_failure_in_words(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    assert call(work=OSError(number, "full", str(tmp_path / "a.html"))) == 1
+    shown = capsys.readouterr().err
+    assert f"{tmp_path}/a.html" in shown
+    assert "are free on the file system" in shown
+    assert "Traceback" not in shown
+    assert call(work=DiskFullError(tmp_path / "b.html", 1_500_000)) == 1
+    assert f"{tmp_path}/b.html needs 1.5 MB" in capsys.readouterr().err
+
+
+def test_a_second_run_over_the_same_participant_is_refused(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with output_lock(tmp_path / "out", tmp_path / "elsewhere", participants=["01"], run_uuid="first"):
+        assert call() == 2
+        shown = capsys.readouterr().err
+        assert "another run is working on sub-01" in shown
+        assert "run first" in shown
+        assert call(plan=FakePlan(subjects=(SimpleNamespace(label="02"),))) == 0
+        assert call("--dry-run") == 0
+    assert call() == 0
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_what_a_killed_run_left_half_written_is_removed(call: Callable[..., int], tmp_path: Path) -> None:
+    left = beside(tmp_path / "out" / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz")
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    model = beside(tmp_path / "out" / "sourcedata" / "models" / "sub-01" / "a_model.safetensors")
+    model.parent.mkdir(parents=True)
+    model.write_text("half")
+    other = beside(tmp_path / "out" / "sub-02" / "a.json")  # another run may be writing it now
+    other.parent.mkdir()
+    other.write_text("half")
+    assert call() == 0
+    assert not left.exists()
+    assert not model.exists()
+    assert other.exists()
+
+
 def test_an_interrupt_has_its_own_code(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(work=KeyboardInterrupt()) == 130
     assert "interrupted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_interrupts(sent: signal.Signals) -> None:
     code = (
-        "import sys, time\nfrom bids_sr.cli import run\n"
+        "import signal, sys, time\nfrom bids_sr.cli import run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits it ignored
         "def wait(argv):\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "run._run = wait\nsys.exit(run.main([]))"
     )

@@ -115,7 +115,11 @@ def test_raw_has_no_resolution_and_no_division(files, tmp_path):
     assert found["thumb", "quarter_paper"] == found["thumb", "quarter_voxels"]
     fine = values(maps_of(files, "bspline", tmp_path / "fine", fwhm_mm=0.0).metrics_tsv)
     assert float(fine["thumb", "quarter_paper"]) == float(fine["thumb", "quarter_voxels"]) / 4
-    assert (found["thumb", "peak_x"], found["thumb", "peak_y"], found["thumb", "peak_z"]) == ("-12", "-6", "-4")
+    assert (found["thumb", "peak_at_x"], found["thumb", "peak_at_y"], found["thumb", "peak_at_z"]) == (
+        "-12",
+        "-6",
+        "-4",
+    )
 
 
 def test_options_act(files, tmp_path):
@@ -178,7 +182,7 @@ def test_workflows_run(files, tmp_path):
     workflow = init_activation_wf(
         series="raw", fwhm_mm=[0.0, 5.0], contrasts=CONTRASTS, kinds=["cc", "glm"], tr=2.0, low_pass=0.1,
         high_pass=1 / 128, slice_time_ref=0.5, has_stc=False, thresholds=["quarter", "fdr"], factor=(2, 2, 1),
-        mem_gb=0.1, omp_nthreads=1,
+        omp_nthreads=1,
     )  # fmt: skip
     workflow.base_dir = tmp_path
     node = workflow.get_node("inputnode").inputs

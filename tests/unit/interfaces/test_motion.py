@@ -72,9 +72,7 @@ def _run(interface: Any, tmp_path: Path) -> Any:
 def ran(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> Path:
     """The motion workflow with slice timing, run for real; returns its folder."""
     times = [round(2.0 * k / SHAPE[2], 4) for k in range(SHAPE[2])]
-    workflow = init_motion_wf(
-        n_dummy=None, slice_times=times, slice_time_ref=0.5, omp_nthreads=1, mem_gb=0.01, name="wf"
-    )
+    workflow = init_motion_wf(n_dummy=None, slice_times=times, slice_time_ref=0.5, omp_nthreads=1, name="wf")
     workflow.base_dir = tmp_path_factory.mktemp("work")
     workflow.inputs.inputnode.bold_file = bold
     workflow.run()
@@ -163,7 +161,7 @@ def test_identity_transforms_return_the_series(tmp_path: Path, bold: Path) -> No
 
 
 def test_confounds_table_and_sidecar(ran: Path, tmp_path: Path) -> None:
-    workflow = init_confounds_wf(mem_gb=0.01)
+    workflow = init_confounds_wf()
     workflow.base_dir = tmp_path
     workflow.inputs.inputnode.preproc_file = ran / "slice_timing" / "stc.nii"
     workflow.inputs.inputnode.bold_mask = ran / "bold_mask" / "boldmask.nii.gz"

@@ -226,8 +226,9 @@ def box_region(middle: tuple[float, float, float]) -> Image:
 
 
 def test_a_region_lands_where_two_transforms_put_it(masks_on_bold: tuple[str, str], tmp_path: Path) -> None:
-    to_bold = rigid_matrix([8, -4, 10, 0, 0, 0], [0, 0, 0])  # takes a T1w point to its boldref point
-    to_std = rigid_matrix([0, 16, -5, 0, 0, 0], [0, 0, 0])  # takes a T1w point to the region's space
+    # Turned and moved, so that the order of the two matters
+    to_bold = rigid_matrix([8, -4, 10, 0, 0, 0.4], [0, 0, 0])  # takes a T1w point to its boldref point
+    to_std = rigid_matrix([0, 16, -5, 0, 0, -0.4], [0, 0, 0])  # takes a T1w point to the region's space
     write_itk(tmp_path / "b2t.txt", to_bold)
     write_itk(tmp_path / "std.txt", to_std)
     out = run(
@@ -296,7 +297,7 @@ def centroid(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def test_maps_reach_the_template_by_the_whole_chain(tmp_path: Path) -> None:
-    to_bold, to_t1w = (rigid_matrix([*v, 0, 0, 0], [0, 0, 0]) for v in ([6, 0, 0], [0, -9, 4]))
+    to_bold, to_t1w = rigid_matrix([6, 0, 0, 0, 0, 0], [0, 0, 0]), rigid_matrix([0, -9, 4, 0, 0, 0.5], [0, 0, 0])
     write_itk(tmp_path / "b2t.txt", to_bold)
     write_itk(tmp_path / "t2s.txt", to_t1w)
     at = apply(SMALL.affine, np.argwhere(np.ones(SMALL.data.shape))).reshape(*SMALL.data.shape, 3)
@@ -317,10 +318,10 @@ def test_maps_reach_the_template_by_the_whole_chain(tmp_path: Path) -> None:
         ),
         tmp_path / "run",
     )
-    moved = np.array([-6, 9, -4])  # a point of the map, brought back through boldref -> T1w -> template
+    back = invert(to_bold @ to_t1w)  # a point of the map, brought back through boldref -> T1w -> template
     for path, source, bound in zip(out.out_files, files, (0.2, 1.05), strict=True):  # nearest neighbor: half a voxel
         data, affine = load_image(path)
-        assert np.abs(centroid(data, affine) - centroid(*load_image(source)) - moved).max() < bound
+        assert np.abs(centroid(data, affine) - apply(back, centroid(*load_image(source))[None])[0]).max() < bound
         assert np.allclose(masks.voxel_sizes(affine), 2, atol=1e-6)
     assert nib.load(out.out_files[1]).get_data_dtype() == np.uint8
     assert out.out_entities[0] == {"res": "2", "stat": "z", "suffix": "statmap", "space": "MNI152NLin2009aSym"}

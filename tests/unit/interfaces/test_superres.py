@@ -118,8 +118,7 @@ def test_the_series_is_the_same_bits_in_another_folder(files, tmp_path, model):
 
 
 def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeypatch):
-    from bids_sr.sr import checkpoint
-    from bids_sr.sr import train as loop
+    from bids_sr.sr import checkpoint, loop
 
     real, saved = checkpoint.write_checkpoint, []
 

@@ -12,6 +12,7 @@ from bids_sr.reports.subject import build_report, errors_html, read_crash
 
 SECTIONS = (
     "summary",
+    "verdict",
     "anatomical",
     "registration",
     "motion",
@@ -19,6 +20,10 @@ SECTIONS = (
     "superres",
     "activation",
     "regions",
+    "evaluation",
+    "placebos",
+    "claim",
+    "guards",
     "metrics",
     "methods",
     "errors",
@@ -41,6 +46,29 @@ FUNC = (
     "contrast-thumb_desc-activation",
     "contrast-thumb_desc-activationFwhm50",
     "contrast-thumbVersusLittle_desc-regions",
+    "desc-kernels",
+    "desc-splithalf",
+    "desc-beyond",
+    "desc-truth",
+    "desc-nullrate",
+    "desc-placebo",
+    "desc-consistency",
+    "contrast-thumb_desc-uncertainty",
+    "desc-calibration",
+    "contrast-thumb_desc-hallucination",
+)
+FUNC_TABLES = (
+    "runsummary",
+    "registration",
+    "verdict",
+    "splithalf",
+    "truth",
+    "nullrate",
+    "placebo",
+    "claim",
+    "guards",
+    "images",
+    "holdout",
 )
 CRASH = """Node: bids_sr_wf.sub_01_wf.hmc_wf.estimate
 Working directory: /somewhere
@@ -107,8 +135,8 @@ def finished(tmp_path, drawn):
         (folder / f"sub-01_task-tap_run-{run}_desc-metrics_bold.html").write_text(
             f"<table><tr><td>r{run}</td></tr></table>"
         )
-        (folder / f"sub-01_task-tap_run-{run}_desc-runsummary_bold.html").write_text("<p>run</p>")
-        (folder / f"sub-01_task-tap_run-{run}_desc-registration_bold.html").write_text("<p>registered</p>")
+        for name in FUNC_TABLES:
+            (folder / f"sub-01_task-tap_run-{run}_desc-{name}_bold.html").write_text("<table><tr></tr></table>")
     (folder / "sub-01_desc-summary_T1w.html").write_text("<table class='facts'></table>")
     (folder / "sub-01_desc-card_T2starw.html").write_text("<p>card</p>")
     (folder / "sub-01_desc-pairinfo_T2starw.html").write_text("<p>pair</p>")
@@ -132,9 +160,10 @@ def test_every_section_is_there_and_has_something_to_see(finished):
     page, text = page_of(*finished, command="bids-sr in out participant")
     assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
     assert len(page.ids) == len(set(page.ids))
-    for section in SECTIONS[:9]:
+    for section in SECTIONS[:-3]:
         assert page.figures.get(section), section
     assert "Not in this report" not in text
+    assert "on request" not in text
     assert "No errors to report!" in text
     assert "bids-sr in out participant" in text
 
@@ -218,10 +247,41 @@ def test_what_is_missing_is_named(finished):
     ]
 
 
+def test_what_was_not_asked_for_is_no_failure(finished):
+    out, logs = finished
+    for path in (out / "sub-01" / "figures").glob("*desc-*_bold.*"):
+        if re.search("desc-(nullrate|placebo|splithalf|truth|uncertainty|calibration)_", path.name):
+            path.unlink()
+    for run in ("1", "2"):
+        (out / "sub-01" / "figures" / f"sub-01_task-tap_run-{run}_desc-reliability_bold.svg").write_text("<svg></svg>")
+    _, text = page_of(out, logs)
+    assert "Not in this report" not in text
+    asked = re.findall(r"Made on request only, and not here: ([^<]+)\.</p>", text)
+    assert len(asked) == 3
+    assert "--truth" in asked[0]
+    assert "--null-checks" in asked[1]
+    assert "--n-ensemble" in asked[2]
+
+
+def test_reliability_is_missed_only_where_no_truth_makes_up_for_it(finished):
+    out, logs = finished
+    for path in (out / "sub-01" / "figures").glob("*run-2*desc-splithalf_bold.*"):
+        path.unlink()
+    _, text = page_of(out, logs)
+    (missing,) = re.findall(r"Made on request only, and not here: ([^<]+)\.</p>", text)
+    assert "Not in this report" not in text
+    assert "measured high-resolution BOLD" in missing
+    assert missing.endswith("of task tap, run 2")
+    assert "agreement of each series with itself" not in text
+    for path in (out / "sub-01" / "figures").glob("*desc-splithalf_bold.*"):
+        path.unlink()
+    assert "Not in this report: agreement of each series with itself." in page_of(out, logs)[1]
+
+
 def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
     page, text = page_of(tmp_path, tmp_path / "logs")
     assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
-    assert text.count("Not in this report") == 9
+    assert text.count("Not in this report") == len(SECTIONS) - 3 - 1
     assert "The methods text was not written" in text
 
 

@@ -84,7 +84,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(TransformError, match=r"x\.txt: not an ITK"):
         read_itk(tmp_path / "x.txt")
     (tmp_path / "y.txt").write_text(
-        "#Insight Transform File V1.0\nTransform: Euler3DTransform_double_3_3\nParameters: 0\nFixedParameters: 0\n"
+        "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\nParameters: 0\nFixedParameters: 0\n"
     )
     with pytest.raises(TransformError, match=r"y\.txt: expected affine"):
         read_itk(tmp_path / "y.txt")
@@ -102,3 +102,20 @@ def test_low_voxel_lies_between_its_high_voxels() -> None:
     high, fine = hr_grid((64, 64, 30), np.diag([4.0, 4, 4, 1]), (2, 2, 1))
     assert high == (128, 128, 30)
     np.testing.assert_allclose(apply(fine, [2 * 7 + 0.5, 2 * 9 + 0.5, 5]), [28, 36, 20])
+
+
+@pytest.mark.parametrize(("flag", "order"), [("0", "yxz"), ("1", "xyz"), ("", "yxz")])
+def test_euler_angles_of_itk_are_read(tmp_path, flag, order):
+    """Rz Rx Ry by default, as antspyx applies them; Rz Ry Rx where the fourth fixed parameter says so."""
+    from scipy.spatial.transform import Rotation
+
+    angles, center = {"x": 0.3, "y": -0.2, "z": 0.5}, np.array([1.0, 2, 3])
+    (tmp_path / "x.txt").write_text(
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: Euler3DTransform_double_3_3\n"
+        f"Parameters: 0.3 -0.2 0.5 4 5 6\nFixedParameters: 1 2 3 {flag}\n"
+    )
+    turn = Rotation.from_euler(order, [angles[axis] for axis in order]).as_matrix()
+    lps = np.diag([-1.0, -1, 1])
+    point = np.array([10.0, -20, 7])
+    expected = lps @ (turn @ (point - center) + center + [4, 5, 6])
+    np.testing.assert_allclose(apply(read_itk(tmp_path / "x.txt")[0], (lps @ point)[None])[0], expected)

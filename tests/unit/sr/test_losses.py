@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from bids_sr.sr.losses.bce import AdversarialBCE
 from bids_sr.sr.losses.charbonnier import Charbonnier
@@ -64,11 +65,11 @@ def test_extreme_scores_stay_finite():
 
 @pytest.fixture(scope="module")
 def vgg_file(tmp_path_factory):
-    """Random weights in torchvision's layout, classifier included, as torch.save writes them."""
+    """Random weights in torchvision's layout, classifier included."""
     torch.manual_seed(0)
     state = {f"features.{k}": v * 0.5 for k, v in vgg19_features().state_dict().items()}
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save(state | {"classifier.0.bias": torch.zeros(4)}, path)
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    save_file(state | {"classifier.0.bias": torch.zeros(4)}, path)
     return path
 
 
@@ -92,9 +93,9 @@ def test_the_perceptual_term_loads_compares_and_names_its_file(vgg_file):
 
 
 def test_a_file_that_is_not_vgg_is_refused_by_name(tmp_path):
-    path = tmp_path / "other.pth"
-    torch.save({"features.0.weight": torch.zeros(3, 3)}, path)
-    with pytest.raises(WeightsError, match=r"other\.pth.*features\.0\.weight"):
+    path = tmp_path / "other.safetensors"
+    save_file({"features.0.weight": torch.zeros(3, 3)}, path)
+    with pytest.raises(WeightsError, match=r"other\.safetensors.*features\.0\.weight"):
         VGGPerceptual(path)
 
 
@@ -106,6 +107,9 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
             return (open, (str(tmp_path / "written"), "w"))
 
     torch.save({"features.0.weight": Evil()}, path)
-    with pytest.raises(WeightsError, match="evil"):
-        VGGPerceptual(path)
+    renamed = path.with_suffix(".safetensors")
+    renamed.write_bytes(path.read_bytes())
+    for file in (path, renamed):
+        with pytest.raises(WeightsError, match="evil"):
+            VGGPerceptual(file)
     assert not (tmp_path / "written").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr import method, patches, train
+from bids_sr.sr import loop, method, patches, train
 from bids_sr.sr.card import log_tsv
 from bids_sr.sr.degrade import kspace_crop
 from bids_sr.sr.networks.blocks import Planes
@@ -48,6 +48,22 @@ def test_ten_stop_ten_equals_twenty(small_pair, tmp_path, kill_at):
     assert same(whole.state, resumed.state)
     assert log_tsv(whole.log) == log_tsv(resumed.log)
     assert whole.card == resumed.card
+
+
+@pytest.mark.parametrize("phase", ["search", "refit"])
+def test_a_checkpoint_cut_short_is_made_anew(small_pair, tmp_path, phase, caplog):
+    whole = fit(small_pair, tmp_path / "whole")
+
+    def stop(name, iteration, _total):
+        if (name, iteration) == ("refit", 6):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(small_pair, tmp_path / "cut", progress=stop)
+    damaged = next((tmp_path / "cut").glob(f"{phase}*"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert same(whole.state, fit(small_pair, tmp_path / "cut").state)
+    assert f"{damaged}: not a checkpoint" in caplog.text
 
 
 def test_same_seed_same_bits_other_seed_others(small_pair, tmp_path):
@@ -99,7 +115,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair
 
     calls: list[int] = []
     monkeypatch.setattr(train, "generator_step", broken)
-    with pytest.raises(train.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
+    with pytest.raises(loop.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
         fit(small_pair, tmp_path)
     monkeypatch.undo()
     assert same(fit(small_pair, tmp_path).state, fit(small_pair, tmp_path / "clean").state)
@@ -107,7 +123,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair
 
 def test_a_huge_learning_rate_is_reported_not_saved(small_pair, tmp_path):
     wild = replace(SHORT, learning_rate=1e30, gradient_limit=None, schedule="constant")
-    with pytest.raises(train.TrainingDiverged, match="no longer a number"):
+    with pytest.raises(loop.TrainingDiverged, match="no longer a number"):
         fit(small_pair, tmp_path, wild)
 
 
@@ -139,7 +155,7 @@ def test_the_clock_marks_the_card(small_pair, tmp_path):
 
 
 def test_held_out_slices_are_not_trained_on():
-    training, held = train.split(tuple(range(12)), 5)
+    training, held = loop.split(tuple(range(12)), 5)
     assert held == (2, 7)
     assert sorted(training + held) == list(range(12))
 

@@ -53,7 +53,10 @@ def test_agrees_with_nilearn():
         theirs = compute_contrast(labels, results, vector, stat_type="t")
         np.testing.assert_allclose(estimate.effect[index], theirs.effect_size(), rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(estimate.t[index], theirs.stat(), rtol=1e-6)
-        np.testing.assert_allclose(estimate.z[index], theirs.z_score(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            t_to_z(estimate.t[index], estimate.dof), theirs.z_score(), rtol=1e-4, atol=1e-6
+        )  # with degrees of freedom as they count them
+        assert (np.abs(estimate.z[index]) <= np.abs(theirs.z_score()) + 1e-6).all()
 
 
 def _yule_walker(residuals):
@@ -71,8 +74,7 @@ def test_whitening_calibrates_null_statistics():
     courses = 100 + ar_noise(rng, 136, 40_000, 0.3)
     estimate = ContrastModel(found.matrix, vectors).fit(courses)
     beyond = int((estimate.z[0] > stats.norm.isf(0.001)).sum())
-    # 40 expected with a standard deviation of 6; that the coefficient is an estimate costs a quarter more (measured)
-    assert 20 <= beyond <= 70
+    assert 20 <= beyond <= 65  # 40 expected with a standard deviation of 6
     assert estimate.z[0].std() == pytest.approx(1.0, abs=0.04)
     naive = ContrastModel(found.matrix, vectors)
     naive._coefficients = _yule_walker

@@ -59,8 +59,9 @@ def test_sizes_in_mm_and_in_the_papers_unit(maps):
     assert int(found["quarter_voxels"]) == voxels
     assert float(found["quarter_volume"]) == voxels * 12
     assert float(found["quarter_paper"]) == voxels / 4
-    assert (found["peak_x"], found["peak_y"], found["peak_z"]) == ("4", "4", "9") or found["peak_t"] == "12"
+    assert (found["peak_at_x"], found["peak_at_y"], found["peak_at_z"]) == ("4", "4", "9") or found["peak_t"] == "12"
     assert float(found["peak_effect"]) == pytest.approx(40)
+    assert float(found["peak_z"]) != float(found["peak_at_z"])  # the statistic z and the coordinate z
     assert int(found["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
 
 

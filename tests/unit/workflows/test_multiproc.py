@@ -1,5 +1,7 @@
 """The plugin must end, whatever happens to its workers."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -47,4 +49,46 @@ def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path)
     assert time.time() - start < 60
     assert (tmp_path / "wf/other/result_other.pklz").exists()
     crash = next(iter(tmp_path.glob("crash*first*.txt")))
-    assert "killed twice" in crash.read_text()
+    text = crash.read_text()
+    assert "killed twice" in text
+    assert "Node: wf.first\n" in text
+    assert "What to do: memory ran out" in text
+    assert "bids_sr.cli.rerun" in text
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from dyingnode import Spin
+from nipype import config
+from nipype.pipeline import engine as pe
+from bids_sr.workflows.multiproc import ResilientMultiProc
+
+if __name__ == "__main__":
+    workflow = pe.Workflow("wf", base_dir={base!r})
+    workflow.add_nodes([pe.Node(Spin(file={file!r}), name="spin")])
+    workflow.run(plugin=ResilientMultiProc({{"n_procs": 1, "memory_gb": 1.0}}))
+"""
+
+
+@pytest.mark.timeout(120)
+def test_no_worker_outlives_a_killed_scheduler(tmp_path):
+    """The worker is in compiled code that lets no other thread run: only the kernel can end it."""
+    file, script = tmp_path / "pid", tmp_path / "driver.py"
+    tests = str(Path(__file__).parents[2])
+    script.write_text(DRIVER.format(tests=tests, base=str(tmp_path), file=str(file)))
+    driver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (file.exists() and file.read_text()):
+            assert driver.poll() is None
+            time.sleep(0.1)
+        worker = int(file.read_text())
+        assert Path(f"/proc/{worker}").exists()
+    finally:
+        driver.kill()
+        driver.wait()
+    until = time.monotonic() + 10
+    while Path(f"/proc/{worker}").exists() and "Z (" not in (Path(f"/proc/{worker}/status").read_text()):
+        assert time.monotonic() < until, "the worker still runs"
+        time.sleep(0.05)

@@ -1,0 +1,110 @@
+"""A crowd of simulated participants out of one phantom: hard links under other names, so that it costs no room.
+
+Images and their headers are real; tables of metrics and maps get figures of their own, as equal ones would make every
+test over participants trivial.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+KINDS = 16  # distinct copies of each map; the crowd shares them
+_TABLE = re.compile(r"_desc-(image|activation|evaluation)_metrics\.tsv$")
+
+
+def labels(count: int) -> Iterator[str]:
+    """Labels of a crowd of equal width: ``0001``."""
+    return (f"{number:0{max(2, len(str(count)))}d}" for number in range(1, count + 1))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def make_data(one: Path, root: Path, count: int) -> None:
+    """Make a data set of `count` participants of the one participant ``sub-01`` of another."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    for name in ("dataset_description.json", "README", "README.md"):
+        if (one / name).exists():
+            shutil.copy(one / name, root / name)
+    files = _files(one / "sub-01")
+    for number, label in enumerate(labels(count)):
+        for file in files:
+            place = root / f"sub-{label}" / str(file).replace("sub-01", f"sub-{label}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if file.name.endswith("_events.tsv"):
+                _own_events(one / "sub-01" / file, place, number)
+            else:
+                os.link(one / "sub-01" / file, place)
+    rows = "".join(f"sub-{label}\t30\n" for label in labels(count))
+    (root / "participants.tsv").write_text(f"participant_id\tage\n{rows}")
+
+
+def make_results(one: Path, root: Path, count: int) -> None:
+    """Make an output directory of `count` participants out of that of ``sub-01``: tables, maps, masks, transforms."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    shutil.copy(one / "dataset_description.json", root)
+    wanted = re.compile(r"(_metrics\.(tsv|json)|_statmap\.(nii\.gz|json)|_mask\.nii\.gz|_boldref\.nii\.gz|_xfm\.\w+)$")
+    files = [file for file in _files(one / "sub-01") if wanted.search(file.name)]
+    copies = {
+        file: _kinds(one / "sub-01" / file, root / "kinds")
+        for file in files
+        if re.search(r"_stat-effect_.*\.nii\.gz", file.name)
+    }
+    for number, label in enumerate(labels(count)):
+        for file in files:
+            place = root / f"sub-{label}" / str(file).replace("sub-01", f"sub-{label}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if file in copies:
+                os.link(copies[file][number % KINDS], place)
+            elif _TABLE.search(file.name):
+                _own_table(one / "sub-01" / file, place, number)
+            else:
+                os.link(one / "sub-01" / file, place)
+    shutil.rmtree(root / "kinds", ignore_errors=True)
+
+
+def _kinds(path: Path, folder: Path) -> list[Path]:
+    """Copies of a map, each scaled otherwise by its header alone."""
+    folder.mkdir(exist_ok=True)
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj)
+    made = []
+    for number in range(KINDS):
+        own = nib.Nifti1Image(data * np.float32(1 + 0.3 * np.sin(1 + 7 * number)), image.affine, image.header)
+        made.append(folder / f"{number}_{path.name}")
+        nib.save(own, made[-1])
+    return made
+
+
+def _own_events(source: Path, target: Path, number: int) -> None:
+    """Copy a table of events with onsets a little later, so that no two runs have the same model."""
+    header, *lines = source.read_text().splitlines()
+    at = header.split("\t").index("onset")
+    rows = []
+    for line in lines:
+        cells = line.split("\t")
+        cells[at] = f"{float(cells[at]) + 0.001 * number % 1:.3f}"
+        rows.append("\t".join(cells))
+    target.write_text("\n".join([header, *rows]) + "\n")
+
+
+def _own_table(source: Path, target: Path, number: int) -> None:
+    """Copy a table of metrics with its figures moved a little, each line otherwise."""
+    header, *lines = source.read_text().splitlines()
+    at = header.split("\t").index("value")
+    rng = np.random.default_rng(number)
+    rows = []
+    for line, gain in zip(lines, 1 + 0.05 * rng.standard_normal(len(lines)), strict=True):
+        cells = line.split("\t")
+        if cells[at] not in ("n/a", "0", "1"):
+            cells[at] = f"{float(cells[at]) * gain:.6g}"
+        rows.append("\t".join(cells))
+    target.write_text("\n".join([header, *rows]) + "\n")

@@ -1,0 +1,190 @@
+"""Helpers of the fault matrix: a run watched while it writes, complete files told from half ones, small disks."""
+
+import contextlib
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from _resources import _session_pids
+from robustness import differences, fingerprints
+
+__all__ = ["Run", "differences", "end_all", "fingerprints", "incomplete", "mounted", "processes_left", "workers_of"]
+
+BIDS_SR = str(Path(sys.executable).parent / "bids-sr")
+_END = {".svg": b"</svg>", ".html": b"</html>"}
+
+
+def incomplete(path: Path) -> str:
+    """Why a file under its final name is not whole; "" where it is, or where another has just replaced it."""
+    try:
+        data = path.read_bytes()
+        if path.name.endswith(".gz"):
+            gzip.decompress(data)
+        elif path.suffix == ".json":
+            json.loads(data)
+        elif path.suffix in _END:
+            end = b">" if path.suffix == ".html" and path.parent.name == "figures" else _END[path.suffix]  # fragments
+            return "" if data.rstrip().endswith(end) else "it does not end"
+        elif path.suffix == ".tsv":
+            widths = {line.count(b"\t") for line in data.splitlines()}
+            return "" if data.endswith(b"\n") and len(widths) == 1 else "rows are missing or cut"
+        elif path.suffix == ".safetensors":
+            size = int.from_bytes(data[:8], "little")
+            header = json.loads(data[8 : 8 + size])
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            return "" if len(data) == 8 + size + max(ends) else "tensors are cut"
+        return "" if data else "it is empty"
+    except FileNotFoundError:
+        return ""
+    except (OSError, EOFError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+class OutputWatch:
+    """Looks at every file that appears under its final name in the output, as soon as it appears."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.half, self.seen = out, set(), 0
+        self._known: dict[Path, tuple[int, int]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, daemon=True)
+        self._thread.start()
+
+    def _go_on(self) -> None:
+        while not self._stop.wait(0.15):
+            self.look()
+
+    def look(self) -> None:
+        """Look once at all that is new."""
+        for path in list(self.out.rglob("*")):
+            if path.name.startswith(".") or "locks" in path.parts or path.name.startswith("resources"):
+                continue
+            with contextlib.suppress(OSError):
+                found = path.stat()
+                stamp = (found.st_size, found.st_mtime_ns)
+                if path.is_file() and self._known.get(path) != stamp:
+                    self._known[path] = stamp
+                    self.seen += 1
+                    if incomplete(path):
+                        self.half.add(f"{path.name}: {incomplete(path)}")
+
+    def end(self) -> None:
+        """Look a last time and stop."""
+        self._stop.set()
+        self._thread.join()
+        self.look()
+
+
+@dataclass
+class Run:
+    """One call of bids-sr in a session of its own, its output followed line by line and its files as they appear."""
+
+    out: Path
+    work: Path
+    data: Path
+    options: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    started: ClassVar[list["Run"]] = []
+
+    def __post_init__(self) -> None:
+        command = [BIDS_SR, str(self.data), str(self.out), "participant", "-w", str(self.work), *self.options]
+        self.text = ""
+        self.watch = OutputWatch(self.out)
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **self.environment},
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        Run.started.append(self)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.text += line
+
+    def wait_for(self, pattern: str, limit: float = 900) -> bool:
+        """Wait until a line of the output matches; False where the run ended before."""
+        until = time.monotonic() + limit
+        while time.monotonic() < until and not re.search(pattern, self.text):
+            if self.process.poll() is not None:
+                return bool(re.search(pattern, self.text))
+            time.sleep(0.05)
+        return bool(re.search(pattern, self.text))
+
+    def until(self, seconds: float) -> bool:
+        """Wait until so long after the start; whether it still runs."""
+        while self.process.poll() is None and time.monotonic() - self.began < seconds:
+            time.sleep(0.02)
+        return self.process.poll() is None
+
+    def kill(self, *, all_of_it: bool) -> None:
+        """SIGKILL to the whole session, or to the scheduler alone, whose workers then have to go by themselves."""
+        with contextlib.suppress(ProcessLookupError):
+            if all_of_it:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                os.kill(self.process.pid, signal.SIGKILL)
+
+    def end(self, limit: float = 1800) -> int:
+        """Wait for the end; 124 and no process left where it takes longer than `limit` seconds."""
+        try:
+            code = self.process.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            self.kill(all_of_it=True)
+            self.process.wait()
+            code = 124
+        self.seconds = time.monotonic() - self.began
+        self._reader.join(timeout=5)
+        self.watch.end()
+        return code
+
+
+def end_all() -> None:
+    """Kill whatever still runs, when the matrix itself is interrupted."""
+    for run in Run.started:
+        if run.process.poll() is None:
+            run.kill(all_of_it=True)
+
+
+def workers_of(run: Run) -> list[int]:
+    """Workers of a run: what the fork server has started."""
+    parents = {}
+    for pid in _session_pids(run.process.pid):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    servers = {pid for pid, parent in parents.items() if parent == run.process.pid}
+    return [pid for pid, parent in parents.items() if parent in servers]
+
+
+def processes_left(run: Run, limit: float = 5.0) -> int:
+    """Processes of the session of a run that has ended, after so long a wait."""
+    until = time.monotonic() + limit
+    left = _session_pids(run.process.pid)
+    while left and time.monotonic() < until:
+        time.sleep(0.1)
+        left = _session_pids(run.process.pid)
+    return len(left)
+
+
+@contextlib.contextmanager
+def mounted(place: Path, *options: str) -> Iterator[Callable[[str], None]]:
+    """A file system of its own at a place, given back when done; yields a function that mounts it again otherwise."""
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", *options, str(place)], check=True)
+    try:
+        yield lambda how: subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)

@@ -1,0 +1,235 @@
+"""Split halves against the measured run: what beyond the acquired Nyquist limit is true, in three bands.
+
+python benchmarks/beyond_nyquist.py BIDS_DIR TRUTH_DIR [--series NAME=FILE ...] [--min-share S]
+python benchmarks/beyond_nyquist.py --run OUT [--name TABLE]
+
+The first form upsamples the low-resolution run of BIDS_DIR by each baseline on its own grid (no motion is undone, as
+the measured run's is not either), adds any series given on that grid, and scores them against the run of TRUTH_DIR:
+without and with motion as confounds, all stimuli and faces + bodies less scenes + houses. Every figure stands twice:
+
+- `all blocks`: every block of the events file counts, as in the table that the project began with. Its first block
+  ended 12 s before the first volume. The standard error of that block's effect is 13 times the others', so most of the
+  variation of half 0 is that block's noise; the intervals show it.
+- `seen blocks`: blocks count of which the run saw at least half of the response (or --min-share), as in the software.
+
+`active` is where all stimuli have |t| > 4 in the measured half that is not the target (4 mm FWHM). The denoised
+B-spline stands once whole and once with its map set to 0 outside the brain: the edge of a mask is fine detail, which
+both halves share. What zero filling has in the band is the coefficient at the limit itself, which an even matrix
+acquires once instead of twice. The second form prints the rows of a finished run's evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from _table import keep
+
+from bids_sr.spatial.boldref import estimate_run
+from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.sr.guides import inject, match_gain, ratio
+from bids_sr.sr.interpolate import upsample
+from bids_sr.stats.blocks import MIN_SHARE, block_design
+from bids_sr.stats.confounds import motion_columns, motion_table
+from bids_sr.stats.contrasts import resolve_contrasts
+from bids_sr.stats.design import MOTION, read_events
+from bids_sr.stats.effects import Effects, block_effects, load_effects, save_effects
+from bids_sr.stats.evaluation import PCA_RANKS, EvalRow, read_table
+from bids_sr.stats.splitframe import Frame, make_frame
+from bids_sr.stats.splitrows import choose, control_trials
+
+FACTOR = (2.0, 2.0, 1.0)
+HIGH_PASS = 1 / 108  # five cosines beside the constant in 272 s
+CATEGORY = "face+body-scene-house"
+BANDS = ("signal", "percent", "beyond")
+RANK = 10
+
+
+def one(root: Path, pattern: str) -> Path:
+    """The only file of a pattern."""
+    found = sorted(root.glob(pattern))
+    if len(found) != 1:
+        sys.exit(f"{root}: {len(found)} files match {pattern}, not one")
+    return found[0]
+
+
+def baselines(low: Path, high: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Each baseline as what it makes of one volume of the low-resolution run."""
+    guide = load_image(high)[0]
+    with SeriesReader(low) as reader:
+        mean = np.mean(list(reader.volumes()), axis=0)
+    brain = mean > 0.25 * np.percentile(mean, 98)
+    guide = guide * match_gain(guide, mean, brain)
+    scale = float(np.percentile(mean[brain], 99))
+    return {
+        "bspline": lambda v: upsample("bspline", v, FACTOR),
+        "zerofill": lambda v: upsample("zerofill", v, FACTOR),
+        "inject": lambda v: inject(v, guide, FACTOR),
+        "ratio": lambda v: ratio(v, mean, guide, FACTOR, scale),
+    }
+
+
+def write_series(low: Path, make: Callable[[np.ndarray], np.ndarray], affine: np.ndarray, out: Path) -> Path:
+    """A baseline's series, volume by volume."""
+    with SeriesReader(low) as reader:
+        shape = (*make(reader.volume(0)).shape, reader.shape[3])
+        with SeriesWriter(out, shape, affine, reader.tr) as writer:
+            for volume in reader.volumes():
+                writer.append(make(volume))
+    return out
+
+
+def motion_of(low: Path) -> pd.DataFrame:
+    """Six parameters and their derivatives, estimated on the low-resolution run alone."""
+    with SeriesReader(low) as reader:
+        reference = np.mean([reader.volume(t) for t in range(0, reader.shape[3], 8)], axis=0)
+        found = estimate_run(reader, reference)
+    return pd.DataFrame(motion_columns(motion_table(found.params, found.residual)))
+
+
+def make_effects(
+    series: Mapping[str, Path], mask: np.ndarray, events: Path, folder: Path, **model: Any
+) -> dict[str, Effects]:
+    """Effects of all series under one model."""
+    out = {}
+    for name, path in series.items():
+        with SeriesReader(path) as reader:
+            design = block_design(
+                read_events(events), n_volumes=reader.shape[3], tr=reader.tr, high_pass=HIGH_PASS, source=events.name,
+                **model,
+            )  # fmt: skip
+            found = block_effects(
+                reader, mask, design, series=name, with_t=name == "measured", scratch=folder / "components.raw",
+                pca_ranks=PCA_RANKS if name == "bspline" else (),
+            )  # fmt: skip
+        out[name] = load_effects(save_effects(found, folder / f"{name}.npz"))
+    return out
+
+
+def frame_of(measured: Effects, mask: np.ndarray, n_boot: int) -> Frame:
+    """The frame of all stimuli and the categories; both contrasts use the voxels active for all stimuli."""
+    types = sorted({block.condition for block in measured.blocks})
+    contrasts = {name: resolve_contrasts(types, [name])[key] for name, key in names_of(types).items()}
+    frame = make_frame(
+        measured, measured, contrasts, mask=mask, roi=mask, factor=FACTOR, n_boot=n_boot, seed=0
+    )  # fmt: skip
+    frame.regions = dict.fromkeys(frame.regions, frame.regions["all"])
+    return frame
+
+
+def names_of(types: Sequence[str]) -> dict[str, str]:
+    """Requested contrast to the name it is given."""
+    wanted = ["all", *([CATEGORY] if {"face", "body", "scene", "house"} <= set(types) else [])]
+    return {text: next(iter(resolve_contrasts(types, [text]))) for text in wanted}
+
+
+def table_rows(frame: Frame, effects: Mapping[str, Effects], model: str, mask: np.ndarray) -> list[dict[str, Any]]:
+    """Brain and active figures of every series, the controls among them."""
+    scored = {name: frame.scores(one.betas, ("split",)) for name, one in effects.items()}
+    kept = effects["bspline"].reduced(RANK)
+    scored[f"bspline, {RANK} components"] = frame.scores(kept, ("split",))
+    scored[f"bspline, {RANK} components, 0 outside the brain"] = frame.scores(kept * mask[..., None], ("split",))
+    for name, tried in control_trials(frame, effects["bspline"]):
+        scored[name] = choose(tried)[0]
+    order = sorted(scored, key=lambda name: name == "measured")
+    rows = []
+    for contrast in frame.halves:
+        for name in order:
+            row: dict[str, Any] = {"model": model, "contrast": contrast, "series": name}
+            for band in BANDS:
+                both = [scored[name].get(("split", band, contrast, region)) for region in ("brain", "active40")]
+                row[band] = " / ".join("n/a" if s is None else f"{s.value:.3f}" for s in both)
+            shown = [scored[name].get(("split", "beyond", contrast, region)) for region in ("brain", "active40")]
+            row["beyond, 95 %"] = " / ".join(
+                "n/a" if s is None else f"[{s.interval[0]:.2f}, {s.interval[1]:.2f}]" for s in shown
+            )
+            rows.append(row)
+    return rows
+
+
+def of_run(out: Path, title: str) -> None:
+    """Tables from the evaluation of a finished run."""
+    for path in sorted(out.glob("sub-*/**/*_desc-evaluation_metrics.tsv")):
+        rows = [r for r in read_table(path) if r.region in ("brain", "active40")]
+        split = {(r.series, r.contrast, r.region, r.measure): r for r in rows if "split_r_" in r.measure}
+        table = []
+        for series, contrast in dict.fromkeys(key[:2] for key in split if key[3].startswith("split_r_")):
+            row = {"series": series, "contrast": contrast}
+            for band in BANDS:
+                pair = [split.get((series, contrast, region, f"split_r_{band}")) for region in ("brain", "active40")]
+                row[band] = " / ".join(_shown(r) for r in pair)
+            table.append(row)
+        gains = [
+            {
+                "series": r.series,
+                "less": r.against,
+                "contrast": r.contrast,
+                "region": r.region,
+                "gain beyond": _shown(r),
+            }
+            for r in rows
+            if r.measure == "gain_split_r_beyond"
+        ]
+        stem = path.name.split("_desc-")[0]
+        if table:
+            keep(title, f"Split halves against the measured run, brain / active: {stem}", table)
+        if gains:
+            keep(f"{title}_gains", f"Differences beyond the Nyquist limit: {stem}", gains)
+
+
+def _shown(row: EvalRow | None) -> str:
+    if row is None or not np.isfinite(row.value):
+        return "n/a"
+    ends = f" [{row.lower:.2f}, {row.upper:.2f}]" if np.isfinite(row.lower) else ""
+    return f"{row.value:.3f}{ends}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bids_dir", nargs="?", type=Path)
+    parser.add_argument("truth_dir", nargs="?", type=Path)
+    parser.add_argument("--series", nargs="*", default=[], metavar="NAME=FILE")
+    parser.add_argument("--min-share", type=float, default=MIN_SHARE)
+    parser.add_argument("--n-boot", type=int, default=1000)
+    parser.add_argument("--run", type=Path, metavar="OUT")
+    parser.add_argument("--name", default="beyond_nyquist")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    if given.run:
+        of_run(given.run, f"{given.name}_run")
+        return 0
+    low, truth = one(given.bids_dir, "sub-*/func/*_bold.nii.gz"), one(given.truth_dir, "sub-*/func/*_bold.nii.gz")
+    events = one(given.truth_dir, "sub-*/func/*_events.tsv")
+    high = one(given.bids_dir, "sub-*/anat/*highres_T2starw.nii.gz")
+    with SeriesReader(truth) as reader:
+        mean, affine = np.mean(list(reader.volumes()), axis=0), reader.affine
+    mask = mean > 0.25 * np.percentile(mean, 98)
+    motion, rows = motion_of(low), []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        made = {
+            name: write_series(low, make, affine, folder / f"{name}.nii") for name, make in baselines(low, high).items()
+        }
+        made |= {name: Path(path) for name, _, path in (text.partition("=") for text in given.series)}
+        made["measured"] = truth
+        for label, share in (("all blocks", 0.0), ("seen blocks", given.min_share)):
+            for extra, confounds in (("", None), (", motion", motion)):
+                names = MOTION if confounds is not None else ()
+                effects = make_effects(
+                    made, mask, events, folder, min_share=share, confounds=confounds, confound_names=names
+                )
+                frame = frame_of(effects["measured"], mask, given.n_boot)
+                rows += table_rows(frame, effects, label + extra, mask)
+    keep(given.name, "Split halves against the measured run, brain / active", rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

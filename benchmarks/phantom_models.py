@@ -1,0 +1,72 @@
+"""Models trained on a phantom, which ship with the package: benchmarks/phantom_models.py PHANTOM [OUT].
+
+PHANTOM is made by `bids-sr-phantom`. OUT, boilerplate/models by default, gets guided_phantom and srgan_phantom, weights
+and card each. They are the placebo "not this subject": what they reach is owed to no one's own pair or run. They may be
+used with --pretrained, at their own risk: the head they learned from was simulated.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from _guided_run import FACTOR, learn, one, prepare, recipe_with
+
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.nifti import load_image
+from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.transforms import hr_grid, read_itk
+from bids_sr.sr.method import get_method
+from bids_sr.sr.model import save_model
+from bids_sr.sr.pair import TrainingPair
+from bids_sr.sr.train import fit
+
+LIMITS = {"guided_phantom": 300_000, "srgan_phantom": 2_000_000}  # bytes
+
+
+def pair_of(root: Path) -> TrainingPair:
+    """The phantom's pair, the fine image brought into the pose of the coarse one by the known transform."""
+    lowres, affine = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
+    highres, own = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
+    truth = root / "derivatives" / "ground-truth"
+    to_highres = np.linalg.inv(read_itk(one(truth, "sub-*/anat/*from-highres_to-lowres*.txt"))[0])
+    shape, grid = hr_grid(lowres.shape, affine, FACTOR)
+    return TrainingPair(
+        lowres=lowres, highres=sample_volume(highres, own, shape, grid, to_highres), mask=brain_mask(lowres, affine),
+        lowres_affine=affine, factor=FACTOR,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("phantom", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parents[1] / "boilerplate" / "models")
+    parser.add_argument("--only", choices=list(LIMITS))
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    given.out.mkdir(exist_ok=True, parents=True)
+    about = json.loads((given.phantom / "dataset_description.json").read_text())["Name"]
+    for name, limit in LIMITS.items():
+        if given.only in (None, name):
+            with tempfile.TemporaryDirectory() as work:
+                if name == "guided_phantom":
+                    made = learn(
+                        prepare(given.phantom, Path(work)).training("highres"), recipe_with(), threads=given.threads
+                    )[1]
+                else:
+                    method = get_method("srgan")
+                    made = fit(
+                        method, method.recipes["fast"], pair_of(given.phantom), recipe_name="fast", seed=0,
+                        work_dir=work, threads=given.threads,
+                    )  # fmt: skip
+            weights = save_model(given.out / name, made.state, dict(made.card) | {"trained_with": about})[0]
+            size = weights.stat().st_size
+            sys.stdout.write(f"{weights.name}: {size} bytes, held out {made.card['held_out']}\n")
+            if size > limit:
+                sys.exit(f"{weights} has {size} bytes; {limit} are allowed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What preflight estimates against what runs take: processor time, wall clock, peak memory, disk.
+
+python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo] [--procs 2] [--mem GB]
+
+Each case is a run of `bids-sr` on a phantom. Processor minutes are those of all processes, so that they hold on a
+machine that is not alone; wall clock is that of this machine, now. A second table shows what each kind of step took:
+its figures are those of `bids_sr.config.memory`.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from _resources import Usage, watch
+from _table import keep
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.preflight import Estimate, check
+
+BIN = Path(sys.executable).parent
+REPEATS = 10
+OPTIONS: dict[str, tuple[str, list[str]]] = {
+    "tiny": ("tiny", []),
+    "null": ("tiny", ["--null-checks", "20"]),
+    "plain": ("tiny", ["--sr-method", "bspline", "--smoothing", "0"]),
+    "long": ("long", ["--sr-method", "bspline"]),
+    "demo": ("demo", []),
+}
+
+
+def lengthen(phantom: Path, target: Path) -> None:
+    """A copy of the phantom whose run is repeated, events and all."""
+    shutil.copytree(phantom, target, ignore=shutil.ignore_patterns("derivatives"))
+    bold = next((target / "sub-01" / "func").glob("*_bold.nii.gz"))
+    image = nib.load(bold)
+    part = nib.Nifti1Image(np.tile(image.dataobj.get_unscaled(), (1, 1, 1, REPEATS)), image.affine, image.header)
+    part.header.set_slope_inter(image.dataobj.slope, image.dataobj.inter)
+    part.to_filename(bold)
+    seconds = image.shape[3] * float(image.header.get_zooms()[3])
+    events = next((target / "sub-01" / "func").glob("*_events.tsv"))
+    table = pd.read_csv(events, sep="\t", keep_default_na=False)
+    tables = [table.assign(onset=table.onset + k * seconds) for k in range(REPEATS)]
+    pd.concat(tables).to_csv(events, sep="\t", index=False)
+
+
+def data(scratch: Path, name: str) -> Path:
+    """The data set of a case, made where it is not there."""
+    target = scratch / name
+    if target.exists():
+        return target
+    if name == "long":
+        lengthen(data(scratch, "tiny"), target)
+    else:
+        subprocess.run([BIN / "bids-sr-phantom", target, "--preset", name], check=True)
+    return target
+
+
+def size_gb(path: Path) -> float:
+    """Files in a directory (GB)."""
+    return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file()) / 1e9
+
+
+def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[str, Any]:
+    """Estimate and measurement of one case, with their ratios."""
+    pairs = {
+        "core min": (sum(each.minutes for each in told.rows), usage.cpu_seconds / 60),
+        "wall min": (told.minutes, usage.seconds / 60),
+        "memory GB": (told.memory_gb, usage.peak_gib * 2**30 / 1e9),
+        "work GB": (told.work_gb, size_gb(work)),
+        "results GB": (told.output_gb, size_gb(out)),
+    }
+    shown: dict[str, Any] = {"case": case, "exit": usage.code}
+    for name, (estimated, measured) in pairs.items():
+        shown |= {name: f"{estimated:.2f} / {measured:.2f}", f"{name} ratio": round(estimated / max(measured, 1e-9), 2)}
+    return shown | {"scheduler core s": round(usage.main_cpu_seconds, 1)}
+
+
+def steps(case: str, out: Path) -> pd.DataFrame:
+    """What each kind of step took at most, and in all."""
+    table = pd.concat(pd.read_csv(path, sep="\t") for path in out.glob("logs/*/resources.tsv"))
+    found = table.groupby("kind").agg(
+        steps=("node", "size"), core_s=("cpu_seconds", "sum"), adds_gb=("grown_gb", "max"),
+        left_gb=("left_gb", "max"), declared_gb=("declared_gb", "max"),
+    )  # fmt: skip
+    return found.assign(case=case).reset_index()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scratch", type=Path)
+    parser.add_argument("--cases", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
+    parser.add_argument("--procs", type=int, default=2)
+    parser.add_argument("--mem", type=float, help="given to the runs (GB)")
+    args = parser.parse_args()
+    args.scratch.mkdir(parents=True, exist_ok=True)
+    rows, kinds = [], []
+    for case in args.cases:
+        name, options = OPTIONS[case]
+        out, work = args.scratch / f"{case}-out", args.scratch / f"{case}-work"
+        for folder in (out, work):
+            shutil.rmtree(folder, ignore_errors=True)
+        asked = [str(data(args.scratch, name)), str(out), "participant", "-w", str(work), "--nprocs", str(args.procs)]
+        asked += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
+        told = check(parse_settings(asked).resolved(run_uuid="estimate")).estimate
+        usage = watch([str(BIN / "bids-sr"), *asked, "--resource-monitor"], log=args.scratch / f"{case}.log")
+        rows.append(row(case, told, usage, out, work))
+        kinds.append(steps(case, out))
+        shutil.rmtree(work, ignore_errors=True)
+    ratios = [value for each in rows for key, value in each.items() if key.endswith("ratio") and "wall" not in key]
+    remark = f"Each cell is estimate / measured. Ratios without wall clock lie from {min(ratios)} to {max(ratios)}."
+    bound = f" --mem {args.mem:g} was given." if args.mem else ""
+    keep(
+        "resources" + ("_mem" if args.mem else ""),
+        "What a run takes against its estimate",
+        rows,
+        remarks=[remark + bound],
+    )
+    if not args.mem:
+        table = pd.concat(kinds).sort_values(["adds_gb"], ascending=False).round(3)
+        keep("resources_steps", "What each kind of step takes", table.to_dict("records"))
+    return max(each["exit"] for each in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Index, dry run and group level of many participants: wall time, processor time and peak memory, and how they grow.
+
+python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group]
+
+One tiny phantom goes through the participant level once; the crowd is made of hard links of its data and results. A dry
+run would be refused for want of room (some 0.6 GB a participant), so free room is feigned; the rest is the command.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import _crowd
+from _resources import watch
+from _table import keep
+
+BIN = Path(sys.executable).parent
+BARS = {"index, first": 60, "index, second": 5, "dry run": 90, "group level": 60}  # s, for 1,000; memory 1 GB
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--inner"]:
+        return inner(*sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--subjects", type=int, default=1000)
+    parser.add_argument(
+        "--only", nargs="+", choices=["index", "dry-run", "group"], default=["index", "dry-run", "group"]
+    )
+    given = parser.parse_args()
+    one, out = prepared(given.folder)
+    sizes = [n for n in (10, 100, 1000, 10_000) if n < given.subjects] + [given.subjects]
+    rows: list[dict[str, Any]] = []
+    for count in sizes:
+        rows += measured(given.folder, one, out, count, given.only)
+    first = {row["what"]: row for row in rows if row["participants"] == sizes[0]}
+    for row in rows:
+        row["CPU s a participant, over that of the smallest"] = (
+            row["CPU (s)"] / row["participants"] / (first[row["what"]]["CPU (s)"] / sizes[0])
+        )
+        row["bar (s)"] = BARS[row["what"]] if row["participants"] == 1000 else "–"
+    keep("scale", f"Up to {given.subjects} simulated participants, {os.cpu_count()} cores", rows)
+    return max(row["exit code"] for row in rows)
+
+
+def prepared(folder: Path) -> tuple[Path, Path]:
+    """One phantom and its results, made once."""
+    one, out = folder / "one", folder / "one-out"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not one.exists():
+        subprocess.run([BIN / "bids-sr-phantom", one, "--preset", "tiny"], check=True)
+    if not (out / "sub-01.html").exists():
+        options = ["-w", folder / "work", "--sr-method", "guided", "--smoothing", "0", "5"]
+        subprocess.run([BIN / "bids-sr", one, out, "participant", *options], check=True)
+    return one, out
+
+
+def measured(folder: Path, one: Path, out: Path, count: int, only: list[str]) -> list[dict[str, Any]]:
+    """Rows for one number of participants."""
+    data, results, database = folder / "data", folder / "results", folder / "database"
+    _crowd.make_data(one, data, count)
+    here = [sys.executable, __file__, "--inner"]
+    commands: list[tuple[str, list[str]]] = []
+    if "index" in only:
+        shutil.rmtree(database, ignore_errors=True)
+        commands += [(f"index, {which}", [*here, "index", str(data), str(database)]) for which in ("first", "second")]
+    if "dry-run" in only:
+        commands.append(("dry run", [*here, "dry-run", str(data), str(folder / "none")]))
+    if "group" in only:
+        _crowd.make_results(out, results, count)
+        commands.append(("group level", [str(BIN / "bids-sr"), str(data), str(results), "group"]))
+    rows = []
+    for what, command in commands:
+        before, start = _cpu(), time.monotonic()
+        usage = watch(command, log=folder / f"{what.replace(' ', '-')}-{count}.log", every=0.2)
+        rows.append({"participants": count, "what": what, "exit code": usage.code,
+                     "wall (s)": round(time.monotonic() - start, 1), "CPU (s)": round(_cpu() - before, 1),
+                     "peak PSS (GB)": round(usage.peak_gib * 1.074, 2)})  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def inner(what: str, data: str, place: str) -> int:
+    """One measurement in a process of its own."""
+    if what == "index":
+        from bids_sr.inputs.index import open_index
+        from bids_sr.inputs.query import participants
+
+        labels, _ = participants(Path(data))
+        index = open_index(Path(data), labels, labels, Path(place), {})
+        return 0 if all(index.find("bold", label) for label in labels) else 1
+    from collections import namedtuple
+
+    from bids_sr.cli.run import main as bids_sr
+
+    usage = namedtuple("usage", "total used free")
+    shutil.disk_usage = lambda path: usage(10**18, 0, 10**18)
+    return bids_sr([data, place, "participant", "--dry-run"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

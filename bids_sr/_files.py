@@ -1,0 +1,167 @@
+"""Files in whole or not at all: written beside their place, brought to the disk, then renamed.
+
+Whoever reads a file under its final name finds the old content or the new one, whatever ended the writer. What a
+killed writer leaves has a hidden name that `remove_leftovers` knows.
+"""
+
+import contextlib
+import errno
+import filecmp
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+PART = ".part"
+
+
+class DiskFullError(OSError):
+    """A file system has no room for a file; what was there before is as it was.
+
+    Parameters
+    ----------
+    path : the file that was to be written
+    needed : bytes that it takes, or had taken when the room ran out
+    """
+
+    def __init__(self, path: str | os.PathLike[str], needed: int) -> None:
+        super().__init__(errno.ENOSPC, full_text(Path(path), needed=needed))
+
+    def __reduce__(self) -> tuple[type[OSError], tuple[object, ...]]:
+        return OSError, self.args  # comes back from a worker with its text
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+def file_system_of(path: Path) -> Path:
+    """The mount point that holds a path; the path itself need not exist."""
+    place = path.absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    place = place.resolve()
+    while not os.path.ismount(place) and place != place.parent:
+        place = place.parent
+    return place
+
+
+def full_text(path: Path, *, needed: int | None = None) -> str:
+    """What ran out where, and what to do about it; `needed` in bytes, where it is known."""
+    wanted = "" if needed is None else f" needs {amount(needed)}"
+    return (
+        f"no space left (or your quota is used up): {path}{wanted}, and {free_text(path)}. "
+        "Free some room, or choose another directory on a larger disk, then give the same command again: it goes on "
+        "from where it stopped. Nothing half-written was left."
+    )
+
+
+def free_text(path: Path) -> str:
+    """How much room the file system of a path has, in words."""
+    place = file_system_of(path)
+    return f"{amount(shutil.disk_usage(place).free)} are free on the file system {place}"
+
+
+def amount(size: float) -> str:
+    """Bytes in the unit that gives a short number."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def beside(path: Path) -> Path:
+    """A hidden name in the same directory that no other writer has, on whatever machine it runs."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{PART}")
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
+    """Give a name beside `path` to write to; it replaces `path` when the block ends well, and is removed otherwise.
+
+    Parameters
+    ----------
+    path : the final name
+    durable : wait until the content is on the disk, so that not even a loss of power leaves less of it; not needed
+        for files that are checked before they are used again
+
+    Raises
+    ------
+    DiskFullError
+        where the file system had no room; a file that was at `path` before is as it was
+    """
+    target = Path(path)
+    part = beside(target)
+    try:
+        yield part
+        put_in_place(part, target, durable=durable)
+    except OSError as error:
+        if error.errno in FULL and not isinstance(error, DiskFullError):
+            raise DiskFullError(target, part.stat().st_size if part.exists() else 0) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def put_in_place(part: Path, target: Path, *, durable: bool = True) -> None:
+    """Rename a finished file to its final name.
+
+    Where it is to be durable, its content is on the disk first, and a target of the same content is left as it is.
+    """
+    if durable:
+        if target.is_file() and filecmp.cmp(part, target, shallow=False):
+            part.unlink()
+            return
+        _to_disk(part)
+    os.replace(part, target)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that keep nothing to bring to a disk
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a file in whole; the same content keeps the file as it is. Directories are made as needed.
+
+    Raises
+    ------
+    DiskFullError
+        where there is no room for it; the old file is as it was
+    """
+    target = Path(path)
+    if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with whole_file(target) as part:
+            part.write_bytes(data)
+    except DiskFullError as error:
+        raise DiskFullError(target, len(data)) from error
+    return target
+
+
+def write_whole(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file (UTF-8) as `write_bytes` does."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove what killed writers left below a directory in which nobody writes now.
+
+    Returns
+    -------
+    number of files removed
+    """
+    left = [path for path in folder.rglob(f".*{PART}") if path.is_file()]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)

@@ -1,0 +1,85 @@
+"""``python -m bids_sr.cli.rerun NODE_DIR``: run one step of a finished or crashed run alone, to see why it fails.
+
+The step takes its inputs from where they are and works in a new directory, so that the working directory of the run
+stays as it is; a step that stores derivatives stores them where it always does.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_sr.config import UsageError
+
+DONE, FAILED, REFUSED = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the step and return 0, 1 where it failed, or 2 where there is none in that directory."""
+    parser = argparse.ArgumentParser(prog="python -m bids_sr.cli.rerun", description=__doc__.partition("\n")[0])
+    parser.add_argument("node_dir", type=Path, help="directory of the step in the working directory")
+    parser.add_argument("-w", "--work-dir", type=Path, help="where it works (default: a new temporary directory)")
+    try:
+        options = parser.parse_args(argv)
+        node = _load(options.node_dir)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+    return _run(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
+
+
+def _load(folder: Path) -> Any:
+    """The step as it was left in its directory.
+
+    Raises
+    ------
+    UsageError
+        where there is none, it cannot be read, or it belongs to another user: reading it runs what is in it
+    """
+    file = folder / "_node.pklz"
+    if not file.is_file():
+        why = "it holds no _node.pklz, which a step leaves when it begins"
+        raise UsageError(f"{folder} is no directory of a step", why, "take the directory that the crash file names")
+    if file.stat().st_uid not in (os.getuid(), 0):
+        why = "reading it would run whatever that user has put into it"
+        raise UsageError(f"{file} belongs to another user", why, "run the step as that user")
+    os.environ["NIPYPE_NO_ET"] = "1"
+    from bids_sr.workflows.threads import limit_threads
+
+    limit_threads()
+    from nipype.utils.filemanip import loadpkl
+
+    try:
+        return loadpkl(file)
+    except Exception as error:
+        fix = "give the command of the whole run again: it makes this step anew"
+        raise UsageError(f"{file} cannot be read", f"{type(error).__name__}: {error}", fix) from error
+
+
+def _run(node: Any, work_dir: Path) -> int:
+    """Run a step below `work_dir` and say what came of it."""
+    from bids_sr.workflows.execute import configure_nipype
+
+    configure_nipype(crash_dir=work_dir, stop_on_first_crash=True, verbose=True)
+    node.base_dir, node._output_dir = str(work_dir.absolute()), None
+    print(f"running {node.fullname} in {node.output_dir()}", flush=True)
+    try:
+        result = node.run()
+    except Exception:
+        traceback.print_exc()
+        print("the step failed, see above", file=sys.stderr)
+        return FAILED
+    for name, value in sorted(result.outputs.get().items()):
+        print(f"  {name} = {value}")
+    print("done")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

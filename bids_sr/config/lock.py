@@ -1,0 +1,248 @@
+"""A lock against two runs over one participant in one output or one working directory.
+
+One small file for each participant in both directories names who holds it. Whether its holder still runs is told
+without comparing clocks: on the same machine by the process, elsewhere by whether the holder touches the file while
+it is watched. A run whose lock was taken from it, because its machine slept, interrupts itself.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bids_sr.config.values import UsageError
+
+LOGGER = logging.getLogger(__name__)
+BEAT_S = 5.0
+WATCH_S = 3.5 * BEAT_S
+FOLDER = "locks"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """Who holds a lock.
+
+    Attributes
+    ----------
+    run : identifier of the run, the name of its logs
+    host, pid : where it runs
+    began : its start, as text for people; never compared
+    machine : one start of one system and one numbering of its processes; "" where that cannot be told
+    ticks : when the process began, as the kernel counts; tells a process from a later one of the same number
+    """
+
+    run: str
+    host: str
+    pid: int
+    began: str
+    machine: str
+    ticks: str
+
+    def __str__(self) -> str:
+        return f"run {self.run} on {self.host}, process {self.pid}, since {self.began}"
+
+
+def myself(run: str) -> Holder:
+    """This process as a holder."""
+    return Holder(
+        run=run,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        began=time.strftime("%Y-%m-%d %H:%M:%S"),
+        machine=_machine(),
+        ticks=_ticks(os.getpid()) or "",
+    )
+
+
+def _machine() -> str:
+    """One start of this system and one numbering of processes: containers count their own."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _ticks(pid: int) -> str | None:
+    """Start of a process, None where there is none of that number (or only what is left of one)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Who holds a lock; None where the file is not there or cannot be read."""
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def still_runs(path: Path, holder: Holder | None) -> bool:
+    """Whether the holder of a lock still runs; takes `WATCH_S` for one that died on another machine."""
+    if holder is not None and holder.machine and holder.machine == _machine():
+        return _ticks(holder.pid) == holder.ticks
+    first = _beat(path)
+    until = time.monotonic() + WATCH_S
+    while first is not None and time.monotonic() < until:
+        time.sleep(min(0.5, BEAT_S / 10))
+        if _beat(path) != first:
+            return path.exists()
+    return False
+
+
+def _beat(path: Path) -> int | None:
+    """Time stamp of a lock; opened, because network file systems ask their server only then."""
+    try:
+        with path.open("rb") as stream:
+            return os.fstat(stream.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def output_lock(
+    output_dir: Path, work_dir: Path | None, *, participants: Sequence[str] | None, run_uuid: str
+) -> Iterator[None]:
+    """Hold the locks of some participants while the block runs, all of them or none.
+
+    Parameters
+    ----------
+    output_dir, work_dir : both are locked
+    participants : labels; None for the group level, which has a lock of its own
+    run_uuid : identifier of this run
+
+    Raises
+    ------
+    UsageError
+        where another run holds one, naming it and the way out; nothing is left behind
+    """
+    names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
+    folders = [output_dir / "logs" / FOLDER] + ([work_dir / FOLDER] if work_dir is not None else [])
+    holder, made = myself(run_uuid), _missing(folders)
+    held: list[Path] = []
+    stop = threading.Event()
+    beats = threading.Thread(target=_keep_beating, args=(held, holder, stop), daemon=True)
+    try:
+        taken = [path for name in names for path in _lock_each(name, folders, holder, held)]
+        if taken:
+            raise _refusal(taken)
+        beats.start()
+        yield
+    finally:
+        stop.set()
+        for path in held:
+            if read_holder(path) == holder:
+                path.unlink(missing_ok=True)
+        for folder in [*folders, *made]:
+            with contextlib.suppress(OSError):  # in use, or with content
+                folder.rmdir()
+
+
+def _missing(folders: Sequence[Path]) -> list[Path]:
+    """Directories that locking makes, the deepest first."""
+    chains = {parent for folder in folders for parent in folder.parents if not parent.exists()}
+    return sorted(chains, key=lambda path: len(path.parts), reverse=True)
+
+
+def _lock_each(name: str, folders: Sequence[Path], holder: Holder, held: list[Path]) -> list[tuple[str, Path]]:
+    """Lock one participant everywhere; what another run holds is returned."""
+    taken = []
+    for folder in folders:
+        path = folder / f"{name}.lock"
+        if _lock(path, holder):
+            held.append(path)
+        else:
+            taken.append((name, path))
+    return taken
+
+
+def _lock(path: Path, holder: Holder) -> bool:
+    """Make one lock file; False where another run holds it."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _create(path, json.dumps(asdict(holder), indent=1) + "\n")
+            return True
+        except FileExistsError:
+            other = read_holder(path)
+            if still_runs(path, other):
+                return False
+            _take_away(path, other)
+        except FileNotFoundError:
+            continue  # another run has just removed the directory that it left empty
+        except OSError as error:
+            raise UsageError(f"cannot write {path}", str(error), "choose a directory that can be written") from error
+
+
+def _create(path: Path, text: str) -> None:
+    """Write a file that must not be there."""
+    with path.open("x", encoding="utf-8") as stream:
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _take_away(path: Path, dead: Holder | None) -> None:
+    """Remove the lock of a run that ended without removing it, and no other's."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return  # another run was quicker
+    if read_holder(aside) == dead:
+        LOGGER.warning("%s was left by %s, which no longer runs: taken over", path, dead or "an unknown run")
+    elif not path.exists():
+        os.rename(aside, path)  # another run was quicker and holds it now
+        return
+    aside.unlink(missing_ok=True)
+
+
+def _keep_beating(held: Sequence[Path], holder: Holder, stop: threading.Event) -> None:
+    """Show that this run is alive; interrupt it where a lock is no longer its own."""
+    while not stop.wait(BEAT_S):
+        for path in held:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+            if stop.is_set() or read_holder(path) == holder:
+                continue
+            if _unreachable(path):
+                continue
+            LOGGER.error("%s is no longer held by this run: another one has taken over, so this one stops", path)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def _unreachable(path: Path) -> bool:
+    """Whether the file system does not answer now; that is no loss of a lock."""
+    try:
+        return not path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _refusal(taken: Sequence[tuple[str, Path]]) -> UsageError:
+    """One refusal for all the locks that other runs hold."""
+    names = ", ".join(dict.fromkeys(name for name, _ in taken))
+    lines = [f"{path}: {read_holder(path) or 'a run that cannot be told'}" for _, path in taken]
+    return UsageError(
+        f"another run is working on {names}",
+        "two at once would write the same files. " + "; ".join(lines),
+        "wait until it has ended, or stop it, then give the command again; it may work on other participants "
+        "(--participant-label) at the same time. If you know that it no longer runs, delete the file named here",
+    )

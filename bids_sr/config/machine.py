@@ -1,0 +1,155 @@
+"""What this machine lets the program have: processors, memory and a GPU.
+
+A container, a SLURM job and a mask of processors each give less than the machine has, and a program that takes what the
+machine has is throttled or killed. So the least of all counts.
+"""
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+_UNLIMITED = 2.0**60  # what the first version of control groups says where there is no limit is larger
+_SHARE = 0.9  # of the memory that is free, the rest is left to others
+_ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
+
+
+def processors(root: Path = Path("/"), environ: Mapping[str, str] | None = None) -> int:
+    """How many processors this process may keep busy.
+
+    Parameters
+    ----------
+    root : where ``proc`` and ``sys`` are
+    environ : the environment; that of the process by default
+
+    Returns
+    -------
+    the least of the mask of processors, the quota of every control group above the process, and what SLURM granted
+    """
+    env = os.environ if environ is None else environ
+    found: list[float] = [len(os.sched_getaffinity(0))]
+    for folder in _groups(root, "cpu"):
+        quota, period = _words(folder / "cpu.max", 2)
+        if quota is None:
+            (quota,), (period,) = _words(folder / "cpu.cfs_quota_us", 1), _words(folder / "cpu.cfs_period_us", 1)
+        if quota is not None and period and quota > 0:
+            found.append(quota / period)
+    found += [granted for granted in (_slurm_processors(env),) if granted]
+    return max(1, math.floor(min(found) + 1e-6))
+
+
+def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] | None = None) -> float:
+    """Memory that may be taken now (GB): nine tenths of what is free here, within every limit on this process.
+
+    Parameters
+    ----------
+    root, environ : see `processors`
+    """
+    free = [_meminfo(root).get("MemAvailable:", 4e9)]
+    for folder in _groups(root, "memory"):
+        for names in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            limit, used = (_words(folder / name, 1)[0] for name in names)
+            if limit is not None and limit < _UNLIMITED:
+                free.append(limit - max(0.0, (used or 0.0) - _cached(folder)))
+    taken = _SHARE * max(0.0, min(free)) / 1e9
+    granted = granted_gb(environ)
+    return taken if granted is None else min(taken, granted)
+
+
+def granted_gb(environ: Mapping[str, str] | None = None) -> float | None:
+    """Memory that SLURM granted to the job on this node (GB); None outside of a job, or where it grants all."""
+    env = os.environ if environ is None else environ
+    a_node, a_processor = _number(env.get("SLURM_MEM_PER_NODE")), _number(env.get("SLURM_MEM_PER_CPU"))
+    if not a_node and a_processor:
+        a_node = a_processor * (_number(env.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(env) or 1.0)
+    return a_node * 2**20 / 1e9 if a_node else None
+
+
+def has_gpu(
+    root: Path = Path("/"), environ: Mapping[str, str] | None = None, ask: Callable[[], bool] | None = None
+) -> bool:
+    """Whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
+
+    Parameters
+    ----------
+    root, environ : see `processors`
+    ask : asks torch, in a process of its own, as this one has no use for it; only where there is a device
+    """
+    env = os.environ if environ is None else environ
+    shown = env.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None and (not shown.strip() or shown.strip().startswith("-1") or shown == "NoDevFiles"):
+        return False
+    devices = root / "dev"
+    if not any(devices.glob("nvidia[0-9]*")) and not (devices / "dxg").exists():
+        return False
+    return (ask or _torch_finds_one)()
+
+
+def _torch_finds_one() -> bool:
+    python = sys.executable or shutil.which("python3") or "python3"
+    done = subprocess.run([python, "-c", _ASK_TORCH], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _slurm_processors(env: Mapping[str, str]) -> float | None:
+    """Processors of a task of a SLURM job; of all on the node where it did not say how many a task has."""
+    return _number(env.get("SLURM_CPUS_PER_TASK")) or _number(env.get("SLURM_CPUS_ON_NODE"))
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Directories of the control groups of this process, from its own up, in both versions of them.
+
+    In a container the path that ``/proc`` tells is that of the host, and only the root of the tree is there.
+    """
+    for line in _lines(root / "proc/self/cgroup"):
+        number, names, path = line.split(":", 2)
+        if number == "0":
+            top = root / "sys/fs/cgroup"
+            top = top / "unified" if (top / "unified").is_dir() else top
+        elif controller in names.split(","):
+            base = root / "sys/fs/cgroup"
+            top = next((base / name for name in (names, controller) if (base / name).is_dir()), base / controller)
+        else:
+            continue
+        here = top / path.strip("/")
+        for folder in (here, *here.parents):
+            yield folder
+            if folder == top:
+                break
+
+
+def _cached(folder: Path) -> float:
+    """Pages of files that a control group is charged for and gives back when memory is short (bytes)."""
+    found = dict(line.split()[:2] for line in _lines(folder / "memory.stat") if len(line.split()) == 2)
+    for prefix in ("total_", ""):
+        if f"{prefix}inactive_file" in found:
+            return sum(float(found.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active"))
+    return 0.0
+
+
+def _meminfo(root: Path) -> dict[str, float]:
+    """Figures of ``/proc/meminfo`` (bytes)."""
+    return {w[0]: float(w[1]) * 1024 for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _words(path: Path, count: int) -> list[float | None]:
+    """The numbers in a file of one line; None for those that are absent or no number (``max``)."""
+    words = " ".join(_lines(path)).split()
+    return [_number(words[k]) if k < len(words) else None for k in range(count)]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None

@@ -1,0 +1,125 @@
+"""Memory of the steps: what each declares to the scheduler, and how many can run side by side.
+
+The figures were measured by ``benchmarks/resources.py``, in the process that ran the step. A run takes what the program
+and its fork server hold, a little for each worker that waits, and what the steps add that run at one time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+BASE_GB = 0.60
+"""What the program holds, with the fork server whose libraries all workers share."""
+
+WORKER_GB = 0.25
+"""What a worker holds of its own between two steps."""
+
+HEADROOM = 1.15
+"""Over what was measured: other data sets, and what the allocator keeps for itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume."""
+
+    t1w: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """What a kind of step adds (GB): always, and for a million voxels of each grid. `t1w` alone needs a T1w image."""
+
+    always: float = 0.03
+    t1w: float = 0.0
+    low: float = 0.0
+    high: float = 0.1
+
+    def gigabytes(self, sizes: Sizes) -> float:
+        """With head room, on grids of these sizes."""
+        return HEADROOM * (self.always + self.t1w * sizes.t1w + self.low * sizes.low + self.high * sizes.high)
+
+
+def _of_t1w(always: float, t1w: float) -> Need:
+    return Need(always=always, t1w=t1w, high=0.0)
+
+
+ANATOMICAL: Mapping[str, Need] = MappingProxyType(
+    {
+        "LoadTemplate": _of_t1w(0.30, 0.0),
+        "CorrectBias": _of_t1w(0.02, 0.018),
+        "MaskBrain": _of_t1w(0.20, 0.011),
+        "NormalizeT1w": _of_t1w(0.25, 0.010),
+        "SegmentTissues": _of_t1w(0.31, 0.032),
+        "DefineRegion": _of_t1w(0.05, 0.052),
+        "AnatReport": _of_t1w(0.02, 0.029),
+        "NormReport": _of_t1w(0.29, 0.011),
+        "CoregReport": _of_t1w(0.03, 0.020),
+        "RegisterBoldToT1w": _of_t1w(0.08, 0.011),
+        "MaskBold": _of_t1w(0.03, 0.015),
+        "TissuesToBold": _of_t1w(0.03, 0.018),
+        "RegionToBold": _of_t1w(0.03, 0.010),
+        "AnotherContrast": _of_t1w(0.10, 0.030),
+        "ImportAnat": _of_t1w(0.05, 0.030),
+        "ShowInTemplate": _of_t1w(0.35, 0.030),
+    }
+)
+"""Steps that there are only with a T1w image, or that need much more with one, and what they add."""
+
+_MAPS, _EFFECTS = Need(always=0.06, high=0.17), Need(always=0.06, high=0.75)
+
+OTHER: Mapping[str, Need] = MappingProxyType(
+    {
+        "PreparePair": Need(always=0.06),
+        "RegisterPairToBold": Need(always=0.06),
+        "TrainModel": Need(always=0.3, high=0.2),
+        "TrainGuided": Need(always=0.12, high=0.25),
+        "SuperResolve": Need(always=0.06, high=0.25),
+        "ScorePair": Need(always=0.12, high=0.25),
+        "PrecisionGuard": Need(always=0.12, high=0.25),
+        "ActivationMaps": _MAPS,
+        "HallucinationMap": _MAPS,
+        "ActivationReport": _MAPS,
+        "BlockEffects": _EFFECTS,
+        "SplitHalf": _EFFECTS,
+        "EnsembleUncertainty": _EFFECTS,
+        "NullShuffles": _EFFECTS,
+        "TruthMaps": _EFFECTS,
+        "TruthImages": _EFFECTS,
+        "MapsToTemplate": Need(always=0.35),
+    }
+)
+"""Further steps that add more than the others."""
+
+
+def step_gb(kind: str, sizes: Sizes) -> float:
+    """Memory that the process of a step holds of its own at the peak (GB).
+
+    Parameters
+    ----------
+    kind : name of the class of its interface
+    sizes : grids of the data
+    """
+    need = ANATOMICAL.get(kind) or OTHER.get(kind) or Need()
+    return WORKER_GB + need.gigabytes(sizes)
+
+
+def largest_gb(sizes: Sizes) -> float:
+    """The step that needs most (GB)."""
+    kinds: Iterable[str] = (*(ANATOMICAL if sizes.t1w else ()), *OTHER)
+    return max(step_gb(kind, sizes) for kind in kinds)
+
+
+def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:
+    """How many workers there may be, so that the largest step can run beside all others waiting; 0 if not even one."""
+    room = mem_gb - BASE_GB - largest
+    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / WORKER_GB + 1e-9))
+
+
+def for_steps_gb(mem_gb: float, workers: int) -> float:
+    """Memory that the steps which run at one time may declare together, so that the whole stays within `mem_gb`."""
+    return mem_gb - BASE_GB - WORKER_GB * (workers - 1)

@@ -1,0 +1,149 @@
+"""The file of ``--use-plugin``: whether steps run on this machine or as jobs of SLURM, and how jobs are asked for."""
+
+import dataclasses
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from bids_sr.config.groups import hints
+from bids_sr.config.values import UsageError, as_annotated, nearest_name
+
+NAMES = ("MultiProc", "SLURM", "SLURMGraph")
+OWN = {
+    "-a": "--array", "-d": "--dependency", "-D": "--chdir", "-J": "--job-name", "-o": "--output", "-e": "--error",
+    "-W": "--wait", "-h": "--help", "-V": "--version", "-Q": "--quiet", "-H": "--hold",
+}  # fmt: skip
+"""Options of sbatch, short and long, that the plugin sets itself or that would make it wait in vain."""
+REFUSED_OPTIONS = {
+    *OWN.values(),
+    "--wrap",
+    "--parsable",
+    "--test-only",
+    "--usage",
+    "--kill-on-invalid-dep",
+    "--clusters",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plugin:
+    """How the steps of a run reach a processor.
+
+    Attributes
+    ----------
+    plugin : ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn has come;
+        ``SLURMGraph``: the same, submitted at once with dependencies
+    sbatch_args : arguments of ``sbatch`` for every job, one string each
+    gpu_args : further ones for steps that use a GPU where there is one
+    template : first lines of every job script, or the path of a file with them, relative to the settings file
+    time_minutes : time limit of a job; None: that of the partition
+    memory_extra_gb : what a process takes beyond what its step declares (GB)
+    join_small : whether steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in
+        the job of the step that needs them
+    max_jobs : jobs of a run that are under way at one time; only ``SLURM``
+    poll_seconds : between two looks at the queue
+    grace_seconds : that a file may take to be seen from another host
+    patience_seconds : that the controller of SLURM may be silent
+    """
+
+    plugin: Literal["MultiProc", "SLURM", "SLURMGraph"] = "MultiProc"
+    sbatch_args: tuple[str, ...] = ()
+    gpu_args: tuple[str, ...] = ()
+    template: str = "#!/bin/bash"
+    time_minutes: float | None = None
+    memory_extra_gb: float = 0.7
+    join_small: bool = True
+    max_jobs: int = 100
+    poll_seconds: float = 5.0
+    grace_seconds: float = 20.0
+    patience_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, hint in hints(type(self)).items():
+            where = name if name == "plugin" else f"plugin_args.{name}"
+            object.__setattr__(self, name, as_annotated(getattr(self, name), hint, where))
+        for name, least in (("memory_extra_gb", 0), ("grace_seconds", 0), ("patience_seconds", 0)):
+            self._need(getattr(self, name) >= least, name, "it is a number from 0 up")
+        self._need(self.max_jobs >= 1, "max_jobs", "at least 1")
+        self._need(self.poll_seconds > 0, "poll_seconds", "it is a positive number of seconds")
+        self._need(self.time_minutes is None or self.time_minutes > 0, "time_minutes", "it is a positive number")
+        for name in ("sbatch_args", "gpu_args"):
+            _check_arguments(name, getattr(self, name))
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """Read the file; raises `UsageError` for what cannot be read, is unknown, or has no effect."""
+        tables = _tables(path)
+        arguments = tables.pop("plugin_args", {})
+        _refuse_unknown(tables, ("plugin", "plugin_args"), path)
+        name = tables.get("plugin")
+        if name not in NAMES:
+            fix = nearest_name(str(name), NAMES) or 'write plugin = "SLURM" on the first line'
+            raise UsageError(f"plugin {name!r} in {path}", f"there are {', '.join(NAMES)}", fix)
+        if not isinstance(arguments, dict):
+            raise UsageError(f"plugin_args in {path}", "it is a table", "write it as [plugin_args]")
+        known = [item.name for item in dataclasses.fields(cls) if item.name != "plugin"]
+        _refuse_unknown(arguments, known, path)
+        if name == "MultiProc" and arguments:
+            raise UsageError(f"plugin_args in {path}", "MultiProc takes none", "use --nprocs and --mem")
+        if name == "SLURMGraph" and "max_jobs" in arguments:
+            raise UsageError(
+                f"max_jobs in {path}", "SLURMGraph submits all jobs at once", 'leave it out, or plugin = "SLURM"'
+            )
+        found = cls(plugin=name, **arguments)
+        return dataclasses.replace(found, template=_template(found.template, path))
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether steps become jobs."""
+        return self.plugin != "MultiProc"
+
+    def arguments(self) -> dict[str, Any]:
+        """Everything but the name, as plain values."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "plugin"}
+
+    def _need(self, holds: bool, name: str, why: str) -> None:
+        if not holds:
+            raise UsageError(f"plugin_args.{name}: {getattr(self, name)}", why, "change that value")
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"plugin file {path}", f"cannot be read: {error.strerror}", "check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"plugin file {path}", f"is no TOML: {error}", "mend that line") from error
+
+
+def _refuse_unknown(found: dict[str, Any], known: "tuple[str, ...] | list[str]", path: Path) -> None:
+    for name in found:
+        if name not in known:
+            fix = nearest_name(name, known) or f"there are {', '.join(known)}"
+            raise UsageError(f"unknown key {name!r} in {path}", "the plugin has no such setting", fix)
+
+
+def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
+    for word in arguments:
+        option = word.partition("=")[0]
+        option = OWN.get(word[:2], option) if not word.startswith("--") else option
+        if option in REFUSED_OPTIONS:
+            raise UsageError(f"plugin_args.{name}: {word}", f"the plugin itself decides on {option}", "leave it out")
+        if word.startswith("-") and " " in word and "=" not in word:
+            head, _, rest = word.partition(" ")
+            why = "each string is one argument, as no shell takes it apart"
+            raise UsageError(f"plugin_args.{name}: {word!r}", why, f'write it as "{head}", "{rest}"')
+
+
+def _template(text: str, beside: Path) -> str:
+    """The lines themselves; a text of one line that is no script names a file."""
+    if text.startswith("#!") or "\n" in text or not text:
+        return text
+    path = Path(os.path.abspath(beside)).parent / Path(text).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = f"the template {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise UsageError(f"plugin_args.template: {text}", why, "give a file, or lines that begin with #!") from error

@@ -1,0 +1,99 @@
+"""What options say of methods: which image guides them, which model they are given, and what could do nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.config import Settings, SuperRes
+from bids_sr.inputs.model import BoldRun, Problem, Subject
+
+GuideKind = Literal["highres", "t1w", "none"]
+
+
+def guide_of(superres: SuperRes, run: BoldRun, subject: Subject) -> GuideKind:
+    """Kind of image that guides methods trained on the run: what was asked for, or the best that there is."""
+    if superres.guide == "auto":
+        return "highres" if run.pair is not None else "t1w" if subject.t1w else "none"
+    return superres.guide
+
+
+def check_guide(superres: SuperRes, subject: Subject) -> list[Problem]:
+    """A guide that was asked for by name and is not there."""
+    if not superres.run_trained:
+        return []
+    others = "Leave --guide out, and the best guide that there is will be taken."
+    if superres.guide == "t1w" and not subject.t1w:
+        return [Problem(file=f"sub-{subject.label}", reason="--guide t1w: there is no T1w image", fix=others)]
+    if superres.guide == "highres":
+        return [
+            Problem(file=str(run.bold), reason="--guide highres: there is no T2*-weighted pair", fix=others)
+            for run in subject.runs
+            if run.pair is None
+        ]
+    return []
+
+
+def check_options(settings: Settings) -> list[Problem]:
+    """Options that could do nothing with the methods chosen."""
+    superres, problems = settings.superres, []
+    if superres.n_ensemble > 1 and not superres.learned:
+        problems.append(
+            Problem(
+                file=f"--n-ensemble {superres.n_ensemble}",
+                reason="there is no method that learns among --sr-method, so there are no models to vary",
+                fix="Leave the option out, or name a method.",
+            )
+        )
+    given = superres.pretrained and method_of_model(superres.pretrained)
+    if superres.n_ensemble > 1 and given and superres.learned == (given,):
+        problems.append(
+            Problem(
+                file=f"--n-ensemble {superres.n_ensemble}",
+                reason="the one method has its model given with --pretrained, so there is nothing to vary",
+                fix="Leave one of the two options out.",
+            )
+        )
+    if given and given not in superres.learned:
+        problems.append(
+            Problem(
+                file=f"--pretrained {superres.pretrained}",
+                reason=f"it is a model of the method {given}, which is not among --sr-method",
+                fix=f"Add {given} to --sr-method, or leave --pretrained out.",
+            )
+        )
+    if settings.evaluation.retrospective is not None and settings.preprocessing.derivatives:
+        problems.append(
+            Problem(
+                file="--derivatives",
+                reason="--retrospective works on coarser copies of the runs, for whose grids nothing of it holds",
+                fix="Leave one of the two options out.",
+            )
+        )
+    if settings.evaluation.pair_holdout and not superres.pair_trained:
+        problems.append(
+            Problem(
+                file="--pair-holdout",
+                reason="no method that learns from the pair is among --sr-method, so there is nothing to score",
+                fix="Leave the option out, or add such a method: srgan.",
+            )
+        )
+    return problems
+
+
+def method_of_model(model: Path) -> str | None:
+    """Method that a ``.safetensors`` file belongs to, as the card beside it says; None where it does not say."""
+    try:
+        card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    method = card.get("method") if isinstance(card, dict) else None
+    return method if isinstance(method, str) else None
+
+
+def pretrained_for(superres: SuperRes, method: str) -> Path | None:
+    """The model given with ``--pretrained`` where it is one of this method; the other methods are trained as usual."""
+    if superres.pretrained is None or method_of_model(superres.pretrained) != method:
+        return None
+    return superres.pretrained

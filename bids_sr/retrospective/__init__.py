@@ -1,0 +1,9 @@
+"""Truth from the user's own data: a coarser copy of each run to work on, the measured volumes to compare with.
+
+`prepare` writes both as BIDS data sets under ``sourcedata`` of the output, once, and returns the settings with which
+the participant level works on them.
+"""
+
+from bids_sr.retrospective.prepare import derived_settings, prepare
+
+__all__ = ["derived_settings", "prepare"]

@@ -1,0 +1,122 @@
+"""Susceptibility distortion: where a field shifts the signal, and how images are carried through it.
+
+A field of f Hz shifts the signal by f times the total readout time, in acquired voxels along the phase encoding. The
+shift belongs to the head and is known on the grid of the run's reference, in which nothing is distorted; its direction
+belongs to the scanner. A reference point p lies in a volume with the pose M at
+
+    q = M p + d(p) v
+
+with d in voxels and v the step of one acquired voxel (RAS mm). The same convention as fMRIPrep's own resampling.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from bids_sr.spatial.resample import Shift, Spline, sample_volume
+from bids_sr.spatial.transforms import apply
+
+Array = npt.NDArray[Any]
+Matrix = npt.NDArray[np.float64]
+_ROUNDS = 30
+_CLOSE = 1e-3  # voxels; the inverse is refined until its steps are below
+
+
+class DistortionError(ValueError):
+    """A field that folds the image, or a file that holds none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distortion:
+    """Shift of the signal along one axis of the acquired grid.
+
+    Parameters
+    ----------
+    shift : (X, Y, Z) acquired voxels, on the grid of the reference
+    affine : of that grid, voxel -> RAS mm
+    axis : of the phase encoding, 0 to 2
+    """
+
+    shift: Array
+    affine: Array
+    axis: int
+
+    @property
+    def step(self) -> Matrix:
+        """One acquired voxel along the phase encoding (mm)."""
+        return np.asarray(self.affine, dtype=np.float64)[:3, self.axis]
+
+    def onto(self, shape: tuple[int, int, int], affine: Array) -> Shift:
+        """The shift at every voxel of a grid in the frame of the reference, which leads into any volume."""
+        return sample_volume(self.shift, self.affine, shape, affine), self.step
+
+    def back(self, shape: tuple[int, int, int], affine: Array, pose: Array) -> tuple[Array, Matrix]:
+        """The shift with which the signal arrived at every voxel of a grid in the frame of a volume.
+
+        Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds nothing.
+
+        Returns
+        -------
+        (amount (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @ step)
+
+        Raises
+        ------
+        DistortionError : the shift changes by more than a voxel from one voxel to the next
+        """
+        unposed = np.linalg.inv(np.asarray(pose, dtype=np.float64))
+        to_map = np.linalg.inv(self.affine) @ unposed
+        start = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(-1, 3)
+        points = apply(to_map @ affine, start).T
+        way = (to_map[:3, :3] @ self.step)[:, None]
+        amount = np.zeros(points.shape[1])
+        values = np.asarray(self.shift, dtype=np.float64)
+        for _ in range(_ROUNDS):
+            moved = ndimage.map_coordinates(values, points - way * amount, order=1, mode="nearest")
+            change, amount = float(np.abs(moved - amount).max()), moved
+            if change < _CLOSE:
+                return amount.reshape(shape).astype(np.float32), unposed
+        raise DistortionError("the field folds the image: a shift changes by a voxel or more from voxel to voxel")
+
+
+def voxel_shift(
+    hertz: Array, affine: Array, xfm: Array, shape: tuple[int, int, int], grid: Array, direction: str, readout: float
+) -> Distortion:
+    """The distortion of a run from its field map.
+
+    Parameters
+    ----------
+    hertz, affine : (X, Y, Z) field (Hz) and its voxel -> RAS mm
+    xfm : takes a reference point to its point in the field map
+    shape, grid : of the run
+    direction : phase encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel numbers, ``j-`` lower
+    readout : total readout time (s)
+    """
+    seen = sample_volume(hertz, affine, shape, grid, xfm, Spline())
+    sign = -1.0 if direction.endswith("-") else 1.0
+    return Distortion(shift=np.float32(sign * readout) * seen, affine=np.asarray(grid), axis="ijk".index(direction[0]))
+
+
+def save_distortion(distortion: Distortion, path: str | os.PathLike[str]) -> None:
+    """Write the shift as NIfTI; its header names the axis of the phase encoding."""
+    import nibabel as nb
+
+    image: Any = nb.Nifti1Image(np.asarray(distortion.shift, dtype=np.float32), distortion.affine)
+    image.header.set_dim_info(phase=distortion.axis)
+    image.to_filename(path)
+
+
+def load_distortion(path: str | os.PathLike[str]) -> Distortion:
+    """Read what `save_distortion` wrote."""
+    import nibabel as nb
+
+    image: Any = nb.load(path)
+    axis = image.header.get_dim_info()[1]
+    if axis is None:
+        raise DistortionError(f"{path}: its header names no axis of phase encoding")
+    return Distortion(shift=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine, axis=int(axis))

@@ -1,0 +1,163 @@
+"""How far the edges of one image lie from those of another: distortion that a rigid transform cannot undo.
+
+Echo-planar images are stretched along the phase-encoding axis wherever the field is not homogeneous, T2*-weighted
+images of a conventional sequence are not. Where a method lays the detail of the one over the other, edges that lie
+apart become false detail. The displacement is found without any model of it: around every strong edge of the first
+image the strength of its edges is compared with that of the second one, shifted along the axis step by step, and the
+shift at which they are most alike is kept. Only the strength of the gradient counts, not its sign, so contrasts may
+differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from .masks import grow, voxel_sizes
+
+Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+# Edges of the first image that are looked at: this share of the head's voxels, those of the steepest gradient.
+_SHARE = 0.1
+# Below this likeness (correlation of edge strength) an edge has no counterpart, and its shift means nothing.
+_LEAST_LIKENESS = 0.3
+_FEWEST = 50
+
+
+class EdgeError(ValueError):
+    """Images whose edges cannot be compared."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mismatch:
+    """Displacement of edges.
+
+    Attributes
+    ----------
+    shifts : (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge lies from the
+        first one's; of the edges that have a counterpart
+    median, p90 : of the size of the displacement over edges, mm; NaN where too few have a counterpart
+    matched : share of edges that have a counterpart
+    n : edges with a counterpart
+    """
+
+    shifts: Array
+    median: float
+    p90: float
+    matched: float
+    n: int
+
+
+def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
+    """Size of the smoothed derivative along an axis, bounded so that one bright rim does not rule its neighborhood."""
+    order = [int(k == axis) for k in range(3)]
+    slope = np.abs(ndimage.gaussian_filter(np.asarray(image, dtype=np.float32), sigma, order=order, mode="nearest"))
+    return np.sqrt(slope / max(scale, 1e-12) + 0.01)
+
+
+def _shifted(image: Array, axis: int, voxels: float) -> Array:
+    """The image moved so that what lay at x + voxels lies at x; beyond the edge the edge value holds."""
+    by = [0.0, 0.0, 0.0]
+    by[axis] = -voxels
+    return ndimage.shift(image, by, order=1, mode="nearest")
+
+
+def _likeness(a: Array, b: Array, window: Array) -> Array:
+    """Local correlation of two images under a Gaussian window (voxels)."""
+
+    def mean(image: Array) -> Array:
+        return ndimage.gaussian_filter(image, window, mode="nearest", truncate=2.5)
+
+    ma, mb = mean(a), mean(b)
+    va, vb = mean(a * a) - ma * ma, mean(b * b) - mb * mb
+    return (mean(a * b) - ma * mb) / np.sqrt(np.maximum(va * vb, 1e-12))
+
+
+def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
+    """(shift in mm, likeness) at the top of each column of a curve (shifts, N), by a parabola through three values.
+
+    A top at either end is no top: its likeness is -1.
+    """
+    top = curve.argmax(0)
+    ends = (top == 0) | (top == len(curve) - 1)
+    inner = np.clip(top, 1, len(curve) - 2)
+    low, mid, high = (curve[inner + k, np.arange(curve.shape[1])] for k in (-1, 0, 1))
+    bend = low - 2 * mid + high
+    part = np.where(bend < 0, 0.5 * (low - high) / np.where(bend < 0, bend, -1), 0.0)
+    return (inner + np.clip(part, -0.5, 0.5)) * step - reach, np.where(ends, -1.0, mid)
+
+
+def _along(a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, reach: float) -> tuple[Array, Array]:
+    """(shift in mm, likeness) along one axis at the voxels of a mask."""
+    sigma = blur / 2.3548 / sizes
+    window = np.array([2.0, 2.0, 1.0]) * blur / sizes
+    window[2] = max(blur / sizes[2], 0.5)
+    plain = [_edge_strength(image, sigma, axis, 1.0)[at] for image in (a, b)]
+    edges = [
+        _edge_strength(image, sigma, axis, float(np.median(strength**2)))
+        for image, strength in zip((a, b), plain, strict=True)
+    ]
+    step = min(float(sizes[axis]), blur / 2)
+    count = int(np.ceil(reach / step)) + 1
+    curve = [
+        _likeness(edges[0], _shifted(edges[1], axis, k * step / sizes[axis]), window)[at]
+        for k in range(-count, count + 1)
+    ]
+    return _best(np.stack(curve), step, count * step)
+
+
+def _steep(image: Array, mask: Mask, axes: tuple[int, ...], sigma: Array) -> Iterator[tuple[int, Mask]]:
+    """For each axis the steepest voxels of an image along it, within the mask and just around it."""
+    for axis in axes:
+        order = [int(k == axis) for k in range(3)]
+        slope = np.abs(ndimage.gaussian_filter(np.asarray(image, dtype=np.float32), sigma, order=order, mode="nearest"))
+        limit = np.quantile(slope[mask], 1 - _SHARE)
+        yield axis, mask & (slope >= max(limit, 1e-12))
+
+
+def edge_mismatch(
+    first: Array, second: Array, mask: Mask, affine: Array, *, blur_mm: float, axis: int | None = None,
+    reach_mm: float = 9.0,
+) -> Mismatch:  # fmt: skip
+    """How far edges of `second` lie from those of `first`.
+
+    Parameters
+    ----------
+    first, second : (X, Y, Z) on one grid
+    mask : (X, Y, Z) brain or head; edges within it and one `blur_mm` around it count
+    affine : voxel to RAS mm; only voxel sizes are used
+    blur_mm : width (FWHM) that both images are brought to at least, the voxel of the coarser acquisition
+    axis : 0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at its own edges, and
+        the figures are those of the two axes together
+    reach_mm : farthest displacement that is looked for
+
+    Raises
+    ------
+    EdgeError : grids that differ, an empty mask, or an image without edges
+    """
+    if not first.shape == second.shape == mask.shape:
+        raise EdgeError(f"images of {first.shape} and {second.shape} and a mask of {mask.shape} are on other grids")
+    if not mask.any():
+        raise EdgeError("the mask is empty")
+    if np.ptp(first[mask]) == 0 or np.ptp(second[mask]) == 0:
+        raise EdgeError("an image is constant in the mask: it has no edges")
+    sizes = voxel_sizes(affine)
+    around = grow(mask, affine, blur_mm)
+    axes = (0, 1) if axis is None else (axis,)
+    shifts: list[Array] = []
+    sizes_of, matched, total = [], 0, 0
+    for each, at in _steep(first, around, axes, blur_mm / 2.3548 / sizes):
+        shift, likeness = _along(first, second, at, each, sizes, blur_mm, reach_mm)
+        good = likeness >= _LEAST_LIKENESS
+        shifts.append(shift[good])
+        sizes_of.append(np.quantile(np.abs(shift[good]), [0.5, 0.9]) if good.sum() >= _FEWEST else [np.nan] * 2)
+        matched, total = matched + int(good.sum()), total + len(good)
+    median, p90 = np.sqrt((np.array(sizes_of) ** 2).sum(0))
+    return Mismatch(
+        shifts=np.concatenate(shifts), median=float(median), p90=float(p90), matched=matched / max(total, 1), n=matched
+    )

@@ -1,0 +1,218 @@
+"""What a run tells about itself over time: mean, standard deviation of the change, and its strongest components.
+
+A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes x volumes. The
+components are those of a principal component analysis of the change inside the mask: with them, a handful of images
+stands for all volumes in training, and the standard deviation on *any* grid follows from bringing them there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .levels import Level
+
+if TYPE_CHECKING:
+    from ..spatial.nifti import SeriesReader
+
+LOG = logging.getLogger(__name__)
+Array = NDArray[Any]
+COMPONENTS = 40
+_LEAST_VOLUMES = 8
+# Components no larger than this times the median one are noise. They would teach only that noise has no fine structure,
+# and would be most of the lessons of a run with much thermal noise.
+_NOISE = 1.5
+_LEAST_COMPONENTS = 8
+_LEAST_MEAN = 0.05  # of the static unit: nothing is divided by air
+_MOST_SD = 5.0  # of its median in the mask: eyes and large vessels are not to rule the scale
+
+
+class SeriesError(ValueError):
+    """A run that cannot be learned from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TemporalStatistics:
+    """A run in a few images on the acquired grid.
+
+    Parameters
+    ----------
+    mean, sd : (x, y, z), signal units; sd is that of the change over the volumes in the steady state
+    components : (K, x, y, z), signal units: strongest first, each with its standard deviation over time as its size
+    checksums : SHA-256 of the series and the mask, where they were made from them
+    """
+
+    mean: Array
+    sd: Array
+    components: Array
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+    def sd_unit(self, mask: Array) -> float:
+        """Median over the mask of what the components hold of the standard deviation: 1 for the network."""
+        found = float(np.median(np.sqrt((np.asarray(self.components)[:, mask] ** 2).sum(0))))
+        if not np.isfinite(found) or found <= 0:
+            raise SeriesError("the series does not change over time inside the mask")
+        return found
+
+
+def temporal_statistics(
+    reader: SeriesReader, mask: Array, n_dummy: int = 0, components: int = COMPONENTS, noise: float = _NOISE,
+    nuisance: Array | None = None,
+) -> TemporalStatistics:  # fmt: skip
+    """Read a run twice, slice by slice.
+
+    Parameters
+    ----------
+    reader : uncompressed series, motion corrected, on the acquired grid
+    mask : (x, y, z), where the components are sought; they are images of everything
+    n_dummy : first volumes to leave out
+    components : how many at most; fewer where there are fewer volumes or the rest is noise
+    noise : variance, over that of the median component, up to which one is taken for noise
+    nuisance : (T, P) courses that are taken out of the change before components are sought, such as those of head
+        motion: what motion leaves at edges is large, follows the anatomy, and is nothing that activity does
+
+    Raises
+    ------
+    SeriesError : too few volumes, an empty mask, or a series that never changes
+    """
+    shape, count = reader.shape[:3], reader.shape[3] - n_dummy
+    inside = np.asarray(mask) > 0
+    if inside.shape != shape:
+        raise SeriesError(f"the mask {inside.shape} is not on the grid of the series {shape}")
+    if count < _LEAST_VOLUMES or not inside.any():
+        raise SeriesError(f"{count} volumes in the steady state and {int(inside.sum())} voxels: nothing to learn from")
+    mean, sd = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    gram = np.zeros((count, count))
+    out = _basis(nuisance, reader.shape[3], n_dummy)
+    seen = hashlib.sha256()
+    for z in range(shape[2]):
+        slab = _slab(reader, z, n_dummy)
+        seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
+        mean[..., z] = slab.mean(0, dtype=np.float64)
+        slab = _without(slab - mean[None, ..., z], out)
+        sd[..., z] = np.sqrt(np.square(slab, dtype=np.float64).mean(0))
+        chosen = slab[:, inside[..., z]]
+        gram += chosen @ chosen.T
+    values, vectors = np.linalg.eigh(gram)
+    if values[-1] <= 0:
+        raise SeriesError("the series does not change over time inside the mask")
+    signal = int((values > noise * np.median(values[1:])).sum())  # the first belongs to the mean that was taken out
+    kept = min(components, count - 1, max(signal, _LEAST_COMPONENTS))
+    courses = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
+    images = np.empty((kept, *shape), np.float32)
+    for z in range(shape[2]):
+        slab = _without(_slab(reader, z, n_dummy) - mean[None, ..., z], out)
+        images[..., z] = (courses @ slab.reshape(count, -1)).reshape(kept, *shape[:2])
+    share = float(values[::-1][:kept].sum() / values.sum())
+    LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
+    checksums = {"series": seen.hexdigest(), "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()}
+    if nuisance is not None:
+        checksums["nuisance"] = hashlib.sha256(np.ascontiguousarray(nuisance, dtype="<f8").data).hexdigest()
+    return TemporalStatistics(mean=mean, sd=sd, components=images, checksums=checksums)
+
+
+def motion_courses(poses: Array, center: Array) -> Array:
+    """(T, 12) courses of head motion: six parameters about a center (mm), and their change from the volume before."""
+    from ..spatial.transforms import rigid_params
+
+    params = np.stack([rigid_params(pose, center) for pose in poses])
+    return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
+
+
+def _basis(nuisance: Array | None, total: int, n_dummy: int) -> Array:
+    """Orthonormal courses (T', P) without mean over the volumes in the steady state."""
+    if nuisance is None:
+        return np.zeros((total - n_dummy, 0), np.float32)
+    courses = np.asarray(nuisance, float)
+    if len(courses) != total:
+        raise SeriesError(f"{len(courses)} rows of nuisance for {total} volumes")
+    courses = courses[n_dummy:] - courses[n_dummy:].mean(0)
+    left, sizes, _ = np.linalg.svd(courses / np.maximum(np.linalg.norm(courses, axis=0), 1e-12), full_matrices=False)
+    return left[:, sizes > 1e-6].astype(np.float32)
+
+
+def _without(slab: Array, courses: Array) -> Array:
+    """A slab (T, x, y) with courses taken out."""
+    if not courses.shape[1]:
+        return slab
+    flat = slab.reshape(len(slab), -1)
+    return (flat - courses @ (courses.T @ flat)).reshape(slab.shape)
+
+
+def _slab(reader: SeriesReader, z: int, n_dummy: int) -> Array:
+    """One slice of all volumes in the steady state, (T, x, y)."""
+    return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, n_dummy:], 2, 0))
+
+
+def save_statistics(statistics: TemporalStatistics, affine: Array, path: str | Path, header_like: Any = None) -> None:
+    """One NIfTI file on the acquired grid: the mean, the standard deviation of the change, then the components."""
+    from ..spatial.nifti import save_image
+
+    frames = [statistics.mean[..., None], statistics.sd[..., None], np.moveaxis(statistics.components, 0, -1)]
+    save_image(np.concatenate(frames, -1), affine, path, header_like=header_like, tr=1.0)
+
+
+def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
+    """What `save_statistics` wrote, and the affine.
+
+    Raises
+    ------
+    SeriesError : not such a file
+    """
+    from ..spatial.nifti import load_image
+
+    frames, affine = load_image(path)
+    if frames.ndim != 4 or frames.shape[3] < 3:
+        raise SeriesError(f"{path}: not a file of mean, standard deviation and components")
+    components = np.ascontiguousarray(np.moveaxis(frames[..., 2:], -1, 0))
+    return TemporalStatistics(mean=frames[..., 0], sd=frames[..., 1], components=components), affine
+
+
+def filled_sd(components: Tensor, level: Level) -> Tensor:
+    """Standard deviation of the change on the finer grid, (Z, X, Y), of components (K, z, x, y) on the coarser one."""
+    total = torch.zeros(level.fine[2], *level.fine[:2], device=components.device)
+    for image in components:  # one at a time: all of them on the fine grid would be large
+        total += level.up(image) ** 2
+    return total.sqrt()
+
+
+def guide_channels(static: Tensor, sd: Tensor, level: Level) -> Tensor:
+    """What the network sees, (5, Z, X, Y).
+
+    static: the anatomy, sd: standard deviation of the zero-filled change, both (Z, X, Y) on the fine grid of the level
+    in units that make them about 1. The channels are the anatomy, the part of it inside the coarser band, the rest;
+    the standard deviation, and that over the anatomy, both with an upper end.
+    """
+    low = level.up(level.down(static))
+    relative = sd / (low.abs() + _LEAST_MEAN)
+    return torch.stack([static, low, static - low, sd.clamp_max(_MOST_SD), relative.clamp_max(2 * _MOST_SD)])
+
+
+@contextmanager
+def open_uncompressed(path: str | Path, folder: Path) -> Iterator[SeriesReader]:
+    """A reader that can give slices of all volumes; a compressed series is unpacked into a folder for the time."""
+    from ..spatial.nifti import SeriesReader, SeriesWriter
+
+    with SeriesReader(path) as reader:
+        if not reader.compressed:
+            yield reader
+            return
+        plain = folder / "unpacked.nii"
+        with SeriesWriter(plain, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer:
+            for volume in reader.volumes():
+                writer.append(volume)
+    try:
+        with SeriesReader(plain) as again:
+            yield again
+    finally:
+        plain.unlink()

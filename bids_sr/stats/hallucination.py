@@ -1,0 +1,220 @@
+"""Fine detail that neither the subject's pair nor the course of time supports.
+
+Two questions, one map. Fine detail is what lies at or beyond the acquired Nyquist limit in-plane; everything is local:
+means under a Gaussian window about one acquired voxel wide.
+
+- Mean image: how much of the method's detail is not the detail of the high-resolution image of the pair? That image's
+  own detail, times a local factor between 0 and 1, is taken away (a method may show less of it, not more, and not its
+  negative). What is left is held against the energy of the image's own detail.
+- Effect: how much of what the map shows is fine detail that is supported neither by time (the detail of one half of
+  the blocks agrees with that of the other half, more than when the signs of blocks are flipped) nor by the pair (it
+  follows the detail of the high-resolution image, more than where that image is shifted).
+
+Both are shares of local energy within 0 and 1. A voxel counts as hallucinated beyond one half. What the map cannot
+see: detail that a method invents in the same way in both halves, or along the pair's own edges. That is a matter of
+truth or of placebos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Map = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_]
+THRESHOLD = 0.5
+_FLIPS = 63
+_SHIFTS = ((1, 1), (1, -1), (1, 0), (0, 1), (2, 1), (1, 2), (2, -1), (1, -2))
+_CONFIDENCE = 0.95
+
+
+class DetailError(ValueError):
+    """Maps that cannot be asked for unsupported detail."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FineGrid:
+    """The high-resolution grid and what of it was acquired.
+
+    Attributes
+    ----------
+    mask : (X, Y, Z) brain
+    zooms : voxel sizes, mm
+    factor : acquired over fine voxel along each axis
+    """
+
+    mask: Mask
+    zooms: tuple[float, float, float]
+    factor: tuple[float, float, float]
+
+    def detail(self, image: Map) -> Map:
+        """In-plane Fourier coefficients at or beyond the acquired Nyquist limit only, of whole slices."""
+        spectrum = np.fft.rfft2(np.asarray(image, dtype=np.float64), axes=(1, 0))
+        sizes = image.shape[:2]
+        limits = [n / f / 2 for n, f in zip(sizes, self.factor, strict=False)]
+        below = [
+            np.abs(np.fft.fftfreq(n) * n) < limit - 1e-6 if f > 1 else np.ones(n, bool)
+            for n, limit, f in zip(sizes, limits, self.factor, strict=False)
+        ]
+        spectrum[below[0][: spectrum.shape[0], None] & below[1]] = 0
+        return np.fft.irfft2(spectrum, s=sizes[::-1], axes=(1, 0))
+
+    def local(self, image: Map) -> Map:
+        """Mean under a Gaussian of one acquired in-plane voxel as standard deviation, half of it across slices."""
+        wide = [self.zooms[k] * self.factor[k] for k in (0, 1)]
+        sigma = [wide[0] / self.zooms[0], wide[1] / self.zooms[1], 0.5 * max(wide) / self.zooms[2]]
+        return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
+
+
+def _check(grid: FineGrid, *images: Map | None) -> None:
+    for image in images:
+        if image is not None and image.shape[-3:] != grid.mask.shape:
+            raise DetailError(f"an image of {image.shape[-3:]} voxels and a mask of {grid.mask.shape}")
+    if not grid.mask.any():
+        raise DetailError("the mask is empty")
+    if max(grid.factor[:2]) <= 1:
+        raise DetailError(f"a factor of {grid.factor} leaves nothing beyond the acquired Nyquist limit")
+
+
+def mean_detail(mean: Map, guided: Map, grid: FineGrid) -> Map:
+    """Share of local detail in a mean image that is not the pair's.
+
+    Parameters
+    ----------
+    mean : (X, Y, Z) mean of the method's series
+    guided : the same of `inject`: what was acquired, with the detail of the pair's fine image in the run's intensity
+    grid : where both live
+
+    Returns
+    -------
+    (X, Y, Z) of e / (e + g): e the local energy of detail that the pair does not explain, g that of the pair's own,
+    at least a quarter of its median in the mask. One half: as much unexplained as the pair has. 0 outside the mask.
+    """
+    _check(grid, mean, guided)
+    own, pair = grid.detail(mean), grid.detail(guided)
+    energy, shared = grid.local(pair * pair), grid.local(own * pair)
+    part = np.clip(np.divide(shared, energy, out=np.zeros_like(shared), where=energy > 0), 0, 1)
+    left = np.maximum(grid.local(own * own) - 2 * part * shared + part * part * energy, 0)
+    floor = 0.25 * float(np.median(energy[grid.mask]))
+    total = left + np.maximum(energy, floor)
+    return np.where(grid.mask, np.divide(left, total, out=np.zeros_like(left), where=total > 0), 0)
+
+
+def block_terms(effects: Map, weights: npt.NDArray[np.float64]) -> Map:
+    """What each block of a half contributes to the effect of that half; the sum is the effect.
+
+    Parameters
+    ----------
+    effects : (blocks, X, Y, Z) effect of each block, signal units
+    weights : (blocks,) of the contrast; blocks of weight 0 are left out
+
+    Notes
+    -----
+    In a contrast of conditions (weights that sum to 0) what all blocks have in common is taken out first. It does not
+    count in the sum, and it would where the signs of blocks are flipped.
+    """
+    used = np.abs(weights) > 0
+    given, weight = np.asarray(effects)[used].astype(np.float32), weights[used].astype(np.float32)
+    if abs(float(weight.sum())) < 1e-6 * float(np.abs(weight).sum()):
+        given = given - np.tensordot(np.abs(weight) / np.abs(weight).sum(), given, 1)
+    return given * weight[:, None, None, None]
+
+
+def _signs(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """(draws, count) signs: all there are where they are few, else drawn; the first row has no flip."""
+    if 2**count <= _FLIPS + 1:
+        return np.where(np.arange(2**count)[:, None] >> np.arange(count) & 1, -1, 1).astype(np.float32)
+    drawn = rng.choice(np.array([-1, 1], np.float32), (_FLIPS, count))
+    return np.concatenate([np.ones((1, count), np.float32), drawn])
+
+
+def _agrees(fixed: Map, blocks: Sequence[Map], grid: FineGrid, rng: np.random.Generator) -> Mask:
+    """Voxels of the mask (N,) in which blocks agree with a fixed pattern more than with their signs drawn anew."""
+    products = np.stack([grid.local(fixed * block)[grid.mask] for block in blocks])
+    drawn = _signs(len(blocks), rng) @ products
+    observed = products.sum(0)
+    reached = (drawn >= observed - 1e-6 * np.abs(products).sum(0)).sum(0)  # the unflipped row is among them
+    return np.asarray((reached <= max(1, int((1 - _CONFIDENCE) * len(drawn)))) & (observed > 0))
+
+
+def time_support(first: Map, second: Map, grid: FineGrid, *, seed: int = 0) -> Mask:
+    """Voxels around which the detail of the two halves agrees.
+
+    Parameters
+    ----------
+    first, second : (blocks, X, Y, Z) of `block_terms`, of the one and of the other half
+    grid : where they live
+    seed : of the sign flips
+
+    Returns
+    -------
+    (X, Y, Z): the local product of both halves' detail exceeds its 95 % point when the signs of one half's blocks are
+    drawn anew, whichever half is flipped. Both are asked, as strong detail of one half alone agrees with the noise of
+    the other in half of all cases. Fewer than five blocks in a half cannot reach 95 %: then no flip may do as well.
+    """
+    rng = np.random.default_rng(seed)
+    halves = [[grid.detail(block).astype(np.float32) for block in half] for half in (first, second)]
+    sums = [np.sum(half, axis=0) for half in halves]
+    out = np.zeros(grid.mask.shape, dtype=bool)
+    out[grid.mask] = _agrees(sums[0], halves[1], grid, rng) & _agrees(sums[1], halves[0], grid, rng)
+    return out
+
+
+def pair_support(effect: Map, guided: Map, grid: FineGrid) -> Mask:
+    """Voxels around which the detail of an effect follows that of the pair's fine image, with either sign.
+
+    The local squared correlation of the two, the pair's energy held at a quarter of its median at least, exceeds its
+    95 % point over the mask where the pair is shifted in-plane by 4 acquired voxels and more.
+    """
+    own, pair = grid.detail(effect), grid.detail(guided)
+    energy = grid.local(own * own)
+    floor = 0.25 * float(np.median(grid.local(pair * pair)[grid.mask]))
+
+    def follows(other: Map) -> Map:
+        product = energy * np.maximum(grid.local(other * other), floor)
+        shared = grid.local(own * other) ** 2
+        return np.divide(shared, product, out=np.zeros_like(shared), where=product > 0)
+
+    step = [int(np.ceil(4 * f)) for f in grid.factor[:2]]
+    null = [follows(np.roll(pair, (i * step[0], j * step[1]), axis=(0, 1)))[grid.mask] for i, j in _SHIFTS]
+    return follows(pair) > np.quantile(np.concatenate(null), _CONFIDENCE)
+
+
+def effect_detail(first: Map, second: Map, grid: FineGrid, *, guided: Map | None = None, seed: int = 0) -> Map:
+    """Share of what an effect shows locally that is fine detail without support.
+
+    Parameters
+    ----------
+    first, second, seed : as `time_support` takes them; with few blocks little can be supported by time
+    guided : as `mean_detail` takes it; None: there is no pair, so none supports anything
+
+    Returns
+    -------
+    (X, Y, Z) of d / (d + a): d the local energy of the effect's detail, a that of what lies in the acquired band, at
+    least its median in the mask; 0 where time or pair support the detail, and outside the mask
+
+    Raises
+    ------
+    DetailError : a half without blocks, other grids, an empty mask, a factor of 1
+    """
+    _check(grid, first, second, guided)
+    if not len(first) or not len(second):
+        raise DetailError(f"halves of {len(first)} and {len(second)} blocks")
+    effect = (first.sum(0, dtype=np.float64) + second.sum(0, dtype=np.float64)) / 2
+    fine = grid.detail(effect)
+    detail, acquired = grid.local(fine * fine), grid.local((effect - fine) ** 2)
+    total = detail + np.maximum(acquired, float(np.median(acquired[grid.mask])))
+    out = np.divide(detail, total, out=np.zeros_like(detail), where=total > 0)
+    supported = time_support(first, second, grid, seed=seed)
+    if guided is not None:
+        supported |= pair_support(effect, guided, grid)
+    return np.where(grid.mask & ~supported, out, 0)
+
+
+def hallucinated(found: Map, mask: Mask) -> float:
+    """Share of the mask's voxels in which more than half is unsupported detail."""
+    return float(np.mean(found[mask] > THRESHOLD))

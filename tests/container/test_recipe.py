@@ -1,0 +1,193 @@
+"""What the image is built from agrees with what is installed anywhere else; no engine is needed."""
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import bids_sr
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements.lock", "docker/torch-cpu.lock", "docker/torch-cuda.lock", "docker/build.lock")
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def locked(name: str) -> dict[str, str]:
+    """Versions in a lock file; every line has to be a pinned requirement with hashes."""
+    text = "\n".join(line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#"))
+    found = {}
+    for entry in text.replace("\\\n", " ").strip().splitlines():
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([^\s;]+)((?:\s+--hash=sha256:[0-9a-f]{64})+)", entry.rstrip())
+        assert match, f"{name}: {entry}"
+        found[canonicalize_name(match[1])] = match[2]
+    return found
+
+
+def required() -> list[Requirement]:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options"]["install_requires"].strip().splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("torch", ["cpu", "cuda"])
+def test_every_requirement_is_locked_with_a_hash_at_a_version_that_is_allowed(torch: str) -> None:
+    versions = locked("requirements.lock") | locked(f"docker/torch-{torch}.lock")
+    for needed in required():
+        assert needed.specifier.contains(versions[canonicalize_name(needed.name)].partition("+")[0]), needed
+
+
+def test_both_builds_of_torch_are_of_one_version_and_apart_from_the_rest() -> None:
+    cpu, cuda = locked("docker/torch-cpu.lock"), locked("docker/torch-cuda.lock")
+    assert cpu == {"torch": f"{cuda['torch']}+cpu"}
+    assert not {*cuda} & {*locked("requirements.lock")}
+
+
+def test_what_builds_is_locked() -> None:
+    needed = Requirement(re.search(r'requires = \["(.+)"\]', (ROOT / "pyproject.toml").read_text())[1])
+    versions = locked("docker/build.lock")
+    assert needed.specifier.contains(versions[needed.name])
+    assert {*versions} == {"pip", "setuptools"}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_locks_name_no_address(name: str) -> None:
+    assert "://" not in (ROOT / name).read_text()
+
+
+def let_in(path: str, patterns: list[str]) -> bool:
+    """Whether .dockerignore lets a file in: the last pattern that matches it or a folder above it decides."""
+    parts = path.split("/")
+    above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
+    ignored = False
+    for pattern in patterns:
+        wanted = pattern.removeprefix("!")
+        loose = wanted.removeprefix("**/")
+        if any(fnmatchcase(a, wanted) or (loose != wanted and fnmatchcase(a.rpartition("/")[2], loose)) for a in above):
+            ignored = not pattern.startswith("!")
+    return not ignored
+
+
+def test_the_context_holds_the_package_and_nothing_private() -> None:
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    needed = [path for top in ("bids_sr", "workflows", "boilerplate", "docker") for path in (ROOT / top).rglob("*")]
+    needed = [path.relative_to(ROOT).as_posix() for path in needed if path.is_file() and path.suffix != ".pyc"]
+    needed += ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", *LOCKS]
+    assert [path for path in needed if not let_in(path, patterns)] == []
+    private = [
+        ".git/config",
+        "build/x",
+        "demo/sub-01/anat/x.nii.gz",
+        "tests/engines.py",
+        "bids_sr/__pycache__/x.pyc",
+        ".env",
+    ]
+    assert [path for path in private if let_in(path, patterns)] == []
+
+
+def test_the_label_is_the_version() -> None:
+    assert re.search(r'image\.version="(.+?)"', DOCKERFILE)[1] == bids_sr.__version__
+
+
+def test_base_image_can_be_chosen() -> None:
+    assert DOCKERFILE.splitlines()[0] == "ARG BASE_IMAGE=python:3.11-slim-bookworm"
+    stages = [line.split()[1:] for line in DOCKERFILE.splitlines() if line.startswith("FROM ")]
+    named = {stage[2] for stage in stages if stage[1:2] == ["AS"]}
+    assert {stage[0] for stage in stages} <= {"${BASE_IMAGE}", *named}
+    assert stages[-1] == ["${BASE_IMAGE}"]
+
+
+@pytest.fixture
+def entry(tmp_path):
+    """Run the entry point with a tini that only runs what it is given."""
+    tini = tmp_path / "bin" / "tini"
+    tini.parent.mkdir()
+    tini.write_text('#!/bin/sh\n[ "$1 $2" = "-s --" ] || exit 9\nshift 2\nexec "$@"\n')
+    tini.chmod(0o755)
+
+    def run(temporary: Path) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": f"{tini.parent}:{os.environ['PATH']}", "TMPDIR": str(temporary), "HOME": "/nowhere"}
+        show = 'echo "$HOME"; echo "$MPLCONFIGDIR"; echo "$XDG_CACHE_HOME"; exit 7'
+        return subprocess.run(
+            ["sh", str(ROOT / "docker/entry.sh"), "sh", "-c", show],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_entry_point_makes_a_private_home_and_passes_the_exit_code_on(entry, tmp_path) -> None:
+    home = tmp_path / f"bids-sr-{os.getuid()}"
+    for _ in range(2):  # found again the second time
+        done = entry(tmp_path)
+        assert done.returncode == 7
+        assert done.stdout.split() == [str(home), f"{home}/matplotlib", f"{home}/cache"]
+        assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_entry_point_does_not_follow_what_another_user_left(entry, tmp_path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"bids-sr-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    home = Path(entry(tmp_path).stdout.split()[0])
+    assert home.name.startswith("bids-sr.")
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_entry_point_says_what_to_do_without_a_writable_place(entry) -> None:
+    done = entry(Path("/dev/null"))
+    assert done.returncode == 2
+    assert "--tmpfs /tmp" in done.stderr
+
+
+@pytest.fixture
+def templates(tmp_path):
+    """Run the step that fetches templates with a client of TemplateFlow that does what it is told."""
+
+    def run(get: str, *spaces: str) -> tuple[subprocess.CompletedProcess[str], Path]:
+        client = tmp_path / "client" / "templateflow"
+        client.mkdir(parents=True)
+        (client / "__init__.py").write_text("")
+        (client / "api.py").write_text(
+            "import os\nfrom pathlib import Path\nhome = Path(os.environ['TEMPLATEFLOW_HOME'])\n"
+            f"def get(space, *, resolution, extension, **kw):\n    {get}\n"
+        )
+        home = tmp_path / "home"
+        (home / "tpl-Skeleton").mkdir(parents=True)
+        (home / "tpl-Skeleton" / "template_description.json").write_text("{}")
+        (home / "tpl-A").mkdir()
+        (home / "tpl-A" / "not-asked-for.nii.gz").touch()
+        env = os.environ | {"TEMPLATEFLOW_HOME": str(home), "PYTHONPATH": str(client.parent)}
+        command = [sys.executable, str(ROOT / "docker/templates.py"), *spaces]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False), home
+
+    return run
+
+
+def test_templates_that_cannot_be_had_are_said_and_tolerated(templates) -> None:
+    done, home = templates("raise ConnectionError('refused')", "A", "B")
+    assert done.returncode == 0
+    assert "A is left out" in done.stderr
+    assert "B is left out" in done.stderr
+    assert "AAL2 atlas: bundled" in done.stderr
+    assert list(home.rglob("*")) == []
+
+
+def test_templates_that_can_be_had_stay_whole(templates) -> None:
+    get = (
+        "path = home / f'tpl-{space}' / (kw['suffix'] + kw.get('label', '')); "
+        "path.parent.mkdir(exist_ok=True); path.write_text('x'); return [path]"
+    )
+    done, home = templates(get, "A")
+    assert done.returncode == 0, done.stderr
+    assert "A is in the image" in done.stderr
+    assert {path.name for path in home.rglob("*")} == {"tpl-A", "T1w", "mask", "probsegGM", "probsegWM"}

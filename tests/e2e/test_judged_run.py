@@ -1,0 +1,104 @@
+"""Runs that are judged: the truth made from the data, placebos, ensembles, a second pair, and the group."""
+
+import json
+import re
+
+import pandas as pd
+
+from .conftest import call
+
+FUNC = "sub-01/func/sub-01_task-tap"
+
+
+def _evaluation(out) -> pd.DataFrame:
+    return pd.read_csv(out / f"{FUNC}_desc-evaluation_metrics.tsv", sep="\t")
+
+
+def test_retrospective_run_ends_well(judged):
+    assert judged.code == 0, judged.text
+
+
+def test_every_series_is_held_against_the_measured_one(judged):
+    table = _evaluation(judged.out)
+    scored = table[(table.measure == "split_r_beyond") & (table.region == "brain")]
+    placebos = {"srganPhantom", "srganT1w", "guidedPhantom", "guidedMirror", "guidedShift"}
+    series = {"bspline", "zerofill", "inject", "ratio", "srgan", "guided", "measured", "bsplineSmooth", "bsplinePca"}
+    assert series | placebos | {"srganSeed1", "guidedSeed1"} <= set(scored.series)
+    assert set(scored.against) == {"measured"}
+    assert scored.lower.notna().any()
+    assert (scored.lower <= scored.upper)[scored.lower.notna()].all()
+
+
+def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
+    table = _evaluation(judged.out)
+    gains = table[(table.measure == "gain_split_r_beyond") & (table.series == "guided")]
+    assert {"bspline", "zerofill", "inject", "ratio", "srgan", "bsplineSmooth", "bsplinePca"} <= set(gains.against)
+    assert {"guidedMirror", "guidedShift", "guidedPhantom"} <= set(gains.against)
+
+
+def test_false_activity_is_counted_in_every_stored_series(judged):
+    table = _evaluation(judged.out)
+    rates = table[table.measure == "null_rate"].set_index("series")
+    assert set(rates.index) == {"raw", "bspline", "zerofill", "inject", "ratio", "srgan", "guided"}
+    assert (rates.n == 3).all()
+    assert rates.value.between(0, 1).all()
+
+
+def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
+    names = {path.name for path in (judged.out / "sub-01" / "func").glob("*_bold.nii.gz")}
+    assert "sub-01_task-tap_res-hr_desc-measured_bold.nii.gz" in names
+    assert not [name for name in names if re.search("Mirror|Shift|Phantom|T1w|Seed", name)]
+
+
+def test_uncertainty_and_unsupported_detail_are_kept(judged):
+    for stat in ("sd", "hallucination"):
+        found = list((judged.out / "sub-01" / "func").glob(f"*_contrast-all_stat-{stat}_desc-guided_statmap.nii.gz"))
+        assert len(found) == 1, stat
+
+
+def test_verdict_is_in_words_and_in_the_report(judged):
+    verdict = json.loads((judged.out / f"{FUNC}_desc-verdict_metrics.json").read_text())
+    assert len(verdict["headline"]) > 20
+    assert verdict["sentences"]
+    page = (judged.out / "sub-01.html").read_text()
+    assert "No errors to report" in page
+    assert "split-half" in page.lower() or "split half" in page.lower() or "halves" in page.lower()
+
+
+def test_second_retrospective_run_makes_nothing_anew(judged):
+    before = {path: path.stat().st_mtime_ns for path in judged.out.rglob("*.nii.gz")}
+    code, text, _ = call(judged.command)
+    assert code == 0, text
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_known_activation_gives_figures_with_intervals(cohort):
+    table = _evaluation(cohort.out)
+    known = table[(table.against == "truth") & (table.measure == "truth_r_effect")]
+    assert {"bspline", "srgan", "guided"} <= set(known.series)
+    assert known.value.between(-1, 1).all()
+
+
+def test_model_is_scored_on_the_pair_it_has_not_seen(cohort):
+    table = _evaluation(cohort.out)
+    gains = table[(table.measure == "pair_gain_psnr") & (table.series == "srgan")]
+    assert {"bspline", "zerofill"} <= set(gains.against)
+    assert gains.value.notna().all()
+
+
+def test_group_level_gathers_all_and_says_what_two_cannot_show(cohort):
+    assert cohort.code == 0, cohort.text
+    long = pd.read_csv(cohort.out / "group_metrics.tsv", sep="\t", low_memory=False)
+    assert set(long.participant) == {"sub-01", "sub-02"}
+    assert (cohort.out / "group_stats.tsv").exists()
+    assert (cohort.out / "group_stats.json").exists()
+    page = (cohort.out / "group.html").read_text()
+    assert 'src="http' not in page
+    assert "sub-02" in page
+
+
+def test_tables_say_what_made_them(cohort):
+    for name in ("image", "activation", "evaluation"):
+        sidecar = json.loads((cohort.out / f"{FUNC}_desc-{name}_metrics.json").read_text())
+        assert sidecar["GeneratedByVersion"], name
+        assert len(sidecar["SettingsDigest"]) == 12, name

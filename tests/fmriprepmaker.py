@@ -1,0 +1,234 @@
+"""Folders as fMRIPrep (24.1) leaves them, made from a data set and from what a test wants to be true of it.
+
+Transforms are written by nitransforms and h5py, not by this program: a test reads what another program wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+
+SPACE = "MNI152NLin2009cAsym"
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def rigid(x: float = 0, y: float = 0, z: float = 0, yaw: float = 0) -> np.ndarray:
+    """4x4 in RAS mm: a turn about z through the origin (rad), then a shift."""
+    out = np.eye(4)
+    out[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    out[:3, 3] = x, y, z
+    return out
+
+
+def write_linear(path: Path, matrices: np.ndarray | Sequence[np.ndarray]) -> None:
+    """RAS matrices that take points of the target to the source, as ITK text, by nitransforms."""
+    from nitransforms.linear import Affine, LinearTransformsMapping
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    many = np.asarray(matrices)
+    if many.ndim == 2:
+        Affine(many).to_filename(str(path), fmt="itk")
+    else:
+        LinearTransformsMapping(many).to_filename(str(path), fmt="itk")
+
+
+def write_composite(path: Path, matrix: np.ndarray) -> None:
+    """One affine as a composite ITK transform in HDF5, as antsRegistration writes them."""
+    import h5py
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    itk, text = LPS @ matrix @ LPS, h5py.string_dtype("ascii")
+    with h5py.File(path, "w") as file:
+        for name in ("HDFVersion", "ITKVersion", "OSName", "OSVersion"):
+            file.create_dataset(name, data=["5.1.0"], dtype=text)
+        group = file.create_group("TransformGroup")
+        group.create_group("0").create_dataset("TransformType", data=["CompositeTransform_double_3_3"], dtype=text)
+        affine = group.create_group("1")
+        affine.create_dataset("TransformType", data=["AffineTransform_double_3_3"], dtype=text)
+        affine.create_dataset("TransformParameters", data=np.concatenate([itk[:3, :3].ravel(), itk[:3, 3]]))
+        affine.create_dataset("TransformFixedParameters", data=np.zeros(3))
+
+
+def _json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2))
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii").rpartition("_")[0]
+
+
+class FmriprepMaker:
+    """Writes one folder; every method overwrites what it made before, so that a test can spoil a single thing."""
+
+    def __init__(self, root: Path, version: str = "24.1.1") -> None:
+        self.root = root
+        _json(root / "dataset_description.json", {
+            "Name": "fMRIPrep - fMRI PREProcessing workflow", "BIDSVersion": "1.4.0", "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "fMRIPrep", "Version": version}],
+        })  # fmt: skip
+
+    def _folder(self, source: Path, kind: str) -> Path:
+        labels = dict(part.split("-", 1) for part in source.name.split("_") if "-" in part)
+        parts = [f"sub-{labels['sub']}"] + ([f"ses-{labels['ses']}"] if "ses" in labels else [])
+        folder = self.root.joinpath(*parts, kind)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _put(self, data: np.ndarray, like: Any, path: Path, dtype: str = "float32") -> None:
+        nb.Nifti1Image(data.astype(dtype), like.affine).to_filename(path)
+        _json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), {"SkullStripped": False})
+
+    def anat(
+        self, t1w: Path, *, to_std: np.ndarray | None = None, space: str = SPACE, maps: Sequence[np.ndarray] = ()
+    ) -> None:
+        """Anatomy of a T1w image: brain, tissues, and transforms to a template.
+
+        `to_std` takes a T1w point to its template point; `maps` are the brain and probabilities of GM, WM and CSF.
+        """
+        folder, stem, image = self._folder(t1w, "anat"), _stem(t1w), nb.load(t1w)
+        data = np.asarray(image.dataobj, np.float32)
+        if not maps:
+            brain = np.zeros(data.shape, bool)
+            brain[tuple(slice(n // 6, n - n // 6) for n in data.shape)] = True
+            third = np.arange(data.shape[0])[:, None, None] % 3
+            maps = (brain, *(brain & (third == k) for k in range(3)))
+        self._put(data, image, folder / f"{stem}_desc-preproc_T1w.nii.gz")
+        self._put(np.asarray(maps[0]), image, folder / f"{stem}_desc-brain_mask.nii.gz", "uint8")
+        for tissue, values in zip(("GM", "WM", "CSF"), maps[1:], strict=True):
+            self._put(np.asarray(values), image, folder / f"{stem}_label-{tissue}_probseg.nii.gz")
+        labels = np.where(maps[0], 1 + np.argmax(np.stack(maps[1:]), axis=0), 0)
+        self._put(labels, image, folder / f"{stem}_dseg.nii.gz", "uint8")
+        self._put(data, image, folder / f"{stem}_space-{space}_desc-preproc_T1w.nii.gz")
+        matrix = np.eye(4) if to_std is None else to_std
+        write_composite(folder / f"{stem}_from-T1w_to-{space}_mode-image_xfm.h5", np.linalg.inv(matrix))
+        write_composite(folder / f"{stem}_from-{space}_to-T1w_mode-image_xfm.h5", matrix)
+        write_linear(folder / f"{stem}_from-T1w_to-fsnative_mode-image_xfm.txt", np.eye(4))
+
+    def run(
+        self,
+        bold: Path,
+        *,
+        motion: np.ndarray | None = None,
+        coreg: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+        n_dummy: int = 0,
+    ) -> Path:
+        """Minimal and full derivatives of a run; returns its stem.
+
+        `motion` takes reference points to the points of each volume, `coreg` T1w points to those of the reference.
+        """
+        folder, image = self._folder(bold, "func"), nb.load(bold)
+        data, stem = np.asarray(image.dataobj, np.float32), self._folder(bold, "func") / _stem(bold)
+        motion = np.tile(np.eye(4), (data.shape[3], 1, 1)) if motion is None else motion
+        mean = data[..., n_dummy:].mean(3)
+        for kind in ("hmc", "coreg"):
+            self._put(mean, image, Path(f"{stem}_desc-{kind}_boldref.nii.gz"))
+        inside = mean > 0.4 * np.percentile(mean, 98) if mask is None else mask
+        self._put(inside, image, Path(f"{stem}_desc-brain_mask.nii.gz"), "uint8")
+        self._put(mean, image, Path(f"{stem}_space-T1w_boldref.nii.gz"))
+        write_linear(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"), motion)
+        write_linear(
+            Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"), np.eye(4) if coreg is None else coreg
+        )
+        self.confounds(Path(f"{stem}_desc-confounds_timeseries.tsv"), motion, n_dummy)
+        assert folder.is_dir()
+        return stem
+
+    @staticmethod
+    def confounds(path: Path, motion: np.ndarray, n_dummy: int) -> None:
+        """A table with the columns of fMRIPrep, more of them than are used here."""
+        rows, rng = len(motion), np.random.default_rng(4)
+        six = np.column_stack([motion[:, :3, 3], np.zeros((rows, 2)), np.arctan2(motion[:, 1, 0], motion[:, 0, 0])])
+        table: dict[str, list[str]] = {}
+
+        def put(name: str, values: np.ndarray) -> None:
+            table[name] = ["n/a" if not np.isfinite(v) else repr(float(v)) for v in values]
+
+        for name in ("global_signal", "csf", "white_matter"):
+            put(name, 500 + rng.normal(size=rows))
+        for name in ("std_dvars", "dvars", "framewise_displacement", "rmsd"):
+            put(name, np.r_[np.nan, rng.random(rows - 1)])
+        for prefix, count in (("t_comp_cor", 3), ("a_comp_cor", 8), ("w_comp_cor", 2), ("cosine", 2)):
+            for k in range(count):
+                put(
+                    f"{prefix}{'_' * prefix.endswith('cor')}{k:02d}",
+                    np.r_[np.zeros(n_dummy), rng.normal(size=rows)][:rows],
+                )
+        for k in range(n_dummy):
+            put(f"non_steady_state_outlier{k:02d}", (np.arange(rows) == k).astype(float))
+        for k, name in enumerate(("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")):
+            put(name, six[:, k])
+            put(f"{name}_derivative1", np.r_[np.nan, np.diff(six[:, k])])
+            put(f"{name}_power2", six[:, k] ** 2)
+        put("motion_outlier00", (np.arange(rows) == rows // 2).astype(float))
+        lines = ["\t".join(table), *("\t".join(row) for row in zip(*table.values(), strict=True))]
+        path.write_text("\n".join(lines) + "\n")
+        masks = {f"a_comp_cor_{k:02d}": {"Mask": "combined", "Method": "aCompCor"} for k in range(8)}
+        _json(path.with_suffix(".json"), masks)
+
+    def field(
+        self, bold: Path, hertz: np.ndarray, affine: np.ndarray, *, to_field: np.ndarray | None = None,
+        name: str = "auto00000",
+    ) -> None:  # fmt: skip
+        """A field map (Hz) and its place: `to_field` takes points of the reference to those of the field map."""
+        folder, subject = self._folder(bold, "fmap"), bold.name.split("_")[0]
+        image = nb.Nifti1Image(hertz.astype("float32"), affine)
+        session = next((f"_{part}" for part in bold.name.split("_") if part.startswith("ses-")), "")
+        stem = folder / f"{subject}{session}_fmapid-{name}"
+        image.to_filename(f"{stem}_desc-preproc_fieldmap.nii.gz")
+        shutil.copyfile(f"{stem}_desc-preproc_fieldmap.nii.gz", f"{stem}_desc-epi_fieldmap.nii.gz")
+        _json(Path(f"{stem}_desc-preproc_fieldmap.json"), {"Units": "Hz", "B0FieldIdentifier": name})
+        func = self._folder(bold, "func") / f"{_stem(bold)}_from-boldref_to-{name}_mode-image_desc-fmap_xfm.txt"
+        write_linear(func, np.linalg.inv(np.eye(4) if to_field is None else to_field))
+
+
+def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = False) -> FmriprepMaker:
+    """What fMRIPrep would leave of a participant of the phantom, told from the phantom's truth."""
+    from scipy import ndimage
+
+    from bids_sr.interfaces._templates import load_template
+    from bids_sr.spatial.resample import Spline, sample_volume
+    from bids_sr.spatial.transforms import read_itk
+
+    truth = bids / "derivatives" / "ground-truth" / f"sub-{label}" / "func" / f"sub-{label}_task-tap"
+    bold = bids / f"sub-{label}" / "func" / f"sub-{label}_task-tap_bold.nii.gz"
+    t1w = bids / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
+    to_t1w = read_itk(f"{truth}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt")[0]  # the head lies as the template
+    image, template = nb.load(t1w), load_template("MNI152NLin2009aSym")
+    assert template.tissues is not None
+    linear = Spline(order=1, mode="constant")
+
+    def carried(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        there = np.linalg.inv(to_t1w)
+        return sample_volume(data.astype(np.float32), affine, image.shape, image.affine, there, linear)
+
+    brain = carried(template.mask.data, template.mask.affine) > 0.5
+    gray, white = (np.clip(carried(tissue.data, tissue.affine), 0, 1) * brain for tissue in template.tissues)
+    maker = FmriprepMaker(root)
+    maker.anat(t1w, to_std=np.linalg.inv(to_t1w), maps=(brain, gray, white, brain * np.clip(1 - gray - white, 0, 1)))
+    reference = json.loads(Path(f"{truth}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text())
+    maker.run(
+        bold,
+        motion=read_itk(f"{truth}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt"),
+        coreg=read_itk(f"{truth}_from-boldref_to-T1w_mode-image_desc-truth_xfm.txt")[0],
+        n_dummy=reference["NumberOfNonSteadyVolumes"],
+    )
+    if with_field:
+        known = nb.load(f"{truth}_desc-distortion_fieldmap.nii.gz")
+        sidecar = json.loads(Path(str(bold).replace(".nii.gz", ".json")).read_text())
+        moved, step = np.asarray(known.dataobj, float), float(known.affine[1, 1])
+        at = np.stack(np.meshgrid(*map(np.arange, moved.shape), indexing="ij")).astype(float)
+        shift = np.zeros(moved.shape)  # mm along +y by which the signal is shifted: minus where it comes from
+        for _ in range(20):
+            there = np.stack([at[0], at[1] + shift / step, at[2]])
+            shift = -ndimage.map_coordinates(moved, there, order=1, mode="nearest")
+        voxel = abs(float(nb.load(bold).affine[1, 1]))
+        maker.field(bold, shift / voxel / sidecar["TotalReadoutTime"], known.affine)
+    return maker

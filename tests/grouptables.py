@@ -1,0 +1,69 @@
+"""Outputs of several made-up participants: tables of metrics with known figures, and nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bids_sr.stats import evaluation, measures
+from bids_sr.stats.evaluation import EvalRow
+
+FACTS = {"GeneratedByVersion": "1.0", "SettingsDigest": "abc"}
+
+
+def write_tables(
+    output_dir: Path,
+    participant: str,
+    *,
+    rows: Sequence[EvalRow] = (),
+    activation: Sequence[Mapping[str, str]] = (),
+    run: str = "task-tap",
+    facts: Mapping[str, str] = FACTS,
+) -> None:
+    """Write the evaluation and the activation table of one run, as far as there are rows."""
+    folder = output_dir / f"sub-{participant}" / "func"
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {}
+    if rows:
+        texts["evaluation"] = evaluation.table_text(rows)
+    if activation:
+        texts["activation"] = measures.table_text(activation)
+    for kind, text in texts.items():
+        stem = folder / f"sub-{participant}_{run}_desc-{kind}_metrics"
+        stem.with_suffix(".tsv").write_text(text)
+        stem.with_suffix(".json").write_text(json.dumps(dict(facts)))
+
+
+def detail(series: str, value: float, **how: float) -> EvalRow:
+    """Confirmed detail beyond Nyquist of one series."""
+    return EvalRow(
+        series=series, against="measured", contrast="all", region="brain", measure="split_r_beyond", value=value, **how
+    )  # fmt: skip
+
+
+def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0) -> list[dict[str, str]]:
+    """Region sizes and overlap of one series."""
+    return [
+        measures.row(series, fwhm, "thumb", "quarter_paper", thumb),
+        measures.row(series, fwhm, "little", "quarter_paper", little),
+        measures.row(series, fwhm, "thumb+little", "quarter_dice", dice),
+    ]
+
+
+def cohort(output_dir: Path, count: int = 8) -> list[str]:
+    """A group in which guided beats all, zerofill is bspline, and regions shrink by interpolation alone."""
+    labels = [f"{number:02d}" for number in range(1, count + 1)]
+    for number, label in enumerate(labels):
+        base, odd = 0.02 + 0.003 * number, 0.0005 * (-1) ** number
+        swing = 80 * odd + 0.00011 * number**2
+        rows = [
+            detail("bspline", base), detail("zerofill", base + odd), detail("inject", base + 0.02 + odd / 3),
+            detail("srgan", base + swing), detail("guided", base + 0.1 + 0.001 * number),
+            detail("guidedMirror", base + 0.01), detail("measured", base + 0.2 + odd),
+        ]  # fmt: skip
+        activation = [
+            *sizes("raw", 100 + number, 120 + number, 0.6),
+            *sizes("bspline", 80 + number, 90 + 2 * number, 0.5),
+            *sizes("guided", 70 + number, 85 + number, None if number == 0 else 0.4),
+        ]
+        write_tables(output_dir, label, rows=rows, activation=activation)
+    return [f"sub-{label}" for label in labels]

@@ -1,0 +1,57 @@
+"""A node that keeps the libraries beneath the steps busy and tells what it took; stands in for a step on a GPU."""
+
+import os
+import time
+from typing import Any
+
+from nipype.interfaces.base import SimpleInterface, TraitedSpec, traits
+
+from bids_sr.interfaces._device import DeviceInputSpec
+from bids_sr.workflows.threads import POOLS
+
+
+class _In(DeviceInputSpec):
+    seconds = traits.Float(0.3, usedefault=True)
+    work = traits.Enum("sleep", "threads", "memory", usedefault=True)
+
+
+class _Out(TraitedSpec):
+    out = traits.Dict()
+
+
+class Load(SimpleInterface):
+    """Sleep, keep matrix products and convolutions busy, or hold 0.2 GB; say when, and what with."""
+
+    input_spec = _In
+    output_spec = _Out
+
+    def _run_interface(self, runtime: Any) -> Any:
+        start, told = time.time(), {name: os.environ.get(name) for name in POOLS}
+        if self.inputs.work == "threads":
+            told |= _busy(self.inputs.seconds)
+        elif self.inputs.work == "memory":
+            held = b"x" * 200_000_000
+            told["held"] = len(held)
+        else:
+            time.sleep(self.inputs.seconds)
+        self._results["out"] = {**told, "start": start, "end": time.time(), "use_gpu": self.inputs.use_gpu}
+        return runtime
+
+
+def _busy(seconds: float) -> dict[str, Any]:
+    """Matrix products of numpy and convolutions of torch; processor time over wall clock, threads of each pool."""
+    import numpy as np
+    import torch
+    from threadpoolctl import threadpool_info
+
+    image, kernel, square = torch.ones(4, 16, 96, 96), torch.ones(16, 16, 3, 3), np.ones((400, 400))
+    torch.nn.functional.conv2d(image, kernel)
+    wall, cpu = time.monotonic(), time.process_time()
+    while time.monotonic() - wall < seconds:
+        torch.nn.functional.conv2d(image, kernel)
+        square @ square
+    return {
+        "cores": (time.process_time() - cpu) / (time.monotonic() - wall),
+        "torch": torch.get_num_threads(),
+        "pools": {pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()},
+    }

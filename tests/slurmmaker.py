@@ -1,0 +1,58 @@
+"""Submissions for tests, and a program that stands for bids-sr."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+from bids_sr.slurm.model import ArrayJob, Request, Site, Submission
+from bids_sr.slurm.spec import in_tasks
+
+REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
+
+
+def program(path: Path, body: str) -> Path:
+    """A script of the shell that can be called."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def submission(
+    root: Path,
+    names: tuple[str, ...] = ("sub-01", "sub-02"),
+    *,
+    batch: int = 1,
+    site: Site | None = None,
+    **more: object,
+) -> Submission:
+    """A submission below a folder, of one array, with a group job."""
+    tasks = in_tasks(names, batch)
+    array = ArrayJob(name="array-1", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=REQUEST)
+    values = {
+        "id": "20260101-000000-abcdef",
+        "bids_dir": root / "data",
+        "output_dir": root / "out",
+        "work_dir": root / "work",
+        "arrays": (array,),
+        "site": site or Site(),
+        "group_request": REQUEST,
+        **more,
+    }
+    return Submission(**values)  # type: ignore[arg-type]
+
+
+def start(script: Path, task: int, path: Path | None = None, **variables: str) -> subprocess.Popen[str]:
+    """Start a script as SLURM would start a task of the array 7; programs in `path` are found first."""
+    environment = {
+        **os.environ,
+        "SLURM_ARRAY_TASK_ID": str(task),
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_JOB_ID": "7",
+        "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"],
+        **variables,
+    }
+    return subprocess.Popen(
+        ["bash", str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )

@@ -1,0 +1,161 @@
+"""``bids-sr DIR OUT group``: exit codes, what is written, what is refused; no image of the data set is there."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from grouptables import FACTS, cohort, detail, write_tables
+
+from bids_sr.cli import run
+from bids_sr.config import Settings
+from bids_sr.config.digest import analysis_digest
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    """A data set of which only the list of participants is there, and outputs of eight of its ten."""
+    bids_dir, output_dir = tmp_path / "in", tmp_path / "out"
+    bids_dir.mkdir()
+    names = "".join(f"sub-{n:02d}\t30\n" for n in range(1, 10))
+    (bids_dir / "participants.tsv").write_text(f"participant_id\tage\n{names}")
+    (bids_dir / "sub-10").mkdir()
+    cohort(output_dir, 8)
+    return bids_dir, output_dir
+
+
+def group(places: tuple[Path, Path], *options: str) -> int:
+    return run.main([str(places[0]), str(places[1]), "group", *options])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_partial_results_are_joined_and_the_missing_named(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (places[1] / "logs" / "x").mkdir(parents=True)
+    (places[1] / "logs" / "x" / "crash-1.txt").write_text("Node: bids_sr_wf.sub_09_wf.train.fit\n\nTraceback\n")
+    assert group(places) == 0
+    shown = capsys.readouterr().out
+    assert "missing: sub-09: no table of metrics at all; crashed: bids_sr_wf.sub_09_wf.train.fit" in shown
+    assert "missing: sub-10" in shown
+    page = (places[1] / "group.html").read_text()
+    text = re.sub("<[^>]+>", " ", page)
+    assert "sub-10: no table of metrics at all" in text
+    assert "guided shows more true functional detail than every baseline" in text
+    assert page.index("Verdict") < page.index("The paper&#39;s table")
+    assert "140.00 (64.75–184.00)" in text
+    assert "defined in 7 of 8" in text
+    assert not re.search(r'(?:src|href)="(?!data:|#|https://doi\.org/|https://)', page)
+
+
+def test_tables_have_their_columns_explained_and_hold_everything(places: tuple[Path, Path]) -> None:
+    assert group(places) == 0
+    for name in ("group_metrics", "group_stats"):
+        table = rows(places[1] / f"{name}.tsv")
+        columns = json.loads((places[1] / f"{name}.json").read_text())
+        assert set(table[0]) == set(columns)
+    metrics = rows(places[1] / "group_metrics.tsv")
+    assert len(metrics) == 8 * (7 + 9)
+    columns = json.loads((places[1] / "group_metrics.json").read_text())
+    assert set(columns["measure"]["Levels"]) == {row["measure"] for row in metrics}
+    words = {
+        row["reference"]: row["word"]
+        for row in rows(places[1] / "group_stats.tsv")
+        if (row["measure"], row["series"]) == ("split_r_beyond", "guided")
+    }
+    assert words == dict.fromkeys(("bspline", "zerofill", "inject", "srgan", "guidedMirror"), "better")
+    assert "group" in (places[1] / ".bidsignore").read_text().splitlines()
+    assert list((places[1] / "logs").glob("*/settings.toml"))
+    assert not list(places[1].glob(".*partial*"))
+
+
+def test_the_same_call_writes_the_same_tables(places: tuple[Path, Path]) -> None:
+    assert group(places) == 0
+    first = {path.name: path.read_bytes() for path in places[1].glob("group_*")}
+    assert group(places) == 0
+    assert {path.name: path.read_bytes() for path in places[1].glob("group_*")} == first
+    assert len(first) == 4
+
+
+def test_a_margin_is_taken_and_shown(places: tuple[Path, Path]) -> None:
+    assert group(places, "--margin", "0.3") == 0
+    margins = {row["margin"] for row in rows(places[1] / "group_stats.tsv") if row["measure"] == "split_r_beyond"}
+    assert margins == {"0.3"}
+    assert "0.3 for pure numbers" in (places[1] / "group.html").read_text()
+
+
+def test_selection_chooses_participants(places: tuple[Path, Path]) -> None:
+    assert group(places, "--participant-label", "01", "sub-02", "03") == 0
+    assert {row["participant"] for row in rows(places[1] / "group_metrics.tsv")} == {"sub-01", "sub-02", "sub-03"}
+    assert "sub-10" not in (places[1] / "group.html").read_text()
+
+
+def test_one_participant_is_refused(places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert group(places, "--participant-label", "01") == 2
+    assert "one participant (sub-01)" in capsys.readouterr().err
+    assert not (places[1] / "group.html").exists()
+
+
+def test_nothing_to_join_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([str(tmp_path), str(tmp_path / "out"), "group"]) == 2
+    assert "no tables of metrics" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_that_is_not_there_or_names_nobody(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([str(places[0] / "nowhere"), str(places[1]), "group"]) == 2
+    assert "is no folder" in capsys.readouterr().err
+    (places[0] / "sub-10").rmdir()
+    (places[0] / "participants.tsv").unlink()
+    assert group(places, "--dry-run") == 0
+    assert "who is missing cannot be told" in capsys.readouterr().out
+
+
+def test_mixed_settings_are_refused_with_files_and_what_differs(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {}
+    for smoothing in (4.0, 6.0):
+        values = {
+            "paths": {"bids_dir": places[0], "output_dir": places[1]},
+            "activation": {"smoothing": (0.0, smoothing)},
+        }
+        settings = Settings.from_mapping(values)
+        folder = places[1] / "logs" / f"run{smoothing:g}"
+        folder.mkdir(parents=True)
+        (folder / "settings.toml").write_text(settings.to_toml())
+        texts[smoothing] = analysis_digest(settings)
+    for path in places[1].glob("sub-*/func/*_metrics.json"):
+        path.write_text(json.dumps({**FACTS, "SettingsDigest": texts[4.0]}))
+    write_tables(places[1], "09", rows=[detail("guided", 0.1)], facts={**FACTS, "SettingsDigest": texts[6.0]})
+    for options in ((), ("--force",)):
+        assert group(places, *options) == 2
+        shown = capsys.readouterr().err
+        assert "sub-09_task-tap_desc-evaluation_metrics.tsv" in shown
+        assert "activation.smoothing: [0.0, 4.0] and [0.0, 6.0]" in shown
+    assert not (places[1] / "group.html").exists()
+
+
+def test_a_table_of_another_form_is_refused_by_name(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = places[1] / "sub-01" / "func" / "sub-01_task-tap_desc-evaluation_metrics.tsv"
+    path.write_text("series\tvalue\n")
+    assert group(places) == 2
+    assert path.name in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert group(places, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "16 tables of 8 participants" in shown
+    assert "missing: sub-09" in shown
+    assert not (places[1] / "group_metrics.tsv").exists()
+    assert not (places[1] / "logs").exists()

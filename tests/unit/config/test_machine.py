@@ -1,0 +1,115 @@
+"""What containers, jobs and masks leave of a machine, from files made for it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bids_sr.config import Resources, Settings, UsageError, machine
+from bids_sr.config.groups import Paths
+
+GIB = 2**30
+PLENTY = {"proc/meminfo": f"MemTotal: 99000000 kB\nMemAvailable: {64 * 2**20} kB\n"}
+
+
+@pytest.fixture
+def many_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(16)))
+
+
+def tree(root: Path, files: dict[str, object]) -> Path:
+    for name, text in {**PLENTY, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    return root
+
+
+PAGES = f"anon 1\ninactive_file {GIB}\nactive_file {GIB}"
+V2 = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "350000 100000", "sys/fs/cgroup/memory.max": 8 * GIB,
+      "sys/fs/cgroup/memory.current": 3 * GIB, "sys/fs/cgroup/memory.stat": PAGES}  # fmt: skip
+JOB = "sys/fs/cgroup/system.slice/slurmstepd.scope/job_7"
+V2_NESTED = {"proc/self/cgroup": "0::/system.slice/slurmstepd.scope/job_7/step_0/user/task_0",
+             f"{JOB}/cpu.max": "max 100000", f"{JOB}/memory.max": 2 * GIB, f"{JOB}/step_0/memory.max": "max",
+             "sys/fs/cgroup/system.slice/cpu.max": "200000 100000"}  # fmt: skip
+V1_LINES = "4:memory:/docker/abc\n1:cpu,cpuacct:/docker/abc\n0::/"
+V1 = {"proc/self/cgroup": V1_LINES, "sys/fs/cgroup/unified/none": "",
+      "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": 4 * GIB,
+      "sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes": GIB,
+      "sys/fs/cgroup/memory/memory.limit_in_bytes": 9223372036854771712,
+      "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_quota_us": 100000,
+      "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_period_us": 100000}  # fmt: skip
+V1_INSIDE = {"proc/self/cgroup": V1_LINES, "sys/fs/cgroup/memory/memory.limit_in_bytes": 6 * GIB,
+             "sys/fs/cgroup/cpu/cpu.cfs_quota_us": -1, "sys/fs/cgroup/cpu/cpu.cfs_period_us": 100000}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "processors", "gib"),
+    [
+        ({}, 16, 64),
+        (V2, 3, 7),  # 8 GiB less what is used and no page of a file
+        (V2_NESTED, 2, 2),
+        (V1, 1, 3),
+        (V1_INSIDE, 16, 6),  # in a container the path of the host does not exist
+    ],
+    ids=["none", "v2", "v2 above", "v1", "v1 in a container"],
+)
+@pytest.mark.usefixtures("many_processors")
+def test_the_least_limit_counts(files: dict[str, object], processors: int, gib: float, tmp_path: Path) -> None:
+    root = tree(tmp_path, files)
+    assert machine.processors(root, {}) == processors
+    assert machine.memory_gb(root, {}) == pytest.approx(0.9 * gib * GIB / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("environ", "processors", "gb"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "4096"}, 4, 4096 * 2**20 / 1e9),
+        ({"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_CPU": "512"}, 8, 8 * 512 * 2**20 / 1e9),
+        ({"SLURM_MEM_PER_NODE": "0"}, 16, 0.9 * 64 * GIB / 1e9),  # all of the node
+        ({"SLURM_CPUS_PER_TASK": "x"}, 16, 0.9 * 64 * GIB / 1e9),
+    ],
+)
+@pytest.mark.usefixtures("many_processors")
+def test_a_slurm_job_gets_what_it_asked_for(
+    environ: dict[str, str], processors: int, gb: float, tmp_path: Path
+) -> None:
+    root = tree(tmp_path, {})
+    assert machine.processors(root, environ) == processors
+    assert machine.memory_gb(root, environ) == pytest.approx(gb)
+
+
+def test_the_mask_of_processors_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3, 5})
+    assert machine.processors(tree(tmp_path, V2), {}) == 2
+    monkeypatch.setattr(machine, "processors", lambda: 3)
+    settings = Settings(paths=Paths(bids_dir=tmp_path, output_dir=tmp_path / "out"))
+    assert settings.resolved(run_uuid="x").resources.nprocs == 3
+
+
+@pytest.mark.parametrize(
+    ("shown", "devices", "answer", "found"),
+    [
+        (None, ["nvidia0"], True, True),
+        ("1", ["nvidia0", "nvidia1"], True, True),
+        ("", ["nvidia0"], True, False),
+        ("-1", ["nvidia0"], True, False),
+        (None, [], True, False),
+        (None, ["nvidiactl"], True, False),
+        (None, ["nvidia0"], False, False),  # the build of torch that knows no CUDA
+    ],
+)
+def test_a_gpu_counts_where_it_is_shown_and_torch_can_use_it(
+    shown: str | None, devices: list[str], answer: bool, found: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "dev").mkdir()
+    for name in devices:
+        (tmp_path / "dev" / name).touch()
+    environ = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
+    assert machine.has_gpu(tmp_path, environ, lambda: answer) is found
+
+
+def test_a_step_has_no_more_threads_than_there_are_processors() -> None:
+    with pytest.raises(UsageError, match="nprocs is 2"):
+        Resources(nprocs=2, omp_nthreads=3)
+    assert Resources(nprocs=2, omp_nthreads=2).omp_nthreads == 2

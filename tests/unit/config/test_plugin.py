@@ -1,0 +1,119 @@
+"""The file of ``--use-plugin``: read whole, or refused with the nearest name."""
+
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.run import main
+from bids_sr.config import UsageError
+from bids_sr.config.plugin import Plugin
+from bids_sr.preflight.places import check_places
+
+
+def read(tmp_path: Path, text: str) -> Plugin:
+    path = tmp_path / "plugin.toml"
+    path.write_text(text)
+    return Plugin.from_toml(path)
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    (tmp_path / "head.sh").write_text("#!/bin/sh\nmodule load python\n")
+    found = read(
+        tmp_path,
+        """plugin = "SLURM"
+[plugin_args]
+sbatch_args = ["--partition=short", "--account", "lab"]
+gpu_args = ["--gres=gpu:1"]
+template = "head.sh"
+time_minutes = 90
+memory_extra_gb = 1
+join_small = false
+max_jobs = 7
+poll_seconds = 2
+grace_seconds = 3
+patience_seconds = 4
+""",
+    )
+    assert found.is_cluster
+    assert found.arguments() == {
+        "sbatch_args": ("--partition=short", "--account", "lab"),
+        "gpu_args": ("--gres=gpu:1",),
+        "template": "#!/bin/sh\nmodule load python\n",
+        "time_minutes": 90.0,
+        "memory_extra_gb": 1.0,
+        "join_small": False,
+        "max_jobs": 7,
+        "poll_seconds": 2.0,
+        "grace_seconds": 3.0,
+        "patience_seconds": 4.0,
+    }
+
+
+def test_little_is_enough(tmp_path: Path) -> None:
+    assert read(tmp_path, 'plugin = "SLURMGraph"') == Plugin(plugin="SLURMGraph")
+    assert not read(tmp_path, 'plugin = "MultiProc"').is_cluster
+    assert read(tmp_path, 'plugin = "SLURM"\nplugin_args.template = "ulimit -c 0\\n"').template == "ulimit -c 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('plugin = "SLRUM"', "did you mean 'SLURM'"),
+        ('plugin = "PBS"', "there are MultiProc, SLURM, SLURMGraph"),
+        ("", 'write plugin = "SLURM"'),
+        ('plugin = "SLURM"\nplugin_arg = 1', "did you mean 'plugin_args'"),
+        ('plugin = "SLURM"\nplugin_args = 1', "it is a table"),
+        ('plugin = "SLURM"\n[plugin_args]\nsbatch_arg = []', "did you mean 'sbatch_args'"),
+        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = "-p short"', "takes a value of kind list"),
+        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-p short"]', 'write it as "-p", "short"'),
+        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--array=1-3"]', "the plugin itself decides on --array"),
+        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-W"]', "the plugin itself decides on --wait"),
+        ('plugin = "SLURM"\n[plugin_args]\ngpu_args = ["-o", "x"]', "the plugin itself decides on --output"),
+        ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 0', "at least 1"),
+        ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 1.5', "kind int"),
+        ('plugin = "SLURM"\n[plugin_args]\npoll_seconds = 0', "positive"),
+        ('plugin = "SLURM"\n[plugin_args]\ntime_minutes = 0', "positive"),
+        ('plugin = "SLURM"\n[plugin_args]\nmemory_extra_gb = -1', "from 0 up"),
+        ('plugin = "SLURM"\n[plugin_args]\ntemplate = "absent.sh"', "No such file"),
+        ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "use --nprocs and --mem"),
+        ('plugin = "SLURMGraph"\n[plugin_args]\nmax_jobs = 2', "submits all jobs at once"),
+        ("plugin =", "is no TOML"),
+    ],
+)
+def test_what_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refusal:
+        read(tmp_path, text)
+    assert says in str(refusal.value)
+
+
+def test_options_that_begin_like_refused_ones_are_taken(tmp_path: Path) -> None:
+    text = (
+        'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--overcommit", "--exclusive", "-p", "debug", "--export=NONE"]'
+    )
+    assert read(tmp_path, text).sbatch_args[0] == "--overcommit"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"absent\.toml"):
+        Plugin.from_toml(tmp_path / "absent.toml")
+
+
+def test_preflight_refuses_with_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    (tmp_path / "plugin.toml").write_text('plugin = "SLRUM"')
+    line = [str(maker.root), str(tmp_path / "out"), "participant", "--skip-bids-validation", "--dry-run"]
+    assert main([*line, "-w", str(tmp_path / "w"), "--use-plugin", str(tmp_path / "plugin.toml")]) == 2
+    assert "did you mean 'SLURM'" in capsys.readouterr().err
+
+
+def test_preflight_misses_the_commands_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plugin.toml").write_text('plugin = "SLURM"')
+    line = [str(tmp_path / "in"), str(tmp_path / "out"), "participant", "--use-plugin", str(tmp_path / "plugin.toml")]
+    settings = parse_settings(line).resolved(run_uuid="x")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [problem.reason for problem in check_places(settings)] == [
+        "sbatch, squeue, scontrol, scancel of SLURM is not on the PATH"
+    ]

@@ -1,0 +1,224 @@
+"""Results of another program are read as they were meant: checked against nitransforms, which wrote them."""
+
+import json
+from pathlib import Path
+
+import nibabel as nb
+import nitransforms as nt
+import numpy as np
+import pandas as pd
+import pytest
+from fmriprepmaker import FmriprepMaker, rigid, write_linear
+from nitransforms.resampling import apply as their_resampling
+
+from bids_sr.interfaces import given
+from bids_sr.spatial.distortion import load_distortion
+from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.transforms import TransformError, read_itk
+
+SHAPE = (20, 22, 12)
+AFFINE = np.array([[-4.0, 0, 0, 40], [0, 4, 0, -42], [0, 0, 4, -20], [0, 0, 0, 1]])
+BLOBS = np.array([[-14.0, -12, 0], [10, -15, 4], [0, 12, -6], [15, 10, 2]])
+MOTION = np.array([rigid(), rigid(2.5, -1, 0.5, 0.03), rigid(-2, 3, 1, -0.05), rigid(1, 1, -2, 0.02)])
+
+
+def scene(matrix=None):
+    """A head in the pose in which reference point p lies at matrix @ p."""
+    at = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    if matrix is not None:
+        back = np.linalg.inv(matrix)
+        at = at @ back[:3, :3].T + back[:3, 3]
+    body = 200 / (1 + np.exp((np.linalg.norm(at / [34, 36, 22], axis=-1) - 1) * 9))
+    return body + sum(300 * np.exp(-((at - blob) ** 2).sum(-1) / (2 * 6.5**2)) for blob in BLOBS)
+
+
+@pytest.fixture
+def moving(tmp_path: Path) -> tuple[str, str]:
+    """A run in which the head moves as MOTION says, and the transforms that nitransforms writes for it."""
+    series = np.stack([scene(matrix) for matrix in MOTION], -1).astype(np.float32)
+    nb.Nifti1Image(series, AFFINE).to_filename(tmp_path / "bold.nii")
+    write_linear(tmp_path / "hmc.txt", MOTION)
+    return str(tmp_path / "bold.nii"), str(tmp_path / "hmc.txt")
+
+
+def run(interface, folder: Path):
+    folder.mkdir(exist_ok=True)
+    return interface.run(cwd=str(folder)).outputs
+
+
+def inner(image):
+    return np.asarray(image)[4:-4, 4:-4, 3:-3]
+
+
+def test_head_motion_is_read_in_the_direction_in_which_it_was_written(moving, tmp_path):
+    bold, hmc = moving
+    found = run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
+    np.testing.assert_allclose(read_itk(found.hmc_xfms), MOTION, atol=1e-5)
+    image = nb.load(bold)
+    for number, matrix in enumerate(read_itk(found.hmc_xfms)):
+        volume = nb.Nifti1Image(np.asarray(image.dataobj)[..., number], AFFINE)
+        theirs = their_resampling(nt.linear.Affine(MOTION[number]), volume, reference=volume, order=3)
+        ours = sample_volume(np.asarray(volume.dataobj), AFFINE, SHAPE, AFFINE, matrix)
+        assert np.abs(inner(ours) - inner(scene())).max() < 6
+        assert np.abs(inner(ours) - inner(theirs.dataobj)).max() < 6
+
+
+def test_the_reference_is_the_mean_of_what_they_bring_into_register(moving, tmp_path):
+    bold, hmc = moving
+    found = run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
+    reference = nb.load(found.boldref)
+    np.testing.assert_allclose(reference.affine, AFFINE)
+    still = np.abs(inner(reference.dataobj) - inner(scene())).max()
+    blurred = np.abs(inner(nb.load(bold).get_fdata().mean(-1)) - inner(scene())).max()
+    assert still < 5 < 20 < blurred
+
+
+def test_the_table_of_motion_has_a_row_for_each_volume(moving, tmp_path):
+    bold, hmc = moving
+    table = pd.read_csv(run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion").motion_tsv, sep="\t")
+    assert len(table) == 4
+    np.testing.assert_allclose(table.rot_z, [0, 0.03, -0.05, 0.02], atol=1e-5)
+    assert table.residual.isna().all()
+
+
+def test_transforms_for_another_run_are_refused(moving, tmp_path):
+    bold, hmc = moving
+    write_linear(Path(hmc), MOTION[:3])
+    with pytest.raises(ValueError, match="3 transforms for 4 volumes"):
+        run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
+
+
+def test_motion_that_is_not_rigid_is_refused(moving, tmp_path):
+    bold, hmc = moving
+    write_linear(Path(hmc), MOTION @ np.diag([1.1, 1, 1, 1]))
+    with pytest.raises(TransformError, match="not rigid"):
+        run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
+
+
+def test_a_field_is_brought_to_the_run_by_its_transform(moving, tmp_path):
+    """The field is 10 Hz on one side of a plane that the transform moves by 8 mm."""
+    there, grid = np.zeros((60, 60, 60), np.float32), np.diag([2.0, 2, 2, 1])
+    grid[:3, 3] = -60
+    there[:, :, 30:] = 10.0
+    nb.Nifti1Image(there, grid).to_filename(tmp_path / "field.nii.gz")
+    to_field = rigid(0, 0, 8)  # takes a reference point to its field map point: the plane lies at z = -8 - 1 in the run
+    write_linear(tmp_path / "fmap.txt", np.linalg.inv(to_field))
+    shift = given.FieldToShift(
+        in_file=moving[0], fieldmap=str(tmp_path / "field.nii.gz"), boldref2fmap_xfm=str(tmp_path / "fmap.txt"),
+        phase_encoding="j-", readout=0.05,
+    )  # fmt: skip
+    found = load_distortion(run(shift, tmp_path / "shift").shift_map)
+    assert found.axis == 1
+    heights = AFFINE[2, 3] + 4 * np.arange(12)
+    np.testing.assert_allclose(found.shift[10, 10, heights > -5], -0.5, atol=0.08)
+    np.testing.assert_allclose(found.shift[10, 10, heights < -14], 0.0, atol=0.08)
+
+
+def test_known_columns_of_the_confounds_are_kept(tmp_path):
+    path = tmp_path / "x_desc-confounds_timeseries.tsv"
+    FmriprepMaker.confounds(path, np.tile(MOTION, (5, 1, 1)), 2)
+    found = run(given.ImportConfounds(in_file=str(path), origin="fMRIPrep 24.1.1", n_dummy=2), tmp_path / "c")
+    table, theirs = pd.read_csv(found.out_file, sep="\t"), pd.read_csv(path, sep="\t")
+    described = json.loads(Path(found.out_json).read_text())
+    assert set(table) == set(described)
+    assert [name for name in table if "comp_cor" in name] == [f"a_comp_cor_{k:02d}" for k in range(5)]
+    assert not [name for name in table if "power2" in name or name.startswith(("cosine", "motion_outlier", "t_comp"))]
+    for name in ("trans_x", "rot_z", "framewise_displacement", "a_comp_cor_04", "csf"):
+        np.testing.assert_allclose(table[name], theirs[name], rtol=1e-7)
+    assert table.non_steady_state_outlier01.tolist() == [0, 1] + [0] * 18
+    assert all("fMRIPrep 24.1.1" in entry["Origin"] and entry["Units"] for entry in described.values())
+
+
+def test_components_of_single_tissues_are_left_out(tmp_path):
+    path = tmp_path / "x_desc-confounds_timeseries.tsv"
+    FmriprepMaker.confounds(path, np.tile(MOTION, (5, 1, 1)), 0)
+    masks = {f"a_comp_cor_{k:02d}": {"Mask": "CSF" if k < 4 else "combined"} for k in range(8)}
+    path.with_suffix(".json").write_text(json.dumps(masks))
+    found = run(given.ImportConfounds(in_file=str(path), origin="x"), tmp_path / "c")
+    names = [name for name in pd.read_csv(found.out_file, sep="\t") if "comp_cor" in name]
+    assert names == [f"a_comp_cor_{k:02d}" for k in range(4, 8)]
+
+
+def test_a_table_without_head_motion_is_refused(tmp_path):
+    (tmp_path / "x.tsv").write_text("csf\n1\n")
+    with pytest.raises(ValueError, match="no column trans_x"):
+        run(given.ImportConfounds(in_file=str(tmp_path / "x.tsv"), origin="x"), tmp_path / "c")
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> tuple[str, str]:
+    """A boldref and a brain mask on its grid."""
+    image = scene()
+    nb.Nifti1Image(image.astype(np.float32), AFFINE).to_filename(tmp_path / "boldref.nii.gz")
+    nb.Nifti1Image((image > 100).astype(np.uint8), AFFINE).to_filename(tmp_path / "mask.nii.gz")
+    return str(tmp_path / "boldref.nii.gz"), str(tmp_path / "mask.nii.gz")
+
+
+def test_the_mask_stays_and_comes_to_the_fine_grid(reference, tmp_path):
+    boldref, mask = reference
+    masked = given.ImportMask(boldref=boldref, in_mask=mask, origin="fMRIPrep 24.1.1", factor=(2.0, 2.0, 1.0))
+    found = run(masked, tmp_path / "m")
+    low, high = (np.asarray(nb.load(path).dataobj) > 0 for path in (found.bold_mask, found.bold_mask_hr))
+    np.testing.assert_array_equal(low, np.asarray(nb.load(mask).dataobj) > 0)
+    assert high.shape == (40, 44, 12)
+    assert high.sum() / 4 == pytest.approx(low.sum(), rel=0.03)
+    assert json.loads(Path(found.out_json).read_text()) == {"mask_source": "fMRIPrep 24.1.1"}
+
+
+@pytest.mark.parametrize("how", ["empty", "other grid"])
+def test_a_mask_that_cannot_be_one_is_refused(reference, tmp_path, how):
+    boldref, mask = reference
+    nb.Nifti1Image(np.full(SHAPE if how == "empty" else (5, 5, 5), how != "empty", np.uint8), AFFINE).to_filename(mask)
+    with pytest.raises(ValueError, match="empty, or not on the grid"):
+        run(given.ImportMask(boldref=boldref, in_mask=mask, origin="x", factor=(2.0, 2.0, 1.0)), tmp_path / "m")
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.03])
+def test_a_registration_is_taken_over_and_measured(reference, tmp_path, scale):
+    """Also one with scales, as fMRIPrep makes with more than six degrees of freedom."""
+    boldref, _ = reference
+    xfm = rigid(3, -2, 1, 0.05) @ np.diag([scale, 1, 1, 1])  # takes a T1w point to its boldref point
+    write_linear(tmp_path / "coreg.txt", xfm)
+    t1w = sample_volume(scene().astype(np.float32), AFFINE, SHAPE, AFFINE, xfm)
+    nb.Nifti1Image(t1w, AFFINE).to_filename(tmp_path / "t1w.nii.gz")
+    nb.Nifti1Image((t1w > 100).astype(np.uint8), AFFINE).to_filename(tmp_path / "t1mask.nii.gz")
+    found = run(
+        given.ImportCoreg(
+            in_xfm=str(tmp_path / "coreg.txt"), origin="fMRIPrep 24.1.1", boldref=boldref,
+            t1w_preproc=str(tmp_path / "t1w.nii.gz"), t1w_mask=str(tmp_path / "t1mask.nii.gz"),
+        ),
+        tmp_path / "coreg",
+    )  # fmt: skip
+    np.testing.assert_allclose(read_itk(found.boldref2t1w_xfm)[0], xfm, atol=1e-5)
+    facts = json.loads(Path(found.out_json).read_text())
+    assert facts["bold_t1w_mask_dice"] > 0.9
+    assert facts["bold_t1w_poor"] is False
+    assert facts["bold_t1w_origin"] == "fMRIPrep 24.1.1"
+    assert facts["bold_t1w_displacement_rms_mm"] > 2
+
+
+def test_a_registration_that_fits_nothing_is_told(reference, tmp_path):
+    boldref, mask = reference
+    write_linear(tmp_path / "coreg.txt", rigid(40, 0, 0))
+    found = run(
+        given.ImportCoreg(in_xfm=str(tmp_path / "coreg.txt"), origin="x", boldref=boldref, t1w_preproc=boldref,
+                          t1w_mask=mask),
+        tmp_path / "coreg",
+    )  # fmt: skip
+    assert json.loads(Path(found.out_json).read_text())["bold_t1w_poor"] is True
+
+
+def test_an_anatomy_keeps_its_values(reference, tmp_path):
+    boldref, mask = reference
+    found = run(given.ImportAnat(t1w=boldref, mask=mask, tpms=[mask, mask, mask], dseg=mask), tmp_path / "a")
+    np.testing.assert_allclose(nb.load(found.t1w).get_fdata(), nb.load(boldref).get_fdata(), rtol=1e-6)
+    assert len(found.tpms) == 3
+    assert nb.load(found.dseg).get_fdata().max() == 1
+
+
+def test_labels_are_told_from_the_maps_where_they_are_not_given(reference, tmp_path):
+    boldref, mask = reference
+    none = str(tmp_path / "none.nii.gz")
+    nb.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE).to_filename(none)
+    found = run(given.ImportAnat(t1w=boldref, mask=mask, tpms=[none, mask, none]), tmp_path / "a")
+    assert set(np.unique(nb.load(found.dseg).get_fdata())) == {0, 2}

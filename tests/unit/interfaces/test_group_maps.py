@@ -1,0 +1,191 @@
+"""Group maps: points carried as ANTs carries them, runs combined and participants tested as nilearn and scipy do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.interfaces import group_maps, group_ways
+from bids_sr.interfaces.group_inputs import common_space, find_runs, first_smoothing
+from bids_sr.spatial.nifti import ImageError, load_image, save_image
+from bids_sr.spatial.points import linear_weights, moved
+from bids_sr.spatial.transforms import rigid_matrix, write_itk
+
+SPACE = "MNI152NLin2009aSym"
+AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
+AFFINE[:3, 3] = [-40, -60, 20]
+SHAPE = (20, 22, 8)
+FINE = np.diag([2.0, 2.0, 5.0, 1.0])
+FINE[:3, 3] = [-41, -61, 20]
+RNG = np.random.default_rng(3)
+
+
+def write_run(root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0) -> None:
+    """Mask, boldref, transforms and effect and t maps (raw and guided) of one run; the same activity in all."""
+    rng = np.random.default_rng(seed)
+    sub = name.split("_")[0]
+    func, anat = root / sub / "func", root / sub / "anat"
+    func.mkdir(parents=True, exist_ok=True)
+    anat.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[2:-2, 2:-2, 1:-1] = True
+    save_image(mask, AFFINE, func / f"{name}_desc-brain_mask.nii.gz")
+    save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
+    write_itk(func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt", np.eye(4) if xfm is None else xfm)
+    import ants
+
+    affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
+    ants.write_transform(affine, str(anat / f"{sub}_from-T1w_to-{SPACE}_mode-image_xfm.h5"))
+    for series, grid, shape, res in (("raw", AFFINE, SHAPE, ""), ("guided", FINE, (40, 44, 8), "_res-hr")):
+        effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
+        effect[tuple(n // 2 for n in shape)] += gain * 20
+        noise = np.full(shape, gain * (1.0 if seed % 2 else 2.0), dtype=np.float32)
+        for stat, values in (("effect", effect), ("t", effect / noise)):
+            save_image(values, grid, func / f"{name}{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("out")
+    for number in range(1, 5):
+        write_run(root, f"sub-{number:02d}_task-tap", number, gain=1.0 if number != 3 else 7.0)
+    return root
+
+
+def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
+    from bids_sr.interfaces._ants import Image, apply
+
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    write_itk(first, rigid_matrix([3, -2, 1, 0.1, 0.02, -0.2], [0, 0, 0]))
+    write_itk(second, rigid_matrix([-5, 4, 2, 0, 0.3, 0.1], [10, 0, 5]))
+    image = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    grid, mask = np.diag([3.0, 3.0, 3.0, 1.0]), np.ones((30, 30, 30), dtype=bool)
+    grid[:3, 3] = [-30, -40, 10]
+    points = group_ways.carried_points(mask.shape, grid, mask, [first, second])
+    own = group_ways.sample_points(image, AFFINE, points)
+    reference = Image(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
+    expected = apply(Image(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
+    assert np.abs(expected).max() > 1
+    assert np.abs(own - expected).max() < 1e-3
+
+
+def test_runs_are_combined_as_nilearn_combines_them() -> None:
+    import nibabel as nib
+    from nilearn.glm.contrasts import compute_fixed_effects
+
+    effects = [RNG.normal(0, 1, 60) for _ in range(3)]
+    variances = [RNG.uniform(0.5, 3, 60) for _ in range(3)]
+    shape = (3, 4, 5)
+    images = [[nib.Nifti1Image(v.reshape(shape), np.eye(4)) for v in each] for each in (effects, variances)]
+    mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
+    found = compute_fixed_effects(*images, mask=mask, precision_weighted=True)
+    expected = (found["effect"] if isinstance(found, dict) else found[0]).get_fdata().ravel()
+    assert group_ways.fixed_effects(effects, variances) == pytest.approx(expected)
+    assert group_ways.fixed_effects(effects, [variances[0], None, None]) == pytest.approx(np.mean(effects, axis=0))
+
+
+def test_weights_interpolate_as_sampling_does() -> None:
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
+    points = RNG.uniform(low[:3], high[:3], (4000, 3))
+    points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
+    expected = group_ways.sample_points(data, AFFINE, points)
+    found = linear_weights(SHAPE, moved(np.linalg.inv(AFFINE), points).T) @ data.ravel()
+    assert (expected == 0).any()
+    assert np.abs(found - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+def test_maps_are_read_as_images_are(tmp_path: Path, name: str) -> None:
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    for dtype in (np.float32, np.int16):
+        save_image((100 * data).astype(dtype), FINE, tmp_path / name)
+        own, affine = group_ways.load_map(tmp_path / name)
+        expected, placed = load_image(tmp_path / name)
+        assert np.array_equal(own, expected)
+        assert np.array_equal(affine, placed)
+    for spoiled in (b"", (tmp_path / name).read_bytes()[:-50]):
+        (tmp_path / name).write_bytes(spoiled)
+        with pytest.raises(ImageError, match=name):
+            group_ways.load_map(tmp_path / name)
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_chunks_add_up_to_the_same(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    runs = find_runs(cohort)
+    (whole,) = group_maps.group_maps(runs, tmp_path / "a", series=("raw",)).maps
+    monkeypatch.setattr(group_maps, "CHUNK", 2)
+    (made,) = group_maps.group_maps(runs, tmp_path / "b", series=("raw",), processes=processes).maps
+    assert made.participants == whole.participants
+    for stat, path in made.files.items():
+        assert np.allclose(load_image(path)[0], load_image(whole.files[stat])[0], rtol=1e-5, atol=1e-6)
+
+
+def test_runs_and_their_way_to_the_template_are_found(cohort: Path) -> None:
+    runs = find_runs(cohort)
+    assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
+    assert (common_space(runs), first_smoothing(runs)) == (SPACE, 5.0)
+    assert all(run.reaches(SPACE) and not run.reaches("other") for run in runs)
+    assert find_runs(cohort, lambda entities: entities["task"] == "rest") == []
+
+
+def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
+    made = group_maps.group_maps(find_runs(cohort), cohort, series=("raw", "guided"))
+    assert [each.series for each in made.maps] == ["raw", "guided"]
+    assert made.left_out == ()
+    stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
+    effect, _ = load_image(cohort / "group" / f"{stem}.nii.gz")
+    sidecar = json.loads((cohort / "group" / f"{stem}.json").read_text())
+    assert sidecar["Participants"] == [f"sub-{n:02d}" for n in range(1, 5)]
+    assert (sidecar["SpatialReference"], sidecar["Units"]) == (SPACE, "percent")
+    # 20.5 of 500 at the peak, whatever the gain of the scanner: one participant's is seven times the others'
+    center = AFFINE @ [SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2, 1]
+    assert made.affine is not None
+    place = tuple(np.round(np.linalg.inv(made.affine) @ center).astype(int)[:3])
+    assert effect[place] == pytest.approx(20.5 / 5, rel=0.15)
+    assert made.maps[0].peak_z > 2
+
+
+def test_runs_of_one_participant_count_once(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        for run in (1, 2):
+            write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
+    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("guided",))
+    assert [each.participants for each in made.maps] == [("sub-01", "sub-02", "sub-03")]
+
+
+def test_too_few_participants_or_ways_are_said(cohort: Path, tmp_path: Path) -> None:
+    runs = find_runs(cohort)
+    few = group_maps.group_maps(runs[:2], tmp_path, series=("raw",))
+    assert few.maps == ()
+    assert "2 participants, 3 are needed" in few.left_out[0]
+    nowhere = group_maps.group_maps([], tmp_path, series=("raw",))
+    assert (nowhere.space, nowhere.maps) == (None, ())
+    assert "no participant" in nowhere.left_out[0]
+
+
+def test_a_participant_without_transforms_is_left_out_by_name(cohort: Path, tmp_path: Path) -> None:
+    write_run(cohort, "sub-09_task-tap", 9)
+    (cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
+    made = group_maps.group_maps(find_runs(cohort), tmp_path, series=("raw",))
+    assert made.left_out == (f"group maps: sub-09_task-tap has no transform to {SPACE}",)
+    assert all("sub-09" not in each.participants for each in made.maps)
+
+
+def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path) -> None:
+    target = group_ways.target_of(SPACE)
+    for number in range(1, 4):
+        name = f"sub-{number:02d}_task-tap"
+        write_run(tmp_path, name, number)
+        folder = tmp_path / f"sub-{number:02d}" / "func"
+        (folder / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
+        values = np.full(target.shape, 5.0 * number, dtype=np.float32)
+        name = f"{name}_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap.nii.gz"
+        save_image(values, target.affine, folder / name)
+    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "guided"))
+    assert [each.series for each in made.maps] == ["raw"]
+    effect, _ = load_image(made.maps[0].files["effect"])
+    assert np.unique(np.round(effect[made.mask], 4)).tolist() == [2.0]  # mean of 5, 10, 15 over a brain of 500

@@ -1,0 +1,146 @@
+"""Placebos as interfaces: files in, files out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.interfaces.placebo import AnotherContrast, DisplaceGuide, MergeRows, NullShuffles, mirrored, other_models
+from bids_sr.spatial.nifti import SeriesWriter, load_image, save_image
+from bids_sr.spatial.transforms import hr_grid, write_itk
+from bids_sr.sr.degrade import kspace_crop
+from bids_sr.stats.evaluation import read_table
+
+FACTOR = (2.0, 2.0, 1.0)
+AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
+
+
+def head(shape=(24, 20, 4), at=(9.0, 10.0)):
+    """An ellipse that lies off center, brighter on one side."""
+    x, y = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    inside = ((x - at[0]) / 6) ** 2 + ((y - at[1]) / 7) ** 2 < 1
+    volume = (inside * (1 + 0.2 * (x > at[0]) * (y > at[1])))[..., None] * np.linspace(1, 2, shape[2])
+    return volume.astype(np.float32)
+
+
+def displaced(tmp_path, how, volume, affine=AFFINE):
+    save_image(volume, affine, tmp_path / "guide.nii.gz")
+    out = DisplaceGuide(in_file=str(tmp_path / "guide.nii.gz"), how=how, factor=FACTOR).run(cwd=str(tmp_path)).outputs
+    return load_image(out.out_file)
+
+
+def test_mirroring_keeps_the_head_where_it_is_and_undoes_itself(tmp_path):
+    volume = head()
+    found, affine = displaced(tmp_path, "mirror", volume)
+    assert np.array_equal(affine, AFFINE)
+    assert not np.array_equal(found, volume)
+    overlap = ((found > 0) & (volume > 0)).sum() / (volume > 0).sum()
+    assert overlap > 0.95
+    again, _ = displaced(tmp_path, "mirror", found)
+    assert np.array_equal(again, volume)
+
+
+def test_left_and_right_are_told_from_the_affine(tmp_path):
+    turned = np.array([[0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 4.0, 0], [0, 0, 0, 1]])
+    volume = head(at=(9.0, 8.0))
+    found, _ = displaced(tmp_path, "mirror", volume, turned)
+    assert np.array_equal(np.sort(found, axis=1), np.sort(volume, axis=1))  # only the second axis was touched
+    assert not np.array_equal(found, volume)
+    assert np.array_equal(mirrored(np.zeros((3, 3, 3)), AFFINE), np.zeros((3, 3, 3)))
+
+
+def test_shift_is_three_acquired_voxels_in_the_slice(tmp_path):
+    volume = head()
+    found, _ = displaced(tmp_path, "shift", volume)
+    assert np.array_equal(found, np.roll(volume, (6, 6, 0), axis=(0, 1, 2)))
+    assert np.array_equal(np.sort(found.ravel()), np.sort(volume.ravel()))
+
+
+def test_another_contrast_comes_on_the_grids_of_the_run(tmp_path):
+    shape, fine = hr_grid((12, 10, 3), np.diag([4.0, 4.0, 4.0, 1.0]), FACTOR)
+    centers = np.stack(np.meshgrid(*(np.arange(n) for n in (60, 52, 20)), indexing="ij"), -1) - 4.0
+    blob = 100 * np.exp(-((centers - [20, 18, 4]) ** 2).sum(-1) / 128)
+    own = np.eye(4)
+    own[:3, 3] = [-4, -4, -4]
+    save_image(blob.astype(np.float32), own, tmp_path / "t1w.nii.gz")
+    save_image(np.zeros((12, 10, 3), dtype=np.float32), np.diag([4.0, 4.0, 4.0, 1.0]), tmp_path / "boldref.nii.gz")
+    moved = np.eye(4)
+    moved[0, 3] = -2.0  # takes a T1w point to its boldref point
+    write_itk(tmp_path / "xfm.txt", moved)
+    out = AnotherContrast(
+        in_file=str(tmp_path / "t1w.nii.gz"), reference=str(tmp_path / "boldref.nii.gz"),
+        reference2image_xfm=str(tmp_path / "xfm.txt"), factor=FACTOR,
+    ).run(cwd=str(tmp_path)).outputs  # fmt: skip
+    (high, high_affine), (low, low_affine) = load_image(out.highres), load_image(out.lowres)
+    assert high.shape == shape
+    np.testing.assert_allclose(high_affine, fine)
+    np.testing.assert_allclose(low_affine, np.diag([4.0, 4.0, 4.0, 1.0]), atol=1e-6)
+    np.testing.assert_allclose(low, np.maximum(kspace_crop(high, fine, factor=FACTOR)[0], 0), atol=1e-4)
+    middle = np.einsum("xyz,xyzc->c", high, np.moveaxis(np.indices(shape), 0, -1)) / high.sum()
+    np.testing.assert_allclose((fine @ [*middle, 1])[:2], [18, 18], atol=0.5)  # 20 - 2 along x
+
+
+def model(root, subject, method="srgan", lowres=(3.0, 3.0, 4.0), factor=FACTOR, session=""):
+    folder = root / f"sub-{subject}" / session
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / f"sub-{subject}_desc-{method}_model.safetensors"
+    weights.write_bytes(b"x")
+    weights.with_suffix(".json").write_text(
+        json.dumps({"factor": list(factor), "resolution": {"lowres_mm": list(lowres)}})
+    )
+    return weights
+
+
+def test_the_other_subject_is_the_next_one(tmp_path):
+    one, two, three = (model(tmp_path, label) for label in ("01", "02", "03"))
+    model(tmp_path, "02", method="guided")
+    assert other_models(tmp_path, "srgan", "02") == [three, one]
+    assert other_models(tmp_path, "srgan", "sub-03") == [one, two]
+    assert other_models(tmp_path / "missing", "srgan", "01") == []
+    deep = model(tmp_path, "04", session="ses-1")
+    assert other_models(tmp_path, "srgan", "03")[0] == deep
+
+
+def test_models_of_another_resolution_or_factor_are_left_out(tmp_path):
+    fits = model(tmp_path, "02", lowres=(3.1, 3.0, 4.0))
+    model(tmp_path, "03", lowres=(2.0, 2.0, 4.0))
+    model(tmp_path, "04", factor=(3.0, 3.0, 1.0))
+    model(tmp_path, "05").with_suffix(".json").unlink()
+    assert other_models(tmp_path, "srgan", "01", factor=FACTOR, zooms=(3.0, 3.0, 4.0)) == [fits]
+
+
+@pytest.fixture
+def series(tmp_path):
+    rng = np.random.default_rng(0)
+    with SeriesWriter(tmp_path / "series.nii", (8, 8, 2, 60), AFFINE, 2.0) as writer:
+        for t in range(60):
+            writer.append((500 + 5 * rng.standard_normal((8, 8, 2)) + (1000 if t < 2 else 0)).astype(np.float32))
+    save_image(np.ones((8, 8, 2), dtype=np.uint8), AFFINE, tmp_path / "mask.nii.gz")
+    rows = "".join(f"{8 + 28 * k}\t14\t{'ab'[k % 2]}\n" for k in range(4))
+    (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n0\t8\trest\n" + rows)
+    motion = rng.standard_normal((60, 2))
+    (tmp_path / "confounds.tsv").write_text("trans_x\ttrans_y\n" + "".join(f"{a:.4f}\t{b:.4f}\n" for a, b in motion))
+    return tmp_path
+
+
+def test_shuffles_are_written_row_by_row_and_merged(series):
+    common = {"in_file": str(series / "series.nii"), "mask": str(series / "mask.nii.gz"), "tr": 2.0, "high_pass": 0.008,
+              "events_file": str(series / "events.tsv"), "n_dummy": 2, "n_shuffles": 6, "seed": 3}  # fmt: skip
+    files = []
+    for name, more in {
+        "bspline": {"confounds_tsv": str(series / "confounds.tsv"), "confound_names": ["trans_x", "trans_y"]},
+        "raw": {},
+    }.items():
+        (series / name).mkdir()
+        out = NullShuffles(**common, **more, series=name).run(cwd=str(series / name)).outputs
+        files.append(out.out_file)
+        lines = Path(out.shuffles_file).read_text().splitlines()
+        assert lines[0] == "rate\tany_corrected"
+        assert len(lines) == 7
+        measured = [float(line.split("\t")[0]) for line in lines[1:]]
+        assert read_table(out.out_file)[0].value == pytest.approx(np.mean(measured), rel=1e-4)
+    merged = read_table(MergeRows(in_files=files).run(cwd=str(series)).outputs.out_file)
+    assert [(row.series, row.measure) for row in merged] == [
+        (name, measure) for name in ("bspline", "raw") for measure in ("null_rate", "null_nominal", "null_fwe")
+    ]

@@ -1,0 +1,303 @@
+"""Figures of the evaluation hold the values of the table, refuse nothing to draw, and come through their interfaces."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+
+from bids_sr import boilerplate
+from bids_sr.interfaces.bids import derivative_path
+from bids_sr.interfaces.reports_evaluation import EvaluationReport, GuardsReport, KernelsReport
+from bids_sr.reports import figures, figures_detail, figures_evaluation, figures_forest, figures_guards
+from bids_sr.stats.evaluation import EvalRow, table_text
+
+SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
+SPEC = yaml.safe_load(boilerplate.path("reports-spec.yml").read_text().replace("{subject}", "01"))
+LEVELS = {"bspline": 0.018, "inject": 0.038, "bsplinePca": 0.064, "guided": 0.122, "srgan": 0.069, "measured": 0.207}
+BAD = "<b>$\\frac$ & --> x"
+
+
+def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")) -> list[EvalRow]:
+    """Rows as a run has them: halves, truth, placebos, no signal, claim, guards."""
+    prefix, other = ("split_r", "measured") if truth else ("self_r", "self")
+    rows = []
+    for number, contrast in enumerate(contrasts):
+        for region, factor in (("brain", 1.0), ("active40", 2.0)):
+            share = {"contrast": contrast, "region": region, "n": 24}
+            for name, level in LEVELS.items():
+                value = level * factor / (1 + number)
+                rows += [
+                    EvalRow(
+                        series=name, against=other, measure=f"{prefix}_{band}", value=value + shift,
+                        lower=value + shift - 0.02, upper=value + shift + 0.02, **share,
+                    )
+                    for band, shift in (("beyond", 0.0), ("signal", 0.2))
+                ]  # fmt: skip
+            for own, against, value in (("guided", "guidedMirror", 0.05), ("guided", "bsplinePca", 0.01)):
+                rows.append(
+                    EvalRow(series=own, against=against, measure=f"gain_{prefix}_beyond", value=value,
+                            lower=value - 0.02, upper=value + 0.02, **share)
+                )  # fmt: skip
+    if truth:
+        rows += [
+            EvalRow(series=name, against="measured", measure="truth_r_t", value=0.9 + level / 10, contrast="all",
+                    region="brain", fwhm_mm=fwhm)
+            for name, level in LEVELS.items() for fwhm in (0.0, 5.0)
+        ]  # fmt: skip
+    rows += [EvalRow(series=name, measure="null_rate", value=0.00123, lower=0.0009, upper=0.0015) for name in LEVELS]
+    rows += [EvalRow(series="run", measure="null_nominal", value=0.001)]
+    rows += [EvalRow(series="guided", measure="claim_size", value=5.0, contrast="a+b", region="quarter")]
+    return [*rows, EvalRow(series="run", measure="edge_mismatch", value=1.0)]
+
+
+def words(figure, tmp_path) -> list[str]:
+    """All texts of a figure, in the order drawn (glyphs are paths; the texts stand beside them as comments)."""
+    svg = figures.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
+    return re.findall(r"<!-- (.*?) -->", svg)
+
+
+def lines_of(ax) -> dict[tuple[float, float], float]:
+    """Ends of each interval drawn in a panel, to the height it is drawn at."""
+    return {
+        (round(float(x[0]), 6), round(float(x[1]), 6)): float(y[0])
+        for x, y in (line.get_data() for line in ax.lines)
+        if len(x) == 2 and x[0] != x[1] and y[0] == y[1]
+    }
+
+
+def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
+    rows = evaluation()
+    fig = figures_evaluation.agreement_figure(rows, prefix="split_r", contrast="all")
+    assert len(fig.axes) == 4
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert titles == ["signal units", "beyond the acquired Nyquist limit"] * 2
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels == ["bspline", "inject", "bspline, denoised in time (PCA)", "guided", "srgan", "measured"]
+    drawn = lines_of(fig.axes[1])
+    assert drawn[0.102, 0.142] == labels.index("guided")
+    assert drawn[0.187, 0.227] == labels.index("measured")
+    found = words(fig, tmp_path)
+    for name, level in LEVELS.items():
+        assert figures_forest.pick.value_text(level) in found, name
+        assert figures_forest.pick.value_text(2 * level) in found, name
+    assert {"Whole brain", "Active, |t| ≥ 4"} <= set(found)
+
+
+def test_reference_lines_stand_at_measured_and_bspline():
+    fig = figures_evaluation.agreement_figure(evaluation(), prefix="split_r", contrast="all")
+    upright = {round(float(line.get_xdata()[0]), 6) for line in fig.axes[1].lines if list(line.get_ydata()) == [0, 1]}
+    assert upright == {0.0, 0.207, 0.018}
+
+
+def test_a_series_without_a_value_is_marked_not_dropped(tmp_path):
+    rows = [
+        replace(row, value=math.nan, lower=math.nan, upper=math.nan) if row.series == "srgan" else row
+        for row in evaluation()
+    ]
+    found = words(figures_evaluation.agreement_figure(rows, prefix="split_r", contrast="all"), tmp_path)
+    assert found.count("n/a") == 4
+    assert "srgan" in found
+
+
+def test_other_contrasts_stand_side_by_side(tmp_path):
+    rows = evaluation(contrasts=("all", "faces", "houses"))
+    fig = figures_evaluation.contrasts_figure(rows, prefix="split_r", contrasts=("faces", "houses"))
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["faces", "houses"] * 2
+    assert lines_of(fig.axes[0])[0.041, 0.081] == 3
+    assert "faces" in words(fig, tmp_path)
+
+
+def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
+    own = [row for row in evaluation() if row.measure.startswith("gain")]
+    fig = figures_evaluation.placebo_figure(own, measures={"gain_split_r_beyond": "beyond"}, contrast="all")
+    points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
+    faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
+    assert faces[0.01] == "white"
+    assert faces[0.05] != "white"
+    assert {"guided − guidedMirror", "guided − bsplinePca"} <= set(words(fig, tmp_path))
+
+
+def test_null_rates_are_drawn_per_mille_beside_what_is_promised(tmp_path):
+    fig = figures_evaluation.null_figure(evaluation())
+    upright = [float(line.get_xdata()[0]) for line in fig.axes[0].lines if list(line.get_ydata()) == [0, 1]]
+    assert upright == [0.0, pytest.approx(1.0)]
+    assert (0.9, 1.5) in lines_of(fig.axes[0])
+    assert "1.23" in words(fig, tmp_path)
+
+
+def test_truth_is_a_line_over_smoothing_for_each_series():
+    fig = figures_evaluation.truth_figure(evaluation(), contrast="all", against="measured")
+    lines = {tuple(np.round(line.get_ydata(), 4)): list(line.get_xdata()) for line in fig.axes[0].lines}
+    assert len(lines) == len(LEVELS) - 1  # the truth itself is no line
+    assert lines[0.9122, 0.9122] == [0.0, 5.0]
+    assert figures_evaluation.truth_figure([], contrast="all", against="measured") is None
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    rows = [replace(row, series=BAD if row.series == "srgan" else row.series) for row in evaluation()]
+    rows = [replace(row, contrast=BAD) for row in rows]
+    fig = figures_evaluation.agreement_figure(rows, prefix="split_r", contrast=BAD)
+    svg = figures.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
+    assert "<b>" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
+
+
+def test_nothing_to_draw_is_said():
+    with pytest.raises(figures.FigureInputError, match="no figure"):
+        figures_forest.forest_figure([], {})
+    with pytest.raises(figures.FigureInputError, match="no map"):
+        figures_detail.beyond_figure({}, AFFINE, np.ones(SHAPE))
+    with pytest.raises(figures.FigureInputError, match="no map"):
+        figures_guards.overlay_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE), label="x")
+    with pytest.raises(figures.FigureInputError, match="nowhere"):
+        figures_guards.consistency_figure({"a": np.full(3, np.nan)})
+    with pytest.raises(figures.FigureInputError, match="calibration"):
+        figures_guards.calibration_figure({"a": []})
+    with pytest.raises(figures.FigureInputError, match=r"expected \(X, Y, Z, 4\)"):
+        figures_guards.kernels_figure(np.zeros((*SHAPE, 3)), AFFINE, np.ones(SHAPE))
+
+
+def test_maps_beyond_nyquist_share_one_scale_set_by_the_last(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal(SHAPE)
+    maps = {"bspline": 100 * truth, "measured": truth}
+    fig = figures_detail.beyond_figure(maps, AFFINE, np.ones(SHAPE), scores={"bspline": 0.018, "measured": math.nan})
+    limits = {image.get_clim() for ax in fig.axes for image in ax.images}
+    assert len(limits) == 1
+    assert limits.pop()[1] == pytest.approx(np.percentile(np.abs(truth), 99), rel=1e-5)
+    found = words(fig, tmp_path)
+    assert {"bspline (r 0.018)", "measured"} <= set(found)
+
+
+def test_consistency_is_drawn_in_percent_with_its_median(tmp_path):
+    fig = figures_guards.consistency_figure({"guided": np.array([0.02, 0.04, np.nan]), "zerofill": np.zeros(3)})
+    curve = fig.axes[0].lines[0].get_ydata()
+    assert np.allclose(curve[:2], [2, 4])
+    assert {"guided (3 %)", "zerofill (0 %)"} <= set(words(fig, tmp_path))
+
+
+@pytest.mark.parametrize("flip", [(1, 1), (-1, 1), (1, -1)])
+def test_strokes_lie_along_the_averaged_direction_whatever_the_storage_order(flip):
+    """A direction of 30° in the head, stored in flipped voxel axes, is drawn at 30°."""
+    affine = np.diag([2.0 * flip[0], 2.0 * flip[1], 3.0, 1.0])
+    angle = np.deg2rad(30)
+    theta = np.arctan2(np.sin(angle) * flip[1], np.cos(angle) * flip[0])
+    kernels = np.zeros((*SHAPE, 4))
+    kernels[..., 1], kernels[..., 2], kernels[..., 3] = 0.5, np.cos(2 * theta), np.sin(2 * theta)
+    x, y = figures_guards._strokes(kernels, affine, np.ones(SHAPE))
+    assert np.allclose(y.data / x.data, np.tan(angle), atol=1e-5)
+    assert np.allclose(np.hypot(x.data, y.data), 0.5, atol=1e-6)
+
+
+def test_a_stroke_for_each_preferred_direction_and_none_outside_the_brain():
+    kernels = np.zeros((*SHAPE, 4), dtype=np.float32)
+    kernels[..., 1], kernels[..., 2] = 1.0, 1.0
+    mask = np.zeros(SHAPE)
+    mask[4:16, 4:20] = 1
+    fig = figures_guards.kernels_figure(kernels, AFFINE, mask, np.ones(SHAPE), n_slices=1)
+    (quiver,) = [each for each in fig.axes[0].collections if hasattr(each, "U")]
+    assert len(quiver.U) > 10
+    assert np.allclose(quiver.V, 0)
+    none = figures_guards.kernels_figure(np.zeros((*SHAPE, 4)), AFFINE, mask, n_slices=1)
+    assert all(len(each.U) == 0 for each in none.axes[0].collections if hasattr(each, "U"))
+
+
+@pytest.fixture
+def given_files(tmp_path) -> dict[str, str]:
+    """Table, verdict, flags, maps, kernels and consistency of a run."""
+    rng = np.random.default_rng(2)
+    mask = np.zeros(SHAPE, dtype=np.float32)
+    mask[3:17, 3:21, 1:5] = 1
+    kernels = rng.standard_normal((*SHAPE, 4)).astype(np.float32)
+    images = {"mask": mask, "guide": mask * 100, "sd": np.abs(kernels[..., 0]), "detail": np.clip(mask, 0, 1)}
+    for name, data in {**images, "kernels": kernels}.items():
+        nib.save(nib.Nifti1Image(data.astype(np.float32), AFFINE), tmp_path / f"{name}.nii.gz")
+    maps = {f"beyond_{name}": rng.standard_normal(SHAPE).astype(np.float32) for name in LEVELS}
+    np.savez(tmp_path / "maps.npz", contrast=np.array("all"), affine=AFFINE, mask=mask > 0, **maps)
+    (tmp_path / "verdict.json").write_text(json.dumps({"headline": BAD, "sentences": [], "limits": []}))
+    (tmp_path / "flags.json").write_text(json.dumps([{"name": "broad", "raised": True, "text": BAD, "remedy": ""}]))
+    (tmp_path / "consistency.tsv").write_text("inconsistency\nn/a\n0.01\n0.02\n")
+    (tmp_path / "truth.tsv").write_text(table_text(evaluation()))
+    (tmp_path / "none.tsv").write_text(table_text(evaluation(truth=False)))
+    (tmp_path / "empty.tsv").write_text(table_text([]))
+    return {path.name.split(".")[0] + path.suffixes[0]: str(path) for path in tmp_path.iterdir()}
+
+
+def run(interface, tmp_path) -> list[tuple[str, str]]:
+    """Run it; what it wrote must be named by the sink and shown by exactly one reportlet of the report."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    outputs = interface.run(cwd=str(folder)).outputs
+    found = []
+    for path, entities in zip(outputs.out_files, outputs.out_entities, strict=True):
+        assert Path(path).stat().st_size > 20
+        assert derivative_path({"subject": "01", "task": "tap", **entities}).startswith("sub-01/figures/")
+        answers = [
+            section["name"] for section in SPEC["sections"] for each in section["reportlets"]
+            if "bids" in each and each["bids"]["desc"] == entities["desc"] and
+            entities["extension"] in each["bids"]["extension"] and each["bids"]["suffix"] == entities["suffix"]
+        ]  # fmt: skip
+        assert len(answers) == 1, entities
+        found.append((answers[0], entities["desc"] + entities["extension"]))
+    return found
+
+
+def test_a_run_with_truth(given_files, tmp_path):
+    interface = EvaluationReport(
+        in_table=given_files["truth.tsv"], verdict_json=given_files["verdict.json"], has_truth=True,
+        figures_npz=given_files["maps.npz"], flags_json=given_files["flags.json"],
+    )  # fmt: skip
+    assert run(interface, tmp_path) == [
+        ("verdict", "verdict.html"), ("evaluation", "splithalf.svg"), ("evaluation", "splithalfContrasts.svg"),
+        ("evaluation", "splithalf.html"), ("evaluation", "beyond.svg"), ("evaluation", "truth.svg"),
+        ("evaluation", "truth.html"), ("placebos", "nullrate.svg"), ("placebos", "nullrate.html"),
+        ("placebos", "placebo.svg"), ("placebos", "placebo.html"), ("claim", "claim.html"),
+    ]  # fmt: skip
+    html = (tmp_path / "work" / "verdict_bold.html").read_text()
+    assert "<b>" not in html
+    assert "&lt;b&gt;" in html
+
+
+def test_a_run_without_truth_is_called_reliability(given_files, tmp_path):
+    found = run(EvaluationReport(in_table=given_files["none.tsv"]), tmp_path)
+    assert [name for _, name in found][:3] == ["reliability.svg", "reliabilityContrasts.svg", "reliability.html"]
+    assert not {"splithalf.svg", "truth.svg", "beyond.svg", "verdict.html"} & {name for _, name in found}
+
+
+def test_an_empty_table_draws_nothing(given_files, tmp_path):
+    assert run(EvaluationReport(in_table=given_files["empty.tsv"], has_truth=True), tmp_path) == []
+
+
+def test_guards(given_files, tmp_path):
+    rows = [{"sd": 1.0, "error": 2.0, "coverage": 0.5, "n": 3}, {"sd": "n/a", "error": 1.0, "coverage": 1.0, "n": 3}]
+    interface = GuardsReport(
+        in_table=given_files["truth.tsv"], flags_json=given_files["flags.json"],
+        consistency_files=[given_files["consistency.tsv"]], consistency_names=["guided"],
+        maps=[[given_files["sd.nii"]], [given_files["detail.nii"], given_files["mask.nii"]]],
+        entities=[[{"desc": "guided", "stat": "sd", "contrast": "all"}],
+                  [{"desc": "guided", "stat": "hallucination", "contrast": "all"}, {"desc": "x", "suffix": "mask"}]],
+        sidecars=[[{"Reliability": {"Description": "x", "measured": rows}}], [{}, {}]],
+        mask_hr=given_files["mask.nii"], background=given_files["guide.nii"],
+    )  # fmt: skip
+    assert run(interface, tmp_path) == [
+        ("guards", "guards.html"), ("guards", "consistency.svg"), ("guards", "uncertainty.svg"),
+        ("guards", "hallucination.svg"), ("guards", "calibration.svg"),
+    ]  # fmt: skip
+    assert "&lt;b&gt;" in (tmp_path / "work" / "guards_bold.html").read_text()
+
+
+def test_guards_without_maps_or_ensemble(given_files, tmp_path):
+    assert run(GuardsReport(in_table=given_files["truth.tsv"]), tmp_path) == [("guards", "guards.html")]
+
+
+@pytest.mark.parametrize("guide", [True, False])
+def test_kernels(given_files, tmp_path, guide):
+    given = {"guide": given_files["guide.nii"]} if guide else {}
+    interface = KernelsReport(kernels_file=given_files["kernels.nii"], mask=given_files["mask.nii"], **given)
+    assert run(interface, tmp_path) == [("superres", "kernels.svg")]

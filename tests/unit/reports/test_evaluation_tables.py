@@ -1,0 +1,344 @@
+"""What the report says of the evaluation is what the table holds: cells, words, warnings; all text is escaped."""
+
+import math
+import re
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_sr.reports import evaluation_rows as pick
+from bids_sr.reports import evaluation_tables as tables
+from bids_sr.reports import evaluation_text as text
+from bids_sr.stats.evaluation import MEASURE_TEXT, EvalRow
+from bids_sr.stats.placebo import PLACEBOS
+
+BAD = "<script>alert('x')</script> & $\\frac"
+
+
+def row(series: str, measure: str, value: float, **given) -> EvalRow:
+    return EvalRow(series=series, measure=measure, value=value, **given)
+
+
+def gain(method: str, other: str, value: float, half: float = 0.02, **given) -> EvalRow:
+    share = {"contrast": "all", "region": "brain", "measure": "gain_split_r_beyond", **given}
+    return EvalRow(series=method, against=other, value=value, lower=value - half, upper=value + half, n=24, **share)
+
+
+def table_cells(html: str, caption: str) -> list[list[str]]:
+    """Text of the cells, line by line, of the table whose caption begins so."""
+    found = re.search(rf"<caption>{re.escape(caption)}.*?</table>", html, flags=re.DOTALL)
+    assert found is not None, caption
+    lines = re.findall(r"<tr>(.*?)</tr>", found[0], flags=re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, flags=re.DOTALL) for line in lines]
+    return [[" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in line] for line in cells]
+
+
+@pytest.mark.parametrize(
+    ("series", "kind"),
+    [
+        ("raw", "baseline"), ("bspline", "baseline"), ("inject", "baseline"), ("bsplinePca", "control"),
+        ("srgan", "method"), ("guided", "method"), ("mse3d", "method"), ("guidedMirror", "placebo"),
+        ("srganT1w", "placebo"), ("guidedSeed2", "member"), ("measured", "measured"), ("run", "run"),
+    ],
+)  # fmt: skip
+def test_a_series_is_known_by_its_name(series, kind):
+    assert pick.kind_of(series) == kind
+
+
+def test_every_placebo_has_words():
+    assert all(pick.placebo_text(name) == placebo.instead for name, placebo in PLACEBOS.items())
+    assert pick.placebo_text("bsplinePca") == "bspline, denoised in time (PCA)"
+
+
+def test_series_come_by_kind_then_in_the_wanted_order():
+    names = ["guided", "measured", "bsplinePca", "inject", "srgan", "raw", "guidedMirror", "guidedSeed1", "bspline"]
+    rows = [row(name, "claim_size", 1.0) for name in names]
+    assert pick.series_of(rows, ["srgan", "guided", "bspline", "inject"]) == [
+        "raw", "bspline", "inject", "bsplinePca", "srgan", "guided", "measured",
+    ]  # fmt: skip
+
+
+def test_regions_come_from_the_whole_to_the_strongest():
+    rows = [row("a", "split_r_beyond", 0.1, region=r) for r in ("active60", "roi", "active35", "brain", "elsewhere")]
+    assert pick.regions_of(rows) == ["brain", "roi", "active35", "active60", "elsewhere"]
+    assert pick.shown_regions(rows) == ["brain", "active35"]
+    assert pick.region_text("active35") == "active, |t| ≥ 3.5"
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True, width=32))
+def test_values_are_rounded_and_never_lost(value):
+    shown = pick.value_text(value)
+    if not math.isfinite(value):
+        assert shown == "n/a"
+    else:
+        assert float(shown.replace("−", "-")) == pytest.approx(value, abs=0.0501 if abs(value) >= 10 else 0.00501)
+
+
+def agreement(prefix: str = "split_r") -> list[EvalRow]:
+    rows = []
+    for k, name in enumerate(("bspline", "guided", "measured")):
+        for region, factor in (("brain", 1), ("active40", 2), ("active30", 1.5)):
+            for contrast in ("faces", "all"):
+                value = 0.05 * (k + 1) * factor * (1 if contrast == "all" else 0.5)
+                rows.append(
+                    row(name, f"{prefix}_beyond", value, contrast=contrast, region=region, lower=value - 0.01,
+                        upper=value + 0.01, n=20)
+                )  # fmt: skip
+    return rows
+
+
+def test_agreement_shows_what_the_table_holds():
+    html = tables.agreement_html(agreement(), prefix="split_r")
+    lines = table_cells(html, "Correlation r and 95 % interval: all, beyond")
+    assert lines[0] == ["series", "whole brain", "active, |t| ≥ 3", "active, |t| ≥ 4"]
+    assert lines[2] == ["guided", "0.100 [0.090, 0.110]", "0.150 [0.140, 0.160]", "0.200 [0.190, 0.210]"]
+    assert [line[0] for line in lines[1:]] == ["bspline", "guided", "measured"]
+    faces = table_cells(html, "Correlation r and 95 % interval: faces")
+    assert faces[2][1].startswith("0.050")
+    # the other contrast is there, folded
+    assert "<details><summary>faces, beyond the acquired Nyquist limit</summary>" in html
+    assert html.index("interval: all") < html.index("interval: faces")
+
+
+def test_only_differences_that_exclude_zero_are_bold():
+    rows = [gain("guided", "bspline", 0.1), gain("guided", "bsplinePca", 0.01), gain("guided", "inject", -0.1)]
+    html = tables.agreement_html([*agreement(), *rows], prefix="split_r")
+    assert re.findall(r"<strong>([^<]+)</strong>", html) == ["0.100", "−0.100"]
+    lines = table_cells(html, "Difference of r beyond")
+    assert lines[2] == ["guided", "− bsplinePca", "0.010 [−0.010, 0.030]"]
+
+
+def test_controls_say_what_they_were_given_and_could_reach():
+    share = {"contrast": "all", "region": "brain"}
+    rows = [
+        *agreement(), row("bsplineSmooth", "control_fwhm", 3.0, **share),
+        row("bsplineSmooth", "split_r_beyond", 0.02, **share),
+        row("bsplineSmooth", "control_best_r_beyond", 0.03, **share),
+        row("bsplineSmooth", "control_fwhm", 5.0, contrast="faces", region="brain"),
+        row("bsplinePca", "control_rank", 10, contrast="all", region="active40"),
+    ]  # fmt: skip
+    lines = table_cells(tables.agreement_html(rows, prefix="split_r"), "Denoising controls, all")
+    assert lines[1:] == [
+        ["bsplineSmooth", "whole brain", "smoothed by 3 mm (FWHM)", "0.020", "0.030"],
+        ["bsplinePca", "active, |t| ≥ 4", "10 temporal components kept", "–", "–"],
+    ]
+
+
+def test_truth_is_shown_by_smoothing_and_kind():
+    share = {"contrast": "thumb", "region": "roi"}
+    rows = [
+        row("guided", "truth_r_t", 0.9, against="measured", fwhm_mm=0, **share),
+        row("guided", "truth_r_t", 0.99, against="measured", fwhm_mm=5, **share),
+        row("guided", "truth_centroid", math.nan, against="measured", fwhm_mm=5, **share),
+        row("guided", "truth_ap", 0.4, against="truth", **share),
+    ]
+    html = tables.truth_html(rows)
+    measured = table_cells(html, "thumb against the measured high-resolution series, region of interest")
+    assert measured[0] == ["series", "smoothing mm", "r of t", "centroid distance mm"]
+    assert measured[1:] == [["guided", "0", "0.900", "–"], ["guided", "5", "0.990", "n/a"]]
+    assert table_cells(html, "thumb against the known activation")[1] == ["guided", "0", "0.400"]
+
+
+def test_the_pair_not_trained_on_is_shown_with_its_differences():
+    share = {"region": "brain", "n": 30}
+    rows = [
+        row("srgan", "pair_psnr", 31.25, lower=31, upper=31.5, **share), row("srgan", "pair_ssim", 0.91, **share),
+        row("inject", "pair_psnr", 30.0, **share),
+        row("srgan", "pair_gain_psnr", 1.25, against="inject", lower=1.0, upper=1.5, **share),
+    ]  # fmt: skip
+    html = tables.holdout_html(rows)
+    levels = table_cells(html, "Images of the pair")
+    assert levels[0] == ["series", "PSNR dB", "SSIM"]
+    assert levels[1:] == [["inject", "30.0", "–"], ["srgan", "31.2 [31.0, 31.5]", "0.910"]]
+    assert table_cells(html, "Images of the pair that was not trained on: diff")[1][2] == "1.25 [1.00, 1.50]"
+
+
+def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
+    share = {"region": "brain", "n": 8, "lower": 1.0, "upper": 1.5}
+    rows = [
+        row("srgan", "truth_psnr", 31.25, against="measured", **share),
+        row("srgan", "gain_truth_psnr", 1.25, against="inject", **share),
+        row("srgan", "gain_truth_psnr", 1.375, against="bspline", **share),
+    ]
+    html = tables.images_html(rows)
+    assert table_cells(html, "Volumes against")[0] == ["series", "PSNR dB"]
+    differences = table_cells(html, "Volumes against those measured at the high resolution: diff")
+    assert {line[1] for line in differences[1:]} == {"− inject", "− bspline"}
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "words"),
+    [
+        (0.0008, 0.0012, "covers the nominal rate"), (0.0011, 0.0012, "too many false positives"),
+        (0.0001, 0.0009, "fewer than nominal (conservative)"), (math.nan, math.nan, "no interval"),
+    ],
+)  # fmt: skip
+def test_a_null_rate_is_read_by_its_interval(lower, upper, words):
+    rows = [
+        row("guided", "null_rate", 0.001, lower=lower, upper=upper, n=100),
+        row("run", "null_nominal", 0.001),
+        row("guided", "null_fwe", 0.04, lower=0.01, upper=0.1, n=100),
+    ]
+    (line,) = table_cells(tables.null_html(rows), "False positives")[1:]
+    assert line[0] == "guided"
+    assert line[1].startswith("1.00")
+    assert line[2] == words
+    assert line[3:] == ["0.040 [0.010, 0.100]", "100"]
+
+
+def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
+    both = [gain("guided", "guidedMirror", 0.05), gain("guided", "guidedOther", 0.05)]
+    assert "is specific to this subject" in " ".join(tables.placebo_words(both))
+    one = [gain("guided", "guidedMirror", 0.05), gain("guided", "guidedOther", 0.01)]
+    words = " ".join(tables.placebo_words(one))
+    assert "may not be called specific" in words
+    assert "guidedOther" in words
+    html = tables.placebo_html([*one, gain("guided", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)])
+    lines = table_cells(html, "Own less placebo: all, beyond")
+    assert [line[1] for line in lines[1:]] == ["guidedMirror", "guidedOther", "bsplinePca"]
+    assert "left and right exchanged" in lines[1][2]
+
+
+def test_the_claim_is_shown_by_series_smoothing_and_threshold():
+    share = {"contrast": "thumb+little"}
+    rows = []
+    for name, size in (("bspline", 600.0), ("raw", 800.0), ("guided", 400.0)):
+        rows += [
+            row(name, "claim_size", size, region="quarter", fwhm_mm=3.5, **share),
+            row(name, "claim_dice", 0.5, region="quarter", fwhm_mm=3.5, **share),
+            row(name, "claim_size", 0.0, region="fdr", fwhm_mm=3.5, **share),
+            row(name, "claim_dice", math.nan, region="fdr", fwhm_mm=3.5, **share),
+        ]
+    parts = {"total": 0.5, "part_grid": 0.75, "part_smoothing": 1.0, "part_method": 2 / 3}
+    rows += [row("guided", f"claim_{k}_size", v, against="raw", region="quarter", **share) for k, v in parts.items()]
+    rows.append(row("run", "claim_undefined", 3, n=3, region="fdr", **share))
+    html = tables.claim_html(rows)
+    lines = table_cells(html, "Regions of thumb and little")
+    assert [line[0] for line in lines[1:]] == ["raw", "bspline", "guided"]
+    assert lines[3] == ["guided", "3.5", "400", "0.500", "0", "n/a"]
+    apart = table_cells(html, "The change from raw taken apart, thumb and little: size")
+    assert apart[1] == ["guided", "quarter", "0.500", "0.750", "1.00", "0.667", "–"]
+    assert "not defined, because a region is empty: 3 of 3 with threshold FDR .05" in html
+
+
+VERDICT = {
+    "headline": "guided shows more true detail.",
+    "sentences": [
+        {"text": "Measured: halves.", "decision": ""},
+        {
+            "text": "guided is better than bspline.", "decision": "better", "measure": "gain_split_r_beyond",
+            "series": "guided", "against": "bspline", "region": "brain", "value": 0.1, "lower": 0.05, "upper": 0.15,
+        },
+        {"text": "Told apart it cannot be.", "decision": "unclear", "series": "srgan", "against": "inject",
+         "value": None, "lower": None, "upper": None},
+    ],
+    "limits": ["One run only."],
+}  # fmt: skip
+
+
+def test_the_verdict_says_its_words_first():
+    html = text.verdict_html(VERDICT)
+    order = [html.index(part) for part in ("more true detail", "Measured: halves", "better than bspline", "One run")]
+    assert order == sorted(order)
+    lines = table_cells(html, "What the verdict rests on")
+    assert lines[1][:2] == ["guided", "bspline"]
+    assert lines[1][2] == "r with measured, beyond Nyquist, whole brain"
+    assert lines[1][3:] == ["0.100 [0.050, 0.150]", "▲ better"]
+    assert lines[2][3:] == ["n/a", "? cannot be told"]
+
+
+def test_many_comparisons_are_summed_up():
+    base = VERDICT["sentences"][1]
+    others = [f"other{k}" for k in range(8)]
+    sentences = [{**base, "against": name, "text": f"against {name}"} for name in others]
+    html = text.verdict_html({**VERDICT, "sentences": [*sentences, {**base, "decision": "worse", "against": "last"}]})
+    box = html[html.index("<div class='verdict'>") : html.index("</div>")]
+    assert f"guided is better than {', '.join(others)} (whole brain, r with measured, beyond Nyquist)" in box
+    assert "guided is worse than last" in box
+    assert "against other1" not in box
+    assert len(table_cells(html, "What the verdict rests on")) == 10
+    assert "<details><summary>The figures that the verdict rests on" in html
+
+
+def test_a_verdict_without_anything_is_still_one():
+    assert "No verdict was reached." in text.verdict_html({})
+
+
+def test_raised_flags_warn_once_and_quiet_ones_are_named():
+    rows = [
+        row("run", "flag_distortion", 1), row("raw", "flag_broad", 0, contrast="thumb"),
+        row("raw", "flag_task_not_done", math.nan), row("guided", "flag_hallucination", 1),
+    ]  # fmt: skip
+    flags = [
+        {"name": "distortion", "raised": True, "text": "Edges lie 2 mm apart.", "remedy": "Correct it."},
+        {"name": "broad", "raised": False, "text": "1 % of the brain.", "remedy": "Look."},
+    ]
+    html = text.guards_html(rows, flags)
+    assert html.count("class='warning'") == 2
+    assert "Edges lie 2 mm apart. Correct it." in html
+    assert "(guided)" in html
+    assert "Looked for and not found: broad." in html
+    assert text.flags_html(rows).count("class='warning'") == 2
+    assert "1 % of the brain" not in html
+
+
+def test_guards_show_unit_interval_and_place():
+    rows = [
+        row("guided", "ensemble_r", 0.4, contrast="all", region="brain", against="measured", lower=0.3, upper=0.5),
+        row("guided", "hallucination_share", 0.03, region="brain"),
+        row("run", "edge_mismatch", 1.9),
+    ]
+    lines = table_cells(text.guards_html(rows), "Guards")
+    assert lines[1][:3] == ["guided", "all, whole brain, against measured", "0.400 [0.300, 0.500]"]
+    assert lines[2][1] == "mean image, whole brain"
+    assert lines[3][2] == "1.90 mm"
+
+
+def test_every_measure_of_the_verdict_has_few_words():
+    shown = [m for m in MEASURE_TEXT if m.startswith(("gain_", "pair_gain"))]
+    assert shown
+    assert all(text.measure_text(m) and "named in against, of" not in text.measure_text(m) for m in shown)
+
+
+def test_text_from_outside_is_escaped_everywhere():
+    share = {"contrast": BAD, "region": BAD, "lower": 0.0, "upper": 1.0}
+    rows = [
+        row(BAD, "split_r_beyond", 0.5, **share),
+        row(BAD, "gain_split_r_beyond", 0.5, against="bsplinePca", **share),
+        row(BAD, "truth_ap", 0.5, against=BAD, **share),
+        row(BAD, "null_rate", 0.5, **share),
+        row(BAD, "pair_psnr", 30.0, **share),
+        row(BAD, "claim_size", 0.5, **share),
+        row(BAD, "claim_total_size", 0.5, **share),
+        row(BAD, "claim_undefined", 1, n=1, **share),
+        row(BAD, "ensemble_sd", 0.5, **share),
+        row(BAD, "flag_broad", 1, **share),
+    ]
+    verdict = {
+        "headline": BAD, "limits": [BAD],
+        "sentences": [{"text": BAD, "decision": BAD, "series": BAD, "against": BAD, "measure": BAD, "region": BAD}] * 9,
+    }  # fmt: skip
+    made = [
+        tables.agreement_html(rows, prefix="split_r"), tables.truth_html(rows), tables.null_html(rows),
+        tables.placebo_html(rows), tables.claim_html(rows), tables.holdout_html(rows),
+        tables.images_html([row(BAD, "truth_psnr", 0.5, **share)]),
+        text.guards_html(rows, [{"raised": True, "text": BAD}]),
+        text.verdict_html(verdict, rows), text.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
+    ]  # fmt: skip
+    for html in made:
+        assert "&lt;script&gt;" in html
+        assert "<script" not in html
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: tables.agreement_html([], prefix="split_r"), lambda: tables.truth_html([]),
+        lambda: tables.null_html([]), lambda: tables.placebo_html([]), lambda: tables.claim_html([]),
+        lambda: tables.holdout_html([]), lambda: tables.images_html([]),
+    ],
+)  # fmt: skip
+def test_an_empty_table_says_so(made):
+    assert made() == tables.NOTHING

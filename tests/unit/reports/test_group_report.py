@@ -1,0 +1,146 @@
+"""The group's page: sentences that follow from comparisons, everybody in the figures, foreign text escaped."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from grouptables import cohort
+
+from bids_sr.reports import figures_group, group_tables, group_words
+from bids_sr.reports.figures import FigureInputError
+from bids_sr.reports.group import METHODS, GroupContent, build_group_report
+from bids_sr.reports.methods_text import missing_keys
+from bids_sr.stats import group, group_table, group_text
+from bids_sr.stats.group_table import Question
+
+NAMES = ("guided", "srgan")
+BEYOND = Question("tap", "n/a", "evaluation", "split_r_beyond", "measured", "brain", "all", 0.0)
+
+
+def made(folder: Path, count: int) -> tuple[list[group.Comparison], group_table.Values]:
+    cohort(folder, count)
+    figures = [row for source in group_table.find_sources(folder) for row in group_table.read_figures(source)]
+    values = group_table.combine(figures, group.compared)
+    return group.compare(values, NAMES, units={each.measure: each.unit for each in figures}), values
+
+
+def content(folder: Path, count: int, **how: object) -> GroupContent:
+    comparisons, values = made(folder, count)
+    given = {
+        "participants": [f"sub-{n}" for n in range(count)], "absent": [], "left_out": [], "flags": [],
+        "methods": NAMES, "comparisons": comparisons, "values": values, "units": {},
+        "papers": group_text.paper_tables(values, NAMES), "claims": {}, "maps": [], "map_figures": [], "space": None,
+        "margin": "a tenth", "about": {"Command": "bids-sr"},
+    }  # fmt: skip
+    return GroupContent(**{**given, **how})
+
+
+def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
+    comparisons, _ = made(tmp_path, 12)
+    told = group_words.findings(comparisons, NAMES)
+    lines = group_words.verdict(told, NAMES)
+    assert lines[0].startswith("guided shows more true functional detail than every baseline")
+    assert lines[0].endswith("better than srgan.")
+    assert "guided: nothing can be said about image quality" in lines[1]
+    assert lines[2].startswith("srgan: it is not shown")
+    first = group_words.sentence(told[0])
+    assert "n = 12" in first
+    assert "better than bspline, zerofill, inject and srgan (by at least +0.0" in first
+    assert "p = .002" in first
+    assert "guidedMirror" in group_words.placebo_sentence(told[0])
+    sizes = [group_words.sentence(each) for each in told if each.kind == group_words.SIZE]
+    assert len(sizes) == 3
+    assert all("no merit by itself" in text for text in sizes)
+
+
+def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
+    values = {
+        "guided": {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)},
+        "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},
+    }
+    comparisons = group.compare({BEYOND: values}, ["guided"], units={})
+    told = group_words.findings(comparisons, ["guided"])
+    assert group_words.verdict(told, ["guided"])[0].startswith("guided is worse than bspline (functional detail")
+
+
+def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:
+    comparisons, _ = made(tmp_path, 3)
+    text = group_words.sentence(group_words.findings(comparisons, NAMES)[0])
+    assert "undecided against bspline" in text
+    assert "at best p = 0.25" in text
+
+
+def test_p_values_and_numbers_as_text() -> None:
+    assert [group_words.p_text(p) for p in (0.0001, 0.0312, 1.0, np.nan)] == [
+        "p < .001", "p = .031", "p = 1.000", "p not defined"
+    ]  # fmt: skip
+    assert [group_words.number(v, sign=True) for v in (0.0, -0.5, 0.1234, np.nan)] == ["0", "−0.5", "+0.123", "–"]
+
+
+def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
+    _, values = made(tmp_path, 5)
+    fig = figures_group.paired_figure([("", values[BEYOND])], NAMES)
+    (ax,) = fig.axes
+    labels = [text.get_text() for text in ax.get_xticklabels()]
+    assert labels == ["bspline", "zerofill", "inject", "guided", "srgan", "measured"]
+    points = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [len(line.get_ydata()) for line in points] == [5] * 6
+    medians = sorted(float(np.median(list(values[BEYOND][name].values()))) for name in labels)
+    drawn = sorted(float(line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.2)
+    assert drawn == pytest.approx(medians)
+
+
+def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
+    comparisons, _ = made(tmp_path, 8)
+    own = [each for each in comparisons if (each.question, each.series) == (BEYOND, "guided")]
+    fig = figures_group.differences_figure(own)
+    ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
+    assert ends == [[e.estimate.lower, e.estimate.upper] for e in own if e.estimate is not None]
+    with pytest.raises(FigureInputError):
+        figures_group.differences_figure([])
+    with pytest.raises(FigureInputError):
+        figures_group.paired_figure([("", {})], NAMES)
+
+
+def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Path) -> None:
+    page = build_group_report(
+        tmp_path / "group.html",
+        content(tmp_path, 6, absent=["sub-<b>9</b>: nothing"], flags=["<script>alert(1)</script>"],
+                about={"Command": "bids-sr <x>"}),
+        figure_dir=tmp_path / "group" / "figures",
+    )  # fmt: skip
+    text = page.read_text()
+    assert "<script>" not in text
+    assert "sub-&lt;b&gt;9" in text
+    assert [re.findall(r'<section id="([a-z]+)"', text)] == [
+        ["verdict", "participants", "paper", "comparisons", "maps", "methods", "about"]
+    ]
+    assert "Not in this report: group maps" in text
+    assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == text.count("data:image/svg+xml")
+
+
+def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
+    text = group_tables.paper_html(content(tmp_path, 8).papers[0])
+    cells = re.findall(r"<tr>(.*?)</tr>", text)
+    assert "83.37 (42.31–119.68)" in text
+    assert ".490 (.361–.589)" in text
+    ours = next(row for row in cells if "<th scope='row'>guided" in row)
+    assert "73.5 (71.8–75.2)" in ours
+    assert "defined in 7 of 8" in ours
+    assert ".008" in ours
+
+
+def test_the_claim_is_taken_apart(tmp_path: Path) -> None:
+    question = Question("tap", "n/a", "evaluation", "claim_part_grid_size", "raw", "quarter", "thumb+little", 5.6)
+    text = group_tables.claims_html({question: {"guided": {f"sub-{n}": 0.5 + 0.01 * n for n in range(7)}}})
+    assert "0.53 (0.515–0.545)" in text
+    assert ".016" in text  # 2 / 2**7: all seven below 1
+    assert group_tables.claims_html({}) == ""
+
+
+def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:
+    from bids_sr.boilerplate import bibliography
+    from bids_sr.reports.group import MAPS
+
+    assert missing_keys(METHODS + MAPS, bibliography()) == []

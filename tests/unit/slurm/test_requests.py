@@ -1,0 +1,94 @@
+"""What jobs ask for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_sr.config import UsageError
+from bids_sr.slurm.model import Request
+from bids_sr.slurm.requests import job_mb, minutes_of, program_gib, raised, request_for, signal_seconds, time_text
+from bids_sr.slurm.spec import as_spec, choose, in_tasks
+
+ASKED = Request(cpus=4, memory_mb=4096, minutes=60)
+
+
+def test_the_most_demanding_task_decides_and_has_head_room() -> None:
+    request = request_for([(2.0, 100.0), (4.0, 10.0)], cpus=3, gpus=1, memory_mb=None, minutes=None)
+    assert request == Request(cpus=3, gpus=1, memory_mb=6656, minutes=210)  # 4 GB × 1.5 / 0.9 in steps of 512 MiB
+    assert program_gib(request) * 1.0737 > 4.0 * 1.4  # the program is told of more than its estimate
+
+
+def test_what_the_user_fixed_stays() -> None:
+    request = request_for([(2.0, 100.0)], cpus=1, gpus=0, memory_mb=900, minutes=7)
+    assert (request.memory_mb, request.minutes) == (900, 7)
+
+
+@given(st.floats(0.1, 500))
+def test_the_program_has_what_the_user_gives_it(gib: float) -> None:
+    told = program_gib(Request(cpus=1, memory_mb=job_mb(gib), minutes=1))
+    assert gib - 0.01 <= told <= gib + 0.01
+
+
+def test_more_for_those_that_had_too_little() -> None:
+    assert raised(ASKED, memory=True, time=False) == Request(cpus=4, memory_mb=8192, minutes=60)
+    assert raised(ASKED, memory=False, time=True) == Request(cpus=4, memory_mb=4096, minutes=120)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("90", 90), ("90:00", 90), ("90:01", 91), ("1:30:00", 90), ("1-12", 2160), ("1-12:30", 2190), ("0-00:00:20", 1)],
+)
+def test_times_as_slurm_writes_them(text: str, minutes: int) -> None:
+    assert minutes_of(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5", "1:2:3:4", "0", "1h"])
+def test_no_time(text: str) -> None:
+    with pytest.raises(UsageError, match="--time"):
+        minutes_of(text)
+
+
+@given(st.integers(1, 100_000))
+def test_times_come_back(minutes: int) -> None:
+    assert minutes_of(time_text(minutes)) == minutes
+
+
+@given(st.integers(1, 10_000))
+def test_the_signal_leaves_half_of_the_time(minutes: int) -> None:
+    assert 30 <= signal_seconds(Request(cpus=1, memory_mb=1, minutes=minutes)) <= min(300, minutes * 30)
+
+
+@pytest.mark.parametrize(
+    ("spec", "indices", "at_once"),
+    [
+        ("", (1, 2, 3, 4, 5), 0), ("%2", (1, 2, 3, 4, 5), 2), ("2-4", (2, 3, 4), 0), ("1-5:2%3", (1, 3, 5), 3),
+        ("5, 1", (1, 5), 0),
+    ],
+)  # fmt: skip
+def test_which_tasks(spec: str, indices: tuple[int, ...], at_once: int) -> None:
+    chosen = choose(spec, 5)
+    assert (chosen.indices, chosen.at_once) == (indices, at_once)
+
+
+@pytest.mark.parametrize("spec", ["0", "1-6", "6", "3-2", "1-5:0", "x", "1,,2", "%", "%0", "1%x", "1-2-3", "-1", "²"])
+def test_tasks_that_there_are_not(spec: str) -> None:
+    with pytest.raises(UsageError, match="--array"):
+        choose(spec, 5)
+
+
+@given(st.sets(st.integers(1, 60), min_size=1), st.integers(0, 9))
+def test_a_spec_comes_back(indices: set[int], at_once: int) -> None:
+    chosen = choose(as_spec(sorted(indices), at_once), 60)
+    assert (set(chosen.indices), chosen.at_once) == (indices, at_once)
+
+
+@given(st.lists(st.text("ab1", min_size=1), unique=True), st.integers(1, 5))
+def test_batches_hold_everyone_once(labels: list[str], batch: int) -> None:
+    tasks = in_tasks(labels, batch)
+    assert [label for task in tasks for label in task] == labels
+    assert all(len(task) == batch for task in tasks[:-1])
+
+
+def test_no_batch() -> None:
+    with pytest.raises(UsageError, match="--batch 0"):
+        in_tasks(["a"], 0)

@@ -1,0 +1,105 @@
+"""Edges that lie apart: a known shift and a known warp are measured, in images of other contrast and resolution."""
+
+from functools import cache
+
+import heads
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.spatial import edges, masks
+from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.transforms import hr_grid
+
+ZOOMS = (3.75, 3.75, 4.0)
+FINE_MM = 1.5
+
+
+@cache
+def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Fractions of gray and white matter and fluid, and their grid."""
+    full = heads.template()
+    assert full.tissues is not None
+    gray, white = (masks.coarsen(image.data, image.affine, FINE_MM)[0] for image in full.tissues)
+    inside, affine = masks.coarsen(full.mask.data.astype(np.float32), full.t1.affine, FINE_MM)
+    return (gray, white, np.clip(inside - gray - white, 0, 1), inside), affine
+
+
+def scene(levels: tuple[float, float, float], seed: int) -> heads.Image:
+    """The brain in one contrast: levels of gray, white and fluid, with texture of its own."""
+    parts, affine = tissues()
+    texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=parts[0].shape), 1.3)
+    image = sum(level * part for level, part in zip(levels, parts[:3], strict=True)) * (1 + 0.3 * texture)
+    return heads.Image(data=np.maximum(image, 0).astype(np.float32), affine=affine)
+
+
+def pair(bold: heads.Image, guide: heads.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(boldref brought up, guide, mask, affine) as their scanners would have seen them, with noise."""
+    low = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
+    shape, affine = hr_grid(low.data.shape, low.affine, (2, 2, 1))
+    fine = heads.Image(data=np.zeros(shape, np.float32), affine=affine)
+    seen = heads.seen(bold, low, np.eye(4), noise=20)
+    raised = sample_volume(seen.data, seen.affine, shape, affine)
+    parts, grid = tissues()
+    mask = heads.seen(heads.Image(data=parts[3], affine=grid), fine, np.eye(4)).data > 0.5
+    return raised, heads.seen(guide, fine, np.eye(4), noise=20, seed=3).data, mask, affine
+
+
+def moved(image: heads.Image, mm: np.ndarray | float) -> heads.Image:
+    """What lay at y lies at y + mm, along the second axis."""
+    index = np.indices(image.data.shape).astype(float)
+    index[1] -= np.asarray(mm) / FINE_MM
+    return heads.Image(data=ndimage.map_coordinates(image.data, index, order=1, mode="nearest"), affine=image.affine)
+
+
+BOLD, T2STAR = (900.0, 650.0, 1300.0), (700.0, 620.0, 1500.0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, -3.0, 6.0])
+def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float) -> None:
+    first, second, mask, affine = pair(moved(scene(BOLD, 5), shift), scene(T2STAR, 7))
+    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    assert found.median == pytest.approx(abs(shift), abs=0.25)
+    assert found.p90 == pytest.approx(abs(shift), abs=0.75)
+    assert float(np.median(found.shifts)) == pytest.approx(-shift, abs=0.25)
+    assert found.matched > 0.95
+
+
+def test_without_a_phase_encoding_axis_both_are_searched() -> None:
+    first, second, mask, affine = pair(moved(scene(BOLD, 5), 4.0), scene(T2STAR, 7))
+    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75)
+    assert found.median == pytest.approx(4.0, abs=0.5)
+    across = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=0)
+    assert across.median < found.median / 2
+
+
+def test_a_local_warp_shows_in_the_tail_and_not_in_the_median() -> None:
+    image = scene(BOLD, 5)
+    at = np.indices(image.data.shape)
+    middle = np.array(image.data.shape) * (0.5, 0.8, 0.55)
+    size = 5 * np.exp(-((at[1] - middle[1]) ** 2) / (2 * 20.0**2) - (at[2] - middle[2]) ** 2 / (2 * 25.0**2))
+    first, second, mask, affine = pair(moved(image, size), scene(T2STAR, 7))
+    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    inside = tissues()[0][3] > 0.5
+    assert found.median == pytest.approx(float(np.median(size[inside])), abs=0.5)
+    assert found.p90 == pytest.approx(float(np.quantile(size[inside], 0.9)), abs=0.8)
+    assert found.p90 > 2 * found.median
+
+
+def test_noise_has_no_counterpart() -> None:
+    rng = np.random.default_rng(0)
+    shape = (40, 40, 12)
+    first, second = (ndimage.gaussian_filter(rng.normal(size=shape), 1.0) for _ in range(2))
+    found = edges.edge_mismatch(first, second, np.ones(shape, bool), np.diag([2, 2, 4, 1.0]), blur_mm=4.0, axis=1)
+    assert found.matched < 0.8
+    assert found.p90 > 4  # what is called a match is anywhere within reach
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    image, mask = np.random.default_rng(0).random((8, 8, 4)), np.ones((8, 8, 4), bool)
+    with pytest.raises(edges.EdgeError, match="other grids"):
+        edges.edge_mismatch(image, image[:4], mask, np.eye(4), blur_mm=2)
+    with pytest.raises(edges.EdgeError, match="empty"):
+        edges.edge_mismatch(image, image, ~mask, np.eye(4), blur_mm=2)
+    with pytest.raises(edges.EdgeError, match="constant"):
+        edges.edge_mismatch(image, image * 0, mask, np.eye(4), blur_mm=2)

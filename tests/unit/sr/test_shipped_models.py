@@ -1,0 +1,22 @@
+"""The models of the phantom that ship with the package: small, whole, and told apart from a subject's own."""
+
+from pathlib import Path
+
+import pytest
+
+import bids_sr.boilerplate
+from bids_sr.sr.model import load_model
+
+FOLDER = Path(bids_sr.boilerplate.__file__).parent / "models"
+
+
+@pytest.mark.parametrize(("name", "method", "limit"), [
+    ("guided_phantom", "guided", 300_000), ("srgan_phantom", "srgan", 2_000_000),
+])  # fmt: skip
+def test_a_shipped_model_loads_and_says_that_it_is_of_a_phantom(name, method, limit):
+    file = FOLDER / f"{name}.safetensors"
+    model = load_model(file)
+    assert (model.card["method"], model.card["recipe"]) == (method, "fast")
+    assert "phantom" in model.card["trained_with"]
+    assert model.card["reproducible"]
+    assert file.stat().st_size <= limit

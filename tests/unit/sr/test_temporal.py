@@ -1,0 +1,174 @@
+"""Statistics of a run: equal to those of the whole series in memory, in the memory of one slice; levels that invert."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from bids_sr.spatial.nifti import SeriesReader, save_image
+from bids_sr.sr import temporal
+from bids_sr.sr.levels import Level, level_above, level_below, to_slices, to_volume
+
+AFFINE = np.diag([3.0, 3, 4, 1])
+
+
+def written(folder, series, name="run.nii"):
+    """A series as a file."""
+    save_image(series.astype(np.float32), AFFINE, folder / name, tr=2.0)
+    return folder / name
+
+
+def statistics(path, mask, **given):
+    with SeriesReader(path) as reader:
+        return temporal.temporal_statistics(reader, mask, **given)
+
+
+def test_components_are_those_of_a_singular_value_decomposition(tmp_path):
+    rng = np.random.default_rng(0)
+    series = 100 + rng.normal(size=(7, 6, 4, 30)) * rng.uniform(1, 5, (7, 6, 4, 1))
+    series[..., 4:] += 8 * rng.normal(size=(7, 6, 4, 1)) * np.sin(np.arange(26))
+    series[..., :4] *= 3  # dummies must not count
+    mask = rng.random((7, 6, 4)) > 0.3
+    found = statistics(written(tmp_path, series), mask, n_dummy=4, components=5)
+    steady = series[..., 4:].astype(np.float32).astype(float)
+    change = steady - steady.mean(-1, keepdims=True)
+    np.testing.assert_allclose(found.mean, steady.mean(-1), rtol=1e-5)
+    np.testing.assert_allclose(found.sd, change.std(-1), rtol=1e-4)
+    u, s, _ = np.linalg.svd(change[mask], full_matrices=False)
+    wanted = u[:, :5] * s[:5] / np.sqrt(26)
+    ours = found.components[:, mask].T
+    np.testing.assert_allclose(ours * np.sign((ours * wanted).sum(0)), wanted, atol=2e-3)
+    assert found.sd_unit(mask) == pytest.approx(np.median(np.sqrt((wanted**2).sum(1))), rel=1e-3)
+
+
+def test_all_components_hold_the_whole_standard_deviation(tmp_path):
+    series = np.random.default_rng(1).normal(50, 3, (6, 5, 3, 12))
+    found = statistics(written(tmp_path, series), np.ones((6, 5, 3)), components=40, noise=0.0)
+    assert len(found.components) == 11
+    np.testing.assert_allclose(np.sqrt((found.components**2).sum(0)), found.sd, rtol=1e-3)
+
+
+def test_nuisance_is_no_part_of_the_change(tmp_path):
+    rng = np.random.default_rng(5)
+    course = rng.normal(size=(40, 2))
+    course[:, 1] = 3 * course[:, 0] - 1  # the same course twice
+    series = 100 + rng.normal(size=(9, 8, 3, 40)) + 9 * rng.normal(size=(9, 8, 3, 1)) * course[:, 0]
+    path, mask = written(tmp_path, series), np.ones((9, 8, 3))
+    clean = statistics(path, mask, n_dummy=4, nuisance=course)
+    assert statistics(path, mask, n_dummy=4).sd.mean() > 4
+    flat = (series[..., 4:] - series[..., 4:].mean(-1, keepdims=True)).reshape(-1, 36).T
+    design = course[4:, :1] - course[4:, :1].mean(0)
+    left = flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]
+    np.testing.assert_allclose(clean.sd.ravel(), left.std(0), rtol=1e-3)
+    with pytest.raises(temporal.SeriesError, match="36 rows"):
+        statistics(path, mask, nuisance=course[4:])
+
+
+def test_motion_is_twelve_courses():
+    poses = np.repeat(np.eye(4)[None], 3, 0)
+    poses[:, 1, 3] = [0, 1, 3]
+    found = temporal.motion_courses(poses, np.zeros(3))
+    assert found.shape == (3, 12)
+    np.testing.assert_allclose(found[:, 1], [0, 1, 3])
+    np.testing.assert_allclose(found[:, 7], [0, 1, 2])
+
+
+def test_noise_is_no_component(tmp_path):
+    rng = np.random.default_rng(4)
+    series = rng.normal(100, 1, (16, 16, 4, 60))
+    mask = np.ones((16, 16, 4))
+    assert len(statistics(written(tmp_path, series), mask).components) == 8, "the least there is"
+    series += (rng.normal(size=(16, 16, 4, 15)) * np.linspace(1, 2, 15)) @ rng.normal(size=(15, 60))
+    assert len(statistics(written(tmp_path, series, "more.nii"), mask).components) == 15
+
+
+def test_memory_holds_a_slice_not_the_run(tmp_path):
+    series = np.random.default_rng(2).normal(100, 1, (32, 32, 24, 64))
+    path = written(tmp_path, series)
+    size = series.size * 4
+    tracemalloc.start()
+    statistics(path, np.ones((32, 32, 24)), components=4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 3
+
+
+def test_the_file_of_statistics_reads_back(tmp_path):
+    found = statistics(written(tmp_path, np.random.default_rng(3).normal(9, 1, (6, 5, 3, 12))), np.ones((6, 5, 3)))
+    temporal.save_statistics(found, AFFINE, tmp_path / "temporal.nii")
+    again, affine = temporal.load_statistics(tmp_path / "temporal.nii")
+    for name in ("mean", "sd", "components"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+    np.testing.assert_allclose(affine, AFFINE)
+    save_image(found.mean, AFFINE, tmp_path / "other.nii")
+    with pytest.raises(temporal.SeriesError, match=r"other\.nii"):
+        temporal.load_statistics(tmp_path / "other.nii")
+
+
+def test_runs_that_teach_nothing_are_refused(tmp_path):
+    still = written(tmp_path, np.full((6, 5, 3, 12), 7.0))
+    with pytest.raises(temporal.SeriesError, match="does not change"):
+        statistics(still, np.ones((6, 5, 3)))
+    with pytest.raises(temporal.SeriesError, match="2 volumes"):
+        statistics(still, np.ones((6, 5, 3)), n_dummy=10)
+    with pytest.raises(temporal.SeriesError, match="0 voxels"):
+        statistics(still, np.zeros((6, 5, 3)))
+    with pytest.raises(temporal.SeriesError, match="not on the grid"):
+        statistics(still, np.ones((6, 5, 4)))
+
+
+def test_a_compressed_run_is_unpacked_for_the_time(tmp_path):
+    path = written(tmp_path, np.random.default_rng(3).normal(9, 1, (6, 5, 3, 12)), "run.nii.gz")
+    with temporal.open_uncompressed(path, tmp_path) as reader:
+        assert reader.slab(0, 1).shape == (6, 5, 1, 12)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    "factor", [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0), (3.0, 2.0, 1.0), (2.0, 2.0, 2.0), (2.0, 1.0, 1.5)]
+)
+def test_down_after_up_gives_back_what_went_in(factor):
+    level = level_above((9, 12, 7), factor)
+    coarse = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 7, 9, 12)).astype(np.float32))
+    torch.testing.assert_close(level.down(level.up(coarse)), coarse, atol=1e-5, rtol=0)
+    fine = torch.randn(1, level.fine[2], *level.fine[:2], generator=torch.Generator().manual_seed(0))
+    assert level.down(level.beyond(fine)).abs().max() < 1e-5
+    flat = torch.ones(7, 9, 12)
+    torch.testing.assert_close(level.up(flat), torch.ones(level.fine[2], *level.fine[:2]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("shape", "factor", "window"), [
+    ((40, 41, 5), (2.0, 2.0, 1.0), (40, 40, 5)), ((35, 32, 7), (1.5, 1.5, 1.0), (33, 30, 7)),
+    ((35, 32, 7), (3.0, 3.0, 2.0), (33, 30, 6)),
+])  # fmt: skip
+def test_the_level_below_crops_what_the_factor_does_not_divide(shape, factor, window):
+    level, slices = level_below(shape, factor)
+    assert np.zeros(shape)[slices].shape == window == level.fine
+    assert level.coarse == tuple(round(n / f) for n, f in zip(window, factor, strict=True))
+
+
+def test_slices_and_volume_are_inverse():
+    volume = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
+    assert to_slices(volume).shape == (3, 4, 5)
+    np.testing.assert_array_equal(to_volume(to_slices(volume)), volume)
+
+
+def test_standard_deviation_on_the_fine_grid_is_that_of_the_filled_change():
+    level = Level((8, 8, 3), (16, 16, 3))
+    course = np.random.default_rng(0).normal(size=(50, 2))
+    course -= course.mean(0)
+    course, _ = np.linalg.qr(course)
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    change = torch.einsum("tk,kzxy->tzxy", torch.from_numpy(course).float() * np.sqrt(50), images)
+    wanted = level.up(change).square().mean(0).sqrt()
+    torch.testing.assert_close(temporal.filled_sd(images, level), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_guides_are_parts_of_the_anatomy():
+    level = Level((8, 8, 3), (16, 16, 3))
+    static, sd = torch.rand(3, 16, 16), torch.rand(3, 16, 16)
+    channels = temporal.guide_channels(static, sd, level)
+    torch.testing.assert_close(channels[1] + channels[2], channels[0])
+    assert level.down(channels[2]).abs().max() < 1e-5
+    torch.testing.assert_close(channels[3], sd)

@@ -1,0 +1,53 @@
+"""A series in two precisions: which slices, which voxels, and that what is compared is what inference would give."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
+from bids_sr.sr import infer, precision
+from bids_sr.sr.method import get_method
+from bids_sr.sr.model import LoadedModel
+
+TWO = (2.0, 2.0, 1.0)
+
+
+def test_slices_are_spread_over_where_the_head_is() -> None:
+    mask = np.zeros((10, 10, 20))
+    for z in range(3, 17):
+        mask[: 10 - abs(z - 10), :, z] = 1
+    assert precision.some_slices(mask, 3) == (5, 10, 15)
+    assert precision.some_slices(mask, 1) == (5,)
+    assert precision.some_slices(mask, 50) == tuple(range(5, 16))
+    with pytest.raises(ValueError, match="empty"):
+        precision.some_slices(mask * 0, 2)
+
+
+def test_the_fine_mask_is_the_voxel_it_lies_in() -> None:
+    mask = np.random.default_rng(0).random((5, 7, 4)) > 0.5
+    fine = precision.fine_mask(mask, (1, 3), TWO)
+    np.testing.assert_array_equal(fine, mask[:, :, [1, 3]].repeat(2, 0).repeat(2, 1))
+
+
+def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
+    torch.manual_seed(0)
+    recipe = get_method("srgan").recipes["fast"]
+    net = recipe.build_generator(1, TWO)
+    nn.init.normal_(net.tail.weight, std=0.1)
+    model = LoadedModel(generator=net.eval(), recipe=recipe, card={})
+    volumes = np.random.default_rng(0).random((12, 10, 5, 4), dtype=np.float32) * 900
+    path = tmp_path / "in.nii"
+    with SeriesWriter(path, volumes.shape, np.eye(4), 2.0) as writer:
+        for t in range(4):
+            writer.append(volumes[..., t])
+    up = {p: infer.make_upsampler("srgan", TWO, model=model, scale=900.0, precision=p) for p in ("fp32", "bf16")}
+    inside = precision.fine_mask(np.ones((12, 10, 5)), (1, 4), TWO)
+    with SeriesReader(path) as reader:
+        found = list(precision.in_both(reader, up["fp32"], up["bf16"], (1, 4), inside, start=1))
+    assert len(found) == 3
+    for t, pair in enumerate(found, start=1):
+        for name, values in zip(("fp32", "bf16"), pair, strict=True):
+            whole = up[name](volumes[..., t], np.eye(4))[:, :, [1, 4]]
+            np.testing.assert_allclose(values, whole[inside], atol=1e-2 if name == "fp32" else 2)
+        assert 0 < np.abs(pair[0] - pair[1]).max() < 20

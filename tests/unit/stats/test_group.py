@@ -1,0 +1,225 @@
+"""Tables joined, runs combined, words that follow from the tests."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from grouptables import FACTS, cohort, detail, sizes, write_tables
+from scipy import stats as scipy_stats
+
+from bids_sr.stats import group, group_table, group_text
+from bids_sr.stats.group_table import Question
+
+BEYOND = Question("tap", "n/a", "evaluation", "split_r_beyond", "measured", "brain", "all", 0.0)
+METHODS = ("guided", "srgan")
+
+
+def joined(folder: Path) -> tuple[list[group_table.Figure], group_table.Values]:
+    figures = [row for source in group_table.find_sources(folder) for row in group_table.read_figures(source)]
+    return figures, group_table.combine(figures, group.compared)
+
+
+def compared(folder: Path, margin: float | None = None) -> dict[tuple[Question, str, str], group.Comparison]:
+    figures, values = joined(folder)
+    units = {each.measure: each.unit for each in figures}
+    return {
+        (each.question, each.series, each.reference): each
+        for each in group.compare(values, METHODS, units=units, margin=margin)
+    }
+
+
+def test_every_table_of_every_run_is_found_and_named(tmp_path: Path) -> None:
+    write_tables(tmp_path, "01", rows=[detail("guided", 0.1)], run="ses-a_task-tap_dir-AP_run-2")
+    write_tables(tmp_path, "02", activation=sizes("raw", 1, 2, 0.5))
+    first, second = group_table.find_sources(tmp_path)
+    assert first.where == ("sub-01", "a", "tap", "2", "dir-AP")
+    assert first.name == "sub-01 ses-a task-tap run-2 dir-AP"
+    assert (second.table, second.session, second.run) == ("activation", "n/a", "n/a")
+    line = group_table.table_text(group_table.read_figures(first)).splitlines()
+    assert tuple(line[0].split("\t")) == group_table.COLUMNS
+    assert line[1].split("\t")[:8] == ["sub-01", "a", "tap", "2", "dir-AP", "evaluation", "guided", "measured"]
+    assert set(group_table.COLUMN_TEXT) == set(group_table.COLUMNS)
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
+    write_tables(tmp_path, "01", rows=[detail("guided", 0.1)])
+    source = group_table.find_sources(tmp_path)[0]
+    source.path.write_text("series\tvalue\nguided\t1\n")
+    with pytest.raises(ValueError, match="columns"):
+        group_table.read_figures(source)
+
+
+def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_path: Path) -> None:
+    write_tables(tmp_path, "01", rows=[detail("guided", 0.10, lower=0.08, upper=0.12)], run="task-tap_run-1")
+    write_tables(tmp_path, "01", rows=[detail("guided", 0.40, lower=0.36, upper=0.44)], run="task-tap_run-2")
+    assert joined(tmp_path)[1][BEYOND]["guided"]["sub-01"] == pytest.approx((4 * 0.10 + 1 * 0.40) / 5)
+    write_tables(tmp_path, "01", rows=[detail("guided", 0.40)], run="task-tap_run-2")
+    assert joined(tmp_path)[1][BEYOND]["guided"]["sub-01"] == pytest.approx(0.25)
+    write_tables(tmp_path, "01", rows=[detail("guided", math.nan)], run="task-tap_run-2")
+    assert joined(tmp_path)[1][BEYOND]["guided"]["sub-01"] == pytest.approx(0.10)
+
+
+def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
+    cohort(tmp_path, 3)
+    assert group_table.mixed(group_table.find_sources(tmp_path)) == []
+    write_tables(tmp_path, "09", rows=[detail("guided", 0.1)], facts={**FACTS, "SettingsDigest": "xyz"})
+    lines = group_table.mixed(group_table.find_sources(tmp_path))
+    assert any("settings: xyz" in line and "sub-09" in line for line in lines)
+    assert not any(line.startswith("version") for line in lines)
+    write_tables(tmp_path, "09", rows=[detail("guided", 0.1)], facts={})
+    lines = group_table.mixed(group_table.find_sources(tmp_path))
+    assert any("version of bids-sr: not recorded" in line and "sub-09" in line for line in lines)
+
+
+def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
+    cohort(tmp_path, 2)
+    write_tables(tmp_path, "03", activation=sizes("raw", 1, 2, 0.5))
+    absent = group_table.absent(["sub-01", "sub-02", "sub-03", "sub-04"], group_table.find_sources(tmp_path))
+    assert absent == ["sub-04: no table of metrics at all", "sub-03 task-tap: no table of evaluation metrics"]
+
+
+def test_the_words_follow_from_the_tests(tmp_path: Path) -> None:
+    cohort(tmp_path, 12)
+    found = compared(tmp_path)
+    own = {other: found[BEYOND, "guided", other] for other in ("bspline", "zerofill", "inject", "srgan")}
+    assert {each.word for each in own.values()} == {"better"}
+    assert {each.family for each in own.values()} == {4}
+    assert own["bspline"].p_holm == pytest.approx(4 * 2 / 2**12)
+    assert found[BEYOND, "srgan", "guided"].word == "worse"
+    assert found[BEYOND, "srgan", "bspline"].word == "undecided"
+    placebo = found[BEYOND, "guided", "guidedMirror"]
+    assert (placebo.role, placebo.family, placebo.word) == ("placebo", 1, "better")
+    assert (BEYOND, "guidedMirror", "bspline") not in found
+    smaller = found[replace_contrast("quarter_paper", "thumb"), "bspline", "raw"]
+    assert (smaller.word, smaller.own.median, smaller.other.median) == ("smaller", 85.5, 105.5)
+
+
+def replace_contrast(measure: str, contrast: str) -> Question:
+    return Question("tap", "n/a", "activation", measure, "n/a", "n/a", contrast, 0.0)
+
+
+def test_a_comparison_has_the_figures_of_scipy(tmp_path: Path) -> None:
+    cohort(tmp_path, 9)
+    each = compared(tmp_path)[BEYOND, "srgan", "inject"]
+    values = joined(tmp_path)[1][BEYOND]
+    a, b = ([values[name][who] for who in sorted(values[name])] for name in ("srgan", "inject"))
+    assert each.test is not None
+    assert each.t is not None
+    assert each.test.p_value == pytest.approx(scipy_stats.wilcoxon(a, b, method="exact").pvalue)
+    assert each.t.p_value == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
+
+
+def test_sameness_needs_a_margin_and_comes_from_the_gap(tmp_path: Path) -> None:
+    cohort(tmp_path, 12)
+    values = joined(tmp_path)[1]
+    # bspline to measured is .2 with an odd part whose median over pairs is zero
+    assert group.margin_of(BEYOND, values[BEYOND], None, "1") == pytest.approx(0.02, rel=0.01)
+    assert group.margin_of(BEYOND, values[BEYOND], 0.3, "1") == 0.3
+    assert group.margin_of(BEYOND, values[BEYOND], 0.3, "dB") == pytest.approx(0.02, rel=0.01)
+    wide = compared(tmp_path, margin=0.15)
+    assert wide[BEYOND, "srgan", "bspline"].word == "same"
+    assert wide[BEYOND, "guided", "bspline"].word == "same"
+    assert "smaller than the margin" in wide[BEYOND, "guided", "bspline"].note
+
+
+def test_there_is_no_margin_without_a_measured_series() -> None:
+    def question(measure: str) -> Question:
+        return BEYOND._replace(measure=measure, against="truth")
+
+    one = {"bspline": {"sub-01": 0.6, "sub-02": 0.7, "sub-03": 0.5}}
+    for measure, unit in (("truth_ap", "1"), ("truth_centroid", "mm"), ("truth_foci", "1")):
+        assert math.isnan(group.margin_of(question(measure), one, None, unit))
+    measured = one | {"measured": {"sub-01": 0.2, "sub-02": 0.3, "sub-03": 0.1}}
+    assert group.margin_of(question("truth_centroid"), measured, None, "mm") == pytest.approx(0.04)
+    assert math.isnan(group.margin_of(question("psnr"), one, None, "dB"))
+    beyond = {"bspline": {"sub-01": 0.5}, "measured": {"sub-01": 0.4}}
+    assert math.isnan(group.margin_of(BEYOND, beyond, None, "1"))
+
+
+def test_near_one_is_better_for_the_contrast_of_foci() -> None:
+    question = BEYOND._replace(measure="truth_foci", against="truth")
+    people = [f"sub-{n}" for n in range(8)]
+    series = {
+        "bspline": {who: 0.5 + 0.01 * n for n, who in enumerate(people)},
+        "guided": {who: 1.2 - 0.005 * n for n, who in enumerate(people)},
+    }
+    each = group.compare({question: series}, ["guided"], units={"truth_foci": "1"})[0]
+    assert each.word == "better"
+    assert each.estimate is not None
+    assert each.estimate.upper < 0
+
+
+def test_few_participants_cannot_reach_significance(tmp_path: Path) -> None:
+    cohort(tmp_path, 4)
+    each = compared(tmp_path)[BEYOND, "guided", "bspline"]
+    assert each.word == "undecided"
+    assert "at best p = 0.125" in each.note
+    cohort(tmp_path, 7)
+    each = compared(tmp_path)[BEYOND, "guided", "bspline"]
+    assert each.test is not None
+    assert each.test.can_reach
+    assert "too few for 4 comparisons" in each.note
+
+
+def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) -> None:
+    cohort(tmp_path, 6)
+    found = compared(tmp_path)
+    dice = found[replace_contrast("quarter_dice", "thumb+little"), "bspline", "raw"]
+    assert (dice.n, dice.n_undefined) == (6, 0)
+    assert dice.estimate is not None
+    assert dice.estimate.value == pytest.approx(-0.1)
+    lacking = found[replace_contrast("quarter_dice", "thumb+little"), "guided", "raw"]
+    assert (lacking.n, lacking.n_undefined) == (5, 1)
+    assert "not defined in 1" in lacking.note
+    same = group.judged(replace(group.compare(
+        {BEYOND: {"bspline": {"sub-01": 0.1, "sub-02": 0.2}, "guided": {"sub-01": 0.1, "sub-02": 0.2}}},
+        ["guided"], units={})[0]))  # fmt: skip
+    assert (same.word, same.note) == ("same", "identical in all participants")
+
+
+def test_a_figure_that_nobody_has_is_not_comparable() -> None:
+    nothing = {"bspline": {"sub-01": math.nan}, "guided": {"sub-01": math.nan}}
+    each = group.compare({BEYOND: nothing}, ["guided"], units={})[0]
+    assert (each.word, each.n, each.n_undefined) == ("not comparable", 0, 1)
+    assert group_text.row(each)["p_wilcoxon"] == "n/a"
+
+
+def test_places_and_counts_are_not_compared() -> None:
+    assert group.better("peak_at_x") is None
+    assert group.better("quarter_voxels") is None
+    assert group.better("z31_dice") == "neither"
+    assert group.better("truth_centroid") == "lower"
+    assert group.better("gain_split_r_beyond") is None
+
+
+def test_the_table_of_statistics(tmp_path: Path) -> None:
+    cohort(tmp_path, 12)
+    found = compared(tmp_path)
+    head, *lines = group_text.stats_text(found.values()).splitlines()
+    assert tuple(head.split("\t")) == group_text.COLUMNS
+    assert len(lines) == len(found)
+    cells = group_text.row(found[BEYOND, "guided", "bspline"])
+    assert (cells["n"], cells["method"], cells["word"], cells["better"]) == ("12", "exact", "better", "higher")
+    assert float(cells["p_wilcoxon"]) == pytest.approx(2 / 2**12, rel=1e-5)
+    assert float(cells["lower"]) <= float(cells["difference"]) <= float(cells["upper"])
+
+
+def test_false_discovery_rates_are_over_all_comparisons_of_a_measure(tmp_path: Path) -> None:
+    cohort(tmp_path, 12)
+    own = [each for each in compared(tmp_path).values() if each.question == BEYOND]
+    p = [each.test.p_value for each in own if each.test is not None]
+    assert [each.p_fdr for each in own] == pytest.approx(list(scipy_stats.false_discovery_control(p)))
+
+
+def test_the_papers_table(tmp_path: Path) -> None:
+    cohort(tmp_path, 8)
+    (paper,) = group_text.paper_tables(joined(tmp_path)[1], METHODS)
+    assert paper.conditions == ("thumb", "little")
+    assert [series for _, series in paper.lines] == ["raw", "bspline", "guided"]
+    thumb, little, dice = paper.lines[0.0, "guided"]
+    assert (thumb.spread.median, thumb.spread.first, thumb.spread.third) == (73.5, 71.75, 75.25)
+    assert (little.spread.median, dice.spread.n, dice.of) == (88.5, 7, 8)
+    assert thumb.against_raw is not None
+    assert thumb.against_raw.p_value == 2 / 2**8
+    assert paper.lines[0.0, "raw"][0].against_raw is None

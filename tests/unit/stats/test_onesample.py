@@ -1,0 +1,75 @@
+"""Tests of many voxels, participant by participant, against scipy and against nilearn's second-level model."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bids_sr.stats.onesample import Running
+
+RNG = np.random.default_rng(5)
+
+
+def added(values: np.ndarray, first: int = 0) -> Running:
+    sums = Running.of(values.shape[1])
+    for number, row in enumerate(values, start=first):
+        sums.add(row, f"sub-{number}")
+    return sums
+
+
+def test_it_is_a_t_test() -> None:
+    values = RNG.normal(0.5, 1, (6, 200)) + 1000
+    expected = stats.ttest_1samp(values, 0)
+    found = added(values).tested()
+    assert found["effect"] == pytest.approx(values.mean(axis=0), rel=1e-6)
+    assert found["t"] == pytest.approx(expected.statistic, rel=1e-5)
+    small = added(values - 1000).tested()
+    t = stats.ttest_1samp(values - 1000, 0).statistic
+    assert small["z"] == pytest.approx(stats.norm.isf(stats.t.sf(t, 5)), rel=1e-4, abs=1e-5)
+
+
+def test_it_is_what_nilearn_computes() -> None:
+    import nibabel as nib
+    import pandas as pd
+    from nilearn.glm.second_level import SecondLevelModel
+
+    values = RNG.normal(0.5, 1, (6, 60)).astype(np.float32)
+    values[:, 3] = 0
+    values[:, 4] *= 1e3
+    images = [nib.Nifti1Image(row.reshape(3, 4, 5), np.eye(4)) for row in values]
+    model = SecondLevelModel(mask_img=nib.Nifti1Image(np.ones((3, 4, 5), dtype=np.uint8), np.eye(4)))
+    model.fit(images, design_matrix=pd.DataFrame({"intercept": np.ones(6)}))
+    expected = model.compute_contrast("intercept", output_type="all")
+    found = added(values).tested()
+    for own, theirs in (("effect", "effect_size"), ("t", "stat"), ("z", "z_score")):
+        assert found[own] == pytest.approx(np.asarray(expected[theirs].dataobj).ravel(), rel=1e-4, abs=1e-4)
+
+
+def test_parts_join_to_the_whole() -> None:
+    values = RNG.normal(3, 1, (7, 40))
+    whole, joined = added(values), added(values[:3])
+    joined.join(added(values[3:], 3))
+    joined.join(Running.of(40))
+    assert joined.people == whole.people
+    assert joined.mean == pytest.approx(whole.mean, rel=1e-12)
+    assert joined.squares == pytest.approx(whole.squares, rel=1e-10)
+
+
+def test_voxels_can_be_left_behind() -> None:
+    values = RNG.normal(0, 1, (5, 30))
+    keep = values[0] > 0
+    sums = added(values[:2])
+    sums.keep(keep)
+    for row in values[2:]:
+        sums.add(row[keep], "x")
+    assert sums.tested()["t"] == pytest.approx(added(values).tested()["t"][keep], rel=1e-6)
+
+
+def test_what_does_not_vary_is_no_finding() -> None:
+    found = added(np.full((4, 2), [[0.0, 5.0]])).tested()
+    assert found["t"].tolist() == found["z"].tolist() == [0, 0]
+    assert found["effect"].tolist() == [0, 5]
+
+
+def test_one_is_no_group() -> None:
+    with pytest.raises(ValueError, match="1 participants"):
+        added(np.ones((1, 3))).tested()

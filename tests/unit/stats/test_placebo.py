@@ -1,0 +1,87 @@
+"""What may be called owed to the subject: only what exceeds every placebo there is."""
+
+import math
+
+import pytest
+
+from bids_sr.stats.evaluation import EvalRow
+from bids_sr.stats.placebo import PLACEBOS, claims, placebos_of, subject_specific
+
+
+def gain(method, placebo, value, lower, upper, measure="gain_split_r_beyond", region="brain"):
+    return EvalRow(series=method, against=placebo, measure=measure, value=value, lower=lower, upper=upper,
+                   contrast="all", region=region)  # fmt: skip
+
+
+def test_every_placebo_is_named_after_its_method():
+    assert set(PLACEBOS) == {
+        "srganPhantom", "srganOther", "srganT1w", "guidedPhantom", "guidedOther", "guidedMirror", "guidedShift",
+        "guidedElse",
+    }  # fmt: skip
+    for name, placebo in PLACEBOS.items():
+        assert name.startswith(placebo.method)
+        assert placebo.name == name
+    assert placebos_of("srgan") == ("srganPhantom", "srganOther", "srganT1w")
+
+
+def test_an_interval_above_zero_holds_and_says_so():
+    (found,) = claims([gain("guided", "guidedMirror", 0.05, 0.02, 0.08)])
+    assert found.holds
+    assert "better" in found.words
+    assert "+0.050 (95 % interval 0.020 to 0.080)" in found.words
+
+
+@pytest.mark.parametrize(
+    ("value", "lower", "upper", "word"),
+    [
+        (0.05, -0.01, 0.1, "cannot be told apart"),
+        (-0.05, -0.08, -0.01, "worse"),
+        (0.05, math.nan, math.nan, "no interval"),
+        (0.05, 0.0, 0.1, "cannot be told apart"),
+    ],
+)
+def test_anything_else_does_not(value, lower, upper, word):
+    (found,) = claims([gain("guided", "guidedShift", value, lower, upper)])
+    assert not found.holds
+    assert word in found.words
+
+
+def test_other_rows_are_passed_over():
+    rows = [
+        gain("guided", "bspline", 0.1, 0.05, 0.2),
+        gain("srgan", "guidedMirror", 0.1, 0.05, 0.2),
+        gain("guided", "guidedMirror", 0.1, 0.05, 0.2, measure="gain_split_r_signal"),
+    ]
+    assert claims(rows) == []
+
+
+def test_measured_data_come_before_the_series_itself():
+    rows = [
+        gain("guided", "guidedMirror", 0.2, 0.1, 0.3, measure="gain_self_r_beyond"),
+        gain("guided", "guidedMirror", 0.1, 0.05, 0.2),
+        gain("srgan", "srganOther", 0.1, 0.05, 0.2, measure="gain_self_r_beyond"),
+    ]
+    assert [(c.method, c.measure) for c in claims(rows)] == [
+        ("guided", "gain_split_r_beyond"), ("srgan", "gain_self_r_beyond"),
+    ]  # fmt: skip
+    weak = next(s for s in subject_specific(claims(rows)) if s.method == "srgan")
+    assert "not agreement with measured data" in weak.words
+
+
+def test_one_placebo_that_keeps_up_takes_the_claim_away():
+    good = [gain("guided", "guidedMirror", 0.1, 0.05, 0.2), gain("guided", "guidedOther", 0.05, 0.01, 0.1)]
+    (specific,) = subject_specific(claims(good))
+    assert specific.holds
+    assert specific.absent == ("guidedPhantom", "guidedShift", "guidedElse")
+    (specific,) = subject_specific(claims([*good, gain("guided", "guidedPhantom", 0.01, -0.02, 0.04)]))
+    assert not specific.holds
+    assert "does not exceed that of guidedPhantom" in specific.words
+    assert "Not tried: guidedShift, guidedElse" in specific.words
+
+
+def test_regions_are_judged_apart():
+    rows = [
+        gain("guided", "guidedMirror", 0.1, 0.05, 0.2),
+        gain("guided", "guidedMirror", 0.1, -0.05, 0.2, region="active40"),
+    ]
+    assert {s.region: s.holds for s in subject_specific(claims(rows))} == {"brain": True, "active40": False}

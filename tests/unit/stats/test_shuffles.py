@@ -1,0 +1,249 @@
+"""Series without signal: phases, onsets, power, and the rate that follows on noise whose model is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import signal, stats
+
+from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats import shuffles
+from bids_sr.stats.design import DesignError, build_design
+from bids_sr.stats.shuffles import (
+    NoiseSource,
+    NoiseSpace,
+    NullRates,
+    NullSettings,
+    filtered,
+    mean_interval,
+    null_rates,
+    null_rows,
+    quarter_turn,
+    random_events,
+    random_phases,
+    share_interval,
+)
+
+EVENTS = pd.DataFrame({"onset": np.arange(6.0, 100, 28), "duration": 14.0, "trial_type": ["a", "b", "a", "b"]})
+
+
+def ar_noise(seed, n, voxels, rho):
+    noise = np.random.default_rng(seed).standard_normal((n + 80, voxels))
+    return signal.lfilter([1.0], [1.0, -rho], noise, axis=0)[80:]
+
+
+def write(path, courses):
+    with SeriesWriter(path, (courses.shape[1] // 10, 10, 1, len(courses)), np.eye(4), 2.0) as writer:
+        for row in courses.astype(np.float32):
+            writer.append(row.reshape(-1, 10, 1))
+
+
+def rates(tmp_path, courses, **settings):
+    path = tmp_path / "series.nii"
+    write(path, courses)
+    given = NullSettings(**{"tr": 2.0, "confound_names": (), "n_shuffles": 40, **settings})
+    with SeriesReader(path) as reader:
+        mask = np.ones(reader.shape[:3], dtype=bool)
+        return null_rates(reader, mask, EVENTS, given, scratch=tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("n", [60, 61])
+def test_phases_alike_keep_spectra_and_covariance(n):
+    rng = np.random.default_rng(0)
+    courses = rng.standard_normal((n, 3)) @ rng.standard_normal((3, 12))
+    courses -= courses.mean(axis=0)
+    moved = filtered(courses, random_phases(n, rng))
+    np.testing.assert_allclose(np.abs(np.fft.rfft(moved, axis=0)), np.abs(np.fft.rfft(courses, axis=0)), atol=1e-9)
+    np.testing.assert_allclose(moved.T @ moved, courses.T @ courses, atol=1e-9)
+    assert np.abs(np.corrcoef(moved[:, 0], courses[:, 0])[0, 1]) < 0.5
+
+
+def test_phases_differ_between_draws_and_repeat_with_their_seed():
+    first, again, other = (random_phases(20, np.random.default_rng(k)) for k in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert first[0] == 1
+    assert first[-1] in (1, -1)
+    np.testing.assert_allclose(np.abs(first), 1)
+
+
+def test_onsets_stay_apart_and_inside_the_run():
+    seen = set()
+    for seed in range(200):
+        found = random_events(EVENTS, 6.0, 120.0, np.random.default_rng(seed))
+        begins, ends = found["onset"].to_numpy(), (found["onset"] + found["duration"]).to_numpy()
+        assert begins[0] >= 6
+        assert ends[-1] <= 120 + 1e-9
+        assert (begins[1:] >= ends[:-1] - 1e-9).all()
+        assert sorted(found["trial_type"]) == ["a", "a", "b", "b"]
+        assert (found["duration"] == 14).all()
+        seen.add((float(begins[0]), "".join(found["trial_type"])))
+    assert len(seen) == 200
+    assert len({order for _, order in seen}) == 6  # all orders of two of each
+
+
+def test_events_that_overlap_move_together_and_the_window_cuts():
+    events = pd.DataFrame(
+        {"onset": [10.0, 12.0, 50.0, 95.0], "duration": [6.0, 1.0, 5.0, 20.0], "trial_type": list("abcd")}
+    )
+    found = random_events(events, 0.0, 100.0, np.random.default_rng(3)).set_index("trial_type")
+    assert found.loc["b", "onset"] - found.loc["a", "onset"] == pytest.approx(2)
+    assert found.loc["d", "duration"] == pytest.approx(5)
+    with pytest.raises(DesignError, match="no event"):
+        random_events(events, 200.0, 300.0, np.random.default_rng(0))
+
+
+def test_events_that_fill_the_run_are_only_reordered():
+    events = pd.DataFrame({"onset": np.arange(0.0, 100, 10), "duration": 10.0, "trial_type": list("ab" * 5)})
+    found = random_events(events, 0.0, 100.0, np.random.default_rng(1))
+    np.testing.assert_allclose(found["onset"], events["onset"])
+    assert list(found["trial_type"]) != list(events["trial_type"])
+
+
+@pytest.mark.parametrize("n", [60, 61])
+def test_a_quarter_turn_makes_the_sine_of_a_cosine(n):
+    time = 2 * np.pi * np.arange(n)[:, None] / n
+    frequencies = np.array([1, 4, 17])
+    found = filtered(5 + np.cos(time * frequencies + 0.3), quarter_turn(n))
+    np.testing.assert_allclose(found, 5 - np.sin(time * frequencies + 0.3), atol=1e-9)
+
+
+CONFOUNDS = tuple(f"walk{k}" for k in range(8))
+
+
+def walks(n, seed=4):
+    return pd.DataFrame(np.cumsum(np.random.default_rng(seed).standard_normal((n, 8)), axis=0), columns=CONFOUNDS)
+
+
+def test_the_space_of_the_noise_is_told_from_the_model():
+    design = build_design(EVENTS, n_volumes=60, tr=2.0, confounds=walks(60), confound_names=CONFOUNDS)
+    space = NoiseSpace.of(design)
+    assert space.basis.shape == (60, design.rank)
+    assert space.task.shape == space.beside.shape == (60, 2)
+    others = design.matrix[:, 2:] / np.linalg.norm(design.matrix[:, 2:], axis=0)
+    np.testing.assert_allclose(others.T @ space.task, 0, atol=1e-9)
+    np.testing.assert_allclose(space.basis.T @ space.beside, 0, atol=1e-9)
+    np.testing.assert_allclose(space.beside.T @ space.beside, np.eye(2), atol=1e-9)
+    overlap = (space.beside * filtered(space.task, quarter_turn(60))).sum(axis=0)
+    assert (overlap > 0.5).all()
+
+
+def test_a_task_that_confounds_explain_leaves_no_gap():
+    design = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=())
+    twice = pd.DataFrame({"copy": design.matrix[:, 0]})
+    space = NoiseSpace.of(build_design(EVENTS, n_volumes=60, tr=2.0, confounds=twice, confound_names=("copy",)))
+    assert space.task.shape == (60, 1)
+
+
+def test_white_noise_stays_white_in_every_shuffle_outside_confounds():
+    design = build_design(EVENTS, n_volumes=60, tr=2.0, confounds=walks(60), confound_names=CONFOUNDS)
+    space, noise = NoiseSpace.of(design), ar_noise(5, 60, 20_000, 0.0)
+    residuals = space.residuals(noise)
+    shares = space.beside.T @ residuals / residuals.std(axis=0)
+    for seed in range(3):
+        phases = random_phases(60, np.random.default_rng(seed))
+        left, _, _ = np.linalg.svd(filtered(design.matrix[:, 2:], phases))
+        outside = left[:, design.matrix.shape[1] - 2 :]
+        for given, low in ((shares, 0.88), (0 * shares, -0.01)):
+            found = NoiseSource(space=space, shares=given).shuffled(noise, slice(0, 20_000), phases, 7000)
+            sizes = np.linalg.eigvalsh(np.cov(outside.T @ found))
+            assert low < sizes[0] < 1
+            assert sizes[-1] < 1.12
+        assert sizes[1] < 1e-9 < 0.8 < sizes[2]  # without shares both directions of the task are empty
+
+
+def test_the_lender_of_the_gap_does_not_depend_on_blocks():
+    design = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=())
+    space, noise = NoiseSpace.of(design), ar_noise(5, 60, 40, 0.0)
+    residuals = space.residuals(noise)
+    source = NoiseSource(space=space, shares=space.beside.T @ residuals / residuals.std(axis=0))
+    ones = np.ones(31, dtype=complex)
+    whole = source.shuffled(noise, slice(0, 40), ones, 15)
+    parts = [source.shuffled(noise[:, s], s, ones, 15) for s in (slice(0, 30), slice(30, 40))]
+    np.testing.assert_allclose(whole, np.hstack(parts), atol=1e-12)
+    lent = space.beside.T @ residuals[:, (35 + 15) % 40] * residuals[:, 35].std() / residuals[:, 10].std()
+    np.testing.assert_allclose(space.task.T @ whole[:, 35], lent)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3])
+def test_shuffles_of_a_short_run_with_confounds_pass_as_often_as_fresh_noise(tmp_path, rho):
+    table = walks(60)
+    given = NullSettings(tr=2.0, confound_names=CONFOUNDS, n_shuffles=24, p=0.01)
+    write(tmp_path / "series.nii", 500 + 5 * ar_noise(1, 60, 2000, rho))
+    with SeriesReader(tmp_path / "series.nii") as reader:
+        mask = np.ones(reader.shape[:3], dtype=bool)
+        found = null_rates(reader, mask, EVENTS, given, scratch=tmp_path / "scratch", confounds=table)
+    fresh = []
+    for seed in range(24):
+        rng = np.random.default_rng([0, 0, seed])
+        model = shuffles._drawn_model(EVENTS, 60, given, table, rng, random_phases(60, rng))
+        z = model.fit(ar_noise(seed + 50, 60, 2000, rho)).z[0]
+        fresh.append((np.abs(z) > stats.norm.isf(0.01)).mean() / 2)
+    assert found.rates.mean() == pytest.approx(np.mean(fresh), rel=0.15)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3])
+def test_rate_on_noise_is_nominal(tmp_path, rho):
+    found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 4000, rho), n_shuffles=30)
+    # all shuffles share these voxels, whose rates differ: the interval over shuffles is narrower than this
+    assert found.rates.mean() == pytest.approx(0.001, rel=0.25)
+    assert found.n_voxels == found.n_mask == 4000
+
+
+def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
+    matrix = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=()).matrix
+    courses = 500 + 5 * ar_noise(1, 60, 1000, 0.0) + 30 * matrix[:, [0]]
+    clean = rates(tmp_path, courses)
+    real = shuffles.orthonormal
+    monkeypatch.setattr(shuffles, "orthonormal", lambda m: real(np.ones((len(m), 1))))
+    leaked = rates(tmp_path, courses)
+    assert clean.rates.mean() < 0.002
+    assert leaked.rates.mean() > 0.01  # all voxels share the task, so that few shuffles make the mean
+
+
+def test_ignoring_autocorrelation_shows(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "bids_sr.stats.glm.NoiseCoefficients.__call__", lambda self, residuals: np.zeros(residuals.shape[1])
+    )
+    found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 2000, 0.5))
+    assert mean_interval(found.rates, 0)[0] > 0.002
+
+
+def test_same_seed_same_rates_whatever_the_blocks(tmp_path):
+    courses = 500 + ar_noise(2, 60, 400, 0.2)
+    whole = rates(tmp_path, courses, n_shuffles=5, p=0.05)
+    again = rates(tmp_path, courses, n_shuffles=5, p=0.05, block_bytes=60 * 36 * 30)
+    other = rates(tmp_path, courses, n_shuffles=5, p=0.05, seed=1)
+    assert np.array_equal(whole.rates, again.rates)
+    assert not np.array_equal(whole.rates, other.rates)
+
+
+def test_large_masks_are_sampled_and_dummies_left_out(tmp_path):
+    courses = 500 + ar_noise(2, 60, 400, 0.2)
+    courses[:3] += 1e5
+    found = rates(tmp_path, courses, n_shuffles=3, max_voxels=100, n_dummy=3, p=0.05)
+    assert (found.n_voxels, found.n_mask) == (100, 400)
+    assert 0 < found.rates.mean() < 0.2
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_intervals_equal_scipy_and_hand_worked_ones():
+    skewed = np.random.default_rng(0).exponential(size=80) / 1000
+    expected = stats.bootstrap((skewed,), np.mean, method="BCa", n_resamples=5000, rng=np.random.default_rng([0, 2]))
+    assert mean_interval(skewed, 0) == tuple(expected.confidence_interval)
+    assert share_interval(0, 100) == pytest.approx((0, 1 - 0.025 ** (1 / 100)))
+    assert mean_interval(np.zeros(100), 0) == share_interval(0, 100)
+    assert np.isnan(mean_interval(np.full(5, 0.1), 0)).all()
+    assert np.isnan(mean_interval(np.array([0.1]), 0)).all()
+
+
+def test_rows_name_the_shuffle_as_their_unit():
+    found = NullRates(rates=np.array([0.0, 0.002, 0.001, 0.001]), any_corrected=np.array([False, True, False, False]),
+                      n_voxels=9, n_mask=9, p=0.001)  # fmt: skip
+    rate, nominal, fwe = null_rows(found, "bspline", fwhm_mm=5.0)
+    assert (rate.measure, rate.value, rate.n) == ("null_rate", pytest.approx(0.001), 4)
+    assert rate.lower < 0.001 < rate.upper
+    assert nominal.value == 0.001
+    assert (fwe.value, fwe.n) == (0.25, 4)
+    assert (fwe.lower, fwe.upper) == pytest.approx((stats.beta.ppf(0.025, 1, 4), stats.beta.ppf(0.975, 2, 3)))
+    assert {row.fwhm_mm for row in (rate, nominal, fwe)} == {5.0}
+    assert {row.unit for row in (rate, nominal, fwe)} == {"1"}

@@ -1,0 +1,281 @@
+"""Split halves: the band beyond Nyquist, correlations from inner products, intervals, controls and gains."""
+
+import numpy as np
+import pytest
+
+from bids_sr.stats.blocks import Block, assign_halves
+from bids_sr.stats.effects import Effects, save_effects
+from bids_sr.stats.splithalf import (
+    Inner,
+    beyond_nyquist,
+    gain_pairs,
+    inner_products,
+    resampled_weights,
+    score,
+)
+from bids_sr.stats.splitmaps import save_figures
+from bids_sr.stats.splitrows import BASELINES, choose, split_half_rows
+from bids_sr.stats.timecourse import smooth
+
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("n", "factor", "kept"), [(16, 2, {4, 5, 8}), (15, 2, {4, 5, 7}), (18, 3, {3, 4, 9}), (20, 1.25, {8, 10})]
+)
+def test_the_band_begins_at_the_acquired_limit(n, factor, kept):
+    x = np.arange(n)
+    for k in {1, 2, *kept}:
+        wave = np.cos(2 * np.pi * k * x / n)[:, None, None] * np.ones((n, 2))
+        found = beyond_nyquist(wave, (factor, factor, 1))
+        np.testing.assert_allclose(found, wave if k in kept else 0 * wave, atol=1e-5)
+
+
+def test_the_band_of_each_axis_has_its_own_limit_and_maps_are_filtered_one_by_one():
+    n = 12
+    x, y = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
+    fine_x, fine_y = np.cos(2 * np.pi * 4 * x / n), np.cos(2 * np.pi * 5 * y / n)
+    maps = np.stack([fine_x, fine_y], -1)[:, :, None]
+    only_x = beyond_nyquist(maps, (2, 1, 1))
+    np.testing.assert_allclose(only_x[..., 0], maps[..., 0], atol=1e-5)
+    np.testing.assert_allclose(only_x[..., 1], 0, atol=1e-5)
+    across = np.moveaxis(maps, 0, 2)
+    np.testing.assert_allclose(beyond_nyquist(across, (1, 1, 2))[..., 0], across[..., 0], atol=1e-5)
+    with pytest.raises(ValueError, match="nothing beyond"):
+        beyond_nyquist(maps, (1, 1, 1))
+
+
+def test_correlations_from_inner_products_are_those_of_the_maps():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(3, 1, (4, 200)), rng.normal(-2, 1, (4, 200))
+    b += 0.5 * a
+    inner = Inner(own=inner_products(a, a), cross=inner_products(a, b), target=inner_products(b, b))
+    source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
+    expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
+    np.testing.assert_allclose(inner.correlation(source, target), expected, atol=1e-12)
+    assert np.isnan(inner.correlation(np.zeros((1, 4)), target[:1])).all()
+
+
+def blocks_of(text):
+    return tuple(assign_halves([Block(condition=c, events=((20.0 * k, 10.0),)) for k, c in enumerate(text)]))
+
+
+def test_resamples_keep_condition_and_half_and_have_the_spread_of_a_mean():
+    blocks = blocks_of("ab" * 8)
+    halves = np.array([[0.25 * (b.half == h) * (1 if b.condition == "a" else -1) for b in blocks] for h in (0, 1)])
+    draws = resampled_weights(blocks, halves, 4000, np.random.default_rng(0))
+    assert (draws[0][:, [b.half == 1 for b in blocks]] == 0).all()
+    for sign in (1, -1):
+        np.testing.assert_allclose(np.where(halves[0] * sign > 0, draws[0], 0).sum(1), sign, atol=1e-12)
+    noise = np.random.default_rng(1).normal(size=16)
+    values = [noise[i] for i, b in enumerate(blocks) if b.condition == "a" and b.half == 0]
+    only_a = np.where([b.condition == "a" for b in blocks], draws[0], 0) @ noise
+    assert only_a.std() / 0.2 == pytest.approx(np.std(values, ddof=1) / 2, rel=0.05)  # standard error of a mean of 4
+
+
+def test_single_blocks_stand_for_one_another_within_a_sign_or_not_at_all():
+    blocks = blocks_of("abcabc")
+    all_ = np.array([[1 / 3, 1 / 3, 1 / 3, 0, 0, 0], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3]])
+    draws = resampled_weights(blocks, all_, 50, np.random.default_rng(0))
+    np.testing.assert_allclose(draws[0].sum(1), 1)
+    assert draws[0].std(0)[:3].min() > 0
+    one = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])
+    assert resampled_weights(blocks, one, 50, np.random.default_rng(0)) is None
+
+
+def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
+    """The plain percentile bootstrap holds it in a tenth of such runs."""
+    rng = np.random.default_rng(0)
+    blocks, truth = blocks_of("a" * 12), rng.normal(size=300)
+    halves = np.array([[(b.half == h) / 6 for b in blocks] for h in (0, 1)])
+    found = []
+    for k in range(200):
+        m = 0.4 * truth + rng.normal(size=(12, 300))
+        s = 0.3 * truth + rng.normal(size=(12, 300))
+        inner = Inner(own=inner_products(s, s), cross=inner_products(s, m), target=inner_products(m, m))
+        draws = resampled_weights(blocks, halves, 300, np.random.default_rng(k))
+        one = score([inner, inner], halves, draws)
+        found.append((one.value, *one.interval))
+    values, low, high = np.array(found).T
+    assert np.mean((low < values.mean()) & (values.mean() < high)) > 0.9
+    assert np.mean(high - low) / 3.92 == pytest.approx(values.std(), rel=0.5)
+
+
+SHAPE = (24, 24, 4)
+
+
+def effects_of(series, betas, blocks, **more):
+    b = len(blocks)
+    return Effects(
+        series=series, affine=AFFINE, mask=np.ones(SHAPE, dtype=bool), betas=betas.astype(np.float32),
+        mean=np.full(SHAPE, 500, dtype=np.float32), variance=np.ones(SHAPE, dtype=np.float32), blocks=blocks,
+        covariance=np.eye(b), leak=np.zeros((b, b + 1)), dof=100, **more,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Effects files: measured; bspline (no fine detail); a method with half of it, one with none, a placebo."""
+    rng = np.random.default_rng(0)
+    blocks = blocks_of("ab" * 6)
+    true = {c: 3 * smooth(rng.normal(size=SHAPE), (2, 2, 3), 5.0) + 1.0 * rng.normal(size=SHAPE) for c in "ab"}
+    measured = np.stack([true[b.condition] + 1.5 * rng.normal(size=SHAPE) for b in blocks], -1)
+    fine = beyond_nyquist(measured, (2, 2, 1))
+    coarse = measured - fine
+    own = np.stack([beyond_nyquist(true[b.condition], (2, 2, 1)) for b in blocks], -1)
+    made = beyond_nyquist(rng.normal(size=(*SHAPE, 1)), (2, 2, 1))
+    series = {
+        "measured": measured,
+        "bspline": coarse + 0.02 * made,
+        "guided": coarse + 0.7 * own + 0.3 * rng.normal(size=measured.shape),
+        "srgan": coarse + made,
+        "guidedMirror": coarse + own[::-1],
+        "guidedSeed1": coarse + own,
+        "ratio": coarse + 0.1 * own,
+    }
+    paths = []
+    for name, betas in series.items():
+        more = {}
+        if name == "measured":
+            more["smooth_variance"] = np.full(SHAPE, 0.05, dtype=np.float32)
+        if name == "bspline":
+            flat = betas.reshape(-1, 12)
+            u, s, v = np.linalg.svd(flat, full_matrices=False)
+            more |= {"ranks": (1, 2, 12), "pca_maps": (u * s).reshape(*SHAPE, -1).astype(np.float32), "pca_loadings": v}
+        paths.append(save_effects(effects_of(name, betas, blocks, **more), tmp_path / f"{name}.npz"))
+    return paths, measured, series
+
+
+CONTRASTS = {"a": {"a": 1.0}, "all": {"a": 0.5, "b": 0.5}, "aMinusB": {"a": 1.0, "b": -1.0}}
+
+
+def rows_of(paths, **changes):
+    given = {"factor": (2.0, 2.0, 1.0), "n_boot": 200} | changes
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[0] = False
+    roi = np.zeros(SHAPE, dtype=bool)
+    roi[5:15, 5:15] = True
+    rows = split_half_rows(paths, mask, AFFINE, roi, CONTRASTS, **given)
+    return {(r.series, r.against, r.contrast, r.region, r.measure): r for r in rows}, mask, roi
+
+
+def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
+    paths, measured, series = run
+    rows, mask, roi = rows_of(paths)
+    blocks = blocks_of("ab" * 6)
+    halves = [[i for i, b in enumerate(blocks) if b.condition == "a" and b.half == h] for h in (0, 1)]
+    for region, voxels in (("brain", mask), ("roi", roi & mask)):
+        for band, change in (("signal", lambda x: x), ("beyond", lambda x: beyond_nyquist(x, (2, 2, 1)))):
+            e, m = ([change(x[..., h].mean(-1))[voxels] for h in halves] for x in (series["guided"], measured))
+            expected = (np.corrcoef(e[0], m[1])[0, 1] + np.corrcoef(e[1], m[0])[0, 1]) / 2
+            assert rows["guided", "measured", "a", region, f"split_r_{band}"].value == pytest.approx(expected, abs=1e-5)
+    assert rows["guided", "measured", "a", "brain", "split_r_percent"].value == pytest.approx(
+        rows["guided", "measured", "a", "brain", "split_r_signal"].value, abs=1e-5
+    )  # a constant mean image
+    own = rows["guided", "self", "all", "brain", "self_r_beyond"]
+    e = [beyond_nyquist(series["guided"][..., [b.half == h for b in blocks]].mean(-1), (2, 2, 1))[mask] for h in (0, 1)]
+    assert own.value == pytest.approx(np.corrcoef(*e)[0, 1], abs=1e-5)
+
+
+def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
+    paths, measured, series = run
+    rows, mask, _ = rows_of(paths)
+    blocks = blocks_of("ab" * 6)
+    weights = np.array([[(b.half == h) / 6 for b in blocks] for h in (0, 1)])
+    ways = []
+    for source in (0, 1):
+        t = smooth(measured @ weights[source], (2, 2, 3), 4.0) / np.sqrt(0.05 * (weights[source] ** 2).sum())
+        active = mask & (np.abs(t) > 5)
+        ways.append(
+            np.corrcoef((series["guided"] @ weights[source])[active], (measured @ weights[1 - source])[active])[0, 1]
+        )
+    assert 0 < active.sum() < mask.sum()
+    assert rows["guided", "measured", "all", "active50", "split_r_signal"].value == pytest.approx(
+        np.mean(ways), abs=1e-4
+    )
+
+
+def test_true_detail_beats_made_detail_and_intervals_say_so(run):
+    rows, _, _ = rows_of(run[0])
+    at = ("all", "brain")
+    beyond = {s: rows[s, "measured", *at, "split_r_beyond"].value for s in ("bspline", "srgan", "guided", "measured")}
+    assert beyond["guided"] > beyond["srgan"] + 0.3
+    assert abs(beyond["bspline"]) < 0.1
+    for other in ("bspline", "srgan", "bsplineSmooth", "bsplinePca", "guidedMirror", "ratio"):
+        row = rows["guided", other, *at, "gain_split_r_beyond"]
+        value = rows["guided", "measured", *at, "split_r_beyond"].value
+        if other != "ratio":
+            assert row.value == pytest.approx(value - rows[other, "measured", *at, "split_r_beyond"].value)
+            assert row.excludes_zero
+            assert row.lower > 0
+        assert row.n == 12
+    assert not rows["srgan", "bspline", *at, "gain_split_r_beyond"].lower > 0.05
+
+
+def test_pairs_are_methods_against_baselines_controls_methods_and_their_own_placebos():
+    names = ["bspline", "bsplineSmooth", "guided", "srgan", "guidedMirror", "srganPhantom", "guidedSeed1"]
+    pairs = gain_pairs(names, BASELINES)
+    assert ("guided", "guidedMirror") in pairs
+    assert ("guided", "srgan") in pairs
+    assert ("srgan", "bsplineSmooth") in pairs
+    assert ("guided", "srganPhantom") not in pairs
+    assert ("guided", "guidedSeed1") not in pairs
+    assert not any(method in ("guidedMirror", "guidedSeed1", "bspline") for method, _ in pairs)
+
+
+def test_results_repeat_and_do_not_depend_on_other_series_or_contrasts(run):
+    paths = run[0]
+    first, second = rows_of(paths)[0], rows_of(paths[:3])[0]
+    key = ("guided", "measured", "aMinusB", "brain", "split_r_beyond")
+    assert first[key] == second[key]
+    assert rows_of(paths, seed=1)[0][key].lower != first[key].lower
+
+
+def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
+    from bids_sr.stats.splithalf import Score
+
+    def one(ways):
+        return {("split", "beyond", "a", "brain"): Score(ways=np.array(ways), draws=np.zeros((2, 0)))}
+
+    scores, chosen, best = choose({0.0: one([0.1, 0.5]), 2.0: one([0.4, 0.3]), 4.0: one([0.2, 0.6])})
+    key = ("split", "beyond", "a", "brain")
+    assert chosen[key] == (4.0, 2.0)
+    np.testing.assert_allclose(scores[key].ways, [0.2, 0.3])
+    assert best[key] == pytest.approx(0.4)
+    rows, _, _ = rows_of(run[0])
+    assert 0 <= rows["bsplineSmooth", "measured", "all", "brain", "control_fwhm"].value <= 8
+    assert 1 <= rows["bsplinePca", "measured", "all", "brain", "control_rank"].value <= 12
+    assert (
+        rows["bsplinePca", "measured", "all", "brain", "control_best_r_signal"].value
+        >= rows["bsplinePca", "measured", "all", "brain", "split_r_signal"].value - 1e-9
+    )
+
+
+def test_without_a_measured_series_there_is_reliability_only(run):
+    rows, _, _ = rows_of(run[0][1:])
+    measures = {key[-1] for key in rows}
+    assert measures == {"self_r_signal", "self_r_beyond", "gain_self_r_signal", "gain_self_r_beyond"}
+    assert rows["srgan", "self", "all", "brain", "self_r_beyond"].value > 0.9  # made detail is perfectly reliable
+
+
+def test_series_of_another_run_are_refused(run, tmp_path):
+    paths, measured, _ = run
+    other = save_effects(effects_of("ratio2", measured, blocks_of("ba" * 6)), tmp_path / "other.npz")
+    with pytest.raises(ValueError, match="ratio2 and of measured have different blocks"):
+        rows_of([*paths, other])
+    with pytest.raises(ValueError, match="are both effects of measured"):
+        rows_of([*paths, paths[0]])
+
+
+def test_figures_file_holds_the_main_contrast_within_the_mask(run, tmp_path):
+    paths, _, series = run
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[4:20, 2:9, 1:3] = True
+    with np.load(save_figures(paths, mask, AFFINE, CONTRASTS, factor=(2, 2, 1), path=tmp_path / "f.npz")) as found:
+        assert str(found["contrast"]) == "all"
+        assert set(found["series"]) == set(series) - {"guidedSeed1"}
+        whole = series["guided"].mean(-1)
+        np.testing.assert_allclose(found["effect_guided"], whole[4:20, 2:9, 1:3], atol=1e-4)
+        expected = beyond_nyquist(whole, (2, 2, 1))[4:20, 2:9, 1:3]
+        np.testing.assert_allclose(found["beyond_guided"], expected, atol=1e-4)
+        np.testing.assert_allclose(found["affine"] @ [0, 0, 0, 1], AFFINE @ [4, 2, 1, 1])

@@ -1,0 +1,171 @@
+"""Truth: detection figures against scikit-learn, worked examples, known activation, what is not defined."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.stats.blocks import Block, assign_halves
+from bids_sr.stats.compare import Grid
+from bids_sr.stats.effects import Effects, save_effects
+from bids_sr.stats.splithalf import beyond_nyquist
+from bids_sr.stats.truth import average_precision, detection, known_truths, matched_region, roc_auc, truth_rows
+from bids_sr.stats.truthbeyond import effect_rows
+
+SHAPE = (12, 10, 4)
+AFFINE = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, -8], [0, 0, 3.0, -4], [0, 0, 0, 1]])
+CONTRASTS = {
+    "thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("levels", [1000, 5])
+def test_precision_and_roc_are_those_of_scikit_learn_with_and_without_ties(levels):
+    rng = np.random.default_rng(levels)
+    active = rng.random(400) < 0.1
+    score = np.round((rng.normal(size=400) + active) * levels) / levels
+    assert average_precision(score, active) == pytest.approx(average_precision_score(active, score), abs=1e-12)
+    assert roc_auc(score, active) == pytest.approx(roc_auc_score(active, score), abs=1e-12)
+
+
+def test_what_is_not_defined_is_not_a_number():
+    nothing, score = np.zeros(5, dtype=bool), np.arange(5.0)
+    assert math.isnan(average_precision(score, nothing))
+    assert math.isnan(roc_auc(score, nothing))
+    assert math.isnan(roc_auc(score, ~nothing))
+    assert math.isnan(average_precision(score[:0], nothing[:0]))
+    empty = np.zeros(SHAPE, dtype=bool)
+    found = detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
+    assert all(math.isnan(value) for value in found.values())
+
+
+def test_dice_and_centers_at_matched_size_by_hand():
+    t = np.zeros(SHAPE, dtype=np.float32)
+    active = np.zeros(SHAPE, dtype=bool)
+    active[2:6, 3, 1] = True
+    t[4:8, 3, 1] = [9, 8, 7, 6]
+    t[0, 0, 0] = 100
+    region = np.ones(SHAPE, dtype=bool)
+    region[0] = False
+    found = detection(t, active, region, AFFINE)
+    assert matched_region(t, region, 4).sum() == 4
+    assert found["dice"] == pytest.approx(0.5)
+    assert found["centroid"] == pytest.approx(4.0)  # two voxels of 2 mm
+    assert found["ap"] == pytest.approx((1 + 1 + 2 * 4 / region.sum()) / 4)  # both others tie with all that is zero
+
+
+def world(seed=0):
+    """Maps of measured, bspline and a method with sharper foci; by series and (contrast, stat)."""
+    rng = np.random.default_rng(seed)
+    true = {name: np.zeros(SHAPE, dtype=np.float32) for name in ("thumb", "little")}
+    true["thumb"][3:6, 3:6, 1], true["little"][7:10, 3:6, 1] = 10, 8
+    out = {}
+    for series, share in (("measured", 1.0), ("bspline", 0.5), ("guided", 0.8)):
+        noise = {k: 0.1 * rng.normal(size=SHAPE) for k in true}
+        maps = {k: (share * v + noise[k]).astype(np.float32) for k, v in true.items()}
+        maps["thumbMinusLittle"] = maps["thumb"] - maps["little"]
+        out[series] = {(k, stat): v for k, v in maps.items() for stat in ("t", "effect")}
+    return out, true
+
+
+def rows_of(maps, **changes):
+    roi = np.zeros(SHAPE, dtype=bool)
+    roi[2:11, 2:7] = True
+    given = {"grid": Grid(mask=np.ones(SHAPE, dtype=bool), affine=AFFINE), "roi": roi, "known": {}} | changes
+    files = {0.0: {s: {key: (s, key) for key in found} for s, found in maps.items()}}
+    rows = truth_rows(files, lambda at: maps[at[0]][at[1]], CONTRASTS, **given)
+    return {(r.series, r.against, r.contrast, r.region, r.measure): r.value for r in rows}
+
+
+def test_maps_are_held_against_the_measured_ones_and_gains_are_over_bspline():
+    maps, _ = world()
+    rows = rows_of(maps)
+    a, b = maps["guided"]["thumb", "t"], maps["measured"]["thumb", "t"]
+    key = ("thumb", "brain")
+    assert rows["guided", "measured", *key, "truth_r_t"] == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    active = np.abs(b) > 4
+    expected = np.corrcoef(a[active], b[active])[0, 1]
+    assert rows["guided", "measured", "thumb", "active40", "truth_r_t"] == pytest.approx(expected, abs=1e-6)
+    assert rows["guided", "bspline", *key, "gain_truth_r_t"] == pytest.approx(
+        rows["guided", "measured", *key, "truth_r_t"] - rows["bspline", "measured", *key, "truth_r_t"]
+    )
+    assert rows["guided", "measured", "thumb", "roi", "truth_dice"] == 1
+    assert rows["guided", "measured", "thumb", "roi", "truth_centroid"] == 0
+    assert ("measured", "measured", *key, "truth_r_t") not in rows
+    foci = {s: rows[s, "measured", "thumb+little", "roi", "truth_foci"] for s in ("bspline", "guided")}
+    assert foci["guided"] == pytest.approx(0.8, abs=0.05)
+    assert foci["bspline"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_known_activation_on_another_grid_has_its_own_active_voxels_and_differences_follow():
+    maps, true = world()
+    shift = AFFINE.copy()
+    shift[:3, 3] -= AFFINE[:3, :3] @ [2, 0, 0]  # two voxels more at the start of the first axis
+    known = {k: (np.pad(v, ((2, 0), (0, 0), (0, 0))), shift) for k, v in true.items()}
+    grid = Grid(mask=np.ones(SHAPE, dtype=bool), affine=AFFINE)
+    truths = known_truths(known, CONTRASTS, grid)
+    np.testing.assert_allclose(truths["thumbMinusLittle"].effect, true["thumb"] - true["little"])
+    assert truths["thumbMinusLittle"].active.sum() == 9
+    rows = rows_of(maps, known=known)
+    assert rows["measured", "truth", "little", "roi", "truth_dice"] == 1
+    assert rows["guided", "truth", "thumb+little", "roi", "truth_foci"] == pytest.approx(0.8, abs=0.05)
+    assert rows["guided", "truth", "thumb", "active", "truth_r_effect"] != 0
+    assert ("guided", "truth", "thumb", "brain", "truth_r_t") not in rows
+    assert not any(key[0] == "guided" and key[1] == "bspline" and "gain" not in key[-1] for key in rows)
+
+
+def test_an_empty_region_and_silence_are_not_a_number(caplog):
+    maps, _ = world()
+    rows = rows_of(maps, roi=np.zeros(SHAPE, dtype=bool))
+    assert "region of interest: no voxel" in caplog.text
+    inside = {key: value for key, value in rows.items() if key[3] == "roi"}
+    assert inside
+    assert all(math.isnan(value) for value in inside.values())
+    silent = {s: {k: 0.1 * v for k, v in found.items()} for s, found in maps.items()}
+    rows = rows_of(silent)
+    assert math.isnan(rows["guided", "measured", "thumb", "roi", "truth_dice"])
+    assert math.isnan(rows["guided", "measured", "thumb", "brain", "truth_ap"])
+
+
+def test_maps_of_another_grid_are_refused():
+    maps, _ = world()
+    maps["measured"] = {key: value[1:] for key, value in maps["measured"].items()}
+    with pytest.raises(ValueError, match="another grid"):
+        rows_of(maps)
+
+
+def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
+    rng = np.random.default_rng(0)
+    shape, affine = hr_grid((6, 5, 4), np.diag([4.0, 4.0, 3.0, 1.0]), (2, 2, 1))
+    blocks = tuple(assign_halves([Block(condition="thumb", events=((20.0 * k, 10.0),)) for k in range(4)]))
+    true = rng.normal(size=shape).astype(np.float32)
+    fine = beyond_nyquist(true, (2, 2, 1))
+    paths = []
+    for name, share in (("measured", 1.0), ("bspline", 0.0), ("guided", 0.5)):
+        maps = true - fine + share * fine + rng.normal(size=shape) * 0.5
+        effects = Effects(
+            series=name, affine=affine, mask=np.ones(shape, dtype=bool),
+            betas=np.repeat(maps[..., None], 4, -1).astype(np.float32), mean=np.ones(shape, dtype=np.float32),
+            variance=np.ones(shape, dtype=np.float32), blocks=blocks, covariance=np.eye(4), leak=np.zeros((4, 5)),
+            dof=9,
+        )  # fmt: skip
+        paths.append(save_effects(effects, tmp_path / f"{name}.npz"))
+    mask = np.zeros(shape, dtype=bool)
+    mask[2:10, 2:8] = True
+    rows = effect_rows(
+        paths, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(2, 2, 1),
+        known={"thumb": (true, affine)},
+    )  # fmt: skip
+    found = {(r.series, r.against, r.region): r.value for r in rows if r.measure == "truth_r_beyond"}
+    guided = np.load(paths[2])["betas"][..., 0]
+    expected = np.corrcoef(beyond_nyquist(guided, (2, 2, 1))[mask], fine[mask])[0, 1]
+    assert found["guided", "truth", "brain"] == pytest.approx(expected, abs=1e-5)
+    assert found["guided", "truth", "brain"] > found["bspline", "truth", "brain"] + 0.3
+    assert found["guided", "measured", "brain"] > found["bspline", "measured", "brain"]
+    gains = [r for r in rows if r.measure == "gain_truth_r_beyond" and r.region == "brain"]
+    assert [(r.series, r.against) for r in gains] == [("guided", "bspline")]
+    assert (
+        effect_rows(paths, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(1, 1, 1), known={}) == []
+    )

@@ -1,0 +1,167 @@
+"""Effects against known activation: values, intervals that hold what they promise, gains that are paired."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bids_sr.stats.blocks import Block, assign_halves
+from bids_sr.stats.compare import Grid
+from bids_sr.stats.effects import Effects, save_effects
+from bids_sr.stats.evaluation import EvalRow
+from bids_sr.stats.splithalf import beyond_nyquist
+from bids_sr.stats.truthbeyond import effect_rows, replaced
+from bids_sr.stats.truthknown import make_known
+
+SHAPE, FACTOR = (12, 10, 4), (2.0, 2.0, 1.0)
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+CONTRASTS = {
+    "thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "all": {"thumb": 0.5, "little": 0.5},
+    "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
+}  # fmt: skip
+N_BLOCKS = 12
+BLOCKS = tuple(
+    assign_halves([Block(condition=("thumb", "little")[k % 2], events=((20.0 * k, 10.0),)) for k in range(N_BLOCKS)])
+)
+GRID = Grid(mask=np.ones(SHAPE, dtype=bool), affine=AFFINE)
+
+
+def truth():
+    rng = np.random.default_rng(5)
+    out = {name: np.zeros(SHAPE, dtype=np.float32) for name in ("thumb", "little")}
+    out["thumb"][2:7, 3:8, 1:3], out["little"][6:11, 2:7, 1:3] = (4 * rng.random((5, 5, 2)) for _ in range(2))
+    return out
+
+
+def betas_of(seed, share, true, noise=2.0):
+    """Block maps with a share of the true detail beyond the limit; the noise is that of the seed."""
+    rng = np.random.default_rng(seed)
+    maps = []
+    for block in BLOCKS:
+        fine = beyond_nyquist(true[block.condition], FACTOR)
+        maps.append(true[block.condition] - (1 - share) * fine + noise * rng.normal(size=SHAPE))
+    return np.stack(maps, -1).astype(np.float32)
+
+
+def save(folder, name, betas):
+    return save_effects(
+        Effects(
+            series=name, affine=AFFINE, mask=GRID.mask, betas=betas, mean=np.ones(SHAPE, dtype=np.float32),
+            variance=np.ones(SHAPE, dtype=np.float32), blocks=BLOCKS, covariance=np.eye(N_BLOCKS),
+            leak=np.zeros((N_BLOCKS, N_BLOCKS + 1)), dof=50,
+        ),
+        folder / f"{name}.npz",
+    )  # fmt: skip
+
+
+def rows_of(paths, true, **changes):
+    roi = np.zeros(SHAPE, dtype=bool)
+    roi[2:11, 2:8] = True
+    given = {"grid": GRID, "roi": roi, "factor": FACTOR, "known": {k: (v, AFFINE) for k, v in true.items()}}
+    rows = effect_rows(paths, CONTRASTS, **given | {"n_boot": 200, "seed": 1} | changes)
+    return {(r.series, r.against, r.contrast, r.region, r.measure): r for r in rows}
+
+
+@pytest.fixture
+def paths(tmp_path):
+    true = truth()
+    shares = {"bspline": 0.0, "inject": 0.0, "guided": 0.9, "guidedMirror": 0.4, "guidedSeed1": 0.9}
+    return [save(tmp_path, name, betas_of(3, share, true)) for name, share in shares.items()]
+
+
+def test_values_are_the_correlations_of_the_maps(paths):
+    true, rows = truth(), rows_of(paths, truth())
+    with np.load(paths[2]) as data:
+        betas = data["betas"]
+    means = {c: betas[..., [b.condition == c for b in BLOCKS]].mean(-1) for c in true}
+    effect, wanted = means["thumb"] - means["little"], true["thumb"] - true["little"]
+    expected = np.corrcoef(effect.ravel(), wanted.ravel())[0, 1]
+    key = ("guided", "truth", "thumbMinusLittle")
+    assert rows[*key, "brain", "truth_r_effect"].value == pytest.approx(expected, abs=1e-5)
+    active = wanted >= wanted.max() / 4
+    fine = [beyond_nyquist(each, FACTOR)[active] for each in (effect, wanted)]
+    assert rows[*key, "active", "truth_r_beyond"].value == pytest.approx(np.corrcoef(*fine)[0, 1], abs=1e-5)
+    mean = [sum(pair.values()) / 2 for pair in (means, true)]
+    expected = np.corrcoef(mean[0][2:11, 2:8].ravel(), mean[1][2:11, 2:8].ravel())[0, 1]
+    assert rows["guided", "truth", "all", "roi", "truth_r_effect"].value == pytest.approx(expected, abs=1e-5)
+    assert rows["guided", "truth", "all", "roi", "truth_r_effect"].n == N_BLOCKS
+    assert rows["guided", "truth", "little", "roi", "truth_r_effect"].n == N_BLOCKS // 2
+
+
+def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by_nothing(paths, tmp_path):
+    rows = rows_of([*paths, save(tmp_path, "srgan", betas_of(3, 0.0, truth()))], truth())
+    for other in ("bspline", "inject", "guidedMirror", "srgan"):
+        gain = rows["guided", other, "all", "brain", "gain_truth_r_beyond"]
+        assert 0 < gain.lower < gain.value < gain.upper
+        assert gain.n == N_BLOCKS
+    same = rows["srgan", "bspline", "all", "brain", "gain_truth_r_beyond"]
+    assert (same.value, same.lower, same.upper) == (0, 0, 0)
+    assert not same.excludes_zero
+    assert not any(
+        r.against == "guidedSeed1" or (r.series == "guidedSeed1" and "gain" in r.measure) for r in rows.values()
+    )
+    assert not any(r.series == "bspline" and "gain" in r.measure for r in rows.values())
+    assert ("srgan", "guidedMirror", "all", "brain", "gain_truth_r_beyond") not in rows
+
+
+def test_draws_are_those_of_the_seed_and_of_no_other_contrast_or_series(paths):
+    whole = rows_of(paths, truth())
+    again = rows_of(paths, truth())
+    assert [r.text() for r in again.values()] == [r.text() for r in whole.values()]
+    alone = rows_of(paths[2:3], {"thumb": truth()["thumb"]})
+    key = ("guided", "truth", "thumb", "brain", "truth_r_beyond")
+    assert (alone[key].lower, alone[key].upper) == pytest.approx((whole[key].lower, whole[key].upper), abs=1e-5)
+    assert abs(rows_of(paths, truth(), seed=2)[key].lower - whole[key].lower) > 1e-4
+    bare = rows_of(paths, truth(), n_boot=0)[key]
+    assert bare.value == whole[key].value
+    assert math.isnan(bare.lower)
+    assert bare.n is None
+
+
+def test_intervals_hold_what_other_blocks_of_the_run_would_give():
+    """Expected r over many runs lies in about 95 % of the intervals of single runs, and so does the expected gain."""
+    true = truth()
+    weights = {"thumb": np.array([(b.condition == "thumb") / 6 for b in BLOCKS])}
+    known = make_known(
+        {"thumb": (true["thumb"], AFFINE)}, CONTRASTS, BLOCKS, weights, grid=GRID, roi=GRID.mask, factor=FACTOR,
+        n_boot=300, seed=0,
+    )  # fmt: skip
+    key = ("truth_r_beyond", "thumb", "brain")
+    runs = []
+    for seed in range(150):
+        better, worse = (known.scores(betas_of(seed, share, true, 3.0))[key] for share in (0.8, 0.2))
+        runs.append((better.value, *better.interval, *better.less(worse)))
+    value, low, high, gain, gain_low, gain_high = np.array(runs).T
+    assert 0.86 <= ((low < value.mean()) & (value.mean() < high)).mean() <= 0.99
+    assert 0.86 <= ((gain_low < gain.mean()) & (gain.mean() < gain_high)).mean() <= 0.99
+    assert (high - low).mean() < 0.4
+
+
+def test_without_an_axis_made_finer_only_whole_effects_are_compared(paths):
+    rows = rows_of(paths, truth(), factor=(1, 1, 1))
+    assert {key[-1] for key in rows} == {"truth_r_effect", "gain_truth_r_effect"}
+
+
+def test_beside_a_measured_series_differences_are_to_that_one(paths, tmp_path):
+    rows = rows_of([save(tmp_path, "measured", betas_of(9, 1.0, truth())), *paths], truth())
+    level = rows["measured", "truth", "all", "brain", "truth_r_beyond"]
+    assert math.isfinite(level.lower)
+    gains = [r for r in rows.values() if r.measure.startswith("gain_")]
+    assert {(r.measure, r.against) for r in gains} == {("gain_truth_r_beyond", "bspline")}
+    assert all(math.isnan(r.lower) for r in gains)
+
+
+def test_what_is_not_known_or_too_small_is_not_told(paths):
+    rows = rows_of(paths, {"thumb": truth()["thumb"]}, roi=np.zeros(SHAPE, dtype=bool))
+    assert {key[2] for key in rows} == {"thumb"}
+    inside = [r for key, r in rows.items() if key[3] == "roi"]
+    assert inside
+    assert all(math.isnan(r.value) and math.isnan(r.lower) for r in inside)
+    assert rows_of(paths, {}) == {}
+
+
+def test_rows_with_an_interval_take_the_place_of_bare_ones():
+    given = {"series": "guided", "measure": "truth_r_effect", "against": "truth", "contrast": "all", "region": "brain"}
+    bare, wide = EvalRow(value=0.5, **given), EvalRow(value=0.5, fwhm_mm=4.0, **given)
+    sure = EvalRow(value=0.51, lower=0.4, upper=0.6, **given)
+    assert replaced([bare, wide], [sure]) == [wide, sure]

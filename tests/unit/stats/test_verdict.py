@@ -1,0 +1,229 @@
+"""The verdict: what each constellation of figures allows to say, and what it does not."""
+
+import json
+import math
+
+import pytest
+
+from bids_sr.stats.evaluation import EvalRow, read_table, table_text
+from bids_sr.stats.evidence import best_table, decide
+from bids_sr.stats.verdict import make_verdict
+
+BASELINES = ("bspline", "zerofill", "inject", "ratio")
+REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")
+LEVELS = {"bspline": 0.018, "inject": 0.038, "guided": 0.121, "srgan": 0.069, "measured": 0.218}
+
+
+def gain(series, against, value, half=0.01, region="brain", measure="gain_split_r_beyond", contrast="all"):
+    return EvalRow(
+        series=series, against=against, measure=measure, value=value, lower=value - half, upper=value + half,
+        contrast=contrast, region=region, n=12,
+    )  # fmt: skip
+
+
+def level(series, value, region="brain", measure="split_r_beyond", against="measured"):
+    return EvalRow(series=series, against=against, measure=measure, value=value, contrast="all", region=region, n=12)
+
+
+def truth_rows(**changes):
+    """Guided beats all by .08; srgan beats all but inject, by .05."""
+    rows = [level(s, v) for s, v in LEVELS.items()] + [level(s, 2 * v, "active40") for s, v in LEVELS.items()]
+    for region in ("brain", "active40"):
+        rows += [gain("guided", other, 0.08, region=region) for other in REFERENCES]
+        rows += [gain("srgan", other, 0.0 if other == "inject" else 0.05, 0.03, region) for other in REFERENCES]
+    swap = changes.get("swap", {})
+    return [swap.get((r.series, r.against, r.region), r) for r in rows]
+
+
+def judge(rows, methods=("srgan", "guided"), **given):
+    return make_verdict(rows, methods=methods, baselines=BASELINES, **given)
+
+
+def flagged(verdict, name):
+    return {r.series: r.value for r in verdict.rows if r.measure == f"verdict_{name}"}
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "margin", "expected"),
+    [
+        (0.01, 0.05, 0.02, "better"),
+        (0.01, 0.015, 0.02, "same"),  # sure, and of no importance
+        (-0.01, 0.015, 0.02, "same"),
+        (-0.01, 0.03, 0.02, "unclear"),
+        (-0.01, 0.015, math.nan, "unclear"),  # without a margin nothing is the same
+        (0.01, 0.015, math.nan, "better"),
+        (-0.5, -0.1, 0.02, "worse"),
+        (math.nan, math.nan, 0.02, "unclear"),
+        (-0.02, 0.02, 0.02, "same"),
+        (0.0, 0.1, 0.02, "unclear"),
+    ],
+)
+def test_decisions(lower, upper, margin, expected):
+    assert decide(lower, upper, margin) == expected
+
+
+def test_who_beats_all_may_claim_function():
+    verdict = judge(truth_rows())
+    assert flagged(verdict, "function") == {"guided": 1.0, "srgan": 0.0}
+    assert verdict.headline.startswith("guided shows more true functional detail than every baseline and control.")
+    assert "For srgan this cannot be said" in verdict.headline
+    found = {(s.series, s.against): s for s in verdict.sentences if s.region == "brain" and s.decision}
+    assert found["guided", "bsplinePca"].decision == "better"
+    assert found["srgan", "inject"].decision == "unclear"
+    assert "+0.080 (95 % interval 0.070 to 0.090)" in found["guided", "inject"].text
+
+
+def test_margin_is_a_tenth_of_the_gap_to_measured():
+    verdict = judge(truth_rows())
+    margins = {r.region: r.value for r in verdict.rows if r.measure == "verdict_margin"}
+    assert margins["brain"] == pytest.approx(0.02)
+    assert margins["active40"] == pytest.approx(0.04)
+    rows = truth_rows(swap={("srgan", "inject", "brain"): gain("srgan", "inject", 0.001, 0.01)})
+    found = {(r.series, r.against): r.value for r in judge(rows).rows if r.measure == "verdict" and r.region == "brain"}
+    assert found["srgan", "inject"] == 0.0
+    assert found["guided", "inject"] == 1.0
+    found = {(r.series, r.against): r.value for r in judge(rows, margin=0.005).rows if r.region == "brain"}
+    assert math.isnan(found["srgan", "inject"])
+
+
+def test_one_control_that_is_not_beaten_forbids_the_claim():
+    rows = truth_rows(swap={("guided", "bsplinePca", "brain"): gain("guided", "bsplinePca", 0.02, 0.03)})
+    verdict = judge(rows)
+    assert flagged(verdict, "function")["guided"] == 0.0
+    assert verdict.headline.startswith("No method shows more")
+
+
+def test_worse_in_the_active_region_forbids_the_claim_unclear_does_not():
+    unclear = truth_rows(swap={("guided", "ratio", "active40"): gain("guided", "ratio", 0.0, 0.2, "active40")})
+    assert flagged(judge(unclear), "function")["guided"] == 1.0
+    worse = truth_rows(swap={("guided", "ratio", "active40"): gain("guided", "ratio", -0.2, 0.05, "active40")})
+    assert flagged(judge(worse), "function")["guided"] == 0.0
+
+
+def test_a_baseline_that_was_not_compared_was_not_beaten():
+    rows = [r for r in truth_rows() if r.against != "ratio"]
+    verdict = judge(rows)
+    assert flagged(verdict, "function")["guided"] == 0.0
+    assert any("not compared with ratio" in s.text for s in verdict.sentences)
+
+
+def test_without_truth_repeatability_is_named_as_weaker_and_claims_nothing():
+    rows = [level(s, v, measure="self_r_beyond", against="self") for s, v in LEVELS.items() if s != "measured"]
+    rows += [gain("guided", other, 0.3, measure="gain_self_r_beyond") for other in REFERENCES]
+    verdict = judge(rows)
+    assert math.isnan(flagged(verdict, "function")["guided"])
+    assert "cannot be told whether the finer maps are truer" in verdict.headline
+    assert "weaker" in verdict.headline
+    assert any("--retrospective" in text for text in verdict.limits)
+    assert any("same" in text for text in verdict.limits)
+
+
+def test_nothing_at_all():
+    verdict = judge([])
+    assert verdict.headline == "Nothing in this run shows whether the finer maps are truer."
+    assert not flagged(verdict, "function")
+    assert flagged(verdict, "image") == pytest.approx({"srgan": math.nan, "guided": math.nan}, nan_ok=True)
+
+
+def test_split_half_outranks_known_activation_and_both_outrank_repeatability():
+    difference = gain("guided", "bspline", 0.5, measure="gain_truth_r_beyond")
+    known = [level("guided", 0.9, measure="truth_r_beyond", against="truth"), difference]
+    weak = [level("guided", 0.9, measure="self_r_beyond", against="self")]
+    assert best_table([*weak, *known], ["guided"]).evidence.name == "known"
+    assert best_table([*weak, *known, *truth_rows()], ["guided"]).evidence.name == "split"
+    assert best_table(weak, ["guided"]).evidence.name == "self"
+    maps = [level("guided", 0.9, measure="truth_r_beyond", against="measured"), difference]
+    assert best_table([*weak, *maps], ["guided"]).evidence.name == "maps"
+    # with both truths in the table differences are those to the measured one
+    assert best_table([known[0], *maps], ["guided"]).evidence.name == "maps"
+    # split halves without an interval give way to a truth with one
+    bare = [r for r in truth_rows() if r.measure == "split_r_beyond"]
+    assert best_table([*bare, *known], ["guided"]).evidence.name == "known"
+
+
+def known_rows(value=0.05, **swap):
+    """Guided against known activation by regions; no controls, no measured series."""
+    rows = [level(s, v, measure="truth_r_beyond", against="truth") for s, v in LEVELS.items() if s != "measured"]
+    for region in ("brain", "active"):
+        rows += [
+            gain("guided", other, swap.get(other, value), region=region, measure="gain_truth_r_beyond")
+            for other in (*BASELINES, "srgan", "guidedMirror")
+        ]
+    return rows
+
+
+def test_known_activation_alone_carries_a_verdict_and_says_that_controls_are_absent():
+    verdict = judge(known_rows(guidedMirror=0.0))
+    assert flagged(verdict, "function") == {"guided": 1.0, "srgan": 0.0}
+    assert verdict.headline.startswith("guided shows more true functional detail than every baseline. ")
+    assert "guidedMirror reaches it too" in verdict.headline
+    assert any("controls" in text for text in verdict.limits)
+    assert not any("Differences without an interval" in text for text in verdict.limits)
+    assert any("truly active voxels" in s.text for s in verdict.sentences)
+    assert flagged(judge(known_rows(ratio=0.005)), "function")["guided"] == 0.0
+    assert flagged(judge(known_rows(guidedMirror=0.05)), "specific")["guided"] == 1.0
+
+
+def test_measured_images_alone_do_not_make_differences_those_to_the_measured_series():
+    rows = [*known_rows(), EvalRow(series="guided", against="measured", measure="truth_psnr", value=30.0)]
+    assert best_table(rows, ["guided"]).evidence.name == "known"
+
+
+def test_a_difference_written_the_other_way_round_is_turned():
+    rows = [level("guided", 0.1), gain("bspline", "guided", -0.08)]
+    row = best_table(rows, ["guided"]).gain("guided", "bspline", "brain")
+    assert (row.value, row.lower, row.upper) == pytest.approx((0.08, 0.07, 0.09))
+
+
+def image(series, against, value, half=0.1, measure="pair_gain_psnr"):
+    return EvalRow(series=series, against=against, measure=measure, value=value, lower=value - half, upper=value + half)
+
+
+def test_image_quality_needs_bspline_and_inject_beaten():
+    both = [image("srgan", "bspline", 1.5), image("srgan", "inject", 0.3)]
+    assert flagged(judge(both), "image")["srgan"] == 1.0
+    assert "better than those of bspline and inject" in judge(both).headline
+    assert flagged(judge([both[0], image("srgan", "inject", 0.05)]), "image")["srgan"] == 0.0
+    measured = [
+        image(s.series, s.against, v, measure="gain_truth_psnr") for s, v in zip(both, (0.5, -0.2), strict=True)
+    ]
+    assert flagged(judge([*both, *measured]), "image")["srgan"] == 0.0  # measured volumes outrank the second pair
+    assert "dB against the measured volumes" in next(s.text for s in judge([*both, *measured]).sentences if s.decision)
+    assert flagged(judge([*measured[:1], image("srgan", "inject", 0.3, measure="gain_truth_psnr")]), "image")["srgan"]
+    alone = judge([both[0]])
+    assert math.isnan(flagged(alone, "image")["srgan"])
+    assert any("--pair-holdout" in text for text in alone.limits)
+    assert flagged(judge([image("srgan", "bspline", -1.0)]), "image")["srgan"] == 0.0
+
+
+def test_subject_specific_only_where_own_less_placebo_excludes_zero():
+    beaten, reached = gain("guided", "guidedPhantom", 0.05), gain("guided", "guidedMirror", 0.005)
+    good = judge([*truth_rows(), beaten])
+    assert flagged(good, "specific") == pytest.approx({"guided": 1.0, "srgan": math.nan}, nan_ok=True)
+    assert "owed to this subject's own data" in good.headline
+    assert any("srgan" in text and "placebo" in text for text in good.limits)
+    bad = judge([*truth_rows(), beaten, reached])
+    assert flagged(bad, "specific")["guided"] == 0.0
+    assert "not shown to be owed to the anatomy of this subject: guidedMirror reaches it too." in bad.headline
+
+
+def test_flags_and_the_papers_claim_are_said():
+    rows = [EvalRow(series="raw", measure="flag_task_not_done", value=1.0, contrast="thumb")]
+    rows += [EvalRow(series="raw", measure="flag_broad", value=0.0, contrast="thumb")]
+    for name, value in (("total", 0.54), ("part_grid", 0.9), ("part_smoothing", 2 / 3), ("part_method", 0.9)):
+        rows.append(EvalRow(series="guided", measure=f"claim_{name}_size", value=value, region="quarter"))
+    verdict = judge(rows)
+    assert "Flags were raised: task not done." in verdict.limits
+    text = next(s.text for s in verdict.sentences if "paper's rules" in s.text)
+    assert "0.54 times" in text
+    assert "0.67 by smoothing" in text
+
+
+def test_plain_values_and_table(tmp_path):
+    verdict = judge(truth_rows())
+    plain = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    assert set(plain) == {"headline", "sentences", "limits"}
+    assert plain["sentences"][0]["value"] is None
+    path = tmp_path / "verdict.tsv"
+    path.write_text(table_text(verdict.rows))
+    assert len(read_table(path)) == len(verdict.rows)

@@ -1,0 +1,321 @@
+"""What fMRIPrep left is found by its names, and whatever speaks against it is named before anything runs."""
+
+import json
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker
+from fmriprepmaker import SPACE, FmriprepMaker, rigid, write_linear
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.config.digest import analysis_digest
+from bids_sr.preflight import Plan, check
+
+STEM = "sub-01/func/sub-01_task-tap"
+HMC = f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
+TABLE = f"{STEM}_desc-confounds_timeseries.tsv"
+ANAT = "sub-01/anat/sub-01"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> BidsMaker:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    return maker
+
+
+def prepared(data: BidsMaker, label: str = "01", session: str = "", **run: object) -> FmriprepMaker:
+    """Everything fMRIPrep would leave of a participant."""
+    maker = FmriprepMaker(data.root.parent / "prep")
+    stem = f"sub-{label}" + (f"_ses-{session}" if session else "")
+    maker.anat(data.path(f"{stem}_T1w.nii.gz", "anat"))
+    maker.run(data.path(f"{stem}_task-tap_bold.nii.gz", "func"), **run)  # type: ignore[arg-type]
+    return maker
+
+
+def settings_of(data: BidsMaker, *options: str):
+    root = data.root.parent
+    argv = [str(data.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
+    return parse_settings([*argv, *(options or ("-d", f"fmriprep={root / 'prep'}"))]).resolved(run_uuid="x")
+
+
+def planned(data: BidsMaker, *options: str) -> Plan:
+    return check(settings_of(data, *options))
+
+
+def refusals(data: BidsMaker, *options: str) -> str:
+    problems = planned(data, *options).problems
+    assert all(problem.fix for problem in problems)
+    return "\n".join(map(str, problems))
+
+
+def test_everything_there_is_found_and_nothing_is_left_to_make(data):
+    prepared(data, n_dummy=2)
+    plan = planned(data)
+    assert plan.problems == ()
+    subject = plan.subjects[0]
+    assert set(subject.given.spaces) == {SPACE}
+    assert [path.name for path in subject.given.tpms] == [
+        f"sub-01_label-{t}_probseg.nii.gz" for t in ("GM", "WM", "CSF")
+    ]
+    assert subject.t1w == (subject.given.preproc,)
+    given = subject.runs[0].given
+    assert set(given.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+    assert given.n_dummy == 2
+    assert given.origin.words == "fMRIPrep 24.1.1"
+    assert given.origin.uri(given.hmc) == f"bids:fmriprep:{HMC}"
+    assert not [notice for notice in plan.warnings if "made here" in str(notice)]
+
+
+def test_a_folder_without_a_name_goes_by_the_program_that_made_it(data):
+    maker = prepared(data)
+    plan = planned(data, "-d", str(maker.root))
+    assert plan.subjects[0].given.origin.name == "fmriprep"
+
+
+def test_nothing_is_looked_for_without_the_option(data):
+    prepared(data)
+    plan = planned(data, "--sr-method", "bspline")
+    assert plan.subjects[0].given is None
+    assert plan.subjects[0].runs[0].given is None
+
+
+def test_runs_are_matched_by_number_session_and_entities(data):
+    for path in data.root.rglob("*task-tap*"):
+        path.unlink()
+    for run in ("1", "2"):
+        data.bold(f"sub-01_task-tap_dir-AP_run-{run}")
+        data.events(f"sub-01_task-tap_dir-AP_run-{run}")
+    maker = FmriprepMaker(data.root.parent / "prep")
+    maker.anat(data.path("sub-01_T1w.nii.gz", "anat"))
+    for run in ("1", "2"):
+        maker.run(data.path(f"sub-01_task-tap_dir-AP_run-{run}_bold.nii.gz", "func"))
+    for path in (maker.root / "sub-01" / "func").iterdir():
+        path.rename(path.with_name(path.name.replace("_run-", "_run-0")))
+    runs = planned(data).subjects[0].runs
+    assert [("run-01" in r.given.hmc.name, "run-02" in r.given.hmc.name) for r in runs] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_sessions_have_their_own_folders_and_may_share_an_anatomy(tmp_path):
+    data = BidsMaker(tmp_path / "bids")
+    data.subject(session="b")
+    maker = prepared(data, session="b")
+    for path in list((maker.root / "sub-01" / "ses-b" / "anat").iterdir()):
+        target = maker.root / "sub-01" / "anat" / path.name.replace("_ses-b", "")
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    subject = planned(data).subjects[0]
+    assert subject.given.preproc.parent == maker.root / "sub-01" / "anat"
+    assert "ses-b" in subject.runs[0].given.hmc.name
+
+
+def test_a_participant_without_t1w_image_has_that_of_fmriprep(data):
+    prepared(data)
+    data.path("sub-01_T1w.nii.gz", "anat").unlink()
+    plan = planned(data)
+    assert plan.subjects[0].t1w[0].name == "sub-01_desc-preproc_T1w.nii.gz"
+    assert not [notice for notice in plan.warnings if "no T1w" in str(notice)]
+
+
+def test_what_is_missing_is_said_and_made(data):
+    maker = prepared(data)
+    (maker.root / TABLE).unlink()
+    for path in (maker.root / "sub-01" / "anat").glob("*WM_probseg*"):
+        path.unlink()
+    plan = planned(data)
+    assert plan.problems == ()
+    said = "\n".join(map(str, plan.warnings))
+    assert "no confounds of it; that is made here" in said
+    assert "no tissue maps" in said
+    assert plan.subjects[0].given.tpms == ()
+    assert plan.subjects[0].runs[0].given.confounds is None
+
+
+def test_only_the_anatomy_is_taken_of_versions_that_kept_no_motion(data):
+    maker = prepared(data)
+    (maker.root / HMC).unlink()
+    FmriprepMaker(maker.root, "20.2.7")
+    plan = planned(data)
+    assert plan.subjects[0].given is not None
+    assert plan.subjects[0].runs[0].given is None
+    assert "fMRIPrep 20.2.7 did not keep them" in "\n".join(map(str, plan.warnings))
+
+
+def test_a_registration_to_an_anatomy_that_is_not_there_is_not_taken(data):
+    maker = prepared(data)
+    (maker.root / f"{ANAT}_desc-brain_mask.nii.gz").unlink()
+    plan = planned(data)
+    assert plan.subjects[0].given is None
+    assert plan.subjects[0].runs[0].given.coreg is None
+    assert "the anatomy is prepared here" in "\n".join(map(str, plan.warnings))
+
+
+def test_the_space_that_is_asked_for_decides_which_transforms_are_missed(data):
+    prepared(data)
+    options = ("-d", str(data.root.parent / "prep"), "--output-spaces", "MNI152NLin2009aSym")
+    assert "transforms between T1w and MNI152NLin2009aSym" in "\n".join(map(str, planned(data, *options).warnings))
+
+
+def test_derivatives_count_among_the_settings_that_decide_the_figures(data):
+    prepared(data)
+    plain, on_top = settings_of(data, "--sr-method", "srgan"), settings_of(data)
+    assert analysis_digest(plain) != analysis_digest(on_top)
+    assert on_top.preprocessing.derivatives == (f"fmriprep={data.root.parent / 'prep'}",)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no description of a data set"),
+        ("{", "does not say what made"),
+        ({"Name": "x"}, "does not say what made"),
+        ({"GeneratedBy": [{"Name": "HALFpipe"}]}, "made by HALFpipe"),
+    ],
+)
+def test_a_folder_of_another_program_is_refused(data, content, says):
+    described = prepared(data).root / "dataset_description.json"
+    described.unlink()
+    if content is not None:
+        described.write_text(content if isinstance(content, str) else json.dumps(content))
+    assert says in refusals(data)
+
+
+def test_a_folder_that_is_not_there_is_refused(data):
+    assert "no folder that is there" in refusals(data, "-d", "fmriprep=/nowhere/at/all")
+
+
+def test_the_data_set_itself_is_refused(data):
+    assert "the data set itself" in refusals(data, "-d", str(data.root))
+
+
+def test_the_folder_inside_is_proposed(data):
+    prepared(data).root.rename(data.root.parent / "inner")
+    (data.root.parent / "prep").mkdir()
+    (data.root.parent / "inner").rename(data.root.parent / "prep" / "fmriprep")
+    assert f"Name the folder inside it: {data.root.parent / 'prep' / 'fmriprep'}" in refusals(data)
+
+
+def test_two_folders_of_one_name_are_refused(data):
+    maker = prepared(data)
+    other = FmriprepMaker(data.root.parent / "other")
+    assert "two folders have one name" in refusals(data, "-d", f"a={maker.root}", f"a={other.root}")
+
+
+def test_it_goes_not_with_coarser_copies(data):
+    maker = prepared(data)
+    assert "coarser copies" in refusals(data, "-d", str(maker.root), "--retrospective")
+
+
+def _lines(path: Path, change) -> None:
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda lines: lines[:-4], "29 transforms for 30 volumes"),
+        (lambda lines: lines[:-1], "incomplete"),
+        (lambda lines: [line.replace("Parameters: 1", "Parameters: nan") for line in lines], "no number"),
+        (lambda lines: [line.replace("AffineTransform", "BSplineTransform") for line in lines], "BSplineTransform"),
+        (lambda lines: lines[1:], "no ITK transform text"),
+    ],
+)
+def test_transforms_that_do_not_fit_the_run_are_refused(data, change, says):
+    maker = prepared(data)
+    _lines(maker.root / HMC, change)
+    found = refusals(data)
+    assert says in found
+    assert "desc-hmc_xfm.txt" in found
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda lines: lines[:-1], "29 rows and the run 30 volumes"),
+        (lambda lines: [lines[0].replace("rot_z\t", "rot_q\t"), *lines[1:]], "no column rot_z"),
+        (lambda lines: [*lines[:-1], lines[-1].rpartition("\t")[0]], "differ in length"),
+        (lambda lines: [*lines[:-1], "\t".join(["x"] * len(lines[0].split("\t")))], "trans_x holds"),
+        (lambda lines: [], "no column trans_x"),
+    ],
+)
+def test_confounds_that_do_not_fit_the_run_are_refused(data, change, says):
+    maker = prepared(data)
+    _lines(maker.root / TABLE, change)
+    assert says in refusals(data)
+
+
+@pytest.mark.parametrize("name", [f"{STEM}_desc-hmc_boldref", f"{STEM}_desc-brain_mask", f"{ANAT}_desc-brain_mask"])
+@pytest.mark.parametrize("how", ["matrix", "place", "broken"])
+def test_images_on_another_grid_are_refused(data, name, how):
+    maker = prepared(data)
+    path = maker.root / f"{name}.nii.gz"
+    image = nb.load(path)
+    values, affine = np.asarray(image.dataobj), image.affine.copy()
+    if how == "broken":
+        path.write_bytes(b"nothing")
+    elif how == "matrix":
+        nb.Nifti1Image(values[1:], affine).to_filename(path)
+    else:
+        affine[0, 3] += 1
+        nb.Nifti1Image(values, affine).to_filename(path)
+    says = {"broken": "cannot be read", "matrix": "its matrix", "place": "its voxels lie up to 1 mm"}[how]
+    assert says in refusals(data)
+
+
+def test_a_composite_transform_that_is_none_is_refused(data):
+    maker = prepared(data)
+    (maker.root / f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5").write_bytes(b"nothing")
+    assert "no HDF5 file" in refusals(data)
+
+
+@pytest.fixture
+def with_field(data) -> FmriprepMaker:
+    data.bold(sidecar={"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05})
+    maker = prepared(data)
+    maker.field(data.path("sub-01_task-tap_bold.nii.gz", "func"), np.zeros((4, 4, 4)), np.eye(4), to_field=rigid(1))
+    return maker
+
+
+def test_the_field_map_of_a_run_is_found(data, with_field):
+    field = planned(data).subjects[0].runs[0].given.field
+    assert (field.name, field.phase_encoding, field.readout) == ("auto00000", "j-", 0.05)
+    assert field.fieldmap.name == "sub-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "says"),
+    [
+        ({"PhaseEncodingDirection": "j"}, "no usable TotalReadoutTime"),
+        ({"TotalReadoutTime": 0.05}, "no usable PhaseEncodingDirection"),
+        ({"PhaseEncodingDirection": "j", "TotalReadoutTime": 50}, "no usable TotalReadoutTime"),
+        ({"PhaseEncodingDirection": "j", "EffectiveEchoSpacing": 0.001}, ""),
+    ],
+)
+def test_a_field_map_needs_direction_and_readout_time(data, with_field, sidecar, says):
+    data.bold(sidecar=sidecar)
+    if says:
+        assert says in refusals(data)
+    else:
+        assert planned(data).subjects[0].runs[0].given.field.readout == pytest.approx(0.007)
+
+
+def test_a_field_map_that_was_left_behind_is_missed(data, with_field):
+    for path in (with_field.root / "sub-01" / "fmap").iterdir():
+        path.unlink()
+    assert "without it the correction cannot be applied" in refusals(data)
+
+
+def test_a_field_in_other_units_is_refused(data, with_field):
+    path = with_field.root / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.json"
+    path.write_text(json.dumps({"Units": "rad/s"}))
+    assert "not Hz" in refusals(data)
+
+
+def test_two_field_maps_of_one_run_are_refused(data, with_field):
+    write_linear(with_field.root / f"{STEM}_from-boldref_to-other_mode-image_xfm.txt", np.eye(4))
+    assert "several field maps" in refusals(data)

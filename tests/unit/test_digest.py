@@ -1,0 +1,66 @@
+"""Settings that decide figures change their digest; paths, selection and machine do not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bids_sr.config import Settings
+from bids_sr.config.digest import UNDECISIVE, analysis_digest, differing
+
+
+def settings(**groups: dict[str, Any]) -> Settings:
+    return Settings.from_mapping({"paths": {"bids_dir": "in", "output_dir": "out"}, **groups})
+
+
+@pytest.mark.parametrize(
+    ("group", "values"),
+    [
+        ("superres", {"methods": ("srgan",)}),
+        ("superres", {"recipe": "paper"}),
+        ("preprocessing", {"dummy_scans": 3}),
+        ("activation", {"smoothing": (0.0, 6.0)}),
+        ("activation", {"roi": "brain"}),
+        ("evaluation", {"roi_grow": True}),
+        ("evaluation", {"retrospective": "clean"}),
+        ("resources", {"random_seed": 1}),
+        ("run", {"sloppy": True}),
+    ],
+)
+def test_what_decides_figures_changes_the_digest(group: str, values: dict[str, Any]) -> None:
+    changed = settings(**{group: values})
+    assert analysis_digest(changed) != analysis_digest(settings())
+    (name,) = values
+    assert [line.partition(":")[0] for line in differing(settings(), changed)] == [f"{group}.{name}"]
+
+
+@pytest.mark.parametrize(
+    ("group", "values"),
+    [
+        ("paths", {"bids_dir": "elsewhere", "output_dir": "out", "work_dir": "w"}),
+        ("selection", {"participant_label": ("01",), "analysis_level": "group"}),
+        ("superres", {"model_dir": "models", "force": True}),
+        ("superres", {"methods": ("guided", "srgan")}),
+        ("resources", {"nprocs": 7, "mem_gb": 3.0}),
+        ("evaluation", {"margin": 0.1, "null_checks": 5}),
+        ("run", {"verbosity": 2}),
+    ],
+)
+def test_what_does_not_leaves_it(group: str, values: dict[str, Any]) -> None:
+    assert analysis_digest(settings(**{group: values})) == analysis_digest(settings())
+
+
+def test_files_count_by_their_content(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.nii", tmp_path / "b.nii"
+    one.write_bytes(b"1")
+    other.write_bytes(b"1")
+    digests = [analysis_digest(settings(activation={"roi": str(path)})) for path in (one, other)]
+    assert digests[0] == digests[1] != analysis_digest(settings())
+    other.write_bytes(b"2")
+    assert analysis_digest(settings(activation={"roi": str(other)})) != digests[0]
+
+
+def test_what_is_left_out_exists() -> None:
+    base = settings()
+    for group, names in UNDECISIVE.items():
+        assert all(hasattr(getattr(base, group), name) for name in names)

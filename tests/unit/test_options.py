@@ -1,0 +1,275 @@
+"""What options ask of methods, guides, models and second pairs, held against the data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.config import Settings, SuperRes
+from bids_sr.inputs import guide_of, pretrained_for
+from bids_sr.preflight import Plan, check, dry_run_text
+
+PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
+
+
+def settings_for(maker: BidsMaker, *extra: str) -> Settings:
+    line = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *extra]
+    return parse_settings(line).resolved(run_uuid="x")
+
+
+def planned(maker: BidsMaker, *extra: str) -> Plan:
+    return check(settings_for(maker, *extra))
+
+
+def no_pair(maker: BidsMaker) -> None:
+    for name in PAIR:
+        maker.path(name, "anat").unlink()
+
+
+def second_pair(maker: BidsMaker, *, session: str = "", run: str = "_run-2") -> None:
+    """Name the pair that there is run-1, and add another."""
+    for name in PAIR:
+        path = maker.path(name, "anat")
+        if not session:
+            path.rename(path.with_name(name.replace("_T2starw", "_run-1_T2starw")))
+    maker.star(f"sub-01{session}_acq-highres{run}", (3.0, 3.0, 4.0))
+    maker.star(f"sub-01{session}_acq-lowres{run}", (6.0, 6.0, 4.0))
+
+
+def model(maker: BidsMaker, method: str) -> str:
+    """Weights whose card names a method."""
+    path = maker.root.parent / f"{method}.safetensors"
+    path.write_bytes(b"weights")
+    card = dict.fromkeys(("recipe", "factor", "resolution", "contrast", "orientation", "weights_sha256"), "x")
+    path.with_suffix(".json").write_text(json.dumps({**card, "card_version": 1, "method": method}))
+    return str(path)
+
+
+def test_guided_needs_no_pair(maker: BidsMaker) -> None:
+    no_pair(maker)
+    plan = planned(maker, "--sr-method", "guided", "--sr-factor", "2")
+    assert plan.problems == ()
+    assert plan.series == ("raw", "bspline", "zerofill", "guided")
+    assert any("inject and ratio are left out" in str(notice) for notice in plan.warnings)
+
+
+def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
+    no_pair(maker)
+    (problem,) = planned(maker).problems
+    assert "srgan needs a pair" in problem.reason
+    assert "guided" not in problem.reason
+    for way in ("--sr-method guided --sr-factor 2", "--retrospective", "--sr-method bspline zerofill --sr-factor 2"):
+        assert way in problem.fix
+    assert planned(maker, "--retrospective").problems == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "pair", "t1w", "kind"),
+    [
+        ("auto", True, True, "highres"),
+        ("auto", False, True, "t1w"),
+        ("auto", False, False, "none"),
+        ("t1w", True, True, "t1w"),
+        ("none", True, True, "none"),
+    ],
+)
+def test_what_guides(asked: str, pair: bool, t1w: bool, kind: str, maker: BidsMaker) -> None:
+    if not pair:
+        no_pair(maker)
+    if not t1w:
+        maker.path("sub-01_T1w.nii.gz", "anat").unlink()
+    extra = ["--sr-method", "guided", "--sr-factor", "2", "--guide", asked]
+    plan = planned(maker, *extra)
+    assert plan.problems == ()
+    subject = plan.subjects[0]
+    assert guide_of(settings_for(maker, *extra).superres, subject.runs[0], subject) == kind
+
+
+def test_a_given_model_serves_its_own_method(maker: BidsMaker) -> None:
+    superres = SuperRes(pretrained=Path(model(maker, "srgan")))
+    assert pretrained_for(superres, "srgan") == superres.pretrained
+    assert pretrained_for(superres, "guided") is None
+    assert pretrained_for(SuperRes(), "srgan") is None
+    assert pretrained_for(SuperRes(pretrained=Path("nowhere.safetensors")), "srgan") is None
+
+
+def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
+    def minutes(*extra: str) -> float:
+        return sum(row.minutes for row in planned(maker, *extra).estimate.rows if row.stage == "training")
+
+    assert minutes() > minutes("--pretrained", model(maker, "srgan")) > 0
+    assert minutes("--n-ensemble", "3") == pytest.approx(3 * minutes())
+
+
+def test_comparisons_cost(maker: BidsMaker) -> None:
+    def rows(*extra: str) -> dict[str, float]:
+        return {row.stage: row.minutes for row in planned(maker, *extra).estimate.rows}
+
+    assert not {"series to compare with", "shuffles"} & set(rows())
+    few, many = rows("--null-checks", "10"), rows("--null-checks", "20")
+    assert many["shuffles"] == pytest.approx(2 * few["shuffles"])
+    assert many["series to compare with"] == pytest.approx(few["series to compare with"])
+
+
+def test_the_first_pair_is_trained_on_and_the_second_scored(maker: BidsMaker) -> None:
+    second_pair(maker)
+    plan = planned(maker, "--pair-holdout")
+    assert plan.problems == ()
+    (run,) = plan.subjects[0].runs
+    assert run.pair is not None
+    assert run.holdout is not None
+    assert (run.pair.highres.name, run.holdout.highres.name) == tuple(
+        f"sub-01_acq-highres_run-{number}_T2starw.nii.gz" for number in (1, 2)
+    )
+    assert run.holdout.lowres is not None
+    assert plan.subjects[0].pairs == (run.pair,)
+    assert plan.subjects[0].holdouts == {run.pair: run.holdout}
+    assert any("trained on sub-01_acq-highres_run-1" in str(notice) for notice in plan.warnings)
+
+
+def test_the_pair_of_the_own_session_is_trained_on(maker: BidsMaker) -> None:
+    no_pair(maker)
+    for session in ("a", "b"):
+        maker.star(f"sub-01_ses-{session}_acq-highres", (3.0, 3.0, 4.0))
+        maker.star(f"sub-01_ses-{session}_acq-lowres", (6.0, 6.0, 4.0))
+        maker.bold(f"sub-01_ses-{session}_task-tap")
+        maker.events(f"sub-01_ses-{session}_task-tap")
+    for end in ("bold.nii.gz", "bold.json", "events.tsv"):
+        maker.path(f"sub-01_task-tap_{end}", "func").unlink()
+    plan = planned(maker, "--pair-holdout")
+    assert plan.problems == ()
+    found = [(run.pair.session, run.holdout.session) for run in plan.subjects[0].runs if run.pair and run.holdout]
+    assert found == [("a", "b"), ("b", "a")]
+    assert len(plan.subjects[0].holdouts) == 2
+
+
+def test_repeats_stay_ambiguous_otherwise(maker: BidsMaker) -> None:
+    second_pair(maker)
+    (problem,) = planned(maker).problems
+    assert "--pair-holdout trains on the first" in problem.fix
+    assert planned(maker, "--pair-holdout").subjects[0].runs[0].holdout is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Options that the data set cannot serve, and what the message has to hold."""
+
+    spoil: Callable[[BidsMaker], list[str]]
+    file: str
+    reason: str
+    fix: str
+
+
+def _no_t1w(maker: BidsMaker) -> list[str]:
+    maker.path("sub-01_T1w.nii.gz", "anat").unlink()
+    return ["--guide", "t1w"]
+
+
+def _no_highres(maker: BidsMaker) -> list[str]:
+    no_pair(maker)
+    return ["--sr-method", "guided", "--sr-factor", "2", "--guide", "highres"]
+
+
+def _one_pair(maker: BidsMaker) -> list[str]:
+    return ["--pair-holdout"]
+
+
+def _no_pair_to_hold_out(maker: BidsMaker) -> list[str]:
+    no_pair(maker)
+    return ["--pair-holdout"]
+
+
+def _filtered(maker: BidsMaker) -> list[str]:
+    second_pair(maker)
+    (maker.root.parent / "f.json").write_text('{"t2starw": {"run": 1}}')
+    return ["--pair-holdout", "--bids-filter-file", "f.json"]
+
+
+def _two_factors(maker: BidsMaker) -> list[str]:
+    second_pair(maker)
+    maker.star("sub-01_acq-highres_run-2", (2.0, 2.0, 4.0))
+    return ["--pair-holdout"]
+
+
+def _nothing_learned_from_a_pair(maker: BidsMaker) -> list[str]:
+    second_pair(maker)
+    return ["--pair-holdout", "--sr-method", "guided"]
+
+
+def _no_models_to_vary(maker: BidsMaker) -> list[str]:
+    return ["--n-ensemble", "3", "--sr-method", "bspline"]
+
+
+def _one_given_model(maker: BidsMaker) -> list[str]:
+    return ["--n-ensemble", "3", "--sr-method", "srgan", "--pretrained", model(maker, "srgan")]
+
+
+def _model_of_no_method(maker: BidsMaker) -> list[str]:
+    return ["--sr-method", "guided", "--pretrained", model(maker, "srgan")]
+
+
+CASES = {
+    "no T1w to guide": Case(spoil=_no_t1w, file="sub-01", reason="there is no T1w image", fix="Leave --guide out"),
+    "no pair to guide": Case(spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Leave --guide out"),
+    "one pair": Case(spoil=_one_pair, file="bold", reason="and there is 1", fix="add a second pair"),
+    "no pair": Case(
+        spoil=_no_pair_to_hold_out, file="sub-01", reason="srgan, --pair-holdout need a pair", fix="Add the pair"
+    ),
+    "filtered": Case(spoil=_filtered, file="bold", reason="and there is 1", fix="hides the other"),
+    "two factors": Case(spoil=_two_factors, file="bold", reason="have different factors", fix="Leave --pair-holdout"),
+    "nothing learned from a pair": Case(
+        spoil=_nothing_learned_from_a_pair, file="--pair-holdout", reason="nothing to score", fix="srgan"
+    ),
+    "no models": Case(spoil=_no_models_to_vary, file="--n-ensemble 3", reason="no method that learns", fix="name a"),
+    "one given model": Case(spoil=_one_given_model, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"),
+    "model of no method": Case(
+        spoil=_model_of_no_method, file="--pretrained", reason="of the method srgan", fix="Add srgan"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_options_that_cannot_be_served_are_refused(name: str, maker: BidsMaker) -> None:
+    case = CASES[name]
+    problems = planned(maker, *case.spoil(maker)).problems
+    fitting = [p for p in problems if case.file in p.file and case.reason in p.reason and case.fix in p.fix]
+    assert len(fitting) == 1, "\n".join(map(str, problems))
+
+
+class TestBlocks:
+    """A run whose blocks cannot be split is worked on, and what is left out is said."""
+
+    def test_enough(self, maker: BidsMaker) -> None:
+        assert planned(maker).unsplit == frozenset()
+
+    def test_one_condition_has_one_block(self, maker: BidsMaker) -> None:
+        maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb")))
+        plan = planned(maker)
+        assert plan.unsplit == frozenset()
+        assert any("little (1); they do not enter the split halves" in str(notice) for notice in plan.warnings)
+
+    def test_none_has_two(self, maker: BidsMaker) -> None:
+        maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little")))
+        plan = planned(maker)
+        assert plan.problems == ()
+        assert plan.unsplit == {maker.path("sub-01_task-tap_bold.nii.gz", "func")}
+        assert any("cannot be split in halves" in str(notice) for notice in plan.warnings)
+
+    def test_blocks_outside_the_run_do_not_count(self, maker: BidsMaker) -> None:
+        maker.events(rows=((-20.0, 1.0, "thumb"), (2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (28.0, 1.0, "little")))
+        assert len(planned(maker).unsplit) == 1
+
+
+def test_a_dry_run_names_the_truth(maker: BidsMaker) -> None:
+    truth = BidsMaker(maker.root.parent / "truth")
+    truth.bold(zooms=(3.0, 3.0, 4.0))
+    truth.image("sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz", "func", (3.0, 3.0, 4.0))
+    settings = settings_for(maker, "--truth", str(truth.root))
+    text = dry_run_text(check(settings), settings)
+    assert "truth: sub-01_task-tap_bold.nii.gz, effect of thumb" in text

@@ -1,0 +1,276 @@
+"""Nothing from outside is run, nothing leads out of the data set, nothing of it is interpreted by a page or fetched."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.run import main
+from bids_sr.config import Settings, UsageError
+from bids_sr.preflight import check
+from bids_sr.stats.contrasts import camel, resolve_contrasts
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [p for name in ("bids_sr", "workflows", "boilerplate") for p in sorted((ROOT / name).rglob("*.py"))]
+PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas.read_pickle"}
+# Steps that nipype has stored in the work directory: the tool that runs one again, and the job on a node of a cluster.
+OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "workflows/nodejob.py"}
+EVIL = "<script>alert(1)</script>"
+
+
+def calls() -> Iterator[tuple[str, int, str, ast.Call]]:
+    """Every call in the sources: file, line, dotted name."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                yield str(path.relative_to(ROOT)), node.lineno, ast.unparse(node.func), node
+
+
+def keyword(call: ast.Call, name: str) -> str | None:
+    return next((ast.unparse(each.value) for each in call.keywords if each.arg == name), None)
+
+
+def test_there_are_sources() -> None:
+    assert len(SOURCES) > 150
+    assert sum(1 for _ in calls()) > 5000
+
+
+def test_nothing_is_unpickled_but_steps_of_the_work_directory() -> None:
+    found = []
+    for path in SOURCES:
+        name = str(path.relative_to(ROOT))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [f"{name}:{node.lineno} {module}" for module in modules if module.split(".")[0] in PICKLES]
+    for name, line, function, call in calls():
+        last = function.rpartition(".")[2]
+        if function.endswith(("torch.load", "read_pickle", "jit.load", "yaml.load", "yaml.unsafe_load")):
+            found.append(f"{name}:{line} {function}")
+        if last in ("loadpkl", "load_resultfile") and name not in OF_THE_WORK_DIRECTORY:
+            found.append(f"{name}:{line} {function}")
+        if function in ("np.load", "numpy.load") and keyword(call, "allow_pickle") != "False":
+            found.append(f"{name}:{line} {function}")
+    assert found == []
+
+
+def test_no_shell_and_no_text_is_run() -> None:
+    found = [
+        f"{name}:{line} {function}"
+        for name, line, function, call in calls()
+        if keyword(call, "shell") not in (None, "False")
+        or function in ("eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput")
+        or function.rpartition(".")[2] in ("extractall", "unpack_archive", "mktemp")
+        or function.startswith(("os.exec", "os.spawn", "pty."))
+    ]
+    assert found == []
+
+
+def test_no_library_of_the_network_is_imported() -> None:
+    network = {"requests", "urllib", "http", "ftplib", "smtplib", "aiohttp", "httpx", "boto3", "telnetlib", "xmlrpc"}
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [f"{path.name}: {name}" for name in names if name.split(".")[0] in network]
+    assert found == []
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return (Path.write_text, (self.target, "run"))
+
+
+def argv(maker: BidsMaker, *more: str) -> list[str]:
+    return [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *more]
+
+
+def test_the_trap_works(tmp_path: Path) -> None:
+    """Otherwise the next test would prove nothing."""
+    pickle.loads(pickle.dumps(Evil(tmp_path / "written")))
+    assert (tmp_path / "written").read_text() == "run"
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model.pth", "vgg.safetensors", "vgg.pth", "roi.nii.gz", "x.npz"]
+)
+def test_a_pickle_under_another_name_is_not_run(
+    name: str, maker: BidsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(pickle.dumps(Evil(tmp_path / "written")))
+    if name == "x.npz":
+        from bids_sr.stats import effects
+
+        with zipfile.ZipFile(path, "w") as archive:
+            content = np.lib.format.magic(1, 0)
+            header = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"
+            header += b" " * (118 - len(header) - 1) + b"\n"
+            body = content + len(header).to_bytes(2, "little") + header + pickle.dumps(Evil(tmp_path / "written"))
+            for key in ("effect", "blocks", "halves", "affine", "mask"):
+                archive.writestr(f"{key}.npy", body)
+        readers = [getattr(effects, each) for each in dir(effects) if each.startswith(("read", "load"))]
+        assert readers
+        for reader in readers:
+            with pytest.raises((ValueError, KeyError, TypeError)):
+                reader(path)
+    else:
+        path.with_suffix(".json").write_text("{}")
+        option = {"m": "--pretrained", "v": "--vgg-weights", "r": "--roi"}[name[0]]
+        code = main(argv(maker, option, str(path), "--dry-run"))
+        assert code == 2 or name == "vgg.safetensors"  # its weights are read when training starts: see test_losses
+        assert "Traceback" not in capsys.readouterr().err
+    assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("value", ["../../x", "..", "/etc/passwd", "a/b", "~", "$HOME", "*", "a b", "\n", "x\0"])
+def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_path: Path) -> None:
+    (tmp_path / "filter.json").write_text(json.dumps({"bold": {"session": value}}))
+    problems = check(parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")).problems
+    assert any("no label of BIDS" in problem.reason for problem in problems)
+    paths = {"bids_dir": str(maker.root), "output_dir": str(tmp_path / "out")}
+    for group, name in (
+        ("selection", "participant_label"), ("selection", "session_label"), ("selection", "task_id"),
+        ("preprocessing", "output_spaces"), ("superres", "methods"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError):
+            Settings.from_mapping({"paths": paths, group: {name: [value]}})
+
+
+@pytest.mark.parametrize("value", ["../../x", "/etc", "a/b"])
+def test_a_settings_file_chooses_neither_the_run_nor_where_it_writes(value: str, maker: BidsMaker) -> None:
+    (maker.root.parent / "config.toml").write_text(
+        f'[run]\nrun_uuid = "{value}"\n[paths]\nbids_dir = "{value}"\noutput_dir = "{value}"\n'
+    )
+    settings = parse_settings(argv(maker, "--config-file", "config.toml")).resolved(run_uuid="own")
+    assert settings.run.run_uuid == "own"
+    assert settings.paths.output_dir == maker.root.parent / "out"
+    assert settings.paths.bids_dir == maker.root
+
+
+@pytest.mark.parametrize("label", ["..", "a b", "<b>", "tap-x", "$(id)", "'", "%s", "{x}", "é", ""])
+def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
+    for path in sorted(maker.root.rglob("*task-tap*")):
+        path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
+    problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
+    word = "no BOLD run" if label == ".." else "which is no entity of BIDS"  # dots begin an extension
+    assert any(word in problem.reason for problem in problems), problems
+
+
+def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
+    for path in sorted(maker.root.rglob("*task-tap*")):
+        path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
+    problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
+    assert any("its name says sub-02 and its folders sub-01" in problem.reason for problem in problems)
+
+
+def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
+    names = ["../../etc/passwd", EVIL, "a b/c", "..", "\u202e", "x\ny", "{sub}"]
+    for found in (resolve_contrasts(names[:3]), resolve_contrasts(names)):
+        assert all(name.isascii() and name.isalnum() for name in found)
+    assert camel("../../etc/passwd") == "etcPasswd"
+
+
+def test_metadata_that_name_files_are_not_followed(maker: BidsMaker) -> None:
+    for key in ("IntendedFor", "Sources", "B0FieldSource", "AssociatedEmptyRoom", "StimulusFile"):
+        maker.bold(sidecar={key: ["../../../etc/passwd", "bids::../../x", "/etc/passwd", "file:///etc/passwd"]})
+        plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
+        assert plan.problems == ()
+        paths = [path for subject in plan.subjects for path in (*subject.t1w, *(run.bold for run in subject.runs))]
+        assert all(path.is_relative_to(maker.root) for path in paths)
+
+
+def test_no_configuration_of_pybids_is_taken_from_the_data_set(maker: BidsMaker) -> None:
+    """It could hold a regular expression that never ends."""
+    bomb = {"name": "x", "entities": [{"name": "subject", "pattern": "((a+)+)+$"}]}
+    for folder in (maker.root, maker.root / "sub-01", maker.root / "sub-01" / "func"):
+        (folder / "layout_config.json").write_text(json.dumps(bomb))
+    plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
+    assert [subject.label for subject in plan.subjects] == ["01"]
+
+
+def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
+    from bids_sr.reports.subject import build_report
+
+    logs = tmp_path / "out" / "logs" / "run"
+    logs.mkdir(parents=True)
+    (tmp_path / "out" / "sub-01" / "figures").mkdir(parents=True)
+    (logs / "settings.toml").write_text(f'[activation]\ncontrasts = ["{EVIL}"]\n')
+    (logs / "crash-1.txt").write_text(
+        f"Node: a.{EVIL}\nWorking directory: /{EVIL}\n\nTraceback (most\n  {EVIL}: {EVIL}\n"
+    )
+    (logs / f"crash-{EVIL.replace('/', '')}.pklz").write_bytes(b"")
+    page = build_report(
+        tmp_path / "out", "01", run_uuid="run", log_dir=logs, command=f"bids-sr {EVIL}", extra={EVIL: EVIL},
+        boilerplate_md=f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n",
+    )  # fmt: skip
+    text = page.read_text()
+    assert "<script" not in text.lower()
+    assert "&lt;script&gt;alert(1)" in text
+    assert 'href="javascript:' not in text
+
+
+def offline(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a name space without a network."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rn", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no name space of its own")
+    return subprocess.run(
+        [unshare, "-rn", *command], capture_output=True, text=True, timeout=1800, check=False, cwd=folder
+    )
+
+
+def test_a_dry_run_needs_no_network(maker: BidsMaker, tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "bids-sr"
+    probe = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
+    assert "unreachable" in offline([sys.executable, "-c", probe], tmp_path).stderr
+    whole = [option for option in argv(maker, "--dry-run") if option != "--skip-bids-validation"]
+    done = offline([str(script), *whole], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sub-01_task-tap" in done.stdout
+    assert "not validated" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_hostile_data_set_offline_makes_a_harmless_page(tmp_path: Path) -> None:
+    script = Path(sys.executable).parent
+    subprocess.run([script / "bids-sr-phantom", tmp_path / "data", "--preset", "tiny"], check=True, capture_output=True)
+    description = tmp_path / "data" / "dataset_description.json"
+    content = json.loads(description.read_text())
+    description.write_text(json.dumps({**content, "Name": EVIL, "Authors": [EVIL], "License": "$\\frac{"}))
+    names = {"thumb": EVIL, "little": "$\\frac{'\"&{x}</svg>"}
+    for table in tmp_path.glob("data/sub-01/func/*_events.*"):
+        text = table.read_text()
+        for old, new in names.items():
+            text = text.replace(old, json.dumps(new)[1:-1] if table.suffix == ".json" else new)
+        table.write_text(text)
+    assert EVIL in (tmp_path / "data/sub-01/func/sub-01_task-tap_events.tsv").read_text()
+    done = offline(
+        [str(script / "bids-sr"), "data", "out", "participant", "-w", "work", "--sr-method", "bspline",
+         "--smoothing", "0", "--skip-bids-validation"], tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    for page in tmp_path.glob("out/**/*.html"):
+        text = page.read_text().lower()
+        assert "<script>alert" not in text, page
+        assert "</svg></svg>" not in text
+    assert "scriptAlert1Script" in (tmp_path / "out" / "sub-01.html").read_text()
+    assert all(part.name.isascii() for part in (tmp_path / "out").rglob("*"))

@@ -1,0 +1,297 @@
+"""The truth of a run is found by its labels, and refused where it is of another run, grid or participant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import FOV, BidsMaker, affine_for, snapshot
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.run import main
+from bids_sr.preflight import Plan, check, check_data
+
+ALONE = ["--sr-method", "guided", "--sr-factor", "2"]
+FINE = (3.0, 3.0, 4.0)
+TIMES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
+    """A run, its truth (coarse voxels repeated) beside it, and no pair."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
+    monkeypatch.chdir(tmp_path)
+    made = BidsMaker(tmp_path / "bids")
+    rng = np.random.default_rng(0)
+    coarse = (500 + 100 * rng.random((8, 8, 6, 1)) + 40 * rng.standard_normal((8, 8, 6, 30))).astype("int16")
+    made.bold(data=coarse, sidecar={"SliceTiming": TIMES})
+    made.events()
+    made.t1w()
+    truth = truth_of(made)
+    truth.bold(zooms=FINE, data=coarse.repeat(2, 0).repeat(2, 1), sidecar={"SliceTiming": TIMES})
+    truth.events()
+    return made
+
+
+def truth_of(maker: BidsMaker) -> BidsMaker:
+    return BidsMaker(maker.root.parent / "truth")
+
+
+def argv(maker: BidsMaker, *extra: str) -> list[str]:
+    first = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *ALONE]
+    return [*first, "--truth", str(maker.root.parent / "truth"), *extra]
+
+
+def planned(maker: BidsMaker, *extra: str) -> Plan:
+    return check(parse_settings(argv(maker, *extra)).resolved(run_uuid="x"))
+
+
+def activation(maker: BidsMaker, condition: str, **image: object) -> Path:
+    """Known effect of one condition, as the phantom names it."""
+    name = f"sub-01_task-tap_res-hr_contrast-{condition}_stat-effect_desc-truth_statmap.nii.gz"
+    return maker.image(name, "func", FINE, **image)  # type: ignore[arg-type]
+
+
+def test_the_measured_series_is_found(maker: BidsMaker) -> None:
+    plan = planned(maker)
+    assert plan.problems == ()
+    truth = plan.subjects[0].runs[0].truth
+    assert truth is not None
+    assert truth.bold == maker.root.parent / "truth/sub-01/func/sub-01_task-tap_bold.nii.gz"
+    assert truth.slice_timing == tuple(TIMES)
+    assert truth.sidecar["RepetitionTime"] == 1.0
+    assert truth.activations == {}
+    assert check_data(plan) == ()
+
+
+def test_no_truth_is_looked_for_unasked(maker: BidsMaker) -> None:
+    line = [part for part in argv(maker) if part not in ("--truth", str(maker.root.parent / "truth"))]
+    assert check(parse_settings(line).resolved(run_uuid="x")).subjects[0].runs[0].truth is None
+
+
+def test_known_activation_is_found(maker: BidsMaker) -> None:
+    truth = truth_of(maker)
+    for name in ("bold.nii.gz", "events.tsv"):
+        truth.path(f"sub-01_task-tap_{name}", "func").unlink()
+    files = {condition: activation(truth, condition) for condition in ("thumb", "little")}
+    found = planned(maker)
+    assert found.problems == ()
+    truth_found = found.subjects[0].runs[0].truth
+    assert truth_found is not None
+    assert truth_found.bold is None
+    assert truth_found.activations == files
+
+
+def test_slice_times_are_left_alone_where_they_are_ignored(maker: BidsMaker) -> None:
+    truth = planned(maker, "--ignore", "slicetiming").subjects[0].runs[0].truth
+    assert truth is not None
+    assert truth.slice_timing is None
+
+
+def test_slice_times_of_the_run_stand_in(maker: BidsMaker) -> None:
+    sidecar = truth_of(maker).path("sub-01_task-tap_bold.json", "func")
+    maker.json(sidecar, {"RepetitionTime": 1.0})
+    plan = planned(maker)
+    truth = plan.subjects[0].runs[0].truth
+    assert truth is not None
+    assert truth.slice_timing == tuple(TIMES)
+    assert any("that of the run is taken" in str(notice) for notice in plan.warnings)
+
+
+def test_metadata_is_inherited(maker: BidsMaker) -> None:
+    truth = truth_of(maker)
+    truth.path("sub-01_task-tap_bold.json", "func").unlink()
+    truth.json(truth.root / "task-tap_bold.json", {"RepetitionTime": 1.0, "Origin": "root"})
+    truth.json(truth.root / "task-rest_bold.json", {"RepetitionTime": 3.0})
+    found = planned(maker).subjects[0].runs[0].truth
+    assert found is not None
+    assert found.sidecar == {"RepetitionTime": 1.0, "Origin": "root"}
+
+
+def test_runs_are_compared_as_numbers(maker: BidsMaker) -> None:
+    truth = truth_of(maker)
+    for made, number in ((maker, "01"), (truth, "1")):
+        for end in ("bold.nii.gz", "bold.json", "events.tsv"):
+            path = made.path(f"sub-01_task-tap_{end}", "func")
+            path.rename(path.with_name(f"sub-01_task-tap_run-{number}_{end}"))
+    found = planned(maker)
+    assert found.problems == ()
+    assert found.subjects[0].runs[0].truth is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A truth that does not fit, and what the message has to hold."""
+
+    spoil: Callable[[BidsMaker, BidsMaker], list[str] | None]
+    file: str
+    reason: str
+    fix: str
+
+
+def _gone(maker: BidsMaker, truth: BidsMaker) -> list[str]:
+    return ["--truth", "nowhere"]
+
+
+def _no_images(maker: BidsMaker, truth: BidsMaker) -> list[str]:
+    (maker.root.parent / "empty").mkdir()
+    return ["--truth", "empty"]
+
+
+def _itself(maker: BidsMaker, truth: BidsMaker) -> list[str]:
+    return ["--truth", str(maker.root)]
+
+
+def _copied(maker: BidsMaker, truth: BidsMaker) -> None:
+    path = truth.path("sub-01_task-tap_bold.nii.gz", "func")
+    path.unlink()
+    os.link(maker.path("sub-01_task-tap_bold.nii.gz", "func"), path)
+
+
+def _other_subject(maker: BidsMaker, truth: BidsMaker) -> None:
+    (truth.root / "sub-01").rename(truth.root / "sub-02")
+
+
+def _other_run(maker: BidsMaker, truth: BidsMaker) -> None:
+    path = truth.path("sub-01_task-tap_bold.nii.gz", "func")
+    path.rename(path.with_name("sub-01_task-rest_bold.nii.gz"))
+
+
+def _two(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.bold("sub-01_task-tap_acq-b", zooms=FINE)
+
+
+def _fewer_volumes(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.bold(zooms=FINE, n_volumes=29)
+
+
+def _slower(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.bold(zooms=FINE, tr=2.0)
+
+
+def _other_matrix(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.bold(zooms=(2.0, 2.0, 4.0))
+
+
+def _same_matrix(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.bold(zooms=(6.0, 6.0, 4.0))
+
+
+def _moved(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.bold(zooms=FINE, shift=(1.5, 0, 0))
+
+
+def _larger_voxels(maker: BidsMaker, truth: BidsMaker) -> None:
+    """As many voxels, and each is larger: another field of view."""
+    path = truth.path("sub-01_task-tap_bold.nii.gz", "func")
+    import nibabel as nb
+
+    affine = affine_for((3.3, 3.3, 4.0), fov=(1.1 * FOV[0], 1.1 * FOV[1], FOV[2]))
+    image = nb.Nifti1Image(np.ones((16, 16, 6, 30), "int16"), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 1.0
+    nb.save(image, path)
+
+
+def _other_events(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.events(rows=((3.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb"), (19.0, 4.0, "little")))
+
+
+def _truncated(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.path("sub-01_task-tap_bold.nii.gz", "func").write_bytes(b"no image")
+
+
+def _bad_sidecar(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.path("sub-01_task-tap_bold.json", "func").write_text("{")
+
+
+def _map_elsewhere(maker: BidsMaker, truth: BidsMaker) -> None:
+    activation(truth, "thumb", shift=(0, 3.0, 0))
+
+
+def _map_of_four_dimensions(maker: BidsMaker, truth: BidsMaker) -> None:
+    activation(truth, "thumb", n_volumes=3)
+
+
+TRUTH = "sub-01_task-tap_bold.nii.gz"
+CASES = {
+    "no directory": Case(spoil=_gone, file="--truth", reason="no such directory", fix="Check the path"),
+    "no images": Case(spoil=_no_images, file="--truth", reason="no sub-… directory", fix="A truth is sub-…/func"),
+    "the run itself": Case(spoil=_itself, file=TRUTH, reason="it is the run itself", fix="another directory"),
+    "a link to the run": Case(spoil=_copied, file=TRUTH, reason="it is the run itself", fix="another directory"),
+    "another subject": Case(
+        spoil=_other_subject, file="sub-01", reason="there is no truth of sub-01", fix="--participant-label (sub-02)"
+    ),
+    "another run": Case(
+        spoil=_other_run, file="sub-01", reason="no truth of sub-01_task-tap in it, only of other runs",
+        fix="of this run",
+    ),
+    "two series": Case(spoil=_two, file="sub-01", reason="several series could be the truth", fix="Keep one"),
+    "fewer volumes": Case(spoil=_fewer_volumes, file=TRUTH, reason="29 volumes and", fix="measured volumes of this"),
+    "another repetition time": Case(spoil=_slower, file=TRUTH, reason="is 2 s and that of", fix="mend the sidecar"),
+    "another matrix": Case(
+        spoil=_other_matrix, file=TRUTH, reason="24×24×6 and 16×16×6", fix="the resolution that the run is raised to"
+    ),
+    "no finer than the run": Case(spoil=_same_matrix, file=TRUTH, reason="8×8×6 and 16×16×6", fix="--sr-factor"),
+    "moved": Case(spoil=_moved, file=TRUTH, reason="up to 1.5 mm apart, 0.3 mm are allowed", fix="same field of view"),
+    "another field of view": Case(spoil=_larger_voxels, file=TRUTH, reason="outer edges lie up", fix="field of view"),
+    "other events": Case(spoil=_other_events, file="events.tsv", reason="are not the 4 of", fix="move the onsets"),
+    "no image": Case(spoil=_truncated, file=TRUTH, reason="header cannot be read", fix="Copy the file"),
+    "bad sidecar": Case(spoil=_bad_sidecar, file="bold.json", reason="cannot be read as JSON", fix="Mend the file"),
+    "map elsewhere": Case(spoil=_map_elsewhere, file="statmap", reason="up to 3 mm apart", fix="same field of view"),
+    "map of four dimensions": Case(spoil=_map_of_four_dimensions, file="statmap", reason="no 3D image", fix="one map"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_truth_that_does_not_fit_is_refused(name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    case = CASES[name]
+    line = argv(maker, *(case.spoil(maker, truth_of(maker)) or ()))
+    before = snapshot(maker.root.parent)
+    problems = check(parse_settings(line).resolved(run_uuid="x")).problems
+    fitting = [p for p in problems if case.file in p.file and case.reason in p.reason and case.fix in p.fix]
+    assert len(fitting) == 1, "\n".join(map(str, problems))
+    assert main(line) == 2
+    assert case.reason in capsys.readouterr().err
+    assert snapshot(maker.root.parent) == before
+
+
+def _noise_of_another_run(maker: BidsMaker) -> None:
+    data = np.random.default_rng(1).integers(50, 1000, (16, 16, 6, 30)).astype("int16")
+    truth_of(maker).bold(zooms=FINE, data=data, sidecar={"SliceTiming": TIMES})
+
+
+def _same_head_other_run(maker: BidsMaker) -> None:
+    """The same anatomy, and what changes over time is of another run."""
+    import nibabel as nb
+
+    own = nb.load(maker.path(TRUTH, "func")).get_fdata().mean(-1, keepdims=True).repeat(2, 0).repeat(2, 1)
+    data = own + 40 * np.random.default_rng(2).standard_normal((16, 16, 6, 30))
+    truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"), [(_noise_of_another_run, "another head"), (_same_head_other_run, "another run")]
+)
+def test_images_that_are_not_of_the_run_are_refused(
+    spoil: Callable[[BidsMaker], None], says: str, maker: BidsMaker
+) -> None:
+    spoil(maker)
+    plan = planned(maker)
+    assert plan.problems == ()
+    (problem,) = check_data(plan)
+    assert says in problem.reason
+    assert problem.file.endswith(TRUTH)
+
+
+def test_a_truth_with_more_noise_is_still_of_the_run(maker: BidsMaker) -> None:
+    import nibabel as nb
+
+    path = truth_of(maker).path(TRUTH, "func")
+    data = nb.load(path).get_fdata() + 60 * np.random.default_rng(3).standard_normal((16, 16, 6, 30))
+    truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
+    assert check_data(planned(maker)) == ()

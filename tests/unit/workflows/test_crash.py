@@ -1,0 +1,131 @@
+"""Crash files can be read by people and by our own report, and the command in them runs the step alone."""
+
+import errno
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from dyingnode import Die
+from nipype import config
+from nipype.pipeline import engine as pe
+
+from bids_sr import _files as files
+from bids_sr.cli import rerun
+from bids_sr.reports.subject import read_crash
+from bids_sr.workflows import crash
+from bids_sr.workflows.crash import advice, participant_of, write_crash
+
+WHY = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> pe.Node:
+    """A step of a participant that never ran."""
+    workflow = pe.Workflow("bids_sr_wf", base_dir=str(tmp_path / "the work"))
+    inner = pe.Workflow("sub_01_wf")
+    inner.add_nodes([pe.Node(Die(value=4), name="fit", mem_gb=1.5)])
+    workflow.add_nodes([inner])
+    (made,) = workflow._create_flat_graph().nodes()
+    made.base_dir = workflow.base_dir
+    made.config = {key: dict(config._sections[key]) for key in config._sections}
+    return made
+
+
+def test_a_crash_file_names_all_and_its_command_runs_the_step(node: pe.Node, tmp_path: Path) -> None:
+    path = write_crash(node, WHY, crash_dir=tmp_path / "logs", host="node17", peak_gb=2.345)
+    text = path.read_text()
+    for part in (
+        "Node: bids_sr_wf.sub_01_wf.fit\n", "Participant: sub-01\n", "Interface: dyingnode.Die\n", "Host: node17\n",
+        "declares 1.50 GB, its process held up to 2.35 GB", "What happened: ValueError: the reason\n", "  value = 4\n",
+        f"Directory: {node.output_dir()}\n", "What to do: give the same command again",
+    ):  # fmt: skip
+        assert part in text, part
+    read = read_crash(path)
+    assert read.node == "bids_sr_wf.sub_01_wf.fit"
+    assert read.traceback == "".join(WHY).strip()
+    command = next(line.partition(": ")[2] for line in text.splitlines() if line.startswith("To run this step alone"))
+    again = subprocess.run(
+        [*shlex.split(command), "-w", str(tmp_path / "alone")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "  out = 5\n" in again.stdout
+    assert list((tmp_path / "alone").rglob("result_fit.pklz"))
+    assert not list((tmp_path / "the work").rglob("result_fit.pklz"))
+
+
+def test_a_text_that_is_no_traceback_is_shown_as_the_reason(node: pe.Node, tmp_path: Path) -> None:
+    path = write_crash(node, ["the worker was killed twice"], crash_dir=tmp_path)
+    assert read_crash(path).traceback == "Traceback:\nthe worker was killed twice"
+    assert "memory ran out" in path.read_text()
+
+
+def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
+    node: pe.Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = files.write_whole
+
+    def full(path: Path, text: str) -> Path:
+        if path.is_relative_to(tmp_path / "logs"):
+            raise files.DiskFullError(path, len(text))
+        return whole(path, text)
+
+    monkeypatch.setattr(crash._files, "write_whole", full)
+    path = write_crash(node, WHY, crash_dir=tmp_path / "logs")
+    assert path.parent == Path(node.base_dir)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        (f"OSError: {os.strerror(errno.ENOSPC)}", "the disk is full"),
+        (f"OSError: [Errno 122] {os.strerror(errno.EDQUOT)}", "the disk is full"),
+        ("MemoryError", "larger --mem"),
+        ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3 GiB", "larger --mem"),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory", "larger --mem"),
+        ("RuntimeError: std::bad_alloc", "larger --mem"),
+        ("torch.OutOfMemoryError: CUDA out of memory", "larger --mem"),
+        ("PermissionError: [Errno 13] Permission denied: 'x'", "permissions"),
+        ("ValueError: 28 of 12", "give the same command again"),
+    ],
+)
+def test_the_advice_follows_from_the_reason(tmp_path: Path, why: str, told: str) -> None:
+    assert told in advice(why, tmp_path, str(tmp_path / "out"))
+
+
+def test_a_full_disk_is_told_with_its_room(tmp_path: Path) -> None:
+    told = advice("No space left on device", tmp_path)
+    assert f"are free on the file system {files.file_system_of(tmp_path)}" in told
+
+
+def test_participants_are_told_from_names() -> None:
+    assert participant_of("bids_sr_wf.sub_x9_wf.sub_x9_task_tap_wf.fit") == "sub-x9"
+    assert participant_of("wf.fit") == "none in particular"
+
+
+def test_rerun_refuses_what_is_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rerun.main([str(tmp_path)]) == 2
+    assert "no directory of a step" in capsys.readouterr().err
+    (tmp_path / "_node.pklz").write_bytes(b"cut")
+    assert rerun.main([str(tmp_path)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_rerun_opens_nothing_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "_node.pklz"
+    file.write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    os.chown(file, 4242, -1) if os.getuid() == 0 else monkeypatch.setattr(rerun.os, "getuid", lambda: 4242)
+    assert rerun.main([str(tmp_path)]) == 2
+    assert "belongs to another user" in capsys.readouterr().err
+
+
+def test_a_step_that_fails_alone_too_is_told(node: pe.Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node.interface._run_interface = None
+    write_crash(node, WHY, crash_dir=tmp_path)
+    assert rerun.main([node.output_dir(), "-w", str(tmp_path / "alone")]) == 1
+    assert "the step failed" in capsys.readouterr().err

@@ -1,0 +1,88 @@
+"""Workers take the threads they are given, the GPU serves one step at a time, the scheduler wakes when a step ends."""
+
+import time
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loadnode import Load
+from nipype.pipeline import engine as pe
+
+from bids_sr.workflows import threads
+from bids_sr.workflows.multiproc import ResilientMultiProc
+from bids_sr.workflows.usage import HEADER, Meter
+
+
+def _run(
+    base: Path, nodes: dict[str, dict[str, Any]], *, procs: int = 3, poll: str = "5", **plugin: Any
+) -> dict[str, Any]:
+    """Run nodes that do not need each other; returns what each told."""
+    workflow = pe.Workflow("wf", base_dir=str(base))
+    workflow.config["execution"] = {"poll_sleep_duration": poll, "crashdump_dir": str(base), "crashfile_format": "txt"}
+    for name, inputs in nodes.items():
+        node = pe.Node(Load(), name=name, mem_gb=0.1, n_procs=inputs.get("threads", 1))
+        node.inputs.trait_set(**inputs)
+        workflow.add_nodes([node])
+    done = workflow.run(plugin=ResilientMultiProc({"n_procs": procs, "memory_gb": 2.0, **plugin}))
+    return {node.name: node.result.outputs.out for node in done.nodes()}
+
+
+def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return max(one["start"], other["start"]) < min(one["end"], other["end"])
+
+
+@pytest.mark.timeout(120)
+def test_the_gpu_serves_one_step_at_a_time(tmp_path: Path) -> None:
+    told = _run(
+        tmp_path,
+        {"one": {"device": "cuda"}, "two": {"device": "auto"}, "plain": {"device": "cpu", "seconds": 3.0}},
+        has_gpu=True,
+    )
+    assert [told[name]["use_gpu"] for name in ("one", "two", "plain")] == [True, True, False]
+    assert not _overlap(told["one"], told["two"])
+    assert _overlap(told["one"], told["plain"]) or _overlap(told["two"], told["plain"])
+
+
+@pytest.mark.timeout(120)
+def test_without_a_gpu_nothing_waits_for_it(tmp_path: Path) -> None:
+    start = time.monotonic()
+    told = _run(tmp_path, {"one": {"seconds": 2.0}, "two": {"seconds": 2.0}}, procs=2)
+    assert _overlap(told["one"], told["two"])
+    assert not told["one"]["use_gpu"]
+    assert time.monotonic() - start < 60  # far from the minutes that polling every 5 s for every change would take
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_takes_the_threads_of_its_step_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in threads.POOLS:
+        monkeypatch.setenv(name, "7")
+    threads.limit_threads()
+    forkserver._forkserver._stop()  # that of the tests before has the environment of then
+    usage = tmp_path / "resources.tsv"
+    told = _run(
+        tmp_path,
+        {"one": {"work": "threads", "seconds": 0.5}, "two": {"work": "threads", "threads": 2, "seconds": 0.1}},
+        procs=2,
+        usage_file=usage,
+    )
+    assert [told[name]["torch"] for name in ("one", "two")] == [1, 2]
+    assert told["one"]["cores"] < 1.15
+    assert set(told["one"]["pools"].values()) == {1}, told["one"]["pools"]
+    assert {told["two"][name] for name in threads.POOLS} == {"1"}
+    rows = [line.split("\t") for line in usage.read_text().splitlines()]
+    assert tuple(rows[0]) == HEADER
+    assert sorted(row[0] for row in rows[1:]) == ["wf.one", "wf.two"]
+
+
+@pytest.mark.timeout(60)
+def test_the_meter_tells_what_a_step_adds() -> None:
+    meter = Meter()
+    held = b"x" * 100_000_000
+    total = sum(k * k for k in range(400_000))
+    usage = meter.read()
+    assert usage.grown_gb == pytest.approx(0.1, rel=0.2)
+    assert 0 < usage.cpu_seconds < usage.seconds + 1
+    assert usage.peak_gb >= usage.left_gb >= 0.1
+    assert held[:1] == b"x"
+    assert total > 0

@@ -1,0 +1,119 @@
+"""A rerun takes over nothing that is not as a step left it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from nipype import config
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
+from nipype.pipeline import engine as pe
+
+from bids_sr.interfaces.bids import RECORD as WRITTEN
+from bids_sr.workflows.records import RECORD, forget_damaged, intact, note_left
+
+
+class _In(BaseInterfaceInputSpec):
+    value = traits.Int(3, usedefault=True)
+    in_file = File()
+
+
+class _Out(TraitedSpec):
+    out_file = File()
+
+
+class Write(SimpleInterface):
+    """Write a number to a file, and another one outside."""
+
+    input_spec = _In
+    output_spec = _Out
+
+    def _run_interface(self, runtime):
+        path = Path(runtime.cwd, "deep", "table.tsv")
+        path.parent.mkdir()
+        path.write_text(f"{self.inputs.value}\n")
+        stored = Path(runtime.cwd).parents[1] / "stored.tsv"
+        stored.write_text("stored\n")
+        Path(runtime.cwd, WRITTEN).write_text(json.dumps([str(stored)]))
+        self._results["out_file"] = str(path)
+        return runtime
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> pe.Node:
+    """A step that has run, and what it left noted."""
+    made = _node(tmp_path)
+    made.run()
+    note_left(Path(made.output_dir()))
+    return made
+
+
+def _node(tmp_path: Path) -> pe.Node:
+    made = pe.Node(Write(), name="write", base_dir=str(tmp_path / "work"))
+    own = {"create_report": "false", "remove_unnecessary_outputs": "false"}
+    made.config = {"execution": {**config._sections["execution"], **own}}
+    return made
+
+
+def test_what_is_as_it_was_left_is_kept(node: pe.Node, tmp_path: Path) -> None:
+    folder = Path(node.output_dir())
+    stamps = json.loads((folder / RECORD).read_text())
+    assert sorted(stamps) == sorted([str(tmp_path / "stored.tsv"), "deep/table.tsv", "result_write.pklz", WRITTEN])
+    assert forget_damaged([_node(tmp_path)]) == []
+    assert _node(tmp_path).is_cached() == (True, True)
+    (folder / "_inputs.pklz").unlink()  # nipype's own notes, which it may write anew
+    assert intact(folder)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _into_the_future(path: Path) -> None:
+    os.utime(path, (4e9, 4e9))
+
+
+def _into_the_past(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+@pytest.mark.parametrize("damage", [_cut, _empty, Path.unlink, _into_the_future, _into_the_past])
+@pytest.mark.parametrize("name", ["deep/table.tsv", "result_write.pklz", WRITTEN])
+def test_a_damaged_file_makes_the_step_run_again(node: pe.Node, tmp_path: Path, damage, name: str) -> None:
+    folder = Path(node.output_dir())
+    damage(folder / name)
+    again = _node(tmp_path)
+    assert forget_damaged([again]) == [again.fullname]
+    assert again.is_cached() == (False, False)
+    assert not intact(folder)
+    again.run()
+    assert (folder / "deep/table.tsv").read_text() == "3\n"
+
+
+@pytest.mark.parametrize("damage", [_cut, Path.unlink])
+def test_a_damaged_derivative_makes_the_step_run_again(node: pe.Node, tmp_path: Path, damage) -> None:
+    damage(tmp_path / "stored.tsv")
+    assert len(forget_damaged([_node(tmp_path)])) == 1
+
+
+@pytest.mark.parametrize("note", [None, "", "{", "[]", "{}", '{"result_write.pklz": 1}'])
+def test_without_a_note_that_can_be_read_nothing_is_trusted(node: pe.Node, tmp_path: Path, note: str | None) -> None:
+    path = Path(node.output_dir(), RECORD)
+    path.unlink()
+    if note is not None:
+        path.write_text(note)
+    assert len(forget_damaged([_node(tmp_path)])) == 1
+
+
+def test_a_step_that_never_ended_is_left_to_nipype(tmp_path: Path) -> None:
+    """Its directory may hold a checkpoint of training, from which it goes on."""
+    waiting = _node(tmp_path)
+    folder = Path(waiting.output_dir())
+    folder.mkdir(parents=True)
+    (folder / "_0x0_unfinished.json").write_text("{}")
+    assert forget_damaged([waiting]) == []
+    assert (folder / "_0x0_unfinished.json").exists()

@@ -1,0 +1,188 @@
+"""Series that are evaluated and not stored: placebos of a method, and other members of its ensemble."""
+
+from __future__ import annotations
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
+
+from bids_sr.interfaces.registration import RegisterPairToBold
+from bids_sr.workflows.guided import init_guided_train_wf
+from bids_sr.workflows.maps import Edges
+from bids_sr.workflows.placebo import init_other_contrast_wf, init_placebo_guide_wf
+from bids_sr.workflows.plans import Acquisition, Extra, SeriesPlan, Training
+from bids_sr.workflows.superres import init_series_wf, init_train_wf
+
+GUIDE = (("guide_image", "highres"), ("guide_xfm", "highres2boldref_xfm"))
+SERIES_INPUTS = ("stc_file", "boldref", "bold_mask", "hmc_xfms")
+RUN_INPUTS = ("preproc_file", "n_dummy")
+CONTRAST_INPUTS = ("t1w_preproc", "boldref2t1w_xfm")
+
+
+def extra_fields(extra: Extra, plan: SeriesPlan) -> tuple[str, ...]:
+    """Inputs that an extra series needs."""
+    series = (*SERIES_INPUTS, *("shift_map",) * plan.corrected)
+    if extra.method in plan.on_run:
+        guide = tuple(ours for ours, _ in GUIDE) if plan.guide_kind != "none" and not extra.other else ()
+        return (*series, *RUN_INPUTS, *guide)
+    if extra.contrast:
+        return (*series, *CONTRAST_INPUTS)
+    return series if extra.model else (*series, "model_file")
+
+
+def init_extra_wf(
+    *, extra: Extra, plan: SeriesPlan, acquisition: Acquisition, omp_nthreads: int, name: str
+) -> LiterateWorkflow:
+    """Make one series for the evaluation alone.
+
+    Parameters
+    ----------
+    extra : which one
+    plan : of the run's series
+    acquisition : how the run was acquired
+    omp_nthreads : threads that one node may take
+    name : of the workflow
+
+    Inputs
+    ------
+    stc_file, boldref, bold_mask, hmc_xfms
+        of the run
+    shift_map
+        distortion of its volumes, only where that is known
+    preproc_file, n_dummy
+        motion-corrected series on the acquired grid, first volumes to leave out; only for methods trained on the run
+    guide_image, guide_xfm
+        image of the anatomy and what takes a boldref point to it; only for such methods with a guide
+    t1w_preproc, boldref2t1w_xfm
+        only where the T1w image takes the place of the pair
+    model_file
+        of a member of an ensemble, only for methods trained on the pair
+
+    Outputs
+    -------
+    series_file : on the boldref's fine grid, signal units
+    """
+    workflow = LiterateWorkflow(name=name)
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(extra_fields(extra, plan))), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=["series_file"]), name="outputnode")
+    on_run = extra.method in plan.on_run
+    series_wf = init_series_wf(
+        series=extra.method, factor=acquisition.factor, needs_model=True,
+        needs_guide=on_run and plan.guide_kind != "none", data_consistency="off", precision=plan.precision,
+        device=plan.device, omp_nthreads=omp_nthreads,
+        force=True,  # a placebo need not fit: that is what makes it one
+        guide_kind=plan.guide_kind if on_run else None, corrected=plan.corrected,
+    )  # fmt: skip
+    edges: Edges = [
+        (
+            inputnode,
+            series_wf,
+            [(field, f"inputnode.{field}") for field in (*SERIES_INPUTS, *("shift_map",) * plan.corrected)],
+        ),
+        (series_wf, outputnode, [("outputnode.series_file", "series_file")]),
+    ]
+    if on_run:
+        edges += _learned_on_run(extra, plan, acquisition, omp_nthreads, inputnode, series_wf)
+    elif extra.contrast:
+        edges += _learned_on_t1w(extra, plan.training, acquisition, omp_nthreads, inputnode, series_wf)
+    elif extra.model:
+        series_wf.inputs.inputnode.model_file = extra.model
+    else:
+        edges.append((inputnode, series_wf, [("model_file", "inputnode.model_file")]))
+    workflow.connect(edges)
+    return workflow
+
+
+def _learned_on_run(
+    extra: Extra,
+    plan: SeriesPlan,
+    acquisition: Acquisition,
+    omp_nthreads: int,
+    inputnode: pe.Node,
+    series_wf: LiterateWorkflow,
+) -> Edges:
+    """Kernels of the run with a displaced guide, of another seed, or of somebody else."""
+    how = plan.training
+    train_wf = init_guided_train_wf(
+        factor=acquisition.factor, guide_kind=plan.guide_kind, recipe=how.recipe, seed=how.seed + extra.seed,
+        model_source="auto", pretrained=extra.model or None, omp_nthreads=omp_nthreads,
+        max_train_minutes=how.max_train_minutes, device=how.device, force=True, sloppy=how.sloppy, method=extra.method,
+        name="train_wf",
+    )  # fmt: skip
+    edges: Edges = [
+        (inputnode, train_wf, [
+            ("preproc_file", "inputnode.in_file"),
+            *[(field, f"inputnode.{field}") for field in ("boldref", "bold_mask", "n_dummy", "hmc_xfms")],
+        ]),
+        (train_wf, series_wf, [
+            ("outputnode.model_file", "inputnode.model_file"), ("outputnode.temporal_file", "inputnode.temporal_file"),
+        ]),
+    ]  # fmt: skip
+    if plan.guide_kind == "none":
+        return edges
+    if extra.other:
+        return [*edges, *_guided_by_another(extra, acquisition, plan.training.seed, inputnode, train_wf, series_wf)]
+    (image, highres), (xfm, highres_xfm) = GUIDE
+    edges += [
+        (inputnode, train_wf, [(xfm, f"inputnode.{xfm}")]),
+        (inputnode, series_wf, [(xfm, f"inputnode.{highres_xfm}")]),
+    ]
+    if not extra.guide:
+        return [
+            *edges,
+            (inputnode, train_wf, [(image, f"inputnode.{image}")]),
+            (inputnode, series_wf, [(image, f"inputnode.{highres}")]),
+        ]
+    displace_wf = init_placebo_guide_wf(how=extra.guide, factor=acquisition.factor)
+    return [
+        *edges,
+        (inputnode, displace_wf, [(image, "inputnode.highres")]),
+        (displace_wf, train_wf, [("outputnode.guide", f"inputnode.{image}")]),
+        (displace_wf, series_wf, [("outputnode.guide", f"inputnode.{highres}")]),
+    ]
+
+
+def _guided_by_another(
+    extra: Extra,
+    acquisition: Acquisition,
+    seed: int,
+    inputnode: pe.Node,
+    train_wf: LiterateWorkflow,
+    series_wf: LiterateWorkflow,
+) -> Edges:
+    """Another subject's fine image, laid over this one's head as well as a rigid transform can."""
+    register = pe.Node(
+        RegisterPairToBold(highres=extra.other, factor=acquisition.factor, seed=seed), name="register",
+        n_procs=1,
+    )  # fmt: skip
+    (image, highres), (xfm, highres_xfm) = GUIDE
+    setattr(train_wf.inputs.inputnode, image, extra.other)
+    setattr(series_wf.inputs.inputnode, highres, extra.other)
+    return [
+        (inputnode, register, [("boldref", "boldref")]),
+        (register, train_wf, [("highres2boldref_xfm", f"inputnode.{xfm}")]),
+        (register, series_wf, [("highres2boldref_xfm", f"inputnode.{highres_xfm}")]),
+    ]
+
+
+def _learned_on_t1w(
+    extra: Extra,
+    how: Training,
+    acquisition: Acquisition,
+    omp_nthreads: int,
+    inputnode: pe.Node,
+    series_wf: LiterateWorkflow,
+) -> Edges:
+    """A network of the pair's kind that has seen the T1w image in its place."""
+    contrast_wf = init_other_contrast_wf(factor=acquisition.factor)
+    train_wf = init_train_wf(
+        method=extra.method, recipe=how.recipe, factor=acquisition.factor, model_source="train", model_dir=None,
+        pretrained=None, seed=how.seed, omp_nthreads=omp_nthreads, max_train_minutes=how.max_train_minutes,
+        device=how.device, precision=how.precision, force=True, sloppy=how.sloppy, vgg_weights=how.vgg_weights,
+    )  # fmt: skip
+    return [
+        (inputnode, contrast_wf, [(field, f"inputnode.{field}") for field in ("boldref", *CONTRAST_INPUTS)]),
+        (inputnode, train_wf, [("bold_mask", "inputnode.mask")]),
+        (contrast_wf, train_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("highres", "lowres")]),
+        (train_wf, series_wf, [("outputnode.model_file", "inputnode.model_file")]),
+    ]

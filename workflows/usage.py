@@ -1,0 +1,91 @@
+"""What each step took: processor seconds and peak memory, measured in the process that ran it."""
+
+import contextlib
+import ctypes
+import os
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+HEADER = ("node", "kind", "seconds", "cpu_seconds", "peak_gb", "grown_gb", "shared_gb", "left_gb", "declared_gb")
+"""Columns of the table that ``--resource-monitor`` leaves in the logs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeUsage:
+    """What one step took.
+
+    Attributes
+    ----------
+    seconds, cpu_seconds : wall clock, and processor time of all its threads and children
+    peak_gb : most memory that its process held (resident, GB), with what it held before
+    grown_gb : by how much the step raised that
+    shared_gb : of that, what other processes share (libraries, pages of the fork server)
+    left_gb : what the process holds of its own when the step is done
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_gb: float
+    grown_gb: float
+    shared_gb: float
+    left_gb: float
+
+
+class Meter:
+    """Measures this process from when it is made until it is read."""
+
+    def __init__(self) -> None:
+        with contextlib.suppress(OSError):  # not everywhere allowed: the peak is then that of the process
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        self._start, self._cpu = time.monotonic(), _cpu_seconds()
+        self._held = _kib("/proc/self/status", "VmRSS:")
+
+    def read(self) -> NodeUsage:
+        """What was taken since."""
+        own = sum(_kib("/proc/self/smaps_rollup", name) for name in ("Private_Clean:", "Private_Dirty:"))
+        peak = _kib("/proc/self/status", "VmHWM:")
+        return NodeUsage(
+            seconds=time.monotonic() - self._start,
+            cpu_seconds=_cpu_seconds() - self._cpu,
+            peak_gb=peak * 1024e-9,
+            grown_gb=max(0.0, peak - self._held) * 1024e-9,
+            shared_gb=max(0.0, _kib("/proc/self/status", "VmRSS:") - own) * 1024e-9,
+            left_gb=own * 1024e-9,
+        )
+
+
+def give_back() -> None:
+    """Return what is free to the system, and to the GPU: a worker lives as long as the run."""
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such call
+        ctypes.CDLL(None).malloc_trim(0)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def keep_usage(path: Path, node: Any, usage: NodeUsage) -> None:
+    """Add the row of one step to the table."""
+    values = asdict(usage)
+    cells = [node.fullname, type(node.interface).__name__, *(f"{values[name]:.3f}" for name in HEADER[2:-1])]
+    with path.open("a", encoding="utf-8") as table:
+        if not table.tell():
+            table.write("\t".join(HEADER) + "\n")
+        table.write("\t".join([*cells, f"{node.mem_gb:.3f}"]) + "\n")
+
+
+def _cpu_seconds() -> float:
+    mine, children = os.times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return mine.user + mine.system + children.ru_utime + children.ru_stime
+
+
+def _kib(path: str, key: str) -> float:
+    """A figure of a file of /proc (KiB); 0 where it cannot be read."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) for line in lines if line.startswith(key)), 0.0)
