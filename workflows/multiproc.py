@@ -17,7 +17,7 @@ import sys
 import traceback
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from multiprocessing.connection import wait as ready
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bids_sr.workflows.threads import hold_threads
 from bids_sr.workflows.usage import Meter, give_back, keep_usage
 
 LOGGER = logging.getLogger(__name__)
+_WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a file system can take long
 PRELOAD = (
     "nipype.pipeline.engine",
     "bids_sr.interfaces.bids",
@@ -66,7 +67,7 @@ def end_with_parent() -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    if wait([pipe], timeout=0):  # it was gone before this was set up
+    if ready([pipe], timeout=0):  # it was gone before this was set up
         os._exit(1)
 
 
@@ -87,6 +88,18 @@ def run_node(node: Any, updatehash: bool, taskid: int, measured: bool = False) -
     return answer
 
 
+def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
+    """End every worker of a pool, those too that were being started when it broke; `wait` until they are gone."""
+    workers = list((getattr(pool, "_processes", None) or {}).values())
+    for worker in workers:
+        if worker.is_alive() and worker.pid:
+            os.kill(worker.pid, signal.SIGKILL)
+    if wait:
+        for worker in workers:
+            worker.join(_WAIT_S)
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
 class WorkerDied(RuntimeError):
     """The process that ran a node was killed from outside, most often by the kernel for want of memory."""
 
@@ -105,6 +118,7 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
         self.pool.shutdown(wait=False)  # that of nipype, which has started no worker yet
         self.pool = self._new_pool(self.processors)
         self._nodes: dict[int, tuple[Any, bool]] = {}
+        self._pool_of: dict[int, ProcessPoolExecutor] = {}
         self._second_try: set[int] = set()
         self._own_pools: dict[int, ProcessPoolExecutor] = {}
         self.crash_files: list[Path] = []
@@ -128,29 +142,27 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
 
     def _kill_workers(self) -> None:
         for pool in (self.pool, *self._own_pools.values()):
-            for worker in list((getattr(pool, "_processes", None) or {}).values()):
-                if worker.is_alive() and worker.pid:
-                    os.kill(worker.pid, signal.SIGKILL)
-            pool.shutdown(wait=False, cancel_futures=True)
+            _kill_pool(pool)
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1
         self._nodes[self._taskid] = (node, updatehash)
         try:
-            future = self.pool.submit(run_node, node, updatehash, self._taskid, self._usage_file is not None)
-        except BrokenProcessPool:
+            self._submit_to(self.pool, self._taskid)
+        except (BrokenProcessPool, OSError):  # it broke before, or just now: then its queue is closed
             self.pool = self._new_pool(self.processors)
-            future = self.pool.submit(run_node, node, updatehash, self._taskid, self._usage_file is not None)
-        self._watch(self._taskid, future)
+            self._submit_to(self.pool, self._taskid)
         return self._taskid
 
-    def _watch(self, taskid: int, future: Future[Any]) -> None:
-        self._task_obj[taskid] = future
+    def _submit_to(self, pool: ProcessPoolExecutor, taskid: int) -> None:
+        node, updatehash = self._nodes[taskid]
+        future = pool.submit(run_node, node, updatehash, taskid, self._usage_file is not None)
+        self._pool_of[taskid], self._task_obj[taskid] = pool, future
         future.add_done_callback(lambda done: self._collect(taskid, done))
 
     def _collect(self, taskid: int, future: Future[Any]) -> None:
         """Take the result of a task; runs in a thread of the pool, so it only notes what happened."""
-        if future.cancelled():
+        if future.cancelled() or future is not self._task_obj.get(taskid):
             return
         error = future.exception()
         if error is None:
@@ -170,15 +182,17 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
 
     def _get_result(self, taskid: int) -> dict[str, Any] | None:
         result = self._taskresult.get(taskid)
-        if not result or not isinstance(result.get("error"), BrokenProcessPool):
+        broken = isinstance(result.get("error"), BrokenProcessPool) if result else self._forgotten(taskid)
+        if not broken:
             return result
-        node, updatehash = self._nodes[taskid]
+        node = self._nodes[taskid][0]
         if taskid not in self._second_try:
             LOGGER.warning("The worker that ran %s was killed; trying once more on its own.", node.fullname)
             self._second_try.add(taskid)
-            del self._taskresult[taskid]
+            self._taskresult.pop(taskid, None)
+            _kill_pool(self._pool_of[taskid], wait=True)  # one that was just starting would do the same step beside us
             pool = self._own_pools[taskid] = self._new_pool(1)
-            self._watch(taskid, pool.submit(run_node, node, updatehash, taskid, self._usage_file is not None))
+            self._submit_to(pool, taskid)
             return None
         died = WorkerDied(
             f"The worker that ran {node.fullname} was killed twice, most likely because memory ran out "
@@ -187,9 +201,14 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
         )
         return {"result": None, "traceback": [str(died)], "taskid": taskid}
 
+    def _forgotten(self, taskid: int) -> bool:
+        """Whether the pool broke while the task was handed to it: then nobody may ever say so of the task."""
+        return bool(getattr(self._pool_of[taskid], "_broken", False)) and not self._task_obj[taskid].done()
+
     def _clear_task(self, taskid: int) -> None:
         del self._task_obj[taskid]
         self._nodes.pop(taskid, None)
+        self._pool_of.pop(taskid, None)
         self._taskresult.pop(taskid, None)
         pool = self._own_pools.pop(taskid, None)
         if pool is not None:

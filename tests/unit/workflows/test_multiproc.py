@@ -1,8 +1,10 @@
 """The plugin must end, whatever happens to its workers."""
 
+import multiprocessing
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,48 @@ def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path)
     assert "Node: wf.first\n" in text
     assert "What to do: memory ran out" in text
     assert "bids_sr.cli.rerun" in text
+
+
+@pytest.mark.timeout(120)
+def test_worker_that_was_starting_when_its_pool_broke_is_ended_before_the_second_try(tmp_path):
+    """A pool knows of a worker only when it runs; one unknown so far would do the step beside the second try."""
+    late = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(60,))
+    alive = []
+
+    class Plugin(ResilientMultiProc):
+        def _get_result(self, taskid):
+            if taskid in self._taskresult and not late.pid:
+                late.start()
+                self._pool_of[taskid]._processes[late.pid] = late
+            return super()._get_result(taskid)
+
+        def _new_pool(self, workers):
+            if workers == 1:
+                alive.append(late.is_alive())
+            return super()._new_pool(workers)
+
+    with pytest.raises(RuntimeError, match="killed twice"):
+        _workflow(tmp_path, always=True).run(plugin=Plugin({"n_procs": 2, "memory_gb": 2.0}))
+    assert alive
+    assert not any(alive)
+
+
+@pytest.mark.timeout(120)
+def test_task_that_its_pool_forgot_is_tried_again(tmp_path):
+    """A pool that breaks while a task is handed to it never ends that task."""
+
+    class Plugin(ResilientMultiProc):
+        def _collect(self, taskid, future):
+            if future.exception() is None:
+                super()._collect(taskid, future)
+
+        def _get_result(self, taskid):
+            if self._task_obj[taskid].done() and taskid not in self._taskresult:
+                self._task_obj[taskid] = Future()
+            return super()._get_result(taskid)
+
+    done = _workflow(tmp_path, marker=str(tmp_path / "marker")).run(plugin=Plugin({"n_procs": 2, "memory_gb": 2.0}))
+    assert {node.name: node.result.outputs.out for node in done.nodes()} == {"first": 2, "other": 11, "last": 3}
 
 
 DRIVER = """
