@@ -4,7 +4,6 @@ from bids_sr.config.groups import (
     BASELINES,
     PAIR_BASELINES,
     PAPER_SMOOTHING_MM,
-    SERIES_METHODS,
     Activation,
     Evaluation,
     Paths,
@@ -13,8 +12,8 @@ from bids_sr.config.groups import (
     Run,
     Selection,
     SuperRes,
-    method_names,
 )
+from bids_sr.config.methods import MethodFacts, method_facts, method_names
 from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
 
@@ -22,9 +21,9 @@ __all__ = [
     "BASELINES",
     "PAIR_BASELINES",
     "PAPER_SMOOTHING_MM",
-    "SERIES_METHODS",
     "Activation",
     "Evaluation",
+    "MethodFacts",
     "Paths",
     "Preprocessing",
     "Resources",
@@ -33,6 +32,7 @@ __all__ = [
     "Settings",
     "SuperRes",
     "UsageError",
+    "method_facts",
     "method_names",
     "nearest_name",
     "read_toml",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bids_sr.config.methods import method_names, methods_trained_on
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 
 BASELINES: dict[str, tuple[str, ...]] = {
@@ -18,15 +19,8 @@ BASELINES: dict[str, tuple[str, ...]] = {
     "all": ("bspline", "zerofill", "inject", "ratio", "nearest", "linear", "lanczos"),
 }
 PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
-SERIES_METHODS = ("guided",)  # trained on the run itself, one level of resolution down: they need no pair
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
 ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
-
-
-def method_names() -> tuple[str, ...]:
-    """Return the names of the methods that learn: one file each in ``sr/methods``; nothing is imported."""
-    files = (Path(__file__).parents[1] / "sr" / "methods").glob("[!_]*.py")
-    return tuple(sorted(path.stem for path in files))
 
 
 def hints(cls: type) -> dict[str, Any]:
@@ -154,12 +148,17 @@ class SuperRes(_Section):
     @property
     def pair_trained(self) -> tuple[str, ...]:
         """The methods that learn from a T2*w pair, one model for all runs of the pair."""
-        return tuple(name for name in self.learned if name not in SERIES_METHODS)
+        return tuple(name for name in self.learned if name in methods_trained_on("pair", "images"))
 
     @property
     def run_trained(self) -> tuple[str, ...]:
-        """The methods that learn from the run that they are applied to, one model for each run."""
-        return tuple(name for name in self.learned if name in SERIES_METHODS)
+        """The methods that learn how a run changes over time, one model for each run."""
+        return tuple(name for name in self.learned if name in methods_trained_on("series"))
+
+    @property
+    def volume_trained(self) -> tuple[str, ...]:
+        """The methods that learn from the acquired volumes of a run alone, one model for each run."""
+        return tuple(name for name in self.learned if name in methods_trained_on("self"))
 
     def models_to_reuse(self, output_dir: Path) -> Path | None:
         """Where models are looked for; those of the output itself where reuse is asked for and no place named."""

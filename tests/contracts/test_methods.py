@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bids_sr.boilerplate
-from bids_sr.config import SERIES_METHODS
+from bids_sr.config import method_facts
 from bids_sr.sr.degrade import kspace_crop
 from bids_sr.sr.guided_train import TrainingSeries, fit_series
 from bids_sr.sr.infer import inconsistency, make_upsampler
@@ -62,9 +62,13 @@ def test_a_method_carries_its_name_and_a_reference_that_exists(name):
     assert method.reference in keys
 
 
-def test_settings_know_which_methods_are_trained_on_the_run():
-    assert tuple(name for name in method_names() if get_method(name).trained_on == "series") == SERIES_METHODS
-    assert all(get_method(name).needs_pair is (name not in SERIES_METHODS) for name in method_names())
+def test_settings_know_the_methods_without_importing_them():
+    assert tuple(method_facts()) == method_names()
+    for name, facts in method_facts().items():
+        method = get_method(name)
+        fields = ("name", "trained_on", "needs_pair", "ndim", "reference", "summary")
+        assert {f: getattr(facts, f) for f in fields} == {f: getattr(method, f) for f in fields}
+    assert all(facts.needs_pair is (not facts.of_the_run) for facts in method_facts().values())
 
 
 def test_an_unknown_name_is_refused_with_the_list():
