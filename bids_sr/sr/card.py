@@ -24,11 +24,26 @@ if TYPE_CHECKING:
 
 LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
 
+# of `Recipe`, added after models had been made
+_YOUNGER = (
+    "epochs", "patches", "look_epochs", "decay_from", "final_learning_rate", "plateau_patience", "plateau_factor",
+    "critic_game", "weight_clip", "penalty_weight", "objective", "degradation", "factors", "freeze_but_last",
+    "intensity",
+)  # fmt: skip
+
 
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's numbers, for the card."""
-    skip = ("build_generator", "build_critic", "losses", "augmentation")
-    out: dict[str, Any] = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in skip}
+    """The recipe's numbers, for the card.
+
+    Settings younger than the first models appear only where they are not the default: what was trained before they
+    came would be trained alike today, and is found again by comparing these.
+    """
+    skip = ("build_generator", "build_critic", "losses", "augmentation", "build_penalty", "build_backward")
+    out: dict[str, Any] = {
+        f.name: getattr(recipe, f.name)
+        for f in fields(recipe)
+        if f.name not in skip and not (f.name in _YOUNGER and getattr(recipe, f.name) == f.default)
+    }
     out["losses"] = {f"{t.kind}:{getattr(t.build, '__name__', t.build)}": t.weight for t in recipe.losses}
     return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 

@@ -7,6 +7,7 @@ faithful and the fast form of one idea may be different networks.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -27,13 +28,16 @@ class LossTerm:
 
     Parameters
     ----------
-    kind : what the loop hands to it: "content" (output, target, weight), "adversarial" (critic's scores) or
-        "perceptual" (output, target; needs the weights of VGG-19, and is left out, said in the card, without them)
+    kind : what the loop hands to it: "content" (output, target, weight), "adversarial" (critic's scores),
+        "perceptual" (output, target; needs the weights of VGG-19, and is left out, said in the card, without them),
+        "tv" (output), "ssim" (output, target, weight), and between two generators G to the fine and F back to the
+        coarse image: "cycle" (F(G(x)), x, weight) and the other way round, "identity" (G(y), y, weight) and
+        (F(x), x, weight), "sparsify" (G(x), y, weight)
     build : makes the module; a perceptual term is built from the path of the weights
     weight : factor in the sum
     """
 
-    kind: Literal["content", "adversarial", "perceptual"]
+    kind: Literal["content", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
     build: Callable[..., nn.Module]
     weight: float
 
@@ -75,11 +79,19 @@ class Recipe:
     losses : terms of the generator's loss
     upsampled_by : interpolation that brings the input to the high-resolution grid before the generator, or None for a
         generator that works on the acquired grid
-    patch : side of the patches (high-resolution voxels), or None for whole slices
+    patch : side of the patches (high-resolution voxels), or one side an axis; None for whole slices or volumes
     batch, iterations : images a step, steps at most
-    learning_rate, betas, schedule : of Adam; "constant" or "one-cycle" (a fifth of the way up, then down to nothing)
+    epochs, patches : where both are given, the length instead: `patches` places are drawn once and each is seen once
+        an epoch; looks at what was held out are then `look_epochs` epochs apart
+    learning_rate, betas, schedule : of Adam; "constant", "one-cycle" (a fifth of the way up, then down to nothing),
+        "plateau" (times `plateau_factor` after `plateau_patience` looks without a gain) or "linear-decay" (constant
+        up to `decay_from`, in epochs where the recipe is given in epochs, then in a line to `final_learning_rate`)
     critic_learning_rate : of the critic's Adam; the generator's where None
     critic_steps : critic steps a generator step
+    critic_game : "bce" (the adversarial term's own), "wasserstein" (the same, and the critic's weights are clipped to
+        +- `weight_clip` after each step) or "wasserstein-gp" (plus `penalty_weight` times what `build_penalty` makes)
+    build_penalty : makes the penalty, called with (critic, real, fake)
+    build_backward : the generator from fine to coarse of the objective "cycle"; `build_generator` where None
     adversarial_from : first iteration with an adversarial term
     gradient_limit : norm to which the generator's gradient is clipped, or None; a deep net without normalization needs
         it at large steps
@@ -89,18 +101,26 @@ class Recipe:
     hold_out : every n-th slice is held out
     refit : train again on all slices for as many steps as did best on the held-out ones
     augmentation : how training images are varied
+    objective : "supervised"; "self" (the output is brought down by the degradation and compared with the coarse image:
+        no fine image is needed); or "cycle" (two generators, see `LossTerm`)
+    degradation : name in `operators`, where the coarse image has to be made, and for the objective "self"
+    factors : factors to draw from at each step, for one network of many; what is not 1 in the factor trained for is
+        exchanged for the number drawn. Empty: that factor alone
+    freeze_but_last : layers with weights, counted from the end, that a warm start goes on training; None: all
+    intensity : what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest value, for
+        networks that end in a sigmoid)
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
     build_critic: Callable[[int], nn.Module] | None
     losses: tuple[LossTerm, ...]
     upsampled_by: str | None = None
-    patch: int | None = None
+    patch: int | tuple[int, ...] | None = None
     batch: int = 4
     iterations: int = 1000
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["constant", "one-cycle"] = "constant"
+    schedule: Literal["constant", "one-cycle", "plateau", "linear-decay"] = "constant"
     critic_learning_rate: float | None = None
     critic_steps: int = 1
     adversarial_from: int = 0
@@ -111,17 +131,57 @@ class Recipe:
     hold_out: int = 5
     refit: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
+    epochs: int | None = None
+    patches: int | None = None
+    look_epochs: int = 1
+    decay_from: int = 0
+    final_learning_rate: float = 0.0
+    plateau_patience: int = 5
+    plateau_factor: float = 0.5
+    critic_game: Literal["bce", "wasserstein", "wasserstein-gp"] = "bce"
+    weight_clip: float = 0.01
+    penalty_weight: float = 10.0
+    build_penalty: Callable[[], nn.Module] | None = None
+    build_backward: Callable[[int, Factor], nn.Module] | None = None
+    objective: Literal["supervised", "self", "cycle"] = "supervised"
+    degradation: str = "kspace"
+    factors: tuple[float, ...] = ()
+    freeze_but_last: int | None = None
+    intensity: Literal["percentile", "unit"] = "percentile"
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) != (self.patches is None):
+            raise ValueError("a recipe in epochs needs both `epochs` and `patches`")
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Steps that see each of the `patches` once; 1 where the recipe is given in iterations."""
+        return 1 if self.patches is None else -(-self.patches // self.batch)
+
+    @property
+    def steps(self) -> int:
+        """Steps at most."""
+        return self.iterations if self.epochs is None else self.epochs * self.steps_an_epoch
+
+    @property
+    def look_every(self) -> int:
+        """Steps between looks at what was held out, and between checkpoints."""
+        return self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
 
     def rate(self, iteration: int, base: float) -> float:
-        """Learning rate of a step (counted from 0)."""
-        if self.schedule == "constant":
+        """Learning rate of a step (counted from 0); a plateau's factor is the loop's business."""
+        if self.schedule in ("constant", "plateau"):
             return base
+        if self.schedule == "linear-decay":
+            start = self.decay_from * self.steps_an_epoch
+            done = max(0, iteration - start) / max(1, self.steps - 1 - start)
+            return base + min(1.0, done) * (self.final_learning_rate - base)
         from math import cos, pi
 
-        top = max(1, self.iterations // 5)
+        top = max(1, self.steps // 5)
         if iteration < top:
             return base * (0.04 + 0.96 * 0.5 * (1 - cos(pi * iteration / top)))
-        return base * 0.5 * (1 + cos(pi * (iteration - top) / max(1, self.iterations - top)))
+        return base * 0.5 * (1 + cos(pi * (iteration - top) / max(1, self.steps - top)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,10 +209,12 @@ class Method:
 
     Parameters
     ----------
-    name : the name for `--sr-method`, also that of its file
+    name : the name for `--sr-method`, also that of its file (with _ where the name has -)
     ndim : 2 (slice by slice) or 3
     needs_pair : whether a T2*-weighted pair is needed to train it
-    trained_on : "pair", or "series" where the run itself is what is learned from
+    trained_on : "pair"; "series" where the run itself is what is learned from; "self" where coarse volumes are all
+        that is needed; "images" for a set of fine images whose coarse ones are made by the degradation (a pair counts
+        as a set of one, with its measured coarse image)
     recipes : by name
     reference : key in the bibliography
     summary : one line for the list of methods
@@ -164,7 +226,7 @@ class Method:
     recipes: Mapping[RecipeName, Recipe]
     reference: str
     summary: str
-    trained_on: Literal["pair", "series"] = "pair"
+    trained_on: Literal["pair", "series", "self", "images"] = "pair"
 
 
 class UnknownMethod(KeyError):
@@ -178,14 +240,17 @@ def method_names() -> tuple[str, ...]:
     """Names of all methods, without importing any of them."""
     from . import methods
 
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if not m.name.startswith("_")))
+    found = (m.name for m in pkgutil.iter_modules(methods.__path__) if not m.name.startswith("_"))
+    return tuple(sorted(name.replace("_", "-") for name in found))
 
 
 def get_method(name: str) -> Method:
-    """The method of that name; `UnknownMethod` lists those there are."""
+    """The method of that name; `UnknownMethod` lists those there are and names the nearest."""
     if name not in method_names():
-        raise UnknownMethod(f"no method named {name!r}; there are: {', '.join(method_names())}")
-    method = importlib.import_module(f"{__package__}.methods.{name}").METHOD
+        near = difflib.get_close_matches(name, method_names(), n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UnknownMethod(f"no method named {name!r}; there are: {', '.join(method_names())}.{hint}")
+    method = importlib.import_module(f"{__package__}.methods.{name.replace('-', '_')}").METHOD
     assert isinstance(method, Method)
     return method
 
