@@ -1,8 +1,8 @@
 """The residual network of the mouse paper, and the critic that plays against it in `gan3d`.
 
 Source: mouse-sr, sections 2.3.2, 2.3.3 and 2.3.5: ten residual blocks of 64 channels, kernels 3 x 3 x 3, Glorot
-weights; a discriminator of ten such blocks, a dense layer and a sigmoid. The input is interpolated (cubic) to the wanted grid
-before. Ours, as the paper is silent: one convolution leads into the blocks and one out of them, without activation;
+weights; a discriminator of ten such blocks, a dense layer and a sigmoid. The input is interpolated (cubic) to the
+wanted grid before. Ours, as the paper is silent: one convolution leads into the blocks and one out of them, without activation;
 no long skip connection in the faithful form (`skip` adds it for the fast recipe).
 """
 
