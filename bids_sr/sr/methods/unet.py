@@ -1,0 +1,42 @@
+"""U-Net, for comparison with the attention U-Net.
+
+`paper` is the network as published (Ronneberger et al. 2015), 31 million parameters, trained as attention_unet trains
+its own (section 4.6): nothing is squeezed or normalized. `fast` is the fast attention U-Net without its gates, and so
+tells what they are good for. The critic is left out: nothing is read from it here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..degrade import Factor
+from ..method import Method
+from ..networks.attunet import normalized_convolution
+from ..networks.unet import UNet
+from . import attunet
+
+
+def _paper_generator(channels: int, factor: Factor) -> UNet:
+    attunet.in_plane(factor)
+    return UNet(channels)
+
+
+def _fast_generator(channels: int, factor: Factor) -> UNet:
+    attunet.in_plane(factor)
+    return UNet(channels, widths=attunet.FAST_WIDTHS, block=normalized_convolution, head="residual")
+
+
+PAPER = replace(
+    attunet.PAPER, build_generator=_paper_generator, build_critic=None, losses=attunet.PAPER.losses[:2], critic_steps=1
+)
+FAST = replace(attunet.FAST, build_generator=_fast_generator, build_critic=None, losses=attunet.FAST.losses[:2])
+
+METHOD = Method(
+    name="unet",
+    ndim=2,
+    needs_pair=True,
+    recipes={"fast": FAST, "paper": PAPER},
+    reference="unet",
+    summary="U-Net on whole slices, the attention U-Net's comparison",
+    trained_on="images",
+)

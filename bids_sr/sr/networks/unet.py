@@ -1,0 +1,108 @@
+"""U-Net: a coarse-to-fine network whose early features reach its late layers over skips.
+
+Source: Ronneberger et al. 2015 (unet), figure 1: two 3x3 convolutions with ReLU a level, 64 to 1024 channels, max
+pooling down, 2x2 transposed convolutions up. 31.0 million parameters. Ours: convolutions are zero-padded, so that the
+output is as large as the input, and images are zero-padded to sizes that can be halved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Head = Literal["plain", "sigmoid", "residual"]
+Sizes = Literal["power of two", "multiple"]
+Block = Callable[[int, int], nn.Module]
+Gate = Callable[[int], nn.Module]
+WIDTHS = (64, 128, 256, 512, 1024)
+
+
+def double_convolution(before: int, after: int) -> nn.Sequential:
+    """Two 3x3 convolutions, each with ReLU: the block of the original U-Net."""
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.Conv2d(after, after, 3, padding=1), nn.ReLU()
+    )
+
+
+def padded_side(side: int, levels: int, sizes: Sizes) -> int:
+    """The smallest side not below `side` that can be halved `levels` times.
+
+    At least two voxels are left at the bottom, because a single one has no deviation that instance norm could divide
+    by. "power of two" is the rule of the attention U-Net paper (section 3.2); "multiple" of 2 ** levels costs less.
+    """
+    step = 2**levels
+    if sizes == "multiple":
+        return max(-(-side // step) * step, 2 * step)
+    return max(1 << (side - 1).bit_length(), 2 * step)
+
+
+class Merge(nn.Module):
+    """One level of the way up: a transposed convolution doubles the grid, the skip joins, a block follows."""
+
+    def __init__(self, before: int, after: int, block: Block, gate: Gate | None) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(before, after, 2, stride=2)
+        self.gate = None if gate is None else gate(after)
+        self.block = block(2 * after, after)
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        raised = self.up(deep)
+        if self.gate is not None:
+            skip = self.gate(raised, skip)
+        return self.block(torch.cat([raised, skip], dim=1))
+
+
+class UNet(nn.Module):
+    """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
+
+    Parameters
+    ----------
+    channels : contrasts that go in and come out together
+    widths : channels of each level, finest first; one level more than there are poolings
+    block : (channels before, after) -> the convolutions of one level
+    gate : (channels) -> module (raised, skip) -> skip, or None: the skip passes as it is
+    head : "plain": the last convolution is the output; "sigmoid": squeezed to (0, top); "residual": added to the
+        input, and nothing at first
+    top : intensity that the sigmoid reaches
+    sizes : see `padded_side`
+    """
+
+    def __init__(
+        self, channels: int = 1, *, widths: Sequence[int] = WIDTHS, block: Block = double_convolution,
+        gate: Gate | None = None, head: Head = "plain", top: float = 1.0, sizes: Sizes = "multiple",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.head, self.top, self.sizes = head, top, sizes
+        self.levels = len(widths) - 1
+        self.first = block(channels, widths[0])
+        self.down = nn.ModuleList([nn.Sequential(nn.MaxPool2d(2), block(a, b)) for a, b in pairwise(widths)])
+        self.up = nn.ModuleList([Merge(b, a, block, gate) for a, b in reversed(list(pairwise(widths)))])
+        self.last = nn.Conv2d(widths[0], channels, 1)
+        if head == "residual":
+            nn.init.zeros_(self.last.weight)
+            assert self.last.bias is not None
+            nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = x.shape[-2], x.shape[-1]
+        more = [padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
+        low = [m // 2 for m in more]
+        padded = functional.pad(x, (low[1], more[1] - low[1], low[0], more[0] - low[0]))
+        out = self._body(padded)[..., low[0] : low[0] + rows, low[1] : low[1] + columns]
+        if self.head == "sigmoid":
+            return self.top * torch.sigmoid(out)
+        return x + out if self.head == "residual" else out
+
+    def _body(self, x: Tensor) -> Tensor:
+        features = [self.first(x / self.top)]
+        for step in self.down:
+            features.append(step(features[-1]))
+        out = features.pop()
+        for merge in self.up:
+            out = merge(out, features.pop())
+        return self.last(out)
