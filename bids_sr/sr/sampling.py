@@ -1,0 +1,122 @@
+"""Where training patches are taken, and what may be done to them without leaving physics.
+
+A patch is placed by its center, which is a voxel of the brain drawn evenly; near the border of the image the patch is
+moved until it lies inside. So no patch is background alone, and the brain's surface is seen from both sides. The papers
+say how many patches and how large (mouse-sr: 21 voxels a side, 5,000 or 20,000; attention-unet: 64 x 64, 5,000 a scan;
+gan-cpce-circle: 64 x 64), not where: placing is ours.
+
+What keeps the physics: reversing an axis, and exchanging axes of one voxel size, one patch size and one factor. Both
+map voxel centers of the fine and of the coarse grid onto centers, so that degrading and augmenting commute, to the last
+bit of any operator here. Rotations by other angles, elastic deformation and scaling would interpolate, which blurs the
+fine image that is to be learned; shifts by whole fine voxels move the coarse grid's samples. A factor on intensity
+commutes too; an exponent does not and is applied to the fine image before it is degraded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+Corner = tuple[int, ...]
+
+
+class SamplingError(ValueError):
+    """A patch that the image cannot give."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PatchPlaces:
+    """Corners of the patches whose center lies in a mask.
+
+    Parameters
+    ----------
+    corners : (N, d) one for each voxel of the mask
+    patch : sides in voxels
+    """
+
+    corners: NDArray[np.int64]
+    patch: tuple[int, ...]
+
+    @classmethod
+    def inside(cls, mask: Array, patch: int | Sequence[int], step: int | Sequence[int] = 1) -> PatchPlaces:
+        """Places in a mask.
+
+        Parameters
+        ----------
+        mask : (X, Y) or (X, Y, Z), on the grid on which patches are cut
+        patch : side, one for all axes or one each
+        step : corners are multiples of it: the numerator of the factor where a coarse patch is cut beside the fine one
+
+        Raises
+        ------
+        SamplingError : an empty mask, or a patch larger than the image
+        """
+        sides, steps = (
+            np.broadcast_to(np.asarray(value, dtype=np.int64), (mask.ndim,)).copy() for value in (patch, step)
+        )
+        room = np.asarray(mask.shape) - sides
+        if (sides < 1).any() or (room < 0).any():
+            raise SamplingError(f"a patch of {tuple(sides.tolist())} voxels does not fit in an image of {mask.shape}")
+        centers = np.argwhere(np.asarray(mask) > 0)
+        if not len(centers):
+            raise SamplingError("the mask is empty: there is nowhere to take patches from")
+        corners = np.clip(centers - sides // 2, 0, room) // steps * steps
+        corners.setflags(write=False)
+        return cls(corners=corners, patch=tuple(sides.tolist()))
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Corner, ...]:
+        """Corners of that many patches, drawn evenly over the mask's voxels with replacement."""
+        return tuple(tuple(self.corners[k].tolist()) for k in rng.integers(len(self.corners), size=count))
+
+    def cut(self, image: Tensor, corner: Corner) -> Tensor:
+        """(..., *grid) -> (..., *patch)."""
+        for axis, (start, n) in enumerate(zip(corner, self.patch, strict=True), image.ndim - len(corner)):
+            image = image.narrow(axis, start, n)
+        return image
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Symmetry:
+    """An exchange of axes followed by reversals, of the last axes of a tensor.
+
+    Parameters
+    ----------
+    order : axis k of the result is axis order[k] of the image
+    reversed : whether axis k of the result is reversed
+    """
+
+    order: tuple[int, ...]
+    reversed: tuple[bool, ...]
+
+    def apply(self, image: Tensor) -> Tensor:
+        """(..., *grid) in the new arrangement; a view where it can be."""
+        rest = image.ndim - len(self.order)
+        moved = image.permute(*range(rest), *(rest + k for k in self.order))
+        turned = [rest + k for k, back in enumerate(self.reversed) if back]
+        return moved.flip(turned) if turned else moved
+
+
+def symmetries(patch: Sequence[int], zooms: Sequence[float], factor: Sequence[float]) -> tuple[Symmetry, ...]:
+    """All arrangements of a patch that keep the physics: 8 or 48 for equal axes, 4 or 8 where none are equal.
+
+    Parameters
+    ----------
+    patch : sides in voxels
+    zooms : voxel size in mm; sizes within one part in a thousand are one
+    factor : coarse over fine voxel size
+    """
+    axes = list(zip(patch, zooms, factor, strict=True))
+    same = [[n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 for m, y, g in axes] for n, z, f in axes]
+    orders = [order for order in permutations(range(len(axes))) if all(same[k][axis] for k, axis in enumerate(order))]
+    return tuple(
+        Symmetry(order=order, reversed=turned)
+        for order in orders
+        for turned in product((False, True), repeat=len(axes))
+    )

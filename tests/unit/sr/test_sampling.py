@@ -1,0 +1,70 @@
+"""Patches lie in the image with their center in the brain; what is done to them commutes with every degradation."""
+
+import numpy as np
+import pytest
+import torch
+
+from bids_sr.sr.operators import MATRICES, get_operator
+from bids_sr.sr.sampling import PatchPlaces, SamplingError, symmetries
+
+
+def ball(shape, radius, center=None):
+    at = np.indices(shape) - np.reshape(center or [(n - 1) / 2 for n in shape], (-1, *[1] * len(shape)))
+    return (at**2).sum(0) <= radius**2
+
+
+def test_centers_lie_in_the_brain_and_cover_it_evenly():
+    mask = ball((24, 30, 26), 6)
+    places = PatchPlaces.inside(mask, 7)
+    drawn = np.array(places.draw(np.random.default_rng(0), 20000)) + 3
+    assert mask[tuple(drawn.T)].all()
+    counts = np.zeros(mask.shape)
+    np.add.at(counts, tuple(drawn.T), 1)
+    seen = counts[mask]
+    assert seen.min() > 0
+    assert seen.var() == pytest.approx(20000 / mask.sum(), rel=0.15)  # that of even draws: Poisson
+
+
+def test_patches_at_the_border_are_moved_inside_and_keep_to_the_coarse_grid():
+    mask = np.ones((20, 21), bool)
+    places = PatchPlaces.inside(mask, (6, 9), step=(2, 3))
+    assert places.corners.min() == 0
+    assert places.corners.max(0).tolist() == [14, 12]
+    assert not (places.corners % [2, 3]).any()
+    image = torch.arange(20 * 21).reshape(1, 20, 21)
+    torch.testing.assert_close(places.cut(image, (14, 12)), image[:, 14:, 12:])
+
+
+def test_what_is_refused():
+    with pytest.raises(SamplingError, match=r"\(21, 21, 21\) voxels does not fit in an image of \(30, 20, 30\)"):
+        PatchPlaces.inside(np.ones((30, 20, 30)), 21)
+    with pytest.raises(SamplingError, match="empty"):
+        PatchPlaces.inside(np.zeros((8, 8)), 4)
+
+
+@pytest.mark.parametrize(
+    ("patch", "zooms", "factor", "count"),
+    [
+        ((12, 12, 12), (2, 2, 2), (2, 2, 2), 48),
+        ((12, 12, 12), (2, 2, 3.3), (2, 2, 2), 16),
+        ((12, 12, 12), (2, 2, 2), (2, 2, 1), 16),
+        ((12, 10, 6), (2, 2, 2), (2, 2, 2), 8),
+        ((12, 12), (2, 2), (1.5, 1.5), 8),
+    ],
+)
+def test_every_symmetry_commutes_with_every_degradation(patch, zooms, factor, count):
+    x = torch.randn(patch, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = symmetries(patch, zooms, factor)
+    assert len(found) == count
+    assert len({symmetry.apply(x).numpy().tobytes() for symmetry in found}) == count
+    for name in MATRICES:
+        operator = get_operator(name, patch, factor)
+        plain = operator.forward(x)
+        for symmetry in found:
+            torch.testing.assert_close(operator.forward(symmetry.apply(x)), symmetry.apply(plain), atol=1e-12, rtol=0)
+
+
+def test_a_symmetry_acts_on_the_last_axes_as_it_says():
+    x = torch.arange(2 * 3 * 3).reshape(1, 2, 3, 3)
+    one = next(s for s in symmetries((3, 3), (1, 1), (1, 1)) if s.order == (1, 0) and s.reversed == (True, False))
+    torch.testing.assert_close(one.apply(x), x.transpose(-1, -2).flip(-2))
