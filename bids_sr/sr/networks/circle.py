@@ -1,12 +1,11 @@
 """GAN-CIRCLE: densely read feature blocks, a reconstruction in two parallel branches, and its critic.
 
-Source: gan-cpce-circle, section II.2 and figures 2 and 3. The paper gives twelve blocks of 3 x 3 filters, leaky
-ReLU and dropout, two branches that are joined, and a critic of four stages and two dense layers. The rest is of the
-cited CT paper (You et al. 2020) as we know it, whose text we did not have: filters falling from 64 to 16, the outputs
-of all blocks concatenated, branches of 1 x 1 kernels (24 filters; 8 filters and then 8 of 3 x 3) that save work, and the
-input added at the end. Ours: dropout of .2, slopes of .1 (generator) and .2 (critic), the two 3 x 3 convolutions of 32
-and 16 filters after the branches, kernels of 4 and stride 2 in the critic. Nothing up-samples: both images
-have one grid.
+Source: gan-cpce-circle, section II.2 and figures 2 and 3. The paper gives twelve blocks of 3 x 3 filters, leaky ReLU
+and dropout, two branches that are joined, and a critic of four stages and two dense layers. The rest is of the cited
+CT paper (You et al. 2020) as we know it, whose text we did not have: filters falling from 64 to 16, the outputs of all
+blocks concatenated, branches of 1 x 1 kernels (24 filters; 8 filters and then 8 of 3 x 3) that save work, and the input
+added at the end. Ours: dropout of .2, slopes of .1 (generator) and .2 (critic), the two 3 x 3 convolutions of 32 and 16
+filters after the branches, kernels of 4 and stride 2 in the critic. Nothing up-samples: both images have one grid.
 """
 
 from __future__ import annotations

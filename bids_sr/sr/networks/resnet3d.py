@@ -2,8 +2,8 @@
 
 Source: mouse-sr, sections 2.3.2, 2.3.3 and 2.3.5: ten residual blocks of 64 channels, kernels 3 x 3 x 3, Glorot
 weights; a discriminator of ten such blocks, a dense layer and a sigmoid. The input is interpolated (cubic) to the
-wanted grid before. Ours, as the paper is silent: one convolution leads into the blocks and one out of them, without activation;
-no long skip connection in the faithful form (`skip` adds it for the fast recipe).
+wanted grid before. Ours, as the paper is silent: one convolution leads into the blocks and one out of them, without
+activation; no long skip connection in the faithful form (`skip` adds it for the fast recipe).
 """
 
 from __future__ import annotations
