@@ -20,6 +20,7 @@ def _workflow(base: Path, **second) -> pe.Workflow:
         "poll_sleep_duration": "0.05",
         "crashdump_dir": str(base),
         "crashfile_format": "txt",
+        "stop_on_first_crash": "false",
     }
     first, other, last = (pe.Node(Die(), name=name, mem_gb=0.1) for name in ("first", "other", "last"))
     first.inputs.value, other.inputs.value = 1, 10
@@ -68,7 +69,8 @@ def test_worker_that_was_starting_when_its_pool_broke_is_ended_before_the_second
         def _get_result(self, taskid):
             if taskid in self._taskresult and not late.pid:
                 late.start()
-                self._pool_of[taskid]._processes[late.pid] = late
+                pool = self._pool_of[taskid]
+                pool._processes = {**pool._processes, late.pid: late}
             return super()._get_result(taskid)
 
         def _new_pool(self, workers):
