@@ -35,11 +35,13 @@ class LossTerm:
         (F(x), x, weight), "sparsify" (G(x), y, weight)
     build : makes the module; a perceptual term is built from the path of the weights
     weight : factor in the sum
+    stands_in : the term is there only while the perceptual one is off for want of VGG-19's weights
     """
 
     kind: Literal["content", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
     build: Callable[..., nn.Module]
     weight: float
+    stands_in: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
