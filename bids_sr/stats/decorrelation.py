@@ -1,0 +1,153 @@
+"""Effective resolution of a single image, without a reference, by image decorrelation analysis.
+
+Source: Descloux, Grussmayer and Radenovic 2019 (Nature Methods 16:918), cited and used by mouse-sr; written from the
+description. The Fourier transform I of an image is correlated with its own phase, I/|I|, inside a growing circle:
+
+    d(r) = sum_{k < r} |I(k)| / sqrt( sum |I|^2 * number of k inside r )
+
+Where the circle takes in coefficients that are noise, the correlation falls: the maximum of d lies where the signal
+ends. As low frequencies dominate images, this is repeated after high-pass filters of growing strength, and the largest
+radius that is a maximum, K (1 at the Nyquist limit), is the cut-off.
+
+mouse-sr prints voxel size / K; a full period at the cut-off is twice that, which is what the authors' tool may print.
+Both are given. It is no measure of truth: the steps of nearest-neighbor interpolation are detail to it, and noise that
+a method invents in the pattern of a signal is, too; so it stands beside measures that know the reference.
+
+The border, the number of radii and filters and their refinement are the authors'; medians over slices
+are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float = npt.NDArray[np.float64]
+_RADII = 50
+_FILTERS = 10
+_STRONGEST = 0.15  # pixels: width of the narrowest blur that is subtracted
+_FALL = 5e-4  # a maximum is one if the curve falls by at least this behind it
+_LEAST = 0.05  # correlation below which a maximum is none
+_BORDER = 20  # pixels that fade out at each edge, at most an eighth of the axis
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EffectiveResolution:
+    """What was found.
+
+    Attributes
+    ----------
+    cutoff : K, part of the Nyquist frequency up to which there is signal; median over slices
+    half_period_mm : voxel size / K (mm), as mouse-sr prints it
+    period_mm : twice that (mm)
+    slices : number of slices in which a cut-off was found
+    """
+
+    cutoff: float
+    half_period_mm: float
+    period_mm: float
+    slices: int
+
+
+def effective_resolution(
+    image: npt.NDArray[np.floating], zooms: Sequence[float], mask: npt.NDArray[np.bool_] | None = None
+) -> EffectiveResolution | None:
+    """Cut-off of the slices of an image, in plane.
+
+    Parameters
+    ----------
+    image : (X, Y) or (X, Y, Z), not cut out along the brain's border, which would count as detail
+    zooms : voxel size (mm) of the first two axes; they have to be equal
+    mask : slices of which it fills less than a tenth are left out
+
+    Returns
+    -------
+    None where no slice has a maximum below the Nyquist limit: then nothing can be said
+
+    Raises
+    ------
+    ValueError : voxels that are no squares in plane
+    """
+    if abs(zooms[0] - zooms[1]) > 0.01 * zooms[0]:
+        raise ValueError(f"decorrelation analysis wants square pixels, not {zooms[0]:g} x {zooms[1]:g} mm")
+    stack = image[..., None] if image.ndim == 2 else image
+    chosen = range(stack.shape[2]) if mask is None else np.flatnonzero(np.atleast_3d(mask).mean((0, 1)) >= 0.1)
+    found = [k for k in (cutoff(stack[..., z]) for z in chosen) if k is not None]
+    if not found:
+        return None
+    k, zoom = float(np.median(found)), float(zooms[0])
+    return EffectiveResolution(cutoff=k, half_period_mm=zoom / k, period_mm=2 * zoom / k, slices=len(found))
+
+
+def cutoff(image: npt.NDArray[np.floating]) -> float | None:
+    """K of one slice (X, Y); None where no curve has a maximum (a constant slice, or detail up to the limit)."""
+    spectrum = np.abs(np.fft.fft2(apodized(image)))
+    radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
+    order = np.argsort(radius, axis=None)
+    order = order[radius.ravel()[order] <= 1]
+    at, size = radius.ravel()[order], spectrum.ravel()[order]
+    if not size.any():
+        return None
+    radii = np.linspace(0, 1, _RADII)
+    plain = _peak(radii, decorrelation(at, size, radii))
+    widest = 2 / plain[0] if plain is not None and plain[0] > 0 else max(image.shape) / 2
+    widths = np.array([max(image.shape) / 4, *np.geomspace(widest, _STRONGEST, _FILTERS)])
+    peaks = [plain, *(_filtered(at, size, radii, width) for width in widths)]
+    kept = [(peak[0], k) for k, peak in enumerate(peaks) if peak is not None]
+    if not kept:
+        return None
+    best, which = max(kept)
+    # once more, finely: around the radius that was found and the filter that found it
+    step = radii[1] - radii[0]
+    fine = np.linspace(max(0.0, best - step), min(1.0, best + 0.4), _RADII)
+    around = widths[max(which - 2, 0) : which + 1]
+    finer = np.geomspace(around.max(), max(_STRONGEST, around.min() / 2), _FILTERS)
+    again = [_filtered(at, size, fine, width) for width in finer]
+    return float(max([best, *(peak[0] for peak in again if peak is not None)]))
+
+
+def apodized(image: npt.NDArray[np.floating]) -> Float:
+    """The image less its mean, faded out with a cosine at its edges, so that they are no detail."""
+    out = np.asarray(image, dtype=np.float64)
+    out = out - out.mean()
+    for axis, n in enumerate(out.shape):
+        width = min(_BORDER, n // 8)
+        window = np.ones(n)
+        ramp = np.sin(np.pi / 2 * (np.arange(width) + 0.5) / max(width, 1)) ** 2
+        window[:width], window[n - width :] = ramp, ramp[::-1]
+        out = out * np.expand_dims(window, 1 - axis)
+    return out
+
+
+def decorrelation(at: Float, size: Float, radii: Float) -> Float:
+    """d(r) for each radius.
+
+    Parameters
+    ----------
+    at, size : radius (ascending) and magnitude of each Fourier coefficient within the Nyquist circle
+    radii : where to evaluate; 0 where no coefficient lies inside
+    """
+    count = np.searchsorted(at, radii, side="right")
+    total = np.concatenate([[0.0], np.cumsum(size)])[count]
+    return np.asarray(total / np.sqrt(np.maximum(count, 1) * (size**2).sum()))
+
+
+def _filtered(at: Float, size: Float, radii: Float, width: float) -> tuple[float, float] | None:
+    """Maximum of d after the image's copy blurred by a Gaussian of that width (pixels) was taken away."""
+    blur = np.exp(-((np.pi * width * at / 2) ** 2) * 2)
+    return _peak(radii, decorrelation(at, size * (1 - blur), radii))
+
+
+def _peak(radii: Float, curve: Float) -> tuple[float, float] | None:
+    """(radius, height) of the highest point that the curve falls behind; None where it rises to its end."""
+    end = len(curve)
+    while end > 2:
+        top = int(np.argmax(curve[:end]))
+        if top < end - 1:
+            enough = curve[top] - curve[top:end].min() >= _FALL and curve[top] >= _LEAST
+            return (float(radii[top]), float(curve[top])) if enough and top > 0 else None
+        end -= 1
+    return None
