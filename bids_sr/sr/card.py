@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +13,20 @@ import torch
 from .degrade import fine_size
 from .domain import domain_entry
 from .guards import slice_orientation
+from .journal import log_tsv as log_tsv
 from .method import Method, Recipe
 from .pair import TrainingPair
 
 if TYPE_CHECKING:
     from .guided_train import TrainingSeries
-
-LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
+    from .images import ImageSet
+    from .windows import Windows
 
 # of `Recipe`, added after models had been made
 _YOUNGER = (
     "epochs", "patches", "look_epochs", "decay_from", "final_learning_rate", "plateau_patience", "plateau_factor",
     "critic_game", "weight_clip", "penalty_weight", "objective", "degradation", "factors", "freeze_but_last",
-    "intensity",
+    "keep_critic", "intensity",
 )  # fmt: skip
 
 
@@ -120,12 +118,52 @@ def run_entries(method: Method, recipe: Recipe, recipe_name: str, data: Training
     }
 
 
-def log_tsv(log: Iterable[Mapping[str, Any]]) -> str:
-    """The training log as TSV; n/a where a look had no such value."""
-    text = io.StringIO()
-    table = csv.writer(text, delimiter="\t", lineterminator="\n")
-    table.writerow(LOG_COLUMNS)
-    for row in log:
-        cells = (row.get(column, "n/a") for column in LOG_COLUMNS)
-        table.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
-    return text.getvalue()
+def image_entries(
+    method: Method, recipe: Recipe, recipe_name: str, images: ImageSet, windows: Windows
+) -> dict[str, Any]:
+    """The part of the card that is known before training, for a set of images.
+
+    The first image stands for the set in resolution, orientation and looks; the names of all are listed.
+    """
+    from .. import __version__
+
+    first, seen = images.images[0], windows.at(0)
+    zooms = np.asarray(first.zooms)
+    step = np.array([p / q for p, q in seen.steps])
+    fine, coarse = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
+    affine = np.asarray(first.affine, float)
+    return {
+        "method": method.name,
+        "trained_on": method.trained_on,
+        "objective": recipe.objective,
+        "reference": method.reference,
+        "recipe": recipe_name,
+        "settings": plain_recipe(recipe),
+        "factor": list(windows.factor),
+        "factors": list(recipe.factors),
+        "ndim": method.ndim,
+        "channels": images.channels,
+        "contrast": images.contrast,
+        "orientation": slice_orientation(affine),
+        "resolution": {
+            "lowres_mm": [round(float(z), 4) for z in coarse],
+            "highres_mm": [round(float(z), 4) for z in fine],
+            "lowres_shape": list(seen.coarse.shape[1:]),
+        },
+        "domain": domain_entry(seen.coarse[0].cpu().numpy(), seen.inside_coarse[0].cpu().numpy()),
+        "data_sha256": images.checksums(),
+        "images": [image.name for image in images.images],
+        "coarse_images": (
+            "measured" if first.coarse is not None else f"made by {recipe.degradation} from the fine ones"
+        ),
+        "intensity": {
+            "scale": [float(v) for v in seen.level],
+            "headroom": [round(float(v), 6) for v in seen.headroom],
+            "rule": (
+                "99th percentile of each coarse image in the mask is 1"
+                if recipe.intensity == "percentile"
+                else "the largest value of each coarse image is 1"
+            ),
+        },
+        "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
+    }

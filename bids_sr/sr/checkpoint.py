@@ -38,12 +38,17 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Write tensors and JSON values to one file, whole or not at all."""
-    from safetensors.torch import save_file
+    """Write tensors and JSON values to one file, whole or not at all.
+
+    Raises
+    ------
+    DiskFullError : no room; the checkpoint that was there before is as it was
+    """
+    from safetensors.torch import save
 
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    with _files.whole_file(path) as part:
-        save_file(copies, part, metadata={"values": json.dumps(values)})
+    # not written by safetensors itself, whose errors do not say that the disk is full
+    _files.write_bytes(path, save(copies, metadata={"values": json.dumps(values)}))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

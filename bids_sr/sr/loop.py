@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bids_sr._files import DiskFullError
+
 from .checkpoint import CheckpointError, flatten_optimizer, read_checkpoint, restore_optimizer, write_checkpoint
+from .journal import Journal
 from .method import Recipe
 
 LOG = logging.getLogger(__name__)
@@ -31,6 +34,10 @@ class TrainingDiverged(RuntimeError):
     """The loss is no longer a number; the last good checkpoint is still there."""
 
 
+class OutOfDeviceMemory(RuntimeError):
+    """Half of the batch does not fit on the device either."""
+
+
 @dataclass(kw_only=True)
 class Counters:
     """Where a phase stands; goes into the checkpoint as it is."""
@@ -39,6 +46,9 @@ class Counters:
     best_psnr: float = -1e9
     best_iteration: int = 0
     looks_without_gain: int = 0
+    rate_factor: float = 1.0
+    looks_since_drop: int = 0
+    halved: bool = False
     seconds: float = 0.0
     done: str = ""
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -78,6 +88,11 @@ class Phase(ABC):
     def trained(self) -> Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]:
         """Network and optimizer of each name; `generator` is among them."""
 
+    @property
+    def scored(self) -> bool:
+        """Whether there is something that decides which weights are best; without it the last ones are."""
+        return bool(self.held_out)
+
     @abstractmethod
     def step(self) -> dict[str, float]:
         """One step; returns what it found, for the log."""
@@ -90,43 +105,97 @@ class Phase(ABC):
         """Train to the end, from the checkpoint where there is one."""
         self._resume()
         started = time.monotonic() - self.at.seconds
+        journal = Journal(self.checkpoint.parent, self.name)
         while not self.at.done:
-            parts = self.step()
+            parts = self._tried_step()
             self.at.iteration += 1
             if not all(np.isfinite(value) for value in parts.values()):
                 raise TrainingDiverged(
-                    f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}; "
-                    f"the last good checkpoint is {self.checkpoint}. A smaller learning rate may help"
+                    f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}"
+                    f"{likely_cause(parts, self.at)}; the last good checkpoint is {self.checkpoint}"
                 )
             self.at.seconds = time.monotonic() - started
             late = self.deadline is not None and time.monotonic() > self.deadline
-            if self.at.iteration % self.recipe.evaluate_every == 0 or self.at.iteration == self.iterations or late:
+            if self.at.iteration % self.recipe.look_every == 0 or self.at.iteration == self.iterations or late:
                 self._look(parts)
                 self.at.done = self._finished(late)
-                self._save()
+                self._keep(journal)
             if self.progress is not None:
                 self.progress(self.name, self.at.iteration, self.iterations)
+        journal.close()
+
+    @property
+    def drawn(self) -> Recipe:
+        """The recipe by which batches are drawn: with half of the batch once the device had no room for it."""
+        return replace(self.recipe, batch=max(1, self.recipe.batch // 2)) if self.at.halved else self.recipe
+
+    def set_rate(self) -> float:
+        """Give the generators their learning rate of this step, and the critics theirs where it follows a schedule."""
+        rate = self.recipe.rate(self.at.iteration, self.recipe.learning_rate) * self.at.rate_factor
+        for name, (_, optimizer) in self.trained.items():
+            base = rate
+            if "critic" in name:
+                if self.recipe.schedule not in ("plateau", "linear-decay"):
+                    continue
+                own = self.recipe.critic_learning_rate or self.recipe.learning_rate
+                base = own * rate / self.recipe.learning_rate
+            for group in optimizer.param_groups:
+                group["lr"] = base
+        return rate
+
+    def _tried_step(self) -> dict[str, float]:
+        """One step; where the device has no room, one with half of the batch, and that for good."""
+        try:
+            return self.step()
+        except torch.cuda.OutOfMemoryError as error:
+            size = self.drawn.batch
+            if self.at.halved or size == 1:
+                raise OutOfDeviceMemory(
+                    f"{self.name}: the device has no room for a batch of {size}"
+                    f"{' either' if self.at.halved else ''}, at iteration {self.at.iteration + 1}; the last good "
+                    f"checkpoint is {self.checkpoint}. Train on the CPU (--device cpu), or free memory of the device"
+                ) from error
+        self.at.halved = True
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        LOG.warning("%s: the device has no room for a batch of %d; going on with %d", self.name, size, size // 2)
+        return self._tried_step()
+
+    def _keep(self, journal: Journal) -> None:
+        """Checkpoint and log; a full disk costs what would be needed to go on after a kill, not the training."""
+        try:
+            self._save()
+            journal.add(self.at.log)
+        except DiskFullError as error:
+            LOG.warning("%s: training goes on, but after a kill only from the checkpoint before: %s", self.name, error)
 
     def _look(self, parts: dict[str, float]) -> None:
         """Score the held-out slices, remember the best weights, add a row to the log."""
         at = self.at
         row: dict[str, Any] = {"phase": self.name, "iteration": at.iteration, **parts}
-        if self.held_out:
+        if self.scored:
             row["psnr"] = psnr = self.score()
             gained = psnr > at.best_psnr + _GAIN_DB
             at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
             if gained:
                 at.best_psnr, at.best_iteration = psnr, at.iteration
-        if not self.held_out or at.best_iteration == at.iteration:
+            self._plateau(gained)
+        if not self.scored or at.best_iteration == at.iteration:
             generator = self.trained["generator"][0]
             self.best = {key: value.detach().clone() for key, value in generator.state_dict().items()}
         at.log.append(row)
+
+    def _plateau(self, gained: bool) -> None:
+        at, recipe = self.at, self.recipe
+        at.looks_since_drop = 0 if gained else at.looks_since_drop + 1
+        if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
+            at.rate_factor, at.looks_since_drop = at.rate_factor * recipe.plateau_factor, 0
 
     def _finished(self, late: bool) -> str:
         patience = self.recipe.patience
         if self.at.iteration >= self.iterations:
             return "iterations"
-        if self.held_out and patience is not None and self.at.looks_without_gain >= patience:
+        if self.scored and patience is not None and self.at.looks_without_gain >= patience:
             return "plateau"
         return "time" if late else ""
 
@@ -155,6 +224,21 @@ class Phase(ABC):
         torch.set_rng_state(tensors["torch_rng"])
         self.at = Counters(**values["progress"])
         LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
+
+
+def likely_cause(parts: Mapping[str, float], at: Counters) -> str:
+    """What is known of a loss that is no number, in words."""
+    broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
+    before = [row["loss"] for row in at.log if "loss" in row]
+    text = f" (in {', '.join(broken)})" if broken else ""
+    if not before:
+        return f"{text}. It was none before: the first steps were too large. A smaller learning rate may help"
+    if broken and all("critic" in name or name == "adversarial" for name in broken):
+        return f"{text}. The critic has run away: a smaller learning rate for it, or weight of its term, may help"
+    return (
+        f"{text}. It was {before[-1]:.3g} at the last look, {min(before):.3g} at best: the steps are too large. "
+        "A smaller learning rate, or a limit on the gradient, may help"
+    )
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

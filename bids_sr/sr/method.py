@@ -109,6 +109,7 @@ class Recipe:
     factors : factors to draw from at each step, for one network of many; what is not 1 in the factor trained for is
         exchanged for the number drawn. Empty: that factor alone
     freeze_but_last : layers with weights, counted from the end, that a warm start goes on training; None: all
+    keep_critic : whether the trained critic is kept beside the generator, to be looked at
     intensity : what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest value, for
         networks that end in a sigmoid)
     """
@@ -149,6 +150,7 @@ class Recipe:
     degradation: str = "kspace"
     factors: tuple[float, ...] = ()
     freeze_but_last: int | None = None
+    keep_critic: bool = False
     intensity: Literal["percentile", "unit"] = "percentile"
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from .degrade import fine_size
 from .interpolate import matrix_for
 from .method import Recipe
 from .networks.blocks import Planes
+from .operators import Degradation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +64,15 @@ class SliceSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """input (N, 1, *), target and weight (N, 1, X, Y) of one step."""
+    """input (N, C, *), target and weight (N, C or 1, *) of one step.
+
+    With an operator the target is a coarse image, and the output is brought down by it before they are compared.
+    """
 
     input: Tensor
     target: Tensor
     weight: Tensor
+    operator: Degradation | None = None
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], upsampled_by: str | None) -> Tensor:
@@ -94,7 +99,7 @@ def draw(rng: np.random.Generator, slices: tuple[int, ...], shape: tuple[int, in
     vary, size = recipe.augmentation, recipe.batch
     chosen = rng.choice(len(slices), size, replace=size > len(slices))
     origins = None
-    if recipe.patch is not None:
+    if isinstance(recipe.patch, int):
         room = [max(0, n - recipe.patch) + 1 for n in shape]
         origins = tuple((int(rng.integers(room[0])), int(rng.integers(room[1]))) for _ in range(size))
     turns = 8 if shape[0] == shape[1] else 4
@@ -150,7 +155,7 @@ def cut(images: SliceSet, plan: PatchPlan, recipe: Recipe, planes: Planes) -> Ba
             lowres, target = lowres + noise, target + planes.fill(noise)
     weight = weight + recipe.background * (1 - weight)
     network_input = images.to_input(lowres, recipe.upsampled_by)
-    if plan.origins is not None and recipe.patch is not None:
+    if plan.origins is not None and isinstance(recipe.patch, int):
         network_input, target, weight = (
             _windows(stack, plan.origins, recipe.patch) for stack in (network_input, target, weight)
         )

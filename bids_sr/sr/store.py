@@ -8,9 +8,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .card import log_tsv, plain_recipe
+from .degrade import Factor
 from .method import Method, Recipe, get_method, get_recipe
 from .model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
 from .pair import TrainingPair
@@ -18,9 +19,11 @@ from .train import fit
 
 if TYPE_CHECKING:
     from .guided_train import TrainingSeries
+    from .images import ImageSet
 
 LOG = logging.getLogger(__name__)
 Source = Literal["auto", "train", "reuse"]
+TrainingData: TypeAlias = "TrainingPair | TrainingSeries | ImageSet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +38,9 @@ class Request:
     model_dir : where models lie, searched with its subfolders; None searches nothing
     pretrained : a weights file that is used whatever `source` says
     seed, threads, device, max_minutes, vgg_weights : see `train.fit`
+    factor : coarse over fine voxel size, for a set of images; pairs and runs know their own
+    start : weights to begin training with (`fit_images`)
+    train_last : layers that a warm start goes on training, instead of what the recipe says
     sloppy : a handful of iterations; for tests of the plumbing only, and marked so in the card
     """
 
@@ -48,12 +54,44 @@ class Request:
     device: str = "cpu"
     max_minutes: float | None = None
     vgg_weights: Path | None = None
+    factor: Factor | None = None
+    start: Path | None = None
+    train_last: int | None = None
     sloppy: bool = False
 
 
 def sloppy_recipe(recipe: Recipe) -> Recipe:
     """A recipe cut down to seconds."""
-    return replace(recipe, iterations=12, evaluate_every=6, adversarial_from=min(recipe.adversarial_from, 6), batch=2)
+    return replace(
+        recipe, iterations=12, epochs=None, patches=None, decay_from=0, evaluate_every=6, batch=2,
+        adversarial_from=min(recipe.adversarial_from, 6),
+    )  # fmt: skip
+
+
+def wanted_recipe(request: Request) -> Recipe:
+    """The recipe of a request, with what the request changes in it."""
+    recipe = get_recipe(get_method(request.method), request.recipe)
+    if request.train_last is not None:
+        recipe = replace(recipe, freeze_but_last=request.train_last)
+    return sloppy_recipe(recipe) if request.sloppy else recipe
+
+
+def training_data(request: Request, data: TrainingData) -> tuple[TrainingData, Factor]:
+    """The data in the form from which the method is trained, and the factor.
+
+    Raises
+    ------
+    ModelError : a set of images without a factor, or for a method that needs a pair
+    """
+    trained_on = get_method(request.method).trained_on
+    factor = request.factor if not hasattr(data, "factor") else data.factor
+    if factor is None:
+        raise ModelError("a set of images does not tell the factor of super-resolution: give it")
+    if isinstance(data, TrainingPair) and trained_on in ("images", "self"):
+        from .images import ImageSet
+
+        return ImageSet.from_pair(data), factor
+    return data, factor
 
 
 def models_in(model_dir: Path | None) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -72,24 +110,26 @@ def log_of(weights: Path) -> Path:
     return weights.with_name(weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv")
 
 
-def _same_training(
-    card: Mapping[str, Any], request: Request, recipe: Recipe, data: TrainingPair | TrainingSeries
-) -> bool:
+def _same_training(card: Mapping[str, Any], request: Request, recipe: Recipe, data: TrainingData) -> bool:
     """Whether training now would make the model of this card."""
+    data, factor = training_data(request, data)
+    begun = None if request.start is None else read_card(request.start)["weights_sha256"]
     wanted = {
         "method": request.method,
         "recipe": request.recipe,
         "seed": request.seed,
         "settings": plain_recipe(recipe),
-        "factor": list(data.factor),
+        "factor": list(factor),
         "data_sha256": data.checksums(),
         "reproducible": True,
     }
     perceptual = card.get("perceptual", {}).get("active", False)
+    if card.get("started_from", {}).get("weights_sha256") != begun:
+        return False
     return all(card.get(k) == v for k, v in wanted.items()) and perceptual == (request.vgg_weights is not None)
 
 
-def find_model(request: Request, recipe: Recipe, data: TrainingPair | TrainingSeries | None) -> Path | None:
+def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> Path | None:
     """A model that may stand in for training, or None.
 
     Raises
@@ -106,7 +146,8 @@ def find_model(request: Request, recipe: Recipe, data: TrainingPair | TrainingSe
     if request.source != "reuse":
         return None
     fitting = [each for each in found if (each[1]["method"], each[1]["recipe"]) == (request.method, request.recipe)]
-    own = [each for each in fitting if data is not None and each[1].get("data_sha256") == data.checksums()]
+    sums = None if data is None else training_data(request, data)[0].checksums()
+    own = [each for each in fitting if sums is not None and each[1].get("data_sha256") == sums]
     for weights, _ in (*own, *fitting):  # that of the very pair before that of another, whatever its settings
         return weights
     raise ModelError(
@@ -117,7 +158,7 @@ def find_model(request: Request, recipe: Recipe, data: TrainingPair | TrainingSe
 
 def obtain_model(
     request: Request,
-    data: TrainingPair | TrainingSeries | None,
+    data: TrainingData | None,
     out_dir: Path,
     *,
     progress: Callable[[str, int, int], None] | None = None,
@@ -129,10 +170,7 @@ def obtain_model(
     ModelError : nothing to reuse, or the file is damaged
     TrainingDiverged, PairError : see `train.fit`
     """
-    method = get_method(request.method)
-    recipe = get_recipe(method, request.recipe)
-    if request.sloppy:
-        recipe = sloppy_recipe(recipe)
+    method, recipe = get_method(request.method), wanted_recipe(request)
     log = out_dir / f"{request.method}.tsv"
     source = find_model(request, recipe, data)
     if source is None:
@@ -149,7 +187,7 @@ def obtain_model(
 
 
 def _train(
-    request: Request, method: Method, recipe: Recipe, data: TrainingPair | TrainingSeries | None,
+    request: Request, method: Method, recipe: Recipe, data: TrainingData | None,
     out_dir: Path, log: Path, progress: Callable[[str, int, int], None] | None,
 ) -> tuple[Path, Path, Path]:  # fmt: skip
     if data is None:
@@ -164,7 +202,7 @@ def _train(
 
 
 def _fit(
-    request: Request, method: Method, recipe: Recipe, data: TrainingPair | TrainingSeries, work_dir: Path,
+    request: Request, method: Method, recipe: Recipe, data: TrainingData, work_dir: Path,
     progress: Callable[[str, int, int], None] | None,
 ) -> TrainedModel:  # fmt: skip
     """Train with the loop that belongs to the kind of data."""
@@ -172,8 +210,20 @@ def _fit(
         "recipe_name": request.recipe, "seed": request.seed, "work_dir": work_dir, "threads": request.threads,
         "device": request.device, "max_minutes": request.max_minutes, "progress": progress,
     }  # fmt: skip
+    data, factor = training_data(request, data)
     if isinstance(data, TrainingPair):
+        if request.start is not None:
+            raise ModelError(f"{method.name} is trained on one pair from the start: it cannot begin with a model")
         return fit(method, recipe, data, vgg_weights=request.vgg_weights, **common)
+    from .images import ImageSet
+
+    if isinstance(data, ImageSet):
+        from .fit_images import fit_images
+
+        start = None if request.start is None else load_model(request.start)
+        return fit_images(
+            method, recipe, data, factor=factor, start=start, vgg_weights=request.vgg_weights, **common
+        )  # fmt: skip
     from .guided_train import fit_series
 
     return fit_series(method, recipe, data, **common)

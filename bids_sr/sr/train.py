@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import scores
+from . import games, scores
 from .card import data_entries, perceptual_entry, plain_recipe
+from .games import Networks
 from .loop import Phase, Progress, split, torch_threads
 from .method import Method, Recipe
 from .model import TrainedModel
@@ -32,79 +33,14 @@ from .patches import Batch, SliceSet, cut, draw, upsample_slices
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(kw_only=True)
-class _Networks:
-    """What one phase trains; mutable, private to the loop."""
-
-    generator: nn.Module
-    critic: nn.Module | None
-    optimizer: torch.optim.Optimizer
-    critic_optimizer: torch.optim.Optimizer | None
-    terms: list[tuple[str, nn.Module, float]]
-
-
-def build_networks(recipe: Recipe, pair: TrainingPair, seed: int, device: str, vgg_weights: Path | None) -> _Networks:
+def build_networks(recipe: Recipe, pair: TrainingPair, seed: int, device: str, vgg_weights: Path | None) -> Networks:
     """Networks with weights that depend on the seed alone, their optimizers and the loss terms that are on."""
-    torch.manual_seed(seed)
-    generator = recipe.build_generator(1, pair.factor).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kinds = {term.kind for term in recipe.losses}
-    critic = recipe.build_critic(1) if recipe.build_critic is not None and "adversarial" in kinds else None
-    critic_optimizer = None
-    if critic is not None:
-        critic = critic.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        rate = recipe.critic_learning_rate or recipe.learning_rate
-        critic_optimizer = torch.optim.Adam(critic.parameters(), lr=rate, betas=recipe.betas)
-    terms: list[tuple[str, nn.Module, float]] = []
-    for term in recipe.losses:
-        if term.kind == "perceptual":
-            if vgg_weights is not None:
-                terms.append((term.kind, term.build(vgg_weights).to(device), term.weight))
-        elif term.kind == "content" or critic is not None:
-            terms.append((term.kind, term.build().to(device), term.weight))
-    optimizer = torch.optim.Adam(generator.parameters(), lr=recipe.learning_rate, betas=recipe.betas)
-    return _Networks(
-        generator=generator, critic=critic, optimizer=optimizer, critic_optimizer=critic_optimizer, terms=terms
-    )
+    return games.build_networks(recipe, pair.factor, seed, device, vgg_weights)
 
 
-def critic_step(nets: _Networks, batch: Batch, fake: Tensor) -> float:
-    """One step of the critic. The generated images are detached here: the generator gets no gradient from it."""
-    assert nets.critic is not None
-    assert nets.critic_optimizer is not None
-    game = next(module for kind, module, _ in nets.terms if kind == "adversarial")
-    nets.critic_optimizer.zero_grad(set_to_none=True)
-    loss = game.critic(nets.critic(batch.target), nets.critic(fake.detach()))  # type: ignore[operator]
-    loss.backward()
-    nets.critic_optimizer.step()
-    return float(loss.detach())
-
-
-def generator_step(nets: _Networks, batch: Batch, fake: Tensor, recipe: Recipe, adversarial: bool) -> dict[str, float]:
+def generator_step(nets: Networks, batch: Batch, fake: Tensor, recipe: Recipe, adversarial: bool) -> dict[str, float]:
     """One step of the generator on images it has just made; the critic is read, not taught."""
-    total: Tensor = torch.zeros((), device=fake.device)
-    parts: dict[str, float] = {}
-    for kind, module, weight in nets.terms:
-        if kind == "content":
-            value = module(fake, batch.target, batch.weight)
-        elif kind == "perceptual":
-            value = module(fake, batch.target)
-        elif adversarial and nets.critic is not None:
-            nets.critic.requires_grad_(False)
-            value = module(nets.critic(fake))
-            nets.critic.requires_grad_(True)
-        else:
-            continue
-        total = total + weight * value
-        parts[kind] = float(value.detach())
-    parts["loss"] = float(total.detach())
-    if not np.isfinite(parts["loss"]):
-        return parts
-    nets.optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    if recipe.gradient_limit is not None:
-        torch.nn.utils.clip_grad_norm_(nets.generator.parameters(), recipe.gradient_limit)
-    nets.optimizer.step()
-    return parts
+    return games.generators_step(nets, batch, fake, recipe, adversarial)
 
 
 @dataclass(kw_only=True)
@@ -112,31 +48,25 @@ class _PairPhase(Phase):
     """One phase of training on a pair."""
 
     images: SliceSet
-    nets: _Networks
+    nets: Networks
     planes: Planes
 
     @property
     def trained(self) -> Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]:
-        nets = self.nets
-        out = {"generator": (nets.generator, nets.optimizer)}
-        if nets.critic is not None and nets.critic_optimizer is not None:
-            out["critic"] = (nets.critic, nets.critic_optimizer)
-        return out
+        return self.nets.trained
 
     def step(self) -> dict[str, float]:
         recipe, at = self.recipe, self.at
         shape = (self.images.highres.shape[-2], self.images.highres.shape[-1])
-        batch = cut(self.images, draw(self.rng, self.slices, shape, recipe), recipe, self.planes)
-        rate = recipe.rate(at.iteration, recipe.learning_rate)
-        for group in self.nets.optimizer.param_groups:
-            group["lr"] = rate
+        batch = cut(self.images, draw(self.rng, self.slices, shape, self.drawn), recipe, self.planes)
+        rate = self.set_rate()
         batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
         fake = self.nets.generator(batch.input)
         adversarial = self.nets.critic is not None and at.iteration >= recipe.adversarial_from
         parts: dict[str, float] = {}
         if adversarial:
             for _ in range(recipe.critic_steps):
-                parts["critic"] = critic_step(self.nets, batch, fake)
+                parts |= games.critics_step(self.nets, batch, recipe, fake)
         parts |= generator_step(self.nets, batch, fake, recipe, adversarial)
         return parts | {"learning_rate": rate}
 

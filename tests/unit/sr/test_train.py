@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr import loop, method, patches, train
+from bids_sr.sr import games, loop, method, patches, train
 from bids_sr.sr.card import log_tsv
 from bids_sr.sr.degrade import kspace_crop
 from bids_sr.sr.networks.blocks import Planes
@@ -96,7 +96,7 @@ def test_a_critic_step_leaves_the_generator_alone(small_pair):
     batch = patches.cut(images, plan, SHORT, Planes((2, 2)))
     fake = nets.generator(batch.input)
     before = {k: v.clone() for k, v in nets.critic.state_dict().items()}
-    train.critic_step(nets, batch, fake)
+    games.critics_step(nets, batch, SHORT, fake)
     assert all(p.grad is None for p in nets.generator.parameters())
     assert not same(before, nets.critic.state_dict())
     taught = {k: v.clone() for k, v in nets.critic.state_dict().items()}
