@@ -1,6 +1,7 @@
 """A trained model on disk: weights as safetensors, and a card in JSON that says where they come from.
 
-Nothing is unpickled. The card names the checksum of the weights, so a file that was cut short or exchanged is refused.
+Nothing is unpickled. The card names the checksum of the weights, so a file that was cut short or exchanged is refused;
+the weights hold a checksum of what the card says of the images they serve, so an edited card is refused too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr import _files
+
+from . import cardcheck
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,11 +48,15 @@ class TrainedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
-    """A model ready for inference: the generator in evaluation mode, its recipe and its card."""
+    """A model ready for inference: the generator in evaluation mode, its recipe and its card.
+
+    The critic is there where the recipe keeps it.
+    """
 
     generator: nn.Module
     recipe: Recipe
     card: Mapping[str, Any]
+    critic: nn.Module | None = None
 
 
 def card_path(weights: str | Path) -> Path:
@@ -63,7 +70,8 @@ def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping
 
     stem = Path(path_stem)
     weights, card_file = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
-    data = save({key: value.detach().cpu().contiguous() for key, value in state.items()})
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    data = save(tensors, metadata={cardcheck.METADATA_KEY: cardcheck.digest(card)})
     full = {"card_version": CARD_VERSION, **card, "weights_sha256": hashlib.sha256(data).hexdigest()}
     card_file.unlink(missing_ok=True)
     _files.write_bytes(weights, data)
@@ -75,17 +83,29 @@ def read_card(path: str | Path) -> dict[str, Any]:
     """The card of a weights file; `ModelError` where it is missing or not one of ours."""
     path = card_path(path)
     try:
+        if cardcheck.size_of_file(path) > cardcheck.LARGEST_CARD:
+            raise ValueError(f"it has more than {cardcheck.LARGEST_CARD / 1e6:g} MB")
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path}: the model's card is missing; weights without a card are not used") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not a model card: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:  # of JSON and of UTF-8 too, and nesting without end
+        raise ModelError(f"{path}: not a model card: {error}") from None
     missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
     if missing:
         raise ModelError(f"{path}: not a model card: {', '.join(missing)} missing")
     if card["card_version"] != CARD_VERSION:
         raise ModelError(f"{path}: card version {card['card_version']}; this program reads {CARD_VERSION}")
+    wrong = cardcheck.wrong_values(card)
+    if wrong:
+        raise ModelError(f"{path}: not a model card: {'; '.join(wrong)}")
     return card
+
+
+def _split_critic(state: Mapping[str, Tensor], recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(tensors of the generator, tensors of the critic), the latter where the recipe keeps it."""
+    prefix = "critic."
+    judge = {k.removeprefix(prefix): v for k, v in state.items() if recipe.keep_critic and k.startswith(prefix)}
+    return {k: v for k, v in state.items() if k.removeprefix(prefix) not in judge or not k.startswith(prefix)}, judge
 
 
 def load_model(path: str | Path) -> LoadedModel:
@@ -104,16 +124,31 @@ def load_model(path: str | Path) -> LoadedModel:
     path = Path(path)
     card = read_card(path)
     try:
+        cardcheck.size_of_file(path)
         data = path.read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{path}: the model's weights are missing") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: the model's weights cannot be read: {error}") from None
     if hashlib.sha256(data).hexdigest() != card["weights_sha256"]:
         raise ModelError(f"{path}: truncated or changed: its checksum is not that in {card_path(path).name}")
     try:
         recipe = get_recipe(get_method(card["method"]), card["recipe"])
         fx, fy, fz = card["factor"]
-        generator = recipe.build_generator(1, (float(fx), float(fy), float(fz)))
-        generator.load_state_dict(load(data))
+        generator = recipe.build_generator(card.get("channels", 1), (float(fx), float(fy), float(fz)))
+        state = load(data)
+        own, judge = _split_critic(state, recipe)
+        generator.load_state_dict(own)
+        critic = None if not judge or recipe.build_critic is None else recipe.build_critic(card.get("channels", 1))
+        if critic is not None:
+            critic.load_state_dict(judge)
+            critic.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: does not fit this program: {error}") from error
-    return LoadedModel(generator=generator.eval().requires_grad_(False), recipe=recipe, card=card)
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        raise ModelError(f"{path}: its weights are not finite; the training went wrong")
+    if cardcheck.bound_digest(data) not in (None, cardcheck.digest(card)):
+        raise ModelError(
+            f"{card_path(path)}: changed since the model was saved: it says something else of what the model serves"
+        )
+    return LoadedModel(generator=generator.eval().requires_grad_(False), recipe=recipe, card=card, critic=critic)

@@ -1,0 +1,162 @@
+"""Model files that come from others: damaged, foreign or made to deceive, they are refused with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from bids_sr.boilerplate import HERE
+from bids_sr.sr import cardcheck, model
+from bids_sr.sr.method import get_method
+
+CARD: dict[str, Any] = {
+    "method": "srgan", "recipe": "fast", "factor": [2.0, 2.0, 1.0], "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
+    "contrast": "T2starw", "orientation": "I-S",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = get_method("srgan").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+    return model.save_model(tmp_path_factory.mktemp("model") / "m", network.state_dict(), CARD)[0]
+
+
+@pytest.fixture
+def weights(saved: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    for path in (saved, model.card_path(saved)):
+        shutil.copy(path, tmp_path)
+    return tmp_path / saved.name
+
+
+def edit(weights: Path, **change: Any) -> None:
+    path = model.card_path(weights)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def replace(weights: Path, data: bytes) -> None:
+    """Other weights, with a card that names their checksum."""
+    weights.write_bytes(data)
+    edit(weights, weights_sha256=hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"method": "../../evil"}, "method is no plain name"),
+        ({"method": ["srgan"]}, "method is no plain name"),
+        ({"recipe": None}, "recipe is no plain name"),
+        ({"contrast": "T1w\x1b[2J"}, "contrast is no plain name"),
+        ({"orientation": "up"}, "orientation is none of R-L, P-A, I-S"),
+        ({"factor": [2, 2]}, "factor is not three numbers"),
+        ({"factor": "222"}, "factor is not three numbers"),
+        ({"factor": [1e9, 1e9, 1]}, "factor is not three numbers from 1 to 8"),
+        ({"factor": [float("nan"), 2, 1]}, "factor is not three numbers"),
+        ({"factor": [True, 2, 1]}, "factor is not three numbers"),
+        ({"resolution": {"lowres_mm": [0, 0, 0]}}, "no three voxel sizes"),
+        ({"resolution": [1, 2, 3]}, "no three voxel sizes"),
+        ({"weights_sha256": "0"}, "weights_sha256 is no checksum"),
+        ({"channels": 1e6}, "channels is no number"),
+        ({"channels": True}, "channels is no number"),
+    ],
+)
+def test_a_card_of_wrong_values_is_refused(weights: Path, change: dict[str, Any], reason: str) -> None:
+    edit(weights, **change)
+    with pytest.raises(model.ModelError, match=rf"m\.json: not a model card: .*{reason}"):
+        model.read_card(weights)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"[" * 100_000, "recursion"),
+        (b"[]", "missing"),
+        (b"null", "missing"),
+        (b"\xff\xfe{}", "decode"),
+        (b"{" + b" " * cardcheck.LARGEST_CARD + b"}", "more than 5 MB"),
+        (b"{", "Expecting"),
+    ],
+)
+def test_a_card_that_is_none_is_refused(weights: Path, text: bytes, reason: str) -> None:
+    model.card_path(weights).write_bytes(text)
+    with pytest.raises(model.ModelError, match=rf"not a model card: .*{reason}"):
+        model.read_card(weights)
+
+
+@pytest.mark.parametrize("key", cardcheck.BOUND)
+def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) -> None:
+    """Each change alone is a sound card; those of the network itself fail while it is built."""
+    other: dict[str, Any] = {
+        "method": "unet", "recipe": "paper", "factor": [3.0, 3.0, 1.0],
+        "resolution": {"lowres_mm": [1.0, 1.0, 1.0]}, "contrast": "T1w", "orientation": "R-L",
+    }  # fmt: skip
+    edit(weights, **{key: other[key]})
+    assert model.read_card(weights)[key] == other[key]
+    with pytest.raises(model.ModelError, match=r"does not fit this program|changed since the model was saved"):
+        model.load_model(weights)
+
+
+def test_other_entries_of_a_card_may_be_added(weights: Path) -> None:
+    edit(weights, Sources=["bids:raw:x"], contrast="T2starw")
+    assert model.load_model(weights).card["Sources"] == ["bids:raw:x"]
+
+
+def test_models_of_older_versions_hold_no_such_checksum_and_load(saved: Path, weights: Path) -> None:
+    assert cardcheck.bound_digest(saved.read_bytes()) == cardcheck.digest(CARD)
+    old = save(load(weights.read_bytes()))
+    assert cardcheck.bound_digest(old) is None
+    replace(weights, old)
+    model.load_model(weights)
+    shipped = (HERE / "models" / "srgan_phantom.safetensors").read_bytes()
+    assert cardcheck.bound_digest(shipped) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\0" * 8, b"\xff" * 16, (2**62).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]",
+        b"PK\x03\x04" + b"\0" * 50, pickle.dumps({"weight": 1}),
+        (60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9999999],"data_offsets":[0,4]}}'[:60],
+    ],
+)  # fmt: skip
+def test_foreign_bytes_with_a_card_that_names_them_are_refused(weights: Path, data: bytes) -> None:
+    replace(weights, data)
+    assert cardcheck.bound_digest(data) is None
+    with pytest.raises(model.ModelError, match=r"m\.safetensors: does not fit this program"):
+        model.load_model(weights)
+
+
+def test_weights_that_are_not_finite_or_not_those_of_the_network_are_refused(weights: Path) -> None:
+    state = load(weights.read_bytes())
+    name = next(iter(state))
+    replace(weights, save({**state, name: torch.full_like(state[name], float("nan"))}))
+    with pytest.raises(model.ModelError, match="not finite"):
+        model.load_model(weights)
+    replace(weights, save({**state, "extra": torch.zeros(1)}))
+    with pytest.raises(model.ModelError, match="does not fit this program"):
+        model.load_model(weights)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
+    card = model.card_path(weights)
+    text = card.read_text()
+    card.unlink()
+    os.mkfifo(card)
+    with pytest.raises(model.ModelError, match="no regular file"):
+        model.read_card(weights)
+    card.unlink()
+    card.write_text(text)
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(model.ModelError, match="no regular file"):
+        model.load_model(weights)
