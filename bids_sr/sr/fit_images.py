@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from .loop import Phase, Progress, split, torch_threads
 from .method import Method, Recipe
 from .model import LoadedModel, ModelError, TrainedModel
 from .patches import Batch
-from .windows import Windows
+from .sampling import Symmetry
+from .windows import Box, Windows
 
 LOG = logging.getLogger(__name__)
 
@@ -133,61 +134,51 @@ class ImagePhase(Phase):
 
     def _batch(self) -> Batch:
         """Windows of the next step; for networks in two dimensions with channels last."""
-        factor = self.windows.factor
+        vary, factor = self.recipe.augmentation, self.windows.factor
         if self.recipe.factors:
             factor = self.windows.factor_of(float(self.rng.choice(np.array(self.recipe.factors))))
-        chosen = self._chosen(factor)
-        flips = self._flips(factor, chosen[0][1], len(chosen))
-        batch = self.windows.cut(chosen, factor, flips, self.recipe.background)
-        gain = float(np.exp(self.rng.normal(0, self.recipe.augmentation.gain)))
+        sides, chosen = self._chosen(factor)
+        turns: list[Symmetry] = []
+        if vary.dihedral:
+            every = self.windows.turns(factor, sides)
+            turns = [every[int(k)] for k in self.rng.integers(len(every), size=len(chosen))]
+        batch = self.windows.cut(chosen, factor, self.recipe.background, turns)
+        gain = float(np.exp(self.rng.normal(0, vary.gain)))
         source = batch.input * gain
         if source.dim() == 4:
             source = source.contiguous(memory_format=torch.channels_last)
-        return Batch(input=source, target=batch.target * gain, weight=batch.weight, operator=batch.operator)
+        return replace(batch, input=source, target=batch.target * gain)
 
-    def _chosen(self, factor: Factor) -> list[tuple[int, Any]]:
-        """(image, window) of each member of the batch: a voxel of the brain is drawn and lies in the window."""
+    def _chosen(self, factor: Factor) -> tuple[tuple[int, ...], list[tuple[int, Box]]]:
+        """(sides, (image, window) of each member of the batch)."""
         size, windows = self.drawn.batch, self.windows
-        if self.recipe.patches is None:
-            pick = [int(k) for k in self.rng.integers(2**31, size=2 * size)]
-        else:  # a fixed number of places, each seen once an epoch, in an order of that epoch's own
-            first = self.at.iteration * size
-            pick = []
-            for at in range(first, first + size):
-                epoch, place = divmod(at, self.recipe.patches)
-                number = int(_order(self.seed, epoch, self.recipe.patches)[place])
-                pick += [int(k) for k in np.random.default_rng([self.seed, 1, number]).integers(2**31, size=2)]
-        where = [self.regions[k % len(self.regions)] for k in pick[::2]]
+        sources = [self.rng] * size
+        if self.recipe.patches is not None:  # that many places, each seen once an epoch in an order of the epoch's own
+            seen = range(self.at.iteration * size, (self.at.iteration + 1) * size)
+            numbers = [_order(self.seed, k // self.recipe.patches, self.recipe.patches) for k in seen]
+            sources = [
+                np.random.default_rng([self.seed, 1, int(order[k % self.recipe.patches])])
+                for k, order in zip(seen, numbers, strict=True)
+            ]
+        where = [self.regions[int(source.integers(len(self.regions)))] for source in sources]
         if self.recipe.patch is None and len({windows.at(r.image, factor).shape for r in where}) > 1:
             where = [where[0]] * size  # whole images of different sizes do not fit into one batch
         rooms = [(r.image, self._room(r, factor)) for r in where]
         sides = windows.sides(rooms, factor)
         out = []
-        for region, (_, (low, high)), k in zip(where, rooms, pick[1::2], strict=True):
-            shape = windows.at(region.image, factor).shape
-            places = windows.places(region.image, factor, (low, high))
-            if not len(places):
-                raise ImageSetError(f"image {region.image}: no part of the mask lies in slices {low} to {high}")
-            room = ((0, shape[0]), (0, shape[1]), (low, high))
-            out.append((region.image, windows.box(region.image, factor, places[k % len(places)], sides, room)))
-        return out
+        for (index, slices), source in zip(rooms, sources, strict=True):
+            x, y, z = windows.places(index, factor, slices, sides).draw(source, 1)[0]
+            corner = (x, y, z + slices[0])
+            out.append((index, tuple((start, start + side) for start, side in zip(corner, sides, strict=True))))
+        return sides, out
 
     def _room(self, region: Region, factor: Factor) -> tuple[int, int]:
-        """The slices of a region on the grid of another factor."""
+        """The slices of a region on the grid of another factor, beginning where voxels of both grids do."""
         depth = self.windows.at(region.image).shape[2]
-        now = self.windows.at(region.image, factor).shape[2]
-        low, high = (min(now, z * now // depth) for z in region.slices)
-        return low, high
-
-    def _flips(self, factor: Factor, box: Any, size: int) -> list[int]:
-        """Codes of `Windows.cut` for a batch: what maps the centers of the voxels of both grids onto centers."""
-        if not self.recipe.augmentation.dihedral:
-            return [0] * size
-        sides = [b - a for a, b in box]
-        turns = (1 << self.windows.ndim) - 1
-        exchange = 8 if sides[0] == sides[1] and factor[0] == factor[1] else 0
-        codes = self.rng.integers(16, size=size)
-        return [int(code) & (turns | exchange) for code in codes]
+        now = self.windows.at(region.image, factor)
+        low, high = (min(now.shape[2], z * now.shape[2] // depth) for z in region.slices)
+        step = now.steps[2][0]
+        return -(-low // step) * step, high
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -64,8 +64,8 @@ def _slices(windows: Windows, index: int, low: int, high: int) -> list[Box]:
 def _block(windows: Windows, index: int, low: int, high: int) -> Box:
     """A block around the middle of the mask in a range of slices, with some context."""
     image = windows.at(index)
-    places = windows.places(index, windows.factor, (low, high))
-    middle = places.mean(0) if len(places) else np.array([n / 2 for n in image.shape])
+    places = torch.nonzero(image.inside[0, ..., low:high]).double()
+    middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
     box = []
     for axis, (n, (p, _)) in enumerate(zip(image.shape, image.steps, strict=True)):
         step = p if windows.aligned else 1
@@ -81,7 +81,7 @@ def _block(windows: Windows, index: int, low: int, high: int) -> Box:
 
 
 def _look(windows: Windows, index: int, box: Box, scored: tuple[int, int]) -> Look:
-    batch = windows.cut([(index, box)], windows.factor, [0], 0.0)
+    batch = windows.cut([(index, box)], windows.factor, 0.0)
     if windows.ndim == 3:
         p, q = windows.at(index).steps[2] if windows.recipe.objective == "self" else (1, 1)
         first, last = ((z - box[2][0]) * q // p for z in scored)

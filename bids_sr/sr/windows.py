@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from .interpolate import upsample
 from .method import Recipe
 from .operators import get_operator
 from .patches import Batch
+from .sampling import PatchPlaces, Symmetry, symmetries
 
 Box = tuple[tuple[int, int], ...]
 
@@ -144,7 +146,7 @@ class Windows:
             raise ValueError("a cycle needs both images on one grid: the recipe has to upsample the coarse one first")
         self.images, self.recipe, self.factor, self.ndim, self.device = images, recipe, factor, ndim, device
         self._kept: dict[tuple[int, Factor], Prepared] = {}
-        self._places: dict[tuple[int, Factor, tuple[int, int]], NDArray[np.int64]] = {}
+        self._places: dict[tuple[Any, ...], PatchPlaces] = {}
 
     def at(self, index: int, factor: Factor | None = None) -> Prepared:
         """One image at a factor; that trained for where None."""
@@ -182,40 +184,40 @@ class Windows:
             wanted = [n // p * p for n, (p, _) in zip(wanted, self.at(rooms[0][0], factor).steps, strict=False)]
         return tuple(wanted) if self.ndim == 3 else (*wanted, 1)
 
-    def places(self, index: int, factor: Factor, slices: tuple[int, int]) -> NDArray[np.int64]:
-        """(V, 3) voxels of the mask in a range of slices (first, last + 1), on the fine grid of that factor."""
-        key = (index, factor, slices)
+    def places(self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]) -> PatchPlaces:
+        """Where windows of these sides lie in a range of slices (first, last + 1); corners count from the first one.
+
+        Raises
+        ------
+        SamplingError : nothing of the mask is there, or the window does not fit
+        """
+        key = (index, factor, slices, sides)
         if key not in self._places:
-            inside = self.at(index, factor).inside[0].cpu().numpy() > 0
-            found = np.argwhere(inside)
-            found = found[(found[:, 2] >= slices[0]) & (found[:, 2] < slices[1])]
-            self._places[key] = found
+            inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
+            steps = [p if self.aligned else 1 for p, _ in self.at(index, factor).steps]
+            self._places[key] = PatchPlaces.inside(inside, sides, steps)
         return self._places[key]
 
-    def box(self, index: int, factor: Factor, middle: Sequence[int], sides: tuple[int, ...], room: Box) -> Box:
-        """The window of these sides nearest to a middle, inside a room, at whole coarse voxels where it has to be."""
-        out = []
-        steps = self.at(index, factor).steps
-        for axis, (at, side, (low, high)) in enumerate(zip(middle, sides, room, strict=True)):
-            p = steps[axis][0] if self.aligned and (axis < 2 or self.ndim == 3) else 1
-            start = min(max(int(at) - side // 2, low), high - side)
-            start = max(start // p * p, -(-low // p) * p)
-            out.append((start, start + side))
-        return tuple(out)
+    def turns(self, factor: Factor, sides: tuple[int, ...]) -> tuple[Symmetry, ...]:
+        """What may be done to windows of these sides at a factor without leaving physics."""
+        zooms = self.images.images[0].zooms
+        return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
 
-    def cut(self, chosen: Sequence[tuple[int, Box]], factor: Factor, flips: Sequence[int], background: float) -> Batch:
+    def cut(
+        self, chosen: Sequence[tuple[int, Box]], factor: Factor, background: float, turns: Sequence[Symmetry] = ()
+    ) -> Batch:
         """Windows of some images as one batch.
 
         Parameters
         ----------
         chosen : image and window, of equal sides
         factor : of all
-        flips : for each window, bit a flips axis a, bit 3 exchanges the first two
         background : weight outside the mask
+        turns : how each window is turned, of `turns`; as they are where there are none
         """
         sources, targets, weights = [], [], []
         on_coarse = self.recipe.objective == "self"
-        for (index, box), code in zip(chosen, flips, strict=True):
+        for k, (index, box) in enumerate(chosen):
             image = self.at(index, factor)
             fine = tuple(slice(a, b) for a, b in box)
             coarse = tuple(slice(a * q // p, b * q // p) for (a, b), (p, q) in zip(box, image.steps, strict=True))
@@ -228,7 +230,8 @@ class Windows:
                 weight + background * (1 - weight),
             )
             for stack, part in zip((sources, targets, weights), parts, strict=True):
-                stack.append(self._turned(part, code))
+                flat = part if self.ndim == 3 else part[..., 0]
+                stack.append(turns[k].apply(flat) if turns else flat)
         operator = None
         if on_coarse:
             shape = tuple(b - a for a, b in chosen[0][1])[: self.ndim]
@@ -239,11 +242,3 @@ class Windows:
             input=torch.stack(sources).contiguous(), target=torch.stack(targets).contiguous(),
             weight=torch.stack(weights).contiguous(), operator=operator,
         )  # fmt: skip
-
-    def _turned(self, part: Tensor, code: int) -> Tensor:
-        """(C, X, Y, Z) flipped and exchanged, the third axis dropped for a network in 2D."""
-        axes = [axis + 1 for axis in range(self.ndim) if code >> axis & 1]
-        part = part.flip(axes) if axes else part
-        if code & 8:
-            part = part.transpose(1, 2)
-        return part if self.ndim == 3 else part[..., 0]
