@@ -36,6 +36,10 @@ def build_parser() -> argparse.ArgumentParser:
         "places that ignore every border of the anatomy (free)",
     )  # fmt: skip
     parser.add_argument("--null", action="store_true", help="no activity, although the task is there")
+    parser.add_argument(
+        "--anat", action="store_true",
+        help="also T2w and FLAIR, and T1w, T2w and FLAIR at a low resolution, for bids-sr --sr-target anat",
+    )  # fmt: skip
     return parser
 
 
@@ -48,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         study = Study(
             preset=options.preset, subjects=options.subjects, pairs=options.pairs, seed=options.seed,
-            scene=options.scene, null=options.null,
+            scene=options.scene, null=options.null, anat=options.anat,
         )  # fmt: skip
         make_dataset(options.out, study, progress=print)
     except PhantomError as err:

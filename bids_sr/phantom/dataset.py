@@ -17,9 +17,10 @@ from bids_sr.spatial.nifti import SeriesWriter, save_image
 
 from .presets import PRESETS, SCENES, Preset
 from .scanner import READOUT
+from .structural import scans
 from .subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
 from .tables import write_json, write_tsv
-from .truth import write_truth
+from .truth import write_structural_truth, write_truth
 
 Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
@@ -40,6 +41,7 @@ class Study:
     seed : same seed, same files
     scene : one of SCENES
     null : no activity, although the task is there
+    anat : also T2w and FLAIR, and all three structural contrasts at a low resolution
 
     Raises
     ------
@@ -52,6 +54,7 @@ class Study:
     seed: int = 0
     scene: str = "ribbon"
     null: bool = False
+    anat: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (("preset", self.preset, tuple(PRESETS)), ("scene", self.scene, SCENES)):
@@ -155,6 +158,9 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
     (root / name / "func").mkdir()
     say(f"{name}: T1w and T2*w")
     _write_anat(subject, root / name / "anat", name)
+    if study.anat:
+        say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
+        _write_structural(subject, root, name)
     say(f"{name}: {preset.volumes} volumes of BOLD")
     _write_func(subject, root / name / "func", f"{name}_task-tap", threads)
     say(f"{name}: truth")
@@ -178,6 +184,17 @@ def _write_anat(subject: Subject, folder: Path, name: str) -> None:
                 "RepetitionTime": p.pair_tr, "EchoTime": p.pair_te, "FlipAngle": p.pair_flip, "MRAcquisitionType": "2D",
                 "SliceThickness": p.bold_voxel[2],
             })  # fmt: skip
+
+
+def _write_structural(subject: Subject, root: Path, name: str) -> None:
+    """The structural pairs: fine T2w and FLAIR beside the T1w image, and coarse ones of all three."""
+    truth = root / "derivatives" / "ground-truth"
+    common = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
+    for scan in scans(subject):
+        stem = f"{name}_acq-{scan.acquisition}_{scan.contrast}"
+        save_image(scan.image, scan.affine, root / name / "anat" / f"{stem}.nii.gz", dtype=np.int16)
+        write_json(root / name / "anat" / f"{stem}.json", common | scan.sidecar)
+        write_structural_truth(subject, scan, name, truth)
 
 
 def _bold_sidecar(p: Preset) -> dict[str, Any]:

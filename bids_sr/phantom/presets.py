@@ -25,6 +25,7 @@ class Preset:
     factor : lowres over highres voxel of the T2*w pair
     pair_te, pair_tr, pair_flip : T2*w protocol
     t1w_shape, t1w_voxel : T1w matrix and voxel size; centered on `t1w_center`
+    anat_factor : coarse over fine voxel of the structural scans that are made on request
     scene_mm : voxel of the scene
     lead, block : rest before the first block, length of each block (task and rest alternate)
     snr : thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each
@@ -48,6 +49,7 @@ class Preset:
     t1w_shape: tuple[int, int, int]
     t1w_voxel: float
     t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
+    anat_factor: tuple[float, float, float] = (2.0, 2.0, 4.0)
     scene_mm: float = 1.0
     lead: float
     block: float
@@ -89,7 +91,7 @@ PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         bold_shape=(40, 40, 14), bold_voxel=(6.0, 6.0, 5.0), bold_center=(0.0, -18.0, 48.0), volumes=60, tr=2.0,
         te=0.030, flip=70.0, t1w_shape=(92, 112, 96), t1w_voxel=2.0, scene_mm=2.0, lead=6.0, block=14.0, snr=300.0,
-        pair_gain=1.0,
+        pair_gain=1.0, anat_factor=(2.0, 2.0, 2.0),
     ),
     "demo": Preset(
         bold_shape=(64, 64, 30), bold_voxel=(3.75, 3.75, 4.0), volumes=144, tr=2.0, te=0.030, flip=70.0,

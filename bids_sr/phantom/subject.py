@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 BOLD_LEVEL, PAIR_LEVEL, T1W_LEVEL = 800.0, 900.0, 500.0  # mean of the brain in the written images
 DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 T1W_TR, T1W_TE, T1W_FLIP, T1W_SNR = 0.018, 0.004, 30.0, 50.0
-_STREAMS = ("head", "foci", "coil", "poses", "motion", "physiology", "distortion", "bold", "t1w", "pair")
+_STREAMS = ("head", "foci", "coil", "poses", "motion", "physiology", "distortion", "bold", "t1w", "pair", "anat")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from .activation import DRIVEN_BY
 from .motion import CENTER
 from .presets import CONDITIONS
 from .scanner import BOLD_FRAME
+from .structural import Scan, tissue_shares
 from .subject import Subject
 from .tables import write_json, write_tsv
 
@@ -165,3 +166,30 @@ def _write_poses(subject: Subject, func_stem: Path, anat_stem: Path) -> None:
         put(stem, "highres", "boldref", pair.highres)
         put(stem, "lowres", "boldref", pair.lowres)
         put(stem, "highres", "lowres", pair.highres @ invert(pair.lowres))
+
+
+def write_structural_truth(subject: Subject, scan: Scan, name: str, root: Path) -> None:
+    """Write where a structural scan lies to the T1w image and, with the first, what the tissue is there.
+
+    Parameters
+    ----------
+    subject, scan : what was simulated
+    name : "sub-01"
+    root : directory of the derivative data set
+    """
+    anat = root / name / "anat"
+    anat.mkdir(parents=True, exist_ok=True)
+    moving = f"{scan.acquisition}{scan.contrast}"
+    path = anat / f"{name}_from-{moving}_to-T1w_mode-image_desc-truth_xfm.txt"
+    write_itk(path, scan.pose @ invert(subject.t1w_pose))
+    write_json(path.with_suffix(".json"), {
+        "Description": f"Takes a point of T1w to where it lies in {moving} (brings {moving} onto T1w)",
+    })  # fmt: skip
+    for label, share in tissue_shares(subject).items():
+        path = anat / f"{name}_space-T1w_label-{label}_desc-truth_probseg.nii.gz"
+        if path.exists():
+            return
+        save_image(share, subject.preset.t1w_affine, path)
+        write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {
+            "Description": f"Share of {label} in each voxel of the T1w image", "SpatialReference": "the T1w image",
+        })  # fmt: skip

@@ -27,9 +27,10 @@ def test_without_options_it_is_the_demo(asked: list[tuple[Path, dataset.Study]])
 
 
 def test_every_option_arrives(asked: list[tuple[Path, dataset.Study]]) -> None:
-    line = ["out", "--preset", "tiny", "--subjects", "3", "--pairs", "2", "--seed", "9", "--scene", "veins", "--null"]
+    line = ["out", "--preset", "tiny", "--subjects", "3", "--pairs", "2", "--seed", "9", "--scene", "veins", "--null",
+            "--anat"]  # fmt: skip
     assert phantom.main(line) == 0
-    assert asked[0][1] == dataset.Study(preset="tiny", subjects=3, pairs=2, seed=9, scene="veins", null=True)
+    assert asked[0][1] == dataset.Study(preset="tiny", subjects=3, pairs=2, seed=9, scene="veins", null=True, anat=True)
 
 
 def test_names_are_those_of_the_package() -> None:
