@@ -57,6 +57,7 @@ PAPER = Recipe(
     learning_rate=1e-3,
     critic_steps=5,
     refit=False,
+    keep_critic=True,
     intensity="unit",
 )
 
@@ -68,7 +69,7 @@ FAST = Recipe(
         LossTerm(kind="ssim", build=SSIMLoss, weight=0.1),
         LossTerm(kind="adversarial", build=CriticScore, weight=0.0),
     ),
-    upsampled_by="bspline",
+    upsampled_by="zerofill",
     batch=4,
     iterations=800,
     learning_rate=2e-3,
@@ -79,7 +80,7 @@ FAST = Recipe(
     evaluate_every=50,
     patience=8,
     refit=False,
-    augmentation=Augmentation(dihedral=True, shift=1.0, gain=0.1, noise=0.01),
+    augmentation=Augmentation(dihedral=True, gain=0.1),
 )
 
 METHOD = Method(
