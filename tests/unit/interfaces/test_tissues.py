@@ -1,0 +1,57 @@
+"""Tissues of a made head whose tissues are known, from any subset of the contrasts."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.interfaces._tissues import segment_tissues, tissue_masks
+from bids_sr.stats.overlap import overlap, tissue_volumes
+
+AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
+LEVELS = {"T1w": {"csf": 30, "gm": 65, "wm": 100}, "T2w": {"csf": 150, "gm": 80, "wm": 50},
+          "FLAIR": {"csf": 15, "gm": 90, "wm": 70}}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def head():
+    """Shells with a rough border: WM inside, GM around it, CSF outermost; images with noise."""
+    rng = np.random.default_rng(3)
+    shape = (36, 40, 34)
+    radius = np.sqrt(sum((g - n / 2) ** 2 for g, n in zip(np.indices(shape), shape, strict=True)))
+    radius = radius + 12 * ndimage.gaussian_filter(rng.normal(size=shape), 2)
+    truth = {"wm": radius < 9, "gm": (radius >= 9) & (radius < 13), "csf": (radius >= 13) & (radius < 15.5)}
+    images = {
+        name: sum(level[t] * truth[t] for t in truth) + rng.normal(scale=4, size=shape)
+        for name, level in LEVELS.items()
+    }
+    return images, truth, radius < 15.5
+
+
+@pytest.mark.parametrize("used", [("T1w",), ("T2w",), ("FLAIR", "T2w"), ("FLAIR", "T2w", "T1w")])
+def test_tissues_are_found_and_named_whatever_contrast_is_there(head, used):
+    images, truth, mask = head
+    found = segment_tissues({name: images[name] for name in used}, mask, AFFINE)
+    masks = tissue_masks(found)
+    for name in truth:
+        assert overlap(truth[name], masks[name], mask).dice > 0.95
+    np.testing.assert_allclose(sum(found.values())[mask], 1, atol=1e-5)
+    assert not sum(found.values())[~mask].any()
+    volumes = tissue_volumes(masks, (2, 2, 2))
+    for name in truth:
+        assert volumes[name] == pytest.approx(truth[name].sum() * 0.008, rel=0.05)
+
+
+def test_the_same_bits_twice_and_nothing_left_behind(head, tmp_path, monkeypatch):
+    images, _, mask = head
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    one, two = (segment_tissues({"T1w": images["T1w"]}, mask, AFFINE, seed=4) for _ in range(2))
+    assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_refused(head):
+    images, _, mask = head
+    with pytest.raises(ValueError, match="T1w, T2w, FLAIR, not from bold"):
+        segment_tissues({"bold": images["T1w"]}, mask, AFFINE)
+    with pytest.raises(ValueError, match="another grid"):
+        segment_tissues({"T1w": images["T1w"]}, mask[:-1], AFFINE)
