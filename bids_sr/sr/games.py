@@ -57,7 +57,7 @@ class Networks:
 
 def _placed(net: nn.Module, device: str, ndim: int) -> nn.Module:
     if ndim == 2:
-        return net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net.to(device)
 
 
@@ -107,16 +107,15 @@ def build_networks(
     rate, critic_rate = recipe.learning_rate, recipe.critic_learning_rate or recipe.learning_rate
     return Networks(
         generator=generator, critic=critics[0], backward=backward, backward_critic=critics[1], terms=terms,
-        optimizer=_adam(generator, rate, recipe), critic_optimizer=_adam(critics[0], critic_rate, recipe),
-        backward_optimizer=_adam(backward, rate, recipe),
-        backward_critic_optimizer=_adam(critics[1], critic_rate, recipe),
+        optimizer=_adam(generator, rate, recipe),
+        critic_optimizer=None if critics[0] is None else _adam(critics[0], critic_rate, recipe),
+        backward_optimizer=None if backward is None else _adam(backward, rate, recipe),
+        backward_critic_optimizer=None if critics[1] is None else _adam(critics[1], critic_rate, recipe),
         penalty=_penalty(recipe, device) if contested else None,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
-def _adam(net: nn.Module | None, rate: float, recipe: Recipe) -> torch.optim.Optimizer | None:
-    if net is None:
-        return None
+def _adam(net: nn.Module, rate: float, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=rate, betas=recipe.betas)
 
 

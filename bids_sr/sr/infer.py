@@ -97,6 +97,29 @@ class NetworkUpsampler:
         return base + self.scale * np.moveaxis(detail, 0, 2)
 
 
+def _network(
+    model: LoadedModel, factor: Factor, scale: float, precision: Precision, device: str, threads: int
+) -> Upsampler:
+    """The upsampler of a network, slice by slice or of volumes, with the scale on which it was trained."""
+    from .method import get_method
+
+    channels = int(model.card.get("channels", 1))
+    if channels != 1:
+        raise InferenceError(
+            f"the model fuses {channels} contrasts ({model.card['contrast']}), and a series has one: see --sr-target"
+        )
+    # a network that was trained on images whose largest value was 1 gets as much headroom here
+    headroom = model.card.get("intensity", {}).get("headroom")
+    scale = scale * float(headroom[0]) if headroom else scale
+    if "method" in model.card and get_method(model.card["method"]).ndim == 3:
+        from .volumetric import VolumeUpsampler
+
+        if not np.isfinite(scale) or scale <= 0:
+            raise InferenceError(f"an intensity scale of {scale} cannot be used: is the mask empty?")
+        return VolumeUpsampler(model, factor, scale, precision == "bf16", device, threads)
+    return NetworkUpsampler(model, factor, scale, precision, device, threads)
+
+
 def make_upsampler(
     name: str,
     factor: Factor,
@@ -137,7 +160,7 @@ def make_upsampler(
             raise InferenceError(f"{name} needs the run's mean and components, its mask and its affine")
         return _guided(model, factor, affine, statistics, mask, guide, gain, device, threads, distortion)
     if model is not None:
-        return NetworkUpsampler(model, factor, scale, precision, device, threads)
+        return _network(model, factor, scale, precision, device, threads)
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(f"the raw series stays on its grid; a factor of {factor} makes no sense for it")

@@ -44,10 +44,17 @@ def in_both(
 ) -> Iterator[tuple[Array, Array]]:
     """Yield (V,) values inside a mask of each volume from `start`, as the one and as the other upsampler gives them.
 
-    Slice-wise upsamplers are asked, which see nothing of other slices; head motion is not undone, as it moves both
-    alike.
+    Slice-wise upsamplers, which see nothing of other slices, are asked for these alone; others for the volume. Head
+    motion is not undone, as it moves both alike.
     """
-    pose = np.eye(4)
     for volume in reader.volumes(start):
-        part = np.ascontiguousarray(volume[:, :, list(slices)])
-        yield full(part, pose)[inside], low(part, pose)[inside]
+        yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]
+
+
+def _in_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
+    """What an upsampler makes of some acquired slices; where it makes them thinner, of the slice at their middle."""
+    if not getattr(upsampler, "volumetric", False):
+        return upsampler(np.ascontiguousarray(volume[:, :, list(slices)]), np.eye(4))
+    fine = upsampler(volume, np.eye(4))
+    step = fine.shape[2] / volume.shape[2]
+    return fine[:, :, [int((z + 0.5) * step) for z in slices]]

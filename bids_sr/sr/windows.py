@@ -215,7 +215,9 @@ class Windows:
         background : weight outside the mask
         turns : how each window is turned, of `turns`; as they are where there are none
         """
-        sources, targets, weights = [], [], []
+        sources: list[Tensor] = []
+        targets: list[Tensor] = []
+        weights: list[Tensor] = []
         on_coarse = self.recipe.objective == "self"
         for k, (index, box) in enumerate(chosen):
             image = self.at(index, factor)

@@ -1,0 +1,86 @@
+"""A network of volumes applied: identity unchanged, patches as the whole, the scale it was trained on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bids_sr.sr import method, precision, volumetric
+from bids_sr.sr.infer import InferenceError, make_upsampler
+from bids_sr.sr.interpolate import upsample
+from bids_sr.sr.model import LoadedModel
+
+FACTOR = (2.0, 2.0, 1.5)
+FAST = method.get_method("resnet3d").recipes["fast"]
+
+
+def model(net, recipe=FAST, **card):
+    """A loaded model of a volumetric method with a network of the test's own."""
+    return LoadedModel(generator=net.eval(), recipe=recipe, card={"method": "resnet3d"} | card)
+
+
+def volume(shape=(20, 18, 8)):
+    """Noise far from zero."""
+    return 500 + np.random.default_rng(1).normal(0, 50, shape).astype(np.float32)
+
+
+def test_an_identity_network_returns_its_interpolation_to_the_last_bit():
+    up = make_upsampler("resnet3d", FACTOR, model=model(nn.Identity()), scale=700.0)
+    np.testing.assert_array_equal(up(volume(), np.eye(4)), upsample(FAST.upsampled_by, volume(), FACTOR))
+
+
+@pytest.mark.parametrize("recipe", [FAST, replace(FAST, upsampled_by=None)])
+def test_patches_make_what_the_whole_makes(recipe, monkeypatch):
+    monkeypatch.setattr(volumetric, "_PATCH", 16)
+    monkeypatch.setattr(volumetric, "_OVERLAP", 6)
+    monkeypatch.setattr(volumetric, "_MARGIN", 2)
+    torch.manual_seed(0)
+    layers = [nn.Conv3d(1, 3, 3, padding=1), nn.Tanh(), nn.Conv3d(3, 1, 3, padding=1)]
+    factor = FACTOR
+    if recipe.upsampled_by is None:
+        factor = (2.0, 2.0, 2.0)
+        layers.append(nn.Upsample(scale_factor=2))
+    made = [
+        volumetric.VolumeUpsampler(model(nn.Sequential(*layers), recipe), factor, 700.0, False, "cpu", 1, at_once=n)(
+            volume((28, 26, 20)), np.eye(4)
+        )
+        for n in (10**9, 1000)
+    ]
+    np.testing.assert_allclose(made[1], made[0], atol=1e-3)
+    assert np.abs(made[0] - upsample("zerofill", volume((28, 26, 20)), factor)).max() > 10
+
+
+def test_headroom_of_training_is_given_when_applied():
+    class Brighter(nn.Module):
+        """Adds one unit of the network's intensity."""
+
+        def forward(self, x):
+            return x + 1
+
+    plain, roomy = (
+        make_upsampler("resnet3d", FACTOR, model=model(Brighter(), **card), scale=700.0)(volume(), np.eye(4))
+        for card in ({}, {"intensity": {"headroom": [1.25]}})
+    )
+    base = upsample(FAST.upsampled_by, volume(), FACTOR)
+    np.testing.assert_allclose(plain - base, 700, rtol=1e-4)
+    np.testing.assert_allclose(roomy - base, 875, rtol=1e-4)
+
+
+def test_a_model_of_several_contrasts_is_refused_for_a_series():
+    with pytest.raises(InferenceError, match=r"fuses 3 contrasts \(T1w\+T2w\+FLAIR\)"):
+        make_upsampler("resnet3d", FACTOR, model=model(nn.Identity(), channels=3, contrast="T1w+T2w+FLAIR"))
+
+
+def test_two_precisions_see_the_slices_within_their_volume():
+    up = make_upsampler("resnet3d", FACTOR, model=model(nn.AvgPool3d(3, 1, 1)), scale=700.0)
+    fine = up(volume(), np.eye(4))
+
+    class Reader:
+        def volumes(self, start):
+            yield volume()
+
+    inside = np.ones((40, 36, 2), bool)
+    full, _ = next(precision.in_both(Reader(), up, up, (2, 5), inside))
+    np.testing.assert_array_equal(full.reshape(40, 36, 2), fine[:, :, [3, 8]])
