@@ -81,6 +81,7 @@ FAST = Recipe(
     patience=8,
     refit=False,
     augmentation=Augmentation(dihedral=True, gain=0.1),
+    keep_critic=True,
 )
 
 METHOD = Method(
