@@ -13,7 +13,7 @@ from bids_sr.config.groups import (
     Selection,
     SuperRes,
 )
-from bids_sr.config.methods import MethodFacts, method_facts, method_names
+from bids_sr.config.methods import MethodFacts, method_facts, method_names, patch_of
 from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
 
@@ -35,6 +35,7 @@ __all__ = [
     "method_facts",
     "method_names",
     "nearest_name",
+    "patch_of",
     "read_toml",
     "split_named",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "sr" / "methods"
 _TEXT, _DEFAULTS = ("trained_on", "reference", "summary"), {"trained_on": "pair", "reference": "", "summary": ""}
@@ -49,6 +50,24 @@ def method_names() -> tuple[str, ...]:
 
 
 @cache
+def patch_of(name: str, recipe: str, folder: Path = FOLDER) -> tuple[int, ...] | None:
+    """Sides of the training patches of a recipe (fine voxels; one stands for all axes); None for whole images.
+
+    A recipe may be made of another one, in its own file or in that of another method, by `dataclasses.replace` or a
+    function whose first argument it is; the nearest ``patch=`` on that way counts.
+    """
+    file = folder / f"{name.replace('-', '_')}.py"
+    recipes = next((k.value for k in _method_call(file) if k.arg == "recipes"), None)
+    if not isinstance(recipes, ast.Dict):
+        return None
+    for key, value in zip(recipes.keys, recipes.values, strict=True):
+        if isinstance(key, ast.Constant) and key.value == recipe:
+            patch = _patch(value, file)
+            return patch if patch is None or isinstance(patch, tuple) else (patch,)
+    return None
+
+
+@cache
 def method_facts(folder: Path = FOLDER) -> Mapping[str, MethodFacts]:
     """Facts of every method, by name, in the order of the names."""
     found = [_read(path) for path in sorted(folder.glob("[!_]*.py"))]
@@ -60,19 +79,45 @@ def methods_trained_on(*sources: str) -> tuple[str, ...]:
     return tuple(name for name, facts in method_facts().items() if facts.trained_on in sources)
 
 
-def _read(path: Path) -> MethodFacts:
-    """Keywords of ``METHOD = Method(...)``, those that are plain values; others keep the default of that class."""
-    given: dict[str, object] = {"name": path.stem.replace("_", "-"), "ndim": 2, "needs_pair": True, **_DEFAULTS}
+def _assigned(path: Path) -> Mapping[str, ast.expr]:
+    """Expressions that names of a module stand for."""
+    found: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        if not any(isinstance(target, ast.Name) and target.id == "METHOD" for target in targets):
-            continue
-        value = getattr(node, "value", None)
-        for keyword in value.keywords if isinstance(value, ast.Call) else ():
-            if keyword.arg in given and isinstance(keyword.value, ast.Constant):
-                given[keyword.arg] = keyword.value.value
+        if isinstance(node, ast.Assign):
+            found.update({target.id: node.value for target in node.targets if isinstance(target, ast.Name)})
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            found[node.target.id] = node.value
+    return found
+
+
+def _method_call(path: Path) -> list[ast.keyword]:
+    """Keywords of ``METHOD = Method(...)``."""
+    value = _assigned(path).get("METHOD") if path.is_file() else None
+    return value.keywords if isinstance(value, ast.Call) else []
+
+
+def _patch(recipe: ast.expr, path: Path) -> Any:
+    """``patch=`` of an expression that makes a recipe."""
+    if isinstance(recipe, ast.Name):
+        there = _assigned(path)
+        return _patch(there[recipe.id], path) if recipe.id in there else None
+    if isinstance(recipe, ast.Attribute) and isinstance(recipe.value, ast.Name):
+        return _patch(ast.Name(recipe.attr), path.with_name(f"{recipe.value.id}.py"))
+    if not isinstance(recipe, ast.Call):
+        return None
+    for keyword in recipe.keywords:
+        if keyword.arg == "patch":
+            named = isinstance(keyword.value, ast.Name)
+            return ast.literal_eval(_assigned(path)[keyword.value.id] if named else keyword.value)  # type: ignore[attr-defined]
+    return _patch(recipe.args[0], path) if recipe.args else None
+
+
+def _read(path: Path) -> MethodFacts:
+    """Keywords of the method that are plain values; others keep the default of that class."""
+    given: dict[str, object] = {"name": path.stem.replace("_", "-"), "ndim": 2, "needs_pair": True, **_DEFAULTS}
+    for keyword in _method_call(path):
+        if keyword.arg in given and isinstance(keyword.value, ast.Constant):
+            given[keyword.arg] = keyword.value.value
     return MethodFacts(
         name=str(given["name"]), needs_pair=bool(given["needs_pair"]), ndim=3 if given["ndim"] == 3 else 2,
         **{key: str(given[key]) for key in _TEXT},

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config import PAIR_BASELINES, Settings, SuperRes
+from bids_sr.inputs.guide import pretrained_for
 from bids_sr.inputs.model import Header, Notice, Pair, Problem, Triple, entities_of
 
 SIZE_TOLERANCE = 0.10  # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
@@ -304,8 +305,12 @@ def _factor(
 
 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:
-    """Series asked for that need a T2*-weighted pair: methods trained on it, and guided baselines that were named."""
-    return superres.pair_trained + tuple(name for name in superres.methods if name in PAIR_BASELINES)
+    """Series asked for that need a T2*-weighted pair: methods trained on it, and guided baselines that were named.
+
+    A method whose model is given needs none.
+    """
+    trained = tuple(name for name in superres.pair_trained if pretrained_for(superres, name) is None)
+    return trained + tuple(name for name in superres.methods if name in PAIR_BASELINES)
 
 
 def no_pair(label: str, bolds: Sequence[Path], settings: Settings) -> list[Problem]:
@@ -329,7 +334,7 @@ def no_pair(label: str, bolds: Sequence[Path], settings: Settings) -> list[Probl
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and anat/sub-…_acq-lowres_T2starw.nii.gz; or the "
         "highres image alone (a k-space-truncated copy then takes the place of the lowres one). Without a pair: "
-        "--sr-method guided --sr-factor 2 learns from the run itself; --sr-method bspline zerofill --sr-factor 2 "
+        "--sr-method tv guided --sr-factor 2 learn from the run itself; --sr-method bspline zerofill --sr-factor 2 "
         "runs baselines alone; --retrospective brings the BOLD down, raises it again and compares."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""

@@ -15,6 +15,7 @@ from bids_sr.preflight.blocks import check_blocks
 from bids_sr.preflight.designs import check_design
 from bids_sr.preflight.estimate import estimate
 from bids_sr.preflight.fit import check_memory
+from bids_sr.preflight.methods import check_methods
 from bids_sr.preflight.model import Estimate, Plan
 from bids_sr.preflight.validator import validate
 
@@ -42,6 +43,7 @@ def check(settings: Settings) -> Plan:
         if unsound:
             del types[run.bold]  # its blocks are not worth the time
     subjects = tuple(subject for subject in found.subjects if any(run.bold in contrasts for run in subject.runs))
+    problems += check_methods(settings, worked_on)
     series = _series(settings, worked_on, notices)
     plan = Plan(subjects=worked_on, series=series, contrasts=contrasts, type_order=found.type_order)
     cost = estimate(plan, settings) if found.subjects else Estimate()

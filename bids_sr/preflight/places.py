@@ -11,6 +11,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.plugin import Plugin
 from bids_sr.inputs import Problem
 from bids_sr.inputs.derivatives import SPACES
+from bids_sr.preflight.methods import check_pretrained
 from bids_sr.preflight.model import Estimate
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"
@@ -100,17 +101,12 @@ def _mixed(settings: Settings) -> list[Problem]:
 
 def _no_model(settings: Settings) -> list[Problem]:
     """A model that is to be used and is not there, or has no card."""
-    from bids_sr.sr.model import ModelError, read_card
-
     superres = settings.superres
     if not superres.learned:
         return []
-    if superres.pretrained is not None and superres.pretrained.is_file():
-        try:
-            read_card(superres.pretrained)
-        except ModelError as error:
-            fix = "Name the .safetensors file of a model whose card (.json, the same name) lies beside it."
-            return [Problem(file=f"--pretrained {superres.pretrained}", reason=str(error), fix=fix)]
+    problems = check_pretrained(superres)
+    if problems:
+        return problems
     folder = superres.models_to_reuse(settings.paths.output_dir)
     if superres.model_source != "reuse" or superres.pretrained is not None or folder is None:
         return []

@@ -66,23 +66,43 @@ def mismatches(card: Mapping[str, Any], image: Acquisition) -> list[str]:
         out.append(f"contrast: trained on {card['contrast']}, the image is {image.contrast}")
     if image.orientation != card["orientation"]:
         out.append(f"slice orientation: trained on slices across {card['orientation']}, these are {image.orientation}")
-    if any(abs(a - b) > 1e-6 for a, b in zip(image.factor, card["factor"], strict=True)):
-        out.append(f"factor: trained for {tuple(card['factor'])}, asked for {image.factor}")
+    if not _trained_for(card, image.factor):
+        span = card.get("factors") or ()
+        several = f" and factors from {min(span):g} to {max(span):g} in their place" if span else ""
+        out.append(f"factor: trained for {tuple(card['factor'])}{several}, asked for {image.factor}")
     return out
+
+
+def _trained_for(card: Mapping[str, Any], factor: Factor) -> bool:
+    """Whether a model knows a factor: its own or, trained with random ones, any between them on the same axes."""
+    own = card["factor"]
+    if all(abs(a - b) <= 1e-6 for a, b in zip(factor, own, strict=True)):
+        return True
+    span = card.get("factors") or ()
+    return bool(span) and all(
+        abs(asked - 1) <= 1e-6 if abs(known - 1) <= 1e-6 else min(span) - 1e-6 <= asked <= max(span) + 1e-6
+        for asked, known in zip(factor, own, strict=True)
+    )
+
+
+def _of_one_factor(card: Mapping[str, Any]) -> bool:
+    """Whether the network itself multiplies voxels; one that is shown an interpolated image can be shown any."""
+    settings = card.get("settings")
+    return not (isinstance(settings, Mapping) and settings.get("upsampled_by"))
 
 
 def check_model(card: Mapping[str, Any], image: Acquisition, *, force: bool = False) -> list[str]:
     """Refuse a model that does not fit the image.
 
-    Returns the differences that `force` overruled, for the report. The factor cannot be forced: another factor is
-    another network.
+    Returns the differences that `force` overruled, for the report. The factor can be forced only where the network is
+    shown an interpolated image: otherwise another factor is another network.
 
     Raises
     ------
     ModelMismatch : with every difference and the remedy
     """
     found = mismatches(card, image)
-    hopeless = [f for f in found if f.startswith("factor")]
+    hopeless = [f for f in found if f.startswith("factor") and _of_one_factor(card)]
     if hopeless or (found and not force):
         remedy = (
             "train a model for this factor" if hopeless else "train on a pair that matches, or overrule with --force"

@@ -108,18 +108,14 @@ def _split_critic(state: Mapping[str, Tensor], recipe: Recipe) -> tuple[dict[str
     return {k: v for k, v in state.items() if k.removeprefix(prefix) not in judge or not k.startswith(prefix)}, judge
 
 
-def load_model(path: str | Path) -> LoadedModel:
-    """Load STEM.safetensors with the card beside it.
+def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
+    """(card, bytes) of a model whose files are whole and belong together; no network is built and torch not imported.
 
     Raises
     ------
-    ModelError : file missing, truncated or not the one the card describes; method or recipe unknown; tensors that do
-        not fit the network. The message names the file.
+    ModelError : file missing, truncated, not the one that the card describes, or no safetensors; an edited card
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    from .method import UnknownMethod, get_method, get_recipe
+    from safetensors import SafetensorError, deserialize
 
     path = Path(path)
     card = read_card(path)
@@ -132,6 +128,28 @@ def load_model(path: str | Path) -> LoadedModel:
         raise ModelError(f"{path}: the model's weights cannot be read: {error}") from None
     if hashlib.sha256(data).hexdigest() != card["weights_sha256"]:
         raise ModelError(f"{path}: truncated or changed: its checksum is not that in {card_path(path).name}")
+    try:
+        deserialize(data)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: does not fit this program: no safetensors ({error})") from None
+    return card, data
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Load STEM.safetensors with the card beside it.
+
+    Raises
+    ------
+    ModelError : as of `verify`; method or recipe unknown; tensors that do not fit the network. The message names the
+        file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from .method import UnknownMethod, get_method, get_recipe
+
+    path = Path(path)
+    card, data = verify(path)
     try:
         recipe = get_recipe(get_method(card["method"]), card["recipe"])
         fx, fy, fz = card["factor"]

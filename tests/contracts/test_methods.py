@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bids_sr.boilerplate
-from bids_sr.config import method_facts
+from bids_sr.config import method_facts, patch_of
 from bids_sr.sr.degrade import kspace_crop
 from bids_sr.sr.guided_train import TrainingSeries, fit_series
 from bids_sr.sr.infer import inconsistency, make_upsampler
@@ -143,3 +143,10 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"):
         assert key in model.card
     assert set(model.card["held_out"]) >= {"network", "bspline", "zerofill", "slices", "iteration"}
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_settings_know_the_patches_of_every_recipe(name):
+    for recipe, how in get_method(name).recipes.items():
+        sides = (how.patch,) if isinstance(how.patch, int) else how.patch
+        assert patch_of(name, recipe) == sides

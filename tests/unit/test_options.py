@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +41,18 @@ def second_pair(maker: BidsMaker, *, session: str = "", run: str = "_run-2") -> 
     maker.star(f"sub-01{session}_acq-lowres{run}", (6.0, 6.0, 4.0))
 
 
-def model(maker: BidsMaker, method: str) -> str:
-    """Weights whose card names a method."""
-    path = maker.root.parent / f"{method}.safetensors"
-    path.write_bytes(b"weights")
-    card = dict.fromkeys(("recipe", "factor", "resolution", "contrast", "orientation", "weights_sha256"), "x")
-    path.with_suffix(".json").write_text(json.dumps({**card, "card_version": 1, "method": method}))
-    return str(path)
+def model(maker: BidsMaker, method: str, **card: object) -> str:
+    """An untrained model of a method, whose card fits the data set."""
+    from bids_sr.sr.method import get_method
+    from bids_sr.sr.model import save_model
+
+    facts = get_method(method)
+    state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
+    fits = {
+        "method": method, "recipe": "fast", "factor": [2.0, 2.0, 1.0], "contrast": "T2starw", "orientation": "I-S",
+        "resolution": {"lowres_mm": [6.0, 6.0, 4.0]}, "trained_on": facts.trained_on,
+    }  # fmt: skip
+    return str(save_model(maker.root.parent / method, state, {**fits, **card})[0])
 
 
 def test_guided_needs_no_pair(maker: BidsMaker) -> None:

@@ -1,0 +1,154 @@
+"""What methods ask of the data, and whether models that were given fit them; told from headers and cards alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.config import Settings, SuperRes, method_facts, patch_of
+from bids_sr.inputs import BoldRun, Problem, Subject, factor_of
+from bids_sr.inputs.guide import method_of_model, pretrained_for
+
+_LOAD = "import sys; from bids_sr.preflight.methods import refusal; sys.stdout.write(refusal(sys.argv[1]))"
+
+
+def check_pretrained(superres: SuperRes) -> list[Problem]:
+    """A model given with ``--pretrained`` that is damaged, foreign or not what its card says."""
+    from bids_sr.sr.model import ModelError, verify
+
+    file = superres.pretrained
+    if not superres.learned or file is None or not file.is_file() or file.suffix != ".safetensors":
+        return []  # no use for one, or refused as no such file
+    reason = ""
+    try:
+        verify(file)
+    except ModelError as error:
+        reason = str(error)
+    reason = reason or _network_refuses(file)
+    if not reason:
+        return []
+    fix = "Name the .safetensors file of a model whose card (.json, the same name) lies beside it, both unchanged."
+    return [Problem(file=f"--pretrained {file}", reason=reason, fix=fix)]
+
+
+def _network_refuses(file: Path) -> str:
+    """Why weights do not fit the network that their card names, or "".
+
+    Asked in a process of its own, so that this one, from which workers are forked, stays small; not where torch is here
+    already. What that process cannot tell (no memory for it, say) is left to the step that loads the model.
+    """
+    if "torch" in sys.modules:
+        return refusal(file)
+    command = [sys.executable or "python3", "-c", _LOAD, str(file)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def refusal(file: Path) -> str:
+    """Why a model cannot be loaded, or ""."""
+    from bids_sr.sr.model import ModelError, load_model
+
+    try:
+        load_model(file)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Problem]:
+    """Methods that cannot work on these images, and models that were trained on others.
+
+    Parameters
+    ----------
+    settings : of the call
+    subjects : with the runs and pairs that are worked on
+    """
+    superres = settings.superres
+    if not superres.learned:
+        return []
+    runs = [run for subject in subjects for run in subject.runs if _has_factor(run, settings)]
+    problems = [problem for run in runs for problem in _single_slice(superres, run)]
+    if problems:
+        return problems
+    problems = _misfits(settings, runs)
+    for run in runs:
+        problems += _patches(settings, run)
+    return list(dict.fromkeys(problems))
+
+
+def _has_factor(run: BoldRun, settings: Settings) -> bool:
+    return run.pair is not None or settings.superres.factor is not None
+
+
+def _single_slice(superres: SuperRes, run: BoldRun) -> Iterator[Problem]:
+    """A run of one slice: there is no volume for a 3D method, and nothing to hold out for the others."""
+    if run.shape[2] > 1:
+        return
+    facts = method_facts()
+    for name in superres.learned:
+        if facts[name].ndim == 2 and pretrained_for(superres, name) is not None:
+            continue
+        why = "works in three dimensions" if facts[name].ndim == 3 else "holds slices out while it is trained"
+        yield Problem(
+            file=str(run.bold),
+            reason=f"it has a single slice, and {name} {why}",
+            fix="Take baselines alone (--sr-method bspline zerofill), or a slice-wise method with --pretrained MODEL.",
+        )
+
+
+def _misfits(settings: Settings, runs: Sequence[BoldRun]) -> list[Problem]:
+    """Runs that the given model was not trained for."""
+    from bids_sr.sr.guards import ModelMismatch, check_model, describe
+    from bids_sr.sr.model import ModelError, read_card
+
+    superres = settings.superres
+    file = superres.pretrained
+    if file is None or not file.is_file() or method_of_model(file) not in superres.learned:
+        return []
+    try:
+        card = read_card(file)
+    except ModelError:
+        return []  # told by `check_pretrained`
+    problems = []
+    for run in runs:
+        try:
+            check_model(card, describe(np.asarray(run.affine), "bold", factor_of(run, settings)), force=superres.force)
+        except ModelMismatch as error:
+            reason, _, remedy = str(error).partition(" Remedy: ")
+            fix = f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Take another model."
+            problems.append(Problem(file=f"{run.bold} with --pretrained {file}", reason=reason, fix=fix))
+    return problems
+
+
+def _patches(settings: Settings, run: BoldRun) -> Iterator[Problem]:
+    """Training patches that are larger in plane than the images they are cut from; thin slabs cut them down."""
+    superres = settings.superres
+    if superres.model_source == "reuse":
+        return
+    x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, factor_of(run, settings), strict=True))
+    for name in (*superres.pair_trained, *superres.volume_trained):
+        sides = patch_of(name, superres.recipe)
+        if sides is None or pretrained_for(superres, name) is not None or _fits(sides, (x, y)):
+            continue
+        wanted = f"{sides[0]} × {sides[min(1, len(sides) - 1)]}"
+        other = "fast" if superres.recipe == "paper" else "paper"
+        instead = patch_of(name, other)
+        first = f"give --recipe {other}, or " if instead is None or _fits(instead, (x, y)) else ""
+        fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
+        yield Problem(
+            file=f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
+            reason=f"patches of {wanted} voxels do not fit into its slices of {x} × {y} (at the high resolution)",
+            fix=fix[:1].upper() + fix[1:],
+        )
+
+
+def _fits(sides: Sequence[int], shape: tuple[int, int]) -> bool:
+    """Whether a patch fits into a slice."""
+    return sides[0] <= shape[0] and sides[min(1, len(sides) - 1)] <= shape[1]

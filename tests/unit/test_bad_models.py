@@ -1,0 +1,218 @@
+"""Models and methods that cannot do what is asked: refused with the reason and a way out before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker, snapshot
+from safetensors.torch import load, save
+
+from bids_sr.cli.run import main
+from bids_sr.config import SuperRes
+from bids_sr.preflight import methods
+from bids_sr.sr.method import get_method
+from bids_sr.sr.model import save_model
+
+CARD = {
+    "method": "srgan", "recipe": "fast", "factor": [2.0, 2.0, 1.0], "contrast": "T2starw", "orientation": "I-S",
+    "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model that fits the data set."""
+    network = get_method("srgan").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+    return save_model(tmp_path_factory.mktemp("sound") / "srgan", network.state_dict(), CARD)[0]
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    made = BidsMaker(tmp_path / "bids")
+    made.subject()
+    return made
+
+
+def copied(maker: BidsMaker, sound: Path) -> Path:
+    for path in (sound, sound.with_suffix(".json")):
+        shutil.copy(path, maker.root.parent)
+    return maker.root.parent / sound.name
+
+
+def given(path: Path, *more: str) -> list[str]:
+    return ["--sr-method", "srgan", "--pretrained", str(path), *more]
+
+
+def resaved(maker: BidsMaker, sound: Path, *more: str, **card: object) -> list[str]:
+    """The model as if it had been trained on other images."""
+    path, _ = save_model(maker.root.parent / "other", load(sound.read_bytes()), {**CARD, **card})
+    return given(path, *more)
+
+
+def no_pair(maker: BidsMaker) -> None:
+    for kind in ("highres", "lowres"):
+        maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+
+
+Spoil = Callable[[BidsMaker, Path], list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    spoil: Spoil
+    reason: str
+    fix: str
+
+
+def unknown(maker: BidsMaker, sound: Path) -> list[str]:
+    return ["--sr-method", "resnet3"]
+
+
+def without_pair(maker: BidsMaker, sound: Path) -> list[str]:
+    no_pair(maker)
+    return ["--sr-method", "resnet3d", "tv", "--sr-factor", "2"]
+
+
+def other_factor(maker: BidsMaker, sound: Path) -> list[str]:
+    return ["--sr-method", "srgan", "--sr-factor", "3"]
+
+
+def large_patch(maker: BidsMaker, sound: Path) -> list[str]:
+    return ["--sr-method", "srgan", "--recipe", "paper"]
+
+
+def large_patch_of_tv(maker: BidsMaker, sound: Path) -> list[str]:
+    return ["--sr-method", "tv"]
+
+
+def single_slice(maker: BidsMaker, sound: Path) -> list[str]:
+    no_pair(maker)
+    maker.bold(zooms=(6.0, 6.0, 24.0))
+    return ["--sr-method", "tv", "--sr-factor", "2"]
+
+
+def single_slice_2d(maker: BidsMaker, sound: Path) -> list[str]:
+    no_pair(maker)
+    maker.bold(zooms=(6.0, 6.0, 24.0))
+    return ["--sr-method", "guided", "--sr-factor", "2"]
+
+
+def truncated(maker: BidsMaker, sound: Path) -> list[str]:
+    path = copied(maker, sound)
+    path.write_bytes(path.read_bytes()[:-1])
+    return given(path)
+
+
+def foreign(maker: BidsMaker, sound: Path) -> list[str]:
+    """Weights of another network, with a card that says they are ours."""
+    state = {"conv.weight": next(iter(load(sound.read_bytes()).values()))}
+    return given(save_model(maker.root.parent / "other", state, CARD)[0])
+
+
+def edited(maker: BidsMaker, sound: Path) -> list[str]:
+    path = copied(maker, sound)
+    card = path.with_suffix(".json")
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"orientation": "R-L"}))
+    return given(path)
+
+
+def malicious(maker: BidsMaker, sound: Path) -> list[str]:
+    path = copied(maker, sound)
+    card = path.with_suffix(".json")
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"method": "..os"}))
+    return given(path)
+
+
+def not_finite(maker: BidsMaker, sound: Path) -> list[str]:
+    state = {name: tensor * float("nan") for name, tensor in load(sound.read_bytes()).items()}
+    return given(save_model(maker.root.parent / "other", state, CARD)[0])
+
+
+def other_resolution(maker: BidsMaker, sound: Path) -> list[str]:
+    return resaved(maker, sound, resolution={"lowres_mm": [3.0, 3.0, 4.0]})
+
+
+def other_contrast(maker: BidsMaker, sound: Path) -> list[str]:
+    return resaved(maker, sound, contrast="T1w")
+
+
+def other_orientation(maker: BidsMaker, sound: Path) -> list[str]:
+    return resaved(maker, sound, orientation="R-L")
+
+
+def other_model_factor(maker: BidsMaker, sound: Path) -> list[str]:
+    """Not to be forced: the network multiplies voxels itself, and 2 x 2 is what its weights say."""
+    maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
+    return given(copied(maker, sound), "--force")
+
+
+CASES = {
+    "unknown method": Case(spoil=unknown, reason="li-agnostic, mse3d, resnet3d, srgan, tv", fix="mean 'resnet3d'"),
+    "no pair": Case(spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method tv guided --sr-factor 2"),
+    "factor and pair": Case(spoil=other_factor, reason="stand as 2×2, not as --sr-factor says", fix="Leave --sr-f"),
+    "patch": Case(spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"),
+    "3D patch": Case(spoil=large_patch_of_tv, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"),
+    "single slice": Case(spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines alone"),
+    "slice, 2D": Case(spoil=single_slice_2d, reason="guided holds slices out while", fix="with --pretrained MODEL"),
+    "truncated": Case(spoil=truncated, reason="srgan.safetensors: truncated or changed", fix="both unchanged"),
+    "foreign": Case(spoil=foreign, reason="does not fit this program", fix="Name the .safetensors file"),
+    "edited": Case(spoil=edited, reason="changed since the model was saved", fix="both unchanged"),
+    "malicious": Case(spoil=malicious, reason="method is no plain name", fix="both unchanged"),
+    "not finite": Case(spoil=not_finite, reason="its weights are not finite", fix="Name the .safetensors file"),
+    "resolution": Case(spoil=other_resolution, reason="trained at 3.00 x 3.00 x 4.00 mm", fix="--force"),
+    "contrast": Case(spoil=other_contrast, reason="trained on T1w, the image is bold", fix="--force"),
+    "orientation": Case(spoil=other_orientation, reason="trained on slices across R-L", fix="--force"),
+    "factor of the model": Case(spoil=other_model_factor, reason="asked for (3.0, 3.0, 1.0)", fix="Train a model for"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_refused_with_code_2_at_once_and_nothing_is_written(
+    name: str, maker: BidsMaker, sound: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = CASES[name]
+    options = case.spoil(maker, sound)
+    before = snapshot(maker.root.parent)
+    out = maker.root.parent / "out"
+    began = time.monotonic()
+    assert main([str(maker.root), str(out), "participant", "--skip-bids-validation", *options]) == 2
+    assert time.monotonic() - began < 60
+    message = capsys.readouterr().err
+    for part in (case.reason, case.fix):
+        assert part in message
+    assert "Traceback" not in message
+    assert snapshot(maker.root.parent) == before
+
+
+@pytest.mark.parametrize("change", [{"resolution": {"lowres_mm": [3.0, 3.0, 4.0]}}, {"contrast": "T1w"}, {}])
+def test_force_overrules_what_the_image_is_and_a_fitting_model_needs_none(
+    change: dict[str, object], maker: BidsMaker, sound: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = resaved(maker, sound, *["--force"] * bool(change), **change)
+    out = str(maker.root.parent / "out")
+    assert main([str(maker.root), out, "participant", "--skip-bids-validation", "--dry-run", *options]) == 0
+    assert "srgan" in capsys.readouterr().out
+
+
+def test_the_bytes_of_a_model_are_not_unpickled_on_the_way(maker: BidsMaker, sound: Path) -> None:
+    path = copied(maker, sound)
+    assert save(load(path.read_bytes())) != b""
+    path.write_bytes(b"\x80\x04cos\nsystem\n(S'touch %b'\ntR." % str(maker.root.parent / "run").encode())
+    assert main([str(maker.root), "out", "participant", "--skip-bids-validation", *given(path)]) == 2
+    assert not (maker.root.parent / "run").exists()
+
+
+def test_a_process_of_its_own_says_the_same(maker: BidsMaker, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch in this process, the network is asked in another."""
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(methods, "refusal", lambda file: "not here")
+    path = Path(foreign(maker, sound)[-1])
+    (problem,) = methods.check_pretrained(SuperRes(methods=("srgan",), pretrained=path))
+    assert "other.safetensors: does not fit this program: Error(s) in loading" in problem.reason
