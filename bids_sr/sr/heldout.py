@@ -93,11 +93,11 @@ def _look(windows: Windows, index: int, box: Box, scored: tuple[int, int]) -> Lo
     return Look(image=index, box=box, batch=batch)
 
 
-def outputs(generator: nn.Module, watched: Sequence[Look]) -> list[Tensor]:
-    """What the generator makes of each window; it is back in training mode afterwards."""
+def outputs(generator: nn.Module, watched: Sequence[Look], lower: bool = False) -> list[Tensor]:
+    """What the generator makes of each window, in bf16 where `lower`; it is back in training mode afterwards."""
     generator.eval()
-    with torch.no_grad():
-        out = [generator(look.batch.input) for look in watched]
+    with torch.no_grad(), torch.autocast(watched[0].batch.input.device.type, torch.bfloat16, enabled=lower):
+        out = [generator(look.batch.input).float() for look in watched]
     generator.train()
     return out
 
@@ -113,13 +113,13 @@ def _error(made: Sequence[Tensor], watched: Sequence[Look]) -> float:
     return total / max(weight, 1e-12)
 
 
-def score(nets: Networks, watched: Sequence[Look], recipe: Recipe) -> float:
+def score(nets: Networks, watched: Sequence[Look], recipe: Recipe, lower: bool = False) -> float:
     """In dB, higher is better: PSNR, or for the objective "self" the loss on the same scale.
 
     What is consistent with coarse data can be arbitrarily rough; therefore the variation counts there as it does in
     training.
     """
-    made = outputs(nets.generator, watched)
+    made = outputs(nets.generator, watched, lower)
     error = _error(made, watched)
     if recipe.objective == "self":
         for kind, module, weight in nets.terms:

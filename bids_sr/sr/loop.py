@@ -28,6 +28,7 @@ from .method import Recipe
 LOG = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 _GAIN_DB = 0.005
+_LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as one is half of that
 
 
 class TrainingDiverged(RuntimeError):
@@ -49,6 +50,8 @@ class Counters:
     rate_factor: float = 1.0
     looks_since_drop: int = 0
     halved: bool = False
+    mixed: bool = False
+    mixed_loss_db: float | None = None
     seconds: float = 0.0
     done: str = ""
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -180,10 +183,26 @@ class Phase(ABC):
             if gained:
                 at.best_psnr, at.best_iteration = psnr, at.iteration
             self._plateau(gained)
+            if at.mixed:
+                self._guard_precision(psnr)
         if not self.scored or at.best_iteration == at.iteration:
             generator = self.trained["generator"][0]
             self.best = {key: value.detach().clone() for key, value in generator.state_dict().items()}
         at.log.append(row)
+
+    def lower_score(self) -> float | None:
+        """The score with bf16 in the network, where a phase knows how to; None otherwise."""
+        return None
+
+    def _guard_precision(self, full: float) -> None:
+        """Leave mixed precision for good where it shows in the score."""
+        lower = self.lower_score()
+        if lower is None:
+            return
+        self.at.mixed_loss_db = round(full - lower, 4)
+        if abs(full - lower) > _LOWER_DB:
+            self.at.mixed = False
+            LOG.info("%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower)
 
     def _plateau(self, gained: bool) -> None:
         at, recipe = self.at, self.recipe

@@ -1,0 +1,84 @@
+"""Tiny images, networks and methods for the tests of the training engine."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from bids_sr.sr import method
+from bids_sr.sr.fit_images import fit_images
+from bids_sr.sr.images import ImageSet, TrainingImage
+from bids_sr.sr.losses.mse import MSE
+
+AFFINE = np.diag([1.0, 1, 1, 1])
+CONTENT = method.LossTerm(kind="content", build=MSE, weight=1.0)
+
+
+class Tiny(nn.Module):
+    """x + last(relu(first(x))), in 2D or 3D; dropout makes it depend on torch's own chance."""
+
+    def __init__(self, channels=1, *, ndim=3, width=4, dropout=0.0):
+        super().__init__()
+        kind = {2: nn.Conv2d, 3: nn.Conv3d}[ndim]
+        self.first, self.last = kind(channels, width, 3, padding=1), kind(width, channels, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        return x + self.last(self.dropout(torch.relu(self.first(x))))
+
+
+class TinyCritic(nn.Module):
+    """One score an image, of its mean and its roughness."""
+
+    def __init__(self, channels=1, *, ndim=3, width=3):
+        super().__init__()
+        kind = {2: nn.Conv2d, 3: nn.Conv3d}[ndim]
+        self.look, self.score = kind(channels, width, 3), nn.Linear(width, 1)
+
+    def forward(self, image):
+        return self.score(nn.functional.leaky_relu(self.look(image), 0.2).flatten(2).mean(2))
+
+
+def ball(seed=0, shape=(16, 16, 12), name=None):
+    """A fine image of a textured ball whose border is sharp."""
+    rng = np.random.default_rng(seed)
+    x, y, z = (2 * (g + 0.5) / n - 1 for g, n in zip(np.indices(shape), shape, strict=True))
+    inside = x**2 + y**2 + 0.3 * z**2 < 0.8
+    texture = rng.random(shape)
+    fine = (inside * (600 + 200 * texture + 200 * (x > 0.1 * seed))).astype(np.float32)
+    return TrainingImage(fine=fine, mask=inside, affine=AFFINE, contrast="T1w", name=name or f"ball-{seed}")
+
+
+def balls(count=1, **given):
+    """A set of them."""
+    return ImageSet(images=tuple(ball(seed, **given) for seed in range(count)))
+
+
+def recipe(ndim=3, **given):
+    """A supervised recipe of a few steps."""
+    defaults = {
+        "build_generator": lambda channels, factor: Tiny(channels, ndim=ndim), "build_critic": None,
+        "losses": (CONTENT,), "upsampled_by": "linear", "patch": 8, "batch": 2, "iterations": 12, "evaluate_every": 4,
+        "learning_rate": 1e-2, "hold_out": 4, "refit": False, "degradation": "block",
+    }  # fmt: skip
+    return method.Recipe(**defaults | given)
+
+
+def a_method(ndim=3, **given):
+    """A method that is in no file."""
+    defaults = {
+        "name": "tiny", "ndim": ndim, "needs_pair": False, "recipes": {}, "reference": "x", "summary": "x",
+        "trained_on": "images",
+    }  # fmt: skip
+    return method.Method(**defaults | given)
+
+
+def fit(images, how, work_dir, ndim=3, **given):
+    """Train the tiny method; in-plane by 2 in 2D, by 2 along all axes in 3D."""
+    factor = (2.0, 2.0, 2.0) if ndim == 3 else (2.0, 2.0, 1.0)
+    defaults = {"factor": factor, "recipe_name": "fast", "seed": 3, "work_dir": work_dir}
+    return fit_images(a_method(ndim), how, images, **defaults | given)
+
+
+def same(a, b):
+    """Whether two sets of tensors are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

@@ -1,0 +1,278 @@
+"""Training goes on exactly after a kill, whatever the game, and ends clearly when it cannot go on."""
+
+import errno
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from engine_helpers import CONTENT, Tiny, TinyCritic, balls, fit, recipe, same
+
+from bids_sr import _files
+from bids_sr.sr import fit_images as engine
+from bids_sr.sr import games, loop, method
+from bids_sr.sr.checkpoint import read_checkpoint, write_checkpoint
+from bids_sr.sr.journal import log_tsv
+from bids_sr.sr.losses.bce import AdversarialBCE
+from bids_sr.sr.losses.mae import MAE
+from bids_sr.sr.losses.sparsify import JointSparsify
+from bids_sr.sr.losses.tv import TotalVariation
+from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+def term(kind, build, weight):
+    return method.LossTerm(kind=kind, build=build, weight=weight)
+
+
+def dropping(channels, _factor):
+    """A network that uses torch's own chance."""
+    return Tiny(channels, dropout=0.3)
+
+
+GAMES = {
+    "supervised": {"schedule": "plateau", "plateau_patience": 1},
+    "bce": {
+        "build_critic": TinyCritic, "losses": (CONTENT, term("adversarial", AdversarialBCE, 1e-2)),
+        "adversarial_from": 3, "epochs": 3, "patches": 8,
+    },
+    "wasserstein": {
+        "build_critic": TinyCritic, "losses": (CONTENT, term("adversarial", AdversarialWasserstein, 1e-2)),
+        "critic_game": "wasserstein", "critic_steps": 2,
+    },
+    "cycle": {
+        "build_critic": TinyCritic, "objective": "cycle", "critic_game": "wasserstein-gp", "critic_steps": 2,
+        "schedule": "linear-decay", "decay_from": 4,
+        "losses": (
+            term("adversarial", AdversarialWasserstein, 1e-2), term("cycle", MAE, 1.0), term("identity", MAE, 0.5),
+            term("sparsify", JointSparsify, 1e-3),
+        ),
+    },
+    "self": {
+        "objective": "self", "losses": (CONTENT, term("tv", TotalVariation, 0.01)), "hold_out": 0,
+        "build_generator": dropping, "schedule": "plateau",
+    },
+    "factors": {"factors": (1.25, 1.5, 2.0), "build_generator": dropping, "refit": True},
+}  # fmt: skip
+
+
+def killed(images, how, folder, at):
+    """Train until a step, then die there."""
+
+    def stop(_phase, iteration, _total):
+        if iteration == at:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(images, how, folder, progress=stop)
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_stopped_and_gone_on_equals_uninterrupted(game, tmp_path):
+    how, images = recipe(**GAMES[game]), balls(1)
+    whole = fit(images, how, tmp_path / "whole")
+    killed(images, how, tmp_path / "cut", 6)
+    seen = []
+    resumed = fit(images, how, tmp_path / "cut", progress=lambda _phase, iteration, _total: seen.append(iteration))
+    assert seen[0] == 5, "it began anew"
+    assert same(whole.state, resumed.state)
+    assert log_tsv(whole.log) == log_tsv(resumed.log)
+    assert whole.card == resumed.card
+
+
+SCRIPT = """
+import os, signal, sys
+from engine_helpers import balls, fit, recipe
+from test_engine_faults import GAMES
+
+def kill(_phase, iteration, _total):
+    if iteration == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+fit(balls(1), recipe(**GAMES["cycle"]), sys.argv[1], progress=kill)
+"""
+
+
+def test_after_sigkill_the_weights_are_those_of_an_uninterrupted_training(tmp_path):
+    folder = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(folder)!r}]\n{SCRIPT}", str(tmp_path / "cut")],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == -9, done.stderr
+    _, values = read_checkpoint(tmp_path / "cut" / "search.checkpoint.safetensors")
+    assert values["progress"]["iteration"] == 8
+    how = recipe(**GAMES["cycle"])
+    assert same(fit(balls(1), how, tmp_path / "cut").state, fit(balls(1), how, tmp_path / "whole").state)
+
+
+def test_a_checkpoint_of_another_start_or_another_set_is_not_gone_on_with(tmp_path):
+    fit(balls(1), recipe(), tmp_path)
+    assert same(fit(balls(2), recipe(), tmp_path).state, fit(balls(2), recipe(), tmp_path / "fresh").state)
+
+
+def broken_at(monkeypatch, step, part):
+    """Make one part of the loss not a number at a step."""
+    real, calls = games.generators_step, []
+
+    def broken(*given):
+        calls.append(1)
+        parts = real(*given)
+        return parts | ({part: float("nan"), "loss": float("nan")} if len(calls) == step else {})
+
+    monkeypatch.setattr(games, "generators_step", broken)
+
+
+@pytest.mark.parametrize(
+    ("part", "cause"),
+    [
+        ("content", r"iteration 7 \(in content\)\. It was .* at the last look.*smaller learning rate"),
+        ("adversarial", r"iteration 7 \(in adversarial\)\. The critic has run away"),
+    ],
+)
+def test_a_loss_that_is_no_number_names_step_and_cause_and_keeps_the_last_good_state(
+    part, cause, tmp_path, monkeypatch
+):
+    how = recipe(**GAMES["bce"])
+    broken_at(monkeypatch, 7, part)
+    with pytest.raises(loop.TrainingDiverged, match=cause + r".*search\.checkpoint"):
+        fit(balls(1), how, tmp_path)
+    tensors, values = read_checkpoint(tmp_path / "search.checkpoint.safetensors")
+    assert values["progress"]["iteration"] == 4
+    assert all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point())
+    monkeypatch.undo()
+    assert same(fit(balls(1), how, tmp_path).state, fit(balls(1), how, tmp_path / "clean").state)
+
+
+def test_divergence_at_the_first_steps_says_that_they_were_too_large(tmp_path):
+    with pytest.raises(loop.TrainingDiverged, match="first steps were too large"):
+        fit(balls(1), recipe(learning_rate=1e30), tmp_path)
+
+
+def out_of_memory(monkeypatch, largest):
+    """A device with room for so many images a step."""
+    real, sizes = engine.ImagePhase._batch, []
+
+    def full(self):
+        batch = real(self)
+        sizes.append(len(batch.input))
+        if len(batch.input) > largest:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
+        return batch
+
+    monkeypatch.setattr(engine.ImagePhase, "_batch", full)
+    return sizes
+
+
+def test_a_batch_that_does_not_fit_is_halved_once_and_said_so(tmp_path, monkeypatch, caplog):
+    sizes = out_of_memory(monkeypatch, 2)
+    card = fit(balls(1), recipe(batch=4), tmp_path).card
+    assert sizes == [4, *[2] * 12]
+    assert "no room for a batch of 4; going on with 2" in caplog.text
+    assert card["reproducible"] is False
+    assert "halved" in card["not_reproducible_because"]
+
+
+def test_half_of_the_batch_stays_after_a_kill(tmp_path, monkeypatch):
+    sizes = out_of_memory(monkeypatch, 2)
+    killed(balls(1), recipe(batch=4), tmp_path, 6)
+    del sizes[:]
+    fit(balls(1), recipe(batch=4), tmp_path)
+    assert sizes == [2] * 8
+
+
+@pytest.mark.parametrize(("batch", "message"), [(4, "batch of 2 either"), (1, "batch of 1, at iteration 1;")])
+def test_a_device_that_has_no_room_at_all_stops_clearly(batch, message, tmp_path, monkeypatch):
+    out_of_memory(monkeypatch, batch // 4)
+    with pytest.raises(loop.OutOfDeviceMemory, match=message + r".*--device cpu"):
+        fit(balls(1), recipe(batch=batch), tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_the_training(tmp_path, monkeypatch, caplog):
+    whole = fit(balls(1), recipe(), tmp_path / "whole")
+    kept = tmp_path / "cut" / "search.checkpoint.safetensors"
+    real = Path.write_bytes
+
+    def full(path, data):
+        if path.parent.name == "cut" and "checkpoint" in path.name and kept.exists():
+            real(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert same(fit(balls(1), recipe(), tmp_path / "cut").state, whole.state)
+    assert "no space left" in caplog.text
+    assert "only from the checkpoint before" in caplog.text
+    assert read_checkpoint(kept)[1]["progress"]["iteration"] == 4
+    assert [path.name for path in kept.parent.glob(".*")] == []
+    with pytest.raises(_files.DiskFullError):
+        write_checkpoint(kept, {"a": torch.zeros(3)}, {})
+
+
+def test_the_log_can_be_read_while_training_goes_on(tmp_path):
+    rows = []
+
+    def look(_phase, iteration, _total):
+        table = tmp_path / "log_search.tsv"
+        if table.exists():
+            rows.append((iteration, [line.split("\t")[1] for line in table.read_text().splitlines()[1:]]))
+
+    fit(balls(1), recipe(), tmp_path, progress=look)
+    assert rows[0] == (4, ["4"])
+    assert rows[-1] == (12, ["4", "8", "12"])
+
+
+def test_the_clock_stops_and_marks_the_card(tmp_path):
+    card = fit(balls(1), recipe(iterations=10**6), tmp_path, max_minutes=0.003).card
+    assert card["phases"]["search"]["stopped_by"] == "time"
+    assert card["reproducible"] is False
+
+
+def test_early_stop_after_looks_without_a_gain(tmp_path):
+    card = fit(balls(1), recipe(learning_rate=0.0, patience=2, iterations=100), tmp_path).card
+    assert card["phases"]["search"] == {"iterations": 12, "stopped_by": "plateau"}
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(10.0, True), (-1.0, False)])
+def test_mixed_precision_is_left_where_it_shows_in_the_score(limit, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_LOWER_DB", limit)
+    mixed = fit(balls(1), recipe(), tmp_path / "mixed", precision="mixed")
+    assert mixed.card["mixed_precision"]["kept"] is kept
+    assert mixed.card["mixed_precision"]["score_change_db"] is not None
+    full = fit(balls(1), recipe(), tmp_path / "full")
+    assert full.card["mixed_precision"] == {"kept": False, "score_change_db": None}
+    assert not same(mixed.state, full.state)
+
+
+def test_tensorboard_gets_what_the_log_gets(tmp_path, monkeypatch):
+    class Board:
+        def __init__(self):
+            self.rows = []
+
+        def add_scalar(self, name, value, step):
+            self.rows.append((name, value, step))
+
+        def flush(self):
+            pass
+
+        close = flush
+
+    board = Board()
+    monkeypatch.setattr("bids_sr.sr.journal._board", lambda folder: board)
+    log = fit(balls(1), recipe(), tmp_path).log
+    wanted = [(k, v, row["iteration"]) for row in log for k, v in row.items() if isinstance(v, float)]
+    assert board.rows == wanted
+    assert {"psnr", "loss", "learning_rate"} <= {name for name, _, _ in wanted}
+
+
+def test_a_plateau_halves_the_rate(tmp_path):
+    how = recipe(learning_rate=1e-12, iterations=20, schedule="plateau", plateau_patience=2, plateau_factor=0.5)
+    rates = [row["learning_rate"] for row in fit(balls(1), how, tmp_path).log]
+    # the first look is a gain over nothing; after two more without one the rate drops, and again after two
+    assert rates == pytest.approx([1e-12, 1e-12, 1e-12, 5e-13, 5e-13])
+    assert replace(how, schedule="constant").rate(7, 0.1) == 0.1

@@ -1,0 +1,195 @@
+"""Training on sets of images: it learns, in 2D and 3D, with and without fine images, and looks only at what it may."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from engine_helpers import CONTENT, Tiny, TinyCritic, ball, balls, fit, recipe, same
+
+from bids_sr.sr import method
+from bids_sr.sr.images import ImageSet, ImageSetError, TrainingImage
+from bids_sr.sr.losses.bce import AdversarialBCE
+from bids_sr.sr.losses.tv import TotalVariation
+from bids_sr.sr.model import LoadedModel, ModelError
+from bids_sr.sr.operators import get_operator
+from bids_sr.sr.pair import PairError
+
+
+def edges(seed, shape=(20, 20, 12)):
+    """Fine images that follow one rule: sharp stripes whose place differs from image to image."""
+    x, y, _ = np.indices(shape)
+    fine = 400.0 + 500 * ((x + 2 * seed) // 4 % 2) + 100 * (y // 4 % 2)
+    return TrainingImage(
+        fine=fine.astype(np.float32), mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name=f"edges-{seed}"
+    )
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("count", [1, 3])
+def test_it_gains_on_what_it_has_not_seen(tmp_path, ndim, count):
+    images = ImageSet(images=tuple(edges(seed) for seed in range(count)))
+    steps = 100 if ndim == 2 else 300
+    how = recipe(ndim, iterations=steps, evaluate_every=50, batch=4, learning_rate=2e-2, schedule="one-cycle")
+    how = replace(how, build_generator=lambda channels, factor: Tiny(channels, ndim=ndim, width=8))
+    found = fit(images, how, tmp_path, ndim).card["held_out"]
+    assert found["network"]["psnr"] > found["bspline"]["psnr"] + 1
+    assert found["network"]["ssim"] > found["bspline"]["ssim"]
+    assert found["parts"][0]["image"] == ("edges-0" if count == 1 else "edges-2")
+
+
+@pytest.mark.parametrize("change", ["image", "slices"])
+def test_what_is_held_out_is_not_trained_on(tmp_path, change):
+    images = balls(4 if change == "image" else 1)
+    first = fit(images, recipe(evaluate_every=12), tmp_path / "a")
+    part = first.card["held_out"]["parts"][0]
+    names = [image.name for image in images.images]
+    where = names.index(part["image"])
+    fine = images.images[where].fine.copy()
+    low, high = part["slices"]
+    assert (low, high) == ((0, 12) if change == "image" else (8, 12))
+    middle = slice(low + 1, high - 1)  # the border between coarse voxels belongs to both sides when interpolated
+    fine[..., middle] = fine[..., middle][::-1] * 0.9 + 1
+    other = list(images.images)
+    other[where] = replace(other[where], fine=fine)
+    again = fit(ImageSet(images=tuple(other)), recipe(evaluate_every=12), tmp_path / "b")
+    if change == "image":
+        assert same(first.state, again.state)
+    assert first.log[-1]["psnr"] != again.log[-1]["psnr"]
+
+
+def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_ones(tmp_path):
+    fine = ball(1).fine
+    coarse = get_operator("block", fine.shape, (2.0, 2.0, 2.0)).forward(torch.from_numpy(fine)).numpy()
+    image = TrainingImage(
+        coarse=coarse, mask=coarse > 300, affine=np.diag([2.0, 2, 2, 1]), contrast="bold", name="volume"
+    )
+    tv = method.LossTerm(kind="tv", build=TotalVariation, weight=0.3)
+    how = recipe(
+        objective="self", hold_out=0, patch=None, batch=1, iterations=120, evaluate_every=20, background=1.0,
+    )  # fmt: skip
+    made = [
+        fit(ImageSet(images=(image,)), replace(how, losses=terms), tmp_path / name)
+        for name, terms in (("plain", (CONTENT,)), ("smooth", (CONTENT, tv)))
+    ]
+    start = torch.nn.functional.interpolate
+    plain, smooth = ([row["content"] for row in model.log] for model in made)
+    assert plain[-1] < 0.4 * plain[0]
+    assert plain[-1] < smooth[-1]
+    rough = []
+    for model in made:
+        net = Tiny()
+        net.load_state_dict(model.state)
+        unit = model.card["intensity"]["scale"][0]
+        given = start(torch.from_numpy(coarse / unit)[None, None], scale_factor=2, mode="trilinear")
+        rough.append(float(TotalVariation()(net(given)).detach()))
+    assert rough[1] < 0.9 * rough[0]
+    assert made[0].card["held_out"]["parts"] == []
+    assert made[0].card["resolution"] == {
+        "lowres_mm": [2, 2, 2], "highres_mm": [1, 1, 1], "lowres_shape": [8, 8, 6],
+    }  # fmt: skip
+
+
+def test_the_unit_of_intensity_does_not_matter(tmp_path):
+    images = balls(3)
+    brighter = ImageSet(images=tuple(replace(i, fine=i.fine * 8) for i in images.images))
+    first, again = (fit(each, recipe(), tmp_path / str(k)) for k, each in enumerate((images, brighter)))
+    assert same(first.state, again.state)
+    assert again.card["intensity"]["scale"] == [8 * v for v in first.card["intensity"]["scale"]]
+
+
+def test_in_units_of_the_largest_value_the_card_says_how_much_room_that_leaves(tmp_path):
+    card = fit(balls(1), recipe(intensity="unit"), tmp_path).card["intensity"]
+    coarse = get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0)).forward(torch.from_numpy(ball().fine)).numpy()
+    inside = get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0)).forward(torch.from_numpy(1.0 * ball().mask)) > 0.5
+    assert card["scale"] == [pytest.approx(coarse.max())]
+    assert card["headroom"] == [pytest.approx(coarse.max() / np.percentile(coarse[inside.numpy()], 99), abs=1e-5)]
+
+
+def test_a_pair_is_a_set_of_one_with_its_measured_coarse_image(small_pair, tmp_path):
+    images = ImageSet.from_pair(replace(small_pair, highres=small_pair.highres * 3))
+    np.testing.assert_allclose(images.images[0].fine, small_pair.highres, rtol=1e-4)
+    np.testing.assert_allclose(
+        images.images[0].affine @ [0.5, 0.5, 0, 1], small_pair.lowres_affine @ [0, 0, 0, 1], atol=1e-6
+    )
+    card = fit(images, recipe(2), tmp_path, 2, factor=small_pair.factor).card
+    assert card["coarse_images"] == "measured"
+    assert card["resolution"]["highres_mm"] == [3, 3, 4]
+    assert card["resolution"]["lowres_mm"] == [6, 6, 4]
+
+
+def test_a_warm_start_trains_the_last_layers_and_leaves_the_others(tmp_path):
+    begun = Tiny()
+    start = LoadedModel(generator=begun, recipe=recipe(), card={"method": "tiny", "weights_sha256": "0"})
+    made = fit(balls(3), recipe(freeze_but_last=1), tmp_path / "last", start=start)
+    assert torch.equal(made.state["first.weight"], begun.first.weight)
+    assert torch.equal(made.state["first.bias"], begun.first.bias)
+    assert not torch.equal(made.state["last.weight"], begun.last.weight)
+    assert not torch.equal(made.state["last.bias"], begun.last.bias)
+    assert made.card["parameters_trained"] == 4 * 27 + 1
+    assert made.card["started_from"] == {"method": "tiny", "weights_sha256": "0"}
+    whole = fit(balls(3), recipe(), tmp_path / "all", start=start)
+    assert not torch.equal(whole.state["first.weight"], begun.first.weight)
+    assert whole.card["parameters_trained"] == whole.card["parameters"]
+
+
+def test_a_start_of_another_network_is_refused(tmp_path):
+    start = LoadedModel(generator=Tiny(width=5), recipe=recipe(), card={"method": "tiny", "recipe": "fast"})
+    with pytest.raises(ModelError, match=r"another network.*first\.bias"):
+        fit(balls(1), recipe(), tmp_path, start=start)
+
+
+def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
+    first, again = (fit(balls(1), recipe(), tmp_path / name) for name in "ab")
+    assert same(first.state, again.state)
+    assert not same(first.state, fit(balls(1), recipe(), tmp_path / "c", seed=4).state)
+
+
+def test_a_refit_takes_all_images_for_as_many_steps_as_did_best(tmp_path):
+    made = fit(balls(3), recipe(refit=True), tmp_path)
+    assert made.card["phases"]["refit"]["iterations"] == made.card["held_out"]["iteration"]
+    assert "trained again on all" in made.card["held_out"]["model"]
+
+
+def test_a_kept_critic_travels_with_the_generator(tmp_path):
+    game = method.LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.0)
+    how = recipe(build_critic=TinyCritic, losses=(CONTENT, game), keep_critic=True)
+    made = fit(balls(1), how, tmp_path / "a")
+    alone = fit(balls(1), replace(how, build_critic=None, keep_critic=False), tmp_path / "b")
+    critic = {k.removeprefix("critic."): v for k, v in made.state.items() if k.startswith("critic.")}
+    TinyCritic().load_state_dict(critic)
+    # a game without weight teaches the critic and leaves the generator as it would be without
+    assert same({k: v for k, v in made.state.items() if not k.startswith("critic.")}, alone.state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fine": None}, "neither a fine nor a coarse"),
+        ({"fine": np.ones((16, 16, 12))}, "constant"),
+        ({"mask": np.ones((16, 16, 11))}, "not on the grid"),
+        ({"mask": np.zeros((16, 16, 12))}, "mask is empty"),
+        ({"coarse": np.full((8, 8, 6), np.nan)}, "not finite"),
+        ({"coarse": np.random.default_rng(0).random((2, 8, 8, 6))}, "1 channels in the fine image, 2 in the coarse"),
+    ],
+)
+def test_an_image_that_cannot_be_trained_on_is_refused(change, message):
+    with pytest.raises(PairError, match=message):
+        replace(ball(), **change)
+
+
+def test_sets_that_do_not_hold_together_are_refused(tmp_path):
+    one = ball()
+    with pytest.raises(ImageSetError, match="different contrasts"):
+        ImageSet(images=(one, replace(ball(1), contrast="T2w")))
+    with pytest.raises(ImageSetError, match="one name"):
+        ImageSet(images=(one, one))
+    coarse = TrainingImage(coarse=one.fine, mask=one.mask, affine=one.affine, contrast="T1w", name="low")
+    with pytest.raises(ImageSetError, match="only coarse ones"):
+        fit(ImageSet(images=(coarse,)), recipe(), tmp_path)
+    with pytest.raises(ImageSetError, match=r"by \(2\.0, 2\.0, 2\.0\) is \(16, 16, 10\), not the fine one's"):
+        fit(ImageSet(images=(replace(one, coarse=one.fine[::2, ::2, :5]),)), recipe(), tmp_path)
+    with pytest.raises(ImageSetError, match="single slice"):
+        fit(ImageSet(images=(ball(shape=(16, 16, 1)),)), recipe(2), tmp_path, 2)
+    with pytest.raises(ImageSetError, match="slice by slice"):
+        fit(balls(1), recipe(2), tmp_path, 2, factor=(2.0, 2.0, 2.0))
