@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
-Array = npt.NDArray[np.floating]
+Array = npt.NDArray[np.bool_] | npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
