@@ -77,8 +77,8 @@ def _apply(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", type=path, metavar="REFERENCE", help="measured fine image or series (NIfTI)")
     parser.add_argument(
-        "model", nargs="*", metavar="MODEL",
-        help=f"trained models (.safetensors) and baselines of {' '.join(PLAIN)}; the latter are all taken anyway",
+        "-m", "--model", nargs="+", action="extend", default=[], metavar="MODEL",
+        help="trained models (.safetensors); the interpolations are all taken anyway",
     )  # fmt: skip
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -31,7 +32,8 @@ from bids_sr.sr.model import save_model
 if TYPE_CHECKING:
     from bids_sr.sr.degrade import Factor
     from bids_sr.sr.images import ImageSet, TrainingImage
-    from bids_sr.sr.model import LoadedModel
+    from bids_sr.sr.model import LoadedModel, TrainedModel
+    from bids_sr.sr.pair import TrainingPair
 
 Array = NDArray[Any]
 
@@ -48,21 +50,58 @@ def train(options: argparse.Namespace) -> None:
     images = _images(options, factor)
     _check_patch(recipe, images, factor, method)
     make_folder(stem)
-    from bids_sr.sr.fit_images import fit_images
-
     began = time.monotonic()
-    model = fit_images(
-        method, recipe, images, factor=factor, recipe_name=options.recipe, seed=options.seed,
+    model = _fitted(
+        method, recipe, images, factor, start, recipe_name=options.recipe, seed=options.seed,
         work_dir=options.work_dir or stem.with_name(f"{stem.name}.work"), threads=options.threads, device=device,
-        max_minutes=options.max_minutes, progress=_Bar(), start=start, vgg_weights=options.vgg_weights,
+        max_minutes=options.max_minutes, progress=_Bar(), vgg_weights=options.vgg_weights,
     )  # fmt: skip
     card = json.loads(json.dumps(dict(model.card)))
     write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(model.log))
     weights, _ = save_model(stem, model.state, card)
+    if options.work_dir is None:
+        shutil.rmtree(stem.with_name(f"{stem.name}.work"), ignore_errors=True)  # its checkpoints have served
     print(f"{weights}: {method.name} ({options.recipe}) on {len(images.images)} image(s), "
           f"{(time.monotonic() - began) / 60:.1f} min{_reached(card)}")  # fmt: skip
     print(f"use it: bids-sr-models apply {weights} IMAGE OUT")
     print(f"        bids-sr ... --sr-method {method.name} --pretrained {weights}")
+
+
+def _fitted(
+    method: Method, recipe: Recipe, images: ImageSet, factor: Factor, start: LoadedModel | None, **common: Any
+) -> TrainedModel:  # fmt: skip
+    """Train with the loop that belongs to the method and the number of images."""
+    from bids_sr.sr.fit_images import fit_images
+    from bids_sr.sr.train import fit
+
+    if method.trained_on != "pair":
+        return fit_images(method, recipe, images, factor=factor, start=start, **common)
+    if start is None and len(images.images) == 1:
+        return fit(method, recipe, _pair(images.images[0], factor), **common)
+    vary = recipe.augmentation
+    if (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
+        print(f"note: with several images, or from a model, {method.name} varies them by flips and gain alone")
+        recipe = replace(recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
+    return fit_images(method, recipe, images, factor=factor, start=start, **common)
+
+
+def _pair(image: TrainingImage, factor: Factor) -> TrainingPair:
+    """One image as a pair; its coarse member is made by cropping k-space where none was measured."""
+    from bids_sr.sr.degrade import block_mean, kspace_crop
+    from bids_sr.sr.pair import TrainingPair
+
+    assert image.fine is not None
+    coarse, affine = kspace_crop(image.fine, image.affine, factor=factor)
+    seen, _ = block_mean(image.mask.astype(np.float32), image.affine, factor=factor)
+    if image.coarse is not None:
+        coarse = image.coarse
+    size = [int(m * f + 0.5) for m, f in zip(coarse.shape, factor, strict=True)]
+    start = [(n - m) // 2 for n, m in zip(image.fine.shape, size, strict=True)]
+    x, y, z = (slice(a, a + m) for a, m in zip(start, size, strict=True))
+    return TrainingPair(
+        lowres=coarse.astype(np.float32), highres=image.fine[x, y, z], mask=seen > 0.5, lowres_affine=affine,
+        factor=factor, contrast=image.contrast,
+    )  # fmt: skip
 
 
 def _method(name: str) -> Method:
@@ -113,6 +152,11 @@ def _check(options: argparse.Namespace, method: Method, start: LoadedModel | Non
     if options.mask and not options.fine and len(options.mask) != len(options.coarse):
         raise UsageError(f"--mask: {len(options.mask)} file(s)", f"there are {len(options.coarse)} images",
                          "give one for each, in their order, or leave --mask out")  # fmt: skip
+    if options.degradation not in (None, "kspace") and method.trained_on == "pair":
+        raise UsageError(
+            f"--degradation {options.degradation}", f"{method.name} is trained on images with k-space cropped",
+            "leave it out, or give measured images with --coarse",
+        )  # fmt: skip
     if options.coarse and options.degradation and options.fine:
         raise UsageError("--degradation", "coarse images are given, so none are made", "leave one of the two out")
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
@@ -208,20 +252,19 @@ def _volumes(
 
 
 def _check_patch(recipe: Recipe, images: ImageSet, factor: Factor, method: Method) -> None:
-    """A patch that is larger than an image: it could not be cut."""
+    """A patch that is larger in plane than an image; thin slabs cut it down."""
     if recipe.patch is None:
         return
     sides = (recipe.patch,) * method.ndim if isinstance(recipe.patch, int) else recipe.patch
     for image in images.images:
-        shape = image.shape
-        if image.fine is None:
-            shape = tuple(int(n * f + 0.5) for n, f in zip(image.shape, factor, strict=True))  # type: ignore[assignment]
+        fine = image.shape if image.fine is not None else [n * f for n, f in zip(image.shape, factor, strict=True)]
+        shape = [int(n + 0.5) for n in fine[:2]]
         if any(side > n for side, n in zip(sides, shape, strict=False)):
+            want, have = (" x ".join(map(str, each)) for each in (sides[:2], shape))
             raise UsageError(
-                f"{image.name}",
-                f"patches of {' x '.join(map(str, sides))} voxels do not fit into its {' x '.join(map(str, shape))}",
-                "take a larger image, or the other --recipe",
-            )
+                f"{image.name}", f"patches of {want} voxels do not fit into its slices of {have}",
+                "take larger images, or the other --recipe",
+            )  # fmt: skip
 
 
 def _reached(card: dict[str, Any]) -> str:
