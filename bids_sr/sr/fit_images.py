@@ -81,7 +81,7 @@ def regions(windows: Windows, hold_out: int) -> tuple[tuple[Region, ...], tuple[
 
 def _usable(windows: Windows, index: int, least: float = 0.02) -> list[int]:
     """Slices of an image of which at least this part is mask."""
-    part = windows.at(index).inside[0].mean((0, 1))
+    part = windows.at(index).inside[0].float().mean((0, 1))
     return [int(z) for z in torch.nonzero(part >= least).flatten()]
 
 

@@ -54,7 +54,7 @@ def looks(windows: Windows, held: Sequence[tuple[int, tuple[int, int]]]) -> tupl
 def _slices(windows: Windows, index: int, low: int, high: int) -> list[Box]:
     """Whole slices of a range with something of the mask."""
     shape = windows.at(index).shape
-    part = windows.at(index).inside[0, ..., low:high].mean((0, 1))
+    part = windows.at(index).inside[0, ..., low:high].float().mean((0, 1))
     found = [low + int(z) for z in torch.nonzero(part > 0).flatten()]
     steps = windows.at(index).steps
     sides = [n // p * p if windows.aligned else n for n, (p, _) in zip(shape, steps, strict=True)]

@@ -36,7 +36,7 @@ class Prepared:
     source : (C, *) what the generator is given: on the fine grid where it is upsampled first, else on the coarse one
     coarse : (C, x, y, z)
     target : (C, *) what the output is compared with: the fine image, or the coarse one (objective "self")
-    inside : (1, X, Y, Z) the mask on the fine grid, 0 or 1
+    inside : (1, X, Y, Z) the mask on the fine grid, boolean
     inside_coarse : the same on the coarse grid
     level : (C,) intensity that is 1 for the network
     headroom : (C,) that level over the 99th percentile of the coarse image in the mask
@@ -123,14 +123,24 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         source = torch.from_numpy(np.stack([upsample(name, c, factor) for c in coarse.numpy()]).astype(np.float32))
     target = coarse if fine is None or recipe.objective == "self" else fine / unit
     return Prepared(
-        source=source.to(device), coarse=coarse.to(device), target=target.to(device), inside=inside.to(device),
-        inside_coarse=inside_coarse.to(device), level=level, headroom=level / high,
+        source=source.to(device), coarse=coarse.to(device), target=target.to(device), inside=(inside > 0).to(device),
+        inside_coarse=(inside_coarse > 0).to(device), level=level, headroom=level / high,
         steps=tuple(map(ratio, factor)),
     )  # fmt: skip
 
 
+def _thinned(mask: NDArray[np.bool_], most: int = 1 << 16) -> NDArray[np.bool_]:
+    """At most so many voxels of a mask, the same ones always: enough places, and memory stays small."""
+    found = np.flatnonzero(mask)
+    if len(found) <= most:
+        return mask
+    out = np.zeros(mask.size, dtype=bool)
+    out[np.random.default_rng(0).choice(found, most, replace=False)] = True
+    return out.reshape(mask.shape)
+
+
 class Windows:
-    """A set of images at every factor asked of it, each prepared once and kept.
+    """A set of images at every factor asked of it, each prepared once and kept in memory (about twice its fine size).
 
     Parameters
     ----------
@@ -193,7 +203,7 @@ class Windows:
         """
         key = (index, factor, slices, sides)
         if key not in self._places:
-            inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
+            inside = _thinned(self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy())
             steps = [p if self.aligned else 1 for p, _ in self.at(index, factor).steps]
             self._places[key] = PatchPlaces.inside(inside, sides, steps)
         return self._places[key]
@@ -225,7 +235,7 @@ class Windows:
             coarse = tuple(slice(a * q // p, b * q // p) for (a, b), (p, q) in zip(box, image.steps, strict=True))
             compared = coarse if on_coarse else fine
             mask = image.inside_coarse if on_coarse else image.inside
-            weight = mask[(slice(None), *compared)]
+            weight = mask[(slice(None), *compared)].float()
             parts = (
                 image.source[(slice(None), *(coarse if self.recipe.upsampled_by is None else fine))],
                 image.target[(slice(None), *compared)],

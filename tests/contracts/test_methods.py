@@ -11,7 +11,9 @@ import torch
 import bids_sr.boilerplate
 from bids_sr.config import method_facts, patch_of
 from bids_sr.sr.degrade import kspace_crop
+from bids_sr.sr.fit_images import fit_images
 from bids_sr.sr.guided_train import TrainingSeries, fit_series
+from bids_sr.sr.images import ImageSet
 from bids_sr.sr.infer import inconsistency, make_upsampler
 from bids_sr.sr.method import UnknownMethod, get_method, get_recipe, method_names
 from bids_sr.sr.model import load_model, save_model
@@ -28,6 +30,7 @@ def cases(kind):
 
 
 CASES, RUN_CASES = cases("pair"), cases("series")
+SET_METHODS = [name for name in method_names() if get_method(name).trained_on in ("images", "self")]
 FACTORS = [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0)]
 
 
@@ -143,6 +146,33 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"):
         assert key in model.card
     assert set(model.card["held_out"]) >= {"network", "bspline", "zerofill", "slices", "iteration"}
+
+
+@pytest.mark.parametrize("name", SET_METHODS)
+def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path):
+    rng = np.random.default_rng(0)
+    highres = 100 + 50 * rng.random((36, 34, 8), dtype=np.float32)
+    lowres, affine = kspace_crop(highres, np.diag([3.0, 3, 4, 1]), factor=(2, 2, 1))
+    pair = TrainingPair(
+        lowres=lowres, highres=highres, mask=np.ones_like(lowres), lowres_affine=affine, factor=(2.0, 2.0, 1.0)
+    )  # fmt: skip
+    method = get_method(name)
+    short = replace(
+        sloppy_recipe(method.recipes["fast"]), iterations=2, evaluate_every=1, adversarial_from=0, critic_steps=1,
+        patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
+    )  # fmt: skip
+    given = {"factor": pair.factor, "recipe_name": "fast", "seed": 0, "work_dir": tmp_path / "work"}
+    made = fit_images(method, short, ImageSet.from_pair(pair), **given)
+    model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
+    for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "images"):
+        assert key in model.card
+    assert (model.card["trained_on"], model.card["ndim"]) == (method.trained_on, method.ndim)
+    volume = 100 + 50 * rng.random((11, 9, 5), dtype=np.float32)
+    before = volume.copy()
+    fine = make_upsampler(name, pair.factor, model=model, scale=150.0)(volume, np.eye(4))
+    assert fine.shape == (22, 18, 5)
+    assert np.isfinite(fine).all()
+    np.testing.assert_array_equal(volume, before)
 
 
 @pytest.mark.parametrize("name", method_names())
