@@ -108,7 +108,7 @@ def seed_sphere(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
     """
     at = np.argwhere(mask)
     distance = np.linalg.norm(at @ affine[:3, :3].T + affine[:3, 3] - np.asarray(center_mm, dtype=float), axis=1)
-    chosen = distance <= radius_mm
+    chosen = distance <= radius_mm + 1e-6  # a neighbor at the radius itself is inside, whatever rounding says
     if not chosen.any():
         own = np.floor(np.linalg.solve(affine[:3, :3], np.asarray(center_mm, float) - affine[:3, 3]) + 0.5)
         chosen = (at == own).all(axis=1)
