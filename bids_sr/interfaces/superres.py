@@ -91,7 +91,7 @@ def _request(inputs: Any) -> Any:
     from bids_sr.sr.store import Request
 
     paths = {name: getattr(inputs, name) for name in ("model_dir", "pretrained", "vgg_weights")}
-    given = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
+    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
     return Request(
         method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed,
         threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy,

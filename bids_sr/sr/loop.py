@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bids_sr._files import DiskFullError
+from bids_sr import _files
 
 from .checkpoint import CheckpointError, flatten_optimizer, read_checkpoint, restore_optimizer, write_checkpoint
 from .journal import Journal
@@ -169,7 +169,7 @@ class Phase(ABC):
         try:
             self._save()
             journal.add(self.at.log)
-        except DiskFullError as error:
+        except _files.DiskFullError as error:
             LOG.warning("%s: training goes on, but after a kill only from the checkpoint before: %s", self.name, error)
 
     def _look(self, parts: dict[str, float]) -> None:

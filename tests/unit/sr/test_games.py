@@ -162,6 +162,7 @@ def test_in_epochs_each_place_is_seen_once_in_every_epoch(tmp_path):
     assert [sorted(seen) for seen in epochs[1:]] == [sorted(epochs[0])] * 2
     assert epochs[0] != epochs[1]
     assert len(set(epochs[0])) == 6
+    assert {image for image, _ in epochs[0]} == {0, 1}
 
 
 def test_every_factor_is_drawn_and_the_coarse_image_is_that_of_the_factor(tmp_path):
@@ -203,6 +204,24 @@ def test_windows_of_both_grids_belong_together(tmp_path):
             truth = torch.from_numpy(low[tuple(slice(*side) for side in box)])
             seen = batch.operator.forward(truth) / made.windows.at(0).level[0]
             torch.testing.assert_close(target[0], seen.to(target))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_generator_that_works_on_the_coarse_grid_gets_the_window_of_it(tmp_path, ndim):
+    factor = (1.5, 1.5, 1.0) if ndim == 2 else (1.5, 1.5, 1.5)
+    made = phase(
+        recipe(ndim, upsampled_by=None, patch=9, batch=4), balls(1, shape=(18, 21, 12)), tmp_path, ndim, factor
+    )
+    sides, chosen = made._chosen(factor)
+    assert sides == ((9, 9, 1) if ndim == 2 else (9, 9, 9))
+    batch = made.windows.cut(chosen, factor, 0.0)
+    assert batch.input.shape == (4, 1, 6, 6, *[6] * (ndim - 2))
+    whole = made.windows.at(0)
+    for (_, box), low, high in zip(chosen, batch.input, batch.target, strict=True):
+        coarse = tuple(slice(int(a / f), int(b / f)) for (a, b), f in zip(box, factor, strict=True))
+        wanted = whole.coarse[(slice(None), *coarse)], whole.target[(slice(None), *(slice(*side) for side in box))]
+        for found, truth in zip((low, high), wanted, strict=True):
+            torch.testing.assert_close(found, truth if ndim == 3 else truth[..., 0])
 
 
 def test_a_turned_window_is_turned_in_input_target_and_weight(tmp_path):
