@@ -90,6 +90,17 @@ def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_one
     }  # fmt: skip
 
 
+def test_where_nothing_is_held_out_the_mean_loss_since_the_last_look_decides(tmp_path):
+    how = recipe(hold_out=0, iterations=6, refit=True)
+    each, pairs = (
+        fit(balls(1), replace(how, evaluate_every=n), tmp_path / str(n)).log for n in (1, 2)
+    )  # fmt: skip
+    losses = [row["loss"] for row in each]
+    np.testing.assert_allclose([row["psnr"] for row in each], -10 * np.log10(losses))
+    means = np.mean(np.reshape(losses, (3, 2)), axis=1)
+    np.testing.assert_allclose([row["psnr"] for row in pairs], -10 * np.log10(means))
+
+
 def test_the_unit_of_intensity_does_not_matter(tmp_path):
     images = balls(3)
     brighter = ImageSet(images=tuple(replace(i, fine=i.fine * 8) for i in images.images))

@@ -180,6 +180,13 @@ def test_every_factor_is_drawn_and_the_coarse_image_is_that_of_the_factor(tmp_pa
     assert seen == {1.25, 2.0}
 
 
+def test_slices_held_out_begin_at_whole_coarse_voxels_of_any_factor(tmp_path):
+    how = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
+    made = phase(how, balls(1, shape=(20, 20, 20)), tmp_path)
+    assert made._room(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
+    assert made._room(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
+
+
 def test_factors_are_exchanged_only_where_the_factor_changes_something():
     windows = Windows(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
     assert windows.factor_of(1.5) == (1.5, 1.5, 1.0)
