@@ -153,16 +153,18 @@ class Phase(ABC):
         except torch.cuda.OutOfMemoryError as error:
             size = self.drawn.batch
             if self.at.halved or size == 1:
-                raise OutOfDeviceMemory(
-                    f"{self.name}: the device has no room for a batch of {size}"
-                    f"{' either' if self.at.halved else ''}, at iteration {self.at.iteration + 1}; the last good "
-                    f"checkpoint is {self.checkpoint}. Train on the CPU (--device cpu), or free memory of the device"
-                ) from error
+                raise self._no_room(f"a batch of {size}{' either' if self.at.halved else ''}") from error
         self.at.halved = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         LOG.warning("%s: the device has no room for a batch of %d; going on with %d", self.name, size, size // 2)
         return self._tried_step()
+
+    def _no_room(self, what: str) -> OutOfDeviceMemory:
+        return OutOfDeviceMemory(
+            f"{self.name}: the device has no room for {what}, at iteration {self.at.iteration + 1}; the last good "
+            f"checkpoint is {self.checkpoint}. Train on the CPU (--device cpu), or free memory of the device"
+        )
 
     def _keep(self, journal: Journal) -> None:
         """Checkpoint and log; a full disk costs what would be needed to go on after a kill, not the training."""
@@ -177,7 +179,10 @@ class Phase(ABC):
         at = self.at
         row: dict[str, Any] = {"phase": self.name, "iteration": at.iteration, **parts}
         if self.scored:
-            row["psnr"] = psnr = self.score()
+            try:
+                row["psnr"] = psnr = self.score()
+            except torch.cuda.OutOfMemoryError as error:
+                raise self._no_room("what is held out") from error
             gained = psnr > at.best_psnr + _GAIN_DB
             at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
             if gained:

@@ -193,6 +193,15 @@ def test_a_device_that_has_no_room_at_all_stops_clearly(batch, message, tmp_path
         fit(balls(1), recipe(batch=batch), tmp_path)
 
 
+def test_a_device_without_room_for_a_look_stops_clearly_too(tmp_path, monkeypatch):
+    def full(*_given, **_more):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
+
+    monkeypatch.setattr(engine, "score", full)
+    with pytest.raises(loop.OutOfDeviceMemory, match=r"no room for what is held out.*--device cpu"):
+        fit(balls(1), recipe(), tmp_path)
+
+
 def test_a_full_disk_leaves_the_old_checkpoint_and_the_training(tmp_path, monkeypatch, caplog):
     whole = fit(balls(1), recipe(), tmp_path / "whole")
     kept = tmp_path / "cut" / "search.checkpoint.safetensors"

@@ -1,0 +1,59 @@
+"""Models of methods that learn from images: trained from a pair or a set, found again, begun with another."""
+
+import json
+
+import numpy as np
+import pytest
+from engine_helpers import balls
+
+from bids_sr.sr import store
+from bids_sr.sr.images import ImageSet
+from bids_sr.sr.model import ModelError, load_model
+
+CUBE = (2.0, 2.0, 2.0)
+
+
+def obtain(data, out, **given):
+    """A sloppy model of `resnet3d`; returns (weights, card)."""
+    out.mkdir(exist_ok=True)
+    asked = store.Request(**{"method": "resnet3d", "sloppy": True} | given)
+    weights, card, _ = store.obtain_model(asked, data, out)
+    return weights, json.loads(card.read_text())
+
+
+def test_a_pair_serves_as_a_set_of_one(small_pair, tmp_path):
+    _, card = obtain(small_pair, tmp_path / "a")
+    assert (card["trained_on"], card["images"], card["coarse_images"]) == ("images", ["pair"], "measured")
+    assert card["factor"] == list(small_pair.factor)
+    assert card["data_sha256"] == ImageSet.from_pair(small_pair).checksums()
+
+
+def test_a_set_needs_to_be_told_the_factor(tmp_path):
+    with pytest.raises(ModelError, match="does not tell the factor"):
+        obtain(balls(1), tmp_path / "a")
+
+
+def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_path, caplog):
+    caplog.set_level("INFO")
+    weights, first = obtain(balls(2), tmp_path / "a", factor=CUBE)
+    _, again = obtain(balls(2), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
+    assert "reused from" in caplog.text
+    assert again == first
+    caplog.clear()
+    tuned_file, tuned = obtain(
+        balls(2), tmp_path / "c", factor=CUBE, model_dir=tmp_path / "a", start=weights, train_last=1
+    )  # fmt: skip
+    assert "reused" not in caplog.text
+    assert tuned["started_from"]["weights_sha256"] == first["weights_sha256"]
+    assert tuned["parameters_trained"] < tuned["parameters"]
+    before, after = (load_model(each).generator.state_dict() for each in (weights, tuned_file))
+    changed = {key.rsplit(".", 1)[0] for key in before if not np.array_equal(before[key], after[key])}
+    assert len(changed) == 1, "not the last layer alone"
+    _, other = obtain(balls(1), tmp_path / "d", factor=CUBE, model_dir=tmp_path / "a")
+    assert other["data_sha256"] != first["data_sha256"]
+
+
+def test_a_pair_method_cannot_begin_with_a_model(small_pair, tmp_path):
+    weights, _ = obtain(small_pair, tmp_path / "a", method="srgan")
+    with pytest.raises(ModelError, match="cannot begin with a model"):
+        obtain(small_pair, tmp_path / "b", method="srgan", start=weights)
