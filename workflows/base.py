@@ -7,14 +7,14 @@ from typing import Any
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.boilerplate import HERE
-from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.config import PAIR_BASELINES, Settings, method_facts, series_label
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory import step_gb
 from bids_sr.inputs import BoldRun, Pair, Subject, entities_of, factor_of, guide_of, pretrained_for
 from bids_sr.inputs.derivatives import SPACES
 from bids_sr.inputs.given import Derivatives, GivenAnat, GivenRun
 from bids_sr.inputs.sizes import sizes_of
-from bids_sr.interfaces.placebo import other_models
+from bids_sr.interfaces.placebo import has_placebos, other_models
 from bids_sr.interfaces.verdict import plan_claim
 from bids_sr.workflows.memory import declare_memory
 from bids_sr.workflows.plans import (
@@ -43,6 +43,8 @@ so that what super-resolution adds can be told from what interpolation and smoot
 
 Contrasts = Mapping[Path, Mapping[str, Mapping[str, float]]]
 
+
+OWN_WORDS = ("srgan", "guided")  # described where their training is built
 
 def init_bids_sr_wf(
     *,
@@ -108,7 +110,8 @@ def _subject_plan(
     return SubjectPlan(
         label=subject.label, output_dir=str(settings.paths.output_dir),
         omp_nthreads=settings.resources.omp_nthreads or 1, training=_training(settings),
-        methods=settings.superres.pair_trained, members=_members(settings, settings.superres.pair_trained),
+        methods=_labels(settings.superres.pair_trained),
+        members=_members(settings, _labels(settings.superres.pair_trained)),
         t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w), given=anat,
         t1w_common={"subject": subject.label, "datatype": "anat", **(_named(t1w, "session") if t1w else {})},
         template=template, roi=settings.activation.roi, pairs=tuple(pairs.values()),
@@ -175,7 +178,7 @@ def _training(settings: Settings) -> Training:
         model_source=superres.model_source,
         model_dir=_text_of(superres.models_to_reuse(settings.paths.output_dir)),
         pretrained={
-            method: str(path)
+            series_label(method): str(path)
             for method in superres.learned
             for path in [pretrained_for(superres, method)]
             if path is not None
@@ -188,6 +191,8 @@ def _training(settings: Settings) -> Training:
         force=superres.force,
         sloppy=settings.run.sloppy,
     )
+        methods={series_label(method): method for method in superres.learned if series_label(method) != method},
+        about={series_label(method): _about(method) for method in superres.learned if method not in OWN_WORDS},
 
 
 def _elsewhere(subjects: Sequence[Subject], subject: Subject) -> str:
@@ -198,14 +203,28 @@ def _elsewhere(subjects: Sequence[Subject], subject: Subject) -> str:
             return str(other.pairs[0].highres)
     return ""
 
+def _labels(methods: Sequence[str]) -> tuple[str, ...]:
+    """Names of the series that methods make."""
+    return tuple(map(series_label, methods))
+
+
+def _about(method: str) -> str:
+    """What a method is, with its reference."""
+    facts = method_facts()[method]
+    return f"{facts.summary} [@{facts.reference}]"
+
+
 
 def _series_plan(
     settings: Settings, subject: Subject, run: BoldRun, series: Sequence[str], elsewhere: str
 ) -> SeriesPlan:
     """Which series are made of a run."""
-    names = tuple(name for name in series if name != "raw")
-    models = tuple(name for name in names if name in settings.superres.pair_trained)
-    on_run = tuple(name for name in names if name in settings.superres.run_trained)
+    superres, names = settings.superres, tuple(name for name in series if name != "raw")
+    here = _labels(superres.volume_trained)
+    if run.pair is None:  # a model that was given needs none
+        here += _labels([name for name in superres.pair_trained if pretrained_for(superres, name) is not None])
+    models = tuple(name for name in names if name in (*_labels(superres.pair_trained), *here))
+    on_run = tuple(name for name in names if name in superres.run_trained)
     kind, with_anat = guide_of(settings.superres, run, subject), bool(subject.t1w)
     return SeriesPlan(
         names=names,
@@ -214,11 +233,20 @@ def _series_plan(
         guided=tuple(name for name in names if name in PAIR_BASELINES),
         extras=(
             *_members(settings, (*models, *on_run)),
-            *_placebos(settings, run, models, on_run, kind, with_anat, elsewhere),
+            *_placebos(
+                settings,
+                run,
+                tuple(filter(has_placebos, models)),
+                on_run,
+                kind,
+                with_anat,
+                elsewhere,
+            ),
         ),
         guide_kind=kind,
         corrected=run.given is not None and run.given.field is not None,
         training=_training(settings),
+        on_volumes=tuple(name for name in models if name in here),
         data_consistency=settings.superres.data_consistency,
         precision=settings.superres.precision,
         device=settings.resources.device,
@@ -228,7 +256,10 @@ def _series_plan(
 def _members(settings: Settings, methods: Sequence[str]) -> tuple[Extra, ...]:
     """The further members of each method's ensemble; the method itself is the first."""
     count = settings.superres.n_ensemble
-    trained = (method for method in methods if pretrained_for(settings.superres, method) is None)
+    given = {
+        series_label(name) for name in settings.superres.learned if pretrained_for(settings.superres, name) is not None
+    }
+    trained = (method for method in methods if method not in given)
     return tuple(
         Extra(name=f"{method}Seed{seed}", method=method, seed=seed) for method in trained for seed in range(1, count)
     )

@@ -12,6 +12,7 @@ from bids_sr.workflows.maps import Edges
 from bids_sr.workflows.placebo import init_other_contrast_wf, init_placebo_guide_wf
 from bids_sr.workflows.plans import Acquisition, Extra, SeriesPlan, Training
 from bids_sr.workflows.superres import init_series_wf, init_train_wf
+from bids_sr.workflows.volumes import init_volumes_train_wf, volumes_values
 
 GUIDE = (("guide_image", "highres"), ("guide_xfm", "highres2boldref_xfm"))
 SERIES_INPUTS = ("stc_file", "boldref", "bold_mask", "hmc_xfms")
@@ -27,6 +28,8 @@ def extra_fields(extra: Extra, plan: SeriesPlan) -> tuple[str, ...]:
         return (*series, *RUN_INPUTS, *guide)
     if extra.contrast:
         return (*series, *CONTRAST_INPUTS)
+    if extra.method in plan.on_volumes and not extra.model:
+        return (*series, "n_dummy")
     return series if extra.model else (*series, "model_file")
 
 
@@ -51,6 +54,7 @@ def init_extra_wf(
         distortion of its volumes, only where that is known
     preproc_file, n_dummy
         motion-corrected series on the acquired grid, first volumes to leave out; only for methods trained on the run
+        (the latter also for those trained on its volumes)
     guide_image, guide_xfm
         image of the anatomy and what takes a boldref point to it; only for such methods with a guide
     t1w_preproc, boldref2t1w_xfm
@@ -87,6 +91,16 @@ def init_extra_wf(
         edges += _learned_on_t1w(extra, plan.training, acquisition, omp_nthreads, inputnode, series_wf)
     elif extra.model:
         series_wf.inputs.inputnode.model_file = extra.model
+    elif extra.method in plan.on_volumes:
+        train_wf = init_volumes_train_wf(
+            **volumes_values(plan.training, extra.method, seed=extra.seed), factor=acquisition.factor,
+            omp_nthreads=omp_nthreads, name="train_wf",
+        )  # fmt: skip
+        wanted = ("stc_file", "bold_mask", "n_dummy")
+        edges += [
+            (inputnode, train_wf, [(field, f"inputnode.{field}") for field in wanted]),
+            (train_wf, series_wf, [("outputnode.model_file", "inputnode.model_file")]),
+        ]
     else:
         edges.append((inputnode, series_wf, [("model_file", "inputnode.model_file")]))
     workflow.connect(edges)
@@ -176,7 +190,8 @@ def _learned_on_t1w(
     """A network of the pair's kind that has seen the T1w image in its place."""
     contrast_wf = init_other_contrast_wf(factor=acquisition.factor)
     train_wf = init_train_wf(
-        method=extra.method, recipe=how.recipe, factor=acquisition.factor, model_source="train", model_dir=None,
+        method=how.method(extra.method), recipe=how.recipe, factor=acquisition.factor, model_source="train",
+        model_dir=None, about=how.about.get(extra.method, ""),
         pretrained=None, seed=how.seed, omp_nthreads=omp_nthreads, max_train_minutes=how.max_train_minutes,
         device=how.device, precision=how.precision, force=True, sloppy=how.sloppy, vgg_weights=how.vgg_weights,
     )  # fmt: skip

@@ -59,7 +59,7 @@ def init_func_wf(
     holdout_tsv
         scores of the models on another pair, only with one
     model_METHOD
-        trained model of each method in ``plan.models``, and of each further member of its ensemble
+        trained model of each method in ``plan.of_pair``, and of each further member of its ensemble
 
     Outputs
     -------
@@ -83,6 +83,8 @@ def init_func_wf(
         uncertainty and unsupported detail, only where there are methods and blocks that can be split
     kernels_file
         of the method trained on the run, only with one
+    log_file_METHOD, card_file_METHOD
+        of the training of each method in ``plan.on_volumes``
     registration_json
         size and quality of the registrations
     boldref2t1w_xfm, tpms_bold
@@ -247,6 +249,7 @@ def _evaluate(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
         "series_files": (all_files, "out"),
         **{field: (stages.merged[field], "out") for field in ("maps", "maps_entities")},
         "activation_tsv": (stages.tables["activation"], "outputnode.metrics_tsv"),
+        **{f"model_{one}": run.model(stages, one) for one in run.plan.models},
         **{f"precision_{one}": (wf, "outputnode.rows_tsv") for one, wf in stages.precision.items()},
     }
     fields = evaluation_fields(

@@ -83,7 +83,8 @@ class Acquisition:
 class Training:
     """How networks are trained or found; see the command line for what each means.
 
-    `pretrained` holds the weights that are used instead of training, by method.
+    `pretrained` holds the weights that are used instead of training, by series. `methods` tells the method of a series
+    where that has another name, and `about` what each method is, with its reference, for the methods text.
     """
 
     recipe: str
@@ -97,6 +98,12 @@ class Training:
     precision: str
     force: bool
     sloppy: bool
+    methods: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def method(self, series: str) -> str:
+        """Name of the method that makes a series."""
+        return self.methods.get(series, series)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +142,8 @@ class SeriesPlan:
     Attributes
     ----------
     names : in the order of the tables
-    models : those of them whose model was trained on the pair
+    models : those of them with a network that is applied volume by volume
+    on_volumes : those of `models` whose model is trained on, or was given to, this run; the others' is that of the pair
     on_run : those whose model is trained on the run itself
     guided : those that need the highres image at inference
     extras : series that are evaluated and not stored
@@ -156,6 +164,12 @@ class SeriesPlan:
     extras: tuple[Extra, ...] = ()
     guide_kind: str = "none"
     corrected: bool = False
+    on_volumes: tuple[str, ...] = ()
+
+    @property
+    def of_pair(self) -> tuple[str, ...]:
+        """Methods whose model was trained on the pair."""
+        return tuple(name for name in self.models if name not in self.on_volumes)
 
     @property
     def every(self) -> tuple[str, ...]:

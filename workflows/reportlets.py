@@ -143,6 +143,31 @@ def init_pair_reportlets_wf(
     return workflow
 
 
+def init_volumes_reportlets_wf(*, method: str, name: str = "volumes_reportlets_wf") -> LiterateWorkflow:
+    """Draw the course of a training on the volumes of a run, or of the one behind a model that was given for it.
+
+    Parameters
+    ----------
+    method : name of the series: keeps the figures of several apart
+    name : of the workflow
+
+    Inputs
+    ------
+    log_file, card_file : of the training
+
+    Outputs
+    -------
+    reportlets : figures and fragments of HTML
+    entities : of each
+    """
+    workflow = LiterateWorkflow(name=name)
+    inputnode, outputnode = _ends(("log_file", "card_file"))
+    drawn = _figure(TrainingReport(method=method, of_run=True), "course")
+    edges: Edges = [(inputnode, drawn, [(field, field) for field in ("log_file", "card_file")])]
+    workflow.connect([*edges, *_gathered([drawn], outputnode)])
+    return workflow
+
+
 def init_run_reportlets_wf(
     *, with_anat: bool, with_pair: bool, summary: Mapping[str, Any] | None = None, name: str = "run_reportlets_wf"
 ) -> LiterateWorkflow:

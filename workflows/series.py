@@ -17,6 +17,7 @@ from bids_sr.workflows.registration import init_bold_registration_wf
 from bids_sr.workflows.stages import ANAT_FIELDS, PAIR_FIELDS, RunParts, Stages
 from bids_sr.workflows.superres import init_series_wf
 from bids_sr.workflows.truth import init_truth_wf
+from bids_sr.workflows.volumes import init_volumes_train_wf, volumes_values
 
 
 def prepare(run: RunParts, inputnode: pe.Node, outputnode: pe.Node) -> tuple[Stages, Edges]:
@@ -123,6 +124,10 @@ def make_series(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
         (finer, outputnode, [("out", "series_files")]),
         (lost, outputnode, [("out", "consistency_files")]),
         *[(wf, outputnode, [("outputnode.kernels_file", "kernels_file")]) for wf in list(stages.models.values())[:1]],
+        *[
+            (wf, outputnode, [(f"outputnode.{f}", f"{f}_{name}") for f in ("log_file", "card_file")])
+            for name, wf in stages.trained.items()
+        ],
     ]
 
 
@@ -144,7 +149,10 @@ def _one_series(run: RunParts, stages: Stages, series: str) -> Edges:
         (stages.registration, series_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
     ]
     if series in plan.models:
-        edges.append((stages.inputnode, series_wf, [(f"model_{series}", "inputnode.model_file")]))
+        if series in plan.on_volumes:
+            edges += _training_on_volumes(run, stages, series)
+        source, field = run.model(stages, series)
+        edges.append((source, series_wf, [(field, "inputnode.model_file")]))
     if series in plan.checked:
         edges += _precision(run, stages, series)
     if on_run:
@@ -174,16 +182,33 @@ def _precision(run: RunParts, stages: Stages, series: str) -> Edges:
         has_stc=acquisition.slice_times is not None, precision=plan.precision, device=plan.device,
         force=plan.training.force, omp_nthreads=run.omp_nthreads, name=f"precision_{series}_wf",
     )  # fmt: skip
-    motion = ("stc_file", "boldref", "n_dummy")
+    motion, (source, model) = ("stc_file", "boldref", "n_dummy"), run.model(stages, series)
     return [
-        (stages.inputnode, precision_wf, [
-            ("events_file", "inputnode.events_file"), (f"model_{series}", "inputnode.model_file"),
-        ]),
+        (stages.inputnode, precision_wf, [("events_file", "inputnode.events_file")]),
+        (source, precision_wf, [(model, "inputnode.model_file")]),
         (stages.motion, precision_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in motion]),
         (stages.registration, precision_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
         (stages.confounds, precision_wf, [("outputnode.confounds_tsv", "inputnode.confounds_tsv")]),
         (precision_wf, stages.series[series], [("outputnode.precision", "inputnode.precision")]),
     ]  # fmt: skip
+
+
+def _training_on_volumes(run: RunParts, stages: Stages, series: str) -> Edges:
+    """A model of the run's own volumes, and its place in the derivatives."""
+    train_wf = stages.trained[series] = init_volumes_train_wf(
+        **volumes_values(run.plan.training, series), factor=run.acquisition.factor, omp_nthreads=run.omp_nthreads,
+        name=f"train_{series}_wf",
+    )  # fmt: skip
+    kept = model_fields(method=series)
+    keep_wf = init_sink_wf(
+        fields=kept, output_dir=run.target.output_dir, common={**run.target.common, "datatype": "models"},
+        name=f"keep_model_{series}_wf",
+    )  # fmt: skip
+    return [
+        (stages.motion, train_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("stc_file", "n_dummy")]),
+        (stages.registration, train_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
+        (train_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept]),
+    ]
 
 
 def _training_on_run(run: RunParts, stages: Stages, method: str) -> Edges:

@@ -47,12 +47,18 @@ class RunParts:
     def inputs(self) -> list[str]:
         """Fields of the inputnode."""
         std = ("t1w2std_xfm", "template") if self.target.spaces else ()
-        members = (extra.name for extra in self.plan.extras if extra.is_member and extra.method in self.plan.models)
+        members = (extra.name for extra in self.plan.extras if extra.is_member and extra.method in self.plan.of_pair)
         return [
             "bold_file", "events_file", *["truth_file"] * bool(self.evaluation.measured),
             *ANAT_FIELDS * self.with_anat, *std, *PAIR_FIELDS * self.with_pair, *["holdout_tsv"] * self.with_holdout,
-            *(f"model_{name}" for name in (*self.plan.models, *members)),
+            *(f"model_{name}" for name in (*self.plan.of_pair, *members)),
         ]  # fmt: skip
+
+    def model(self, stages: "Stages", series: str) -> tuple[pe.Node | LiterateWorkflow, str]:
+        """Where the model of a network comes from."""
+        if series in self.plan.on_volumes:
+            return stages.trained[series], "outputnode.model_file"
+        return stages.inputnode, f"model_{series}"
 
     @property
     def registered(self) -> tuple[str, ...]:
@@ -75,12 +81,16 @@ class RunParts:
         return [
             *RUN_OUTPUTS, "consistency_files", "registration_json", *self.registered, *self.judged,
             *(f"guard_{field}" for field in self.guarded), *["kernels_file"] * bool(self.plan.on_run),
+            *(f"{field}_{name}" for name in self.plan.on_volumes for field in ("log_file", "card_file")),
         ]  # fmt: skip
 
 
 @dataclass(kw_only=True, slots=True)
 class Stages:
-    """The workflows of a run, as far as they are made."""
+    """The workflows of a run, as far as they are made.
+
+    `models` are trainings on how the run changes, `trained` those on its volumes.
+    """
 
     inputnode: pe.Node
     motion: LiterateWorkflow
@@ -88,6 +98,7 @@ class Stages:
     confounds: LiterateWorkflow
     series: dict[str, LiterateWorkflow] = field(default_factory=dict)
     models: dict[str, LiterateWorkflow] = field(default_factory=dict)
+    trained: dict[str, LiterateWorkflow] = field(default_factory=dict)
     precision: dict[str, LiterateWorkflow] = field(default_factory=dict)
     merged: dict[str, pe.Node] = field(default_factory=dict)
     tables: dict[str, pe.Node | LiterateWorkflow] = field(default_factory=dict)

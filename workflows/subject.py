@@ -23,6 +23,7 @@ from bids_sr.workflows.reportlets import (
     init_pair_reportlets_wf,
     init_run_reportlets_wf,
     init_summary_wf,
+    init_volumes_reportlets_wf,
 )
 from bids_sr.workflows.reportlets_evaluation import init_evaluation_reportlets_wf, init_kernels_reportlets_wf
 from bids_sr.workflows.stages import ANAT_FIELDS, PAIR_FIELDS
@@ -86,12 +87,12 @@ def _pair_edges(
     """What a run gets from the stage of its pair."""
     (pair_wf, train_wfs), plan = made, run.series
     shared = [field for field in PAIR_FIELDS if field != "highres"]
-    members = [extra.name for extra in plan.extras if extra.is_member and extra.method in plan.models]
+    members = [extra.name for extra in plan.extras if extra.is_member and extra.method in plan.of_pair]
     return [
         (pair_wf, func_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in shared]),
         *[
             (train_wfs[name], func_wf, [("outputnode.model_file", f"inputnode.model_{name}")])
-            for name in (*plan.models, *members)
+            for name in (*plan.of_pair, *members)
         ],
     ]
 
@@ -216,7 +217,8 @@ def _trained(subject: SubjectPlan, method: str, pair: PairPlan, seed: int, name:
     """A model of one method from one pair."""
     how = subject.training
     return init_train_wf(
-        method=method, recipe=how.recipe, factor=pair.factor, model_source=how.model_source, model_dir=how.model_dir,
+        method=how.method(method), recipe=how.recipe, factor=pair.factor, model_source=how.model_source,
+        model_dir=how.model_dir, about=how.about.get(method, ""),
         pretrained=how.pretrained.get(method), seed=how.seed + seed, omp_nthreads=subject.omp_nthreads,
         max_train_minutes=how.max_train_minutes, device=how.device, precision=how.precision, force=how.force,
         sloppy=how.sloppy, vgg_weights=how.vgg_weights, name=name,
@@ -276,6 +278,8 @@ def _run_reportlets(
     ]  # fmt: skip
     if plan.on_run:
         drawn.append(init_kernels_reportlets_wf(with_guide=with_pair, name=f"{name}_kernels_figures_wf"))
+    for method in plan.on_volumes:
+        drawn.append(init_volumes_reportlets_wf(method=method, name=f"{name}_training_{method}_figures_wf"))
     renamed = {"mask_hr": "bold_mask_hr"}
     edges: Edges = []
     for figures_wf in drawn:
@@ -283,6 +287,8 @@ def _run_reportlets(
         shown = [field for field in fields if field not in (*SHOWN_ANAT, "highres")]
         keep = init_sink(name=f"keep_{figures_wf.name}", output_dir=target.output_dir, common=common)
         source = renamed | {f: f"guard_{f}" for f in MAPS if "flags_json" in fields}
+        if "log_file" in fields:
+            source |= {f: f"{f}_{figures_wf.get_node('course').inputs.method}" for f in ("log_file", "card_file")}
         edges += [
             (func_wf, figures_wf, [(f"outputnode.{source.get(f, f)}", f"inputnode.{f}") for f in shown]),
             (figures_wf, keep, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),

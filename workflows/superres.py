@@ -35,6 +35,7 @@ def init_train_wf(
     force: bool,
     sloppy: bool,
     vgg_weights: str | None = None,
+    about: str = "",
     name: str = "train_wf",
 ) -> LiterateWorkflow:
     """Train a network on the subject's T2*-weighted pair, or reuse one.
@@ -55,6 +56,7 @@ def init_train_wf(
     force : accept a model that does not fit the pair
     sloppy : a handful of iterations, for tests
     vgg_weights : file for the perceptual term, or None: the term is off
+    about : what the method is, with its reference, for the methods text; "" where that is written here
     name : of the workflow
 
     Inputs
@@ -71,7 +73,7 @@ def init_train_wf(
     """
     workflow = LiterateWorkflow(name=name)
     given = pretrained is not None or model_source == "reuse"
-    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=given) + "\n"
+    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=given, about=about) + "\n"
     inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres", "mask"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["model_file", "card_file", "log_file"]), name="outputnode")
     train = pe.Node(
@@ -96,10 +98,13 @@ def init_train_wf(
     return workflow
 
 
-def _training_text(*, method: str, recipe: str, pretrained: bool) -> str:
+def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "") -> str:
     """Methods text of the training."""
     if pretrained:
         return f"A network trained beforehand ({method}) was used for super-resolution."
+    if about:
+        how = "with the published settings" if recipe == "paper" else "with a smaller network and fewer steps"
+        return f"The network {method} ({about}) was trained on this subject's own pair of T2*-weighted images, {how}."
     how = {
         "paper": "with the published settings [@stss_srfmri]",
         "fast": "with a smaller network that works on the acquired grid and predicts only the band of k-space that "

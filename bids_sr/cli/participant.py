@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STAGES = {
     "anat_wf": "anatomy: bias field, brain mask, template, atlas",
     "pair": "T2* pair: register",
-    "train": "training on the T2* pair",
+    "train": "training",
     "motion_wf": "head motion and slice timing",
     "registration": "registration of the run",
     "series": "super-resolution and baselines",

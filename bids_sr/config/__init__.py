@@ -13,7 +13,7 @@ from bids_sr.config.groups import (
     Selection,
     SuperRes,
 )
-from bids_sr.config.methods import MethodFacts, method_facts, method_names, patch_of
+from bids_sr.config.methods import MethodFacts, method_facts, method_names, patch_of, series_label
 from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
 
@@ -37,5 +37,6 @@ __all__ = [
     "nearest_name",
     "patch_of",
     "read_toml",
+    "series_label",
     "split_named",
 ]

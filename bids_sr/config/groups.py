@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.config.methods import method_names, methods_trained_on
+from bids_sr.config.methods import method_names, methods_trained_on, series_label
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 
 BASELINES: dict[str, tuple[str, ...]] = {
@@ -177,7 +177,7 @@ class SuperRes(_Section):
             extra = tuple(b for b in baselines if b not in PAIR_BASELINES) if self.baselines == "all" else ()
             return tuple(dict.fromkeys(self.methods + extra))
         named = tuple(name for name in self.methods if name not in self.learned)
-        return tuple(dict.fromkeys(baselines + named + self.learned))
+        return tuple(dict.fromkeys(baselines + named + tuple(map(series_label, self.learned))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -84,6 +84,7 @@ OTHER: Mapping[str, Need] = MappingProxyType(
         "ActivationMaps": _MAPS,
         "HallucinationMap": _MAPS,
         "ActivationReport": _MAPS,
+        "TrainOnVolumes": Need(always=0.45, high=0.6),
         "BlockEffects": _EFFECTS,
         "SplitHalf": _EFFECTS,
         "EnsembleUncertainty": _EFFECTS,

@@ -49,6 +49,11 @@ def method_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[!_]*.py")))
 
 
+def series_label(name: str) -> str:
+    """Name of the series that a method makes: in files and in graphs there is no room for a hyphen."""
+    return name.replace("-", "")
+
+
 @cache
 def patch_of(name: str, recipe: str, folder: Path = FOLDER) -> tuple[int, ...] | None:
     """Sides of the training patches of a recipe (fine voxels; one stands for all axes); None for whole images.

@@ -190,6 +190,13 @@ class AnotherContrast(SimpleInterface):
         return runtime
 
 
+def has_placebos(method: str) -> bool:
+    """Whether the evaluation knows what placebos of a method are owed to."""
+    from bids_sr.stats.placebo import placebos_of
+
+    return bool(placebos_of(method))
+
+
 def other_models(
     models_dir: str | Path,
     method: str,

@@ -165,6 +165,7 @@ class _TrainingReportInputSpec(BaseInterfaceInputSpec):
     log_file = File(exists=True, mandatory=True, desc="log of the training (TSV)")
     card_file = File(exists=True, mandatory=True, desc="card of the model (JSON)")
     method = traits.Str(usedefault=True, desc="name of the method, where several are trained: goes into desc")
+    of_run = traits.Bool(False, usedefault=True, desc="trained on the volumes of a run, not on the pair")
 
 
 class TrainingReport(_Reportlet):
@@ -183,8 +184,9 @@ class TrainingReport(_Reportlet):
         found = read_training(tools.table(self.inputs.log_file), card)
         figure = training_figure(found.steps, found.curves, found.levels, found.losses, chosen_step=found.chosen_step)
         label = self.inputs.method[:1].upper() + self.inputs.method[1:]
-        self._keep(runtime, figure, desc=f"training{label}", suffix=PAIR)
-        self._keep(runtime, card_html(card), desc=f"card{label}", suffix=PAIR)
+        stem, suffix = ("volume", "bold") if self.inputs.of_run else ("", PAIR)
+        for what, shown in (("training", figure), ("card", card_html(card))):
+            self._keep(runtime, shown, desc=f"{stem}{what}{label}", suffix=suffix)
         return self._done(runtime)
 
 

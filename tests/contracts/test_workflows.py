@@ -30,8 +30,10 @@ from bids_sr.workflows import (
     registration,
     reportlets,
     reportlets_evaluation,
+    structural,
     superres,
     truth,
+    volumes,
 )
 from bids_sr.workflows.plans import (
     Acquisition,
@@ -77,6 +79,9 @@ ON_TOP = replace(ACQUISITION, given=GIVEN, phase_encoding="j-")
 CORRECTED = SeriesPlan(names=("bspline", "inject", "srgan", "guided"), models=("srgan",), guided=("inject",),
                        on_run=("guided",), guide_kind="highres", extras=tuple(EXTRAS.values()), corrected=True,
                        **HOW)  # fmt: skip
+OWN = SeriesPlan(names=("bspline", "srgan", "tv"), models=("srgan", "tv"), guided=(), on_volumes=("tv",),
+                 extras=(Extra(name="tvSeed1", method="tv", seed=1),), **HOW)  # fmt: skip
+OWN_BY_GPU = replace(OWN, device="cuda", extras=())
 PLAIN = SeriesPlan(names=("bspline",), models=(), guided=(), **HOW)
 JUDGED = EvaluationPlan(truth_file="/nowhere/truth.nii.gz", truth_slice_times=(0.0, 1.0), null_checks=10,
                         truth_maps={"thumb": "/nowhere/thumb.nii.gz"}, pair_conditions=("thumb", "little"),
@@ -152,6 +157,21 @@ CASES = {
                                                    "seed": 0}),
     "train-unguided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "none",
                                                      "recipe": "fast", "seed": 0}),
+    "train volumes": (volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
+                                                      "seed": 0, "about": "volumes that agree [@tv_self_sr]"}),
+    "train-given": (volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
+                                                    "seed": 0, "model_source": "reuse", "model_dir": "/nowhere",
+                                                    "max_train_minutes": 1.0}),
+    "extra-own": (extras.init_extra_wf, {"extra": OWN.extras[0], "plan": OWN, "acquisition": ACQUISITION,
+                                         "omp_nthreads": 1, "name": "extra_wf"}),
+    **{
+        f"func-own-{plan.device}": (functional.init_func_wf, {
+            "target": TARGET, "acquisition": ACQUISITION, "plan": plan, "activation": ACTIVATION,
+            "evaluation": EvaluationPlan(), "with_anat": False, "with_pair": True, "with_holdout": False,
+            "omp_nthreads": 1, "seed": 0,
+        })
+        for plan in (OWN, OWN_BY_GPU)
+    },
     "activation": (activation.init_activation_wf, {
         "series": "raw", "fwhm_mm": [0.0, 5.0], "contrasts": CONTRASTS, "kinds": ["cc", "glm"], "tr": 2.0,
         "low_pass": 0.1, "high_pass": 0.008, "slice_time_ref": 0.5, "has_stc": True, "thresholds": ["quarter", "fdr"],
@@ -232,6 +252,14 @@ CASES = {
         "slice_time_ref": 0.5, "has_stc": True, "precision": "bf16", "device": "cpu", "force": False,
         "omp_nthreads": 1,
     }),
+    "scans": (structural.init_prepare_contrasts_wf, {"contrasts": ("T1w", "FLAIR"), "others": ("linear",), "seed": 0,
+                                                     "template": "MNI152NLin2009aSym", "sloppy": True}),
+    "fused": (structural.init_fused_wf, {
+        "method": "attunet", "contrasts": ("T1w", "FLAIR"), "head": "sub-01", "omp_nthreads": 1,
+        "how": {"recipe": "fast", "model_source": "auto", "seed": 0, "device": "cpu", "force": False, "sloppy": True},
+    }),
+    "measured": (structural.init_measured_wf, {"contrasts": ("T1w", "FLAIR"), "series": ("bspline", "attunet"),
+                                               "seed": 0}),
     "holdout": (holdout.init_holdout_wf, {"method": "srgan", "factor": (2.0, 2.0, 1.0), "device": "cpu",
                                           "precision": "auto", "omp_nthreads": 1, "seed": 0}),
 }  # fmt: skip
@@ -255,13 +283,16 @@ REPORTLETS = {
             "with_halves": False,
         },
     ),
+    "volumes-figures": (reportlets.init_volumes_reportlets_wf, {"method": "tv"}),
     "kernels-figures": (reportlets_evaluation.init_kernels_reportlets_wf, {"with_guide": True}),
 }
 CASES |= REPORTLETS
+OF_TV = {f"{field}_METHOD": {f"{field}_tv"} for field in ("log_file", "card_file")}
 MAYBE = {
     "func-corrected": {"model_METHOD": {"model_srgan", "model_srganSeed1"}},
     "func": {"model_METHOD": {"model_srgan", "model_srganSeed1"}},
     "func-gpu": {"model_METHOD": {"model_srgan"}},
+    **{f"func-own-{device}": {"model_METHOD": {"model_srgan"}, **OF_TV} for device in ("cpu", "cuda")},
     "evaluation": {"model_METHOD": {"model_srgan"}, "precision_METHOD": set()},
 }  # fmt: skip
 
@@ -308,7 +339,7 @@ def test_documented_fields_are_the_fields(case):
         for placeholder, actual in MAYBE.get(name, {}).items():
             if placeholder in documented:
                 documented = documented - {placeholder} | actual
-        documented = {field for field in documented if not field.startswith("model_METHOD")}
+        documented = {field for field in documented if not field.endswith("_METHOD")}
         there = _fields(workflow, node)
         assert there <= documented, f"{name}: {node} has undocumented {sorted(there - documented)}"
         if "-" not in name:  # the variant that has everything
