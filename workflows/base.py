@@ -41,10 +41,10 @@ Every series, the acquired one, plain interpolations of it and super-resolved on
 so that what super-resolution adds can be told from what interpolation and smoothing do.
 """
 
+OWN_WORDS = ("srgan", "guided")  # described where their training is built
+
 Contrasts = Mapping[Path, Mapping[str, Mapping[str, float]]]
 
-
-OWN_WORDS = ("srgan", "guided")  # described where their training is built
 
 def init_bids_sr_wf(
     *,
@@ -183,6 +183,8 @@ def _training(settings: Settings) -> Training:
             for path in [pretrained_for(superres, method)]
             if path is not None
         },
+        methods={series_label(method): method for method in superres.learned if series_label(method) != method},
+        about={series_label(method): _about(method) for method in superres.learned if method not in OWN_WORDS},
         vgg_weights=_text_of(superres.vgg_weights),
         max_train_minutes=superres.max_train_minutes,
         seed=settings.resources.random_seed,
@@ -191,17 +193,7 @@ def _training(settings: Settings) -> Training:
         force=superres.force,
         sloppy=settings.run.sloppy,
     )
-        methods={series_label(method): method for method in superres.learned if series_label(method) != method},
-        about={series_label(method): _about(method) for method in superres.learned if method not in OWN_WORDS},
 
-
-def _elsewhere(subjects: Sequence[Subject], subject: Subject) -> str:
-    """Fine image of the next participant of this call that has one, the first after the last; "" if there is none."""
-    place = subjects.index(subject)
-    for other in (*subjects[place + 1 :], *subjects[:place]):
-        if other.pairs:
-            return str(other.pairs[0].highres)
-    return ""
 
 def _labels(methods: Sequence[str]) -> tuple[str, ...]:
     """Names of the series that methods make."""
@@ -213,6 +205,14 @@ def _about(method: str) -> str:
     facts = method_facts()[method]
     return f"{facts.summary} [@{facts.reference}]"
 
+
+def _elsewhere(subjects: Sequence[Subject], subject: Subject) -> str:
+    """Fine image of the next participant of this call that has one, the first after the last; "" if there is none."""
+    place = subjects.index(subject)
+    for other in (*subjects[place + 1 :], *subjects[:place]):
+        if other.pairs:
+            return str(other.pairs[0].highres)
+    return ""
 
 
 def _series_plan(
@@ -230,6 +230,7 @@ def _series_plan(
         names=names,
         models=models,
         on_run=on_run,
+        on_volumes=tuple(name for name in models if name in here),
         guided=tuple(name for name in names if name in PAIR_BASELINES),
         extras=(
             *_members(settings, (*models, *on_run)),
@@ -246,7 +247,6 @@ def _series_plan(
         guide_kind=kind,
         corrected=run.given is not None and run.given.field is not None,
         training=_training(settings),
-        on_volumes=tuple(name for name in models if name in here),
         data_consistency=settings.superres.data_consistency,
         precision=settings.superres.precision,
         device=settings.resources.device,
