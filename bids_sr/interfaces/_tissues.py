@@ -60,7 +60,7 @@ def segment_tissues(
     ants = load_ants(seed)
     from ants.internal import get_lib_fn, get_pointer_string, process_arguments
 
-    images = [to_ants(Image(data=contrasts[name], affine=affine), seed) for name in known]
+    images = [to_ants(Image(data=_in_thousands(contrasts[name], inside), affine=affine), seed) for name in known]
     where = to_ants(Image(data=inside, affine=affine), seed).clone("unsigned int")
     labels = images[0].clone("unsigned int")
     with tempfile.TemporaryDirectory(prefix="tissues") as folder:
@@ -79,6 +79,12 @@ def segment_tissues(
     total = np.maximum(parts.sum(axis=0), 1e-6)
     ordered = dict(zip(_ORDER[known[0]], np.argsort(means), strict=True))
     return {name: np.where(inside, parts[ordered[name]] / total, 0).astype(np.float32) for name in NAMES}
+
+
+def _in_thousands(image: Array, inside: Array) -> Array:
+    """An image whose 99th percentile in the mask is 1000: Atropos takes covariances of small numbers for singular."""
+    top = float(np.percentile(np.abs(image[inside]), 99))
+    return np.asarray(image * (1000 / top) if top > 0 else image, dtype=np.float32)
 
 
 def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:

@@ -49,6 +49,14 @@ def test_the_same_bits_twice_and_nothing_left_behind(head, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_the_unit_of_the_images_does_not_matter(head):
+    images, _, mask = head
+    small = {name: image / 400 for name, image in images.items()}  # their covariance has a determinant of about 1e-8
+    one, two = (tissue_masks(segment_tissues(each, mask, AFFINE)) for each in (images, small))
+    for name in one:
+        assert overlap(one[name], two[name], mask).dice > 0.999
+
+
 def test_what_is_refused(head):
     images, _, mask = head
     with pytest.raises(ValueError, match="T1w, T2w, FLAIR, not from bold"):
