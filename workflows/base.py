@@ -14,6 +14,7 @@ from bids_sr.inputs import BoldRun, Pair, Subject, entities_of, factor_of, guide
 from bids_sr.inputs.derivatives import SPACES
 from bids_sr.inputs.given import Derivatives, GivenAnat, GivenRun
 from bids_sr.inputs.sizes import sizes_of
+from bids_sr.interfaces.contrast_plan import structural_values
 from bids_sr.interfaces.placebo import has_placebos, other_models
 from bids_sr.interfaces.verdict import plan_claim
 from bids_sr.workflows.memory import declare_memory
@@ -26,10 +27,12 @@ from bids_sr.workflows.plans import (
     PairPlan,
     RunPlan,
     SeriesPlan,
+    StructuralPlan,
     SubjectPlan,
     Target,
     Training,
 )
+from bids_sr.workflows.structural import init_structural_subject_wf
 from bids_sr.workflows.subject import init_subject_wf
 from bids_sr.workflows.words import concerns, identifier, pair_words
 from bids_sr.workflows.words import methods_text as methods_text
@@ -73,9 +76,14 @@ def init_bids_sr_wf(
     made_by = {"GeneratedByVersion": version, "SettingsDigest": analysis_digest(settings)}
     for subject in subjects:
         notes = [str(notice) for notice in notices if concerns(str(notice), subject.label)]
+        name = f"sub_{subject.label}_wf"
+        if subject.structural:
+            scans = StructuralPlan(**structural_values(settings, subject, notes, BUNDLED_SPACE))
+            workflow.add_nodes([init_structural_subject_wf(plan=scans, name=name)])
+            continue
         plan = _subject_plan(settings, subject, _elsewhere(subjects, subject), contrasts, series_of, unsplit, notes,
                              made_by)  # fmt: skip
-        workflow.add_nodes([init_subject_wf(subject=plan, name=f"sub_{subject.label}_wf")])
+        workflow.add_nodes([init_subject_wf(subject=plan, name=name)])
     sizes = sizes_of(subjects, settings)
     declare_memory(workflow, lambda kind: step_gb(kind, sizes))
     return workflow

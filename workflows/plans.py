@@ -286,6 +286,41 @@ class RunPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StructuralPlan:
+    """Structural scans of one participant.
+
+    Attributes
+    ----------
+    label : without prefix
+    output_dir : root of the derivatives
+    contrasts, highres, lowres : BIDS suffix, fine and coarse file of each pair; the first is the frame
+    common, sources : entities of what is stored, BIDS URIs of the scans
+    methods : networks, in the order of the tables
+    others : interpolations besides the cubic spline
+    training : by method, the inputs of the step that trains or finds a model
+    template : space whose template tells where the brain is
+    omp_nthreads, seed, sloppy : see the command line
+    facts : for the first section of the report
+    """
+
+    label: str
+    output_dir: str
+    contrasts: tuple[str, ...]
+    highres: tuple[str, ...]
+    lowres: tuple[str, ...]
+    common: Mapping[str, str]
+    sources: tuple[str, ...]
+    methods: tuple[str, ...]
+    others: tuple[str, ...]
+    training: Mapping[str, Mapping[str, Any]]
+    template: str
+    omp_nthreads: int
+    seed: int
+    sloppy: bool
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SubjectPlan:
     """One participant.
 

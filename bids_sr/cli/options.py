@@ -125,7 +125,7 @@ def _selection(add: _Options) -> None:
         to="selection.bids_filter_file",
         metavar="FILE",
         type=path,
-        help="JSON with pybids filters for bold, t2starw, t1w",
+        help="JSON with pybids filters for bold, t2starw, t1w, t2w, flair",
     )
     add(
         "--bids-database-dir",
@@ -150,6 +150,11 @@ def _selection(add: _Options) -> None:
 
 def _superres(add: _Options) -> None:
     names = ", ".join(method_names())
+    add(
+        "--sr-target",
+        to="superres.target",
+        help="bold: functional runs; anat: T1w, T2w and FLAIR at two resolutions, fused (methods attunet, unet, vit)",
+    )
     add(
         "--sr-method",
         to="superres.methods",

@@ -25,6 +25,9 @@ STAGES = {
     "series": "super-resolution and baselines",
     "maps": "activation maps",
     "comparison": "comparison of the series",
+    "prepare_contrasts": "structural scans: bias field, brain, register",
+    "fused": "structural scans: training and super-resolution of all contrasts",
+    "measured": "structural scans: measures and figures",
     "figures": "figures",
 }
 

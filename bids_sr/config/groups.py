@@ -99,8 +99,12 @@ class Selection(_Section):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuperRes(_Section):
-    """How resolution is raised. `factor` is the ratio of voxel sizes in plane; None: told by the T2*w pair."""
+    """How resolution is raised. `factor` is the ratio of voxel sizes in plane; None: told by the T2*w pair.
 
+    `target`: BOLD runs, or structural scans, whose contrasts are fused.
+    """
+
+    target: Literal["bold", "anat"] = "bold"
     methods: tuple[str, ...] = ("srgan", "guided")
     baselines: Literal["default", "all"] = "default"
     factor: float | None = None

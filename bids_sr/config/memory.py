@@ -23,8 +23,12 @@ HEADROOM = 1.15
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
-    """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume."""
+    """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume.
 
+    `scans` are those of the largest fine structural scan of ``--sr-target anat``, and 0 otherwise.
+    """
+
+    scans: float = 0.0
     t1w: float = 0.0
     low: float = 0.0
     high: float = 0.0
@@ -38,10 +42,12 @@ class Need:
     t1w: float = 0.0
     low: float = 0.0
     high: float = 0.1
+    scans: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
-        return HEADROOM * (self.always + self.t1w * sizes.t1w + self.low * sizes.low + self.high * sizes.high)
+        grids = self.t1w * sizes.t1w + self.low * sizes.low + self.high * sizes.high + self.scans * sizes.scans
+        return HEADROOM * (self.always + grids)
 
 
 def _of_t1w(always: float, t1w: float) -> Need:
@@ -97,6 +103,19 @@ OTHER: Mapping[str, Need] = MappingProxyType(
 """Further steps that add more than the others."""
 
 
+STRUCTURAL: Mapping[str, Need] = MappingProxyType(
+    {
+        "PrepareContrasts": Need(always=0.35, scans=0.16),
+        "TrainContrasts": Need(always=0.6, scans=0.12),
+        "ResolveContrasts": Need(always=0.35, scans=0.12),
+        "MeasureContrasts": Need(always=0.25, scans=0.30),
+        "ScansReport": Need(always=0.1, scans=0.10),
+        "ExplanationReport": Need(always=0.35, scans=0.10),
+    }
+)
+"""Steps of ``--sr-target anat``, and what they add."""
+
+
 def step_gb(kind: str, sizes: Sizes) -> float:
     """Memory that the process of a step holds of its own at the peak (GB).
 
@@ -105,13 +124,13 @@ def step_gb(kind: str, sizes: Sizes) -> float:
     kind : name of the class of its interface
     sizes : grids of the data
     """
-    need = ANATOMICAL.get(kind) or OTHER.get(kind) or Need()
+    need = ANATOMICAL.get(kind) or OTHER.get(kind) or STRUCTURAL.get(kind) or Need()
     return WORKER_GB + need.gigabytes(sizes)
 
 
 def largest_gb(sizes: Sizes) -> float:
     """The step that needs most (GB)."""
-    kinds: Iterable[str] = (*(ANATOMICAL if sizes.t1w else ()), *OTHER)
+    kinds: Iterable[str] = (*(ANATOMICAL if sizes.t1w else ()), *(STRUCTURAL if sizes.scans else OTHER))
     return max(step_gb(kind, sizes) for kind in kinds)
 
 

@@ -24,6 +24,8 @@ from bids_sr.config.groups import (
 from bids_sr.config.reading import read_text
 from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
 
+ANAT_METHODS = ("attunet",)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
@@ -40,9 +42,15 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
-        """Build settings from ``{group: {name: value}}``; what is absent keeps its default."""
+        """Build settings from ``{group: {name: value}}``; what is absent keeps its default.
+
+        Methods that were not named are those of the target: structural scans have their own.
+        """
         for group, names in values.items():
             check_keys(group, names)
+        superres = values.get("superres", {})
+        if superres.get("target") == "anat" and "methods" not in superres:
+            values = {**values, "superres": {**superres, "methods": ANAT_METHODS}}
         return cls(**{group: hints(cls)[group](**names) for group, names in values.items()})
 
     @classmethod

@@ -14,6 +14,7 @@ from bids_sr.inputs.model import (
     Pair,
     Problem,
     RunFiles,
+    StructuralPair,
     Subject,
     Survey,
     Truth,
@@ -21,6 +22,7 @@ from bids_sr.inputs.model import (
     stem_of,
 )
 from bids_sr.inputs.pair import needs_pair
+from bids_sr.inputs.structural import survey_structural
 
 __all__ = [
     "BoldRun",
@@ -31,6 +33,7 @@ __all__ = [
     "Pair",
     "Problem",
     "RunFiles",
+    "StructuralPair",
     "Subject",
     "Survey",
     "Truth",
@@ -42,4 +45,5 @@ __all__ = [
     "pretrained_for",
     "stem_of",
     "survey",
+    "survey_structural",
 ]

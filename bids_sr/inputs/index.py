@@ -32,6 +32,8 @@ _QUERIES: dict[str, dict[str, str]] = {
     "bold": {"datatype": "func", "suffix": "bold"},
     "t1w": {"datatype": "anat", "suffix": "T1w"},
     "t2starw": {"datatype": "anat", "suffix": "T2starw"},
+    "t2w": {"datatype": "anat", "suffix": "T2w"},
+    "flair": {"datatype": "anat", "suffix": "FLAIR"},
 }
 _NAME_KEYS = frozenset({*ENTITIES.values(), "suffix", "extension", "datatype", "fmap", "staining", "inversion"})
 
@@ -60,7 +62,7 @@ class Index:
             self._beside.setdefault((path.parent, _suffix(path), path.suffix), []).append(path)
 
     def find(self, kind: str, label: str) -> list[Path]:
-        """Images of a kind (bold, t1w, t2starw) of one participant, sorted by name."""
+        """Images of a kind (bold, t1w, t2starw, t2w, flair) of one participant, sorted by name."""
         if kind not in self._images:
             self._images[kind] = self._ask(kind)
         return self._images[kind].get(label, [])

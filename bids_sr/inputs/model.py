@@ -108,6 +108,21 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StructuralPair:
+    """One structural contrast at two resolutions.
+
+    Attributes
+    ----------
+    contrast : BIDS suffix: T1w, T2w or FLAIR
+    highres, lowres : absolute paths
+    """
+
+    contrast: str
+    highres: Path
+    lowres: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
     """What the finer maps of a run should show.
 
@@ -174,12 +189,14 @@ class Subject:
     """One participant: label without prefix, T1w images (the first is used), BOLD runs.
 
     `given` is what another program has made of the anatomy, where that was asked for; its T1w image is the first then.
+    `structural` are the contrasts that ``--sr-target anat`` works on, and empty otherwise.
     """
 
     label: str
     t1w: tuple[Path, ...]
     runs: tuple[BoldRun, ...]
     given: GivenAnat | None = None
+    structural: tuple[StructuralPair, ...] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:

@@ -15,7 +15,7 @@ from bids_sr.config.reading import read_text
 from bids_sr.inputs.index import read_object, refuse
 from bids_sr.inputs.model import Notice, Problem, entities_of
 
-FILTER_KEYS = ("bold", "t1w", "t2starw")
+FILTER_KEYS = ("bold", "t1w", "t2starw", "t2w", "flair")
 _SAFE = re.compile(r"[0-9A-Za-z.+]+")
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")

@@ -17,6 +17,7 @@ from bids_sr.preflight.estimate import estimate
 from bids_sr.preflight.fit import check_memory
 from bids_sr.preflight.methods import check_methods
 from bids_sr.preflight.model import Estimate, Plan
+from bids_sr.preflight.structural import check_structural
 from bids_sr.preflight.validator import validate
 
 
@@ -27,6 +28,8 @@ def check(settings: Settings) -> Plan:
     -------
     plan : with `problems` empty if the work can start; the caller prints them all otherwise and ends with code 2
     """
+    if settings.superres.target == "anat":
+        return check_structural(settings)
     found = survey(settings)
     problems = [*places.check_places(settings), *found.problems]
     notices = list(found.notices)

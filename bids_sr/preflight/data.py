@@ -35,6 +35,7 @@ def files_of(plan: Plan) -> tuple[Path, ...]:
     found: dict[Path, None] = {}
     for subject in plan.subjects:
         found.update(dict.fromkeys(subject.t1w[:1]))
+        found.update(dict.fromkeys(path for pair in subject.structural for path in (pair.highres, pair.lowres)))
         for pair in subject.pairs:
             found.update(dict.fromkeys(p for p in (pair.highres, pair.lowres) if p is not None))
         found.update(dict.fromkeys(run.bold for run in subject.runs))

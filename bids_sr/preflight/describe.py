@@ -8,6 +8,7 @@ from bids_sr.config import Settings
 from bids_sr.inputs import BoldRun, Problem, Subject, factor_of
 from bids_sr.inputs.retrospective import foreseen, retrospective_factor
 from bids_sr.preflight.model import Plan
+from bids_sr.preflight.structural import structural_lines
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
@@ -20,17 +21,22 @@ def format_problems(problems: Sequence[Problem]) -> str:
 def dry_run_text(plan: Plan, settings: Settings) -> str:
     """What would run: participants, runs, pairs, series, contrasts, smoothing, and the estimate of its cost."""
     lines = [f"data set {settings.paths.bids_dir}", f"results  {settings.paths.output_dir}"]
-    for subject in plan.subjects:
+    for subject in (each for each in plan.subjects if each.structural):
+        lines += [f"sub-{subject.label}: structural scans", *structural_lines(subject)]
+    for subject in (each for each in plan.subjects if not each.structural):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
     lines.append(f"series: {' '.join(plan.series)}")
+    if settings.superres.target == "anat":
+        return "\n".join([*lines, *_cost_lines(plan), *_warnings(plan)])
     lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
     lines.append("maps: " + " ".join(settings.activation.kinds))
-    lines += _cost_lines(plan)
-    if plan.warnings:
-        lines += ["warnings:", *(f"  {notice}" for notice in plan.warnings)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_cost_lines(plan), *_warnings(plan)])
+
+
+def _warnings(plan: Plan) -> list[str]:
+    return ["warnings:", *(f"  {notice}" for notice in plan.warnings)] if plan.warnings else []
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:

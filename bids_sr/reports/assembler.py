@@ -189,6 +189,26 @@ def _sortable(key: Key) -> tuple[tuple[int, int, str], ...]:
     return tuple((v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key)
 
 
+def shown_sections(sections: Sequence[Mapping[str, Any]], layout: BIDSLayout | None) -> list[Mapping[str, Any]]:
+    """Sections of the kind of run that was made.
+
+    A section with `only` is shown where that figure is there; then those that were found nothing for are left out,
+    because a run on structural scans owes nothing about BOLD.
+    """
+    special = [each for each in sections if each.get("only") and matching(layout, _only(each))]
+    if not special:
+        return [each for each in sections if not each.get("only")]
+    return [
+        each
+        for each in sections
+        if each in special or any("custom" in one or matching(layout, one["bids"]) for one in each["reportlets"])
+    ]
+
+
+def _only(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {"datatype": "figures", "desc": section["only"]}
+
+
 class SubjectReport(Report):
     """The report of one subject.
 
@@ -216,7 +236,7 @@ class SubjectReport(Report):
         """Find the files of every section of the specification."""
         root = Path(config["root"])
         layout = find_figures(root, config["bids_filters"]["subject"])
-        for section in config["sections"]:
+        for section in shown_sections(config["sections"], layout):
             self.sections.append(self._section(layout, section, root))
 
     def _section(self, layout: BIDSLayout | None, section: Mapping[str, Any], root: Path) -> Section:

@@ -95,6 +95,12 @@ def _all_entities(maker: BidsMaker) -> None:
     maker.events(stem.replace("_part-mag", ""))
 
 
+def _scans(maker: BidsMaker) -> None:
+    for contrast in ("T1w", "T2w", "FLAIR"):
+        for acquisition, zooms in (("fine", (3.0, 3.0, 3.0)), ("coarse", (6.0, 6.0, 6.0))):
+            maker.image(f"sub-01_ses-a_acq-{acquisition}_{contrast}.nii.gz", "anat", zooms)
+
+
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, baselines all": (_two_subjects, ["--baselines", "all", "--contrasts", "thumb-little"]),
@@ -112,6 +118,11 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, all placebos": (_two_subjects, ["--null-checks", "3", "--n-ensemble", "2", "--roi-grow"]),
     "guided by T1w": (_no_pair, ["--sr-method", "guided", "--sr-factor", "2", "--null-checks", "3"]),
     "guided by the run alone": (_neither_pair_nor_t1w, ["--sr-method", "guided", "--sr-factor", "2"]),
+    "structural scans": (_scans, ["--sr-target", "anat"]),
+    "structural scans, two methods": (
+        _scans,
+        ["--sr-target", "anat", "--sr-method", "attunet", "unet", "--baselines", "all", "--recipe", "paper"],
+    ),
     "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
 }
 

@@ -1,0 +1,226 @@
+"""Fused structural scans: preparation, training, application and measures; what they do is in `bids_sr.sr.fused`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_sr.interfaces._device import DeviceInputSpec, choose_device
+
+
+class _PrepareInputSpec(BaseInterfaceInputSpec):
+    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each pair; the first is the frame")
+    highres = InputMultiObject(File(exists=True), mandatory=True, desc="fine scan of each")
+    lowres = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scan of each")
+    template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
+    template_mask = File(exists=True, mandatory=True, desc="its brain")
+    others = traits.List(traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest")
+    seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
+    sloppy = traits.Bool(False, usedefault=True, desc="coarser and quicker, for tests")
+
+
+class _PrepareOutputSpec(TraitedSpec):
+    fine_files = traits.List(File(exists=True), desc="fine scans on one grid, [0, 1], brain alone")
+    coarse_files = traits.List(File(exists=True), desc="coarse scans there by cubic spline")
+    other_files = traits.List(File(exists=True), desc="all contrasts by each of the other interpolations, in order")
+    mask = File(exists=True, desc="brain on that grid")
+    facts_json = File(exists=True, desc="position of each scan, and the intensities that became 1")
+
+
+class PrepareContrasts(SimpleInterface):
+    """Bring the scans of one head into one frame, onto one grid and to [0, 1]."""
+
+    input_spec = _PrepareInputSpec
+    output_spec = _PrepareOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        import json
+
+        from bids_sr.interfaces._ants import load
+        from bids_sr.interfaces._contrasts import Scans, prepare
+        from bids_sr.spatial.nifti import save_image
+
+        inputs, here = self.inputs, Path(runtime.cwd)
+        files = zip(inputs.contrasts, inputs.highres, inputs.lowres, strict=True)
+        scans = [Scans(contrast=name, highres=load(high), lowres=load(low)) for name, high, low in files]
+        made = prepare(
+            scans, load(inputs.template), load(inputs.template_mask).data > 0.5, seed=inputs.seed,
+            prefix=str(here / "scans_"), sloppy=inputs.sloppy, interpolations=("bspline", *inputs.others),
+        )  # fmt: skip
+        stacks = {"fine": made.fine, **made.coarse}
+        for name, stack in stacks.items():
+            for contrast in inputs.contrasts:
+                save_image(stack[contrast], made.affine, here / f"{name}_{contrast}.nii")
+        save_image(made.mask, made.affine, here / "mask.nii")
+        (here / "facts.json").write_text(json.dumps({"units": made.units, "offsets": made.facts}, indent=2))
+        self._results |= {
+            "fine_files": [str(here / f"fine_{contrast}.nii") for contrast in inputs.contrasts],
+            "coarse_files": [str(here / f"bspline_{contrast}.nii") for contrast in inputs.contrasts],
+            "other_files": [str(here / f"{name}_{c}.nii") for name in inputs.others for c in inputs.contrasts],
+            "mask": str(here / "mask.nii"),
+            "facts_json": str(here / "facts.json"),
+        }
+        return runtime
+
+
+def _stack(files: list[str]) -> tuple[Any, Any]:
+    """(C, X, Y, Z) of files on one grid, and its affine."""
+    import numpy as np
+
+    from bids_sr.spatial.nifti import load_image
+
+    images = [load_image(path) for path in files]
+    return np.stack([data for data, _ in images]), images[0][1]
+
+
+class _TrainInputSpec(DeviceInputSpec):
+    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
+    fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans on one grid")
+    coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on that grid")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid")
+    head = traits.Str(mandatory=True, desc="name of the head, for the card")
+    method = traits.Str(mandatory=True, desc="super-resolution method")
+    recipe = traits.Enum("fast", "paper", usedefault=True, desc="how it is trained")
+    model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
+    model_dir = Directory(desc="where models to reuse lie; it may be missing")
+    pretrained = File(exists=True, desc="weights to use instead of training")
+    vgg_weights = File(exists=True, desc="VGG-19, for recipes with a perceptual term")
+    seed = traits.Int(0, usedefault=True, desc="of weights, batches and augmentation")
+    max_train_minutes = traits.Float(desc="stop on the clock; the model cannot be reproduced then")
+    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the scans")
+    sloppy = traits.Bool(False, usedefault=True, desc="a handful of iterations (tests only)")
+
+
+class _TrainOutputSpec(TraitedSpec):
+    model_file = File(exists=True, desc="weights (safetensors)")
+    card_file = File(exists=True, desc="model card (JSON)")
+    log_file = File(exists=True, desc="training log (TSV)")
+
+
+class TrainContrasts(SimpleInterface):
+    """Train a network on all contrasts of one head, or take one that was trained."""
+
+    input_spec = _TrainInputSpec
+    output_spec = _TrainOutputSpec
+    _can_resume = True  # a killed run goes on from the checkpoint in its directory
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.sr.fused import SAME_GRID, contrast_set, joined
+        from bids_sr.sr.guards import check_model, describe
+        from bids_sr.sr.model import read_card
+        from bids_sr.sr.store import obtain_model
+
+        inputs = self.inputs
+        (fine, affine), (coarse, _) = _stack(inputs.fine_files), _stack(inputs.coarse_files)
+        mask = _stack([inputs.mask])[0][0] > 0.5
+        images = contrast_set(fine, coarse, mask, affine, inputs.contrasts, inputs.head)
+        with threadpool_limits(inputs.threads):
+            model, card, log = obtain_model(_request(inputs), images, Path(runtime.cwd))
+        check_model(
+            read_card(model), describe(affine, joined(inputs.contrasts), SAME_GRID), force=inputs.force
+        )  # fmt: skip
+        self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+        return runtime
+
+
+def _request(inputs: Any) -> Any:
+    """Traits to a `Request`; what is not given keeps the default of that class."""
+    from bids_sr.sr.fused import SAME_GRID
+    from bids_sr.sr.store import Request
+
+    paths = {name: getattr(inputs, name) for name in ("model_dir", "pretrained", "vgg_weights")}
+    given = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
+    return Request(
+        method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed,
+        threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy, factor=SAME_GRID,
+        max_minutes=inputs.max_train_minutes if isdefined(inputs.max_train_minutes) else None, **given,
+    )  # fmt: skip
+
+
+class _ResolveInputSpec(DeviceInputSpec):
+    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
+    coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on the fine grid, [0, 1]")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid")
+    model_file = File(exists=True, mandatory=True, desc="weights, with the card beside them")
+
+
+class _ResolveOutputSpec(TraitedSpec):
+    out_files = traits.List(File(exists=True), desc="super-resolved scan of each contrast, [0, 1]")
+
+
+class ResolveContrasts(SimpleInterface):
+    """Super-resolve all contrasts of one head together."""
+
+    input_spec = _ResolveInputSpec
+    output_spec = _ResolveOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.spatial.nifti import save_image
+        from bids_sr.sr.fused import super_resolve_contrasts
+        from bids_sr.sr.model import load_model
+
+        inputs, here = self.inputs, Path(runtime.cwd)
+        coarse, affine = _stack(inputs.coarse_files)
+        made = super_resolve_contrasts(
+            load_model(inputs.model_file), coarse, _stack([inputs.mask])[0][0] > 0.5, affine,
+            device=choose_device(inputs.device), threads=inputs.threads,
+        )  # fmt: skip
+        self._results["out_files"] = [str(here / f"{contrast}.nii") for contrast in inputs.contrasts]
+        for path, image in zip(self._results["out_files"], made, strict=True):
+            save_image(image, affine, path)
+        return runtime
+
+
+class _MeasureInputSpec(BaseInterfaceInputSpec):
+    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each contrast")
+    fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans, [0, 1]")
+    series_files = InputMultiObject(File(exists=True), mandatory=True, desc="all contrasts of each series, in order")
+    series_names = traits.List(traits.Str, mandatory=True, desc="series of each of these files")
+    card_files = InputMultiObject(File(exists=True), mandatory=True, desc="cards of the models, for what they held out")
+    mask = File(exists=True, mandatory=True, desc="brain")
+    seed = traits.Int(1, usedefault=True, desc="of the segmentation")
+
+
+class _MeasureOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="table of measures (TSV)")
+    dseg = File(exists=True, desc="tissues of the fine scans: 1 GM, 2 WM, 3 CSF")
+
+
+class MeasureContrasts(SimpleInterface):
+    """Compare super-resolved and interpolated scans with the fine ones: likeness, quality, tissues, lesions."""
+
+    input_spec = _MeasureInputSpec
+    output_spec = _MeasureOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.interfaces._measured import held_out_slices, measured_rows
+        from bids_sr.spatial.nifti import save_image
+        from bids_sr.stats.structural import table
+
+        inputs, here = self.inputs, Path(runtime.cwd)
+        fine, affine = _stack(inputs.fine_files)
+        mask = _stack([inputs.mask])[0][0] > 0.5
+        series: dict[str, dict[str, Any]] = {}
+        for place, (name, path) in enumerate(zip(inputs.series_names, inputs.series_files, strict=True)):
+            contrast = inputs.contrasts[place % len(inputs.contrasts)]
+            series.setdefault(name, {})[contrast] = _stack([path])[0][0]
+        measured = dict(zip(inputs.contrasts, fine, strict=True))
+        slices = held_out_slices(inputs.card_files, mask.shape[2])
+        rows, labels = measured_rows(measured, series, mask, affine, slices, seed=inputs.seed)
+        (here / "metrics.tsv").write_text(table(rows), encoding="utf-8")
+        save_image(labels, affine, here / "dseg.nii")
+        self._results |= {"out_file": str(here / "metrics.tsv"), "dseg": str(here / "dseg.nii")}
+        return runtime

@@ -1,0 +1,77 @@
+"""The plan of ``--sr-target anat``: what headers tell of the structural scans, and what they will cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bids_sr.config import Settings
+from bids_sr.config.memory import BASE_GB, largest_gb
+from bids_sr.inputs import Subject, survey_structural
+from bids_sr.inputs.sizes import sizes_of
+from bids_sr.preflight import places
+from bids_sr.preflight.fit import check_memory
+from bids_sr.preflight.model import Estimate, Plan, Row
+from bids_sr.preflight.validator import validate
+
+PREPARE_S, TRAIN_S, MEASURE_S = (30.0, 45.0), {"fast": 220.0, "paper": 400_000.0}, (10.0, 12.0)
+"""Processor seconds: always and for a million voxels of a contrast; of training, for a million voxels of all."""
+
+
+def check_structural(settings: Settings) -> Plan:
+    """Plan a call and collect every problem; reads headers only and writes nothing.
+
+    Returns
+    -------
+    plan : of participants with `structural` pairs and no runs
+    """
+    found = survey_structural(settings)
+    problems = [*places.check_places(settings), *found.problems]
+    notices = list(found.notices)
+    plan = Plan(subjects=found.subjects, series=("bspline", *settings.superres.methods))
+    cost = estimate_structural(plan, settings)
+    if found.subjects:
+        problems += places.check_templates(settings, with_anat=True)
+        problems += places.check_room(settings, cost)
+        problems += check_memory(settings, sizes_of(found.subjects, settings), settings.resources.mem_gb)
+        if not settings.selection.skip_bids_validation:
+            known = {Path(problem.file) for problem in problems}
+            labels = sorted(subject.label for subject in found.subjects)
+            invalid, told = validate(settings.paths.bids_dir.absolute(), labels, known)
+            problems += invalid
+            notices += told
+    return Plan(
+        subjects=plan.subjects, series=plan.series, estimate=cost, problems=tuple(dict.fromkeys(problems)),
+        warnings=tuple(dict.fromkeys(notices)),
+    )  # fmt: skip
+
+
+def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
+    """Time, memory and disk, from the numbers of voxels of the fine scans."""
+    if not plan.subjects:
+        return Estimate()
+    sizes, methods = sizes_of(plan.subjects, settings), len(settings.superres.methods)
+    scans = sum(len(subject.structural) for subject in plan.subjects)
+    voxels, people = scans * sizes.scans, len(plan.subjects)
+    copies = 2 + methods + (2 if settings.superres.baselines == "all" else 1)
+    limit = (settings.superres.max_train_minutes or 1e9) * 60 * people
+    train = 0.0 if settings.superres.model_source == "reuse" else TRAIN_S[settings.superres.recipe] * voxels
+    stages = {
+        "preparation": (PREPARE_S[0] * people + PREPARE_S[1] * voxels, 6 * voxels * 4e-3),
+        "training": (min(train, limit) * methods, 0.1 * methods * people),
+        "measures and figures": (MEASURE_S[0] * people + MEASURE_S[1] * voxels * copies, 0.02 * people),
+    }
+    largest = largest_gb(sizes)
+    rows = tuple(
+        Row(stage=stage, minutes=seconds / 60, memory_gb=largest, disk_gb=disk)
+        for stage, (seconds, disk) in stages.items()
+    )  # fmt: skip
+    return Estimate(
+        minutes=sum(row.minutes for row in rows) / min(people, settings.resources.nprocs or 1),
+        memory_gb=BASE_GB + largest, work_gb=sum(row.disk_gb for row in rows),
+        output_gb=copies * voxels * 2e-3 + 0.05 * methods * people, rows=rows,
+    )  # fmt: skip
+
+
+def structural_lines(subject: Subject) -> list[str]:
+    """The pairs of a participant, for the plan in words."""
+    return [f"  {pair.contrast}: {pair.highres.name} from {pair.lowres.name}" for pair in subject.structural]

@@ -1,0 +1,99 @@
+"""A whole run on structural scans: every file that is promised, each sound, measures and report."""
+
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.phantom.dataset import Study, make_dataset
+
+from .conftest import BIN, Finished, call
+
+CONTRASTS, SERIES = ("T1w", "T2w", "FLAIR"), ("bspline", "linear", "attunet", "measured")
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory) -> Finished:
+    """The smallest phantom's scans, once."""
+    base = tmp_path_factory.mktemp("scans")
+    make_dataset(base / "data", Study(preset="tiny", anat=True))
+    command = [
+        str(BIN / "bids-sr"), str(base / "data"), str(base / "out"), "participant", "-w", str(base / "work"),
+        "--sr-target", "anat", "--sr-method", "attunet", "--sloppy", "--nprocs", "2",
+    ]  # fmt: skip
+    code, text, seconds = call(command)
+    return Finished(bids_dir=base / "data", out=base / "out", command=command, code=code, text=text, seconds=seconds)
+
+
+def test_it_ends_well_with_every_file_that_is_promised(fused):
+    assert fused.code == 0, fused.text
+    anat = fused.out / "sub-01" / "anat"
+    images = {f"sub-01_res-hr_desc-{series}_{contrast}.nii.gz" for series in SERIES for contrast in CONTRASTS}
+    images |= {"sub-01_res-hr_desc-brain_mask.nii.gz", "sub-01_res-hr_desc-measured_dseg.nii.gz"}
+    tables = {"sub-01_desc-anat_metrics.tsv", "sub-01_desc-anat_metrics.json"}
+    expected = images | {name.replace(".nii.gz", ".json") for name in images} | tables
+    assert {path.name for path in anat.iterdir()} == expected
+    models = {path.name for path in (fused.out / "sourcedata" / "models" / "sub-01").iterdir()}
+    stem = "sub-01_acq-anat_desc-attunet"
+    assert models == {f"{stem}_model.safetensors", f"{stem}_model.json", f"{stem}_log.tsv", f"{stem}_log.json"}
+
+
+def test_images_lie_on_one_grid_in_one_range_and_are_described(fused):
+    anat = fused.out / "sub-01" / "anat"
+    mask = nib.load(anat / "sub-01_res-hr_desc-brain_mask.nii.gz")
+    inside = mask.get_fdata() > 0
+    assert 1.0e6 < inside.sum() * 8 < 2.2e6  # mm3
+    for series in SERIES:
+        for contrast in CONTRASTS:
+            stem = anat / f"sub-01_res-hr_desc-{series}_{contrast}"
+            image = nib.load(f"{stem}.nii.gz")
+            data = image.get_fdata()
+            np.testing.assert_allclose(image.affine, mask.affine)
+            assert data.min() >= 0
+            assert not data[~inside].any()
+            assert 0.2 < data[inside].mean() < 0.9
+            sidecar = json.loads(Path(f"{stem}.json").read_text())
+            assert sidecar["SkullStripped"] is True
+            assert sidecar["Resolution"]
+            assert len(sidecar["Sources"]) == 6
+
+
+def test_measures_are_those_of_the_stored_images(fused):
+    anat = fused.out / "sub-01" / "anat"
+    rows = pd.read_csv(anat / "sub-01_desc-anat_metrics.tsv", sep="\t")
+    assert set(rows.columns) == set(json.loads((anat / "sub-01_desc-anat_metrics.json").read_text()))
+    card = json.loads((fused.out / "sourcedata/models/sub-01/sub-01_acq-anat_desc-attunet_model.json").read_text())
+    assert card["contrast"] == "T1w+T2w+FLAIR"
+    kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
+    load = {
+        series: nib.load(anat / f"sub-01_res-hr_desc-{series}_T2w.nii.gz").get_fdata()[..., kept] for series in SERIES
+    }
+    inside = nib.load(anat / "sub-01_res-hr_desc-brain_mask.nii.gz").get_fdata()[..., kept] > 0
+    for series in SERIES[:3]:
+        found = rows.query(f"contrast == 'T2w' and series == '{series}' and measure == 'psnr'").value.item()
+        error = ((load[series] - load["measured"])[inside] ** 2).mean()
+        assert found == pytest.approx(-10 * np.log10(error), abs=0.01)
+    psnr = rows.query("measure == 'psnr'").set_index(["contrast", "series"]).value
+    assert all(psnr[contrast, "bspline"] > psnr[contrast, "linear"] for contrast in CONTRASTS)
+
+
+def test_the_report_shows_scans_and_nothing_of_bold(fused):
+    page = (fused.out / "sub-01.html").read_text()
+    sections = re.findall(r'<section id="([a-z-]+)"', page) or re.findall(r'id="(summary|structural|motion)"', page)
+    assert "structural" in sections
+    assert "motion" not in sections
+    figures = {path.name for path in (fused.out / "sub-01" / "figures").iterdir()}
+    assert {"sub-01_desc-scans_metrics.svg", "sub-01_desc-attention_metrics.svg"} <= figures
+    assert "attention_unet" in (fused.out / "CITATION.md").read_text()
+
+
+def test_the_same_command_does_nothing_twice(fused):
+    before = {path: path.stat().st_mtime_ns for path in (fused.out / "sub-01" / "anat").iterdir()}
+    code, text, seconds = call(fused.command)
+    assert code == 0, text
+    assert before == {path: path.stat().st_mtime_ns for path in (fused.out / "sub-01" / "anat").iterdir()}
+    assert seconds < 0.6 * fused.seconds

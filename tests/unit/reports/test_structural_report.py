@@ -1,0 +1,76 @@
+"""Figures and tables of structural scans, and the sections of their report."""
+
+import numpy as np
+import pytest
+
+from bids_sr.reports.assembler import SubjectReport, shown_sections
+from bids_sr.reports.figures import FigureInputError
+from bids_sr.reports.figures_structural import explanation_figure, scans_figure
+from bids_sr.reports.structural_tables import structural_html
+
+AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
+SHAPE = (10, 12, 5)
+
+
+def scan(seed):
+    return np.random.default_rng(seed).random(SHAPE)
+
+
+def test_panels_show_the_slice_asked_for_with_left_at_the_left():
+    mask = np.ones(SHAPE, bool)
+    measured, made = {"T1w": scan(0), "FLAIR": scan(1)}, {"T1w": scan(2), "FLAIR": scan(3)}
+    fig = scans_figure({"bspline": measured, "attunet": made}, measured, mask, AFFINE, 3)
+    images = [ax.images[0].get_array() for ax in fig.axes]
+    assert len(images) == 2 * 4
+    # the first axis runs to the left in the file, so it is turned
+    np.testing.assert_allclose(images[1], made["T1w"][::-1, :, 3].T, rtol=1e-6)
+    np.testing.assert_allclose(images[3], (made["T1w"] - measured["T1w"])[::-1, :, 3].T, rtol=1e-5)
+    assert [ax.get_title() for ax in fig.axes[:4]] == ["bspline", "attunet", "measured", "attunet − measured"]
+    with pytest.raises(FigureInputError, match="grid"):
+        scans_figure({"bspline": {"T1w": scan(0)[1:]}}, measured, mask, AFFINE, 3)
+
+
+def test_masks_and_maps_lie_over_the_slice():
+    masks, maps = [scan(0)[..., 0], scan(1)[..., 0]], {"critic, measured": 7 * scan(2)[..., 0]}
+    fig = explanation_figure(scan(3)[..., 0], masks, maps, AFFINE, 2)
+    over = [ax.images[1] for ax in fig.axes if ax.images]
+    assert len(over) == 3
+    np.testing.assert_allclose(over[0].get_array(), masks[0][::-1].T, rtol=1e-6)
+    assert over[0].get_clim() == (0.0, 1.0)
+    assert over[2].get_clim()[1] == pytest.approx(maps["critic, measured"].max())
+    with pytest.raises(FigureInputError, match="neither"):
+        explanation_figure(scan(3)[..., 0], [], {}, AFFINE, 2)
+
+
+def test_tables_by_contrast_with_series_in_rows():
+    def row(contrast, series, measure, value, unit="1"):
+        return {"contrast": contrast, "series": series, "measure": measure, "value": value, "unit": unit}
+
+    html = structural_html([
+        row("T1w", "bspline", "psnr", "20.5", "dB"), row("T1w", "attunet", "psnr", "24.25", "dB"),
+        row("all", "measured", "volume_gm", "600", "ml"), row("all", "a<b", "dice_gm", "n/a"),
+    ])  # fmt: skip
+    assert html.count("<table") == 2
+    assert "<th scope='row'>attunet</th><td>24.25</td>" in html
+    assert "All contrasts together: volumes" in html
+    assert "a&lt;b" in html
+    assert "<td>–</td>" in html
+
+
+def page(tmp_path, names):
+    figures = tmp_path / "sub-01" / "figures"
+    figures.mkdir(parents=True)
+    for name in names:
+        (figures / name).write_text("<p>x</p>" if name.endswith("html") else "<svg/>")
+    return SubjectReport(tmp_path, "01", run_uuid="x", custom={"methods": "m", "errors": "e", "about": "a"})
+
+
+def test_a_report_of_scans_owes_nothing_about_bold_and_the_other_way_round(tmp_path):
+    scans = page(tmp_path / "a", ["sub-01_desc-summary_T1w.html", "sub-01_desc-scans_metrics.html"])
+    assert [section.name for section in scans.sections] == ["summary", "structural", "methods", "errors", "about"]
+    assert any("slice of each contrast" in words for words in scans.sections[1].missing)
+    runs = page(tmp_path / "b", ["sub-01_desc-summary_T1w.html"])
+    names = [section.name for section in runs.sections]
+    assert "structural" not in names
+    assert {"motion", "superres", "activation"} <= set(names)
+    assert shown_sections([{"name": "x", "reportlets": []}], None) == [{"name": "x", "reportlets": []}]

@@ -1,0 +1,86 @@
+"""Rows of the table of structural scans, against values computed by hand."""
+
+import numpy as np
+import pytest
+
+from bids_sr.stats.structural import Row, lesions, likeness, quality, segmentations, table
+
+ZOOMS = (1.0, 1.0, 2.0)
+
+
+def images():
+    rng = np.random.default_rng(0)
+    truth = rng.random((12, 12, 4))
+    mask = np.ones(truth.shape, bool)
+    mask[:2] = False
+    return truth, mask
+
+
+def values(rows):
+    return {(row.series, row.measure): row.value for row in rows}
+
+
+def test_likeness_counts_only_the_brain_of_the_slices_that_were_held_out():
+    truth, mask = images()
+    off = truth + 0.1
+    off[..., 0] += 5  # a slice that training saw
+    off[:2] += 5  # outside the brain
+    found = values(likeness("T1w", {"a": off, "same": truth}, truth, mask, [1, 2]))
+    assert found["a", "mae"] == pytest.approx(0.1)
+    assert found["a", "psnr"] == pytest.approx(20.0)
+    assert found["a", "nmse"] == pytest.approx(
+        0.01 * mask[..., 1:3].sum() / (truth[..., 1:3][mask[..., 1:3]] ** 2).sum()
+    )
+    assert found["same", "ssim"] == pytest.approx(1.0)
+    assert found["a", "ssim"] < 1
+    assert list(likeness("T1w", {"a": off}, truth, np.zeros_like(mask), [1])) == []
+
+
+def test_quality_uses_one_segmentation_for_all_series():
+    image = np.zeros((4, 4, 3))
+    image[0], image[1], image[2:] = 0.2, 0.5, 0.9
+    image[0, 0] += 0.02
+    mask = np.ones(image.shape, bool)
+    tissues = {"csf": np.zeros_like(mask), "gm": np.zeros_like(mask), "wm": np.zeros_like(mask)}
+    tissues["csf"][0], tissues["gm"][1], tissues["wm"][2:] = True, True, True
+    found = values(quality("T1w", {"one": image, "two": 2 * image}, mask, tissues, ZOOMS))
+    assert found["one", "ratio_gm_over_wm_mean"] == pytest.approx(0.5 / 0.9)
+    for measure in ("cjv", "efc", "wm2max", "ratio_csf_over_gm_mean"):  # none of them knows a unit
+        assert found["two", measure] == pytest.approx(found["one", measure], abs=1e-6)
+    without = values(quality("T1w", {"one": image}, mask, tissues | {"wm": np.zeros_like(mask)}, ZOOMS))
+    assert set(without) == {("one", "efc"), ("one", "fwhm")}
+
+
+def test_volumes_in_ml_and_overlap_with_the_measured_segmentation():
+    mask = np.ones((10, 10, 5), bool)
+    first, second = np.zeros_like(mask), np.zeros_like(mask)
+    first[:4] = True
+    second[:6] = True
+    rows = list(segmentations("all", {"measured": {"gm": first}, "x": {"gm": second}}, mask, ZOOMS))
+    found = values(rows)
+    assert found["measured", "volume_gm"] == pytest.approx(4 * 50 * 2 / 1000)
+    assert found["x", "dice_gm"] == pytest.approx(2 * 4 / 10)
+    assert found["x", "tpf_gm"] == 1
+    assert found["x", "ppv_gm"] == pytest.approx(4 / 6)
+    assert found["x", "tnf_gm"] == pytest.approx(4 / 6)
+    assert ("measured", "dice_gm") not in found
+    assert {row.unit for row in rows if row.measure == "volume_gm"} == {"ml"}
+
+
+def test_lesions_are_what_is_brighter_than_the_brain():
+    image = np.full((10, 10, 10), 0.5)
+    image[::2] = 0.4
+    image[5, 5, 5] = 1.0
+    found = lesions({"x": image}, np.ones(image.shape, bool), (1, 1, 1))["x"]["wmh"]
+    assert np.argwhere(found).tolist() == [[5, 5, 5]]
+
+
+def test_the_table_says_where_there_is_no_figure():
+    rows = [
+        Row(contrast="T1w", series="a", measure="psnr", value=float("inf"), unit="dB", reference="heldOut"),
+        Row(contrast="T1w", series="a", measure="mae", value=1 / 3, unit="1", reference="heldOut"),
+        Row(contrast="T1w", series="a", measure="fwhm", value=None, unit="mm", reference="brain"),
+    ]
+    lines = table(rows).splitlines()
+    assert lines[0] == "contrast\tseries\tmeasure\tvalue\tunit\treference"
+    assert [line.split("\t")[3] for line in lines[1:]] == ["n/a", "0.333333", "n/a"]

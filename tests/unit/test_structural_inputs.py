@@ -1,0 +1,115 @@
+"""Which structural scans ``--sr-target anat`` finds, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.config import Paths, Settings, SuperRes
+from bids_sr.inputs import Survey, survey_structural
+from bids_sr.preflight import check, check_data, dry_run_text
+
+FINE, COARSE = (3.0, 3.0, 3.0), (6.0, 6.0, 6.0)
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    return BidsMaker(tmp_path / "bids")
+
+
+def scans(maker: BidsMaker, label: str = "01", contrasts: tuple[str, ...] = ("T1w", "T2w", "FLAIR")) -> None:
+    for contrast in contrasts:
+        maker.image(f"sub-{label}_acq-fine_{contrast}.nii.gz", "anat", FINE)
+        maker.image(f"sub-{label}_acq-coarse_{contrast}.nii.gz", "anat", COARSE)
+
+
+def settings_for(maker: BidsMaker, *options: str) -> Settings:
+    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--sr-target", "anat", *options]
+    return parse_settings([*argv, "--skip-bids-validation", "-w", str(maker.root.parent / "work")]).resolved(
+        run_uuid="x"
+    )
+
+
+def look(maker: BidsMaker, *options: str) -> Survey:
+    return survey_structural(settings_for(maker, *options))
+
+
+def test_three_contrasts_in_the_order_of_the_channels(maker: BidsMaker) -> None:
+    scans(maker)
+    found = look(maker)
+    assert found.problems == ()
+    assert [pair.contrast for pair in found.subjects[0].structural] == ["T1w", "T2w", "FLAIR"]
+    first = found.subjects[0].structural[0]
+    assert (first.highres.name, first.lowres.name) == ("sub-01_acq-fine_T1w.nii.gz", "sub-01_acq-coarse_T1w.nii.gz")
+
+
+def test_any_subset_will_do_and_what_is_there_once_is_told(maker: BidsMaker) -> None:
+    scans(maker, contrasts=("FLAIR",))
+    maker.t1w()
+    found = look(maker)
+    assert [pair.contrast for pair in found.subjects[0].structural] == ["FLAIR"]
+    assert "T1w is there at one resolution alone" in "\n".join(map(str, found.notices))
+
+
+def test_acquisitions_can_be_named(maker: BidsMaker) -> None:
+    scans(maker, contrasts=("T2w",))
+    maker.image("sub-01_acq-middle_T2w.nii.gz", "anat", (4.0, 4.0, 4.0))
+    by_size = look(maker)
+    assert by_size.subjects[0].structural[0].lowres.name == "sub-01_acq-coarse_T2w.nii.gz"
+    assert "of 3 T2w images" in "\n".join(map(str, by_size.notices))
+    named = look(maker, "--lr-acq", "middle")
+    assert named.subjects[0].structural[0].lowres.name == "sub-01_acq-middle_T2w.nii.gz"
+
+
+def test_without_two_resolutions_it_is_refused_with_the_reason(maker: BidsMaker) -> None:
+    maker.subject()
+    (problem,) = look(maker).problems
+    assert problem.file == "sub-01"
+    assert "two resolutions" in problem.reason
+
+
+def test_of_several_participants_those_without_pairs_are_left_out(maker: BidsMaker) -> None:
+    scans(maker, "02")
+    maker.subject("01")
+    found = look(maker)
+    assert [subject.label for subject in found.subjects] == ["02"]
+    assert any("left out" in str(notice) for notice in found.notices)
+    assert look(maker, "--participant-label", "01").problems
+
+
+def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(maker: BidsMaker) -> None:
+    scans(maker)
+    assert settings_for(maker).superres.methods == ("attunet",)
+    assert Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.methods == SuperRes().methods
+    plan = check(settings_for(maker, "--sr-method", "srgan", "unet", "bspline"))
+    assert {problem.file for problem in plan.problems} == {"--sr-method srgan", "--sr-method bspline"}
+
+
+@pytest.mark.parametrize("option", [["--truth", "x"], ["--retrospective"], ["--n-ensemble", "2"], ["--sr-factor", "2"]])
+def test_options_of_functional_runs_are_refused(maker: BidsMaker, option: list[str]) -> None:
+    scans(maker)
+    assert [problem.file for problem in look(maker, *option).problems] == [option[0]]
+
+
+def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None:
+    scans(maker, contrasts=("T1w", "FLAIR"))
+    settings = settings_for(maker)
+    plan = check(settings)
+    assert plan.problems == ()
+    text = dry_run_text(plan, settings)
+    assert "FLAIR: sub-01_acq-fine_FLAIR.nii.gz from sub-01_acq-coarse_FLAIR.nii.gz" in text
+    assert "contrasts:" not in text
+    assert check_data(plan) == ()
+    spoiled = maker.path("sub-01_acq-fine_FLAIR.nii.gz", "anat")
+    spoiled.write_bytes(spoiled.read_bytes()[:-200])
+    (problem,) = check_data(plan)
+    assert problem.file == str(spoiled)
+
+
+def test_a_damaged_header_is_refused(maker: BidsMaker) -> None:
+    scans(maker)
+    maker.path("sub-01_acq-fine_T2w.nii.gz", "anat").write_bytes(b"nothing")
+    assert any("acq-fine_T2w" in problem.file for problem in check(settings_for(maker)).problems)

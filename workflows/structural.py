@@ -1,0 +1,295 @@
+"""One participant's structural scans: fused as channels, super-resolved together, measured and shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
+
+from bids_sr.interfaces.anatomical import LoadTemplate
+from bids_sr.interfaces.contrasts import MeasureContrasts, PrepareContrasts, ResolveContrasts, TrainContrasts
+from bids_sr.interfaces.reports_structural import ExplanationReport, ScansReport
+from bids_sr.workflows.outputs import init_sink, init_sink_wf, model_fields
+from bids_sr.workflows.plans import StructuralPlan
+from bids_sr.workflows.reportlets import init_summary_wf
+
+METRICS_COLUMNS = {
+    "contrast": "scan that was measured; all: several of them together",
+    "series": "super-resolution method or interpolation; measured: the high-resolution scan itself",
+    "measure": "name of the figure",
+    "value": "the figure; n/a where it cannot be had",
+    "unit": "of the figure; 1 for a pure number",
+    "reference": "heldOut: slices that no model was trained on, against the measured ones; brain: the whole brain, "
+    "alone or against the measured scans",
+}
+Edges = list[tuple[Any, Any, list[tuple[str, str]]]]
+SCANS = ("fine_files", "coarse_files", "mask")
+PREPARED = (*SCANS, "other_files", "facts_json")
+
+
+def init_prepare_contrasts_wf(
+    *, contrasts: Sequence[str], others: Sequence[str], template: str, seed: int, sloppy: bool,
+    name: str = "prepare_contrasts_wf",
+) -> LiterateWorkflow:  # fmt: skip
+    """Bring the scans of one head into one frame.
+
+    Parameters
+    ----------
+    contrasts : BIDS suffix of each; the first is the frame
+    others : interpolations besides the cubic spline
+    template : space whose template tells where the brain is
+    seed : of everything random
+    sloppy : coarser and quicker, for tests
+    name : of the workflow
+
+    Inputs
+    ------
+    highres, lowres : fine and coarse scan of each contrast, as acquired
+
+    Outputs
+    -------
+    fine_files, coarse_files : scans on one grid, [0, 1], brain alone; coarse ones by cubic spline
+    other_files : all contrasts by each of the other interpolations
+    mask : brain on that grid
+    facts_json : position of each scan
+    """
+    workflow = LiterateWorkflow(name=name)
+    workflow.__desc__ = (
+        f"The {' and '.join(contrasts)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
+        f"[@n4], aligned rigidly to the high-resolution {contrasts[0]} scan by mutual information in ANTs [@ants] and "
+        "interpolated once, each; the brain was told by the template's mask, and intensities were scaled linearly to "
+        "the range from 0 to 1, to one mean in the brain at both resolutions. "
+    )
+    inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres"]), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(PREPARED)), name="outputnode")
+    load_template = pe.Node(LoadTemplate(space=template), name="load_template", n_procs=1)
+    prepare = pe.Node(
+        PrepareContrasts(contrasts=list(contrasts), others=list(others), seed=seed, sloppy=sloppy),
+        name="prepare", n_procs=1,
+    )  # fmt: skip
+    workflow.connect([
+        (inputnode, prepare, [("highres", "highres"), ("lowres", "lowres")]),
+        (load_template, prepare, [("template", "template"), ("template_mask", "template_mask")]),
+        (prepare, outputnode, [(field, field) for field in PREPARED]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_fused_wf(
+    *, method: str, contrasts: Sequence[str], head: str, how: Mapping[str, Any], omp_nthreads: int,
+    name: str = "fused_wf",
+) -> LiterateWorkflow:  # fmt: skip
+    """Train a network on all contrasts of one head, or take one that was trained, and apply it.
+
+    Parameters
+    ----------
+    method : name in `bids_sr.sr.methods`
+    contrasts : BIDS suffix of each channel
+    head : its name, for the card
+    how : inputs of `TrainContrasts` that say how: recipe, seed and the like
+    omp_nthreads : threads of one node
+    name : of the workflow
+
+    Inputs
+    ------
+    fine_files, coarse_files, mask : scans and brain on one grid
+
+    Outputs
+    -------
+    out_files : super-resolved scan of each contrast
+    model_file, card_file, log_file : weights, card and log
+    """
+    workflow = LiterateWorkflow(name=name)
+    given = "pretrained" in how or how.get("model_source") == "reuse"
+    workflow.__desc__ = (
+        f"A network trained beforehand ({method}) " if given else f"A network ({method}) was trained on the pairs and "
+    ) + "super-resolved all contrasts together, as channels, slice by slice [@attention_unet]. "
+    outputs = ("out_files", "model_file", "card_file", "log_file")
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(SCANS)), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name="outputnode")
+    common = {"contrasts": list(contrasts), "threads": omp_nthreads, "device": how["device"]}
+    rest = {key: value for key, value in how.items() if key != "device"}
+    train = pe.Node(
+        TrainContrasts(method=method, head=head, **common, **rest), name="train", n_procs=omp_nthreads
+    )  # fmt: skip
+    resolve = pe.Node(ResolveContrasts(**common), name="resolve", n_procs=omp_nthreads)
+    workflow.connect([
+        (inputnode, train, [(field, field) for field in SCANS]),
+        (inputnode, resolve, [("coarse_files", "coarse_files"), ("mask", "mask")]),
+        (train, resolve, [("model_file", "model_file")]),
+        (train, outputnode, [(field, field) for field in outputs[1:]]),
+        (resolve, outputnode, [("out_files", "out_files")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_measured_wf(
+    *, contrasts: Sequence[str], series: Sequence[str], seed: int, name: str = "measured_wf"
+) -> LiterateWorkflow:
+    """Measure all series against the fine scans, and show them side by side.
+
+    Parameters
+    ----------
+    contrasts : BIDS suffix of each
+    series : names of all series in the order of ``series_files``
+    seed : of the segmentation
+    name : of the workflow
+
+    Inputs
+    ------
+    fine_files, mask, facts_json : prepared scans
+    series_files : all contrasts of the first series, then of the next
+    card_files : card of each method
+
+    Outputs
+    -------
+    metrics_tsv, dseg : measures, and tissues of the fine scans
+    reportlets, entities : figures and tables, and the entities of each
+    """
+    workflow = LiterateWorkflow(name=name)
+    workflow.__desc__ = (
+        "Images were compared with the measured scans by error, PSNR and SSIM in slices that training had not seen, "
+        "by image quality measures, and by tissues segmented with Atropos [@ants] and white-matter hyperintensities "
+        "[@attention_unet]. "
+    )
+    fields = ("fine_files", "series_files", "mask", "facts_json", "card_files")
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
+    outputs = ("metrics_tsv", "dseg", "reportlets", "entities")
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name="outputnode")
+    common = {"contrasts": list(contrasts), "series_names": [name for name in series for _ in contrasts]}
+    measure = pe.Node(MeasureContrasts(seed=seed, **common), name="measure", n_procs=1)
+    show = pe.Node(ScansReport(**common), name="show", n_procs=1)
+    shared = [(field, field) for field in fields if field != "facts_json"]
+    workflow.connect([
+        (inputnode, measure, shared),
+        (inputnode, show, [*shared, ("facts_json", "facts_json")]),
+        (measure, show, [("out_file", "metrics_tsv")]),
+        (measure, outputnode, [("out_file", "metrics_tsv"), ("dseg", "dseg")]),
+        (show, outputnode, [("out_files", "reportlets"), ("out_entities", "entities")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWorkflow:
+    """Build the graph of one participant for ``--sr-target anat``.
+
+    Parameters
+    ----------
+    plan : what there is and what is to be done
+    name : of the workflow
+    """
+    workflow = LiterateWorkflow(name=name)
+    shared = {"contrasts": plan.contrasts, "seed": plan.seed}
+    prepare_wf = init_prepare_contrasts_wf(
+        others=plan.others, template=plan.template, sloppy=plan.sloppy, name="prepare_contrasts_wf", **shared
+    )
+    prepare_wf.inputs.inputnode.highres = list(plan.highres)
+    prepare_wf.inputs.inputnode.lowres = list(plan.lowres)
+    fused = {method: _fused(plan, method, prepare_wf, workflow) for method in plan.methods}
+    series = ("bspline", *plan.others, *plan.methods)
+    measured_wf = init_measured_wf(series=series, name="measured_wf", **shared)
+    files = pe.Node(niu.Merge(2 + len(fused)), name="series_files", run_without_submitting=True)
+    cards = pe.Node(niu.Merge(max(1, len(fused))), name="cards", run_without_submitting=True)
+    known = ("fine_files", "mask", "facts_json")
+    edges: Edges = [
+        (prepare_wf, files, [("outputnode.coarse_files", "in1"), ("outputnode.other_files", "in2")]),
+        (prepare_wf, measured_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in known]),
+        (files, measured_wf, [("out", "inputnode.series_files")]),
+        (cards, measured_wf, [("out", "inputnode.card_files")]),
+    ]
+    for place, fused_wf in enumerate(fused.values(), 1):
+        edges += [
+            (fused_wf, files, [("outputnode.out_files", f"in{2 + place}")]),
+            (fused_wf, cards, [("outputnode.card_file", f"in{place}")]),
+        ]
+    workflow.connect(edges)
+    _keep(plan, prepare_wf, files, measured_wf, series, workflow)
+    return workflow
+
+
+def _fused(
+    plan: StructuralPlan, method: str, prepare_wf: LiterateWorkflow, workflow: LiterateWorkflow
+) -> LiterateWorkflow:
+    """One method: its model, its scans, what it looked at, and what is stored of the model."""
+    fused_wf = init_fused_wf(
+        method=method, contrasts=plan.contrasts, head=f"sub-{plan.label}", how=plan.training[method],
+        omp_nthreads=plan.omp_nthreads, name=f"fused_{method}_wf",
+    )  # fmt: skip
+    explain = pe.Node(
+        ExplanationReport(contrasts=list(plan.contrasts), method=method if len(plan.methods) > 1 else ""),
+        name=f"explain_{method}", n_procs=1,
+    )  # fmt: skip
+    out = plan.output_dir
+    keep = init_sink(name=f"keep_explanation_{method}", output_dir=out, common={"subject": plan.label})
+    models = model_fields(method=method)
+    keep_model_wf = init_sink_wf(
+        fields=models, output_dir=out, common={**plan.common, "datatype": "models", "acquisition": "anat"},
+        name=f"keep_{method}_wf",
+    )  # fmt: skip
+    workflow.connect([
+        (prepare_wf, fused_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in SCANS]),
+        (prepare_wf, explain, [(f"outputnode.{field}", field) for field in SCANS]),
+        (fused_wf, explain, [
+            ("outputnode.out_files", "made_files"),
+            *[(f"outputnode.{field}", field) for field in ("model_file", "card_file", "log_file")],
+        ]),
+        (explain, keep, [("out_files", "in_file"), ("out_entities", "entities")]),
+        (fused_wf, keep_model_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in models]),
+    ])  # fmt: skip
+    return fused_wf
+
+
+def _keep(
+    plan: StructuralPlan, prepare_wf: LiterateWorkflow, files: pe.Node, measured_wf: LiterateWorkflow,
+    series: Sequence[str], workflow: LiterateWorkflow,
+) -> None:  # fmt: skip
+    """Store scans, brain, tissues, measures and figures of a participant."""
+    out, grid = plan.output_dir, f"grid of the high-resolution {plan.contrasts[0]} scan"
+    about = {
+        "Resolution": grid, "SkullStripped": True,
+        "Description": "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan",
+    }  # fmt: skip
+    common = {**plan.common, "datatype": "anat"}
+    scans = init_sink(
+        name="keep_scans", output_dir=out, common=common, sources=plan.sources,
+        entities=[{"res": "hr", "desc": one, "suffix": contrast} for one in series for contrast in plan.contrasts],
+        sidecar=[about] * (len(series) * len(plan.contrasts)),
+    )  # fmt: skip
+    measured = init_sink(
+        name="keep_measured", output_dir=out, common=common, sources=plan.sources,
+        entities=[{"res": "hr", "desc": "measured", "suffix": contrast} for contrast in plan.contrasts],
+        sidecar=[about] * len(plan.contrasts),
+    )  # fmt: skip
+    keep_wf = init_sink_wf(
+        fields=structural_fields(grid=grid),
+        output_dir=out,
+        common=common,
+        sources=plan.sources,
+        name="keep_measures_wf",
+    )
+    figures = init_sink(name="keep_scan_figures", output_dir=out, common={"subject": plan.label})
+    summary_wf = init_summary_wf(summary=plan.facts)
+    summary = init_sink(name="keep_summary", output_dir=out, common={"subject": plan.label})
+    workflow.connect([
+        (files, scans, [("out", "in_file")]),
+        (prepare_wf, measured, [("outputnode.fine_files", "in_file")]),
+        (prepare_wf, keep_wf, [("outputnode.mask", "inputnode.mask")]),
+        (measured_wf, keep_wf, [("outputnode.dseg", "inputnode.dseg"),
+                                ("outputnode.metrics_tsv", "inputnode.metrics_tsv")]),
+        (measured_wf, figures, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
+        (summary_wf, summary, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
+    ])  # fmt: skip
+
+
+def structural_fields(*, grid: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what is measured of structural scans; `grid` in words, for the sidecars."""
+    described = {name: {"Description": text} for name, text in METRICS_COLUMNS.items()}
+    return {
+        "mask": ({"res": "hr", "desc": "brain", "suffix": "mask"}, {"Type": "Brain", "Resolution": grid}),
+        "dseg": (
+            {"res": "hr", "desc": "measured", "suffix": "dseg"},
+            {"Resolution": grid, "Description": "tissues of the measured scans by Atropos: 1 GM, 2 WM, 3 CSF"},
+        ),
+        "metrics_tsv": ({"desc": "anat", "suffix": "metrics"}, described),
+    }
