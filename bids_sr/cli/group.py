@@ -18,7 +18,7 @@ from bids_sr.stats.group_join import Joined
 from bids_sr.stats.group_table import Source
 
 if TYPE_CHECKING:
-    from bids_sr.interfaces.group_maps import GroupMaps
+    from bids_sr.interfaces.group_maps import GroupMaps, Processes
     from bids_sr.workflows.execute import RunOutcome
 
 LOGGER = logging.getLogger(__name__)
@@ -151,21 +151,27 @@ def plan_text(prepared: Group) -> str:
 
 def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -> "RunOutcome":
     """Join, test, map, and write ``group_metrics``, ``group_stats`` and ``group.html``; `say` prints one line."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from bids_sr.interfaces.dataset import write_ignored
+    from bids_sr.interfaces.group_maps import Processes
     from bids_sr.workflows.execute import RunOutcome
 
     output_dir = settings.paths.output_dir
     for line in prepared.absent:
         say(f"missing: {line}")
     say(f"joining {len(prepared.sources)} tables of {len(prepared.participants)} participants")
-    with whole_file(output_dir / "group_metrics.tsv") as beside:
-        figures = _joined(prepared.sources, beside)
-        methods = tuple(name for name in method_names() if name in figures.series)
-        comparisons = group.compare(figures.values, methods, units=figures.units, margin=settings.evaluation.margin)
-    write_ignored(output_dir)
-    _describe_tables(output_dir, figures, comparisons)
-    say("group maps")
-    maps = _maps(settings, methods, say)
+    processes = Processes(most=settings.resources.nprocs or 1, busy=1)
+    with ThreadPoolExecutor(1) as aside:
+        making = aside.submit(_maps, settings, say, processes) if processes.most > 1 else None
+        with whole_file(output_dir / "group_metrics.tsv") as beside:
+            figures = _joined(prepared.sources, beside)
+            methods = tuple(name for name in method_names() if name in figures.series)
+            comparisons = group.compare(figures.values, methods, units=figures.units, margin=settings.evaluation.margin)
+        write_ignored(output_dir)
+        _describe_tables(output_dir, figures, comparisons)
+        processes.busy = 0
+        maps = making.result() if making else _maps(settings, say, processes)
     say("report")
     content = _content(settings, prepared, figures, methods, comparisons, maps)
     from bids_sr.reports.group import build_group_report
@@ -202,7 +208,8 @@ def _describe_tables(output_dir: Path, figures: Joined, comparisons: Sequence[gr
     write_whole(output_dir / "group_stats.tsv", group_text.stats_text(comparisons))
 
 
-def _maps(settings: Settings, methods: Sequence[str], say: Callable[[str], None]) -> "GroupMaps":
+def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes") -> "GroupMaps":
+    """Make the maps of all series that there are."""
     from bids_sr.interfaces.group_inputs import find_runs
     from bids_sr.interfaces.group_maps import group_maps
 
@@ -212,10 +219,8 @@ def _maps(settings: Settings, methods: Sequence[str], say: Callable[[str], None]
         return chosen(f"sub-{run['sub']}", run.get("ses", ""), run.get("task", ""), run.get("run", ""))
 
     output_dir = settings.paths.output_dir
-    series = ("raw", *group.BASELINES, *methods, group.MEASURED)
-    return group_maps(
-        find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=settings.resources.nprocs or 1
-    )
+    series = ("raw", *group.BASELINES, *method_names(), group.MEASURED)
+    return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
 
 
 def _content(

@@ -9,7 +9,9 @@ memory does not grow with their number, and voxels that lie outside anybody's br
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ LOGGER = logging.getLogger(__name__)
 Array = NDArray[Any]
 LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
 Z_SHOWN = 3.1
+_LOOK_AGAIN_S = 1.0  # at how many processes are free
 CHUNK = 50  # participants that one process adds up before it hands over
 
 
@@ -71,6 +74,22 @@ class GroupMaps:
     background: Array | None = None
     mask: Array | None = None
     affine: Array | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Processes:
+    """How many processes may work side by side; `busy` is what the caller itself takes of them for the time being."""
+
+    most: int
+    busy: int = 0
+
+    @property
+    def free(self) -> int:
+        """Processes that may work now, one at least."""
+        return max(1, self.most - self.busy)
+
+
+ONE = Processes(most=1)
 
 
 @dataclass(slots=True)
@@ -127,21 +146,47 @@ def _joined(parts: Iterable[_Sums]) -> _Sums:
     return first
 
 
-def _all_summed(people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey], processes: int) -> _Sums:
+def _all_summed(
+    people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey], processes: Processes
+) -> _Sums:
     """Add up all participants, chunks of them side by side; the chunks do not depend on the number of processes."""
     chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
-    if processes < 2 or len(chunks) < 2:
+    if processes.most < 2 or len(chunks) < 2:
         return _joined(_summed(chunk, target, keys) for chunk in chunks)
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=context) as pool:
-        return _joined(pool.map(_summed, chunks, [target] * len(chunks), [keys] * len(chunks)))
+    with ProcessPoolExecutor(min(processes.most, len(chunks)), mp_context=context) as pool:
+        return _joined(_in_order(pool, chunks, target, keys, processes))
+
+
+def _in_order(
+    pool: Executor,
+    chunks: Sequence[Sequence[Sequence[RunMaps]]],
+    target: Target,
+    keys: Sequence[MapKey],
+    processes: Processes,
+) -> Iterator[_Sums]:
+    """Sums of the chunks in their order, as few at once as processors can be spared."""
+    open_: deque[Future[_Sums]] = deque()
+    for chunk in chunks:
+        while len(working := [each for each in open_ if not each.done()]) >= processes.free:
+            wait(working, timeout=_LOOK_AGAIN_S, return_when=FIRST_COMPLETED)
+        while open_ and open_[0].done():
+            yield open_.popleft().result()
+        open_.append(pool.submit(_summed, chunk, target, keys))
+    while open_:
+        yield open_.popleft().result()
 
 
 def group_maps(
-    runs: Sequence[RunMaps], output_dir: Path, *, series: Sequence[str], say: Any = LOGGER.info, processes: int = 1
+    runs: Sequence[RunMaps],
+    output_dir: Path,
+    *,
+    series: Sequence[str],
+    say: Callable[[str], None] = LOGGER.info,
+    processes: Processes = ONE,
 ) -> GroupMaps:
     """Make and store the group maps of every task, contrast and series.
 
@@ -151,7 +196,7 @@ def group_maps(
     output_dir : root of the derivatives; maps go to its folder ``group``
     series : raw, baselines and methods, in this order
     say : called with one line of text for each stage
-    processes : that work side by side
+    processes : how many may work side by side
     """
     from bids_sr.interfaces._templates import TemplateError
 
