@@ -14,7 +14,7 @@ from . import tv
 
 
 def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
-    """A recipe of `tv` with fine volumes to learn from, a fifth of which is held out to stop by."""
+    """A recipe of `tv` with fine volumes to learn from, a fifth of which is held out to choose the weights by."""
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 

@@ -67,7 +67,6 @@ FAST = Recipe(
     schedule="one-cycle",
     gradient_limit=1.0,
     evaluate_every=50,
-    patience=8,
     hold_out=0,
     refit=False,
     objective="self",
