@@ -138,7 +138,7 @@ class ImagePhase(Phase):
         return score(self.nets, self.watched, self.recipe, lower=True) if self.watched else None
 
     def _batch(self) -> Batch:
-        """Windows of the next step; for networks in two dimensions with channels last."""
+        """Windows of the next step."""
         vary, factor = self.recipe.augmentation, self.windows.factor
         if self.recipe.factors:
             factor = self.windows.factor_of(float(self.rng.choice(np.array(self.recipe.factors))))
@@ -149,9 +149,7 @@ class ImagePhase(Phase):
             turns = [every[int(k)] for k in self.rng.integers(len(every), size=len(chosen))]
         batch = self.windows.cut(chosen, factor, self.recipe.background, turns)
         gain = float(np.exp(self.rng.normal(0, vary.gain)))
-        source = batch.input * gain
-        if source.dim() == 4:
-            source = source.contiguous(memory_format=torch.channels_last)
+        source = (batch.input * gain).contiguous(memory_format=games.channels_last(self.windows.ndim))
         return replace(batch, input=source, target=batch.target * gain)
 
     def _chosen(self, factor: Factor) -> tuple[tuple[int, ...], list[tuple[int, Box]]]:

@@ -45,7 +45,7 @@ class VolumeUpsampler:
     ) -> None:  # fmt: skip
         self.factor, self.scale, self.device = factor, float(scale), device
         self.upsampled_by, self.lower, self.at_once = model.recipe.upsampled_by, lower, at_once
-        self.generator = model.generator.to(device)
+        self.generator = model.generator.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from bids_sr.sr import games, method
 from bids_sr.sr.fit_images import ImagePhase, Region, regions
+from bids_sr.sr.heldout import looks
 from bids_sr.sr.images import ImageSet, TrainingImage
 from bids_sr.sr.interpolate import upsample
 from bids_sr.sr.losses.bce import AdversarialBCE
@@ -255,6 +256,20 @@ def test_what_is_held_out_of_few_images_are_slices_or_the_last_part():
     many = Windows(balls(5), recipe(), CUBE, 3, "cpu")
     train, held = regions(many, 4)
     assert ([r.image for r in train], [r.image for r in held]) == ([0, 1, 3, 4], [2])
+
+
+def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
+    windows = Windows(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
+    (look,) = looks(windows, [(0, (12, 20))])
+    assert look.box == ((0, 16), (0, 16), (6, 20))
+    counted = look.batch.weight[0, 0].sum((0, 1))
+    inside = windows.at(0).inside[0].float().sum((0, 1))
+    torch.testing.assert_close(counted[:6], torch.zeros(6))
+    torch.testing.assert_close(counted[6:], inside[12:])
+    assert (inside[6:12] > 0).all()
+    tall = Windows(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
+    (most,) = looks(tall, [(0, (0, 120))])
+    assert most.box[2] == (36, 84)
 
 
 def test_each_step_of_the_critic_sees_other_images(tmp_path, monkeypatch):
