@@ -143,12 +143,13 @@ def init_pair_reportlets_wf(
     return workflow
 
 
-def init_volumes_reportlets_wf(*, method: str, name: str = "volumes_reportlets_wf") -> LiterateWorkflow:
-    """Draw the course of a training on the volumes of a run, or of the one behind a model that was given for it.
+def init_training_reportlets_wf(*, method: str, of_run: bool, name: str = "training_reportlets_wf") -> LiterateWorkflow:
+    """Draw the course of one training alone.
 
     Parameters
     ----------
     method : name of the series: keeps the figures of several apart
+    of_run : trained on the volumes of a run, or given for it with its model; else on the pair
     name : of the workflow
 
     Inputs
@@ -162,7 +163,7 @@ def init_volumes_reportlets_wf(*, method: str, name: str = "volumes_reportlets_w
     """
     workflow = LiterateWorkflow(name=name)
     inputnode, outputnode = _ends(("log_file", "card_file"))
-    drawn = _figure(TrainingReport(method=method, of_run=True), "course")
+    drawn = _figure(TrainingReport(method=method, of_run=of_run), "course")
     edges: Edges = [(inputnode, drawn, [(field, field) for field in ("log_file", "card_file")])]
     workflow.connect([*edges, *_gathered([drawn], outputnode)])
     return workflow

@@ -23,7 +23,7 @@ from bids_sr.workflows.reportlets import (
     init_pair_reportlets_wf,
     init_run_reportlets_wf,
     init_summary_wf,
-    init_volumes_reportlets_wf,
+    init_training_reportlets_wf,
 )
 from bids_sr.workflows.reportlets_evaluation import init_evaluation_reportlets_wf, init_kernels_reportlets_wf
 from bids_sr.workflows.stages import ANAT_FIELDS, PAIR_FIELDS
@@ -233,18 +233,20 @@ def _pair_reportlets(
     workflow: LiterateWorkflow,
 ) -> None:
     """Figures of a pair, and of the training of each method on it."""
-    for method in train_wfs or ("",):
+    several = len(train_wfs) > 1
+    for number, method in enumerate(train_wfs or ("",)):
         label = f"{method}_{pair.number}" if method else str(pair.number)
-        figures_wf = init_pair_reportlets_wf(
-            with_model=bool(method), method=method if len(train_wfs) > 1 else "", name=f"pair_figures_{label}_wf"
-        )
-        figures_wf.inputs.inputnode.highres = pair.highres
+        name, named = f"pair_figures_{label}_wf", method if several else ""
+        if number == 0:
+            figures_wf = init_pair_reportlets_wf(with_model=bool(method), method=named, name=name)
+            figures_wf.inputs.inputnode.highres = pair.highres
+        else:  # the pair itself is drawn once
+            figures_wf = init_training_reportlets_wf(method=named, of_run=False, name=name)
         keep = init_sink(name=f"keep_pair_figures_{label}", output_dir=subject.output_dir, common=pair.common)
-        shown = ("train_highres", "train_lowres", "pair_mask", "pair_json")
-        edges: Edges = [
-            (pair_wf, figures_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in shown]),
-            (figures_wf, keep, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
-        ]
+        edges: Edges = [(figures_wf, keep, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")])]
+        if number == 0:
+            shown = ("train_highres", "train_lowres", "pair_mask", "pair_json")
+            edges.append((pair_wf, figures_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in shown]))
         if method:
             trained = [(f"outputnode.{field}", f"inputnode.{field}") for field in ("log_file", "card_file")]
             edges.append((train_wfs[method], figures_wf, trained))
@@ -279,7 +281,9 @@ def _run_reportlets(
     if plan.on_run:
         drawn.append(init_kernels_reportlets_wf(with_guide=with_pair, name=f"{name}_kernels_figures_wf"))
     for method in plan.on_volumes:
-        drawn.append(init_volumes_reportlets_wf(method=method, name=f"{name}_training_{method}_figures_wf"))
+        drawn.append(
+            init_training_reportlets_wf(method=method, of_run=True, name=f"{name}_training_{method}_figures_wf")
+        )
     renamed = {"mask_hr": "bold_mask_hr"}
     edges: Edges = []
     for figures_wf in drawn:

@@ -71,6 +71,19 @@ def _no_t1w(maker: BidsMaker) -> None:
     _without(maker, "*_T1w.nii.gz")
 
 
+def _no_t1w_and_room_for_patches(maker: BidsMaker) -> None:
+    _no_t1w(maker)
+    maker.bold(zooms=(1.5, 1.5, 4.0))
+    maker.star("sub-01_acq-lowres", (1.5, 1.5, 4.0))
+    maker.star("sub-01_acq-highres", (0.75, 0.75, 4.0))
+
+
+def _own_volumes(maker: BidsMaker) -> None:
+    """Neither a pair nor anything else than the run, large enough for patches."""
+    _no_pair(maker)
+    maker.bold(zooms=(1.5, 1.5, 4.0))
+
+
 def _fine_only(maker: BidsMaker) -> None:
     maker.subject()
     _without(maker, "*lowres*")
@@ -108,7 +121,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two sessions, one of them": (_two_sessions, ["--session-label", "b", "--roi", "brain"]),
     "two runs, reuse": (_two_runs_and_a_model, ["--model-source", "reuse", "--activation", "glm"]),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
-    "no T1w": (_no_t1w, ["--activation", "cc", "--recipe", "paper"]),
+    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper"]),
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
     "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),

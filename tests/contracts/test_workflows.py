@@ -283,7 +283,7 @@ REPORTLETS = {
             "with_halves": False,
         },
     ),
-    "volumes-figures": (reportlets.init_volumes_reportlets_wf, {"method": "tv"}),
+    "training figures": (reportlets.init_training_reportlets_wf, {"method": "tv", "of_run": True}),
     "kernels-figures": (reportlets_evaluation.init_kernels_reportlets_wf, {"with_guide": True}),
 }
 CASES |= REPORTLETS

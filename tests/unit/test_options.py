@@ -68,7 +68,7 @@ def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
     (problem,) = planned(maker).problems
     assert "srgan needs a pair" in problem.reason
     assert "guided" not in problem.reason
-    for way in ("--sr-method guided --sr-factor 2", "--retrospective", "--sr-method bspline zerofill --sr-factor 2"):
+    for way in ("--sr-method tv guided --sr-factor 2", "--retrospective", "--sr-method bspline zerofill --sr-factor 2"):
         assert way in problem.fix
     assert planned(maker, "--retrospective").problems == ()
 
