@@ -1,0 +1,325 @@
+"""Self-supervised super-resolution of volumes against interpolation and supervised networks, factors 1.25 to 2 in 3D.
+
+benchmarks/tv.py images BIDS_DIR [--seconds S] [--seeds N] [--factors F …] [--methods NAME …] [--alone N]
+benchmarks/tv.py functional BIDS_DIR [--seconds S] [--factors F …] [--methods NAME …]
+
+`images`: volumes of one run are brought down by tv's own B (Gaussian and decimation) and by a k-space crop, brought up
+again and compared with what they were. Training volumes come from the first two thirds of the run, the four that are
+scored from the last. "alone" trains a network on each scored volume by itself, as the paper's table 1 does; its others
+are amortised over the training volumes. dip is tv with alpha = 0. Every network gets the same processor time and runs
+through its whole schedule; the fast recipes are used. PSNR has the 99th percentile of the mean volume in the brain as
+peak, and the paper's peak is not known: compare the differences to trilinear only.
+
+`functional`: the whole run, brought down and up, then realigned; seed correlation maps of the acquired run and of each
+series at r >= .5 (accuracy, false discovery rate), and the Jaccard index of brain masks made by one rule from the mean
+of each series. Seeds are points of MNI152 carried over by the centroids of the two brains, and moved to the nearest
+voxel of the brain; without a registration they hit regions, not gyri (ours).
+
+Writes benchmarks/results/tv_{images,functional}.{json,md}.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _guided_run import one
+from _methods_run import brain, pace_of, shortened
+from _table import keep
+from numpy.typing import NDArray
+
+from bids_sr.spatial.boldref import estimate_run
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
+from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.transforms import rigid_params
+from bids_sr.sr.fit_images import fit_images
+from bids_sr.sr.images import ImageSet, TrainingImage
+from bids_sr.sr.infer import make_upsampler
+from bids_sr.sr.method import Recipe, get_method
+from bids_sr.sr.model import LoadedModel, TrainedModel
+from bids_sr.sr.operators import Degradation, get_operator
+from bids_sr.stats import seedcorr
+from bids_sr.stats.image_quality import psnr, ssim
+from bids_sr.stats.overlap import jaccard
+from bids_sr.stats.timecourse import extract_courses
+
+Array = NDArray[Any]
+Row = dict[str, Any]
+INTERPOLATIONS = ("linear", "nearest", "bspline")
+SELF = ("tv", "dip")
+SEEDS_MNI = {"sensory-motor": (-38, -22, 56), "default mode": (0, -52, 26), "visual": (8, -80, 6)}
+MNI_CENTER = (0.0, -20.0, 10.0)  # centroid of the brain of MNI152, to the nearest 5 mm
+# tv-self-sr: table 1 for interpolation and "alone", table 2 for the others: PSNR (dB) and SSIM
+PAPER: Mapping[str, Mapping[float, tuple[float, float]]] = {
+    "linear": {1.25: (78.16, 0.9446), 1.5: (75.07, 0.9265), 1.75: (73.54, 0.9169), 2: (69.59, 0.8855)},
+    "nearest": {1.25: (74.92, 0.9351), 1.5: (70.68, 0.9077), 1.75: (66.90, 0.8712), 2: (68.47, 0.8874)},
+    "bspline": {1.25: (81.01, 0.9571), 1.5: (75.57, 0.9334), 1.75: (71.60, 0.9073), 2: (67.42, 0.8729)},
+    "tv alone": {1.25: (83.93, 0.9673), 1.5: (79.76, 0.9497), 1.75: (76.50, 0.9365), 2: (73.53, 0.9218)},
+    "tv": {1.25: (85.82, 0.9713), 1.5: (80.04, 0.9546), 1.75: (76.72, 0.9368), 2: (73.45, 0.9192)},
+    "dip": {1.25: (84.54, 0.9648), 1.5: (79.85, 0.9503), 1.75: (75.74, 0.9273), 2: (73.17, 0.9104)},
+    "mse3d": {1.25: (86.21, 0.9731), 1.5: (82.46, 0.9607), 1.75: (78.66, 0.9460), 2: (76.27, 0.9332)},
+    "li": {1.25: (85.91, 0.9733), 1.5: (80.46, 0.9572), 1.75: (78.58, 0.9468), 2: (76.32, 0.9375)},
+    "li-agnostic": {1.25: (84.09, 0.9707), 1.5: (81.32, 0.9590), 1.75: (77.43, 0.9426), 2: (73.78, 0.9204)},
+}
+PAPER_MAPS = {
+    ("sensory-motor", 1.25): (0.9690, 0.0099), ("sensory-motor", 2): (0.9598, 0.0128),
+    ("default mode", 1.25): (0.9522, 0.0055), ("default mode", 2): (0.7916, 0.0209),
+    ("visual", 1.25): (0.9869, 0.0038), ("visual", 2): (0.9873, 0.0024),
+}  # fmt: skip
+PAPER_JACCARD = {1.25: 0.9769, 2: 0.9684}
+
+
+def split(volumes: list[Array], train: int, score: int) -> tuple[list[Array], list[Array]]:
+    """Volumes to train on, from the first two thirds, and to score, from the last third."""
+    border = 2 * len(volumes) // 3
+    where = (np.linspace(0, border - 1, train), np.linspace(border, len(volumes) - 1, score))
+    first, last = ([volumes[t] for t in part.round().astype(int)] for part in where)
+    return first, last
+
+
+class Level:
+    """One factor and one way down: volumes cropped to what the factor divides, and their coarse copies."""
+
+    def __init__(self, shape: tuple[int, ...], affine: Array, factor: float, degradation: str) -> None:
+        self.factor = (factor, factor, factor)
+        self.operator: Degradation = get_operator(degradation, tuple(shape), self.factor)
+        self.window = tuple(slice(*w) for w in self.operator.window)
+        self.affine = np.array(affine, dtype=float)
+        self.affine[:3, 3] += self.affine[:3, :3] @ [start for start, _ in self.operator.window]
+        self.coarse_affine = self.operator.coarse_affine(affine)
+
+    def down(self, volume: Array) -> Array:
+        """The coarse copy of a whole volume."""
+        return self.operator.forward(torch.from_numpy(np.ascontiguousarray(volume, np.float32))).numpy()
+
+    def pairs(self, volumes: list[Array]) -> ImageSet:
+        """Fine volumes with their coarse copies."""
+        return ImageSet(images=tuple(
+            TrainingImage(
+                fine=np.ascontiguousarray(volume[self.window], np.float32), coarse=self.down(volume),
+                mask=brain(volume)[self.window], affine=self.affine, contrast="bold", name=f"volume-{t}",
+            )
+            for t, volume in enumerate(volumes)
+        ))  # fmt: skip
+
+    def coarse_only(self, volumes: list[Array]) -> ImageSet:
+        """Coarse copies alone."""
+        made = [self.down(volume) for volume in volumes]
+        return ImageSet.from_volumes(made, brain(np.mean(made, axis=0)), self.coarse_affine)
+
+
+def learn(
+    name: str, images: ImageSet, factor: tuple[float, float, float], seconds: float, seed: int, threads: int
+) -> tuple[LoadedModel, float, int]:
+    """(model, seconds of processor, steps): the fast recipe, as many steps as fit into that time."""
+    method = get_method(name)
+
+    def fitted(recipe: Recipe) -> tuple[TrainedModel, float]:
+        begun = time.process_time()
+        with tempfile.TemporaryDirectory() as work:
+            made = fit_images(
+                method, recipe, images, factor=factor, recipe_name="fast", seed=seed, work_dir=work, threads=threads
+            )  # fmt: skip
+        return made, time.process_time() - begun
+
+    full = method.recipes["fast"]
+    steps = pace_of(full, lambda recipe: fitted(recipe)[1]).steps(seconds)
+    recipe = shortened(full, steps)
+    made, busy = fitted(recipe)
+    generator = recipe.build_generator(1, factor)
+    generator.load_state_dict(dict(made.state))
+    return LoadedModel(generator=generator.eval(), recipe=recipe, card=made.card), busy, steps
+
+
+def brought_up(name: str, model: LoadedModel | None, level: Level, coarse: Array, scale: float, threads: int) -> Array:
+    """A coarse volume on the fine grid."""
+    up = make_upsampler(
+        name, level.factor, affine=level.coarse_affine, model=model, scale=scale, threads=threads,
+        mask=np.ones(coarse.shape, dtype=bool),
+    )  # fmt: skip
+    return up(coarse, np.eye(4))
+
+
+def scored(
+    name: str, models: list[LoadedModel | None], level: Level, volumes: list[Array], threads: int
+) -> list[float]:
+    """Mean PSNR and SSIM of the volumes; models: one for all, or one each."""
+    fine = [volume[level.window] for volume in volumes]
+    coarse = [level.down(volume) for volume in volumes]
+    mask = brain(np.mean(volumes, axis=0))[level.window]
+    span = float(np.percentile(np.mean(fine, axis=0)[mask], 99))
+    reference = np.mean(coarse, axis=0)
+    scale = float(np.percentile(reference[brain(reference)], 99))
+    found = []
+    for k, (true, small) in enumerate(zip(fine, coarse, strict=True)):
+        image = brought_up(name, models[k % len(models)], level, small, scale, threads)
+        found.append([psnr(true, image, data_range=span, mask=mask), ssim(true, image, data_range=span, mask=mask)])
+    return [float(v) for v in np.mean(found, axis=0)]
+
+
+def images(given: argparse.Namespace) -> None:
+    """PSNR and SSIM at each factor, way down, method and seed."""
+    with SeriesReader(one(given.bids_dir, "sub-*/func/*_bold.nii.gz")) as reader:
+        volumes, affine = list(reader.volumes()), reader.affine
+    training, judged = split(volumes, given.train, 4)
+    rows: list[Row] = []
+    for factor in given.factors:
+        for way in ("gauss", "kspace"):
+            level = Level(volumes[0].shape, affine, factor, way)
+            begin = {"factor": factor, "brought down by": way}
+            for name in INTERPOLATIONS:
+                rows.append(begin | {"method": name, "seed": 0, "value": scored(name, [None], level, judged, 1)})
+            pairs = level.pairs(training)
+            for name in given.methods:
+                for seed in range(given.seeds):
+                    data = level.coarse_only(training) if name in SELF else pairs
+                    model, busy, steps = learn(name, data, level.factor, given.seconds, seed, given.threads)
+                    value = scored(name, [model], level, judged, given.threads)
+                    rows.append(begin | {"method": name, "seed": seed, "value": value, "s": busy, "steps": steps})
+                    sys.stderr.write(f"{rows[-1]}\n")
+            for name in (n for n in given.methods if n in SELF and given.alone):
+                some = judged[: given.alone]
+                each = [
+                    learn(name, level.coarse_only([v]), level.factor, given.seconds, 0, given.threads) for v in some
+                ]
+                value = scored(name, [model for model, _, _ in each], level, some, given.threads)
+                rows.append(begin | {"method": f"{name} alone", "seed": 0, "value": value, "s": each[0][1]})
+    keep_images(rows, given)
+
+
+def keep_images(rows: list[Row], given: argparse.Namespace) -> None:
+    """Means over seeds as differences to trilinear, beside the paper's."""
+    table = []
+    for factor, way in sorted({(row["factor"], row["brought down by"]) for row in rows}):
+        here = [row for row in rows if (row["factor"], row["brought down by"]) == (factor, way)]
+        base = next(row["value"] for row in here if row["method"] == "linear")
+        for name in dict.fromkeys(row["method"] for row in here):
+            values = np.array([row["value"] for row in here if row["method"] == name])
+            more = values.mean(axis=0) - base
+            printed = PAPER.get(name, {}).get(factor)
+            table.append({
+                "factor": factor, "brought down by": way, "method": name, "PSNR (dB)": round(values[:, 0].mean(), 2),
+                "over trilinear (dB)": round(more[0], 2),
+                "SD over seeds": round(float(values[:, 0].std(ddof=1)), 3) if len(values) > 1 else "",
+                "paper, over trilinear": round(printed[0] - PAPER["linear"][factor][0], 2) if printed else "",
+                "SSIM": round(values[:, 1].mean(), 4), "SSIM over trilinear": round(more[1], 4),
+                "paper, SSIM over": round(printed[1] - PAPER["linear"][factor][1], 4) if printed else "",
+            })  # fmt: skip
+    found = {(row["brought down by"], row["method"]): row["over trilinear (dB)"] for row in table if row["factor"] == 2}
+    remarks = [f"{given.seconds:g} s of processor a training, fast recipes, {given.train} training volumes."]
+    remarks += [
+        f"tv at factor 2, brought down by {way}: {gain:+.2f} dB over trilinear, alpha = 0 (dip) {other:+.2f} dB."
+        for way in ("gauss", "kspace")
+        if (gain := found.get((way, "tv"))) is not None and (other := found.get((way, "dip"))) is not None
+    ]
+    keep("tv_images", "Volumes brought down and up: self-supervised, supervised, interpolated", table, remarks=remarks)
+
+
+def functional(given: argparse.Namespace) -> None:
+    """Seed correlation maps and brain masks of each series against those of the acquired run."""
+    rows: list[Row] = []
+    with SeriesReader(one(given.bids_dir, "sub-*/func/*_bold.nii.gz")) as reader:
+        volumes, affine, tr = list(reader.volumes()), reader.affine, reader.tr
+        reference = np.mean(volumes, axis=0)
+        poses = estimate_run(reader, reference, brain_mask(reference, affine)).matrices
+    training, _ = split(volumes, given.train, 1)
+    for factor in given.factors:
+        level = Level(volumes[0].shape, affine, factor, "gauss")
+        ways: dict[str, LoadedModel | None] = {"acquired": None, "linear": None, "bspline": None}
+        for name in given.methods:
+            data = level.coarse_only(training) if name in SELF else level.pairs(training)
+            ways[name] = learn(name, data, level.factor, given.seconds, 0, given.threads)[0]
+        known: dict[str, Array] = {}
+        mask = brain_mask(reference[level.window], level.affine)
+        for name, model in ways.items():
+            maps, own = connectivity(name, model, level, volumes, poses, mask, tr, given.threads)
+            if name == "acquired":
+                known = maps
+                first = own
+                continue
+            for network, found in maps.items():
+                seen = seedcorr.agreement(known[network], found)
+                printed = PAPER_MAPS.get((network, factor)) if name == "tv" else None
+                rows.append({
+                    "factor": factor, "series": name, "network": network, "accuracy": round(seen.accuracy or 0.0, 4),
+                    "false discovery rate": "" if seen.ppv is None else round(1 - seen.ppv, 4),
+                    "false positive fraction": "" if seen.tnf is None else round(1 - seen.tnf, 4),
+                    "voxels, acquired": int((known[network] >= seedcorr.THRESHOLD).sum()),
+                    "paper": f"{printed[0]:.4f} / {printed[1]:.4f} %" if printed else "",
+                    "brain mask, Jaccard": round(jaccard(first, own) or 0.0, 4),
+                    "paper, Jaccard": PAPER_JACCARD.get(factor, "") if name == "tv" else "",
+                })  # fmt: skip
+    title = "Seed correlation at r >= .5: the acquired run against what was brought down and up"
+    remark = (
+        f"{given.seconds:g} s of processor a training, fast recipes. Accuracy over the brain is high wherever a network "
+        "is small. Interpolation correlates neighbors, so that more voxels reach the threshold: false discoveries are "
+        "a part of what is found, the false positive fraction a part of what is outside. The paper prints its false "
+        "discovery rate in %; figures that small may be the latter."
+    )
+    keep("tv_functional", title, rows, remarks=[remark])
+
+
+def connectivity(
+    name: str, model: LoadedModel | None, level: Level, volumes: list[Array], poses: Array, mask: NDArray[np.bool_],
+    tr: float, threads: int,
+) -> tuple[dict[str, Array], NDArray[np.bool_]]:  # fmt: skip
+    """(map of each network over the mask's voxels, brain mask of the series' own mean)."""
+    small = [level.down(volume) for volume in volumes] if name != "acquired" else []
+    mean = np.mean(small, axis=0) if small else None
+    scale = 1.0 if mean is None else float(np.percentile(mean[brain(mean)], 99))
+    shape = volumes[0][level.window].shape
+    total = np.zeros(shape)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "series.nii")
+        with SeriesWriter(path, (*shape, len(volumes)), level.affine, tr) as writer:
+            for t, volume in enumerate(volumes):
+                image = volume[level.window] if not small else brought_up(name, model, level, small[t], scale, threads)
+                placed = sample_volume(
+                    np.ascontiguousarray(image, np.float32), level.affine, shape, level.affine, poses[t]
+                )
+                total += placed
+                writer.append(placed)
+        center = level.affine[:3, :3] @ np.argwhere(mask).mean(0) + level.affine[:3, 3]
+        params = np.stack([rigid_params(pose, center) for pose in poses])
+        at = np.argwhere(mask) @ level.affine[:3, :3].T + level.affine[:3, 3]
+        spheres = []
+        for point in SEEDS_MNI.values():
+            wanted = center + np.subtract(point, MNI_CENTER)
+            spheres.append(seedcorr.seed_sphere(mask, level.affine, at[np.linalg.norm(at - wanted, axis=1).argmin()]))
+        seeds = np.stack([sphere[mask] for sphere in spheres])
+        with SeriesReader(path) as reader:
+            courses = extract_courses(reader, mask, Path(folder, "courses"), fwhm_mm=seedcorr.FWHM_MM)
+        design = seedcorr.nuisance(len(volumes), tr, params)
+        with courses:
+            maps = seedcorr.seed_maps(courses, seeds, design, seedcorr.kept(params))
+    return dict(zip(SEEDS_MNI, maps, strict=True)), brain_mask(total / len(volumes), level.affine)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("images", "functional"))
+    parser.add_argument("bids_dir", type=Path)
+    parser.add_argument("--seconds", type=float, default=60, help="of processor time a training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--factors", type=float, nargs="+", default=None)
+    parser.add_argument("--methods", nargs="+", default=None)
+    parser.add_argument("--train", type=int, default=8, help="training volumes")
+    parser.add_argument("--alone", type=int, default=2, help="volumes that get a network of their own")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    defaults = {
+        "images": ([1.25, 1.5, 1.75, 2], ["tv", "dip", "mse3d", "li", "li-agnostic"]), "functional": ([1.25, 2], ["tv"])
+    }  # fmt: skip
+    given.factors = given.factors or defaults[given.what][0]
+    given.methods = given.methods or defaults[given.what][1]
+    (images if given.what == "images" else functional)(given)
+
+
+if __name__ == "__main__":
+    main()
