@@ -48,6 +48,7 @@ def train(options: argparse.Namespace) -> None:
     factor = _factor(options, method, start)
     device = _device(options.threads, options.device)
     images = _images(options, factor)
+    images.check(factor, method.ndim)
     _check_patch(recipe, images, factor, method)
     make_folder(stem)
     began = time.monotonic()

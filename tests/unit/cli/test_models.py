@@ -1,0 +1,311 @@
+"""``bids-sr-models``: what it writes is what the library computes, and what cannot be done is refused with code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bids_sr.cli.models import build_parser, main
+from bids_sr.cli.models_files import contrast_of, factor_from
+from bids_sr.cli.models_show import printable
+from bids_sr.config import UsageError
+from bids_sr.spatial.nifti import load_image, save_image
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.degrade import kspace_crop
+from bids_sr.sr.infer import make_upsampler
+from bids_sr.sr.interpolate import upsample
+from bids_sr.sr.method import get_method
+from bids_sr.sr.model import load_model, save_model
+
+FACTOR = (2.0, 2.0, 1.0)
+AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 4, -12], [0, 0, 0, 1]])
+CARD = {
+    "method": "srgan", "recipe": "fast", "factor": list(FACTOR), "contrast": "T2starw", "orientation": "I-S",
+    "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
+}  # fmt: skip
+
+
+def head(shape: tuple[int, int, int] = (24, 28, 6), seed: int = 0) -> np.ndarray:
+    """A ball with a texture, on a dark ground."""
+    grid = np.indices(shape, float)
+    middle = [(n - 1) / 2 for n in shape]
+    radius = sum(((g - m) / (0.45 * n)) ** 2 for g, m, n in zip(grid, middle, shape, strict=True))
+    texture = 1 + 0.3 * np.sin(grid[0] * 1.7) * np.cos(grid[1] * 1.3) + 0.1 * np.cos(grid[2])
+    noise = np.random.default_rng(seed).normal(0, 2, shape)
+    return np.asarray(np.where(radius < 1, 500 * texture, 5) + noise, np.float32)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pair, a short series and an untrained model."""
+    folder = tmp_path_factory.mktemp("data")
+    coarse, affine = kspace_crop(head(), AFFINE, factor=FACTOR)
+    save_image(head(), AFFINE, folder / "sub-01_acq-high_T2starw.nii.gz")
+    save_image(coarse.astype(np.float32), affine, folder / "sub-01_acq-low_T2starw.nii.gz")
+    series = np.stack([coarse * (1 + 0.01 * t) for t in range(3)], -1).astype(np.float32)
+    save_image(series, affine, folder / "sub-01_task-x_bold.nii.gz", tr=1.5)
+    torch.manual_seed(0)
+    network = get_method("srgan").recipes["fast"].build_generator(1, FACTOR)
+    save_model(folder / "srgan", network.state_dict(), CARD)
+    return folder
+
+
+def table(text: str) -> dict[str, dict[str, str]]:
+    lines = [line.split("\t") for line in text.splitlines()]
+    return {row[0]: dict(zip(lines[0], row, strict=True)) for row in lines[1:]}
+
+
+def test_help_of_every_subcommand_needs_the_standard_library_alone() -> None:
+    code = (
+        "import sys\nfrom bids_sr.cli.models import main\n"
+        "for command in ([], ['list'], ['train'], ['apply'], ['evaluate'], ['card']):\n"
+        "    assert main([*command, '--help']) == 0\n"
+        "assert not {'torch', 'numpy', 'nibabel'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--train-last" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["zerofill", "linear"])
+def test_an_interpolation_of_a_series_is_that_of_its_volumes(name: str, data: Path, tmp_path: Path) -> None:
+    source, out = data / "sub-01_task-x_bold.nii.gz", tmp_path / "new" / "fine_bold.nii.gz"
+    assert main(["apply", name, str(source), str(out), "--factor", "1.5", "2", "2"]) == 0
+    coarse, affine = load_image(source)
+    made, grid = load_image(out)
+    np.testing.assert_allclose(made, upsample(name, coarse, (1.5, 2.0, 2.0)), atol=1e-2)
+    shape, wanted = hr_grid(coarse.shape[:3], affine, (1.5, 2.0, 2.0))
+    assert made.shape == (*shape, 3)
+    np.testing.assert_allclose(grid, wanted, atol=1e-5)
+    assert nb.load(out).header["pixdim"][4] == 1.5
+    said = json.loads((tmp_path / "new" / "fine_bold.json").read_text())
+    assert (said["Method"], said["Factor"]) == (name, [1.5, 2.0, 2.0])
+
+
+def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_path: Path) -> None:
+    source, out = data / "sub-01_acq-low_T2starw.nii.gz", tmp_path / "fine.nii.gz"
+    mask = tmp_path / "mask.nii.gz"
+    image, affine = load_image(source)
+    inside = image > 100
+    save_image(inside.astype(np.uint8), affine, mask)
+    assert main(["apply", str(data / "srgan.safetensors"), str(source), str(out), "--mask", str(mask)]) == 0
+    up = make_upsampler(
+        "srgan", FACTOR, model=load_model(data / "srgan.safetensors"), scale=float(np.percentile(image[inside], 99))
+    )
+    made, _ = load_image(out)
+    assert made.ndim == 3
+    np.testing.assert_allclose(made, up(image, np.eye(4)), rtol=1e-5, atol=1e-3)
+    assert "Model" in json.loads((tmp_path / "fine.json").read_text())
+
+
+def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(data: Path, tmp_path: Path) -> None:
+    fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
+    low, affine = load_image(coarse)
+    inside = np.zeros(low.shape, bool)
+    inside[3:9, 3:9, 1:5] = True
+    save_image(inside.astype(np.uint8), affine, tmp_path / "mask.nii.gz")
+    out = tmp_path / "table.tsv"
+    argv = ["evaluate", str(fine), "--image", str(coarse), "-m", str(data / "srgan.safetensors"), "-o", str(out)]
+    assert main([*argv, "--made", str(fine), "--mask", str(tmp_path / "mask.nii.gz")]) == 0
+    rows = table(out.read_text())
+    truth, _ = load_image(fine)
+    where = upsample("nearest", inside.astype(np.float32), FACTOR) > 0.5
+    error = (upsample("nearest", low, FACTOR) - truth)[where].astype(np.float64)
+    span = float(np.ptp(truth[where]))
+    assert float(rows["nearest"]["rmse"]) == pytest.approx(float(np.sqrt((error**2).mean())), rel=1e-4)
+    assert float(rows["nearest"]["psnr"]) == pytest.approx(10 * np.log10(span**2 / (error**2).mean()), abs=2e-3)
+    assert rows[str(fine)]["psnr"] == "inf"
+    assert float(rows["srgan (srgan.safetensors)"]["parameters"]) == 75588
+    assert set(rows) >= {"nearest", "linear", "bspline", "lanczos", "zerofill"}
+    said = json.loads((tmp_path / "table.json").read_text())
+    assert said["DataRange"] == pytest.approx(span)
+    assert said["CoarseImage"].startswith("measured")
+
+
+def test_evaluate_makes_the_coarse_image_in_the_window_that_the_factor_divides(tmp_path: Path) -> None:
+    """Of 25 voxels by 2, the middle 24 are seen; band-limited in them, zero filling gives them back."""
+    fine = np.zeros((25, 28, 6), np.float32)
+    fine[:24] = upsample("zerofill", head((12, 14, 6)), FACTOR)
+    save_image(fine, AFFINE, tmp_path / "x_T1w.nii.gz")
+    argv = ["evaluate", str(tmp_path / "x_T1w.nii.gz"), "--degradation", "kspace", "-o", str(tmp_path / "t.tsv")]
+    assert main(argv) == 0
+    rows = table((tmp_path / "t.tsv").read_text())
+    assert float(rows["zerofill"]["psnr"]) > 90
+    assert float(rows["linear"]["psnr"]) < 40
+
+
+def test_training_and_tuning_the_last_layers(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
+    argv = ["--fine", str(fine), "--coarse", str(coarse), "--max-minutes", "0.001"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["train", "unet", str(first), *argv]) == 0
+    assert "held-out PSNR: network" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.work"))
+    more = ["--from", f"{first}.safetensors", "--train-last", "1"]
+    assert main(["train", "unet", str(second), *argv, *more]) == 0
+    before, after = load_file(f"{first}.safetensors"), load_file(f"{second}.safetensors")
+    changed = {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert len(changed) == 1
+    card = json.loads(Path(f"{second}.json").read_text())
+    assert card["started_from"]["weights_sha256"] == json.loads(Path(f"{first}.json").read_text())["weights_sha256"]
+    assert card["contrast"] == "T2starw"
+    assert card["factor"] == list(FACTOR)
+    capsys.readouterr()
+    assert main(["card", f"{second}.safetensors", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == card
+
+
+def test_training_on_coarse_volumes_alone(tmp_path: Path) -> None:
+    volumes = np.stack([head((26, 26, 8), seed) for seed in range(4)], -1)
+    save_image(volumes, AFFINE, tmp_path / "s_bold.nii.gz", tr=2.0)
+    argv = ["train", "dip", str(tmp_path / "m"), "--coarse", str(tmp_path / "s_bold.nii.gz"), "--factor", "2"]
+    assert main([*argv, "--volumes", "2", "--max-minutes", "0.001"]) == 0
+    card = json.loads((tmp_path / "m.json").read_text())
+    assert card["trained_on"] == "self"
+    assert len(card["images"]) == 2
+    assert card["resolution"]["lowres_mm"] == [3.0, 3.0, 4.0]
+    assert (tmp_path / "m.tsv").read_text().startswith("phase\titeration")
+
+
+def test_a_card_cannot_steer_the_terminal(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = data / "srgan.safetensors"
+    path = weights.with_suffix(".json")
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"note": "a\x1b[2Jb\nc\u202e"}))
+    try:
+        assert main(["card", str(weights)]) == 0
+    finally:
+        path.write_text(before)
+    assert "note: a?[2Jb?c?" in capsys.readouterr().out
+    assert printable("é × µ") == "é × µ"
+
+
+def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(b"x")
+    assert main(["list", str(data), str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "75,588 / 1,230,145" in text  # of srgan: METHODS, "Facts measured", says 1.23 M for the paper's
+    assert "6 x 6 x 4 mm by 2 x 2 x 1" in text
+    assert "bad.safetensors  cannot be used" in text
+    for name in ("tv", "li-agnostic", "attunet", "lanczos", "ratio"):
+        assert f"  {name} " in text
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "contrast"),
+    [("a_T1w.nii.gz", None, "T1w"), ("a_sbref.nii", None, "bold"), ("T2w.nii", None, "T2w"), ("x.nii", "PDw", "PDw")],
+)
+def test_the_contrast_is_told_by_the_name_unless_given(file: str, given: str | None, contrast: str) -> None:
+    assert contrast_of(Path(file), given) == contrast
+
+
+def test_numbers_of_a_factor() -> None:
+    assert factor_from([1.5], FACTOR) == (1.5, 1.5, 1.0)
+    assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
+    assert factor_from(None, FACTOR) == FACTOR
+    for wrong in ([2, 2], [0.5], [9]):
+        with pytest.raises(UsageError):
+            factor_from(wrong, FACTOR)
+
+
+LOW, HIGH, BOLD = "sub-01_acq-low_T2starw.nii.gz", "sub-01_acq-high_T2starw.nii.gz", "sub-01_task-x_bold.nii.gz"
+Argv = Callable[[Path, Path], list[str]]
+REFUSED: dict[str, tuple[Argv, str]] = {
+    "nothing": (lambda d, t: [], "the following arguments are required"),
+    "command": (lambda d, t: ["aply"], "did you mean 'apply'?"),
+    "option": (lambda d, t: ["list", "--modle"], "--modle"),
+    "method": (lambda d, t: ["train", "resnet3", t / "m", "--fine", d / HIGH], "did you mean 'resnet3d'?"),
+    "method for a model": (lambda d, t: ["apply", "srgan", d / LOW, t / "o.nii"], "it is a method"),
+    "misspelt baseline": (lambda d, t: ["apply", "zerofil", d / LOW, t / "o.nii"], "did you mean 'zerofill'?"),
+    "guided baseline": (lambda d, t: ["apply", "inject", d / LOW, t / "o.nii"], "--sr-method inject ratio"),
+    "guided": (lambda d, t: ["train", "guided", t / "m", "--coarse", d / BOLD], "use bids-sr ... --sr-method guided"),
+    "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one"),
+    "no fine image": (lambda d, t: ["train", "cpce", t / "m", "--coarse", d / LOW], "it is supervised"),
+    "counts": (lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW], "2 fine"),
+    "single slice": (lambda d, t: ["apply", "M3D", t / "slice_T1w.nii", t / "o.nii"], "this is a single slice"),
+    "single slice to train on": (
+        lambda d, t: ["train", "cpce", t / "m", "--fine", t / "slice_T1w.nii"],
+        "single slice",
+    ),
+    "patch": (lambda d, t: ["train", "tv", t / "m", "--coarse", d / LOW], "patches of 48 x 48 voxels do not fit"),
+    "last layers of nothing": (
+        lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
+        "--from",
+    ),
+    "another method's model": (
+        lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--from", d / "srgan.safetensors"],
+        "it is a model of srgan, not of unet",
+    ),
+    "factor of a pair": (
+        lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, "--coarse", d / LOW, "--factor", "3"],
+        "the two images stand as 2 x 2 x 1",
+    ),
+    "factor of a model": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "3"],
+        "asked for (3.0, 3.0, 1.0)",
+    ),
+    "thinner slices": (lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "2", "2", "2"], "slice by slice"),
+    "resolution": (lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"], "the image has 3.00 x 3.00 x 4.00 mm"),
+    "contrast": (lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--contrast", "T1w"], "the image is T1w"),
+    "contrast not known": (lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"], "its contrast is not known"),
+    "shifted reference": (lambda d, t: ["evaluate", t / "moved_T2starw.nii", "--image", d / LOW], "does not cover the"),
+    "no source": (lambda d, t: ["evaluate", d / HIGH], "one of the arguments --image --degradation is required"),
+    "over itself": (lambda d, t: ["apply", "linear", d / LOW, d / LOW], "it is the image that is read"),
+    "no NIfTI": (lambda d, t: ["apply", "linear", t / "text.nii", t / "o.nii"], "not a readable NIfTI image"),
+    "no file": (lambda d, t: ["apply", "linear", t / "nowhere.nii", t / "o.nii"], "no such file"),
+    "name of the result": (lambda d, t: ["apply", "linear", d / LOW, t / "o.png"], "end the name in .nii.gz"),
+    "constant": (lambda d, t: ["apply", "linear", t / "flat_T1w.nii", t / "o.nii"], "all voxels have one value"),
+    "mask of another grid": (lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--mask", d / HIGH], "a mask of"),
+    "pickle": (lambda d, t: ["card", t / "x.pth"], "may hold a program and is not opened"),
+    "threads": (lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"], "needs at least one"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_with_code_2_and_nothing_is_left(
+    name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, affine = load_image(data / LOW)
+    save_image(image[:, :, :1], affine, tmp_path / "slice_T1w.nii")
+    save_image(image, affine, tmp_path / "plain.nii")
+    save_image(np.ones((8, 8, 3), np.float32), affine, tmp_path / "flat_T1w.nii")
+    moved = AFFINE.copy()
+    moved[0, 3] += 1.5
+    save_image(head(), moved, tmp_path / "moved_T2starw.nii")
+    (tmp_path / "text.nii").write_text("no image")
+    (tmp_path / "x.pth").write_bytes(b"\x80\x04.")
+    state = get_method("dip").recipes["fast"].build_generator(1, FACTOR).state_dict()
+    volumetric = save_model(tmp_path / "dip", state, {**CARD, "method": "dip", "contrast": "T1w"})[0]
+    before = sorted(tmp_path.rglob("*"))
+    make, reason = REFUSED[name]
+    models = {"M": str(data / "srgan.safetensors"), "M3D": str(volumetric)}
+    assert main([models.get(str(word), str(word)) for word in make(data, tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert reason in message
+    assert "Traceback" not in message
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_force_overrules_the_contrast_and_says_so(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["apply", str(data / "srgan.safetensors"), str(data / LOW), str(tmp_path / "o.nii"), "--contrast", "T1w"]
+    assert main([*argv, "--force"]) == 0
+    assert "--force overruled: contrast" in capsys.readouterr().out
+    assert any("contrast" in note for note in json.loads((tmp_path / "o.json").read_text())["Notes"])
+
+
+def test_defaults_of_the_parser_are_those_that_the_help_tells() -> None:
+    given = build_parser().parse_args(["train", "tv", "out"])
+    assert (given.recipe, given.seed, given.volumes, given.threads, given.device) == ("fast", 0, 10, 1, "auto")
