@@ -257,7 +257,7 @@ def functional(given: argparse.Namespace) -> None:
                 })  # fmt: skip
     title = "Seed correlation at r >= .5: the acquired run against what was brought down and up"
     remark = (
-        f"{given.seconds:g} s of processor a training, fast recipes. Accuracy over the brain is high wherever a network "
+        f"{given.seconds:g} s of processor a training, fast recipes. Accuracy over the brain is high where a network "
         "is small. Interpolation correlates neighbors, so that more voxels reach the threshold: false discoveries are "
         "a part of what is found, the false positive fraction a part of what is outside. The paper prints its false "
         "discovery rate in %; figures that small may be the latter."
