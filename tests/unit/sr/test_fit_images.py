@@ -109,6 +109,17 @@ def test_the_unit_of_intensity_does_not_matter(tmp_path):
     assert again.card["intensity"]["scale"] == [8 * v for v in first.card["intensity"]["scale"]]
 
 
+def test_contrasts_as_channels_are_scaled_one_by_one(tmp_path):
+    one = ball()
+    both = replace(one, fine=np.stack([one.fine, 100 * one.fine[::-1]]), contrast="T1w+T2w")
+    made = fit(ImageSet(images=(both,)), recipe(2), tmp_path, 2)
+    scale = made.card["intensity"]["scale"]
+    assert (made.card["channels"], made.card["contrast"]) == (2, "T1w+T2w")
+    assert scale[1] == pytest.approx(100 * scale[0], rel=0.05)
+    assert made.state["first.weight"].shape == (4, 2, 3, 3)
+    assert made.card["held_out"]["bspline"]["psnr"] > 15, "a channel is in another unit"
+
+
 def test_in_units_of_the_largest_value_the_card_says_how_much_room_that_leaves(tmp_path):
     card = fit(balls(1), recipe(intensity="unit"), tmp_path).card["intensity"]
     coarse = get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0)).forward(torch.from_numpy(ball().fine)).numpy()
