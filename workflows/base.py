@@ -7,12 +7,12 @@ from typing import Any
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.boilerplate import HERE
-from bids_sr.config import PAIR_BASELINES, Settings, method_facts, series_label
+from bids_sr.config import PAIR_BASELINES, Settings, method_facts, series_label, series_labels
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory import step_gb
 from bids_sr.inputs import BoldRun, Pair, Subject, entities_of, factor_of, guide_of, pretrained_for
 from bids_sr.inputs.derivatives import SPACES
-from bids_sr.inputs.given import Derivatives, GivenAnat, GivenRun
+from bids_sr.inputs.given import Derivatives
 from bids_sr.inputs.sizes import sizes_of
 from bids_sr.interfaces.contrast_plan import structural_values
 from bids_sr.interfaces.placebo import has_placebos, other_models
@@ -34,7 +34,7 @@ from bids_sr.workflows.plans import (
 )
 from bids_sr.workflows.structural import init_structural_subject_wf
 from bids_sr.workflows.subject import init_subject_wf
-from bids_sr.workflows.words import concerns, identifier, pair_words
+from bids_sr.workflows.words import concerns, identifier, pair_words, taken_over, text_of
 from bids_sr.workflows.words import methods_text as methods_text
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"
@@ -118,8 +118,8 @@ def _subject_plan(
     return SubjectPlan(
         label=subject.label, output_dir=str(settings.paths.output_dir),
         omp_nthreads=settings.resources.omp_nthreads or 1, training=_training(settings),
-        methods=_labels(settings.superres.pair_trained),
-        members=_members(settings, _labels(settings.superres.pair_trained)),
+        methods=series_labels(settings.superres.pair_trained),
+        members=_members(settings, series_labels(settings.superres.pair_trained)),
         t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w), given=anat,
         t1w_common={"subject": subject.label, "datatype": "anat", **(_named(t1w, "session") if t1w else {})},
         template=template, roi=settings.activation.roi, pairs=tuple(pairs.values()),
@@ -173,18 +173,13 @@ def _named(path: Path, *names: str) -> dict[str, str]:
     return {name: label for name, label in entities_of(path).items() if name in names}
 
 
-def _text_of(path: Path | None) -> str | None:
-    """A path as text, None as it is."""
-    return None if path is None else str(path)
-
-
 def _training(settings: Settings) -> Training:
     """How networks are trained or found."""
     superres = settings.superres
     return Training(
         recipe=superres.recipe,
         model_source=superres.model_source,
-        model_dir=_text_of(superres.models_to_reuse(settings.paths.output_dir)),
+        model_dir=text_of(superres.models_to_reuse(settings.paths.output_dir)),
         pretrained={
             series_label(method): str(path)
             for method in superres.learned
@@ -192,8 +187,10 @@ def _training(settings: Settings) -> Training:
             if path is not None
         },
         methods={series_label(method): method for method in superres.learned if series_label(method) != method},
-        about={series_label(method): _about(method) for method in superres.learned if method not in OWN_WORDS},
-        vgg_weights=_text_of(superres.vgg_weights),
+        about={
+            series_label(method): method_facts()[method].about for method in superres.learned if method not in OWN_WORDS
+        },
+        vgg_weights=text_of(superres.vgg_weights),
         max_train_minutes=superres.max_train_minutes,
         seed=settings.resources.random_seed,
         device=settings.resources.device,
@@ -201,17 +198,6 @@ def _training(settings: Settings) -> Training:
         force=superres.force,
         sloppy=settings.run.sloppy,
     )
-
-
-def _labels(methods: Sequence[str]) -> tuple[str, ...]:
-    """Names of the series that methods make."""
-    return tuple(map(series_label, methods))
-
-
-def _about(method: str) -> str:
-    """What a method is, with its reference."""
-    facts = method_facts()[method]
-    return f"{facts.summary} [@{facts.reference}]"
 
 
 def _elsewhere(subjects: Sequence[Subject], subject: Subject) -> str:
@@ -228,10 +214,10 @@ def _series_plan(
 ) -> SeriesPlan:
     """Which series are made of a run."""
     superres, names = settings.superres, tuple(name for name in series if name != "raw")
-    here = _labels(superres.volume_trained)
+    here = series_labels(superres.volume_trained)
     if run.pair is None:  # a model that was given needs none
-        here += _labels([name for name in superres.pair_trained if pretrained_for(superres, name) is not None])
-    models = tuple(name for name in names if name in (*_labels(superres.pair_trained), *here))
+        here += series_labels([name for name in superres.pair_trained if pretrained_for(superres, name) is not None])
+    models = tuple(name for name in names if name in (*series_labels(superres.pair_trained), *here))
     on_run = tuple(name for name in names if name in superres.run_trained)
     kind, with_anat = guide_of(settings.superres, run, subject), bool(subject.t1w)
     return SeriesPlan(
@@ -242,15 +228,7 @@ def _series_plan(
         guided=tuple(name for name in names if name in PAIR_BASELINES),
         extras=(
             *_members(settings, (*models, *on_run)),
-            *_placebos(
-                settings,
-                run,
-                tuple(filter(has_placebos, models)),
-                on_run,
-                kind,
-                with_anat,
-                elsewhere,
-            ),
+            *_placebos(settings, run, tuple(filter(has_placebos, models)), on_run, kind, with_anat, elsewhere),
         ),
         guide_kind=kind,
         corrected=run.given is not None and run.given.field is not None,
@@ -264,9 +242,8 @@ def _series_plan(
 def _members(settings: Settings, methods: Sequence[str]) -> tuple[Extra, ...]:
     """The further members of each method's ensemble; the method itself is the first."""
     count = settings.superres.n_ensemble
-    given = {
-        series_label(name) for name in settings.superres.learned if pretrained_for(settings.superres, name) is not None
-    }
+    superres = settings.superres
+    given = series_labels(name for name in superres.learned if pretrained_for(superres, name) is not None)
     trained = (method for method in methods if method not in given)
     return tuple(
         Extra(name=f"{method}Seed{seed}", method=method, seed=seed) for method in trained for seed in range(1, count)
@@ -393,7 +370,7 @@ def _subject_facts(
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name if subject.t1w else "none: the whole brain stands for the motor area",
         "T2* pair": sorted({pair_words(run.pair) for run in subject.runs}),
-        **_taken_over(subject.given, {} if given is None else given.files(_template(settings, subject))),
+        **taken_over(subject.given, {} if given is None else given.files(_template(settings, subject))),
         "Series": list(dict.fromkeys(name for run in subject.runs for name in series_of(run))),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": settings.activation.roi,
@@ -416,12 +393,5 @@ def _run_facts(settings: Settings, run: BoldRun) -> dict[str, Any]:
         "Slice timing": timing,
         "Factor of super-resolution": " × ".join(f"{f:g}" for f in acquisition.factor),
         "Pair": pair_words(run.pair),
-        **_taken_over(run.given, {} if run.given is None else run.given.files),
+        **taken_over(run.given, {} if run.given is None else run.given.files),
     }
-
-
-def _taken_over(found: GivenAnat | GivenRun | None, files: Mapping[str, Path]) -> dict[str, Any]:
-    """Which files of another program are used, for the report."""
-    if found is None:
-        return {}
-    return {f"Taken over from {found.origin.words}": [path.name for path in files.values()]}

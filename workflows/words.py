@@ -1,6 +1,8 @@
 """Small pieces of text: names of nodes, words for the report, the methods text of a graph."""
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from niworkflows.engine.workflows import LiterateWorkflow
@@ -30,7 +32,19 @@ def concerns(notice: str, label: str) -> bool:
 def pair_words(pair: Any) -> str:
     """Which images a run is super-resolved with; None is no pair."""
     if pair is None:
-        return "none: only interpolations that need no pair"
+        return "none: only interpolations and methods that need no pair"
     if pair.lowres is None:
         return f"{pair.highres.name}; its low-resolution member is its own k-space-truncated copy"
     return f"{pair.highres.name} and {pair.lowres.name}"
+
+
+def taken_over(found: Any, files: Mapping[str, Path]) -> dict[str, Any]:
+    """Which files of another program are used; `found` knows its origin, None is no other program."""
+    if found is None:
+        return {}
+    return {f"Taken over from {found.origin.words}": [path.name for path in files.values()]}
+
+
+def text_of(path: Path | None) -> str | None:
+    """A path as text, None as it is."""
+    return None if path is None else str(path)

@@ -13,7 +13,7 @@ from bids_sr.config.groups import (
     Selection,
     SuperRes,
 )
-from bids_sr.config.methods import MethodFacts, method_facts, method_names, patch_of, series_label
+from bids_sr.config.methods import MethodFacts, method_facts, method_names, patch_of, series_label, series_labels
 from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
 
@@ -38,5 +38,6 @@ __all__ = [
     "patch_of",
     "read_toml",
     "series_label",
+    "series_labels",
     "split_named",
 ]

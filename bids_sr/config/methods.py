@@ -6,7 +6,7 @@ The command line needs names, and settings need to know what a method learns fro
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,6 +39,11 @@ class MethodFacts:
     summary: str
 
     @property
+    def about(self) -> str:
+        """What it is, with its reference, for texts."""
+        return f"{self.summary} [@{self.reference}]"
+
+    @property
     def of_the_run(self) -> bool:
         """Whether a model belongs to one run, and not to the images of a participant."""
         return self.trained_on in ("series", "self")
@@ -52,6 +57,11 @@ def method_names() -> tuple[str, ...]:
 def series_label(name: str) -> str:
     """Name of the series that a method makes: in files and in graphs there is no room for a hyphen."""
     return name.replace("-", "")
+
+
+def series_labels(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of the series that methods make."""
+    return tuple(map(series_label, names))
 
 
 @cache
