@@ -32,7 +32,7 @@ from bids_sr.workflows.plans import (
     Target,
     Training,
 )
-from bids_sr.workflows.structural import init_structural_subject_wf
+from bids_sr.workflows.structural import add_structural
 from bids_sr.workflows.subject import init_subject_wf
 from bids_sr.workflows.words import concerns, identifier, pair_words, taken_over, text_of
 from bids_sr.workflows.words import methods_text as methods_text
@@ -74,16 +74,17 @@ def init_bids_sr_wf(
     workflow = LiterateWorkflow(name="bids_sr_wf", base_dir=str(settings.paths.work_dir))
     workflow.__desc__ = OPENING.format(version=version)
     made_by = {"GeneratedByVersion": version, "SettingsDigest": analysis_digest(settings)}
+    scans: dict[str, StructuralPlan] = {}
     for subject in subjects:
         notes = [str(notice) for notice in notices if concerns(str(notice), subject.label)]
         name = f"sub_{subject.label}_wf"
         if subject.structural:
-            scans = StructuralPlan(**structural_values(settings, subject, notes, BUNDLED_SPACE))
-            workflow.add_nodes([init_structural_subject_wf(plan=scans, name=name)])
+            scans[name] = StructuralPlan(**structural_values(settings, subject, notes, BUNDLED_SPACE))
             continue
         plan = _subject_plan(settings, subject, _elsewhere(subjects, subject), contrasts, series_of, unsplit, notes,
                              made_by)  # fmt: skip
         workflow.add_nodes([init_subject_wf(subject=plan, name=name)])
+    add_structural(workflow, scans)
     sizes = sizes_of(subjects, settings)
     declare_memory(workflow, lambda kind: step_gb(kind, sizes))
     return workflow

@@ -90,7 +90,7 @@ def crash_text(
 
 def participant_of(fullname: str) -> str:
     """Label of the participant that a step belongs to."""
-    found = re.search(r"\bsub_([0-9A-Za-z]+)_wf\b", fullname)
+    found = re.search(r"\bsub_([0-9A-Za-z]+)(?:_scans)?_wf\b", fullname)
     return f"sub-{found[1]}" if found else "none in particular"
 
 

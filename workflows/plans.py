@@ -298,6 +298,7 @@ class StructuralPlan:
     methods : networks, in the order of the tables
     others : interpolations besides the cubic spline
     training : by method, the inputs of the step that trains or finds a model
+    from_others : whether it is trained on the other participants
     template : space whose template tells where the brain is
     omp_nthreads, seed, sloppy : see the command line
     facts : for the first section of the report
@@ -313,6 +314,7 @@ class StructuralPlan:
     methods: tuple[str, ...]
     others: tuple[str, ...]
     training: Mapping[str, Mapping[str, Any]]
+    from_others: bool
     template: str
     omp_nthreads: int
     seed: int

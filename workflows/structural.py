@@ -25,11 +25,11 @@ METRICS_COLUMNS = {
 }
 Edges = list[tuple[Any, Any, list[tuple[str, str]]]]
 SCANS = ("fine_files", "coarse_files", "mask")
-PREPARED = (*SCANS, "other_files", "facts_json")
+PREPARED = (*SCANS, "other_files", "facts_json", "head_json")
 
 
 def init_prepare_contrasts_wf(
-    *, contrasts: Sequence[str], others: Sequence[str], template: str, seed: int, sloppy: bool,
+    *, contrasts: Sequence[str], head: str, others: Sequence[str], template: str, seed: int, sloppy: bool,
     name: str = "prepare_contrasts_wf",
 ) -> LiterateWorkflow:  # fmt: skip
     """Bring the scans of one head into one frame.
@@ -37,6 +37,7 @@ def init_prepare_contrasts_wf(
     Parameters
     ----------
     contrasts : BIDS suffix of each; the first is the frame
+    head : its name, for cards of models
     others : interpolations besides the cubic spline
     template : space whose template tells where the brain is
     seed : of everything random
@@ -53,6 +54,7 @@ def init_prepare_contrasts_wf(
     other_files : all contrasts by each of the other interpolations
     mask : brain on that grid
     facts_json : position of each scan
+    head_json : name and files, for networks that are trained on several heads
     """
     workflow = LiterateWorkflow(name=name)
     workflow.__desc__ = (
@@ -65,7 +67,7 @@ def init_prepare_contrasts_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=list(PREPARED)), name="outputnode")
     load_template = pe.Node(LoadTemplate(space=template), name="load_template", n_procs=1)
     prepare = pe.Node(
-        PrepareContrasts(contrasts=list(contrasts), others=list(others), seed=seed, sloppy=sloppy),
+        PrepareContrasts(contrasts=list(contrasts), head=head, others=list(others), seed=seed, sloppy=sloppy),
         name="prepare", n_procs=1,
     )  # fmt: skip
     workflow.connect([
@@ -78,9 +80,9 @@ def init_prepare_contrasts_wf(
 
 def init_fused_wf(
     *, method: str, contrasts: Sequence[str], head: str, how: Mapping[str, Any], omp_nthreads: int,
-    name: str = "fused_wf",
+    from_others: bool = False, name: str = "fused_wf",
 ) -> LiterateWorkflow:  # fmt: skip
-    """Train a network on all contrasts of one head, or take one that was trained, and apply it.
+    """Train a network on all contrasts of one head or of others, or take one that was trained, and apply it.
 
     Parameters
     ----------
@@ -89,11 +91,13 @@ def init_fused_wf(
     head : its name, for the card
     how : inputs of `TrainContrasts` that say how: recipe, seed and the like
     omp_nthreads : threads of one node
+    from_others : whether it is trained on other heads
     name : of the workflow
 
     Inputs
     ------
     fine_files, coarse_files, mask : scans and brain on one grid
+    heads : descriptions of the heads to train on, with `from_others`
 
     Outputs
     -------
@@ -102,11 +106,14 @@ def init_fused_wf(
     """
     workflow = LiterateWorkflow(name=name)
     given = "pretrained" in how or how.get("model_source") == "reuse"
-    workflow.__desc__ = (
-        f"A network trained beforehand ({method}) " if given else f"A network ({method}) was trained on the pairs and "
-    ) + "super-resolved all contrasts together, as channels, slice by slice [@attention_unet]. "
+    whose = "pairs of the other participants" if from_others else "participant's own pairs"
+    trained = f"A network ({method}) was trained on the {whose} and "
+    workflow.__desc__ = (f"A network trained beforehand ({method}) " if given else trained) + (
+        "super-resolved all contrasts together, as channels, slice by slice [@attention_unet]. "
+    )
     outputs = ("out_files", "model_file", "card_file", "log_file")
-    inputnode = pe.Node(niu.IdentityInterface(fields=list(SCANS)), name="inputnode")
+    fields = (*SCANS, *["heads"] * from_others)
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name="outputnode")
     common = {"contrasts": list(contrasts), "threads": omp_nthreads, "device": how["device"]}
     rest = {key: value for key, value in how.items() if key != "device"}
@@ -115,7 +122,7 @@ def init_fused_wf(
     )  # fmt: skip
     resolve = pe.Node(ResolveContrasts(**common), name="resolve", n_procs=omp_nthreads)
     workflow.connect([
-        (inputnode, train, [(field, field) for field in SCANS]),
+        (inputnode, train, [(field, field) for field in fields]),
         (inputnode, resolve, [("coarse_files", "coarse_files"), ("mask", "mask")]),
         (train, resolve, [("model_file", "model_file")]),
         (train, outputnode, [(field, field) for field in outputs[1:]]),
@@ -171,30 +178,69 @@ def init_measured_wf(
     return workflow
 
 
+def add_structural(workflow: LiterateWorkflow, plans: Mapping[str, StructuralPlan]) -> None:
+    """Add what is to be done with the structural scans of all participants.
+
+    The preparation of each head is a workflow of its own, because networks may be trained on the heads of others.
+
+    Parameters
+    ----------
+    workflow : of all participants
+    plans : by name of the participant's workflow, ``sub_01_wf``
+    """
+    prepared = {name: _prepared(plan, f"{name.removesuffix('_wf')}_scans_wf") for name, plan in plans.items()}
+    edges: Edges = []
+    for name, plan in plans.items():
+        own = init_structural_subject_wf(plan=plan, name=name)
+        fields = [field for field in PREPARED if field != "head_json"]
+        edges.append((prepared[name], own, [(f"outputnode.{field}", f"inputnode.{field}") for field in fields]))
+        if plan.from_others:
+            others = [other for other, its in plans.items() if other != name and its.contrasts == plan.contrasts]
+            heads = pe.Node(niu.Merge(len(others)), name=f"{name}_heads", run_without_submitting=True)
+            edges += [
+                (prepared[other], heads, [("outputnode.head_json", f"in{place}")])
+                for place, other in enumerate(others, 1)
+            ]
+            edges.append((heads, own, [("out", "inputnode.heads")]))
+    workflow.connect(edges)
+
+
+def _prepared(plan: StructuralPlan, name: str) -> LiterateWorkflow:
+    """The preparation of one head."""
+    prepare_wf = init_prepare_contrasts_wf(
+        contrasts=plan.contrasts, head=f"sub-{plan.label}", others=plan.others, template=plan.template,
+        seed=plan.seed, sloppy=plan.sloppy, name=name,
+    )  # fmt: skip
+    prepare_wf.inputs.inputnode.highres = list(plan.highres)
+    prepare_wf.inputs.inputnode.lowres = list(plan.lowres)
+    return prepare_wf
+
+
 def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWorkflow:
-    """Build the graph of one participant for ``--sr-target anat``.
+    """Super-resolve the prepared scans of one participant, measure and keep them.
 
     Parameters
     ----------
     plan : what there is and what is to be done
     name : of the workflow
+
+    Inputs
+    ------
+    fine_files, coarse_files, other_files, mask, facts_json : prepared scans, see `init_prepare_contrasts_wf`
+    heads : descriptions of the other heads, where networks are trained on these
     """
     workflow = LiterateWorkflow(name=name)
-    shared = {"contrasts": plan.contrasts, "seed": plan.seed}
-    prepare_wf = init_prepare_contrasts_wf(
-        others=plan.others, template=plan.template, sloppy=plan.sloppy, name="prepare_contrasts_wf", **shared
-    )
-    prepare_wf.inputs.inputnode.highres = list(plan.highres)
-    prepare_wf.inputs.inputnode.lowres = list(plan.lowres)
-    fused = {method: _fused(plan, method, prepare_wf, workflow) for method in plan.methods}
+    fields = [field for field in PREPARED if field != "head_json"] + ["heads"] * plan.from_others
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
+    fused = {method: _fused(plan, method, inputnode, workflow) for method in plan.methods}
     series = ("bspline", *plan.others, *plan.methods)
-    measured_wf = init_measured_wf(series=series, name="measured_wf", **shared)
+    measured_wf = init_measured_wf(contrasts=plan.contrasts, series=series, seed=plan.seed)
     files = pe.Node(niu.Merge(2 + len(fused)), name="series_files", run_without_submitting=True)
     cards = pe.Node(niu.Merge(max(1, len(fused))), name="cards", run_without_submitting=True)
     known = ("fine_files", "mask", "facts_json")
     edges: Edges = [
-        (prepare_wf, files, [("outputnode.coarse_files", "in1"), ("outputnode.other_files", "in2")]),
-        (prepare_wf, measured_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in known]),
+        (inputnode, files, [("coarse_files", "in1"), ("other_files", "in2")]),
+        (inputnode, measured_wf, [(field, f"inputnode.{field}") for field in known]),
         (files, measured_wf, [("out", "inputnode.series_files")]),
         (cards, measured_wf, [("out", "inputnode.card_files")]),
     ]
@@ -204,17 +250,15 @@ def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWo
             (fused_wf, cards, [("outputnode.card_file", f"in{place}")]),
         ]
     workflow.connect(edges)
-    _keep(plan, prepare_wf, files, measured_wf, series, workflow)
+    _keep(plan, inputnode, files, measured_wf, series, workflow)
     return workflow
 
 
-def _fused(
-    plan: StructuralPlan, method: str, prepare_wf: LiterateWorkflow, workflow: LiterateWorkflow
-) -> LiterateWorkflow:
+def _fused(plan: StructuralPlan, method: str, inputnode: pe.Node, workflow: LiterateWorkflow) -> LiterateWorkflow:
     """One method: its model, its scans, what it looked at, and what is stored of the model."""
     fused_wf = init_fused_wf(
         method=method, contrasts=plan.contrasts, head=f"sub-{plan.label}", how=plan.training[method],
-        omp_nthreads=plan.omp_nthreads, name=f"fused_{method}_wf",
+        omp_nthreads=plan.omp_nthreads, from_others=plan.from_others, name=f"fused_{method}_wf",
     )  # fmt: skip
     explain = pe.Node(
         ExplanationReport(contrasts=list(plan.contrasts), method=method if len(plan.methods) > 1 else ""),
@@ -228,8 +272,8 @@ def _fused(
         name=f"keep_{method}_wf",
     )  # fmt: skip
     workflow.connect([
-        (prepare_wf, fused_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in SCANS]),
-        (prepare_wf, explain, [(f"outputnode.{field}", field) for field in SCANS]),
+        (inputnode, fused_wf, [(f, f"inputnode.{f}") for f in (*SCANS, *["heads"] * plan.from_others)]),
+        (inputnode, explain, [(field, field) for field in SCANS]),
         (fused_wf, explain, [
             ("outputnode.out_files", "made_files"),
             *[(f"outputnode.{field}", field) for field in ("model_file", "card_file", "log_file")],
@@ -241,7 +285,7 @@ def _fused(
 
 
 def _keep(
-    plan: StructuralPlan, prepare_wf: LiterateWorkflow, files: pe.Node, measured_wf: LiterateWorkflow,
+    plan: StructuralPlan, inputnode: pe.Node, files: pe.Node, measured_wf: LiterateWorkflow,
     series: Sequence[str], workflow: LiterateWorkflow,
 ) -> None:  # fmt: skip
     """Store scans, brain, tissues, measures and figures of a participant."""
@@ -273,8 +317,8 @@ def _keep(
     summary = init_sink(name="keep_summary", output_dir=out, common={"subject": plan.label})
     workflow.connect([
         (files, scans, [("out", "in_file")]),
-        (prepare_wf, measured, [("outputnode.fine_files", "in_file")]),
-        (prepare_wf, keep_wf, [("outputnode.mask", "inputnode.mask")]),
+        (inputnode, measured, [("fine_files", "in_file")]),
+        (inputnode, keep_wf, [("mask", "inputnode.mask")]),
         (measured_wf, keep_wf, [("outputnode.dseg", "inputnode.dseg"),
                                 ("outputnode.metrics_tsv", "inputnode.metrics_tsv")]),
         (measured_wf, figures, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),

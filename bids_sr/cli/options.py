@@ -155,6 +155,7 @@ def _superres(add: _Options) -> None:
         to="superres.target",
         help="bold: functional runs; anat: T1w, T2w and FLAIR at two resolutions, fused (methods attunet, unet, vit)",
     )
+    add("--train-on", to="superres.train_on", help="scans for --sr-target anat: a participant's own, or all others'")
     add(
         "--sr-method",
         to="superres.methods",

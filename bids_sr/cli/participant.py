@@ -25,7 +25,7 @@ STAGES = {
     "series": "super-resolution and baselines",
     "maps": "activation maps",
     "comparison": "comparison of the series",
-    "prepare_contrasts": "structural scans: bias field, brain, register",
+    "prepare": "structural scans: bias field, brain, register",
     "fused": "structural scans: training and super-resolution of all contrasts",
     "measured": "structural scans: measures and figures",
     "figures": "figures",
@@ -49,7 +49,7 @@ class StageLines:
         stage = next((key for part in parts[2:] for key in STAGES if part.startswith(key)), None)
         if stage is None:
             return
-        where = parts[1].removesuffix("_wf").replace("_", "-", 1)
+        where = parts[1].removesuffix("_wf").removesuffix("_scans").replace("_", "-", 1)
         if len(parts) > 3 and parts[2].startswith("sub_"):
             where = parts[2].removesuffix("_wf")
         if (where, stage) not in self._told:

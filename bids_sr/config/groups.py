@@ -101,10 +101,12 @@ class Selection(_Section):
 class SuperRes(_Section):
     """How resolution is raised. `factor` is the ratio of voxel sizes in plane; None: told by the T2*w pair.
 
-    `target`: BOLD runs, or structural scans, whose contrasts are fused.
+    `target`: BOLD runs, or structural scans, whose contrasts are fused; `train_on` is for these: a participant's own
+    scans, or those of all others of the call.
     """
 
     target: Literal["bold", "anat"] = "bold"
+    train_on: Literal["own", "others"] = "own"
     methods: tuple[str, ...] = ("srgan", "guided")
     baselines: Literal["default", "all"] = "default"
     factor: float | None = None

@@ -25,10 +25,12 @@ HEADROOM = 1.15
 class Sizes:
     """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume.
 
-    `scans` are those of the largest fine structural scan of ``--sr-target anat``, and 0 otherwise.
+    `scans` are those of the largest fine structural scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
+    all heads that one network is trained on.
     """
 
     scans: float = 0.0
+    trained: float = 0.0
     t1w: float = 0.0
     low: float = 0.0
     high: float = 0.0
@@ -43,11 +45,12 @@ class Need:
     low: float = 0.0
     high: float = 0.1
     scans: float = 0.0
+    trained: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
-        grids = self.t1w * sizes.t1w + self.low * sizes.low + self.high * sizes.high + self.scans * sizes.scans
-        return HEADROOM * (self.always + grids)
+        grids = self.t1w * sizes.t1w + self.low * sizes.low + self.high * sizes.high
+        return HEADROOM * (self.always + grids + self.scans * sizes.scans + self.trained * sizes.trained)
 
 
 def _of_t1w(always: float, t1w: float) -> Need:
@@ -106,7 +109,7 @@ OTHER: Mapping[str, Need] = MappingProxyType(
 STRUCTURAL: Mapping[str, Need] = MappingProxyType(
     {
         "PrepareContrasts": Need(always=0.35, scans=0.16),
-        "TrainContrasts": Need(always=0.6, scans=0.12),
+        "TrainContrasts": Need(always=0.6, trained=0.12),
         "ResolveContrasts": Need(always=0.35, scans=0.12),
         "MeasureContrasts": Need(always=0.25, scans=0.30),
         "ScansReport": Need(always=0.1, scans=0.10),

@@ -22,7 +22,7 @@ from bids_sr.inputs.model import (
     stem_of,
 )
 from bids_sr.inputs.pair import needs_pair
-from bids_sr.inputs.structural import survey_structural
+from bids_sr.inputs.structural import others_of, survey_structural
 
 __all__ = [
     "BoldRun",
@@ -42,6 +42,7 @@ __all__ = [
     "factor_of",
     "guide_of",
     "needs_pair",
+    "others_of",
     "pretrained_for",
     "stem_of",
     "survey",

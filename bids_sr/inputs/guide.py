@@ -38,6 +38,14 @@ def check_guide(superres: SuperRes, subject: Subject) -> list[Problem]:
 def check_options(settings: Settings) -> list[Problem]:
     """Options that could do nothing with the methods chosen."""
     superres, problems = settings.superres, []
+    if superres.train_on != "own":
+        problems.append(
+            Problem(
+                file=f"--train-on {superres.train_on}",
+                reason="it tells what networks of structural scans are trained on, and these are BOLD runs",
+                fix="Leave it out, or add --sr-target anat.",
+            )
+        )
     if superres.n_ensemble > 1 and not superres.learned:
         problems.append(
             Problem(

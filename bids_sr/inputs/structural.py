@@ -92,7 +92,25 @@ def _walk(settings: Settings, seen: _Findings) -> tuple[Subject, ...]:
             seen.notices.append(Notice(file=f"sub-{label}", text=text))
     if labels and not subjects and not seen.problems:
         seen.problems.append(_no_pair("*"))
+    if settings.superres.train_on == "others":
+        seen.problems += [_no_other(subject.label) for subject in subjects if not others_of(subject, subjects)]
     return tuple(subjects)
+
+
+def others_of(subject: Subject, subjects: Sequence[Subject]) -> tuple[Subject, ...]:
+    """The other participants of a call with the same contrasts."""
+    own = [pair.contrast for pair in subject.structural]
+    return tuple(
+        each for each in subjects if each is not subject and [pair.contrast for pair in each.structural] == own
+    )
+
+
+def _no_other(label: str) -> Problem:
+    return Problem(
+        file=f"sub-{label}",
+        reason="--train-on others: no other participant of this call has the same contrasts at two resolutions",
+        fix="Choose more participants, or leave --train-on out.",
+    )
 
 
 def _no_pair(label: str) -> Problem:

@@ -18,18 +18,21 @@ Array = NDArray[Any]
 LOG = logging.getLogger(__name__)
 
 
-def held_out_slices(card_files: Sequence[str], depth: int) -> list[int]:
-    """Slices that none of the models was trained on; all of them where no model saw this head.
+def held_out_slices(card_files: Sequence[str], depth: int, checksum: str) -> list[int]:
+    """Slices of a head that none of the models was trained on; all of them where no model saw this head.
 
     Parameters
     ----------
     card_files : cards of the models
     depth : slices that there are
+    checksum : of the head's images, as cards have it: names of heads may be those of another study
     """
     kept = set(range(depth))
     for path in card_files:
-        parts = json.loads(Path(path).read_text(encoding="utf-8")).get("held_out", {}).get("parts", [])
-        if parts:
+        card = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = {name for name, found in card.get("data_sha256", {}).items() if found == checksum}
+        if names:
+            parts = [part for part in card.get("held_out", {}).get("parts", []) if part["image"] in names]
             kept &= {z for part in parts for z in range(*part["slices"])}
     return sorted(kept)
 

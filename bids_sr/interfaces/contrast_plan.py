@@ -34,6 +34,7 @@ def structural_values(settings: Settings, subject: Subject, notices: Sequence[st
         "sources": tuple(f"bids:raw:{path.relative_to(settings.paths.bids_dir).as_posix()}" for path in files),
         "methods": superres.methods,
         "others": ("linear", "nearest") if superres.baselines == "all" else ("linear",),
+        "from_others": superres.train_on == "others",
         "training": {method: _training(settings, method) for method in superres.methods},
         "template": next(iter(settings.preprocessing.output_spaces), template),
         "omp_nthreads": settings.resources.omp_nthreads or 1,
@@ -68,6 +69,9 @@ def _facts(settings: Settings, subject: Subject, files: Sequence[Path], notices:
         "Contrasts, fused": [pair.contrast for pair in subject.structural],
         "Scans": [path.name for path in files],
         "Methods": list(settings.superres.methods),
+        "Trained on": "all other participants of this call"
+        if settings.superres.train_on == "others"
+        else "these scans",
         "Recipe of training": settings.superres.recipe,
         "Random seed": settings.resources.random_seed,
         "notices": list(notices),

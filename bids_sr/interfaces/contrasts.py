@@ -25,6 +25,7 @@ class _PrepareInputSpec(BaseInterfaceInputSpec):
     lowres = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scan of each")
     template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
     template_mask = File(exists=True, mandatory=True, desc="its brain")
+    head = traits.Str(mandatory=True, desc="name of the head, for cards of models")
     others = traits.List(traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest")
     seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
     sloppy = traits.Bool(False, usedefault=True, desc="coarser and quicker, for tests")
@@ -36,6 +37,7 @@ class _PrepareOutputSpec(TraitedSpec):
     other_files = traits.List(File(exists=True), desc="all contrasts by each of the other interpolations, in order")
     mask = File(exists=True, desc="brain on that grid")
     facts_json = File(exists=True, desc="position of each scan, and the intensities that became 1")
+    head_json = File(exists=True, desc="name of the head and its files, for networks that are trained on several")
 
 
 class PrepareContrasts(SimpleInterface):
@@ -52,8 +54,8 @@ class PrepareContrasts(SimpleInterface):
         from bids_sr.spatial.nifti import save_image
 
         inputs, here = self.inputs, Path(runtime.cwd)
-        files = zip(inputs.contrasts, inputs.highres, inputs.lowres, strict=True)
-        scans = [Scans(contrast=name, highres=load(high), lowres=load(low)) for name, high, low in files]
+        pairs = zip(inputs.contrasts, inputs.highres, inputs.lowres, strict=True)
+        scans = [Scans(contrast=name, highres=load(high), lowres=load(low)) for name, high, low in pairs]
         made = prepare(
             scans, load(inputs.template), load(inputs.template_mask).data > 0.5, seed=inputs.seed,
             prefix=str(here / "scans_"), sloppy=inputs.sloppy, interpolations=("bspline", *inputs.others),
@@ -70,7 +72,13 @@ class PrepareContrasts(SimpleInterface):
             "other_files": [str(here / f"{name}_{c}.nii") for name in inputs.others for c in inputs.contrasts],
             "mask": str(here / "mask.nii"),
             "facts_json": str(here / "facts.json"),
+            "head_json": str(here / "head.json"),
         }
+        files = {name: self._results[name] for name in ("fine_files", "coarse_files", "mask")}
+        head = {"head": inputs.head, **files}
+        # with the sum of what is in the files, so that models are trained again where that changes
+        head["checksum"] = head_set(head, inputs.contrasts).images[0].checksum()
+        (here / "head.json").write_text(json.dumps(head, indent=2))
         return runtime
 
 
@@ -84,12 +92,22 @@ def _stack(files: list[str]) -> tuple[Any, Any]:
     return np.stack([data for data, _ in images]), images[0][1]
 
 
+def head_set(head: Any, contrasts: list[str]) -> Any:
+    """The `ImageSet` of one head: a mapping with head, fine_files, coarse_files and mask."""
+    from bids_sr.sr.fused import contrast_set
+
+    (fine, affine), (coarse, _) = _stack(head["fine_files"]), _stack(head["coarse_files"])
+    mask = _stack([head["mask"]])[0][0] > 0.5
+    return contrast_set(fine, coarse, mask, affine, contrasts, head["head"])
+
+
 class _TrainInputSpec(DeviceInputSpec):
     contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
     fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans on one grid")
     coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on that grid")
     mask = File(exists=True, mandatory=True, desc="brain on that grid")
     head = traits.Str(mandatory=True, desc="name of the head, for the card")
+    heads = InputMultiObject(File(exists=True), desc="heads to train on instead, as the preparation describes them")
     method = traits.Str(mandatory=True, desc="super-resolution method")
     recipe = traits.Enum("fast", "paper", usedefault=True, desc="how it is trained")
     model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
@@ -116,17 +134,20 @@ class TrainContrasts(SimpleInterface):
     _can_resume = True  # a killed run goes on from the checkpoint in its directory
 
     def _run_interface(self, runtime: Any) -> Any:
+        import json
+
         from threadpoolctl import threadpool_limits
 
-        from bids_sr.sr.fused import SAME_GRID, contrast_set, joined
+        from bids_sr.sr.fused import SAME_GRID, joined, together
         from bids_sr.sr.guards import check_model, describe
         from bids_sr.sr.model import read_card
         from bids_sr.sr.store import obtain_model
 
         inputs = self.inputs
-        (fine, affine), (coarse, _) = _stack(inputs.fine_files), _stack(inputs.coarse_files)
-        mask = _stack([inputs.mask])[0][0] > 0.5
-        images = contrast_set(fine, coarse, mask, affine, inputs.contrasts, inputs.head)
+        own = {name: getattr(inputs, name) for name in ("head", "fine_files", "coarse_files", "mask")}
+        heads = [json.loads(Path(path).read_text()) for path in inputs.heads] if isdefined(inputs.heads) else [own]
+        images = together([head_set(head, inputs.contrasts) for head in heads])
+        affine = _stack(inputs.fine_files)[1]
         with threadpool_limits(inputs.threads):
             model, card, log = obtain_model(_request(inputs), images, Path(runtime.cwd))
         check_model(
@@ -142,7 +163,7 @@ def _request(inputs: Any) -> Any:
     from bids_sr.sr.store import Request
 
     paths = {name: getattr(inputs, name) for name in ("model_dir", "pretrained", "vgg_weights")}
-    given = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
+    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
     return Request(
         method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed,
         threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy, factor=SAME_GRID,
@@ -218,9 +239,19 @@ class MeasureContrasts(SimpleInterface):
             contrast = inputs.contrasts[place % len(inputs.contrasts)]
             series.setdefault(name, {})[contrast] = _stack([path])[0][0]
         measured = dict(zip(inputs.contrasts, fine, strict=True))
-        slices = held_out_slices(inputs.card_files, mask.shape[2])
+        own = head_set(head_of(inputs), inputs.contrasts)
+        slices = held_out_slices(inputs.card_files, mask.shape[2], own.images[0].checksum())
         rows, labels = measured_rows(measured, series, mask, affine, slices, seed=inputs.seed)
         (here / "metrics.tsv").write_text(table(rows), encoding="utf-8")
         save_image(labels, affine, here / "dseg.nii")
         self._results |= {"out_file": str(here / "metrics.tsv"), "dseg": str(here / "dseg.nii")}
         return runtime
+
+
+def head_of(inputs: Any) -> dict[str, Any]:
+    """The head whose series are given, of which the cubic spline is the first."""
+    count = len(inputs.contrasts)
+    return {
+        "head": "own", "fine_files": inputs.fine_files, "coarse_files": inputs.series_files[:count],
+        "mask": inputs.mask,
+    }  # fmt: skip

@@ -33,6 +33,7 @@ class ScansReport(_Reportlet):
         import json
         from pathlib import Path
 
+        from bids_sr.interfaces.contrasts import head_of, head_set
         from bids_sr.reports.figures_structural import scans_figure
         from bids_sr.reports.structural_tables import structural_html
         from bids_sr.reports.tables import facts_html
@@ -42,7 +43,8 @@ class ScansReport(_Reportlet):
         series: dict[str, dict[str, Any]] = {}
         for place, (name, path) in enumerate(zip(inputs.series_names, inputs.series_files, strict=True)):
             series.setdefault(name, {})[inputs.contrasts[place % len(measured)]] = tools.load(path).data
-        index = shown_slice(mask.data, inputs.card_files)
+        own = head_set(head_of(inputs), inputs.contrasts).images[0].checksum()
+        index = shown_slice(mask.data, inputs.card_files, own)
         figure = scans_figure(series, measured, mask.data > 0.5, mask.affine, index)
         self._keep(runtime, figure, desc="scans", suffix=SCANS)
         with Path(inputs.metrics_tsv).open(encoding="utf-8", newline="") as stream:
@@ -54,7 +56,7 @@ class ScansReport(_Reportlet):
         return self._done(runtime)
 
 
-def shown_slice(mask: Any, card_files: list[str]) -> int:
+def shown_slice(mask: Any, card_files: list[str], checksum: str) -> int:
     """The slice to look at: of those that no model was trained on the one nearest to two thirds of the brain's height,
     where ventricles and cortex are both seen."""
     import numpy as np
@@ -63,7 +65,7 @@ def shown_slice(mask: Any, card_files: list[str]) -> int:
 
     filled = np.flatnonzero((mask > 0.5).any((0, 1)))
     wanted = filled[0] + 0.6 * (filled[-1] - filled[0])
-    kept = [z for z in held_out_slices(card_files, mask.shape[2]) if z in filled] or list(filled)
+    kept = [z for z in held_out_slices(card_files, mask.shape[2], checksum) if z in filled] or list(filled)
     return int(min(kept, key=lambda z: abs(z - wanted)))
 
 
@@ -106,7 +108,7 @@ class ExplanationReport(_Reportlet):
 
     def _explain(self, runtime: Any, label: str) -> None:
         """Attention masks and Grad-CAM over the first contrast of one slice; nothing for a network without either."""
-        from bids_sr.interfaces.contrasts import _stack
+        from bids_sr.interfaces.contrasts import _stack, head_set
         from bids_sr.reports.figures_structural import explanation_figure
         from bids_sr.sr.fused import explain_slice
         from bids_sr.sr.model import load_model
@@ -114,7 +116,8 @@ class ExplanationReport(_Reportlet):
         inputs = self.inputs
         (coarse, affine), (fine, _) = _stack(inputs.coarse_files), _stack(inputs.fine_files)
         mask = tools.load(inputs.mask).data > 0.5
-        index = shown_slice(mask, [inputs.card_file])
+        own = {"head": "own", "fine_files": inputs.fine_files, "coarse_files": inputs.coarse_files, "mask": inputs.mask}
+        index = shown_slice(mask, [inputs.card_file], head_set(own, inputs.contrasts).images[0].checksum())
         seen = explain_slice(load_model(inputs.model_file), coarse, fine, mask, affine, index)
         maps = {}
         for key, found, words in (

@@ -75,9 +75,9 @@ def spin_echo(head: Head, protocol: SpinEcho) -> Array:
     """Signal of the head under a spin echo, float32 on its grid (relative); blood replaces tissue by its share."""
     out = np.zeros(head.veins.shape, dtype=np.float32)
     for name, share in head.fractions.items():
-        texture = 1 + (head.texture if name in ("gm", "wm") else np.float32(0))
+        texture: Array | float = np.asarray(1 + head.texture) if name in ("gm", "wm") else 1.0
         tissue = TISSUES[name]
-        out += share * protocol.signal(tissue.pd, tissue.t1 * texture, T2[name] * texture)
+        out += share * protocol.signal(tissue.pd, texture * tissue.t1, texture * T2[name])
     blood = protocol.signal(0.9, 1.6, T2_BLOOD)
     return np.asarray(out + head.veins * (blood - out))
 

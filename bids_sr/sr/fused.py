@@ -68,6 +68,11 @@ def contrast_set(
     return ImageSet(images=(image,))
 
 
+def together(sets: Sequence[ImageSet]) -> ImageSet:
+    """Several heads to train on as one set."""
+    return ImageSet(images=tuple(image for one in sets for image in one.images))
+
+
 def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str) -> Any:
     from .windows import prepare
 

@@ -108,10 +108,15 @@ def _all_entities(maker: BidsMaker) -> None:
     maker.events(stem.replace("_part-mag", ""))
 
 
-def _scans(maker: BidsMaker) -> None:
+def _scans(maker: BidsMaker, label: str = "01") -> None:
     for contrast in ("T1w", "T2w", "FLAIR"):
         for acquisition, zooms in (("fine", (3.0, 3.0, 3.0)), ("coarse", (6.0, 6.0, 6.0))):
-            maker.image(f"sub-01_ses-a_acq-{acquisition}_{contrast}.nii.gz", "anat", zooms)
+            maker.image(f"sub-{label}_ses-a_acq-{acquisition}_{contrast}.nii.gz", "anat", zooms)
+
+
+def _scans_of_three(maker: BidsMaker) -> None:
+    for label in ("01", "02", "03"):
+        _scans(maker, label)
 
 
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
@@ -136,6 +141,12 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         _scans,
         ["--sr-target", "anat", "--sr-method", "attunet", "unet", "--baselines", "all", "--recipe", "paper"],
     ),
+    "structural scans of others": (_scans_of_three, ["--sr-target", "anat", "--train-on", "others"]),
+    "trained on the run's volumes": (
+        _own_volumes,
+        ["--sr-method", "tv", "dip", "guided", "--sr-factor", "2", "--n-ensemble", "2", "--null-checks", "3"],
+    ),
+    "many methods": (_no_t1w_and_room_for_patches, ["--sr-method", "srgan", "li-agnostic", "tv", "cpce", "resnet3d"]),
     "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
 }
 
@@ -227,3 +238,22 @@ def test_another_subjects_image_is_a_placebo_where_there_is_one(tmp_path: Any) -
         for name in graph.list_node_names() if name.endswith("extra_guidedElse_wf.register")
     }  # fmt: skip
     assert {label: "sub-02" in path for label, path in given.items()} == {"sub_01_wf": True, "sub_02_wf": False}
+
+
+def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Any) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    _scans_of_three(maker)
+    argv = [str(maker.root), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work"), "--sr-target", "anat"]
+    settings = parse_settings([*argv, "--train-on", "others", "--skip-bids-validation"]).resolved(run_uuid="x")
+    plan = check(settings)
+    assert plan.problems == ()
+    graph = init_bids_sr_wf(
+        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
+        unsplit=plan.unsplit, notices=[], version="0",
+    )  # fmt: skip
+    flat = graph._create_flat_graph()
+    trained = [node for node in flat.nodes() if node.name == "train"]
+    assert len(trained) == 3
+    for node in trained:
+        heads = {maker.inputs.head for maker in _makers(flat, node, "heads")}
+        assert heads == {"sub-01", "sub-02", "sub-03"} - {node.inputs.head}

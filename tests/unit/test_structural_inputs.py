@@ -113,3 +113,20 @@ def test_a_damaged_header_is_refused(maker: BidsMaker) -> None:
     scans(maker)
     maker.path("sub-01_acq-fine_T2w.nii.gz", "anat").write_bytes(b"nothing")
     assert any("acq-fine_T2w" in problem.file for problem in check(settings_for(maker)).problems)
+
+
+def test_training_on_others_needs_others_with_the_same_contrasts(maker: BidsMaker) -> None:
+    scans(maker, "01")
+    scans(maker, "02", contrasts=("T1w",))
+    found = look(maker, "--train-on", "others")
+    assert {problem.file for problem in found.problems} == {"sub-01", "sub-02"}
+    assert all("--train-on others" in problem.reason for problem in found.problems)
+    scans(maker, "02")
+    assert look(maker, "--train-on", "others").problems == ()
+
+
+def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) -> None:
+    maker.subject()
+    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--train-on", "others"]
+    settings = parse_settings([*argv, "--skip-bids-validation"]).resolved(run_uuid="x")
+    assert "--train-on others" in {problem.file for problem in check(settings).problems}

@@ -49,7 +49,7 @@ class VisionTransformer(nn.Module):
         more = [-side % self.patch for side in (rows, columns)]
         tokens = self.embed(functional.pad(x, (0, more[1], 0, more[0])))
         grid = tokens.shape[-2:]
-        position = self.position
+        position: Tensor = self.position
         if grid != position.shape[-2:]:
             position = functional.interpolate(position, size=grid, mode="bicubic", align_corners=False)
         tokens = (tokens + position).flatten(2).transpose(1, 2)

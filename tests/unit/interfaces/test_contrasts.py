@@ -14,6 +14,7 @@ from bids_sr.interfaces.contrasts import MeasureContrasts, PrepareContrasts, Res
 from bids_sr.spatial.nifti import load_image, save_image
 from bids_sr.spatial.resample import sample_volume
 from bids_sr.spatial.transforms import displacement, rigid_matrix
+from bids_sr.sr.fused import contrast_set
 
 SHAPE = (40, 44, 36)
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])
@@ -105,15 +106,22 @@ def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
 
 def test_slices_that_any_model_was_trained_on_are_no_test(tmp_path):
     cards = []
-    for number, parts in enumerate(([{"image": "a", "slices": [2, 3]}, {"image": "a", "slices": [7, 9]}],
-                                    [{"image": "a", "slices": [7, 8]}])):  # fmt: skip
+    for number, parts in enumerate(([[2, 3], [7, 9]], [[7, 8]])):
         path = tmp_path / f"{number}.json"
-        path.write_text(json.dumps({"held_out": {"parts": parts}}))
+        found = [{"image": "a", "slices": slices} for slices in parts] + [{"image": "b", "slices": [0, 9]}]
+        path.write_text(json.dumps({"data_sha256": {"a": "x", "b": "y"}, "held_out": {"parts": found}}))
         cards.append(str(path))
-    assert held_out_slices(cards[:1], 10) == [2, 7, 8]
-    assert held_out_slices(cards, 10) == [7]
-    (tmp_path / "other.json").write_text("{}")
-    assert held_out_slices([str(tmp_path / "other.json")], 3) == [0, 1, 2]
+    assert held_out_slices(cards[:1], 10, "x") == [2, 7, 8]
+    assert held_out_slices(cards, 10, "x") == [7]
+    # of another study, whatever its name
+    assert held_out_slices(cards, 3, "z") == [0, 1, 2]
+
+
+def test_a_head_that_was_trained_on_whole_leaves_no_slice_to_judge_by(tmp_path):
+    path = tmp_path / "card.json"
+    held = {"parts": [{"image": "b", "slices": [0, 9]}]}
+    path.write_text(json.dumps({"data_sha256": {"a": "x", "b": "y"}, "held_out": held}))
+    assert held_out_slices([str(path)], 9, "x") == []
 
 
 def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
@@ -176,11 +184,35 @@ def test_the_steps_on_files(head, prepared, tmp_path, monkeypatch):
     lines = [line.split("\t") for line in Path(measured.outputs.out_file).read_text().splitlines()]
     psnr = {(row[0], row[1]): float(row[3]) for row in lines[1:] if row[2] == "psnr"}
     assert set(psnr) == {(c, s) for c in CONTRASTS for s in ("bspline", "attunet")}
-    kept = held_out_slices([trained.outputs.card_file], SHAPE[2])
+    kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
+    assert 0 < len(kept) < SHAPE[2] / 3
     truth, seen = prepared.fine["T1w"][..., kept], prepared.coarse["bspline"]["T1w"][..., kept]
     inside = prepared.mask[..., kept]
     expected = -10 * np.log10(((truth - seen)[inside] ** 2).mean())
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_network_can_be_trained_on_several_other_heads(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    heads = []
+    for number in (1, 2, 3):
+        files = {"fine_files": [], "coarse_files": []}
+        for kind, stack in (("fine_files", prepared.fine), ("coarse_files", prepared.coarse["bspline"])):
+            for contrast in CONTRASTS:
+                files[kind].append(str(tmp_path / f"{number}_{kind}_{contrast}.nii"))
+                save_image(np.roll(stack[contrast], number, 0), prepared.affine, files[kind][-1])
+        mask = str(tmp_path / f"{number}_mask.nii")
+        save_image(np.roll(prepared.mask, number, 0), prepared.affine, mask)
+        heads.append({"head": f"sub-0{number}", "mask": mask, **files})
+    paths = []
+    for head in heads[1:]:
+        paths.append(str(tmp_path / f"{head['head']}.json"))
+        Path(paths[-1]).write_text(json.dumps(head))
+    trained = TrainContrasts(
+        method="unet", contrasts=CONTRASTS, heads=paths, sloppy=True, device="cpu", **heads[0]
+    ).run()  # fmt: skip
+    card = json.loads(Path(trained.outputs.card_file).read_text())
+    assert card["images"] == ["sub-02", "sub-03"]
 
 
 def test_the_step_of_preparation_keeps_the_order_of_its_files(prepared, head, tmp_path, monkeypatch):
@@ -192,7 +224,7 @@ def test_the_step_of_preparation_keeps_the_order_of_its_files(prepared, head, tm
     monkeypatch.setattr(_contrasts, "prepare", lambda *_args, **_how: prepared)
     done = PrepareContrasts(
         contrasts=CONTRASTS, highres=[names[c] for c in CONTRASTS], lowres=[names[c] for c in CONTRASTS],
-        others=["nearest"], template=names["T1w"], template_mask=names["T1w"],
+        others=["nearest"], head="sub-07", template=names["T1w"], template_mask=names["T1w"],
     ).run()  # fmt: skip
     for files, stack in (
         (done.outputs.fine_files, prepared.fine),
@@ -200,5 +232,12 @@ def test_the_step_of_preparation_keeps_the_order_of_its_files(prepared, head, tm
     ):
         for contrast, path in zip(CONTRASTS, files, strict=True):
             np.testing.assert_array_equal(load_image(path)[0], stack[contrast])
+    out = done.outputs
+    head_json = json.loads(Path(out.head_json).read_text())
+    assert (head_json["head"], head_json["mask"]) == ("sub-07", out.mask)
+    assert [*head_json["fine_files"], *head_json["coarse_files"]] == [*out.fine_files, *out.coarse_files]
+    own = contrast_set(*(np.stack([s[c] for c in CONTRASTS]) for s in (prepared.fine, prepared.coarse["bspline"])),
+                       prepared.mask, prepared.affine, CONTRASTS, "x")  # fmt: skip
+    assert head_json["checksum"] == own.images[0].checksum()
     facts = json.loads(Path(done.outputs.facts_json).read_text())
     assert set(facts["units"]) == set(CONTRASTS)

@@ -103,6 +103,7 @@ def test_a_full_disk_is_told_with_its_room(tmp_path: Path) -> None:
 
 def test_participants_are_told_from_names() -> None:
     assert participant_of("bids_sr_wf.sub_x9_wf.sub_x9_task_tap_wf.fit") == "sub-x9"
+    assert participant_of("bids_sr_wf.sub_x9_scans_wf.prepare") == "sub-x9"
     assert participant_of("wf.fit") == "none in particular"
 
 
