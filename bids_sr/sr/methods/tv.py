@@ -12,7 +12,9 @@ Gaussian as wide as the coarse voxel followed by decimation.
 Nothing is held out: there is no fine image to be judged by, so that the training loss itself tells of a plateau, and an
 image that is trained on alone is seen whole.
 
-`fast` is ours: four layers of eight channels on parts of volumes, 600 steps.
+`fast` is ours: four layers of eight channels on parts of volumes, 600 steps, and zero filling in the place of the
+trilinear interpolation: on a volume of a localizer run, brought down by two along each axis, 150 steps from there reach
+20.65 dB where 600 from the trilinear one reach 20.73 and 150 reach 19.93.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ FAST = Recipe(
     build_generator=_fast_generator,
     build_critic=None,
     losses=PAPER.losses,
-    upsampled_by="linear",
+    upsampled_by="zerofill",
     patch=(48, 48, 16),
     batch=2,
     iterations=600,
