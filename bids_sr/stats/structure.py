@@ -38,7 +38,7 @@ def summary_ratios(image: Image, masks: Mapping[str, Mask]) -> dict[str, float]:
     image : any unit that has a zero
     masks : gm, wm and csf
 
-    Source: attention-unet, "ratio between the summary stats of GM, WM and CSF". One with a denominator of 0 is left out.
+    Source: attention-unet, "ratio between the summary stats of GM, WM and CSF". Denominators of 0 are left out.
     """
     found = summary(image, masks)
     return {
