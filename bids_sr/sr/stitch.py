@@ -79,9 +79,8 @@ def apply_in_patches(
                 kind = made.dtype
             for place, result in zip(some, made.to(out), strict=True):
                 starts = [_whole(s * ratio) for (s, _), ratio in zip(place, ratios, strict=True)]
-                out[(slice(None), *(slice(s, s + n) for s, n in zip(starts, fine, strict=True)))] += _faded(
-                    result, place
-                )
+                box = (slice(None), *(slice(s, s + n) for s, n in zip(starts, fine, strict=True)))
+                out[box] += _faded(result, place)
     assert out is not None
     return out.to(kind)
 
