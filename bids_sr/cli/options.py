@@ -160,7 +160,7 @@ def _superres(add: _Options) -> None:
         "--sr-method",
         to="superres.methods",
         metavar="NAME",
-        help=f"methods that learn ({names}; guided needs no T2*w pair), or baselines alone",
+        help=f"methods that learn, several at once ({names}; guided, tv and dip need no T2*w pair), or baselines alone",
     )
     add(
         "--baselines",
