@@ -103,6 +103,12 @@ def test_critics_learn_to_tell_what_generators_make_that_stand_still(name, volum
     rows = [games.critics_step(nets, batch, recipe) for _ in range(12)]
     for key in ("critic", "backward_critic") if name == "circle" else ("critic",):
         assert rows[-1][key] < rows[0][key] - 1e-4
+    with torch.no_grad():
+        judged = [(nets.critic, batch.target, nets.generator(batch.input))]
+        if nets.backward_critic is not None:
+            judged.append((nets.backward_critic, batch.input, nets.backward(batch.target)))
+        for critic, real, fake in judged:
+            assert critic(real).mean() > critic(fake).mean()
     assert all(torch.equal(before[k], v) for k, v in nets.generator.state_dict().items())
 
 
