@@ -195,9 +195,9 @@ def _failed(error: Exception) -> int:
         place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
         _complain(str(error) if isinstance(error, DiskFullError) else full_text(place))
         return FAILED
-    from bids_sr.sr.loop import TrainingDiverged
+    from bids_sr.sr.loop import OutOfDeviceMemory, TrainingDiverged
 
-    if not isinstance(error, TrainingDiverged):
+    if not isinstance(error, OutOfDeviceMemory | TrainingDiverged):
         _complain(traceback.format_exc().rstrip())
     _complain(str(error) or type(error).__name__)
     return FAILED

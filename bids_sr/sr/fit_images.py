@@ -1,8 +1,9 @@
 """Training on a set of images: supervised, self-supervised, adversarial or in a cycle, in two or three dimensions.
 
 Phases, checkpoints and stopping are those of `train.fit`. What is held out are whole images where there are at least
-three, otherwise every n-th slice (2D) or the last n-th part of each image (3D); `hold_out` 0 holds nothing out, and the
-training loss decides instead. A look scores fixed windows, so that it costs the same however large the images are.
+three, otherwise every n-th slice (2D) or the last n-th part of the brain in each image (3D); `hold_out` 0 holds nothing
+out, and the training loss decides instead. A look scores fixed windows, so that it costs the same however large the
+images are.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ def regions(windows: Windows, hold_out: int) -> tuple[tuple[Region, ...], tuple[
         )
     cuts = []
     for i in range(count):
-        p = windows.at(i).steps[2][0]
-        kept = max(p, (depth[i] - max(1, depth[i] // hold_out)) // p * p)
+        p, brain = windows.at(i).steps[2][0], _usable(windows, i) or [0, depth[i] - 1]
+        part = max(1, (brain[-1] + 1 - brain[0]) // hold_out)
+        kept = max(p, (brain[-1] + 1 - part) // p * p)
         if kept >= depth[i]:
             raise ImageSetError(f"{windows.images.images[i].name}: {depth[i]} slices are too few to hold some out")
         cuts.append((Region(image=i, slices=(0, kept)), Region(image=i, slices=(kept, depth[i]))))
@@ -321,6 +323,9 @@ def _check(method: Method, recipe: Recipe, images: ImageSet, factor: Factor, sta
         raise ValueError("sets of images are varied by flips and gain only: their coarse images are made beforehand")
     if start is None:
         return
+    count, layers = recipe.freeze_but_last, len(games.weighted_layers(start.generator))
+    if count is not None and not 1 <= count <= layers:
+        raise ModelError(f"the model to start from has {layers} layers with weights: {count} of them cannot be trained")
     wanted = recipe.build_generator(images.channels, factor).state_dict()
     found = start.generator.state_dict()
     wrong = [k for k in {*wanted, *found} if k not in wanted or k not in found or wanted[k].shape != found[k].shape]

@@ -22,7 +22,7 @@ from .interpolate import upsample
 from .method import Recipe
 from .operators import get_operator
 from .patches import Batch
-from .sampling import PatchPlaces, Symmetry, symmetries
+from .sampling import PatchPlaces, SamplingError, Symmetry, symmetries
 
 Box = tuple[tuple[int, int], ...]
 
@@ -199,13 +199,17 @@ class Windows:
 
         Raises
         ------
-        SamplingError : nothing of the mask is there, or the window does not fit
+        ImageSetError : nothing of the mask is there, or the window does not fit
         """
         key = (index, factor, slices, sides)
         if key not in self._places:
             inside = _thinned(self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy())
             steps = [p if self.aligned else 1 for p, _ in self.at(index, factor).steps]
-            self._places[key] = PatchPlaces.inside(inside, sides, steps)
+            try:
+                self._places[key] = PatchPlaces.inside(inside, sides, steps)
+            except SamplingError as error:
+                name = self.images.images[index].name
+                raise ImageSetError(f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}") from error
         return self._places[key]
 
     def turns(self, factor: Factor, sides: tuple[int, ...]) -> tuple[Symmetry, ...]:

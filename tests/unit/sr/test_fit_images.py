@@ -161,6 +161,19 @@ def test_a_start_of_another_network_is_refused(tmp_path):
         fit(balls(1), recipe(), tmp_path, start=start)
 
 
+def test_more_layers_than_there_are_cannot_be_trained(tmp_path):
+    start = LoadedModel(generator=Tiny(), recipe=recipe(), card={"method": "tiny", "recipe": "fast"})
+    with pytest.raises(ModelError, match="has 2 layers with weights: 3 of them"):
+        fit(balls(1), recipe(freeze_but_last=3), tmp_path, start=start)
+
+
+def test_slices_without_brain_are_named(tmp_path):
+    mask = ball().mask.copy()
+    mask[..., :10] = False
+    with pytest.raises(ImageSetError, match=r"ball-0, slices 0 to 9: the mask is empty"):
+        fit(ImageSet(images=(replace(ball(), mask=mask),)), recipe(), tmp_path)
+
+
 def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
     first, again = (fit(balls(1), recipe(), tmp_path / name) for name in "ab")
     assert same(first.state, again.state)

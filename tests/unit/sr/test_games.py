@@ -253,6 +253,11 @@ def test_what_is_held_out_of_few_images_are_slices_or_the_last_part():
     assert {r.slices for r in train} | {r.slices for r in held} == {(z, z + 1) for z in range(12)}
     assert not {r.slices for r in train} & {r.slices for r in held}
     assert regions(deep, 4) == ((Region(image=0, slices=(0, 8)),), (Region(image=0, slices=(8, 12)),))
+    low = ball(shape=(16, 16, 24))
+    mask = low.mask.copy()
+    mask[..., 12:] = False
+    short = Windows(ImageSet(images=(replace(low, mask=mask),)), recipe(), CUBE, 3, "cpu")
+    assert [r.slices for part in regions(short, 4) for r in part] == [(0, 8), (8, 24)]  # a quarter of the brain
     many = Windows(balls(5), recipe(), CUBE, 3, "cpu")
     train, held = regions(many, 4)
     assert ([r.image for r in train], [r.image for r in held]) == ([0, 1, 3, 4], [2])
