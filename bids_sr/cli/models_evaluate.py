@@ -25,12 +25,13 @@ from bids_sr.spatial.nifti import ImageError, SeriesReader, save_image
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.interpolate import MATRICES, upsample
 from bids_sr.stats import image_quality
+from bids_sr.stats.decorrelation import effective_resolution
 
 if TYPE_CHECKING:
     from bids_sr.sr.degrade import Factor
 
 Array = NDArray[Any]
-COLUMNS = ("name", "psnr", "ssim", "rmse", "mae", "nmse", "seconds", "parameters")
+COLUMNS = ("name", "psnr", "ssim", "rmse", "mae", "nmse", "resolution_mm", "seconds", "parameters")
 DESCRIPTIONS = {
     "name": "method or interpolation; file where there are several of one method",
     "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",
@@ -38,6 +39,8 @@ DESCRIPTIONS = {
     "rmse": "root mean square error inside the mask, in the unit of the reference, mean over volumes",
     "mae": "mean absolute error inside the mask, in the unit of the reference, mean over volumes",
     "nmse": "squared error over the squared reference, inside the mask, mean over volumes",
+    "resolution_mm": "effective resolution of the first volume in plane by image decorrelation (voxel size over cut-off); "
+    "detail that it counts need not be true; n/a where it finds none",
     "seconds": "wall clock a volume; n/a for images made elsewhere",
     "parameters": "of the network",
 }
@@ -207,10 +210,12 @@ def _row(name: str, one: Ready, scene: Scene, task: Task, made_here: bool) -> di
 
 def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, Any]:
     """Measures of one row, means over the volumes."""
-    found = []
+    found, resolution = [], None
     for t in task.volumes:
         truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
         given: dict[str, Any] = {"mask": task.mask}
+        if not found:
+            resolution = effective_resolution(image, task.reference.zooms, task.mask)
         found.append({
             "psnr": image_quality.psnr(truth, image, data_range=task.data_range, **given),
             "ssim": image_quality.ssim(truth, image, data_range=task.data_range, **given),
@@ -219,7 +224,8 @@ def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, 
             "nmse": image_quality.nmse(truth, image, **given),
         })  # fmt: skip
     means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
-    return {"name": name, **means, "seconds": "n/a", "parameters": "n/a"}
+    told = {"resolution_mm": "n/a" if resolution is None else resolution.half_period_mm}
+    return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
 
 
 def _report(rows: list[dict[str, Any]], task: Task, options: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ from bids_sr.sr.infer import make_upsampler
 from bids_sr.sr.interpolate import upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.model import load_model, save_model
+from bids_sr.stats.decorrelation import effective_resolution
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 4, -12], [0, 0, 0, 1]])
@@ -124,6 +125,8 @@ def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(data: 
     assert float(rows["nearest"]["rmse"]) == pytest.approx(float(np.sqrt((error**2).mean())), rel=1e-4)
     assert float(rows["nearest"]["psnr"]) == pytest.approx(10 * np.log10(span**2 / (error**2).mean()), abs=2e-3)
     assert rows[str(fine)]["psnr"] == "inf"
+    found = effective_resolution(truth, (3.0, 3.0, 4.0), where)
+    assert rows[str(fine)]["resolution_mm"] == ("n/a" if found is None else f"{found.half_period_mm:.5g}")
     assert float(rows["srgan (srgan.safetensors)"]["parameters"]) == 75588
     assert set(rows) >= {"nearest", "linear", "bspline", "lanczos", "zerofill"}
     said = json.loads((tmp_path / "table.json").read_text())
