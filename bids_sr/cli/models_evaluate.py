@@ -39,7 +39,7 @@ DESCRIPTIONS = {
     "rmse": "root mean square error inside the mask, in the unit of the reference, mean over volumes",
     "mae": "mean absolute error inside the mask, in the unit of the reference, mean over volumes",
     "nmse": "squared error over the squared reference, inside the mask, mean over volumes",
-    "resolution_mm": "effective resolution of the first volume in plane by image decorrelation (voxel size over cut-off); "
+    "resolution_mm": "effective resolution of the first volume in plane by image decorrelation (voxel size / cut-off); "
     "detail that it counts need not be true; n/a where it finds none",
     "seconds": "wall clock a volume; n/a for images made elsewhere",
     "parameters": "of the network",

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.config import PAIR_BASELINES, Settings, series_label
 from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
 from bids_sr.inputs import BoldRun, factor_of
 from bids_sr.inputs.guide import method_of_model
 from bids_sr.inputs.sizes import sizes_of
 from bids_sr.preflight.model import Estimate, Plan, Row
+
+_MEASURED = ("srgan", "guided")  # methods whose cost on grids of many sizes was measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,10 @@ class CostModel:
     series_s_high: float = 0.18
     guided_s_high: float = 0.35
     learned_s_high: float = 0.42
+    # networks other than srgan and guided: `fast` as tv, resnet3d, cpce and unet took on a small phantom, `paper` from
+    # its two million multiplications a voxel
+    network_s_high: tuple[tuple[str, float], ...] = (("fast", 1.0), ("paper", 25.0))
+    network_train_s: tuple[tuple[str, float], ...] = (("fast", 65.0), ("paper", 240_000.0))
     keep_s_high: float = 0.065
     activation_s_high: float = 0.05
     map_s: float = 0.2  # of each node of maps, however large
@@ -177,15 +183,25 @@ def _training(work: _Work) -> list[Row]:
     pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
     of_pair = min(dict(model.train_s)[superres.recipe] + model.train_s_grid * work.sizes.low, limit) * pairs
     of_run = sum(min(model.run_train_s + model.run_train_s_high * work.high([run]), limit) for run in work.runs)
-    seconds = sum(of_pair if name in superres.pair_trained else of_run for name in superres.learned if name != given)
+    network = min(dict(model.network_train_s)[superres.recipe], limit)
+    seconds = 0.0
+    for name in superres.learned:
+        if name == given:
+            continue
+        if name in _MEASURED:
+            seconds += of_pair if name in superres.pair_trained else of_run
+        else:
+            seconds += network * (len(work.runs) if name in superres.volume_trained else pairs)
     return [work.row("training", seconds * superres.n_ensemble, "TrainGuided")] if seconds else []
 
 
 def _series_s(work: _Work, name: str) -> float:
     """Processor seconds that a million voxels of the high-resolution series take, and that keeping them takes."""
     model = work.model
-    if name in work.settings.superres.learned:
-        return model.learned_s_high + model.keep_s_high
+    superres = work.settings.superres
+    if name in map(series_label, superres.learned):
+        each = model.learned_s_high if name in _MEASURED else dict(model.network_s_high)[superres.recipe]
+        return each + model.keep_s_high
     return (model.guided_s_high if name in PAIR_BASELINES else model.series_s_high) + model.keep_s_high
 
 

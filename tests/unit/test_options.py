@@ -210,6 +210,16 @@ def _no_models_to_vary(maker: BidsMaker) -> list[str]:
     return ["--n-ensemble", "3", "--sr-method", "bspline"]
 
 
+def test_other_networks_cost_more_than_srgan_and_those_of_the_papers_much_more(maker: BidsMaker) -> None:
+    def minutes(*options: str) -> float:
+        plan = planned(maker, *options)
+        return sum(row.minutes for row in plan.estimate.rows if row.stage in ("training", "series resnet3d"))
+
+    fast, both = minutes("--sr-method", "resnet3d"), minutes("--sr-method", "resnet3d", "li-agnostic")
+    assert 0 < fast < both
+    assert minutes("--sr-method", "resnet3d", "--recipe", "paper") > 100 * fast
+
+
 def _one_given_model(maker: BidsMaker) -> list[str]:
     return ["--n-ensemble", "3", "--sr-method", "srgan", "--pretrained", model(maker, "srgan")]
 
