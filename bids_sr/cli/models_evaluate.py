@@ -210,7 +210,8 @@ def _row(name: str, one: Ready, scene: Scene, task: Task, made_here: bool) -> di
 
 def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, Any]:
     """Measures of one row, means over the volumes."""
-    found, resolution = [], None
+    found: list[dict[str, float]] = []
+    resolution = None
     for t in task.volumes:
         truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
         given: dict[str, Any] = {"mask": task.mask}

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load, save
 
 from bids_sr.boilerplate import HERE
-from bids_sr.sr import cardcheck, model
+from bids_sr.sr import cardcheck, guards, model
 from bids_sr.sr.method import get_method
 
 CARD: dict[str, Any] = {
@@ -160,3 +160,30 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
     os.mkfifo(weights)
     with pytest.raises(model.ModelError, match="no regular file"):
         model.load_model(weights)
+
+
+@pytest.mark.parametrize(
+    ("factor", "serves"),
+    [
+        ((2.0, 2.0, 1.0), True), ((1.4, 1.4, 1.0), True), ((1.25, 2.0, 1.0), True), ((2.5, 2.5, 1.0), False),
+        ((1.1, 1.1, 1.0), False), ((2.0, 2.0, 2.0), False), ((1.0, 1.0, 1.0), False),
+    ],
+)  # fmt: skip
+def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
+    factor: tuple[float, float, float], serves: bool
+) -> None:
+    image = guards.Acquisition(zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=factor)
+    found = guards.mismatches({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}, image)
+    assert (found == []) is serves
+    assert (guards.mismatches({**CARD, "factors": []}, image) == []) is (factor == (2.0, 2.0, 1.0))
+
+
+def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolated_image() -> None:
+    image = guards.Acquisition(zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=(3.0, 3.0, 1.0))
+    shown = {**CARD, "settings": {"upsampled_by": "linear"}}
+    for card in (CARD, shown):
+        with pytest.raises(guards.ModelMismatch, match="factor: trained for"):
+            guards.check_model(card, image)
+    assert len(guards.check_model(shown, image, force=True)) == 1
+    with pytest.raises(guards.ModelMismatch, match="train a model for this factor"):
+        guards.check_model(CARD, image, force=True)
