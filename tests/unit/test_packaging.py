@@ -1,5 +1,6 @@
 """What is installed is the same however it is installed, and what describes it agrees."""
 
+import argparse
 import ast
 import configparser
 import re
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 import bids_sr
-from bids_sr.cli import phantom
+from bids_sr.cli import models, phantom
 from bids_sr.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -155,10 +156,11 @@ def test_readme_has_the_two_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/usage.md", "docs/methods.md", "docs/outputs.md", "docs/limits.md"]
+    "document", ["README.md", "docs/usage.md", "docs/methods.md", "docs/models.md", "docs/outputs.md", "docs/limits.md"]
 )
 def test_documents_name_only_options_that_there_are(document: str) -> None:
-    parsers = (build_parser(), phantom.build_parser())
+    (subcommands,) = (a for a in models.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    parsers = (build_parser(), phantom.build_parser(), *subcommands.choices.values())
     known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
     assert named <= known | {"--build-arg", "--rm"}
