@@ -26,7 +26,8 @@ class Sizes:
     """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume.
 
     `scans` are those of the largest fine structural scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
-    all heads that one network is trained on.
+    all heads that one network is trained on; `learned` those of the high-resolution volume where a method learns from
+    the run's own volumes, and 0 otherwise.
     """
 
     scans: float = 0.0
@@ -34,6 +35,7 @@ class Sizes:
     t1w: float = 0.0
     low: float = 0.0
     high: float = 0.0
+    learned: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,11 +48,13 @@ class Need:
     high: float = 0.1
     scans: float = 0.0
     trained: float = 0.0
+    learned: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
         grids = self.t1w * sizes.t1w + self.low * sizes.low + self.high * sizes.high
-        return HEADROOM * (self.always + grids + self.scans * sizes.scans + self.trained * sizes.trained)
+        others = self.scans * sizes.scans + self.trained * sizes.trained + self.learned * sizes.learned
+        return HEADROOM * (self.always + grids + others)
 
 
 def _of_t1w(always: float, t1w: float) -> Need:
@@ -87,7 +91,7 @@ OTHER: Mapping[str, Need] = MappingProxyType(
         "RegisterPairToBold": Need(always=0.06),
         "TrainModel": Need(always=0.3, high=0.2),
         "TrainGuided": Need(always=0.12, high=0.25),
-        "TrainOnVolumes": Need(always=0.45, high=0.6),
+        "TrainOnVolumes": Need(always=0.45, high=0.0, learned=0.6),
         "SuperResolve": Need(always=0.06, high=0.25),
         "ScorePair": Need(always=0.12, high=0.25),
         "PrecisionGuard": Need(always=0.12, high=0.25),
@@ -135,7 +139,7 @@ def step_gb(kind: str, sizes: Sizes) -> float:
 def largest_gb(sizes: Sizes) -> float:
     """The step that needs most (GB)."""
     kinds: Iterable[str] = (*(ANATOMICAL if sizes.t1w else ()), *(STRUCTURAL if sizes.scans else OTHER))
-    return max(step_gb(kind, sizes) for kind in kinds)
+    return max(step_gb(kind, sizes) for kind in kinds if sizes.learned or kind != "TrainOnVolumes")
 
 
 def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:

@@ -18,12 +18,14 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     every = tuple(subjects)
     runs = [run for one in every for run in one.runs if run.pair is not None or settings.superres.factor is not None]
     scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
+    high = max((prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0)
     return Sizes(
         scans=scans,
         trained=scans * (max(1, len(every) - 1) if settings.superres.train_on == "others" else 1),
         t1w=max((_millions(one.t1w[0]) for one in every if one.t1w), default=0.0),
         low=max((prod(run.shape) / 1e6 for run in runs), default=0.0),
-        high=max((prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0),
+        high=high,
+        learned=high if settings.superres.volume_trained else 0.0,
     )
 
 

@@ -26,4 +26,5 @@ def test_larger_grids_need_more_and_none_is_above_the_largest() -> None:
     assert step_gb("SegmentTissues", large) > step_gb("SegmentTissues", small) + 0.1
     assert step_gb("AnyOther", large) == step_gb("AnyOther", Sizes(high=0.5))
     assert largest_gb(Sizes(high=0.5)) < largest_gb(large), "without a T1w image its steps do not count"
+    assert largest_gb(large) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), "only where there are such"
     assert Need(always=0.1, high=0.0).gigabytes(large) > 0.1
