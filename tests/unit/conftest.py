@@ -1,5 +1,6 @@
 """What several unit tests begin with."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,14 +9,17 @@ from bidsmaker import BidsMaker
 
 
 @pytest.fixture(autouse=True)
-def nipype_settings() -> Iterator[None]:
-    """nipype keeps its settings in one global place: whatever a test changes there is undone."""
+def global_settings() -> Iterator[None]:
+    """Whatever a test changes in nipype's settings and in how much is logged, which are global, is undone."""
     from nipype import config
 
     before = {name: dict(config._config[name]) for name in config._config.sections()}
+    levels = {name: logging.getLogger(name).level for name in ("bids_sr", "nipype.workflow", "nipype.interface")}
     yield
     config._config.clear()
     config._config.read_dict(before)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture

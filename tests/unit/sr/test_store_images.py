@@ -34,7 +34,7 @@ def test_a_set_needs_to_be_told_the_factor(tmp_path):
 
 
 def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_path, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="bids_sr")
     weights, first = obtain(balls(2), tmp_path / "a", factor=CUBE)
     _, again = obtain(balls(2), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
     assert "reused from" in caplog.text
