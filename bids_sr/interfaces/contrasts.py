@@ -7,7 +7,6 @@ from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
-    Directory,
     File,
     InputMultiObject,
     SimpleInterface,
@@ -17,6 +16,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_sr.interfaces._device import DeviceInputSpec, choose_device
+from bids_sr.interfaces._training import PerceptualInputSpec, TrainingOutputSpec, request_of
 
 
 class _PrepareInputSpec(BaseInterfaceInputSpec):
@@ -101,36 +101,20 @@ def head_set(head: Any, contrasts: list[str]) -> Any:
     return contrast_set(fine, coarse, mask, affine, contrasts, head["head"])
 
 
-class _TrainInputSpec(DeviceInputSpec):
+class _TrainInputSpec(PerceptualInputSpec):
     contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
     fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans on one grid")
     coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on that grid")
     mask = File(exists=True, mandatory=True, desc="brain on that grid")
     head = traits.Str(mandatory=True, desc="name of the head, for the card")
     heads = InputMultiObject(File(exists=True), desc="heads to train on instead, as the preparation describes them")
-    method = traits.Str(mandatory=True, desc="super-resolution method")
-    recipe = traits.Enum("fast", "paper", usedefault=True, desc="how it is trained")
-    model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
-    model_dir = Directory(desc="where models to reuse lie; it may be missing")
-    pretrained = File(exists=True, desc="weights to use instead of training")
-    vgg_weights = File(exists=True, desc="VGG-19, for recipes with a perceptual term")
-    seed = traits.Int(0, usedefault=True, desc="of weights, batches and augmentation")
-    max_train_minutes = traits.Float(desc="stop on the clock; the model cannot be reproduced then")
-    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the scans")
-    sloppy = traits.Bool(False, usedefault=True, desc="a handful of iterations (tests only)")
-
-
-class _TrainOutputSpec(TraitedSpec):
-    model_file = File(exists=True, desc="weights (safetensors)")
-    card_file = File(exists=True, desc="model card (JSON)")
-    log_file = File(exists=True, desc="training log (TSV)")
 
 
 class TrainContrasts(SimpleInterface):
     """Train a network on all contrasts of one head, or take one that was trained."""
 
     input_spec = _TrainInputSpec
-    output_spec = _TrainOutputSpec
+    output_spec = TrainingOutputSpec
     _can_resume = True  # a killed run goes on from the checkpoint in its directory
 
     def _run_interface(self, runtime: Any) -> Any:
@@ -149,26 +133,12 @@ class TrainContrasts(SimpleInterface):
         images = together([head_set(head, inputs.contrasts) for head in heads])
         affine = _stack(inputs.fine_files)[1]
         with threadpool_limits(inputs.threads):
-            model, card, log = obtain_model(_request(inputs), images, Path(runtime.cwd))
+            model, card, log = obtain_model(request_of(inputs, SAME_GRID), images, Path(runtime.cwd))
         check_model(
             read_card(model), describe(affine, joined(inputs.contrasts), SAME_GRID), force=inputs.force
         )  # fmt: skip
         self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
         return runtime
-
-
-def _request(inputs: Any) -> Any:
-    """Traits to a `Request`; what is not given keeps the default of that class."""
-    from bids_sr.sr.fused import SAME_GRID
-    from bids_sr.sr.store import Request
-
-    paths = {name: getattr(inputs, name) for name in ("model_dir", "pretrained", "vgg_weights")}
-    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
-    return Request(
-        method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed,
-        threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy, factor=SAME_GRID,
-        max_minutes=inputs.max_train_minutes if isdefined(inputs.max_train_minutes) else None, **given,
-    )  # fmt: skip
 
 
 class _ResolveInputSpec(DeviceInputSpec):

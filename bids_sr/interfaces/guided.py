@@ -6,47 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import (
-    Directory,
     File,
     SimpleInterface,
-    TraitedSpec,
     isdefined,
     traits,
 )
 from nipype.interfaces.base.support import Bunch
 
-from bids_sr.interfaces._device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.superres import _factor_trait, smoothed_guide
+from bids_sr.interfaces._training import TrainingInputSpec, TrainingOutputSpec, factor_trait, request_of
+from bids_sr.interfaces.superres import smoothed_guide
 
 GUIDE_KINDS = ("highres", "t1w", "none")
 
 
-class _TrainGuidedInputSpec(DeviceInputSpec):
+class _TrainGuidedInputSpec(TrainingInputSpec):
     in_file = File(exists=True, mandatory=True, desc="series on its acquired grid, head motion undone")
     boldref = File(exists=True, mandatory=True, desc="reference of the run, on that grid")
     mask = File(exists=True, mandatory=True, desc="brain on that grid")
     n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
     method = traits.Str("guided", usedefault=True, desc="method that is trained on the run")
-    recipe = traits.Enum("fast", "paper", usedefault=True, desc="how it is trained")
-    factor = _factor_trait()
+    factor = factor_trait()
     hmc_xfms = File(
         exists=True, desc="ITK text, one transform a volume; motion is then no part of what is learned from"
     )
     guide_image = File(exists=True, desc="image of the anatomy as acquired")
     guide_xfm = File(exists=True, desc="ITK text, takes a boldref point to its point in the guide")
     guide_kind = traits.Enum(*GUIDE_KINDS, usedefault=True, desc="what the guide is")
-    model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
-    model_dir = Directory(desc="where models to reuse lie; it may be missing")
-    pretrained = File(exists=True, desc="weights of another run's kernels, to use instead of training")
-    seed = traits.Int(0, usedefault=True, desc="of weights, batches and augmentation")
-    max_train_minutes = traits.Float(desc="stop on the clock; the model cannot be reproduced then")
-    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the run")
-    sloppy = traits.Bool(False, usedefault=True, desc="a handful of iterations (tests only)")
 
 
-class _TrainGuidedOutputSpec(TraitedSpec):
-    model_file = File(exists=True, desc="weights (safetensors)")
-    card_file = File(exists=True, desc="model card (JSON)")
+class _TrainGuidedOutputSpec(TrainingOutputSpec):
     log_file = File(exists=True, desc="training log (TSV); psnr is the gain over zero filling on held-out slices (dB)")
     temporal_file = File(exists=True, desc="acquired grid: mean, SD of the change, then its strongest components")
     kernels_file = File(exists=True, desc="fine grid: sharpening, anisotropy, cosine and sine of twice the angle")
@@ -75,7 +63,7 @@ class TrainGuided(SimpleInterface):
         with threadpool_limits(inputs.threads):
             data, guide, header = _training_series(inputs, out)
             save_statistics(data.statistics, data.affine, temporal, header)
-            model, card, log = obtain_model(_request(inputs), data, out)
+            model, card, log = obtain_model(request_of(inputs), data, out)
             loaded = load_model(model)
             check_model(loaded.card, describe(data.affine, data.contrast, data.factor), force=inputs.force)
             if loaded.card.get("guide_kind") != inputs.guide_kind:
@@ -88,20 +76,6 @@ class TrainGuided(SimpleInterface):
             "kernels_file": str(kernels),
         }  # fmt: skip
         return runtime
-
-
-def _request(inputs: Any) -> Any:
-    """Traits to a `Request`."""
-    from bids_sr.sr.store import Request
-
-    paths = {name: getattr(inputs, name) for name in ("model_dir", "pretrained")}
-    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
-    if isdefined(inputs.max_train_minutes):
-        given["max_minutes"] = inputs.max_train_minutes
-    return Request(
-        method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed,
-        threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy, **given,
-    )  # fmt: skip
 
 
 def _training_series(inputs: Any, folder: Path) -> tuple[Any, Any, Any]:

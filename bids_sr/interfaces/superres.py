@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import (
-    Directory,
     File,
     SimpleInterface,
     TraitedSpec,
@@ -16,40 +15,21 @@ from nipype.interfaces.base import (
 from nipype.interfaces.base.support import Bunch
 
 from bids_sr.interfaces._device import DeviceInputSpec, choose_device
+from bids_sr.interfaces._training import PerceptualInputSpec, TrainingOutputSpec, factor_trait, request_of
 
 
-def _factor_trait() -> Any:
-    return traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel / wanted voxel")
-
-
-class _TrainInputSpec(DeviceInputSpec):
+class _TrainInputSpec(PerceptualInputSpec):
     highres = File(exists=True, desc="high-resolution image on the fine grid of lowres, in its pose")
     lowres = File(exists=True, desc="low-resolution image of the pair")
     mask = File(exists=True, desc="head or brain on the grid of lowres")
-    method = traits.Str(mandatory=True, desc="super-resolution method")
-    recipe = traits.Enum("fast", "paper", usedefault=True, desc="how it is trained")
-    factor = _factor_trait()
-    model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
-    model_dir = Directory(desc="where models to reuse lie; it may be missing")
-    pretrained = File(exists=True, desc="weights to use instead of training")
-    vgg_weights = File(exists=True, desc="VGG-19 as torchvision stores it, for the perceptual term")
-    seed = traits.Int(0, usedefault=True, desc="of weights, batches and augmentation")
-    max_train_minutes = traits.Float(desc="stop on the clock; the model cannot be reproduced then")
-    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the pair")
-    sloppy = traits.Bool(False, usedefault=True, desc="a handful of iterations (tests only)")
-
-
-class _TrainOutputSpec(TraitedSpec):
-    model_file = File(exists=True, desc="weights (safetensors)")
-    card_file = File(exists=True, desc="model card (JSON)")
-    log_file = File(exists=True, desc="training log (TSV)")
+    factor = factor_trait()
 
 
 class TrainModel(SimpleInterface):
     """Train a network on the subject's pair, or take one that was. A killed run goes on from its last checkpoint."""
 
     input_spec = _TrainInputSpec
-    output_spec = _TrainOutputSpec
+    output_spec = TrainingOutputSpec
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
@@ -62,7 +42,7 @@ class TrainModel(SimpleInterface):
         inputs = self.inputs
         pair = _load_pair(inputs)
         with threadpool_limits(inputs.threads):
-            model, card, log = obtain_model(_request(inputs), pair, Path(runtime.cwd))
+            model, card, log = obtain_model(request_of(inputs), pair, Path(runtime.cwd))
         if pair is not None:
             check_model(
                 read_card(model), describe(pair.lowres_affine, pair.contrast, pair.factor), force=inputs.force
@@ -86,23 +66,10 @@ def _load_pair(inputs: Any) -> Any:
     )
 
 
-def _request(inputs: Any) -> Any:
-    """Traits to a `Request`; what is not given keeps the default of that class."""
-    from bids_sr.sr.store import Request
-
-    paths = {name: getattr(inputs, name) for name in ("model_dir", "pretrained", "vgg_weights")}
-    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
-    return Request(
-        method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed,
-        threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy,
-        max_minutes=inputs.max_train_minutes if isdefined(inputs.max_train_minutes) else None, **given,
-    )  # fmt: skip
-
-
 class _SuperResolveInputSpec(DeviceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
     series = traits.Str(mandatory=True, desc="baseline or method")
-    factor = _factor_trait()
+    factor = factor_trait()
     boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
     mask = File(exists=True, mandatory=True, desc="brain on that grid; sets the intensity scale")
     hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point")

@@ -7,43 +7,24 @@ from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import (
-    Directory,
     File,
     SimpleInterface,
-    TraitedSpec,
-    isdefined,
     traits,
 )
 from nipype.interfaces.base.support import Bunch
 from numpy.typing import NDArray
 
-from bids_sr.interfaces._device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.superres import _factor_trait
+from bids_sr.interfaces._training import TrainingInputSpec, TrainingOutputSpec, factor_trait, request_of
 
 # Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
 VOLUMES = 20
 
 
-class _TrainOnVolumesInputSpec(DeviceInputSpec):
+class _TrainOnVolumesInputSpec(TrainingInputSpec):
     in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
     mask = File(exists=True, mandatory=True, desc="brain on that grid")
     n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
-    method = traits.Str(mandatory=True, desc="method that is trained on coarse images alone, or whose model is given")
-    recipe = traits.Enum("fast", "paper", usedefault=True, desc="how it is trained")
-    factor = _factor_trait()
-    model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
-    model_dir = Directory(desc="where models to reuse lie; it may be missing")
-    pretrained = File(exists=True, desc="weights to use instead of training")
-    seed = traits.Int(0, usedefault=True, desc="of the choice of volumes, weights, batches and augmentation")
-    max_train_minutes = traits.Float(desc="stop on the clock; the model cannot be reproduced then")
-    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the run")
-    sloppy = traits.Bool(False, usedefault=True, desc="a handful of iterations (tests only)")
-
-
-class _TrainOnVolumesOutputSpec(TraitedSpec):
-    model_file = File(exists=True, desc="weights (safetensors)")
-    card_file = File(exists=True, desc="model card (JSON)")
-    log_file = File(exists=True, desc="training log (TSV)")
+    factor = factor_trait()
 
 
 class TrainOnVolumes(SimpleInterface):
@@ -53,7 +34,7 @@ class TrainOnVolumes(SimpleInterface):
     """
 
     input_spec = _TrainOnVolumesInputSpec
-    output_spec = _TrainOnVolumesOutputSpec
+    output_spec = TrainingOutputSpec
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
@@ -66,7 +47,7 @@ class TrainOnVolumes(SimpleInterface):
         inputs = self.inputs
         images, affine = training_volumes(inputs.in_file, inputs.mask, inputs.n_dummy, inputs.seed)
         with threadpool_limits(inputs.threads):
-            model, card, log = obtain_model(_request(inputs), images, Path(runtime.cwd))
+            model, card, log = obtain_model(request_of(inputs, tuple(inputs.factor)), images, Path(runtime.cwd))
         check_model(read_card(model), describe(affine, "bold", inputs.factor), force=inputs.force)
         self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
         return runtime
@@ -90,18 +71,3 @@ def training_volumes(series: str, mask_file: str, n_dummy: int, seed: int) -> tu
         picked = np.sort(np.random.default_rng(seed).choice(there, min(VOLUMES, len(there)), replace=False))
         volumes = [reader.volume(int(t)) for t in picked]
         return ImageSet.from_volumes(volumes, mask, reader.affine), reader.affine
-
-
-def _request(inputs: Any) -> Any:
-    """Traits to a `Request`; what is not given keeps the default of that class."""
-    from bids_sr.sr.store import Request
-
-    paths = {name: getattr(inputs, name) for name in ("model_dir", "pretrained")}
-    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
-    if isdefined(inputs.max_train_minutes):
-        given["max_minutes"] = inputs.max_train_minutes
-    return Request(
-        method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed,
-        factor=tuple(inputs.factor), threads=inputs.threads, device=choose_device(inputs.device),
-        sloppy=inputs.sloppy, **given,
-    )  # fmt: skip
