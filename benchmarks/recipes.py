@@ -24,13 +24,14 @@ from superres import FACTOR, brain, one
 from torch.utils.flop_counter import FlopCounterMode
 
 from bids_sr.spatial.nifti import SeriesReader, load_image
+from bids_sr.sr.games import critics_step
 from bids_sr.sr.infer import make_upsampler
 from bids_sr.sr.method import Recipe, get_method
-from bids_sr.sr.model import LoadedModel
+from bids_sr.sr.model import LoadedModel, save_model
 from bids_sr.sr.networks.blocks import Planes
 from bids_sr.sr.pair import TrainingPair
 from bids_sr.sr.patches import cut, draw
-from bids_sr.sr.train import build_networks, critic_step, fit, generator_step
+from bids_sr.sr.train import build_networks, fit, generator_step
 from bids_sr.stats.image_quality import psnr, ssim
 
 
@@ -45,7 +46,7 @@ def work_of_a_step(recipe: Recipe, pair: TrainingPair) -> dict[str, float]:
         with FlopCounterMode(display=False) as counter:
             fake = nets.generator(batch.input)
             for _ in range(recipe.critic_steps if adversarial else 0):
-                critic_step(nets, batch, fake)
+                critics_step(nets, batch, recipe, fake)
             generator_step(nets, batch, fake, recipe, adversarial)
         found["with critic" if adversarial else "without"] = counter.get_total_flops() / 1e9
     return found
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, help="where the model and its checkpoints stay")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     lowres, affine = load_image(one(given.bids_dir, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
@@ -95,11 +97,13 @@ def main() -> None:
     recipe = replace(wanted, evaluate_every=min(50, wanted.evaluate_every), patience=None, refit=False)
     work = work_of_a_step(recipe, pair)
     started, busy = time.monotonic(), time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.work or Path(scratch)
         made = fit(
             method, recipe, pair, recipe_name=given.recipe, seed=given.seed, work_dir=folder, threads=given.threads,
             max_minutes=given.minutes,
         )  # fmt: skip
+        save_model(folder / f"srgan_{given.recipe}", made.state, made.card)
     busy = time.process_time() - busy
     done = made.log[-1]["iteration"]
     rows, total, at = [], 0.0, 0
