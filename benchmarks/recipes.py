@@ -1,133 +1,146 @@
-"""Held-out quality of a training recipe against the work it has done.
+"""Held-out quality of srgan's recipes against the work they have done, and what their series are worth.
 
-python benchmarks/recipes.py RECIPE BIDS_DIR TRUTH_DIR [--minutes N] [--seed N] [--threads N]
+python benchmarks/recipes.py train RECIPE BIDS_DIR --work DIR [--seeds N] [--minutes M] [--threads N]
+python benchmarks/recipes.py log RECIPE BIDS_DIR --work DIR
+python benchmarks/recipes.py score RECIPE BIDS_DIR [TRUTH_DIR] --work DIR [--every N] [--no-maps] [--threads N]
+python benchmarks/recipes.py compare
 
-RECIPE is fast or paper; BIDS_DIR holds a T2*-weighted pair and one BOLD run, TRUTH_DIR the same run measured at high
-resolution. The clock may stop the paper recipe; the curve then ends where it stood. Work is counted in floating-point
-operations of the steps (forward, backward, critic), which does not depend on the machine; seconds are of the processor.
-The truth is opened when training is over: PSNR and SSIM of every eighth volume on its acquired grid, inside the brain,
-with the 99th percentile of the mean measured volume there as data range, beside B-spline.
-Writes benchmarks/results/recipe_RECIPE.{json,md}.
+BIDS_DIR holds a T2*-weighted pair and one BOLD run: either one made by bids-sr-phantom, with its truth, or one whose
+measured high-resolution run lies in TRUTH_DIR. `train` keeps models and checkpoints in --work and goes on from there;
+--minutes of the clock may end it early. `log` draws the curve from the log of a training that goes on or was stopped.
+`score` opens the truth: series of the models in --work beside baselines. t maps need every volume made, which takes the
+network of `paper` some ten minutes for a run of 136 volumes; --no-maps leaves them out. `compare` reads the tables.
+
+Work is counted in floating-point operations of the steps (forward, backward, critic), which does not depend on the
+machine, and not the looks at held-out slices. PSNR and SSIM of a measured run are means over every n-th volume inside
+the brain, with the 99th percentile of the mean measured volume there as data range; no motion is undone. For a phantom
+they are those of the mean volume against the noise-free image, with the known motion undone.
+Writes benchmarks/results/recipe_RECIPE[_phantom][_scores].{json,md} and recipes.{json,md,svg}.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
+from _recipes_compare import compare
+from _recipes_run import Known, Measured, curve, is_phantom, read_log, training_pair, work_after, work_of_a_step
 from _table import keep
-from superres import FACTOR, brain, one
-from torch.utils.flop_counter import FlopCounterMode
 
-from bids_sr.spatial.nifti import SeriesReader, load_image
-from bids_sr.sr.games import critics_step
-from bids_sr.sr.infer import make_upsampler
 from bids_sr.sr.method import Recipe, get_method
-from bids_sr.sr.model import LoadedModel, save_model
-from bids_sr.sr.networks.blocks import Planes
-from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.patches import cut, draw
-from bids_sr.sr.train import build_networks, fit, generator_step
-from bids_sr.stats.image_quality import psnr, ssim
+from bids_sr.sr.model import load_model, save_model
+from bids_sr.sr.train import fit
+
+BASELINES = ("bspline", "zerofill")
 
 
-def work_of_a_step(recipe: Recipe, pair: TrainingPair) -> dict[str, float]:
-    """Floating-point operations (1e9) of one step without and with the critic."""
-    images, nets = pair.slices("cpu"), build_networks(recipe, pair, 0, "cpu", None)
-    which, shape = pair.usable_slices(), images.highres.shape[-2:]
-    plan = draw(np.random.default_rng(0), which, (shape[0], shape[1]), recipe)
-    batch = cut(images, plan, recipe, Planes(images.factor))
-    found = {}
-    for adversarial in (False, True):
-        with FlopCounterMode(display=False) as counter:
-            fake = nets.generator(batch.input)
-            for _ in range(recipe.critic_steps if adversarial else 0):
-                critics_step(nets, batch, recipe, fake)
-            generator_step(nets, batch, fake, recipe, adversarial)
-        found["with critic" if adversarial else "without"] = counter.get_total_flops() / 1e9
-    return found
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "log", "score", "compare"))
+    parser.add_argument("recipe", choices=("fast", "paper"), nargs="?")
+    parser.add_argument("bids_dir", type=Path, nargs="?")
+    parser.add_argument("truth_dir", type=Path, nargs="?")
+    parser.add_argument("--work", type=Path, help="where models and checkpoints stay")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--every", type=int, default=8)
+    parser.add_argument("--no-maps", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    if given.what != "compare" and (given.recipe is None or given.bids_dir is None or given.work is None):
+        parser.error(f"{given.what} needs a recipe, a data set and --work")
+    return given
 
 
-def against_truth(bids_dir: Path, truth_dir: Path, model: LoadedModel, threads: int) -> list[dict[str, object]]:
-    """PSNR and SSIM of every eighth volume."""
-    with SeriesReader(one(bids_dir, "sub-*/func/*_bold.nii.gz")) as reader:
-        volumes, affine = list(reader.volumes()), reader.affine
-    with SeriesReader(one(truth_dir, "sub-*/func/*_bold.nii.gz")) as reader:
-        truth = list(reader.volumes())[::8]
-    boldref = np.mean(volumes, axis=0)
-    mask = brain(boldref)
-    scale = float(np.percentile(boldref[mask], 99))
-    inside = np.kron(mask, np.ones((2, 2, 1))) > 0
-    span = float(np.percentile(np.mean(truth, axis=0)[inside], 99))
-    rows = []
-    for name in ("bspline", "srgan"):
-        given = {"model": model, "threads": threads} if name == "srgan" else {"affine": affine}
-        up = make_upsampler(name, FACTOR, scale=scale, **given)
-        made = [up(volume, np.eye(4)) for volume in volumes[::8]]
-        pairs = list(zip(truth, made, strict=True))
-        rows.append({
-            "series": name,
-            "PSNR (dB)": round(float(np.mean([psnr(t, m, data_range=span, mask=inside) for t, m in pairs])), 3),
-            "SSIM": round(float(np.mean([ssim(t, m, data_range=span, mask=inside) for t, m in pairs])), 4),
-        })  # fmt: skip
-    return rows
+def looked_at(name: str) -> Recipe:
+    """The recipe with looks closer together, so that the curve shows where it bends; its end is not changed by them."""
+    wanted = get_method("srgan").recipes[name]
+    return replace(wanted, evaluate_every=min(50, wanted.evaluate_every), patience=None, refit=False)
+
+
+def train(given: argparse.Namespace) -> None:
+    """Train every seed; the curve, and a remark for each."""
+    recipe, pair = looked_at(given.recipe), training_pair(given.bids_dir)
+    work, rows, remarks = work_of_a_step(recipe, pair), [], []
+    planned = work_after(recipe.iterations, recipe, work)
+    for seed in range(given.seeds):
+        clock, busy = time.monotonic(), time.process_time()
+        made = fit(
+            get_method("srgan"), recipe, pair, recipe_name=given.recipe, seed=seed,
+            work_dir=given.work / f"{given.recipe}_seed{seed}", threads=given.threads, max_minutes=given.minutes,
+        )  # fmt: skip
+        save_model(given.work / f"srgan_{given.recipe}_seed{seed}", made.state, made.card)
+        clock, busy = time.monotonic() - clock, time.process_time() - busy
+        rows += curve(made.log, recipe, work, seed)
+        held, done = made.card["held_out"], made.log[-1]["iteration"]
+        scores = {name: held[name] for name in ("network", *BASELINES)}
+        remarks.append(
+            f"Seed {seed}: {done} of {recipe.iterations} iterations ({work_after(done, recipe, work):.4g} of "
+            f"{planned:.4g} x 1e12 operations) in {busy / 60:.1f} min of processor, {clock / 60:.1f} min of clock "
+            f"beside other work; best at iteration {held['iteration']}; held-out slices: {json.dumps(scores)}."
+        )
+    put(given, rows, remarks)
+
+
+def put(given: argparse.Namespace, rows: list[dict], remarks: list[str]) -> None:
+    """The table of a curve."""
+    kind = "_phantom" if is_phantom(given.bids_dir) else ""
+    title = f"srgan, recipe {given.recipe}: held-out PSNR against work{' (phantom)' * bool(kind)}"
+    keep(f"recipe_{given.recipe}{kind}", title, rows, remarks=remarks)
+
+
+def log(given: argparse.Namespace) -> None:
+    """The curve of a training that is not at its end."""
+    recipe, pair = looked_at(given.recipe), training_pair(given.bids_dir)
+    rows = curve(read_log(given.work / "log_search.tsv"), recipe, work_of_a_step(recipe, pair), 0)
+    put(given, rows, [f"From the log of a training that was not over, after {rows[-1]['iteration']} iterations."])
+
+
+def score(given: argparse.Namespace) -> None:
+    """Series of the models in the work folder against the truth, beside baselines."""
+    kind = "_phantom" if is_phantom(given.bids_dir) else ""
+    paths = sorted(given.work.glob(f"srgan_{given.recipe}*.safetensors"))
+    if not paths:
+        sys.exit(f"{given.work}: no model of the recipe {given.recipe}")
+    if not kind and given.truth_dir is None:
+        sys.exit("a measured run is scored against TRUTH_DIR")
+    models = [load_model(path) for path in paths]  # all are there before the truth is opened
+    with tempfile.TemporaryDirectory() as scratch:
+        more = {"every": given.every, "maps": not given.no_maps}
+        judge: Known | Measured
+        if kind:
+            judge = Known.read(given.bids_dir, **more)
+        else:
+            judge = Measured.read(given.bids_dir, given.truth_dir, Path(scratch), **more)
+        rows = []
+        for name, model in [(name, None) for name in BASELINES] + [("srgan", model) for model in models]:
+            busy = time.process_time()
+            found = judge.scores(name, model, given.threads)
+            held = None if model is None else model.card["held_out"]["network"]
+            rows.append({
+                "series": name if model is None else f"srgan {given.recipe}, seed {model.card['seed']}",
+                **{key: round(value, 4) for key, value in found.items()},
+                "held-out PSNR (dB)": "" if held is None else held["psnr"],
+                "held-out SSIM": "" if held is None else held["ssim"],
+                "iteration": "" if model is None else model.card["held_out"]["iteration"],
+                "processor (s)": round(time.process_time() - busy, 1),
+            })  # fmt: skip
+    keep(
+        f"recipe_{given.recipe}{kind}_scores",
+        f"srgan, recipe {given.recipe}, against the truth{' (phantom)' * bool(kind)}",
+        rows,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", choices=("fast", "paper"))
-    parser.add_argument("bids_dir", type=Path)
-    parser.add_argument("truth_dir", type=Path)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, help="where the model and its checkpoints stay")
-    given = parser.parse_args()
+    given = options()
     torch.set_num_threads(given.threads)
-    lowres, affine = load_image(one(given.bids_dir, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
-    highres, _ = load_image(one(given.bids_dir, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
-    pair = TrainingPair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=affine, factor=FACTOR)
-    method = get_method("srgan")
-    wanted = method.recipes[given.recipe]
-    # looks are closer together, so that the curve shows where it bends; a recipe's end is not changed by them
-    recipe = replace(wanted, evaluate_every=min(50, wanted.evaluate_every), patience=None, refit=False)
-    work = work_of_a_step(recipe, pair)
-    started, busy = time.monotonic(), time.process_time()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = given.work or Path(scratch)
-        made = fit(
-            method, recipe, pair, recipe_name=given.recipe, seed=given.seed, work_dir=folder, threads=given.threads,
-            max_minutes=given.minutes,
-        )  # fmt: skip
-        save_model(folder / f"srgan_{given.recipe}", made.state, made.card)
-    busy = time.process_time() - busy
-    done = made.log[-1]["iteration"]
-    rows, total, at = [], 0.0, 0
-    for row in made.log:
-        for step in range(at, row["iteration"]):
-            total += work["with critic" if step >= recipe.adversarial_from else "without"]
-        at = row["iteration"]
-        rows.append({
-            "iteration": at, "work (1e12)": round(total / 1e3, 3), "processor (s)": round(busy * at / done, 1),
-            "held-out PSNR (dB)": round(row["psnr"], 3),
-        })  # fmt: skip
-    generator = recipe.build_generator(1, pair.factor)
-    generator.load_state_dict(dict(made.state))
-    model = LoadedModel(generator=generator.eval(), recipe=recipe, card=made.card)
-    truth = against_truth(given.bids_dir, given.truth_dir, model, given.threads)
-    planned = work["with critic"] * wanted.iterations / 1e3
-    note = (
-        f"{done} of {wanted.iterations} iterations ({total / 1e3:.4g} of about {planned:.4g} x 1e12 operations) in "
-        f"{busy / 60:.1f} min of processor, {(time.monotonic() - started) / 60:.1f} min of clock beside other work; "
-        f"best at iteration {made.card['held_out']['iteration']}. Held-out slices of the best weights: "
-        f"{json.dumps(made.card['held_out'])}. Against measured volumes: {json.dumps(truth)}."
-    )
-    thin = rows if len(rows) <= 40 else rows[:: len(rows) // 40] + rows[-1:]
-    keep(f"recipe_{given.recipe}", f"srgan, recipe {given.recipe}: held-out PSNR against work", thin, remarks=[note])
+    {"train": train, "log": log, "score": score, "compare": lambda _given: compare()}[given.what](given)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,202 @@
+"""What a recipe's step costs, what its training log says, and its series judged; for benchmarks/recipes.py."""
+
+import csv
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _methods_run import Judge, Scene, brain
+from numpy.typing import NDArray
+from phantom_models import pair_of
+from superres import FACTOR, one
+from torch.utils.flop_counter import FlopCounterMode
+
+from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.transforms import read_itk
+from bids_sr.sr.games import critics_step
+from bids_sr.sr.infer import Upsampler, make_upsampler
+from bids_sr.sr.method import Recipe
+from bids_sr.sr.model import LoadedModel
+from bids_sr.sr.networks.blocks import Planes
+from bids_sr.sr.pair import TrainingPair
+from bids_sr.sr.patches import cut, draw
+from bids_sr.sr.train import build_networks, generator_step
+from bids_sr.stats.activation import ActivationSettings, map_activation
+from bids_sr.stats.contrasts import modelled_types
+from bids_sr.stats.design import read_events
+from bids_sr.stats.image_quality import psnr, ssim
+from bids_sr.stats.splithalf import beyond_nyquist
+
+Array = NDArray[Any]
+TRUE_SHARE = 0.25  # of the largest true change: the voxels that count as active
+
+
+def is_phantom(root: Path) -> bool:
+    """Whether the truth of a data set is known because it was simulated."""
+    return (root / "derivatives" / "ground-truth").is_dir()
+
+
+def training_pair(root: Path) -> TrainingPair:
+    """The pair of a data set; a phantom's fine image is brought into the pose of the coarse one."""
+    if is_phantom(root):
+        return pair_of(root)
+    lowres, affine = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
+    highres, _ = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
+    return TrainingPair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=affine, factor=FACTOR)
+
+
+def work_of_a_step(recipe: Recipe, pair: TrainingPair) -> dict[bool, float]:
+    """Floating-point operations (1e12) of one step without and with the critic."""
+    images, nets = pair.slices("cpu"), build_networks(recipe, pair, 0, "cpu", None)
+    which, shape = pair.usable_slices(), images.highres.shape[-2:]
+    plan = draw(np.random.default_rng(0), which, (shape[0], shape[1]), recipe)
+    batch = cut(images, plan, recipe, Planes(images.factor))
+    found = {}
+    for adversarial in (False, True):
+        with FlopCounterMode(display=False) as counter:
+            fake = nets.generator(batch.input)
+            for _ in range(recipe.critic_steps if adversarial else 0):
+                critics_step(nets, batch, recipe, fake)
+            generator_step(nets, batch, fake, recipe, adversarial)
+        found[adversarial] = counter.get_total_flops() / 1e12
+    return found
+
+
+def work_after(steps: int, recipe: Recipe, work: Mapping[bool, float]) -> float:
+    """Operations (1e12) of the first steps of a training."""
+    alone = min(steps, recipe.adversarial_from)
+    return alone * work[False] + (steps - alone) * work[True]
+
+
+def curve(log: Sequence[Mapping[str, Any]], recipe: Recipe, work: Mapping[bool, float], seed: int) -> list[dict]:
+    """Held-out PSNR against work, look by look; at most 40 of them, and the last."""
+    rows = [
+        {
+            "seed": seed, "iteration": int(row["iteration"]),
+            "work (1e12)": round(work_after(int(row["iteration"]), recipe, work), 3),
+            "held-out PSNR (dB)": round(float(row["psnr"]), 3),
+        }
+        for row in log
+    ]  # fmt: skip
+    return rows if len(rows) <= 40 else rows[:: -(-len(rows) // 40)] + rows[-1:]
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """Rows of a training's log, also of one that still goes on."""
+    with path.open() as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A run at low resolution and the same run as it was measured at high resolution."""
+
+    scene: Scene
+    judge: Judge
+    maps: bool
+
+    @classmethod
+    def read(cls, root: Path, truth: Path, work: Path, *, every: int, maps: bool) -> "Measured":
+        """Open both."""
+        scene = Scene.read(root, work)
+        return cls(scene=scene, judge=Judge.read(scene, truth, every, maps=maps), maps=maps)
+
+    def scores(self, name: str, model: LoadedModel | None, threads: int) -> dict[str, float]:
+        """PSNR and SSIM, means over every n-th volume; correlation of the t map with that of the measured run."""
+        found = self.judge.scores(self.scene.upsampler(name, model, threads), self.scene.volumes, maps=self.maps)
+        return {
+            "PSNR (dB)": found["psnr"], "SSIM": found["ssim"],
+            **({"t map r": found["t r"], "t map r, active": found["t r active"]} if self.maps else {}),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A phantom's run and what was put into it; its head motion is undone with the known transforms."""
+
+    volumes: list[Array]
+    affine: Array
+    fine: Array
+    poses: Array
+    dummies: int
+    rest: Array
+    change: Array
+    inside: NDArray[np.bool_]
+    scale: float
+    events: Path
+    tr: float
+    every: int
+    maps: bool
+
+    @classmethod
+    def read(cls, root: Path, *, every: int, maps: bool) -> "Known":
+        """Open run and truth."""
+        folder = root / "derivatives" / "ground-truth"
+        run = one(root, "sub-*/func/*_bold.nii.gz")
+        with SeriesReader(run) as reader:
+            volumes, affine, tr = list(reader.volumes()), reader.affine, reader.tr
+        rest, fine = load_image(one(folder, "sub-*/func/*res-hr_desc-noisefree_boldref.nii.gz"))
+        changes = sorted(folder.glob("sub-*/func/*res-hr_contrast-*_stat-effect_desc-truth_statmap.nii.gz"))
+        motion = one(folder, "sub-*/func/*from-orig_to-boldref_mode-image_desc-truth_xfm.txt")
+        dummies = int(json.loads(motion.with_suffix(".json").read_text())["NumberOfNonSteadyVolumes"])
+        boldref = np.mean(volumes[dummies:], axis=0)
+        mask = brain(boldref)
+        return cls(
+            volumes=volumes, affine=affine, fine=fine, poses=read_itk(motion), dummies=dummies, rest=rest,
+            change=np.mean([load_image(path)[0] for path in changes], axis=0),
+            inside=np.kron(mask, np.ones((2, 2, 1))) > 0,
+            scale=float(np.percentile(boldref[mask], 99)),
+            events=Path(str(run).replace("_bold.nii.gz", "_events.tsv")), tr=tr, every=every, maps=maps,
+        )  # fmt: skip
+
+    def scores(self, name: str, model: LoadedModel | None, threads: int) -> dict[str, float]:
+        """PSNR and SSIM of the mean volume against the noise-free image at rest; maps against the known change.
+
+        r of t over the brain and where the change is large; r of the effect beyond the acquired Nyquist limit.
+        """
+        given = {"affine": self.affine} if model is None else {"model": model, "threads": threads}
+        up = make_upsampler(name, FACTOR, scale=self.scale, **given)
+        chosen = range(len(self.volumes)) if self.maps else range(self.dummies, len(self.volumes), self.every)
+        steady = [t for t in chosen if t >= self.dummies]
+        mean = np.zeros(self.rest.shape)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "series.nii")
+            with SeriesWriter(path, (*self.rest.shape, len(chosen)), self.fine, self.tr) as writer:
+                for t in chosen:
+                    image = self._still(up, t)
+                    mean += (t in steady) * image / len(steady)
+                    writer.append(image)
+            span = float(np.percentile(self.rest[self.inside], 99))
+            out = {
+                "PSNR (dB)": psnr(self.rest, mean, data_range=span, mask=self.inside),
+                "SSIM": ssim(self.rest, mean, data_range=span, mask=self.inside),
+            }
+            return out | (self._maps(path, Path(folder)) if self.maps else {})
+
+    def _still(self, up: Upsampler, t: int) -> Array:
+        """A volume made as it was acquired, then brought to where the head lay in the first steady one."""
+        image = up(self.volumes[t], np.eye(4))
+        return np.asarray(sample_volume(image, self.fine, self.rest.shape, self.fine, self.poses[t]))
+
+    def _maps(self, path: Path, scratch: Path) -> dict[str, float]:
+        events = read_events(self.events)
+        types = modelled_types(events.trial_type)
+        settings = ActivationSettings(tr=self.tr, n_dummy=self.dummies, kinds=("glm",), confound_names=())
+        with SeriesReader(path) as reader:
+            found = map_activation(
+                reader, self.inside, events, {"all": dict.fromkeys(types, 1 / len(types))}, settings,
+                scratch=scratch / "courses",
+            )  # fmt: skip
+        true, t = self.change, found.maps["all", "t"]
+        active = self.inside & (true > TRUE_SHARE * true.max())
+        fine = [beyond_nyquist(image, FACTOR)[self.inside] for image in (found.maps["all", "effect"], true)]
+        return {
+            "t map r": float(np.corrcoef(t[self.inside], true[self.inside])[0, 1]),
+            "t map r, active": float(np.corrcoef(t[active], true[active])[0, 1]),
+            "effect r beyond Nyquist": float(np.corrcoef(*fine)[0, 1]),
+        }

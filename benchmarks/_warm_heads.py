@@ -1,0 +1,66 @@
+"""Simulated T2*-weighted pairs of many heads, for benchmarks/warm_start.py: nothing of a pair but the pair is made."""
+
+from pathlib import Path
+
+import numpy as np
+from superres import FACTOR, brain
+
+from bids_sr.phantom.contrast import gradient_echo
+from bids_sr.phantom.head import make_head
+from bids_sr.phantom.motion import draw_pose
+from bids_sr.phantom.presets import centered_affine
+from bids_sr.phantom.scanner import Coil, acquire_static
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.pair import TrainingPair
+
+LEVEL = 900.0  # mean of the brain
+CENTER = (0.0, -18.0, 24.0)
+SCENE_MM = 1.0
+MATRICES = {40: (210.0, 256.0), 64: (200.0, 256.0)}  # coarse matrix in plane: field of view drawn between these (mm)
+
+
+def acquired(seed: int, matrix: int, scene: np.ndarray, affine: np.ndarray, slices: int) -> TrainingPair:
+    """The pair of one scene; matrix given, field of view, slices, pose, coil and noise drawn."""
+    rng = np.random.default_rng([seed, matrix])
+    side = float(rng.uniform(*MATRICES[matrix])) / matrix
+    thickness = float(rng.uniform(3.0, 4.5))
+    shape = (matrix, matrix, slices)
+    low = centered_affine(shape, (side, side, thickness), CENTER)
+    pose, coil = draw_pose(rng, (0.5, 6.0), (0.5, 8.0)), Coil(seed=int(rng.integers(2**31)))
+    sigma = LEVEL / float(np.exp(rng.uniform(np.log(150), np.log(600))))
+    images = [
+        acquire_static(scene, affine, grid, pose, coil, low_shape=shape, sigma=noise, rng=rng)
+        for grid, noise in ((hr_grid(shape, low, FACTOR), sigma * float(np.prod(FACTOR))), ((shape, low), sigma))
+    ]
+    return TrainingPair(lowres=images[1], highres=images[0], mask=brain(images[1]), lowres_affine=low, factor=FACTOR)
+
+
+def pairs_of_head(seed: int, slices: int = 30) -> dict[int, TrainingPair]:
+    """One head with its own anatomy and contrast (echo time, flip angle, fat), acquired with every matrix."""
+    rng = np.random.default_rng([seed, 0])
+    head = make_head(rng, SCENE_MM)
+    scene = gradient_echo(
+        head, te=float(rng.uniform(0.020, 0.040)), tr=2.0, flip=float(rng.uniform(60, 90)),
+        fat=float(rng.uniform(0.1, 0.5)),
+    )  # fmt: skip
+    scene *= np.float32(LEVEL / float(scene[head.brain].mean()))
+    return {matrix: acquired(seed, matrix, scene, head.affine, slices) for matrix in MATRICES}
+
+
+def kept_pairs(seeds: range, folder: Path) -> dict[int, list[TrainingPair]]:
+    """Pairs of several heads by matrix; they are kept in a folder and found again."""
+    out: dict[int, list[TrainingPair]] = {matrix: [] for matrix in MATRICES}
+    for seed in seeds:
+        paths = {matrix: folder / f"head{seed}_{matrix}.npz" for matrix in MATRICES}
+        if not all(path.exists() for path in paths.values()):
+            for matrix, pair in pairs_of_head(seed).items():
+                np.savez(
+                    paths[matrix], lowres=pair.lowres, highres=pair.highres, mask=pair.mask, affine=pair.lowres_affine
+                )
+        for matrix, path in paths.items():
+            found = np.load(path)
+            out[matrix].append(TrainingPair(
+                lowres=found["lowres"], highres=found["highres"], mask=found["mask"], lowres_affine=found["affine"],
+                factor=FACTOR,
+            ))  # fmt: skip
+    return out
