@@ -156,6 +156,7 @@ def _superres(add: _Options) -> None:
         help="bold: functional runs; anat: T1w, T2w and FLAIR at two resolutions, fused (methods attunet, unet, vit)",
     )
     add("--train-on", to="superres.train_on", help="scans for --sr-target anat: a participant's own, or all others'")
+    add("--anat-align", to="superres.anat_align", help="how --sr-target anat brings the scans of a head together")
     add(
         "--sr-method",
         to="superres.methods",
@@ -205,7 +206,7 @@ def _models(add: _Options) -> None:
         to="superres.pretrained",
         metavar="FILE",
         type=path,
-        help="use this .safetensors model and train none",
+        help="use these .safetensors models, one a method, instead of training",
     )
     add(
         "--vgg-weights",

@@ -101,12 +101,13 @@ class Selection(_Section):
 class SuperRes(_Section):
     """How resolution is raised. `factor` is the ratio of voxel sizes in plane; None: told by the T2*w pair.
 
-    `target`: BOLD runs, or structural scans, whose contrasts are fused; `train_on` is for these: a participant's own
-    scans, or those of all others of the call.
+    `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's own
+    scans or those of all others of the call, and `anat_align`, the transforms that bring the scans of a head together.
     """
 
     target: Literal["bold", "anat"] = "bold"
     train_on: Literal["own", "others"] = "own"
+    anat_align: Literal["rigid", "affine", "nonlinear"] = "rigid"
     methods: tuple[str, ...] = ("srgan", "guided")
     baselines: Literal["default", "all"] = "default"
     factor: float | None = None
@@ -115,7 +116,7 @@ class SuperRes(_Section):
     recipe: Literal["fast", "paper"] = "fast"
     model_source: Literal["auto", "train", "reuse"] = "auto"
     model_dir: Path | None = None
-    pretrained: Path | None = None
+    pretrained: tuple[Path, ...] = ()
     vgg_weights: Path | None = None
     max_train_minutes: float | None = None
     data_consistency: Literal["off", "report", "enforce"] = "report"
@@ -126,6 +127,7 @@ class SuperRes(_Section):
 
     def _check(self) -> None:
         self._set("methods", tuple(dict.fromkeys(self.methods)))
+        self._set("pretrained", tuple(dict.fromkeys(self.pretrained)))
         for name in ("hr_acq", "lr_acq"):
             label = getattr(self, name)
             self._set(name, label and label.removeprefix("acq-"))

@@ -46,6 +46,14 @@ def check_options(settings: Settings) -> list[Problem]:
                 fix="Leave it out, or add --sr-target anat.",
             )
         )
+    if superres.anat_align != "rigid":
+        problems.append(
+            Problem(
+                file=f"--anat-align {superres.anat_align}",
+                reason="it tells how structural scans are brought together, and these are BOLD runs",
+                fix="Leave it out, or add --sr-target anat.",
+            )
+        )
     if superres.n_ensemble > 1 and not superres.learned:
         problems.append(
             Problem(
@@ -54,23 +62,7 @@ def check_options(settings: Settings) -> list[Problem]:
                 fix="Leave the option out, or name a method.",
             )
         )
-    given = superres.pretrained and method_of_model(superres.pretrained)
-    if superres.n_ensemble > 1 and given and superres.learned == (given,):
-        problems.append(
-            Problem(
-                file=f"--n-ensemble {superres.n_ensemble}",
-                reason="the one method has its model given with --pretrained, so there is nothing to vary",
-                fix="Leave one of the two options out.",
-            )
-        )
-    if given and given not in superres.learned:
-        problems.append(
-            Problem(
-                file=f"--pretrained {superres.pretrained}",
-                reason=f"it is a model of the method {given}, which is not among --sr-method",
-                fix=f"Add {given} to --sr-method, or leave --pretrained out.",
-            )
-        )
+    problems += _given_models(superres)
     if settings.evaluation.retrospective is not None and settings.preprocessing.derivatives:
         problems.append(
             Problem(
@@ -90,6 +82,41 @@ def check_options(settings: Settings) -> list[Problem]:
     return problems
 
 
+def _given_models(superres: SuperRes) -> list[Problem]:
+    """Models given with ``--pretrained`` that no method asks for, or of which there are two of one method."""
+    problems, first = [], {}
+    for file in superres.pretrained:
+        method = method_of_model(file)
+        if method is None:
+            continue  # no file or no card, which is told where the file is opened
+        if method not in superres.learned:
+            problems.append(
+                Problem(
+                    file=f"--pretrained {file}",
+                    reason=f"it is a model of the method {method}, which is not among --sr-method",
+                    fix=f"Add {method} to --sr-method, or leave the file out of --pretrained.",
+                )
+            )
+        elif method in first:
+            problems.append(
+                Problem(
+                    file=f"--pretrained {file}",
+                    reason=f"it is a model of the method {method}, and so is {first[method]}",
+                    fix="Give one model a method; run twice, with two output directories, to compare two of them.",
+                )
+            )
+        first.setdefault(method, file)
+    if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
+        problems.append(
+            Problem(
+                file=f"--n-ensemble {superres.n_ensemble}",
+                reason="every method has its model given with --pretrained, so there is nothing to vary",
+                fix="Leave one of the two options out.",
+            )
+        )
+    return problems
+
+
 def method_of_model(model: Path) -> str | None:
     """Method that a ``.safetensors`` file belongs to, as the card beside it says; None where it does not say."""
     try:
@@ -101,7 +128,5 @@ def method_of_model(model: Path) -> str | None:
 
 
 def pretrained_for(superres: SuperRes, method: str) -> Path | None:
-    """The model given with ``--pretrained`` where it is one of this method; the other methods are trained as usual."""
-    if superres.pretrained is None or method_of_model(superres.pretrained) != method:
-        return None
-    return superres.pretrained
+    """The model given with ``--pretrained`` that is one of this method; the other methods are trained as usual."""
+    return next((file for file in superres.pretrained if method_of_model(file) == method), None)

@@ -176,7 +176,7 @@ def _motion(work: _Work) -> Row:
 
 def _training(work: _Work) -> list[Row]:
     superres, model = work.settings.superres, work.model
-    given = superres.pretrained and method_of_model(superres.pretrained)
+    given = [method_of_model(file) for file in superres.pretrained]
     if superres.model_source == "reuse":
         return []
     limit = (superres.max_train_minutes or math.inf) * 60
@@ -186,7 +186,7 @@ def _training(work: _Work) -> list[Row]:
     network = min(dict(model.network_train_s)[superres.recipe], limit)
     seconds = 0.0
     for name in superres.learned:
-        if name == given:
+        if name in given:
             continue
         if name in _MEASURED:
             seconds += of_pair if name in superres.pair_trained else of_run

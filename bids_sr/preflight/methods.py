@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,45 +14,50 @@ from bids_sr.config import Settings, SuperRes, method_facts, patch_of
 from bids_sr.inputs import BoldRun, Problem, Subject, factor_of
 from bids_sr.inputs.guide import method_of_model, pretrained_for
 
-_LOAD = "import sys; from bids_sr.preflight.methods import refusal; sys.stdout.write(refusal(sys.argv[1]))"
+_LOAD = (
+    "import json, sys; from bids_sr.preflight.methods import refusal; "
+    "sys.stdout.write(json.dumps(list(map(refusal, sys.argv[1:]))))"
+)
 
 
 def check_pretrained(superres: SuperRes) -> list[Problem]:
-    """A model given with ``--pretrained`` that is damaged, foreign or not what its card says."""
+    """Models given with ``--pretrained`` that are damaged, foreign or not what their cards say."""
     from bids_sr.sr.model import ModelError, verify
 
-    file = superres.pretrained
-    if not superres.learned or file is None or not file.is_file() or file.suffix != ".safetensors":
-        return []  # no use for one, or refused as no such file
-    reason = ""
-    try:
-        verify(file)
-    except ModelError as error:
-        reason = str(error)
-    reason = reason or _network_refuses(file)
-    if not reason:
-        return []
+    if not superres.learned:
+        return []  # no use for them
+    reasons = {}
+    for file in superres.pretrained:
+        if file.is_file() and file.suffix == ".safetensors":  # others are refused as no such file
+            try:
+                verify(file)
+                reasons[file] = ""
+            except ModelError as error:
+                reasons[file] = str(error)
+    sound = [file for file, reason in reasons.items() if not reason]
+    reasons |= dict(zip(sound, _networks_refuse(sound), strict=True))
     fix = "Name the .safetensors file of a model whose card (.json, the same name) lies beside it, both unchanged."
-    return [Problem(file=f"--pretrained {file}", reason=reason, fix=fix)]
+    return [Problem(file=f"--pretrained {file}", reason=reason, fix=fix) for file, reason in reasons.items() if reason]
 
 
-def _network_refuses(file: Path) -> str:
-    """Why weights do not fit the network that their card names, or "".
+def _networks_refuse(files: Sequence[Path]) -> list[str]:
+    """For each file why weights do not fit the network that their card names, or "".
 
     Asked in a process of its own, so that this one, from which workers are forked, stays small; not where torch is here
     already. What that process cannot tell (no memory for it, say) is left to the step that loads the model.
     """
-    if "torch" in sys.modules:
-        return refusal(file)
-    command = [sys.executable or "python3", "-c", _LOAD, str(file)]
+    if "torch" in sys.modules or not files:
+        return [refusal(file) for file in files]
+    command = [sys.executable or "python3", "-c", _LOAD, *map(str, files)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return [""] * len(files)
+    told: list[str] = json.loads(done.stdout) if done.returncode == 0 else [""] * len(files)
+    return told
 
 
-def refusal(file: Path) -> str:
+def refusal(file: str | Path) -> str:
     """Why a model cannot be loaded, or ""."""
     from bids_sr.sr.model import ModelError, load_model
 
@@ -104,14 +110,17 @@ def _single_slice(superres: SuperRes, run: BoldRun) -> Iterator[Problem]:
 
 
 def _misfits(settings: Settings, runs: Sequence[BoldRun]) -> list[Problem]:
-    """Runs that the given model was not trained for."""
+    """Runs that the given models were not trained for."""
+    superres = settings.superres
+    given = [file for file in superres.pretrained if file.is_file() and method_of_model(file) in superres.learned]
+    return [problem for file in given for problem in _misfits_of(file, settings, runs)]
+
+
+def _misfits_of(file: Path, settings: Settings, runs: Sequence[BoldRun]) -> list[Problem]:
     from bids_sr.sr.guards import ModelMismatch, check_model, describe
     from bids_sr.sr.model import ModelError, read_card
 
     superres = settings.superres
-    file = superres.pretrained
-    if file is None or not file.is_file() or method_of_model(file) not in superres.learned:
-        return []
     try:
         card = read_card(file)
     except ModelError:

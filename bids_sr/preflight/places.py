@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.plugin import Plugin
-from bids_sr.inputs import Problem
+from bids_sr.inputs import Problem, pretrained_for
 from bids_sr.inputs.derivatives import SPACES
 from bids_sr.preflight.methods import check_pretrained
 from bids_sr.preflight.model import Estimate
@@ -56,7 +56,7 @@ def check_places(settings: Settings) -> list[Problem]:
             )
         problems += _unwritable(what, path)
     problems += [] if problems else _unwritable_parts(settings)
-    for file in (settings.superres.pretrained, settings.superres.vgg_weights):
+    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
             problems.append(Problem(file=str(file), reason="there is no such file", fix="Check the path."))
         elif file is not None and file.suffix != ".safetensors":
@@ -108,7 +108,8 @@ def _no_model(settings: Settings) -> list[Problem]:
     if problems:
         return problems
     folder = superres.models_to_reuse(settings.paths.output_dir)
-    if superres.model_source != "reuse" or superres.pretrained is not None or folder is None:
+    untold = [name for name in superres.learned if pretrained_for(superres, name) is None]
+    if superres.model_source != "reuse" or not untold or folder is None:
         return []
     if any(folder.rglob("*.safetensors")):
         return []

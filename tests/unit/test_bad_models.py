@@ -209,10 +209,17 @@ def test_the_bytes_of_a_model_are_not_unpickled_on_the_way(maker: BidsMaker, sou
     assert not (maker.root.parent / "run").exists()
 
 
+def test_of_several_models_the_damaged_one_is_named(maker: BidsMaker, sound: Path) -> None:
+    first = copied(maker, sound)
+    second, _ = save_model(maker.root.parent / "other", load(sound.read_bytes()), {**CARD, "method": "vit"})
+    problems = methods.check_pretrained(SuperRes(methods=("srgan", "vit"), pretrained=(first, second)))
+    assert [problem.file for problem in problems] == [f"--pretrained {second}"]
+
+
 def test_a_process_of_its_own_says_the_same(maker: BidsMaker, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without torch in this process, the network is asked in another."""
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(methods, "refusal", lambda file: "not here")
     path = Path(foreign(maker, sound)[-1])
-    (problem,) = methods.check_pretrained(SuperRes(methods=("srgan",), pretrained=path))
+    (problem,) = methods.check_pretrained(SuperRes(methods=("srgan",), pretrained=(path,)))
     assert "other.safetensors: does not fit this program: Error(s) in loading" in problem.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +97,11 @@ def test_what_guides(asked: str, pair: bool, t1w: bool, kind: str, maker: BidsMa
 
 
 def test_a_given_model_serves_its_own_method(maker: BidsMaker) -> None:
-    superres = SuperRes(pretrained=Path(model(maker, "srgan")))
-    assert pretrained_for(superres, "srgan") == superres.pretrained
+    superres = SuperRes(pretrained=(Path(model(maker, "srgan")), Path(model(maker, "vit"))))
+    assert [pretrained_for(superres, name) for name in ("srgan", "vit")] == list(superres.pretrained)
     assert pretrained_for(superres, "guided") is None
     assert pretrained_for(SuperRes(), "srgan") is None
-    assert pretrained_for(SuperRes(pretrained=Path("nowhere.safetensors")), "srgan") is None
+    assert pretrained_for(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
 
 
 def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
@@ -224,6 +225,19 @@ def _one_given_model(maker: BidsMaker) -> list[str]:
     return ["--n-ensemble", "3", "--sr-method", "srgan", "--pretrained", model(maker, "srgan")]
 
 
+def _two_models_of_one_method(maker: BidsMaker) -> list[str]:
+    first = Path(model(maker, "srgan"))
+    second = first.with_name("second.safetensors")
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(first.with_suffix(suffix), second.with_suffix(suffix))
+    return ["--sr-method", "srgan", "--pretrained", str(first), str(second)]
+
+
+def _all_given_models(maker: BidsMaker) -> list[str]:
+    given = [model(maker, name) for name in ("srgan", "guided")]
+    return ["--n-ensemble", "3", "--sr-method", "srgan", "guided", "--pretrained", *given]
+
+
 def _model_of_no_method(maker: BidsMaker) -> list[str]:
     return ["--sr-method", "guided", "--pretrained", model(maker, "srgan")]
 
@@ -242,6 +256,10 @@ CASES = {
     ),
     "no models": Case(spoil=_no_models_to_vary, file="--n-ensemble 3", reason="no method that learns", fix="name a"),
     "one given model": Case(spoil=_one_given_model, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"),
+    "all given models": Case(spoil=_all_given_models, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"),
+    "two models of one method": Case(
+        spoil=_two_models_of_one_method, file="second.safetensors", reason="and so is", fix="run twice"
+    ),
     "model of no method": Case(
         spoil=_model_of_no_method, file="--pretrained", reason="of the method srgan", fix="Add srgan"
     ),

@@ -235,7 +235,7 @@ class TestPlaces:
         assert places.check_room(settings, cost) == []
 
     def test_unknown_files(self, maker: BidsMaker) -> None:
-        settings = settings_for(maker, superres=SuperRes(pretrained=Path("/nowhere/model.safetensors"), factor=2.0))
+        settings = settings_for(maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0))
         assert [p.file for p in places.check_places(settings)] == ["/nowhere/model.safetensors"]
 
 
