@@ -297,6 +297,7 @@ class StructuralPlan:
     common, sources : entities of what is stored, BIDS URIs of the scans
     methods : networks, in the order of the tables
     others : interpolations besides the cubic spline
+    align : transforms that bring the scans together: rigid, affine or nonlinear
     training : by method, the inputs of the step that trains or finds a model
     from_others : whether it is trained on the other participants
     template : space whose template tells where the brain is
@@ -313,6 +314,7 @@ class StructuralPlan:
     sources: tuple[str, ...]
     methods: tuple[str, ...]
     others: tuple[str, ...]
+    align: str
     training: Mapping[str, Mapping[str, Any]]
     from_others: bool
     template: str

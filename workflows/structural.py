@@ -26,10 +26,17 @@ METRICS_COLUMNS = {
 Edges = list[tuple[Any, Any, list[tuple[str, str]]]]
 SCANS = ("fine_files", "coarse_files", "mask")
 PREPARED = (*SCANS, "other_files", "facts_json", "head_json")
+ALIGNED = {
+    "rigid": "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]",
+    "affine": "aligned to the high-resolution {} scan by an affine transform that maximizes mutual information in ANTs "
+    "[@ants]",
+    "nonlinear": "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation that "
+    "maximize mutual information in ANTs [@ants]",
+}
 
 
 def init_prepare_contrasts_wf(
-    *, contrasts: Sequence[str], head: str, others: Sequence[str], template: str, seed: int, sloppy: bool,
+    *, contrasts: Sequence[str], head: str, others: Sequence[str], align: str, template: str, seed: int, sloppy: bool,
     name: str = "prepare_contrasts_wf",
 ) -> LiterateWorkflow:  # fmt: skip
     """Bring the scans of one head into one frame.
@@ -39,6 +46,7 @@ def init_prepare_contrasts_wf(
     contrasts : BIDS suffix of each; the first is the frame
     head : its name, for cards of models
     others : interpolations besides the cubic spline
+    align : transforms that bring the scans together: rigid, affine or nonlinear
     template : space whose template tells where the brain is
     seed : of everything random
     sloppy : coarser and quicker, for tests
@@ -59,15 +67,17 @@ def init_prepare_contrasts_wf(
     workflow = LiterateWorkflow(name=name)
     workflow.__desc__ = (
         f"The {' and '.join(contrasts)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
-        f"[@n4], aligned rigidly to the high-resolution {contrasts[0]} scan by mutual information in ANTs [@ants] and "
-        "interpolated once, each; the brain was told by the template's mask, and intensities were scaled linearly to "
-        "the range from 0 to 1, to one mean in the brain at both resolutions. "
+        f"[@n4], {ALIGNED[align].format(contrasts[0])} and interpolated once, each; the brain was told by the "
+        "template's mask, and intensities were scaled linearly to the range from 0 to 1, to one mean in the brain at "
+        "both resolutions. "
     )
     inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=list(PREPARED)), name="outputnode")
     load_template = pe.Node(LoadTemplate(space=template), name="load_template", n_procs=1)
     prepare = pe.Node(
-        PrepareContrasts(contrasts=list(contrasts), head=head, others=list(others), seed=seed, sloppy=sloppy),
+        PrepareContrasts(
+            contrasts=list(contrasts), head=head, others=list(others), align=align, seed=seed, sloppy=sloppy
+        ),
         name="prepare", n_procs=1,
     )  # fmt: skip
     workflow.connect([
@@ -208,8 +218,8 @@ def add_structural(workflow: LiterateWorkflow, plans: Mapping[str, StructuralPla
 def _prepared(plan: StructuralPlan, name: str) -> LiterateWorkflow:
     """The preparation of one head."""
     prepare_wf = init_prepare_contrasts_wf(
-        contrasts=plan.contrasts, head=f"sub-{plan.label}", others=plan.others, template=plan.template,
-        seed=plan.seed, sloppy=plan.sloppy, name=name,
+        contrasts=plan.contrasts, head=f"sub-{plan.label}", others=plan.others, align=plan.align,
+        template=plan.template, seed=plan.seed, sloppy=plan.sloppy, name=name,
     )  # fmt: skip
     prepare_wf.inputs.inputnode.highres = list(plan.highres)
     prepare_wf.inputs.inputnode.lowres = list(plan.lowres)

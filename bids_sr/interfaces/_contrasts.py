@@ -1,8 +1,8 @@
 """Preparation of structural scans for a network that fuses them: bias field, brain, one frame, one grid, [0, 1].
 
-Everything is brought to the fine scan of the first contrast. The paper aligns to a template, rigidly or by an affine
-(35.2 and 35.4 dB); here scans are aligned rigidly to each other, so that no head changes its shape and each scan is
-interpolated once.
+Everything is brought to the fine scan of the first contrast. The paper aligns to a template, rigidly, by an affine or
+by a deformation; here scans are aligned to each other in these ways, rigidly where nothing else is asked for, so that
+no head changes its size and each scan is interpolated once.
 
 Source: attention_unet, section 3.1.
 """
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.interfaces._alignment import Align, Placement, register_to
 from bids_sr.interfaces._ants import Image
 from bids_sr.interfaces._brain import align_head, bias_field, brain_from_head, carry_mask, coarse
-from bids_sr.interfaces._rigid import rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resample import Spline, sample_volume
 from bids_sr.spatial.transforms import invert
@@ -62,7 +62,7 @@ class Prepared:
 
 def prepare(
     scans: Sequence[Scans], template: Image, template_mask: Array, *, interpolations: Sequence[str] = ("bspline",),
-    seed: int, prefix: str, sloppy: bool,
+    align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
 ) -> Prepared:  # fmt: skip
     """Prepare the scans of one head.
 
@@ -71,6 +71,7 @@ def prepare(
     scans : the first is the frame
     template, template_mask : skull-stripped T1w template and its brain
     interpolations : names in `ORDERS`; "bspline", which networks are fed with, is among them
+    align : what the transforms between scans may do
     seed : of everything random
     prefix : start of the names of temporary files
     sloppy : coarser and quicker, for tests
@@ -87,31 +88,46 @@ def prepare(
     first = scans[0].contrast
     frame = even[first, "highres"]
     mask = brain(frame, first, template, template_mask, seed=seed, prefix=f"{prefix}brain_", sloppy=sloppy)
+    mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
+    places: dict[tuple[str, str], Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
+    facts: dict[str, Any] = {}
+    for (contrast, kind), image in even.items():
+        if image is not frame:
+            key = f"{contrast}_{kind}"
+            places[contrast, kind], facts[key] = register_to(
+                frame, image, mask, align=align, seed=seed, prefix=f"{prefix}{key}_", mm=mm
+            )
+    return assemble(even, places, frame, mask, facts, interpolations)
+
+
+def assemble(
+    even: Mapping[tuple[str, str], Image], places: Mapping[tuple[str, str], Placement], frame: Image, mask: Array,
+    facts: dict[str, Any], interpolations: Sequence[str],
+) -> Prepared:  # fmt: skip
+    """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
+
+    Parameters
+    ----------
+    even : scans without bias, by contrast and "highres" or "lowres"
+    places : of each of them
+    frame, mask : its grid counts, and the brain on it
+    facts, interpolations : see `Prepared` and `prepare`
+    """
     fine: dict[str, Array] = {}
     coarse_: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
-    facts: dict[str, Any] = {}
     for (contrast, kind), image in even.items():
-        key = f"{contrast}_{kind}"
-        xfm = np.eye(4)
-        if image is not frame:
-            mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-            xfm, facts[key] = register_to(frame, image, mask, seed=seed, prefix=f"{prefix}{key}_", mm=mm)
+        place = places[contrast, kind]
         if kind == "highres":
-            fine[contrast] = _seen(image, frame, xfm, 3)
+            fine[contrast] = place.seen(image, frame, 3)
             continue
-        seen = {name: _seen(image, frame, xfm, order) for name, order in ORDERS.items() if name in coarse_}
+        seen = {name: place.seen(image, frame, order) for name, order in ORDERS.items() if name in coarse_}
         _, units[contrast] = unit_range(seen["bspline"], mask)
         for name, data in seen.items():
             coarse_[name][contrast] = _scaled(data, units[contrast], mask)
     for contrast, data in fine.items():
         fine[contrast] = _scaled(data, fine_unit(data, coarse_["bspline"][contrast], mask), mask)
     return Prepared(fine=fine, coarse=coarse_, mask=mask, affine=frame.affine, units=units, facts=facts)
-
-
-def _seen(image: Image, frame: Image, xfm: Array, order: int) -> Array:
-    """An image on the grid of the frame, in one interpolation."""
-    return sample_volume(image.data, image.affine, frame.data.shape, frame.affine, xfm, Spline(order=order))
 
 
 def _scaled(data: Array, unit: float, mask: Array) -> Array:
@@ -159,23 +175,3 @@ def brain(
         carried = carry_mask(low, template, template_mask, start, seed=seed, prefix=f"{prefix}syn_")
     linear = Spline(order=1)
     return sample_volume(carried, low.affine, head.data.shape, head.affine, spline=linear) > 0.5
-
-
-def register_to(
-    frame: Image, image: Image, mask: Array, *, seed: int, prefix: str, mm: float = _REGISTERED_MM
-) -> tuple[Array, dict[str, float]]:
-    """Rigid transform that takes a point of the frame to its point in another scan of the head, and its size.
-
-    Parameters
-    ----------
-    frame, image : heads
-    mask : brain on the grid of the frame, for the size
-    mm : both are looked at on voxels of this size, or their own where these are larger; the coarser one is fixed
-    """
-    low_frame, low = coarse(frame, mm), coarse(image, mm)
-    heads = [masks.head_mask(each.data, each.affine) for each in (low_frame, low)]
-    if np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms):
-        xfm = invert(rigid(low, low_frame, heads[1], heads[0], seed=seed, prefix=prefix).xfm)
-    else:
-        xfm = rigid(low_frame, low, heads[0], heads[1], seed=seed, prefix=prefix).xfm
-    return xfm, size_of(xfm, mask, frame.affine)

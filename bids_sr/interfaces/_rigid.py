@@ -77,12 +77,12 @@ def rigid(
     fits = []
     for number, (name, start) in enumerate(starts.items()):
         files = register(fixed, moving, stages, seed=seed, prefix=f"{prefix}{number}_", start=start, fixed_mask=rim)
-        xfm = _orthonormal(read_linear(files[0]))
+        xfm = orthonormal(read_linear(files[0]))
         fits.append(Fit(xfm=xfm, nmi=agreement(fixed, moving, xfm, rim), start=name))
     return max(fits, key=lambda fit: fit.nmi)
 
 
-def _orthonormal(matrix: Array) -> Array:
+def orthonormal(matrix: Array) -> Array:
     """The nearest rigid matrix; takes away rounding of single-precision files."""
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     out = np.array(matrix, dtype=float)

@@ -34,6 +34,7 @@ def structural_values(settings: Settings, subject: Subject, notices: Sequence[st
         "sources": tuple(f"bids:raw:{path.relative_to(settings.paths.bids_dir).as_posix()}" for path in files),
         "methods": superres.methods,
         "others": ("linear", "nearest") if superres.baselines == "all" else ("linear",),
+        "align": superres.anat_align,
         "from_others": superres.train_on == "others",
         "training": {method: _training(settings, method) for method in superres.methods},
         "template": next(iter(settings.preprocessing.output_spaces), template),
@@ -68,6 +69,7 @@ def _facts(settings: Settings, subject: Subject, files: Sequence[Path], notices:
         "Target": "structural scans",
         "Contrasts, fused": [pair.contrast for pair in subject.structural],
         "Scans": [path.name for path in files],
+        "Scans brought together": settings.superres.anat_align,
         "Methods": list(settings.superres.methods),
         "Trained on": "all other participants of this call"
         if settings.superres.train_on == "others"

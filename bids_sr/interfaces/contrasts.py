@@ -27,6 +27,7 @@ class _PrepareInputSpec(BaseInterfaceInputSpec):
     template_mask = File(exists=True, mandatory=True, desc="its brain")
     head = traits.Str(mandatory=True, desc="name of the head, for cards of models")
     others = traits.List(traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest")
+    align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="transforms between the scans")
     seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
     sloppy = traits.Bool(False, usedefault=True, desc="coarser and quicker, for tests")
 
@@ -59,13 +60,15 @@ class PrepareContrasts(SimpleInterface):
         made = prepare(
             scans, load(inputs.template), load(inputs.template_mask).data > 0.5, seed=inputs.seed,
             prefix=str(here / "scans_"), sloppy=inputs.sloppy, interpolations=("bspline", *inputs.others),
+            align=inputs.align,
         )  # fmt: skip
         stacks = {"fine": made.fine, **made.coarse}
         for name, stack in stacks.items():
             for contrast in inputs.contrasts:
                 save_image(stack[contrast], made.affine, here / f"{name}_{contrast}.nii")
         save_image(made.mask, made.affine, here / "mask.nii")
-        (here / "facts.json").write_text(json.dumps({"units": made.units, "offsets": made.facts}, indent=2))
+        facts = {"units": made.units, "align": inputs.align, "offsets": made.facts}
+        (here / "facts.json").write_text(json.dumps(facts, indent=2))
         self._results |= {
             "fine_files": [str(here / f"fine_{contrast}.nii") for contrast in inputs.contrasts],
             "coarse_files": [str(here / f"bspline_{contrast}.nii") for contrast in inputs.contrasts],

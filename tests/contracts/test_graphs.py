@@ -141,6 +141,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         _scans,
         ["--sr-target", "anat", "--sr-method", "attunet", "unet", "--baselines", "all", "--recipe", "paper"],
     ),
+    "structural scans, deformed": (_scans, ["--sr-target", "anat", "--anat-align", "nonlinear"]),
     "structural scans of others": (_scans_of_three, ["--sr-target", "anat", "--train-on", "others"]),
     "trained on the run's volumes": (
         _own_volumes,

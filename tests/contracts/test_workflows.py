@@ -254,7 +254,7 @@ CASES = {
     }),
     "scans": (structural.init_prepare_contrasts_wf, {"contrasts": ("T1w", "FLAIR"), "others": ("linear",), "seed": 0,
                                                      "template": "MNI152NLin2009aSym", "sloppy": True,
-                                                     "head": "sub-01"}),
+                                                     "head": "sub-01", "align": "affine"}),
     "fused": (structural.init_fused_wf, {
         "method": "attunet", "contrasts": ("T1w", "FLAIR"), "head": "sub-01", "omp_nthreads": 1, "from_others": True,
         "how": {"recipe": "fast", "model_source": "auto", "seed": 0, "device": "cpu", "force": False, "sloppy": True},

@@ -10,7 +10,10 @@ from bidsmaker import BidsMaker
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.inputs import Survey, survey_structural
+from bids_sr.interfaces.contrast_plan import structural_values
 from bids_sr.preflight import check, check_data, dry_run_text
+from bids_sr.workflows.plans import StructuralPlan
+from bids_sr.workflows.structural import init_prepare_contrasts_wf
 
 FINE, COARSE = (3.0, 3.0, 3.0), (6.0, 6.0, 6.0)
 
@@ -128,5 +131,21 @@ def test_training_on_others_needs_others_with_the_same_contrasts(maker: BidsMake
 def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) -> None:
     maker.subject()
     argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--train-on", "others"]
-    settings = parse_settings([*argv, "--skip-bids-validation"]).resolved(run_uuid="x")
-    assert "--train-on others" in {problem.file for problem in check(settings).problems}
+    settings = parse_settings([*argv, "--anat-align", "affine", "--skip-bids-validation"]).resolved(run_uuid="x")
+    refused = {problem.file for problem in check(settings).problems}
+    assert {"--train-on others", "--anat-align affine"} <= refused
+
+
+def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker: BidsMaker) -> None:
+    scans(maker)
+    for given, words in (((), "aligned rigidly"), (("affine",), "affine transform"), (("nonlinear",), "deformation")):
+        settings = settings_for(maker, *(("--anat-align", *given) if given else ()))
+        (subject,) = check(settings).subjects
+        plan = StructuralPlan(**structural_values(settings, subject, [], "MNI152NLin2009aSym"))
+        assert plan.align == plan.facts["Scans brought together"] == (given or ("rigid",))[0]
+        wf = init_prepare_contrasts_wf(
+            contrasts=plan.contrasts, head="sub-01", others=plan.others, align=plan.align, template=plan.template,
+            seed=0, sloppy=True,
+        )  # fmt: skip
+        assert wf.get_node("prepare").inputs.align == plan.align
+        assert words in wf.__desc__
