@@ -1,0 +1,225 @@
+"""Heads, trainings of equal processor time and figures; for benchmarks/{transfer,training_resolution}.py."""
+
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _methods_run import Pace, pace_of, shortened
+from numpy.typing import NDArray
+
+from bids_sr.phantom.contrast import gradient_echo
+from bids_sr.phantom.head import Head, make_head
+from bids_sr.phantom.motion import draw_pose
+from bids_sr.phantom.presets import PRESETS
+from bids_sr.phantom.scanner import Coil, acquire_static
+from bids_sr.phantom.structural import LEVEL, PROTOCOLS, spin_echo
+from bids_sr.phantom.subject import T1W_FLIP, T1W_TE, T1W_TR
+from bids_sr.spatial.resample import sample_volume
+from bids_sr.sr.degrade import block_mean
+from bids_sr.sr.fit_images import fit_images
+from bids_sr.sr.images import ImageSet, TrainingImage
+from bids_sr.sr.infer import make_upsampler
+from bids_sr.sr.method import Recipe, get_method
+from bids_sr.sr.model import LoadedModel, TrainedModel, load_model, save_model
+from bids_sr.sr.volumetric import VolumeUpsampler
+from bids_sr.stats.decorrelation import effective_resolution
+from bids_sr.stats.image_quality import rmse, ssim
+from bids_sr.stats.paired import paired_t
+
+Array = NDArray[Any]
+Row = dict[str, Any]
+Grid = tuple[tuple[int, int, int], Array]
+Factor = tuple[float, float, float]
+SNR = 40.0  # mean of the brain over the noise of each component, in every contrast
+MEASURES = ("rmse", "ssim", "resolution")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """A fine image on its grid, and the voxels that count."""
+
+    image: Array
+    mask: NDArray[np.bool_]
+    affine: Array
+
+    @property
+    def zooms(self) -> Array:
+        """Voxel size (mm), (3,)."""
+        return np.sqrt((self.affine[:3, :3] ** 2).sum(0))
+
+    def cut(self, *window: slice) -> "Volume":
+        """A box of it."""
+        affine = np.array(self.affine, dtype=float)
+        affine[:3, 3] += affine[:3, :3] @ [part.start or 0 for part in window]
+        image = np.ascontiguousarray(self.image[window], np.float32)
+        return Volume(image=image, mask=np.ascontiguousarray(self.mask[window]), affine=affine)
+
+    def brought_down(self, factor: Factor) -> "Volume":
+        """Its block means."""
+        if factor == (1, 1, 1):
+            return self
+        image, affine = block_mean(self.image, self.affine, factor=factor)
+        share, _ = block_mean(self.mask.astype(np.float32), self.affine, factor=factor)
+        return Volume(image=image.astype(np.float32), mask=share > 0.5, affine=affine)
+
+    def to_train(self, contrast: str, name: str) -> TrainingImage:
+        """As an image to train on, whose coarse copy the recipe makes."""
+        return TrainingImage(fine=self.image, mask=self.mask, affine=self.affine, contrast=contrast, name=name)
+
+
+@lru_cache(maxsize=1)
+def _head(seed: int, voxel: float) -> Head:
+    return make_head(np.random.default_rng([seed, 0]), voxel)
+
+
+def _signal(head: Head, contrast: str) -> Array:
+    """The head under the phantom's own protocol of that contrast, mean of the brain `LEVEL`."""
+    demo = PRESETS["demo"]
+    if contrast == "T1w":
+        scene = gradient_echo(head, te=T1W_TE, tr=T1W_TR, flip=T1W_FLIP)
+    elif contrast == "T2starw":
+        scene = gradient_echo(head, te=demo.pair_te, tr=demo.pair_tr, flip=demo.pair_flip, fat=0.5)
+    else:
+        scene = spin_echo(head, PROTOCOLS[contrast])
+    return scene * np.float32(LEVEL / float(scene[head.brain].mean()))
+
+
+def phantom(seed: int, contrast: str, grid: Grid, folder: Path, voxel: float = 1.0) -> Volume:
+    """A scan of a simulated head; all contrasts of a head are in one pose. Kept in `folder`.
+
+    voxel : of the scene (mm)
+    """
+    shape, affine = grid
+    path = folder / f"head{seed}_{contrast}_{'x'.join(map(str, shape))}.npz"
+    if not path.exists():
+        head, pose = _head(seed, voxel), draw_pose(np.random.default_rng([seed, 1]), (1.0, 4.0), (1.0, 4.0))
+        image = acquire_static(
+            _signal(head, contrast), head.affine, grid, pose, Coil(seed=seed, unevenness=0.15),
+            low_shape=(shape[0] // 2, shape[1] // 2, shape[2]), sigma=LEVEL / SNR,
+            rng=np.random.default_rng([seed, 2, *contrast.encode()]),
+        )  # fmt: skip
+        mask = sample_volume(head.brain.astype(np.float32), head.affine, shape, affine, pose) > 0.5
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
+            np.savez(file, image=image, mask=mask)
+        Path(file.name).replace(path)
+    with np.load(path) as kept:
+        return Volume(image=kept["image"], mask=kept["mask"], affine=affine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class School:
+    """Where models are trained and kept: one that is there is not trained again.
+
+    folder : of the models; `patch`, `batch` : exchanged in the fast recipe
+    """
+
+    folder: Path
+    factor: Factor
+    patch: tuple[int, int, int]
+    batch: int
+    threads: int
+
+    def recipe(self, method: str, last: int | None) -> Recipe:
+        """The fast recipe on the patches of this benchmark."""
+        return replace(
+            get_method(method).recipes["fast"], patch=self.patch, batch=self.batch, freeze_but_last=last
+        )  # fmt: skip
+
+    def learn(
+        self, label: str, method: str, images: Sequence[TrainingImage], seconds: float, seed: int,
+        *, start: LoadedModel | None = None, last: int | None = None,
+    ) -> tuple[LoadedModel, Row]:  # fmt: skip
+        """(model, what it took): the whole schedule in as many steps as fit into that processor time.
+
+        label : of the model's file; start, last : warm start, and how many layers it goes on training
+        """
+        stem = self.folder / f"{label}_{method}_{seconds:g}s_seed{seed}"
+        notes = stem.with_name(f"{stem.name}.run.json")
+        if not notes.exists():
+            recipe, data = self.recipe(method, last), ImageSet(images=tuple(images))
+            steps = self._pace(method, recipe, data, start).steps(seconds)
+            made, busy = self._fit(method, shortened(recipe, steps), data, seed, start)
+            save_model(stem, made.state, made.card)
+            notes.write_text(json.dumps({"steps": steps, "processor seconds": round(busy, 1)}) + "\n")
+            sys.stderr.write(f"{stem.name}: {steps} steps, {busy:.0f} s\n")
+        return load_model(stem.with_name(f"{stem.name}.safetensors")), json.loads(notes.read_text())
+
+    def _pace(self, method: str, recipe: Recipe, data: ImageSet, start: LoadedModel | None) -> Pace:
+        """What a training costs; measured once for a method, its frozen layers and the number of images."""
+        path = self.folder / f"pace_{method}_{recipe.freeze_but_last}_{len(data.images)}.json"
+        if not path.exists():
+            pace = pace_of(recipe, lambda some: self._fit(method, some, data, 0, start)[1])
+            path.write_text(json.dumps(vars(pace)) + "\n")
+        return Pace(**json.loads(path.read_text()))
+
+    def _fit(
+        self, method: str, recipe: Recipe, data: ImageSet, seed: int, start: LoadedModel | None
+    ) -> tuple[TrainedModel, float]:
+        begun = time.process_time()
+        with tempfile.TemporaryDirectory() as work:
+            made = fit_images(
+                get_method(method), recipe, data, factor=self.factor, recipe_name="fast", seed=seed, work_dir=work,
+                threads=self.threads, start=start,
+            )  # fmt: skip
+        return made, time.process_time() - begun
+
+    def raised(self, name: str, model: LoadedModel | None, fine: Volume) -> Array:
+        """The block means of a volume on its own grid again, by an interpolation or a model."""
+        coarse = fine.brought_down(self.factor)
+        up = make_upsampler(
+            name, self.factor, affine=coarse.affine, model=model, threads=self.threads,
+            scale=float(np.percentile(coarse.image[coarse.mask], 99)),
+        )  # fmt: skip
+        if isinstance(up, VolumeUpsampler):
+            up.at_once = 1 << 23  # in one piece: patches that overlap cost several times as much
+        return up(coarse.image, np.eye(4))
+
+
+def figures(fine: Volume, image: Array) -> Row:
+    """RMSE (% of the 99th percentile), SSIM (that percentile as range) and voxel / K (mm) inside the mask."""
+    span = float(np.percentile(fine.image[fine.mask], 99))
+    sharp = effective_resolution(image, fine.zooms, fine.mask)
+    return {
+        "rmse": 100 * rmse(fine.image, image, mask=fine.mask) / span,
+        "ssim": ssim(fine.image, image, data_range=span, mask=fine.mask),
+        "resolution": math.nan if sharp is None else sharp.half_period_mm,
+    }
+
+
+def gains(own: Array, cubic: Array) -> Array:
+    """By how many per cent errors are smaller than those of the cubic interpolation; negative where larger."""
+    return 100 * (1 - own / cubic)
+
+
+def spread(values: Array) -> str:
+    """Mean and standard deviation, signed."""
+    return f"{values.mean():+.2f} ± {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():+.2f}"
+
+
+def paired_p(differences: Array) -> float:
+    """p of a paired t test; NaN where it cannot be computed."""
+    return paired_t(differences).p_value
+
+
+def mean_over_seeds(rows: Sequence[Row], keys: Sequence[str], case: str) -> dict[tuple[Any, ...], dict[str, Array]]:
+    """Figures of each setting as arrays over cases (heads, slabs), each the mean over seeds.
+
+    keys : columns that make up a setting; case : the column that tells cases apart, in whose order the arrays are
+    """
+    out: dict[tuple[Any, ...], dict[str, Array]] = {}
+    for setting in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
+        own = [row for row in rows if tuple(row[key] for key in keys) == setting]
+        cases = sorted({row[case] for row in own})
+        out[setting] = {
+            measure: np.array([np.mean([row[measure] for row in own if row[case] == one]) for one in cases])
+            for measure in MEASURES
+        }
+    return out

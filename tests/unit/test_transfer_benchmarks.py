@@ -1,0 +1,60 @@
+"""What benchmarks/{transfer,training_resolution}.py rest on: nothing tested was trained on, and pairs stay pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def resolution(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The benchmark as a module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import training_resolution
+
+    return training_resolution
+
+
+def test_the_halves_of_a_head_are_apart_on_the_grids_of_all_levels(resolution: ModuleType, tmp_path: Path) -> None:
+    shape = (70, 48, 170)
+    i, j, k = np.indices(shape)
+    head = ((i - 33) / 30) ** 2 + ((j - 24) / 20) ** 2 + ((k - 84) / 76) ** 2 < 1
+    image = np.where(head, 100 + i, 0).astype(np.float32)  # the value says where a voxel comes from
+    folder = tmp_path / "sub-01" / "anat"
+    folder.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), folder / "sub-01_T1w.nii.gz")
+    halves = resolution.Halves(tmp_path)
+    known, held = halves.known, halves.held
+    assert known.image[known.mask].max() + 2 * halves.gap < held.image[held.mask].min()
+    for volume in (known, held):
+        assert all(n % 8 == 0 for n in volume.image.shape)
+        assert np.allclose(volume.affine[:3, 3] % 1, 0)
+    assert held.image.shape[2] == halves.slabs * halves.thick
+    first = (held.affine @ [0, 0, 0, 1])[0]
+    assert held.image[0][held.mask[0]].min() == 100 + first
+
+
+def test_figures_are_averaged_over_seeds_and_kept_in_pairs(resolution: ModuleType) -> None:
+    rows = [
+        {"way": way, "case": case, "seed": seed, "rmse": base + seed, "ssim": base, "resolution": 1.0}
+        for way, shift in (("a", 0.0), ("b", 10.0))
+        for seed, case, base in (
+            (0, "y", 5.0 + shift),
+            (1, "x", 1.0 + shift),
+            (0, "x", 1.0 + shift),
+            (1, "y", 5.0 + shift),
+        )
+    ]
+    found = resolution.mean_over_seeds(rows, ("way",), "case")
+    assert found["a",]["rmse"].tolist() == [1.5, 5.5]  # x before y, whatever order they came in
+    assert (found["b",]["rmse"] - found["a",]["rmse"]).tolist() == [10.0, 10.0]
+
+
+def test_a_gain_is_an_error_that_became_smaller(resolution: ModuleType) -> None:
+    assert resolution.gains(np.array([0.9, 1.2]), np.array([1.0, 1.0])) == pytest.approx([10.0, -20.0])
