@@ -30,8 +30,10 @@ _YOUNGER = (
 )  # fmt: skip
 
 
-def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's numbers, for the card.
+def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
+    """The recipe's numbers, for the card; of its losses those that are on with or without weights of VGG-19.
+
+    Without `vgg` all losses that the recipe may have are listed, as in cards before 0.2.
 
     Settings younger than the first models appear only where they are not the default: what was trained before they
     came would be trained alike today, and is found again by comparing these.
@@ -42,7 +44,8 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
         for f in fields(recipe)
         if f.name not in skip and not (f.name in _YOUNGER and getattr(recipe, f.name) == f.default)
     }
-    out["losses"] = {f"{t.kind}:{getattr(t.build, '__name__', t.build)}": t.weight for t in recipe.losses}
+    terms = recipe.losses if vgg is None else recipe.terms_on(vgg)
+    out["losses"] = {f"{t.kind}:{getattr(t.build, '__name__', t.build)}": t.weight for t in terms}
     return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 
 
@@ -55,8 +58,8 @@ def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None)
     return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
 
 
-def data_entries(method: Method, recipe: Recipe, recipe_name: str, pair: TrainingPair) -> dict[str, Any]:
-    """The part of the card that is known before training."""
+def data_entries(method: Method, recipe: Recipe, recipe_name: str, pair: TrainingPair, vgg: bool) -> dict[str, Any]:
+    """The part of the card that is known before training; vgg: whether there are weights for the perceptual term."""
     from .. import __version__
 
     zooms = np.sqrt((np.asarray(pair.lowres_affine)[:3, :3] ** 2).sum(0))
@@ -65,7 +68,7 @@ def data_entries(method: Method, recipe: Recipe, recipe_name: str, pair: Trainin
         "method": method.name,
         "reference": method.reference,
         "recipe": recipe_name,
-        "settings": plain_recipe(recipe),
+        "settings": plain_recipe(recipe, vgg=vgg),
         "factor": list(pair.factor),
         "contrast": pair.contrast,
         "orientation": slice_orientation(pair.lowres_affine),
@@ -119,9 +122,9 @@ def run_entries(method: Method, recipe: Recipe, recipe_name: str, data: Training
 
 
 def image_entries(
-    method: Method, recipe: Recipe, recipe_name: str, images: ImageSet, windows: Windows
+    method: Method, recipe: Recipe, recipe_name: str, images: ImageSet, windows: Windows, vgg: bool
 ) -> dict[str, Any]:
-    """The part of the card that is known before training, for a set of images.
+    """The part of the card that is known before training, for a set of images; `vgg` as for a pair.
 
     The first image stands for the set in resolution, orientation and looks; the names of all are listed.
     """
@@ -138,7 +141,7 @@ def image_entries(
         "objective": recipe.objective,
         "reference": method.reference,
         "recipe": recipe_name,
-        "settings": plain_recipe(recipe),
+        "settings": plain_recipe(recipe, vgg=vgg),
         "factor": list(windows.factor),
         "factors": list(recipe.factors),
         "ndim": method.ndim,

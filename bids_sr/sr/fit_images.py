@@ -305,7 +305,8 @@ def fit_images(
             last = job.phase("refit", windows, train + held, (), max(1, first.at.best_iteration), 1.0)
     phases = (first, last) if last is not first else (first,)
     LOG.info("trained %s in %.0f s: held out %s", method.name, sum(p.at.seconds for p in phases), reached)
-    card = image_entries(method, recipe, recipe_name, images, windows) | _training_entries(job, phases, held, reached)
+    card = image_entries(method, recipe, recipe_name, images, windows, job.vgg is not None)
+    card |= _training_entries(job, phases, held, reached)
     card |= {"seed": seed, "threads": threads, "device": device}
     state = {key: value.cpu() for key, value in last.best.items()}
     if recipe.keep_critic and last.nets.critic is not None:

@@ -88,8 +88,8 @@ def build_networks(
     """
     torch.manual_seed(seed)
     generator = _placed(recipe.build_generator(channels, factor), device, ndim)
-    kinds = {term.kind for term in recipe.losses}
-    cycle, contested = recipe.objective == "cycle", recipe.build_critic is not None and "adversarial" in kinds
+    losses = recipe.terms_on(vgg_weights is not None)
+    cycle, contested = recipe.objective == "cycle", any(term.kind == "adversarial" for term in losses)
     back = recipe.build_backward or recipe.build_generator
     backward = _placed(back(channels, factor), device, ndim) if cycle else None
     critics: list[nn.Module | None] = [None, None]
@@ -99,14 +99,9 @@ def build_networks(
         generator.load_state_dict(start)
         freeze_but_last(generator, recipe.freeze_but_last)
     terms: list[tuple[str, nn.Module, float]] = []
-    for term in recipe.losses:
-        if term.stands_in and vgg_weights is not None:
-            continue
-        if term.kind == "perceptual":
-            if vgg_weights is not None:
-                terms.append((term.kind, term.build(vgg_weights).to(device), term.weight))
-        elif term.kind != "adversarial" or contested:
-            terms.append((term.kind, term.build().to(device), term.weight))
+    for term in losses:
+        module = term.build(vgg_weights) if term.kind == "perceptual" else term.build()
+        terms.append((term.kind, module.to(device), term.weight))
     rate, critic_rate = recipe.learning_rate, recipe.critic_learning_rate or recipe.learning_rate
     return Networks(
         generator=generator, critic=critics[0], backward=backward, backward_critic=critics[1], terms=terms,

@@ -172,6 +172,11 @@ class Recipe:
         """Steps between looks at what was held out, and between checkpoints."""
         return self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
 
+    def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
+        """Terms of the loss that are on with, or without, weights of VGG-19."""
+        off = "none" if vgg else "perceptual", "none" if self.build_critic is not None else "adversarial"
+        return tuple(t for t in self.losses if t.kind not in off and not (t.stands_in and vgg))
+
     def rate(self, iteration: int, base: float) -> float:
         """Learning rate of a step (counted from 0); a plateau's factor is the loop's business."""
         if self.schedule in ("constant", "plateau"):

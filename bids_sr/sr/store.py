@@ -118,15 +118,17 @@ def _same_training(card: Mapping[str, Any], request: Request, recipe: Recipe, da
         "method": request.method,
         "recipe": request.recipe,
         "seed": request.seed,
-        "settings": plain_recipe(recipe),
         "factor": list(factor),
         "data_sha256": data.checksums(),
         "reproducible": True,
     }
+    vgg = request.vgg_weights is not None
+    if card.get("settings") not in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe)):
+        return False
     perceptual = card.get("perceptual", {}).get("active", False)
     if card.get("started_from", {}).get("weights_sha256") != begun:
         return False
-    return all(card.get(k) == v for k, v in wanted.items()) and perceptual == (request.vgg_weights is not None)
+    return all(card.get(k) == v for k, v in wanted.items()) and perceptual == vgg
 
 
 def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> Path | None:

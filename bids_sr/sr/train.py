@@ -176,7 +176,8 @@ def fit(
             last = phase("refit", train + held, (), steps, 1.0)
     phases = (first, last) if last is not first else (first,)
     LOG.info("trained %s in %.0f s: held out %s", method.name, sum(p.at.seconds for p in phases), reached["network"])
-    card = data_entries(method, recipe, recipe_name, pair) | _training_entries(first, phases, reached, vgg)
+    card = data_entries(method, recipe, recipe_name, pair, vgg is not None)
+    card |= _training_entries(first, phases, reached, vgg)
     card |= {"seed": seed, "threads": threads, "device": device}
     return TrainedModel(
         state={key: value.cpu() for key, value in last.best.items()},

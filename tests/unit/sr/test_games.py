@@ -9,6 +9,7 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, a_method, ball, balls, rec
 from torch import nn
 
 from bids_sr.sr import games, method
+from bids_sr.sr.card import plain_recipe
 from bids_sr.sr.fit_images import ImagePhase, Region, regions
 from bids_sr.sr.heldout import looks
 from bids_sr.sr.images import ImageSet, TrainingImage
@@ -109,6 +110,16 @@ def test_a_term_that_stands_in_is_there_without_weights_only(monkeypatch):
     built = games.build_networks(how, CUBE, 0, "cpu", None, ndim=3).terms
     assert [(kind, type(m), w) for kind, m, w in built] == [("content", MSE, 1.0), ("content", MAE, 0.5)]
     assert len(games.build_networks(how, CUBE, 0, "cpu", "vgg.safetensors", ndim=3).terms) == 1
+    assert plain_recipe(how, vgg=True)["losses"] == {"content:MSE": 1.0}
+    assert plain_recipe(how, vgg=False)["losses"] == {"content:MSE": 1.0, "content:MAE": 0.5}
+
+
+def test_a_card_names_no_term_that_was_off():
+    """Without weights of VGG-19 no features; with them no stand-in; without a critic no adversarial term."""
+    cpce = method.get_method("cpce").recipes["paper"]
+    kinds = {vgg: {key.partition(":")[0] for key in plain_recipe(cpce, vgg=vgg)["losses"]} for vgg in (True, False)}
+    assert kinds == {True: {"adversarial", "perceptual"}, False: {"adversarial", "content"}}
+    assert "adversarial" not in {t.kind for t in replace(cpce, build_critic=None).terms_on(True)}
 
 
 @pytest.mark.parametrize(("count", "trained"), [(1, ["c.weight", "c.bias"]), (2, ["b.weight", "n.weight", "n.bias"])])
