@@ -7,11 +7,13 @@ killed writer leaves has a hidden name that `remove_leftovers` knows.
 import contextlib
 import errno
 import filecmp
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 PART = ".part"
@@ -152,6 +154,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
 def write_whole(path: str | os.PathLike[str], text: str) -> Path:
     """Write a text file (UTF-8) as `write_bytes` does."""
     return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
+    """Write a JSON file as `write_bytes` does; equal content gives equal bytes."""
+    return write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def remove_leftovers(folder: Path) -> int:

@@ -27,9 +27,9 @@ from bids_sr.interfaces.reports_maps import (
     SummaryReport,
     SuperresReport,
 )
+from bids_sr.workflows.maps import Edges
 
 OUTPUTS = ("reportlets", "entities")
-Edges = list[tuple[pe.Node, pe.Node, list[tuple[str, str]]]]
 
 
 def _figure(interface: Any, name: str) -> pe.Node:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr import __version__
-from bids_sr._files import whole_file, write_whole
+from bids_sr._files import whole_file, write_json, write_whole
 from bids_sr.config import Settings, UsageError, method_names
 from bids_sr.stats import group, group_table, group_text
 from bids_sr.stats.group_join import Joined
@@ -198,13 +198,12 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
 
 def _describe_tables(output_dir: Path, figures: Joined, comparisons: Sequence[group.Comparison]) -> None:
     """The statistics, and the meaning of the columns of both tables."""
-    from bids_sr.interfaces.bids import write_json
     from bids_sr.reports.group_words import meaning
 
     columns: dict[str, Any] = {name: dict(text) for name, text in group_table.COLUMN_TEXT.items()}
     columns["measure"]["Levels"] = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(figures.units)}
-    write_json(columns, output_dir / "group_metrics.json")
-    write_json(group_text.COLUMN_TEXT, output_dir / "group_stats.json")
+    write_json(output_dir / "group_metrics.json", columns)
+    write_json(output_dir / "group_stats.json", group_text.COLUMN_TEXT)
     write_whole(output_dir / "group_stats.tsv", group_text.stats_text(comparisons))
 
 

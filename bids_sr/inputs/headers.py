@@ -68,7 +68,6 @@ def read_header(path: Path) -> Header | Problem:
         affine=affine,
         slice_axis=slice_axis,
         complex=dtype.kind not in "iuf",
-        n_bytes=int(np.prod(shape, dtype=np.int64)) * dtype.itemsize,
     )
 
 

@@ -81,7 +81,6 @@ class Header:
     affine: np.ndarray
     slice_axis: int | None
     complex: bool
-    n_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -98,11 +98,6 @@ def _store(source: Path, target: Path, dtype: str) -> None:
             shutil.copyfile(source, beside)
 
 
-def write_json(content: Mapping[str, Any], target: Path) -> None:
-    """Write JSON in whole; the same content keeps the file's modification time."""
-    _files.write_whole(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
 def _sidecar_of(given: Any, sources: list[str], path: str, entities: Mapping[str, str]) -> dict[str, Any]:
     """Sidecar of one file: its own keys (a dictionary or the path of a JSON file), then what BIDS asks for."""
     content = dict(json.loads(Path(given).read_text())) if isinstance(given, str) else dict(given or {})
@@ -152,7 +147,7 @@ class WriteDerivatives(SimpleInterface):
             target = root / derivative_path(entities)
             if entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
                 content = _sidecar_of(given, sources, str(target), entities) | added
-                write_json(content, root / derivative_path({**entities, "extension": ".json"}))
+                _files.write_json(root / derivative_path({**entities, "extension": ".json"}), content)
             _store(Path(source), target, inputs.dtype)
             written.append(str(target))
         Path(runtime.cwd, RECORD).write_text(json.dumps(written))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from bids_sr import _files
-from bids_sr.interfaces.bids import write_json
 
 BIDS_VERSION = "1.9.0"
 IGNORED = (
@@ -56,7 +55,7 @@ def write_dataset(
         "GeneratedBy": [generated],
         "DatasetLinks": {name: root.resolve().as_uri() for name, root in {"raw": bids_dir, **(links or {})}.items()},
     }
-    write_json(description, output_dir / "dataset_description.json")
+    _files.write_json(output_dir / "dataset_description.json", description)
     write_ignored(output_dir)
 
 

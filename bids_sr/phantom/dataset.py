@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from bids_sr import __version__
+from bids_sr._files import write_json
 from bids_sr.spatial.nifti import SeriesWriter, save_image
 
 from .presets import PRESETS, SCENES, Preset
 from .scanner import READOUT
 from .structural import scans
 from .subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
-from .tables import write_json, write_tsv
+from .tables import write_tsv
 from .truth import write_structural_truth, write_truth
 
 Progress = Callable[[str], None]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr._files import write_json
 from bids_sr.spatial.nifti import save_image
 from bids_sr.spatial.transforms import invert, rigid_params, write_itk
 
@@ -17,7 +18,7 @@ from .presets import CONDITIONS
 from .scanner import BOLD_FRAME
 from .structural import Scan, tissue_shares
 from .subject import Subject
-from .tables import write_json, write_tsv
+from .tables import write_tsv
 
 Array = npt.NDArray[Any]
 _FRAME = (

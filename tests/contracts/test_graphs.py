@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
+from graphmaker import planned_graph
 from nipype.interfaces import utility as niu
 from nipype.interfaces.base import isdefined
 
-from bids_sr.cli.parser import parse_settings
 from bids_sr.interfaces.bids import WriteDerivatives, derivative_path
-from bids_sr.preflight import check
-from bids_sr.workflows.base import init_bids_sr_wf, methods_text
+from bids_sr.workflows.base import methods_text
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
 EXTENSIONS = {"xfm": ".txt", "model": ".safetensors", "log": ".tsv", "metrics": ".tsv", "timeseries": ".tsv"}
@@ -158,14 +157,7 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     root = tmp_path_factory.mktemp("graph")
     maker = BidsMaker(root / "bids")
     make(maker)
-    argv = [str(maker.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
-    settings = parse_settings([*argv, *options]).resolved(run_uuid="x")
-    plan = check(settings)
-    assert plan.problems == ()
-    return init_bids_sr_wf(
-        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
-        unsplit=plan.unsplit, notices=[str(notice) for notice in plan.warnings], version="0",
-    )  # fmt: skip
+    return planned_graph(maker, root, *options)
 
 
 def _makers(flat: Any, node: Any, field: str) -> Iterator[Any]:
@@ -227,13 +219,7 @@ def test_the_text_of_methods_is_made(graph: Any) -> None:
 def test_another_subjects_image_is_a_placebo_where_there_is_one(tmp_path: Any) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _two_subjects(maker)
-    argv = [str(maker.root), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work"), "--null-checks", "2"]
-    settings = parse_settings([*argv, "--skip-bids-validation"]).resolved(run_uuid="x")
-    plan = check(settings)
-    graph = init_bids_sr_wf(
-        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
-        unsplit=plan.unsplit, notices=[], version="0",
-    )  # fmt: skip
+    graph = planned_graph(maker, tmp_path, "--null-checks", "2")
     given = {
         name.split(".")[0]: graph.get_node(name).inputs.highres
         for name in graph.list_node_names() if name.endswith("extra_guidedElse_wf.register")
@@ -244,14 +230,7 @@ def test_another_subjects_image_is_a_placebo_where_there_is_one(tmp_path: Any) -
 def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Any) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _scans_of_three(maker)
-    argv = [str(maker.root), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work"), "--sr-target", "anat"]
-    settings = parse_settings([*argv, "--train-on", "others", "--skip-bids-validation"]).resolved(run_uuid="x")
-    plan = check(settings)
-    assert plan.problems == ()
-    graph = init_bids_sr_wf(
-        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
-        unsplit=plan.unsplit, notices=[], version="0",
-    )  # fmt: skip
+    graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--train-on", "others")
     flat = graph._create_flat_graph()
     trained = [node for node in flat.nodes() if node.name == "train"]
     assert len(trained) == 3

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import FmriprepMaker
+from graphmaker import planned_graph
 from nipype.interfaces import utility as niu
 from nipype.interfaces.base import isdefined
 
-from bids_sr.cli.parser import parse_settings
-from bids_sr.preflight import check
-from bids_sr.workflows.base import init_bids_sr_wf, methods_text
+from bids_sr.workflows.base import methods_text
 
 ANATOMY = {"CorrectBias", "MaskBrain", "NormalizeT1w", "SegmentTissues"}
 FUNCTION = {"EstimateMotion", "MakeBoldRef", "BoldMask", "MaskBold", "RegisterBoldToT1w", "Confounds"}
@@ -56,14 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory):
 
 def graph(data: BidsMaker, *options: str):
     root = data.root.parent
-    argv = [str(data.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
-    settings = parse_settings([*argv, "-d", str(root / "prep"), *options]).resolved(run_uuid="x")
-    plan = check(settings)
-    assert plan.problems == ()
-    return init_bids_sr_wf(
-        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
-        unsplit=plan.unsplit, notices=[str(notice) for notice in plan.warnings], version="0",
-    )  # fmt: skip
+    return planned_graph(data, root, "-d", str(root / "prep"), *options)
 
 
 def steps(workflow) -> set[str]:

@@ -346,7 +346,7 @@ class TestHeaders:
     def header(self, **changes: object) -> Header:
         base = Header(
             path=Path("x_bold.nii.gz"), shape=(8, 8, 6, 30), zooms=(6.0, 6.0, 4.0), tr=2.0,
-            affine=affine_for((6, 6, 4)), slice_axis=None, complex=False, n_bytes=0,
+            affine=affine_for((6, 6, 4)), slice_axis=None, complex=False,
         )  # fmt: skip
         return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
@@ -494,7 +494,7 @@ def test_overlap_is_a_share_of_the_first_field_of_view() -> None:
             affine = affine[:, [1, 0, 2, 3]]
         return Header(
             path=Path("x"), shape=shape, zooms=(zoom, zoom, 4.0), tr=None, affine=affine, slice_axis=None,
-            complex=False, n_bytes=0,
+            complex=False,
         )  # fmt: skip
 
     assert overlap(header(0), header(0, 2.0)) == 1.0
