@@ -74,7 +74,7 @@ def work_after(steps: int, recipe: Recipe, work: Mapping[bool, float]) -> float:
 
 
 def curve(log: Sequence[Mapping[str, Any]], recipe: Recipe, work: Mapping[bool, float], seed: int) -> list[dict]:
-    """Held-out PSNR against work, look by look; at most 40 of them, and the last."""
+    """Held-out PSNR against work; of many looks some 60, evenly in the logarithm of work, the best and the last."""
     rows = [
         {
             "seed": seed, "iteration": int(row["iteration"]),
@@ -83,7 +83,10 @@ def curve(log: Sequence[Mapping[str, Any]], recipe: Recipe, work: Mapping[bool, 
         }
         for row in log
     ]  # fmt: skip
-    return rows if len(rows) <= 40 else rows[:: -(-len(rows) // 40)] + rows[-1:]
+    if len(rows) <= 60:
+        return rows
+    best = int(np.argmax([row["held-out PSNR (dB)"] for row in rows]))
+    return [rows[k] for k in sorted({*np.geomspace(1, len(rows), 90).round().astype(int) - 1, best})]
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

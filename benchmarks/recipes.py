@@ -32,7 +32,7 @@ from _recipes_run import Known, Measured, curve, is_phantom, read_log, training_
 from _table import keep
 
 from bids_sr.sr.method import Recipe, get_method
-from bids_sr.sr.model import load_model, save_model
+from bids_sr.sr.model import load_model, read_card, save_model
 from bids_sr.sr.train import fit
 
 BASELINES = ("bspline", "zerofill")
@@ -95,10 +95,15 @@ def put(given: argparse.Namespace, rows: list[dict], remarks: list[str]) -> None
 
 
 def log(given: argparse.Namespace) -> None:
-    """The curve of a training that is not at its end."""
+    """The curve of a training from its log, also of one that goes on or that another program made."""
     recipe, pair = looked_at(given.recipe), training_pair(given.bids_dir)
     rows = curve(read_log(given.work / "log_search.tsv"), recipe, work_of_a_step(recipe, pair), 0)
-    put(given, rows, [f"From the log of a training that was not over, after {rows[-1]['iteration']} iterations."])
+    remarks = [f"From the log, after {rows[-1]['iteration']} of {recipe.iterations} iterations."]
+    for path in sorted(given.work.glob(f"srgan_{given.recipe}*.safetensors")):
+        held = read_card(path)["held_out"]
+        scores = {name: held[name] for name in ("network", *BASELINES)}
+        remarks.append(f"Best at iteration {held['iteration']}; held-out slices: {json.dumps(scores)}.")
+    put(given, rows, remarks)
 
 
 def score(given: argparse.Namespace) -> None:
