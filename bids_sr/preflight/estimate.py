@@ -19,9 +19,11 @@ from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb
 from bids_sr.inputs import BoldRun, factor_of
 from bids_sr.inputs.guide import method_of_model
 from bids_sr.inputs.sizes import sizes_of
+from bids_sr.preflight.costs import cost_of
 from bids_sr.preflight.model import Estimate, Plan, Row
 
-_MEASURED = ("srgan", "guided")  # methods whose cost on grids of many sizes was measured
+# methods and recipes whose cost on grids of many sizes was measured; of all others `preflight.costs` knows it
+_MEASURED = (("srgan", "fast"), ("guided", "fast"), ("guided", "paper"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +41,7 @@ class CostModel:
     registration_s_grid: float = 115.0
     pair_s: float = 1.0
     pair_s_grid: float = 35.0
-    train_s: tuple[tuple[str, float], ...] = (("fast", 20.0), ("paper", 240_000.0))
+    train_s: float = 20.0
     train_s_grid: float = 310.0
     run_train_s: float = 22.0
     run_train_s_high: float = 0.1
@@ -51,10 +53,6 @@ class CostModel:
     series_s_high: float = 0.18
     guided_s_high: float = 0.35
     learned_s_high: float = 0.42
-    # networks other than srgan and guided: `fast` as tv, resnet3d, cpce and unet took on a small phantom, `paper` from
-    # its two million multiplications a voxel
-    network_s_high: tuple[tuple[str, float], ...] = (("fast", 1.0), ("paper", 25.0))
-    network_train_s: tuple[tuple[str, float], ...] = (("fast", 65.0), ("paper", 240_000.0))
     keep_s_high: float = 0.065
     activation_s_high: float = 0.05
     map_s: float = 0.2  # of each node of maps, however large
@@ -181,17 +179,18 @@ def _training(work: _Work) -> list[Row]:
         return []
     limit = (superres.max_train_minutes or math.inf) * 60
     pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
-    of_pair = min(dict(model.train_s)[superres.recipe] + model.train_s_grid * work.sizes.low, limit) * pairs
+    of_pair = min(model.train_s + model.train_s_grid * work.sizes.low, limit) * pairs
     of_run = sum(min(model.run_train_s + model.run_train_s_high * work.high([run]), limit) for run in work.runs)
-    network = min(dict(model.network_train_s)[superres.recipe], limit)
     seconds = 0.0
     for name in superres.learned:
         if name in given:
             continue
-        if name in _MEASURED:
+        if (name, superres.recipe) in _MEASURED:
             seconds += of_pair if name in superres.pair_trained else of_run
         else:
-            seconds += network * (len(work.runs) if name in superres.volume_trained else pairs)
+            cost = cost_of(name, superres.recipe)
+            count = len(work.runs) if name in superres.volume_trained else pairs
+            seconds += min(cost.always + cost.high * work.sizes.high, limit) * count
     return [work.row("training", seconds * superres.n_ensemble, "TrainGuided")] if seconds else []
 
 
@@ -199,9 +198,11 @@ def _series_s(work: _Work, name: str) -> float:
     """Processor seconds that a million voxels of the high-resolution series take, and that keeping them takes."""
     model = work.model
     superres = work.settings.superres
-    if name in map(series_label, superres.learned):
-        each = model.learned_s_high if name in _MEASURED else dict(model.network_s_high)[superres.recipe]
-        return each + model.keep_s_high
+    method = next((each for each in superres.learned if series_label(each) == name), None)
+    if method is not None and (method, superres.recipe) in _MEASURED:
+        return model.learned_s_high + model.keep_s_high
+    if method is not None:
+        return cost_of(method, superres.recipe).series + model.series_s_high + model.keep_s_high
     return (model.guided_s_high if name in PAIR_BASELINES else model.series_s_high) + model.keep_s_high
 
 

@@ -216,6 +216,7 @@ def test_other_networks_cost_more_than_srgan_and_those_of_the_papers_much_more(m
         plan = planned(maker, *options)
         return sum(row.minutes for row in plan.estimate.rows if row.stage in ("training", "series resnet3d"))
 
+    assert minutes("--sr-method", "circle") > 2 * minutes("--sr-method", "ccnn3d")
     fast, both = minutes("--sr-method", "resnet3d"), minutes("--sr-method", "resnet3d", "li-agnostic")
     assert 0 < fast < both
     assert minutes("--sr-method", "resnet3d", "--recipe", "paper") > 100 * fast

@@ -18,6 +18,7 @@ from bids_sr.config import Activation, Paths, Preprocessing, Resources, Selectio
 from bids_sr.inputs import Problem
 from bids_sr.preflight import CostModel, Plan, check, check_data, dry_run_text, format_problems, places, validator
 from bids_sr.preflight import data as voxels
+from bids_sr.preflight.costs import cost_of
 from bids_sr.preflight.estimate import estimate
 from bids_sr.preflight.tables import contrasts_of_runs, ordered
 
@@ -278,7 +279,7 @@ class TestEstimate:
             return sum(row.minutes for row in planned(superres=SuperRes(recipe="paper", **given)).estimate.rows)
 
         bounded = minutes(methods=("srgan",), max_train_minutes=1.0)
-        assert minutes(methods=("srgan",)) - bounded == pytest.approx(dict(CostModel().train_s)["paper"] / 60, rel=0.01)
+        assert minutes(methods=("srgan",)) - bounded == pytest.approx(cost_of("srgan", "paper").always / 60, rel=0.01)
         reused = planned(superres=SuperRes(recipe="paper", model_source="reuse")).estimate.rows
         assert "training" not in [row.stage for row in reused]
 
