@@ -284,7 +284,7 @@ def _store(
     people: Sequence[str],
 ) -> dict[str, Path]:
     """Write effect, t and z, each with its sidecar first."""
-    from bids_sr._files import write_json
+    from bids_sr import _files
     from bids_sr.spatial.nifti import save_image
     from bids_sr.stats.compare import description
 
@@ -311,7 +311,7 @@ def _store(
             "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
             "SkullStripped": True,
         }
-        write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+        _files.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
         data = np.zeros(target.shape, dtype=np.float32)
         data[mask] = values
         save_image(data, target.affine, path)

@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_sr._files import write_json
+from bids_sr import _files
 
 _FACTOR = {"mandatory": True, "desc": "LR voxel over HR voxel, by axis"}
 _SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
@@ -71,7 +71,7 @@ class PreparePair(SimpleInterface):
             self._results[name] = str(here / f"{name}.nii")
         write_itk(here / "highres2lowres.txt", pair.xfm)
         self._results["highres2lowres_xfm"] = str(here / "highres2lowres.txt")
-        self._results["pair_json"] = str(write_json(here / "pair.json", pair.facts))
+        self._results["pair_json"] = str(_files.write_json(here / "pair.json", pair.facts))
         return runtime
 
 
@@ -108,7 +108,7 @@ class RegisterBoldToT1w(SimpleInterface):
         )
         write_itk(here / "boldref2t1w.txt", xfm)
         self._results["boldref2t1w_xfm"] = str(here / "boldref2t1w.txt")
-        self._results["out_json"] = str(write_json(here / "coreg.json", facts))
+        self._results["out_json"] = str(_files.write_json(here / "coreg.json", facts))
         return runtime
 
 
@@ -150,7 +150,7 @@ class RegisterPairToBold(SimpleInterface):
         save_image(sample_volume(highres.data, highres.affine, shape, affine, xfm), affine, here / "guide_hr.nii")
         self._results["highres2boldref_xfm"] = str(here / "highres2boldref.txt")
         self._results["guide_hr"] = str(here / "guide_hr.nii")
-        self._results["out_json"] = str(write_json(here / "pair2bold.json", facts))
+        self._results["out_json"] = str(_files.write_json(here / "pair2bold.json", facts))
         return runtime
 
 
@@ -188,7 +188,7 @@ class MaskBold(SimpleInterface):
         save_image(high, high_affine, here / "bold_mask_hr.nii")
         self._results["bold_mask"] = str(here / "bold_mask.nii")
         self._results["bold_mask_hr"] = str(here / "bold_mask_hr.nii")
-        self._results["out_json"] = str(write_json(here / "mask.json", facts))
+        self._results["out_json"] = str(_files.write_json(here / "mask.json", facts))
         return runtime
 
 
@@ -230,7 +230,7 @@ class RegionToBold(SimpleInterface):
         for name, region, grid in zip(("roi_bold", "roi_bold_hr"), regions, (low, high), strict=True):
             save_image(region, grid.affine, here / f"{name}.nii")
             self._results[name] = str(here / f"{name}.nii")
-        self._results["out_json"] = str(write_json(here / "roi.json", facts))
+        self._results["out_json"] = str(_files.write_json(here / "roi.json", facts))
         return runtime
 
 
@@ -286,7 +286,7 @@ class MergeFacts(SimpleInterface):
         facts: dict[str, Any] = {}
         for path in self.inputs.in_files:
             facts |= json.loads(Path(path).read_text(encoding="utf-8"))
-        self._results["out_json"] = str(write_json(Path(runtime.cwd) / "registration.json", facts))
+        self._results["out_json"] = str(_files.write_json(Path(runtime.cwd) / "registration.json", facts))
         return runtime
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr import __version__
-from bids_sr._files import write_json
+from bids_sr import __version__, _files
 from bids_sr.spatial.nifti import SeriesWriter, save_image
 
 from .presets import PRESETS, SCENES, Preset
@@ -117,11 +116,11 @@ def _describe(root: Path, study: Study) -> None:
     """Files at the top of the data set and of its truth."""
     name = f"bids-sr phantom ({study.preset}, scene {study.scene}{', no activity' if study.null else ''})"
     made_by = {"Name": "bids-sr-phantom", "Version": __version__}
-    write_json(root / "dataset_description.json", {
+    _files.write_json(root / "dataset_description.json", {
         "Name": name, "BIDSVersion": _BIDS_VERSION, "DatasetType": "raw", "License": "PDDL",
         "Authors": ["bids-sr"], "GeneratedBy": [made_by | {"Description": f"simulated; {asdict(study)}"}],
     })  # fmt: skip
-    write_json(root / "derivatives" / "ground-truth" / "dataset_description.json", {
+    _files.write_json(root / "derivatives" / "ground-truth" / "dataset_description.json", {
         "Name": f"{name}: truth", "BIDSVersion": _BIDS_VERSION, "DatasetType": "derivative",
         "GeneratedBy": [made_by], "DatasetLinks": {"raw": "../.."},
     })  # fmt: skip
@@ -137,7 +136,7 @@ def _describe(root: Path, study: Study) -> None:
     (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
     rows = [[f"sub-{k + 1:02d}", study.scene, "no" if study.null else "yes"] for k in range(study.subjects)]
     write_tsv(root / "participants.tsv", ["participant_id", "scene", "active"], rows)
-    write_json(root / "participants.json", {
+    _files.write_json(root / "participants.json", {
         "participant_id": {"Description": "simulated subject"},
         "scene": {"Description": "how the activity lies to the anatomy", "Levels": {
             "ribbon": "along the gray matter", "veins": "displaced towards a draining vein",
@@ -172,7 +171,7 @@ def _write_anat(subject: Subject, folder: Path, name: str) -> None:
     common = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
     image, affine = subject.t1w()
     save_image(image, affine, folder / f"{name}_T1w.nii.gz", dtype=np.int16)
-    write_json(folder / f"{name}_T1w.json", common | {
+    _files.write_json(folder / f"{name}_T1w.json", common | {
         "RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP, "MRAcquisitionType": "3D",
     })  # fmt: skip
     p = subject.preset
@@ -181,7 +180,7 @@ def _write_anat(subject: Subject, folder: Path, name: str) -> None:
         for acquisition, (data, where) in subject.pair(k).items():
             stem = f"{name}_acq-{acquisition}{run}_T2starw"
             save_image(data, where, folder / f"{stem}.nii.gz", dtype=np.int16)
-            write_json(folder / f"{stem}.json", common | {
+            _files.write_json(folder / f"{stem}.json", common | {
                 "RepetitionTime": p.pair_tr, "EchoTime": p.pair_te, "FlipAngle": p.pair_flip, "MRAcquisitionType": "2D",
                 "SliceThickness": p.bold_voxel[2],
             })  # fmt: skip
@@ -194,7 +193,7 @@ def _write_structural(subject: Subject, root: Path, name: str) -> None:
     for scan in scans(subject):
         stem = f"{name}_acq-{scan.acquisition}_{scan.contrast}"
         save_image(scan.image, scan.affine, root / name / "anat" / f"{stem}.nii.gz", dtype=np.int16)
-        write_json(root / name / "anat" / f"{stem}.json", common | scan.sidecar)
+        _files.write_json(root / name / "anat" / f"{stem}.json", common | scan.sidecar)
         write_structural_truth(subject, scan, name, truth)
 
 
@@ -218,10 +217,10 @@ def _write_func(subject: Subject, folder: Path, stem: str, threads: int) -> None
     with SeriesWriter(path, (*shape, p.volumes), affine, p.tr, dtype=np.int16, level=1) as writer:
         for volume in subject.bold(threads):
             writer.append(volume)
-    write_json(folder / f"{stem}_bold.json", _bold_sidecar(p))
+    _files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p))
     write_tsv(folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], subject.events)
     levels = {"thumb": "tapping with the thumb", "little": "tapping with the little finger", "rest": "no movement"}
-    write_json(folder / f"{stem}_events.json", {
+    _files.write_json(folder / f"{stem}_events.json", {
         "onset": {"Description": "start of the block", "Units": "s"},
         "duration": {"Description": "length of the block", "Units": "s"},
         "trial_type": {"Description": "what the subject does", "Levels": levels},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr._files import write_json
+from bids_sr import _files
 from bids_sr.spatial.nifti import save_image
 from bids_sr.spatial.transforms import invert, rigid_params, write_itk
 
@@ -96,7 +96,7 @@ def write_truth(subject: Subject, name: str, root: Path) -> None:
     _write_images(subject, func, stem)
     _write_motion(subject, func / f"{stem}_desc-truth_motion.tsv", func / f"{stem}_from-orig_to-boldref")
     write_tsv(func / f"{stem}_desc-truth_foci.tsv", list(_FOCI_COLUMNS), foci_rows(subject))
-    write_json(
+    _files.write_json(
         func / f"{stem}_desc-truth_foci.json",
         {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()} | {"Frame": {"Description": _FRAME}},
     )
@@ -110,7 +110,7 @@ def _write_images(subject: Subject, func: Path, stem: str) -> None:
 
     def put(label: str, data: Array, where: Array, description: str, unit: str) -> None:
         save_image(data.astype(np.float32), where, func / f"{stem}_{label}.nii.gz")
-        write_json(func / f"{stem}_{label}.json", common | {"Description": description, "Units": unit})
+        _files.write_json(func / f"{stem}_{label}.json", common | {"Description": description, "Units": unit})
 
     put("res-hr_desc-noisefree_boldref", quiet, affine, "Resting image in the steady state without noise or motion, as "
         "a scan of the finer matrix would show it (no blur by the readout)", "arbitrary")  # fmt: skip
@@ -135,7 +135,7 @@ def _write_motion(subject: Subject, table: Path, xfm: Path) -> None:
     motion = subject.motion
     write_itk(Path(f"{xfm}_mode-image_desc-truth_xfm.txt"), motion)
     reference = subject.transient.dummies
-    write_json(Path(f"{xfm}_mode-image_desc-truth_xfm.json"), {
+    _files.write_json(Path(f"{xfm}_mode-image_desc-truth_xfm.json"), {
         "Description": "One matrix a volume: takes a point of the reference volume to where it lies in that volume",
         "ReferenceVolume": reference, "NumberOfNonSteadyVolumes": reference, "Frame": _FRAME,
     })  # fmt: skip
@@ -143,7 +143,7 @@ def _write_motion(subject: Subject, table: Path, xfm: Path) -> None:
     rows = [[float(value) for value in rigid_params(matrix, CENTER)] for matrix in motion]
     write_tsv(table, columns, rows)
     about = f"rotation vector about {CENTER} mm (RAS), of the matrix that takes a reference point into the volume"
-    write_json(table.with_suffix(".json"), {
+    _files.write_json(table.with_suffix(".json"), {
         c: {"Units": "mm" if c.startswith("trans") else "rad", "Description": f"part of the translation or {about}"}
         for c in columns
     })  # fmt: skip
@@ -155,7 +155,7 @@ def _write_poses(subject: Subject, func_stem: Path, anat_stem: Path) -> None:
     def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
         path = Path(f"{stem}_from-{moving}_to-{fixed}_mode-image_desc-truth_xfm")
         write_itk(path.with_name(path.name + ".txt"), matrix)
-        write_json(path.with_name(path.name + ".json"), {
+        _files.write_json(path.with_name(path.name + ".json"), {
             "Description": f"Takes a point of {fixed} to where it lies in {moving} (brings {moving} onto {fixed})",
             "Frame": BOLD_FRAME,
         })  # fmt: skip
@@ -183,7 +183,7 @@ def write_structural_truth(subject: Subject, scan: Scan, name: str, root: Path) 
     moving = f"{scan.acquisition}{scan.contrast}"
     path = anat / f"{name}_from-{moving}_to-T1w_mode-image_desc-truth_xfm.txt"
     write_itk(path, scan.pose @ invert(subject.t1w_pose))
-    write_json(path.with_suffix(".json"), {
+    _files.write_json(path.with_suffix(".json"), {
         "Description": f"Takes a point of T1w to where it lies in {moving} (brings {moving} onto T1w)",
     })  # fmt: skip
     for label, share in tissue_shares(subject).items():
@@ -191,6 +191,6 @@ def write_structural_truth(subject: Subject, scan: Scan, name: str, root: Path) 
         if path.exists():
             return
         save_image(share, subject.preset.t1w_affine, path)
-        write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {
+        _files.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {
             "Description": f"Share of {label} in each voxel of the T1w image", "SpatialReference": "the T1w image",
         })  # fmt: skip
