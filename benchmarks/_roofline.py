@@ -1,0 +1,272 @@
+"""Work, traffic and speed of what a whole run spends most on, and what this machine can do; for paper_subject.py.
+
+Counted as floating-point operations: in networks convolutions and matrix products (torch's counter); for a matrix along
+an axis 2 a product; for a cubic spline what its algorithm asks for: along each axis 9 a sample for the coefficients
+(a gain, and 2 products and 2 sums each way), and at each target voxel 18 for the coordinates, 40 for the weights of
+three axes, and 256 for 64 samples times three weights, added up.
+
+Counted as bytes: every operation of torch, those of backward and of Adam too, and every pass over an image reads what
+it needs and writes what it makes once, as if nothing of it were left in a cache from the operation before. Where the
+caches do keep something, the traffic to memory is less, and what stands here as GB/s may exceed what a copy of large
+arrays reaches. Times are of the processor, one thread.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import FlopCounterMode
+
+from bids_sr.spatial.resample import _PAD, sample_volume
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.degrade import Factor
+from bids_sr.sr.games import critics_step
+from bids_sr.sr.guides import PosedImage, kspace_low
+from bids_sr.sr.infer import make_upsampler
+from bids_sr.sr.interpolate import upsample
+from bids_sr.sr.method import Recipe
+from bids_sr.sr.model import LoadedModel
+from bids_sr.sr.networks.blocks import Planes
+from bids_sr.sr.pair import TrainingPair
+from bids_sr.sr.patches import cut, draw
+from bids_sr.sr.train import build_networks, generator_step
+
+Array = NDArray[Any]
+FLOAT = 4
+_COEFFICIENT, _TARGET = 9 * 3, 18 + 40 + 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Floating-point operations and bytes of something that is done once."""
+
+    flops: float
+    bytes: float
+
+    def __add__(self, other: Work) -> Work:
+        return Work(flops=self.flops + other.flops, bytes=self.bytes + other.bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """Something that a stage does again and again.
+
+    `parts` of the stage's steps are made of it: names of series, or "training"; `unit` is what `run` does once.
+    """
+
+    name: str
+    unit: str
+    parts: tuple[str, ...]
+    work: Work
+    run: Callable[[], Any] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """Best rates of the machine (GFLOP/s, GB/s); `convolution` and `cached` of what stays in a cache."""
+
+    convolution: float
+    product: float
+    copy: float
+    triad: float
+    cached: float
+
+
+def seconds(act: Callable[[], Any], *, least: float = 0.3, times: int = 3) -> float:
+    """Processor seconds of one call: the shortest of several rounds, each long enough to be timed."""
+    act()
+    begun = time.process_time()
+    act()
+    count = max(1, math.ceil(least / max(time.process_time() - begun, 1e-7)))
+    best = math.inf
+    for _ in range(times):
+        begun = time.process_time()
+        for _ in range(count):
+            act()
+        best = min(best, (time.process_time() - begun) / count)
+    return best
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Torch and the libraries behind numpy on so many threads."""
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure_peaks() -> Peaks:
+    """What this machine reaches now, on the threads that are set."""
+    best = 0.0
+    for width in (32, 48, 64):
+        for batch in (2, 4, 8):
+            layer = nn.Conv2d(width, width, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+            image = torch.rand(batch, width, 64, 64).contiguous(memory_format=torch.channels_last)
+            with torch.inference_mode():
+                took = seconds(lambda layer=layer, image=image: layer(image))
+            best = max(best, 2 * 9 * width * width * batch * 64 * 64 / took)
+    square = torch.rand(2048, 2048)
+    with torch.inference_mode():
+        product = 2 * 2048**3 / seconds(lambda: square @ square)
+    a, b, c = (np.random.default_rng(k).random(2**26, np.float32) for k in range(3))  # 268 MB each: beyond any cache
+    copy = 2 * a.nbytes / seconds(lambda: np.copyto(a, b))
+    first, second, third = map(torch.from_numpy, (a, b, c))
+    triad = 3 * a.nbytes / seconds(lambda: torch.add(second, third, alpha=3.0, out=first))
+    small, other = a[: 2**16].copy(), b[: 2**16].copy()  # 262 kB each
+    cached = 2 * small.nbytes / seconds(lambda: np.copyto(small, other))
+    return Peaks(**{
+        name: value / 1e9
+        for name, value in
+        {"convolution": best, "product": product, "copy": copy, "triad": triad, "cached": cached}.items()
+    })  # fmt: skip
+
+
+class Traffic(TorchDispatchMode):
+    """Adds up what the operations of torch read and write; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given, out = ([t for t in tree_flatten(some)[0] if torch.is_tensor(t)] for some in ((args, kwargs), made))
+        places = {t.untyped_storage().data_ptr() for t in given}
+        in_place = func._schema.name.endswith("_") or "out" in (kwargs or {})
+        if in_place or not out or any(t.untyped_storage().data_ptr() not in places for t in out):
+            self.bytes += sum(t.numel() * t.element_size() for t in (*given, *out))
+        return made
+
+
+def counted(act: Callable[[], Any]) -> Work:
+    """Of what torch does in a call."""
+    with FlopCounterMode(display=False) as flops:
+        act()
+    with Traffic() as traffic:
+        act()
+    return Work(flops=float(flops.get_total_flops()), bytes=float(traffic.bytes))
+
+
+class Step:
+    """Training steps of a recipe on a pair, as `bids_sr.sr.train` makes them once the critic plays."""
+
+    def __init__(self, recipe: Recipe, pair: TrainingPair) -> None:
+        self.recipe, self.images = recipe, pair.slices("cpu")
+        self.nets = build_networks(recipe, pair, 0, "cpu", None)
+        self.planes, self.which = Planes(self.images.factor), pair.usable_slices()
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self) -> None:
+        shape = self.images.highres.shape[-2:]
+        plan = draw(self.rng, self.which, (shape[0], shape[1]), self.recipe)
+        batch = cut(self.images, plan, self.recipe, self.planes)
+        batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
+        fake = self.nets.generator(batch.input)
+        for _ in range(self.recipe.critic_steps):
+            critics_step(self.nets, batch, self.recipe, fake)
+        generator_step(self.nets, batch, fake, self.recipe, True)
+
+
+def along(sizes: Sequence[int], wanted: Sequence[int]) -> Work:
+    """Matrices along the axes, one after the other, from a grid of `sizes` to one of `wanted`."""
+    now, total = list(sizes), Work(flops=0.0, bytes=0.0)
+    for axis, n in enumerate(wanted):
+        if now[axis] != n:
+            rest = math.prod(now) // now[axis]
+            moved = FLOAT * rest * (now[axis] + n)
+            total += Work(flops=2.0 * rest * now[axis] * n, bytes=moved)
+            now[axis] = n
+    return total
+
+
+def spline(shape: Sequence[int], target: Sequence[int], *, prepared: bool = False) -> Work:
+    """One cubic interpolation; `prepared`: the coefficients are there."""
+    padded = math.prod(n + 2 * _PAD for n in shape)
+    sampled = Work(flops=_TARGET * math.prod(target), bytes=FLOAT * (padded + math.prod(target)))
+    if prepared:
+        return sampled
+    made = FLOAT * (math.prod(shape) + padded + 2 * 3 * padded)  # padding, then a pass along each axis
+    return sampled + Work(flops=_COEFFICIENT * padded, bytes=made)
+
+
+def of_a_volume(volume: Array, affine: Array, factor: Factor, model: LoadedModel, highres: PosedImage) -> list[Kernel]:
+    """What is done to every volume: by all series, by `inject` and `ratio`, and by the network.
+
+    volume, affine : as acquired; highres : the fine T2*-weighted image; model : trained, 2D
+    """
+    shape, grid = hr_grid(volume.shape, affine, factor)
+    fine = upsample("bspline", volume, factor)
+    pose = np.eye(4)
+    pose[:3, 3] = 0.3, -0.4, 0.2
+    turned = np.cos(0.01), np.sin(0.01)
+    pose[:2, :2] = [[turned[0], -turned[1]], [turned[1], turned[0]]]
+    posed = PosedImage(data=np.asarray(highres.data, np.float32), affine=highres.affine)
+    posed.seen(shape, grid, pose)  # its coefficients are made once a run
+    network = make_upsampler("srgan", factor, model=model, scale=float(np.percentile(volume, 99)))
+    inside = counted(lambda: network(volume, pose))
+    up, down = along(volume.shape, shape), along(shape, volume.shape)
+    guided = ("inject", "ratio")
+    series = ("bspline", "zerofill", *guided, "srgan")
+    return [
+        Kernel(
+            name="network of srgan on all slices, with zero filling", unit="volume", parts=("srgan",),
+            work=inside + up, run=lambda: network(volume, pose),
+        ),
+        Kernel(
+            name="spline: coefficients, and samples in the head's pose", unit="volume", parts=series,
+            work=spline(shape, shape), run=lambda: sample_volume(fine, grid, shape, grid, pose),
+        ),
+        Kernel(
+            name="spline: the fine T2* image in the volume's pose", unit="volume", parts=guided,
+            work=spline(highres.data.shape, shape, prepared=True), run=lambda: posed.seen(shape, grid, pose),
+        ),
+        Kernel(
+            name="upsampling by matrices", unit="volume", parts=("bspline", "zerofill", *guided), work=up,
+            run=lambda: upsample("zerofill", volume, factor),
+        ),
+        Kernel(
+            name="cropping k-space, to compare with what was acquired", unit="volume", parts=(*series, *guided),
+            work=down, run=lambda: kspace_low(fine, volume.shape),
+        ),
+    ]  # fmt: skip
+
+
+def of_training(recipe: Recipe, pair: TrainingPair) -> Kernel:
+    """A step of the recipe with its critic."""
+    step = Step(recipe, pair)
+    return Kernel(
+        name="training step, with the critic", unit="step", parts=("training",), work=counted(step), run=step,
+    )  # fmt: skip
+
+
+def row(kernel: Kernel, peaks: Peaks, took: float) -> dict[str, Any]:
+    """Rates of a kernel, beside the roof that its intensity leaves it."""
+    intensity = kernel.work.flops / kernel.work.bytes
+    roof = min(peaks.convolution, intensity * max(peaks.copy, peaks.triad))
+    rate = kernel.work.flops / took / 1e9
+    return {
+        "kernel": kernel.name, "ms": round(1e3 * took, 2), "of one": kernel.unit,
+        "GFLOP": round(kernel.work.flops / 1e9, 3), "MB": round(kernel.work.bytes / 1e6, 1),
+        "FLOP/byte": round(intensity, 2), "GFLOP/s": round(rate, 2),
+        "GB/s": round(kernel.work.bytes / took / 1e9, 2),
+        "% of best convolution": round(100 * rate / peaks.convolution, 1),
+        "% of its roof": round(100 * rate / roof, 1),
+        "roof": "arithmetic" if roof == peaks.convolution else "memory",
+    }  # fmt: skip

@@ -1,0 +1,76 @@
+"""What benchmarks/paper_subject.py rests on: every step has its stage, and work is counted as it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RUN, SUBJECT = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf", "bids_sr_wf.sub_01_wf"
+
+
+@pytest.fixture
+def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The counting as a module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _roofline
+
+    return _roofline
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "stage"),
+    [
+        (f"{RUN}.series_srgan_wf.resolve", "SuperResolve", "super-resolution: srgan"),
+        (f"{SUBJECT}.train_srgan_1_wf.train", "TrainModel", "training"),
+        (f"{RUN}.maps_inject_wf.keep_series", "WriteDerivatives", "writing the results"),
+        (f"{RUN}.maps_inject_wf.activation_wf.maps_fwhm050", "ActivationMaps", "activation maps"),
+        (f"{RUN}.evaluation_wf.claim_wf.maps_raw_fwhm000", "ActivationMaps", "evaluation"),
+        (f"{SUBJECT}.anat_reportlets_wf.norm", "NormReport", "figures and reports"),
+        (f"{RUN}.motion_wf.estimate_motion", "EstimateMotion", "head motion, slice timing, confounds"),
+        (f"{RUN}.bold_registration_wf.coreg", "RegisterBoldToT1w", "registration of run and pair"),
+        (f"{SUBJECT}.pair_1_wf.prepare", "PreparePair", "registration of run and pair"),
+        (f"{SUBJECT}.anat_wf.normalize", "NormalizeT1w", "anatomy: bias field, brain, template, tissues"),
+    ],
+)
+def test_every_step_has_its_stage(
+    node: str, kind: str, stage: str, roofline: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import paper_subject
+
+    assert paper_subject.stage_of(node, kind) == stage
+
+
+def test_a_convolution_is_counted_by_hand(roofline: ModuleType) -> None:
+    layer, image = nn.Conv2d(2, 3, 3, padding=1, bias=False), torch.zeros(1, 2, 8, 8)
+    with torch.no_grad():
+        work = roofline.counted(lambda: layer(image))
+    assert work.flops == 2 * 9 * 2 * 3 * 64
+    assert work.bytes == 4 * (2 * 64 + 3 * 64 + 9 * 6)
+
+
+def test_views_move_nothing_and_steps_in_place_do(roofline: ModuleType) -> None:
+    image = torch.zeros(4, 4)
+    assert roofline.counted(lambda: image.T.unsqueeze(0)[:, 1:]).bytes == 0
+    assert roofline.counted(lambda: image.T.reshape(2, 8)).bytes == 2 * 4 * 16
+    assert roofline.counted(lambda: image.add_(1)).bytes == 2 * 4 * 16
+
+
+def test_matrices_along_axes_are_counted_one_after_the_other(roofline: ModuleType) -> None:
+    work = roofline.along((4, 5, 3), (8, 10, 3))
+    assert work.flops == 2 * (4 * 8) * 15 + 2 * (5 * 10) * 24
+    assert work.bytes == 4 * ((60 + 120) + (120 + 240))
+
+
+def test_a_kernel_stands_under_the_lower_roof(roofline: ModuleType) -> None:
+    peaks = roofline.Peaks(convolution=100.0, product=50.0, copy=10.0, triad=8.0, cached=40.0)
+    slow = roofline.Kernel(
+        name="n", unit="u", parts=(), work=roofline.Work(flops=1e9, bytes=1e9), run=lambda: np.zeros(1)
+    )
+    found = roofline.row(slow, peaks, 0.2)
+    assert (found["roof"], found["GFLOP/s"], found["% of its roof"]) == ("memory", 5.0, 50.0)
