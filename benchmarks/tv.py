@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ from bids_sr.stats.timecourse import extract_courses
 Array = NDArray[Any]
 Row = dict[str, Any]
 INTERPOLATIONS = ("linear", "nearest", "bspline")
-SELF = ("tv", "dip")
+SELF = ("tv", "tv kspace", "dip")
+ASSUMED = {"tv": "gauss", "tv kspace": "kspace", "dip": "gauss"}  # what is assumed to have brought the volume down
 SEEDS_MNI = {"sensory-motor": (-38, -22, 56), "default mode": (0, -52, 26), "visual": (8, -80, 6)}
 MNI_CENTER = (0.0, -20.0, 10.0)  # centroid of the brain of MNI152, to the nearest 5 mm
 # tv-self-sr: table 1 for interpolation and "alone", table 2 for the others: PSNR (dB) and SSIM
@@ -118,7 +120,7 @@ def learn(
     name: str, images: ImageSet, factor: tuple[float, float, float], seconds: float, seed: int, threads: int
 ) -> tuple[LoadedModel, float, int]:
     """(model, seconds of processor, steps): the fast recipe, as many steps as fit into that time."""
-    method = get_method(name)
+    method = get_method(name.split()[0])
 
     def fitted(recipe: Recipe) -> tuple[TrainedModel, float]:
         begun = time.process_time()
@@ -129,6 +131,7 @@ def learn(
         return made, time.process_time() - begun
 
     full = method.recipes["fast"]
+    full = replace(full, degradation=ASSUMED.get(name, full.degradation))
     steps = pace_of(full, lambda recipe: fitted(recipe)[1]).steps(seconds)
     recipe = shortened(full, steps)
     made, busy = fitted(recipe)
@@ -214,9 +217,10 @@ def keep_images(rows: list[Row], given: argparse.Namespace) -> None:
     found = {(row["brought down by"], row["method"]): row["over trilinear (dB)"] for row in table if row["factor"] == 2}
     remarks = [f"{given.seconds:g} s of processor a training, fast recipes, {given.train} training volumes."]
     remarks += [
-        f"tv at factor 2, brought down by {way}: {gain:+.2f} dB over trilinear, alpha = 0 (dip) {other:+.2f} dB."
+        f"{name} at factor 2, brought down by {way}: {gain:+.2f} dB over trilinear."
         for way in ("gauss", "kspace")
-        if (gain := found.get((way, "tv"))) is not None and (other := found.get((way, "dip"))) is not None
+        for name in SELF
+        if (gain := found.get((way, name))) is not None
     ]
     keep("tv_images", "Volumes brought down and up: self-supervised, supervised, interpolated", table, remarks=remarks)
 
@@ -314,7 +318,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     defaults = {
-        "images": ([1.25, 1.5, 1.75, 2], ["tv", "dip", "mse3d", "li", "li-agnostic"]), "functional": ([1.25, 2], ["tv"])
+        "images": ([1.25, 1.5, 1.75, 2], [*SELF, "mse3d", "li", "li-agnostic"]), "functional": ([1.25, 2], ["tv"])
     }  # fmt: skip
     given.factors = given.factors or defaults[given.what][0]
     given.methods = given.methods or defaults[given.what][1]

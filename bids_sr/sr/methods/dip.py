@@ -2,7 +2,9 @@
 
 Nothing but the network's own shape says what lies between the acquired voxels (Ulyanov et al. 2018). As in the paper it
 is the comparison that shows what the prior adds, so both recipes are those of `tv` in all else. Unlike in Ulyanov et
-al. its input is the interpolated volume and not noise, for so the paper has it (tv-self-sr, section 2.1).
+al. its input is the interpolated volume and not noise, for so the paper has it (tv-self-sr, section 2.1). In `fast` too
+that is the trilinear one: zero filling, where `tv` begins, agrees with the data already, and without a prior nothing
+would be left to learn.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ METHOD = Method(
     name="dip",
     ndim=3,
     needs_pair=False,
-    recipes={"fast": _without_prior(tv.FAST), "paper": _without_prior(tv.PAPER)},
+    recipes={"fast": replace(_without_prior(tv.FAST), upsampled_by="linear"), "paper": _without_prior(tv.PAPER)},
     reference="dip",
     summary="tv without its prior: volumes that agree with the acquired ones once brought down",
     trained_on="self",

@@ -24,7 +24,7 @@ def compound(similarity: float) -> tuple[LossTerm, LossTerm]:
 
 
 PAPER: Recipe = supervised(tv.PAPER, *compound(1.0))
-FAST: Recipe = supervised(tv.FAST, *compound(0.1))
+FAST: Recipe = supervised(tv.FAST_PARTS, *compound(0.1))
 
 METHOD = Method(
     name="li",
