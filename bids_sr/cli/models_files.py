@@ -149,6 +149,13 @@ def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Fac
             f"a model of {card['method']}", "its kernels act on changes over time, which need the statistics of a run",
             f"use bids-sr ... --sr-method {card['method']} --pretrained MODEL",
         )  # fmt: skip
+    channels = int(card.get("channels", 1))
+    if channels > 1:
+        raise UsageError(
+            f"a model of {card['method']} for {card['contrast']}",
+            f"it takes {channels} contrasts of one head at once, brought to one grid and scaled together; here is one",
+            f"use bids-sr ... --sr-target anat --sr-method {card['method']} --pretrained MODEL, which prepares them",
+        )
     method = get_method(card["method"])
     if method.ndim == 3 and reader.shape[2] < 2:
         raise UsageError(

@@ -143,6 +143,12 @@ def _check(options: argparse.Namespace, method: Method, start: LoadedModel | Non
             f"{method.name} without --fine", "it is supervised: it needs images at the high resolution",
             "give --fine FILE ..., or train a method that learns from coarse images alone: tv or dip",
         )  # fmt: skip
+    contrasts = sorted({contrast_of(file, options.contrast) for file in options.fine or options.coarse})
+    if len(contrasts) > 1:
+        raise UsageError(
+            f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast",
+            "train one model for each; several contrasts at once: bids-sr ... --sr-target anat --sr-method attunet",
+        )  # fmt: skip
     for name in ("coarse", "mask"):
         given = getattr(options, name)
         if given and options.fine and len(given) != len(options.fine):
@@ -254,18 +260,28 @@ def _volumes(
 
 def _check_patch(recipe: Recipe, images: ImageSet, factor: Factor, method: Method) -> None:
     """A patch that is larger in plane than an image; thin slabs cut it down."""
-    if recipe.patch is None:
-        return
-    sides = (recipe.patch,) * method.ndim if isinstance(recipe.patch, int) else recipe.patch
+    sides = _sides(recipe, method)
     for image in images.images:
         fine = image.shape if image.fine is not None else [n * f for n, f in zip(image.shape, factor, strict=True)]
         shape = [int(n + 0.5) for n in fine[:2]]
-        if any(side > n for side, n in zip(sides, shape, strict=False)):
+        if not _fit(sides, shape):
             want, have = (" x ".join(map(str, each)) for each in (sides[:2], shape))
+            serve = [name for name, other in method.recipes.items() if _fit(_sides(other, method), shape)]
             raise UsageError(
                 f"{image.name}", f"patches of {want} voxels do not fit into its slices of {have}",
-                "take larger images, or the other --recipe",
+                f"take larger images, or --recipe {serve[0]}" if serve else "take larger images, or srgan or unet, "
+                "whose fast recipes are trained on whole slices",
             )  # fmt: skip
+
+
+def _sides(recipe: Recipe, method: Method) -> tuple[int, ...]:
+    """Sides of the training patches (fine voxels); none for whole images."""
+    patch = recipe.patch or ()
+    return (patch,) * method.ndim if isinstance(patch, int) else patch
+
+
+def _fit(sides: tuple[int, ...], shape: list[int]) -> bool:
+    return all(side <= n for side, n in zip(sides, shape, strict=False))
 
 
 def _reached(card: dict[str, Any]) -> str:

@@ -84,7 +84,8 @@ def check_options(settings: Settings) -> list[Problem]:
 
 def _given_models(superres: SuperRes) -> list[Problem]:
     """Models given with ``--pretrained`` that no method asks for, or of which there are two of one method."""
-    problems, first = [], {}
+    problems: list[Problem] = []
+    first: dict[str, Path] = {}
     for file in superres.pretrained:
         method = method_of_model(file)
         if method is None:

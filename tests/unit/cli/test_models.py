@@ -242,6 +242,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         "single slice",
     ),
     "patch": (lambda d, t: ["train", "tv", t / "m", "--coarse", d / LOW], "patches of 48 x 48 voxels do not fit"),
+    "patch of both recipes": (lambda d, t: ["train", "cpce", t / "m", "--fine", d / LOW], "or srgan or unet, whose"),
+    "patch of one recipe": (
+        lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper"],
+        "take larger images, or --recipe fast",
+    ),
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
         "--from",
@@ -249,6 +254,14 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "another method's model": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--from", d / "srgan.safetensors"],
         "it is a model of srgan, not of unet",
+    ),
+    "two contrasts": (
+        lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, t / "slice_T1w.nii"],
+        "several contrasts at once: bids-sr ... --sr-target anat",
+    ),
+    "fused contrasts": (
+        lambda d, t: ["apply", "M2C", d / LOW, t / "o.nii"],
+        "it takes 2 contrasts of one",
     ),
     "factor of a pair": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, "--coarse", d / LOW, "--factor", "3"],
@@ -290,9 +303,12 @@ def test_it_is_refused_with_code_2_and_nothing_is_left(
     (tmp_path / "x.pth").write_bytes(b"\x80\x04.")
     state = get_method("dip").recipes["fast"].build_generator(1, FACTOR).state_dict()
     volumetric = save_model(tmp_path / "dip", state, {**CARD, "method": "dip", "contrast": "T1w"})[0]
+    state = get_method("unet").recipes["fast"].build_generator(2, FACTOR).state_dict()
+    card = {**CARD, "method": "unet", "contrast": "T1w+T2w", "channels": 2}
+    fused = save_model(tmp_path / "unet", state, card)[0]
     before = sorted(tmp_path.rglob("*"))
     make, reason = REFUSED[name]
-    models = {"M": str(data / "srgan.safetensors"), "M3D": str(volumetric)}
+    models = {"M": str(data / "srgan.safetensors"), "M3D": str(volumetric), "M2C": str(fused)}
     assert main([models.get(str(word), str(word)) for word in make(data, tmp_path)]) == 2
     message = capsys.readouterr().err
     assert reason in message
