@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from .degrade import Factor
 from .interpolate import upsample
+from .lean import lean, widest
 from .stitch import apply_in_patches
 
 if TYPE_CHECKING:
     from .model import LoadedModel
 
 Array = NDArray[Any]
-# voxels that go through a network at once: a layer of 64 channels then takes .13 GB
-_AT_ONCE = 1 << 19
+# values of its widest layer up to which a volume goes through a network in one piece: they take .13 GB
+_AT_ONCE = 1 << 25
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
 
@@ -34,18 +35,23 @@ class VolumeUpsampler:
     scale : the run's intensity that is 1 for the network
     lower : compute in bf16
     device, threads : of torch
-    at_once : voxels up to which a volume is not cut into patches
+    at_once : voxels up to which a volume is not cut into patches; by default as many as the network's width allows,
+        and no fewer than 64 channels would
     """
 
     volumetric = True
 
     def __init__(
         self, model: LoadedModel, factor: Factor, scale: float, lower: bool, device: str, threads: int,
-        *, at_once: int = _AT_ONCE,
+        *, at_once: int | None = None,
     ) -> None:  # fmt: skip
         self.factor, self.scale, self.device = factor, float(scale), device
-        self.upsampled_by, self.lower, self.at_once = model.recipe.upsampled_by, lower, at_once
-        self.generator = model.generator.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.upsampled_by, self.lower = model.recipe.upsampled_by, lower
+        self.at_once = _AT_ONCE // min(widest(model.generator), 64) if at_once is None else at_once
+        if device == "cpu" and not lower:
+            self.generator = lean(model.generator)
+        else:
+            self.generator = model.generator.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 

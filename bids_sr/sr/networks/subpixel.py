@@ -47,7 +47,15 @@ class SubPixelNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         filled = self.planes.fill(x)
-        detail = self.tail(self.body(self.head(x if self.steps else filled)))
-        if self.steps:
-            detail = shuffle(detail, self.steps)
+        detail = self._detail(x if self.steps else filled)
         return filled + detail - self.planes.low(detail, (x.shape[-2], x.shape[-1]))
+
+    def departure(self, x: Tensor) -> Tensor:
+        """What `forward` adds to zero filling, without that; up to rounding."""
+        detail = self._detail(x if self.steps else self.planes.fill(x))
+        return detail - self.planes.low(detail, (x.shape[-2], x.shape[-1]))
+
+    def _detail(self, x: Tensor) -> Tensor:
+        """The network's image on the fine grid, all of k-space."""
+        detail = self.tail(self.body(self.head(x)))
+        return shuffle(detail, self.steps) if self.steps else detail

@@ -1,0 +1,191 @@
+"""Inference made faster gives what the plain network gives, slice by slice and in volumes, and the same twice."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bids_sr.sr import infer
+from bids_sr.sr.lean import channels_innermost, lean, widest
+from bids_sr.sr.method import get_method
+from bids_sr.sr.model import LoadedModel
+from bids_sr.sr.networks.blocks import ResidualBlock
+from bids_sr.sr.networks.blocks3d import ResidualBlock3d
+from bids_sr.sr.networks.resnet3d import ResNet3d
+from bids_sr.sr.networks.srresnet import SRResNet
+from bids_sr.sr.networks.subpixel import SubPixelNet
+from bids_sr.sr.patches import upsample_slices
+from bids_sr.sr.volumetric import VolumeUpsampler
+
+SCALE = 900.0
+FAST = get_method("srgan").recipes["fast"]
+PAPER = replace(
+    get_method("srgan").recipes["paper"], build_generator=lambda channels, _: SRResNet(channels, width=6, blocks=2)
+)
+VOLUMES = get_method("resnet3d").recipes["fast"]
+
+
+def spoken(net):
+    """Every weight and slope drawn at random, so that nothing is left at zero and no two channels are alike."""
+    torch.manual_seed(1)
+    for name, parameter in net.named_parameters():
+        nn.init.normal_(parameter, std=0.6 if "activation" in name else 0.1)
+    return net.eval().requires_grad_(False)
+
+
+def loaded(recipe, factor):
+    return LoadedModel(generator=spoken(recipe.build_generator(1, factor)), recipe=recipe, card={})
+
+
+def noise(shape):
+    return np.random.default_rng(0).random(shape, dtype=np.float32) * SCALE
+
+
+def plain(model, volume, factor):
+    """The loop that one writes first."""
+    fine = []
+    with torch.no_grad():
+        for z in range(volume.shape[2]):
+            x = torch.from_numpy(np.ascontiguousarray(volume[:, :, z]))[None, None] / SCALE
+            fine.append(model.generator(upsample_slices(x, factor[:2], model.recipe.upsampled_by))[0, 0].numpy())
+    return np.stack(fine, -1) * SCALE
+
+
+@pytest.mark.parametrize("recipe", [FAST, PAPER], ids=["fast", "paper"])
+@pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.5, 1.5, 1.0), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("shape", [(12, 12, 5), (11, 9, 3), (8, 13, 1)])
+@pytest.mark.parametrize("at_once", [1, 300, 1 << 14])
+def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(recipe, factor, shape, at_once, monkeypatch):
+    monkeypatch.setattr(infer, "_AT_ONCE", at_once)
+    model, volume = loaded(recipe, factor), noise(shape)
+    made = infer.make_upsampler("srgan", factor, model=model, scale=SCALE)(volume, np.eye(4))
+    expected = plain(model, volume, factor)
+    assert np.ptp(expected) > 50  # the network says something
+    np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_twice_the_same_bits_whoever_asks(threads):
+    before = torch.get_num_threads()
+    try:
+        ups = [
+            infer.make_upsampler("srgan", (2, 2, 1), model=loaded(FAST, (2, 2, 1)), scale=SCALE, threads=threads)
+            for _ in range(2)
+        ]
+        made = [up(noise((16, 14, 5)), np.eye(4)) for up in (ups[0], ups[1], ups[0])]
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (SubPixelNet(1, (2.0, 2.0, 1.0), width=6, blocks=2), (3, 1, 10, 7)),
+        (SRResNet(2, width=5, blocks=3), (1, 2, 9, 12)),
+        (nn.Sequential(ResidualBlock(4), nn.Tanh(), ResidualBlock(4)), (2, 4, 6, 5)),
+        (ResNet3d(1, width=4, blocks=2, skip=True), (2, 1, 6, 5, 7)),
+        (nn.Sequential(ResidualBlock3d(3), nn.Sequential(ResidualBlock3d(3))), (1, 3, 4, 6, 5)),
+        (ResidualBlock(3), (1, 3, 5, 4)),
+        (nn.Identity(), (1, 1, 3, 3)),
+    ],
+)
+def test_a_lean_network_gives_the_same_values_and_leaves_network_and_image_alone(net, shape):
+    net, x = spoken(net).requires_grad_(True), torch.randn(shape)
+    state, image = copy.deepcopy(net.state_dict()), x.clone()
+    changed = lean(net)
+    with torch.inference_mode():
+        torch.testing.assert_close(changed(x), net(x), rtol=1e-6, atol=1e-6)
+    assert torch.equal(x, image)
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    assert all(parameter.requires_grad and parameter.is_contiguous() for parameter in net.parameters())
+    assert not any(isinstance(m, ResidualBlock | ResidualBlock3d) for m in changed.modules())
+
+
+def test_a_network_may_be_made_lean_after_it_was_used():
+    net, x = spoken(SubPixelNet(1, (2.0, 2.0, 1.0), width=4, blocks=1)), torch.rand(1, 1, 6, 6)
+    with torch.inference_mode():
+        expected = net(x)
+        torch.testing.assert_close(lean(net)(x), expected)
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 1 << 16])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(5, 1, 3, padding=1), (3, 5, 7, 4)),
+        (nn.Conv2d(3, 2, (9, 5), padding=(4, 2), bias=False), (2, 3, 3, 11)),
+        (nn.Conv3d(4, 2, 3, padding=1), (2, 4, 5, 3, 6)),
+        (nn.Conv3d(2, 1, (5, 3, 1), padding=(2, 1, 0)), (1, 2, 1, 4, 2)),
+    ],
+)
+def test_a_convolution_to_few_channels_is_the_sum_of_its_shifted_taps(layer, shape, at_once, monkeypatch):
+    monkeypatch.setattr("bids_sr.sr.lean._AT_ONCE", at_once)
+    layer, x = spoken(layer), torch.randn(shape)
+    changed = lean(nn.Sequential(layer))
+    assert not any(isinstance(m, nn.Conv2d | nn.Conv3d) for m in changed.modules())
+    torch.testing.assert_close(changed(x), layer(x), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 3, 3, padding=1),
+        nn.Conv2d(4, 1, 4, padding=2),
+        nn.Conv2d(4, 1, 3, padding=0),
+        nn.Conv2d(4, 1, 3, padding=1, stride=2),
+        nn.Conv2d(4, 1, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(4, 2, 3, padding=1, groups=2),
+        nn.Conv2d(4, 1, 3, padding=1, dilation=2),
+        nn.Conv2d(4, 1, 3, padding="same"),
+    ],
+)
+def test_other_convolutions_stay_what_they_are(layer):
+    x = torch.randn(2, 4, 7, 6)
+    torch.testing.assert_close(lean(layer)(x), layer.requires_grad_(False)(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [(2.0, 3.0, 1.0), (1.25, 1.5, 1.0)])
+def test_departure_is_what_the_network_adds_to_zero_filling(factor):
+    net, x = spoken(SubPixelNet(1, factor, width=4, blocks=1)), torch.rand(2, 1, 8, 12)
+    added = net(x) - net.planes.fill(x)
+    torch.testing.assert_close(net.departure(x), added, rtol=0, atol=1e-6)
+    assert added.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 5, 4), (1, 3, 5, 4), (3, 1, 5, 4), (2, 3, 1, 1)])
+def test_channels_lie_innermost_and_images_stay(shape):
+    x = torch.randn(shape)
+    out = channels_innermost(x)
+    assert torch.equal(out, x)
+    assert out.stride() == (shape[1] * shape[2] * shape[3], 1, shape[3] * shape[1], shape[1])
+
+
+def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones():
+    assert widest(ResNet3d(1, width=16, blocks=1)) == 16
+    assert widest(nn.Identity()) == 1
+    ups = {
+        width: VolumeUpsampler(
+            LoadedModel(generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card={}),
+            (2, 2, 1), SCALE, False, "cpu", 1,
+        )
+        for width in (16, 64, 96)
+    }  # fmt: skip
+    assert [ups[width].at_once for width in (16, 64, 96)] == [1 << 21, 1 << 19, 1 << 19]
+
+
+def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
+    model, volume = loaded(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
+    up = infer.make_upsampler(
+        "resnet3d", (2.0, 2.0, 1.0), model=replace(model, card={"method": "resnet3d"}), scale=SCALE
+    )
+    with torch.no_grad():
+        source = torch.from_numpy(infer.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0))) / SCALE
+        expected = model.generator(source[None, None])[0, 0].numpy() * SCALE
+    made = up(volume, np.eye(4))
+    np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
+    np.testing.assert_array_equal(made, up(volume, np.eye(4)))
