@@ -115,7 +115,7 @@ class Phase(ABC):
             if not all(np.isfinite(value) for value in parts.values()):
                 raise TrainingDiverged(
                     f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}"
-                    f"{likely_cause(parts, self.at)}; the last good checkpoint is {self.checkpoint}"
+                    f"{likely_cause(parts, self.at)}; {self._last_good}"
                 )
             self.at.seconds = time.monotonic() - started
             late = self.deadline is not None and time.monotonic() > self.deadline
@@ -160,10 +160,17 @@ class Phase(ABC):
         LOG.warning("%s: the device has no room for a batch of %d; going on with %d", self.name, size, size // 2)
         return self._tried_step()
 
+    @property
+    def _last_good(self) -> str:
+        """Where a training that has to end can be looked at."""
+        return (
+            f"the last good checkpoint is {self.checkpoint}" if self.checkpoint.exists() else "no checkpoint was kept"
+        )
+
     def _no_room(self, what: str) -> OutOfDeviceMemory:
         return OutOfDeviceMemory(
-            f"{self.name}: the device has no room for {what}, at iteration {self.at.iteration + 1}; the last good "
-            f"checkpoint is {self.checkpoint}. Train on the CPU (--device cpu), or free memory of the device"
+            f"{self.name}: the device has no room for {what}, at iteration {self.at.iteration + 1}; "
+            f"{self._last_good}. Train on the CPU (--device cpu), or free memory of the device"
         )
 
     def _keep(self, journal: Journal) -> None:
@@ -255,8 +262,10 @@ def likely_cause(parts: Mapping[str, float], at: Counters) -> str:
     broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
     before = [row["loss"] for row in at.log if "loss" in row]
     text = f" (in {', '.join(broken)})" if broken else ""
+    if not before and at.iteration <= 1:
+        return f"{text}. No step came before: the images, or the weights it began with, hold values that are too large"
     if not before:
-        return f"{text}. It was none before: the first steps were too large. A smaller learning rate may help"
+        return f"{text}. This is before the first look: the first steps were too large. A smaller rate may help"
     if broken and all("critic" in name or name == "adversarial" for name in broken):
         return f"{text}. The critic has run away: a smaller learning rate for it, or weight of its term, may help"
     return (

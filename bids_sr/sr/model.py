@@ -135,6 +135,25 @@ def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
     return card, data
 
 
+def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Give a network its weights.
+
+    Raises
+    ------
+    ValueError : they are those of another one, in a line rather than in torch's list of all tensors
+    """
+    own = network.state_dict()
+    wrong = {
+        "missing": sorted(own.keys() - state.keys()),
+        "of another shape": sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape),
+        "unknown": sorted(state.keys() - own.keys()),
+    }
+    told = [f"{len(keys)} {words} ({keys[0]}{', …' if keys[1:] else ''})" for words, keys in wrong.items() if keys]
+    if told:
+        raise ValueError(f"its tensors are not those of {name}: {', '.join(told)}")
+    network.load_state_dict(state)
+
+
 def load_model(path: str | Path) -> LoadedModel:
     """Load STEM.safetensors with the card beside it.
 
@@ -156,10 +175,10 @@ def load_model(path: str | Path) -> LoadedModel:
         generator = recipe.build_generator(card.get("channels", 1), (float(fx), float(fy), float(fz)))
         state = load(data)
         own, judge = _split_critic(state, recipe)
-        generator.load_state_dict(own)
+        _fill(generator, own, f"{card['method']} ({card['recipe']})")
         critic = None if not judge or recipe.build_critic is None else recipe.build_critic(card.get("channels", 1))
         if critic is not None:
-            critic.load_state_dict(judge)
+            _fill(critic, judge, f"the critic of {card['method']} ({card['recipe']})")
             critic.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: does not fit this program: {error}") from error

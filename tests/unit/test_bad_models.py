@@ -222,4 +222,5 @@ def test_a_process_of_its_own_says_the_same(maker: BidsMaker, sound: Path, monke
     monkeypatch.setattr(methods, "refusal", lambda file: "not here")
     path = Path(foreign(maker, sound)[-1])
     (problem,) = methods.check_pretrained(SuperRes(methods=("srgan",), pretrained=(path,)))
-    assert "other.safetensors: does not fit this program: Error(s) in loading" in problem.reason
+    assert "other.safetensors: does not fit this program: its tensors are not those of srgan (fast): " in problem.reason
+    assert problem.reason.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")

@@ -150,8 +150,13 @@ def test_a_loss_that_is_no_number_names_step_and_cause_and_keeps_the_last_good_s
 
 
 def test_divergence_at_the_first_steps_says_that_they_were_too_large(tmp_path):
-    with pytest.raises(loop.TrainingDiverged, match="first steps were too large"):
+    with pytest.raises(loop.TrainingDiverged, match=r"first steps were too large.*no checkpoint was kept"):
         fit(balls(1), recipe(learning_rate=1e30), tmp_path)
+
+
+def test_divergence_before_any_step_blames_none():
+    told = loop.likely_cause({"content": float("nan"), "loss": float("nan")}, loop.Counters(iteration=1))
+    assert told.startswith(" (in content). No step came before: the images, or the weights it began with")
 
 
 def out_of_memory(monkeypatch, largest):
