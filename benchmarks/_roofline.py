@@ -62,7 +62,8 @@ class Work:
 class Kernel:
     """Something that a stage does again and again.
 
-    `parts` of the stage's steps are made of it: names of series, or "training"; `unit` is what `run` does once.
+    `parts` of the stage's steps are made of it: names of series, or "training"; `unit` is what `run` does once, and
+    `share` of the units of that part are such.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Kernel:
     parts: tuple[str, ...]
     work: Work
     run: Callable[[], Any] = field(repr=False)
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +167,10 @@ def counted(act: Callable[[], Any]) -> Work:
 
 
 class Step:
-    """Training steps of a recipe on a pair, as `bids_sr.sr.train` makes them once the critic plays."""
+    """Training steps of a recipe on a pair, as `bids_sr.sr.train` makes them before or after the critic joins."""
 
-    def __init__(self, recipe: Recipe, pair: TrainingPair) -> None:
+    def __init__(self, recipe: Recipe, pair: TrainingPair, *, adversarial: bool = True) -> None:
+        self.adversarial = adversarial
         self.recipe, self.images = recipe, pair.slices("cpu")
         self.nets = build_networks(recipe, pair, 0, "cpu", None)
         self.planes, self.which = Planes(self.images.factor), pair.usable_slices()
@@ -179,9 +182,9 @@ class Step:
         batch = cut(self.images, plan, self.recipe, self.planes)
         batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
         fake = self.nets.generator(batch.input)
-        for _ in range(self.recipe.critic_steps):
+        for _ in range(self.recipe.critic_steps if self.adversarial else 0):
             critics_step(self.nets, batch, self.recipe, fake)
-        generator_step(self.nets, batch, fake, self.recipe, True)
+        generator_step(self.nets, batch, fake, self.recipe, self.adversarial)
 
 
 def along(sizes: Sequence[int], wanted: Sequence[int]) -> Work:
@@ -248,12 +251,23 @@ def of_a_volume(volume: Array, affine: Array, factor: Factor, model: LoadedModel
     ]  # fmt: skip
 
 
-def of_training(recipe: Recipe, pair: TrainingPair) -> Kernel:
-    """A step of the recipe with its critic."""
-    step = Step(recipe, pair)
-    return Kernel(
-        name="training step, with the critic", unit="step", parts=("training",), work=counted(step), run=step,
-    )  # fmt: skip
+def of_training(recipe: Recipe, pair: TrainingPair) -> list[Kernel]:
+    """A step of the recipe with its critic, and one before it joins."""
+    alone = recipe.adversarial_from / recipe.steps
+    found = []
+    for adversarial, share in ((True, 1 - alone), (False, alone)):
+        step = Step(recipe, pair, adversarial=adversarial)
+        found.append(
+            Kernel(
+                name=f"training step, {'with' if adversarial else 'before'} the critic",
+                unit="step",
+                parts=("training",),
+                work=counted(step),
+                run=step,
+                share=share,
+            )
+        )
+    return found
 
 
 def row(kernel: Kernel, peaks: Peaks, took: float) -> dict[str, Any]:

@@ -214,7 +214,9 @@ def report_roofline(kernels: list[Kernel], peaks: Peaks, found: pd.DataFrame, co
     told = []
     for stage in found.index:
         part = str(stage).removeprefix(SERIES)
-        made = sum(kernel.parts.count(part) * took[kernel.name] for kernel in kernels) * counts.get(part, 0)
+        made = sum(kernel.parts.count(part) * kernel.share * took[kernel.name] for kernel in kernels) * counts.get(
+            part, 0
+        )
         if made:
             told.append(f"{stage} {100 * made / found.cpu[stage]:.0f} %")
     remarks = [
@@ -226,7 +228,9 @@ def report_roofline(kernels: list[Kernel], peaks: Peaks, found: pd.DataFrame, co
         f"copy in cache {peaks.cached:.1f} GB/s. A roof is the lower of the best convolution and intensity times the "
         "better of copy and triad.",
         f"Share of the stage's processor time in the run that these kernels take when run alone: {', '.join(told)}. "
-        "The rest is reading and writing series, interpreters, and two steps sharing caches and memory.",
+        "The rest is reading and writing series, looks at held-out slices, interpreters, and two steps sharing caches "
+        "and memory.",
+        "Splines are loops of scipy over single samples in double precision: neither roof is theirs.",
     ]
     keep("paper_subject_roofline", "Roofline of what a whole subject spends most on", rows, remarks=remarks)
     draw(rows, peaks)
@@ -290,7 +294,7 @@ def main() -> int:
     names = [str(name).removeprefix(SERIES) for name in found.index if SERIES in str(name)]
     with on_threads(1):
         kernels = [
-            of_training(get_method("srgan").recipes["fast"], pair),
+            *of_training(get_method("srgan").recipes["fast"], pair),
             *of_a_volume(np.asarray(volume), affine, pair.factor, model, PosedImage(data=data, affine=grid)),
         ]
         report_roofline(kernels, measure_peaks(), found, {TRAINING: steps, **dict.fromkeys(names, sizes[1])})
