@@ -244,8 +244,8 @@ def draw(rows: list[dict[str, Any]], peaks: Peaks) -> None:
     mpl.rcParams["svg.hashsalt"] = "paper_subject"
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.5, 4.5))
-    x = np.geomspace(0.05, 2000, 200)
+    figure, axes = plt.subplots(figsize=(7.5, 5.5), layout="constrained")
+    x = np.geomspace(0.5, 200, 200)
     for name, speed, style in (("memory", max(peaks.copy, peaks.triad), "-"), ("cache", peaks.cached, ":")):
         roof = np.minimum(peaks.convolution, x * speed)
         axes.plot(x, roof, style, color="black", linewidth=1, label=f"best convolution, {name} ({speed:.0f} GB/s)")
@@ -253,8 +253,7 @@ def draw(rows: list[dict[str, Any]], peaks: Peaks) -> None:
         color = plt.get_cmap("tab10")(k)
         axes.plot(one["FLOP/byte"], one["GFLOP/s"], "o", color=color, label=one["kernel"])
     axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")
-    axes.legend(fontsize="x-small", loc="lower right")
-    figure.tight_layout()
+    figure.legend(fontsize="small", loc="outside lower center", ncols=2)
     figure.savefig(RESULTS / "paper_subject_roofline.svg", metadata={"Date": None})
     plt.close(figure)
 
