@@ -56,7 +56,8 @@ class Volume:
         return np.sqrt((self.affine[:3, :3] ** 2).sum(0))
 
     def cut(self, *window: slice) -> "Volume":
-        """A box of it."""
+        """A box of it; axes that are not named stay whole."""
+        window += (slice(None),) * (3 - len(window))
         affine = np.array(self.affine, dtype=float)
         affine[:3, 3] += affine[:3, :3] @ [part.start or 0 for part in window]
         image = np.ascontiguousarray(self.image[window], np.float32)

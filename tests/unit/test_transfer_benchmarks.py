@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -58,3 +60,35 @@ def test_figures_are_averaged_over_seeds_and_kept_in_pairs(resolution: ModuleTyp
 
 def test_a_gain_is_an_error_that_became_smaller(resolution: ModuleType) -> None:
     assert resolution.gains(np.array([0.9, 1.2]), np.array([1.0, 1.0])) == pytest.approx([10.0, -20.0])
+
+
+def test_every_way_from_one_contrast_to_another_is_in_the_table_and_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import transfer
+    from _transfer_run import Volume
+
+    def scan(seed: int, contrast: str, *_: object) -> Volume:
+        i, j, k = np.indices((24, 24, 8))
+        image = 100 + 20 * np.sin(0.9 * i + seed) * np.cos(0.7 * j) + k
+        sign = {"T1w": 1, "T2starw": 1, "T2w": -1, "FLAIR": -1}[contrast]
+        return Volume(image=(300 + sign * image).astype(np.float32), mask=image > 0, affine=np.diag([2.0, 2, 4, 1]))
+
+    monkeypatch.setattr(transfer, "phantom", scan)
+    monkeypatch.setattr(transfer.Phantoms, "targets", ("T2starw", "T2w"))
+    given = argparse.Namespace(
+        work=tmp_path, threads=1, method="ccnn3d", budget="0-0", seeds=1, seconds=0.02, tuning=0.01, heads=1, test=2
+    )
+    data = transfer.Phantoms(tmp_path, given.heads, given.test)
+    rows = transfer.measured(data, given)
+    table = transfer.table(data, rows, given)
+    ways = {row["way"] for row in table if row["target"] == "T2w"}
+    assert ways == {"cubic", "zero filling", "T1w network as it is", transfer.TUNED, transfer.SCRATCH, transfer.LONGER}
+    r = {row["target"]: row["contrast r with T1w"] for row in table}
+    assert r == {"T2starw": 1.0, "T2w": -1.0, "T1w": 1.0}
+    tuned = json.loads(next((tmp_path / "phantoms").glob("T2w-tuned*seed0.json")).read_text())
+    assert tuned["parameters_trained"] == tuned["parameters"]  # ccnn3d has three layers
+    assert tuned["started_from"]["contrast"] == "T1w"
+    monkeypatch.setattr(transfer.School, "_fit", None)  # would fail if anything were trained again
+    assert transfer.measured(data, given) == rows
