@@ -5,8 +5,10 @@
   channels: as channels lie innermost, that is one long run of memory with one long run of slopes.
 - A convolution fills a processor's registers with output channels, sixteen at a time. The last one of a network has
   one: here it is a matrix product that makes every tap's image, and a sum of these, shifted.
+- A layer that reads all earlier ones would copy them into one image first, and again for the next layer. Here it is the
+  sum of one convolution for each of them.
 
-Values are those of the plain network but for the order of the sums in that last convolution.
+Values are those of the plain network but for the order of the sums in the last two.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch.nn import functional
 
 from .networks.blocks import ResidualBlock
 from .networks.blocks3d import ResidualBlock3d
+from .networks.dense3d import DenseResidualNet
 
 # voxels whose taps are made at once: they stay in the cache
 _AT_ONCE = 1 << 16
@@ -63,6 +66,8 @@ def _changed(module: nn.Module) -> nn.Module:
         return _Block(module)
     if isinstance(module, ResidualBlock3d):
         return _Block3d(module)
+    if isinstance(module, DenseResidualNet):
+        return _Dense(module)
     if isinstance(module, nn.Conv2d | nn.Conv3d) and _FewOutputs.serves(module):
         return _FewOutputs(module)
     for name, part in module.named_children():
@@ -97,6 +102,48 @@ class _Block3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.first(x).relu_()).relu_().add_(x)
+
+
+class _Dense(nn.Module):
+    """`networks.dense3d.DenseResidualNet`, with half its memory."""
+
+    def __init__(self, net: DenseResidualNet) -> None:
+        super().__init__()
+        width = net.head.out_channels
+        self.head = net.head
+        self.layers = nn.ModuleList(_split(_conv3d(layer), width) for layer in net.body)
+        self.tail = _split(net.tail, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [self.head(x).relu_()]
+        for parts in self.layers:
+            features.append(_summed(parts, features).relu_())
+        return _summed(self.tail, features).add_(x)
+
+
+def _conv3d(layer: nn.Module) -> nn.Conv3d:
+    assert isinstance(layer, nn.Conv3d)
+    return layer
+
+
+def _split(layer: nn.Conv3d, width: int) -> nn.ModuleList:
+    """A convolution as one for each `width` of its input channels, whose sum it is; the first has the bias."""
+    parts: list[nn.Module] = []
+    for first in range(0, layer.in_channels, width):
+        part = nn.Conv3d(width, layer.out_channels, layer.kernel_size, padding=1, bias=not first)  # type: ignore[arg-type]
+        part.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
+        if not first:
+            part.bias = layer.bias
+        parts.append(_FewOutputs(part) if _FewOutputs.serves(part) else part)
+    return nn.ModuleList(parts)
+
+
+def _summed(parts: nn.ModuleList, features: Sequence[Tensor]) -> Tensor:
+    """The sum of each part of what it reads."""
+    out = parts[0](features[0])
+    for part, seen in zip(list(parts)[1:], features[1:], strict=True):
+        out.add_(part(seen))
+    return out
 
 
 class _FewOutputs(nn.Module):

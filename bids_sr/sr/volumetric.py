@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from .model import LoadedModel
 
 Array = NDArray[Any]
-# values of its widest layer up to which a volume goes through a network in one piece: they take .13 GB
-_AT_ONCE = 1 << 25
+# voxels that go through a network at once: a layer of 64 channels then takes .13 GB
+_AT_ONCE = 1 << 19
+# for narrower networks, values of what their widest layer reads or makes: .17 GB
+_VALUES_AT_ONCE = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
 
@@ -36,7 +38,7 @@ class VolumeUpsampler:
     lower : compute in bf16
     device, threads : of torch
     at_once : voxels up to which a volume is not cut into patches; by default as many as the network's width allows,
-        and no fewer than 64 channels would
+        and no fewer than with 64 channels
     """
 
     volumetric = True
@@ -47,7 +49,7 @@ class VolumeUpsampler:
     ) -> None:  # fmt: skip
         self.factor, self.scale, self.device = factor, float(scale), device
         self.upsampled_by, self.lower = model.recipe.upsampled_by, lower
-        self.at_once = _AT_ONCE // min(widest(model.generator), 64) if at_once is None else at_once
+        self.at_once = _in_one_piece(widest(model.generator)) if at_once is None else at_once
         if device == "cpu" and not lower:
             self.generator = lean(model.generator)
         else:
@@ -73,3 +75,11 @@ class VolumeUpsampler:
         return apply_in_patches(
             self.generator, source[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN, factor=step, batch=1
         )[0]
+
+
+def _in_one_piece(width: int) -> int:
+    """Voxels up to which a volume is not cut for a network that has layers of so many channels.
+
+    A patch of it is computed again where it overlaps others: twice over in the plane where an axis takes three.
+    """
+    return _AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width

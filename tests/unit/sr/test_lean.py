@@ -14,6 +14,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.model import LoadedModel
 from bids_sr.sr.networks.blocks import ResidualBlock
 from bids_sr.sr.networks.blocks3d import ResidualBlock3d
+from bids_sr.sr.networks.dense3d import DenseResidualNet
 from bids_sr.sr.networks.resnet3d import ResNet3d
 from bids_sr.sr.networks.srresnet import SRResNet
 from bids_sr.sr.networks.subpixel import SubPixelNet
@@ -91,6 +92,8 @@ def test_twice_the_same_bits_whoever_asks(threads):
         (ResNet3d(1, width=4, blocks=2, skip=True), (2, 1, 6, 5, 7)),
         (nn.Sequential(ResidualBlock3d(3), nn.Sequential(ResidualBlock3d(3))), (1, 3, 4, 6, 5)),
         (ResidualBlock(3), (1, 3, 5, 4)),
+        (DenseResidualNet(1, width=3, layers=3), (2, 1, 4, 6, 5)),
+        (DenseResidualNet(3, width=2, layers=1), (1, 3, 4, 1, 5)),
         (nn.Identity(), (1, 1, 3, 3)),
     ],
 )
@@ -175,7 +178,7 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
         )
         for width in (16, 64, 96)
     }  # fmt: skip
-    assert [ups[width].at_once for width in (16, 64, 96)] == [1 << 21, 1 << 19, 1 << 19]
+    assert [ups[width].at_once for width in (16, 64, 96)] == [5 << 19, 1 << 19, 1 << 19]
 
 
 def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
