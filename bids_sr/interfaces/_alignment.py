@@ -75,7 +75,22 @@ def register_to(
     ----------
     frame, image : heads
     mask : brain on the grid of the frame, for the size
+    align, seed, prefix, mm : see `placements`
+    """
+    placed = placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
+    return placed, _facts(placed, mask, frame.affine)
+
+
+def placements(
+    frame: Image, image: Image, *, align: Align, seed: int, prefix: str, mm: float = 2.0
+) -> dict[Align, Placement]:
+    """Where a scan lies to the frame, by each kind of transform up to the one that is asked for.
+
+    Parameters
+    ----------
+    frame, image : heads
     align : what the transform may do
+    seed, prefix : of antspyx, and of the names of temporary files
     mm : both are looked at on voxels of this size, or their own where these are larger; the coarser one is fixed
     """
     low_frame, low = coarse(frame, mm), coarse(image, mm)
@@ -83,18 +98,18 @@ def register_to(
     fixed, moving = (low, low_frame) if turned else (low_frame, low)
     heads = [masks.head_mask(each.data, each.affine) for each in (fixed, moving)]
     xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
+    found: dict[Align, Placement] = {"rigid": Placement(xfm=invert(xfm) if turned else xfm)}
+    if align == "rigid":
+        return found
     rim = masks.grow(heads[0], fixed.affine, 1.5 * float(fixed.zooms.max()))
-    if align != "rigid":
-        xfm = _affine(fixed, moving, xfm, rim, seed=seed, prefix=f"{prefix}affine_")
-    placed = Placement(xfm=invert(xfm) if turned else xfm)
+    xfm = _affine(fixed, moving, xfm, rim, seed=seed, prefix=f"{prefix}affine_")
+    found["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
     if align == "nonlinear":
-        stage = Stage(
-            transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1),
-            mm=(float(fixed.zooms.min()), 0.5 * float(fixed.zooms.min())), masked=True,
-        )  # fmt: skip
+        sigma = float(fixed.zooms.min())
+        stage = Stage(transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(sigma, 0.5 * sigma))
         files = register(fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim)
-        placed = _warped(frame, placed.xfm, Path(files[1] if turned else files[0]))
-    return placed, _facts(placed, mask, frame.affine)
+        found["nonlinear"] = _warped(frame, found["affine"].xfm, Path(files[1] if turned else files[0]))
+    return found
 
 
 def _affine(fixed: Image, moving: Image, start: Array, rim: Array, *, seed: int, prefix: str) -> Array:

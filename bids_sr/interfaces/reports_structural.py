@@ -51,8 +51,8 @@ class ScansReport(_Reportlet):
             rows = list(csv.DictReader(stream, delimiter="\t"))
         self._keep(runtime, structural_html(rows), desc="scans", suffix=SCANS)
         facts = json.loads(Path(inputs.facts_json).read_text(encoding="utf-8"))
-        self._keep(runtime, facts_html({"Position against the first scan": facts["offsets"]}), desc="scanfacts",
-                   suffix=SCANS)  # fmt: skip
+        title = f"Position against the first scan ({facts['align']})"
+        self._keep(runtime, facts_html({title: facts["offsets"]}), desc="scanfacts", suffix=SCANS)
         return self._done(runtime)
 
 

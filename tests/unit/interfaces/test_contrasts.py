@@ -1,6 +1,7 @@
 """Fused structural scans: preparation against known positions, held-out slices, and the steps on files."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from bids_sr.interfaces import _contrasts, _measured
 from bids_sr.interfaces._ants import Image
 from bids_sr.interfaces._measured import held_out_slices, measured_rows
 from bids_sr.interfaces.contrasts import MeasureContrasts, PrepareContrasts, ResolveContrasts, TrainContrasts
+from bids_sr.interfaces.reports_structural import ExplanationReport, ScansReport
 from bids_sr.spatial.nifti import load_image, save_image
 from bids_sr.spatial.resample import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
@@ -182,6 +184,35 @@ def test_the_steps_on_files(head, prepared, tmp_path, monkeypatch):
     inside = prepared.mask[..., kept]
     expected = -10 * np.log10(((truth - seen)[inside] ** 2).mean())
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
+    facts = tmp_path / "facts.json"
+    facts.write_text(json.dumps({"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}))
+    given = {"fine_files": fine, "coarse_files": coarse, "made_files": resolved.outputs.out_files, **shared}
+    model = {name: getattr(trained.outputs, name) for name in ("model_file", "card_file", "log_file")}
+    shown = ExplanationReport(**given, **model).run().outputs
+    looked_at_by_gates_and_critic(next(path for path in shown.out_files if "attention" in path))
+    assert {entities["desc"] for entities in shown.out_entities} == {"attention", "scantraining", "scancard"}
+    scans_shown = ScansReport(
+        fine_files=fine, series_files=[*coarse, *resolved.outputs.out_files], card_files=[trained.outputs.card_file],
+        series_names=["bspline"] * 2 + ["attunet"] * 2, metrics_tsv=measured.outputs.out_file, facts_json=str(facts),
+        **shared,
+    ).run().outputs  # fmt: skip
+    told = "".join(Path(path).read_text() for path in scans_shown.out_files if path.endswith("html"))
+    assert "(affine)" in told
+    assert "1.25" in told
+
+
+def looked_at_by_gates_and_critic(svg):
+    """The figure holds the masks of four gates and two maps of the critic, each of its own over the slice."""
+    text = Path(svg).read_text()
+    titles = re.findall(r"<!-- (.*?) -->", text)
+    assert [title for title in titles if "attention" in title] == [f"attention, gate {n} of 4" for n in (1, 2, 3, 4)]
+    scores = [re.fullmatch(r"critic, (super-resolved|measured) \(score (0|1)\.\d\d\)", title) for title in titles]
+    assert [found[1] for found in scores if found] == ["super-resolved", "measured"]
+    pictures = re.findall(r'href="data:image/png;base64,([^"]+)"', text)
+    below, above = pictures[0::2], pictures[1::2]
+    assert len(below) == len(above) == 6
+    assert len(set(below)) == 1
+    assert len(set(above)) == 6
 
 
 def test_a_network_can_be_trained_on_several_other_heads(prepared, tmp_path, monkeypatch):
