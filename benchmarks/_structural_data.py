@@ -1,0 +1,225 @@
+"""Phantom heads with structural scans at two resolutions, prepared by each alignment and kept, for structural.py."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.interfaces._alignment import Align, Placement, placements
+from bids_sr.interfaces._ants import Image
+from bids_sr.interfaces._contrasts import ORDERS, assemble, brain, unbiased
+from bids_sr.interfaces._templates import load_template
+from bids_sr.interfaces._tissues import segment_tissues, tissue_masks
+from bids_sr.phantom.motion import draw_pose
+from bids_sr.phantom.presets import PRESETS
+from bids_sr.phantom.structural import CONTRASTS, scans, tissue_shares
+from bids_sr.phantom.subject import Draw, Subject
+from bids_sr.spatial.transforms import apply, invert
+from bids_sr.sr.fused import unit_range
+
+Array = NDArray[Any]
+Key = tuple[str, str]
+ALIGNMENTS: tuple[Align, ...] = ("rigid", "affine", "nonlinear")
+BOX_MM = (160.0, 192.0, 160.0)  # around the brain, kept of every scan: networks see no more air than they must
+TISSUES = ("gm", "wm", "csf")
+_RETEST = 10_000  # added to a head's seed for the noise, the receive field and the position of its second session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """Which heads there are and how they are prepared; all of it is written beside them.
+
+    Attributes
+    ----------
+    preset, gradient : of the phantom; largest relative error of the coarse scanner's gradients
+    mm : voxels on which scans are registered
+    train, test : seeds of the phantom
+    """
+
+    preset: str
+    gradient: float
+    mm: float
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def check(self, work: Path) -> None:
+        """Refuse a folder with heads that were made in another way."""
+        work.mkdir(parents=True, exist_ok=True)
+        path = work / "heads.json"
+        own = {"preset": self.preset, "gradient": self.gradient, "mm": self.mm}
+        if path.exists() and json.loads(path.read_text()) != own:
+            raise SystemExit(f"{work} holds heads made with {path.read_text().strip()}; give another --work")
+        path.write_text(json.dumps(own) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedHead:
+    """One head on one grid, cropped to the box.
+
+    Attributes
+    ----------
+    name : sub-SEED
+    fine : (C, X, Y, Z), [0, 1]
+    coarse : (C, X, Y, Z) by interpolation
+    mask, affine : brain, and voxel to RAS mm
+    """
+
+    name: str
+    fine: Array
+    coarse: Mapping[str, Array]
+    mask: NDArray[np.bool_]
+    affine: Array
+
+    @property
+    def zooms(self) -> list[float]:
+        """Voxel size in mm."""
+        return [float(v) for v in np.sqrt((self.affine[:3, :3] ** 2).sum(0))]
+
+
+def acquire(subject: Subject, seed: int, gradient: float) -> tuple[dict[Key, Image], dict[Key, Array]]:
+    """(scans by contrast and kind, where a point of the fine T1w lies in each).
+
+    The coarse scanner's gradients are off by up to `gradient` along each axis, about its center; headers do not know.
+    """
+    off = np.diag([*(1 + np.random.default_rng([seed, 1]).uniform(-gradient, gradient, 3)), 1.0])
+    data, affine = subject.t1w()
+    images, known = {("T1w", "highres"): Image(data=data, affine=affine)}, {("T1w", "highres"): np.eye(4)}
+    for scan in scans(subject):
+        wrong = off if scan.acquisition == "lowres" else np.eye(4)
+        key = (scan.contrast, scan.acquisition)
+        images[key] = Image(data=scan.image, affine=wrong @ scan.affine)
+        known[key] = wrong @ scan.pose @ invert(subject.t1w_pose)
+    return images, known
+
+
+def second_session(subject: Subject, seed: int) -> Subject:
+    """The same head in the same scanner on another day: position, receive field and noise are others."""
+    again = copy(subject)
+    again.draw = Draw(seed=seed + _RETEST, subject=0)
+    again.t1w_pose = draw_pose(again.draw("poses"), (1.0, 4.0), (1.0, 4.0)) @ subject.t1w_pose
+    return again
+
+
+def _even(images: Mapping[Key, Image]) -> dict[Key, Image]:
+    return {key: unbiased(image, seed=0, sloppy=False) for key, image in images.items()}
+
+
+def _brain(frame: Image, prefix: str) -> NDArray[np.bool_]:
+    template = load_template()
+    return brain(frame, "T1w", template.t1, template.mask.data > 0.5, seed=0, prefix=prefix, sloppy=False)
+
+
+def box_of(mask: NDArray[np.bool_], zooms: Sequence[float]) -> tuple[slice, slice, slice]:
+    """The box around a brain, of whole multiples of 16 voxels in-plane, inside the grid.
+
+    Raises
+    ------
+    ValueError : the brain does not fit into it
+    """
+    out = []
+    for axis, (size, zoom) in enumerate(zip(BOX_MM, zooms, strict=True)):
+        side = int(np.ceil(size / zoom))
+        side = min(-(-side // 16) * 16 if axis < 2 else side, mask.shape[axis])
+        filled = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
+        low = min(max((filled[0] + filled[-1] + 1 - side) // 2, 0), mask.shape[axis] - side)
+        if filled[0] < low or filled[-1] >= low + side:
+            raise ValueError(f"a brain from {filled[0]} to {filled[-1]} does not fit into {side} voxels")
+        out.append(slice(int(low), int(low + side)))
+    return out[0], out[1], out[2]
+
+
+def path_of(work: Path, seed: int, align: Align) -> Path:
+    """Where a prepared head is kept."""
+    return work / f"head-{seed}_{align}.npz"
+
+
+def prepare_head(work: Path, heads: Heads, seed: int) -> None:
+    """Make the scans of a head and prepare them by each alignment, unless that is done."""
+    notes = work / f"head-{seed}.json"
+    if notes.exists():
+        return
+    subject = Subject(PRESETS[heads.preset], "ribbon", seed=seed)
+    images, known = acquire(subject, seed, heads.gradient)
+    even = _even(images)
+    frame = even["T1w", "highres"]
+    with tempfile.TemporaryDirectory() as folder:
+        mask = _brain(frame, f"{folder}/brain_")
+        found = {
+            key: placements(frame, image, align="nonlinear", seed=0, prefix=f"{folder}/{key[0]}{key[1]}_", mm=heads.mm)
+            for key, image in even.items() if image is not frame
+        }  # fmt: skip
+    box = box_of(mask, frame.zooms)
+    points = np.argwhere(mask)[::37] @ frame.affine[:3, :3].T + frame.affine[:3, 3]
+    facts: dict[str, Any] = {"errors_mm": {}}
+    for align in ALIGNMENTS:
+        places = {key: kinds[align] for key, kinds in found.items()} | {("T1w", "highres"): Placement(xfm=np.eye(4))}
+        made = assemble(even, places, frame, mask, {}, tuple(ORDERS))
+        affine = frame.affine.copy()
+        affine[:3, 3] = (frame.affine @ [*(side.start for side in box), 1.0])[:3]
+        np.savez_compressed(
+            path_of(work, seed, align), mask=mask[box], affine=affine,
+            fine=np.stack([made.fine[c][box] for c in CONTRASTS]),
+            **{name: np.stack([stack[c][box] for c in CONTRASTS]) for name, stack in made.coarse.items()},
+        )  # fmt: skip
+        facts["errors_mm"][align] = {
+            f"{contrast} {kind}": _error(place, known[contrast, kind], points)
+            for (contrast, kind), place in places.items() if (contrast, kind) != ("T1w", "highres")
+        }  # fmt: skip
+    if seed in heads.test:
+        facts |= _yardsticks(subject, seed, mask, frame)
+    notes.write_text(json.dumps(facts) + "\n")
+
+
+def _error(place: Placement, known: Array, points: Array) -> float:
+    """Root mean square distance (mm) in the brain between where points are put and where they are."""
+    away = np.linalg.norm(place.points(points) - apply(known, points), axis=1)
+    return float(np.sqrt((away**2).mean()))
+
+
+def _yardsticks(subject: Subject, seed: int, mask: NDArray[np.bool_], frame: Image) -> dict[str, Any]:
+    """Volumes (ml) of the tissues that the phantom is made of, and those found in a second session of the fine scans.
+
+    The second session is prepared by itself, in its own frame and with its own brain mask, as a study would.
+    """
+    ml = float(np.prod(frame.zooms)) / 1000
+    shares = {label.lower(): float(share[mask].sum()) * ml for label, share in tissue_shares(subject).items()}
+    images, _ = acquire(second_session(subject, seed), seed, 0.0)
+    even = _even({key: image for key, image in images.items() if key[1] == "highres"})
+    again = even["T1w", "highres"]
+    with tempfile.TemporaryDirectory() as folder:
+        inside = _brain(again, f"{folder}/brain_")
+        seen = {"T1w": again.data}
+        for (contrast, _), image in even.items():
+            if contrast != "T1w":
+                placed = placements(again, image, align="rigid", seed=0, prefix=f"{folder}/{contrast}_")["rigid"]
+                seen[contrast] = placed.seen(image, again, 3)
+    seen = {contrast: unit_range(seen[contrast], inside)[0] for contrast in CONTRASTS}  # as prepared scans are
+    found = tissue_masks(segment_tissues(seen, inside, again.affine, seed=0))
+    return {"shares_ml": shares, "retest_ml": {name: float(found[name].sum()) * ml for name in TISSUES}}
+
+
+def read_head(work: Path, seed: int, align: Align) -> PreparedHead:
+    """A head that was prepared."""
+    with np.load(path_of(work, seed, align)) as kept:
+        return PreparedHead(
+            name=f"sub-{seed}", fine=kept["fine"], coarse={name: kept[name] for name in ORDERS}, mask=kept["mask"],
+            affine=kept["affine"],
+        )  # fmt: skip
+
+
+def facts_of(work: Path, seed: int) -> dict[str, Any]:
+    """Errors of its registrations; of a test head also the yardsticks of its volumes."""
+    found: dict[str, Any] = json.loads((work / f"head-{seed}.json").read_text())
+    return found
+
+
+def with_channel(head: PreparedHead, channel: int) -> PreparedHead:
+    """A head of which one contrast is left."""
+    one = slice(channel, channel + 1)
+    return replace(head, fine=head.fine[one], coarse={name: data[one] for name, data in head.coarse.items()})
