@@ -20,8 +20,8 @@ class Cost:
     Attributes
     ----------
     always : of training, whatever the grid: steps that see patches
-    high : of training, for a million voxels of one volume on the high-resolution grid: steps that see whole slices,
-        and looks at what is held out
+    high : of training, for a million voxels of one volume on the high-resolution grid: steps that see whole slices or
+        planes, and looks at what is held out
     series : of the network, for a million voxels of all volumes on that grid; the interpolation is not in it
     """
 
@@ -36,13 +36,13 @@ FAST: Mapping[str, Cost] = MappingProxyType(
         "ccnn3d": Cost(always=44.0, high=2.0, series=0.65),
         "circle": Cost(always=192.0, high=2.0, series=0.75),
         "cpce": Cost(always=58.0, high=3.0, series=1.24),
-        "dip": Cost(always=58.0, high=13.0, series=1.07),
+        "dip": Cost(always=0.0, high=560.0, series=1.03),
         "gan3d": Cost(always=139.0, high=3.0, series=1.00),
         "li": Cost(always=130.0, high=3.0, series=1.09),
         "li-agnostic": Cost(always=133.0, high=3.0, series=1.07),
         "mse3d": Cost(always=100.0, high=3.0, series=1.01),
         "resnet3d": Cost(always=95.0, high=3.0, series=1.15),
-        "tv": Cost(always=62.0, high=13.0, series=1.07),
+        "tv": Cost(always=0.0, high=595.0, series=1.03),
         "unet": Cost(always=0.0, high=345.0, series=0.99),
         "vit": Cost(always=0.0, high=147.0, series=0.29),
     }
