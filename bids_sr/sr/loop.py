@@ -178,8 +178,11 @@ class Phase(ABC):
         try:
             self._save()
             journal.add(self.at.log)
-        except _files.DiskFullError as error:
-            LOG.warning("%s: training goes on, but after a kill only from the checkpoint before: %s", self.name, error)
+        except _files.DiskFullError:  # its own text asks for the command to be given again, which is not needed here
+            LOG.warning(
+                "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill only from the "
+                "checkpoint before, if there is one", self.name, self.checkpoint, _files.free_text(self.checkpoint),
+            )  # fmt: skip
 
     def _look(self, parts: dict[str, float]) -> None:
         """Score the held-out slices, remember the best weights, add a row to the log."""
