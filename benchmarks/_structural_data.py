@@ -172,7 +172,7 @@ def prepare_head(work: Path, heads: Heads, seed: int) -> None:
             for (contrast, kind), place in places.items() if (contrast, kind) != ("T1w", "highres")
         }  # fmt: skip
     if seed in heads.test:
-        facts |= _yardsticks(subject, seed, mask, frame)
+        facts |= _yardsticks(subject, seed, mask, frame, heads.mm)
     notes.write_text(json.dumps(facts) + "\n")
 
 
@@ -182,7 +182,7 @@ def _error(place: Placement, known: Array, points: Array) -> float:
     return float(np.sqrt((away**2).mean()))
 
 
-def _yardsticks(subject: Subject, seed: int, mask: NDArray[np.bool_], frame: Image) -> dict[str, Any]:
+def _yardsticks(subject: Subject, seed: int, mask: NDArray[np.bool_], frame: Image, mm: float) -> dict[str, Any]:
     """Volumes (ml) of the tissues that the phantom is made of, and those found in a second session of the fine scans.
 
     The second session is prepared by itself, in its own frame and with its own brain mask, as a study would.
@@ -197,7 +197,8 @@ def _yardsticks(subject: Subject, seed: int, mask: NDArray[np.bool_], frame: Ima
         seen = {"T1w": again.data}
         for (contrast, _), image in even.items():
             if contrast != "T1w":
-                placed = placements(again, image, align="rigid", seed=0, prefix=f"{folder}/{contrast}_")["rigid"]
+                prefix = f"{folder}/{contrast}_"
+                placed = placements(again, image, align="rigid", seed=0, prefix=prefix, mm=mm)["rigid"]
                 seen[contrast] = placed.seen(image, again, 3)
     seen = {contrast: unit_range(seen[contrast], inside)[0] for contrast in CONTRASTS}  # as prepared scans are
     found = tissue_masks(segment_tissues(seen, inside, again.affine, seed=0))
