@@ -275,8 +275,8 @@ def _check_patch(recipe: Recipe, images: ImageSet, factor: Factor, method: Metho
 
 
 def _sides(recipe: Recipe, method: Method) -> tuple[int, ...]:
-    """Sides of the training patches (fine voxels); none for whole images."""
-    patch = recipe.patch or ()
+    """Sides of the training patches (fine voxels); none where images of any size serve."""
+    patch = () if recipe.patch_at_most else recipe.patch or ()
     return (patch,) * method.ndim if isinstance(patch, int) else patch
 
 

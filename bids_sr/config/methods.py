@@ -66,7 +66,8 @@ def series_labels(names: Iterable[str]) -> tuple[str, ...]:
 
 @cache
 def patch_of(name: str, recipe: str, folder: Path = FOLDER) -> tuple[int, ...] | None:
-    """Sides of the training patches of a recipe (fine voxels; one stands for all axes); None for whole images.
+    """Sides of the training patches of a recipe (fine voxels; one stands for all axes); None for whole images,
+    and where the sides are only the largest there may be (``patch_at_most``).
 
     A recipe may be made of another one, in its own file or in that of another method, by `dataclasses.replace` or a
     function whose first argument it is; the nearest ``patch=`` on that way counts.
@@ -120,7 +121,10 @@ def _patch(recipe: ast.expr, path: Path) -> Any:
         return _patch(ast.Name(recipe.attr), path.with_name(f"{recipe.value.id}.py"))
     if not isinstance(recipe, ast.Call):
         return None
+    largest = any(k.arg == "patch_at_most" and getattr(k.value, "value", False) is True for k in recipe.keywords)
     for keyword in recipe.keywords:
+        if keyword.arg == "patch" and largest:
+            return None
         if keyword.arg == "patch":
             named = isinstance(keyword.value, ast.Name)
             return ast.literal_eval(_assigned(path)[keyword.value.id] if named else keyword.value)  # type: ignore[attr-defined]

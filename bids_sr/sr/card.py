@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _YOUNGER = (
     "epochs", "patches", "look_epochs", "decay_from", "final_learning_rate", "plateau_patience", "plateau_factor",
     "critic_game", "weight_clip", "penalty_weight", "objective", "degradation", "factors", "freeze_but_last",
-    "keep_critic", "intensity",
+    "keep_critic", "intensity", "patch_at_most",
 )  # fmt: skip
 
 

@@ -82,6 +82,7 @@ class Recipe:
     upsampled_by : interpolation that brings the input to the high-resolution grid before the generator, or None for a
         generator that works on the acquired grid
     patch : side of the patches (high-resolution voxels), or one side an axis; None for whole slices or volumes
+    patch_at_most : the sides are the largest there may be: a smaller image is seen whole in-plane
     batch, iterations : images a step, steps at most
     epochs, patches : where both are given, the length instead: `patches` places are drawn once and each is seen once
         an epoch; looks at what was held out are then `look_epochs` epochs apart
@@ -152,6 +153,7 @@ class Recipe:
     freeze_but_last: int | None = None
     keep_critic: bool = False
     intensity: Literal["percentile", "unit"] = "percentile"
+    patch_at_most: bool = False
 
     def __post_init__(self) -> None:
         if (self.epochs is None) != (self.patches is None):

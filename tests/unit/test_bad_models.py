@@ -88,8 +88,8 @@ def large_patch(maker: BidsMaker, sound: Path) -> list[str]:
     return ["--sr-method", "srgan", "--recipe", "paper"]
 
 
-def large_patch_of_tv(maker: BidsMaker, sound: Path) -> list[str]:
-    return ["--sr-method", "tv"]
+def large_patch_of_li(maker: BidsMaker, sound: Path) -> list[str]:
+    return ["--sr-method", "li"]
 
 
 def single_slice(maker: BidsMaker, sound: Path) -> list[str]:
@@ -158,7 +158,7 @@ CASES = {
     "no pair": Case(spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method tv guided --sr-factor 2"),
     "factor and pair": Case(spoil=other_factor, reason="stand as 2×2, not as --sr-factor says", fix="Leave --sr-f"),
     "patch": Case(spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"),
-    "3D patch": Case(spoil=large_patch_of_tv, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"),
+    "3D patch": Case(spoil=large_patch_of_li, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"),
     "single slice": Case(spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines alone"),
     "slice, 2D": Case(spoil=single_slice_2d, reason="guided holds slices out while", fix="with --pretrained MODEL"),
     "truncated": Case(spoil=truncated, reason="srgan.safetensors: truncated or changed", fix="both unchanged"),

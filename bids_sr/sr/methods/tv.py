@@ -66,6 +66,7 @@ FAST = Recipe(
     losses=PAPER.losses,
     upsampled_by="zerofill",
     patch=(128, 128, 16),
+    patch_at_most=True,
     batch=1,
     iterations=400,
     learning_rate=4e-3,
@@ -80,7 +81,7 @@ FAST = Recipe(
 )
 
 # for its supervised twins, which compare on the fine grid: parts of volumes do
-FAST_PARTS = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
+FAST_PARTS = replace(FAST, patch=(48, 48, 16), patch_at_most=False, batch=2, iterations=600)
 
 METHOD = Method(
     name="tv",

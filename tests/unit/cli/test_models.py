@@ -241,7 +241,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["train", "cpce", t / "m", "--fine", t / "slice_T1w.nii"],
         "single slice",
     ),
-    "patch": (lambda d, t: ["train", "tv", t / "m", "--coarse", d / LOW], "patches of 48 x 48 voxels do not fit"),
+    "patch": (lambda d, t: ["train", "li", t / "m", "--fine", d / LOW], "patches of 48 x 48 voxels do not fit"),
     "patch of both recipes": (lambda d, t: ["train", "cpce", t / "m", "--fine", d / LOW], "or srgan or unet, whose"),
     "patch of one recipe": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper"],
