@@ -36,7 +36,7 @@ FAST: Mapping[str, Cost] = MappingProxyType(
         "ccnn3d": Cost(always=44.0, high=2.0, series=0.65),
         "circle": Cost(always=192.0, high=2.0, series=0.75),
         "cpce": Cost(always=58.0, high=3.0, series=1.24),
-        "dip": Cost(always=0.0, high=560.0, series=1.03),
+        "dip": Cost(always=0.0, high=575.0, series=0.97),
         "gan3d": Cost(always=139.0, high=3.0, series=1.00),
         "li": Cost(always=130.0, high=3.0, series=1.09),
         "li-agnostic": Cost(always=133.0, high=3.0, series=1.07),
