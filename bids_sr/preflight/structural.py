@@ -15,6 +15,8 @@ from bids_sr.preflight.validator import validate
 
 PREPARE_S, TRAIN_S, MEASURE_S = (30.0, 45.0), {"fast": 220.0, "paper": 400_000.0}, (10.0, 12.0)
 """Processor seconds: always and for a million voxels of a contrast; of training, for a million voxels of all."""
+ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
+"""What other transforms make of the former: an affine measured; of a deformation, by what it adds in iterations."""
 
 
 def check_structural(settings: Settings) -> Plan:
@@ -56,7 +58,10 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     limit = (settings.superres.max_train_minutes or 1e9) * 60 * people
     train = 0.0 if settings.superres.model_source == "reuse" else TRAIN_S[settings.superres.recipe] * voxels
     stages = {
-        "preparation": (PREPARE_S[0] * people + PREPARE_S[1] * voxels, 6 * voxels * 4e-3),
+        "preparation": (
+            PREPARE_S[0] * people + PREPARE_S[1] * ALIGN[settings.superres.anat_align] * voxels,
+            6 * voxels * 4e-3,
+        ),
         "training": (min(train, limit) * methods, 0.1 * methods * people),
         "measures and figures": (MEASURE_S[0] * people + MEASURE_S[1] * voxels * copies, 0.02 * people),
     }

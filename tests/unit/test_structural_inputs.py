@@ -138,6 +138,7 @@ def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) 
 
 def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker: BidsMaker) -> None:
     scans(maker)
+    minutes: list[float] = []
     for given, words in (((), "aligned rigidly"), (("affine",), "affine transform"), (("nonlinear",), "deformation")):
         settings = settings_for(maker, *(("--anat-align", *given) if given else ()))
         (subject,) = check(settings).subjects
@@ -149,3 +150,5 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker:
         )  # fmt: skip
         assert wf.get_node("prepare").inputs.align == plan.align
         assert words in wf.__desc__
+        minutes.append(check(settings).estimate.rows[0].minutes)
+    assert minutes == sorted(set(minutes))
