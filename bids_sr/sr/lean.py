@@ -138,16 +138,20 @@ def _split(layer: nn.Conv3d, width: int) -> nn.ModuleList:
     return nn.ModuleList(parts)
 
 
-def _summed(parts: nn.ModuleList, features: Sequence[Tensor]) -> Tensor:
+def _summed(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """The sum of each part of what it reads."""
-    out = parts[0](features[0])
-    for part, seen in zip(list(parts)[1:], features[1:], strict=True):
+    first, *others = parts.children()
+    out = first(features[0])
+    for part, seen in zip(others, features[1:], strict=True):
         out.add_(part(seen))
     return out
 
 
 class _FewOutputs(nn.Module):
     """A convolution to one or two channels, (N, C, *grid) -> (N, C_out, *grid), in slabs of the first axis."""
+
+    weight: Tensor
+    bias: Tensor
 
     @staticmethod
     def serves(layer: nn.Conv2d | nn.Conv3d) -> bool:
@@ -182,7 +186,8 @@ class _FewOutputs(nn.Module):
             for k, tap in enumerate(product(*map(range, self.size))):
                 shift = [size // 2 - at for size, at in zip(self.size, tap, strict=True)]
                 seen, into = _overlap(shift, (a, b), grid)
-                out[(..., *into)] += taps[(slice(None), k, slice(None), *seen)]
+                there: tuple[slice, ...] = (slice(None), slice(None), *into)
+                out[there] += taps[:, k][(slice(None), slice(None), *seen)]
         return out
 
 
