@@ -208,25 +208,26 @@ def race(given: argparse.Namespace) -> None:
     pairs = heads_of(given)
     data = {"measured": training_pair(given.bids_dir), "head 40": pairs[40][-1], "head 64": pairs[64][-2]}
     settings = [("cold", FAST.steps, FAST.learning_rate)]
-    settings += [("cold", steps, FAST.learning_rate) for steps in given.steps]
     settings += [("warm", steps, rate) for steps in given.steps for rate in given.rates]
+    settings += [("cold", steps, FAST.learning_rate) for steps in given.steps]
     for where, pair in data.items():
         if given.on and where not in given.on:
             continue
         for start, steps, rate in settings:
             for seed in range(given.seeds):
-                stem = given.work / f"{where.replace(' ', '')}_{start}_{steps}_{rate:g}_{seed}"
-                if stem.with_suffix(".json").exists():
+                stem = f"{where.replace(' ', '')}_{start}_{steps}_{rate:g}_{seed}"
+                notes = given.work / f"{stem}.json"
+                if notes.exists():
                     continue
                 recipe = replace(shortened(FAST, steps), learning_rate=rate) if steps != FAST.steps else FAST
                 if start == "warm":
                     recipe = replace(recipe, build_generator=starting_with(state))
-                found = run(pair, recipe, seed, stem.with_suffix(".safetensors") if where == "measured" else None)
-                stem.with_suffix(".json").write_text(json.dumps({
+                found = run(pair, recipe, seed, given.work / f"{stem}.safetensors" if where == "measured" else None)
+                notes.write_text(json.dumps({
                     "data": where, "start": start, "steps": steps, "rate": rate, "seed": seed,
                     "learned as it is": round(untrained(state, pair), 3), **found,
                 }) + "\n")  # fmt: skip
-                sys.stderr.write(f"{stem.name}: {found['best']:.3f} dB in {found['seconds']:.0f} s\n")
+                sys.stderr.write(f"{stem}: {found['best']:.3f} dB in {found['seconds']:.0f} s\n")
 
 
 def reached(runs: list[Row], wanted: float) -> tuple[float, int]:
@@ -263,19 +264,23 @@ def summary(runs: list[Row]) -> list[Row]:
 def score(given: argparse.Namespace) -> None:
     """Series of models of the race against the measured run."""
     chosen = {"learned from heads, as it is": given.work / "learned.safetensors"}
-    wanted = [f"cold_{FAST.steps}_{FAST.learning_rate:g}"]
-    wanted += [f"{start}_{given.steps[0]}_{given.rates[0]:g}" for start in ("cold", "warm")]
+    wanted = [f"{start}_{given.steps[0]}_{given.rates[0]:g}" for start in ("warm", "cold")]
+    wanted += [f"cold_{FAST.steps}_{FAST.learning_rate:g}"]
     for stem in wanted:
         for path in sorted(given.work.glob(f"measured_{stem}_*.safetensors"))[: given.seeds]:
             chosen[path.stem.removeprefix("measured_").replace("_", " ")] = path
-    models = {}
-    for label, path in chosen.items():
-        net = starting_with(load_file(path))(1, FACTOR).eval()
-        models[label] = LoadedModel(generator=net, recipe=FAST, card={"method": "srgan"})
+    rows = []
     with tempfile.TemporaryDirectory() as scratch:
         judge = Measured.read(given.bids_dir, given.truth_dir, Path(scratch), every=given.every, maps=True)
-        rows = [{"series": name} | judge.scores(name, None, 1) for name in ("bspline", "zerofill")]
-        rows += [{"series": label} | judge.scores("srgan", model, 1) for label, model in models.items()]
+        for label, path in ({"bspline": None, "zerofill": None} | chosen).items():
+            notes = given.work / f"truth_{label.replace(' ', '_')}.json"  # found again when a run was stopped
+            if not notes.exists():
+                model = None
+                if path is not None:
+                    net = starting_with(load_file(path))(1, FACTOR).eval()
+                    model = LoadedModel(generator=net, recipe=FAST, card={"method": "srgan"})
+                notes.write_text(json.dumps(judge.scores(label if model is None else "srgan", model, 1)))
+            rows.append({"series": label, **json.loads(notes.read_text())})
     rows = [{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows]
     keep("warm_start_truth", "Models that began with simulated heads, and others, against the measured run", rows)
 
