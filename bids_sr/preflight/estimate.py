@@ -190,7 +190,7 @@ def _training(work: _Work) -> list[Row]:
         else:
             cost = cost_of(name, superres.recipe)
             count = len(work.runs) if name in superres.volume_trained else pairs
-            seconds += min(cost.always + cost.high * work.sizes.high, limit) * count
+            seconds += min(cost.training(work.sizes.high), limit) * count
     return [work.row("training", seconds * superres.n_ensemble, "TrainGuided")] if seconds else []
 
 
