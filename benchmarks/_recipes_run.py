@@ -33,6 +33,7 @@ from bids_sr.stats.image_quality import psnr, ssim
 from bids_sr.stats.splithalf import beyond_nyquist
 
 Array = NDArray[Any]
+CONTENT = "content loss of batches"
 TRUE_SHARE = 0.25  # of the largest true change: the voxels that count as active
 
 
@@ -74,7 +75,11 @@ def work_after(steps: int, recipe: Recipe, work: Mapping[bool, float]) -> float:
 
 
 def curve(log: Sequence[Mapping[str, Any]], recipe: Recipe, work: Mapping[bool, float], seed: int) -> list[dict]:
-    """Held-out PSNR against work; of many looks some 60, evenly in the logarithm of work, the best and the last."""
+    """Held-out PSNR against work; of many looks some 60, evenly in the logarithm of work, the best and the last.
+
+    The content loss of the batch trained on at a look is told where the log has it, as mean over the looks since the
+    row before: a single batch says little.
+    """
     rows = [
         {
             "seed": seed, "iteration": int(row["iteration"]),
@@ -83,10 +88,15 @@ def curve(log: Sequence[Mapping[str, Any]], recipe: Recipe, work: Mapping[bool, 
         }
         for row in log
     ]  # fmt: skip
-    if len(rows) <= 60:
-        return rows
     best = int(np.argmax([row["held-out PSNR (dB)"] for row in rows]))
-    return [rows[k] for k in sorted({*np.geomspace(1, len(rows), 90).round().astype(int) - 1, best})]
+    told = range(len(rows))
+    if len(rows) > 60:
+        told = sorted({*(np.geomspace(1, len(rows), 90).round().astype(int) - 1).tolist(), best})
+    if all("content" in row for row in log):
+        for before, k in zip([-1, *told][:-1], told, strict=True):
+            loss = np.mean([float(row["content"]) for row in log[before + 1 : k + 1]])
+            rows[k][CONTENT] = float(f"{loss:.3g}")
+    return [rows[k] for k in told]
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

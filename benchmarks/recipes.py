@@ -7,7 +7,9 @@ python benchmarks/recipes.py compare
 
 BIDS_DIR holds a T2*-weighted pair and one BOLD run: either one made by bids-sr-phantom, with its truth, or one whose
 measured high-resolution run lies in TRUTH_DIR. `train` keeps models and checkpoints in --work and goes on from there;
---minutes of the clock may end it early. `log` draws the curve from the log of a training that goes on or was stopped.
+--minutes of the clock may end it early. Looks at held-out slices are at most 50 steps apart (those of `paper` are 1000
+otherwise) and end no training, and nothing is trained again on all slices, which `paper` as users have it does: models
+here have the weights of their best look. `log` draws the curve from the log of a training that goes on or was stopped.
 `score` opens the truth: series of the models in --work beside baselines. t maps need every volume made, which takes the
 network of `paper` some ten minutes for a run of 136 volumes; --no-maps leaves them out. `compare` reads the tables.
 
@@ -58,7 +60,11 @@ def options() -> argparse.Namespace:
 
 
 def looked_at(name: str) -> Recipe:
-    """The recipe with looks closer together, so that the curve shows where it bends; its end is not changed by them."""
+    """The recipe with looks closer together, so that the curve shows where it bends, and with no end by them.
+
+    The best of more looks is a little better by chance. `paper` as users have it is trained again on all slices for as
+    many steps as did best; here it keeps the weights of its best look, so that these can be judged.
+    """
     wanted = get_method("srgan").recipes[name]
     return replace(wanted, evaluate_every=min(50, wanted.evaluate_every), patience=None, refit=False)
 

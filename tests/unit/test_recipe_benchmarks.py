@@ -189,3 +189,23 @@ def test_another_learned_network_leaves_no_old_result_standing(
     warm.race(over)
     assert len(again) == 2 * 2 * 2  # those that began with it, and no other
     warm.table(over)
+
+
+def test_a_fall_is_told_with_the_loss_on_what_was_trained_on_and_not_explained(comparing: ModuleType) -> None:
+    work = np.arange(1, 101) / 100
+    rows = rows_of(comparing, 27 - work**-0.5 - 4 * np.maximum(0, work - 0.3))
+    assert "Why was not measured. The rise" in comparing.extrapolated(rows)[1][1]
+    down = [row | {comparing.CONTENT: 0.3 / (k + 1)} for k, row in enumerate(rows)]
+    assert "went on falling, from 0.01 to 0.0031" in comparing.extrapolated(down)[1][1]
+    up = [row | {comparing.CONTENT: 0.01 * (k + 1)} for k, row in enumerate(rows)]
+    said = comparing.extrapolated(up)[1][1]
+    assert "went from 0.3 to 0.98" in said
+    assert "more closely" not in said
+
+
+def test_losses_are_means_over_the_looks_that_are_not_told(running: ModuleType) -> None:
+    log = [{"iteration": 50 * (k + 1), "psnr": 20.0, "content": str(float(k))} for k in range(1000)]
+    told = running.curve(log, FAST, {False: 1.0, True: 1.0}, 0)
+    before, last = told[-2]["iteration"] // 50, 1000
+    assert last - before > 1
+    assert told[-1][running.CONTENT] == pytest.approx(np.mean(np.arange(before, last)), rel=0.005)
