@@ -54,9 +54,9 @@ def _misfits(settings: Settings, subjects: Sequence[Subject], headers: Mapping[P
     superres = settings.superres
     for name in superres.learned:
         file = pretrained_for(superres, name)
-        for subject in subjects if file is not None else ():
+        for subject in subjects:
             header = headers.get(subject.structural[0].highres)
-            if header is not None:
+            if file is not None and header is not None:
                 yield from _misfit(settings, subject, header, file)
 
 
