@@ -333,7 +333,8 @@ def table(given: argparse.Namespace) -> None:
     how = (
         f"PSNR and steps are those of looks {FAST.evaluate_every} steps apart in all runs, SSIM that of the weights "
         f"kept, of short runs the best of looks {LOOK} steps apart. The first share is of all steps of the recipe "
-        f"({FAST.steps}), the second of those after which the recipe itself is within .02 dB of its end."
+        f"({FAST.steps}), the second of those after which the recipe itself is within .02 dB of its end,"
+        " in the mean of its seeds that get there."
     )
     title = "srgan, recipe fast: begun with a network of simulated heads, or from nothing"
     keep("warm_start", title, summary(runs), remarks=[note, how])
