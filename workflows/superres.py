@@ -111,11 +111,11 @@ def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "
     how = {
         "paper": "with the published settings [@stss_srfmri]",
         "fast": "with a smaller network that works on the acquired grid and predicts only the band of k-space that "
-        "was not measured, "
+        "was not measured"
         + (
-            "which began with weights learned from simulated heads and kept those that did best on held-out slices"
+            "; training began with weights learned from simulated heads, and kept those that did best on held-out slices"
             if warm
-            else "trained until held-out slices gained no more"
+            else ", trained until held-out slices gained no more"
         ),
     }[recipe]
     return (

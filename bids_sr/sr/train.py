@@ -38,7 +38,7 @@ def build_networks(
     recipe: Recipe, pair: TrainingPair, seed: int, device: str, vgg_weights: Path | None,
     start: LoadedModel | None = None,
 ) -> Networks:  # fmt: skip
-    """Networks with weights that depend on the seed (and the start) alone, their optimizers and the terms that are on."""
+    """Networks with weights that depend on seed and start alone, their optimizers and the loss terms that are on."""
     state = None if start is None else start.generator.state_dict()
     return games.build_networks(recipe, pair.factor, seed, device, vgg_weights, start=state)
 
@@ -115,7 +115,7 @@ def held_out_scores(output: Tensor, images: SliceSet, which: tuple[int, ...]) ->
 def _signature(
     method: Method, recipe: Recipe, pair: TrainingPair, seed: int, vgg: Path | None, start: LoadedModel | None
 ) -> str:
-    """Tells whether a checkpoint belongs to this training; that of a cold start is as it was before there was another."""
+    """Tells whether a checkpoint belongs to this training; without a start it is what it was before there was one."""
     said = (method.name, plain_recipe(recipe), pair.checksums(), pair.factor, seed, vgg is not None)
     begun = () if start is None else (start.card["weights_sha256"],)
     return hashlib.sha256(repr(said + begun).encode()).hexdigest()

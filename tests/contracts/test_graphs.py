@@ -234,15 +234,15 @@ def test_every_training_of_srgan_begins_alike(tmp_path: Any, warm: bool) -> None
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "2", "--n-ensemble", "2", *["--warm-start"] * warm)
-    trained = [graph.get_node(name) for name in graph.list_node_names() if name.endswith(".train")]
-    starts = {node.fullname: node.inputs.start for node in trained if node.inputs.trait("start") is not None}
+    trained = {name: graph.get_node(name).inputs for name in graph.list_node_names() if name.endswith(".train")}
+    starts = {name: inputs.start for name, inputs in trained.items() if inputs.trait("start") is not None}
     assert len(starts) == 3
     assert sum("srganT1w" in name for name in starts) == sum("srganSeed1" in name for name in starts) == 1
     if warm:
         assert {Path(start).name for start in starts.values()} == {"srgan_start.safetensors"}
     else:
         assert not any(map(isdefined, starts.values()))
-    assert ("began with weights learned from simulated heads" in methods_text(graph)) == warm
+    assert ("training began with weights learned from simulated heads" in methods_text(graph)) == warm
 
 
 def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Any) -> None:

@@ -306,7 +306,9 @@ CASES = {
     "warm, reused": Case(spoil=_warm_reuse, file="--warm-start", reason="reuse never trains", fix="one of the two"),
     "warm, no srgan": Case(spoil=_warm_guided, file="--warm-start", reason="not among --sr-method", fix="Add srgan"),
     "warm, other factor": Case(
-        spoil=_warm_factor, file="bold.nii.gz with --warm-start", reason="its factor is 1.5 × 1.5 × 1",
+        spoil=_warm_factor,
+        file="bold.nii.gz with --warm-start",
+        reason="its factor is 1.5 × 1.5 × 1",
         fix="Leave --warm-start out",
     ),
     "model of no method": Case(

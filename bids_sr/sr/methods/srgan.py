@@ -9,8 +9,8 @@ VGG-19 features at .006 of SRGAN's scale when their weights are given.
 trained again on all slices: measured against true volumes (benchmarks/TRUTH.md) that gained nothing, also on the slices
 that the search had held out, and it would double the time. So the card's held-out figures are those of the very model.
 
-`WARM` is `fast` from a network of simulated heads on (the package has one, srgan_start): the same schedule in a quarter of
-the steps, with closer looks and no early end, as it was raced against `fast` (benchmarks/warm_start.py).
+`WARM` is `fast` from a network of simulated heads on (the package has one, srgan_start): the same schedule in a quarter
+of the steps, with closer looks and no early end, as it was raced against `fast` (benchmarks/warm_start.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training on a pair that begins with weights: those of the package, by a recipe of its own, never taken for a cold one."""
+"""Training on a pair that begins with weights of the package: by a recipe of its own, never taken for a cold one."""
 
 import hashlib
 import json
