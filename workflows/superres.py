@@ -113,7 +113,8 @@ def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "
         "fast": "with a smaller network that works on the acquired grid and predicts only the band of k-space that "
         "was not measured"
         + (
-            "; training began with weights learned from simulated heads, and kept those that did best on held-out slices"
+            "; training began with weights learned from simulated heads, and took those that did best on held-out "
+            "slices"
             if warm
             else ", trained until held-out slices gained no more"
         ),

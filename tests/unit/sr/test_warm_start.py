@@ -122,3 +122,5 @@ def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
         for place in ("warm", "cold"):
             found = store.find_model(replace(request, model_dir=tmp_path / place), recipe, small_pair)
             assert (found is not None) == (place == own)
+    elsewhere = replace(WARM, start=WEIGHTS.with_name("srgan_phantom.safetensors"), model_dir=tmp_path)
+    assert store.find_model(elsewhere, store.wanted_recipe(elsewhere), small_pair) is None
