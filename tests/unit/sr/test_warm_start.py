@@ -60,6 +60,8 @@ def test_it_is_the_recipe_of_the_race():
     assert (warm.evaluate_every, warm.patience, warm.refit) == (10, None, False)
     changed = {k for k, v in plain_recipe(warm).items() if v != plain_recipe(fast)[k]}
     assert changed == {"iterations", "adversarial_from", "evaluate_every", "patience"}
+    asked = [store.wanted_recipe(store.Request(method="srgan", start=start)) for start in (WEIGHTS, None)]
+    assert asked == [warm, fast]
 
 
 def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
