@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr._files import whole_file, write_json
 from bids_sr.interfaces._alignment import Align, Placement, placements
 from bids_sr.interfaces._ants import Image
 from bids_sr.interfaces._contrasts import ORDERS, assemble, brain, unbiased
@@ -31,6 +32,20 @@ TISSUES = ("gm", "wm", "csf")
 _RETEST = 10_000  # added to a head's seed for the noise, the receive field and the position of its second session
 
 
+def kept(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """What is in a file, or is made and put there as a whole."""
+    if not path.exists():
+        write_json(path, make())
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def keep_arrays(path: Path, **arrays: Array) -> None:
+    """Put arrays into a file as a whole."""
+    with whole_file(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Heads:
     """Which heads there are and how they are prepared; all of it is written beside them.
@@ -48,14 +63,19 @@ class Heads:
     train: tuple[int, ...]
     test: tuple[int, ...]
 
-    def check(self, work: Path) -> None:
-        """Refuse a folder with heads that were made in another way."""
-        work.mkdir(parents=True, exist_ok=True)
-        path = work / "heads.json"
-        own = {"preset": self.preset, "gradient": self.gradient, "mm": self.mm}
-        if path.exists() and json.loads(path.read_text()) != own:
-            raise SystemExit(f"{work} holds heads made with {path.read_text().strip()}; give another --work")
-        path.write_text(json.dumps(own) + "\n")
+    def check(self, work: Path, training: Mapping[str, Any]) -> None:
+        """Refuse a folder with heads or models that were made in another way; more test heads are no other way.
+
+        training : whatever else models depend on that their names do not tell
+        """
+        own = {"preset": self.preset, "gradient": self.gradient, "mm": self.mm, "train": list(self.train)}
+        own = json.loads(json.dumps(own | dict(training)))
+        there = kept(work / "heads.json", lambda: own)
+        others = [name for name in sorted(own.keys() | there.keys()) if own.get(name) != there.get(name)]
+        if others:
+            raise SystemExit(
+                f"{work} holds heads and models of another call ({', '.join(others)}); give another --work"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +182,7 @@ def prepare_head(work: Path, heads: Heads, seed: int) -> None:
         made = assemble(even, places, frame, mask, {}, tuple(ORDERS))
         affine = frame.affine.copy()
         affine[:3, 3] = (frame.affine @ [*(side.start for side in box), 1.0])[:3]
-        np.savez_compressed(
+        keep_arrays(
             path_of(work, seed, align), mask=mask[box], affine=affine,
             fine=np.stack([made.fine[c][box] for c in CONTRASTS]),
             **{name: np.stack([stack[c][box] for c in CONTRASTS]) for name, stack in made.coarse.items()},
@@ -173,7 +193,7 @@ def prepare_head(work: Path, heads: Heads, seed: int) -> None:
         }  # fmt: skip
     if seed in heads.test:
         facts |= _yardsticks(subject, seed, mask, frame, heads.mm)
-    notes.write_text(json.dumps(facts) + "\n")
+    write_json(notes, facts)
 
 
 def _error(place: Placement, known: Array, points: Array) -> float:

@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from _methods_run import Pace, pace_of, shortened
-from _structural_data import ALIGNMENTS, Align, PreparedHead, read_head, with_channel
+from _structural_data import ALIGNMENTS, BOX_MM, Align, PreparedHead, kept, read_head, with_channel
 from numpy.typing import NDArray
 from torch import nn
 
+from bids_sr._files import write_json
 from bids_sr.phantom.structural import CONTRASTS
+from bids_sr.sr.card import plain_recipe
 from bids_sr.sr.fit_images import fit_images
 from bids_sr.sr.fused import SAME_GRID, contrast_set, super_resolve_contrasts, together
 from bids_sr.sr.images import ImageSet
@@ -52,7 +54,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """What its pace depends on: all but the alignment."""
+        """What its pace depends on: all but the alignment. A critic in the loss sends its gradient back as well."""
         return self.name.replace(f"_{self.align}_", "_")
 
 
@@ -124,7 +126,14 @@ def images_of(heads: Sequence[PreparedHead], contrasts: Sequence[str]) -> ImageS
     ])  # fmt: skip
 
 
-def trained(cell: Cell, how: How, work: Path, seeds: Sequence[int], pace: dict[str, Pace]) -> list[Path]:
+def training_facts(how: How) -> dict[str, Any]:
+    """What models depend on beside the heads and what their names tell: options, and recipes as they are now."""
+    cells = [cell for cell in grid() if cell.align == "rigid" and cell.fused]
+    recipes = {cell.name: plain_recipe(recipe_of(cell, how, (1, 1))) for cell in cells}
+    return {"patch": how.patch, "critic weight": how.weight, "held out": HOLD_OUT, "box": BOX_MM, "recipes": recipes}
+
+
+def trained(cell: Cell, how: How, work: Path, seeds: Sequence[int]) -> list[Path]:
     """The networks of a cell, one or one a contrast: trained, or found in `work`."""
     stem = f"{cell.name}_{how.seconds:g}s_seed{how.seed}"
     channels: list[int | None] = [None] if cell.fused else list(range(len(CONTRASTS)))
@@ -135,11 +144,11 @@ def trained(cell: Cell, how: How, work: Path, seeds: Sequence[int], pace: dict[s
             continue
         heads = heads or [read_head(work, seed, cell.align) for seed in seeds]
         some = heads if channel is None else [with_channel(head, channel) for head in heads]
-        _train(cell, how, path, images_of(some, CONTRASTS if channel is None else [CONTRASTS[channel]]), pace)
+        _train(cell, how, path, images_of(some, CONTRASTS if channel is None else [CONTRASTS[channel]]))
     return paths
 
 
-def _train(cell: Cell, how: How, path: Path, images: ImageSet, pace: dict[str, Pace]) -> None:
+def _train(cell: Cell, how: How, path: Path, images: ImageSet) -> None:
     """Train one network for its time; beside it lies NAME.run.json with what it took."""
     method, recipe = method_of(cell), recipe_of(cell, how, images.images[0].shape)
 
@@ -151,17 +160,16 @@ def _train(cell: Cell, how: How, path: Path, images: ImageSet, pace: dict[str, P
             )  # fmt: skip
         return made, time.process_time() - begun
 
-    if cell.kind not in pace:
-        pace[cell.kind] = pace_of(recipe, lambda one: fitted(one)[1])
-    steps = pace[cell.kind].steps(how.seconds)
+    costs = kept(path.with_name(f"pace_{cell.kind}.json"), lambda: vars(pace_of(recipe, lambda one: fitted(one)[1])))
+    steps = Pace(**costs).steps(how.seconds)
     sys.stderr.write(f"{path.stem}: {steps} steps\n")
     made, busy = fitted(shortened(recipe, steps))
     save_model(path.with_suffix(""), made.state, made.card)
     held = made.card["held_out"]
-    path.with_suffix(".run.json").write_text(json.dumps({
+    write_json(path.with_suffix(".run.json"), {
         "steps": steps, "steps of the recipe": recipe.steps, "processor seconds": round(busy, 1),
         "parameters": int(made.card["parameters"]), "best step": held["iteration"],
-    }) + "\n")  # fmt: skip
+    })  # fmt: skip
 
 
 def notes_of(path: Path) -> dict[str, Any]:
@@ -189,13 +197,3 @@ def made_of(cell: Cell, how: How, paths: Sequence[Path], head: PreparedHead) -> 
         super_resolve_contrasts(load(cell, how, path, part.mask.shape), part.coarse["bspline"], part.mask, part.affine)
         for path, part in zip(paths, parts, strict=True)
     ])  # fmt: skip
-
-
-def kept(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """What is in a file, or is made and put there as a whole."""
-    if not path.exists():
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(make()) + "\n")
-        part.rename(path)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found

@@ -98,6 +98,8 @@ def likeness_table(
     low = [row for row in rows if row["contrasts"] and row["over bspline (dB)"] <= 0]
     below = [" ".join(str(row[way]) for way in ways).strip() for row in low]
     remarks += [
+        "What is held out is looked at in whole slices also where networks are trained on patches and applied in "
+        "patches: their stopping point is chosen by something else than what they are judged by.",
         f"Not above the cubic spline in PSNR: {'; '.join(below) or 'none'}.",
         "Paper: PSNR / SSIM / MAE / NMSE of real pairs of two scanners, over whole images with their background, whose "
         "zeros raise PSNR and SSIM; only signs of differences can be compared with figures of a phantom's brain. The "
@@ -157,8 +159,10 @@ def effects_table(
         f"Wilcoxon's signed-rank test over {given.test} heads, two-sided, exact: no p is below {least:.3g}, and none "
         "is corrected for the number of rows. Each head's figure is the mean over the pairs of cells. The spread over "
         "seeds of training is not in it: with one seed, a difference of single cells may be one of seeds.",
-        "Alignments: each is judged against the fine scans in its own alignment, as in the paper; rows of T1w alone "
-        "have one truth for all. A deformation bends the coarse scan onto the fine one, which is what it is judged by.",
+        "Alignments: each is judged against the fine scans in its own alignment, as in the paper. Rows of T1w alone: "
+        "the fine T1w stays on its own grid in all three, and differs by its scale, which follows the mean of the "
+        "coarse scan, and by what is cut above 1. A deformation bends the coarse scan onto the fine one, by which it "
+        "is judged.",
     ])  # fmt: skip
 
 

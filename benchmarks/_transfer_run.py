@@ -1,6 +1,5 @@
 """Heads, trainings of equal processor time and figures; for benchmarks/{transfer,training_resolution}.py."""
 
-import json
 import math
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _kept import plain, read_note, refuse_others, write_arrays, write_note
 from _methods_run import Pace, pace_of, shortened
 from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ from bids_sr.phantom.scanner import Coil, acquire_static
 from bids_sr.phantom.structural import LEVEL, PROTOCOLS, spin_echo
 from bids_sr.phantom.subject import T1W_FLIP, T1W_TE, T1W_TR
 from bids_sr.spatial.resample import sample_volume
+from bids_sr.sr.card import plain_recipe
 from bids_sr.sr.degrade import block_mean
 from bids_sr.sr.fit_images import fit_images
 from bids_sr.sr.images import ImageSet, TrainingImage
@@ -99,6 +100,7 @@ def phantom(seed: int, contrast: str, grid: Grid, folder: Path, voxel: float = 1
     voxel : of the scene (mm)
     """
     shape, affine = grid
+    refuse_others(folder / "phantoms.json", {"grid": [shape, affine.tolist()], "scene mm": voxel, "SNR": SNR})
     path = folder / f"head{seed}_{contrast}_{'x'.join(map(str, shape))}.npz"
     if not path.exists():
         head, pose = _head(seed, voxel), draw_pose(np.random.default_rng([seed, 1]), (1.0, 4.0), (1.0, 4.0))
@@ -108,9 +110,7 @@ def phantom(seed: int, contrast: str, grid: Grid, folder: Path, voxel: float = 1
             rng=np.random.default_rng([seed, 2, *contrast.encode()]),
         )  # fmt: skip
         mask = sample_volume(head.brain.astype(np.float32), head.affine, shape, affine, pose) > 0.5
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
-            np.savez(file, image=image, mask=mask)
-        Path(file.name).replace(path)
+        write_arrays(path, image=image, mask=mask)
     with np.load(path) as kept:
         return Volume(image=kept["image"], mask=kept["mask"], affine=affine)
 
@@ -142,24 +142,40 @@ class School:
 
         label : of the model's file; start, last : warm start, and how many layers it goes on training
         """
+        refuse_others(self.folder / "school.json", {"factor": self.factor, "patch": self.patch, "batch": self.batch})
         stem = self.folder / f"{label}_{method}_{seconds:g}s_seed{seed}"
         notes = stem.with_name(f"{stem.name}.run.json")
+        recipe, data = self.recipe(method, last), ImageSet(images=tuple(images))
         if not notes.exists():
-            recipe, data = self.recipe(method, last), ImageSet(images=tuple(images))
             steps = self._pace(method, recipe, data, start).steps(seconds)
             made, busy = self._fit(method, shortened(recipe, steps), data, seed, start)
             save_model(stem, made.state, made.card)
-            notes.write_text(json.dumps({"steps": steps, "processor seconds": round(busy, 1)}) + "\n")
+            write_note(notes, {"steps": steps, "processor seconds": round(busy, 1)})
             sys.stderr.write(f"{stem.name}: {steps} steps, {busy:.0f} s\n")
-        return load_model(stem.with_name(f"{stem.name}.safetensors")), json.loads(notes.read_text())
+        model, took = load_model(stem.with_name(f"{stem.name}.safetensors")), read_note(notes)
+        others = self._others(model, shortened(recipe, took["steps"]), data, start)
+        if others:
+            sys.exit(f"{stem.name} has another {', '.join(others)} than is asked for; give another --work")
+        return model, took
+
+    def _others(self, model: LoadedModel, recipe: Recipe, data: ImageSet, start: LoadedModel | None) -> list[str]:
+        """In what a kept model differs from the one that is wanted, by its card."""
+        wanted = plain({
+            "data_sha256": data.checksums(), "factor": self.factor, "settings": plain_recipe(recipe),
+            "started_from": None if start is None else start.card["weights_sha256"],
+        })  # fmt: skip
+        card = {key: model.card.get(key) for key in wanted}
+        card["started_from"] = (model.card.get("started_from") or {}).get("weights_sha256")
+        card["settings"] = {key: card["settings"].get(key) for key in wanted["settings"]}
+        return [key for key in wanted if card[key] != wanted[key]]
 
     def _pace(self, method: str, recipe: Recipe, data: ImageSet, start: LoadedModel | None) -> Pace:
         """What a training costs; measured once for a method, its frozen layers and the number of images."""
         path = self.folder / f"pace_{method}_{recipe.freeze_but_last}_{len(data.images)}.json"
         if not path.exists():
             pace = pace_of(recipe, lambda some: self._fit(method, some, data, 0, start)[1])
-            path.write_text(json.dumps(vars(pace)) + "\n")
-        return Pace(**json.loads(path.read_text()))
+            write_note(path, vars(pace))
+        return Pace(**read_note(path))
 
     def _fit(
         self, method: str, recipe: Recipe, data: ImageSet, seed: int, start: LoadedModel | None

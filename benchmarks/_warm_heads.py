@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from _kept import write_arrays
 from superres import FACTOR, brain
 
 from bids_sr.phantom.contrast import gradient_echo
@@ -54,7 +55,7 @@ def kept_pairs(seeds: range, folder: Path) -> dict[int, list[TrainingPair]]:
         paths = {matrix: folder / f"head{seed}_{matrix}.npz" for matrix in MATRICES}
         if not all(path.exists() for path in paths.values()):
             for matrix, pair in pairs_of_head(seed).items():
-                np.savez(
+                write_arrays(
                     paths[matrix], lowres=pair.lowres, highres=pair.highres, mask=pair.mask, affine=pair.lowres_affine
                 )
         for matrix, path in paths.items():

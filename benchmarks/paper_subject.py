@@ -17,7 +17,8 @@ slices, and the second training on all slices that our `paper` recipe adds, are 
 
 The roofline times the kernels of the two stages that took most, one thread each as in the run, against the best
 convolution in cache, the best large matrix product, and copies of arrays beyond the caches, measured here and now; how
-work and bytes are counted stands in benchmarks/_roofline.py. --keep-run takes the run that WORK has.
+work and bytes are counted stands in benchmarks/_roofline.py. --keep-run takes the run that WORK has, with the load and
+the processors that it had.
 Writes benchmarks/results/paper_subject{,_roofline}.{json,md} and paper_subject_roofline.svg.
 """
 
@@ -43,6 +44,7 @@ from _roofline import Kernel, Peaks, Step, measure_peaks, of_a_volume, of_traini
 from _roofline import row as roofline_row
 from _table import RESULTS, keep
 
+from bids_sr._files import write_json
 from bids_sr.spatial.nifti import SeriesReader, load_image
 from bids_sr.sr.guides import PosedImage
 from bids_sr.sr.method import get_method
@@ -78,7 +80,10 @@ def stage_of(node: str, kind: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What the run took, in all (s, GiB) and by step."""
+    """What the run took, in all (s, GiB); preset, processors, and load of the machine over five minutes when it ended.
+
+    The last three are None where the run was made before they were kept.
+    """
 
     code: int
     seconds: float
@@ -86,13 +91,20 @@ class Finished:
     cpu_seconds: float
     main_cpu_seconds: float
     processes: int
+    preset: str | None = None
+    procs: int | None = None
+    load: float | None = None
 
 
 def run(given: argparse.Namespace, phantom: Path, out: Path) -> Finished:
     """The run of a user, or the one that is there."""
     notes = given.work / "run.json"
     if given.keep_run and notes.exists():
-        return Finished(**json.loads(notes.read_text()))
+        kept = Finished(**json.loads(notes.read_text()))
+        if kept.preset not in (None, given.preset):
+            sys.exit(f"{given.work} has a run of the preset {kept.preset}, not of {given.preset}")
+        return kept
+    notes.unlink(missing_ok=True)  # of the run whose results are removed now
     work = given.work / "work"
     for folder in (out, work):
         shutil.rmtree(folder, ignore_errors=True)
@@ -101,9 +113,21 @@ def run(given: argparse.Namespace, phantom: Path, out: Path) -> Finished:
         "--skip-bids-validation", "--resource-monitor",
     ]  # fmt: skip
     usage = watch([*map(str, command)], log=given.work / "run.log", every=1.0)
-    found = Finished(**{name: getattr(usage, name) for name in Finished.__dataclass_fields__})
-    notes.write_text(json.dumps(asdict(found)) + "\n")
+    took = {key: value for key, value in asdict(usage).items() if key in Finished.__dataclass_fields__}
+    found = Finished(**took, preset=given.preset, procs=given.procs, load=os.getloadavg()[1])
+    write_json(notes, asdict(found))
     return found
+
+
+def phantom_of(given: argparse.Namespace) -> Path:
+    """The phantom that is in WORK, or a new one, which has its name once it is complete."""
+    phantom = Path(given.work / given.preset)
+    if not phantom.exists():
+        part = phantom.with_name(f".{given.preset}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        subprocess.run([BIN / "bids-sr-phantom", part, "--preset", given.preset], check=True)
+        part.rename(phantom)
+    return phantom
 
 
 def stages(out: Path) -> pd.DataFrame:
@@ -190,9 +214,10 @@ def verdict(usage: Finished, paper: Paper, sizes: tuple[int, int], given: argpar
     memory = usage.peak_gib * 2**30 / 1e9
     bars = f"{usage.seconds / 60:.1f} min (bar 30) and {memory:.2f} GB (bar 4)"
     held = usage.code == 0 and usage.seconds <= 1800 and memory <= 4
+    procs, load = ("not kept" if v is None else f"{v:g}" for v in (usage.procs, usage.load))
     return [
-        f"Exit code {usage.code}; {bars} on {given.procs} processors: {'held' if held else 'NOT held'}. Preset "
-        f"{given.preset}; load of the machine when it ended {os.getloadavg()[1]:.1f} over five minutes.",
+        f"Exit code {usage.code}; {bars} on {procs} processors: {'held' if held else 'NOT held'}. Preset "
+        f"{given.preset}; load of the machine when it ended {load} over five minutes.",
         f"Paper recipe on the same machine: {paper.step[0]:.3f} s a step on {paper.threads[0]} threads, {planned} "
         f"steps: {training:.1f} h; {paper.slice[0]:.3f} s a slice on {paper.threads[1]} threads, {sizes[0]} slices of "
         f"{sizes[1]} volumes: {slices:.1f} h. Together {(training + slices) * 3600 / usage.seconds:.0f} times the "
@@ -267,9 +292,7 @@ def main() -> int:
     parser.add_argument("--keep-run", action="store_true")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    phantom, out = given.work / given.preset, given.work / "out"
-    if not phantom.exists():
-        subprocess.run([BIN / "bids-sr-phantom", phantom, "--preset", given.preset], check=True)
+    phantom, out = phantom_of(given), given.work / "out"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.procs])
     usage = run(given, phantom, out)
     if usage.code:

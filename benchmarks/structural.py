@@ -20,7 +20,8 @@ in all three contrasts; volumes are compared with those of the fine scans (Bland
 a second session of the same heads at the fine resolution (position, receive field and noise are others) and beside
 what the phantom is made of.
 
-What is prepared, trained and scored is kept in `--work`, so that a run that was stopped goes on where it was. Writes
+What is prepared, trained and scored is kept in `--work`, with what a step and a look cost, so that a run that was
+stopped goes on where it was; options that would give other heads or models want another folder. Writes
 benchmarks/results/structural{,_effects,_volumes}.{json,md} and structural{,_volumes}.svg.
 """
 
@@ -33,7 +34,6 @@ from typing import Any
 
 import _table
 import numpy as np
-from _methods_run import Pace
 from _structural_data import (
     ALIGNMENTS,
     TISSUES,
@@ -41,10 +41,12 @@ from _structural_data import (
     Heads,
     PreparedHead,
     facts_of,
+    keep_arrays,
+    kept,
     prepare_head,
     read_head,
 )
-from _structural_run import Cell, How, grid, kept, made_of, notes_of, trained
+from _structural_run import Cell, How, grid, made_of, notes_of, trained, training_facts
 from _structural_tables import keep_all
 from numpy.typing import NDArray
 
@@ -92,7 +94,7 @@ def measured_tissues(work: Path, seed: int, align: Align) -> dict[str, Array]:
     path = work / f"tissues-{seed}_{align}.npz"
     if not path.exists():
         head = read_head(work, seed, align)
-        np.savez_compressed(path, **tissues(head, head.fine))
+        keep_arrays(path, **tissues(head, head.fine))
     with np.load(path) as found:
         return {name: found[name] for name in TISSUES}
 
@@ -165,14 +167,13 @@ def main() -> None:
         preset=given.preset, gradient=given.gradient, mm=given.mm, train=tuple(range(1, given.train + 1)),
         test=tuple(range(FIRST_TEST, FIRST_TEST + given.test)),
     )  # fmt: skip
-    heads.check(given.work)
+    how = How(seconds=given.seconds, patch=given.patch, weight=given.critic_weight, seed=given.seed)
+    heads.check(given.work, training_facts(how))
     for seed in heads.train + heads.test:
         prepare_head(given.work, heads, seed)
         sys.stderr.write(f"prepared head {seed}\n")
     cells = [cell for cell in grid() if not given.cells or cell.name in given.cells]
-    how = How(seconds=given.seconds, patch=given.patch, weight=given.critic_weight, seed=given.seed)
-    pace: dict[str, Pace] = {}
-    models = {cell.name: trained(cell, how, given.work, heads.train, pace) for cell in cells}
+    models = {cell.name: trained(cell, how, given.work, heads.train) for cell in cells}
     found = judge(given, cells, models, how, heads.test)
     notes = {name: [notes_of(path) for path in paths] for name, paths in models.items()}
     facts = {seed: facts_of(given.work, seed) for seed in heads.train + heads.test}

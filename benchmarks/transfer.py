@@ -17,20 +17,22 @@ Contrast correlation is that of the paper's figure 6: Pearson's r of co-register
 that of what cubic interpolation leaves of the two images, which is what a network has to add.
 
 What cannot be had here: another species or another scanner, where the paper finds results worse than cubic, with
-ringing. Models and their figures are kept in --work: a stopped benchmark goes on where it was.
+ringing. Models and their figures are kept in --work: a stopped benchmark goes on where it was. They know their data and
+the model they began with: a folder whose files were made from others (another --seconds for the source of a model that
+was tuned as long, other heads) is refused.
 
 Writes benchmarks/results/transfer.{json,md}.
 """
 
 import argparse
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _guided_run import one
+from _kept import checksum, kept_rows, refuse_others
 from _table import keep
 from _transfer_run import (
     Grid,
@@ -46,6 +48,7 @@ from _transfer_run import (
 )
 from numpy.typing import NDArray
 
+from bids_sr._files import whole_file
 from bids_sr.interfaces._ants import Image
 from bids_sr.interfaces._rigid import rigid
 from bids_sr.phantom.motion import draw_pose
@@ -77,6 +80,10 @@ class Phantoms:
 
     def __init__(self, folder: Path, heads: int, test: int) -> None:
         self.folder, self.heads, self.test = folder, heads, test
+
+    def origin(self) -> Row:
+        """What figures are taken of."""
+        return {"heads tested": list(range(TESTED, TESTED + self.test))}
 
     def _scan(self, seed: int, contrast: str) -> Volume:
         return phantom(seed, contrast, GRID, self.folder, SCENE)
@@ -113,6 +120,9 @@ class Halves:
         self.poses = [np.eye(4)]
         rng = np.random.default_rng(0)
         self.poses += [draw_pose(rng, (1.0, 3.0), (0.5, 1.5)) for _ in range(poses - 1)]
+        self.images = {
+            name: checksum(one(root, f"sub-*/anat/*{name}.nii.gz")) for name in ("acq-highres_T2starw", "_T1w")
+        }  # fmt: skip
         self.t1w = self._t1w(root, folder)
         middle = round(float(np.argwhere(mask)[:, 0].mean()))
         self.left, self.right = (middle - self.gap) // 2 * 2, -(-(middle + self.gap) // 2) * 2
@@ -122,6 +132,7 @@ class Halves:
     def _t1w(self, root: Path, folder: Path) -> list[Array]:
         """T1w as means over the voxels of the T2*w, in its pose, then in others."""
         path = folder / f"t1w_{len(self.poses)}.npy"
+        refuse_others(folder / "halves.json", self.images)
         if not path.exists():
             image, affine = load_image(one(root, "sub-*/anat/*_T1w.nii.gz"))
             moving, fixed = Image(data=image, affine=affine), Image(data=self.fine.image, affine=self.fine.affine)
@@ -131,8 +142,13 @@ class Halves:
                 block_mean(sample_volume(image, affine, shape, fine, found.xfm @ pose), fine, factor=(3.0, 3.0, 3.0))[0]
                 for pose in self.poses
             ]  # fmt: skip
-            np.save(path, np.maximum(np.stack(made), 0).astype(np.float32))
+            with whole_file(path) as part, part.open("wb") as stream:
+                np.save(stream, np.maximum(np.stack(made), 0).astype(np.float32))
         return list(np.load(path))
+
+    def origin(self) -> Row:
+        """What figures are taken of."""
+        return {"images": self.images, "slabs": self.slabs, "gap": self.gap}
 
     def source(self) -> list[TrainingImage]:
         """The known half in T1w."""
@@ -157,13 +173,6 @@ class Halves:
         yield Volume(image=self.t1w[0], mask=self.fine.mask, affine=self.fine.affine), self.fine
 
 
-def kept(path: Path, make: Callable[[], list[Row]]) -> list[Row]:
-    """Rows that were made before, or now."""
-    if not path.exists():
-        path.write_text(json.dumps(make()) + "\n")
-    return list(json.loads(path.read_text()))
-
-
 def scores(data: Phantoms | Halves, target: str, school: School, name: str, model: LoadedModel | None) -> list[Row]:
     """Figures of each case."""
     out = []
@@ -182,7 +191,8 @@ def measured(data: Phantoms | Halves, given: argparse.Namespace) -> list[Row]:
 
     def add(target: str, arm: str, seed: int, model: LoadedModel | None, name: str = given.method) -> None:
         path = folder / f"{target}_{arm.replace(' ', '-').replace(',', '')}_{name}_{given.budget}_{seed}.scores.json"
-        found = kept(path, lambda: scores(data, target, school, name, model))
+        own = data.origin() | {"model": None if model is None else model.card["weights_sha256"]}
+        found = kept_rows(path, own, lambda: scores(data, target, school, name, model))
         rows.extend({"target": target, "arm": arm, "seed": seed} | row for row in found)
 
     for target in (*data.targets, *data.controls):

@@ -132,6 +132,8 @@ def learn(
 
     full = method.recipes["fast"]
     full = replace(full, degradation=ASSUMED.get(name, full.degradation))
+    if name == "dip":
+        full = replace(full, upsampled_by=get_method("tv").recipes["fast"].upsampled_by)
     steps = pace_of(full, lambda recipe: fitted(recipe)[1]).steps(seconds)
     recipe = shortened(full, steps)
     made, busy = fitted(recipe)

@@ -19,6 +19,7 @@ BASELINES: dict[str, tuple[str, ...]] = {
     "all": ("bspline", "zerofill", "inject", "ratio", "nearest", "linear", "lanczos"),
 }
 PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
+DENSE = frozenset({"tv", "dip", "mse3d", "li", "li-agnostic"})  # paper recipe: one dense network, whole volumes
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
 ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
 
@@ -169,6 +170,11 @@ class SuperRes(_Section):
     def volume_trained(self) -> tuple[str, ...]:
         """The methods that learn from the acquired volumes of a run alone, one model for each run."""
         return tuple(name for name in self.learned if name in methods_trained_on("self"))
+
+    @property
+    def dense(self) -> bool:
+        """Whether a network of ten dense layers over whole volumes is trained, as the paper of `tv` has it."""
+        return self.recipe == "paper" and not DENSE.isdisjoint(self.learned)
 
     def models_to_reuse(self, output_dir: Path) -> Path | None:
         """Where models are looked for; those of the output itself where reuse is asked for and no place named."""

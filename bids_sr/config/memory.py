@@ -20,6 +20,12 @@ WORKER_GB = 0.25
 HEADROOM = 1.15
 """Over what was measured: other data sets, and what the allocator keeps for itself."""
 
+DENSE_AT_ONCE = 0.52
+"""Millions of voxels above which a volume goes through a wide network in parts."""
+
+_DENSE_TRAINING = 14.0
+"""Ten dense layers keep some 2,000 channels of whole volumes for their gradients (``benchmarks/dense_memory.py``)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
@@ -27,7 +33,7 @@ class Sizes:
 
     `scans` are those of the largest fine structural scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
     all heads that one network is trained on; `learned` those of the high-resolution volume where a method learns from
-    the run's own volumes, and 0 otherwise.
+    the run's own volumes, and 0 otherwise; `dense` those where a dense network of recipe `paper` works.
     """
 
     scans: float = 0.0
@@ -36,6 +42,12 @@ class Sizes:
     low: float = 0.0
     high: float = 0.0
     learned: float = 0.0
+    dense: float = 0.0
+
+    @property
+    def dense_piece(self) -> float:
+        """What of that goes through the network at once when it is applied."""
+        return min(self.dense, DENSE_AT_ONCE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +61,15 @@ class Need:
     scans: float = 0.0
     trained: float = 0.0
     learned: float = 0.0
+    dense: float = 0.0
+    dense_piece: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
         grids = self.t1w * sizes.t1w + self.low * sizes.low + self.high * sizes.high
         others = self.scans * sizes.scans + self.trained * sizes.trained + self.learned * sizes.learned
-        return HEADROOM * (self.always + grids + others)
+        wide = self.dense * sizes.dense + self.dense_piece * sizes.dense_piece
+        return HEADROOM * (self.always + grids + others + wide)
 
 
 def _of_t1w(always: float, t1w: float) -> Need:
@@ -89,10 +104,10 @@ OTHER: Mapping[str, Need] = MappingProxyType(
     {
         "PreparePair": Need(always=0.06),
         "RegisterPairToBold": Need(always=0.06),
-        "TrainModel": Need(always=0.3, high=0.2),
+        "TrainModel": Need(always=0.3, high=0.2, dense=_DENSE_TRAINING),
         "TrainGuided": Need(always=0.12, high=0.25),
-        "TrainOnVolumes": Need(always=0.45, high=0.0, learned=0.6),
-        "SuperResolve": Need(always=0.06, high=0.25),
+        "TrainOnVolumes": Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING),
+        "SuperResolve": Need(always=0.06, high=0.25, dense_piece=1.6),
         "ScorePair": Need(always=0.12, high=0.25),
         "PrecisionGuard": Need(always=0.12, high=0.25),
         "ActivationMaps": _MAPS,

@@ -149,6 +149,9 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
         raise UsageError(f"settings file {path}", f"is no TOML: {error}", "mend that line") from error
     for group, names in tables.items():
         check_keys(group, names)
+    superres = tables.get("superres", {})
+    if isinstance(superres.get("pretrained"), str):  # before 0.2 there could be one model alone
+        superres["pretrained"] = [superres["pretrained"]]
     if not reusable_only:
         return tables
     return {

@@ -62,7 +62,7 @@ def check_options(settings: Settings) -> list[Problem]:
                 fix="Leave the option out, or name a method.",
             )
         )
-    problems += _given_models(superres)
+    problems += check_given_models(superres)
     problems += _warm_start(superres)
     if settings.evaluation.retrospective is not None and settings.preprocessing.derivatives:
         problems.append(
@@ -83,7 +83,7 @@ def check_options(settings: Settings) -> list[Problem]:
     return problems
 
 
-def _given_models(superres: SuperRes) -> list[Problem]:
+def check_given_models(superres: SuperRes) -> list[Problem]:
     """Models given with ``--pretrained`` that no method asks for, or of which there are two of one method."""
     problems: list[Problem] = []
     first: dict[str, Path] = {}

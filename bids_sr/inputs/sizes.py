@@ -26,6 +26,7 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
         low=max((prod(run.shape) / 1e6 for run in runs), default=0.0),
         high=high,
         learned=high if settings.superres.volume_trained else 0.0,
+        dense=high if settings.superres.dense else 0.0,
     )
 
 

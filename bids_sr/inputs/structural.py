@@ -10,6 +10,7 @@ from pathlib import Path
 from bids_sr.config import Settings, method_facts
 from bids_sr.inputs import headers as hd
 from bids_sr.inputs import query
+from bids_sr.inputs.guide import check_given_models
 from bids_sr.inputs.index import Index, open_index
 from bids_sr.inputs.model import Header, InputError, Notice, Problem, StructuralPair, Subject, Survey, entities_of
 
@@ -54,6 +55,7 @@ def check_methods(settings: Settings) -> list[Problem]:
         )
         for name in wrong
     ]
+    problems += check_given_models(settings.superres)
     evaluation = settings.evaluation
     useless = {
         "--truth": evaluation.truth is not None,

@@ -58,7 +58,8 @@ def _training(settings: Settings, method: str) -> dict[str, Any]:
         given["max_train_minutes"] = superres.max_train_minutes
     return given | {
         "recipe": superres.recipe, "model_source": superres.model_source, "seed": settings.resources.random_seed,
-        "device": settings.resources.device, "force": superres.force, "sloppy": settings.run.sloppy,
+        "align": superres.anat_align, "device": settings.resources.device, "force": superres.force,
+        "sloppy": settings.run.sloppy,
     }  # fmt: skip
 
 

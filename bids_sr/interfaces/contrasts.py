@@ -111,6 +111,7 @@ class _TrainInputSpec(PerceptualInputSpec):
     mask = File(exists=True, mandatory=True, desc="brain on that grid")
     head = traits.Str(mandatory=True, desc="name of the head, for the card")
     heads = InputMultiObject(File(exists=True), desc="heads to train on instead, as the preparation describes them")
+    align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="what brought the scans together")
 
 
 class TrainContrasts(SimpleInterface):
@@ -122,6 +123,7 @@ class TrainContrasts(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         import json
+        from dataclasses import replace
 
         from threadpoolctl import threadpool_limits
 
@@ -136,10 +138,10 @@ class TrainContrasts(SimpleInterface):
         images = together([head_set(head, inputs.contrasts) for head in heads])
         affine = _stack(inputs.fine_files)[1]
         with threadpool_limits(inputs.threads):
-            model, card, log = obtain_model(request_of(inputs, SAME_GRID), images, Path(runtime.cwd))
-        check_model(
-            read_card(model), describe(affine, joined(inputs.contrasts), SAME_GRID), force=inputs.force
-        )  # fmt: skip
+            request = replace(request_of(inputs, SAME_GRID), align=inputs.align)
+            model, card, log = obtain_model(request, images, Path(runtime.cwd))
+        these = describe(affine, joined(inputs.contrasts), SAME_GRID, inputs.align)
+        check_model(read_card(model), these, force=inputs.force)
         self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
         return runtime
 

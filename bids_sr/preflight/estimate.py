@@ -192,7 +192,7 @@ def _training(work: _Work) -> list[Row]:
         else:
             cost = cost_of(name, superres.recipe)
             count = len(work.runs) if name in superres.volume_trained else pairs
-            seconds += min(cost.always + cost.high * work.sizes.high, limit) * count
+            seconds += min(cost.training(work.sizes.high), limit) * count
     return [work.row("training", seconds * superres.n_ensemble, "TrainGuided")] if seconds else []
 
 
@@ -237,14 +237,18 @@ def _evaluation(work: _Work) -> list[Row]:
     superres, wanted, model = work.settings.superres, work.settings.evaluation, work.model
     high, count = work.high(work.runs), len(work.plan.series)
     rows = [work.row("comparison", model.judge_s_high * count * high, "BlockEffects")]
-    extras = (superres.n_ensemble - 1) * len(superres.learned) + any(
-        run.truth is not None and run.truth.bold is not None for run in work.runs
-    )
+    extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
-        extras += model.placebos[0] * len(superres.pair_trained) + model.placebos[1] * len(superres.run_trained)
-    if extras:
-        seconds = extras * (model.learned_s_high + model.judge_s_high) * high
-        disk = extras * (1 + model.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
+        placebos = (superres.pair_trained, superres.run_trained)
+        for number, names in zip(model.placebos, placebos, strict=True):
+            extras |= {name: extras[name] + number for name in names}
+    truth = any(run.truth is not None and run.truth.bold is not None for run in work.runs)
+    made = sum(extras.values()) + truth
+    if made:
+        # a member or a placebo takes what its method's series does, but for keeping it
+        each = sum(n * (_series_s(work, series_label(name)) - model.keep_s_high) for name, n in extras.items())
+        seconds = (each + truth * model.learned_s_high + made * model.judge_s_high) * high
+        disk = made * (1 + model.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
         rows.append(work.row("series to compare with", seconds, "SuperResolve", disk))
     if wanted.null_checks:
         seconds = wanted.null_checks * len(superres.series) * model.shuffle_s * high

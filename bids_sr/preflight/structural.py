@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.config import Settings
 from bids_sr.config.memory import BASE_GB, largest_gb
-from bids_sr.inputs import Subject, survey_structural
+from bids_sr.inputs import Header, Problem, Subject, pretrained_for, survey_structural
 from bids_sr.inputs.sizes import sizes_of
 from bids_sr.preflight import places
 from bids_sr.preflight.fit import check_memory
@@ -28,6 +29,7 @@ def check_structural(settings: Settings) -> Plan:
     """
     found = survey_structural(settings)
     problems = [*places.check_places(settings), *found.problems]
+    problems += _misfits(settings, found.subjects, found.headers)
     notices = list(found.notices)
     plan = Plan(subjects=found.subjects, series=("bspline", *settings.superres.methods))
     cost = estimate_structural(plan, settings)
@@ -47,22 +49,60 @@ def check_structural(settings: Settings) -> Plan:
     )  # fmt: skip
 
 
+def _misfits(settings: Settings, subjects: Sequence[Subject], headers: Mapping[Path, Header]) -> Iterator[Problem]:
+    """Participants whose scans the given models were not trained for: other contrasts, voxels, slices or alignment."""
+    superres = settings.superres
+    for name in superres.learned:
+        file = pretrained_for(superres, name)
+        for subject in subjects if file is not None else ():
+            header = headers.get(subject.structural[0].highres)
+            if header is not None:
+                yield from _misfit(settings, subject, header, file)
+
+
+def _misfit(settings: Settings, subject: Subject, header: Header, file: Path) -> Iterator[Problem]:
+    """Why a model does not serve a participant, from its card and the header of the scan that is the frame."""
+    from bids_sr.sr.fused import SAME_GRID, joined
+    from bids_sr.sr.guards import ModelMismatch, check_model, describe
+    from bids_sr.sr.model import ModelError, read_card
+
+    contrasts = [pair.contrast for pair in subject.structural]
+    where = f"sub-{subject.label} with --pretrained {file}"
+    try:
+        card = read_card(file)
+        if (channels := int(card.get("channels", 1))) != len(contrasts):
+            reason = f"the model takes {channels} contrasts ({card['contrast']}), there are {joined(contrasts)}"
+            fix = "Give a model of these contrasts, or leave the file out of --pretrained to train one."
+            yield Problem(file=where, reason=reason, fix=fix)
+            return
+        these = describe(header.affine, joined(contrasts), SAME_GRID, settings.superres.anat_align)
+        check_model(card, these, force=settings.superres.force)
+    except ModelError:
+        return  # told by `check_pretrained`
+    except ModelMismatch as error:
+        reason, _, remedy = str(error).partition(" Remedy: ")
+        fix = f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Take another model."
+        yield Problem(file=where, reason=reason, fix=fix)
+
+
 def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     """Time, memory and disk, from the numbers of voxels of the fine scans."""
     if not plan.subjects:
         return Estimate()
-    sizes, methods = sizes_of(plan.subjects, settings), len(settings.superres.methods)
+    superres = settings.superres
+    sizes, methods = sizes_of(plan.subjects, settings), len(superres.methods)
+    learning = sum(pretrained_for(superres, name) is None for name in superres.methods)
     scans = sum(len(subject.structural) for subject in plan.subjects)
     voxels, people = scans * sizes.scans, len(plan.subjects)
-    copies = 2 + methods + (2 if settings.superres.baselines == "all" else 1)
-    limit = (settings.superres.max_train_minutes or 1e9) * 60 * people
-    train = 0.0 if settings.superres.model_source == "reuse" else TRAIN_S[settings.superres.recipe] * voxels
+    copies = 2 + methods + (2 if superres.baselines == "all" else 1)
+    limit = (superres.max_train_minutes or 1e9) * 60 * people
+    train = 0.0 if superres.model_source == "reuse" else TRAIN_S[superres.recipe] * voxels
     stages = {
         "preparation": (
-            PREPARE_S[0] * people + PREPARE_S[1] * ALIGN[settings.superres.anat_align] * voxels,
+            PREPARE_S[0] * people + PREPARE_S[1] * ALIGN[superres.anat_align] * voxels,
             6 * voxels * 4e-3,
         ),
-        "training": (min(train, limit) * methods, 0.1 * methods * people),
+        "training": (min(train, limit) * learning, 0.1 * methods * people),
         "measures and figures": (MEASURE_S[0] * people + MEASURE_S[1] * voxels * copies, 0.02 * people),
     }
     largest = largest_gb(sizes)

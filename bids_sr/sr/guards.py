@@ -32,12 +32,14 @@ class Acquisition:
     orientation : the anatomical axis across slices: "R-L", "P-A" or "I-S"
     contrast : BIDS suffix
     factor : acquired over wanted voxel size
+    align : structural scans: what brought those of a head together (``--anat-align``); None elsewhere
     """
 
     zooms: tuple[float, float, float]
     orientation: str
     contrast: str
     factor: Factor
+    align: str | None = None
 
 
 def slice_orientation(affine: NDArray[Any]) -> str:
@@ -46,10 +48,11 @@ def slice_orientation(affine: NDArray[Any]) -> str:
     return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
 
 
-def describe(affine: NDArray[Any], contrast: str, factor: Factor) -> Acquisition:
+def describe(affine: NDArray[Any], contrast: str, factor: Factor, align: str | None = None) -> Acquisition:
     """Acquisition of an image on the grid of an affine (voxel -> RAS mm)."""
     x, y, z = (float(v) for v in np.sqrt((np.asarray(affine, float)[:3, :3] ** 2).sum(0)))
-    return Acquisition(zooms=(x, y, z), orientation=slice_orientation(affine), contrast=contrast, factor=factor)
+    across = slice_orientation(affine)
+    return Acquisition(zooms=(x, y, z), orientation=across, contrast=contrast, factor=factor, align=align)
 
 
 def mismatches(card: Mapping[str, Any], image: Acquisition) -> list[str]:
@@ -66,6 +69,9 @@ def mismatches(card: Mapping[str, Any], image: Acquisition) -> list[str]:
         out.append(f"contrast: trained on {card['contrast']}, the image is {image.contrast}")
     if image.orientation != card["orientation"]:
         out.append(f"slice orientation: trained on slices across {card['orientation']}, these are {image.orientation}")
+    aligned = card.get("anat_align")  # cards before 0.2 do not tell
+    if aligned and image.align and aligned != image.align:
+        out.append(f"alignment: trained on scans brought together by --anat-align {aligned}, these are {image.align}")
     if not _trained_for(card, image.factor):
         span = card.get("factors") or ()
         several = f" and factors from {min(span):g} to {max(span):g} in their place" if span else ""

@@ -41,6 +41,7 @@ class Request:
     factor : coarse over fine voxel size, for a set of images; pairs and runs know their own
     start : weights to begin training with; on a pair, by the method's recipe for that (`Method.warm`)
     train_last : layers that a warm start goes on training, instead of what the recipe says
+    align : structural scans: what brought those of a head together, for the card
     sloppy : a handful of iterations; for tests of the plumbing only, and marked so in the card
     """
 
@@ -57,6 +58,7 @@ class Request:
     factor: Factor | None = None
     start: Path | None = None
     train_last: int | None = None
+    align: str | None = None
     sloppy: bool = False
 
 
@@ -209,6 +211,7 @@ def _train(
         )
     model = _fit(request, method, recipe, data, out_dir / "checkpoints", progress)
     card = dict(model.card) | ({"sloppy": True} if request.sloppy else {})
+    card |= {} if request.align is None else {"anat_align": request.align}
     json.dumps(card)
     log.write_text(log_tsv(model.log))
     return (*save_model(out_dir / request.method, model.state, card), log)

@@ -95,6 +95,13 @@ def test_text_of_any_kind_is_toml(value: str) -> None:
     assert tomllib.loads(f"x = {as_toml(value)}") == {"x": value}
 
 
+def test_one_given_model_of_older_settings_is_a_list_of_one(tmp_path: Path) -> None:
+    now = Settings(paths=PATHS, superres=SuperRes(pretrained=(Path("/m.safetensors"),)))
+    (tmp_path / "s.toml").write_text(now.to_toml().replace('["/m.safetensors"]', '"/m.safetensors"'))
+    assert Settings.from_toml(tmp_path / "s.toml") == now
+    assert read_toml(tmp_path / "s.toml", reusable_only=True)["superres"]["pretrained"] == ["/m.safetensors"]
+
+
 def test_a_setting_switched_off_is_not_read_as_its_default(tmp_path: Path) -> None:
     off = Settings(paths=PATHS, activation=Activation(low_pass=None))
     (tmp_path / "s.toml").write_text(off.to_toml())

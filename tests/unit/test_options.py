@@ -113,6 +113,16 @@ def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
     assert minutes("--n-ensemble", "3") == pytest.approx(3 * minutes())
 
 
+def test_members_and_placebos_cost_what_their_method_does(maker: BidsMaker) -> None:
+    def minutes(method: str, *options: str) -> float:
+        rows = planned(maker, "--sr-method", method, *options).estimate.rows
+        return sum(row.minutes for row in rows if row.stage == "series to compare with")
+
+    for options in (("--n-ensemble", "3"), ("--null-checks", "100")):
+        assert minutes("vit", *options) < 0.8 * minutes("cpce", *options)
+    assert minutes("vit", "--n-ensemble", "3") == pytest.approx(2 * minutes("vit", "--n-ensemble", "2"))
+
+
 def test_comparisons_cost(maker: BidsMaker) -> None:
     def rows(*extra: str) -> dict[str, float]:
         return {row.stage: row.minutes for row in planned(maker, *extra).estimate.rows}

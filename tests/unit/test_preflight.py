@@ -417,3 +417,10 @@ class TestValidator:
         before = sorted(tmp_path.rglob("*"))
         assert validator.validate(maker.root, ["01"]) == ([], [])
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_method_that_sees_planes_trains_no_longer_on_larger_volumes() -> None:
+    tv, unet = cost_of("tv", "fast"), cost_of("unet", "fast")
+    assert tv.training(0.2) > 1.9 * tv.training(0.1)
+    assert tv.training(3.0) == tv.training(0.6)
+    assert unet.training(3.0) == pytest.approx(5 * unet.training(0.6))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from bids_sr.sr.method import get_method
 
@@ -103,3 +104,88 @@ def test_a_warm_start_counts_only_where_every_seed_is_there_in_a_quarter(warm: M
     one_short = runs_of("warm", quarter, [[(quarter, 25.0)], [(quarter, 24.9)]])
     (_, row) = warm.summary(cold + one_short)
     assert (row["seeds within .02 dB"], row["in a quarter"]) == (1, False)
+
+
+def test_steps_are_told_at_looks_that_all_runs_have(warm: ModuleType) -> None:
+    cold = runs_of("cold", FAST.steps, [[(600, 24.0), (700, 25.0), (800, 25.0)]])
+    often = runs_of("warm", 200, [[(10, 25.3), (150, 24.9), (200, 25.1)]])
+    (_, row) = warm.summary(cold + often)
+    assert (row["steps until then"], row["held-out PSNR (dB)"]) == (200, 25.1)  # not the luck of a look in between
+    assert row["share of the recipe's steps"] == 0.25
+    assert row["share of the recipe's steps until then"] == round(200 / 700, 3)
+
+
+def made(warm: ModuleType, folder: Path, pair: SimpleNamespace, given: SimpleNamespace, learned: str) -> None:
+    """All runs of a race on the measured pair, none of them trained."""
+    for start, steps, rate in warm.settings_of(given):
+        for run in runs_of(start, steps, [[(50, 24.0)]] * given.seeds):
+            stem = warm.stem_of("measured", start, steps, rate, run["seed"])
+            note = run | {"rate": rate, "made from": warm.origin(pair, start, learned), "learned as it is": 24.0}
+            warm.write_note(folder / f"{stem}.json", note)
+            (folder / f"{stem}.safetensors").write_bytes(stem.encode())
+
+
+@pytest.fixture
+def over(warm: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """A race on the measured pair that is over, and the tables kept."""
+    pair = SimpleNamespace(checksums=lambda: {"lowres": "a", "highres": "b", "mask": "c"})
+    tables: dict[str, list[dict[str, object]]] = {}
+    monkeypatch.setattr(warm, "training_pair", lambda _root: pair)
+    monkeypatch.setattr(warm, "keep", lambda name, _title, rows, **_: tables.update({name: rows}))
+    given = SimpleNamespace(
+        work=tmp_path, bids_dir=Path("run"), truth_dir=Path("truth"), steps=[200, 50], rates=[2e-3, 7e-4], seeds=2,
+        every=8, on=["measured"], recipe_runs=None, tables=tables,
+    )  # fmt: skip
+    warm.keep_state(tmp_path / "learned.safetensors", {"a": torch.zeros(2)})
+    about = {"heads": 9, "steps": 7, "processor seconds": 1, "parameters": 2, "bytes": 3}
+    warm.write_note(tmp_path / "learned.json", about)
+    (tmp_path / "race").mkdir()
+    made(warm, tmp_path / "race", pair, given, warm.checksum(tmp_path / "learned.safetensors"))
+    return given
+
+
+def test_the_truth_stays_closed_until_the_race_is_over(
+    warm: ModuleType, over: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def read(*_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(scores=lambda name, *_: opened.append(name) or {"PSNR (dB)": 25.0})
+
+    monkeypatch.setattr(warm.Measured, "read", read)
+    monkeypatch.setattr(warm, "starting_with", lambda _state: lambda *_: torch.nn.Identity())
+    monkeypatch.setattr(warm, "load_file", lambda _path: {})
+    last = over.work / "race" / "measured_cold_50_0.002_1.json"
+    kept = last.read_text()
+    last.unlink()
+    with pytest.raises(SystemExit, match=r"not there: measured_cold_50_0\.002_1$"):
+        warm.score(over)
+    assert not opened
+    last.write_text(kept)
+    warm.score(over)
+    assert len(over.tables["warm_start_truth"]) == len(opened) == 3 + 3 * 2
+    warm.score(over)
+    assert len(opened) == 9  # found again
+    warm.table(over)  # notes of the truth are no runs
+    assert sum(row["seeds"] for row in over.tables["warm_start"]) == 2 * len(warm.settings_of(over))
+
+
+def test_another_learned_network_leaves_no_old_result_standing(
+    warm: ModuleType, over: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm.keep_state(over.work / "learned.safetensors", {"a": torch.ones(2)})
+    with pytest.raises(SystemExit, match="race again"):
+        warm.table(over)
+    with pytest.raises(SystemExit, match="not there: measured_warm_200"):
+        warm.score(over)
+    again = []
+
+    def run(_pair: object, recipe: object, _seed: int, _keep: Path) -> dict[str, object]:
+        again.append(recipe)
+        return {"curve": [[50, 24.5, 1.0]], "best": 24.5, "ssim": 0.9, "seconds": 1.0}
+
+    monkeypatch.setattr(warm, "run", run)
+    monkeypatch.setattr(warm, "untrained", lambda *_: 24.0)
+    warm.race(over)
+    assert len(again) == 2 * 2 * 2  # those that began with it, and no other
+    warm.table(over)

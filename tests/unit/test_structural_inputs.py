@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
@@ -12,6 +14,8 @@ from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.inputs import Survey, survey_structural
 from bids_sr.interfaces.contrast_plan import structural_values
 from bids_sr.preflight import check, check_data, dry_run_text
+from bids_sr.sr.method import get_method
+from bids_sr.sr.model import save_model
 from bids_sr.workflows.plans import StructuralPlan
 from bids_sr.workflows.structural import init_prepare_contrasts_wf
 
@@ -155,3 +159,60 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker:
         assert words in wf.__desc__
         minutes.append(check(settings).estimate.rows[0].minutes)
     assert minutes == sorted(set(minutes))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Untrained networks of the smallest width, as if trained on three contrasts of the fine scans here."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(name: str, method: str = "unet", channels: int = 3, **card: object) -> Path:
+        network = get_method(method).recipes["fast"].build_generator(channels, (1.0, 1.0, 1.0))
+        known = {
+            "method": method, "recipe": "fast", "factor": [1.0, 1.0, 1.0], "contrast": "T1w+T2w+FLAIR",
+            "orientation": "I-S", "resolution": {"lowres_mm": [3.0, 3.0, 3.0]}, "channels": channels,
+        }  # fmt: skip
+        return save_model(folder / name, network.state_dict(), {**known, **card})[0]
+
+    return make
+
+
+def test_one_model_a_method_is_taken_and_no_file_is_dropped(maker: BidsMaker, model: Callable[..., Path]) -> None:
+    scans(maker)
+    first, second = model("first"), model("second")
+    assert check(settings_for(maker, "--sr-method", "unet", "--pretrained", str(first))).problems == ()
+    (problem,) = look(maker, "--sr-method", "unet", "--pretrained", str(first), str(second)).problems
+    assert problem.file == f"--pretrained {second}"
+    assert "and so is" in problem.reason
+    (problem,) = look(maker, "--pretrained", str(first)).problems  # attunet would have been trained instead
+    assert "of the method unet, which is not among --sr-method" in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [
+        ({"channels": 2, "contrast": "T1w+T2w"}, "takes 2 contrasts (T1w+T2w), there are T1w+T2w+FLAIR"),
+        ({"contrast": "T1w+FLAIR+T2w"}, "contrast: trained on T1w+FLAIR+T2w"),
+        ({"resolution": {"lowres_mm": [1.0, 1.0, 1.0]}}, "resolution: trained at 1.00"),
+        ({"anat_align": "nonlinear"}, "brought together by --anat-align nonlinear, these are rigid"),
+    ],
+)
+def test_a_given_model_is_held_against_every_participant_before_the_work(
+    maker: BidsMaker, model: Callable[..., Path], card: dict[str, Any], reason: str
+) -> None:
+    scans(maker)
+    options = ("--sr-method", "unet", "--pretrained", str(model("other", **card)))
+    (problem,) = check(settings_for(maker, *options)).problems
+    assert problem.file.startswith("sub-01 with --pretrained ")
+    assert reason in problem.reason
+    assert problem.fix.endswith(".")
+    forced = check(settings_for(maker, *options, "--force")).problems
+    assert bool(forced) == ("channels" in card)  # another number of channels is another network
+
+
+def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[..., Path]) -> None:
+    scans(maker)
+    methods, given = ("--sr-method", "unet", "vit"), ("--pretrained", str(model("mine")))
+    both, one = (check(settings_for(maker, *methods, *more)).estimate.rows[1].minutes for more in ((), given))
+    assert one == pytest.approx(both / 2)
+    assert check(settings_for(maker, "--sr-method", "unet", *given)).estimate.rows[1].minutes == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -92,3 +93,70 @@ def test_every_way_from_one_contrast_to_another_is_in_the_table_and_kept(
     assert tuned["started_from"]["contrast"] == "T1w"
     monkeypatch.setattr(transfer.School, "_fit", None)  # would fail if anything were trained again
     assert transfer.measured(data, given) == rows
+    with pytest.raises(SystemExit, match="made from something else"):  # figures of two heads are not those of one
+        transfer.measured(transfer.Phantoms(tmp_path, given.heads, 1), given)
+    source, _ = school(transfer, tmp_path).learn("T1w", "ccnn3d", data.source(), 0.02, 0)
+    other = replace(source, card=source.card | {"weights_sha256": "another"})
+    with pytest.raises(SystemExit, match="has another started_from"):
+        school(transfer, tmp_path).learn("T2w-tuned", "ccnn3d", data.few("T2w"), 0.01, 0, start=other, last=3)
+    with pytest.raises(SystemExit, match="has another data_sha256"):
+        school(transfer, tmp_path).learn("T1w", "ccnn3d", data.few("T2w"), 0.02, 0)
+    with pytest.raises(SystemExit, match="holds files made from"):
+        replace(school(transfer, tmp_path), batch=4).learn("T1w", "ccnn3d", data.source(), 0.02, 0)
+
+
+def school(transfer: ModuleType, folder: Path) -> object:
+    """Where the benchmark trains on phantoms."""
+    return transfer.School(
+        folder=folder / "phantoms", factor=transfer.FACTOR, patch=(32, 32, 8), batch=8, threads=1
+    )  # fmt: skip
+
+
+def test_a_killed_writer_leaves_nothing_that_counts_as_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _kept
+
+    class Killed(Exception):
+        pass
+
+    def stop(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(_kept.np, "savez", stop)
+    with pytest.raises(Killed):
+        _kept.write_arrays(tmp_path / "head.npz", image=np.zeros(3))
+    with pytest.raises(Killed):
+        _kept.kept_rows(tmp_path / "a.scores.json", {}, stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_figures_at_each_resolution_are_kept_and_tested_in_pairs(
+    resolution: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    class Few:
+        name = "few"
+
+        def origin(self) -> dict[str, int]:
+            return {"heads": 3}
+
+        def training(self, level: int) -> int:
+            return level
+
+        def scores(self, level: int, school: object, name: str, model: object) -> list[tuple[str, dict[str, float]]]:
+            asked.append((name, level))
+            off = 0.0 if model is None else abs(model.card["level"] - level) - 5.0
+            return [(f"h{k}", {"rmse": 10.0 + k + off, "ssim": 0.9 - off, "resolution": 1.0}) for k in range(3)]
+
+    def learn(_self: object, _label: str, name: str, level: int, *_: object) -> tuple[object, dict[str, float]]:
+        return argparse.Namespace(card={"level": level, "weights_sha256": f"{name} {level}"}), {}
+
+    monkeypatch.setattr(resolution.School, "learn", learn)
+    given = argparse.Namespace(work=tmp_path, seeds=2, seconds=1.0, batch=8, threads=1)
+    rows = resolution.measured(Few(), given)
+    first = len(asked)
+    assert resolution.measured(Few(), given) == rows
+    assert len(asked) == first == 2 * 3 + 3 * 2 * 3
+    _, said = resolution.table("few", rows)
+    assert "chi2 = 6, p = 0.05" in said[0]  # one order in three cases: 12 / (3 * 3 * 4) * (81 + 36 + 9) - 36

@@ -1,10 +1,10 @@
 """The deep image prior of the TV paper: `tv` without total variation, alpha 0.
 
 Nothing but the network's own shape says what lies between the acquired voxels (Ulyanov et al. 2018). As in the paper it
-is the comparison that shows what the prior adds, so both recipes are those of `tv` in all else. Unlike in Ulyanov et
-al. its input is the interpolated volume and not noise, for so the paper has it (tv-self-sr, section 2.1). In `fast` too
-that is the trilinear one: zero filling, where `tv` begins, agrees with the data already, and without a prior nothing
-would be left to learn.
+is the comparison that shows what the prior adds, so the recipes are those of `tv` but for what is said here. Unlike in
+Ulyanov et al. its input is the interpolated volume and not noise, for so the paper has it (tv-self-sr, section 2.1). In
+`fast` too that is the trilinear one: zero filling, where `tv` begins, agrees with the data already, and without a prior
+nothing would be left to learn.
 """
 
 from __future__ import annotations

@@ -72,6 +72,20 @@ def test_a_coarse_scan_is_found_to_a_fraction_of_its_voxel(head, tmp_path):
     assert facts["offset_mm"] == pytest.approx(np.linalg.norm([1.5, -1.0, 0.8]), abs=0.5)
 
 
+def test_the_affine_of_a_coarse_scan_is_turned_back(head, tmp_path):
+    (t1w, _), mask = head
+    low = np.diag([4.0, 4, 4, 1])
+    low[:3, 3] = AFFINE[:3, 3] + 1
+    known = TURN @ np.diag([1.06, 0.95, 1.0, 1.0])
+    blurred = ndimage.gaussian_filter(t1w, 0.8)
+    scan = Image(data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(known)), affine=low)
+    frame = Image(data=t1w, affine=AFFINE)
+    placed, facts = register_to(frame, scan, mask, align="affine", seed=0, prefix=str(tmp_path / "x_"))
+    assert error(placed, apply(known, points_of(mask)), mask) < 0.5  # that of its inverse is above 3
+    assert facts["stretch_percent"] == pytest.approx(6, abs=1.5)
+    assert facts["shrink_percent"] == pytest.approx(-5, abs=1.5)
+
+
 @pytest.mark.parametrize("coarse", [False, True])
 def test_a_smooth_warp_is_reduced_by_a_deformation_and_seen_the_right_way_round(head, tmp_path, coarse):
     (t1w, _), mask = head

@@ -17,6 +17,7 @@ from bids_sr.spatial.nifti import load_image, save_image
 from bids_sr.spatial.resample import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.sr.fused import contrast_set
+from bids_sr.sr.guards import ModelMismatch
 
 SHAPE = (40, 44, 36)
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])
@@ -232,10 +233,20 @@ def test_a_network_can_be_trained_on_several_other_heads(prepared, tmp_path, mon
         paths.append(str(tmp_path / f"{head['head']}.json"))
         Path(paths[-1]).write_text(json.dumps(head))
     trained = TrainContrasts(
-        method="unet", contrasts=CONTRASTS, heads=paths, sloppy=True, device="cpu", **heads[0]
+        method="unet", contrasts=CONTRASTS, heads=paths, sloppy=True, device="cpu", align="affine", **heads[0]
     ).run()  # fmt: skip
     card = json.loads(Path(trained.outputs.card_file).read_text())
     assert card["images"] == ["sub-02", "sub-03"]
+    again = {
+        "method": "unet", "contrasts": CONTRASTS, "heads": paths, "sloppy": True, "device": "cpu",
+        "model_source": "reuse", "model_dir": str(tmp_path / "kept"), **heads[0],
+    }  # fmt: skip
+    (tmp_path / "kept").mkdir()
+    for path in (trained.outputs.model_file, trained.outputs.card_file):
+        Path(path).rename(tmp_path / "kept" / Path(path).name)
+    with pytest.raises(ModelMismatch, match="by --anat-align affine, these are rigid"):
+        TrainContrasts(align="rigid", **again).run()
+    assert TrainContrasts(align="affine", **again).run().outputs.model_file
 
 
 def test_the_step_of_preparation_keeps_the_order_of_its_files(prepared, head, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from torch import nn
 
 from bids_sr.sr import infer
 from bids_sr.sr.lean import channels_innermost, lean, widest
-from bids_sr.sr.method import get_method
+from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.model import LoadedModel
 from bids_sr.sr.networks.blocks import ResidualBlock
 from bids_sr.sr.networks.blocks3d import ResidualBlock3d
@@ -192,3 +192,25 @@ def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
     made = up(volume, np.eye(4))
     np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
     np.testing.assert_array_equal(made, up(volume, np.eye(4)))
+
+
+@pytest.mark.parametrize("name", [name for name in method_names() if name != "guided"])
+def test_every_network_gives_the_same_made_lean(name):
+    method = get_method(name)
+    recipe = method.recipes["fast"]
+    net = spoken(recipe.build_generator(1, (2.0, 2.0, 1.0)))
+    shape = (1, 1, 16, 16) if method.ndim == 2 else (1, 1, 16, 16, 6)
+    x = torch.from_numpy(np.random.default_rng(2).random(shape, dtype=np.float32))
+    with torch.inference_mode():
+        expected, made = net(x), lean(net)(x)
+    assert float((made - expected).abs().max()) <= 1e-5 * float(expected.max() - expected.min())
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 1, 3, padding=1), nn.Conv3d(3, 1, 3, padding=1)])
+def test_a_single_voxel_does_not_change_the_layer(layer):
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, *[1] * (layer.weight.ndim - 2))
+    made = lean(nn.Sequential(layer))
+    with torch.inference_mode():
+        first = made(x).clone()
+        torch.testing.assert_close(made(x), first, rtol=0, atol=0)

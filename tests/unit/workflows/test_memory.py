@@ -1,9 +1,11 @@
 """Every node of a graph declares what was measured of its kind."""
 
+import pytest
 from loadnode import Load
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_sr.config.groups import SuperRes
 from bids_sr.config.memory import ANATOMICAL, OTHER, Need, Sizes, largest_gb, step_gb
 from bids_sr.workflows.memory import declare_memory
 
@@ -28,3 +30,15 @@ def test_larger_grids_need_more_and_none_is_above_the_largest() -> None:
     assert largest_gb(Sizes(high=0.5)) < largest_gb(large), "without a T1w image its steps do not count"
     assert largest_gb(large) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), "only where there are such"
     assert Need(always=0.1, high=0.0).gigabytes(large) > 0.1
+
+
+def test_dense_networks_of_the_paper_count_where_they_are_trained_and_applied() -> None:
+    plain, dense = Sizes(high=0.2), Sizes(high=0.2, dense=0.2)
+    assert step_gb("TrainOnVolumes", dense) > step_gb("TrainOnVolumes", plain) + 2.8
+    assert step_gb("SuperResolve", dense) > step_gb("SuperResolve", plain) + 0.3
+    large = [Sizes(high=n, dense=n) for n in (1.0, 2.0)]
+    parts = [step_gb("SuperResolve", each) - step_gb("SuperResolve", Sizes(high=each.high)) for each in large]
+    assert parts[0] == pytest.approx(parts[1]), "larger volumes go through it in parts"
+    assert SuperRes(methods=("tv",), recipe="paper").dense
+    assert not SuperRes(methods=("tv",)).dense
+    assert not SuperRes(methods=("srgan",), recipe="paper").dense

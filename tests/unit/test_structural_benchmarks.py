@@ -1,0 +1,92 @@
+"""What benchmarks/structural.py keeps: nothing of another call, nothing half written, one pace for all alignments."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The part of the benchmark that trains, as a module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _structural_run
+
+    return _structural_run
+
+
+@pytest.fixture
+def data(run: ModuleType) -> ModuleType:
+    """The part that prepares heads."""
+    import _structural_data
+
+    return _structural_data
+
+
+def test_models_and_heads_of_other_options_are_refused(run: ModuleType, data: ModuleType, tmp_path: Path) -> None:
+    heads = data.Heads(preset="tiny", gradient=0.015, mm=6.0, train=(1, 2), test=(500,))
+    how = run.How(seconds=16, patch=48, weight=0.1, seed=0)
+    for test, seconds in (((500,), 16), ((500, 501), 16), ((500,), 8)):  # seconds and seed are in names of models
+        replace(heads, test=test).check(tmp_path, run.training_facts(replace(how, seconds=seconds)))
+    for other, way, named in (
+        (replace(heads, train=(1, 2, 3)), how, "train"),
+        (replace(heads, mm=4.0), how, "mm"),
+        (heads, replace(how, patch=32), "patch"),
+        (heads, replace(how, weight=0.2), "critic weight"),
+    ):
+        with pytest.raises(SystemExit, match=rf"another call \(.*{named}.*\); give another --work"):
+            other.check(tmp_path, run.training_facts(way))
+    facts = run.training_facts(how)
+    facts["recipes"] = {name: {**recipe, "learning_rate": 1.0} for name, recipe in facts["recipes"].items()}
+    with pytest.raises(SystemExit, match="recipes"):
+        heads.check(tmp_path, facts)
+
+
+def test_a_run_that_ends_while_it_writes_leaves_nothing_under_the_name(
+    data: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(file: Any, **_arrays: Any) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    path = tmp_path / "tissues-500_rigid.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(data.np, "savez_compressed", broken)
+        with pytest.raises(KeyboardInterrupt):
+            data.keep_arrays(path, gm=np.ones(3))
+    assert not list(tmp_path.iterdir())
+    data.keep_arrays(path, gm=np.ones(3))
+    with np.load(path) as found:
+        assert found["gm"].tolist() == [1, 1, 1]
+
+
+def test_a_pace_is_measured_once_for_all_alignments_and_outlives_the_run(
+    run: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def pace_of(*_args: Any) -> Any:
+        measured.append(1)
+        return run.Pace(once=0.0, step=0.1 * len(measured), look=0.0)
+
+    made = SimpleNamespace(state={}, card={"parameters": 1, "held_out": {"iteration": 1}})
+    monkeypatch.setattr(run, "pace_of", pace_of)
+    monkeypatch.setattr(run, "fit_images", lambda *_args, **_how: made)
+    monkeypatch.setattr(run, "save_model", lambda *_args: None)
+    how = run.How(seconds=10, patch=16, weight=0.1, seed=0)
+    images = SimpleNamespace(images=[SimpleNamespace(shape=(32, 32, 8))])
+    steps = {}
+    for cell in (run.Cell(), run.Cell(align="affine"), run.Cell(patches=True)):
+        run._train(cell, how, tmp_path / f"{cell.name}.safetensors", images)
+        steps[cell.name] = run.notes_of(tmp_path / f"{cell.name}.safetensors")["steps"]
+    assert list(steps.values()) == [100, 100, 50]
+    kept = {path.name: json.loads(path.read_text())["step"] for path in tmp_path.glob("pace_*.json")}
+    assert kept == {"pace_attunet_fused_slices_plain.json": 0.1, "pace_attunet_fused_patches_plain.json": 0.2}
