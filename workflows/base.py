@@ -44,6 +44,7 @@ Every series, the acquired one, plain interpolations of it and super-resolved on
 so that what super-resolution adds can be told from what interpolation and smoothing do.
 """
 
+WARM = "srgan"  # the method that has weights to begin with
 OWN_WORDS = ("srgan", "guided")  # described where their training is built
 
 Contrasts = Mapping[Path, Mapping[str, Mapping[str, float]]]
@@ -191,6 +192,7 @@ def _training(settings: Settings) -> Training:
         about={
             series_label(method): method_facts()[method].about for method in superres.learned if method not in OWN_WORDS
         },
+        starts={WARM: str(HERE / "models" / f"{WARM}_start.safetensors")} if superres.warm_start else {},
         vgg_weights=text_of(superres.vgg_weights),
         max_train_minutes=superres.max_train_minutes,
         seed=settings.resources.random_seed,

@@ -194,6 +194,7 @@ def _learned_on_t1w(
         model_dir=None, about=how.about.get(extra.method, ""),
         pretrained=None, seed=how.seed, omp_nthreads=omp_nthreads, max_train_minutes=how.max_train_minutes,
         device=how.device, precision=how.precision, force=True, sloppy=how.sloppy, vgg_weights=how.vgg_weights,
+        start=how.starts.get(extra.method),  # begun otherwise than the real one, it would differ by that too
     )  # fmt: skip
     return [
         (inputnode, contrast_wf, [(field, f"inputnode.{field}") for field in ("boldref", *CONTRAST_INPUTS)]),

@@ -84,7 +84,8 @@ class Training:
     """How networks are trained or found; see the command line for what each means.
 
     `pretrained` holds the weights that are used instead of training, by series. `methods` tells the method of a series
-    where that has another name, and `about` what each method is, with its reference, for the methods text.
+    where that has another name, and `about` what each method is, with its reference, for the methods text. `starts`
+    holds the weights with which training begins, by series; the others begin with none.
     """
 
     recipe: str
@@ -100,6 +101,7 @@ class Training:
     sloppy: bool
     methods: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, str] = field(default_factory=dict)
 
     def method(self, series: str) -> str:
         """Name of the method that makes a series."""

@@ -221,7 +221,7 @@ def _trained(subject: SubjectPlan, method: str, pair: PairPlan, seed: int, name:
         model_dir=how.model_dir, about=how.about.get(method, ""),
         pretrained=how.pretrained.get(method), seed=how.seed + seed, omp_nthreads=subject.omp_nthreads,
         max_train_minutes=how.max_train_minutes, device=how.device, precision=how.precision, force=how.force,
-        sloppy=how.sloppy, vgg_weights=how.vgg_weights, name=name,
+        sloppy=how.sloppy, vgg_weights=how.vgg_weights, start=how.starts.get(method), name=name,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ def init_train_wf(
     force: bool,
     sloppy: bool,
     vgg_weights: str | None = None,
+    start: str | None = None,
     about: str = "",
     name: str = "train_wf",
 ) -> LiterateWorkflow:
@@ -56,6 +57,7 @@ def init_train_wf(
     force : accept a model that does not fit the pair
     sloppy : a handful of iterations, for tests
     vgg_weights : file for the perceptual term, or None: the term is off
+    start : weights to begin training with, or None
     about : what the method is, with its reference, for the methods text; "" where that is written here
     name : of the workflow
 
@@ -73,7 +75,8 @@ def init_train_wf(
     """
     workflow = LiterateWorkflow(name=name)
     given = pretrained is not None or model_source == "reuse"
-    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=given, about=about) + "\n"
+    text = _training_text(method=method, recipe=recipe, pretrained=given, about=about, warm=start is not None)
+    workflow.__desc__ = text + "\n"
     inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres", "mask"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["model_file", "card_file", "log_file"]), name="outputnode")
     train = pe.Node(
@@ -86,7 +89,7 @@ def init_train_wf(
     )  # fmt: skip
     optional = {
         "model_dir": model_dir, "pretrained": pretrained, "vgg_weights": vgg_weights,
-        "max_train_minutes": max_train_minutes,
+        "max_train_minutes": max_train_minutes, "start": start,
     }  # fmt: skip
     for trait, value in optional.items():
         if value is not None:
@@ -98,7 +101,7 @@ def init_train_wf(
     return workflow
 
 
-def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "") -> str:
+def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "", warm: bool = False) -> str:
     """Methods text of the training."""
     if pretrained:
         return f"A network trained beforehand ({method}) was used for super-resolution."
@@ -108,7 +111,13 @@ def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "
     how = {
         "paper": "with the published settings [@stss_srfmri]",
         "fast": "with a smaller network that works on the acquired grid and predicts only the band of k-space that "
-        "was not measured, trained until held-out slices gained no more",
+        "was not measured"
+        + (
+            "; training began with weights learned from simulated heads, and took those that did best on held-out "
+            "slices"
+            if warm
+            else ", trained until held-out slices gained no more"
+        ),
     }[recipe]
     return (
         f"A generative adversarial network ({method}) was trained on this subject's own pair of T2*-weighted images "

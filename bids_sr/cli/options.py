@@ -209,6 +209,12 @@ def _models(add: _Options) -> None:
         help="use these .safetensors models, one a method, instead of training",
     )
     add(
+        "--warm-start",
+        to="superres.warm_start",
+        action="store_true",
+        help="begin srgan (fast, factor 2) with the network of simulated heads that comes with the program",
+    )
+    add(
         "--vgg-weights",
         to="superres.vgg_weights",
         metavar="FILE",

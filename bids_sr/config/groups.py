@@ -104,6 +104,7 @@ class SuperRes(_Section):
 
     `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's own
     scans or those of all others of the call, and `anat_align`, the transforms that bring the scans of a head together.
+    `warm_start`: `srgan` begins with the network of simulated heads that the package has, instead of with nothing.
     """
 
     target: Literal["bold", "anat"] = "bold"
@@ -117,6 +118,7 @@ class SuperRes(_Section):
     recipe: Literal["fast", "paper"] = "fast"
     model_source: Literal["auto", "train", "reuse"] = "auto"
     model_dir: Path | None = None
+    warm_start: bool = False
     pretrained: tuple[Path, ...] = ()
     vgg_weights: Path | None = None
     max_train_minutes: float | None = None

@@ -63,6 +63,7 @@ def check_options(settings: Settings) -> list[Problem]:
             )
         )
     problems += check_given_models(superres)
+    problems += _warm_start(superres)
     if settings.evaluation.retrospective is not None and settings.preprocessing.derivatives:
         problems.append(
             Problem(
@@ -116,6 +117,29 @@ def check_given_models(superres: SuperRes) -> list[Problem]:
             )
         )
     return problems
+
+
+def _warm_start(superres: SuperRes) -> list[Problem]:
+    """A network to begin with, where nothing could begin with it; the factor is told by the images (`preflight`)."""
+    if not superres.warm_start:
+        return []
+    out = "Leave --warm-start out"
+    found = {
+        "it is what srgan begins with, which is not among --sr-method": (
+            "srgan" not in superres.learned, f"Add srgan to --sr-method, or l{out[1:]}.",
+        ),
+        f"the network to begin with is that of --recipe fast, and this is {superres.recipe}": (
+            superres.recipe != "fast", f"{out}, or take --recipe fast.",
+        ),
+        "the model of srgan is given with --pretrained, so there is no training to begin": (
+            "srgan" in superres.learned and pretrained_for(superres, "srgan") is not None,
+            "Leave one of the two options out.",
+        ),
+        "--model-source reuse never trains, so there is no training to begin": (
+            superres.model_source == "reuse", "Leave one of the two options out.",
+        ),
+    }  # fmt: skip
+    return [Problem(file="--warm-start", reason=reason, fix=fix) for reason, (holds, fix) in found.items() if holds]
 
 
 def method_of_model(model: Path) -> str | None:

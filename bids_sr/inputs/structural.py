@@ -64,6 +64,7 @@ def check_methods(settings: Settings) -> list[Problem]:
         "--null-checks": evaluation.null_checks > 0,
         "--n-ensemble": settings.superres.n_ensemble > 1,
         "--sr-factor": settings.superres.factor is not None,
+        "--warm-start": settings.superres.warm_start,
         "--derivatives": bool(settings.preprocessing.derivatives),
     }
     return problems + [

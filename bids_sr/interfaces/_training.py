@@ -57,8 +57,8 @@ def request_of(inputs: TrainingInputSpec, factor: Factor | None = None) -> Reque
     """
     from bids_sr.sr.store import Request
 
-    names = ("model_dir", "pretrained", *(["vgg_weights"] if isinstance(inputs, PerceptualInputSpec) else []))
-    paths = {name: getattr(inputs, name) for name in names}
+    names = ("model_dir", "pretrained", "vgg_weights", "start")
+    paths = {name: getattr(inputs, name) for name in names if inputs.trait(name) is not None}
     given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
     if isdefined(inputs.max_train_minutes):
         given["max_minutes"] = inputs.max_train_minutes

@@ -23,6 +23,7 @@ class _TrainInputSpec(PerceptualInputSpec):
     lowres = File(exists=True, desc="low-resolution image of the pair")
     mask = File(exists=True, desc="head or brain on the grid of lowres")
     factor = factor_trait()
+    start = File(exists=True, desc="weights to begin training with, for methods with a recipe for that")
 
 
 class TrainModel(SimpleInterface):

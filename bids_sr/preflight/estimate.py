@@ -43,6 +43,7 @@ class CostModel:
     pair_s_grid: float = 35.0
     train_s: float = 20.0
     train_s_grid: float = 310.0
+    warm_share: float = 0.25  # of the steps, where `srgan` begins with weights
     run_train_s: float = 22.0
     run_train_s_high: float = 0.1
     placebos: tuple[int, int] = (3, 5)  # of a method trained on the pair, of one trained on the run
@@ -179,14 +180,15 @@ def _training(work: _Work) -> list[Row]:
         return []
     limit = (superres.max_train_minutes or math.inf) * 60
     pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
-    of_pair = min(model.train_s + model.train_s_grid * work.sizes.low, limit) * pairs
+    whole = model.train_s + model.train_s_grid * work.sizes.low
     of_run = sum(min(model.run_train_s + model.run_train_s_high * work.high([run]), limit) for run in work.runs)
     seconds = 0.0
     for name in superres.learned:
         if name in given:
             continue
         if (name, superres.recipe) in _MEASURED:
-            seconds += of_pair if name in superres.pair_trained else of_run
+            share = model.warm_share if superres.warm_start and name == "srgan" else 1.0
+            seconds += min(share * whole, limit) * pairs if name in superres.pair_trained else of_run
         else:
             cost = cost_of(name, superres.recipe)
             count = len(work.runs) if name in superres.volume_trained else pairs

@@ -14,6 +14,7 @@ from bids_sr.config import Settings, SuperRes, method_facts, patch_of
 from bids_sr.inputs import BoldRun, Problem, Subject, factor_of
 from bids_sr.inputs.guide import method_of_model, pretrained_for
 
+WARM_FACTOR = (2.0, 2.0, 1.0)  # of the network that comes with the program
 _LOAD = (
     "import json, sys; from bids_sr.preflight.methods import refusal; "
     "sys.stdout.write(json.dumps(list(map(refusal, sys.argv[1:]))))"
@@ -83,7 +84,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Probl
     problems = [problem for run in runs for problem in _single_slice(superres, run)]
     if problems:
         return problems
-    problems = _misfits(settings, runs)
+    problems = [*_misfits(settings, runs), *_other_factors(settings, runs)]
     for run in runs:
         problems += _patches(settings, run)
     return list(dict.fromkeys(problems))
@@ -134,6 +135,22 @@ def _misfits_of(file: Path, settings: Settings, runs: Sequence[BoldRun]) -> list
             fix = f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Take another model."
             problems.append(Problem(file=f"{run.bold} with --pretrained {file}", reason=reason, fix=fix))
     return problems
+
+
+def _other_factors(settings: Settings, runs: Sequence[BoldRun]) -> Iterator[Problem]:
+    """Runs by another factor than that of the network with which ``--warm-start`` begins: there it is fixed."""
+    superres = settings.superres
+    if not superres.warm_start or "srgan" not in superres.learned:
+        return
+    for run in runs:
+        factor = factor_of(run, settings)
+        if any(abs(own - wanted) > 1e-6 for own, wanted in zip(factor, WARM_FACTOR, strict=True)):
+            told = [" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR)]
+            yield Problem(
+                file=f"{run.bold} with --warm-start",
+                reason=f"its factor is {told[0]}, and the network to begin with is one of {told[1]}",
+                fix="Leave --warm-start out, or run this factor in a call of its own.",
+            )
 
 
 def _patches(settings: Settings, run: BoldRun) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from bids_sr.reports.training import held_out_text
+from bids_sr.reports.training import held_out_text, started_text
 from bids_sr.stats.measures import MISSING, describe
 
 Row = Mapping[str, str]
@@ -117,8 +117,8 @@ def summary_html(summary: Mapping[str, Value]) -> str:
 
 
 def card_html(card: Mapping[str, Value]) -> str:
-    """What the held-out slices say, and the model card, folded."""
-    numbers = held_out_text(card)
+    """What the held-out slices say, what training began with, and the model card, folded."""
+    numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
     text = f"<p>{escape(numbers)}</p>" if numbers else ""
     return f"{text}<details><summary>Model card</summary>{facts_html(card)}</details>"
 

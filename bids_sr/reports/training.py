@@ -74,6 +74,16 @@ def held_out_text(card: Mapping[str, Any]) -> str:
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
 
+def started_text(card: Mapping[str, Any]) -> str:
+    """With which weights training began, where it began with any; empty otherwise."""
+    start = card.get("started_from")
+    if not isinstance(start, Mapping):
+        return ""
+    learned = f", learned from {start['trained_with']}" if start.get("trained_with") else ""
+    checksum = str(start.get("weights_sha256", ""))[:12]
+    return f"Training began with the weights {start.get('name', start.get('method', ''))} ({checksum}…{learned})."
+
+
 def each_difference(own: Mapping[str, float], other: Mapping[str, float]) -> str:
     """Difference in PSNR, and in SSIM where both have one."""
     text = f"{own['psnr'] - other['psnr']:+.2f} dB"

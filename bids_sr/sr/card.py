@@ -20,6 +20,7 @@ from .pair import TrainingPair
 if TYPE_CHECKING:
     from .guided_train import TrainingSeries
     from .images import ImageSet
+    from .model import LoadedModel
     from .windows import Windows
 
 # of `Recipe`, added after models had been made
@@ -56,6 +57,12 @@ def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None)
     if not any(term.kind == "perceptual" for term in recipe.losses):
         return {"active": False, "reason": "the recipe has no such term"}
     return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
+
+
+def started_from(model: LoadedModel) -> dict[str, Any]:
+    """What a card says of the model that training began with."""
+    keys = ("name", "method", "recipe", "contrast", "resolution", "weights_sha256", "trained_with", "started_from")
+    return {key: model.card[key] for key in keys if key in model.card}
 
 
 def data_entries(method: Method, recipe: Recipe, recipe_name: str, pair: TrainingPair, vgg: bool) -> dict[str, Any]:

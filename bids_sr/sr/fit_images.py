@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from . import games
-from .card import image_entries, perceptual_entry, plain_recipe
+from .card import image_entries, perceptual_entry, plain_recipe, started_from
 from .degrade import Factor, check_factor
 from .games import Networks
 from .heldout import Look, compare, looks, score
@@ -368,9 +368,3 @@ def _training_entries(
         "parameters_trained": sum(p.numel() for p in generator.parameters() if p.requires_grad),
         **({} if job.start is None else {"started_from": started_from(job.start)}),
     }
-
-
-def started_from(model: LoadedModel) -> dict[str, Any]:
-    """What a card says of the model that training began with."""
-    keys = ("method", "recipe", "contrast", "resolution", "weights_sha256", "trained_with", "started_from")
-    return {key: model.card[key] for key in keys if key in model.card}

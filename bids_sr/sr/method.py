@@ -229,6 +229,8 @@ class Method:
     recipes : by name
     reference : key in the bibliography
     summary : one line for the list of methods
+    warm : by name of recipe, how training goes on from weights that were learned elsewhere; a method that is trained
+        on a pair can begin with weights only where there is one
     """
 
     name: str
@@ -238,6 +240,7 @@ class Method:
     reference: str
     summary: str
     trained_on: Literal["pair", "series", "self", "images"] = "pair"
+    warm: Mapping[RecipeName, Recipe] = field(default_factory=dict)
 
 
 class UnknownMethod(KeyError):

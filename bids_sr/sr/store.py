@@ -39,7 +39,7 @@ class Request:
     pretrained : a weights file that is used whatever `source` says
     seed, threads, device, max_minutes, vgg_weights : see `train.fit`
     factor : coarse over fine voxel size, for a set of images; pairs and runs know their own
-    start : weights to begin training with (`fit_images`)
+    start : weights to begin training with; on a pair, by the method's recipe for that (`Method.warm`)
     train_last : layers that a warm start goes on training, instead of what the recipe says
     align : structural scans: what brought those of a head together, for the card
     sloppy : a handful of iterations; for tests of the plumbing only, and marked so in the card
@@ -71,8 +71,19 @@ def sloppy_recipe(recipe: Recipe) -> Recipe:
 
 
 def wanted_recipe(request: Request) -> Recipe:
-    """The recipe of a request, with what the request changes in it."""
-    recipe = get_recipe(get_method(request.method), request.recipe)
+    """The recipe of a request, with what the request changes in it.
+
+    Raises
+    ------
+    ModelError : weights to begin with, for a method that always begins with none
+    """
+    method = get_method(request.method)
+    recipe = get_recipe(method, request.recipe)
+    if request.start is not None and method.trained_on == "pair":
+        warm = {str(name): each for name, each in method.warm.items()}
+        if request.recipe not in warm:
+            raise ModelError(f"{method.name} ({request.recipe}) has no recipe that begins with a model")
+        recipe = warm[request.recipe]
     if request.train_last is not None:
         recipe = replace(recipe, freeze_but_last=request.train_last)
     return sloppy_recipe(recipe) if request.sloppy else recipe
@@ -216,16 +227,14 @@ def _fit(
         "device": request.device, "max_minutes": request.max_minutes, "progress": progress,
     }  # fmt: skip
     data, factor = training_data(request, data)
+    start = None if request.start is None else load_model(request.start)
     if isinstance(data, TrainingPair):
-        if request.start is not None:
-            raise ModelError(f"{method.name} is trained on one pair from the start: it cannot begin with a model")
-        return fit(method, recipe, data, vgg_weights=request.vgg_weights, **common)
+        return fit(method, recipe, data, start=start, vgg_weights=request.vgg_weights, **common)
     from .images import ImageSet
 
     if isinstance(data, ImageSet):
         from .fit_images import fit_images
 
-        start = None if request.start is None else load_model(request.start)
         return fit_images(
             method, recipe, data, factor=factor, start=start, vgg_weights=request.vgg_weights, **common
         )  # fmt: skip

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from . import games, scores
-from .card import data_entries, perceptual_entry, plain_recipe
+from .card import data_entries, perceptual_entry, plain_recipe, started_from
+from .degrade import Factor
 from .games import Networks
 from .loop import Phase, Progress, split, torch_threads
 from .method import Method, Recipe
-from .model import TrainedModel
+from .model import LoadedModel, ModelError, TrainedModel
 from .networks.blocks import Planes
 from .pair import TrainingPair
 from .patches import Batch, SliceSet, cut, draw, upsample_slices
@@ -33,9 +34,13 @@ from .patches import Batch, SliceSet, cut, draw, upsample_slices
 LOG = logging.getLogger(__name__)
 
 
-def build_networks(recipe: Recipe, pair: TrainingPair, seed: int, device: str, vgg_weights: Path | None) -> Networks:
-    """Networks with weights that depend on the seed alone, their optimizers and the loss terms that are on."""
-    return games.build_networks(recipe, pair.factor, seed, device, vgg_weights)
+def build_networks(
+    recipe: Recipe, pair: TrainingPair, seed: int, device: str, vgg_weights: Path | None,
+    start: LoadedModel | None = None,
+) -> Networks:  # fmt: skip
+    """Networks with weights that depend on seed and start alone, their optimizers and the loss terms that are on."""
+    state = None if start is None else start.generator.state_dict()
+    return games.build_networks(recipe, pair.factor, seed, device, vgg_weights, start=state)
 
 
 def generator_step(nets: Networks, batch: Batch, fake: Tensor, recipe: Recipe, adversarial: bool) -> dict[str, float]:
@@ -107,10 +112,27 @@ def held_out_scores(output: Tensor, images: SliceSet, which: tuple[int, ...]) ->
     }
 
 
-def _signature(method: Method, recipe: Recipe, pair: TrainingPair, seed: int, vgg: Path | None) -> str:
-    """Tells whether a checkpoint belongs to this training."""
-    text = repr((method.name, plain_recipe(recipe), pair.checksums(), pair.factor, seed, vgg is not None))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _signature(
+    method: Method, recipe: Recipe, pair: TrainingPair, seed: int, vgg: Path | None, start: LoadedModel | None
+) -> str:
+    """Tells whether a checkpoint belongs to this training; without a start it is what it was before there was one."""
+    said = (method.name, plain_recipe(recipe), pair.checksums(), pair.factor, seed, vgg is not None)
+    begun = () if start is None else (start.card["weights_sha256"],)
+    return hashlib.sha256(repr(said + begun).encode()).hexdigest()
+
+
+def check_start(start: LoadedModel, method: Method, recipe_name: str, factor: Factor) -> None:
+    """Refuse to begin with the weights of another network.
+
+    Raises
+    ------
+    ModelError : another method, another recipe or another factor
+    """
+    own = (start.card["method"], start.card["recipe"], tuple(float(f) for f in start.card["factor"]))
+    wanted = (method.name, recipe_name, tuple(float(f) for f in factor))
+    if own != wanted:
+        told = ["{} ({}) by {}".format(*each) for each in (wanted, own)]
+        raise ModelError(f"training of {told[0]} cannot begin with a model of {told[1]}")
 
 
 def fit(
@@ -125,6 +147,7 @@ def fit(
     device: str = "cpu",
     max_minutes: float | None = None,
     vgg_weights: str | Path | None = None,
+    start: LoadedModel | None = None,
     progress: Progress | None = None,
 ) -> TrainedModel:
     """Train a method on one subject's pair.
@@ -139,13 +162,17 @@ def fit(
     device : "cpu" or "cuda"
     max_minutes : stop on the clock; the card then says that the model cannot be reproduced
     vgg_weights : file for the perceptual term; without it the term is off and the card says so
+    start : a model of the same network, with whose weights training begins; the seed then is that of all else
     progress : called with (phase, iteration, iterations)
 
     Raises
     ------
     TrainingDiverged : the loss is no longer a number
     PairError, ResolutionError : the pair cannot be trained on
+    ModelError : `start` is another network
     """
+    if start is not None:
+        check_start(start, method, recipe_name, pair.factor)
     work = Path(work_dir)
     work.mkdir(parents=True, exist_ok=True)
     vgg = None if vgg_weights is None else Path(vgg_weights)
@@ -156,8 +183,8 @@ def fit(
     def phase(name: str, which: tuple[int, ...], watched: tuple[int, ...], count: int, share: float) -> _PairPhase:
         out = _PairPhase(
             name=name, recipe=recipe, images=images, slices=which, held_out=watched, iterations=count,
-            nets=build_networks(recipe, pair, seed, device, vgg), planes=Planes(images.factor),
-            signature=_signature(method, recipe, pair, seed, vgg) + f"-{count}",
+            nets=build_networks(recipe, pair, seed, device, vgg, start), planes=Planes(images.factor),
+            signature=_signature(method, recipe, pair, seed, vgg, start) + f"-{count}",
             checkpoint=work / f"{name}.checkpoint.safetensors",
             deadline=None if max_minutes is None else now + 60 * share * max_minutes,
             progress=progress, rng=np.random.default_rng([seed, len(which)]),
@@ -179,6 +206,7 @@ def fit(
     card = data_entries(method, recipe, recipe_name, pair, vgg is not None)
     card |= _training_entries(first, phases, reached, vgg)
     card |= {"seed": seed, "threads": threads, "device": device}
+    card |= {} if start is None else {"started_from": started_from(start)}
     return TrainedModel(
         state={key: value.cpu() for key, value in last.best.items()},
         card=card,

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -225,6 +226,23 @@ def test_another_subjects_image_is_a_placebo_where_there_is_one(tmp_path: Any) -
         for name in graph.list_node_names() if name.endswith("extra_guidedElse_wf.register")
     }  # fmt: skip
     assert {label: "sub-02" in path for label, path in given.items()} == {"sub_01_wf": True, "sub_02_wf": False}
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_every_training_of_srgan_begins_alike(tmp_path: Any, warm: bool) -> None:
+    """That of the method, of its ensemble and of its placebo: what begins otherwise differs by that too."""
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    graph = planned_graph(maker, tmp_path, "--null-checks", "2", "--n-ensemble", "2", *["--warm-start"] * warm)
+    trained = {name: graph.get_node(name).inputs for name in graph.list_node_names() if name.endswith(".train")}
+    starts = {name: inputs.start for name, inputs in trained.items() if inputs.trait("start") is not None}
+    assert len(starts) == 3
+    assert sum("srganT1w" in name for name in starts) == sum("srganSeed1" in name for name in starts) == 1
+    if warm:
+        assert {Path(start).name for start in starts.values()} == {"srgan_start.safetensors"}
+    else:
+        assert not any(map(isdefined, starts.values()))
+    assert ("training began with weights learned from simulated heads" in methods_text(graph)) == warm
 
 
 def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.run import main
 from bids_sr.config import Settings, SuperRes
 from bids_sr.inputs import guide_of, pretrained_for
 from bids_sr.preflight import Plan, check, dry_run_text
@@ -236,6 +237,45 @@ def _one_given_model(maker: BidsMaker) -> list[str]:
     return ["--n-ensemble", "3", "--sr-method", "srgan", "--pretrained", model(maker, "srgan")]
 
 
+def test_a_warm_start_takes_a_quarter_of_the_training(maker: BidsMaker) -> None:
+    def minutes(*extra: str) -> float:
+        plan = planned(maker, *extra)
+        assert plan.problems == ()
+        return sum(row.minutes for row in plan.estimate.rows if row.stage == "training")
+
+    assert minutes("--sr-method", "srgan", "--warm-start") == pytest.approx(minutes("--sr-method", "srgan") / 4)
+    guided = minutes("--sr-method", "guided")
+    assert minutes("--warm-start") == pytest.approx(minutes("--sr-method", "srgan") / 4 + guided)
+
+
+def test_a_refused_warm_start_ends_with_2(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    line = [str(maker.root), "out", "participant", "--skip-bids-validation", "--dry-run", "--warm-start"]
+    assert main([*line, "--sr-method", "guided"]) == 2
+    assert "Add srgan to --sr-method, or leave --warm-start out." in capsys.readouterr().err
+    assert main([*line, "--sr-method", "srgan"]) == 0
+
+
+def _warm_paper(maker: BidsMaker) -> list[str]:
+    return ["--warm-start", "--sr-method", "srgan", "--recipe", "paper"]
+
+
+def _warm_model(maker: BidsMaker) -> list[str]:
+    return ["--warm-start", "--sr-method", "srgan", "guided", "--pretrained", model(maker, "srgan")]
+
+
+def _warm_reuse(maker: BidsMaker) -> list[str]:
+    return ["--warm-start", "--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models"]
+
+
+def _warm_guided(maker: BidsMaker) -> list[str]:
+    return ["--warm-start", "--sr-method", "guided"]
+
+
+def _warm_factor(maker: BidsMaker) -> list[str]:
+    maker.star("sub-01_acq-highres", (4.0, 4.0, 4.0))
+    return ["--warm-start", "--sr-method", "srgan"]
+
+
 def _two_models_of_one_method(maker: BidsMaker) -> list[str]:
     first = Path(model(maker, "srgan"))
     second = first.with_name("second.safetensors")
@@ -270,6 +310,16 @@ CASES = {
     "all given models": Case(spoil=_all_given_models, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"),
     "two models of one method": Case(
         spoil=_two_models_of_one_method, file="second.safetensors", reason="and so is", fix="run twice"
+    ),
+    "warm, published": Case(spoil=_warm_paper, file="--warm-start", reason="this is paper", fix="take --recipe fast"),
+    "warm, given": Case(spoil=_warm_model, file="--warm-start", reason="with --pretrained", fix="one of the two"),
+    "warm, reused": Case(spoil=_warm_reuse, file="--warm-start", reason="reuse never trains", fix="one of the two"),
+    "warm, no srgan": Case(spoil=_warm_guided, file="--warm-start", reason="not among --sr-method", fix="Add srgan"),
+    "warm, other factor": Case(
+        spoil=_warm_factor,
+        file="bold.nii.gz with --warm-start",
+        reason="its factor is 1.5 × 1.5 × 1",
+        fix="Leave --warm-start out",
     ),
     "model of no method": Case(
         spoil=_model_of_no_method, file="--pretrained", reason="of the method srgan", fix="Add srgan"

@@ -95,7 +95,10 @@ def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(
     assert {problem.file for problem in plan.problems} == {"--sr-method srgan", "--sr-method bspline"}
 
 
-@pytest.mark.parametrize("option", [["--truth", "x"], ["--retrospective"], ["--n-ensemble", "2"], ["--sr-factor", "2"]])
+@pytest.mark.parametrize(
+    "option",
+    [["--truth", "x"], ["--retrospective"], ["--n-ensemble", "2"], ["--sr-factor", "2"], ["--warm-start"]],
+)
 def test_options_of_functional_runs_are_refused(maker: BidsMaker, option: list[str]) -> None:
     scans(maker)
     assert [problem.file for problem in look(maker, *option).problems] == [option[0]]

@@ -8,9 +8,14 @@ VGG-19 features at .006 of SRGAN's scale when their weights are given.
 `fast` is our default: the same idea in a network that works on the acquired grid (`networks.subpixel`). It is not
 trained again on all slices: measured against true volumes (benchmarks/TRUTH.md) that gained nothing, also on the slices
 that the search had held out, and it would double the time. So the card's held-out figures are those of the very model.
+
+`WARM` is `fast` from a network of simulated heads on (the package has one, srgan_start): the same schedule in a quarter
+of the steps, with closer looks and no early end, as it was raced against `fast` (benchmarks/warm_start.py).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from ..degrade import Factor
 from ..losses.bce import AdversarialBCE
@@ -68,11 +73,14 @@ FAST = Recipe(
     augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
 )
 
+WARM = replace(FAST, iterations=200, adversarial_from=50, evaluate_every=10, patience=None)
+
 METHOD = Method(
     name="srgan",
     ndim=2,
     needs_pair=True,
     recipes={"fast": FAST, "paper": PAPER},
+    warm={"fast": WARM},
     reference="stss_srfmri",
     summary="SRGAN trained on the subject's own T2*-weighted pair, slice by slice",
 )

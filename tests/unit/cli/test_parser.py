@@ -52,6 +52,8 @@ def test_defaults_are_those_of_the_settings() -> None:
         ("--threshold fdr 3.1", "activation", "thresholds", ("fdr", "3.1")),
         ("--guide t1w", "superres", "guide", "t1w"),
         ("--n-ensemble 3", "superres", "n_ensemble", 3),
+        ("--warm-start", "superres", "warm_start", True),
+        ("", "superres", "warm_start", False),
         ("--truth there", "evaluation", "truth", Path("there")),
         ("--retrospective", "evaluation", "retrospective", "clean"),
         ("--retrospective noisy", "evaluation", "retrospective", "noisy"),

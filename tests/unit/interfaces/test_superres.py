@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_sr.boilerplate import HERE
 from bids_sr.interfaces.superres import SuperResolve, TrainModel
 from bids_sr.spatial.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
@@ -135,6 +136,14 @@ def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeyp
     again = train(files, tmp_path / "node")
     assert len(saved) == 2, "it began anew"
     assert Path(again.model_file).read_bytes() == Path(model.model_file).read_bytes()
+
+
+def test_training_that_begins_with_the_weights_of_the_package(files, tmp_path, model):
+    out = train(files, tmp_path / "node", start=str(HERE / "models" / "srgan_start.safetensors"))
+    card = json.loads(Path(out.card_file).read_text())
+    assert card["started_from"]["name"] == "srgan_start"
+    assert "started_from" not in json.loads(Path(model.card_file).read_text())
+    assert Path(out.model_file).read_bytes() != Path(model.model_file).read_bytes()
 
 
 def test_reuse_takes_the_model_of_the_directory(files, tmp_path, model):

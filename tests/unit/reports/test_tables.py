@@ -103,6 +103,13 @@ def test_the_card_is_folded_below_what_it_says_of_held_out_slices():
     assert held_out_text({"method": "srgan"}) == ""
 
 
+def test_the_card_says_what_training_began_with():
+    start = {"name": "srgan_start", "weights_sha256": "0123456789abcdef", "trained_with": "simulated <heads>"}
+    html = tables.card_html({**CARD, "started_from": start})
+    assert "srgan_start (0123456789ab…, learned from simulated &lt;heads&gt;)" in html.partition("<details>")[0]
+    assert "began" not in tables.card_html(CARD)
+
+
 def test_only_the_phase_with_held_out_slices_is_drawn():
     columns = {
         "iteration": np.array([0.0, 50, 100, 0, 50]),

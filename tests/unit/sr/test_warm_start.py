@@ -1,0 +1,128 @@
+"""Training on a pair that begins with weights of the package: by a recipe of its own, never taken for a cold one."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import bids_sr.boilerplate
+from bids_sr.sr import method, model, store, train
+from bids_sr.sr.card import plain_recipe
+from bids_sr.sr.loop import split
+
+SRGAN = method.get_method("srgan")
+WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "srgan_start.safetensors"
+SHORT = replace(SRGAN.warm["fast"], iterations=8, evaluate_every=4, adversarial_from=2, batch=2, hold_out=3)
+COLD = store.Request(method="srgan", sloppy=True)
+WARM = replace(COLD, start=WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def start():
+    return model.load_model(WEIGHTS)
+
+
+def fit(pair, work_dir, recipe=SHORT, **given):
+    return train.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_package_says_where_its_weights_come_from(start):
+    card = start.card
+    assert (card["name"], card["method"], card["recipe"], card["factor"]) == ("srgan_start", "srgan", "fast", [2, 2, 1])
+    assert "warm_start.py learn" in card["trained_with"]
+    assert card["heads"]["seeds"] == list(range(1000, 1009))
+    assert not set(card["heads"]["seeds"]) & set(card["heads"]["seeds_that_chose"])
+    assert card["parameters"] == sum(p.numel() for p in start.generator.parameters())
+    assert WEIGHTS.stat().st_size <= 2_000_000
+
+
+def test_damaged_weights_are_no_start(small_pair, tmp_path):
+    for path in (WEIGHTS, WEIGHTS.with_suffix(".json")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damaged = tmp_path / WEIGHTS.name
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    with pytest.raises(model.ModelError, match="truncated or changed"):
+        store.obtain_model(replace(WARM, start=damaged), small_pair, tmp_path)
+
+
+def test_it_is_the_recipe_of_the_race():
+    # a quarter of `fast`, as benchmarks/warm_start.py runs it: looks every ten steps, no early end, one training
+    fast, warm = SRGAN.recipes["fast"], SRGAN.warm["fast"]
+    share = fast.steps // warm.steps
+    assert (share, warm.adversarial_from * share) == (4, fast.adversarial_from)
+    assert (warm.evaluate_every, warm.patience, warm.refit) == (10, None, False)
+    changed = {k for k, v in plain_recipe(warm).items() if v != plain_recipe(fast)[k]}
+    assert changed == {"iterations", "adversarial_from", "evaluate_every", "patience"}
+    asked = [store.wanted_recipe(store.Request(method="srgan", start=start)) for start in (WEIGHTS, None)]
+    assert asked == [warm, fast]
+
+
+def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
+    still = replace(SHORT, learning_rate=0.0, schedule="constant")
+    images = small_pair.slices()
+    held = split(small_pair.usable_slices(), SHORT.hold_out)[1]
+    wanted = train.held_out_scores(train.predict(start.generator, images, held, still), images, held)["network"]["psnr"]
+    start.generator.eval()
+    warm, cold = (fit(small_pair, tmp_path / str(s is None), still, start=s) for s in (start, None))
+    assert warm.log[0]["psnr"] == pytest.approx(wanted, abs=1e-4)
+    assert abs(cold.log[0]["psnr"] - wanted) > 0.01
+    assert same(warm.state, start.generator.state_dict())
+    assert warm.card["started_from"]["weights_sha256"] == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    assert warm.card["started_from"]["name"] == "srgan_start"
+    assert "started_from" not in cold.card
+
+
+def test_same_seed_same_bits(small_pair, tmp_path, start):
+    first, again = (fit(small_pair, tmp_path / name, start=start) for name in ("a", "b"))
+    assert same(first.state, again.state)
+    assert not same(first.state, start.generator.state_dict())
+
+
+@pytest.mark.parametrize("warm_first", [True, False])
+def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(small_pair, tmp_path, start, warm_first):
+    one, other = (start, None) if warm_first else (None, start)
+    fit(small_pair, tmp_path / "shared", start=one)
+    mixed = fit(small_pair, tmp_path / "shared", start=other)
+    assert same(mixed.state, fit(small_pair, tmp_path / "fresh", start=other).state)
+
+
+def test_checkpoints_of_cold_trainings_are_known_as_before(small_pair):
+    said = ("srgan", plain_recipe(SHORT), small_pair.checksums(), small_pair.factor, 3, False)
+    wanted = hashlib.sha256(repr(said).encode()).hexdigest()
+    assert train._signature(SRGAN, SHORT, small_pair, 3, None, None) == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"factor": [1.5, 1.5, 1.0]}, "fast"), ({"method": "vit"}, "fast"), ({"recipe": "paper"}, "fast"), ({}, "paper")],
+)
+def test_weights_of_another_network_are_refused(small_pair, tmp_path, start, change, name):
+    other = replace(start, card={**start.card, **change})
+    with pytest.raises(model.ModelError, match="cannot begin with a model of"):
+        fit(small_pair, tmp_path, recipe_name=name, start=other)
+
+
+def test_a_recipe_without_a_warm_form_begins_with_nothing():
+    with pytest.raises(model.ModelError, match=r"srgan \(paper\) has no recipe that begins with a model"):
+        store.wanted_recipe(replace(WARM, recipe="paper"))
+
+
+def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
+    for name, request in (("warm", WARM), ("cold", COLD)):
+        (tmp_path / name).mkdir()
+        card = json.loads(store.obtain_model(request, small_pair, tmp_path / name)[1].read_text())
+        assert ("started_from" in card) == (name == "warm")
+    for request, own in ((WARM, "warm"), (COLD, "cold")):
+        recipe = store.wanted_recipe(request)
+        for place in ("warm", "cold"):
+            found = store.find_model(replace(request, model_dir=tmp_path / place), recipe, small_pair)
+            assert (found is not None) == (place == own)
+    elsewhere = replace(WARM, start=WEIGHTS.with_name("srgan_phantom.safetensors"), model_dir=tmp_path)
+    assert store.find_model(elsewhere, store.wanted_recipe(elsewhere), small_pair) is None
