@@ -53,7 +53,7 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
     assert other["data_sha256"] != first["data_sha256"]
 
 
-def test_a_pair_method_cannot_begin_with_a_model(small_pair, tmp_path):
+def test_a_recipe_without_a_warm_one_cannot_begin_with_a_model(small_pair, tmp_path):
     weights, _ = obtain(small_pair, tmp_path / "a", method="srgan")
-    with pytest.raises(ModelError, match="cannot begin with a model"):
-        obtain(small_pair, tmp_path / "b", method="srgan", start=weights)
+    with pytest.raises(ModelError, match="no recipe that begins with a model"):
+        obtain(small_pair, tmp_path / "b", method="srgan", start=weights, recipe="paper")
