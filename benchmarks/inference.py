@@ -38,6 +38,7 @@ import numpy as np
 import torch
 from _table import keep
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -240,8 +241,10 @@ def main() -> None:
     for threads in given.threads:
         for case in CASES:
             few = given.repeats if (case.method, case.recipe) == ("srgan", "fast") else max(3, given.repeats // 3)
-            rows.append(measured(case, threads, few))
-        steps.append(whole_step(CASES[0], threads))
+            with threadpool_limits({"blas": 1, "openmp": threads}):  # of numpy's library too, as in a run
+                rows.append(measured(case, threads, few))
+        with threadpool_limits({"blas": 1, "openmp": threads}):
+            steps.append(whole_step(CASES[0], threads))
     load = f"Processes that wanted to run, mean of the last minute at the end: {os.getloadavg()[0]:.1f}."
     keep(
         "inference",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from bids_sr import __version__
 from bids_sr._files import write_whole
@@ -119,7 +120,9 @@ def apply(options: argparse.Namespace) -> None:
         for note in notes:
             print(f"note: {note}")
         began = time.monotonic()
-        lost = _written(reader, prepared.make(scene), prepared.factor, out)
+        # threads of numpy's library wait busily, and would take the cores from those of torch
+        with threadpool_limits(1, user_api="blas"):
+            lost = _written(reader, prepared.make(scene), prepared.factor, out)
         seconds = time.monotonic() - began
     _sidecar(out, options, prepared, notes, lost)
     print(

@@ -104,7 +104,9 @@ class SuperResolve(SimpleInterface):
         from bids_sr.sr.infer import super_resolve_series
 
         inputs, out = self.inputs, Path(runtime.cwd) / f"{self.inputs.series}_bold.nii"
-        with threadpool_limits(inputs.threads), SeriesReader(inputs.in_file) as reader:
+        # threads of numpy's library wait busily, and would take the cores from those of torch
+        limits = {"blas": 1, "openmp": inputs.threads}
+        with threadpool_limits(limits), SeriesReader(inputs.in_file) as reader:
             upsampler, reference = _upsampler(inputs, reader.affine)
             shape, affine = hr_grid(reader.shape[:3], reference, inputs.factor)
             size = (*shape, reader.shape[3])
