@@ -9,7 +9,9 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _guided_run import FACTOR, learn, one, prepare, recipe_with
@@ -23,6 +25,7 @@ from bids_sr.sr.model import save_model
 from bids_sr.sr.pair import TrainingPair
 from bids_sr.sr.train import fit
 
+MODELS = Path(__file__).parents[1] / "boilerplate" / "models"
 LIMITS = {"guided_phantom": 300_000, "srgan_phantom": 2_000_000}  # bytes
 
 
@@ -39,10 +42,19 @@ def pair_of(root: Path) -> TrainingPair:
     )  # fmt: skip
 
 
+def save_within(limit: int, stem: Path, state: Mapping[str, Any], card: Mapping[str, Any], more: str = "") -> None:
+    """Save a model for the package and say how large it is; ends the program where it is larger than it may be."""
+    weights = save_model(stem, state, card)[0]
+    size = weights.stat().st_size
+    sys.stdout.write(f"{weights.name}: {size} bytes{more}\n")
+    if size > limit:
+        sys.exit(f"{weights} has {size} bytes; {limit} are allowed")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("phantom", type=Path)
-    parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parents[1] / "boilerplate" / "models")
+    parser.add_argument("out", type=Path, nargs="?", default=MODELS)
     parser.add_argument("--only", choices=list(LIMITS))
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
@@ -61,11 +73,8 @@ def main() -> None:
                         method, method.recipes["fast"], pair_of(given.phantom), recipe_name="fast", seed=0,
                         work_dir=work, threads=given.threads,
                     )  # fmt: skip
-            weights = save_model(given.out / name, made.state, dict(made.card) | {"trained_with": about})[0]
-            size = weights.stat().st_size
-            sys.stdout.write(f"{weights.name}: {size} bytes, held out {made.card['held_out']}\n")
-            if size > limit:
-                sys.exit(f"{weights} has {size} bytes; {limit} are allowed")
+            card = dict(made.card) | {"trained_with": about}
+            save_within(limit, given.out / name, made.state, card, f", held out {made.card['held_out']}")
 
 
 if __name__ == "__main__":

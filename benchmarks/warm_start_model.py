@@ -9,16 +9,15 @@ with `bids-sr --warm-start`. It is no model to apply: untrained on the pair its 
 import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 from _methods_run import shortened
 from _warm_heads import MATRICES, kept_pairs
+from phantom_models import MODELS, save_within
 from safetensors.torch import load_file
 from warm_start import FAST, FIRST_SEED, KEPT_BACK, METHOD
 
 from bids_sr.sr.card import data_entries
-from bids_sr.sr.model import save_model
 from bids_sr.sr.pair import TrainingPair
 
 NAME = "srgan_start"
@@ -65,13 +64,9 @@ def card_of(work: Path) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parents[1] / "boilerplate" / "models")
+    parser.add_argument("out", type=Path, nargs="?", default=MODELS)
     given = parser.parse_args()
-    weights = save_model(given.out / NAME, load_file(given.work / "learned.safetensors"), card_of(given.work))[0]
-    size = weights.stat().st_size
-    sys.stdout.write(f"{weights.name}: {size} bytes\n")
-    if size > LIMIT:
-        sys.exit(f"{weights} has {size} bytes; {LIMIT} are allowed")
+    save_within(LIMIT, given.out / NAME, load_file(given.work / "learned.safetensors"), card_of(given.work))
 
 
 if __name__ == "__main__":
