@@ -42,11 +42,19 @@ def keep_all(
         f"{given.seconds:g} s of processor a network, fast recipes, one seed; {given.train} training heads, of which "
         f"every fourth chooses the stopping point, {given.test} test heads; phantom {given.preset}."
     )
+    short = [f"{cell.method} ({notes[cell.name][0]['steps']} steps)" for cell in cells if _hardly(notes[cell.name])]
+    if short:
+        budget += f" Hardly trained in that time, and no measure of what the network can do: {', '.join(short)}."
     likeness_table(cells, found, notes, [budget, *_registration(facts, heads)])
     effects_table(given, cells, found, budget)
     volumes_table(found, facts, heads, budget)
     draw_likeness(cells, found)
     draw_volumes(found, facts, heads)
+
+
+def _hardly(took: Sequence[Row]) -> bool:
+    """Whether the networks of a cell made so few steps that their weights are nearly those they began with."""
+    return any(one["steps"] < 10 for one in took)
 
 
 def _mean(figures: Sequence[Row], measure: str, contrasts: Sequence[str] = CONTRASTS) -> Array:
@@ -183,6 +191,11 @@ def retest(facts: Mapping[int, Row], found: Mapping[Series, list[Row]], heads: H
     return bland_altman(first, [facts[seed]["retest_ml"][name] for seed in heads.test])
 
 
+def _in_tissues(figures: Sequence[Row]) -> bool:
+    """Whether tissues were looked for, and told apart in every head."""
+    return all(one["volumes"] is not None for one in figures)
+
+
 def volumes_table(found: Mapping[Series, list[Row]], facts: Mapping[int, Row], heads: Heads, budget: str) -> None:
     """One row a series and tissue, the yardsticks first."""
     if len(heads.test) < 2:
@@ -194,7 +207,7 @@ def volumes_table(found: Mapping[Series, list[Row]], facts: Mapping[int, Row], h
         rows.append(_volumes("second session", "", tissue, first, retest(facts, found, heads, tissue), {}))
         rows.append(_volumes("what the phantom is made of", "", tissue, first, bland_altman(first, shares), {}))
         for (name, align), figures in found.items():
-            if figures[0]["volumes"] is None:
+            if not _in_tissues(figures):
                 continue
             own = [one["volumes"][tissue] for one in figures]
             agreed = bland_altman([o["measured"] for o in own], [o["found"] for o in own])
@@ -211,6 +224,9 @@ def volumes_table(found: Mapping[Series, list[Row]], facts: Mapping[int, Row], h
         "A second session of the phantom differs in position, receive field and noise alone: no tissue changes, so it "
         "is a narrower yardstick than people scanned weeks apart.",
     ]
+    lost = [f"{name}, {align}" for (name, align), figures in found.items() if any("no tissues" in f for f in figures)]
+    if lost:
+        remarks.append(f"Atropos found no tissues in some or all images of: {'; '.join(lost)}.")
     _table.keep("structural_volumes", "Volumes of tissues against those of the fine scans", rows, remarks=remarks)
 
 
@@ -254,7 +270,7 @@ def draw_likeness(cells: Sequence[Cell], found: Mapping[Series, list[Row]]) -> N
 
 def draw_volumes(found: Mapping[Series, list[Row]], facts: Mapping[int, Row], heads: Heads) -> None:
     """Bland-Altman plots, tissues in rows, series in columns; gray: limits of the second session."""
-    shown = [series for series in found if series[1] == "rigid" and found[series][0]["volumes"] is not None]
+    shown = [series for series in found if series[1] == "rigid" and _in_tissues(found[series])]
     if len(heads.test) < 2 or not shown:
         return
     plt = _pyplot("structural_volumes")

@@ -138,7 +138,12 @@ def _figures(
     """Figures of one series of one head."""
     head = read_head(work, seed, align)
     made = head.coarse[what] if isinstance(what, str) else made_of(what, how, models, head)
-    return {"likeness": likeness(head, made), "volumes": volumes(work, seed, align, head, made) if due else None}
+    found: Figures = {"likeness": likeness(head, made), "volumes": None}
+    try:
+        found["volumes"] = volumes(work, seed, align, head, made) if due else None
+    except RuntimeError as error:  # a network that learned nothing makes images that have no tissues
+        found["no tissues"] = str(error)
+    return found
 
 
 def options() -> argparse.Namespace:

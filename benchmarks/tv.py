@@ -1,6 +1,6 @@
 """Self-supervised super-resolution of volumes against interpolation and supervised networks, factors 1.25 to 2 in 3D.
 
-benchmarks/tv.py images BIDS_DIR [--seconds S] [--seeds N] [--factors F …] [--methods NAME …] [--alone N]
+benchmarks/tv.py images BIDS_DIR --work DIR [--seconds S] [--seeds N] [--factors F …] [--methods NAME …] [--alone N]
 benchmarks/tv.py functional BIDS_DIR [--seconds S] [--factors F …] [--methods NAME …]
 
 `images`: volumes of one run are brought down by tv's own B (Gaussian and decimation) and by a k-space crop, brought up
@@ -22,15 +22,18 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from _guided_run import one
-from _methods_run import brain, pace_of, shortened
+from _kept import checksum, kept_rows
+from _methods_run import Pace, brain, pace_of, shortened
 from _table import keep
 from numpy.typing import NDArray
 
@@ -117,9 +120,13 @@ class Level:
 
 
 def learn(
-    name: str, images: ImageSet, factor: tuple[float, float, float], seconds: float, seed: int, threads: int
-) -> tuple[LoadedModel, float, int]:
-    """(model, seconds of processor, steps): the fast recipe, as many steps as fit into that time."""
+    name: str, images: ImageSet, factor: tuple[float, float, float], seconds: float, seed: int, threads: int,
+    paces: dict[str, Pace],
+) -> tuple[LoadedModel, float, int]:  # fmt: skip
+    """(model, seconds of processor, steps): the fast recipe, as many steps as fit into that time.
+
+    What a step costs is measured once a method: it sees parts of fine volumes, which are alike at all factors.
+    """
     method = get_method(name.split()[0])
 
     def fitted(recipe: Recipe) -> tuple[TrainedModel, float]:
@@ -134,7 +141,9 @@ def learn(
     full = replace(full, degradation=ASSUMED.get(name, full.degradation))
     if name == "dip":
         full = replace(full, upsampled_by=get_method("tv").recipes["fast"].upsampled_by)
-    steps = pace_of(full, lambda recipe: fitted(recipe)[1]).steps(seconds)
+    if name not in paces:
+        paces[name] = pace_of(full, lambda recipe: fitted(recipe)[1])
+    steps = paces[name].steps(seconds)
     recipe = shortened(full, steps)
     made, busy = fitted(recipe)
     generator = recipe.build_generator(1, factor)
@@ -170,32 +179,42 @@ def scored(
 
 def images(given: argparse.Namespace) -> None:
     """PSNR and SSIM at each factor, way down, method and seed."""
-    with SeriesReader(one(given.bids_dir, "sub-*/func/*_bold.nii.gz")) as reader:
+    run = one(given.bids_dir, "sub-*/func/*_bold.nii.gz")
+    with SeriesReader(run) as reader:
         volumes, affine = list(reader.volumes()), reader.affine
     training, judged = split(volumes, given.train, 4)
+    made_from = {"run": checksum(run), "seconds": given.seconds, "train": given.train, "threads": given.threads}
+    paces: dict[str, Pace] = {}
     rows: list[Row] = []
-    for factor in given.factors:
-        for way in ("gauss", "kspace"):
-            level = Level(volumes[0].shape, affine, factor, way)
-            begin = {"factor": factor, "brought down by": way}
-            for name in INTERPOLATIONS:
-                rows.append(begin | {"method": name, "seed": 0, "value": scored(name, [None], level, judged, 1)})
-            pairs = level.pairs(training)
-            for name in given.methods:
-                for seed in range(given.seeds):
-                    data = level.coarse_only(training) if name in SELF else pairs
-                    model, busy, steps = learn(name, data, level.factor, given.seconds, seed, given.threads)
-                    value = scored(name, [model], level, judged, given.threads)
-                    rows.append(begin | {"method": name, "seed": seed, "value": value, "s": busy, "steps": steps})
-                    sys.stderr.write(f"{rows[-1]}\n")
-            for name in (n for n in given.methods if n in SELF and given.alone):
-                some = judged[: given.alone]
-                each = [
-                    learn(name, level.coarse_only([v]), level.factor, given.seconds, 0, given.threads) for v in some
-                ]
-                value = scored(name, [model for model, _, _ in each], level, some, given.threads)
-                rows.append(begin | {"method": f"{name} alone", "seed": 0, "value": value, "s": each[0][1]})
+    for factor, way in product(given.factors, ("gauss", "kspace")):
+        level = Level(volumes[0].shape, affine, factor, way)
+        begin = {"factor": factor, "brought down by": way}
+
+        def networks(name: str, seed: int, sets: list[ImageSet], some: list[Array], level: Level = level) -> list[Row]:
+            each = [learn(name, s, level.factor, given.seconds, seed, given.threads, paces) for s in sets]
+            value = scored(name, [model for model, _, _ in each], level, some, given.threads)
+            base = scored("linear", [None], level, some, 1)  # of the same volumes
+            return [{"value": value, "linear": base, "s": each[0][1], "steps": each[0][2]}]
+
+        tasks: list[tuple[str, int, Callable[[], list[Row]]]] = [
+            (name, 0, partial(_untrained, name, level, judged)) for name in INTERPOLATIONS
+        ]
+        pairs, small = level.pairs(training), level.coarse_only(training)
+        for name, seed in product(given.methods, range(given.seeds)):
+            tasks.append((name, seed, partial(networks, name, seed, [small if name in SELF else pairs], judged)))
+        some = judged[: given.alone]
+        for name in (n for n in given.methods if n in SELF and some):
+            tasks.append((f"{name} alone", 0, partial(networks, name, 0, [level.coarse_only([v]) for v in some], some)))
+        for name, seed, make in tasks:
+            own = made_from | begin | {"method": name, "seed": seed, "volumes": given.alone if "alone" in name else 4}
+            (found,) = kept_rows(given.work / f"{factor:g}_{way}_{name.replace(' ', '-')}_{seed}.json", own, make)
+            rows.append(begin | {"method": name, "seed": seed} | found)
+            sys.stderr.write(f"{rows[-1]}\n")
     keep_images(rows, given)
+
+
+def _untrained(name: str, level: Level, volumes: list[Array]) -> list[Row]:
+    return [{"value": scored(name, [None], level, volumes, 1)}]
 
 
 def keep_images(rows: list[Row], given: argparse.Namespace) -> None:
@@ -206,7 +225,8 @@ def keep_images(rows: list[Row], given: argparse.Namespace) -> None:
         base = next(row["value"] for row in here if row["method"] == "linear")
         for name in dict.fromkeys(row["method"] for row in here):
             values = np.array([row["value"] for row in here if row["method"] == name])
-            more = values.mean(axis=0) - base
+            over = [np.subtract(row["value"], row.get("linear", base)) for row in here if row["method"] == name]
+            more = np.mean(over, axis=0)
             printed = PAPER.get(name, {}).get(factor)
             table.append({
                 "factor": factor, "brought down by": way, "method": name, "PSNR (dB)": round(values[:, 0].mean(), 2),
@@ -215,6 +235,8 @@ def keep_images(rows: list[Row], given: argparse.Namespace) -> None:
                 "paper, over trilinear": round(printed[0] - PAPER["linear"][factor][0], 2) if printed else "",
                 "SSIM": round(values[:, 1].mean(), 4), "SSIM over trilinear": round(more[1], 4),
                 "paper, SSIM over": round(printed[1] - PAPER["linear"][factor][1], 4) if printed else "",
+                **{what: round(float(np.mean(spent)), 1) if (spent := [r[what] for r in here if r["method"] == name
+                   and what in r]) else "" for what in ("steps", "s")},
             })  # fmt: skip
     found = {(row["brought down by"], row["method"]): row["over trilinear (dB)"] for row in table if row["factor"] == 2}
     remarks = [f"{given.seconds:g} s of processor a training, fast recipes, {given.train} training volumes."]
@@ -235,12 +257,13 @@ def functional(given: argparse.Namespace) -> None:
         reference = np.mean(volumes, axis=0)
         poses = estimate_run(reader, reference, brain_mask(reference, affine)).matrices
     training, _ = split(volumes, given.train, 1)
+    paces: dict[str, Pace] = {}
     for factor in given.factors:
         level = Level(volumes[0].shape, affine, factor, "gauss")
         ways: dict[str, LoadedModel | None] = {"acquired": None, "linear": None, "bspline": None}
         for name in given.methods:
             data = level.coarse_only(training) if name in SELF else level.pairs(training)
-            ways[name] = learn(name, data, level.factor, given.seconds, 0, given.threads)[0]
+            ways[name] = learn(name, data, level.factor, given.seconds, 0, given.threads, paces)[0]
         known: dict[str, Array] = {}
         mask = brain_mask(reference[level.window], level.affine)
         for name, model in ways.items():
@@ -318,7 +341,12 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=8, help="training volumes")
     parser.add_argument("--alone", type=int, default=2, help="volumes that get a network of their own")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, help="what is scored is kept here; needed for images")
     given = parser.parse_args()
+    if given.what == "images":
+        if given.work is None:
+            parser.error("images needs --work")
+        given.work.mkdir(parents=True, exist_ok=True)
     defaults = {
         "images": ([1.25, 1.5, 1.75, 2], [*SELF, "mse3d", "li", "li-agnostic"]), "functional": ([1.25, 2], ["tv"])
     }  # fmt: skip
