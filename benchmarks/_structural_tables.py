@@ -48,7 +48,7 @@ def keep_all(
     likeness_table(cells, found, notes, [budget, *_registration(facts, heads)])
     effects_table(given, cells, found, budget)
     volumes_table(found, facts, heads, budget)
-    draw_likeness(cells, found)
+    draw_likeness([cell for cell in cells if not _hardly(notes[cell.name])], found)
     draw_volumes(found, facts, heads)
 
 
