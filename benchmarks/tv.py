@@ -5,7 +5,7 @@ benchmarks/tv.py functional BIDS_DIR [--seconds S] [--factors F …] [--methods 
 
 `images`: volumes of one run are brought down by tv's own B (Gaussian and decimation) and by a k-space crop, brought up
 again and compared with what they were. Training volumes come from the first two thirds of the run, the four that are
-scored from the last. "alone" trains a network on each scored volume by itself, as the paper's table 1 does; its others
+scored from the last. "tv alone" trains a network on each scored volume by itself, as the paper's table 1 does; its others
 are amortised over the training volumes. dip is tv with alpha = 0. Every network gets the same processor time and runs
 through its whole schedule; the fast recipes are used. PSNR has the 99th percentile of the mean volume in the brain as
 peak, and the paper's peak is not known: compare the differences to trilinear only.
@@ -203,7 +203,7 @@ def images(given: argparse.Namespace) -> None:
         for name, seed in product(given.methods, range(given.seeds)):
             tasks.append((name, seed, partial(networks, name, seed, [small if name in SELF else pairs], judged)))
         some = judged[: given.alone]
-        for name in (n for n in given.methods if n in SELF and some):
+        for name in (n for n in given.methods if n == "tv" and some):
             tasks.append((f"{name} alone", 0, partial(networks, name, 0, [level.coarse_only([v]) for v in some], some)))
         for name, seed, make in tasks:
             own = made_from | begin | {"method": name, "seed": seed, "volumes": given.alone if "alone" in name else 4}
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("--factors", type=float, nargs="+", default=None)
     parser.add_argument("--methods", nargs="+", default=None)
     parser.add_argument("--train", type=int, default=8, help="training volumes")
-    parser.add_argument("--alone", type=int, default=2, help="volumes that get a network of their own")
+    parser.add_argument("--alone", type=int, default=2, help="volumes that get a network (tv) of their own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, help="what is scored is kept here; needed for images")
     given = parser.parse_args()
