@@ -5,8 +5,8 @@ benchmarks/tv.py functional BIDS_DIR [--seconds S] [--factors F …] [--methods 
 
 `images`: volumes of one run are brought down by tv's own B (Gaussian and decimation) and by a k-space crop, brought up
 again and compared with what they were. Training volumes come from the first two thirds of the run, the four that are
-scored from the last. "tv alone" trains a network on each scored volume by itself, as the paper's table 1 does; others are
-amortised over the training volumes. dip is tv with alpha = 0. Every network gets the same processor time and runs
+scored from the last. "tv alone" trains a network on each scored volume by itself, as the paper's table 1 does; others
+are amortised over the training volumes. dip is tv with alpha = 0. Every network gets the same processor time and runs
 through its whole schedule; the fast recipes are used. PSNR has the 99th percentile of the mean volume in the brain as
 peak, and the paper's peak is not known: compare the differences to trilinear only.
 
