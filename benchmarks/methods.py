@@ -7,7 +7,7 @@ BIDS_DIR holds one BOLD run and a T2*-weighted pair of a head that was acquired 
 run at high resolution. Every method is trained once for each budget and seed, always through its whole schedule: how
 many steps fit into the minutes is measured first, and nothing stops early. The curve over budgets is the learning
 curve; it counts as flat where doubling the budget gained less than .05 dB and less than two standard deviations over
-seeds. Models lie in --work and are found again, so a run that was stopped goes on.
+seeds. Models and their figures lie in --work and are found again, so a run that was stopped goes on.
 
 All models are trained before the truth is opened. Volumes are upsampled on their own grid, no motion is undone. PSNR
 (99th percentile of the mean measured volume in the mask as peak), SSIM and RMSE are means over every n-th volume inside
@@ -18,15 +18,18 @@ Writes benchmarks/results/methods{,_curves,_orderings}.{json,md} and methods_cur
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _kept import checksum, kept_rows
 from _methods_run import Judge, Pace, Scene, loaded, trained
 from _table import RESULTS, keep
 
 from bids_sr.sr.infer import BASELINES
 from bids_sr.sr.method import method_names
+from bids_sr.sr.model import LoadedModel
 
 Row = dict[str, Any]
 FLAT_DB = 0.05
@@ -74,7 +77,7 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     given = options()
-    given.work.mkdir(parents=True, exist_ok=True)
+    Path(given.work, "scores").mkdir(parents=True, exist_ok=True)
     scene = Scene.read(given.bids_dir, given.work)
     pace: dict[str, Pace] = {}
     models: list[Path] = []
@@ -92,16 +95,32 @@ def main() -> None:
                     failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
                     sys.stderr.write(f"{name} failed: {failed[name]}\n")
     judge = Judge.read(scene, given.truth_dir, given.every, maps=not given.no_maps)
+    made_from = {"truth": judge.checksum, "every": given.every}
     runs: list[Row] = []
     for name in BASELINES:
-        scored = judge.scores(scene.upsampler(name, None, given.threads), scene.volumes, maps=not given.no_maps)
+        make = partial(_scored, scene, judge, name, None, given.threads, maps=not given.no_maps)
+        (scored,) = kept_rows(_scores(given, name), made_from | {"maps": not given.no_maps}, make)
         runs.append({"method": name, "minutes": 0.0, "seed": 0, "parameters": 0, "steps": 0} | scored)
     for path in models:
         model, notes = loaded(path)
         last = notes["minutes"] == given.minutes[-1] and not given.no_maps
-        scored = judge.scores(scene.upsampler(notes["method"], model, given.threads), scene.volumes, maps=last)
+        make = partial(_scored, scene, judge, notes["method"], model, given.threads, maps=last)
+        (scored,) = kept_rows(
+            _scores(given, path.stem), made_from | {"maps": last, "weights": checksum(path)}, make
+        )  # fmt: skip
         runs.append(notes | scored)
     report(runs, failed, given)
+
+
+def _scores(given: argparse.Namespace, stem: str) -> Path:
+    """Where the figures of a series are kept; several calls for some `--methods` each may fill the folder together."""
+    return Path(given.work, "scores", f"{stem}.json")
+
+
+def _scored(
+    scene: Scene, judge: Judge, name: str, model: LoadedModel | None, threads: int, *, maps: bool
+) -> list[dict[str, Any]]:
+    return [judge.scores(scene.upsampler(name, model, threads), scene.volumes, maps=maps)]
 
 
 def of(runs: list[Row], name: str, minutes: float) -> list[Row]:
