@@ -90,3 +90,22 @@ def test_a_pace_is_measured_once_for_all_alignments_and_outlives_the_run(
     assert list(steps.values()) == [100, 100, 50]
     kept = {path.name: json.loads(path.read_text())["step"] for path in tmp_path.glob("pace_*.json")}
     assert kept == {"pace_attunet_fused_slices_plain.json": 0.1, "pace_attunet_fused_patches_plain.json": 0.2}
+
+
+def test_a_network_without_tissues_is_named_and_has_no_row(
+    data: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import _structural_tables
+    import _table
+
+    monkeypatch.setattr(_table, "RESULTS", tmp_path)
+    shared = {"dice": 1.0, "tpf": 1.0, "tnf": 1.0, "ppv": 1.0}
+    heads = [{tissue: {"measured": ml, "found": ml, **shared} for tissue in data.TISSUES} for ml in (500.0, 600.0)]
+    good = [{"volumes": volumes} for volumes in heads]
+    found = {("bspline", "rigid"): good, ("empty", "rigid"): [good[0], {"volumes": None, "no tissues": "none"}]}
+    facts = {seed: {what: dict.fromkeys(data.TISSUES, 500.0) for what in ("shares_ml", "retest_ml")} for seed in (1, 2)}
+    _structural_tables.volumes_table(found, facts, SimpleNamespace(test=(1, 2)), "")
+    written = (tmp_path / "structural_volumes.md").read_text()
+    assert "| bspline | rigid |" in written
+    assert "| empty |" not in written
+    assert "no tissues in some or all images of: empty, rigid" in written
