@@ -186,11 +186,14 @@ def report(runs: list[Row], failed: dict[str, str], given: argparse.Namespace) -
     """Tables and the figure of the curves."""
     names = [*BASELINES, *(name for name in given.methods if of(runs, name, given.minutes[-1]))]
     rows = sorted((summarized(runs, name, given.minutes) for name in names), key=lambda row: -row["PSNR (dB)"])
+    spent = [row["processor s, training"] for row in rows if row["series"] not in BASELINES] or [0.0]
     below = [row["series"] for row in rows if row["series"] not in BASELINES and not row["above zerofill"]]
     remarks = [
         f"Budget: {given.minutes[-1]:g} minutes of processor time a training, {given.recipe} recipes, {given.seeds} "
         f"seeds, {given.threads} thread(s); means over seeds. Perceptual terms "
         + ("on." if given.vgg_weights else "off: no weights of VGG-19 were given."),
+        f"Taken were {min(spent):.0f} to {max(spent):.0f} s of processor: how many steps fit was told from a trial of "
+        "each method, and other work of the machine makes steps longer.",
         f"Not above zero filling in PSNR: {', '.join(below) or 'none'}.",
         "inject, ratio and guided put in the fine image of the pair, which comes from the measured run here: static "
         "detail, not change; their t maps tell what change they show.",
