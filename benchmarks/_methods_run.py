@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from _guided_run import FACTOR, one
-from _kept import checksum
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -201,7 +200,6 @@ class Judge:
     tr: float
     header: Any
     every: int
-    checksum: str
     t_map: Array | None
 
     @classmethod
@@ -215,7 +213,7 @@ class Judge:
         events = Path(str(run).replace("_bold.nii.gz", "_events.tsv"))
         out = cls(
             truth=truth, inside=inside, span=span, events=events, fine=fine, tr=tr, header=header, every=every,
-            checksum=checksum(run), t_map=None,
+            t_map=None,
         )  # fmt: skip
         return replace(out, t_map=out.mapped(run)) if maps else out
 

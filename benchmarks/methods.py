@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _guided_run import one
 from _kept import checksum, kept_rows
 from _methods_run import Judge, Pace, Scene, loaded, trained
 from _table import RESULTS, keep
@@ -95,7 +96,7 @@ def main() -> None:
                     failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
                     sys.stderr.write(f"{name} failed: {failed[name]}\n")
     judge = Judge.read(scene, given.truth_dir, given.every, maps=not given.no_maps)
-    made_from = {"truth": judge.checksum, "every": given.every}
+    made_from = {"truth": checksum(one(given.truth_dir, "sub-*/func/*_bold.nii.gz")), "every": given.every}
     runs: list[Row] = []
     for name in BASELINES:
         make = partial(_scored, scene, judge, name, None, given.threads, maps=not given.no_maps)
