@@ -203,8 +203,8 @@ def images(given: argparse.Namespace) -> None:
         for name, seed in product(given.methods, range(given.seeds)):
             tasks.append((name, seed, partial(networks, name, seed, [small if name in SELF else pairs], judged)))
         some = judged[: given.alone]
-        for name in (n for n in given.methods if n == "tv" and some):
-            tasks.append((f"{name} alone", 0, partial(networks, name, 0, [level.coarse_only([v]) for v in some], some)))
+        if "tv" in given.methods and some:
+            tasks.append(("tv alone", 0, partial(networks, "tv", 0, [level.coarse_only([v]) for v in some], some)))
         for name, seed, make in tasks:
             own = made_from | begin | {"method": name, "seed": seed, "volumes": given.alone if "alone" in name else 4}
             (found,) = kept_rows(given.work / f"{factor:g}_{way}_{name.replace(' ', '-')}_{seed}.json", own, make)
