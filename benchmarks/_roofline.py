@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
-from bids_sr.spatial.resample import _PAD, sample_volume
+from bids_sr.spatial.resample import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.degrade import Factor
 from bids_sr.sr.games import critics_step
@@ -201,7 +201,7 @@ def along(sizes: Sequence[int], wanted: Sequence[int]) -> Work:
 
 def spline(shape: Sequence[int], target: Sequence[int], *, prepared: bool = False) -> Work:
     """One cubic interpolation; `prepared`: the coefficients are there."""
-    padded = math.prod(n + 2 * _PAD for n in shape)
+    padded = math.prod(n + 2 * PAD for n in shape)
     sampled = Work(flops=_TARGET * math.prod(target), bytes=FLOAT * (padded + math.prod(target)))
     if prepared:
         return sampled

@@ -15,14 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from .near import is_near, sample_near
+
 Array = npt.NDArray[Any]
 Volume = npt.NDArray[np.float32]
 Shift = tuple[Array, npt.NDArray[np.float64]]
 """How far each target voxel's source point is moved (the shape of the target), and along what (3,; RAS mm)."""
 
-# Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond them is 12 samples
-# away, and a cubic coefficient feels it by 0.27 ** 12: 1e-7 of a step at the edge.
-_PAD = 6
+# Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond them is 16 samples
+# away, and a cubic coefficient feels it by 0.27 ** 16: 1e-9 of a step at the edge. A volume that moved by less than
+# these samples is sampled without leaving them.
+PAD = 8
 _WHOLE = 1e-6  # voxels: a transform this close to a whole-voxel shift is one
 
 
@@ -47,14 +50,17 @@ class Spline:
 
 
 def spline_coefficients(volume: Array, spline: Spline | None = None) -> Volume:
-    """Coefficients of a volume (X, Y, Z), padded at each side; compute once, sample often."""
+    """Coefficients of a volume (X, Y, Z), `PAD` samples wider at each side; compute once, sample often.
+
+    The first axis of the result is contiguous, as it is in files and as `near` reads it.
+    """
     spline = spline or Spline()
     if volume.ndim != 3:
         raise ValueError(f"a volume has 3 axes, not {volume.ndim}")
-    padded = np.pad(np.asarray(volume, dtype=np.float32), _PAD, mode="edge")
+    padded = np.pad(np.asarray(volume, dtype=np.float32).T, PAD, mode="edge")
     if spline.order < 2:
-        return padded
-    return ndimage.spline_filter(padded, order=spline.order, output=np.float32, mode="mirror")
+        return padded.T
+    return ndimage.spline_filter(padded, order=spline.order, output=np.float32, mode="mirror").T
 
 
 def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
@@ -97,7 +103,7 @@ def _warped(
             for row, s in zip(matrix[:3], step, strict=True)
         ])  # fmt: skip
         out[:, :, z] = ndimage.map_coordinates(
-            coefficients, at + _PAD, order=spline.order, mode="nearest", prefilter=False, output=np.float32
+            coefficients, at + PAD, order=spline.order, mode="nearest", prefilter=False, output=np.float32
         )
         if spline.mode == "constant":
             edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
@@ -145,10 +151,13 @@ def sample_volume(
     else:
         if coefficients is None:
             coefficients = spline_coefficients(volume, spline)
-        out = ndimage.affine_transform(
-            coefficients, matrix[:3, :3], matrix[:3, 3] + _PAD, output_shape=shape, output=np.float32,
-            order=spline.order, mode="nearest", prefilter=False,
-        )  # fmt: skip
+        if spline.order == 3 and is_near(matrix, volume.shape, shape, PAD):
+            out = sample_near(coefficients, matrix, shape, PAD)
+        else:
+            out = ndimage.affine_transform(
+                coefficients, matrix[:3, :3], matrix[:3, 3] + PAD, output_shape=shape, output=np.float32,
+                order=spline.order, mode="nearest", prefilter=False,
+            )  # fmt: skip
     if spline.mode == "constant":
         out[_outside(volume.shape, shape, matrix)] = spline.cval
     return out

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from .resample import Spline, Volume
+from .resample import PAD, Spline, Volume, spline_coefficients
 
 Array = npt.NDArray[Any]
-_PAD = 6  # edge samples repeated before the coefficients are computed, as in `resample`
 
 
 def sample_warped(
@@ -37,17 +36,14 @@ def sample_warped(
         raise ValueError(f"displacements of {moved.shape}, edge {spline.mode!r}: not (3, X, Y, Z) and 'nearest'")
     back = np.linalg.inv(affine)
     matrix = back @ xfm @ target_affine
-    source = np.asarray(volume, dtype=np.float32)
-    if spline.order > 1:
-        source = ndimage.spline_filter(np.pad(source, _PAD, mode="edge"), order=spline.order, output=np.float32)
-    pad = _PAD if spline.order > 1 else 0
+    source = spline_coefficients(volume, spline)
     shape = moved.shape[1:]
     out = np.empty(shape, dtype=np.float32)
     rows, columns = (np.arange(n, dtype=np.float64) for n in shape[:2])
     for z in range(shape[2]):  # coordinates of a slice stay in the cache
         extra = np.tensordot(back[:3, :3], moved[..., z], axes=1)
         at = np.stack([
-            row[0] * rows[:, None] + row[1] * columns + (row[2] * z + row[3]) + more + pad
+            row[0] * rows[:, None] + row[1] * columns + (row[2] * z + row[3]) + more + PAD
             for row, more in zip(matrix[:3], extra, strict=True)
         ])  # fmt: skip
         out[:, :, z] = ndimage.map_coordinates(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -30,6 +31,14 @@ BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
 
 
+@cache
+def _gaussian(count: int, sigma: float) -> npt.NDArray[np.float32]:
+    """What smooths `count` samples by `sigma` of them, as a matrix: four sigmas wide, the edge value going on."""
+    out = ndimage.gaussian_filter1d(np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0).astype(np.float32)
+    out.setflags(write=False)
+    return out
+
+
 def smooth(volume: npt.NDArray[np.floating], zooms: Sequence[float], fwhm_mm: float) -> Volume:
     """Gaussian smoothing of a volume (X, Y, Z) with voxels of `zooms` mm; 0 mm returns the values unchanged."""
     if fwhm_mm < 0:
@@ -37,7 +46,12 @@ def smooth(volume: npt.NDArray[np.floating], zooms: Sequence[float], fwhm_mm: fl
     out = np.asarray(volume, dtype=np.float32)
     if fwhm_mm == 0:
         return out
-    return ndimage.gaussian_filter(out, [fwhm_mm / FWHM_PER_SIGMA / z for z in zooms], mode="nearest", truncate=4.0)
+    first, second, third = (
+        _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom)) for count, zoom in zip(out.shape, zooms, strict=True)
+    )
+    # matrix products, which take two thirds of a filter's time or less: a run is smoothed once for each width
+    along_first = (first @ out.reshape(len(first), -1)).reshape(out.shape)
+    return (second @ along_first) @ third.T
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

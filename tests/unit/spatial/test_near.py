@@ -1,0 +1,77 @@
+"""The spline on nearly its own grid: the same values as point by point, and refused where it cannot give them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from bids_sr.spatial import near
+from bids_sr.spatial.near import is_near, sample_near
+from bids_sr.spatial.resample import PAD, sample_volume, spline_coefficients
+from bids_sr.spatial.transforms import rigid_matrix
+
+SHAPE = (21, 17, 9)
+VOLUME = np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
+COEFFICIENTS = spline_coefficients(VOLUME)
+small = st.tuples(*[st.floats(-2, 2)] * 3, *[st.floats(-0.08, 0.08)] * 3)
+
+
+def _point_by_point(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return ndimage.affine_transform(
+        COEFFICIENTS.astype(float), matrix[:3, :3], matrix[:3, 3] + PAD, output_shape=shape, order=3, mode="nearest",
+        prefilter=False,
+    )  # fmt: skip
+
+
+@given(small, st.tuples(st.integers(17, 22), st.integers(14, 18), st.integers(7, 10)), st.integers(25, 700))
+@settings(max_examples=60, deadline=None)
+def test_values_are_those_of_the_spline_point_by_point(
+    params: tuple[float, ...], shape: tuple[int, int, int], run: int
+) -> None:
+    matrix = rigid_matrix(params, [10, 8, 4])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near, "_MOST_TAPS", 10_000)
+        patch.setattr(near, "_RUN", run)  # from a row at a time to a slice
+        assert is_near(matrix, SHAPE, shape, PAD)
+        got = sample_near(COEFFICIENTS, matrix, shape, PAD)
+    assert got.shape == shape
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, _point_by_point(matrix, shape), atol=2e-5)
+
+
+def test_voxels_of_a_run_may_have_different_nearest_samples() -> None:
+    """Stretched by a tenth: along a row of 21 the offset grows from 0 to 2."""
+    matrix = np.diag([1.1, 1.0, 1.0, 1.0])
+    matrix[:3, 3] = 0.3, -0.2, 0.1
+    np.testing.assert_allclose(sample_near(COEFFICIENTS, matrix, SHAPE, PAD), _point_by_point(matrix, SHAPE), atol=2e-5)
+
+
+def test_far_grids_are_left_to_others() -> None:
+    def shifted(voxels: float, axis: int) -> bool:
+        matrix = np.eye(4)
+        matrix[axis, 3] = voxels
+        return is_near(matrix, SHAPE, SHAPE, PAD)
+
+    assert all(shifted(sign * 6.9, axis) for sign in (-1, 1) for axis in range(3))
+    assert not any(shifted(voxels, axis) for voxels in (-7.1, 7.1) for axis in range(3))
+    assert not is_near(np.diag([0.5, 0.5, 1, 1]), SHAPE, (42, 34, 9), PAD)
+    assert not is_near(rigid_matrix([0, 0, 0, 0.3, 0.3, 0.3], [10, 8, 4]), SHAPE, SHAPE, PAD)
+
+
+def test_a_volume_takes_the_short_way_in_its_pose_and_the_long_one_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr(
+        "bids_sr.spatial.resample.sample_near", lambda *given: taken.append(given) or sample_near(*given)
+    )
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    sample_volume(VOLUME, affine, SHAPE, affine, rigid_matrix([0.3, 0.2, -0.4, 0.01, 0, 0.02], [20, 16, 12]))
+    assert len(taken) == 1
+    sample_volume(VOLUME, affine, SHAPE, affine, rigid_matrix([30, 0, 0, 0, 0, 0], [20, 16, 12]))
+    assert len(taken) == 1
+
+
+def test_what_is_constant_stays_so() -> None:
+    flat = spline_coefficients(np.full(SHAPE, 812.0, np.float32))
+    got = sample_near(flat, rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]), SHAPE, PAD)
+    np.testing.assert_allclose(got, 812.0, rtol=1e-6)
