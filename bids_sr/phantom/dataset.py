@@ -214,7 +214,7 @@ def _write_func(subject: Subject, folder: Path, stem: str, threads: int) -> None
     p = subject.preset
     shape, affine = subject.bold_grid
     path = folder / f"{stem}_bold.nii.gz"
-    with SeriesWriter(path, (*shape, p.volumes), affine, p.tr, dtype=np.int16, level=1) as writer:
+    with SeriesWriter(path, (*shape, p.volumes), affine, p.tr, dtype=np.int16) as writer:
         for volume in subject.bold(threads):
             writer.append(volume)
     _files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p))

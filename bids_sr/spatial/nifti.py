@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 from bids_sr import _files
 
+from .packing import PackedStream
+
 Array = npt.NDArray[Any]
 Volume = npt.NDArray[np.float32]
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
@@ -193,12 +195,14 @@ def _header(
     return header
 
 
-def _open_for_writing(temporary: Path, *, compressed: bool, level: int) -> tuple[IO[bytes], IO[bytes]]:
-    """(stream for the data, file below it); the gzip header carries neither time nor name."""
+def _open_for_writing(temporary: Path, *, compressed: bool, labels: bool = False) -> tuple[IO[bytes], IO[bytes]]:
+    """(stream for the data, file below it); labels repeat themselves, which gzip's own search makes use of."""
     raw = open(temporary, "wb")  # noqa: SIM115 - closed by the caller
     if not compressed:
         return raw, raw
-    return gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=raw, mtime=0), raw  # type: ignore[return-value]
+    if labels:
+        return gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=raw, mtime=0), raw  # type: ignore[return-value]
+    return PackedStream(raw), raw  # type: ignore[return-value]
 
 
 def _to_dtype(values: Array, dtype: np.dtype[Any], slope: float, inter: float, path: Path) -> Array:
@@ -223,7 +227,7 @@ class SeriesWriter:
     tr : repetition time in s, into pixdim[4]
     dtype : type on disk; integers are stored as (value - inter) / slope, rounded
     header_like : header whose q/sform codes are kept
-    slope, inter, level, compressed : scl_slope, scl_inter, gzip level, whether to compress (None: told by the name)
+    slope, inter, compressed : scl_slope, scl_inter, whether to compress (None: told by the name)
 
     Raises
     ------
@@ -241,7 +245,6 @@ class SeriesWriter:
         header_like: Any = None,
         slope: float = 1.0,
         inter: float = 0.0,
-        level: int = 1,
         compressed: bool | None = None,
     ) -> None:
         self.path = Path(path)
@@ -253,7 +256,7 @@ class SeriesWriter:
         header = _header(self.shape, affine, tr, self.dtype, header_like, self._slope, self._inter)
         self._temporary = _files.beside(self.path)
         self._compressed = self.path.suffix == ".gz" if compressed is None else compressed
-        self._stream, self._raw = _open_for_writing(self._temporary, compressed=self._compressed, level=level)
+        self._stream, self._raw = _open_for_writing(self._temporary, compressed=self._compressed)
         self._stream.write(header.binaryblock + b"\0\0\0\0")
         self._written = 0
         self._slices: set[int] = set()
@@ -322,7 +325,6 @@ def save_image(
     dtype: npt.DTypeLike | None = None,
     header_like: Any = None,
     tr: float | None = None,
-    level: int = 4,
 ) -> None:
     """Write a 3D or 4D image whole or not at all.
 
@@ -348,7 +350,7 @@ def save_image(
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
     header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
     with _files.whole_file(path, durable=False) as part:
-        stream, raw = _open_for_writing(part, compressed=path.suffix == ".gz", level=level)
+        stream, raw = _open_for_writing(part, compressed=path.suffix == ".gz", labels=kind.kind != "f")
         with raw, stream:
             stream.write(header.binaryblock + b"\0\0\0\0")
             stream.write(_to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F"))
@@ -367,7 +369,6 @@ def compress_series(
     dst_gz: str | os.PathLike[str],
     *,
     dtype: npt.DTypeLike = "float32",
-    level: int = 1,
 ) -> None:
     """Copy a series to .nii.gz in another type, one volume in memory.
 
@@ -392,8 +393,7 @@ def compress_series(
             inter = float(np.float32(lowest - (limits.min + 2) * slope))
         with SeriesWriter(
             dst_gz, reader.shape, reader.affine, reader.tr,
-            dtype=kind, header_like=reader.header, slope=slope, inter=inter, level=level,
-            compressed=True,
+            dtype=kind, header_like=reader.header, slope=slope, inter=inter, compressed=True,
         ) as writer:  # fmt: skip
             for volume in reader.volumes():
                 writer.append(volume)
