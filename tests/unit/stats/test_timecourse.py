@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.activation import ActivationSettings, map_activation
@@ -39,6 +40,17 @@ def test_width_of_smoothing_is_in_mm_on_unequal_voxels():
         along = spread.sum(axis=tuple(a for a in range(3) if a != axis))
         variance = (along * ((np.arange(len(along)) - center) * zoom) ** 2).sum()
         assert np.sqrt(8 * np.log(2) * variance) == pytest.approx(width, rel=0.01)
+
+
+@pytest.mark.parametrize("width", [0.5, 5.0, 40.0])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_smoothing_is_the_gaussian_filter_of_each_axis(width, order):
+    zooms, volume = (
+        (2.0, 2.5, 4.0),
+        np.asarray(np.random.default_rng(0).standard_normal((19, 16, 7)), np.float32, order),
+    )
+    wanted = ndimage.gaussian_filter(volume.astype(float), [width / 2.354820045 / z for z in zooms], mode="nearest")
+    np.testing.assert_allclose(smooth(volume, zooms, width), wanted, atol=2e-6)
 
 
 def test_no_smoothing_changes_no_bit():
