@@ -38,6 +38,13 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
         np.savez(stream, **arrays)
 
 
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """What is in a note, or is made now and written down."""
+    if not path.exists():
+        write_note(path, make())
+    return read_note(path)
+
+
 def plain(facts: Facts) -> dict[str, Any]:
     """As JSON gives it back, so that lists and tuples are alike."""
     return dict(json.loads(json.dumps(facts)))
@@ -52,9 +59,7 @@ def refuse_others(path: Path, own: Facts) -> None:
 
 def kept_rows(path: Path, own: Facts, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Rows that were made before from the same, or now; ends where they were made from something else."""
-    if not path.exists():
-        write_note(path, {MADE: own, "rows": make()})
-    found = read_note(path)
+    found = kept(path, lambda: {MADE: own, "rows": make()})
     if not isinstance(found, dict) or found.get(MADE) != plain(own):
         sys.exit(f"{path} was made from something else than {json.dumps(own)}; give another --work")
     return list(found["rows"])

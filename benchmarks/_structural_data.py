@@ -2,16 +2,16 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _kept import kept, write_arrays, write_note
 from numpy.typing import NDArray
 
-from bids_sr._files import whole_file, write_json
 from bids_sr.interfaces._alignment import Align, Placement, placements
 from bids_sr.interfaces._ants import Image
 from bids_sr.interfaces._contrasts import ORDERS, assemble, brain, unbiased
@@ -30,20 +30,6 @@ ALIGNMENTS: tuple[Align, ...] = ("rigid", "affine", "nonlinear")
 BOX_MM = (160.0, 192.0, 160.0)  # around the brain, kept of every scan: networks see no more air than they must
 TISSUES = ("gm", "wm", "csf")
 _RETEST = 10_000  # added to a head's seed for the noise, the receive field and the position of its second session
-
-
-def kept(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """What is in a file, or is made and put there as a whole."""
-    if not path.exists():
-        write_json(path, make())
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
-def keep_arrays(path: Path, **arrays: Array) -> None:
-    """Put arrays into a file as a whole."""
-    with whole_file(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +168,7 @@ def prepare_head(work: Path, heads: Heads, seed: int) -> None:
         made = assemble(even, places, frame, mask, {}, tuple(ORDERS))
         affine = frame.affine.copy()
         affine[:3, 3] = (frame.affine @ [*(side.start for side in box), 1.0])[:3]
-        keep_arrays(
+        write_arrays(
             path_of(work, seed, align), mask=mask[box], affine=affine,
             fine=np.stack([made.fine[c][box] for c in CONTRASTS]),
             **{name: np.stack([stack[c][box] for c in CONTRASTS]) for name, stack in made.coarse.items()},
@@ -193,7 +179,7 @@ def prepare_head(work: Path, heads: Heads, seed: int) -> None:
         }  # fmt: skip
     if seed in heads.test:
         facts |= _yardsticks(subject, seed, mask, frame, heads.mm)
-    write_json(notes, facts)
+    write_note(notes, facts)
 
 
 def _error(place: Placement, known: Array, points: Array) -> float:

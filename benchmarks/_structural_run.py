@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from _kept import kept
 from _methods_run import Pace, pace_of, shortened
-from _structural_data import ALIGNMENTS, BOX_MM, Align, PreparedHead, kept, read_head, with_channel
+from _structural_data import ALIGNMENTS, BOX_MM, Align, PreparedHead, read_head, with_channel
 from numpy.typing import NDArray
 from torch import nn
 

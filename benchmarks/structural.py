@@ -34,6 +34,7 @@ from typing import Any
 
 import _table
 import numpy as np
+from _kept import kept, write_arrays
 from _structural_data import (
     ALIGNMENTS,
     TISSUES,
@@ -41,8 +42,6 @@ from _structural_data import (
     Heads,
     PreparedHead,
     facts_of,
-    keep_arrays,
-    kept,
     prepare_head,
     read_head,
 )
@@ -94,7 +93,7 @@ def measured_tissues(work: Path, seed: int, align: Align) -> dict[str, Array]:
     path = work / f"tissues-{seed}_{align}.npz"
     if not path.exists():
         head = read_head(work, seed, align)
-        keep_arrays(path, **tissues(head, head.fine))
+        write_arrays(path, **tissues(head, head.fine))
     with np.load(path) as found:
         return {name: found[name] for name in TISSUES}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -48,24 +47,6 @@ def test_models_and_heads_of_other_options_are_refused(run: ModuleType, data: Mo
     facts["recipes"] = {name: {**recipe, "learning_rate": 1.0} for name, recipe in facts["recipes"].items()}
     with pytest.raises(SystemExit, match="recipes"):
         heads.check(tmp_path, facts)
-
-
-def test_a_run_that_ends_while_it_writes_leaves_nothing_under_the_name(
-    data: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(file: Any, **_arrays: Any) -> None:
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    path = tmp_path / "tissues-500_rigid.npz"
-    with monkeypatch.context() as patch:
-        patch.setattr(data.np, "savez_compressed", broken)
-        with pytest.raises(KeyboardInterrupt):
-            data.keep_arrays(path, gm=np.ones(3))
-    assert not list(tmp_path.iterdir())
-    data.keep_arrays(path, gm=np.ones(3))
-    with np.load(path) as found:
-        assert found["gm"].tolist() == [1, 1, 1]
 
 
 def test_a_pace_is_measured_once_for_all_alignments_and_outlives_the_run(
