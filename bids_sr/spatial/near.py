@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 _RUN = 12_000  # voxels at a time: the weights of a run (12 arrays or more) stay in the cache of a core
 _MOST_TAPS = 350  # offsets of a run; beyond, gathering is as fast
+_SLACK = 1e-6  # voxels: sums over axes in another order may end on the other side of a whole number
 
 
 def _extent(steps: Array, start: float, counts: tuple[int, ...]) -> tuple[float, float]:
@@ -46,7 +47,8 @@ def is_near(matrix: Array, source: tuple[int, ...], shape: tuple[int, int, int],
     run = shape[0], _rows(shape, source[0] + 2 * pad), 1
     count = 1
     for axis in range(3):
-        taps = _taps(*_extent(moved[axis, :3], moved[axis, 3], shape))
+        low, high = _extent(moved[axis, :3], moved[axis, 3], shape)
+        taps = _taps(low - _SLACK, high + _SLACK)
         if taps[0] < -pad or taps[-1] > pad + source[axis] - shape[axis]:
             return False
         low, high = _extent(moved[axis, :3], 0.0, run)
@@ -96,7 +98,7 @@ def sample_near(coefficients: Floats, matrix: Array, shape: tuple[int, int, int]
 
     Returns
     -------
-    float32 (shape), the first axis contiguous
+    float32 (shape), the first axis contiguous; a view of an array whose rows are `2 pad` samples longer
     """
     stored = np.ascontiguousarray(coefficients.T)
     row = stored.shape[2]

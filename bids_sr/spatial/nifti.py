@@ -195,14 +195,10 @@ def _header(
     return header
 
 
-def _open_for_writing(temporary: Path, *, compressed: bool, labels: bool = False) -> tuple[IO[bytes], IO[bytes]]:
-    """(stream for the data, file below it); labels repeat themselves, which gzip's own search makes use of."""
+def _open_for_writing(temporary: Path, *, compressed: bool) -> tuple[IO[bytes], IO[bytes]]:
+    """(stream for a series' data, file below it); the gzip header carries neither time nor name."""
     raw = open(temporary, "wb")  # noqa: SIM115 - closed by the caller
-    if not compressed:
-        return raw, raw
-    if labels:
-        return gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=raw, mtime=0), raw  # type: ignore[return-value]
-    return PackedStream(raw), raw  # type: ignore[return-value]
+    return (PackedStream(raw), raw) if compressed else (raw, raw)  # type: ignore[return-value]
 
 
 def _to_dtype(values: Array, dtype: np.dtype[Any], slope: float, inter: float, path: Path) -> Array:
@@ -350,10 +346,8 @@ def save_image(
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
     header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
     with _files.whole_file(path, durable=False) as part:
-        stream, raw = _open_for_writing(part, compressed=path.suffix == ".gz", labels=kind.kind != "f")
-        with raw, stream:
-            stream.write(header.binaryblock + b"\0\0\0\0")
-            stream.write(_to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F"))
+        content = header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
+        part.write_bytes(gzip.compress(content, 4, mtime=0) if path.suffix == ".gz" else content)
 
 
 def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tuple[Volume, npt.NDArray[np.float64]]:

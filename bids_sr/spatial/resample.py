@@ -154,9 +154,10 @@ def sample_volume(
         if spline.order == 3 and is_near(matrix, volume.shape, shape, PAD):
             out = sample_near(coefficients, matrix, shape, PAD)
         else:
+            rows = np.ascontiguousarray(coefficients)  # scipy runs along the last axis
             out = ndimage.affine_transform(
-                coefficients, matrix[:3, :3], matrix[:3, 3] + PAD, output_shape=shape, output=np.float32,
-                order=spline.order, mode="nearest", prefilter=False,
+                rows, matrix[:3, :3], matrix[:3, 3] + PAD, output_shape=shape, output=np.float32, order=spline.order,
+                mode="nearest", prefilter=False,
             )  # fmt: skip
     if spline.mode == "constant":
         out[_outside(volume.shape, shape, matrix)] = spline.cval

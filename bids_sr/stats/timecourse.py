@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -31,7 +31,7 @@ BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
 
 
-@cache
+@lru_cache(maxsize=64)
 def _gaussian(count: int, sigma: float) -> npt.NDArray[np.float32]:
     """What smooths `count` samples by `sigma` of them, as a matrix: four sigmas wide, the edge value going on."""
     out = ndimage.gaussian_filter1d(np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0).astype(np.float32)
@@ -40,7 +40,10 @@ def _gaussian(count: int, sigma: float) -> npt.NDArray[np.float32]:
 
 
 def smooth(volume: npt.NDArray[np.floating], zooms: Sequence[float], fwhm_mm: float) -> Volume:
-    """Gaussian smoothing of a volume (X, Y, Z) with voxels of `zooms` mm; 0 mm returns the values unchanged."""
+    """Gaussian smoothing of a volume (X, Y, Z) with voxels of `zooms` mm; 0 mm returns the values unchanged.
+
+    All values must be finite: one that is not would spread along its rows, from end to end.
+    """
     if fwhm_mm < 0:
         raise ValueError(f"a width of {fwhm_mm} mm")
     out = np.asarray(volume, dtype=np.float32)

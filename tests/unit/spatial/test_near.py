@@ -12,7 +12,8 @@ from bids_sr.spatial.resample import PAD, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import rigid_matrix
 
 SHAPE = (21, 17, 9)
-VOLUME = np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
+VOLUME = np.random.default_rng(3).normal(1000, 30, size=SHAPE).astype(np.float32)
+CLOSE = 2e-6 * VOLUME.max()
 COEFFICIENTS = spline_coefficients(VOLUME)
 small = st.tuples(*[st.floats(-2, 2)] * 3, *[st.floats(-0.08, 0.08)] * 3)
 
@@ -37,14 +38,16 @@ def test_values_are_those_of_the_spline_point_by_point(
         got = sample_near(COEFFICIENTS, matrix, shape, PAD)
     assert got.shape == shape
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, _point_by_point(matrix, shape), atol=2e-5)
+    np.testing.assert_allclose(got, _point_by_point(matrix, shape), atol=CLOSE)
 
 
 def test_voxels_of_a_run_may_have_different_nearest_samples() -> None:
     """Stretched by a tenth: along a row of 21 the offset grows from 0 to 2."""
     matrix = np.diag([1.1, 1.0, 1.0, 1.0])
     matrix[:3, 3] = 0.3, -0.2, 0.1
-    np.testing.assert_allclose(sample_near(COEFFICIENTS, matrix, SHAPE, PAD), _point_by_point(matrix, SHAPE), atol=2e-5)
+    np.testing.assert_allclose(
+        sample_near(COEFFICIENTS, matrix, SHAPE, PAD), _point_by_point(matrix, SHAPE), atol=CLOSE
+    )
 
 
 def test_far_grids_are_left_to_others() -> None:
@@ -57,6 +60,35 @@ def test_far_grids_are_left_to_others() -> None:
     assert not any(shifted(voxels, axis) for voxels in (-7.1, 7.1) for axis in range(3))
     assert not is_near(np.diag([0.5, 0.5, 1, 1]), SHAPE, (42, 34, 9), PAD)
     assert not is_near(rigid_matrix([0, 0, 0, 0.3, 0.3, 0.3], [10, 8, 4]), SHAPE, SHAPE, PAD)
+
+
+def test_no_axis_and_no_larger_target_may_lead_out_of_the_padding() -> None:
+    for row in range(3):
+        for column in range(3):
+            matrix = np.eye(4)
+            matrix[row, column] += 7.5 / (SHAPE[column] - 1)
+            assert not is_near(matrix, SHAPE, SHAPE, PAD), (row, column)
+    half = rigid_matrix([0.5, 0.5, 0.5, 0, 0, 0], [0, 0, 0])
+    for axis in range(3):
+        assert is_near(half, SHAPE, tuple(n + 6 * (k == axis) for k, n in enumerate(SHAPE)), PAD)
+        assert not is_near(half, SHAPE, tuple(n + 7 * (k == axis) for k, n in enumerate(SHAPE)), PAD)
+
+
+def test_a_displacement_that_ends_with_the_padding_to_rounding() -> None:
+    """Summed in one order it is below 7 voxels along the last axis, in another it is 7."""
+    matrix = np.eye(4)
+    matrix[2] = 0.02, 0.04, 1.035, 5.83
+    got = sample_volume(np.ones((12, 16, 11), np.float32), np.eye(4), (12, 16, 11), matrix)
+    np.testing.assert_allclose(got, 1, rtol=1e-6)
+
+
+@given(st.tuples(*[st.floats(-8, 8)] * 3, *[st.floats(-0.3, 0.3)] * 3))
+@settings(max_examples=60, deadline=None)
+def test_wherever_it_is_called_near_it_is_right(params: tuple[float, ...]) -> None:
+    matrix = rigid_matrix(params, [10, 8, 4])
+    if is_near(matrix, SHAPE, SHAPE, PAD):
+        got = sample_near(COEFFICIENTS, matrix, SHAPE, PAD)
+        np.testing.assert_allclose(got, _point_by_point(matrix, SHAPE), atol=CLOSE)
 
 
 def test_a_volume_takes_the_short_way_in_its_pose_and_the_long_one_else(monkeypatch: pytest.MonkeyPatch) -> None:
