@@ -289,7 +289,7 @@ def _reached(card: dict[str, Any]) -> str:
     scores = card.get("held_out", {})
     found = [
         f"{name} {scores[name]['psnr']:.2f} dB"
-        for name in ("network", "bspline", "zerofill", "linear")
+        for name in ("network", "input", "bspline", "zerofill")
         if isinstance(scores.get(name), dict) and "psnr" in scores[name]
     ]
     return f"; held-out PSNR: {', '.join(found)}" if found else ""

@@ -135,12 +135,14 @@ def score(nets: Networks, watched: Sequence[Look], recipe: Recipe, lower: bool =
 def compare(generator: nn.Module, windows: Windows, watched: Sequence[Look]) -> dict[str, dict[str, float]]:
     """PSNR (dB) and SSIM of the network's windows, beside B-spline and zero filling of the same; range 1.
 
-    For the objective "self" there is no fine image: what is compared are coarse images, and only the network's.
+    Where images come interpolated already, what is beside is the input as it came. For the objective "self" there is no
+    fine image: what is compared are coarse images, and only the network's.
     """
     made = outputs(generator, watched)
     if windows.recipe.objective == "self":
         return {"network": {"consistency_psnr": round(-10 * float(np.log10(max(_error(made, watched), 1e-12))), 4)}}
-    rows = {"network": made} | {name: _interpolated(name, windows, watched) for name in _BASELINES}
+    plain = ("input",) if all(f == 1 for f in windows.factor) else _BASELINES
+    rows = {"network": made} | {name: _interpolated(name, windows, watched) for name in plain}
     return {name: _figures(images, watched) for name, images in rows.items()}
 
 
@@ -150,7 +152,9 @@ def _interpolated(name: str, windows: Windows, watched: Sequence[Look]) -> list[
     for look in watched:
         if look.image not in whole:
             coarse = windows.at(look.image).coarse.cpu().numpy()
-            whole[look.image] = np.stack([upsample(name, channel, windows.factor) for channel in coarse])
+            whole[look.image] = (
+                np.stack([upsample(name, channel, windows.factor) for channel in coarse]) if name != "input" else coarse
+            )
         part = whole[look.image][(slice(None), *(slice(a, b) for a, b in look.box))]
         part = part if windows.ndim == 3 else part[..., 0]
         out.append(torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(look.batch.target.device)[None])
