@@ -67,7 +67,7 @@ def _weights(beyond: Floats, count: int) -> list[Floats]:
     first *= u
     first *= np.float32(1 / 6)
     second = np.float32(2 / 3) - square + 3 * last
-    cubic = [first, second, 1 - (first + second + last), last]  # together 1, so that what is constant stays so
+    cubic = [first, second, 1 - (first + second + last), last]  # together 1
     if count == 4:
         return cubic
     out = list(np.zeros((count, *beyond.shape), dtype=np.float32))
@@ -100,7 +100,8 @@ def sample_near(coefficients: Floats, matrix: Array, shape: tuple[int, int, int]
     -------
     float32 (shape), the first axis contiguous; a view of an array whose rows are `2 pad` samples longer
     """
-    stored = np.ascontiguousarray(coefficients.T)
+    level = coefficients[tuple(n // 2 for n in coefficients.shape)]
+    stored = np.subtract(coefficients.T, level, order="C")  # so that what is constant stays so to the last bit
     row = stored.shape[2]
     strides = 1, row, row * stored.shape[1]
     flat = stored.reshape(-1)
@@ -119,7 +120,7 @@ def sample_near(coefficients: Floats, matrix: Array, shape: tuple[int, int, int]
             offsets.append([tap * strides[axis] for tap in taps])
             weights.append(_weights(beyond, len(taps)))
         begin = origin + y * row + z * strides[2]
-        out.reshape(-1)[(z * shape[1] + y) * row :][:size] = _summed(flat, begin, offsets, weights)
+        out.reshape(-1)[(z * shape[1] + y) * row :][:size] = _summed(flat, begin, offsets, weights) + level
     return out[:, :, : shape[0]].T
 
 

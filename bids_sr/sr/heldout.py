@@ -141,8 +141,9 @@ def compare(generator: nn.Module, windows: Windows, watched: Sequence[Look]) -> 
     made = outputs(generator, watched)
     if windows.recipe.objective == "self":
         return {"network": {"consistency_psnr": round(-10 * float(np.log10(max(_error(made, watched), 1e-12))), 4)}}
-    plain = ("input",) if all(f == 1 for f in windows.factor) else _BASELINES
-    rows = {"network": made} | {name: _interpolated(name, windows, watched) for name in plain}
+    # at factor 1 every interpolation is the input itself
+    plain = {"input": "bspline"} if all(f == 1 for f in windows.factor) else {name: name for name in _BASELINES}
+    rows = {"network": made} | {name: _interpolated(how, windows, watched) for name, how in plain.items()}
     return {name: _figures(images, watched) for name, images in rows.items()}
 
 
@@ -152,9 +153,7 @@ def _interpolated(name: str, windows: Windows, watched: Sequence[Look]) -> list[
     for look in watched:
         if look.image not in whole:
             coarse = windows.at(look.image).coarse.cpu().numpy()
-            whole[look.image] = (
-                np.stack([upsample(name, channel, windows.factor) for channel in coarse]) if name != "input" else coarse
-            )
+            whole[look.image] = np.stack([upsample(name, channel, windows.factor) for channel in coarse])
         part = whole[look.image][(slice(None), *(slice(a, b) for a, b in look.box))]
         part = part if windows.ndim == 3 else part[..., 0]
         out.append(torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(look.batch.target.device)[None])

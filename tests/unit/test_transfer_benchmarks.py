@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -122,12 +123,21 @@ def test_a_killed_writer_leaves_nothing_that_counts_as_done(monkeypatch: pytest.
     def stop(*_: object, **__: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(_kept.np, "savez", stop)
-    with pytest.raises(Killed):
-        _kept.write_arrays(tmp_path / "head.npz", image=np.zeros(3))
+    def half(file: BinaryIO, **_: object) -> None:
+        file.write(b"half")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        for broken in (stop, half):
+            patch.setattr(_kept.np, "savez", broken)
+            with pytest.raises(Killed):
+                _kept.write_arrays(tmp_path / "head.npz", image=np.ones(3))
     with pytest.raises(Killed):
         _kept.kept_rows(tmp_path / "a.scores.json", {}, stop)
     assert not list(tmp_path.iterdir())
+    _kept.write_arrays(tmp_path / "head.npz", image=np.ones(3))
+    with np.load(tmp_path / "head.npz") as found:
+        assert found["image"].tolist() == [1, 1, 1]
 
 
 def test_figures_at_each_resolution_are_kept_and_tested_in_pairs(

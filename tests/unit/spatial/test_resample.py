@@ -88,7 +88,7 @@ def test_edge_slices_stay_filled_when_the_head_moves() -> None:
     np.testing.assert_allclose(sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm), 7.0, rtol=1e-6)
     blanked = sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm, Spline(mode="constant", cval=-1))
     assert (blanked == -1).any()
-    np.testing.assert_allclose(blanked[5:9, 5:9, 3:6], 7, rtol=1e-6)
+    assert (blanked[5:9, 5:9, 3:6] == 7).all()
 
 
 def test_finer_grid_of_a_ramp_is_the_ramp() -> None:
