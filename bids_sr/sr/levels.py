@@ -59,6 +59,12 @@ class Level:
             [torch.tensor(pair[side], dtype=torch.float32, device=device) for pair in pairs] for side in (0, 1)
         )
 
+    @property
+    def down_matrices(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of `down`, along x, y and across slices: each coarse samples by fine samples."""
+        rows, columns, across = self._down
+        return rows, columns, across
+
     def _apply(self, matrices: list[Tensor], image: Tensor) -> Tensor:
         rows, columns, across = matrices
         out = rows @ image @ columns.T
