@@ -45,7 +45,7 @@ so that what super-resolution adds can be told from what interpolation and smoot
 """
 
 WARM = "srgan"  # the method that has weights to begin with
-OWN_WORDS = ("srgan", "guided")  # described where their training is built
+OWN_WORDS = ("srgan", "wmn", "focuss", "sbl")  # described where their training is built
 
 Contrasts = Mapping[Path, Mapping[str, Mapping[str, float]]]
 
@@ -82,7 +82,7 @@ def init_bids_sr_wf(
         if subject.structural:
             scans[name] = StructuralPlan(**structural_values(settings, subject, notes, BUNDLED_SPACE))
             continue
-        plan = _subject_plan(settings, subject, _elsewhere(subjects, subject), contrasts, series_of, unsplit, notes,
+        plan = _subject_plan(settings, subject, contrasts, series_of, unsplit, notes,
                              made_by)  # fmt: skip
         workflow.add_nodes([init_subject_wf(subject=plan, name=name)])
     add_structural(workflow, scans)
@@ -94,7 +94,6 @@ def init_bids_sr_wf(
 def _subject_plan(
     settings: Settings,
     subject: Subject,
-    elsewhere: str,
     contrasts: Contrasts,
     series_of: Callable[[BoldRun], Sequence[str]],
     unsplit: Collection[Path],
@@ -111,7 +110,7 @@ def _subject_plan(
             name=identifier(run.stem), bold_file=str(run.bold), events_file=str(run.events),
             pair=pairs[run.pair].number if run.pair is not None else 0, facts=_run_facts(settings, run),
             target=_target(settings, run, made_by, with_anat=t1w is not None), acquisition=_acquisition(settings, run),
-            series=_series_plan(settings, subject, run, series_of(run), elsewhere),
+            series=_series_plan(settings, subject, run, series_of(run)),
             activation=_activation(settings, contrasts[run.bold]),
             evaluation=_evaluation(settings, run, contrasts[run.bold], split=run.bold not in unsplit),
         )
@@ -203,17 +202,8 @@ def _training(settings: Settings) -> Training:
     )
 
 
-def _elsewhere(subjects: Sequence[Subject], subject: Subject) -> str:
-    """Fine image of the next participant of this call that has one, the first after the last; "" if there is none."""
-    place = subjects.index(subject)
-    for other in (*subjects[place + 1 :], *subjects[:place]):
-        if other.pairs:
-            return str(other.pairs[0].highres)
-    return ""
-
-
 def _series_plan(
-    settings: Settings, subject: Subject, run: BoldRun, series: Sequence[str], elsewhere: str
+    settings: Settings, subject: Subject, run: BoldRun, series: Sequence[str]
 ) -> SeriesPlan:
     """Which series are made of a run."""
     superres, names = settings.superres, tuple(name for name in series if name != "raw")
@@ -222,18 +212,21 @@ def _series_plan(
         here += series_labels([name for name in superres.pair_trained if pretrained_for(superres, name) is not None])
     models = tuple(name for name in names if name in (*series_labels(superres.pair_trained), *here))
     on_run = tuple(name for name in names if name in superres.run_trained)
-    kind, with_anat = guide_of(settings.superres, run, subject), bool(subject.t1w)
+    controls = tuple(name for name in on_run if name not in series_labels(superres.learned))
+    own = tuple(name for name in on_run if name not in controls)
+    with_anat = bool(subject.t1w)
     return SeriesPlan(
         names=names,
         models=models,
         on_run=on_run,
+        controls=controls,
         on_volumes=tuple(name for name in models if name in here),
         guided=tuple(name for name in names if name in PAIR_BASELINES),
         extras=(
-            *_members(settings, (*models, *on_run)),
-            *_placebos(settings, run, tuple(filter(has_placebos, models)), on_run, kind, with_anat, elsewhere),
+            *_members(settings, (*models, *own)),
+            *_placebos(settings, run, tuple(filter(has_placebos, models)), own, with_anat),
         ),
-        guide_kind=kind,
+        guide_kind=guide_of(superres, run),
         corrected=run.given is not None and run.given.field is not None,
         training=_training(settings),
         data_consistency=settings.superres.data_consistency,
@@ -258,9 +251,7 @@ def _placebos(
     run: BoldRun,
     models: Sequence[str],
     on_run: Sequence[str],
-    kind: str,
     with_anat: bool,
-    elsewhere: str,
 ) -> tuple[Extra, ...]:
     """The placebos that can be made of a run, where they were asked for."""
     if not settings.evaluation.null_checks:
@@ -276,14 +267,11 @@ def _placebos(
             found.append(Extra(name=f"{method}Other", method=method, model=str(other)))
     if with_anat:
         found += [Extra(name=f"{method}T1w", method=method, contrast=True) for method in models]
-    if kind != "none":
-        found += [
-            Extra(name=f"{method}{how.capitalize()}", method=method, guide=how)
-            for method in on_run
-            for how in ("mirror", "shift")
-        ]
-    if kind == "highres" and elsewhere:
-        found += [Extra(name=f"{method}Else", method=method, other=elsewhere) for method in on_run]
+    found += [
+        Extra(name=f"{method}{how.capitalize()}", method=method, displace=how)
+        for method in on_run
+        for how in ("mirror", "shift")
+    ]
     return tuple(found)
 
 

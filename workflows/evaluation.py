@@ -151,7 +151,7 @@ def _judgment(
     gathered = pe.Node(niu.Merge(len(tables)), name="gathered", run_without_submitting=True)
     verdict = pe.Node(
         Verdict(
-            methods=list(plan.trained), baselines=[one for one in plan.names if one not in plan.trained],
+            methods=list(plan.methods), baselines=[one for one in plan.names if one not in plan.methods],
             margin=evaluation.margin,
         ),
         name="verdict", n_procs=1,

@@ -6,15 +6,14 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.registration import RegisterPairToBold
-from bids_sr.workflows.guided import init_guided_train_wf
 from bids_sr.workflows.maps import Edges
-from bids_sr.workflows.placebo import init_other_contrast_wf, init_placebo_guide_wf
+from bids_sr.workflows.placebo import init_other_contrast_wf
 from bids_sr.workflows.plans import Acquisition, Extra, SeriesPlan, Training
 from bids_sr.workflows.superres import init_series_wf, init_train_wf
+from bids_sr.workflows.variance import init_variance_wf
 from bids_sr.workflows.volumes import init_volumes_train_wf, volumes_values
 
-GUIDE = (("guide_image", "highres"), ("guide_xfm", "highres2boldref_xfm"))
+GUIDE = ("highres", "highres2boldref_xfm")
 SERIES_INPUTS = ("stc_file", "boldref", "bold_mask", "hmc_xfms")
 RUN_INPUTS = ("preproc_file", "n_dummy")
 CONTRAST_INPUTS = ("t1w_preproc", "boldref2t1w_xfm")
@@ -24,8 +23,7 @@ def extra_fields(extra: Extra, plan: SeriesPlan) -> tuple[str, ...]:
     """Inputs that an extra series needs."""
     series = (*SERIES_INPUTS, *("shift_map",) * plan.corrected)
     if extra.method in plan.on_run:
-        guide = tuple(ours for ours, _ in GUIDE) if plan.guide_kind != "none" and not extra.other else ()
-        return (*series, *RUN_INPUTS, *guide)
+        return (*series, *RUN_INPUTS, *GUIDE * (plan.guide_kind != "none"))
     if extra.contrast:
         return (*series, *CONTRAST_INPUTS)
     if extra.method in plan.on_volumes and not extra.model:
@@ -53,10 +51,10 @@ def init_extra_wf(
     shift_map
         distortion of its volumes, only where that is known
     preproc_file, n_dummy
-        motion-corrected series on the acquired grid, first volumes to leave out; only for methods trained on the run
-        (the latter also for those trained on its volumes)
-    guide_image, guide_xfm
-        image of the anatomy and what takes a boldref point to it; only for such methods with a guide
+        motion-corrected series on the acquired grid, first volumes to leave out; only for variance methods
+        (the latter also for networks trained on its volumes)
+    highres, highres2boldref_xfm
+        T2*-weighted image and what takes a boldref point to it; only for variance methods that add its static detail
     t1w_preproc, boldref2t1w_xfm
         only where the T1w image takes the place of the pair
     model_file
@@ -75,7 +73,7 @@ def init_extra_wf(
         needs_guide=on_run and plan.guide_kind != "none", data_consistency="off", precision=plan.precision,
         device=plan.device, omp_nthreads=omp_nthreads,
         force=True,  # a placebo need not fit: that is what makes it one
-        guide_kind=plan.guide_kind if on_run else None, corrected=plan.corrected,
+        of_run=on_run, displace=extra.displace, corrected=plan.corrected,
     )  # fmt: skip
     edges: Edges = [
         (
@@ -86,7 +84,7 @@ def init_extra_wf(
         (series_wf, outputnode, [("outputnode.series_file", "series_file")]),
     ]
     if on_run:
-        edges += _learned_on_run(extra, plan, acquisition, omp_nthreads, inputnode, series_wf)
+        edges += _by_variance(extra, plan, acquisition, omp_nthreads, inputnode, series_wf)
     elif extra.contrast:
         edges += _learned_on_t1w(extra, plan.training, acquisition, omp_nthreads, inputnode, series_wf)
     elif extra.model:
@@ -107,7 +105,7 @@ def init_extra_wf(
     return workflow
 
 
-def _learned_on_run(
+def _by_variance(
     extra: Extra,
     plan: SeriesPlan,
     acquisition: Acquisition,
@@ -115,68 +113,21 @@ def _learned_on_run(
     inputnode: pe.Node,
     series_wf: LiterateWorkflow,
 ) -> Edges:
-    """Kernels of the run with a displaced guide, of another seed, or of somebody else."""
+    """Variance maps of the run displaced, of another seed, or those of somebody else."""
     how = plan.training
-    train_wf = init_guided_train_wf(
-        factor=acquisition.factor, guide_kind=plan.guide_kind, recipe=how.recipe, seed=how.seed + extra.seed,
-        model_source="auto", pretrained=extra.model or None, omp_nthreads=omp_nthreads,
-        max_train_minutes=how.max_train_minutes, device=how.device, force=True, sloppy=how.sloppy, method=extra.method,
-        name="train_wf",
+    variance_wf = init_variance_wf(
+        factor=acquisition.factor, recipe=how.recipe, seed=how.seed + extra.seed, model_source="auto",
+        pretrained=extra.model or None, omp_nthreads=omp_nthreads, force=True, sloppy=how.sloppy, method=extra.method,
     )  # fmt: skip
-    edges: Edges = [
-        (inputnode, train_wf, [
+    made = ("model_file", "temporal_file")
+    return [
+        (inputnode, variance_wf, [
             ("preproc_file", "inputnode.in_file"),
-            *[(field, f"inputnode.{field}") for field in ("boldref", "bold_mask", "n_dummy", "hmc_xfms")],
+            *[(field, f"inputnode.{field}") for field in ("bold_mask", "n_dummy", "hmc_xfms")],
         ]),
-        (train_wf, series_wf, [
-            ("outputnode.model_file", "inputnode.model_file"), ("outputnode.temporal_file", "inputnode.temporal_file"),
-        ]),
+        (variance_wf, series_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in made]),
+        *[(inputnode, series_wf, [(f, f"inputnode.{f}") for f in GUIDE])] * (plan.guide_kind != "none"),
     ]  # fmt: skip
-    if plan.guide_kind == "none":
-        return edges
-    if extra.other:
-        return [*edges, *_guided_by_another(extra, acquisition, plan.training.seed, inputnode, train_wf, series_wf)]
-    (image, highres), (xfm, highres_xfm) = GUIDE
-    edges += [
-        (inputnode, train_wf, [(xfm, f"inputnode.{xfm}")]),
-        (inputnode, series_wf, [(xfm, f"inputnode.{highres_xfm}")]),
-    ]
-    if not extra.guide:
-        return [
-            *edges,
-            (inputnode, train_wf, [(image, f"inputnode.{image}")]),
-            (inputnode, series_wf, [(image, f"inputnode.{highres}")]),
-        ]
-    displace_wf = init_placebo_guide_wf(how=extra.guide, factor=acquisition.factor)
-    return [
-        *edges,
-        (inputnode, displace_wf, [(image, "inputnode.highres")]),
-        (displace_wf, train_wf, [("outputnode.guide", f"inputnode.{image}")]),
-        (displace_wf, series_wf, [("outputnode.guide", f"inputnode.{highres}")]),
-    ]
-
-
-def _guided_by_another(
-    extra: Extra,
-    acquisition: Acquisition,
-    seed: int,
-    inputnode: pe.Node,
-    train_wf: LiterateWorkflow,
-    series_wf: LiterateWorkflow,
-) -> Edges:
-    """Another subject's fine image, laid over this one's head as well as a rigid transform can."""
-    register = pe.Node(
-        RegisterPairToBold(highres=extra.other, factor=acquisition.factor, seed=seed), name="register",
-        n_procs=1,
-    )  # fmt: skip
-    (image, highres), (xfm, highres_xfm) = GUIDE
-    setattr(train_wf.inputs.inputnode, image, extra.other)
-    setattr(series_wf.inputs.inputnode, highres, extra.other)
-    return [
-        (inputnode, register, [("boldref", "boldref")]),
-        (register, train_wf, [("highres2boldref_xfm", f"inputnode.{xfm}")]),
-        (register, series_wf, [("highres2boldref_xfm", f"inputnode.{highres_xfm}")]),
-    ]
 
 
 def _learned_on_t1w(

@@ -81,8 +81,8 @@ def init_func_wf(
         what judges them, the verdict and flags in words, and fine detail for the figures (where blocks can be split)
     guard_maps, guard_maps_entities, guard_maps_sidecars
         uncertainty and unsupported detail, only where there are methods and blocks that can be split
-    kernels_file
-        of the method trained on the run, only with one
+    weight_file
+        standard deviation of the run's fluctuations, of the first of ``plan.on_run``, only with one
     log_file_METHOD, card_file_METHOD
         of the training of each method in ``plan.on_volumes``
     registration_json
@@ -302,7 +302,7 @@ def _extra_edges(run: RunParts, stages: Stages, extra: Extra, extra_wf: Literate
         "model_file": (stages.inputnode, f"model_{extra.name}"),
     }
     if stages.guide is not None:
-        sources["guide_image"], sources["guide_xfm"] = stages.guide
+        sources["highres"], sources["highres2boldref_xfm"] = stages.guide
     return [
         (sources[field][0], extra_wf, [(sources[field][1], f"inputnode.{field}")])
         for field in extra_fields(extra, run.plan)

@@ -21,7 +21,7 @@ MAPS = ("maps", "maps_entities", "maps_sidecars")
 
 def guarded(plan: SeriesPlan, evaluation: EvaluationPlan) -> tuple[str, ...]:
     """Methods for which there are maps of the guards: they rest on the effects of single blocks."""
-    return plan.trained if evaluation.split else ()
+    return plan.methods if evaluation.split else ()
 
 
 def judged(plan: SeriesPlan, evaluation: EvaluationPlan) -> tuple[str, ...]:

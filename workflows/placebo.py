@@ -1,4 +1,4 @@
-"""Placebos of a run: activity where there is none, guides of the wrong anatomy, a pair of the wrong contrast."""
+"""Placebos of a run: activity where there is none, a pair of the wrong contrast."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.placebo import AnotherContrast, DisplaceGuide, MergeRows, NullShuffles
+from bids_sr.interfaces.placebo import AnotherContrast, MergeRows, NullShuffles
 
 
 def init_null_wf(
@@ -87,38 +87,6 @@ def _null_text(n_shuffles: int) -> str:
         "what was left were randomized alike in all voxels, onsets were drawn at random, and the same linear model was "
         f"fitted ({n_shuffles} times); rates are means over these shuffles."
     )
-
-
-def init_placebo_guide_wf(
-    *, how: str, factor: tuple[float, float, float], name: str = "placebo_guide_wf"
-) -> LiterateWorkflow:
-    """A guide with the right contrast and the wrong anatomy.
-
-    Parameters
-    ----------
-    how : "mirror" exchanges left and right, "shift" moves it by three acquired voxels along both axes of the slice
-    factor : acquired voxel over wanted voxel along each axis
-    name : of the workflow
-
-    Inputs
-    ------
-    highres : guide as acquired
-
-    Outputs
-    -------
-    guide : displaced, on the same grid; the registration of the true guide goes with it
-    """
-    workflow = LiterateWorkflow(name=name)
-    done = {"mirror": "with left and right exchanged", "shift": "moved by three acquired voxels"}[how]
-    workflow.__desc__ = f"As a placebo, the guide was given {done}.\n"
-    inputnode = pe.Node(niu.IdentityInterface(fields=["highres"]), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=["guide"]), name="outputnode")
-    displace = pe.Node(DisplaceGuide(how=how, factor=tuple(float(f) for f in factor)), name="displace", n_procs=1)
-    workflow.connect([
-        (inputnode, displace, [("highres", "in_file")]),
-        (displace, outputnode, [("out_file", "guide")]),
-    ])  # fmt: skip
-    return workflow
 
 
 def init_other_contrast_wf(*, factor: tuple[float, float, float], name: str = "other_contrast_wf") -> LiterateWorkflow:

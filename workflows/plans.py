@@ -118,8 +118,7 @@ class Extra:
     method : that it is a variant of
     seed : added to the seed of training
     model : weights that are used instead of training, or ""
-    guide : how the guide is displaced ("mirror", "shift"), or "" for the subject's own as it is
-    other : fine image of another subject that guides instead, or ""
+    displace : how variance maps are displaced ("mirror", "shift"), or "" where they stay
     contrast : trained on the subject's T1w image instead of the pair
     """
 
@@ -127,8 +126,7 @@ class Extra:
     method: str
     seed: int = 0
     model: str = ""
-    guide: str = ""
-    other: str = ""
+    displace: str = ""
     contrast: bool = False
 
     @property
@@ -146,10 +144,11 @@ class SeriesPlan:
     names : in the order of the tables
     models : those of them with a network that is applied volume by volume
     on_volumes : those of `models` whose model is trained on, or was given to, this run; the others' is that of the pair
-    on_run : those whose model is trained on the run itself
+    on_run : those made by variance maps of the run itself
     guided : those that need the highres image at inference
+    controls : those of `on_run` that are baselines, such as `sdmod`
     extras : series that are evaluated and not stored
-    guide_kind : what methods trained on the run are guided by: "highres", "t1w" or "none"
+    guide_kind : image whose static detail is added to those of `on_run`: "highres" or "none"
     training : how models are made
     corrected : whether a field map tells where the signal was shifted to
     data_consistency, precision, device : see the command line
@@ -167,6 +166,7 @@ class SeriesPlan:
     guide_kind: str = "none"
     corrected: bool = False
     on_volumes: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
     @property
     def of_pair(self) -> tuple[str, ...]:
@@ -186,8 +186,13 @@ class SeriesPlan:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """All methods with a model."""
+        """All series with a model."""
         return (*self.models, *self.on_run)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Series under judgment: those with a model, but for controls."""
+        return tuple(name for name in self.trained if name not in self.controls)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Figures of the evaluation: what the finer series is worth, its guards, and where the kernels of `guided` sharpen.
+"""Figures of the evaluation: what the finer series is worth, its guards, and the variance map.
 
 Each gives parallel lists, ``reportlets`` and ``entities``, for a sink; no result depends on anything made here.
 """
@@ -10,7 +10,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.reports_evaluation import EvaluationReport, GuardsReport, KernelsReport
+from bids_sr.interfaces.reports_evaluation import EvaluationReport, GuardsReport, VarianceReport
 
 OUTPUTS = ("reportlets", "entities")
 
@@ -95,19 +95,19 @@ def init_evaluation_reportlets_wf(
     return workflow
 
 
-def init_kernels_reportlets_wf(*, with_guide: bool, name: str = "kernels_reportlets_wf") -> LiterateWorkflow:
-    """Show where the kernels of a guided method sharpen, and along what.
+def init_variance_reportlets_wf(*, with_guide: bool, name: str = "variance_reportlets_wf") -> LiterateWorkflow:
+    """Show where a run fluctuates on the high-resolution grid.
 
     Parameters
     ----------
-    with_guide : whether a high-resolution image guided them; else the reference of the run is drawn below
+    with_guide : whether there is a high-resolution image; else the reference of the run is drawn above
     name : of the workflow
 
     Inputs
     ------
-    kernels_file : sharpening, anisotropy, cos 2θ and sin 2θ on the high-resolution grid
+    weight_file : standard deviation of the fluctuations on that grid
     mask_hr : brain mask on that grid
-    guide_hr : image that guided, on that grid, only with a guide
+    guide_hr : high-resolution image, on that grid, only with a guide
     boldref : reference of the run, only without a guide
 
     Outputs
@@ -117,11 +117,11 @@ def init_kernels_reportlets_wf(*, with_guide: bool, name: str = "kernels_reportl
     """
     workflow = LiterateWorkflow(name=name)
     below = "guide_hr" if with_guide else "boldref"
-    inputnode = pe.Node(niu.IdentityInterface(fields=["kernels_file", "mask_hr", below]), name="inputnode")
+    inputnode = pe.Node(niu.IdentityInterface(fields=["weight_file", "mask_hr", below]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUTS)), name="outputnode")
-    kernels = pe.Node(KernelsReport(), name="kernels", n_procs=1)
+    variance = pe.Node(VarianceReport(), name="variance", n_procs=1)
     workflow.connect([
-        (inputnode, kernels, [("kernels_file", "kernels_file"), ("mask_hr", "mask"), (below, "guide")]),
-        (kernels, outputnode, [("out_files", "reportlets"), ("out_entities", "entities")]),
+        (inputnode, variance, [("weight_file", "weight_file"), ("mask_hr", "mask"), (below, "guide")]),
+        (variance, outputnode, [("out_files", "reportlets"), ("out_entities", "entities")]),
     ])  # fmt: skip
     return workflow

@@ -6,10 +6,8 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.transforms import InvertTransform
 from bids_sr.workflows.given import init_given_confounds_wf, init_given_motion_wf
 from bids_sr.workflows.guards import init_precision_wf
-from bids_sr.workflows.guided import init_guided_train_wf
 from bids_sr.workflows.maps import Edges
 from bids_sr.workflows.motion import init_confounds_wf, init_motion_wf
 from bids_sr.workflows.outputs import init_sink_wf, model_fields
@@ -17,6 +15,7 @@ from bids_sr.workflows.registration import init_bold_registration_wf
 from bids_sr.workflows.stages import ANAT_FIELDS, PAIR_FIELDS, RunParts, Stages
 from bids_sr.workflows.superres import init_series_wf
 from bids_sr.workflows.truth import init_truth_wf
+from bids_sr.workflows.variance import init_variance_wf
 from bids_sr.workflows.volumes import init_volumes_train_wf, volumes_values
 
 
@@ -54,10 +53,6 @@ def prepare(run: RunParts, inputnode: pe.Node, outputnode: pe.Node) -> tuple[Sta
         ]
     if run.plan.guide_kind == "highres":
         stages.guide = ((inputnode, "highres"), (registration_wf, "outputnode.highres2boldref_xfm"))
-    elif run.plan.guide_kind == "t1w" and run.plan.on_run:
-        invert = pe.Node(InvertTransform(), name="boldref2guide", run_without_submitting=True)
-        stages.guide = ((inputnode, "t1w_preproc"), (invert, "out_file"))
-        edges.append((registration_wf, invert, [("outputnode.boldref2t1w_xfm", "in_file")]))
     return stages, edges
 
 
@@ -123,7 +118,7 @@ def make_series(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
         *[(stages.series[s], lost, [("outputnode.consistency_file", f"in{k}")]) for k, s in enumerate(names, 1)],
         (finer, outputnode, [("out", "series_files")]),
         (lost, outputnode, [("out", "consistency_files")]),
-        *[(wf, outputnode, [("outputnode.kernels_file", "kernels_file")]) for wf in list(stages.models.values())[:1]],
+        *[(wf, outputnode, [("outputnode.weight_file", "weight_file")]) for wf in list(stages.models.values())[-1:]],
         *[
             (wf, outputnode, [(f"outputnode.{f}", f"{f}_{name}") for f in ("log_file", "card_file")])
             for name, wf in stages.trained.items()
@@ -139,7 +134,7 @@ def _one_series(run: RunParts, stages: Stages, series: str) -> Edges:
         series=series, factor=run.acquisition.factor, needs_model=series in plan.trained, needs_guide=guided,
         data_consistency=plan.data_consistency, precision=plan.precision, device=plan.device,
         omp_nthreads=run.omp_nthreads, force=plan.training.force,
-        guide_kind=plan.guide_kind if on_run else None, needs_precision=series in plan.checked,
+        of_run=on_run, needs_precision=series in plan.checked,
         corrected=plan.corrected,
         name=f"series_{series}_wf",
     )  # fmt: skip
@@ -156,7 +151,7 @@ def _one_series(run: RunParts, stages: Stages, series: str) -> Edges:
     if series in plan.checked:
         edges += _precision(run, stages, series)
     if on_run:
-        edges += _training_on_run(run, stages, series)
+        edges += _variance_of_run(run, stages, series)
         made = ("model_file", "temporal_file")
         edges.append((stages.models[series], series_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in made]))
     if on_run and stages.guide is not None:
@@ -211,31 +206,24 @@ def _training_on_volumes(run: RunParts, stages: Stages, series: str) -> Edges:
     ]
 
 
-def _training_on_run(run: RunParts, stages: Stages, method: str) -> Edges:
-    """A model of the run itself, and its place in the derivatives."""
+def _variance_of_run(run: RunParts, stages: Stages, method: str) -> Edges:
+    """Variance maps of the run, and their place in the derivatives."""
     how, target = run.plan.training, run.target
-    train_wf = stages.models[method] = init_guided_train_wf(
-        factor=run.acquisition.factor, guide_kind=run.plan.guide_kind, recipe=how.recipe, seed=how.seed,
-        model_source=how.model_source, model_dir=how.model_dir,
-        pretrained=how.pretrained.get(method), omp_nthreads=run.omp_nthreads,
-        max_train_minutes=how.max_train_minutes, device=how.device, force=how.force, sloppy=how.sloppy, method=method,
-        name=f"train_{method}_wf",
+    variance_wf = stages.models[method] = init_variance_wf(
+        factor=run.acquisition.factor, recipe=how.recipe, seed=how.seed, model_source=how.model_source,
+        model_dir=how.model_dir, pretrained=how.pretrained.get(method), omp_nthreads=run.omp_nthreads, force=how.force,
+        sloppy=how.sloppy, method=method, name=f"variance_{method}_wf",
     )  # fmt: skip
+    edges: Edges = [
+        (stages.series["raw"], variance_wf, [("outputnode.series_file", "inputnode.in_file")]),
+        (stages.motion, variance_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("n_dummy", "hmc_xfms")]),
+        (stages.registration, variance_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
+    ]
+    if method in run.plan.controls:
+        return edges
     kept = model_fields(method=method)
     keep_wf = init_sink_wf(
         fields=kept, output_dir=target.output_dir, common={**target.common, "datatype": "models"},
         name=f"keep_model_{method}_wf",
     )  # fmt: skip
-    edges: Edges = [
-        (stages.series["raw"], train_wf, [("outputnode.series_file", "inputnode.in_file")]),
-        (stages.motion, train_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("boldref", "n_dummy", "hmc_xfms")]),
-        (stages.registration, train_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
-        (train_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept]),
-    ]
-    if stages.guide is not None:
-        (image_node, image), (xfm_node, xfm) = stages.guide
-        edges += [
-            (image_node, train_wf, [(image, "inputnode.guide_image")]),
-            (xfm_node, train_wf, [(xfm, "inputnode.guide_xfm")]),
-        ]
-    return edges
+    return [*edges, (variance_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept])]

@@ -40,7 +40,7 @@ class RunParts:
 
     @property
     def guide(self) -> bool:
-        """Whether methods trained on the run see an image of the anatomy."""
+        """Whether variance methods add static detail of the T2*-weighted image."""
         return self.plan.guide_kind != "none"
 
     @property
@@ -80,7 +80,7 @@ class RunParts:
         """Fields of the outputnode."""
         return [
             *RUN_OUTPUTS, "consistency_files", "registration_json", *self.registered, *self.judged,
-            *(f"guard_{field}" for field in self.guarded), *["kernels_file"] * bool(self.plan.on_run),
+            *(f"guard_{field}" for field in self.guarded), *["weight_file"] * bool(self.plan.on_run),
             *(f"{field}_{name}" for name in self.plan.on_volumes for field in ("log_file", "card_file")),
         ]  # fmt: skip
 
@@ -89,7 +89,7 @@ class RunParts:
 class Stages:
     """The workflows of a run, as far as they are made.
 
-    `models` are trainings on how the run changes, `trained` those on its volumes.
+    `models` are variance maps of the run, `trained` networks trained on its volumes.
     """
 
     inputnode: pe.Node

@@ -25,7 +25,7 @@ from bids_sr.workflows.reportlets import (
     init_summary_wf,
     init_training_reportlets_wf,
 )
-from bids_sr.workflows.reportlets_evaluation import init_evaluation_reportlets_wf, init_kernels_reportlets_wf
+from bids_sr.workflows.reportlets_evaluation import init_evaluation_reportlets_wf, init_variance_reportlets_wf
 from bids_sr.workflows.stages import ANAT_FIELDS, PAIR_FIELDS
 from bids_sr.workflows.superres import init_train_wf
 
@@ -279,7 +279,7 @@ def _run_reportlets(
         ),
     ]  # fmt: skip
     if plan.on_run:
-        drawn.append(init_kernels_reportlets_wf(with_guide=with_pair, name=f"{name}_kernels_figures_wf"))
+        drawn.append(init_variance_reportlets_wf(with_guide=with_pair, name=f"{name}_variance_figures_wf"))
     for method in plan.on_volumes:
         drawn.append(
             init_training_reportlets_wf(method=method, of_run=True, name=f"{name}_training_{method}_figures_wf")

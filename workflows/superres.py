@@ -16,6 +16,7 @@ _BASELINES = {
     "zerofill": "in-plane zero filling of k-space",
     "inject": "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted image",
     "ratio": "the high-resolution T2*-weighted image multiplied by the interpolated relative signal change",
+    "sdmod": "zero filling of the change times its standard deviation over time over that of its surroundings",
 }
 
 
@@ -136,7 +137,8 @@ def init_series_wf(
     device: str,
     omp_nthreads: int,
     force: bool = False,
-    guide_kind: str | None = None,
+    of_run: bool = False,
+    displace: str = "",
     needs_precision: bool = False,
     corrected: bool = False,
     name: str = "series_wf",
@@ -153,8 +155,8 @@ def init_series_wf(
     precision, device : of the network
     omp_nthreads : threads of one node
     force : accept a model that does not fit the series
-    guide_kind : for a method trained on the run, what guides it: "highres", "t1w" or "none"; None for every other
-        series. With "highres" and "t1w" the guide comes in by `needs_guide`
+    of_run : whether it is made by variance maps of the run; with `needs_guide` static detail of that image is added
+    displace : "mirror" or "shift" where the maps are displaced, as a placebo
     needs_precision : whether the precision is told by a guard that has tried it
     corrected : whether the distortion of the volumes is known, and undone by the same interpolation
     name : of the workflow
@@ -166,9 +168,9 @@ def init_series_wf(
     bold_mask : brain on that grid; sets the intensity scale
     hmc_xfms : ITK text, one transform a volume
     model_file : weights, with `needs_model`
-    highres : high-resolution image (or T1w, where that guides) as acquired, with `needs_guide`
+    highres : high-resolution image as acquired, with `needs_guide`
     highres2boldref_xfm : takes a boldref point to its highres point, with `needs_guide`
-    temporal_file : mean, standard deviation and components of the run, with `guide_kind`
+    temporal_file : mean, standard deviation and components of the run, with `of_run`
     precision : of the network, with `needs_precision`
     shift_map : distortion of the volumes, with `corrected`
 
@@ -178,10 +180,10 @@ def init_series_wf(
     consistency_file : one row a volume
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _series_text(series, guide_kind, corrected) + "\n"
+    workflow.__desc__ = _series_text(series, of_run, corrected) + "\n"
     extra = ["model_file"] if needs_model else []
     extra += ["highres", "highres2boldref_xfm"] if needs_guide else []
-    extra += ["temporal_file"] if guide_kind is not None else []
+    extra += ["temporal_file"] * of_run
     extra += ["precision"] * needs_precision + ["shift_map"] * corrected
     fields = ["stc_file", "boldref", "bold_mask", "hmc_xfms", *extra]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
@@ -196,8 +198,8 @@ def init_series_wf(
         name="resolve",
         n_procs=omp_nthreads if needs_model else 1,
     )  # fmt: skip
-    if guide_kind is not None:
-        resolve.inputs.guide_kind = guide_kind
+    if displace:
+        resolve.inputs.displace = displace
     names = [("stc_file", "in_file"), ("boldref", "boldref"), ("bold_mask", "mask"), ("hmc_xfms", "hmc_xfms")]
     workflow.connect([
         (inputnode, resolve, names + [(field, field) for field in extra]),
@@ -206,7 +208,7 @@ def init_series_wf(
     return workflow
 
 
-def _series_text(series: str, guide_kind: str | None, corrected: bool) -> str:
+def _series_text(series: str, of_run: bool, corrected: bool) -> str:
     """Methods text of one series."""
     shifted = " and susceptibility distortion together" if corrected else ""
     if series == "raw":
@@ -217,10 +219,10 @@ def _series_text(series: str, guide_kind: str | None, corrected: bool) -> str:
     )
     if series in _BASELINES:
         return f"As a baseline, the series was also brought to the high resolution by {_BASELINES[series]}."
-    if guide_kind is not None:
+    if of_run:
         return (
-            f"The kernels of {series} were applied to the zero-filled change of every volume against the mean of the "
-            "run, in the pose of that volume, and what they added inside the acquired band of k-space was removed. "
+            f"What {series} reconstructs of the change of every volume against the mean of the run, under the variance "
+            "map in the pose of that volume, was added to the zero-filled volume, without the acquired band of k-space. "
             f"{once}"
         )
     return f"Every slice of every volume was super-resolved on its acquired grid by {series}. {once}"

@@ -16,6 +16,7 @@ _BASELINES = {
     "bspline": "cubic B-spline, interpolating",
     "lanczos": "windowed sinc with three lobes",
     "zerofill": "k-space zero filling in plane",
+    "sdmod": "zero filling times its standard deviation over time over that of its surroundings (in bids-sr only)",
     "inject": "zero filling with the missing band taken from the highres T2*w image (in bids-sr only)",
     "ratio": "highres T2*w image times the interpolated relative change (in bids-sr only)",
 }

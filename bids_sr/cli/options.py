@@ -161,12 +161,12 @@ def _superres(add: _Options) -> None:
         "--sr-method",
         to="superres.methods",
         metavar="NAME",
-        help=f"methods that learn, several at once ({names}; guided, tv and dip need no T2*w pair), or baselines alone",
+        help=f"methods that learn, several at once ({names}; wmn, focuss, sbl, tv and dip need no T2*w pair), or baselines alone",
     )
     add(
         "--baselines",
         to="superres.baselines",
-        help="interpolations beside the methods: bspline zerofill inject ratio; all adds nearest linear lanczos",
+        help="interpolations beside the methods: bspline zerofill inject ratio sdmod; all adds nearest linear lanczos",
     )
     add(
         "--sr-factor",
@@ -187,7 +187,7 @@ def _superres(add: _Options) -> None:
     add(
         "--guide",
         to="superres.guide",
-        help="image that guided methods look at; auto: the highres T2*w where there is a pair, else the T1w, else none",
+        help="whether wmn, focuss and sbl add static detail of the highres T2*w; auto: where there is a pair",
     )
     add("--precision", to="superres.precision", help="arithmetic of inference; auto is fp32")
     add(

@@ -15,8 +15,8 @@ from bids_sr.config.methods import method_names, methods_trained_on, series_labe
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 
 BASELINES: dict[str, tuple[str, ...]] = {
-    "default": ("bspline", "zerofill", "inject", "ratio"),
-    "all": ("bspline", "zerofill", "inject", "ratio", "nearest", "linear", "lanczos"),
+    "default": ("bspline", "zerofill", "inject", "ratio", "sdmod"),
+    "all": ("bspline", "zerofill", "inject", "ratio", "sdmod", "nearest", "linear", "lanczos"),
 }
 PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
 DENSE = frozenset({"tv", "dip", "mse3d", "li", "li-agnostic"})  # paper recipe: one dense network, whole volumes
@@ -110,7 +110,7 @@ class SuperRes(_Section):
     target: Literal["bold", "anat"] = "bold"
     train_on: Literal["own", "others"] = "own"
     anat_align: Literal["rigid", "affine", "nonlinear"] = "rigid"
-    methods: tuple[str, ...] = ("srgan", "guided")
+    methods: tuple[str, ...] = ("srgan", "sbl")
     baselines: Literal["default", "all"] = "default"
     factor: float | None = None
     hr_acq: str | None = None
@@ -125,7 +125,7 @@ class SuperRes(_Section):
     data_consistency: Literal["off", "report", "enforce"] = "report"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     force: bool = False
-    guide: Literal["auto", "highres", "t1w", "none"] = "auto"
+    guide: Literal["auto", "highres", "none"] = "auto"
     n_ensemble: int = 1
 
     def _check(self) -> None:
@@ -163,8 +163,8 @@ class SuperRes(_Section):
 
     @property
     def run_trained(self) -> tuple[str, ...]:
-        """The methods that learn how a run changes over time, one model for each run."""
-        return tuple(name for name in self.learned if name in methods_trained_on("series"))
+        """The methods and controls that find the variance maps of a run, for each run its own."""
+        return tuple(name for name in dict.fromkeys((*self.learned, *self.series)) if name in methods_trained_on("series"))
 
     @property
     def volume_trained(self) -> tuple[str, ...]:

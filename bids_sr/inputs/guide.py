@@ -1,4 +1,4 @@
-"""What options say of methods: which image guides them, which model they are given, and what could do nothing."""
+"""What options say of methods: whose static detail is added, which model they are given, and what could do nothing."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from typing import Literal
 from bids_sr.config import Settings, SuperRes
 from bids_sr.inputs.model import BoldRun, Problem, Subject
 
-GuideKind = Literal["highres", "t1w", "none"]
+GuideKind = Literal["highres", "none"]
 
 
-def guide_of(superres: SuperRes, run: BoldRun, subject: Subject) -> GuideKind:
-    """Kind of image that guides methods trained on the run: what was asked for, or the best that there is."""
+def guide_of(superres: SuperRes, run: BoldRun) -> GuideKind:
+    """Image whose static detail variance methods add to the series: what was asked for, or the pair's where there is one."""
     if superres.guide == "auto":
-        return "highres" if run.pair is not None else "t1w" if subject.t1w else "none"
+        return "highres" if run.pair is not None else "none"
     return superres.guide
 
 
 def check_guide(superres: SuperRes, subject: Subject) -> list[Problem]:
     """A guide that was asked for by name and is not there."""
-    if not superres.run_trained:
+    if not superres.run_trained or superres.guide != "highres":
         return []
-    others = "Leave --guide out, and the best guide that there is will be taken."
-    if superres.guide == "t1w" and not subject.t1w:
-        return [Problem(file=f"sub-{subject.label}", reason="--guide t1w: there is no T1w image", fix=others)]
-    if superres.guide == "highres":
-        return [
-            Problem(file=str(run.bold), reason="--guide highres: there is no T2*-weighted pair", fix=others)
-            for run in subject.runs
-            if run.pair is None
-        ]
-    return []
+    return [
+        Problem(
+            file=str(run.bold), reason="--guide highres: there is no T2*-weighted pair",
+            fix="Leave --guide out: then static detail is added where there is a pair.",
+        )
+        for run in subject.runs
+        if run.pair is None
+    ]  # fmt: skip
 
 
 def check_options(settings: Settings) -> list[Problem]:

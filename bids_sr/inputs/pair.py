@@ -334,7 +334,7 @@ def no_pair(label: str, bolds: Sequence[Path], settings: Settings) -> list[Probl
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and anat/sub-…_acq-lowres_T2starw.nii.gz; or the "
         "highres image alone (a k-space-truncated copy then takes the place of the lowres one). Without a pair: "
-        "--sr-method tv guided --sr-factor 2 learn from the run itself; --sr-method bspline zerofill --sr-factor 2 "
+        "--sr-method sbl --sr-factor 2 takes all from the run itself; --sr-method bspline zerofill --sr-factor 2 "
         "runs baselines alone; --retrospective brings the BOLD down, raises it again and compares."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""

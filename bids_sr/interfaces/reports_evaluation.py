@@ -216,31 +216,27 @@ def _guard_maps(paths: Sequence[str], entities: Sequence[Mapping[str, str]]) -> 
     return {key: files for key, files in found.items() if key[1] in shown}
 
 
-class _KernelsReportInputSpec(BaseInterfaceInputSpec):
-    kernels_file = File(
-        exists=True, mandatory=True, desc="4D on the high-resolution grid: sharpening, anisotropy, cos 2θ, sin 2θ"
-    )
-    guide = File(exists=True, desc="image that guided the kernels, on any grid; default: none below the strokes")
+class _VarianceReportInputSpec(BaseInterfaceInputSpec):
+    weight_file = File(exists=True, mandatory=True, desc="standard deviation of the fluctuations, high-resolution grid")
+    guide = File(exists=True, desc="image of the anatomy, on any grid; default: none above the map")
     mask = File(exists=True, mandatory=True, desc="brain on the high-resolution grid")
 
 
-class KernelsReport(_Reportlet):
-    """Where the kernels of a guided method sharpen, and along what."""
+class VarianceReport(_Reportlet):
+    """Where a run fluctuates on the high-resolution grid."""
 
-    input_spec = _KernelsReportInputSpec
+    input_spec = _VarianceReportInputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
         import nibabel as nib
 
-        from bids_sr.reports.figures_guards import kernels_figure
+        from bids_sr.reports.figures_guards import variance_figure
 
-        image: Any = nib.load(self.inputs.kernels_file)
-        kernels, affine = np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine)
-        mask = tools.onto(tools.load(self.inputs.mask), kernels.shape[:3], affine)
+        image: Any = nib.load(self.inputs.weight_file)
+        weight, affine = np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine)
+        mask = tools.onto(tools.load(self.inputs.mask), weight.shape, affine)
         guide = (
-            tools.onto(tools.load(self.inputs.guide), kernels.shape[:3], affine)
-            if isdefined(self.inputs.guide)
-            else None
+            tools.onto(tools.load(self.inputs.guide), weight.shape, affine) if isdefined(self.inputs.guide) else None
         )
-        self._keep(runtime, kernels_figure(kernels, affine, mask > 0.5, guide), desc="kernels", suffix=FUNCTIONAL)
+        self._keep(runtime, variance_figure(weight, affine, mask > 0.5, guide), desc="variance", suffix=FUNCTIONAL)
         return self._done(runtime)

@@ -76,10 +76,10 @@ class _SuperResolveInputSpec(DeviceInputSpec):
     hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point")
     shift_map = File(exists=True, desc="distortion of the volumes (`bids_sr.spatial.distortion`); it is undone")
     model_file = File(exists=True, desc="weights of a trained method, with the card beside them")
-    highres = File(exists=True, desc="image of the anatomy as acquired (inject, ratio, methods trained on the run)")
+    highres = File(exists=True, desc="T2*-weighted image as acquired (inject, ratio, static detail of variance methods)")
     highres2boldref_xfm = File(exists=True, desc="ITK text, takes a boldref point to its highres point")
-    temporal_file = File(exists=True, desc="what a method trained on the run knows of it over time")
-    guide_kind = traits.Enum("highres", "t1w", "none", usedefault=True, desc="what `highres` is, for such a method")
+    temporal_file = File(exists=True, desc="mean of the run, for variance methods")
+    displace = traits.Enum("", "mirror", "shift", usedefault=True, desc="placebo: variance maps that are displaced")
     data_consistency = traits.Enum("report", "off", "enforce", usedefault=True, desc="measured band of k-space")
     precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
     force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the series")
@@ -147,7 +147,7 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
         given["model"] = model = load_model(inputs.model_file)
         check_model(model.card, describe(affine, "bold", inputs.factor), force=inputs.force)
         if model.card.get("trained_on") == "series":
-            given |= _run_guides(inputs, model.card, boldref, reference, mask)
+            given |= _run_guides(inputs, boldref, reference, mask)
         given |= {"precision": inputs.precision, "device": choose_device(inputs.device), "threads": inputs.threads}
     elif inputs.series in GUIDED:
         given |= _guides(inputs, boldref, reference, mask)
@@ -173,34 +173,15 @@ def _guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]
     return {"guide": guide, "gain": gain, "mean": PosedImage(data=boldref, affine=affine, distortion=warp)}
 
 
-def _run_guides(inputs: Any, card: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
-    """Statistics of the run, mask and guide for a method trained on the run."""
+def _run_guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
+    """Mean of the run, mask and, where there is one, the image whose static detail is added."""
     from bids_sr.sr.temporal import load_statistics
 
     if not isdefined(inputs.temporal_file):
-        raise ValueError(f"{inputs.series} needs the temporal_file of its training")
-    if card["guide_kind"] != inputs.guide_kind:
-        raise ValueError(f"the model was guided by {card['guide_kind']!r}, the guide here is {inputs.guide_kind!r}")
+        raise ValueError(f"{inputs.series} needs the temporal_file of its estimation")
     given: dict[str, Any] = {"statistics": load_statistics(inputs.temporal_file)[0], "mask": mask}
-    given["distortion"] = _distortion(inputs)
-    if inputs.guide_kind == "highres":
+    given |= {"distortion": _distortion(inputs), "displace": inputs.displace}
+    if isdefined(inputs.highres):
         guides = _guides(inputs, boldref, affine, mask)
-        return given | {"guide": guides["guide"], "gain": guides["gain"]}
-    if inputs.guide_kind == "t1w":
-        given["guide"] = smoothed_guide(
-            inputs.highres, inputs.highres2boldref_xfm, boldref.shape, affine, inputs.factor
-        )
-        given["guide"].distortion = given["distortion"]
+        given |= {"guide": guides["guide"], "gain": guides["gain"]}
     return given
-
-
-def smoothed_guide(image: str, xfm: str, shape: Any, affine: Any, factor: Any) -> Any:
-    """A guide with smaller voxels as a `PosedImage` that may be sampled on the fine grid of a run."""
-    from bids_sr.spatial.nifti import load_image
-    from bids_sr.spatial.transforms import hr_grid, read_itk
-    from bids_sr.sr.guides import PosedImage, smooth_for
-
-    data, own = load_image(image)
-    matrix = read_itk(xfm)[0]
-    _, grid = hr_grid(shape, affine, factor)
-    return PosedImage(data=smooth_for(data, own, matrix, grid), affine=own, from_boldref=matrix)

@@ -23,7 +23,7 @@ from bids_sr.preflight.costs import cost_of
 from bids_sr.preflight.model import Estimate, Plan, Row
 
 # methods and recipes whose cost on grids of many sizes was measured; of all others `preflight.costs` knows it
-_MEASURED = (("srgan", "fast"), ("guided", "fast"), ("guided", "paper"))
+_MEASURED = (("srgan", "fast"), *((name, recipe) for name in ("wmn", "focuss", "sbl") for recipe in ("fast", "paper")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +193,7 @@ def _training(work: _Work) -> list[Row]:
             cost = cost_of(name, superres.recipe)
             count = len(work.runs) if name in superres.volume_trained else pairs
             seconds += min(cost.training(work.sizes.high), limit) * count
-    return [work.row("training", seconds * superres.n_ensemble, "TrainGuided")] if seconds else []
+    return [work.row("training", seconds * superres.n_ensemble, "EstimateVariance")] if seconds else []
 
 
 def _series_s(work: _Work, name: str) -> float:

@@ -9,7 +9,7 @@ from bids_sr.stats.evaluation import MISSING, EvalRow
 from bids_sr.stats.placebo import PLACEBOS
 
 Kind = Literal["baseline", "method", "control", "placebo", "member", "measured", "run"]
-BASELINES = ("raw", "rawSpline", "bspline", "zerofill", "inject", "ratio", "nearest", "linear", "lanczos")
+BASELINES = ("raw", "rawSpline", "bspline", "zerofill", "inject", "ratio", "sdmod", "nearest", "linear", "lanczos")
 CONTROLS: Mapping[str, str] = {
     "bsplineSmooth": "bspline, smoothed as fits best",
     "bsplinePca": "bspline, denoised in time (PCA)",

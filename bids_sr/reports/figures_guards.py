@@ -185,42 +185,33 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]], *, u
     return fig
 
 
-def kernels_figure(
-    kernels: Array,
-    affine: Array,
-    mask: Array,
-    background: Array | None = None,
-    *,
-    n_slices: int = 3,
-    step_mm: float = 4.0,
+def variance_figure(
+    weight: Array, affine: Array, mask: Array, background: Array | None = None, *, n_slices: int = 4
 ) -> Figure:
-    """Where learned kernels sharpen, and along what: strength in color, direction as strokes over the guide.
+    """Where a run fluctuates on the high-resolution grid, below the anatomy.
 
     Parameters
     ----------
-    kernels : (X, Y, Z, 4) sharpening; anisotropy; cos 2θ, sin 2θ, θ from voxel axis 0 towards axis 1 the direction
-        along which a kernel averages most
+    weight : (X, Y, Z) standard deviation of the fluctuations, signal units
     affine : voxel → RAS mm
     mask : (X, Y, Z) brain
-    background : (X, Y, Z) image that guided the kernels
+    background : (X, Y, Z) image of the anatomy
     n_slices : planes
-    step_mm : distance of the strokes
 
     Raises
     ------
     FigureInputError
-        if the array is not 4D with four frames
+        if the map is not 3D
     """
-    if kernels.ndim != 4 or kernels.shape[3] != 4:
-        raise FigureInputError(f"kernels have shape {kernels.shape}, expected (X, Y, Z, 4)")
+    if weight.ndim != 3:
+        raise FigureInputError(f"the variance map has shape {weight.shape}, expected (X, Y, Z)")
     brain = canonical(np.asarray(mask > 0), affine)
     below = background if background is not None else np.zeros(mask.shape, dtype=np.float32)
     ground = canonical(np.asarray(below, dtype=np.float32), affine)
     gray = gray_limits(ground.data, brain.data)
-    sharp = canonical(np.where(mask > 0, kernels[..., 0], np.nan).astype(np.float32), affine)
-    strokes = _strokes(kernels, affine, mask)
-    inside = kernels[..., 0][mask > 0]
-    limit = max(float(np.percentile(np.abs(inside), 98)) if inside.size else 0.0, 1e-6)
+    shown = canonical(np.where(mask > 0, weight, np.nan).astype(np.float32), affine)
+    inside = weight[mask > 0]
+    limit = max(float(np.percentile(inside, 99)) if inside.size else 0.0, 1e-6)
     planes = slice_indices(brain.data, 2, n_slices)
     box = bounding_box(brain.data, brain.zooms, margin_mm=2.0)
     with literal():
@@ -232,48 +223,11 @@ def kernels_figure(
         for column, k in zip(axes.T, planes, strict=True):
             flat = (box[0], box[1], slice(k, k + 1))
             show_plane(column[0], cropped(ground, flat), 2, 0, vmin=gray[0], vmax=gray[1])
-            _draw_strokes(column[0], strokes, box, k, step_mm)
             column[1].set_facecolor("black")
-            image = show_plane(column[1], cropped(sharp, flat), 2, 0, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            image = show_plane(column[1], cropped(shown, flat), 2, 0, cmap="inferno", vmin=0.0, vmax=limit)
             mark_position(column[0], brain, 2, k)
         mark_sides(axes[0, 0], 2)
         color_bar(
-            fig,
-            image,
-            (0.36, 0.4 / tall, 0.28, 0.09 / tall),
-            "neighbors subtracted (red, sharper) or added (blue, smoother)",
-        )
+            fig, image, (0.36, 0.4 / tall, 0.28, 0.09 / tall), "standard deviation of the fluctuations (signal units)"
+        )  # fmt: skip
     return fig
-
-
-def _strokes(kernels: Array, affine: Array, mask: Array) -> tuple[Volume, Volume]:
-    """Components of the strokes along the displayed axes (x, y), their length the anisotropy, in RAS order."""
-    angle = 0.5 * np.arctan2(kernels[..., 3], kernels[..., 2])
-    strength = np.where(mask > 0, np.nan_to_num(kernels[..., 1]), 0)
-    axes = affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    world = np.cos(angle)[..., None] * axes[:, 0] + np.sin(angle)[..., None] * axes[:, 1]
-    shown = canonical(np.asarray(mask), affine)
-    turned = shown.affine[:3, :3] / shown.zooms
-    x, y = (canonical((world @ turned[:, k] * strength).astype(np.float32), affine) for k in (0, 1))
-    return x, y
-
-
-def _draw_strokes(ax: Any, strokes: tuple[Volume, Volume], box: Sequence[slice], index: int, step_mm: float) -> None:
-    """Strokes on a plane, one every few mm; the longest are as long as their distance."""
-    x, y = (cropped(each, (box[0], box[1], slice(index, index + 1))) for each in strokes)
-    zooms = x.zooms
-    steps = [max(1, round(step_mm / float(zoom))) for zoom in zooms[:2]]
-    lengths = np.hypot(strokes[0].data, strokes[1].data)
-    longest = float(np.percentile(lengths[lengths > 0], 98)) if (lengths > 0).any() else 1.0
-    i, j = np.meshgrid(*(np.arange(s // 2, n, s) for s, n in zip(steps, x.data.shape[:2], strict=True)), indexing="ij")
-    u, v = (each.data[i, j, 0] for each in (x, y))
-    kept = np.hypot(u, v) > 0.2 * longest
-    shrink = np.minimum(1.0, longest / np.maximum(np.hypot(u, v), 1e-12))
-    ax.quiver(
-        (i[kept] + 0.5) * zooms[0], (j[kept] + 0.5) * zooms[1], (u * shrink)[kept], (v * shrink)[kept],
-        color="#ffb000", pivot="mid", angles="xy", scale_units="xy", scale=longest / (0.95 * step_mm), units="dots",
-        width=1.3, headwidth=0, headlength=0, headaxislength=0,
-    )  # fmt: skip
-    if math.isfinite(longest):
-        ax.set_xlim(0, x.data.shape[0] * zooms[0])
-        ax.set_ylim(0, x.data.shape[1] * zooms[1])

@@ -18,7 +18,7 @@ from .method import Method, Recipe
 from .pair import TrainingPair
 
 if TYPE_CHECKING:
-    from .guided_train import TrainingSeries
+    from .variance.fit import RunData
     from .images import ImageSet
     from .model import LoadedModel
     from .windows import Windows
@@ -95,7 +95,7 @@ def data_entries(method: Method, recipe: Recipe, recipe_name: str, pair: Trainin
     }
 
 
-def run_entries(method: Method, recipe: Recipe, recipe_name: str, data: TrainingSeries) -> dict[str, Any]:
+def run_entries(method: Method, recipe: Recipe, recipe_name: str, data: RunData) -> dict[str, Any]:
     """The part of the card that is known before training, for a method that learns from the run itself."""
     from .. import __version__
 
@@ -110,7 +110,6 @@ def run_entries(method: Method, recipe: Recipe, recipe_name: str, data: Training
         "settings": plain_recipe(recipe),
         "factor": list(data.factor),
         "contrast": data.contrast,
-        "guide_kind": data.guide_kind,
         "orientation": slice_orientation(data.affine),
         "resolution": {
             "lowres_mm": [round(float(z), 4) for z in zooms],
@@ -119,11 +118,7 @@ def run_entries(method: Method, recipe: Recipe, recipe_name: str, data: Training
         },
         "domain": domain_entry(data.statistics.mean, data.mask),
         "data_sha256": data.checksums(),
-        "intensity": {
-            "static_unit": data.static_unit,
-            "sd_unit": data.statistics.sd_unit(data.mask > 0),
-            "rule": "the guide's 99th percentile and the median of the change's standard deviation in the mask are 1",
-        },
+        "intensity": {"rule": "signal units of the run"},
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }
 

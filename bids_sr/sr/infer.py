@@ -157,6 +157,7 @@ def make_upsampler(
     device: str = "cpu",
     threads: int = 1,
     distortion: Distortion | None = None,
+    displace: str = "",
 ) -> Upsampler:
     """The upsampler of a series' name.
 
@@ -164,12 +165,13 @@ def make_upsampler(
     ----------
     name : a baseline (`BASELINES`), "raw" (nothing is upsampled), or a method's name together with its model
     factor : acquired over wanted voxel size
-    affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and methods trained on the run
+    affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of a run
     model, scale, precision, device, threads : for a network, see `NetworkUpsampler`
     guide, gain, mean : for `inject` and `ratio`: the fine image, the factor to the run's intensity (`match_gain`), and
-        for `ratio` the boldref. For a method trained on the run, the anatomy it was guided by
-    statistics, mask : of the run and the brain on the acquired grid; for a method trained on the run
-    distortion : of the volumes, for a method trained on the run; guides bring their own
+        for `ratio` the boldref. For variance maps of a run, the image whose static detail is added
+    statistics, mask : of the run and the brain on the acquired grid; for variance maps of a run
+    distortion : of the volumes, for variance maps of a run; guides bring their own
+    displace : "mirror" or "shift", for variance maps as a placebo
 
     Raises
     ------
@@ -179,7 +181,7 @@ def make_upsampler(
     if model is not None and model.card.get("trained_on") == "series":
         if affine is None or statistics is None or mask is None:
             raise InferenceError(f"{name} needs the run's mean and components, its mask and its affine")
-        return _guided(model, factor, affine, statistics, mask, guide, gain, device, threads, distortion)
+        return _by_variance(model, factor, affine, statistics, mask, guide, gain, threads, distortion, displace)
     if model is not None:
         return _network(model, factor, scale, precision, device, threads)
     if name == "raw":
@@ -205,24 +207,29 @@ def make_upsampler(
     return guided
 
 
-def _guided(
+def _by_variance(
     model: LoadedModel, factor: Factor, affine: Array, statistics: TemporalStatistics, mask: Array,
-    guide: PosedImage | None, gain: float, device: str, threads: int, distortion: Distortion | None,
+    guide: PosedImage | None, gain: float, threads: int, distortion: Distortion | None, displace: str,
 ) -> Upsampler:  # fmt: skip
+    """The upsampler of a run's variance maps; static detail of the guide, where there is one, is added at the end."""
     import torch
 
-    from .guided_apply import GuidedUpsampler, Guides
-    from .levels import to_volume
+    from .levels import to_slices, to_volume
+    from .method import VarianceRecipe
+    from .variance.apply import VarianceUpsampler, displaced
 
-    kind = model.card.get("guide_kind", "none")
-    if (guide is None) != (kind == "none"):
-        raise InferenceError(f"the model was trained with a guide of kind {kind!r}; give it that and nothing else")
+    if not isinstance(model.recipe, VarianceRecipe):
+        raise InferenceError(f"the recipe of {model.card['method']} is not one of variance maps")
     torch.set_num_threads(threads)
-    guides = Guides(statistics, mask, affine, factor, guide, device, distortion)
-    constant = None
-    if kind == "highres":
-        constant = gain * np.ascontiguousarray(to_volume(guides.level.beyond(guides.static(None))))
-    return GuidedUpsampler(model.generator, guides, constant=constant)
+    state = model.generator.state_dict()
+    upsampler = VarianceUpsampler(
+        weight=displaced(state["weight"], displace, affine, factor), noise=float(state["noise"]), fwhm=model.recipe.estimator.fwhm, mean=statistics.mean,
+        mask=mask, affine=affine, factor=factor, distortion=distortion,
+    )  # fmt: skip
+    if guide is not None:
+        seen = to_slices(guide.seen(upsampler.fine, upsampler.fine_affine, None))
+        upsampler.constant = gain * np.ascontiguousarray(to_volume(upsampler.level.beyond(seen)))
+    return upsampler
 
 
 def inconsistency(fine: Array, volume: Array) -> float:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 from .degrade import Factor
+from .variance.settings import Estimator
 
 RecipeName = Literal["fast", "paper"]
 
@@ -195,23 +196,30 @@ class Recipe:
         return base * 0.5 * (1 + cos(pi * (iteration - top) / max(1, self.steps - top)))
 
 
+def _variance_maps(_channels: int, _factor: Factor) -> nn.Module:
+    from .variance.maps import VarianceMaps
+
+    return VarianceMaps()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SeriesRecipe(Recipe):
-    """How a method is trained on the run itself, a level below the one where it is used.
+class VarianceRecipe(Recipe):
+    """How the variance maps of a run are found; nothing is trained, and what belongs to training is not used.
 
     Parameters
     ----------
+    estimator : settings of the maps
     components : strongest temporal components of the change that stand for all volumes
-    components_a_step : how many of them a step sees
-    depth : slices of a training window, for kernels that reach across slices (a factor across them)
-    least_explained : share of zero filling's error that has to be explained on held-out slices; with less, what was
-        learned is thrown away and the series is zero filled
+    least_explained : share of zero filling's error that the map of one half of the run has to explain in the other half,
+        one level of resolution down; with less the series is zero filled
     """
 
+    estimator: Estimator
     components: int = 40
-    components_a_step: int = 8
-    depth: int = 6
-    least_explained: float = 0.0
+    least_explained: float = 0.02
+    build_generator: Callable[[int, Factor], nn.Module] = _variance_maps
+    build_critic: Callable[[int], nn.Module] | None = None
+    losses: tuple[LossTerm, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,12 +18,12 @@ from .pair import TrainingPair
 from .train import fit
 
 if TYPE_CHECKING:
-    from .guided_train import TrainingSeries
+    from .variance.fit import RunData
     from .images import ImageSet
 
 LOG = logging.getLogger(__name__)
 Source = Literal["auto", "train", "reuse"]
-TrainingData: TypeAlias = "TrainingPair | TrainingSeries | ImageSet"
+TrainingData: TypeAlias = "TrainingPair | RunData | ImageSet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,6 +238,6 @@ def _fit(
         return fit_images(
             method, recipe, data, factor=factor, start=start, vgg_weights=request.vgg_weights, **common
         )  # fmt: skip
-    from .guided_train import fit_series
+    from .variance.fit import fit_variance
 
-    return fit_series(method, recipe, data, **common)
+    return fit_variance(method, recipe, data, **common)

@@ -16,11 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-
-from .levels import Level
 
 if TYPE_CHECKING:
     from ..spatial.nifti import SeriesReader
@@ -33,8 +29,6 @@ _LEAST_VOLUMES = 8
 # and would be most of the lessons of a run with much thermal noise.
 _NOISE = 1.5
 _LEAST_COMPONENTS = 8
-_LEAST_MEAN = 0.05  # of the static unit: nothing is divided by air
-_MOST_SD = 5.0  # of its median in the mask: eyes and large vessels are not to rule the scale
 
 
 class SeriesError(ValueError):
@@ -57,17 +51,10 @@ class TemporalStatistics:
     components: Array
     checksums: Mapping[str, str] = field(default_factory=dict)
 
-    def sd_unit(self, mask: Array) -> float:
-        """Median over the mask of what the components hold of the standard deviation: 1 for the network."""
-        found = float(np.median(np.sqrt((np.asarray(self.components)[:, mask] ** 2).sum(0))))
-        if not np.isfinite(found) or found <= 0:
-            raise SeriesError("the series does not change over time inside the mask")
-        return found
-
 
 def temporal_statistics(
     reader: SeriesReader, mask: Array, n_dummy: int = 0, components: int = COMPONENTS, noise: float = _NOISE,
-    nuisance: Array | None = None,
+    nuisance: Array | None = None, stop: int | None = None,
 ) -> TemporalStatistics:  # fmt: skip
     """Read a run twice, slice by slice.
 
@@ -76,6 +63,7 @@ def temporal_statistics(
     reader : uncompressed series, motion corrected, on the acquired grid
     mask : (x, y, z), where the components are sought; they are images of everything
     n_dummy : first volumes to leave out
+    stop : volume before which to end; None for the last
     components : how many at most; fewer where there are fewer volumes or the rest is noise
     noise : variance, over that of the median component, up to which one is taken for noise
     nuisance : (T, P) courses that are taken out of the change before components are sought, such as those of head
@@ -85,7 +73,8 @@ def temporal_statistics(
     ------
     SeriesError : too few volumes, an empty mask, or a series that never changes
     """
-    shape, count = reader.shape[:3], reader.shape[3] - n_dummy
+    part = slice(n_dummy, reader.shape[3] if stop is None else stop)
+    shape, count = reader.shape[:3], part.stop - part.start
     inside = np.asarray(mask) > 0
     if inside.shape != shape:
         raise SeriesError(f"the mask {inside.shape} is not on the grid of the series {shape}")
@@ -93,10 +82,10 @@ def temporal_statistics(
         raise SeriesError(f"{count} volumes in the steady state and {int(inside.sum())} voxels: nothing to learn from")
     mean, sd = np.empty(shape, np.float32), np.empty(shape, np.float32)
     gram = np.zeros((count, count))
-    out = _basis(nuisance, reader.shape[3], n_dummy)
+    out = _basis(nuisance, reader.shape[3], part)
     seen = hashlib.sha256()
     for z in range(shape[2]):
-        slab = _slab(reader, z, n_dummy)
+        slab = _slab(reader, z, part)
         seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
         mean[..., z] = slab.mean(0, dtype=np.float64)
         slab = _without(slab - mean[None, ..., z], out)
@@ -111,7 +100,7 @@ def temporal_statistics(
     courses = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
     images = np.empty((kept, *shape), np.float32)
     for z in range(shape[2]):
-        slab = _without(_slab(reader, z, n_dummy) - mean[None, ..., z], out)
+        slab = _without(_slab(reader, z, part) - mean[None, ..., z], out)
         images[..., z] = (courses @ slab.reshape(count, -1)).reshape(kept, *shape[:2])
     share = float(values[::-1][:kept].sum() / values.sum())
     LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
@@ -129,14 +118,14 @@ def motion_courses(poses: Array, center: Array) -> Array:
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
 
 
-def _basis(nuisance: Array | None, total: int, n_dummy: int) -> Array:
-    """Orthonormal courses (T', P) without mean over the volumes in the steady state."""
+def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
+    """Orthonormal courses (T', P) without mean over the volumes that count."""
     if nuisance is None:
-        return np.zeros((total - n_dummy, 0), np.float32)
+        return np.zeros((part.stop - part.start, 0), np.float32)
     courses = np.asarray(nuisance, float)
     if len(courses) != total:
         raise SeriesError(f"{len(courses)} rows of nuisance for {total} volumes")
-    courses = courses[n_dummy:] - courses[n_dummy:].mean(0)
+    courses = courses[part] - courses[part].mean(0)
     left, sizes, _ = np.linalg.svd(courses / np.maximum(np.linalg.norm(courses, axis=0), 1e-12), full_matrices=False)
     return left[:, sizes > 1e-6].astype(np.float32)
 
@@ -149,9 +138,9 @@ def _without(slab: Array, courses: Array) -> Array:
     return (flat - courses @ (courses.T @ flat)).reshape(slab.shape)
 
 
-def _slab(reader: SeriesReader, z: int, n_dummy: int) -> Array:
-    """One slice of all volumes in the steady state, (T, x, y)."""
-    return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, n_dummy:], 2, 0))
+def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
+    """One slice of the volumes that count, (T, x, y)."""
+    return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, part], 2, 0))
 
 
 def save_statistics(statistics: TemporalStatistics, affine: Array, path: str | Path, header_like: Any = None) -> None:
@@ -178,26 +167,6 @@ def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
     return TemporalStatistics(mean=frames[..., 0], sd=frames[..., 1], components=components), affine
 
 
-def filled_sd(components: Tensor, level: Level) -> Tensor:
-    """Standard deviation of the change on the finer grid, (Z, X, Y), of components (K, z, x, y) on the coarser one."""
-    total = torch.zeros(level.fine[2], *level.fine[:2], device=components.device)
-    for image in components:  # one at a time: all of them on the fine grid would be large
-        total += level.up(image) ** 2
-    return total.sqrt()
-
-
-def guide_channels(static: Tensor, sd: Tensor, level: Level) -> Tensor:
-    """What the network sees, (5, Z, X, Y).
-
-    static: the anatomy, sd: standard deviation of the zero-filled change, both (Z, X, Y) on the fine grid of the level
-    in units that make them about 1. The channels are the anatomy, the part of it inside the coarser band, the rest;
-    the standard deviation, and that over the anatomy, both with an upper end.
-    """
-    low = level.up(level.down(static))
-    relative = sd / (low.abs() + _LEAST_MEAN)
-    return torch.stack([static, low, static - low, sd.clamp_max(_MOST_SD), relative.clamp_max(2 * _MOST_SD)])
-
-
 @contextmanager
 def open_uncompressed(path: str | Path, folder: Path) -> Iterator[SeriesReader]:
     """A reader that can give slices of all volumes; a compressed series is unpacked into a folder for the time."""
@@ -216,3 +185,15 @@ def open_uncompressed(path: str | Path, folder: Path) -> Iterator[SeriesReader]:
             yield again
     finally:
         plain.unlink()
+
+
+def halves_of(
+    reader: SeriesReader, mask: Array, n_dummy: int, components: int, nuisance: Array | None, least: int
+) -> tuple[TemporalStatistics, TemporalStatistics] | None:
+    """Statistics of the first and of the second half of a run; None where a half has fewer than `least` volumes."""
+    total = reader.shape[3]
+    middle = n_dummy + (total - n_dummy) // 2
+    if middle - n_dummy < least:
+        return None
+    first = temporal_statistics(reader, mask, n_dummy, components, nuisance=nuisance, stop=middle)
+    return first, temporal_statistics(reader, mask, middle, components, nuisance=nuisance)

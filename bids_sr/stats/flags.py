@@ -166,7 +166,7 @@ def artifact_flag(lowres: Array, degraded: Array, mask: Mask, head: Mask) -> Fla
     lowres, degraded : (X, Y, Z) the low-resolution image, and highres brought to its resolution
     mask, head : (X, Y, Z) brain, and everything that gives signal
     """
-    remedy = "Look at the pair; acquire it again, or use a method that needs none (--sr-method guided)."
+    remedy = "Look at the pair; acquire it again, or use a method that needs none (--sr-method sbl)."
     bad = outlying_slices(slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
     worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > GHOST_SHARE]
@@ -186,7 +186,7 @@ def distortion_flag(rows: Sequence[EvalRow], acquired_mm: float) -> Flag | None:
         return None
     limit = acquired_mm / 2
     text = f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel: {limit:.1f} mm)."
-    remedy = "Correct susceptibility distortion before; guided, inject and ratio put detail where the edges are."
+    remedy = "Correct susceptibility distortion before; inject and ratio put detail where the edges are."
     raised = bool(found.get("flag_distortion", apart > limit))
     return Flag(name="distortion", raised=raised, text=text, remedy=remedy)
 

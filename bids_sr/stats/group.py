@@ -34,7 +34,7 @@ from bids_sr.stats.paired import (
 from bids_sr.stats.placebo import PLACEBOS
 
 ACQUIRED = ("raw", "rawSpline")
-BASELINES = ("bspline", "zerofill", "inject", "ratio", "nearest", "linear", "lanczos")
+BASELINES = ("bspline", "zerofill", "inject", "ratio", "sdmod", "nearest", "linear", "lanczos")
 CONTROLS = ("bsplineSmooth", "bsplinePca")
 MEASURED = "measured"
 SHARE_OF_GAP = 0.1

@@ -1,7 +1,7 @@
 """What is owed to the subject's own pair: placebos of each method, and the gains that remain beside them.
 
 A placebo is the method itself with one thing exchanged that the method claims to use: the model of this subject, the
-contrast it learned from, or the anatomy that guides it. Detail that a placebo reproduces is owed to none of these.
+contrast it learned from, or the map of where the run fluctuates. Detail that a placebo reproduces is owed to none of these.
 Whether such detail is true is another question, which only a truth answers.
 """
 
@@ -26,7 +26,7 @@ class Placebo:
     ----------
     name : of the series
     method : whose placebo it is
-    kind : "model" (another model), "contrast" (another contrast) or "guide" (another anatomy)
+    kind : "model" (another model), "contrast" (another contrast) or "map" (another variance map)
     instead : what takes the place of the subject's own, in words
     owed : what a gain over it is owed to, in words
     """
@@ -44,16 +44,18 @@ def _of(method: str, kind: str, owed: str, instead: Mapping[str, str]) -> Iterab
         yield name, Placebo(name=name, method=method, kind=kind, instead=words, owed=owed)
 
 
+VARIANCE = ("wmn", "focuss", "sbl")
 _OTHER = {"Phantom": "a model trained on a simulated head", "Other": "the model of another subject"}
 PLACEBOS: Mapping[str, Placebo] = dict([
     *_of("srgan", "model", "a model of this subject", _OTHER),
     *_of("srgan", "contrast", "the contrast of the pair", {"T1w": "a model trained on this subject's T1w image"}),
-    *_of("guided", "model", "a model of this subject", _OTHER),
-    *_of("guided", "guide", "the anatomy of this subject", {
-        "Mirror": "this subject's guide, left and right exchanged",
-        "Shift": "this subject's guide, moved by three acquired voxels",
-        "Else": "the guide of another subject",
-    }),
+    *(
+        placebo for method in VARIANCE for placebo in _of(method, "map", "where this run fluctuates", {
+            "Mirror": "the variance map of this run, left and right exchanged",
+            "Shift": "the variance map of this run, moved by three acquired voxels",
+            "Other": "the variance map of another subject",
+        })
+    ),
 ])  # fmt: skip
 
 

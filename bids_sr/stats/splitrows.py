@@ -35,7 +35,7 @@ MEASURED = "measured"
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS = (SMOOTH, PCA)
 # Series that no method made; every other name is a method, or begins with a method's (placebo, ensemble member)
-BASELINES = ("nearest", "linear", "bspline", "lanczos", "zerofill", "inject", "ratio", RAISED, *CONTROLS)
+BASELINES = ("nearest", "linear", "bspline", "lanczos", "zerofill", "inject", "ratio", "sdmod", RAISED, *CONTROLS)
 CONTROL_FWHM_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 

@@ -24,49 +24,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from .prior import Prior, Window
+from .settings import Estimator
 
 LOG = logging.getLogger(__name__)
 _FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
 _RATIO = 20.0  # a step multiplies w by no more than a power of this
 _SCALE = 1e-12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimator:
-    """How w is found.
-
-    Parameters
-    ----------
-    kind : "wmn", "focuss" or "sbl"
-    fwhm : full widths of the correlations K_q (voxels of the high-resolution grid), one variance map each
-    noise : s2 over the mean variance of the data
-    power : to which standard deviations are raised (wmn, focuss)
-    rounds : estimations of w again (focuss), updates (sbl)
-    draws : from the prior, an update
-    step : power of the ratio by which w is multiplied
-    equalize : components are divided by this power of their size
-    smooth, across : standard deviations of the smoothing of the ratios, in plane and across slices (voxels)
-    pull : share by which log w is drawn towards its neighborhood (1 voxel) at each update
-    """
-
-    kind: str = "sbl"
-    fwhm: tuple[float, ...] = (3.0, 1.5)
-    noise: float = 1e-3
-    power: float = 1.0
-    rounds: int = 6
-    draws: int = 48
-    step: float = 0.5
-    equalize: float = 0.75
-    smooth: float = 0.7
-    across: float = 0.4
-    pull: float = 0.1
 
 
 def filled_sd(components: Tensor, window: Window) -> Tensor:
@@ -128,6 +98,8 @@ def estimate_prior(
     if not bool(torch.isfinite(components).all()):
         raise ValueError("the components of the series are not finite")
     with torch.inference_mode():
+        if estimator.kind == "sdmod":
+            return Prior(window=window, weight=filled_sd(components, window)[None], fwhm=(0.0,), noise=0.0)
         if estimator.kind == "sbl":
             return _marginal_likelihood(components, window, estimator, seed, start, progress)
         return _minimum_norm(components, window, estimator, start, progress)

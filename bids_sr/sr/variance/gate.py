@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ..degrade import Factor
 from ..levels import Level, level_below
-from .estimate import Estimator, estimate_prior
+from .estimate import estimate_prior
 from .prior import Prior, Window
+from .settings import Estimator
 
 _ROUNDS, _DRAWS = 4, 32  # fewer than for the map itself: enough to tell something from nothing
 

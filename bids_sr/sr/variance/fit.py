@@ -1,0 +1,166 @@
+"""The variance map of one run as a model on disk: found, put to the test, and described in its card."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..card import run_entries
+from ..degrade import Factor, ResolutionError, check_factor
+from ..levels import level_above, to_slices
+from ..loop import Progress, torch_threads
+from ..method import Method, Recipe, VarianceRecipe
+from ..model import TrainedModel
+from ..temporal import SeriesError, TemporalStatistics
+from .estimate import estimate_prior
+from .gate import held_out_shares
+from .prior import Prior, Window
+
+LOG = logging.getLogger(__name__)
+Array = NDArray[Any]
+LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """A run from which a variance map is found, on its acquired grid.
+
+    Parameters
+    ----------
+    statistics : of the run, motion corrected
+    halves : of its first and of its second half; None where the run is too short to be split
+    mask : (x, y, z), the brain
+    affine : voxel -> RAS mm
+    factor : acquired over wanted voxel size
+
+    Raises
+    ------
+    SeriesError : grids that do not belong together, or an empty mask
+    """
+
+    statistics: TemporalStatistics
+    halves: tuple[TemporalStatistics, TemporalStatistics] | None
+    mask: Array
+    affine: Array
+    factor: Factor
+    contrast: str = "bold"
+
+    def __post_init__(self) -> None:
+        check_factor(self.factor)
+        shape = self.statistics.mean.shape
+        if self.mask.shape != shape:
+            raise SeriesError(f"the mask {self.mask.shape} is not on the grid of the series {shape}")
+        if not (self.mask > 0).any():
+            raise SeriesError("the mask of the series is empty")
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the series, the mask and what was taken out of the series."""
+        return dict(self.statistics.checksums)
+
+
+def whole_grid(prior: Prior) -> Tensor:
+    """The maps of a prior on the whole high-resolution grid, (Q, Z, X, Y)."""
+    x, y, z = prior.window.level.fine
+    out = torch.zeros(len(prior.weight), z, x, y)
+    out[(slice(None), *prior.window.fine)] = prior.weight
+    return out
+
+
+def fit_variance(
+    method: Method,
+    recipe: Recipe,
+    data: RunData,
+    *,
+    recipe_name: str,
+    seed: int,
+    work_dir: str | Path,
+    threads: int = 1,
+    device: str = "cpu",
+    max_minutes: float | None = None,
+    progress: Progress | None = None,
+) -> TrainedModel:
+    """Find the variance map of a run and decide whether it is used; arguments as in `train.fit`.
+
+    Nothing is trained, so that there is nothing to stop on the clock or to go on from: `work_dir`, `device` and
+    `max_minutes` are there because every method is called alike.
+
+    Raises
+    ------
+    SeriesError, ResolutionError : the run cannot be used
+    """
+    if not isinstance(recipe, VarianceRecipe):
+        raise SeriesError(f"the recipe {recipe_name} of {method.name} is not one for a run")
+    began, log = time.monotonic(), []
+
+    def tell(done: int, rounds: int) -> None:
+        log.append({"phase": "map", "iteration": done, "seconds": round(time.monotonic() - began, 2)})
+        if progress is not None:
+            progress("map", done, rounds)
+
+    shape = data.statistics.mean.shape
+    with torch_threads(threads):
+        window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
+        components = _slices(data.statistics)
+        prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
+        verdict = _judge(recipe, data, seed)
+    LOG.info("%s: %s (%.0f s)", method.name, verdict["model"], time.monotonic() - began)
+    used = bool(verdict["applied"])
+    card = run_entries(method, recipe, recipe_name, data) | {
+        "applied": used,
+        "held_out": {k: v for k, v in verdict.items() if k != "applied"},
+        "components": len(components),
+        "refit_on_all_slices": False,
+        "perceptual": {"active": False, "reason": "nothing is trained"},
+        "reproducible": True,
+        "parameters": int(prior.weight.numel()),
+        "seed": seed, "threads": threads, "device": "cpu",
+    }  # fmt: skip
+    state = {"weight": whole_grid(prior) * used, "noise": torch.tensor(prior.noise)}
+    return TrainedModel(state=state, card=card, log=tuple(log))
+
+
+def _slices(statistics: TemporalStatistics) -> Tensor:
+    """Components (C, z, x, y)."""
+    return torch.stack([to_slices(image) for image in statistics.components])
+
+
+def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
+    """Whether the maps are used, and why; see `bids_sr.sr.variance.gate`."""
+    if recipe.least_explained == -math.inf:
+        return {"applied": True, "model": "a control: it is applied whatever it explains"}
+    fallback = "zero filling: "
+    if data.halves is None:
+        return {"applied": False, "model": f"{fallback}too few volumes to tell fluctuations from noise"}
+    try:
+        shares = held_out_shares(
+            [_slices(half) for half in data.halves], data.mask > 0, data.factor, recipe.estimator, seed=seed
+        )
+    except ResolutionError as error:
+        return {"applied": False, "model": f"{fallback}the run cannot be brought down once more to try it ({error})"}
+    share = float(np.mean(shares))
+    told: dict[str, Any] = {
+        "explained_over_zerofill": round(share, 5),
+        "explained_by_half": [round(each, 5) for each in shares],
+    }
+    if share < recipe.least_explained:
+        told["model"] = (
+            f"{fallback}one level of resolution down the map of one half of the run explains {share:.1%} of what zero "
+            f"filling misses in the other half, less than {recipe.least_explained:.0%}"
+        )
+        return {"applied": False, **told}
+    return {"applied": True, **told, "model": "the map of the whole run"}
+
+
+def digest(image: Array) -> str:
+    """SHA-256 of an image as single-precision numbers."""
+    return hashlib.sha256(np.ascontiguousarray(image, dtype="<f4").data).hexdigest()
