@@ -84,11 +84,12 @@ def _training_series(inputs: Any, folder: Path) -> tuple[Any, Any, Any]:
     from bids_sr.spatial.nifti import load_image
     from bids_sr.spatial.transforms import hr_grid, read_itk
     from bids_sr.sr.guided_train import TrainingSeries
-    from bids_sr.sr.method import SeriesRecipe, get_method, get_recipe
+    from bids_sr.sr.method import SeriesRecipe, get_method, get_recipe, recipe_name
     from bids_sr.sr.temporal import COMPONENTS, motion_courses, open_uncompressed, temporal_statistics
 
     mask, moving = load_image(inputs.mask)[0] > 0.5, isdefined(inputs.hmc_xfms)
-    recipe = get_recipe(get_method(inputs.method), inputs.recipe)
+    method = get_method(inputs.method)
+    recipe = get_recipe(method, recipe_name(method, inputs.recipe))
     count = recipe.components if isinstance(recipe, SeriesRecipe) else COMPONENTS
     with open_uncompressed(inputs.in_file, folder) as reader:
         nuisance = motion_courses(read_itk(inputs.hmc_xfms), _center(mask, reader.affine)) if moving else None

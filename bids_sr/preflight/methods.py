@@ -164,7 +164,7 @@ def _patches(settings: Settings, run: BoldRun) -> Iterator[Problem]:
         if sides is None or pretrained_for(superres, name) is not None or _fits(sides, (x, y)):
             continue
         wanted = f"{sides[0]} × {sides[min(1, len(sides) - 1)]}"
-        other = "fast" if superres.recipe == "paper" else "paper"
+        other = "paper" if superres.recipe == "fast" else "fast"
         instead = patch_of(name, other)
         first = f"give --recipe {other}, or " if instead is None or _fits(instead, (x, y)) else ""
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
