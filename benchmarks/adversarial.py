@@ -141,8 +141,8 @@ def main() -> None:
     keep(
         "adversarial", "srgan, recipe fast: what its adversarial term does, on held-out slices", table,
         remarks=[
-            f"{len(seeds)} seeds an arm, {len(held)} held-out slices of one pair; lower and upper: 95 % interval of the "
-            "difference of pairs of one seed. `30 times` is the control: an effect that can be seen. `moved`: "
+            f"{len(seeds)} seeds an arm, {len(held)} held-out slices of one pair; lower and upper: 95 % interval of "
+            "the difference of pairs of one seed. `30 times` is the control: an effect that can be seen. `moved`: "
             "how far the output lies from that without the term, beside how far two seeds without it lie apart."
         ],
     )  # fmt: skip

@@ -23,7 +23,7 @@ from bids_sr.preflight.costs import cost_of
 from bids_sr.preflight.model import Estimate, Plan, Row
 
 # methods and recipes whose cost on grids of many sizes was measured; of all others `preflight.costs` knows it
-_MEASURED = (("srgan", "fast"), ("guided", "fast"), ("guided", "paper"))
+_MEASURED = (("srgan", "fast"), ("guided", "fast"), ("guided", "paper"), ("guided", "paper-mse"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
