@@ -6,6 +6,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.config import WITHOUT_PAPER
 from bids_sr.interfaces.superres import SuperResolve, TrainModel
 
 _BASELINES = {
@@ -106,7 +107,10 @@ def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "
     if pretrained:
         return f"A network trained beforehand ({method}) was used for super-resolution."
     if about:
-        how = "with a smaller network and fewer steps" if recipe == "fast" else "with the published settings"
+        full = (
+            "with settings of ours for the published ones" if WITHOUT_PAPER in about else "with the published settings"
+        )
+        how = "with a smaller network and fewer steps" if recipe == "fast" else full
         return f"The network {method} ({about}) was trained on this subject's own pair of T2*-weighted images, {how}."
     own = "trained on this subject's own pair of T2*-weighted images"
     if recipe == "fast":

@@ -77,8 +77,8 @@ def held_out_text(card: Mapping[str, Any]) -> str:
     slices = len(held_out.get("slices") or ())
     if seen:
         return (
-            f"No slice was held out: the last weights of a training on all {slices} slices of the pair. On these, which "
-            "tells how closely they were fitted and nothing of other slices: " + "; ".join(parts) + "."
+            f"No slice was held out: the last weights of a training on all {slices} slices of the pair. On these, "
+            "which tells how closely they were fitted and nothing of other slices: " + "; ".join(parts) + "."
         )
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
