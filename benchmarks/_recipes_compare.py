@@ -245,7 +245,7 @@ def compare() -> None:
     """Write recipes.{json,md,svg} from the tables of both recipes."""
     paper = read("recipe_paper-mse")
     ahead, remarks = extrapolated(paper)
-    kinds = [k for k in ("", "_phantom") if read(f"recipe_fast{k}") and read(f"recipe_paper{k}")]
+    kinds = [k for k in ("", "_phantom") if read(f"recipe_fast{k}") and read(f"recipe_paper-mse{k}")]
     remarks = [text for kind in kinds for text in remarks_on(kind)] + remarks
     remarks.append(
         "Number of steps, adversarial weight and critic of fast were chosen on held-out slices of this very pair "

@@ -122,8 +122,8 @@ def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "
         return (
             f"A data-consistent network ({method}) was {own}, after the idea of [@stss_srfmri]: a smaller network that "
             "works on the acquired grid and predicts only the band of k-space that was not measured, taught by squared "
-            f"error; {until}. Its adversarial term added no detail that could be measured, so that it is not called a "
-            "generative adversarial network."
+            f"error; {until}. In the benchmark of the package its adversarial term added no detail, so that it is not "
+            "called a generative adversarial network."
         )
     how = {
         "paper": "by features of VGG-19 and a critic, on all slices for the published number of steps",

@@ -64,7 +64,7 @@ def check_options(settings: Settings) -> list[Problem]:
         )
     problems += check_given_models(superres)
     problems += _warm_start(superres)
-    problems += check_perceptual(superres)
+    problems += check_perceptual(settings)
     if settings.evaluation.retrospective is not None and settings.preprocessing.derivatives:
         problems.append(
             Problem(
@@ -143,10 +143,19 @@ def _warm_start(superres: SuperRes) -> list[Problem]:
     return [Problem(file="--warm-start", reason=reason, fix=fix) for reason, (holds, fix) in found.items() if holds]
 
 
-def check_perceptual(superres: SuperRes) -> list[Problem]:
-    """A training that features of VGG-19 alone would tie to the fine image, without their weights."""
-    if superres.recipe != "paper" or superres.vgg_weights is not None or superres.model_source == "reuse":
+def check_perceptual(settings: Settings) -> list[Problem]:
+    """A training that features of VGG-19 alone would tie to the fine image, without their weights.
+
+    Where the model is there already only the placebo of ``--null-checks`` is trained, on the T1w image.
+    """
+    superres, placebo = settings.superres, settings.evaluation.null_checks > 0
+    if superres.recipe != "paper" or superres.vgg_weights is not None:
         return []
+    trained = [
+        name
+        for name in superres.learned
+        if placebo or (superres.model_source != "reuse" and pretrained_for(superres, name) is None)
+    ]
     return [
         Problem(
             file=f"--sr-method {name} --recipe paper",
@@ -154,8 +163,8 @@ def check_perceptual(superres: SuperRes) -> list[Problem]:
             fix="Give them with --vgg-weights, or take --recipe paper-mse, which has squared error in their place, "
             "or --recipe fast.",
         )
-        for name in superres.learned
-        if name in PERCEPTUAL and pretrained_for(superres, name) is None
+        for name in trained
+        if name in PERCEPTUAL
     ]
 
 

@@ -87,7 +87,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
 def renamed(card: dict[str, Any]) -> dict[str, Any]:
     """A card with today's name of its recipe: `paper` of srgan was at first what `paper-mse` is now."""
     losses = card["settings"].get("losses", {}) if isinstance(card.get("settings"), Mapping) else {}
-    if (card["method"], card["recipe"]) == ("srgan", "paper") and "content:MSE" in losses:
+    if (card.get("method"), card.get("recipe")) == ("srgan", "paper") and "content:MSE" in losses:
         return card | {"recipe": "paper-mse"}
     return card
 

@@ -274,6 +274,8 @@ def test_the_published_run_asks_for_features_only_where_it_trains_srgan(maker: B
     assert not refused("--sr-method", "guided", "cpce")
     assert not refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"))
     assert not refused("--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models")
+    # its placebo is trained whatever the model is
+    assert refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"), "--null-checks", "3")
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
     assert not refused("--sr-method", "srgan", "--vgg-weights", str(weights))

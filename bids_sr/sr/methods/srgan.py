@@ -8,7 +8,7 @@ paper says only "SRGAN": the loss is that of Ledig et al. 2017, equation 3: feat
 augmentation, a constant rate, random weights to begin with (Ledig et al. began with a network trained by squared
 error).
 
-`paper-mse` is what `paper` was before 0.2: squared error beside those terms, and in the place of the features where
+`paper-mse` is what `paper` was at first: squared error beside those terms, and in the place of the features where
 there are no weights; every fifth slice is held out, and training on all slices anew ends where those were best.
 
 `fast` is our default: the same idea in a network that works on the acquired grid and leaves the acquired band of
@@ -97,5 +97,5 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE},
     warm={"fast": WARM},
     reference="stss_srfmri",
-    summary="network trained on the subject's own T2*-weighted pair, slice by slice; a GAN in recipe paper alone",
+    summary="network trained on the subject's own T2*-weighted pair, slice by slice; a GAN only as published",
 )
