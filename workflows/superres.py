@@ -6,9 +6,9 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.config import WITHOUT_PAPER
 from bids_sr.interfaces.superres import SuperResolve, TrainModel
 
+_WITHOUT_PAPER = "written without its paper"  # in what a method says of itself that is known from others alone
 _BASELINES = {
     "nearest": "nearest-neighbor interpolation",
     "linear": "trilinear interpolation",
@@ -108,7 +108,7 @@ def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "
         return f"A network trained beforehand ({method}) was used for super-resolution."
     if about:
         full = (
-            "with settings of ours for the published ones" if WITHOUT_PAPER in about else "with the published settings"
+            "with settings of ours for the published ones" if _WITHOUT_PAPER in about else "with the published settings"
         )
         how = "with a smaller network and fewer steps" if recipe == "fast" else full
         return f"The network {method} ({about}) was trained on this subject's own pair of T2*-weighted images, {how}."

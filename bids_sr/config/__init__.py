@@ -14,15 +14,7 @@ from bids_sr.config.groups import (
     Selection,
     SuperRes,
 )
-from bids_sr.config.methods import (
-    WITHOUT_PAPER,
-    MethodFacts,
-    method_facts,
-    method_names,
-    patch_of,
-    series_label,
-    series_labels,
-)
+from bids_sr.config.methods import MethodFacts, method_facts, method_names, patch_of, series_label, series_labels
 from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
 
@@ -31,7 +23,6 @@ __all__ = [
     "PAIR_BASELINES",
     "PAPER_SMOOTHING_MM",
     "PERCEPTUAL",
-    "WITHOUT_PAPER",
     "Activation",
     "Evaluation",
     "MethodFacts",

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "sr" / "methods"
-WITHOUT_PAPER = "written without its paper"  # in the summary of a method known from what others say of it
 _TEXT, _DEFAULTS = ("trained_on", "reference", "summary"), {"trained_on": "pair", "reference": "", "summary": ""}
 
 
