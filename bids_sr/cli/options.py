@@ -178,10 +178,7 @@ def _superres(add: _Options) -> None:
     add("--hr-acq", to="superres.hr_acq", metavar="LABEL", help="acq- label of the highres T2*w image")
     add("--lr-acq", to="superres.lr_acq", metavar="LABEL", help="acq- label of the lowres T2*w image")
     add(
-        "--recipe",
-        to="superres.recipe",
-        help="fast: minutes on two cores; paper: as published, days (srgan needs --vgg-weights); paper-mse: srgan as "
-        "published, but with squared error beside features of VGG-19 or in their place; paper for other methods",
+        "--recipe", to="superres.recipe", help="fast: minutes; paper: as published, days; paper-mse: with squared error"
     )
     _models(add)
     add(

@@ -178,3 +178,17 @@ def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
     assert "content:MSE" not in plain_recipe(PAPER, vgg=True)["losses"]
     other = SimpleNamespace(method="cpce", recipe="paper").__dict__ | {"settings": {"losses": {"content:MSE": 1}}}
     assert model.renamed(other) is other
+
+
+def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
+    made = fit(small_pair, tmp_path / "work")
+    weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
+    asked = store.Request(
+        method="srgan", recipe="paper", seed=3, vgg_weights=WEIGHTS, model_dir=weights.parent, factor=small_pair.factor
+    )  # fmt: skip
+    assert store.find_model(asked, SHORT, small_pair) == weights
+    assert store.find_model(replace(asked, vgg_weights=None), SHORT, small_pair) is None
+    other = replace(asked, recipe="paper-mse")
+    assert store.find_model(other, MSE, small_pair) is None
+    with pytest.raises(model.ModelError, match="no model of srgan"):
+        store.find_model(replace(other, source="reuse"), MSE, small_pair)

@@ -1,8 +1,10 @@
 """What the methods text says of a network, for every way in which it may have come about."""
 
+import numpy as np
 import pytest
 
 from bids_sr.config import method_facts
+from bids_sr.reports.figures_superres import training_figure
 from bids_sr.workflows.superres import _training_text
 
 
@@ -36,3 +38,10 @@ def test_methods_with_their_paper_say_which_settings():
     about = method_facts()["unet"].about
     for recipe, words in (("fast", "a smaller network"), ("paper", "published settings"), ("paper-mse", "published")):
         assert words in _training_text(method="unet", recipe=recipe, pretrained=False, about=about)
+
+
+@pytest.mark.parametrize(("psnr", "said"), [([np.nan, np.nan], True), ([np.nan, 25.0], False)])
+def test_a_curve_without_held_out_slices_says_so(psnr, said):
+    steps = np.array([1.0, 2.0])
+    figure = training_figure(steps, {"srgan": np.array(psnr)}, {}, {"loss": steps}, chosen_step=2.0)
+    assert ("no slice was held out" in [text.get_text() for text in figure.axes[0].texts]) is said
