@@ -23,6 +23,7 @@ from bids_sr.sr.guides import PosedImage, match_gain
 from bids_sr.sr.images import ImageSet
 from bids_sr.sr.infer import Upsampler, make_upsampler
 from bids_sr.sr.method import Method, Recipe, RecipeName, get_method, get_recipe
+from bids_sr.sr.method import recipe_name as own_name
 from bids_sr.sr.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.pair import TrainingPair
 from bids_sr.sr.temporal import TemporalStatistics, temporal_statistics
@@ -172,7 +173,7 @@ def trained(
     if weights.exists() and notes.exists():
         return weights
     method = get_method(label)
-    recipe = get_recipe(method, recipe_name)
+    recipe = get_recipe(method, own_name(method, recipe_name))
     if label not in pace:
         pace[label] = pace_of(recipe, lambda one: train(scene, method, one, recipe_name, 0, threads, vgg)[1])
     steps = pace[label].steps(60 * minutes)

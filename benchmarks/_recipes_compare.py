@@ -21,7 +21,7 @@ from bids_sr.sr.method import get_method
 
 Row = dict[str, Any]
 Floats = NDArray[np.float64]
-PAPER = get_method("srgan").recipes["paper"]
+PAPER = get_method("srgan").recipes["paper-mse"]
 Model = Callable[[Floats, Floats], Floats]
 WORK, PSNR = "work (1e12)", "held-out PSNR (dB)"
 SKIPPED = 0.05  # of the work up to the best look, at its beginning, is not fitted
@@ -118,11 +118,11 @@ def extrapolated(rows: list[Row]) -> tuple[list[Row], list[str]]:
     for name, (used, fit, model) in forms.items():
         value, low, high = forecast(work[used] / top, psnr[used], at, fit, model)
         carried[name] = float(model(fit(work[used] / top, psnr[used]), np.array([1.0]))[0])
-        out.append({"paper's curve carried on": name, "PSNR at the full work (dB)": round(value, 2),
+        out.append({"paper-mse's curve carried on": name, "PSNR at the full work (dB)": round(value, 2),
                     "2.5 %": round(low, 2), "97.5 %": round(high, 2)})  # fmt: skip
     end = float(np.mean(psnr[-LAST:]))
     said = [
-        f"The paper recipe did {top:.4g} of {whole:.4g} x 1e12 operations ({top / whole:.1%}); its best look is at "
+        f"Recipe paper-mse did {top:.4g} of {whole:.4g} x 1e12 operations ({top / whole:.1%}); its best look is at "
         f"{best:.4g} ({best / top:.0%} of what was done), {psnr.max():.2f} dB; the last {LAST} rows of its "
         f"thinned curve have {end:.2f} dB in the mean."
     ]
@@ -165,19 +165,20 @@ def side_by_side() -> list[Row]:
     """Figures of both recipes, as far as tables are there."""
     out = []
     for kind, data in (("", "measured"), ("_phantom", "phantom")):
-        both = {name: read(f"recipe_{name}{kind}_scores") for name in ("fast", "paper")}
+        both = {name: read(f"recipe_{name}{kind}_scores") for name in ("fast", "paper-mse")}
         made = {name: [row for row in rows if row["series"].startswith("srgan")] for name, rows in both.items()}
         if not all(made.values()):
             continue
         plain = {row["series"]: row for row in both["fast"]}
         skipped = ("series", "iteration", "processor (s)")
-        for key in (key for key in made["fast"][0] if key not in skipped and key in made["paper"][0]):
+        for key in (key for key in made["fast"][0] if key not in skipped and key in made["paper-mse"][0]):
             values = np.array([row[key] for row in made["fast"]], float)
-            other = float(np.mean([row[key] for row in made["paper"]]))
+            other = float(np.mean([row[key] for row in made["paper-mse"]]))
             out.append({
                 "data": data, "figure": key, "fast, mean of seeds": round(float(values.mean()), 4),
                 "SD over seeds": round(float(values.std(ddof=1)), 4) if len(values) > 1 else "",
-                "paper as far as it ran": round(other, 4), "fast - paper": round(float(values.mean()) - other, 4),
+                "paper-mse as far as it ran": round(other, 4),
+                "fast - paper-mse": round(float(values.mean()) - other, 4),
                 "fast no worse": bool(values.mean() >= other),
                 **{name: plain[name].get(key, "") for name in ("bspline", "zerofill")},
             })  # fmt: skip
@@ -186,7 +187,7 @@ def side_by_side() -> list[Row]:
 
 def remarks_on(kind: str) -> list[str]:
     """Work of both recipes and where the paper's stands at that of the fast one."""
-    fast, paper = curves(read(f"recipe_fast{kind}")), read(f"recipe_paper{kind}")
+    fast, paper = curves(read(f"recipe_fast{kind}")), read(f"recipe_paper-mse{kind}")
     data = "phantom" if kind else "measured pair"
     best = [float(psnr.max()) for _, psnr in fast.values()]
     whole = full_work(paper)
@@ -194,16 +195,16 @@ def remarks_on(kind: str) -> list[str]:
     spent = float(np.mean([w[-1] for w, _ in fast.values()]))
     before = psnr[work <= spent]
     lines = [
-        f"{data}: fast does {spent:.4g} x 1e12 operations, the whole schedule of paper {whole:.5g} "
-        f"({whole / spent:.0f} times as many; a second training on all slices, which paper adds, not counted). "
+        f"{data}: fast does {spent:.4g} x 1e12 operations, the whole schedule of paper-mse {whole:.5g} "
+        f"({whole / spent:.0f} times as many; a second training on all slices, which paper-mse adds, not counted). "
         f"Held-out PSNR of fast {np.mean(best):.2f} dB "
-        f"({len(best)} seeds, {min(best):.2f} to {max(best):.2f}); of paper "
+        f"({len(best)} seeds, {min(best):.2f} to {max(best):.2f}); of paper-mse "
         + (f"{before.max():.2f} dB at the work of fast, " if len(before) else "")
         + f"{psnr.max():.2f} dB at best, in {work.max() / spent:.1f} times the work of fast."
     ]
     past = np.flatnonzero(psnr >= np.mean(best))
     if len(past):
-        lines.append(f"{data}: paper passes the mean of fast at {work[past[0]] / spent:.1f} times its work.")
+        lines.append(f"{data}: paper-mse passes the mean of fast at {work[past[0]] / spent:.1f} times its work.")
     return lines
 
 
@@ -217,11 +218,11 @@ def draw(whole: float) -> None:
 
     figure, axes = plt.subplots(figsize=(7.5, 4.5))
     for kind, style in (("", "-"), ("_phantom", "--")):
-        for name, color in (("fast", "tab:orange"), ("paper", "tab:blue")):
+        for name, color in (("fast", "tab:orange"), ("paper-mse", "tab:blue")):
             for k, (work, psnr) in enumerate(curves(read(f"recipe_{name}{kind}")).values()):
                 label = f"{name}{', phantom' * bool(kind)}" if k == 0 else None
                 axes.plot(work, psnr, style, color=color, label=label, linewidth=1)
-    work, psnr = curves(read("recipe_paper"))[0]
+    work, psnr = curves(read("recipe_paper-mse"))[0]
     rise, top = rising(work, psnr), work.max()
     every = np.ones(len(work), bool)
     for used, fit, model, label in (
@@ -242,15 +243,15 @@ def draw(whole: float) -> None:
 
 def compare() -> None:
     """Write recipes.{json,md,svg} from the tables of both recipes."""
-    paper = read("recipe_paper")
+    paper = read("recipe_paper-mse")
     ahead, remarks = extrapolated(paper)
-    kinds = [k for k in ("", "_phantom") if read(f"recipe_fast{k}") and read(f"recipe_paper{k}")]
+    kinds = [k for k in ("", "_phantom") if read(f"recipe_fast{k}") and read(f"recipe_paper-mse{k}")]
     remarks = [text for kind in kinds for text in remarks_on(kind)] + remarks
     remarks.append(
         "Number of steps, adversarial weight and critic of fast were chosen on held-out slices of this very pair "
-        "(TRUTH.md, opening 1), those of paper are fixed: held-out slices of the pair "
+        "(TRUTH.md, opening 1), those of paper-mse are fixed: held-out slices of the pair "
         "favor fast. What decides is the measured run and the phantom."
     )
     remarks += ["; ".join(f"{key}: {value}" for key, value in row.items()) + "." for row in ahead]
-    keep("recipes", "srgan: recipe fast against recipe paper", side_by_side() or ahead, remarks=remarks)
+    keep("recipes", "srgan: recipe fast against recipe paper-mse", side_by_side() or ahead, remarks=remarks)
     draw(full_work(paper))

@@ -20,7 +20,7 @@ import numpy as np
 from _methods_run import LOOKS, Pace, Scene, pace_of, shortened, train
 from _table import keep
 
-from bids_sr.sr.method import Method, Recipe, RecipeName, get_method, get_recipe, method_names
+from bids_sr.sr.method import Method, Recipe, RecipeName, get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.model import load_model, save_model
 
 FINE = 4  # fine voxels an acquired one, at the factor of the scene
@@ -56,7 +56,7 @@ def volume_seconds(scene: Scene, method: Method, recipe: Recipe, name: RecipeNam
 
 def row(scene: Scene, method: Method, name: RecipeName, work: Path, threads: int) -> dict[str, Any]:
     """Figures of one method."""
-    recipe = get_recipe(method, name)
+    recipe = get_recipe(method, recipe_name(method, name))
     took = pace(recipe, name, scene, method, threads)
     looks = recipe.steps // recipe.look_every
     fixed, growing = took.step * recipe.steps, took.look * looks
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--recipe", choices=("fast", "paper"), default="fast")
+    parser.add_argument("--recipe", choices=("fast", "paper-mse"), default="fast")
     parser.add_argument("--methods", nargs="+", default=list(method_names()))
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()

@@ -7,11 +7,13 @@ python benchmarks/recipes.py compare
 
 BIDS_DIR holds a T2*-weighted pair and one BOLD run: either one made by bids-sr-phantom, with its truth, or one whose
 measured high-resolution run lies in TRUTH_DIR. `train` keeps models and checkpoints in --work and goes on from there;
---minutes of the clock may end it early. Looks at held-out slices are at most 50 steps apart (those of `paper` are 1000
-otherwise) and end no training, and nothing is trained again on all slices, which `paper` as users have it does: models
-here have the weights of their best look. `log` draws the curve from the log of a training that goes on or was stopped.
-`score` opens the truth: series of the models in --work beside baselines. t maps need every volume made, which takes the
-network of `paper` some ten minutes for a run of 136 volumes; --no-maps leaves them out. `compare` reads the tables.
+--minutes of the clock may end it early. RECIPE is `fast` or `paper-mse` (what `paper` was called when most of this was
+run); `paper` itself holds nothing out, so that it has no such curve. Looks at held-out slices are at most 50 steps
+apart (those of `paper-mse` are 1000 otherwise) and end no training, and nothing is trained again on all slices, which
+`paper-mse` as users have it does: models here have the weights of their best look. `log` draws the curve from the log
+of a training that goes on or was stopped. `score` opens the truth: series of the models in --work beside baselines. t
+maps need every volume made, which takes the network of `paper-mse` some ten minutes for a run of 136 volumes;
+--no-maps leaves them out. `compare` reads the tables.
 
 Work is counted in floating-point operations of the steps (forward, backward, critic), which does not depend on the
 machine, and not the looks at held-out slices. PSNR and SSIM of a measured run are means over every n-th volume inside
@@ -44,7 +46,7 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("train", "log", "score", "compare"))
-    parser.add_argument("recipe", choices=("fast", "paper"), nargs="?")
+    parser.add_argument("recipe", choices=("fast", "paper-mse"), nargs="?")
     parser.add_argument("bids_dir", type=Path, nargs="?")
     parser.add_argument("truth_dir", type=Path, nargs="?")
     parser.add_argument("--work", type=Path, help="where models and checkpoints stay")
@@ -62,8 +64,8 @@ def options() -> argparse.Namespace:
 def looked_at(name: str) -> Recipe:
     """The recipe with looks closer together, so that the curve shows where it bends, and with no end by them.
 
-    The best of more looks is a little better by chance. `paper` as users have it is trained again on all slices for as
-    many steps as did best; here it keeps the weights of its best look, so that these can be judged.
+    The best of more looks is a little better by chance. `paper-mse` as users have it is trained again on all slices for
+    as many steps as did best; here it keeps the weights of its best look, so that these can be judged.
     """
     wanted = get_method("srgan").recipes[name]
     return replace(wanted, evaluate_every=min(50, wanted.evaluate_every), patience=None, refit=False)

@@ -113,7 +113,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
     how.add_argument("--degradation", choices=DEGRADATIONS, help="of fine images alone (default: the method's)")
-    how.add_argument("--recipe", choices=("fast", "paper"), default="fast", help="default fast")
+    how.add_argument("--recipe", choices=("fast", "paper", "paper-mse"), default="fast", help="default fast; paper-mse "
+                     "differs from paper for srgan alone")  # fmt: skip
     how.add_argument("--from", dest="start", type=path, metavar="MODEL", help="begin with these weights")
     how.add_argument("--train-last", type=int, metavar="N", help="change only the last N layers; with --from")
     how.add_argument("--vgg-weights", type=path, metavar="FILE", help="VGG-19 (.safetensors) for perceptual losses")

@@ -26,7 +26,7 @@ from bids_sr.cli.models_files import threads_and_device as _device
 from bids_sr.config import UsageError, method_names, nearest_name
 from bids_sr.spatial.nifti import SeriesReader
 from bids_sr.sr.card import log_tsv
-from bids_sr.sr.method import Method, Recipe, get_method, get_recipe
+from bids_sr.sr.method import Method, Recipe, get_method, get_recipe, recipe_name
 from bids_sr.sr.model import save_model
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ Array = NDArray[Any]
 def train(options: argparse.Namespace) -> None:
     """Train a model and write it."""
     method = _method(options.method)
+    options.recipe = recipe_name(method, options.recipe)
     start = None if options.start is None else open_model(options.start)
     _check(options, method, start)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
@@ -179,6 +180,12 @@ def _recipe(options: argparse.Namespace, method: Method, start: LoadedModel | No
             f"give --recipe {start.card['recipe']}",
         )  # fmt: skip
     recipe = get_recipe(method, options.recipe)
+    if recipe.needs_vgg and options.vgg_weights is None:
+        raise UsageError(
+            f"{method.name} --recipe {options.recipe}",
+            "as published it is taught by features of VGG-19, and there are no weights of that network",
+            "give them with --vgg-weights, or take --recipe paper-mse, which has squared error in their place",
+        )
     if options.train_last is not None:
         recipe = replace(recipe, freeze_but_last=options.train_last)
     return recipe if options.degradation is None else replace(recipe, degradation=options.degradation)

@@ -177,7 +177,7 @@ def _superres(add: _Options) -> None:
     )
     add("--hr-acq", to="superres.hr_acq", metavar="LABEL", help="acq- label of the highres T2*w image")
     add("--lr-acq", to="superres.lr_acq", metavar="LABEL", help="acq- label of the lowres T2*w image")
-    add("--recipe", to="superres.recipe", help="fast: minutes on two cores; paper: as published, days")
+    add("--recipe", to="superres.recipe", help="fast: minutes; paper: as published, days; paper-mse: by squared error")
     _models(add)
     add(
         "--data-consistency",

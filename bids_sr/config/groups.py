@@ -20,6 +20,7 @@ BASELINES: dict[str, tuple[str, ...]] = {
 }
 PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
 DENSE = frozenset({"tv", "dip", "mse3d", "li", "li-agnostic"})  # paper recipe: one dense network, whole volumes
+PERCEPTUAL = frozenset({"srgan"})  # paper recipe: features of VGG-19 are all that ties it to the fine image
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
 ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
 
@@ -104,6 +105,7 @@ class SuperRes(_Section):
 
     `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's own
     scans or those of all others of the call, and `anat_align`, the transforms that bring the scans of a head together.
+    `recipe`: of methods that have no `paper-mse` of their own it is `paper`.
     `warm_start`: `srgan` begins with the network of simulated heads that the package has, instead of with nothing.
     """
 
@@ -115,7 +117,7 @@ class SuperRes(_Section):
     factor: float | None = None
     hr_acq: str | None = None
     lr_acq: str | None = None
-    recipe: Literal["fast", "paper"] = "fast"
+    recipe: Literal["fast", "paper", "paper-mse"] = "fast"
     model_source: Literal["auto", "train", "reuse"] = "auto"
     model_dir: Path | None = None
     warm_start: bool = False
@@ -174,7 +176,7 @@ class SuperRes(_Section):
     @property
     def dense(self) -> bool:
         """Whether a network of ten dense layers over whole volumes is trained, as the paper of `tv` has it."""
-        return self.recipe == "paper" and not DENSE.isdisjoint(self.learned)
+        return self.recipe != "fast" and not DENSE.isdisjoint(self.learned)
 
     def models_to_reuse(self, output_dir: Path) -> Path | None:
         """Where models are looked for; those of the output itself where reuse is asked for and no place named."""

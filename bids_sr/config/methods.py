@@ -70,17 +70,17 @@ def patch_of(name: str, recipe: str, folder: Path = FOLDER) -> tuple[int, ...] |
     and where the sides are only the largest there may be (``patch_at_most``).
 
     A recipe may be made of another one, in its own file or in that of another method, by `dataclasses.replace` or a
-    function whose first argument it is; the nearest ``patch=`` on that way counts.
+    function whose first argument it is; the nearest ``patch=`` on that way counts. A method without `paper-mse` has
+    `paper` in its place.
     """
     file = folder / f"{name.replace('-', '_')}.py"
     recipes = next((k.value for k in _method_call(file) if k.arg == "recipes"), None)
     if not isinstance(recipes, ast.Dict):
         return None
-    for key, value in zip(recipes.keys, recipes.values, strict=True):
-        if isinstance(key, ast.Constant) and key.value == recipe:
-            patch = _patch(value, file)
-            return patch if patch is None or isinstance(patch, tuple) else (patch,)
-    return None
+    found = {k.value: v for k, v in zip(recipes.keys, recipes.values, strict=True) if isinstance(k, ast.Constant)}
+    made = found.get(recipe, found.get("paper") if recipe == "paper-mse" else None)
+    patch = None if made is None else _patch(made, file)
+    return patch if patch is None or isinstance(patch, tuple) else (patch,)
 
 
 @cache

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config import Settings, SuperRes
+from bids_sr.config import PERCEPTUAL, Settings, SuperRes
 from bids_sr.inputs.model import BoldRun, Problem, Subject
 
 GuideKind = Literal["highres", "none"]
@@ -62,6 +62,7 @@ def check_options(settings: Settings) -> list[Problem]:
         )
     problems += check_given_models(superres)
     problems += _warm_start(superres)
+    problems += check_perceptual(settings)
     if settings.evaluation.retrospective is not None and settings.preprocessing.derivatives:
         problems.append(
             Problem(
@@ -138,6 +139,31 @@ def _warm_start(superres: SuperRes) -> list[Problem]:
         ),
     }  # fmt: skip
     return [Problem(file="--warm-start", reason=reason, fix=fix) for reason, (holds, fix) in found.items() if holds]
+
+
+def check_perceptual(settings: Settings) -> list[Problem]:
+    """A training that features of VGG-19 alone would tie to the fine image, without their weights.
+
+    Where the model is there already only the placebo of ``--null-checks`` is trained, on the T1w image.
+    """
+    superres, placebo = settings.superres, settings.evaluation.null_checks > 0
+    if superres.recipe != "paper" or superres.vgg_weights is not None:
+        return []
+    trained = [
+        name
+        for name in superres.learned
+        if placebo or (superres.model_source != "reuse" and pretrained_for(superres, name) is None)
+    ]
+    return [
+        Problem(
+            file=f"--sr-method {name} --recipe paper",
+            reason="as published it is taught by features of VGG-19, and there are no weights of that network",
+            fix="Give them with --vgg-weights, or take --recipe paper-mse, which has squared error in their place, "
+            "or --recipe fast.",
+        )
+        for name in trained
+        if name in PERCEPTUAL
+    ]
 
 
 def method_of_model(model: Path) -> str | None:

@@ -23,7 +23,7 @@ class TrainingInputSpec(DeviceInputSpec):
     """Inputs that say which model is wanted and how it may be had."""
 
     method = traits.Str(mandatory=True, desc="super-resolution method")
-    recipe = traits.Enum("fast", "paper", usedefault=True, desc="how it is trained")
+    recipe = traits.Enum("fast", "paper", "paper-mse", usedefault=True, desc="how it is trained")
     model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
     model_dir = Directory(desc="where models to reuse lie; it may be missing")
     pretrained = File(exists=True, desc="weights to use instead of training")
@@ -55,6 +55,7 @@ def request_of(inputs: TrainingInputSpec, factor: Factor | None = None) -> Reque
     inputs : of the step
     factor : where the data do not tell it
     """
+    from bids_sr.sr.method import get_method, recipe_name
     from bids_sr.sr.store import Request
 
     names = ("model_dir", "pretrained", "vgg_weights", "start")
@@ -62,7 +63,8 @@ def request_of(inputs: TrainingInputSpec, factor: Factor | None = None) -> Reque
     given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
     if isdefined(inputs.max_train_minutes):
         given["max_minutes"] = inputs.max_train_minutes
+    recipe = recipe_name(get_method(inputs.method), inputs.recipe)
     return Request(
-        method=inputs.method, recipe=inputs.recipe, source=inputs.model_source, seed=inputs.seed, factor=factor,
+        method=inputs.method, recipe=recipe, source=inputs.model_source, seed=inputs.seed, factor=factor,
         threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy, **given,
     )  # fmt: skip

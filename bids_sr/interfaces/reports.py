@@ -179,8 +179,9 @@ class TrainingReport(_Reportlet):
         from bids_sr.reports.figures_superres import training_figure
         from bids_sr.reports.tables import card_html
         from bids_sr.reports.training import read_training
+        from bids_sr.sr.model import renamed
 
-        card = json.loads(Path(self.inputs.card_file).read_text(encoding="utf-8"))
+        card = renamed(json.loads(Path(self.inputs.card_file).read_text(encoding="utf-8")))
         found = read_training(tools.table(self.inputs.log_file), card)
         figure = training_figure(found.steps, found.curves, found.levels, found.losses, chosen_step=found.chosen_step)
         label = self.inputs.method[:1].upper() + self.inputs.method[1:]

@@ -60,12 +60,13 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
     """(`RunData`, header of the run)."""
     from bids_sr.spatial.nifti import load_image
     from bids_sr.spatial.transforms import read_itk
-    from bids_sr.sr.method import VarianceRecipe, get_method, get_recipe
+    from bids_sr.sr.method import VarianceRecipe, get_method, get_recipe, recipe_name
     from bids_sr.sr.temporal import halves_of, motion_courses, open_uncompressed, temporal_statistics
     from bids_sr.sr.variance.fit import LEAST_HALF, RunData
 
     mask, moving = load_image(inputs.mask)[0] > 0.5, isdefined(inputs.hmc_xfms)
-    recipe = get_recipe(get_method(inputs.method), inputs.recipe)
+    method = get_method(inputs.method)
+    recipe = get_recipe(method, recipe_name(method, inputs.recipe))
     if not isinstance(recipe, VarianceRecipe):
         raise ValueError(f"{inputs.method} finds no variance maps")
     with open_uncompressed(inputs.in_file, folder) as reader:

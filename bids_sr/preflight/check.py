@@ -15,7 +15,7 @@ from bids_sr.preflight.blocks import check_blocks
 from bids_sr.preflight.designs import check_design
 from bids_sr.preflight.estimate import estimate
 from bids_sr.preflight.fit import check_memory
-from bids_sr.preflight.methods import check_methods
+from bids_sr.preflight.methods import check_methods, notices_of_recipe
 from bids_sr.preflight.model import Estimate, Plan
 from bids_sr.preflight.structural import check_structural
 from bids_sr.preflight.validator import validate
@@ -32,7 +32,7 @@ def check(settings: Settings) -> Plan:
         return check_structural(settings)
     found = survey(settings)
     problems = [*places.check_places(settings), *found.problems]
-    notices = list(found.notices)
+    notices = [*found.notices, *notices_of_recipe(settings.superres)]
     types = _check_tables(found, problems, notices)
     contrasts, wrong, told = tables.contrasts_of_runs(types, settings.activation.contrasts)
     problems += wrong

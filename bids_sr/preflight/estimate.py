@@ -23,7 +23,8 @@ from bids_sr.preflight.costs import cost_of
 from bids_sr.preflight.model import Estimate, Plan, Row
 
 # methods and recipes whose cost on grids of many sizes was measured; of all others `preflight.costs` knows it
-_MEASURED = (("srgan", "fast"), *((name, recipe) for name in ("wmn", "focuss", "sbl") for recipe in ("fast", "paper")))
+_RECIPES = ("fast", "paper", "paper-mse")
+_MEASURED = (("srgan", "fast"), *((name, recipe) for name in ("wmn", "focuss", "sbl") for recipe in _RECIPES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

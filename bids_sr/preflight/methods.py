@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config import Settings, SuperRes, method_facts, patch_of
-from bids_sr.inputs import BoldRun, Problem, Subject, factor_of
+from bids_sr.config import PERCEPTUAL, Settings, SuperRes, method_facts, patch_of
+from bids_sr.inputs import BoldRun, Notice, Problem, Subject, factor_of
 from bids_sr.inputs.guide import method_of_model, pretrained_for
 
 WARM_FACTOR = (2.0, 2.0, 1.0)  # of the network that comes with the program
@@ -90,6 +90,22 @@ def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Probl
     return list(dict.fromkeys(problems))
 
 
+def notices_of_recipe(superres: SuperRes) -> list[Notice]:
+    """What recipe `paper` does otherwise than it did, and than the other recipes do."""
+    if superres.recipe != "paper" or superres.model_source == "reuse":
+        return []
+    text = (
+        "this is the published run: features of VGG-19 without squared error beside them, all slices, no early end, "
+        "so that nothing is held out and no held-out figure can be told. What --recipe paper stood for at first, in "
+        "settings files too, is --recipe paper-mse now."
+    )
+    return [
+        Notice(file=f"--sr-method {name} --recipe paper", text=text)
+        for name in superres.learned
+        if name in PERCEPTUAL and pretrained_for(superres, name) is None
+    ]
+
+
 def _has_factor(run: BoldRun, settings: Settings) -> bool:
     return run.pair is not None or settings.superres.factor is not None
 
@@ -164,7 +180,7 @@ def _patches(settings: Settings, run: BoldRun) -> Iterator[Problem]:
         if sides is None or pretrained_for(superres, name) is not None or _fits(sides, (x, y)):
             continue
         wanted = f"{sides[0]} × {sides[min(1, len(sides) - 1)]}"
-        other = "fast" if superres.recipe == "paper" else "paper"
+        other = "paper" if superres.recipe == "fast" else "fast"
         instead = patch_of(name, other)
         first = f"give --recipe {other}, or " if instead is None or _fits(instead, (x, y)) else ""
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."

@@ -96,7 +96,9 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     voxels, people = scans * sizes.scans, len(plan.subjects)
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
     limit = (superres.max_train_minutes or 1e9) * 60 * people
-    train = 0.0 if superres.model_source == "reuse" else TRAIN_S[superres.recipe] * voxels
+    train = (
+        0.0 if superres.model_source == "reuse" else TRAIN_S["fast" if superres.recipe == "fast" else "paper"] * voxels
+    )
     stages = {
         "preparation": (
             PREPARE_S[0] * people + PREPARE_S[1] * ALIGN[superres.anat_align] * voxels,

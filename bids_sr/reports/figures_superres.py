@@ -128,6 +128,8 @@ def training_figure(
         for (name, values), color in zip(curves.items(), (BLUE, RED, SKY), strict=False):
             known = np.isfinite(values)
             quality.plot(steps[known], values[known], color=color, lw=1.6, marker="o", ms=3, label=name)
+        if curves and not any(np.isfinite(values).any() for values in curves.values()):
+            quality.text(0.5, 0.5, "no slice was held out", transform=quality.transAxes, ha="center", color=SOFT)
         end = float(np.nanmax(steps)) if len(steps) else 1.0
         known_levels = {name: level for name, level in levels.items() if np.isfinite(level)}
         for (name, level), color in zip(known_levels.items(), LEVEL_COLORS * 2, strict=False):

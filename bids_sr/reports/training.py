@@ -58,8 +58,12 @@ def read_training(columns: Mapping[str, Array], card: Mapping[str, Any]) -> Trai
 
 
 def held_out_text(card: Mapping[str, Any]) -> str:
-    """What the held-out slices say in numbers, without a verdict; empty if the card has none."""
-    held_out = card.get("held_out") or {}
+    """What the held-out slices say in numbers, without a verdict; empty if the card has none.
+
+    Of a training that held nothing out the slices trained on are told, for what they are.
+    """
+    seen = card.get("on_trained_slices") or {}
+    held_out = seen or card.get("held_out") or {}
     scores = {name: each for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
     own = scores.pop(NETWORK, None)
     if own is None:
@@ -71,6 +75,11 @@ def held_out_text(card: Mapping[str, Any]) -> str:
     for name, each in scores.items():
         parts.append(f"{method} − {name} {each_difference(own, each)}")
     slices = len(held_out.get("slices") or ())
+    if seen:
+        return (
+            f"No slice was held out: the last weights of a training on all {slices} slices of the pair. On these, "
+            "which tells how closely they were fitted and nothing of other slices: " + "; ".join(parts) + "."
+        )
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
 

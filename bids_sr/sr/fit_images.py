@@ -2,8 +2,8 @@
 
 Phases, checkpoints and stopping are those of `train.fit`. What is held out are whole images where there are at least
 three, otherwise every n-th slice (2D) or the last n-th part of the brain in each image (3D); `hold_out` 0 holds nothing
-out, and the training loss decides instead. A look scores fixed windows, so that it costs the same however large the
-images are.
+out, and the training loss decides instead; where a critic is part of that, the last weights are kept. A look scores
+fixed windows, so that it costs the same however large the images are.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .method import Method, Recipe
 from .model import LoadedModel, ModelError, TrainedModel
 from .patches import Batch
 from .sampling import Symmetry
+from .train import check_perceptual
 from .windows import Box, Windows
 
 LOG = logging.getLogger(__name__)
@@ -231,7 +232,8 @@ class _Job:
         )  # fmt: skip
         out = ImagePhase(
             name=name, recipe=self.recipe, slices=(), held_out=(), iterations=count, nets=nets, windows=windows,
-            regions=which, watched=watched, by_loss=not watched and name == "search", seed=self.seed,
+            regions=which, watched=watched, seed=self.seed,
+            by_loss=not (watched or self.recipe.contested) and name == "search",
             signature=f"{self.signature}-{count}", checkpoint=self.work / f"{name}.checkpoint.safetensors",
             deadline=whole, progress=self.progress, rng=np.random.default_rng([self.seed, len(which)]),
         )  # fmt: skip
@@ -280,9 +282,10 @@ def fit_images(
     TrainingDiverged : the loss is no longer a number
     OutOfDeviceMemory : half of the batch does not fit on the device either
     ImageSetError, ResolutionError : the images cannot be trained on
-    ModelError : `start` is another network
+    ModelError : `start` is another network, or a recipe that is nothing without weights of VGG-19 has none
     """
     factor = check_factor(factor)
+    check_perceptual(method, recipe, recipe_name, vgg_weights)
     _check(method, recipe, images, factor, start)
     work, now = Path(work_dir), time.monotonic()
     work.mkdir(parents=True, exist_ok=True)
@@ -349,13 +352,14 @@ def _training_entries(
     names = [image.name for image in job.images.images]
     kept = "the one here was trained again on all" if len(phases) > 1 else "it is the one here"
     text = f"figures of a model trained without these parts; {kept}; they chose the stopping point"
+    other = "the last weights are kept" if recipe.contested else "the training loss chose the stopping point"
     generator = first.nets.generator
     return {
         "held_out": {
             "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in held],
             "windows": [{"image": names[x.image], "box": [list(side) for side in x.box]} for x in first.watched],
-            "iteration": first.at.best_iteration,
-            "model": text if held else "nothing was held out: the training loss chose the stopping point",
+            "iteration": first.at.best_iteration if first.scored else first.at.iteration,
+            "model": text if held else f"nothing was held out: {other}",
             **reached,
         },
         "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},

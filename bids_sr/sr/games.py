@@ -221,7 +221,7 @@ def term_value(
     """
     seen = fake if batch.operator is None else batch.operator.forward(fake)
     match kind:
-        case "content" | "ssim":
+        case "content" | "psnr" | "ssim":
             return module(seen, batch.target, batch.weight)
         case "perceptual":
             return module(seen, batch.target)

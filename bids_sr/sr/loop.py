@@ -282,7 +282,9 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def split(slices: tuple[int, ...], hold_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(training, held-out) slices: every n-th is held out, beginning in the middle of the first n."""
+    """(training, held-out) slices: every n-th is held out, beginning in the middle of the first n; none by 0."""
+    if not hold_out:
+        return slices, ()
     held = slices[min(hold_out // 2, len(slices) - 1) :: hold_out]
     return tuple(z for z in slices if z not in held), held
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 from .degrade import Factor
 from .variance.settings import Estimator
 
-RecipeName = Literal["fast", "paper"]
+RecipeName = Literal["fast", "paper", "paper-mse"]
+_TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms that see the image that is asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +30,7 @@ class LossTerm:
 
     Parameters
     ----------
-    kind : what the loop hands to it: "content" (output, target, weight), "adversarial" (critic's scores),
+    kind : what the loop hands to it: "content" and "psnr" (output, target, weight), "adversarial" (critic's scores),
         "perceptual" (output, target; needs the weights of VGG-19, and is left out, said in the card, without them),
         "tv" (output), "ssim" (output, target, weight), and between two generators G to the fine and F back to the
         coarse image: "cycle" (F(G(x)), x, weight) and the other way round, "identity" (G(y), y, weight) and
@@ -39,7 +40,7 @@ class LossTerm:
     stands_in : the term is there only while the perceptual one is off for want of VGG-19's weights
     """
 
-    kind: Literal["content", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
+    kind: Literal["content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
     build: Callable[..., nn.Module]
     weight: float
     stands_in: bool = False
@@ -102,7 +103,7 @@ class Recipe:
     background : weight of the content loss outside the mask (1 inside)
     evaluate_every : iterations between looks at the held-out slices, and between checkpoints
     patience : looks without a gain of .005 dB after which training stops; None: never
-    hold_out : every n-th slice is held out
+    hold_out : every n-th slice is held out; 0: none, and the last weights are kept
     refit : train again on all slices for as many steps as did best on the held-out ones
     augmentation : how training images are varied
     objective : "supervised"; "self" (the output is brought down by the degradation and compared with the coarse image:
@@ -180,6 +181,17 @@ class Recipe:
         off = "none" if vgg else "perceptual", "none" if self.build_critic is not None else "adversarial"
         return tuple(t for t in self.losses if t.kind not in off and not (t.stands_in and vgg))
 
+    @property
+    def contested(self) -> bool:
+        """Whether an adversarial term is part of the loss, which then says nothing of how good the output is."""
+        return self.build_critic is not None and any(t.kind == "adversarial" and t.weight != 0 for t in self.losses)
+
+    @property
+    def needs_vgg(self) -> bool:
+        """Whether nothing but the perceptual term ties the output to the image that is asked for."""
+        perceptual = any(term.kind == "perceptual" for term in self.losses)
+        return perceptual and not any(term.kind in _TIES for term in self.terms_on(False))
+
     def rate(self, iteration: int, base: float) -> float:
         """Learning rate of a step (counted from 0); a plateau's factor is the loop's business."""
         if self.schedule in ("constant", "plateau"):
@@ -234,7 +246,8 @@ class Method:
     trained_on : "pair"; "series" where the run itself is what is learned from; "self" where coarse volumes are all
         that is needed; "images" for a set of fine images whose coarse ones are made by the degradation (a pair counts
         as a set of one, with its measured coarse image)
-    recipes : by name
+    recipes : by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may stand beside
+        features of VGG-19, or in their place; of methods without that variant `paper` serves (`recipe_name`)
     reference : key in the bibliography
     summary : one line for the list of methods
     warm : by name of recipe, how training goes on from weights that were learned elsewhere; a method that is trained
@@ -275,6 +288,11 @@ def get_method(name: str) -> Method:
     method = importlib.import_module(f"{__package__}.methods.{name.replace('-', '_')}").METHOD
     assert isinstance(method, Method)
     return method
+
+
+def recipe_name(method: Method, name: str) -> str:
+    """The recipe of a method that serves where one name is given for several methods."""
+    return "paper" if name == "paper-mse" and name not in method.recipes else name
 
 
 def get_recipe(method: Method, name: str) -> Recipe:

@@ -80,7 +80,20 @@ def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """The card of a weights file; `ModelError` where it is missing or not one of ours."""
+    """The card of a weights file, its recipe by today's name; `ModelError` where it is missing or not one of ours."""
+    return renamed(_kept_card(path))
+
+
+def renamed(card: dict[str, Any]) -> dict[str, Any]:
+    """A card with today's name of its recipe: `paper` of srgan was at first what `paper-mse` is now."""
+    losses = card["settings"].get("losses", {}) if isinstance(card.get("settings"), Mapping) else {}
+    if (card.get("method"), card.get("recipe")) == ("srgan", "paper") and "content:MSE" in losses:
+        return card | {"recipe": "paper-mse"}
+    return card
+
+
+def _kept_card(path: str | Path) -> dict[str, Any]:
+    """A card as it was written."""
     path = card_path(path)
     try:
         if cardcheck.size_of_file(path) > cardcheck.LARGEST_CARD:
@@ -109,7 +122,7 @@ def _split_critic(state: Mapping[str, Tensor], recipe: Recipe) -> tuple[dict[str
 
 
 def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
-    """(card, bytes) of a model whose files are whole and belong together; no network is built and torch not imported.
+    """(card as it was written, bytes) of a model whose files are whole and belong together; torch is not imported.
 
     Raises
     ------
@@ -118,7 +131,7 @@ def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
     from safetensors import SafetensorError, deserialize
 
     path = Path(path)
-    card = read_card(path)
+    card = _kept_card(path)
     try:
         cardcheck.size_of_file(path)
         data = path.read_bytes()
@@ -170,7 +183,8 @@ def load_model(path: str | Path) -> LoadedModel:
     from .method import UnknownMethod, get_method, get_recipe
 
     path = Path(path)
-    card, data = verify(path)
+    kept, data = verify(path)
+    card = renamed(kept)
     try:
         recipe = get_recipe(get_method(card["method"]), card["recipe"])
         fx, fy, fz = card["factor"]
@@ -186,7 +200,7 @@ def load_model(path: str | Path) -> LoadedModel:
         raise ModelError(f"{path}: does not fit this program: {error}") from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise ModelError(f"{path}: its weights are not finite; the training went wrong")
-    if cardcheck.bound_digest(data) not in (None, cardcheck.digest(card)):
+    if cardcheck.bound_digest(data) not in (None, cardcheck.digest(kept)):
         raise ModelError(
             f"{card_path(path)}: changed since the model was saved: it says something else of what the model serves"
         )

@@ -1,9 +1,10 @@
 """One training loop for all methods: supervised or adversarial, from a `Recipe`.
 
-Training has two phases. `search` fits on all slices but the held-out ones and looks at those every few iterations: what
-it scores there is what the card reports. `refit` (where the recipe wants it) starts anew with the same seed on *all*
-slices for as many iterations as did best, as the paper uses all slices of the pair. Without a refit the weights
-that did best on the held-out slices are the model.
+Training has two phases. `search` fits on all slices but the held-out ones and looks at those every few iterations:
+what it scores there is what the card reports. `refit` (where the recipe wants it) starts anew with the same seed on
+*all* slices for as many iterations as did best, as the paper uses all slices of the pair. Without a refit the weights
+that did best on the held-out slices are the model. A recipe that holds nothing out trains on all slices to the end of
+its schedule and keeps the last weights.
 """
 
 from __future__ import annotations
@@ -135,6 +136,20 @@ def check_start(start: LoadedModel, method: Method, recipe_name: str, factor: Fa
         raise ModelError(f"training of {told[0]} cannot begin with a model of {told[1]}")
 
 
+def check_perceptual(method: Method, recipe: Recipe, recipe_name: str, vgg_weights: str | Path | None) -> None:
+    """Refuse a training that nothing but a critic would tie to the fine image.
+
+    Raises
+    ------
+    ModelError : the recipe needs weights of VGG-19, and there are none
+    """
+    if recipe.needs_vgg and vgg_weights is None:
+        raise ModelError(
+            f"{method.name} ({recipe_name}) is taught by features of VGG-19: give its weights with --vgg-weights, "
+            "or take --recipe paper-mse"
+        )
+
+
 def fit(
     method: Method,
     recipe: Recipe,
@@ -169,8 +184,9 @@ def fit(
     ------
     TrainingDiverged : the loss is no longer a number
     PairError, ResolutionError : the pair cannot be trained on
-    ModelError : `start` is another network
+    ModelError : `start` is another network, or a recipe that is nothing without weights of VGG-19 has none
     """
+    check_perceptual(method, recipe, recipe_name, vgg_weights)
     if start is not None:
         check_start(start, method, recipe_name, pair.factor)
     work = Path(work_dir)
@@ -197,12 +213,14 @@ def fit(
         first = phase("search", train, held, recipe.iterations, search_share)
         steps = first.at.best_iteration
         first.nets.generator.load_state_dict(first.best)
-        reached = held_out_scores(predict(first.nets.generator, images, held, recipe), images, held)
+        shown = held or train
+        reached = held_out_scores(predict(first.nets.generator, images, shown, recipe), images, shown)
         last = first
-        if recipe.refit:
+        if recipe.refit and held:
             last = phase("refit", train + held, (), steps, 1.0)
     phases = (first, last) if last is not first else (first,)
-    LOG.info("trained %s in %.0f s: held out %s", method.name, sum(p.at.seconds for p in phases), reached["network"])
+    seen = "held out" if held else "on the slices trained on"
+    LOG.info("trained %s in %.0f s: %s %s", method.name, sum(p.at.seconds for p in phases), seen, reached["network"])
     card = data_entries(method, recipe, recipe_name, pair, vgg is not None)
     card |= _training_entries(first, phases, reached, vgg)
     card |= {"seed": seed, "threads": threads, "device": device}
@@ -221,20 +239,26 @@ def _training_entries(
     checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)
     timed = [p.name for p in phases if p.at.done == "time"]
     return {
-        "held_out": {
-            "slices": list(first.held_out),
-            "iteration": first.at.best_iteration,
-            "model": (
-                "figures of a model trained without these slices; "
-                + ("the one here was trained again on all" if first.recipe.refit else "it is the one here")
-                + "; the slices chose the stopping point"
-            ),
-            **reached,
-        },
+        **_scored_entries(first, len(phases) > 1, reached),
         "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
-        "refit_on_all_slices": first.recipe.refit,
+        "refit_on_all_slices": len(phases) > 1,
         "perceptual": perceptual_entry(first.recipe, checksum, vgg),
         "reproducible": not timed,
         **({"not_reproducible_because": f"{' and '.join(timed)} stopped on the clock"} if timed else {}),
         "parameters": sum(p.numel() for p in first.nets.generator.parameters()),
     }
+
+
+def _scored_entries(first: _PairPhase, again: bool, reached: Mapping[str, Any]) -> dict[str, Any]:
+    """What the slices say of the model: those held out, or, where there are none, those that it was trained on."""
+    if not first.held_out:
+        model = "nothing was held out: trained on all slices to the end of the schedule, the last weights are kept"
+        held_out = {"slices": [], "iteration": first.at.iteration, "model": model}
+        return {"held_out": held_out, "on_trained_slices": {"slices": list(first.slices), **reached}}
+    model = (
+        "figures of a model trained without these slices; "
+        + ("the one here was trained again on all" if again else "it is the one here")
+        + "; the slices chose the stopping point"
+    )
+    held_out = {"slices": list(first.held_out), "iteration": first.at.best_iteration, "model": model, **reached}
+    return {"held_out": held_out}

@@ -126,7 +126,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two sessions, one of them": (_two_sessions, ["--session-label", "b", "--roi", "brain"]),
     "two runs, reuse": (_two_runs_and_a_model, ["--model-source", "reuse", "--activation", "glm"]),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
-    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper"]),
+    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper-mse"]),
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
     "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),

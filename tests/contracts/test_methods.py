@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
 from bids_sr.config import method_facts, patch_of
@@ -141,11 +142,15 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     method = get_method(name)
     short = sloppy_recipe(method.recipes[recipe])
     short = replace(short, iterations=2, evaluate_every=1, adversarial_from=0, patch=16 if short.patch else None)
-    made = fit(method, short, pair, recipe_name=recipe, seed=0, work_dir=tmp_path / "work")
+    vgg = WEIGHTS if short.needs_vgg else None
+    made = fit(
+        method, with_features(short), pair, recipe_name=recipe, seed=0, work_dir=tmp_path / "work", vgg_weights=vgg
+    )  # fmt: skip
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"):
         assert key in model.card
-    assert set(model.card["held_out"]) >= {"network", "bspline", "zerofill", "slices", "iteration"}
+    assert set(model.card["held_out"]) >= {"slices", "iteration"}
+    assert set(model.card["held_out" if short.hold_out else "on_trained_slices"]) >= {"network", "bspline", "zerofill"}
 
 
 @pytest.mark.parametrize("name", SET_METHODS)

@@ -255,6 +255,52 @@ def test_a_refused_warm_start_ends_with_2(maker: BidsMaker, capsys: pytest.Captu
     assert main([*line, "--sr-method", "srgan"]) == 0
 
 
+def test_the_published_run_without_features_ends_with_2_and_names_both_ways_out(
+    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [str(maker.root), "out", "participant", "--skip-bids-validation", "--dry-run", "--sr-method", "srgan"]
+    assert main([*line, "--recipe", "paper"]) == 2
+    told = capsys.readouterr().err
+    assert "--vgg-weights" in told
+    assert "--recipe paper-mse" in told
+
+
+def test_the_published_run_asks_for_features_only_where_it_trains_srgan(maker: BidsMaker) -> None:
+    def refused(*options: str) -> bool:
+        plan = planned(maker, "--recipe", "paper", *options)
+        return any("features of VGG-19" in problem.reason for problem in plan.problems)
+
+    assert refused("--sr-method", "srgan", "guided")
+    assert not refused("--sr-method", "guided", "cpce")
+    assert not refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"))
+    assert not refused("--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models")
+    # its placebo is trained whatever the model is
+    assert refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"), "--null-checks", "3")
+    weights = maker.root.parent / "vgg19.safetensors"
+    weights.touch()
+    assert not refused("--sr-method", "srgan", "--vgg-weights", str(weights))
+
+
+def test_the_published_run_says_what_it_is_and_how_the_variant_of_before_is_called(maker: BidsMaker) -> None:
+    weights = maker.root.parent / "vgg19.safetensors"
+    weights.touch()
+    given = ("--sr-method", "srgan", "--vgg-weights", str(weights))
+    told = {kind: " ".join(map(str, planned(maker, "--recipe", kind, *given).warnings)) for kind in ("paper", "fast")}
+    assert "is --recipe paper-mse now" in told["paper"]
+    assert "nothing is held out" in told["paper"]
+    assert "paper-mse" not in told["fast"]
+
+
+def test_estimates_of_both_recipes_of_the_paper(maker: BidsMaker) -> None:
+    def minutes(method: str, recipe: str) -> float:
+        rows = planned(maker, "--sr-method", method, "--recipe", recipe).estimate.rows
+        return sum(row.minutes for row in rows if row.stage == "training")
+
+    assert minutes("srgan", "paper") > 1.2 * minutes("srgan", "paper-mse") > 100 * minutes("srgan", "fast")
+    for name in ("guided", "cpce"):
+        assert minutes(name, "paper-mse") == minutes(name, "paper")
+
+
 def _warm_paper(maker: BidsMaker) -> list[str]:
     return ["--warm-start", "--sr-method", "srgan", "--recipe", "paper"]
 
@@ -312,6 +358,12 @@ CASES = {
         spoil=_two_models_of_one_method, file="second.safetensors", reason="and so is", fix="run twice"
     ),
     "warm, published": Case(spoil=_warm_paper, file="--warm-start", reason="this is paper", fix="take --recipe fast"),
+    "published without features": Case(
+        spoil=lambda _: ["--recipe", "paper"],
+        file="--sr-method srgan --recipe paper",
+        reason="there are no weights",
+        fix="Give them with --vgg-weights, or take --recipe paper-mse",
+    ),
     "warm, given": Case(spoil=_warm_model, file="--warm-start", reason="with --pretrained", fix="one of the two"),
     "warm, reused": Case(spoil=_warm_reuse, file="--warm-start", reason="reuse never trains", fix="one of the two"),
     "warm, no srgan": Case(spoil=_warm_guided, file="--warm-start", reason="not among --sr-method", fix="Add srgan"),

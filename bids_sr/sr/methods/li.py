@@ -1,7 +1,9 @@
 """Supervised volumetric super-resolution after Li et al. 2024, for one fixed factor ("Super-Li").
 
-The network is that of `tv`, which took it from there (tv-self-sr, section 2.2: "following" Li et al.); what sets it
-apart from `mse3d` is the loss, absolute error together with structural similarity (Li et al. 2024). Ours: both weigh
+Written without its paper: all that we had is what tv-self-sr says of it, that its own trilinear interpolation and
+network follow it (section 2.2), and that Super-Li is its "fixed-factor supervised version" (section 3.2). So the
+network is that of `tv`. What sets it apart from `mse3d` is the loss, absolute error together with structural
+similarity; tv-self-sr does not name it and we could not look it up, so that it counts as ours. Ours too: both weigh
 the same in `paper`, whose learning rate, schedule and length are those of `tv`; in `fast` similarity weighs a tenth,
 because it cares as much for a quiet background as for the brain.
 """
@@ -32,6 +34,6 @@ METHOD = Method(
     needs_pair=True,
     recipes={"fast": FAST, "paper": PAPER},
     reference="li_agnostic",
-    summary="the network of tv, taught with fine volumes by absolute error and structural similarity",
+    summary="the network of tv, taught with fine volumes by absolute error and similarity; written without its paper",
     trained_on="images",
 )

@@ -26,11 +26,11 @@ def _fast_generator(channels: int, factor: Factor) -> VisionTransformer:
 
 PAPER = replace(
     attunet.PAPER, build_generator=_paper_generator, build_critic=None, keep_critic=False,
-    losses=attunet.PAPER.losses[:2], critic_steps=1,
+    losses=attunet.without_critic(attunet.PAPER.losses), critic_steps=1,
 )  # fmt: skip
 FAST = replace(
     attunet.FAST, build_generator=_fast_generator, build_critic=None, keep_critic=False,
-    losses=attunet.FAST.losses[:2], learning_rate=1e-3,
+    losses=attunet.without_critic(attunet.FAST.losses), learning_rate=1e-3,
 )  # fmt: skip
 
 METHOD = Method(

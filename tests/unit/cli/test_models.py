@@ -244,8 +244,12 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "patch": (lambda d, t: ["train", "li", t / "m", "--fine", d / LOW], "patches of 48 x 48 voxels do not fit"),
     "patch of both recipes": (lambda d, t: ["train", "cpce", t / "m", "--fine", d / LOW], "or srgan or unet, whose"),
     "patch of one recipe": (
-        lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper"],
+        lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper-mse"],
         "take larger images, or --recipe fast",
+    ),
+    "no features": (
+        lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--recipe", "paper"],
+        "give them with --vgg-weights, or take --recipe paper-mse",
     ),
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],

@@ -1,5 +1,6 @@
 """Networks of the attention U-Net paper, its losses, and what is read out of them."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,13 +9,16 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import nn
 
+from bids_sr.sr import games
 from bids_sr.sr.explain import attention_masks, grad_cam
 from bids_sr.sr.losses.critic_score import CriticScore
 from bids_sr.sr.losses.pixel_bce import PixelBCE
 from bids_sr.sr.losses.ssim import SSIMLoss
+from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.attunet import AttentionGate, AttentionUNet, GuidingCritic
 from bids_sr.sr.networks.unet import WIDTHS, UNet, padded_side
 from bids_sr.sr.networks.vit import VisionTransformer
+from bids_sr.sr.patches import Batch
 
 SMALL = (4, 6, 8)
 
@@ -270,3 +274,36 @@ def test_the_critics_score_as_a_loss():
     assert float(loss(torch.zeros(3, 1))) == pytest.approx(0.5)
     assert float(loss(torch.tensor([[np.log(3.0)]]))) == pytest.approx(0.25)
     assert float(loss.critic(torch.zeros(2, 1), torch.zeros(2, 1))) == pytest.approx(np.log(2))
+
+
+def test_the_loss_has_the_three_terms_that_the_paper_names_and_the_critic_only_looks_on():
+    recipe = get_method("attunet").recipes["paper"]
+    assert {t.kind: t.build.__name__ for t in recipe.losses} == {
+        "content": "MAE", "ssim": "SSIMLoss", "psnr": "PSNRLoss", "adversarial": "CriticScore",
+    }  # fmt: skip
+    weights = {t.kind: t.weight for t in recipe.losses}
+    assert weights["adversarial"] == 0
+    for name in ("unet", "vit"):
+        losses = get_method(name).recipes["paper"].losses
+        assert [t.kind for t in losses] == ["content", "ssim", "psnr"]
+    rms = 10 ** (-35.39 / 20)  # where the paper's network ended, section 4.5
+    target = torch.zeros(1, 1, 16, 16)
+    slopes = []
+    for kind in ("content", "psnr"):
+        output = torch.full_like(target, rms, requires_grad=True)
+        term = next(t for t in recipe.losses if t.kind == kind)
+        (term.weight * term.build()(output, target, torch.ones_like(target))).backward()
+        slopes.append(float(output.grad.mean()))
+    assert slopes[1] == pytest.approx(slopes[0], rel=0.1)
+
+
+def test_a_step_of_the_published_loss_counts_the_ratio():
+    recipe = replace(
+        get_method("unet").recipes["paper"], build_generator=lambda channels, _: UNet(channels, widths=SMALL)
+    )
+    nets = games.build_networks(recipe, (2.0, 2.0, 1.0), 0, "cpu", None)
+    image = torch.rand(2, 1, 16, 16)
+    batch = Batch(input=image, target=0.5 * image, weight=torch.ones_like(image))
+    parts = games.generators_step(nets, batch, nets.generator(image), recipe, False)
+    assert set(parts) == {"content", "ssim", "psnr", "loss"}
+    assert parts["loss"] == pytest.approx(parts["content"] + parts["ssim"] + 0.002 * parts["psnr"], rel=1e-4)

@@ -10,15 +10,24 @@ from bids_sr.sr.losses.bce import AdversarialBCE
 from bids_sr.sr.losses.charbonnier import Charbonnier
 from bids_sr.sr.losses.mae import MAE
 from bids_sr.sr.losses.mse import MSE
+from bids_sr.sr.losses.psnr import PSNRLoss
 from bids_sr.sr.losses.vgg import VGGPerceptual, WeightsError, vgg19_features
 
-CONTENT = [MSE(), MAE(), Charbonnier()]
+CONTENT = [MSE(), MAE(), Charbonnier(), PSNRLoss()]
 
 
 @pytest.mark.parametrize(("loss", "expected"), [(MSE(), 4.0), (MAE(), 2.0), (Charbonnier(0.01), 2 - 0.01)])
 def test_a_constant_difference_of_two(loss, expected):
     a, b = torch.zeros(2, 1, 3, 3), torch.full((2, 1, 3, 3), 2.0)
     assert float(loss(a, b, torch.ones(1, 1, 3, 3))) == pytest.approx(expected, rel=1e-4)
+
+
+def test_psnr_as_a_loss_is_the_ratio_that_is_missing_from_that_of_a_perfect_image():
+    target, weight = torch.rand(1, 1, 8, 8, dtype=torch.float64), torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    found = {shift: float(PSNRLoss()(target + shift, target, weight)) for shift in (0.01, 0.1)}
+    assert found[0.01] == pytest.approx(80 - 40, abs=0.01)  # dB below the floor's
+    assert found[0.1] - found[0.01] == pytest.approx(20, abs=0.01)
+    assert float(PSNRLoss(10.0)(target + 0.1, target, weight)) == pytest.approx(found[0.01], abs=1e-6)
 
 
 @pytest.mark.parametrize("loss", CONTENT, ids=lambda x: type(x).__name__)

@@ -1,0 +1,194 @@
+"""Recipe `paper` of srgan is the published run; what it was at first is `paper-mse`, also where cards say otherwise."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from features import WEIGHTS, with_features
+
+from bids_sr.config import PERCEPTUAL, SuperRes, patch_of
+from bids_sr.reports.training import held_out_text
+from bids_sr.sr import model, store, train
+from bids_sr.sr.card import plain_recipe
+from bids_sr.sr.fit_images import fit_images
+from bids_sr.sr.images import ImageSet
+from bids_sr.sr.method import Augmentation, get_method, get_recipe, method_names, recipe_name
+
+SRGAN = get_method("srgan")
+PAPER, MSE = SRGAN.recipes["paper"], SRGAN.recipes["paper-mse"]
+SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
+
+
+def fit(pair, work_dir, recipe=SHORT, **given):
+    given = {"recipe_name": "paper", "seed": 3, "work_dir": work_dir, "vgg_weights": WEIGHTS} | given
+    return train.fit(SRGAN, recipe, pair, **given)
+
+
+def test_the_numbers_of_the_publication():
+    assert (PAPER.iterations, PAPER.patch, PAPER.batch, PAPER.upsampled_by) == (100_000, 64, 2, "lanczos")
+    assert (PAPER.learning_rate, PAPER.betas[0], PAPER.schedule) == (1e-4, 0.9, "constant")
+    assert PAPER.steps == 100_000
+    assert (PAPER.hold_out, PAPER.refit, PAPER.patience) == (0, False, None)
+    assert PAPER.augmentation == Augmentation()
+    assert {t.kind: t.weight for t in PAPER.losses} == {"adversarial": 1e-3, "perceptual": 0.006}
+
+
+def test_squared_error_stands_beside_it_under_a_name_of_its_own():
+    assert {t.kind for t in MSE.losses} == {"content", "adversarial", "perceptual"}
+    assert (MSE.hold_out, MSE.refit) == (5, True)
+    assert not MSE.needs_vgg
+    assert replace(MSE, losses=PAPER.losses, hold_out=0, refit=False) == PAPER
+
+
+def test_the_command_line_knows_without_torch_which_recipes_need_features():
+    needing = {(name, kind) for name in method_names() for kind, r in get_method(name).recipes.items() if r.needs_vgg}
+    assert needing == {(name, "paper") for name in PERCEPTUAL}
+
+
+def test_other_methods_have_paper_where_paper_mse_is_asked_for():
+    names = {name: recipe_name(get_method(name), "paper-mse") for name in method_names()}
+    assert {name for name, own in names.items() if own == "paper-mse"} == {"srgan"}
+    assert set(names.values()) == {"paper", "paper-mse"}
+    assert recipe_name(get_method("tv"), "fast") == "fast"
+    for name in (name for name in method_names() if "paper" in get_method(name).recipes):
+        get_recipe(get_method(name), names[name])
+        assert patch_of(name, "paper-mse") == patch_of(name, names[name])
+    assert patch_of("cpce", "paper-mse") == (64,)
+    assert SuperRes(methods=("tv",), recipe="paper-mse").dense
+
+
+def test_the_steps_of_the_graph_ask_for_the_recipe_that_serves():
+    from bids_sr.interfaces._training import request_of
+    from bids_sr.interfaces.superres import TrainModel
+
+    asked = {}
+    for name in ("srgan", "cpce"):
+        inputs = TrainModel(method=name, recipe="paper-mse", factor=(2.0, 2.0, 1.0), device="cpu").inputs
+        asked[name] = request_of(inputs).recipe
+    assert asked == {"srgan": "paper-mse", "cpce": "paper"}
+
+
+def test_without_features_nothing_is_trained(small_pair, tmp_path):
+    with pytest.raises(model.ModelError, match=r"srgan \(paper\).*--vgg-weights.*--recipe paper-mse"):
+        fit(small_pair, tmp_path, vgg_weights=None)
+    images = ImageSet.from_pair(small_pair)
+    with pytest.raises(model.ModelError, match="--vgg-weights"):
+        fit_images(SRGAN, SHORT, images, factor=small_pair.factor, recipe_name="paper", seed=0, work_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_slices_are_trained_on_and_the_last_weights_are_kept(small_pair, tmp_path, monkeypatch):
+    drawn, players = [], []
+    real_draw, real_build = train.draw, train.build_networks
+    monkeypatch.setattr(train, "draw", lambda rng, slices, *rest: drawn.append(slices) or real_draw(rng, slices, *rest))
+    monkeypatch.setattr(train, "build_networks", lambda *given: players.append(real_build(*given)) or players[-1])
+    made = fit(small_pair, tmp_path)
+    assert set(drawn) == {small_pair.usable_slices()}
+    assert len(players) == 1
+    last = players[0].generator.state_dict()
+    assert all(torch.equal(made.state[key], value) for key, value in last.items())
+    assert made.card["phases"] == {"search": {"iterations": 7, "stopped_by": "iterations"}}
+    assert not made.card["refit_on_all_slices"]
+    assert {"content"}.isdisjoint(made.log[0])
+    assert made.log[0]["perceptual"] > 0
+
+
+def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pair, tmp_path):
+    card = fit(small_pair, tmp_path).card
+    assert card["held_out"] == {
+        "slices": [], "iteration": 7,
+        "model": "nothing was held out: trained on all slices to the end of the schedule, the last weights are kept",
+    }  # fmt: skip
+    seen = card["on_trained_slices"]
+    assert seen["slices"] == list(small_pair.usable_slices())
+    assert set(seen) == {"slices", "network", "bspline", "zerofill"}
+    text = held_out_text(card)
+    assert text.startswith("No slice was held out")
+    assert f"{seen['network']['psnr']:.2f} dB" in text
+
+
+def test_a_training_on_all_slices_goes_on_after_a_kill(small_pair, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(_phase, iteration, _total):
+        if iteration == 5:
+            raise Stopped
+
+    whole = fit(small_pair, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        fit(small_pair, tmp_path / "cut", progress=stop)
+    again = fit(small_pair, tmp_path / "cut")
+    assert all(torch.equal(whole.state[key], value) for key, value in again.state.items())
+    assert again.card == whole.card
+
+
+def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(small_pair, tmp_path):
+    images = ImageSet.from_pair(small_pair)
+    given = {"factor": small_pair.factor, "recipe_name": "paper", "seed": 0, "vgg_weights": WEIGHTS}
+    made = fit_images(SRGAN, SHORT, images, work_dir=tmp_path, **given)
+    assert made.card["held_out"]["iteration"] == 7
+    assert made.card["held_out"]["model"] == "nothing was held out: the last weights are kept"
+    assert not any("psnr" in row for row in made.log)
+
+
+@pytest.fixture
+def old(small_pair, tmp_path):
+    """A model of `paper` as it was at first: its card as it was written then, and what it was trained on."""
+    generator = MSE.build_generator(1, small_pair.factor)
+    card = train.data_entries(SRGAN, MSE, "paper", small_pair, vgg=False)
+    card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
+    return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]
+
+
+def test_an_old_card_is_read_as_what_it_is(old):
+    assert json.loads(model.card_path(old).read_text())["recipe"] == "paper"
+    assert model.read_card(old)["recipe"] == "paper-mse"
+    loaded = model.load_model(old)
+    assert loaded.card["recipe"] == "paper-mse"
+    assert loaded.recipe == MSE
+
+
+def test_an_old_card_that_was_edited_is_refused(old):
+    path = model.card_path(old)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": "paper-mse"}))
+    with pytest.raises(model.ModelError, match="changed since the model was saved"):
+        model.load_model(old)
+
+
+@pytest.mark.parametrize("source", ["auto", "reuse"])
+def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
+    asked = store.Request(method="srgan", recipe="paper-mse", source=source, model_dir=old.parent)
+    assert store.find_model(asked, MSE, small_pair) == old
+    for vgg in (None, WEIGHTS):
+        wanted = replace(asked, recipe="paper", vgg_weights=vgg)
+        if source == "auto":
+            assert store.find_model(wanted, PAPER, small_pair) is None
+        else:
+            with pytest.raises(model.ModelError, match=r"no model of srgan \(paper\) to reuse"):
+                store.find_model(wanted, PAPER, small_pair)
+
+
+def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
+    made = fit(small_pair, tmp_path / "work")
+    weights, _ = model.save_model(tmp_path / "new", made.state, made.card)
+    assert model.read_card(weights)["recipe"] == "paper"
+    assert "content:MSE" not in plain_recipe(PAPER, vgg=True)["losses"]
+    other = SimpleNamespace(method="cpce", recipe="paper").__dict__ | {"settings": {"losses": {"content:MSE": 1}}}
+    assert model.renamed(other) is other
+
+
+def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
+    made = fit(small_pair, tmp_path / "work")
+    weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
+    asked = store.Request(
+        method="srgan", recipe="paper", seed=3, vgg_weights=WEIGHTS, model_dir=weights.parent, factor=small_pair.factor
+    )  # fmt: skip
+    assert store.find_model(asked, SHORT, small_pair) == weights
+    assert store.find_model(replace(asked, vgg_weights=None), SHORT, small_pair) is None
+    other = replace(asked, recipe="paper-mse")
+    assert store.find_model(other, MSE, small_pair) is None
+    with pytest.raises(model.ModelError, match="no model of srgan"):
+        store.find_model(replace(other, source="reuse"), MSE, small_pair)
