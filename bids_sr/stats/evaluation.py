@@ -46,6 +46,17 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "unit": {"Description": "Unit of the value; 1 for pure numbers, signal for the unit of the BOLD series"},
 }
 
+# What counts amplitude, see `bids_sr.stats.explained`
+_AMPLITUDES: Mapping[str, str] = {
+    "ev": "explained variance 1 - |e - t|²/|t|² of the true effect t by that of the series",
+    "amplitude": "recovered amplitude (slope of the series' effect over the true one; 1 is all of it)",
+    "right": "right share (of the energy of the series' effect that of the true one, 0 to 1, negative where r is)",
+}
+_BAND_TEXT: Mapping[str, str] = {
+    "signal": "signal units", "effect": "signal units",
+    "beyond": "only in-plane Fourier coefficients at or beyond the acquired Nyquist limit",
+}  # fmt: skip
+_GAINS = (("", ""), ("gain_", "difference to the series named in against, of: "))
 # Measure to (unit, meaning). One place for all, so that a misspelt measure fails and the JSON is complete.
 MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
     **{
@@ -65,10 +76,26 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
             ("beyond", "the same beyond the acquired Nyquist limit: a filter that makes its own detail passes this"),
         )
     },
+    **{
+        f"{gain}split_{name}_{band}": (
+            "1",
+            f"{what}{text}; one half of the blocks against the measured other half, whose noise is taken out by the "
+            f"covariance of the measured halves; {_BAND_TEXT[band]}",
+        )
+        for gain, what in _GAINS
+        for name, text in _AMPLITUDES.items()
+        for band in ("signal", "beyond")
+    },
+    **{
+        f"{gain}truth_{name}_{band}": ("1", f"{what}{text}; known activation; {_BAND_TEXT[band]}")
+        for gain, what in _GAINS
+        for name, text in _AMPLITUDES.items()
+        for band in ("effect", "beyond")
+    },
     "control_fwhm": ("mm", "smoothing that the control was given, the best of those tried"),
     **{
-        f"control_best_r_{band}": ("1", f"the split_r_{band} that the control reaches at the best setting in hindsight")
-        for band in ("signal", "percent", "beyond")
+        f"control_best_{name}": ("1", f"the split_{name} that the control reaches at the best setting in hindsight")
+        for name in ("r_signal", "r_percent", "r_beyond", "ev_signal", "ev_beyond")
     },
     "control_rank": ("1", "temporal components that the control kept, chosen on the other half"),
     **{
