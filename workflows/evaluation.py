@@ -49,6 +49,7 @@ def evaluation_fields(
         **dict.fromkeys(PAIR_FIELDS, with_pair),
         "holdout_tsv": with_holdout,
         **dict.fromkeys((*models, *(f"precision_{method}" for method in plan.checked)), True),
+        **dict.fromkeys((f"card_{method}" for method in plan.on_run), True),
     }
     return tuple(field for field, needed in wanted.items() if needed)
 
@@ -93,6 +94,8 @@ def init_evaluation_wf(
     model_METHOD, precision_METHOD
         trained model of each method that learned from the pair, for which guards are made; rows of the test of a lower
         precision, only where one is possible
+    card_METHOD
+        of each method that learns from how the run changes: whether it was applied
 
     Outputs
     -------
@@ -152,10 +155,11 @@ def _judgment(
     verdict = pe.Node(
         Verdict(
             methods=list(plan.trained), baselines=[one for one in plan.names if one not in plan.trained],
-            margin=evaluation.margin,
+            margin=evaluation.margin, card_names=list(plan.on_run),
         ),
         name="verdict", n_procs=1,
     )  # fmt: skip
+    cards = pe.Node(niu.Merge(max(1, len(plan.on_run))), name="cards", run_without_submitting=True)
     every = pe.Node(niu.Merge(2), name="every", run_without_submitting=True)
     merge = pe.Node(MergeEvaluation(), name="merge", n_procs=1)
     return [
@@ -167,6 +171,8 @@ def _judgment(
         *[(guard_rows, flags, [("out", "tables")])] * bool(guards),
         *[(node, gathered, [(field, f"in{k}")]) for k, (node, field) in enumerate(tables, 1)],
         (gathered, verdict, [("out", "in_files")]),
+        *[(inputnode, cards, [(f"card_{method}", f"in{k}")]) for k, method in enumerate(plan.on_run, 1)],
+        *[(cards, verdict, [("out", "card_files")])] * bool(plan.on_run),
         (gathered, every, [("out", "in1")]),
         (verdict, every, [("out_file", "in2")]),
         (every, merge, [("out", "in_files")]),

@@ -251,6 +251,7 @@ def _evaluate(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
         "activation_tsv": (stages.tables["activation"], "outputnode.metrics_tsv"),
         **{f"model_{one}": run.model(stages, one) for one in run.plan.models},
         **{f"precision_{one}": (wf, "outputnode.rows_tsv") for one, wf in stages.precision.items()},
+        **{f"card_{one}": (wf, "outputnode.card_file") for one, wf in stages.models.items()},
     }
     fields = evaluation_fields(
         run.plan, run.activation, run.evaluation, with_pair=run.with_pair, with_holdout=run.with_holdout

@@ -182,11 +182,15 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
     **{
         f"verdict_{name}": ("1", f"1 where the evidence allows to say that the method {text}, else 0")
         for name, text in (
-            ("function", "shows more true functional detail than every baseline and control"),
+            ("function", "shows more true BOLD detail than every baseline, control and plain arithmetic"),
             ("image", "gives better images than bspline and inject"),
             ("specific", "owes some of that to this subject's own data, as own less placebo excludes 0"),
         )
     },
+    "verdict_applied": (
+        "1",
+        "1 where the method was applied, 0 where it fell back to zero filling and was not compared",
+    ),
     "verdict_margin": ("1", "half width of the interval around 0 that counts as the same"),
 }
 
