@@ -123,9 +123,9 @@ def test_explained_variance_leads_and_everything_else_stands_beside_it():
 
 def test_only_differences_that_exclude_zero_are_bold():
     rows = [gain("guided", "bspline", 0.1), gain("guided", "bsplinePca", 0.01), gain("guided", "inject", -0.1)]
-    html = tables.agreement_html([*agreement(), *rows], prefix="split_r")
+    html = tables.agreement_html([*agreement("split_ev"), *rows], prefix="split_ev")
     assert re.findall(r"<strong>([^<]+)</strong>", html) == ["0.100", "−0.100"]
-    lines = table_cells(html, "Difference of r beyond")
+    lines = table_cells(html, "Difference of explained variance beyond")
     assert lines[2] == ["guided", "− bsplinePca", "0.010 [−0.010, 0.030]"]
 
 
