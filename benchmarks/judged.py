@@ -61,7 +61,7 @@ def gains(rows: list[EvalRow], contrast: str, prefix: str) -> list[dict[str, Any
 def others(rows: list[EvalRow]) -> list[dict[str, Any]]:
     """False activity, images, guards and flags."""
     wanted = ("null_rate", "null_fwe", "truth_psnr", "truth_ssim", "gain_truth_psnr", "pair_gain_psnr", "ensemble_r",
-              "ensemble_coverage", "edge_mismatch", "hallucination_share")  # fmt: skip
+              "ensemble_coverage", "edge_mismatch", "unrepeated_share")  # fmt: skip
     return [
         {"measure": r.measure, "series": r.series, "against": r.against, "contrast": r.contrast,
          "value": f"{r.value:.5g}", "lower": f"{r.lower:.5g}", "upper": f"{r.upper:.5g}", "n": r.n}

@@ -106,7 +106,7 @@ def init_evaluation_wf(
     figures_npz
         effects beyond the acquired Nyquist limit, only where the blocks can be split
     maps, maps_entities, maps_sidecars
-        uncertainty and unsupported detail, only where there are methods and blocks that can be split
+        uncertainty and unrepeated detail, only where there are methods and blocks that can be split
     """
     workflow = LiterateWorkflow(name=name)
     workflow.__desc__ = _text(evaluation)

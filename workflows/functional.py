@@ -80,7 +80,7 @@ def init_func_wf(
     evaluation_tsv, verdict_json, flags_json, figures_npz
         what judges them, the verdict and flags in words, and fine detail for the figures (where blocks can be split)
     guard_maps, guard_maps_entities, guard_maps_sidecars
-        uncertainty and unsupported detail, only where there are methods and blocks that can be split
+        uncertainty and unrepeated detail, only where there are methods and blocks that can be split
     kernels_file
         of the method trained on the run, only with one
     log_file_METHOD, card_file_METHOD

@@ -15,7 +15,7 @@ SCORED = (("split_ev", "explained variance"), ("split_r", "r"), ("self_r", "r"))
 """What is written beside a map beyond the Nyquist limit, the strongest evidence first."""
 BEYOND = "beyond_"
 """How the arrays of `figures_npz` begin that hold an effect beyond the acquired Nyquist limit."""
-GUARD_MAPS = {"sd": "uncertainty", "hallucination": "hallucination"}
+GUARD_MAPS = {"sd": "uncertainty", "unrepeated": "unrepeated"}
 """Statistic of a map of the guards to the desc of its figure."""
 Rows = Sequence[Any]
 
@@ -154,7 +154,7 @@ class _GuardsReportInputSpec(BaseInterfaceInputSpec):
 
 
 class GuardsReport(_Reportlet):
-    """Flags and figures of the guards, loss of acquired data by volume, uncertainty and unsupported detail as maps."""
+    """Flags and figures of the guards, loss of acquired data by volume, uncertainty and unrepeated detail as maps."""
 
     input_spec = _GuardsReportInputSpec
 

@@ -244,11 +244,11 @@ def _table_flags(inputs: Any, rows: Sequence[Any]) -> list[Any]:
 
     from bids_sr.spatial.masks import voxel_sizes
     from bids_sr.spatial.nifti import load_image
-    from bids_sr.stats.flags import distortion_flag, hallucination_flags
+    from bids_sr.stats.flags import distortion_flag, unrepeated_flags
 
     acquired = float(np.sqrt(np.prod(voxel_sizes(load_image(inputs.mask)[1])[:2])))
     distortion = distortion_flag(rows, acquired)
-    return [*([distortion] if distortion else []), *hallucination_flags(rows)]
+    return [*([distortion] if distortion else []), *unrepeated_flags(rows)]
 
 
 def _idle_by_card(inputs: Any) -> list[str]:

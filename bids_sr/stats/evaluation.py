@@ -139,7 +139,11 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
         "1",
         "the same share if the truth were one more member; less coverage: members share an error",
     ),
-    "hallucination_share": ("1", "share of voxels with fine detail that neither pair nor time course supports"),
+    "unrepeated_share": (
+        "1",
+        "share of voxels with fine detail that neither repeats between the halves nor follows the pair; wrong detail "
+        "that a method makes alike in both halves is not seen",
+    ),
     "precision_change": ("1", "change of t by lower precision, root mean square over the noise of t"),
     "edge_mismatch": ("mm", "distance of the edges of the boldref from those of the T2*-weighted image, median"),
     "edge_mismatch_p90": ("mm", "the same distance, which a tenth of the edges exceeds"),
@@ -156,7 +160,7 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
             ("artifact", "the pair has an artifact"),
             ("roi_misplaced", "the region of interest misses the nearest activation"),
             ("distortion", "edges of boldref and T2*-weighted image lie apart"),
-            ("hallucination", "much fine detail is supported by nothing"),
+            ("unrepeated", "much fine detail neither repeats nor follows the pair"),
             ("domain", "intensities or edges of the BOLD are unlike those the model was trained on"),
         )
     },

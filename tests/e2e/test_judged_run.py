@@ -51,7 +51,7 @@ def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
 
 
 def test_uncertainty_and_unsupported_detail_are_kept(judged):
-    for stat in ("sd", "hallucination"):
+    for stat in ("sd", "unrepeated"):
         found = list((judged.out / "sub-01" / "func").glob(f"*_contrast-all_stat-{stat}_desc-guided_statmap.nii.gz"))
         assert len(found) == 1, stat
 

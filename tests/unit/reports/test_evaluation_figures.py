@@ -298,13 +298,13 @@ def test_guards(given_files, tmp_path):
         consistency_files=[given_files["consistency.tsv"]], consistency_names=["guided"],
         maps=[[given_files["sd.nii"]], [given_files["detail.nii"], given_files["mask.nii"]]],
         entities=[[{"desc": "guided", "stat": "sd", "contrast": "all"}],
-                  [{"desc": "guided", "stat": "hallucination", "contrast": "all"}, {"desc": "x", "suffix": "mask"}]],
+                  [{"desc": "guided", "stat": "unrepeated", "contrast": "all"}, {"desc": "x", "suffix": "mask"}]],
         sidecars=[[{"Reliability": {"Description": "x", "measured": rows}}], [{}, {}]],
         mask_hr=given_files["mask.nii"], background=given_files["guide.nii"],
     )  # fmt: skip
     assert run(interface, tmp_path) == [
         ("guards", "guards.html"), ("guards", "consistency.svg"), ("guards", "uncertainty.svg"),
-        ("guards", "hallucination.svg"), ("guards", "calibration.svg"),
+        ("guards", "unrepeated.svg"), ("guards", "calibration.svg"),
     ]  # fmt: skip
     assert "&lt;b&gt;" in (tmp_path / "work" / "guards_bold.html").read_text()
 

@@ -288,7 +288,7 @@ def test_a_verdict_without_anything_is_still_one():
 def test_raised_flags_warn_once_and_quiet_ones_are_named():
     rows = [
         row("run", "flag_distortion", 1), row("raw", "flag_broad", 0, contrast="thumb"),
-        row("raw", "flag_task_not_done", math.nan), row("guided", "flag_hallucination", 1),
+        row("raw", "flag_task_not_done", math.nan), row("guided", "flag_unrepeated", 1),
     ]  # fmt: skip
     flags = [
         {"name": "distortion", "raised": True, "text": "Edges lie 2 mm apart.", "remedy": "Correct it."},
@@ -306,7 +306,7 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
 def test_guards_show_unit_interval_and_place():
     rows = [
         row("guided", "ensemble_r", 0.4, contrast="all", region="brain", against="measured", lower=0.3, upper=0.5),
-        row("guided", "hallucination_share", 0.03, region="brain"),
+        row("guided", "unrepeated_share", 0.03, region="brain"),
         row("run", "edge_mismatch", 1.9),
     ]
     lines = table_cells(text.guards_html(rows), "Guards")
