@@ -17,7 +17,7 @@ from bids_sr.stats.evaluation import EvalRow, read_table
 
 BANDS = ("signal", "percent", "beyond")
 REGIONS = ("brain", "active40", "active")
-SCORES = ("split_r", "truth_r", "self_r")
+SCORES = ("split_ev", "split_r", "split_amplitude", "split_right", "truth_ev", "truth_r", "self_r")
 
 
 def interval(row: EvalRow | None) -> str:
@@ -29,10 +29,10 @@ def interval(row: EvalRow | None) -> str:
 
 
 def scores(rows: list[EvalRow], contrast: str, prefix: str) -> list[dict[str, Any]]:
-    """A line a series: correlation in each band and region."""
-    bands = ("effect", "beyond") if prefix == "truth_r" else BANDS
+    """A line a series: one figure in each band and region."""
+    bands = ("effect", "beyond") if prefix.startswith("truth_") else BANDS
     own = [r for r in rows if r.contrast == contrast and r.fwhm_mm == 0 and r.measure.startswith(f"{prefix}_")]
-    if prefix == "truth_r":
+    if prefix.startswith("truth_"):
         own = [r for r in own if r.against == "truth"]
     found = {(r.series, r.region, r.measure.removeprefix(f"{prefix}_")): r for r in own}
     regions = [region for region in REGIONS if any(key[1] == region for key in found)]
