@@ -187,8 +187,15 @@ def _text(evaluation: EvaluationPlan) -> str:
     if not evaluation.split:
         return "The run has too few blocks to be split; no measure of reproducible fine detail was taken.\n"
     held = "of the measured high-resolution series" if evaluation.measured else "of the same series"
+    explained = (
+        " Explained variance, 1 - E|e - T|^2 / E|T|^2 of the true effect T, was found without the noise of the "
+        "measured series by the covariance of its halves."
+        if evaluation.measured
+        else ""
+    )
     return (
-        f"Blocks of each condition were split into two halves; the effect of one half was correlated with that {held} "
+        f"Blocks of each condition were split into two halves; the effect of one half was held against that {held} "
         "in the other half, both ways, over in-plane spatial frequencies at or beyond the Nyquist limit of the "
-        "acquisition as well as over all; intervals come from resampled blocks, drawn alike for all series.\n"
+        f"acquisition as well as over all.{explained} Intervals come from resampled blocks, drawn alike for all "
+        "series.\n"
     )

@@ -15,6 +15,9 @@ is taken as it is, noise included. So the target's noise costs a series nothing 
 half explains 2 - 1/r of the variance, where r is the correlation of the halves, and not 1. A map of zeros explains 0, a
 wrong map less than 0. The correlation is blind to amplitude: a hundredth of the true detail has that of all of it.
 
+Intervals of simulated runs (`splithalf`) held the expected figure in 88 to 99 % with three blocks a half and more, and
+in 71 to 83 % with two, where they are too narrow; those of differences in 88 to 98 and 71 to 87 %.
+
 What changes between the halves (habituation, motion) counts as noise of the target and as error of the series. Where
 the halves of the target do not agree for sure (the interval of ``<t_a, t_b>`` reaches 0), there is no true map to speak
 of, and only r is defined.
