@@ -59,12 +59,15 @@ class Joined:
         idle: dict[str, list[str]] = {}
         for run, method in self.idle:
             idle.setdefault(run, []).append(method)
-        self._open = [
-            each for each in self._open
-            if not any(stands_for(name, idle.get(each.source.name, ())) for name in (each.series, each.against))
-        ]  # fmt: skip
+        self._open = [each for each in self._open if not _idle(each, idle)] if idle else self._open
         for target, wanted in ((self.values, self.compared), (self.claims, lambda name: name.startswith(_CLAIMS))):
             for question, series in combine(self._open, wanted).items():
                 for name, people in series.items():
                     target.setdefault(question, {}).setdefault(name, {}).update(people)
         self._open = []
+
+
+def _idle(each: Figure, idle: dict[str, list[str]]) -> bool:
+    """Whether a figure is of, or against, a method that was not applied in its run."""
+    methods = idle.get(each.source.name)
+    return methods is not None and any(stands_for(name, methods) for name in (each.series, each.against))
