@@ -29,15 +29,19 @@ from bids_sr.sr.pair import TrainingPair
 from bids_sr.sr.temporal import TemporalStatistics, temporal_statistics
 from bids_sr.sr.train import fit
 from bids_sr.stats.activation import ActivationSettings, map_activation
+from bids_sr.stats.blocks import TooFewBlocks, block_design
 from bids_sr.stats.contrasts import modelled_types
 from bids_sr.stats.decorrelation import effective_resolution
 from bids_sr.stats.design import read_events
+from bids_sr.stats.effects import Effects, block_effects
 from bids_sr.stats.image_quality import psnr, rmse, ssim
+from bids_sr.stats.splitframe import Frame, make_frame
 
 Array = NDArray[Any]
 LOOKS = 10  # at the held-out part, evenly over the training
 VOLUMES = 8  # of the run, for methods that are trained on the run's own volumes
 COMPONENTS = 40
+EXPLAINED = {"ev": "explained variance", "r": "r beyond", "amplitude": "recovered amplitude", "right": "right share"}
 
 
 def brain(image: Array) -> NDArray[np.bool_]:
@@ -202,6 +206,7 @@ class Judge:
     header: Any
     every: int
     t_map: Array | None
+    frame: Frame | None = None
 
     @classmethod
     def read(cls, scene: Scene, root: Path, every: int, *, maps: bool) -> "Judge":
@@ -216,7 +221,41 @@ class Judge:
             truth=truth, inside=inside, span=span, events=events, fine=fine, tr=tr, header=header, every=every,
             t_map=None,
         )  # fmt: skip
-        return replace(out, t_map=out.mapped(run)) if maps else out
+        return replace(out, t_map=out.mapped(run), frame=out.halved(run)) if maps else out
+
+    def effects(self, path: Path, series: str) -> Effects:
+        """Effects of the blocks of a series, whole slices, without confounds as for every series."""
+        with SeriesReader(path) as reader:
+            design = block_design(
+                read_events(self.events), n_volumes=reader.shape[3], tr=self.tr, confound_names=(),
+                source=self.events.name,
+            )  # fmt: skip
+            return block_effects(reader, self.inside, design, series=series, with_t=series == "measured")
+
+    def halved(self, run: Path) -> Frame | None:
+        """What series are held against, one half of the blocks against the measured other; None for too few blocks."""
+        try:
+            measured = self.effects(run, "measured")
+        except TooFewBlocks as error:
+            sys.stderr.write(f"no explained variance: {error}\n")
+            return None
+        types = sorted({block.condition for block in measured.blocks})
+        contrasts = {"all": dict.fromkeys(types, 1 / len(types))}
+        return make_frame(
+            measured, measured, contrasts, mask=self.inside, roi=self.inside, factor=FACTOR, n_boot=0, seed=0
+        )  # fmt: skip
+
+    def explained(self, path: Path) -> dict[str, float]:
+        """Explained variance, r, recovered amplitude and right share beyond the acquired Nyquist limit."""
+        if self.frame is None:
+            return {}
+        found = self.frame.scores(self.effects(path, "series").betas, ("split",))
+        return {
+            name + words: found[f"split_{figure}", "beyond", "all", region].value
+            for region, words in (("brain", ""), ("active40", " active"))
+            for figure, name in EXPLAINED.items()
+            if (f"split_{figure}", "beyond", "all", region) in found
+        }
 
     def mapped(self, path: Path) -> Array:
         """t of all stimuli together: linear model without smoothing and without confounds, as for every series."""
@@ -258,7 +297,7 @@ class Judge:
             sharp = effective_resolution(total / len(chosen), zooms, self.inside)
             out["resolution"] = float("nan") if sharp is None else sharp.half_period_mm
             out["seconds a volume"] = float(np.mean(busy))
-            return out | (self._map(self.mapped(path)) if maps else {})
+            return out | (self._map(self.mapped(path)) | self.explained(path) if maps else {})
 
     def _image(self, image: Array, t: int) -> tuple[float, float, float]:
         known = {"data_range": self.span, "mask": self.inside}

@@ -1,5 +1,7 @@
 """Split halves against the measured run: what beyond the acquired Nyquist limit is true, in three bands.
 
+Explained variance, recovered amplitude and right share (`bids_sr.stats.explained`) come first, then correlations.
+
 python benchmarks/beyond_nyquist.py BIDS_DIR TRUTH_DIR [--series NAME=FILE ...] [--min-share S]
 python benchmarks/beyond_nyquist.py --run OUT [--name TABLE]
 
@@ -49,6 +51,12 @@ FACTOR = (2.0, 2.0, 1.0)
 HIGH_PASS = 1 / 108  # five cosines beside the constant in 272 s
 CATEGORY = "face+body-scene-house"
 BANDS = ("signal", "percent", "beyond")
+REGIONS = ("brain", "active40")
+AMOUNTS = {
+    "ev": "explained variance beyond",
+    "amplitude": "recovered amplitude beyond",
+    "right": "right share beyond",
+}
 RANK = 10
 
 
@@ -143,10 +151,17 @@ def table_rows(frame: Frame, effects: Mapping[str, Effects], model: str, mask: n
     for contrast in frame.halves:
         for name in order:
             row: dict[str, Any] = {"model": model, "contrast": contrast, "series": name}
+            for figure, words in AMOUNTS.items():
+                both = [scored[name].get((f"split_{figure}", "beyond", contrast, region)) for region in REGIONS]
+                row[words] = " / ".join("n/a" if s is None else f"{s.value:.3f}" for s in both)
+                if figure == "ev":
+                    row[f"{words}, 95 %"] = " / ".join(
+                        "n/a" if s is None else f"[{s.interval[0]:.2f}, {s.interval[1]:.2f}]" for s in both
+                    )
             for band in BANDS:
-                both = [scored[name].get(("split", band, contrast, region)) for region in ("brain", "active40")]
+                both = [scored[name].get(("split_r", band, contrast, region)) for region in REGIONS]
                 row[band] = " / ".join("n/a" if s is None else f"{s.value:.3f}" for s in both)
-            shown = [scored[name].get(("split", "beyond", contrast, region)) for region in ("brain", "active40")]
+            shown = [scored[name].get(("split_r", "beyond", contrast, region)) for region in REGIONS]
             row["beyond, 95 %"] = " / ".join(
                 "n/a" if s is None else f"[{s.interval[0]:.2f}, {s.interval[1]:.2f}]" for s in shown
             )
@@ -158,10 +173,13 @@ def of_run(out: Path, title: str) -> None:
     """Tables from the evaluation of a finished run."""
     for path in sorted(out.glob("sub-*/**/*_desc-evaluation_metrics.tsv")):
         rows = [r for r in read_table(path) if r.region in ("brain", "active40")]
-        split = {(r.series, r.contrast, r.region, r.measure): r for r in rows if "split_r_" in r.measure}
+        split = {(r.series, r.contrast, r.region, r.measure): r for r in rows if r.measure.startswith("split_")}
         table = []
         for series, contrast in dict.fromkeys(key[:2] for key in split if key[3].startswith("split_r_")):
             row = {"series": series, "contrast": contrast}
+            for figure, words in AMOUNTS.items():
+                pair = [split.get((series, contrast, region, f"split_{figure}_beyond")) for region in REGIONS]
+                row[words] = " / ".join(_shown(r) for r in pair)
             for band in BANDS:
                 pair = [split.get((series, contrast, region, f"split_r_{band}")) for region in ("brain", "active40")]
                 row[band] = " / ".join(_shown(r) for r in pair)
@@ -172,10 +190,10 @@ def of_run(out: Path, title: str) -> None:
                 "less": r.against,
                 "contrast": r.contrast,
                 "region": r.region,
-                "gain beyond": _shown(r),
+                "gain of explained variance": _shown(r),
             }
             for r in rows
-            if r.measure == "gain_split_r_beyond"
+            if r.measure == "gain_split_ev_beyond"
         ]
         stem = path.name.split("_desc-")[0]
         if table:

@@ -274,7 +274,7 @@ def main() -> None:
             command.add_argument("--only", nargs="+", choices=TRIED)
         if name == "series":
             command.add_argument("out", type=Path)
-            command.add_argument("--seeds", type=int, default=3)
+            command.add_argument("--seeds", type=int, default=5)
             command.add_argument("--srgan", type=Path, help="weights of a network trained on the run's pair")
         if name == "scenes":
             command.add_argument("data", type=Path, nargs="+")

@@ -17,7 +17,7 @@ from bids_sr.stats.evaluation import EvalRow, read_table
 
 BANDS = ("signal", "percent", "beyond")
 REGIONS = ("brain", "active40", "active")
-SCORES = ("split_r", "truth_r", "self_r")
+SCORES = ("split_ev", "split_r", "split_amplitude", "split_right", "truth_ev", "truth_r", "self_r")
 
 
 def interval(row: EvalRow | None) -> str:
@@ -29,10 +29,10 @@ def interval(row: EvalRow | None) -> str:
 
 
 def scores(rows: list[EvalRow], contrast: str, prefix: str) -> list[dict[str, Any]]:
-    """A line a series: correlation in each band and region."""
-    bands = ("effect", "beyond") if prefix == "truth_r" else BANDS
+    """A line a series: one figure in each band and region."""
+    bands = ("effect", "beyond") if prefix.startswith("truth_") else BANDS
     own = [r for r in rows if r.contrast == contrast and r.fwhm_mm == 0 and r.measure.startswith(f"{prefix}_")]
-    if prefix == "truth_r":
+    if prefix.startswith("truth_"):
         own = [r for r in own if r.against == "truth"]
     found = {(r.series, r.region, r.measure.removeprefix(f"{prefix}_")): r for r in own}
     regions = [region for region in REGIONS if any(key[1] == region for key in found)]
@@ -61,7 +61,7 @@ def gains(rows: list[EvalRow], contrast: str, prefix: str) -> list[dict[str, Any
 def others(rows: list[EvalRow]) -> list[dict[str, Any]]:
     """False activity, images, guards and flags."""
     wanted = ("null_rate", "null_fwe", "truth_psnr", "truth_ssim", "gain_truth_psnr", "pair_gain_psnr", "ensemble_r",
-              "ensemble_coverage", "edge_mismatch", "hallucination_share")  # fmt: skip
+              "ensemble_coverage", "edge_mismatch", "unrepeated_share")  # fmt: skip
     return [
         {"measure": r.measure, "series": r.series, "against": r.against, "contrast": r.contrast,
          "value": f"{r.value:.5g}", "lower": f"{r.lower:.5g}", "upper": f"{r.upper:.5g}", "n": r.n}

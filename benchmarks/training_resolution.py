@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("bids_dir", type=Path, nargs="?", help="with a T1w of one person; phantoms alone without it")
     parser.add_argument("--work", type=Path, required=True, help="where heads and models are kept")
     parser.add_argument("--seconds", type=float, default=16, help="of processor time a training")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--heads", type=int, default=4, help="phantoms to train on")
     parser.add_argument("--test", type=int, default=8, help="phantoms to test on")
     parser.add_argument("--batch", type=int, default=8, help="patches a step")

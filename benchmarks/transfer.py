@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--method", choices=("resnet3d", "ccnn3d", "gan3d"), default="resnet3d")
     parser.add_argument("--seconds", type=float, default=24, help="of processor time for the training on T1w")
     parser.add_argument("--tuning", type=float, default=6, help="of processor time on the target")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--heads", type=int, default=4, help="phantoms in T1w, and poses of the real T1w")
     parser.add_argument("--test", type=int, default=8, help="phantoms to test on")
     parser.add_argument("--threads", type=int, default=1)

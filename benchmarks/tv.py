@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("what", choices=("images", "functional"))
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("--seconds", type=float, default=60, help="of processor time a training")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--factors", type=float, nargs="+", default=None)
     parser.add_argument("--methods", nargs="+", default=None)
     parser.add_argument("--train", type=int, default=8, help="training volumes")

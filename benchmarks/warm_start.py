@@ -74,7 +74,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("truth_dir", type=Path, nargs="?")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--heads", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, nargs="+", help="of the learning, 2000; of the race, 200 100 50")
     parser.add_argument("--rates", type=float, nargs="+", default=[2e-3, 7e-4])
     parser.add_argument("--every", type=int, default=8)

@@ -36,7 +36,7 @@ def write_tables(
 def detail(series: str, value: float, **how: float) -> EvalRow:
     """Confirmed detail beyond Nyquist of one series."""
     return EvalRow(
-        series=series, against="measured", contrast="all", region="brain", measure="split_r_beyond", value=value, **how
+        series=series, against="measured", contrast="all", region="brain", measure="split_ev_beyond", value=value, **how
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def evaluation_fields(
         **dict.fromkeys(PAIR_FIELDS, with_pair),
         "holdout_tsv": with_holdout,
         **dict.fromkeys((*models, *(f"precision_{method}" for method in plan.checked)), True),
+        **dict.fromkeys((f"card_{method}" for method in plan.on_run), True),
     }
     return tuple(field for field, needed in wanted.items() if needed)
 
@@ -93,6 +94,8 @@ def init_evaluation_wf(
     model_METHOD, precision_METHOD
         trained model of each method that learned from the pair, for which guards are made; rows of the test of a lower
         precision, only where one is possible
+    card_METHOD
+        of each method that learns from how the run changes: whether it was applied
 
     Outputs
     -------
@@ -103,7 +106,7 @@ def init_evaluation_wf(
     figures_npz
         effects beyond the acquired Nyquist limit, only where the blocks can be split
     maps, maps_entities, maps_sidecars
-        uncertainty and unsupported detail, only where there are methods and blocks that can be split
+        uncertainty and unrepeated detail, only where there are methods and blocks that can be split
     """
     workflow = LiterateWorkflow(name=name)
     workflow.__desc__ = _text(evaluation)
@@ -152,10 +155,11 @@ def _judgment(
     verdict = pe.Node(
         Verdict(
             methods=list(plan.methods), baselines=[one for one in plan.names if one not in plan.methods],
-            margin=evaluation.margin,
+            margin=evaluation.margin, card_names=[one for one in plan.on_run if one in plan.methods],
         ),
         name="verdict", n_procs=1,
     )  # fmt: skip
+    cards = pe.Node(niu.Merge(max(1, len(plan.on_run))), name="cards", run_without_submitting=True)
     every = pe.Node(niu.Merge(2), name="every", run_without_submitting=True)
     merge = pe.Node(MergeEvaluation(), name="merge", n_procs=1)
     return [
@@ -167,6 +171,8 @@ def _judgment(
         *[(guard_rows, flags, [("out", "tables")])] * bool(guards),
         *[(node, gathered, [(field, f"in{k}")]) for k, (node, field) in enumerate(tables, 1)],
         (gathered, verdict, [("out", "in_files")]),
+        *[(inputnode, cards, [(f"card_{method}", f"in{k}")]) for k, method in enumerate(plan.on_run, 1)],
+        *[(cards, verdict, [("out", "card_files")])] * bool(plan.on_run),
         (gathered, every, [("out", "in1")]),
         (verdict, every, [("out_file", "in2")]),
         (every, merge, [("out", "in_files")]),
@@ -181,8 +187,15 @@ def _text(evaluation: EvaluationPlan) -> str:
     if not evaluation.split:
         return "The run has too few blocks to be split; no measure of reproducible fine detail was taken.\n"
     held = "of the measured high-resolution series" if evaluation.measured else "of the same series"
+    explained = (
+        " Explained variance, 1 - E|e - T|^2 / E|T|^2 of the true effect T, was found without the noise of the "
+        "measured series by the covariance of its halves."
+        if evaluation.measured
+        else ""
+    )
     return (
-        f"Blocks of each condition were split into two halves; the effect of one half was correlated with that {held} "
+        f"Blocks of each condition were split into two halves; the effect of one half was held against that {held} "
         "in the other half, both ways, over in-plane spatial frequencies at or beyond the Nyquist limit of the "
-        "acquisition as well as over all; intervals come from resampled blocks, drawn alike for all series.\n"
+        f"acquisition as well as over all.{explained} Intervals come from resampled blocks, drawn alike for all "
+        "series.\n"
     )

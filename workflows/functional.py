@@ -80,9 +80,9 @@ def init_func_wf(
     evaluation_tsv, verdict_json, flags_json, figures_npz
         what judges them, the verdict and flags in words, and fine detail for the figures (where blocks can be split)
     guard_maps, guard_maps_entities, guard_maps_sidecars
-        uncertainty and unsupported detail, only where there are methods and blocks that can be split
+        uncertainty and unrepeated detail, only where there are methods and blocks that can be split
     weight_file
-        standard deviation of the run's fluctuations, of the first of ``plan.on_run``, only with one
+        standard deviation of the run's fluctuations, of the last of ``plan.on_run``, only with one
     log_file_METHOD, card_file_METHOD
         of the training of each method in ``plan.on_volumes``
     registration_json
@@ -251,6 +251,7 @@ def _evaluate(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
         "activation_tsv": (stages.tables["activation"], "outputnode.metrics_tsv"),
         **{f"model_{one}": run.model(stages, one) for one in run.plan.models},
         **{f"precision_{one}": (wf, "outputnode.rows_tsv") for one, wf in stages.precision.items()},
+        **{f"card_{one}": (wf, "outputnode.card_file") for one, wf in stages.models.items()},
     }
     fields = evaluation_fields(
         run.plan, run.activation, run.evaluation, with_pair=run.with_pair, with_holdout=run.with_holdout

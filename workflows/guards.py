@@ -1,4 +1,4 @@
-"""Guards of one method in one run: where it is unsure, what of its detail nothing supports, and what may mislead it."""
+"""Guards of one method in one run: where it is unsure, what of its detail does not repeat, and what may mislead it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bids_sr.interfaces.guards import (
     DomainGate,
     EdgeMismatch,
     EnsembleUncertainty,
-    HallucinationMap,
     PrecisionGuard,
+    UnrepeatedMap,
 )
 
 
@@ -31,7 +31,7 @@ def init_guards_wf(
     truth_files: Mapping[str, str] | None = None,
     name: str = "guards_wf",
 ) -> LiterateWorkflow:
-    """Uncertainty and unsupported detail of one method, and whether the run is like what the model was trained on.
+    """Uncertainty and unrepeated detail of one method, and whether the run is like what the model was trained on.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def init_guards_wf(
     Outputs
     -------
     rows_tsv : rows of the evaluation
-    maps : uncertainty (``stat-sd``) and unsupported detail (``stat-hallucination``), one each a contrast
+    maps : uncertainty (``stat-sd``) and unrepeated detail (``stat-unrepeated``), one each a contrast
     maps_entities : BIDS entities of each
     maps_sidecars : metadata of each
     """
@@ -75,7 +75,7 @@ def init_guards_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
     weights = {key: dict(value) for key, value in contrasts.items()}
     detail = pe.Node(
-        HallucinationMap(contrasts=weights, factor=tuple(float(f) for f in factor), seed=seed),
+        UnrepeatedMap(contrasts=weights, factor=tuple(float(f) for f in factor), seed=seed),
         name="detail", n_procs=1,
     )  # fmt: skip
     into = [("effects_file", "effects_file"), ("mask", "mask")] + [("guide_hr", "guide_hr")] * has_guide
@@ -113,7 +113,7 @@ def _text(*, method: str, n_ensemble: int, has_guide: bool) -> str:
     """Methods text."""
     pair = ", or follows the detail of the high-resolution T2*-weighted image," if has_guide else ""
     text = (
-        f"Fine detail of {method}, beyond the acquired Nyquist limit, was called unsupported unless it agrees between "
+        f"Fine detail of {method}, beyond the acquired Nyquist limit, was called unrepeated unless it agrees between "
         f"the two halves of the blocks{pair} more than chance allows (flipped signs of blocks"
         f"{', shifted images' if has_guide else ''})."
     )

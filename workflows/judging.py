@@ -204,7 +204,7 @@ def guards(
     effects: dict[str, pe.Node],
     outputnode: pe.Node,
 ) -> tuple[list[LiterateWorkflow], Edges]:
-    """Uncertainty and unsupported detail of each method, and distortion against the pair."""
+    """Uncertainty and unrepeated detail of each method, and distortion against the pair."""
     edges: Edges = []
     tables = []
     if with_pair:

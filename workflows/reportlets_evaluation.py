@@ -30,7 +30,7 @@ def init_evaluation_reportlets_wf(
     ----------
     with_truth : whether high-resolution BOLD or the activation of the run is known
     with_guide : whether there is a high-resolution image to draw over; else the reference of the run is drawn
-    with_maps : whether there are maps of the guards (uncertainty, unsupported detail)
+    with_maps : whether there are maps of the guards (uncertainty, unrepeated detail)
     with_halves : whether the run could be split into halves
     series : names of the series on the high-resolution grid, in the order of ``consistency_files``
     name : of the workflow

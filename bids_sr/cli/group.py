@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from bids_sr import __version__
 from bids_sr._files import whole_file, write_json, write_whole
 from bids_sr.config import Settings, UsageError, method_names
-from bids_sr.stats import group, group_table, group_text
+from bids_sr.config.groups import SuperRes
+from bids_sr.stats import group, group_primary, group_table, group_text
 from bids_sr.stats.group_join import Joined
 from bids_sr.stats.group_table import Source
 
@@ -143,6 +144,11 @@ def _with_crashes(absent: Sequence[str], output_dir: Path) -> list[str]:
     return lines
 
 
+def default_method() -> str:
+    """The method of the group's primary comparison: of those that run unless others are named, the last."""
+    return SuperRes().learned[-1]
+
+
 def plan_text(prepared: Group) -> str:
     """What would be joined, and who is missing."""
     lines = [f"{len(prepared.sources)} tables of {len(prepared.participants)} participants"]
@@ -168,12 +174,14 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
             figures = _joined(prepared.sources, beside)
             methods = tuple(name for name in method_names() if name in figures.series)
             comparisons = group.compare(figures.values, methods, units=figures.units, margin=settings.evaluation.margin)
+            primary = group_primary.primary_comparisons(comparisons, default_method())
+            comparisons = group_primary.marked(comparisons, primary)
         write_ignored(output_dir)
         _describe_tables(output_dir, figures, comparisons)
         processes.busy = 0
         maps = making.result() if making else _maps(settings, say, processes)
     say("report")
-    content = _content(settings, prepared, figures, methods, comparisons, maps)
+    content = _content(settings, prepared, figures, methods, comparisons, primary, maps)
     from bids_sr.reports.group import build_group_report
 
     page = build_group_report(output_dir / "group.html", content, figure_dir=output_dir / "group" / "figures")
@@ -228,6 +236,7 @@ def _content(
     figures: Joined,
     methods: Sequence[str],
     comparisons: Sequence[group.Comparison],
+    primary: Sequence[group_primary.Primary],
     maps: "GroupMaps",
 ) -> Any:
     """Everything that the page shows."""
@@ -239,7 +248,8 @@ def _content(
         participants=prepared.participants, absent=prepared.absent, left_out=maps.left_out, flags=_flags(figures.flags),
         methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
         papers=group_text.paper_tables(figures.values, methods),
-        claims=figures.claims,
+        claims=figures.claims, primary=primary,
+        idle=[f"{name}: {method} fell back to zero filling" for name, method in figures.idle],
         maps=_map_rows(maps), map_figures=_map_figures(maps, settings.paths.output_dir / "group" / "figures"),
         space=maps.space,
         margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",

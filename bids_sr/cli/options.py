@@ -166,7 +166,7 @@ def _superres(add: _Options) -> None:
     add(
         "--baselines",
         to="superres.baselines",
-        help="interpolations beside the methods: bspline zerofill inject ratio sdmod; all adds nearest linear lanczos",
+        help="interpolations beside the methods: bspline zerofill sdmod inject ratio; all adds nearest linear lanczos",
     )
     add(
         "--sr-factor",

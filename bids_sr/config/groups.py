@@ -15,8 +15,8 @@ from bids_sr.config.methods import method_names, methods_trained_on, series_labe
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 
 BASELINES: dict[str, tuple[str, ...]] = {
-    "default": ("bspline", "zerofill", "inject", "ratio", "sdmod"),
-    "all": ("bspline", "zerofill", "inject", "ratio", "sdmod", "nearest", "linear", "lanczos"),
+    "default": ("bspline", "zerofill", "sdmod", "inject", "ratio"),
+    "all": ("bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos"),
 }
 PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
 DENSE = frozenset({"tv", "dip", "mse3d", "li", "li-agnostic"})  # paper recipe: one dense network, whole volumes

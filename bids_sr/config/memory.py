@@ -111,7 +111,7 @@ OTHER: Mapping[str, Need] = MappingProxyType(
         "ScorePair": Need(always=0.12, high=0.25),
         "PrecisionGuard": Need(always=0.12, high=0.25),
         "ActivationMaps": _MAPS,
-        "HallucinationMap": _MAPS,
+        "UnrepeatedMap": _MAPS,
         "ActivationReport": _MAPS,
         "BlockEffects": _EFFECTS,
         "SplitHalf": _EFFECTS,

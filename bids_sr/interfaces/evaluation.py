@@ -245,15 +245,16 @@ class _MergeEvaluationOutputSpec(TraitedSpec):
 
 
 class MergeEvaluation(SimpleInterface):
-    """Join tables of the evaluation and describe their columns."""
+    """Join tables of the evaluation and describe their columns; who was not applied is compared with nobody."""
 
     input_spec = _MergeEvaluationInputSpec
     output_spec = _MergeEvaluationOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.stats.applied import compared_rows
         from bids_sr.stats.evaluation import columns_json, read_table, table_text
 
-        rows = [row for path in self.inputs.in_files for row in read_table(path)]
+        rows = compared_rows(row for path in self.inputs.in_files for row in read_table(path))
         out, described = Path(runtime.cwd, "evaluation.tsv"), Path(runtime.cwd, "evaluation.json")
         out.write_text(table_text(rows), encoding="utf-8")
         text = json.dumps(columns_json(row.measure for row in rows), indent=2, ensure_ascii=False)

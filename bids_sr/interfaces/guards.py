@@ -1,4 +1,4 @@
-"""Guards against false detail: uncertainty, unsupported detail, precision, edges, images unlike those trained on."""
+"""Guards against false detail: uncertainty, unrepeated detail, precision, edges, images unlike those trained on."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class EnsembleUncertainty(SimpleInterface):
         return runtime
 
 
-class _HallucinationInputSpec(BaseInterfaceInputSpec):
+class _UnrepeatedInputSpec(BaseInterfaceInputSpec):
     effects_file = File(exists=True, mandatory=True, desc="effects of the series, as BlockEffects gives")
     guide_hr = File(
         exists=True, desc="high-resolution image of the pair on the grid of the mask, in the boldref's pose"
@@ -115,26 +115,26 @@ class _HallucinationInputSpec(BaseInterfaceInputSpec):
     seed = traits.Int(0, usedefault=True, desc="of the sign flips")
 
 
-class HallucinationMap(SimpleInterface):
+class UnrepeatedMap(SimpleInterface):
     """Fine detail of one series that neither the pair nor the course of time supports."""
 
-    input_spec = _HallucinationInputSpec
+    input_spec = _UnrepeatedInputSpec
     output_spec = _MapsOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.spatial.nifti import load_image
-        from bids_sr.stats.guardmaps import hallucination_maps
+        from bids_sr.stats.guardmaps import unrepeated_maps
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
         mask, affine = load_image(inputs.mask)
         with threadpool_limits(1):
-            rows, maps = hallucination_maps(
+            rows, maps = unrepeated_maps(
                 Path(inputs.effects_file), inputs.contrasts, mask > 0.5, affine, inputs.factor,
                 guide=load_image(inputs.guide_hr)[0] if isdefined(inputs.guide_hr) else None, seed=inputs.seed,
             )  # fmt: skip
-        self._results |= {"out_file": _write_rows(rows, cwd, "hallucination"), **_write_maps(maps, affine, cwd)}
+        self._results |= {"out_file": _write_rows(rows, cwd, "unrepeated"), **_write_maps(maps, affine, cwd)}
         return runtime
 
 

@@ -11,9 +11,11 @@ from bids_sr.interfaces import _reporting as tools
 from bids_sr.interfaces.reports import FUNCTIONAL, _Reportlet
 
 MAX_CONTRASTS = 4
+SCORED = (("split_ev", "explained variance"), ("split_r", "r"), ("self_r", "r"))
+"""What is written beside a map beyond the Nyquist limit, the strongest evidence first."""
 BEYOND = "beyond_"
 """How the arrays of `figures_npz` begin that hold an effect beyond the acquired Nyquist limit."""
-GUARD_MAPS = {"sd": "uncertainty", "hallucination": "hallucination"}
+GUARD_MAPS = {"sd": "uncertainty", "unrepeated": "unrepeated"}
 """Statistic of a map of the guards to the desc of its figure."""
 Rows = Sequence[Any]
 
@@ -40,8 +42,9 @@ class EvaluationReport(_Reportlet):
     input_spec = _EvaluationReportInputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.reports.evaluation_claim import claim_html
         from bids_sr.reports.evaluation_rows import having
-        from bids_sr.reports.evaluation_tables import claim_html, holdout_html, images_html
+        from bids_sr.reports.evaluation_tables import holdout_html, images_html
         from bids_sr.reports.evaluation_text import verdict_html
         from bids_sr.stats.evaluation import read_table
 
@@ -50,8 +53,9 @@ class EvaluationReport(_Reportlet):
         if isdefined(self.inputs.verdict_json):
             page = verdict_html(_json(self.inputs.verdict_json), rows, _json(self.inputs.flags_json))
             self._keep(runtime, page, desc="verdict", suffix=FUNCTIONAL)
-        if self.inputs.has_truth and having(rows, "split_r_"):
-            self._agreement(runtime, rows, names, prefix="split_r", desc="splithalf")
+        leading = "split_ev" if having(rows, "split_ev_") else "split_r"
+        if self.inputs.has_truth and having(rows, f"{leading}_"):
+            self._agreement(runtime, rows, names, prefix=leading, desc="splithalf")
         elif having(rows, "self_r_"):
             self._agreement(runtime, rows, names, prefix="self_r", desc="reliability")
         self._maps(runtime, rows)
@@ -66,7 +70,7 @@ class EvaluationReport(_Reportlet):
         return self._done(runtime)
 
     def _agreement(self, runtime: Any, rows: Rows, names: Sequence[str], *, prefix: str, desc: str) -> None:
-        """Correlations of halves: the first contrast whole, the finest band of the others, and all of it as tables."""
+        """Agreement of halves: the first contrast whole, the finest band of the others, and all of it as tables."""
         from bids_sr.reports.evaluation_rows import contrasts_of, having
         from bids_sr.reports.evaluation_tables import agreement_html
         from bids_sr.reports.figures_evaluation import agreement_figure, contrasts_figure
@@ -90,14 +94,17 @@ class EvaluationReport(_Reportlet):
         with np.load(self.inputs.figures_npz, allow_pickle=False) as found:
             names = [name.removeprefix(BEYOND) for name in found.files if name.startswith(BEYOND)]
             scores: dict[str, Any] = {}
-            for prefix in ("split_r", "self_r")[0 if self.inputs.has_truth else 1 :]:
+            what = ""
+            for prefix, words in SCORED[0 if self.inputs.has_truth else len(SCORED) - 1 :]:
                 own = pick(rows, f"{prefix}_beyond", contrast=str(found["contrast"]), region="brain")
+                what = what or (words if own else "")
                 scores = scores or own
             maps = {name: found[BEYOND + name] for name in shown_series(names, scores)}
             affine, mask = found["affine"], found["mask"]
         if maps:
             values = {name: row.value for name, row in scores.items()}
-            self._keep(runtime, beyond_figure(maps, affine, mask, scores=values), desc="beyond", suffix=FUNCTIONAL)
+            figure = beyond_figure(maps, affine, mask, scores=values, score=what)
+            self._keep(runtime, figure, desc="beyond", suffix=FUNCTIONAL)
 
     def _truth(self, runtime: Any, rows: Rows, names: Sequence[str]) -> None:
         from bids_sr.reports.evaluation_rows import contrasts_of, having
@@ -125,7 +132,8 @@ class EvaluationReport(_Reportlet):
         gains = placebo_gains(rows)
         if gains:
             measures = {
-                name: words for band, words in BANDS.items() for name in (f"gain_split_r_{band}", f"gain_self_r_{band}")
+                name: words
+                for band, words in BANDS.items() for name in (f"gain_split_ev_{band}", f"gain_self_r_{band}")
                 if any(row.measure == name for row in gains)
             }  # fmt: skip
             figure = placebo_figure(gains, measures=measures, contrast=contrasts_of(gains)[0])
@@ -146,7 +154,7 @@ class _GuardsReportInputSpec(BaseInterfaceInputSpec):
 
 
 class GuardsReport(_Reportlet):
-    """Flags and figures of the guards, loss of acquired data by volume, uncertainty and unsupported detail as maps."""
+    """Flags and figures of the guards, loss of acquired data by volume, uncertainty and unrepeated detail as maps."""
 
     input_spec = _GuardsReportInputSpec
 

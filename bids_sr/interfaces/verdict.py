@@ -244,11 +244,21 @@ def _table_flags(inputs: Any, rows: Sequence[Any]) -> list[Any]:
 
     from bids_sr.spatial.masks import voxel_sizes
     from bids_sr.spatial.nifti import load_image
-    from bids_sr.stats.flags import distortion_flag, hallucination_flags
+    from bids_sr.stats.flags import distortion_flag, unrepeated_flags
 
     acquired = float(np.sqrt(np.prod(voxel_sizes(load_image(inputs.mask)[1])[:2])))
     distortion = distortion_flag(rows, acquired)
-    return [*([distortion] if distortion else []), *hallucination_flags(rows)]
+    return [*([distortion] if distortion else []), *unrepeated_flags(rows)]
+
+
+def _idle_by_card(inputs: Any) -> list[str]:
+    """Methods whose card says that zero filling was used in their place."""
+    from bids_sr.stats.applied import was_applied
+
+    if not isdefined(inputs.card_files):
+        return []
+    cards = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.card_files]
+    return [name for name, card in zip(inputs.card_names, cards, strict=True) if not was_applied(card)]
 
 
 class _VerdictInputSpec(BaseInterfaceInputSpec):
@@ -256,6 +266,9 @@ class _VerdictInputSpec(BaseInterfaceInputSpec):
     methods = traits.List(traits.Str, mandatory=True, desc="series under judgment")
     baselines = traits.List(traits.Str, mandatory=True, desc="series that must be beaten")
     margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
+    not_applied = traits.List(traits.Str, desc="methods that fell back to zero filling: named, and not compared")
+    card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
+    card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
 
 
 class _VerdictOutputSpec(TraitedSpec):
@@ -274,9 +287,10 @@ class Verdict(SimpleInterface):
         from bids_sr.stats.verdict import make_verdict
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
+        idle = [*(inputs.not_applied if isdefined(inputs.not_applied) else []), *_idle_by_card(inputs)]
         found = make_verdict(
             [row for path in inputs.in_files for row in read_table(path)], methods=inputs.methods,
-            baselines=inputs.baselines, margin=inputs.margin if isdefined(inputs.margin) else None,
+            baselines=inputs.baselines, margin=inputs.margin if isdefined(inputs.margin) else None, not_applied=idle,
         )  # fmt: skip
         self._results["out_file"] = _write(cwd / "verdict.tsv", table_text(found.rows))
         self._results["verdict_json"] = _write(cwd / "verdict.json", found.to_json())

@@ -9,7 +9,7 @@ from bids_sr.stats.evaluation import MISSING, EvalRow
 from bids_sr.stats.placebo import PLACEBOS
 
 Kind = Literal["baseline", "method", "control", "placebo", "member", "measured", "run"]
-BASELINES = ("raw", "rawSpline", "bspline", "zerofill", "inject", "ratio", "sdmod", "nearest", "linear", "lanczos")
+BASELINES = ("raw", "rawSpline", "bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos")
 CONTROLS: Mapping[str, str] = {
     "bsplineSmooth": "bspline, smoothed as fits best",
     "bsplinePca": "bspline, denoised in time (PCA)",
@@ -24,6 +24,13 @@ KIND_TEXT: Mapping[Kind, str] = {
     "member": "members of an ensemble",
     "run": "the run",
 }
+FIGURE_TEXT: Mapping[str, str] = {
+    "ev": "explained variance",
+    "r": "correlation r",
+    "amplitude": "recovered amplitude",
+    "right": "right share",
+}
+"""What of the truth a measure of the halves tells (`split_ev_beyond`: explained variance)."""
 _MEMBER = re.compile(r"^.+Seed\d+$")
 _ACTIVE = re.compile(r"^active(\d+)$")
 
@@ -148,12 +155,18 @@ def interval_text(row: EvalRow) -> str:
 
 
 def placebo_gains(rows: Iterable[EvalRow]) -> list[EvalRow]:
-    """What each method has more than its placebos and than the denoising controls."""
+    """What each method has more than its placebos and than the controls: explained variance, without a truth r."""
     return [
         row
-        for row in having(rows, "gain_split_r_", "gain_self_r_")
+        for row in having(rows, "gain_split_ev_", "gain_self_r_")
         if kind_of(row.series) == "method" and kind_of(row.against) in ("placebo", "control")
     ]
+
+
+def figure_of(measures: Iterable[str]) -> str:
+    """What differences of halves are differences of, in words."""
+    kinds = dict.fromkeys(measure.removeprefix("gain_").split("_")[1] for measure in measures)
+    return " and ".join(FIGURE_TEXT.get(kind, kind) for kind in kinds)
 
 
 def shown_series(names: Sequence[str], scores: Mapping[str, EvalRow]) -> list[str]:

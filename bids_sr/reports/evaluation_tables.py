@@ -18,8 +18,16 @@ BANDS = {
     "signal": "signal units",
     "percent": "percent of one mean image",
 }
-TRUTH = ("r_t", "r_effect", "r_beyond", "ap", "auc", "dice", "centroid", "foci")
+AMOUNTS = ("ev", "r", "amplitude", "right")
+TRUTH = (
+    "ev_beyond", "r_beyond", "amplitude_beyond", "right_beyond", "ev_effect", "r_effect", "r_t", "ap", "auc", "dice",
+    "centroid", "foci",
+)  # fmt: skip
 HEADS = {
+    "ev_beyond": "explained variance beyond Nyquist",
+    "amplitude_beyond": "recovered amplitude beyond Nyquist",
+    "right_beyond": "right share beyond Nyquist",
+    "ev_effect": "explained variance",
     "r_t": "r of t",
     "r_effect": "r of effect",
     "r_beyond": "r beyond Nyquist",
@@ -29,14 +37,7 @@ HEADS = {
     "centroid": "centroid distance",
     "foci": "contrast of the foci",
 }
-THRESHOLDS = {"quarter": "quarter", "fixed": "z > 3.1", "fdr": "FDR .05"}
-PARTS = {
-    "total": "whole",
-    "part_grid": "grid",
-    "part_smoothing": "smoothing",
-    "part_method": "method",
-    "part_threshold": "of it, by the moving threshold",
-}
+FIGURES = pick.FIGURE_TEXT
 
 
 def cell(row: EvalRow | None, *, bold: bool = False) -> str:
@@ -90,21 +91,52 @@ def folded(title: str, content: str) -> str:
 
 
 def agreement_html(rows: Sequence[EvalRow], *, prefix: str, names: Sequence[str] = ()) -> str:
-    """Split-half correlations: regions (thresholds of the active region) as columns, a table each contrast and scale.
+    """Agreement of halves: regions (thresholds of the active region) as columns, a table each contrast and scale.
 
     Parameters
     ----------
     rows : of the evaluation
-    prefix : ``split_r`` or ``self_r``
+    prefix : ``split_ev``, ``split_r`` or ``self_r``; with the first, all that there is beside it follows
     names : order of the series
     """
+    parts = _levels(rows, prefix, names)
+    if prefix == "split_ev":
+        parts.insert(1, _amounts(rows, names))
+    parts.append(_differences(rows, f"gain_{prefix}_beyond", names))
+    if prefix == "split_ev":
+        parts.append(folded("Correlations", "".join(_levels(rows, "split_r", names))))
+    return "".join([*parts, _controls(rows)]) or NOTHING
+
+
+def _levels(rows: Sequence[EvalRow], prefix: str, names: Sequence[str]) -> list[str]:
+    """A table each contrast and scale of one figure; all but the first are folded."""
     parts = []
     for number, contrast in enumerate(pick.contrasts_of(pick.having(rows, f"{prefix}_"))):
         for band, words in BANDS.items():
             table = _regions_table(rows, f"{prefix}_{band}", contrast, f"{contrast}, {words}", names)
             parts.append(table if number == 0 and band == "beyond" else folded(f"{contrast}, {words}", table))
-    parts += [_differences(rows, f"gain_{prefix}_beyond", names), _controls(rows)]
-    return "".join(parts) or NOTHING
+    return parts
+
+
+def _amounts(rows: Sequence[EvalRow], names: Sequence[str]) -> str:
+    """Explained variance, r, recovered amplitude and right share beside one another, beyond the Nyquist limit."""
+    own = pick.having(rows, "split_ev_beyond")
+    contrast = next(iter(pick.contrasts_of(own)), None)
+    regions = pick.shown_regions([row for row in own if row.contrast == contrast])
+    found = {
+        (name, region): pick.pick(rows, f"split_{name}_beyond", contrast=contrast, region=region)
+        for name in AMOUNTS
+        for region in regions
+    }
+    heads = [("series", ""), *[(FIGURES[name], pick.region_text(region)) for region in regions for name in AMOUNTS]]
+    lines = [
+        (
+            (pick.series_text(series),),
+            [cell(found[name, region].get(series)) for region in regions for name in AMOUNTS],
+        )
+        for series in pick.series_of([row for row in own if row.contrast == contrast], names)
+    ]
+    return table_html(f"What of the measured detail beyond the acquired Nyquist limit: {contrast}", heads, lines)
 
 
 def _regions_table(
@@ -118,7 +150,8 @@ def _regions_table(
         ((pick.series_text(name),), [cell(found[region].get(name)) for region in regions])
         for name in pick.series_of(own, names)
     ]
-    return table_html(f"Correlation r and 95 % interval: {caption}", heads, lines)
+    what = FIGURES[measure.split("_")[1]]
+    return table_html(f"{what[:1].upper()}{what[1:]} and 95 % interval: {caption}", heads, lines)
 
 
 def _differences(rows: Sequence[EvalRow], measure: str, names: Sequence[str]) -> str:
@@ -142,7 +175,8 @@ def _differences(rows: Sequence[EvalRow], measure: str, names: Sequence[str]) ->
             for one, other in pairs
         ]
         heads = [("method", ""), ("less", ""), *[(pick.region_text(region), "") for region in regions]]
-        caption = f"Difference of r beyond the acquired Nyquist limit: {contrast} (bold: the interval excludes 0)"
+        what = {"split_ev": "explained variance"}.get(measure.removeprefix("gain_").rpartition("_")[0], "r")
+        caption = f"Difference of {what} beyond the acquired Nyquist limit: {contrast} (bold: the interval excludes 0)"
         table = table_html(caption, heads, lines)
         tables.append(table if number == 0 else folded(f"Differences, {contrast}", table))
     return "".join(tables)
@@ -311,64 +345,3 @@ def placebo_words(rows: Sequence[EvalRow]) -> list[str]:
     """
     brain = [row for row in rows if row.region == "brain"] or list(rows)
     return [each.words for each in subject_specific(claims(brain))]
-
-
-def claim_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
-    """Size and overlap of the regions by series, smoothing and threshold, and what each step contributes."""
-    own = pick.having(rows, "claim_")
-    parts = []
-    for pair in dict.fromkeys(row.contrast for row in own):
-        some = [row for row in own if row.contrast == pair]
-        parts.append(_claim_levels(some, pair, names))
-        parts += [_claim_parts(some, pair, figure, names) for figure in ("size", "dice")]
-        parts += [
-            f"<p>Overlap not defined, because a region is empty: {row.value:g} of {row.n} with threshold "
-            f"{escape(THRESHOLDS.get(row.region, row.region))}.</p>"
-            for row in some if row.measure == "claim_undefined" and row.value > 0
-        ]  # fmt: skip
-    return "".join(parts) or NOTHING
-
-
-def _thresholds(rows: Iterable[EvalRow]) -> list[str]:
-    found = list(dict.fromkeys(row.region for row in rows))
-    return [name for name in THRESHOLDS if name in found] + [name for name in found if name not in THRESHOLDS]
-
-
-def _claim_levels(rows: Sequence[EvalRow], pair: str, names: Sequence[str]) -> str:
-    levels = [row for row in rows if row.measure in ("claim_size", "claim_dice")]
-    thresholds = _thresholds(levels)
-    found = {(row.series, row.fwhm_mm, row.region, row.measure): row for row in levels}
-    heads = [("series", ""), ("smoothing", "mm")]
-    heads += [
-        (f"{what}: {THRESHOLDS.get(t, t)}", unit) for t in thresholds for what, unit in (("size", "mm³"), ("Dice", ""))
-    ]
-    lines = []
-    for fwhm in sorted({row.fwhm_mm for row in levels}):
-        for name in pick.series_of([row for row in levels if row.fwhm_mm == fwhm], names):
-            cells = [f"{fwhm:g}"]
-            for t in thresholds:
-                size, overlap = (found.get((name, fwhm, t, f"claim_{what}")) for what in ("size", "dice"))
-                cells += [
-                    f"{size.value:.0f}" if pick.known(size) and size else "–" if size is None else "n/a",
-                    cell(overlap),
-                ]
-            lines.append(((pick.series_text(name),), cells))
-    title = pair.replace("+", " and ")
-    return table_html(f"Regions of {title}: mean size and overlap (quarter: the threshold of the paper)", heads, lines)
-
-
-def _claim_parts(rows: Sequence[EvalRow], pair: str, figure: str, names: Sequence[str]) -> str:
-    own = [row for row in rows if row.measure in {f"claim_{part}_{figure}" for part in PARTS}]
-    found = {(row.series, row.region, row.measure): row for row in own}
-    lines = [
-        (
-            (pick.series_text(name), THRESHOLDS.get(t, t)),
-            [cell(found.get((name, t, f"claim_{part}_{figure}"))) for part in PARTS],
-        )
-        for t in _thresholds(own)
-        for name in pick.series_of(own, names)
-        if (name, t, f"claim_total_{figure}") in found
-    ]
-    what = "size, as ratios that multiply" if figure == "size" else "overlap, as differences that add"
-    caption = f"The change from raw taken apart, {pair.replace('+', ' and ')}: {what}"
-    return table_html(caption, [("series", ""), ("threshold", ""), *[(text, "") for text in PARTS.values()]], lines)

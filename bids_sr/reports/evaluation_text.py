@@ -32,12 +32,12 @@ FLAG_TEXT: Mapping[str, str] = {
     "flag_roi_misplaced": "The region of interest misses the nearest activation; --roi-grow lets it grow to it.",
     "flag_distortion": "Edges of the BOLD reference and of the T2* image lie apart (susceptibility distortion): "
     "methods and baselines that take detail from the T2* image put it in the wrong place there.",
-    "flag_hallucination": "Much fine detail is supported neither by the pair nor by the time course; see the map of "
-    "unsupported detail.",
+    "flag_unrepeated": "Much fine detail is supported neither by the pair nor by the time course; see the map of "
+    "unrepeated detail.",
     "flag_domain": "Intensities or edges of the BOLD are unlike those the model was trained on.",
 }
 GUARDS = (
-    "ensemble_sd", "ensemble_r", "ensemble_coverage", "ensemble_nominal", "hallucination_share", "precision_change",
+    "ensemble_sd", "ensemble_r", "ensemble_coverage", "ensemble_nominal", "unrepeated_share", "precision_change",
     "edge_mismatch", "edge_mismatch_p90", "domain_distance", "domain_edges",
 )  # fmt: skip
 
@@ -122,6 +122,9 @@ def measure_text(measure: str) -> str:
     if declared is None:
         return measure
     known = {
+        "split_ev_beyond": "explained variance of measured, beyond Nyquist",
+        "split_ev_signal": "explained variance of measured, signal units",
+        "truth_ev_beyond": "explained variance of known activation, beyond Nyquist",
         "split_r_beyond": "r with measured, beyond Nyquist",
         "split_r_signal": "r with measured, signal units",
         "split_r_percent": "r with measured, percent",
@@ -167,7 +170,7 @@ def guards_html(rows: Sequence[EvalRow], flags: Sequence[Mapping[str, Any]] | No
         for row in rows:
             if row.measure == measure:
                 unit, text = MEASURE_TEXT[measure]
-                about = row.contrast if row.contrast != MISSING else "mean image" * (measure == "hallucination_share")
+                about = row.contrast if row.contrast != MISSING else "mean image" * (measure == "unrepeated_share")
                 other = f"against {row.against}" if row.against != MISSING else ""
                 where = ", ".join(filter(None, [about, pick.region_text(row.region), other]))
                 value = f"{cell(row)} {escape('' if unit == '1' else unit)}".strip()

@@ -35,6 +35,7 @@ def beyond_figure(
     *,
     active: Array | None = None,
     scores: Mapping[str, float] | None = None,
+    score: str = "r",
     n_slices: int = 3,
 ) -> Figure:
     """Effects that only the finest band holds, series by series on one color scale.
@@ -45,7 +46,8 @@ def beyond_figure(
     affine : voxel → RAS mm
     mask : (X, Y, Z) brain
     active : (X, Y, Z) region to outline
-    scores : what to write below a series' name, such as its r
+    scores : what to write beside a series' name, such as its r
+    score : what that is called
     n_slices : planes, from those where the last map is strongest
 
     Raises
@@ -77,9 +79,9 @@ def beyond_figure(
                 if outline is not None:
                     show_contour(ax, cropped(outline, flat), 2, 0, INK, width=0.6)
             text = pick.series_text(name)
-            score = (scores or {}).get(name, math.nan)
+            value = (scores or {}).get(name, math.nan)
             column[0].set_title(
-                text + (f" (r {pick.value_text(score)})" if math.isfinite(score) else ""), fontsize=9, pad=3
+                text + (f" ({score} {pick.value_text(value)})" if math.isfinite(value) else ""), fontsize=9, pad=3
             )
         for ax, k in zip(axes[:, 0], planes, strict=True):
             mark_position(ax, brain, 2, k, color=INK)

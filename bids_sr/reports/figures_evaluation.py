@@ -40,32 +40,49 @@ def _reference_lines(points: Mapping[str, EvalRow]) -> dict[str, tuple[str, Any,
     }
 
 
+def _columns(rows: Sequence[EvalRow], prefix: str, bands: Sequence[str]) -> dict[str, str]:
+    """Measures of the agreement that occur, each with its title; what leads stands last, as the scale to look at."""
+    if prefix == "split_ev":
+        wanted = {
+            "split_r_beyond": "r beyond the acquired Nyquist limit",
+            "split_ev_signal": "explained variance, signal units",
+            "split_ev_beyond": "explained variance beyond the acquired Nyquist limit",
+        }
+    else:
+        wanted = {f"{prefix}_{band}": BANDS[band] for band in bands or BANDS}
+    found = {row.measure for row in rows}
+    return {measure: title for measure, title in wanted.items() if measure in found}
+
+
 def agreement_figure(
     rows: Sequence[EvalRow], *, prefix: str, contrast: str, names: Sequence[str] = (), bands: Sequence[str] = ()
 ) -> Figure:
-    """Split-half correlations of every series: a column each scale, a row each region.
+    """Agreement of halves, every series: a column each scale, a row each region.
 
     Parameters
     ----------
     rows : of the evaluation
-    prefix : ``split_r`` (against the measured half) or ``self_r`` (within the series)
+    prefix : ``split_ev`` or ``split_r`` (against the measured half), or ``self_r`` (within the series)
     contrast : the contrast shown
     names : order of the series
-    bands : scales to show; default: all that occur
+    bands : scales to show; default: all that occur. Beside explained variance r beyond the limit is shown
     """
-    own = [row for row in pick.having(rows, f"{prefix}_") if row.contrast == contrast]
+    columns = _columns(rows, prefix, bands)
+    own = [row for row in rows if row.contrast == contrast and row.measure in columns]
+    columns = _columns(own, prefix, bands)
     series = pick.series_of(own, names)
-    shown = [band for band in (bands or BANDS) if any(row.measure == f"{prefix}_{band}" for row in own)]
     regions = pick.shown_regions(own)
     grid = []
     for region in regions:
-        found = [pick.pick(own, f"{prefix}_{band}", region=region) for band in shown]
+        found = [pick.pick(own, measure, region=region) for measure in columns]
         grid.append([
-            Panel(title=BANDS[band], points=points, lines=_reference_lines(points), strong=band == "beyond")
-            for band, points in zip(shown, found, strict=True)
+            Panel(title=columns[measure], points=points, lines=_reference_lines(points),
+                  strong=measure == f"{prefix}_beyond")
+            for measure, points in zip(columns, found, strict=True)
         ])  # fmt: skip
     labels = {name: (pick.series_text(name), pick.kind_of(name)) for name in series}
-    label = "correlation r, 95 % interval" if any(math.isfinite(row.lower) for row in own) else "correlation r"
+    label = "explained variance; correlation r" if prefix == "split_ev" else "correlation r"
+    label += ", 95 % interval" if any(math.isfinite(row.lower) for row in own) else ""
     return forest_figure(grid, labels, row_names=[_capital(pick.region_text(r)) for r in regions], xlabel=label)
 
 
@@ -85,7 +102,7 @@ def contrasts_figure(
     labels = {name: (pick.series_text(name), pick.kind_of(name)) for name in pick.series_of(own, names)}
     return forest_figure(
         grid, labels, row_names=[_capital(pick.region_text(r)) for r in regions],
-        xlabel="correlation r beyond the acquired Nyquist limit",
+        xlabel=f"{pick.FIGURE_TEXT[prefix.partition('_')[2]]} beyond the acquired Nyquist limit",
     )  # fmt: skip
 
 
@@ -122,7 +139,7 @@ def placebo_figure(rows: Sequence[EvalRow], *, measures: Mapping[str, str], cont
     ]  # fmt: skip
     return forest_figure(
         grid, labels, row_names=[_capital(pick.region_text(r)) for r in regions], hollow=True,
-        xlabel="own less placebo: difference of r, 95 % interval",
+        xlabel=f"own less placebo: difference of {pick.figure_of(measures)}, 95 % interval",
     )  # fmt: skip
 
 
@@ -155,6 +172,7 @@ TRUTH_PANELS = {
     "truth_r_t": "r of the t map",
     "truth_r_effect": "r of the effect map",
     "truth_r_beyond": "r of the effect map beyond Nyquist",
+    "truth_ev_beyond": "explained variance beyond Nyquist",
     "truth_ap": "average precision",
     "truth_dice": "Dice at matched size",
 }

@@ -1,4 +1,4 @@
-"""Figures of the guards: loss of acquired data volume by volume, where an ensemble disagrees, unsupported detail."""
+"""Figures of the guards: loss of acquired data volume by volume, where an ensemble disagrees, unrepeated detail."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -38,8 +38,8 @@ BEST_PERCENT = 1.0
 """Loss of acquired data (percent) below which a method keeps what was measured."""
 OVERLAYS: Mapping[str, Mapping[str, Any]] = {
     "sd": {"label": "standard deviation of the effect between members (signal units)"},
-    "hallucination": {
-        "label": "share that is fine detail without support; shown above .25", "colors": "inferno", "limit": 1.0,
+    "unrepeated": {
+        "label": "share that is fine detail which does not repeat; shown above .25", "colors": "inferno", "limit": 1.0,
         "threshold": 0.25,
     },
 }  # fmt: skip

@@ -19,6 +19,7 @@ from bids_sr.reports.group_words import (
     findings,
     meaning,
     placebo_sentence,
+    primary_sentence,
     sentence,
     verdict,
     where_text,
@@ -26,6 +27,7 @@ from bids_sr.reports.group_words import (
 from bids_sr.reports.methods_text import methods_html
 from bids_sr.reports.tables import facts_html, messages_html
 from bids_sr.stats.group import Comparison
+from bids_sr.stats.group_primary import Primary
 from bids_sr.stats.group_table import Question, Values
 from bids_sr.stats.group_text import PaperTable
 
@@ -36,10 +38,13 @@ control and other method, and apart from these with its placebos, by the Wilcoxo
 computed exactly from the permutation distribution of its (mid)ranks. Differences are Hodges-Lehmann estimates with
 the interval that belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial correlations. p
 values were corrected within the comparisons of one method on one question [@holm1979]; false discovery rates over all
-comparisons of a measure are in the table [@benjamini1995]. *The same* means that two one-sided paired t tests
-[@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and the Welch analysis of
-variance [@welch1951] are in the table too. Figures that are not defined, such as the overlap of an empty region, are
-left out and counted, never replaced. {maps}
+comparisons of a measure are in the table [@benjamini1995]. One comparison a task was fixed beforehand and is not
+corrected: the default method less the strongest baseline in explained variance beyond the acquired Nyquist limit,
+over the brain; all others are exploratory. The participants needed for 80 % power are those of the paired t test with
+the observed effect, over the relative efficiency 3/pi of the signed-rank test. *The same* means that two one-sided
+paired t tests [@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and Friedman's
+test [@friedman1937] over all series are in the table too. Figures that are not defined, such as the overlap of an
+empty region, are left out and counted, never replaced. {maps}
 """
 MAPS = (
     "Effect maps were divided by the mean signal of the run's brain, brought to {space} by one linear interpolation "
@@ -71,6 +76,8 @@ class GroupContent:
     absent : who and what is missing, in words
     left_out : what could not be made, in words
     flags : warnings of the participants' own reports, in words
+    idle : methods that were not applied in a run (they fell back to zero filling there), in words
+    primary : the comparison of each task that was fixed beforehand
     methods : series under test
     comparisons, values, units : statistics, combined figures, unit by measure
     papers : the paper's table, one a task and pair of conditions
@@ -97,6 +104,8 @@ class GroupContent:
     space: str | None
     margin: str
     about: Mapping[str, Any]
+    idle: Sequence[str] = ()
+    primary: Sequence[Primary] = ()
 
 
 def image_html(file: Path, label: str) -> str:
@@ -145,11 +154,28 @@ def verdict_html(content: GroupContent, told: Sequence[Finding]) -> str:
     strongest = [each for each in told if each.question.measure == told[0].question.measure]
     placebos = "".join(f"<li>{escape(text)}</li>" for each in strongest if (text := placebo_sentence(each)))
     return (
-        f"<p>{count} participants.</p>{missing}"
+        f"<p>{count} participants.</p>{missing}{_idle_html(content)}{_primary_html(content)}"
+        + ("<h3>Exploratory</h3>" if lines or said else "")
         + (f"<ul>{lines}</ul>" if lines else "<p class='notice'>No method under test has figures to compare.</p>")
         + (f"<h3>What was compared</h3><ul>{said}</ul>" if said else "")
         + (f"<h3>Beside the placebos</h3><ul>{placebos}</ul>" if placebos else "")
     )
+
+
+def _idle_html(content: GroupContent) -> str:
+    """Who was not applied where: first of all, as it is out of every comparison."""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in content.idle)
+    return f"<div class='warning'><strong>Not applied, and not compared.</strong><ul>{lines}</ul></div>" * bool(lines)
+
+
+def _primary_html(content: GroupContent) -> str:
+    """The comparison that was fixed beforehand, or that there is none."""
+    lines = "".join(f"<li><strong>{escape(primary_sentence(each))}</strong></li>" for each in content.primary)
+    none = (
+        "<p class='notice'>None: it is the default method less the strongest baseline in explained variance, which "
+        "needs a measured or known truth.</p>"
+    )
+    return f"<h3>Primary comparison, fixed beforehand</h3>{f'<ul>{lines}</ul>' if lines else none}"
 
 
 def participants_html(content: GroupContent) -> str:

@@ -7,14 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bids_sr.stats import evaluation, measures
+from bids_sr.stats.evidence import PLAIN
 from bids_sr.stats.group import SAME, UNDECIDED, Comparison
+from bids_sr.stats.group_primary import Primary
 from bids_sr.stats.group_table import MISSING, Question
+from bids_sr.stats.paired import ALPHA
 
 FUNCTION, IMAGE, SIZE, RELIABILITY = "function", "image", "size", "reliability"
 # Measure, what it is evidence of, and its name in a sentence; the strongest evidence first
 HEADLINES: Mapping[str, tuple[str, str]] = {
-    "split_r_beyond": (FUNCTION, "functional detail beyond the acquired Nyquist limit that measured data confirm"),
-    "truth_r_beyond": (FUNCTION, "functional detail beyond the acquired Nyquist limit that is true"),
+    "split_ev_beyond": (FUNCTION, "explained variance of measured BOLD detail beyond the acquired Nyquist limit"),
+    "truth_ev_beyond": (FUNCTION, "explained variance of true BOLD detail beyond the acquired Nyquist limit"),
+    "split_r_beyond": (FUNCTION, "BOLD detail beyond the acquired Nyquist limit that measured data confirm (r)"),
+    "truth_r_beyond": (FUNCTION, "BOLD detail beyond the acquired Nyquist limit that is true (r)"),
     "split_r_signal": (FUNCTION, "effect map confirmed by measured data"),
     "truth_r_effect": (FUNCTION, "likeness of the effect map to the truth"),
     "truth_ap": (FUNCTION, "finding the truly active voxels (average precision)"),
@@ -185,7 +190,7 @@ def verdict(told: Sequence[Finding], methods: Sequence[str]) -> list[str]:
     for task in dict.fromkeys((each.question.task, each.question.variant) for each in told):
         for method in methods:
             own = [f for f in told if f.method == method and (f.question.task, f.question.variant) == task]
-            for kind, claim in ((FUNCTION, "shows more true functional detail"), (IMAGE, "gives better images")):
+            for kind, claim in ((FUNCTION, "shows more true BOLD detail"), (IMAGE, "gives better images")):
                 first = next((each for each in own if each.kind == kind), None)
                 if first is not None:
                     lines.append(_claim(method, first, claim))
@@ -198,12 +203,14 @@ def verdict(told: Sequence[Finding], methods: Sequence[str]) -> list[str]:
 
 def _claim(method: str, finding: Finding, claim: str) -> str:
     """The verdict on one method from its strongest evidence: baselines and controls decide, then other methods."""
-    own = finding.against("acquired", "baseline", "control")
+    own = [*finding.against("acquired", "baseline", "control"), *_plain(finding)]
     what = f"{finding.title}; {where_text(finding.question)}; n = {max((each.n for each in own), default=0)}"
     by_word = {word: [each for each in own if each.word == word] for word in ("better", "worse")}
     rest = [each for each in own if each.word != "better"]
     if not own:
         text = f"{method}: there is no baseline to compare with ({what})"
+    elif not rest and (level := own[0].level) is not None and not level.lower > 0:
+        text = f"{method} is above every baseline, and not shown to explain any variance ({what})"
     elif not rest:
         controls = " and control" if any(each.role == "control" for each in own) else ""
         text = f"{method} {claim} than every baseline{controls} ({what})"
@@ -213,9 +220,35 @@ def _claim(method: str, finding: Finding, claim: str) -> str:
         text = f"{method} {claim} than {names(by_word['better'])}, not shown against {names(rest)} ({what})"
     else:
         text = f"{method}: it is not shown that it {claim} than any baseline ({what})"
-    beside = [f"{each.word} than {each.reference}" for each in finding.against("method") if each.word in by_word]
+    others = [each for each in finding.against("method") if each not in own]
+    beside = [f"{each.word} than {each.reference}" for each in others if each.word in by_word]
     return f"{text}{'; ' if beside else ''}{' and '.join(beside)}."
 
 
+def _plain(finding: Finding) -> list[Comparison]:
+    """Comparisons with simple arithmetic that stands among the methods."""
+    return [each for each in finding.against("method") if each.reference in PLAIN]
+
+
+def primary_sentence(found: Primary) -> str:
+    """The primary comparison, and how many participants it needs, as plain text."""
+    each = found.comparison
+    estimate, test = each.estimate, each.test
+    if estimate is None or test is None or each.n < 2:
+        return f"{each.series} less {each.reference}: {each.n} participant(s) have both ({where_text(each.question)})."
+    ends = f"[{number(estimate.lower, sign=True)}, {number(estimate.upper, sign=True)}]"
+    word = "better" if found.better else "worse" if test.p_value < ALPHA and test.effect_size < 0 else "undecided"
+    text = (
+        f"{each.series} less {each.reference}, {HEADLINES[each.question.measure][1]} ({where_text(each.question)}): "
+        f"{word}, {number(estimate.value, sign=True)} {ends}, {p_text(test.p_value)} (signed-rank test, not "
+        f"corrected), n = {each.n}."
+    )
+    if not test.can_reach:
+        text += f" So few participants reach at best p = {test.smallest_p:.3g}."
+    if found.needed is None:
+        return f"{text} With an effect such as this no number of participants within reason would do."
+    return f"{text} If the effect is as observed, {found.needed} participants give 80 % power."
+
+
 def _topic(kind: str) -> str:
-    return "the truth of its functional detail" if kind == FUNCTION else "image quality"
+    return "the truth of its BOLD detail" if kind == FUNCTION else "image quality"

@@ -46,6 +46,17 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "unit": {"Description": "Unit of the value; 1 for pure numbers, signal for the unit of the BOLD series"},
 }
 
+# What counts amplitude, see `bids_sr.stats.explained`
+_AMPLITUDES: Mapping[str, str] = {
+    "ev": "explained variance 1 - |e - t|²/|t|² of the true effect t by that of the series",
+    "amplitude": "recovered amplitude (slope of the series' effect over the true one; 1 is all of it)",
+    "right": "right share (of the energy of the series' effect that of the true one, 0 to 1, negative where r is)",
+}
+_BAND_TEXT: Mapping[str, str] = {
+    "signal": "signal units", "effect": "signal units",
+    "beyond": "only in-plane Fourier coefficients at or beyond the acquired Nyquist limit",
+}  # fmt: skip
+_GAINS = (("", ""), ("gain_", "difference to the series named in against, of: "))
 # Measure to (unit, meaning). One place for all, so that a misspelt measure fails and the JSON is complete.
 MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
     **{
@@ -65,10 +76,26 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
             ("beyond", "the same beyond the acquired Nyquist limit: a filter that makes its own detail passes this"),
         )
     },
+    **{
+        f"{gain}split_{name}_{band}": (
+            "1",
+            f"{what}{text}; one half of the blocks against the measured other half, whose noise is taken out by the "
+            f"covariance of the measured halves; {_BAND_TEXT[band]}",
+        )
+        for gain, what in _GAINS
+        for name, text in _AMPLITUDES.items()
+        for band in ("signal", "beyond")
+    },
+    **{
+        f"{gain}truth_{name}_{band}": ("1", f"{what}{text}; known activation; {_BAND_TEXT[band]}")
+        for gain, what in _GAINS
+        for name, text in _AMPLITUDES.items()
+        for band in ("effect", "beyond")
+    },
     "control_fwhm": ("mm", "smoothing that the control was given, the best of those tried"),
     **{
-        f"control_best_r_{band}": ("1", f"the split_r_{band} that the control reaches at the best setting in hindsight")
-        for band in ("signal", "percent", "beyond")
+        f"control_best_{name}": ("1", f"the split_{name} that the control reaches at the best setting in hindsight")
+        for name in ("r_signal", "r_percent", "r_beyond", "ev_signal", "ev_beyond")
     },
     "control_rank": ("1", "temporal components that the control kept, chosen on the other half"),
     **{
@@ -112,7 +139,11 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
         "1",
         "the same share if the truth were one more member; less coverage: members share an error",
     ),
-    "hallucination_share": ("1", "share of voxels with fine detail that neither pair nor time course supports"),
+    "unrepeated_share": (
+        "1",
+        "share of voxels with fine detail that neither repeats between the halves nor follows the pair; wrong detail "
+        "that a method makes alike in both halves is not seen",
+    ),
     "precision_change": ("1", "change of t by lower precision, root mean square over the noise of t"),
     "edge_mismatch": ("mm", "distance of the edges of the boldref from those of the T2*-weighted image, median"),
     "edge_mismatch_p90": ("mm", "the same distance, which a tenth of the edges exceeds"),
@@ -129,7 +160,7 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
             ("artifact", "the pair has an artifact"),
             ("roi_misplaced", "the region of interest misses the nearest activation"),
             ("distortion", "edges of boldref and T2*-weighted image lie apart"),
-            ("hallucination", "much fine detail is supported by nothing"),
+            ("unrepeated", "much fine detail neither repeats nor follows the pair"),
             ("domain", "intensities or edges of the BOLD are unlike those the model was trained on"),
         )
     },
@@ -155,11 +186,15 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
     **{
         f"verdict_{name}": ("1", f"1 where the evidence allows to say that the method {text}, else 0")
         for name, text in (
-            ("function", "shows more true functional detail than every baseline and control"),
+            ("function", "shows more true BOLD detail than every baseline, control and plain arithmetic"),
             ("image", "gives better images than bspline and inject"),
             ("specific", "owes some of that to this subject's own data, as own less placebo excludes 0"),
         )
     },
+    "verdict_applied": (
+        "1",
+        "1 where the method was applied, 0 where it fell back to zero filling and was not compared",
+    ),
     "verdict_margin": ("1", "half width of the interval around 0 that counts as the same"),
 }
 

@@ -11,6 +11,8 @@ from bids_sr.stats.evaluation import EvalRow
 
 Decision = Literal["better", "same", "worse", "unclear"]
 CONTROLS = ("bsplineSmooth", "bsplinePca")
+PLAIN = ("zerofill", "sdmod", "wmn")
+"""Simple arithmetic that every method must beat where the run has it, whether it stands as a baseline or a method."""
 MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
 WORTH: dict[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 
@@ -26,6 +28,8 @@ class Evidence:
     against : what the level is held against in the table
     words : what is measured
     is_truth : whether it can show that detail is true; repeatability alone cannot
+    above_zero : whether a claim needs the level itself above 0: a map that explains nothing is no detail
+    beside : measures told beside the level, each with its name
     """
 
     name: str
@@ -34,17 +38,27 @@ class Evidence:
     against: str
     words: str
     is_truth: bool = True
+    above_zero: bool = False
+    beside: tuple[tuple[str, str], ...] = ()
+
+
+def _beside(stem: str) -> tuple[tuple[str, str], ...]:
+    names = {"r": "r", "amplitude": "recovered amplitude", "right": "right share"}
+    return tuple((f"{stem}_{name}_beyond", words) for name, words in names.items())
 
 
 EVIDENCE = (
     Evidence(
-        name="split", level="split_r_beyond", gain="gain_split_r_beyond", against="measured",
-        words="correlation with the high-resolution BOLD measured in the other half of the blocks, beyond the acquired "
-        "resolution",
+        name="split", level="split_ev_beyond", gain="gain_split_ev_beyond", against="measured", above_zero=True,
+        words="explained variance of the high-resolution BOLD measured in the other half of the blocks (without its "
+        "noise), beyond the acquired resolution; 1 is all of it, no detail at all is 0",
+        beside=_beside("split"),
     ),
     Evidence(
-        name="known", level="truth_r_beyond", gain="gain_truth_r_beyond", against="truth",
-        words="correlation with the known activation beyond the acquired resolution",
+        name="known", level="truth_ev_beyond", gain="gain_truth_ev_beyond", against="truth", above_zero=True,
+        words="explained variance of the known activation beyond the acquired resolution; 1 is all of it, no detail at "
+        "all is 0",
+        beside=_beside("truth"),
     ),
     Evidence(
         name="maps", level="truth_r_beyond", gain="gain_truth_r_beyond", against="measured",
@@ -105,6 +119,7 @@ class Table:
     contrast, fwhm_mm : for which the verdict is given
     regions : brain first, then the active region nearest to |t| > 4, or the truly active voxels
     levels, gains : rows
+    others : rows of the measures that are told beside the level
     """
 
     evidence: Evidence
@@ -113,6 +128,14 @@ class Table:
     regions: tuple[str, ...]
     levels: tuple[EvalRow, ...]
     gains: tuple[EvalRow, ...]
+    others: tuple[EvalRow, ...] = ()
+
+    def beside(self, series: str, region: str) -> list[tuple[str, float]]:
+        """Name and value of what is told beside a series' level, as far as it is known."""
+        found = {r.measure: r.value for r in self.others if (r.series, r.region) == (series, region)}
+        return [
+            (words, found[name]) for name, words in self.evidence.beside if math.isfinite(found.get(name, math.nan))
+        ]
 
     def level(self, series: str, region: str) -> EvalRow | None:
         """Figure of a series itself."""
@@ -172,6 +195,11 @@ def best_table(rows: Sequence[EvalRow], methods: Sequence[str]) -> Table | None:
                 evidence=kind, contrast=contrast, fwhm_mm=width, regions=_regions(keep),
                 levels=tuple(r for r in keep if r.measure == kind.level),
                 gains=tuple(r for r in keep if r.measure == kind.gain),
+                others=tuple(
+                    r for r in rows
+                    if r.measure in dict(kind.beside)
+                    and (r.against, r.contrast, r.fwhm_mm) == (kind.against, contrast, width)
+                ),
             )
         )  # fmt: skip
     sure = [t for t in candidates if t.evidence.is_truth and any(math.isfinite(r.lower) for r in t.gains)]

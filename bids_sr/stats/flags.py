@@ -33,7 +33,7 @@ MISPLACED_CC = 0.1
 SLICE_SD, SLICE_RATIO, SLICE_LEAST = 5.0, 2.0, 0.03
 # Mean signal outside the head at half a field of view from it, over that in the head, above the rest of the background
 GHOST_SHARE = 0.1
-HALLUCINATION_SHARE = 0.1
+UNREPEATED_SHARE = 0.1
 _MIN_SLICES = 5
 _MIN_VOXELS = 20
 
@@ -191,17 +191,18 @@ def distortion_flag(rows: Sequence[EvalRow], acquired_mm: float) -> Flag | None:
     return Flag(name="distortion", raised=raised, text=text, remedy=remedy)
 
 
-def hallucination_flags(rows: Sequence[EvalRow]) -> list[Flag]:
+def unrepeated_flags(rows: Sequence[EvalRow]) -> list[Flag]:
     """Series in which much fine detail is supported by neither pair nor time course."""
-    remedy = "Do not read single clusters of this series; look at the hallucination map."
+    remedy = "Do not read single clusters of this series; look at the map of unrepeated detail."
     return [
         Flag(
-            name="hallucination", raised=row.value > HALLUCINATION_SHARE, remedy=remedy, contrast=row.contrast,
+            name="unrepeated", raised=row.value > UNREPEATED_SHARE, remedy=remedy, contrast=row.contrast,
             series=row.series,
-            text=f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that nothing supports.",
+            text=f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that neither repeats nor "
+            "follows the pair.",
         )
         for row in rows
-        if row.measure == "hallucination_share" and math.isfinite(row.value)
+        if row.measure == "unrepeated_share" and math.isfinite(row.value)
     ]  # fmt: skip
 
 

@@ -3,14 +3,15 @@
 The participant is the unit. Each comparison is a method less a reference (the acquired series, a baseline, a control,
 another method or one of the method's own placebos) on one question. Comparisons of one method on one question form a
 family (placebos one of their own) within which p values are corrected by Holm's procedure; false discovery rates are
-over all comparisons of a measure.
+over all comparisons of a measure. One comparison a task is fixed beforehand (`bids_sr.stats.group_primary`); all others
+are exploratory. Over all series of a question, which the same participants have, stands Friedman's test.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from bids_sr.stats.group_table import Question, Values
@@ -24,17 +25,17 @@ from bids_sr.stats.paired import (
     benjamini_hochberg,
     differences,
     equivalence,
+    friedman,
     hodges_lehmann,
     holm,
     paired_t,
     spread,
-    welch_anova,
     wilcoxon,
 )
 from bids_sr.stats.placebo import PLACEBOS
 
 ACQUIRED = ("raw", "rawSpline")
-BASELINES = ("bspline", "zerofill", "inject", "ratio", "sdmod", "nearest", "linear", "lanczos")
+BASELINES = ("bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos")
 CONTROLS = ("bsplineSmooth", "bsplinePca")
 MEASURED = "measured"
 SHARE_OF_GAP = 0.1
@@ -43,6 +44,11 @@ HIGHER, LOWER, ONE, NEITHER = "higher", "lower", "near 1", "neither"
 # What is better. `NEITHER`: a difference is no merit by itself; a smaller region can be a smaller piece of the truth.
 _BETTER: Mapping[str, str] = {
     **{f"split_r_{band}": HIGHER for band in ("signal", "percent", "beyond")},
+    **{
+        name.format(figure): direction
+        for name in ("split_{}_signal", "split_{}_beyond", "truth_{}_effect", "truth_{}_beyond")
+        for figure, direction in (("ev", HIGHER), ("amplitude", ONE), ("right", HIGHER))
+    },
     **{f"self_r_{band}": NEITHER for band in ("signal", "beyond")},
     **{f"truth_{name}": HIGHER for name in ("r_t", "r_effect", "r_beyond", "ap", "auc", "dice")},
     "truth_centroid": LOWER,
@@ -92,7 +98,10 @@ class Comparison:
     margin, p_equivalence : TOST; NaN without margin
     family : comparisons that are corrected together
     p_holm, p_fdr, p_equivalence_holm : corrected
-    p_welch : Welch's analysis of variance over all series of the question
+    p_friedman : Friedman's test over all series of the question, of participants that have them all
+    level : Hodges-Lehmann interval of the series' own figures, where those are explained variance
+    differences : (n,) own - other, one a participant
+    primary, needed : whether it was fixed beforehand; then the participants for 80 % power, None if not known
     word : better, worse, larger, smaller, same, undecided, not comparable
     note : what the reader must know
     """
@@ -114,7 +123,11 @@ class Comparison:
     p_holm: float = math.nan
     p_fdr: float = math.nan
     p_equivalence_holm: float = math.nan
-    p_welch: float = math.nan
+    p_friedman: float = math.nan
+    level: Interval | None = None
+    differences: tuple[float, ...] = field(default=(), repr=False)
+    primary: bool = False
+    needed: int | None = None
     word: str = UNDECIDED
     note: str = ""
 
@@ -174,11 +187,11 @@ def compare(
     for question, series in values.items():
         bound = margin_of(question, series, margin, units.get(question.measure, ""))
         own_kinds = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in series]
-        groups = [[v for v in series[name].values() if math.isfinite(v)] for name in own_kinds]
-        p_welch = welch_anova(groups).p_value
+        people = sorted({who for name in own_kinds for who in series[name]})
+        p_friedman = friedman([[series[name].get(who, math.nan) for who in people] for name in own_kinds]).p_value
         for name in [each for each in (*BASELINES, *methods) if each in series]:
             family = [
-                replace(_one(question, series, name, other, role, bound), p_welch=p_welch)
+                replace(_one(question, series, name, other, role, bound), p_friedman=p_friedman)
                 for other, role in references(name, list(series), methods)
             ]
             for placebo in (False, True):
@@ -203,8 +216,9 @@ def _one(
         return result
     d = differences(*([as_tested(question.measure, value) for value in each] for each in (own, reference)))
     return replace(
-        result, test=wilcoxon(d), estimate=hodges_lehmann(d), t=paired_t(d), p_equivalence=equivalence(d, margin)
-    )
+        result, test=wilcoxon(d), estimate=hodges_lehmann(d), t=paired_t(d), p_equivalence=equivalence(d, margin),
+        level=hodges_lehmann(own) if "_ev_" in question.measure else None, differences=tuple(map(float, d)),
+    )  # fmt: skip
 
 
 def _corrected(family: Sequence[Comparison]) -> list[Comparison]:

@@ -47,7 +47,9 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "t": {"Description": "Paired t; n/a where the differences do not vary"},
     "dof": {"Description": "Its degrees of freedom"},
     "p_t": {"Description": f"{_P}, paired t test, not corrected"},
-    "p_welch": {"Description": "p value of Welch's analysis of variance over all series of this question"},
+    "p_friedman": {
+        "Description": "p value of Friedman's test over all series of this question, of participants that have them all"
+    },
     "margin": {
         "Description": "Margin of equivalence: --margin for pure numbers, else a tenth of the median gap between "
         "bspline and measured; n/a without a gap"
@@ -58,6 +60,12 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
         "Description": "better, worse, larger, smaller: p_holm < .05; same: p_equivalence_holm < .05 or all identical; "
         "undecided: neither; not comparable: fewer than two participants"
     },
+    "part": {
+        "Description": "primary: the one comparison of a task that was fixed beforehand (default method less the "
+        "strongest baseline, explained variance beyond the acquired Nyquist limit), whose p_wilcoxon needs no "
+        "correction; exploratory: every other"
+    },
+    "n_needed": {"Description": "Participants for 80 % power of the primary comparison if its effect is as observed"},
     "note": {"Description": "What else must be known"},
 }  # fmt: skip
 COLUMNS = tuple(COLUMN_TEXT)
@@ -91,8 +99,9 @@ def row(each: Comparison) -> dict[str, str]:
         found |= {"p_wilcoxon": test.p_value, "p_smallest": test.smallest_p}
     if t is not None:
         found |= {"t": t.t, "dof": t.dof, "p_t": t.p_value}
-    found |= {name: getattr(each, name) for name in ("family", "p_holm", "p_fdr", "p_welch", "margin")}
+    found |= {name: getattr(each, name) for name in ("family", "p_holm", "p_fdr", "p_friedman", "margin")}
     found |= {name: getattr(each, name) for name in ("p_equivalence", "p_equivalence_holm", "word", "note")}
+    found |= {"part": "primary" if each.primary else "exploratory", "n_needed": each.needed}
     return {name: _cell(found.get(name)) for name in COLUMNS}
 
 

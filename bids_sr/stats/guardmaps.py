@@ -1,4 +1,4 @@
-"""Maps and figures of the guards from effects files: where an ensemble disagrees, and what detail nothing supports."""
+"""Maps and figures of the guards from effects files: where an ensemble disagrees, and what detail does not repeat."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy.typing as npt
 
 from bids_sr.stats.effects import Effects, load_effects
 from bids_sr.stats.evaluation import EvalRow
-from bids_sr.stats.hallucination import (
+from bids_sr.stats.uncertainty import Calibration, EnsembleError, calibrate, ensemble
+from bids_sr.stats.unrepeated import (
     THRESHOLD,
     DetailError,
     FineGrid,
     block_terms,
     effect_detail,
-    hallucinated,
     mean_detail,
+    unrepeated_share,
 )
-from bids_sr.stats.uncertainty import Calibration, EnsembleError, calibrate, ensemble
 
 Map = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -159,7 +159,7 @@ def _plain(table: Sequence[Mapping[str, float]]) -> list[dict[str, float | str]]
     return [{key: cell(value) for key, value in row.items()} for row in table]
 
 
-def hallucination_maps(
+def unrepeated_maps(
     effects_file: Path,
     contrasts: Mapping[str, Mapping[str, float]],
     mask: Mask,
@@ -169,7 +169,7 @@ def hallucination_maps(
     guide: Map | None = None,
     seed: int = 0,
 ) -> tuple[list[EvalRow], list[GuardMap]]:
-    """Unsupported fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
+    """Unrepeated fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def hallucination_maps(
 
     Raises
     ------
-    DetailError : see `stats.hallucination`
+    DetailError : see `stats.unrepeated`
     ValueError : a file on another grid
     """
     effects = _on_grid(load_effects(effects_file), mask, affine, effects_file)
@@ -193,8 +193,8 @@ def hallucination_maps(
     static: Map = np.zeros(mask.shape)
     if guided is not None:
         static = mean_detail(effects.mean, guided, grid)
-        share = hallucinated(static, mask)
-        rows.append(EvalRow(series=series, measure="hallucination_share", value=share, region="brain"))
+        share = unrepeated_share(static, mask)
+        rows.append(EvalRow(series=series, measure="unrepeated_share", value=share, region="brain"))
     maps = []
     for name, weights in contrasts.items():
         halves = effects.halves(weights)
@@ -204,13 +204,13 @@ def hallucination_maps(
         betas = np.moveaxis(effects.betas, 3, 0)
         first, second = (block_terms(betas, half) for half in halves)
         dynamic = effect_detail(first, second, grid, guided=guided, seed=seed)
-        share, count = hallucinated(dynamic, mask), len(first) + len(second)
+        share, count = unrepeated_share(dynamic, mask), len(first) + len(second)
         rows.append(
-            EvalRow(series=series, contrast=name, measure="hallucination_share", value=share, region="brain", n=count)
+            EvalRow(series=series, contrast=name, measure="unrepeated_share", value=share, region="brain", n=count)
         )
-        sidecar = _hallucination_sidecar(share, hallucinated(static, mask), guided is not None, weights)
+        sidecar = _unrepeated_sidecar(share, unrepeated_share(static, mask), guided is not None, weights)
         both = np.maximum(static, dynamic).astype(np.float32)
-        maps.append(GuardMap(values=both, contrast=name, stat="hallucination", series=series, sidecar=sidecar))
+        maps.append(GuardMap(values=both, contrast=name, stat="unrepeated", series=series, sidecar=sidecar))
     return rows, maps
 
 
@@ -225,12 +225,10 @@ def to_intensity(guide: Map, mean: Map, grid: FineGrid) -> Map:
     return np.asarray(guide * (float(low @ target) / power))
 
 
-def _hallucination_sidecar(
-    dynamic: float, static: float, has_pair: bool, weights: Mapping[str, float]
-) -> dict[str, Any]:
+def _unrepeated_sidecar(dynamic: float, static: float, has_pair: bool, weights: Mapping[str, float]) -> dict[str, Any]:
     text = (
-        "Share of local energy (0 to 1) that is fine detail, beyond the acquired Nyquist limit, without support: in "
-        "the effect, where the halves of the blocks do not agree"
+        "Share of local energy (0 to 1) that is fine detail, beyond the acquired Nyquist limit, which does not "
+        "repeat: in the effect, where the halves of the blocks do not agree"
     )
     text += (
         " and it does not follow the high-resolution image of the pair; in the mean image, where it is not that "
@@ -239,7 +237,7 @@ def _hallucination_sidecar(
         else "; there is no pair, so the mean image was not judged"
     )
     return {
-        "Description": f"{text}. Detail invented alike in both halves is not seen",
+        "Description": f"{text}. Wrong detail made alike in both halves is not seen",
         "Units": "1",
         "Threshold": THRESHOLD,
         "ShareAboveThresholdEffect": round(dynamic, 6),

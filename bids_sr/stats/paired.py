@@ -76,13 +76,21 @@ class TTest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Anova:
-    """Welch's analysis of variance; NaN where a group has one value or does not vary."""
+class Friedman:
+    """Friedman's test; `statistic` and `p_value` are NaN where there is nothing to rank.
 
-    f: float
-    dof_between: float
-    dof_within: float
+    Attributes
+    ----------
+    statistic : chi-square, corrected for ties
+    dof : series less one
+    p_value : of the chi-square distribution; rough below some ten subjects
+    n : subjects that have a figure of every series; the others are left out
+    """
+
+    statistic: float
+    dof: int
     p_value: float
+    n: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,22 +267,25 @@ def _mean_error(d: Array) -> tuple[float, float, int]:
     return mean, 0.0 if sd <= _ALIKE * abs(mean) else sd / math.sqrt(len(d)), len(d) - 1
 
 
-def welch_anova(groups: Sequence[npt.ArrayLike]) -> Anova:
-    """Welch's analysis of variance of groups with unequal variances (Welch 1951)."""
-    values: list[Array] = [np.asarray(each, dtype=np.float64) for each in groups]
-    nothing = Anova(f=math.nan, dof_between=math.nan, dof_within=math.nan, p_value=math.nan)
-    if len(values) < 2 or any(len(each) < 2 or not each.var(ddof=1) > 0 for each in values):
-        return nothing
-    count = np.array([len(each) for each in values], dtype=np.float64)
-    means = np.array([each.mean() for each in values])
-    weight = count / np.array([each.var(ddof=1) for each in values])
-    k = len(values)
-    grand = float((weight * means).sum() / weight.sum())
-    lack = float((((1 - weight / weight.sum()) ** 2) / (count - 1)).sum())
-    between = float((weight * (means - grand) ** 2).sum()) / (k - 1)
-    f = between / (1 + 2 * (k - 2) / (k**2 - 1) * lack)
-    dof_within = (k**2 - 1) / (3 * lack)
-    return Anova(f=f, dof_between=k - 1, dof_within=dof_within, p_value=float(stats.f.sf(f, k - 1, dof_within)))
+def friedman(series: Sequence[npt.ArrayLike]) -> Friedman:
+    """Friedman's test that several series of the same subjects do not differ (Friedman 1937), ties corrected.
+
+    Parameters
+    ----------
+    series : each (n,), the same subjects in the same order; NaN where a subject lacks it
+    """
+    values = np.array([np.asarray(each, dtype=np.float64) for each in series]).T
+    if values.ndim != 2 or values.shape[1] < 2:
+        return Friedman(statistic=math.nan, dof=max(len(series) - 1, 0), p_value=math.nan, n=0)
+    values = values[np.isfinite(values).all(axis=1)]
+    n, k = values.shape
+    ranks = stats.rankdata(values, axis=1) if n else values
+    spread = float((ranks**2).sum()) - n * k * (k + 1) ** 2 / 4
+    if n < 2 or not spread > 0:
+        return Friedman(statistic=math.nan, dof=k - 1, p_value=math.nan, n=n)
+    between = float(((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum())
+    statistic = (k - 1) * between / spread
+    return Friedman(statistic=statistic, dof=k - 1, p_value=float(stats.chi2.sf(statistic, k - 1)), n=n)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

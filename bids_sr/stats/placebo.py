@@ -14,7 +14,7 @@ from itertools import groupby
 from bids_sr.stats.evaluation import EvalRow
 
 _WEAK = "gain_self_r_beyond"
-MEASURES = ("gain_split_r_beyond", "gain_truth_r_beyond", _WEAK)
+MEASURES = ("gain_split_ev_beyond", "gain_truth_ev_beyond", _WEAK)
 """Differences that can carry the claim, the stronger first: measured data, known activation, the series itself."""
 
 
@@ -95,8 +95,8 @@ def claims(rows: Iterable[EvalRow]) -> list[Claim]:
 
     Parameters
     ----------
-    rows : of the evaluation; `gain_split_r_beyond` is taken where the table has it for a method, as it rests on
-        measured data, else `gain_truth_r_beyond` (known activation), else `gain_self_r_beyond`
+    rows : of the evaluation; `gain_split_ev_beyond` is taken where the table has it for a method, as it rests on
+        measured data, else `gain_truth_ev_beyond` (known activation), else `gain_self_r_beyond`
     """
     found = [
         row for row in rows

@@ -13,6 +13,7 @@ from bids_sr.spatial.resample import Spline, sample_volume
 from bids_sr.stats.blocks import missing_conditions
 from bids_sr.stats.compare import RAISED
 from bids_sr.stats.effects import Effects
+from bids_sr.stats.explained import FIGURES
 from bids_sr.stats.splithalf import (
     BANDS,
     Inner,
@@ -28,7 +29,9 @@ from bids_sr.stats.splithalf import (
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Key = tuple[str, str, str, str]  # "split" or "self", band, contrast, region
+Key = tuple[str, str, str, str]  # "split_r", "split_ev", … or "self_r"; band, contrast, region
+AMPLITUDE_BANDS = ("signal", "beyond")
+"""Scales on which amplitudes are compared; percent of one mean image differs from signal by a fixed map."""
 LOGGER = logging.getLogger(__name__)
 _LEAST_MEAN = 0.05  # of the brain's median: percent of less than this is no percent of signal
 
@@ -89,7 +92,7 @@ class Frame:
         return betas[self.mask]
 
     def scores(self, betas: Array, kinds: Sequence[str] = ("split", "self")) -> dict[Key, Score]:
-        """Scores of one series by kind, band, contrast and region.
+        """Scores of one series by kind and figure (`split_ev`), band, contrast and region.
 
         Parameters
         ----------
@@ -102,10 +105,11 @@ class Frame:
             for region, contrast, inners in self._inners(maps, band):
                 given = self.halves[contrast], self.draws[contrast]
                 if "split" in kinds and self.targets:
-                    out["split", band, contrast, region] = score(inners, *given)
+                    found = score(inners, *given, FIGURES if band in AMPLITUDE_BANDS else FIGURES[:1])
+                    out |= {(f"split_{name}", band, contrast, region): one for name, one in found.items()}
                 if "self" in kinds and band != "percent":
                     own = [None if i is None else Inner(own=i.own, cross=i.own, target=i.own) for i in inners]
-                    out["self", band, contrast, region] = score(own, *given)
+                    out["self_r", band, contrast, region] = score(own, *given, FIGURES[:1])["r"]
         return out
 
     def _inners(self, maps: Array, band: str) -> list[tuple[str, str, list[Inner | None]]]:

@@ -9,12 +9,17 @@ Scales: the unit of the signal; percent of *one* mean image, the measured one's 
 sharper static images alone look like better function); and the band beyond the acquired Nyquist limit, which the
 acquisition did not contain: in-plane Fourier coefficients of whole slices at or beyond it, taken before masking.
 
+Beside the correlation stand explained variance, recovered amplitude and right share (`bids_sr.stats.explained`), from
+the same inner products.
+
 Intervals: blocks are drawn with replacement within condition and half (within half and sign of the contrast, where a
-condition has a single block there, so that conditions count as a sample). A block drawn c times from n weighs
+condition has a single block there, so that conditions count as a sample). Where that leaves one block alone, there is
+no interval: how much other blocks would change cannot be seen from one. A block drawn c times from n weighs
 1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual
 bootstrap, s = 1, does not do: repeated blocks average less noise away, which lowers the correlation of every resample;
 its percentile interval held the expected correlation in 1 to 99 % of simulated runs, this one in 88 to 99 % (2 to 12
-blocks a half; 88 to 91 % with two). An interval says what other blocks of the same run would give, in the same voxels.
+blocks a half; 88 to 91 % with two). An interval says what other blocks of the same run would give, in the same voxels,
+and, where networks of several seeds were trained, what another seed would (`with_seeds`).
 """
 
 from __future__ import annotations
@@ -22,12 +27,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
 from bids_sr.stats.blocks import Block
+from bids_sr.stats.explained import FIGURES, OF_TRUTH, Moments
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -82,12 +89,21 @@ class Inner:
     cross: Float
     target: Float
 
-    def correlation(self, source: Float, target: Float) -> Float:
-        """r of two sums of block maps, (K,), for weights (K, B) of the series' and of the target's blocks."""
-        top = np.einsum("kb,kb->k", source @ self.cross, target)
-        left = np.maximum(np.einsum("kb,kb->k", source @ self.own, source), 0)
-        right = np.maximum(np.einsum("kb,kb->k", target @ self.target, target), 0)
-        return np.divide(top, np.sqrt(left * right), out=np.full(len(top), math.nan), where=(left > 0) & (right > 0))
+    def moments(self, source: Float, target: Float, *, known: bool = False) -> Moments:
+        """Inner products of sums of block maps, for weights (K, B) of the series' and of the target's blocks.
+
+        Parameters
+        ----------
+        known : the target has no noise; else its energy without noise is the inner product of what the blocks of
+            the series and what those of the target make of the target
+        """
+        both = np.einsum("kb,kb->k", target @ self.target, target)
+        return Moments(
+            shared=np.einsum("kb,kb->k", source @ self.cross, target),
+            energy=np.einsum("kb,kb->k", source @ self.own, source),
+            target=both,
+            true=both if known else np.einsum("kb,kb->k", source @ self.target, target),
+        )
 
 
 def inner_products(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Float:
@@ -113,7 +129,7 @@ def _strata(blocks: Sequence[Block], weights: Float) -> list[list[int]]:
 
 
 def resampled_weights(blocks: Sequence[Block], halves: Float, n_boot: int, rng: np.random.Generator) -> Float | None:
-    """Weights of resampled blocks, (2, n_boot, B), or None where a half has a single block.
+    """Weights of resampled blocks, (2, n_boot, B), or None where a block stands alone in its stratum.
 
     Parameters
     ----------
@@ -122,28 +138,29 @@ def resampled_weights(blocks: Sequence[Block], halves: Float, n_boot: int, rng: 
     out = np.repeat(halves[:, None], n_boot, axis=1)
     for half, weights in enumerate(halves):
         strata = _strata(blocks, weights)
-        if all(len(part) < 2 for part in strata):
+        if any(len(part) < 2 for part in strata):
             return None
         for part in strata:
             n = len(part)
-            if n > 1:
-                counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
-                out[half][:, part] *= 1 + _STEP * math.sqrt(n / (n - 1)) * (counts - 1)
+            counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
+            out[half][:, part] *= 1 + _STEP * math.sqrt(n / (n - 1)) * (counts - 1)
     return out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """A correlation and its resamples, both ways.
+    """A figure and its resamples, both ways.
 
     Attributes
     ----------
-    ways : (2,) r with half 0 of the series as source, and with half 1
+    ways : (2,) with half 0 of the series as source, and with half 1
     draws : (2, n_boot) the same for resampled blocks; n_boot is 0 where blocks cannot be resampled
+    limit : the figure lies within ± this, and so does its interval
     """
 
     ways: Float
     draws: Float
+    limit: float = math.inf
 
     @property
     def value(self) -> float:
@@ -152,9 +169,9 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the value, within -1 and 1."""
+        """95 % interval of the value."""
         low, high = interval(self.value, self.draws.mean(axis=0))
-        return (low, high) if math.isnan(low) else (max(low, -1.0), min(high, 1.0))
+        return (low, high) if math.isnan(low) else (max(low, -self.limit), min(high, self.limit))
 
     def less(self, other: Score) -> tuple[float, float, float]:
         """Difference to another series' score with its interval; the resamples are the same blocks in both."""
@@ -172,23 +189,74 @@ def interval(value: float, draws: Float) -> tuple[float, float]:
     return value + float(low), value + float(high)
 
 
-def score(inners: Sequence[Inner | None], halves: Float, draws: Float | None) -> Score:
-    """r of each half of the series with the other half of the target.
+def with_seeds(own: Score, members: Sequence[Score], picks: npt.NDArray[np.intp]) -> Score:
+    """A figure of a network whose resamples vary with the seed of its training too.
+
+    Parameters
+    ----------
+    own : of the series itself, which is one seed
+    members : of all seeds, its own among them, M of them
+    picks : (n_boot,) which member each resample draws
+
+    Notes
+    -----
+    Each resample gains the drawn member's deviation from the members' mean, in the same small step as blocks and by
+    sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a mean over seeds) beside that of blocks.
+    """
+    ways = np.array([member.ways for member in members])
+    if len(members) < 2 or own.draws.shape[1] != len(picks) or not np.isfinite(ways).all():
+        return own
+    apart = (ways - ways.mean(axis=0)) * _STEP * math.sqrt(len(ways) / (len(ways) - 1))
+    return Score(ways=own.ways, draws=own.draws + apart[picks].T, limit=own.limit)
+
+
+def score_moments(found: Moments, draws: Moments | None, figures: Sequence[str]) -> dict[str, tuple[float, Float]]:
+    """Figures of one pair of maps, each with its resamples (n_boot,).
+
+    Parameters
+    ----------
+    found, draws : of the maps (K = 1), and of resampled blocks; None: without
+    figures : of `bids_sr.stats.explained.FIGURES`; those of the truth are NaN where its energy is not above 0 for sure
+    """
+    size = 0 if draws is None else len(draws.true)
+    true = float(found.true[0])
+    low = true if draws is None else interval(true, draws.true)[0]
+    out = {}
+    for name in figures:
+        if name in OF_TRUTH and not (true > 0 and low > 0):
+            out[name] = math.nan, np.full(size, math.nan)
+        else:
+            out[name] = float(found.figure(name)[0]), np.zeros(0) if draws is None else draws.figure(name)
+    return out
+
+
+def score(
+    inners: Sequence[Inner | None], halves: Float, draws: Float | None, figures: Sequence[str] = FIGURES
+) -> dict[str, Score]:
+    """How each half of the series agrees with the other half of the target, by figure.
 
     Parameters
     ----------
     inners : of the voxels that belong to the source half 0 and 1; None where there are too few
     halves, draws : (2, B) and (2, n_boot, B)
+    figures : of `bids_sr.stats.explained.FIGURES`
     """
-    ways, resampled = [], []
+    size = 0 if draws is None else draws.shape[1]
+    ways: list[dict[str, tuple[float, Float]]] = []
     for source, inner in enumerate(inners):
         if inner is None:
-            ways.append(math.nan)
-            resampled.append(np.zeros(0) if draws is None else np.full(draws.shape[1], math.nan))
+            ways.append(dict.fromkeys(figures, (math.nan, np.full(size, math.nan))))
             continue
-        ways.append(float(inner.correlation(halves[None, source], halves[None, 1 - source])[0]))
-        resampled.append(np.zeros(0) if draws is None else inner.correlation(draws[source], draws[1 - source]))
-    return Score(ways=np.array(ways), draws=np.array(resampled))
+        found = inner.moments(halves[None, source], halves[None, 1 - source])
+        drawn = None if draws is None else inner.moments(draws[source], draws[1 - source])
+        ways.append(score_moments(found, drawn, figures))
+    return {
+        name: Score(
+            ways=np.array([way[name][0] for way in ways]), draws=np.array([way[name][1] for way in ways]),
+            limit=1.0 if name == "r" else math.inf,
+        )
+        for name in figures
+    }  # fmt: skip
 
 
 def active_regions(t_maps: Sequence[Array], mask: Mask) -> dict[str, tuple[Mask, Mask]]:
@@ -210,6 +278,36 @@ def method_of(series: str, methods: Sequence[str]) -> str | None:
         if series.startswith(name) and series[len(name) : len(name) + 1].isupper():
             return name
     return None
+
+
+def members_of(series: Sequence[str], methods: Sequence[str]) -> dict[str, list[str]]:
+    """Each method with the series that are itself trained from other seeds (`guidedSeed1`), itself first."""
+    return {
+        method: [method, *(name for name in series if name.removeprefix(f"{method}Seed").isdigit())]
+        for method in methods
+    }
+
+
+def seeded(scores: Mapping[str, dict[Any, Score]], baselines: Sequence[str], seed: int) -> None:
+    """Let the resamples of every network with members of other seeds vary with the seed, in place.
+
+    Parameters
+    ----------
+    scores : by series, then by figure
+    baselines : series that no method made
+    seed : of which member each resample draws; the same for all figures of a method
+    """
+    learned = [name for name in scores if name not in baselines]
+    for method, names in members_of(list(scores), learned).items():
+        if len(names) < 2:
+            continue
+        rng = np.random.default_rng([seed, *method.encode()])
+        sizes = {one.draws.shape[1] for one in scores[method].values()} - {0}
+        picks = {size: rng.integers(len(names), size=size) for size in sorted(sizes)}
+        for key, own in list(scores[method].items()):
+            members = [scores[name][key] for name in names if key in scores[name]]
+            if own.draws.shape[1] in picks and len(members) == len(names):
+                scores[method][key] = with_seeds(own, members, picks[own.draws.shape[1]])
 
 
 def gain_pairs(series: Sequence[str], baselines: Sequence[str]) -> list[tuple[str, str]]:

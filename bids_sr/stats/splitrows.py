@@ -2,8 +2,9 @@
 
 Controls are made of the B-spline series: `bsplineSmooth`, smoothed in space, and `bsplinePca`, reduced to few temporal
 components. Width and number are chosen for each region, scale and contrast by what scores best the *other* way round
-(halves of both series exchanged), which gives a control more freedom than a user has. What they reach is not
-resolution. `control_best_r_*` is the best that any width or number reaches in hindsight.
+(halves of both series exchanged), which gives a control more freedom than a user has: for the correlation by the
+correlation, for all that counts amplitude by the explained variance. What they reach is not resolution.
+`control_best_*` is the best that any width or number reaches in hindsight.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bids_sr.stats.compare import RAISED
 from bids_sr.stats.effects import Effects, load_effects, series_of
 from bids_sr.stats.evaluation import EvalRow
 from bids_sr.stats.splitframe import Frame, Key, make_frame, on_grid
-from bids_sr.stats.splithalf import Score, gain_pairs
+from bids_sr.stats.splithalf import Score, gain_pairs, seeded
 from bids_sr.stats.timecourse import smooth
 
 Array = npt.NDArray[np.float32]
@@ -35,7 +36,7 @@ MEASURED = "measured"
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS = (SMOOTH, PCA)
 # Series that no method made; every other name is a method, or begins with a method's (placebo, ensemble member)
-BASELINES = ("nearest", "linear", "bspline", "lanczos", "zerofill", "inject", "ratio", "sdmod", RAISED, *CONTROLS)
+BASELINES = ("nearest", "linear", "bspline", "lanczos", "zerofill", "sdmod", "inject", "ratio", RAISED, *CONTROLS)
 CONTROL_FWHM_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 
@@ -69,21 +70,27 @@ def choose(tried: Mapping[float, Scores]) -> tuple[Scores, dict[Key, tuple[float
 
     Returns
     -------
-    scores; chosen setting with half 0 and with half 1 as source; the best mean score of any setting
+    scores; for r and explained variance the chosen setting with half 0 and with half 1 as source, and the best mean
+    score of any setting
     """
     scores: Scores = {}
     chosen: dict[Key, tuple[float, float]] = {}
     best: dict[Key, float] = {}
     settings = list(tried)
     for key in tried[settings[0]]:
-        ways = np.array([tried[s][key].ways for s in settings])
+        led = key if key[0] == "split_r" else ("split_ev", *key[1:])
+        ways = np.array([tried[s][led].ways for s in settings])
         if not np.isfinite(ways).all():
             continue
         at = [int(ways[:, 1].argmax()), int(ways[:, 0].argmax())]
-        draws = [tried[settings[k]][key].draws[way] for way, k in enumerate(at)]
-        scores[key] = Score(ways=np.array([ways[at[0], 0], ways[at[1], 1]]), draws=np.array(draws))
-        chosen[key] = (settings[at[0]], settings[at[1]])
-        best[key] = float(ways.mean(axis=1).max())
+        own = [tried[settings[k]][key] for k in at]
+        scores[key] = Score(
+            ways=np.array([one.ways[way] for way, one in enumerate(own)]),
+            draws=np.array([one.draws[way] for way, one in enumerate(own)]), limit=own[0].limit,
+        )  # fmt: skip
+        if led == key:
+            chosen[key] = (settings[at[0]], settings[at[1]])
+            best[key] = float(ways.mean(axis=1).max())
     return scores, chosen, best
 
 
@@ -99,25 +106,26 @@ def control_trials(frame: Frame, bspline: Effects) -> Iterator[tuple[str, dict[f
 
 
 def _control_rows(name: str, chosen: Mapping[Key, tuple[float, float]], best: Mapping[Key, float]) -> list[EvalRow]:
-    """What a control was given, mean of both ways, beyond Nyquist; and what it reaches in hindsight."""
+    """What a control was given, mean of both ways, for r beyond Nyquist; and what it reaches in hindsight."""
     measure = "control_fwhm" if name == SMOOTH else "control_rank"
     rows = []
-    for (_, band, contrast, region), pair in chosen.items():
+    for (stem, band, contrast, region), pair in chosen.items():
         given = {"series": name, "against": MEASURED, "contrast": contrast, "region": region}
-        if band == "beyond":
+        if (stem, band) == ("split_r", "beyond"):
             rows.append(EvalRow(measure=measure, value=sum(pair) / 2, **given))  # type: ignore[arg-type]
-        value = best["split", band, contrast, region]
-        rows.append(EvalRow(measure=f"control_best_r_{band}", value=value, **given))  # type: ignore[arg-type]
+        figure = f"control_best_{stem.removeprefix('split_')}_{band}"
+        value = best[stem, band, contrast, region]
+        rows.append(EvalRow(measure=figure, value=value, **given))  # type: ignore[arg-type]
     return rows
 
 
 def _score_rows(series: str, scores: Scores, frame: Frame) -> list[EvalRow]:
     rows = []
-    for (kind, band, contrast, region), found in scores.items():
+    for (stem, band, contrast, region), found in scores.items():
         low, high = found.interval
         rows.append(
             EvalRow(
-                series=series, against=MEASURED if kind == "split" else "self", measure=f"{kind}_r_{band}",
+                series=series, against="self" if stem == "self_r" else MEASURED, measure=f"{stem}_{band}",
                 value=found.value, lower=low, upper=high, contrast=contrast, region=region, n=_units(frame, contrast),
             )
         )  # fmt: skip
@@ -130,18 +138,18 @@ def _units(frame: Frame, contrast: str) -> int:
 
 def _gain_rows(scores: Mapping[str, Scores], frame: Frame) -> list[EvalRow]:
     """Each method against baselines, controls, other methods and its placebos; against the truth where there is one."""
-    kind = "split" if frame.targets else "self"
+    kind = "split_" if frame.targets else "self_"
     names = [name for name in scores if name != MEASURED]
     rows = []
     for method, other in gain_pairs(names, BASELINES):
         for key, found in scores[method].items():
-            if key[0] != kind or key not in scores[other]:
+            if not key[0].startswith(kind) or key not in scores[other]:
                 continue
             value, low, high = found.less(scores[other][key])
-            _, band, contrast, region = key
+            stem, band, contrast, region = key
             rows.append(
                 EvalRow(
-                    series=method, against=other, measure=f"gain_{kind}_r_{band}", value=value, lower=low, upper=high,
+                    series=method, against=other, measure=f"gain_{stem}_{band}", value=value, lower=low, upper=high,
                     contrast=contrast, region=region, n=_units(frame, contrast),
                 )
             )  # fmt: skip
@@ -206,11 +214,12 @@ def split_half_rows(
         check_same_run([effects], selecting)
         name, betas = on_grid(effects, mask.shape, affine)
         scores[name] = frame.scores(betas)
-        rows += _score_rows(name, scores[name], frame)
         if name == "bspline" and measured is not None:
             for control, tried in control_trials(frame, effects):
                 scores[control], chosen, best = choose(tried)
-                rows += _score_rows(control, scores[control], frame) + _control_rows(control, chosen, best)
+                rows += _control_rows(control, chosen, best)
+    seeded(scores, (*BASELINES, MEASURED), seed)
+    rows = [*(row for name, found in scores.items() for row in _score_rows(name, found, frame)), *rows]
     if not any(math.isfinite(row.value) for row in rows):
         LOGGER.warning("no figure of the split halves is defined: %s", ", ".join(contrasts))
     return rows + _gain_rows(scores, frame)

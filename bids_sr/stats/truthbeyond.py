@@ -17,8 +17,8 @@ from bids_sr.stats.compare import Grid
 from bids_sr.stats.effects import Effects, load_effects
 from bids_sr.stats.evaluation import EvalRow
 from bids_sr.stats.splitframe import on_grid
-from bids_sr.stats.splithalf import beyond_nyquist, enough
-from bids_sr.stats.splitrows import MEASURED, check_same_run, named_files
+from bids_sr.stats.splithalf import beyond_nyquist, enough, seeded
+from bids_sr.stats.splitrows import BASELINES, MEASURED, check_same_run, named_files
 from bids_sr.stats.summary import Map, correlation
 from bids_sr.stats.truth import TRUE_T, Figures, figure_rows
 from bids_sr.stats.truthknown import Scores, known_rows, make_known
@@ -53,7 +53,7 @@ def effect_rows(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> list[EvalRow]:
-    """Rows `truth_r_beyond` and, against known activation, `truth_r_effect`, and their gains.
+    """Rows `truth_r_beyond` and, against known activation, `truth_{r,ev,amplitude,right}_{effect,beyond}`, and gains.
 
     Against the measured series gains are over the B-spline. Against known activation they have intervals and are over
     every baseline, other method and placebo, but only where there is no measured series.
@@ -94,6 +94,7 @@ def effect_rows(
             figures[series] = _figures(maps, true, regions)
         if target is not None:
             scores[series] = target.scores(betas)
+    seeded(scores, (*BASELINES, MEASURED), seed)
     rows = list(figure_rows(figures, MEASURED, 0.0))
     return rows if target is None else [*rows, *known_rows(scores, target, gains=MEASURED not in files)]
 

@@ -1,7 +1,8 @@
 """Effects of the whole run against known activation, with intervals over resampled blocks.
 
-The correlation of a sum of block maps with a fixed true map follows from the inner products of the block maps among
-themselves and with the true map, so that resampled blocks are other weights only, as they are for split halves. Blocks
+The agreement of a sum of block maps with a fixed true map (`bids_sr.stats.explained`; the true map has no noise, so
+that explained variance is 1 - |e - t|²/|t|² itself) follows from the inner products of the block maps among themselves
+and with the true map, so that resampled blocks are other weights only, as they are for split halves. Blocks
 of both halves are drawn together, within condition; draws depend on seed, contrast and blocks and not on the series,
 so that differences of two series are paired. Known activation is free of noise and shares none with the series: here,
 unlike against measured maps of the same blocks, agreement cannot come from noise.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,17 @@ import numpy.typing as npt
 from bids_sr.stats.blocks import Block
 from bids_sr.stats.compare import Grid
 from bids_sr.stats.evaluation import EvalRow
-from bids_sr.stats.splithalf import Inner, Score, beyond_nyquist, enough, gain_pairs, halves_of, inner_products
+from bids_sr.stats.explained import FIGURES
+from bids_sr.stats.splithalf import (
+    Inner,
+    Score,
+    beyond_nyquist,
+    enough,
+    gain_pairs,
+    halves_of,
+    inner_products,
+    score_moments,
+)
 from bids_sr.stats.splitrows import BASELINES, MEASURED
 from bids_sr.stats.summary import Map
 from bids_sr.stats.truth import known_truths
@@ -33,7 +45,7 @@ Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Scores = dict[tuple[str, str, str], Score]  # by measure, contrast, region
 KNOWN = "truth"
-EFFECT, BEYOND = "truth_r_effect", "truth_r_beyond"
+EFFECT, BEYOND = "effect", "beyond"
 _UNDEFINED = Score(ways=np.array([math.nan]), draws=np.zeros((1, 0)))
 
 
@@ -45,7 +57,7 @@ class Known:
     ----------
     mask : (X, Y, Z) brain
     factor : acquired over high-resolution voxel by axis
-    targets : by measure and contrast, true effect in the N voxels of the brain, (N,)
+    targets : by band and contrast, true effect in the N voxels of the brain, (N,)
     voxels : by region, then by the contrasts that it serves, joined in one tuple, which of the N belong to it
     weights, draws : by contrast, weights of the blocks (B,) and resampled weights (n_boot, B) or None
     """
@@ -58,7 +70,7 @@ class Known:
     draws: Mapping[str, Float | None]
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def bands(self) -> tuple[str, ...]:
         """Those that can be had: nothing lies beyond the limit where no axis was made finer."""
         return (EFFECT, BEYOND) if max(self.factor) > 1 else (EFFECT,)
 
@@ -67,30 +79,34 @@ class Known:
         return int(np.count_nonzero(self.weights[contrast]))
 
     def scores(self, betas: Array) -> Scores:
-        """Correlations of one series, for its block maps (X, Y, Z, B) on the grid of the mask."""
+        """Figures of one series, for its block maps (X, Y, Z, B) on the grid of the mask, in its unit of signal."""
         out: Scores = {}
-        for measure in self.measures:
-            maps = (beyond_nyquist(betas, self.factor) if measure == BEYOND else betas)[self.mask]
+        for band in self.bands:
+            maps = (beyond_nyquist(betas, self.factor) if band == BEYOND else betas)[self.mask]
             for region, groups in self.voxels.items():
                 for contrasts, inside in groups.items():
-                    found = self._scores(maps, measure, contrasts, inside)
-                    out |= {(measure, contrast, region): score for contrast, score in found.items()}
+                    for (figure, contrast), score in self._scores(maps, band, contrasts, inside).items():
+                        out[f"truth_{figure}_{band}", contrast, region] = score
         return out
 
-    def _scores(self, maps: Array, measure: str, contrasts: Sequence[str], inside: Mask) -> dict[str, Score]:
+    def _scores(self, maps: Array, band: str, contrasts: Sequence[str], inside: Mask) -> dict[tuple[str, str], Score]:
         if not enough(inside):
-            return dict.fromkeys(contrasts, _UNDEFINED)
+            return dict.fromkeys(product(FIGURES, contrasts), _UNDEFINED)
         own = maps[inside].T
-        true = np.stack([self.targets[measure, contrast][inside] for contrast in contrasts])
+        true = np.stack([self.targets[band, contrast][inside] for contrast in contrasts])
         gram, cross, power = inner_products(own, own), inner_products(own, true), inner_products(true, true)
         out = {}
         for k, contrast in enumerate(contrasts):
             inner = Inner(own=gram, cross=cross[:, [k]], target=power[[k]][:, [k]])
             drawn = self.draws[contrast]
-            out[contrast] = Score(
-                ways=inner.correlation(self.weights[contrast][None], np.ones((1, 1))),
-                draws=np.zeros((1, 0)) if drawn is None else inner.correlation(drawn, np.ones((len(drawn), 1)))[None],
+            found = score_moments(
+                inner.moments(self.weights[contrast][None], np.ones((1, 1)), known=True),
+                None if drawn is None else inner.moments(drawn, np.ones((len(drawn), 1)), known=True),
+                FIGURES,
             )
+            for figure, (value, draws) in found.items():
+                limit = 1.0 if figure == "r" else math.inf
+                out[figure, contrast] = Score(ways=np.array([value]), draws=draws[None], limit=limit)
         return out
 
 

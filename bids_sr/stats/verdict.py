@@ -2,9 +2,12 @@
 
 Two questions are kept apart. *Image quality* says that single images look more like those of a finer acquisition; a
 network must beat ``inject``, which plainly carries static detail over, before it may claim that. *Function* says that
-the map of activity shows true detail; it may be claimed only against a truth, and only by a method that beats every
-baseline and every denoising control there is with an interval that excludes 0. What a placebo reaches as well is not
-owed to this subject's own data. Where the evidence does not decide, the words are "it cannot be told".
+the map of activity shows true BOLD detail (of neurons or of the veins that drain them, which no map here tells
+apart); it may be claimed only against a truth, and only by a method that explains variance of it, and more than every
+baseline, every denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an interval
+above 0. What a placebo reaches as well is not owed to this subject's own data. A method that fell back to zero filling
+was not applied: it is named first and not compared. Where the evidence does not decide, the words are "it cannot be
+told".
 """
 
 from __future__ import annotations
@@ -14,9 +17,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bids_sr.stats.applied import APPLIED, stands_for
 from bids_sr.stats.evaluation import MISSING, EvalRow
-from bids_sr.stats.evidence import CONTROLS, IMAGE_REFERENCES, WORTH, Decision, Table, best_table, decide, image_gains
-from bids_sr.stats.placebo import PLACEBOS, claims, subject_specific
+from bids_sr.stats.evidence import (
+    CONTROLS,
+    IMAGE_REFERENCES,
+    PLAIN,
+    WORTH,
+    Table,
+    best_table,
+    decide,
+    image_gains,
+)
+from bids_sr.stats.placebo import claims, subject_specific
+from bids_sr.stats.verdict_words import Function, Sentence, headline, idle_text, limits_of
 
 _WORDS: dict[str, str] = {
     "better": "is better than",
@@ -24,30 +38,6 @@ _WORDS: dict[str, str] = {
     "worse": "is worse than",
     "unclear": "cannot be told apart from",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sentence:
-    """One statement with the figure that it rests on.
-
-    Attributes
-    ----------
-    text : plain words
-    decision : better, same, worse or unclear; empty where the sentence does not compare
-    measure, series, against, contrast, region : as in the table of the evaluation
-    value, lower, upper : the figure and its 95 % interval; NaN where there is none
-    """
-
-    text: str
-    decision: Decision | str = ""
-    measure: str = MISSING
-    series: str = MISSING
-    against: str = MISSING
-    contrast: str = MISSING
-    region: str = MISSING
-    value: float = math.nan
-    lower: float = math.nan
-    upper: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,32 +107,22 @@ def _between(table: Table, methods: Sequence[str], margins: dict[str, float]) ->
         for region in table.regions
         for k, one in enumerate(methods)
         for other in methods[k + 1 :]
-        if table.gain(one, other, region) is not None
+        if table.gain(one, other, region) is not None and not {one, other} & set(PLAIN)
     ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Function:
-    """Function: what the comparisons of one method say together.
-
-    `holds` is None where the evidence is of a kind that cannot say.
-    """
-
-    method: str
-    sentences: tuple[Sentence, ...]
-    holds: bool | None
-
-
-def _function(table: Table, method: str, references: Sequence[str], margins: dict[str, float]) -> _Function:
+def _function(table: Table, method: str, references: Sequence[str], margins: dict[str, float]) -> Function:
     sentences = [
         _compare(table, method, other, region, margins[region]) for region in table.regions for other in references
     ]
     main, rest = sentences[: len(references)], sentences[len(references) :]
     holds = None
     if table.evidence.is_truth:
-        beats = bool(main) and all(each.decision == "better" for each in main)
+        level = table.level(method, table.regions[0])
+        explains = not table.evidence.above_zero or (level is not None and level.lower > 0)
+        beats = explains and bool(main) and all(each.decision == "better" for each in main)
         holds = beats and all(each.decision != "worse" for each in rest)
-    return _Function(method=method, sentences=tuple(sentences), holds=holds)
+    return Function(method=method, sentences=tuple(sentences), holds=holds)
 
 
 def _level_sentence(table: Table, series: str) -> Sentence | None:
@@ -151,8 +131,9 @@ def _level_sentence(table: Table, series: str) -> Sentence | None:
     row = table.level(series, region)
     if row is None or not math.isfinite(row.value):
         return None
+    beside = "".join(f", {words} {value:.3f}" for words, value in table.beside(series, region))
     return Sentence(
-        text=f"{series}: {_interval(row, sign=False)}, {_where(region)}.", measure=row.measure, series=series,
+        text=f"{series}: {_interval(row, sign=False)}{beside}, {_where(region)}.", measure=row.measure, series=series,
         against=row.against, contrast=row.contrast, region=region, value=row.value, lower=row.lower, upper=row.upper,
     )  # fmt: skip
 
@@ -216,87 +197,8 @@ def _claim_sentences(rows: Sequence[EvalRow], methods: Sequence[str]) -> list[Se
     return out
 
 
-def _owed(won: Sequence[str], sentences: Sequence[Sentence], specific: dict[str, bool | None]) -> str:
-    """Whether the gain of those that won is owed to this subject's own data; a placebo that reaches it is named."""
-    own = [method for method in won if specific.get(method)]
-    text = f"Part of the gain of {' and '.join(own)} is owed to this subject's own data. " if own else ""
-    for method in (each for each in won if specific.get(each) is False):
-        reach = [
-            s.against for s in sentences if s.series == method and s.against in PLACEBOS and s.decision != "better"
-        ]
-        what = " or ".join(dict.fromkeys(PLACEBOS[name].owed for name in reach))
-        text += f"The gain of {method} is not shown to be owed to {what}: {', '.join(reach)} "
-        text += "reach it too. " if len(reach) > 1 else "reaches it too. "
-    return text
-
-
-def _headline(
-    table: Table | None, functions: Sequence[_Function], images: dict[str, bool | None],
-    specific: dict[str, bool | None], sentences: Sequence[Sentence],
-) -> str:  # fmt: skip
-    if table is None:
-        first = "Nothing in this run shows whether the finer maps are truer."
-    elif not table.evidence.is_truth:
-        first = (
-            "Without a measured high-resolution truth it cannot be told whether the finer maps are truer; only how "
-            "well they repeat was compared, which is weaker."
-        )
-    else:
-        won = [each.method for each in functions if each.holds]
-        lost = [each.method for each in functions if not each.holds]
-        first = ""
-        held = any(s.against in CONTROLS for each in functions for s in each.sentences)
-        rivals = "every baseline and control" if held else "every baseline"
-        if won:
-            verb = "shows" if len(won) == 1 else "show"
-            first = f"{' and '.join(won)} {verb} more true functional detail than {rivals}. "
-            first += _owed(won, sentences, specific)
-        if lost and won:
-            first += f"For {' and '.join(lost)} this cannot be said."
-        elif lost:
-            first = f"No method shows more true functional detail than {rivals}: not {' and not '.join(lost)}."
-    good = [method for method, holds in images.items() if holds]
-    if good:
-        first = f"{first.strip()} Images by {' and '.join(good)} are better than those of bspline and inject."
-    return first.strip()
-
-
-def _limits(
-    rows: Sequence[EvalRow], table: Table | None, images: dict[str, bool | None], specific: dict[str, bool | None],
-    margin: float,
-) -> list[str]:  # fmt: skip
-    limits = []
-    if table is None or not table.evidence.is_truth:
-        limits.append(
-            "No high-resolution truth: give --truth, or let --retrospective make one by degrading the data themselves."
-        )
-    elif not any(map(_has_interval, table.gains)):
-        limits.append("Differences without an interval decide nothing.")
-    if table is not None and table.evidence.name == "known":
-        limits.append("Denoised copies of bspline, the controls, were not held against the known activation.")
-    if table is not None and not math.isfinite(margin):
-        limits.append("Nothing can be called the same: no margin was given, and no measured series sets one.")
-    if any(holds is None for holds in images.values()):
-        limits.append(
-            "Image quality against bspline and inject is not known: it needs both of them, and measured volumes "
-            "(--truth, --retrospective) or a second pair (--pair-holdout)."
-        )
-    absent = [method for method, holds in specific.items() if holds is None]
-    if absent:
-        limits.append(f"No placebo was run for {', '.join(absent)}: what is owed to this subject's data is not known.")
-    raised = dict.fromkeys(r.measure.removeprefix("flag_") for r in rows if r.measure[:5] == "flag_" and r.value == 1)
-    if raised:
-        limits.append(f"Flags were raised: {', '.join(name.replace('_', ' ') for name in raised)}.")
-    limits.append("One run of one subject: whether it holds for others is a matter of the group.")
-    return limits
-
-
-def _has_interval(row: EvalRow) -> bool:
-    return math.isfinite(row.lower) and math.isfinite(row.upper)
-
-
 def _as_rows(
-    table: Table | None, functions: Sequence[_Function], images: dict[str, bool | None],
+    table: Table | None, functions: Sequence[Function], images: dict[str, bool | None],
     specific: dict[str, bool | None], margins: dict[str, float],
 ) -> list[EvalRow]:  # fmt: skip
     out = []
@@ -321,7 +223,12 @@ def _as_rows(
 
 
 def make_verdict(
-    rows: Sequence[EvalRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None
+    rows: Sequence[EvalRow],
+    *,
+    methods: Sequence[str],
+    baselines: Sequence[str],
+    margin: float | None = None,
+    not_applied: Sequence[str] = (),
 ) -> Verdict:
     """Say what the evaluation of a run allows to say.
 
@@ -332,25 +239,33 @@ def make_verdict(
     baselines : all of them must be beaten before function may be claimed, and the controls
     margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of the gap between
         bspline and measured
+    not_applied : methods that fell back to zero filling; they, their placebos and their members are left out
 
     Notes
     -----
     The main region is the brain; in the active region a method may be unclear, but not worse, to claim function.
     """
+    idle = [method for method in methods if method in not_applied]
+    methods = [method for method in methods if method not in idle]
+    rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.against, idle))]
+    applied = [EvalRow(series=name, measure=APPLIED, value=value) for names, value in ((methods, 1.0), (idle, 0.0))
+               for name in names]  # fmt: skip
     table = best_table(rows, methods)
-    functions: list[_Function] = []
+    functions: list[Function] = []
     sentences: list[Sentence] = []
     margins: dict[str, float] = {}
     specific: dict[str, bool | None] = {}
     if table is not None:
         present = {r.series for r in (*table.levels, *table.gains)} | {r.against for r in table.gains}
-        references = [*baselines, *(name for name in CONTROLS if name in present)]
+        references = list(dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in present)]))
         margins = {region: table.margin(region) if margin is None else margin for region in table.regions}
         smooth = f", {table.fwhm_mm:g} mm FWHM" if table.fwhm_mm else ""
         sentences.append(Sentence(text=f"Measured: {table.evidence.words}; contrast {table.contrast}{smooth}."))
         levels = (_level_sentence(table, series) for series in (*methods, "bspline", "measured"))
         sentences += [each for each in levels if each is not None]
-        functions = [_function(table, method, references, margins) for method in methods]
+        functions = [
+            _function(table, method, [name for name in references if name != method], margins) for method in methods
+        ]
         for function in functions:
             own, specific[function.method] = _specific(rows, table, function.method)
             sentences += [*function.sentences, *own]
@@ -361,7 +276,8 @@ def make_verdict(
         sentences += own
     sentences += _claim_sentences(rows, methods)
     return Verdict(
-        headline=_headline(table, functions, images, specific, sentences), sentences=tuple(sentences),
-        limits=tuple(_limits(rows, table, images, specific, next(iter(margins.values()), math.nan))),
-        rows=tuple(_as_rows(table, functions, images, specific, margins)),
+        headline=(idle_text(idle) + headline(table, functions, images, specific, sentences)).strip(),
+        sentences=tuple(sentences),
+        limits=tuple(limits_of(rows, table, images, specific, next(iter(margins.values()), math.nan))),
+        rows=(*_as_rows(table, functions, images, specific, margins), *applied),
     )  # fmt: skip

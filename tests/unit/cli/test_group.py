@@ -46,7 +46,7 @@ def test_partial_results_are_joined_and_the_missing_named(
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
     assert "sub-10: no table of metrics at all" in text
-    assert "guided shows more true functional detail than every baseline" in text
+    assert "guided shows more true BOLD detail than every baseline" in text
     assert page.index("Verdict") < page.index("The paper&#39;s table")
     assert "140.00 (64.75–184.00)" in text
     assert "defined in 7 of 8" in text
@@ -66,7 +66,7 @@ def test_tables_have_their_columns_explained_and_hold_everything(places: tuple[P
     words = {
         row["reference"]: row["word"]
         for row in rows(places[1] / "group_stats.tsv")
-        if (row["measure"], row["series"]) == ("split_r_beyond", "guided")
+        if (row["measure"], row["series"]) == ("split_ev_beyond", "guided")
     }
     assert words == dict.fromkeys(("bspline", "zerofill", "inject", "srgan", "guidedMirror"), "better")
     assert "group" in (places[1] / ".bidsignore").read_text().splitlines()
@@ -84,7 +84,7 @@ def test_the_same_call_writes_the_same_tables(places: tuple[Path, Path]) -> None
 
 def test_a_margin_is_taken_and_shown(places: tuple[Path, Path]) -> None:
     assert group(places, "--margin", "0.3") == 0
-    margins = {row["margin"] for row in rows(places[1] / "group_stats.tsv") if row["measure"] == "split_r_beyond"}
+    margins = {row["margin"] for row in rows(places[1] / "group_stats.tsv") if row["measure"] == "split_ev_beyond"}
     assert margins == {"0.3"}
     assert "0.3 for pure numbers" in (places[1] / "group.html").read_text()
 

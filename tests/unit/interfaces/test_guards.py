@@ -120,18 +120,18 @@ def test_unsupported_detail_with_and_without_a_pair(tmp_path: Path, mask: str) -
     guide = tmp_path / "guide.nii.gz"
     save_image((3.0 * (500 + 20 * np.random.default_rng(99).normal(size=SHAPE))).astype(np.float32), AFFINE, guide)
     given = {"effects_file": path, "mask": mask, "contrasts": CONTRASTS | ALONE, "factor": TWO}
-    found = run(guards.HallucinationMap, tmp_path / "pair", guide_hr=str(guide), **given)
-    check_maps(found, "hallucination", "guided")
+    found = run(guards.UnrepeatedMap, tmp_path / "pair", guide_hr=str(guide), **given)
+    check_maps(found, "unrepeated", "guided")
     rows = read_table(found.out_file)
-    static = by(rows, "hallucination_share", contrast="n/a")
+    static = by(rows, "unrepeated_share", contrast="n/a")
     assert [row.value for row in static] == [0]  # the mean is the guide in another unit
-    dynamic = by(rows, "hallucination_share", contrast="a")[0]
+    dynamic = by(rows, "unrepeated_share", contrast="a")[0]
     # white noise has three quarters of its energy beyond the limit; the effect is smooth, and repeats in the middle
     assert dynamic.value > 0.6
     assert dynamic.n == 4
-    assert not by(rows, "hallucination_share", contrast="c")
-    alone = run(guards.HallucinationMap, tmp_path / "alone", **given)
-    assert not by(read_table(alone.out_file), "hallucination_share", contrast="n/a")
+    assert not by(rows, "unrepeated_share", contrast="c")
+    alone = run(guards.UnrepeatedMap, tmp_path / "alone", **given)
+    assert not by(read_table(alone.out_file), "unrepeated_share", contrast="n/a")
     assert alone.sidecars[0]["ShareAboveThresholdMean"] == "n/a"
 
 
@@ -139,7 +139,7 @@ def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
     save_image(brain(), np.diag([1, 2, 3, 1.0]), tmp_path / "other.nii.gz")
     with pytest.raises(ValueError, match="another grid"):
         run(
-            guards.HallucinationMap, tmp_path / "run", effects_file=effects(tmp_path / "m.npz", "guided", 0),
+            guards.UnrepeatedMap, tmp_path / "run", effects_file=effects(tmp_path / "m.npz", "guided", 0),
             mask=str(tmp_path / "other.nii.gz"), contrasts=CONTRASTS, factor=TWO,
         )  # fmt: skip
 

@@ -27,6 +27,7 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
     """Rows as a run has them: halves, truth, placebos, no signal, claim, guards."""
     prefix, other = ("split_r", "measured") if truth else ("self_r", "self")
     rows = []
+    leading = "split_ev" if truth else prefix
     for number, contrast in enumerate(contrasts):
         for region, factor in (("brain", 1.0), ("active40", 2.0)):
             share = {"contrast": contrast, "region": region, "n": 24}
@@ -39,9 +40,13 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
                     )
                     for band, shift in (("beyond", 0.0), ("signal", 0.2))
                 ]  # fmt: skip
+                if truth:
+                    explained = replace(rows[-2], measure="split_ev_beyond", value=value**2, lower=value**2 - 0.01,
+                                        upper=value**2 + 0.01)  # fmt: skip
+                    rows += [explained, replace(explained, measure="split_ev_signal")]
             for own, against, value in (("guided", "guidedMirror", 0.05), ("guided", "bsplinePca", 0.01)):
                 rows.append(
-                    EvalRow(series=own, against=against, measure=f"gain_{prefix}_beyond", value=value,
+                    EvalRow(series=own, against=against, measure=f"gain_{leading}_beyond", value=value,
                             lower=value - 0.02, upper=value + 0.02, **share)
                 )  # fmt: skip
     if truth:
@@ -89,6 +94,18 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     assert {"Whole brain", "Active, |t| ≥ 4"} <= set(found)
 
 
+def test_explained_variance_stands_last_and_beside_r(tmp_path):
+    fig = figures_evaluation.agreement_figure(evaluation(), prefix="split_ev", contrast="all")
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert titles == ["r beyond the acquired Nyquist limit", "explained variance, signal units",
+                      "explained variance beyond the acquired Nyquist limit"] * 2  # fmt: skip
+    found = words(fig, tmp_path)
+    assert figures_forest.pick.value_text(LEVELS["guided"] ** 2) in found
+    assert "explained variance; correlation r, 95 % interval" in found
+    others = figures_evaluation.contrasts_figure(evaluation(), prefix="split_ev", contrasts=("faces",))
+    assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
+
+
 def test_reference_lines_stand_at_measured_and_bspline():
     fig = figures_evaluation.agreement_figure(evaluation(), prefix="split_r", contrast="all")
     upright = {round(float(line.get_xdata()[0]), 6) for line in fig.axes[1].lines if list(line.get_ydata()) == [0, 1]}
@@ -115,7 +132,7 @@ def test_other_contrasts_stand_side_by_side(tmp_path):
 
 def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
     own = [row for row in evaluation() if row.measure.startswith("gain")]
-    fig = figures_evaluation.placebo_figure(own, measures={"gain_split_r_beyond": "beyond"}, contrast="all")
+    fig = figures_evaluation.placebo_figure(own, measures={"gain_split_ev_beyond": "beyond"}, contrast="all")
     points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
     faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
     assert faces[0.01] == "white"
@@ -281,13 +298,13 @@ def test_guards(given_files, tmp_path):
         consistency_files=[given_files["consistency.tsv"]], consistency_names=["guided"],
         maps=[[given_files["sd.nii"]], [given_files["detail.nii"], given_files["mask.nii"]]],
         entities=[[{"desc": "guided", "stat": "sd", "contrast": "all"}],
-                  [{"desc": "guided", "stat": "hallucination", "contrast": "all"}, {"desc": "x", "suffix": "mask"}]],
+                  [{"desc": "guided", "stat": "unrepeated", "contrast": "all"}, {"desc": "x", "suffix": "mask"}]],
         sidecars=[[{"Reliability": {"Description": "x", "measured": rows}}], [{}, {}]],
         mask_hr=given_files["mask.nii"], background=given_files["guide.nii"],
     )  # fmt: skip
     assert run(interface, tmp_path) == [
         ("guards", "guards.html"), ("guards", "consistency.svg"), ("guards", "uncertainty.svg"),
-        ("guards", "hallucination.svg"), ("guards", "calibration.svg"),
+        ("guards", "unrepeated.svg"), ("guards", "calibration.svg"),
     ]  # fmt: skip
     assert "&lt;b&gt;" in (tmp_path / "work" / "guards_bold.html").read_text()
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_sr.reports import evaluation_claim as claim
 from bids_sr.reports import evaluation_rows as pick
 from bids_sr.reports import evaluation_tables as tables
 from bids_sr.reports import evaluation_text as text
@@ -22,7 +23,7 @@ def row(series: str, measure: str, value: float, **given) -> EvalRow:
 
 
 def gain(method: str, other: str, value: float, half: float = 0.02, **given) -> EvalRow:
-    share = {"contrast": "all", "region": "brain", "measure": "gain_split_r_beyond", **given}
+    share = {"contrast": "all", "region": "brain", "measure": "gain_split_ev_beyond", **given}
     return EvalRow(series=method, against=other, value=value, lower=value - half, upper=value + half, n=24, **share)
 
 
@@ -102,11 +103,29 @@ def test_agreement_shows_what_the_table_holds():
     assert html.index("interval: all") < html.index("interval: faces")
 
 
+def test_explained_variance_leads_and_everything_else_stands_beside_it():
+    extra = [
+        row("guided", f"split_{name}_beyond", value, contrast="all", region="brain")
+        for name, value in (("r", 0.415), ("amplitude", 0.31), ("right", 0.23))
+    ]
+    rows = [*agreement("split_ev"), *extra, row("guided", "gain_split_ev_beyond", 0.2, against="bspline",
+                                                contrast="all", region="brain", lower=0.1, upper=0.3)]  # fmt: skip
+    html = tables.agreement_html(rows, prefix="split_ev")
+    lines = table_cells(html, "Explained variance and 95 % interval: all, beyond")
+    assert lines[2][:2] == ["guided", "0.100 [0.090, 0.110]"]
+    beside = table_cells(html, "What of the measured detail")
+    names = ("explained variance", "correlation r", "recovered amplitude", "right share")
+    assert beside[0][1:5] == [f"{name} whole brain" for name in names]
+    assert beside[2][:5] == ["guided", "0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
+    assert "Difference of explained variance beyond" in html
+    assert html.index("Explained variance and") < html.index("<summary>Correlations</summary>")
+
+
 def test_only_differences_that_exclude_zero_are_bold():
     rows = [gain("guided", "bspline", 0.1), gain("guided", "bsplinePca", 0.01), gain("guided", "inject", -0.1)]
-    html = tables.agreement_html([*agreement(), *rows], prefix="split_r")
+    html = tables.agreement_html([*agreement("split_ev"), *rows], prefix="split_ev")
     assert re.findall(r"<strong>([^<]+)</strong>", html) == ["0.100", "−0.100"]
-    lines = table_cells(html, "Difference of r beyond")
+    lines = table_cells(html, "Difference of explained variance beyond")
     assert lines[2] == ["guided", "− bsplinePca", "0.010 [−0.010, 0.030]"]
 
 
@@ -214,7 +233,7 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     parts = {"total": 0.5, "part_grid": 0.75, "part_smoothing": 1.0, "part_method": 2 / 3}
     rows += [row("guided", f"claim_{k}_size", v, against="raw", region="quarter", **share) for k, v in parts.items()]
     rows.append(row("run", "claim_undefined", 3, n=3, region="fdr", **share))
-    html = tables.claim_html(rows)
+    html = claim.claim_html(rows)
     lines = table_cells(html, "Regions of thumb and little")
     assert [line[0] for line in lines[1:]] == ["raw", "bspline", "guided"]
     assert lines[3] == ["guided", "3.5", "400", "0.500", "0", "n/a"]
@@ -269,7 +288,7 @@ def test_a_verdict_without_anything_is_still_one():
 def test_raised_flags_warn_once_and_quiet_ones_are_named():
     rows = [
         row("run", "flag_distortion", 1), row("raw", "flag_broad", 0, contrast="thumb"),
-        row("raw", "flag_task_not_done", math.nan), row("guided", "flag_hallucination", 1),
+        row("raw", "flag_task_not_done", math.nan), row("guided", "flag_unrepeated", 1),
     ]  # fmt: skip
     flags = [
         {"name": "distortion", "raised": True, "text": "Edges lie 2 mm apart.", "remedy": "Correct it."},
@@ -287,7 +306,7 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
 def test_guards_show_unit_interval_and_place():
     rows = [
         row("guided", "ensemble_r", 0.4, contrast="all", region="brain", against="measured", lower=0.3, upper=0.5),
-        row("guided", "hallucination_share", 0.03, region="brain"),
+        row("guided", "unrepeated_share", 0.03, region="brain"),
         row("run", "edge_mismatch", 1.9),
     ]
     lines = table_cells(text.guards_html(rows), "Guards")
@@ -307,6 +326,7 @@ def test_text_from_outside_is_escaped_everywhere():
     rows = [
         row(BAD, "split_r_beyond", 0.5, **share),
         row(BAD, "gain_split_r_beyond", 0.5, against="bsplinePca", **share),
+        row(BAD, "gain_split_ev_beyond", 0.5, against="bsplinePca", **share),
         row(BAD, "truth_ap", 0.5, against=BAD, **share),
         row(BAD, "null_rate", 0.5, **share),
         row(BAD, "pair_psnr", 30.0, **share),
@@ -322,7 +342,7 @@ def test_text_from_outside_is_escaped_everywhere():
     }  # fmt: skip
     made = [
         tables.agreement_html(rows, prefix="split_r"), tables.truth_html(rows), tables.null_html(rows),
-        tables.placebo_html(rows), tables.claim_html(rows), tables.holdout_html(rows),
+        tables.placebo_html(rows), claim.claim_html(rows), tables.holdout_html(rows),
         tables.images_html([row(BAD, "truth_psnr", 0.5, **share)]),
         text.guards_html(rows, [{"raised": True, "text": BAD}]),
         text.verdict_html(verdict, rows), text.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
@@ -336,7 +356,7 @@ def test_text_from_outside_is_escaped_everywhere():
     "made",
     [
         lambda: tables.agreement_html([], prefix="split_r"), lambda: tables.truth_html([]),
-        lambda: tables.null_html([]), lambda: tables.placebo_html([]), lambda: tables.claim_html([]),
+        lambda: tables.null_html([]), lambda: tables.placebo_html([]), lambda: claim.claim_html([]),
         lambda: tables.holdout_html([]), lambda: tables.images_html([]),
     ],
 )  # fmt: skip

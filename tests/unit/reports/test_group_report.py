@@ -15,7 +15,7 @@ from bids_sr.stats import group, group_table, group_text
 from bids_sr.stats.group_table import Question
 
 NAMES = ("guided", "srgan")
-BEYOND = Question("tap", "n/a", "evaluation", "split_r_beyond", "measured", "brain", "all", 0.0)
+BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 
 
 def made(folder: Path, count: int) -> tuple[list[group.Comparison], group_table.Values]:
@@ -40,7 +40,7 @@ def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 12)
     told = group_words.findings(comparisons, NAMES)
     lines = group_words.verdict(told, NAMES)
-    assert lines[0].startswith("guided shows more true functional detail than every baseline")
+    assert lines[0].startswith("guided shows more true BOLD detail than every baseline")
     assert lines[0].endswith("better than srgan.")
     assert "guided: nothing can be said about image quality" in lines[1]
     assert lines[2].startswith("srgan: it is not shown")
@@ -61,7 +61,9 @@ def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
     }
     comparisons = group.compare({BEYOND: values}, ["guided"], units={})
     told = group_words.findings(comparisons, ["guided"])
-    assert group_words.verdict(told, ["guided"])[0].startswith("guided is worse than bspline (functional detail")
+    assert group_words.verdict(told, ["guided"])[0].startswith(
+        "guided is worse than bspline (explained variance of measured BOLD detail"
+    )
 
 
 def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:

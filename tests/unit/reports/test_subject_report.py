@@ -55,7 +55,7 @@ FUNC = (
     "desc-consistency",
     "contrast-thumb_desc-uncertainty",
     "desc-calibration",
-    "contrast-thumb_desc-hallucination",
+    "contrast-thumb_desc-unrepeated",
 )
 FUNC_TABLES = (
     "runsummary",

@@ -12,11 +12,11 @@ from bids_sr.stats.flags import (
     broad_flag,
     distortion_flag,
     ghost_share,
-    hallucination_flags,
     misplaced_flag,
     outlying_slices,
     slice_residuals,
     task_flag,
+    unrepeated_flags,
 )
 
 SHAPE = (20, 20, 8)
@@ -160,9 +160,9 @@ def test_distortion_is_more_than_half_a_voxel():
     assert distortion_flag(unmeasured, 3.0) is None
 
 
-def test_hallucination_by_series():
-    rows = [EvalRow(series=s, measure="hallucination_share", value=v) for s, v in (("srgan", 0.2), ("guided", 0.01))]
-    assert {f.series: f.raised for f in hallucination_flags(rows)} == {"srgan": True, "guided": False}
+def test_unrepeated_detail_by_series():
+    rows = [EvalRow(series=s, measure="unrepeated_share", value=v) for s, v in (("srgan", 0.2), ("guided", 0.01))]
+    assert {f.series: f.raised for f in unrepeated_flags(rows)} == {"srgan": True, "guided": False}
 
 
 def test_three_flags_a_condition_or_breadth_alone_without_correlation(roi):

@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from bids_sr.stats import group, group_table, group_text
 from bids_sr.stats.group_table import Question
 
-BEYOND = Question("tap", "n/a", "evaluation", "split_r_beyond", "measured", "brain", "all", 0.0)
+BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 METHODS = ("guided", "srgan")
 
 

@@ -143,22 +143,31 @@ def test_equivalence_by_hand() -> None:
     assert math.isnan(paired.equivalence([0.3], 0.2))
 
 
-def test_welch_anova_by_hand_and_as_in_statsmodels() -> None:
-    # two groups: Welch's F is the square of Welch's t
-    a, b, c = RNG.normal(0, 1, 8), RNG.normal(1, 3, 12), RNG.normal(0.5, 2, 9)
-    t = stats.ttest_ind(a, b, equal_var=False)
-    two = paired.welch_anova([a, b])
-    assert (two.f, two.p_value) == pytest.approx((t.statistic**2, t.pvalue))
-    oneway = pytest.importorskip("statsmodels.stats.oneway")
-    expected = oneway.anova_oneway([a, b, c], use_var="unequal", welch_correction=True)
-    found = paired.welch_anova([a, b, c])
-    assert (found.f, found.p_value) == pytest.approx((expected.statistic, expected.pvalue))
-    assert (found.dof_between, found.dof_within) == pytest.approx(expected.df)
+def test_friedman_by_hand_and_as_in_scipy() -> None:
+    """Three series that all four subjects order alike: the statistic is at its most, n (k - 1)."""
+    alike = [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
+    found = paired.friedman(alike)
+    assert (found.statistic, found.dof, found.n) == (pytest.approx(8.0), 2, 4)
+    assert found.p_value == pytest.approx(math.exp(-4))  # chi-square with two degrees of freedom
+    series = RNG.integers(0, 5, (4, 15)).astype(float)  # with ties
+    expected = stats.friedmanchisquare(*series)
+    found = paired.friedman(series)
+    assert (found.statistic, found.p_value) == pytest.approx((expected.statistic, expected.pvalue))
+    # between subjects may differ by any amount: Welch's test of the same figures would see nothing
+    shifted = paired.friedman(series + 1000 * np.arange(15))
+    assert shifted.p_value == pytest.approx(expected.pvalue)
 
 
-def test_welch_anova_of_groups_that_do_not_vary_is_not_defined() -> None:
-    assert math.isnan(paired.welch_anova([[1, 1, 1], [1, 2, 3]]).f)
-    assert math.isnan(paired.welch_anova([[1, 2, 3]]).f)
+def test_friedman_leaves_out_subjects_that_lack_a_series() -> None:
+    series = np.array([[1.0, 2, 3, math.nan], [2, 4, 3.5, 0], [3, 5, 9, 1]])
+    found, whole = paired.friedman(series), paired.friedman(series[:, :3])
+    assert (found.n, found.statistic) == (3, whole.statistic)
+    assert math.isnan(paired.friedman([[1, 2, 3]]).p_value)
+    assert math.isnan(paired.friedman([[1, 2], [1, 2], [1, 2]]).p_value)
+    assert math.isnan(paired.friedman([[1], [2], [3]]).p_value)
+    assert math.isnan(paired.friedman([[], []]).p_value)
+    two = paired.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])  # the sign test's statistic: (3 - 1)^2 / 4
+    assert two.statistic == pytest.approx(1.0)
 
 
 def test_corrections_by_hand() -> None:

@@ -8,7 +8,7 @@ from bids_sr.stats.evaluation import EvalRow
 from bids_sr.stats.placebo import PLACEBOS, claims, placebos_of, subject_specific
 
 
-def gain(method, placebo, value, lower, upper, measure="gain_split_r_beyond", region="brain"):
+def gain(method, placebo, value, lower, upper, measure="gain_split_ev_beyond", region="brain"):
     return EvalRow(series=method, against=placebo, measure=measure, value=value, lower=lower, upper=upper,
                    contrast="all", region=region)  # fmt: skip
 
@@ -50,7 +50,7 @@ def test_other_rows_are_passed_over():
     rows = [
         gain("guided", "bspline", 0.1, 0.05, 0.2),
         gain("srgan", "guidedMirror", 0.1, 0.05, 0.2),
-        gain("guided", "guidedMirror", 0.1, 0.05, 0.2, measure="gain_split_r_signal"),
+        gain("guided", "guidedMirror", 0.1, 0.05, 0.2, measure="gain_split_ev_signal"),
     ]
     assert claims(rows) == []
 
@@ -62,7 +62,7 @@ def test_measured_data_come_before_the_series_itself():
         gain("srgan", "srganOther", 0.1, 0.05, 0.2, measure="gain_self_r_beyond"),
     ]
     assert [(c.method, c.measure) for c in claims(rows)] == [
-        ("guided", "gain_split_r_beyond"), ("srgan", "gain_self_r_beyond"),
+        ("guided", "gain_split_ev_beyond"), ("srgan", "gain_self_r_beyond"),
     ]  # fmt: skip
     weak = next(s for s in subject_specific(claims(rows)) if s.method == "srgan")
     assert "not agreement with measured data" in weak.words

@@ -52,8 +52,8 @@ def test_correlations_from_inner_products_are_those_of_the_maps():
     inner = Inner(own=inner_products(a, a), cross=inner_products(a, b), target=inner_products(b, b))
     source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
-    np.testing.assert_allclose(inner.correlation(source, target), expected, atol=1e-12)
-    assert np.isnan(inner.correlation(np.zeros((1, 4)), target[:1])).all()
+    np.testing.assert_allclose(inner.moments(source, target).figure("r"), expected, atol=1e-12)
+    assert np.isnan(inner.moments(np.zeros((1, 4)), target[:1]).figure("r")).all()
 
 
 def blocks_of(text):
@@ -83,6 +83,14 @@ def test_single_blocks_stand_for_one_another_within_a_sign_or_not_at_all():
     assert resampled_weights(blocks, one, 50, np.random.default_rng(0)) is None
 
 
+def test_a_block_that_stands_alone_on_one_side_of_a_contrast_leaves_no_interval():
+    """Two conditions less one, a block of each in either half: nothing tells how the third would vary."""
+    blocks = blocks_of("abcabc")
+    side = np.array([[0.5, 0.5, -1, 0, 0, 0], [0, 0, 0, 0.5, 0.5, -1]])
+    assert resampled_weights(blocks, side, 50, np.random.default_rng(0)) is None
+    assert resampled_weights(blocks_of("abcabcabcabc"), np.tile(side / 2, 2), 50, np.random.default_rng(0)) is not None
+
+
 def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
     """The plain percentile bootstrap holds it in a tenth of such runs."""
     rng = np.random.default_rng(0)
@@ -94,7 +102,7 @@ def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
         s = 0.3 * truth + rng.normal(size=(12, 300))
         inner = Inner(own=inner_products(s, s), cross=inner_products(s, m), target=inner_products(m, m))
         draws = resampled_weights(blocks, halves, 300, np.random.default_rng(k))
-        one = score([inner, inner], halves, draws)
+        one = score([inner, inner], halves, draws)["r"]
         found.append((one.value, *one.interval))
     values, low, high = np.array(found).T
     assert np.mean((low < values.mean()) & (values.mean() < high)) > 0.9
@@ -225,7 +233,7 @@ def test_pairs_are_methods_against_baselines_controls_methods_and_their_own_plac
 
 def test_results_repeat_and_do_not_depend_on_other_series_or_contrasts(run):
     paths = run[0]
-    first, second = rows_of(paths)[0], rows_of(paths[:3])[0]
+    first, second = rows_of(paths)[0], rows_of([*paths[:3], paths[5]])[0]  # its member of another seed enters
     key = ("guided", "measured", "aMinusB", "brain", "split_r_beyond")
     assert first[key] == second[key]
     assert rows_of(paths, seed=1)[0][key].lower != first[key].lower
@@ -235,10 +243,10 @@ def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
     from bids_sr.stats.splithalf import Score
 
     def one(ways):
-        return {("split", "beyond", "a", "brain"): Score(ways=np.array(ways), draws=np.zeros((2, 0)))}
+        return {("split_r", "beyond", "a", "brain"): Score(ways=np.array(ways), draws=np.zeros((2, 0)))}
 
     scores, chosen, best = choose({0.0: one([0.1, 0.5]), 2.0: one([0.4, 0.3]), 4.0: one([0.2, 0.6])})
-    key = ("split", "beyond", "a", "brain")
+    key = ("split_r", "beyond", "a", "brain")
     assert chosen[key] == (4.0, 2.0)
     np.testing.assert_allclose(scores[key].ways, [0.2, 0.3])
     assert best[key] == pytest.approx(0.4)
@@ -249,6 +257,31 @@ def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
         rows["bsplinePca", "measured", "all", "brain", "control_best_r_signal"].value
         >= rows["bsplinePca", "measured", "all", "brain", "split_r_signal"].value - 1e-9
     )
+
+
+def test_rows_of_amplitude_are_those_of_the_maps_and_tell_made_detail_from_true(run):
+    paths, measured, series = run
+    rows, mask, _ = rows_of(paths)
+    blocks = blocks_of("ab" * 6)
+    halves = [[b.half == h for b in blocks] for h in (0, 1)]
+    e, m = ([beyond_nyquist(x[..., h].mean(-1), (2, 2, 1))[mask] for h in halves] for x in (series["guided"], measured))
+    e, m = ([x - x.mean() for x in both] for both in (e, m))
+    shared, true = (e[0] @ m[1] + e[1] @ m[0]) / 2, m[0] @ m[1]
+    energy = (e[0] @ e[0] + e[1] @ e[1]) / 2
+    at = ("measured", "all", "brain")
+    assert rows["guided", *at, "split_ev_beyond"].value == pytest.approx((2 * shared - energy) / true, abs=1e-4)
+    assert rows["guided", *at, "split_amplitude_beyond"].value == pytest.approx(shared / true, abs=1e-4)
+    assert rows["guided", *at, "split_ev_beyond"].lower > 0
+    assert abs(rows["bspline", *at, "split_ev_beyond"].value) < 0.02
+    assert rows["srgan", *at, "split_ev_beyond"].upper < 0  # detail of its own is worse than none
+    gain = rows["guided", "bspline", "all", "brain", "gain_split_ev_beyond"]
+    own, other = (rows[name, *at, "split_ev_beyond"].value for name in ("guided", "bspline"))
+    assert gain.value == pytest.approx(own - other)
+    assert gain.lower > 0
+    assert gain.n == 12
+    assert ("guided", *at, "split_ev_percent") not in rows
+    assert rows["bsplineSmooth", *at, "split_ev_beyond"].value >= -0.01
+    assert np.isfinite(rows["bsplineSmooth", *at, "control_best_ev_beyond"].value)
 
 
 def test_without_a_measured_series_there_is_reliability_only(run):

@@ -88,6 +88,27 @@ def test_values_are_the_correlations_of_the_maps(paths):
     assert rows["guided", "truth", "little", "roi", "truth_r_effect"].n == N_BLOCKS // 2
 
 
+def test_explained_variance_is_that_of_the_maps_and_of_the_construction(paths, tmp_path):
+    """A series without noise that lacks a tenth of the detail lacks 1 % of its variance; noise costs what it has."""
+    true = truth()
+    clean = save(tmp_path, "clean", betas_of(3, 0.9, true, noise=0.0))
+    rows = rows_of([*paths, clean], true)
+    key = ("clean", "truth", "all", "brain")
+    assert rows[*key, "truth_ev_beyond"].value == pytest.approx(0.99, abs=1e-4)
+    assert rows[*key, "truth_amplitude_beyond"].value == pytest.approx(0.9, abs=1e-4)
+    assert rows[*key, "truth_right_beyond"].value == pytest.approx(1, abs=1e-4)
+    assert 0.99 < rows[*key, "truth_ev_effect"].value < 1
+    with np.load(paths[2]) as data:
+        e, t = data["betas"].mean(-1), sum(true.values()) / 2
+    error = (e - t - (e - t).mean()).ravel()
+    expected = 1 - (error @ error) / (t.size * t.var())
+    row = rows["guided", "truth", "all", "brain", "truth_ev_effect"]
+    assert row.value == pytest.approx(expected, abs=1e-4)
+    assert row.lower < row.value < row.upper
+    gain = rows["guided", "bspline", "all", "brain", "gain_truth_ev_beyond"]
+    assert gain.lower > 0
+
+
 def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by_nothing(paths, tmp_path):
     rows = rows_of([*paths, save(tmp_path, "srgan", betas_of(3, 0.0, truth()))], truth())
     for other in ("bspline", "inject", "guidedMirror", "srgan"):
@@ -139,7 +160,8 @@ def test_intervals_hold_what_other_blocks_of_the_run_would_give():
 
 def test_without_an_axis_made_finer_only_whole_effects_are_compared(paths):
     rows = rows_of(paths, truth(), factor=(1, 1, 1))
-    assert {key[-1] for key in rows} == {"truth_r_effect", "gain_truth_r_effect"}
+    figures = {f"truth_{name}_effect" for name in ("r", "ev", "amplitude", "right")}
+    assert {key[-1] for key in rows} == figures | {f"gain_{name}" for name in figures}
 
 
 def test_beside_a_measured_series_differences_are_to_that_one(paths, tmp_path):

@@ -14,15 +14,18 @@ REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")
 LEVELS = {"bspline": 0.018, "inject": 0.038, "guided": 0.121, "srgan": 0.069, "measured": 0.218}
 
 
-def gain(series, against, value, half=0.01, region="brain", measure="gain_split_r_beyond", contrast="all"):
+def gain(series, against, value, half=0.01, region="brain", measure="gain_split_ev_beyond", contrast="all"):
     return EvalRow(
         series=series, against=against, measure=measure, value=value, lower=value - half, upper=value + half,
         contrast=contrast, region=region, n=12,
     )  # fmt: skip
 
 
-def level(series, value, region="brain", measure="split_r_beyond", against="measured"):
-    return EvalRow(series=series, against=against, measure=measure, value=value, contrast="all", region=region, n=12)
+def level(series, value, region="brain", measure="split_ev_beyond", against="measured"):
+    return EvalRow(
+        series=series, against=against, measure=measure, value=value, lower=value - 0.01, upper=value + 0.01,
+        contrast="all", region=region, n=12,
+    )  # fmt: skip
 
 
 def truth_rows(**changes):
@@ -65,7 +68,7 @@ def test_decisions(lower, upper, margin, expected):
 def test_who_beats_all_may_claim_function():
     verdict = judge(truth_rows())
     assert flagged(verdict, "function") == {"guided": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("guided shows more true functional detail than every baseline and control.")
+    assert verdict.headline.startswith("guided shows more true BOLD detail than every baseline and control.")
     assert "For srgan this cannot be said" in verdict.headline
     found = {(s.series, s.against): s for s in verdict.sentences if s.region == "brain" and s.decision}
     assert found["guided", "bsplinePca"].decision == "better"
@@ -91,6 +94,55 @@ def test_one_control_that_is_not_beaten_forbids_the_claim():
     verdict = judge(rows)
     assert flagged(verdict, "function")["guided"] == 0.0
     assert verdict.headline.startswith("No method shows more")
+
+
+@pytest.mark.parametrize(("low", "expected"), [(0.001, 1.0), (0.0, 0.0), (-0.01, 0.0), (math.nan, 0.0)])
+def test_a_map_that_explains_nothing_for_sure_may_claim_nothing(low, expected):
+    """Above every baseline because those are worse than none: no claim without explained variance above 0."""
+    rows = [r for r in truth_rows() if (r.series, r.measure, r.region) != ("guided", "split_ev_beyond", "brain")]
+    rows.append(EvalRow(series="guided", against="measured", measure="split_ev_beyond", value=0.02, lower=low,
+                        upper=0.05, contrast="all", region="brain"))  # fmt: skip
+    assert flagged(judge(rows), "function")["guided"] == expected
+
+
+@pytest.mark.parametrize("plain", ["sdmod", "wmn", "zerofill"])
+def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
+    """zerofill, sdmod and wmn count, also where they stand among the methods or not among the baselines given."""
+    rows = [*truth_rows(), level(plain, 0.1), *(gain("guided", plain, 0.0, region=r) for r in ("brain", "active40"))]
+    rows = [r for r in rows if not (r.against == plain and r.value > 0.05)]
+    given = {"methods": ("wmn", "guided") if plain == "wmn" else ("guided",),
+             "baselines": [name for name in BASELINES if name != plain]}  # fmt: skip
+    assert flagged(make_verdict(rows, **given), "function")["guided"] == 0.0
+    rows = [gain("guided", plain, 0.05, region=r.region) if r.against == plain else r for r in rows]
+    verdict = make_verdict(rows, **given)
+    assert flagged(verdict, "function")["guided"] == 1.0
+    if plain == "wmn":
+        assert "than every baseline and control and than wmn" in verdict.headline
+        assert not any(s.series == s.against for s in verdict.sentences if s.decision)
+
+
+def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody():
+    verdict = judge([*truth_rows(), gain("srgan", "guided", 0.1), gain("guided", "guidedMirror", 0.1)],
+                    not_applied=["guided"])  # fmt: skip
+    assert verdict.headline.startswith(
+        "guided was not applied: it fell back to zero filling. Its series is that of zerofill and not compared. "
+        "No method shows"
+    )
+    assert flagged(verdict, "applied") == {"srgan": 1.0, "guided": 0.0}
+    assert set(flagged(verdict, "function")) == {"srgan"}
+    assert not any("guided" in s.series or "guided" in s.against for s in verdict.sentences)
+    both = judge(truth_rows(), not_applied=["guided", "srgan"])
+    assert both.headline.startswith("srgan and guided were not applied: they fell back to zero filling.")
+
+
+def test_r_amplitude_and_right_share_stand_beside_explained_variance():
+    beside = {"split_r_beyond": 0.415, "split_amplitude_beyond": 0.31, "split_right_beyond": 0.23}
+    verdict = judge([*truth_rows(), *(level("guided", v, measure=m) for m, v in beside.items())])
+    text = next(s.text for s in verdict.sentences if s.series == "guided")
+    assert "guided: 0.121 (95 % interval 0.111 to 0.131), r 0.415, recovered amplitude 0.310, right share 0.230" in text
+    undefined = [level("measured", math.nan) if r.series == "measured" else r for r in truth_rows()]
+    assert any("do not agree for sure" in text for text in judge(undefined).limits)
+    assert any("veins" in text for text in verdict.limits)
 
 
 def test_worse_in_the_active_region_forbids_the_claim_unclear_does_not():
@@ -126,27 +178,28 @@ def test_nothing_at_all():
 
 
 def test_split_half_outranks_known_activation_and_both_outrank_repeatability():
-    difference = gain("guided", "bspline", 0.5, measure="gain_truth_r_beyond")
-    known = [level("guided", 0.9, measure="truth_r_beyond", against="truth"), difference]
+    difference = gain("guided", "bspline", 0.5, measure="gain_truth_ev_beyond")
+    known = [level("guided", 0.9, measure="truth_ev_beyond", against="truth"), difference]
     weak = [level("guided", 0.9, measure="self_r_beyond", against="self")]
     assert best_table([*weak, *known], ["guided"]).evidence.name == "known"
     assert best_table([*weak, *known, *truth_rows()], ["guided"]).evidence.name == "split"
     assert best_table(weak, ["guided"]).evidence.name == "self"
-    maps = [level("guided", 0.9, measure="truth_r_beyond", against="measured"), difference]
+    likeness = gain("guided", "bspline", 0.5, measure="gain_truth_r_beyond")
+    maps = [level("guided", 0.9, measure="truth_r_beyond", against="measured"), likeness]
     assert best_table([*weak, *maps], ["guided"]).evidence.name == "maps"
     # with both truths in the table differences are those to the measured one
     assert best_table([known[0], *maps], ["guided"]).evidence.name == "maps"
     # split halves without an interval give way to a truth with one
-    bare = [r for r in truth_rows() if r.measure == "split_r_beyond"]
+    bare = [r for r in truth_rows() if r.measure == "split_ev_beyond"]
     assert best_table([*bare, *known], ["guided"]).evidence.name == "known"
 
 
 def known_rows(value=0.05, **swap):
     """Guided against known activation by regions; no controls, no measured series."""
-    rows = [level(s, v, measure="truth_r_beyond", against="truth") for s, v in LEVELS.items() if s != "measured"]
+    rows = [level(s, v, measure="truth_ev_beyond", against="truth") for s, v in LEVELS.items() if s != "measured"]
     for region in ("brain", "active"):
         rows += [
-            gain("guided", other, swap.get(other, value), region=region, measure="gain_truth_r_beyond")
+            gain("guided", other, swap.get(other, value), region=region, measure="gain_truth_ev_beyond")
             for other in (*BASELINES, "srgan", "guidedMirror")
         ]
     return rows
@@ -155,7 +208,7 @@ def known_rows(value=0.05, **swap):
 def test_known_activation_alone_carries_a_verdict_and_says_that_controls_are_absent():
     verdict = judge(known_rows(guidedMirror=0.0))
     assert flagged(verdict, "function") == {"guided": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("guided shows more true functional detail than every baseline. ")
+    assert verdict.headline.startswith("guided shows more true BOLD detail than every baseline. ")
     assert "guidedMirror reaches it too" in verdict.headline
     assert any("controls" in text for text in verdict.limits)
     assert not any("Differences without an interval" in text for text in verdict.limits)
