@@ -202,9 +202,7 @@ def _training(settings: Settings) -> Training:
     )
 
 
-def _series_plan(
-    settings: Settings, subject: Subject, run: BoldRun, series: Sequence[str]
-) -> SeriesPlan:
+def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Sequence[str]) -> SeriesPlan:
     """Which series are made of a run."""
     superres, names = settings.superres, tuple(name for name in series if name != "raw")
     here = series_labels(superres.volume_trained)

@@ -29,6 +29,11 @@ PAIR_FIELDS = ("train_highres", "train_lowres", "pair_mask", "guide_hr")
 OUTPUTS = ("evaluation_tsv", "evaluation_json", "verdict_json", "flags_json")
 
 
+def _by_variance(plan: SeriesPlan) -> list[str]:
+    """Methods that may fall back to zero filling, as their cards say."""
+    return [name for name in plan.on_run if name in plan.methods]
+
+
 def evaluation_fields(
     plan: SeriesPlan, activation: ActivationPlan, evaluation: EvaluationPlan, *, with_pair: bool, with_holdout: bool
 ) -> tuple[str, ...]:
@@ -49,7 +54,7 @@ def evaluation_fields(
         **dict.fromkeys(PAIR_FIELDS, with_pair),
         "holdout_tsv": with_holdout,
         **dict.fromkeys((*models, *(f"precision_{method}" for method in plan.checked)), True),
-        **dict.fromkeys((f"card_{method}" for method in plan.on_run), True),
+        **dict.fromkeys((f"card_{method}" for method in _by_variance(plan)), True),
     }
     return tuple(field for field, needed in wanted.items() if needed)
 
@@ -155,11 +160,11 @@ def _judgment(
     verdict = pe.Node(
         Verdict(
             methods=list(plan.methods), baselines=[one for one in plan.names if one not in plan.methods],
-            margin=evaluation.margin, card_names=[one for one in plan.on_run if one in plan.methods],
+            margin=evaluation.margin, card_names=_by_variance(plan),
         ),
         name="verdict", n_procs=1,
     )  # fmt: skip
-    cards = pe.Node(niu.Merge(max(1, len(plan.on_run))), name="cards", run_without_submitting=True)
+    cards = pe.Node(niu.Merge(max(1, len(_by_variance(plan)))), name="cards", run_without_submitting=True)
     every = pe.Node(niu.Merge(2), name="every", run_without_submitting=True)
     merge = pe.Node(MergeEvaluation(), name="merge", n_procs=1)
     return [
@@ -171,8 +176,8 @@ def _judgment(
         *[(guard_rows, flags, [("out", "tables")])] * bool(guards),
         *[(node, gathered, [(field, f"in{k}")]) for k, (node, field) in enumerate(tables, 1)],
         (gathered, verdict, [("out", "in_files")]),
-        *[(inputnode, cards, [(f"card_{method}", f"in{k}")]) for k, method in enumerate(plan.on_run, 1)],
-        *[(cards, verdict, [("out", "card_files")])] * bool(plan.on_run),
+        *[(inputnode, cards, [(f"card_{method}", f"in{k}")]) for k, method in enumerate(_by_variance(plan), 1)],
+        *[(cards, verdict, [("out", "card_files")])] * bool(_by_variance(plan)),
         (gathered, every, [("out", "in1")]),
         (verdict, every, [("out_file", "in2")]),
         (every, merge, [("out", "in_files")]),

@@ -230,7 +230,7 @@ def _series_text(series: str, of_run: bool, corrected: bool) -> str:
     if of_run:
         return (
             f"What {series} reconstructs of the change of every volume against the mean of the run, under the variance "
-            "map in the pose of that volume, was added to the zero-filled volume, without the acquired band of k-space. "
+            "map in the pose of that volume, was added to the zero-filled volume without the acquired band of k-space. "
             f"{once}"
         )
     return f"Every slice of every volume was super-resolved on its acquired grid by {series}. {once}"

@@ -10,7 +10,8 @@ from bids_sr.interfaces.variance import EstimateVariance
 
 _TEXTS = {
     "wmn": "the standard deviation over time of its zero-filled change (weighted minimum norm) [@focuss]",
-    "focuss": "the standard deviation over time of its own reconstruction, twice re-estimated (FOCUSS) [@focuss; @ktfocuss]",
+    "focuss": "the standard deviation over time of its own reconstruction, re-estimated twice (FOCUSS) "
+    "[@focuss; @ktfocuss]",
     "sbl": "the maps that maximize the marginal likelihood of its temporal components (sparse Bayesian learning) "
     "[@sparse_bayes]",
 }

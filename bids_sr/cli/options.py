@@ -161,7 +161,7 @@ def _superres(add: _Options) -> None:
         "--sr-method",
         to="superres.methods",
         metavar="NAME",
-        help=f"methods that learn, several at once ({names}; wmn, focuss, sbl, tv and dip need no T2*w pair), or baselines alone",
+        help=f"one method or several ({names}; wmn, focuss, sbl, tv, dip need no T2*w pair), or baselines alone",
     )
     add(
         "--baselines",

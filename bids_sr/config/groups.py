@@ -166,7 +166,9 @@ class SuperRes(_Section):
     @property
     def run_trained(self) -> tuple[str, ...]:
         """The methods and controls that find the variance maps of a run, for each run its own."""
-        return tuple(name for name in dict.fromkeys((*self.learned, *self.series)) if name in methods_trained_on("series"))
+        return tuple(
+            name for name in dict.fromkeys((*self.learned, *self.series)) if name in methods_trained_on("series")
+        )
 
     @property
     def volume_trained(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ GuideKind = Literal["highres", "none"]
 
 
 def guide_of(superres: SuperRes, run: BoldRun) -> GuideKind:
-    """Image whose static detail variance methods add to the series: what was asked for, or the pair's where there is one."""
+    """Image whose static detail variance methods add: what was asked for, or the pair's where there is one."""
     if superres.guide == "auto":
         return "highres" if run.pair is not None else "none"
     return superres.guide

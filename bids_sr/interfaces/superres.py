@@ -76,7 +76,9 @@ class _SuperResolveInputSpec(DeviceInputSpec):
     hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point")
     shift_map = File(exists=True, desc="distortion of the volumes (`bids_sr.spatial.distortion`); it is undone")
     model_file = File(exists=True, desc="weights of a trained method, with the card beside them")
-    highres = File(exists=True, desc="T2*-weighted image as acquired (inject, ratio, static detail of variance methods)")
+    highres = File(
+        exists=True, desc="T2*-weighted image as acquired (inject, ratio, static detail of variance methods)"
+    )
     highres2boldref_xfm = File(exists=True, desc="ITK text, takes a boldref point to its highres point")
     temporal_file = File(exists=True, desc="mean of the run, for variance methods")
     displace = traits.Enum("", "mirror", "shift", usedefault=True, desc="placebo: variance maps that are displaced")

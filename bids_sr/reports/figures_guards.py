@@ -1,6 +1,5 @@
 """Figures of the guards: loss of acquired data volume by volume, where an ensemble disagrees, unrepeated detail."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from bids_sr.reports.figures import (
     SOFT,
     Array,
     FigureInputError,
-    Volume,
     bounding_box,
     canonical,
     color_bar,

@@ -18,9 +18,9 @@ from .method import Method, Recipe
 from .pair import TrainingPair
 
 if TYPE_CHECKING:
-    from .variance.fit import RunData
     from .images import ImageSet
     from .model import LoadedModel
+    from .variance.fit import RunData
     from .windows import Windows
 
 # of `Recipe`, added after models had been made

@@ -223,7 +223,8 @@ def _by_variance(
     torch.set_num_threads(threads)
     state = model.generator.state_dict()
     upsampler = VarianceUpsampler(
-        weight=displaced(state["weight"], displace, affine, factor), noise=float(state["noise"]), fwhm=model.recipe.estimator.fwhm, mean=statistics.mean,
+        weight=displaced(state["weight"], displace, affine, factor),
+        noise=float(state["noise"]), fwhm=model.recipe.estimator.fwhm, mean=statistics.mean,
         mask=mask, affine=affine, factor=factor, distortion=distortion,
     )  # fmt: skip
     if guide is not None:

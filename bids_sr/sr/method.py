@@ -222,8 +222,8 @@ class VarianceRecipe(Recipe):
     ----------
     estimator : settings of the maps
     components : strongest temporal components of the change that stand for all volumes
-    least_explained : share of zero filling's error that the map of one half of the run has to explain in the other half,
-        one level of resolution down; with less the series is zero filled
+    least_explained : share of zero filling's error that the map of one half of the run has to explain in the other
+        half, one level of resolution down; with less the series is zero filled
     """
 
     estimator: Estimator

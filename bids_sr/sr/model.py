@@ -155,7 +155,9 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     ------
     ValueError : they are those of another one, in a line rather than in torch's list of all tensors
     """
-    if hasattr(network, "take_shapes"):  # maps of a run, whose grid is no property of the method
+    from .variance.maps import VarianceMaps
+
+    if isinstance(network, VarianceMaps):  # their grid is that of a run, and no property of the method
         network.take_shapes(state)
     own = network.state_dict()
     wrong = {

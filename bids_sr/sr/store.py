@@ -18,8 +18,8 @@ from .pair import TrainingPair
 from .train import fit
 
 if TYPE_CHECKING:
-    from .variance.fit import RunData
     from .images import ImageSet
+    from .variance.fit import RunData
 
 LOG = logging.getLogger(__name__)
 Source = Literal["auto", "train", "reuse"]

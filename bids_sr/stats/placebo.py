@@ -1,8 +1,8 @@
 """What is owed to the subject's own pair: placebos of each method, and the gains that remain beside them.
 
 A placebo is the method itself with one thing exchanged that the method claims to use: the model of this subject, the
-contrast it learned from, or the map of where the run fluctuates. Detail that a placebo reproduces is owed to none of these.
-Whether such detail is true is another question, which only a truth answers.
+contrast it learned from, or the map of where the run fluctuates. Detail that a placebo reproduces is owed to none of
+these. Whether such detail is true is another question, which only a truth answers.
 """
 
 from __future__ import annotations

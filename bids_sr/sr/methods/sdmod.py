@@ -1,7 +1,9 @@
-"""The simplest use of where a run fluctuates: the zero-filled change times its standard deviation over its surroundings'.
+"""The simplest use of where a run fluctuates: the zero-filled change times its standard deviation over its
+surroundings'.
 
-One line of arithmetic, and a control: what does not exceed it needs no prior and no network. It stands among the baselines
-(`bids_sr.sr.variance.apply.Modulation`) and is applied whatever it explains. `paper` is the same: nobody published it.
+One line of arithmetic, and a control: what does not exceed it needs no prior and no network. It stands among the
+baselines (`bids_sr.sr.variance.apply.Modulation`) and is applied whatever it explains. `paper` is the same: nobody
+published it.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ the head and the grid on which k-space was cropped does not. Static detail of a 
 one, is no part of the change; it is one image (`constant`) that is added after the volume has been interpolated to the
 pose of the reference: carried there and back with every volume it would leave its interpolation error in the series.
 
-What belongs to a pose serves all volumes in which the head lies within a small tolerance of it. Between, the mean follows
-the head by its gradient: to first order where the head moved by less than a tenth of a voxel.
+What belongs to a pose serves all volumes in which the head lies within a small tolerance of it. Between, the mean
+follows the head by its gradient: to first order where the head moved by less than a tenth of a voxel.
 """
 
 from __future__ import annotations
@@ -100,7 +100,12 @@ class VarianceUpsampler:
         tolerance: float = TOLERANCE,
     ) -> None:  # fmt: skip
         x, y, z = mean.shape
-        self.shape, self.affine, self.tolerance, self.constant = (x, y, z), np.asarray(affine, float), tolerance, constant
+        self.shape, self.affine, self.tolerance, self.constant = (
+            (x, y, z),
+            np.asarray(affine, float),
+            tolerance,
+            constant,
+        )
         self.level: Level = level_above(self.shape, factor)
         self.fine, self.fine_affine = hr_grid(self.shape, self.affine, factor)
         self.noise, self.fwhm = float(noise), fwhm

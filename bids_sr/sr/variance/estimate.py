@@ -11,13 +11,14 @@ sbl
     learning (Tipping 2001; Wipf and Rao 2004), where all components share the variance map.
 
 The update of `sbl` compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and ``b = D' a``
-the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data less the same over draws, voxel by
-voxel, so w_q is multiplied by a power of the ratio of the two. No determinant and no matrix of voxels by voxels is
+the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data less the same over draws, voxel
+by voxel, so w_q is multiplied by a power of the ratio of the two. No determinant and no matrix of voxels by voxels is
 needed. Components enter with nearly equal weight, since each is a sample of where the run fluctuates and the strongest
-one says no more about it than the tenth. The likelihood alone fits noise, so ratios are smoothed by less than a voxel and
-log w is drawn a little towards its neighborhood.
+one says no more about it than the tenth. The likelihood alone fits noise, so ratios are smoothed by less than a voxel
+and log w is drawn a little towards its neighborhood.
 
-Settings were fixed on one person, one level of resolution down (studyforrest, 40 to 20; ``benchmarks/people.py settings``).
+Settings were fixed on one person, one level of resolution down (studyforrest, 40 to 20; ``benchmarks/people.py
+settings``).
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 class VarianceMaps(nn.Module):
     """What is kept of a `Prior`: its maps on the whole high-resolution grid, and its noise.
 
-    weight: (Q, Z, X, Y), zero outside the window around the mask and everywhere where the maps were not used; noise: ().
+    weight: (Q, Z, X, Y), zero outside the window around the mask and everywhere where the maps were not used; noise:
+    ().
     """
 
     weight: Tensor

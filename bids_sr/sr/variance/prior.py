@@ -1,13 +1,13 @@
 """Gaussian prior of a run's fluctuations, and the reconstruction that follows from it.
 
-A fluctuation on the high-resolution grid is ``x = sum_q W_q z_q`` with ``z_q ~ N(0, K_q)``: W_q = diag(w_q) carries where
-the run fluctuates, K_q is a stationary Gaussian correlation. What was acquired is ``y = D x + noise``, where D crops
-k-space in plane (and averages across slices where these get thinner). The conditional mean is
+A fluctuation on the high-resolution grid is ``x = sum_q W_q z_q`` with ``z_q ~ N(0, K_q)``: W_q = diag(w_q) carries
+where the run fluctuates, K_q is a stationary Gaussian correlation. What was acquired is ``y = D x + noise``, where D
+crops k-space in plane (and averages across slices where these get thinner). The conditional mean is
 
     x = C D' (D C D' + s2 I)^-1 y,        C = sum_q W_q K_q W_q
 
-which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8). It is linear in y, and
-of it only the part beyond the acquired band is used, so that the acquired band stays as it was measured.
+which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8). It is linear in y,
+and of it only the part beyond the acquired band is used, so that the acquired band stays as it was measured.
 
 Why this can work at all: the covariance of two samples of k-space is a Fourier coefficient of the variance map at their
 *difference*, so fluctuations carry that map out to twice the acquired band (Dertinger et al. 2009 for microscopy).
@@ -183,7 +183,7 @@ class Prior:
         return out
 
     def expect(self, coarse: Tensor) -> Tensor:
-        """Conditional mean of the fluctuation, (Z, X, Y) of the whole fine grid, of (z, x, y) of the whole coarse one."""
+        """Conditional mean of the fluctuation, (Z, X, Y) of the whole fine grid, given (z, x, y) of the coarse one."""
         zi, xi, yi = self.window.coarse
         inside = self.spread(self.solve(coarse[zi, xi, yi].contiguous()))
         x, y, z = self.window.level.fine

@@ -12,7 +12,8 @@ class Estimator:
     Parameters
     ----------
     kind : "wmn", "focuss", "sbl", or "sdmod" for the control that multiplies by a standard deviation
-    fwhm : full widths of the correlations K_q (voxels of the high-resolution grid), one variance map each; none for sdmod
+    fwhm : full widths of the correlations K_q (voxels of the high-resolution grid), one variance map each; none for
+        sdmod
     noise : s2 over the mean variance of the data
     power : to which standard deviations are raised (wmn, focuss)
     rounds : estimations of w again (focuss), updates (sbl)
