@@ -14,7 +14,7 @@ from .degrade import fine_size
 from .domain import domain_entry
 from .guards import slice_orientation
 from .journal import log_tsv as log_tsv
-from .method import Method, Recipe
+from .method import Method, Recipe, VarianceRecipe
 from .pair import TrainingPair
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
     Settings younger than the first models appear only where they are not the default: what was trained before they
     came would be trained alike today, and is found again by comparing these.
     """
+    if isinstance(recipe, VarianceRecipe):
+        estimator = {"components": recipe.components, "least_explained": recipe.least_explained}
+        return json.loads(json.dumps(asdict(recipe.estimator) | estimator))
     skip = ("build_generator", "build_critic", "losses", "augmentation", "build_penalty", "build_backward")
     out: dict[str, Any] = {
         f.name: getattr(recipe, f.name)

@@ -223,12 +223,13 @@ class VarianceRecipe(Recipe):
     estimator : settings of the maps
     components : strongest temporal components of the change that stand for all volumes
     least_explained : share of zero filling's error that the map of one half of the run has to explain in the other
-        half, one level of resolution down; with less the series is zero filled
+        half, one level of resolution down; with less the series is zero filled; None for a control,
+        which is not put to that test
     """
 
     estimator: Estimator
     components: int = 40
-    least_explained: float = 0.02
+    least_explained: float | None = 0.02
     build_generator: Callable[[int, Factor], nn.Module] = _variance_maps
     build_critic: Callable[[int], nn.Module] | None = None
     losses: tuple[LossTerm, ...] = ()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .card import log_tsv, plain_recipe
 from .degrade import Factor
-from .method import Method, Recipe, get_method, get_recipe
+from .method import Method, Recipe, VarianceRecipe, get_method, get_recipe
 from .model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
 from .pair import TrainingPair
 from .train import fit
@@ -64,6 +64,9 @@ class Request:
 
 def sloppy_recipe(recipe: Recipe) -> Recipe:
     """A recipe cut down to seconds."""
+    if isinstance(recipe, VarianceRecipe):
+        quick = replace(recipe.estimator, rounds=min(recipe.estimator.rounds, 2), draws=8)
+        return replace(recipe, estimator=quick)
     return replace(
         recipe, iterations=12, epochs=None, patches=None, decay_from=0, evaluate_every=6, batch=2,
         adversarial_from=min(recipe.adversarial_from, 6),

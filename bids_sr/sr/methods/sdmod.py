@@ -8,12 +8,10 @@ published it.
 
 from __future__ import annotations
 
-import math
-
 from ..method import Method, VarianceRecipe
 from ..variance.settings import Estimator
 
-FAST = VarianceRecipe(estimator=Estimator(kind="sdmod", fwhm=(), rounds=0), least_explained=-math.inf)
+FAST = VarianceRecipe(estimator=Estimator(kind="sdmod", fwhm=(), rounds=0), least_explained=None)
 
 METHOD = Method(
     name="sdmod",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +135,7 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
 
 def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
     """Whether the maps are used, and why; see `bids_sr.sr.variance.gate`."""
-    if recipe.least_explained == -math.inf:
+    if recipe.least_explained is None:
         return {"applied": True, "model": "a control: it is applied whatever it explains"}
     fallback = "zero filling: "
     if data.halves is None:
