@@ -106,6 +106,14 @@ def test_explained_variance_stands_last_and_beside_r(tmp_path):
     assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
 
 
+def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_is_written(tmp_path):
+    rows = [replace(row, value=-7.75, lower=-20.0, upper=-3.0)
+            if (row.series, row.measure) == ("srgan", "split_ev_beyond") else row for row in evaluation()]  # fmt: skip
+    fig = figures_evaluation.agreement_figure(rows, prefix="split_ev", contrast="all")
+    assert fig.axes[2].get_xlim()[0] > -1.7
+    assert "◂ −7.75" in words(fig, tmp_path)
+
+
 def test_reference_lines_stand_at_measured_and_bspline():
     fig = figures_evaluation.agreement_figure(evaluation(), prefix="split_r", contrast="all")
     upright = {round(float(line.get_xdata()[0]), 6) for line in fig.axes[1].lines if list(line.get_ydata()) == [0, 1]}
