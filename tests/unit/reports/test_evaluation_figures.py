@@ -94,16 +94,23 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     assert {"Whole brain", "Active, |t| ≥ 4"} <= set(found)
 
 
-def test_explained_variance_stands_last_and_beside_r(tmp_path):
+def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
     fig = figures_evaluation.agreement_figure(evaluation(), prefix="split_ev", contrast="all")
     titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert titles == ["r beyond the acquired Nyquist limit", "explained variance, signal units",
-                      "explained variance beyond the acquired Nyquist limit"] * 2  # fmt: skip
+    assert titles == ["explained variance beyond Nyquist", "explained variance, signal units", "r beyond Nyquist"] * 2
     found = words(fig, tmp_path)
     assert figures_forest.pick.value_text(LEVELS["guided"] ** 2) in found
     assert "explained variance; correlation r, 95 % interval" in found
     others = figures_evaluation.contrasts_figure(evaluation(), prefix="split_ev", contrasts=("faces",))
     assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
+
+
+def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_is_written(tmp_path):
+    rows = [replace(row, value=-7.75, lower=-20.0, upper=-3.0)
+            if (row.series, row.measure) == ("srgan", "split_ev_beyond") else row for row in evaluation()]  # fmt: skip
+    fig = figures_evaluation.agreement_figure(rows, prefix="split_ev", contrast="all")
+    assert fig.axes[0].get_xlim()[0] > -1.7
+    assert "◂ −7.75" in words(fig, tmp_path)
 
 
 def test_reference_lines_stand_at_measured_and_bspline():
