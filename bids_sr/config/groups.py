@@ -105,6 +105,7 @@ class SuperRes(_Section):
     `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's own
     scans or those of all others of the call, and `anat_align`, the transforms that bring the scans of a head together.
     `warm_start`: `srgan` begins with the network of simulated heads that the package has, instead of with nothing.
+    `calibration`: short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a file.
     """
 
     target: Literal["bold", "anat"] = "bold"
@@ -115,6 +116,7 @@ class SuperRes(_Section):
     factor: float | None = None
     hr_acq: str | None = None
     lr_acq: str | None = None
+    calibration: str = "auto"
     recipe: Literal["fast", "paper"] = "fast"
     model_source: Literal["auto", "train", "reuse"] = "auto"
     model_dir: Path | None = None
@@ -134,6 +136,12 @@ class SuperRes(_Section):
         for name in ("hr_acq", "lr_acq"):
             label = getattr(self, name)
             self._set(name, label and label.removeprefix("acq-"))
+        self._set("calibration", self.calibration.removeprefix("acq-"))
+        self._need(
+            re.fullmatch(r"[0-9A-Za-z]+|.*\.nii(\.gz)?", self.calibration) is not None,
+            "calibration",
+            "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
+        )
         learned = method_names()
         for name in self.methods:
             if name not in learned + BASELINES["all"]:

@@ -132,9 +132,10 @@ def calibration_sd(
         raise CalibrationError("it does not change over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
     return CalibrationMap(
-        sd=_map(series, kept, courses, dof, noise, s.floor), noise_sd=float(np.sqrt(noise)), noise_share=float(noise / total),
-        dof=dof, n_used=n, censored=tuple(int(t) for t in np.flatnonzero(~kept)), n_drift=counts[0],
-        n_motion=counts[1], n_task=counts[2],
+        sd=_map(series, kept, courses, dof, noise, s.floor), noise_sd=float(np.sqrt(noise)),
+        noise_share=float(noise / total), dof=dof, n_used=n,
+        censored=tuple(int(t) for t in np.flatnonzero(~kept)), n_drift=counts[0], n_motion=counts[1],
+        n_task=counts[2],
     )  # fmt: skip
 
 
