@@ -95,8 +95,8 @@ def _text(with_events: bool) -> str:
     task = ", its task" if with_events else ""
     return (
         "A short run at the high resolution was registered rigidly to the run (mutual information in ANTs [@ants], "
-        "then Gauss-Newton [@bakermatthews2004]) to tell where the signal fluctuates: volumes with a framewise displacement "
-        f"above 0.5 mm [@power2012] or a spike were left out, drift{task} and the principal components of head motion "
-        "regressed out, and the variance that remains, over its degrees of freedom and less the thermal noise, gave a "
-        "map of standard deviations. "
+        "then Gauss-Newton [@bakermatthews2004]) to tell where the signal fluctuates: volumes with a framewise "
+        "displacement above 0.5 mm [@power2012] or a spike were left out, "
+        f"drift{task} and the principal components of head motion were regressed out, and the variance that remains, "
+        "over its degrees of freedom and less the thermal noise, gave a map of standard deviations. "
     )
