@@ -9,6 +9,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.calibration import CalibrationSD, RegisterCalibration
 from bids_sr.interfaces.images import ImportSeries
 from bids_sr.interfaces.motion import BoldMask, EstimateDummies, EstimateMotion, MakeBoldRef
+from bids_sr.interfaces.reports_calibration import CalibrationReport
 
 MADE = ("sd_file", "boldref2calibration_xfm", "calibration_json", "calibration_ref")
 
@@ -100,3 +101,33 @@ def _text(with_events: bool) -> str:
         f"drift{task} and the principal components of head motion were regressed out, and the variance that remains, "
         "over its degrees of freedom and less the thermal noise, gave a map of standard deviations. "
     )
+
+
+def init_calibration_reportlets_wf(*, name: str = "calibration_reportlets_wf") -> LiterateWorkflow:
+    """Draw the calibration of one run: in register with the run, its map, and what it told.
+
+    Parameters
+    ----------
+    name : of the workflow
+
+    Inputs
+    ------
+    boldref, bold_mask : reference of the run, and its brain
+    calibration_ref, calibration_sd, calibration_xfm, calibration_json : as `init_calibration_wf` gives them
+
+    Outputs
+    -------
+    reportlets : figures and fragments of HTML
+    entities : of each
+    """
+    workflow = LiterateWorkflow(name=name)
+    renamed = {"calibration_sd": "sd_file", "calibration_xfm": "boldref2calibration_xfm"}
+    fields = ["boldref", "bold_mask", "calibration_ref", *renamed, "calibration_json"]
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=["reportlets", "entities"]), name="outputnode")
+    drawn = pe.Node(CalibrationReport(), name="drawn", n_procs=1)
+    workflow.connect([
+        (inputnode, drawn, [(field, renamed.get(field, field)) for field in fields]),
+        (drawn, outputnode, [("out_files", "reportlets"), ("out_entities", "entities")]),
+    ])  # fmt: skip
+    return workflow

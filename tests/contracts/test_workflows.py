@@ -290,6 +290,7 @@ REPORTLETS = {
         },
     ),
     "training figures": (reportlets.init_training_reportlets_wf, {"method": "tv", "of_run": True}),
+    "calibration figures": (calibration.init_calibration_reportlets_wf, {}),
     "kernels-figures": (reportlets_evaluation.init_kernels_reportlets_wf, {"with_guide": True}),
 }
 CASES |= REPORTLETS
