@@ -107,6 +107,7 @@ class SuperRes(_Section):
     scans or those of all others of the call, and `anat_align`, the transforms that bring the scans of a head together.
     `recipe`: of methods that have no `paper-mse` of their own it is `paper`.
     `warm_start`: `srgan` begins with the network of simulated heads that the package has, instead of with nothing.
+    `calibration`: short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a file.
     """
 
     target: Literal["bold", "anat"] = "bold"
@@ -117,6 +118,7 @@ class SuperRes(_Section):
     factor: float | None = None
     hr_acq: str | None = None
     lr_acq: str | None = None
+    calibration: str = "auto"
     recipe: Literal["fast", "paper", "paper-mse"] = "fast"
     model_source: Literal["auto", "train", "reuse"] = "auto"
     model_dir: Path | None = None
@@ -136,6 +138,12 @@ class SuperRes(_Section):
         for name in ("hr_acq", "lr_acq"):
             label = getattr(self, name)
             self._set(name, label and label.removeprefix("acq-"))
+        self._set("calibration", self.calibration.removeprefix("acq-"))
+        self._need(
+            re.fullmatch(r"[0-9A-Za-z]+|.*\.nii(\.gz)?", self.calibration) is not None,
+            "calibration",
+            "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
+        )
         learned = method_names()
         for name in self.methods:
             if name not in learned + BASELINES["all"]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from bids_sr.config import PAIR_BASELINES, Settings, series_label
 from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
-from bids_sr.inputs import BoldRun, factor_of
+from bids_sr.inputs import BoldRun, factor_of, has_factor
 from bids_sr.inputs.guide import method_of_model
 from bids_sr.inputs.sizes import sizes_of
 from bids_sr.preflight.costs import cost_of
@@ -144,7 +144,7 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
 
 
 def _has_factor(run: BoldRun, settings: Settings) -> bool:
-    return run.pair is not None or settings.superres.factor is not None
+    return has_factor(run, settings)
 
 
 def _side_by_side(work: _Work) -> int:

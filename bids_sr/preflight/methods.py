@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config import PERCEPTUAL, Settings, SuperRes, method_facts, patch_of
-from bids_sr.inputs import BoldRun, Notice, Problem, Subject, factor_of
+from bids_sr.inputs import BoldRun, Notice, Problem, Subject, factor_of, has_factor
 from bids_sr.inputs.guide import method_of_model, pretrained_for
 
 WARM_FACTOR = (2.0, 2.0, 1.0)  # of the network that comes with the program
@@ -107,7 +107,7 @@ def notices_of_recipe(superres: SuperRes) -> list[Notice]:
 
 
 def _has_factor(run: BoldRun, settings: Settings) -> bool:
-    return run.pair is not None or settings.superres.factor is not None
+    return has_factor(run, settings)
 
 
 def _single_slice(superres: SuperRes, run: BoldRun) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from nipype.pipeline import engine as pe
 from bids_sr.workflows import (
     activation,
     anatomical,
+    calibration,
     claim,
     evaluation,
     extras,
@@ -261,6 +262,10 @@ CASES = {
     }),
     "measured": (structural.init_measured_wf, {"contrasts": ("T1w", "FLAIR"), "series": ("bspline", "attunet"),
                                                "seed": 0}),
+    "calibration": (calibration.init_calibration_wf, {"tr": 2.0, "factor": (2.0, 2.0, 1.0), "n_dummy": None,
+                                                      "with_events": True, "seed": 0, "omp_nthreads": 1}),
+    "calibration-rest": (calibration.init_calibration_wf, {"tr": 2.0, "factor": (2.0, 2.0, 1.0), "n_dummy": 2,
+                                                           "with_events": False, "seed": 0, "omp_nthreads": 1}),
     "holdout": (holdout.init_holdout_wf, {"method": "srgan", "factor": (2.0, 2.0, 1.0), "device": "cpu",
                                           "precision": "auto", "omp_nthreads": 1, "seed": 0}),
 }  # fmt: skip
@@ -285,6 +290,7 @@ REPORTLETS = {
         },
     ),
     "training figures": (reportlets.init_training_reportlets_wf, {"method": "tv", "of_run": True}),
+    "calibration figures": (calibration.init_calibration_reportlets_wf, {}),
     "kernels-figures": (reportlets_evaluation.init_kernels_reportlets_wf, {"with_guide": True}),
 }
 CASES |= REPORTLETS

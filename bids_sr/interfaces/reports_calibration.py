@@ -1,0 +1,62 @@
+"""The reportlets of a calibration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import BaseInterfaceInputSpec, File
+
+from bids_sr.interfaces import _reporting as tools
+from bids_sr.interfaces.reports import FUNCTIONAL, _Reportlet
+
+
+class _CalibrationReportInputSpec(BaseInterfaceInputSpec):
+    boldref = File(exists=True, mandatory=True, desc="reference of the run")
+    bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+    calibration_ref = File(exists=True, mandatory=True, desc="reference of the calibration")
+    sd_file = File(exists=True, mandatory=True, desc="its standard deviation map, on its own grid")
+    boldref2calibration_xfm = File(exists=True, mandatory=True, desc="ITK text, takes a boldref point to it")
+    calibration_json = File(exists=True, mandatory=True, desc="what was measured")
+
+
+class CalibrationReport(_Reportlet):
+    """The calibration against the run, its standard deviation map in the place of the run, and what it told."""
+
+    input_spec = _CalibrationReportInputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.reports.calibration import calibration_html
+        from bids_sr.reports.figures_anat import AXIAL_VIEWS, isolines, registration_figure
+        from bids_sr.reports.figures_superres import SeriesVolume, pair_figure
+        from bids_sr.spatial.masks import voxel_sizes
+        from bids_sr.spatial.transforms import hr_grid
+
+        inputs = self.inputs
+        facts = json.loads(Path(inputs.calibration_json).read_text(encoding="utf-8"))
+        boldref, fine = tools.load(inputs.boldref), tools.load(inputs.calibration_ref)
+        ratio = voxel_sizes(boldref.affine) / voxel_sizes(fine.affine)
+        shape, affine = hr_grid(boldref.data.shape, boldref.affine, ratio.clip(min=1))
+        matrix = tools.first_matrix(inputs.boldref2calibration_xfm)
+        mask = tools.load(inputs.bold_mask)
+        inside = tools.onto(mask, shape, affine) > 0.5
+        reference = tools.onto(boldref, shape, affine)
+        figure = registration_figure(
+            reference, tools.onto(fine, shape, affine), tools.onto(fine, shape, affine, matrix), affine,
+            isolines(reference, inside), mask=inside, views=AXIAL_VIEWS,
+            names=("boldref", "calibration before", "calibration after"),
+        )  # fmt: skip
+        self._keep(runtime, figure, desc="calibration", suffix=FUNCTIONAL)
+        if facts["usable"]:
+            sd = tools.onto(tools.load(inputs.sd_file), shape, affine, matrix)
+            pair = [
+                SeriesVolume(name=name, data=data, affine=where)
+                for name, data, where in (
+                    ("boldref", boldref.data, boldref.affine), ("standard deviation", sd, affine)
+                )
+            ]  # fmt: skip
+            self._keep(runtime, pair_figure(*pair, mask.data), desc="calibrationsd", suffix=FUNCTIONAL)
+        text = calibration_html(facts, float(voxel_sizes(boldref.affine)[:2].max()))
+        self._keep(runtime, text, desc="calibrationfacts", suffix=FUNCTIONAL)
+        return self._done(runtime)
