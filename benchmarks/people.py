@@ -154,7 +154,7 @@ def gate_of(problem: Problem, name: str = "sbl") -> float:
     """Share that the gate sees, one level down, between halves of the acquired run."""
     middle = problem.low.shape[-1] // 2
     halves = [components(problem.low[..., part], problem.low_mask) for part in (slice(middle), slice(middle, None))]
-    return float(np.mean(held_out_shares(halves, problem.low_mask, FACTOR, recipe_of(name).estimator)))
+    return float(np.mean(held_out_shares(halves, problem.low_mask, FACTOR, recipe_of(name).estimator)[0.0]))
 
 
 def share(arguments: list[str]) -> None:
@@ -214,8 +214,10 @@ TRIED: Mapping[str, Mapping[str, Any]] = {
     "one correlation, 2": {"fwhm": (2.0,)}, "one correlation, 2.5": {"fwhm": (2.5,)}, "one, 3": {"fwhm": (3.0,)},
     "4 and 2 and 1": {"fwhm": (4.0, 2.0, 1.0)},
     "noise 1e-4": {"noise": 1e-4}, "noise 1e-2": {"noise": 1e-2},
-    "components equal": {"equalize": 1.0}, "half equal": {"equalize": 0.5}, "as they are": {"equalize": 0.0},
-    "not pulled": {"pull": 0.0}, "pulled by .2": {"pull": 0.2}, "smooth .5": {"smooth": 0.5}, "smooth 1": {"smooth": 1.0},
+    "components equal": {"equalize": 1.0},
+    "half equal": {"equalize": 0.5}, "as they are": {"equalize": 0.0},
+    "not pulled": {"pull": 0.0}, "pulled by .2": {"pull": 0.2}, "smooth .5": {"smooth": 0.5},
+    "smooth 1": {"smooth": 1.0},
     "3 rounds": {"rounds": 3}, "12 rounds": {"rounds": 12}, "24 draws": {"draws": 24}, "128 draws": {"draws": 128},
 }  # fmt: skip
 
