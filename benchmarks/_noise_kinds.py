@@ -27,7 +27,7 @@ def study(n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def tissues() -> Array:
-    """(voxels,) 0, 1 or 2 as white matter, gray matter and fluid may lie: patches and sheets one to four voxels thick."""
+    """(voxels,) 0, 1 or 2 as white and gray matter and fluid may lie: patches and sheets of one to four voxels."""
     field = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 1.5)
     return np.digitize(field, np.quantile(field, [0.4, 0.85])).ravel()
 

@@ -4,8 +4,9 @@ python benchmarks/null_noise.py [--runs N] [--shuffles N] [--volumes N …] [--d
 
 One-sided p < .001 by z; the rate is the mean over both tails, as `null_rate` of the evaluation. Known noise: 16,384
 independent voxels, another design of 17 confounds in every run. `own` is the same model with each voxel's own
-autocorrelation in place of that of its neighborhood. People: residuals of the acquired runs after task, drift, head motion
-and its derivatives, phases drawn at random alike in all voxels, onsets drawn at random (`bids_sr.stats.shuffles`).
+autocorrelation in place of that of its neighborhood. People: residuals of the acquired runs after task, drift, head
+motion and its derivatives, phases drawn at random alike in all voxels, onsets drawn at random
+(`bids_sr.stats.shuffles`).
 """
 
 import argparse
@@ -49,9 +50,7 @@ def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:
     for seed in range(runs):
         rng = np.random.default_rng([n, seed])
         events, confounds = study(n, rng)
-        design = build_design(
-            events, n_volumes=n, tr=TR, confounds=confounds, confound_names=tuple(confounds.columns)
-        )
+        design = build_design(events, n_volumes=n, tr=TR, confounds=confounds, confound_names=tuple(confounds.columns))
         courses = noise(kind, varied, n, rng)
         begin = time.perf_counter()
         found = hits(courses, design, FWHM_MM)

@@ -1,14 +1,14 @@
 """Degrees of freedom of t where the autocorrelation of a voxel's noise is not quite that of the model it shares.
 
 The variance of an effect has two factors: the dispersion of the whitened residuals, known to 2/dof, and the factor k
-that the design makes of the noise's autocorrelation. Where a voxel's own autocorrelation scatters about that of its group
-(`bids_sr.stats.noise`), log k scatters too. To first order the logarithm of the variance then has the variance
+that the design makes of the noise's autocorrelation. Where a voxel's own autocorrelation scatters about that of its
+group (`bids_sr.stats.noise`), log k scatters too. To first order the logarithm of the variance then has the variance
 
     2/dof + (d log k / d rho)' C (d log k / d rho)
 
-with C the covariance of the autocorrelations, and t has the degrees of freedom of the scaled chi-square with that spread
-(Satterthwaite 1946; the step that Kenward and Roger 1997 take for mixed models). In homogeneous noise C is 0 and t has
-all of its degrees of freedom; a voxel alone in its mask has the error of its own estimate.
+with C the covariance of the autocorrelations, and t has the degrees of freedom of the scaled chi-square with that
+spread (Satterthwaite 1946; the step that Kenward and Roger 1997 take for mixed models). In homogeneous noise C is 0
+and t has all of its degrees of freedom; a voxel alone in its mask has the error of its own estimate.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """General linear model with autoregressive noise, in blocks of voxels.
 
-Generalized least squares under the autocorrelation that `bids_sr.stats.noise` finds, one process for each group of like
-voxels; the first samples are whitened exactly too. What differs from common practice:
+Generalized least squares under the autocorrelation that `bids_sr.stats.noise` finds, one process for each group of
+like voxels; the first samples are whitened exactly too. What differs from common practice:
 
-- The autocorrelation is pooled over neighbors and voxels of like brightness, and corrected for what the design takes out of
-  residuals. With a coefficient of each voxel's own (AR(1), as nilearn's `run_glm` takes it, and as this module did), t
-  passes p < .001 up to 2.9 times as often as it should in runs of 60 volumes, and longer models are worse
-  (`benchmarks/null_noise.py`).
+- The autocorrelation is pooled over neighbors and voxels of like brightness, and corrected for what the design takes
+  out of residuals. With a coefficient of each voxel's own (AR(1), as nilearn's `run_glm` takes it, and as this
+  module did), t passes p < .001 up to 2.9 times as often as it should in runs of 60 volumes, and longer models are
+  worse (`benchmarks/null_noise.py`).
 - Degrees of freedom are counted once, by rank (`run_glm` divides residuals by the number of columns, which differs
   where columns repeat each other).
 - z. Where voxels of one group differ in their noise, z is taken with as many degrees of freedom as that leaves, see

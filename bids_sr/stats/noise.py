@@ -1,19 +1,21 @@
 """The autocorrelation of a run's noise, for each voxel from its neighbors and from voxels of the same brightness.
 
-What a single voxel tells of its autocorrelation is too noisy to whiten with: a coefficient from 60 volumes errs by .2, and t
-then passes p < .001 in twice as many voxels as it should, however long the model is. So
+What a single voxel tells of its autocorrelation is too noisy to whiten with: a coefficient from 60 volumes errs by
+.2, and t then passes p < .001 in twice as many voxels as it should, however long the model is. So
 
 1. each voxel's residuals give the ratios r_l of lag products to power, l = 1 … 6;
 2. these are averaged over the neighborhood, by a Gaussian in mm that knows nothing outside the mask (as FILM smooths
    them, Woolrich et al. 2001). Millimeters, so that all series of a run are treated alike, on whatever grid;
-3. tissues differ and lie closer to each other than that width. They differ in brightness too: one regression over the run
-   tells how r_l depends on the mean signal relative to the neighborhood, and is added (FILM smooths among voxels of like
-   intensity instead; a regression needs no threshold);
-4. voxels of like r_l form a group (at most 64, less than .02 wide where that many suffice), which shares one model, as
-   SPM's FAST shares one over the brain (Corbin et al. 2018). A group gets the autoregressive process of order 6 whose
-   residuals show its r_l, see `bids_sr.stats.autoregression`;
-5. voxels of a group scatter about its r_l. What exceeds the scatter of noise alone is heterogeneity that 2 and 3 do not
-   reach, or neighbors too few to average: it costs degrees of freedom, see `bids_sr.stats.effective`.
+3. tissues differ and lie closer to each other than that width. They differ in brightness too: one regression over
+   the run tells how r_l depends on the mean signal relative to the neighborhood, and is added (FILM smooths among
+   voxels of like intensity instead; a regression needs no threshold);
+4. voxels of like r_l form a group (at most 64, less than .02 wide where that many suffice), which shares one model,
+   as SPM's FAST shares one over the brain (Corbin et al. 2018). A group gets the autoregressive process of order 6
+   whose residuals show its r_l, see `bids_sr.stats.autoregression`;
+5. voxels scatter about what is expected of them so far. What exceeds the scatter of noise is heterogeneity that 2
+   and 3 do not reach. By as much as it exceeds it, a voxel's own r_l enters (the best linear prediction, empirical
+   Bayes), which is nothing where voxels are alike; 4 is done again. What remains in doubt, and neighbors too few to
+   average, costs degrees of freedom, see `bids_sr.stats.effective`.
 
 `benchmarks/null_noise.py` measures what comes of it.
 """
@@ -71,7 +73,7 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VoxelLags:
-    """What each of N voxels shows: (p, N) ratios of lag products to power, (N,) whether it has any, (N,) mean signal."""
+    """What N voxels show: (p, N) ratios of lag products to power, (N,) whether there are any, (N,) mean signal."""
 
     ratios: Float
     known: Mask
@@ -125,18 +127,22 @@ class Neighborhood:
     Attributes
     ----------
     own : (N,) weight of a voxel in its own mean, 0 to 1
+    squares : (N,) sum of the squared weights in a mean (near the edge of the mask, an upper bound), 0 to 1
     """
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
         self._known, self._mask = known, mask
         self._sigmas = [fwhm_mm / _FWHM_PER_SIGMA / float(zoom) for zoom in zooms]
         self._total = self._sum(known.astype(np.float64))
-        peak = 1.0
+        peak = square = 1.0
         for sigma in self._sigmas:
             impulse = np.zeros(2 * int(4 * sigma + 0.5) + 1)
             impulse[len(impulse) // 2] = 1.0
-            peak *= float(ndimage.gaussian_filter1d(impulse, sigma, mode="constant").max())
+            kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant")
+            peak, square = peak * float(kernel.max()), square * float(kernel @ kernel)
         self.own = np.divide(peak, self._total, out=np.zeros_like(self._total), where=known)
+        squares = np.divide(square, self._total**2, out=np.zeros_like(self._total), where=known)
+        self.squares = np.minimum(squares, self.own)
 
     def _sum(self, values: Float) -> Float:
         volume = np.zeros(self._mask.shape)
@@ -238,18 +244,63 @@ def estimate_noise(
     if not lags.known.any():
         return Noise.white(n)
     neighbors = Neighborhood(lags.known, mask, zooms, fwhm_mm)
-    pooled = pooled_ratios(lags, neighbors)
-    labels, means = like_groups(pooled)
     products = ar.expected_products(basis, order)
-    drawn = [ar.sampling(rho, basis) for rho in ar.unseen(means, products)]
-    rho = ar.unseen(means - np.stack([bias for bias, _ in drawn]), products)
+    found = _own_share(lags, pooled_ratios(lags, neighbors), neighbors, basis, products)
+    labels, means = like_groups(found.ratios)
+    within = np.array([found.bias[:, labels == group].mean(axis=1) for group in range(len(means))])
+    rho = ar.unseen(means - within, products)
     unmixing = np.linalg.pinv(ar.slopes(rho, products), rcond=_UNSEEN)
-    spread = np.zeros((len(rho), order, order))
-    for group, (_, scatter) in enumerate(drawn):
-        members = np.flatnonzero((labels == group) & lags.known)
-        if len(members):
-            rest = lags.ratios[:, members] - pooled[:, members]
-            # a voxel's own share in its mean hides that much of its scatter, twice
-            beyond = rest @ rest.T / len(members) - (1 - 2 * float(neighbors.own[members].mean())) * scatter
-            spread[group] = unmixing[group] @ beyond @ unmixing[group].T
+    spread = np.empty((len(rho), order, order))
+    for group in range(len(rho)):
+        members = labels == group
+        rest = found.ratios[:, members] - means[group][:, None]
+        doubt = found.doubt[found.labels[members]].mean(axis=0) + rest @ rest.T / rest.shape[1]
+        spread[group] = unmixing[group] @ doubt @ unmixing[group].T
     return Noise(labels=labels, rho=rho, spread=spread)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Expected:
+    """Ratios (p, N) expected of voxels, their bias (p, N), and by group (N,) covariances of their errors (G, p, p)."""
+
+    ratios: Float
+    bias: Float
+    labels: Labels
+    doubt: Float
+
+
+def _own_share(lags: VoxelLags, pooled: Float, neighbors: Neighborhood, basis: Float, products: Float) -> _Expected:
+    """Move pooled ratios toward each voxel's own, as far as voxels differ by more than noise.
+
+    The scatter of a group's voxels about their pooled ratios, less that of noise, is how much they differ (T). With S
+    the scatter of noise, a voxel's ratios are best taken as pooled + T (T + S)^-1 (own - pooled).
+    """
+    labels, means = like_groups(pooled)
+    bias, ratios, doubts = np.zeros_like(pooled), pooled.copy(), []
+    for group, rho in enumerate(ar.unseen(means, products)):
+        mean_bias, scatter = ar.sampling(rho, basis)
+        every = labels == group
+        bias[:, every] = mean_bias[:, None]
+        members = np.flatnonzero(every & lags.known)
+        if not len(members):
+            doubts.append(np.zeros_like(scatter))
+            continue
+        rest = lags.ratios[:, members] - pooled[:, members]
+        own, squares = (float(each[members].mean()) for each in (neighbors.own, neighbors.squares))
+        # a voxel's own share in its mean hides that much of its scatter, twice; the mean adds a scatter of its own
+        error = rest @ rest.T / len(members) - (1 - 2 * own) * scatter
+        differ = error - squares * scatter
+        weight = _shrinkage(differ, scatter, len(members))
+        ratios[:, members] += weight @ rest
+        doubts.append(error - weight @ differ)
+    return _Expected(ratios=ratios, bias=bias, labels=labels, doubt=np.stack(doubts))
+
+
+def _shrinkage(differ: Float, scatter: Float, count: int) -> Float:
+    """Weight (p, p) of a voxel's own ratios: T (T + S)^-1, T less what chance makes of `count` like voxels."""
+    root = np.linalg.cholesky(scatter + 1e-9 * np.trace(scatter) * np.eye(len(scatter)))
+    inverse = np.linalg.inv(root)
+    sizes, axes = np.linalg.eigh(inverse @ differ @ inverse.T)
+    chance = (1 + np.sqrt(len(scatter) / count)) ** 2 - 1  # largest eigenvalue of so many (Marchenko and Pastur 1967)
+    shares = np.where(sizes > chance, sizes / (1 + np.maximum(sizes, 0)), 0.0)
+    return np.asarray(root @ (axes * shares) @ axes.T @ inverse)
