@@ -152,3 +152,12 @@ def test_brightness_may_be_given(monkeypatch):
     level = np.arange(COUNT, dtype=float)
     estimate(courses(30, np.full(COUNT, 0.0)), level=level)
     assert np.array_equal(seen[0], level)
+
+
+def test_the_methods_text_tells_width_and_order():
+    from bids_sr.workflows.activation import _text
+
+    words = _text(kinds=("glm",), low_pass=None, high_pass=0.01, fwhm_mm=(0.0,))
+    assert f"{pooling.FWHM_MM:g} mm FWHM" in words
+    assert pooling.ORDER == 6
+    assert "sixth order" in words
