@@ -1,6 +1,7 @@
 """How often the linear model passes p < .001 where there is nothing: noise of known kinds, and the noise of people.
 
-python benchmarks/null_noise.py [--runs N] [--shuffles N] [--volumes N …] [--data DIR] [--only noise|people]
+python benchmarks/null_noise.py [--runs N] [--shuffles N] [--volumes N …] [--data DIR] [--fwhm MM …]
+    [--only noise|people]
 
 One-sided p < .001 by z; the rate is the mean over both tails, as `null_rate` of the evaluation. Known noise: 16,384
 independent voxels, another design of 17 confounds in every run. `own` is the same model with each voxel's own
@@ -14,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,8 @@ def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:
     table = np.array(rates)
     return {
         "volumes": n, "noise": kind, "over voxels": "by tissue and place" if varied else "alike", "runs": runs,
-        "per mille": round(table[:, 0].mean(), 2), "± (runs)": round(table[:, 0].std(ddof=1) / np.sqrt(runs), 2),
+        "per mille": round(float(table[:, 0].mean()), 2),
+        "± (runs)": round(float(table[:, 0].std(ddof=1)) / np.sqrt(runs), 2),
         "by tissue": ", ".join(f"{rate:.2f}" for rate in table[:, 1:].mean(axis=0)),
         "own, per mille": round(float(np.mean(own)), 2), "s a run": round(cost / runs, 2),
         "holds": _holds("noise", table[:, 0].mean()),
@@ -79,8 +82,8 @@ def motion(reader: SeriesReader, reference: Any, mask: Any) -> pd.DataFrame:
     return pd.DataFrame(np.hstack([params, np.diff(params, axis=0, prepend=params[:1])]), columns=list(MOTION))
 
 
-def people(folder: Path, shuffles: int) -> list[dict[str, Any]]:
-    """A row each run of each person, unsmoothed and smoothed."""
+def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[str, Any]]:
+    """A row each run of each person and width of smoothing (mm)."""
     rows = []
     for name in ("studyforrest-localizer", "pydecnef", "opennft"):
         for bold in sorted((folder / name).glob("sub-*/func/*_bold.nii.gz")):
@@ -91,7 +94,7 @@ def people(folder: Path, shuffles: int) -> list[dict[str, Any]]:
                 reference = make_boldref(reader)
                 mask = brain_mask(reference, reader.affine)
                 confounds = motion(reader, reference, mask)
-                for fwhm in (0.0, 5.0):
+                for fwhm in widths:
                     settings = NullSettings(tr=tr, n_shuffles=shuffles, fwhm_mm=fwhm, max_voxels=0)
                     begin = time.perf_counter()
                     found = null_rates(
@@ -117,6 +120,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=24)
     parser.add_argument("--shuffles", type=int, default=60)
     parser.add_argument("--volumes", type=int, nargs="+", default=[60, 136, 300])
+    parser.add_argument("--fwhm", type=float, nargs="+", default=[0.0], help="smoothing of people's runs (mm)")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", choices=("noise", "people"))
     options = parser.parse_args()
@@ -131,7 +135,7 @@ def main() -> int:
     if options.only != "noise":
         keep(
             "null_noise_people", "Voxels beyond p < .001 in the noise of people's runs, and the threshold it sets",
-            people(options.data, options.shuffles),
+            people(options.data, options.shuffles, options.fwhm),
         )  # fmt: skip
     return 0
 

@@ -143,7 +143,7 @@ class ContrastModel:
         slopes = np.stack([np.log(self._factors(rho + row) / factors) / _NUDGE for row in _NUDGE * np.eye(len(rho))])
         uncertainty = np.einsum("pc,pq,qc->c", slopes, spread, slopes)
         return _Whitened(
-            whiten=whiten, design=design, inverse=np.linalg.pinv(design), factors=factors,
+            whiten=whiten, design=design, inverse=np.asarray(np.linalg.pinv(design), dtype=np.float64), factors=factors,
             effective=effective_dof(self.dof, uncertainty),
         )  # fmt: skip
 
