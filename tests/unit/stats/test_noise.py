@@ -53,6 +53,16 @@ def test_homogeneous_noise_is_found_without_bias_and_shared(n):
     assert found.rho[found.labels, 0].std() < 0.05
 
 
+def test_neither_confounds_nor_the_ratio_leave_a_bias():
+    """Twelve random walks in 60 volumes; the ratio's own bias alone would be .03."""
+    walks = np.random.default_rng(4).standard_normal((60, 12)).cumsum(axis=0)
+    matrix = np.hstack([np.ones((60, 1)), walks])
+    values, mask = courses(60, np.full(8 * COUNT, 0.6), seed=5), np.ones((32, 32, 16), dtype=bool)
+    found = estimate_noise([(slice(0, 8 * COUNT), 100 + values)], matrix, mask, ZOOMS)
+    mean = np.average(found.rho[:, 0], weights=np.bincount(found.labels))
+    assert mean == pytest.approx(0.6, abs=0.01)  # .2 a voxel: .0016 by counting
+
+
 def test_tissues_of_different_brightness_are_told_apart():
     """Stripes thinner than the neighborhood: only brightness and the voxels themselves can tell them."""
     kind = (np.indices(SHAPE)[0] // 2 % 2).ravel()
