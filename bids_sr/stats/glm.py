@@ -5,7 +5,7 @@ like voxels; the first samples are whitened exactly too. What differs from commo
 
 - The autocorrelation is pooled over neighbors and voxels of like brightness, and corrected for what the design takes
   out of residuals. With a coefficient of each voxel's own (AR(1), as nilearn's `run_glm` takes it, and as this
-  module did), t passes p < .001 up to 2.9 times as often as it should in runs of 60 volumes, and longer models are
+  module did), t passes p < .001 up to 3.4 times as often as it should in runs of 60 volumes, and longer models are
   worse (`benchmarks/null_noise.py`).
 - Degrees of freedom are counted once, by rank (`run_glm` divides residuals by the number of columns, which differs
   where columns repeat each other).
