@@ -40,7 +40,9 @@ class _NullShufflesInputSpec(BaseInterfaceInputSpec):
 
 
 class _NullShufflesOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation (TSV): null_rate, null_nominal, null_fwe")
+    out_file = File(
+        exists=True, desc="rows of the evaluation (TSV), null_…: rate, nominal, fwe, threshold, peak, active"
+    )
     shuffles_file = File(exists=True, desc="TSV, one row a shuffle: rate, any_corrected")
 
 
@@ -56,7 +58,7 @@ class NullShuffles(SimpleInterface):
         from bids_sr.spatial.nifti import SeriesReader, load_image
         from bids_sr.stats.design import read_confounds, read_events
         from bids_sr.stats.evaluation import table_text
-        from bids_sr.stats.shuffles import null_rates, null_rows
+        from bids_sr.stats.nullrates import null_rates, null_rows
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
         confounds = read_confounds(inputs.confounds_tsv) if isdefined(inputs.confounds_tsv) else None
@@ -76,7 +78,7 @@ class NullShuffles(SimpleInterface):
 def _null_settings(inputs: Any) -> Any:
     """Traits to `NullSettings`; confounds as `ActivationMaps` takes them."""
     from bids_sr.interfaces.activation import default_confounds
-    from bids_sr.stats.shuffles import NullSettings
+    from bids_sr.stats.nullrates import NullSettings
 
     names: tuple[str, ...] = ()
     if isdefined(inputs.confounds_tsv):

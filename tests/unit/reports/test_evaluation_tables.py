@@ -207,6 +207,25 @@ def test_a_null_rate_is_read_by_its_interval(lower, upper, words):
     assert line[3:] == ["0.040 [0.010, 0.100]", "100"]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "peak", "words"),
+    [
+        (4.5, 4.5, "no voxel passes: nothing here is told from noise"),
+        (4.5, 4.75, "the peak passes; 12 of 900 voxels tested do"),
+        (math.nan, 4.75, "too few shuffles for a threshold (10 at least)"),
+    ],
+)
+def test_a_peak_is_held_against_the_threshold_of_its_shuffles(threshold, peak, words):
+    rows = [
+        row("guided", "null_rate", 0.001, lower=0.0009, upper=0.0011, n=100),
+        row("guided", "null_threshold", threshold, n=100), row("guided", "null_peak", peak),
+        row("guided", "null_active", 12.0 if peak > threshold else 0.0, n=900),
+    ]  # fmt: skip
+    (line,) = table_cells(tables.null_html(rows), "Thresholds")[1:]
+    assert line[0] == "guided"
+    assert line[3] == words
+
+
 def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     both = [gain("guided", "guidedMirror", 0.05), gain("guided", "guidedOther", 0.05)]
     assert "is specific to this subject" in " ".join(tables.placebo_words(both))
