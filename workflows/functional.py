@@ -91,6 +91,9 @@ def init_func_wf(
         takes a T1w point to its boldref point; tissue maps; only with a T1w image
     guide_hr
         highres image on the boldref's high-resolution grid, only with a pair
+    calibration_ref, calibration_sd, calibration_xfm, calibration_json
+        reference and standard deviation map of the calibration, what takes a boldref point to it, what was measured;
+        only with a calibration and a method trained on the run
     """
     workflow = LiterateWorkflow(name=name)
     run = RunParts(

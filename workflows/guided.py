@@ -30,6 +30,7 @@ def init_guided_train_wf(
     force: bool = False,
     sloppy: bool = False,
     method: str = "guided",
+    with_calibration: bool = False,
     name: str = "guided_train_wf",
 ) -> LiterateWorkflow:
     """Learn from a run how its changes over time follow anatomy and their own variance.
@@ -50,6 +51,7 @@ def init_guided_train_wf(
     force : accept a model that does not fit the run
     sloppy : a handful of iterations, for tests
     method : name in `bids_sr.sr.methods`
+    with_calibration : the run has a calibration
     name : of the workflow
 
     Inputs
@@ -61,6 +63,8 @@ def init_guided_train_wf(
     hmc_xfms : ITK text, one transform a volume; what follows head motion is not learned from
     guide_image : image of the anatomy as acquired, unless `guide_kind` is "none"
     guide_xfm : takes a boldref point to its point in the guide, unless `guide_kind` is "none"
+    calibration_sd, calibration_xfm, calibration_json : standard deviation map of the calibration, what takes a boldref
+        point to it, and whether it is usable; only with a calibration
 
     Outputs
     -------
@@ -73,6 +77,7 @@ def init_guided_train_wf(
     workflow = LiterateWorkflow(name=name)
     workflow.__desc__ = _text(guide_kind, given=pretrained is not None or model_source == "reuse", method=method) + "\n"
     guide = ["guide_image", "guide_xfm"] if guide_kind != "none" else []
+    guide += ["calibration_sd", "calibration_xfm", "calibration_json"] * with_calibration
     fields = ["in_file", "boldref", "bold_mask", "n_dummy", "hmc_xfms", *guide]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     made = ["model_file", "card_file", "log_file", "temporal_file", "kernels_file"]

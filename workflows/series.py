@@ -7,6 +7,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.transforms import InvertTransform
+from bids_sr.workflows.calibration import calibrate, use_calibration
 from bids_sr.workflows.given import init_given_confounds_wf, init_given_motion_wf
 from bids_sr.workflows.guards import init_precision_wf
 from bids_sr.workflows.guided import init_guided_train_wf
@@ -92,7 +93,7 @@ def _confounds(run: RunParts) -> LiterateWorkflow:
 
 def make_series(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
     """Raw, every baseline and method, and the measured series."""
-    edges: Edges = []
+    edges: Edges = calibrate(run, stages, outputnode)
     for series in run.plan.every:
         edges += _one_series(run, stages, series)
     raw, names = stages.series["raw"], run.plan.names
@@ -219,7 +220,7 @@ def _training_on_run(run: RunParts, stages: Stages, method: str) -> Edges:
         model_source=how.model_source, model_dir=how.model_dir,
         pretrained=how.pretrained.get(method), omp_nthreads=run.omp_nthreads,
         max_train_minutes=how.max_train_minutes, device=how.device, force=how.force, sloppy=how.sloppy, method=method,
-        name=f"train_{method}_wf",
+        with_calibration=stages.calibration is not None, name=f"train_{method}_wf",
     )  # fmt: skip
     kept = model_fields(method=method)
     keep_wf = init_sink_wf(
@@ -231,6 +232,7 @@ def _training_on_run(run: RunParts, stages: Stages, method: str) -> Edges:
         (stages.motion, train_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("boldref", "n_dummy", "hmc_xfms")]),
         (stages.registration, train_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
         (train_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept]),
+        *use_calibration(stages, train_wf),
     ]
     if stages.guide is not None:
         (image_node, image), (xfm_node, xfm) = stages.guide

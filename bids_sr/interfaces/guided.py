@@ -31,6 +31,9 @@ class _TrainGuidedInputSpec(TrainingInputSpec):
     )
     guide_image = File(exists=True, desc="image of the anatomy as acquired")
     guide_xfm = File(exists=True, desc="ITK text, takes a boldref point to its point in the guide")
+    calibration_sd = File(exists=True, desc="standard deviation map of a calibration, on its own grid")
+    calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its point in the calibration")
+    calibration_json = File(exists=True, desc="what is known of the calibration: usable, reason")
     guide_kind = traits.Enum(*GUIDE_KINDS, usedefault=True, desc="what the guide is")
 
 
