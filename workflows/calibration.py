@@ -10,8 +10,16 @@ from bids_sr.interfaces.calibration import CalibrationSD, RegisterCalibration
 from bids_sr.interfaces.images import ImportSeries
 from bids_sr.interfaces.motion import BoldMask, EstimateDummies, EstimateMotion, MakeBoldRef
 from bids_sr.interfaces.reports_calibration import CalibrationReport
+from bids_sr.workflows.maps import Edges
+from bids_sr.workflows.outputs import calibration_fields, init_sink_wf
+from bids_sr.workflows.stages import RunParts, Stages
 
 MADE = ("sd_file", "boldref2calibration_xfm", "calibration_json", "calibration_ref")
+OF = {
+    "calibration_ref": "calibration_ref", "calibration_sd": "sd_file", "calibration_xfm": "boldref2calibration_xfm",
+    "calibration_json": "calibration_json",
+}  # fmt: skip
+"""What methods and the report call each output."""
 
 
 def init_calibration_wf(
@@ -101,6 +109,39 @@ def _text(with_events: bool) -> str:
         f"drift{task} and the principal components of head motion were regressed out, and the variance that remains, "
         "over its degrees of freedom and less the thermal noise, gave a map of standard deviations. "
     )
+
+
+def calibrate(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
+    """The calibration of a run, where there is one and a method that uses it, and what is kept of it."""
+    plan, target = run.acquisition.calibration, run.target
+    if plan is None or not run.calibrated:
+        return []
+    calibration_wf = stages.calibration = init_calibration_wf(
+        tr=plan.tr, factor=run.acquisition.factor, n_dummy=plan.n_dummy, with_events=bool(plan.events_file),
+        seed=run.seed, omp_nthreads=run.omp_nthreads,
+    )  # fmt: skip
+    calibration_wf.inputs.inputnode.bold_file = plan.bold_file
+    if plan.events_file:
+        calibration_wf.inputs.inputnode.events_file = plan.events_file
+    kept = calibration_fields()
+    keep_wf = init_sink_wf(
+        fields=kept, output_dir=target.output_dir, common=target.common, sources=[plan.source],
+        name="keep_calibration_wf",
+    )  # fmt: skip
+    return [
+        (stages.motion, calibration_wf, [("outputnode.boldref", "inputnode.boldref")]),
+        (stages.registration, calibration_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
+        (calibration_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept]),
+        (calibration_wf, outputnode, [(f"outputnode.{OF[field]}", field) for field in run.calibrated]),
+    ]
+
+
+def use_calibration(stages: Stages, train_wf: LiterateWorkflow) -> Edges:
+    """What a method that is trained on the run gets of the calibration."""
+    if stages.calibration is None:
+        return []
+    fields = [field for field in OF if field != "calibration_ref"]
+    return [(stages.calibration, train_wf, [(f"outputnode.{OF[field]}", f"inputnode.{field}") for field in fields])]
 
 
 def init_calibration_reportlets_wf(*, name: str = "calibration_reportlets_wf") -> LiterateWorkflow:

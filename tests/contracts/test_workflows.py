@@ -39,6 +39,7 @@ from bids_sr.workflows import (
 from bids_sr.workflows.plans import (
     Acquisition,
     ActivationPlan,
+    CalibrationPlan,
     EvaluationPlan,
     Extra,
     Given,
@@ -54,6 +55,9 @@ SPACED = Target(output_dir="/nowhere", common={"subject": "01", "task": "tap", "
                 task_name="tap", dtype="int16", spaces=("MNI152NLin2009aSym",))  # fmt: skip
 ACQUISITION = Acquisition(tr=2.0, factor=(2.0, 2.0, 1.0), n_dummy=None, slice_times=(0.0, 1.0),
                           slice_time_ref=0.5, voxel=(6.0, 6.0, 5.0))  # fmt: skip
+CALIBRATED = replace(ACQUISITION, calibration=CalibrationPlan(
+    bold_file=__file__, events_file=__file__, tr=2.0, n_dummy=None, source="bids:raw:x",
+))  # fmt: skip
 TRAINING = Training(recipe="fast", model_source="auto", model_dir=None, pretrained={}, vgg_weights=None,
                     max_train_minutes=None, seed=0, device="cpu", precision="auto", force=False,
                     sloppy=True)  # fmt: skip
@@ -155,7 +159,7 @@ CASES = {
         for kind in ("highres", "none")
     },
     "train guided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "t1w", "recipe": "fast",
-                                                   "seed": 0}),
+                                                   "seed": 0, "with_calibration": True}),
     "train-unguided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "none",
                                                      "recipe": "fast", "seed": 0}),
     "train volumes": (volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
@@ -184,7 +188,7 @@ CASES = {
                                  "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
     "maps": (maps.init_maps_wf, {"series": "raw", "target": SPACED, "acquisition": ACQUISITION,
                                         "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
-    "func": (functional.init_func_wf, {"target": SPACED, "acquisition": ACQUISITION, "plan": PLAN,
+    "func": (functional.init_func_wf, {"target": SPACED, "acquisition": CALIBRATED, "plan": PLAN,
                                        "activation": ACTIVATION, "evaluation": JUDGED, "with_anat": True,
                                        "with_pair": True, "with_holdout": True, "omp_nthreads": 1, "seed": 0}),
     "func-t1w": (functional.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": BY_T1W,
@@ -212,7 +216,7 @@ CASES = {
     "truth-untimed": (truth.init_truth_wf, {"slice_times": None, "slice_time_ref": 0.5, "omp_nthreads": 1,
                                             }),
     "guided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "highres", "recipe": "fast",
-                                             "seed": 0}),
+                                             "seed": 0, "with_calibration": True}),
     "guided-none": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "none", "recipe": "fast",
                                                   "seed": 0}),
     **{
