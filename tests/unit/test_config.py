@@ -47,7 +47,7 @@ EVERYTHING = st.builds(
     ),
     superres=st.builds(
         SuperRes,
-        methods=st.lists(st.sampled_from(["srgan", "guided", "bspline", "ratio"]), min_size=1).map(tuple),
+        methods=st.lists(st.sampled_from(["srgan", "sbl", "bspline", "ratio"]), min_size=1).map(tuple),
         baselines=st.sampled_from(["default", "all"]),
         factor=maybe(st.floats(1.01, 8)),
         hr_acq=maybe(text),
@@ -212,7 +212,7 @@ def test_settings_cannot_be_changed() -> None:
     ("methods", "baselines", "series"),
     [
         (("srgan",), "default", ("bspline", "zerofill", "inject", "ratio", "srgan")),
-        (("guided", "srgan"), "default", ("bspline", "zerofill", "inject", "ratio", "guided", "srgan")),
+        (("sbl", "srgan"), "default", ("bspline", "zerofill", "inject", "ratio", "sbl", "srgan")),
         (("srgan", "linear"), "default", ("bspline", "zerofill", "inject", "ratio", "linear", "srgan")),
         (("bspline", "zerofill"), "default", ("bspline", "zerofill")),
         (("bspline",), "all", ("bspline", "zerofill", "nearest", "linear", "lanczos")),
@@ -225,8 +225,8 @@ def test_series_that_are_made(methods: tuple[str, ...], baselines: str, series: 
 
 def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
     wanted = SuperRes()
-    assert wanted.methods == ("srgan", "guided")
-    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (("srgan", "guided"), ("srgan",), ("guided",))
+    assert wanted.methods == ("srgan", "sbl")
+    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (("srgan", "sbl"), ("srgan",), ("sbl",))
     assert SuperRes(methods=("bspline",)).run_trained == ()
 
 
