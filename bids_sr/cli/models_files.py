@@ -147,7 +147,7 @@ def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Fac
     card = model.card
     if card.get("trained_on") == "series":
         raise UsageError(
-            f"a model of {card['method']}", "it says where one run fluctuates, and acts on changes over time against the mean of that run",
+            f"a model of {card['method']}", "it says where one run fluctuates, and acts on changes against its mean",
             f"use bids-sr ... --sr-method {card['method']} --pretrained MODEL",
         )  # fmt: skip
     channels = int(card.get("channels", 1))

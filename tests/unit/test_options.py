@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def test_sbl_needs_no_pair(maker: BidsMaker) -> None:
     no_pair(maker)
     plan = planned(maker, "--sr-method", "sbl", "--sr-factor", "2")
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "sbl")
+    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
     assert any("inject and ratio are left out" in str(notice) for notice in plan.warnings)
 
 
@@ -70,31 +71,22 @@ def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
     (problem,) = planned(maker).problems
     assert "srgan needs a pair" in problem.reason
     assert "sbl" not in problem.reason
-    for way in ("--sr-method tv sbl --sr-factor 2", "--retrospective", "--sr-method bspline zerofill --sr-factor 2"):
+    for way in ("--sr-method sbl --sr-factor 2", "--retrospective", "--sr-method bspline zerofill --sr-factor 2"):
         assert way in problem.fix
     assert planned(maker, "--retrospective").problems == ()
 
 
 @pytest.mark.parametrize(
-    ("asked", "pair", "t1w", "kind"),
-    [
-        ("auto", True, True, "highres"),
-        ("auto", False, True, "t1w"),
-        ("auto", False, False, "none"),
-        ("t1w", True, True, "t1w"),
-        ("none", True, True, "none"),
-    ],
+    ("asked", "pair", "kind"),
+    [("auto", True, "highres"), ("auto", False, "none"), ("highres", True, "highres"), ("none", True, "none")],
 )
-def test_what_guides(asked: str, pair: bool, t1w: bool, kind: str, maker: BidsMaker) -> None:
+def test_whose_static_detail_is_added(asked: str, pair: bool, kind: str, maker: BidsMaker) -> None:
     if not pair:
         no_pair(maker)
-    if not t1w:
-        maker.path("sub-01_T1w.nii.gz", "anat").unlink()
     extra = ["--sr-method", "sbl", "--sr-factor", "2", "--guide", asked]
     plan = planned(maker, *extra)
     assert plan.problems == ()
-    subject = plan.subjects[0]
-    assert guide_of(settings_for(maker, *extra).superres, subject.runs[0], subject) == kind
+    assert guide_of(settings_for(maker, *extra).superres, plan.subjects[0].runs[0]) == kind
 
 
 def test_a_given_model_serves_its_own_method(maker: BidsMaker) -> None:
@@ -103,6 +95,17 @@ def test_a_given_model_serves_its_own_method(maker: BidsMaker) -> None:
     assert pretrained_for(superres, "sbl") is None
     assert pretrained_for(SuperRes(), "srgan") is None
     assert pretrained_for(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
+
+
+def test_a_given_model_of_a_removed_method_is_refused_with_what_takes_its_place(maker: BidsMaker) -> None:
+    file = Path(model(maker, "srgan"))
+    card = json.loads(file.with_suffix(".json").read_text())
+    file.with_suffix(".json").write_text(json.dumps(card | {"method": "guided"}))
+    problems = planned(maker, "--pretrained", str(file)).problems
+    (told,) = [problem for problem in problems if "removed from the program" in problem.reason]
+    assert str(file) in told.file
+    assert "sbl takes its place" in told.fix
+    assert not any("Add guided" in problem.fix for problem in problems)
 
 
 def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
@@ -180,11 +183,6 @@ class Case:
     file: str
     reason: str
     fix: str
-
-
-def _no_t1w(maker: BidsMaker) -> list[str]:
-    maker.path("sub-01_T1w.nii.gz", "anat").unlink()
-    return ["--guide", "t1w"]
 
 
 def _no_highres(maker: BidsMaker) -> list[str]:
@@ -340,7 +338,6 @@ def _model_of_no_method(maker: BidsMaker) -> list[str]:
 
 
 CASES = {
-    "no T1w to guide": Case(spoil=_no_t1w, file="sub-01", reason="there is no T1w image", fix="Leave --guide out"),
     "no pair to guide": Case(spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Leave --guide out"),
     "one pair": Case(spoil=_one_pair, file="bold", reason="and there is 1", fix="add a second pair"),
     "no pair": Case(

@@ -199,8 +199,8 @@ def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor
     """Maps (Q, Z, X, Y) of the wrong place, as a placebo.
 
     how : "mirror" exchanges left and right about the middle of the maps (a head that lies off center stays where it
-        is, and what leaves one edge enters at the other), "shift" moves the maps by three acquired voxels along both axes of the
-        slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
+        is, and what leaves one edge enters at the other), "shift" moves the maps by three acquired voxels along both
+        axes of the slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
     """
     if not how:
         return weight
