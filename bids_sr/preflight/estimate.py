@@ -47,7 +47,7 @@ class CostModel:
     warm_share: float = 0.25  # of the steps, where `srgan` begins with weights
     run_train_s: float = 22.0
     run_train_s_high: float = 0.1
-    placebos: tuple[int, int] = (3, 3)  # of a method trained on the pair, of one of variance maps
+    placebos: tuple[int, int] = (3, 3)  # of a method trained on the pair, of one with variance maps of the run
     shuffle_s: float = 0.05
     report_s: float = 12.0
     report_s_grid: float = 20.0
@@ -242,7 +242,7 @@ def _evaluation(work: _Work) -> list[Row]:
     if wanted.null_checks:
         placebos = (superres.pair_trained, superres.run_trained)
         for number, names in zip(model.placebos, placebos, strict=True):
-            extras |= {name: extras[name] + number for name in names if name in extras}
+            extras |= {name: extras[name] + number for name in names if name in extras}  # controls have none
     truth = any(run.truth is not None and run.truth.bold is not None for run in work.runs)
     made = sum(extras.values()) + truth
     if made:
