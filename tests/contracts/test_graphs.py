@@ -231,8 +231,8 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Any) -> 
     weights.with_suffix(".json").write_text('{"factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}')
     graph = planned_graph(maker, tmp_path, "--null-checks", "2")
     given = {
-        name.split(".")[0]: graph.get_node(name).inputs.pretrained
-        for name in graph.list_node_names() if name.endswith("extra_sblOther_wf.variance_wf.estimate")
+        name.split(".")[0]: graph.get_node(name).inputs.model_file
+        for name in graph.list_node_names() if name.endswith("extra_sblOther_wf.series_wf.inputnode")
     }  # fmt: skip
     assert given == {"sub_01_wf": str(weights)}, "a participant's own maps are no placebo"
 
