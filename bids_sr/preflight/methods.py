@@ -80,7 +80,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Probl
     superres = settings.superres
     if not superres.learned:
         return []
-    runs = [run for subject in subjects for run in subject.runs if _has_factor(run, settings)]
+    runs = [run for subject in subjects for run in subject.runs if has_factor(run, settings)]
     problems = [problem for run in runs for problem in _single_slice(superres, run)]
     if problems:
         return problems
@@ -88,10 +88,6 @@ def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Probl
     for run in runs:
         problems += _patches(settings, run)
     return list(dict.fromkeys(problems))
-
-
-def _has_factor(run: BoldRun, settings: Settings) -> bool:
-    return has_factor(run, settings)
 
 
 def _single_slice(superres: SuperRes, run: BoldRun) -> Iterator[Problem]:

@@ -246,3 +246,12 @@ def test_dummies_that_were_given_are_those_of_the_calibration_too(calibrated: Bi
     graph = planned_graph(calibrated, calibrated.root.parent, "--dummy-scans", "2")
     dummies = graph.get_node("sub_01_wf.sub_01_task_tap_wf.calibration_wf.dummies")
     assert dummies.inputs.n_dummy == 2
+
+
+def test_it_has_its_row_in_the_estimate(calibrated: BidsMaker) -> None:
+    def rows(*options: str) -> dict[str, float]:
+        return {row.stage: row.minutes for row in check(settings_for(calibrated, *options)).estimate.rows}
+
+    assert rows()["calibration"] > 0.1
+    assert "calibration" not in rows("--calibration", "none")
+    assert "calibration" not in rows("--sr-method", "srgan")
