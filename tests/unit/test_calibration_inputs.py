@@ -226,6 +226,16 @@ def test_the_option_keeps_its_word(tmp_path: Path) -> None:
     assert analysis_digest(one) != analysis_digest(two)
 
 
+def test_a_file_counts_by_its_content(calibrated: BidsMaker, tmp_path: Path) -> None:
+    file = calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
+    copy = tmp_path / "sub-01_copy_bold.nii.gz"
+    copy.write_bytes(file.read_bytes())
+    one, two = (analysis_digest(settings_for(calibrated, "--calibration", str(path))) for path in (file, copy))
+    assert one == two
+    copy.write_bytes(b"other")
+    assert analysis_digest(settings_for(calibrated, "--calibration", str(copy))) != one
+
+
 def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
     calibrated.events(CALIBRATION)
     graph = planned_graph(calibrated, calibrated.root.parent)
