@@ -11,6 +11,7 @@ from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
 from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.slurm_prepare import _paths as slurm_paths
 from bids_sr.config import Paths, Settings, SuperRes, UsageError
 from bids_sr.config.digest import analysis_digest
 from bids_sr.inputs import Survey, factor_of, survey
@@ -265,3 +266,16 @@ def test_it_has_its_row_in_the_estimate(calibrated: BidsMaker) -> None:
     assert rows()["calibration"] > 0.1
     assert "calibration" not in rows("--calibration", "none")
     assert "calibration" not in rows("--sr-method", "srgan")
+
+
+def test_a_relative_file_is_the_same_from_anywhere(
+    calibrated: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
+    monkeypatch.chdir(file.parent)
+    settings = settings_for(calibrated, "--calibration", file.name)
+    monkeypatch.chdir(tmp_path)
+    assert settings.superres.calibration == str(file)
+    assert survey(settings).subjects[0].runs[0].calibration.bold == file
+    assert file in slurm_paths(settings)
+    assert settings_for(calibrated).superres.calibration_file is None
