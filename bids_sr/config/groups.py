@@ -200,6 +200,11 @@ class SuperRes(_Section):
         return tuple(name for name in self.learned if name in methods_trained_on("self"))
 
     @property
+    def calibration_file(self) -> Path | None:
+        """The file that `calibration` names, where it names one."""
+        return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
+
+    @property
     def dense(self) -> bool:
         """Whether a network of ten dense layers over whole volumes is trained, as the paper of `tv` has it."""
         return self.recipe != "fast" and not DENSE.isdisjoint(self.learned)

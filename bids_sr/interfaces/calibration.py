@@ -126,7 +126,7 @@ class CalibrationSD(SimpleInterface):
 
 
 def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The map, and what is to be told of it; with ``reason`` where something speaks against its use."""
+    """The map, and what is to be told of it; `facts` takes what is known before something speaks against its use."""
     import numpy as np
     import pandas as pd
 
@@ -144,21 +144,26 @@ def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tup
     params = pd.read_csv(inputs.motion_tsv, sep="\t", na_values="n/a")[list(MOTION)].to_numpy()[used]
     fd, far = framewise_displacement(params), tools.moved_mm(matrices[used], mask, reader.affine)
     task, told = _task(inputs, reader.shape[3])
-    told |= {"fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4)}
+    away = far > tools.MOST_MOTION_MM
+    told |= {
+        "fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4),
+        "motion_max_mm": round(float(far.max()), 4), "far_share": round(float(away.mean()), 4),
+    }  # fmt: skip
     facts |= told
+    if against := tools.objection(facts):
+        raise CalibrationError(against)
     found = calibration_sd(
-        series, mask, drift=drift_basis(series.shape[3], inputs.tr), motion=tools.motion_mm(params), fd=fd,
+        series, mask, drift=drift_basis(series.shape[3], inputs.tr), motion=tools.motion_mm(params),
+        fd=np.where(away, np.inf, fd),
         task=None if task is None else task[used],
     )  # fmt: skip
-    kept = np.setdiff1d(np.arange(series.shape[3]), found.censored)
     told |= {
-        "motion_max_mm": round(float(far[kept].max()), 4), "n_used": found.n_used, "dof": found.dof,
+        "n_used": found.n_used, "dof": found.dof,
         "censored": [int(t) + first for t in found.censored], "n_drift": found.n_drift, "n_motion": found.n_motion,
         "n_task": found.n_task, "noise_sd": round(found.noise_sd, 4), "noise_share": round(found.noise_share, 4),
         "sd_median": round(float(np.median(found.sd[mask])), 4),
     }  # fmt: skip
-    against = tools.objection(facts | told)
-    return found.sd, told | ({"reason": against} if against else {})
+    return found.sd, told
 
 
 def _task(inputs: Any, volumes: int) -> tuple[Any, dict[str, Any]]:

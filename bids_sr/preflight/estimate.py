@@ -61,6 +61,8 @@ class CostModel:
     judge_s_high: float = 0.05
     beside_gb: float = 0.1  # that a step beside the largest one adds on average
     effects_share: tuple[float, float] = (0.75, 0.06)  # of a series, the effects of the first and of any other
+    calibration_s: float = 20.0
+    calibration_s_high: float = 2.0
     template_gb: float = 0.12
     t1w_copies: float = 6.5
     map_copies: float = 5.0
@@ -109,7 +111,7 @@ def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
 def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> Estimate:
     """Estimate time, memory and disk of a plan."""
     model = model or CostModel()
-    runs = tuple(run for subject in plan.subjects for run in subject.runs if _has_factor(run, settings))
+    runs = tuple(run for subject in plan.subjects for run in subject.runs if has_factor(run, settings))
     if not runs:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
@@ -118,6 +120,7 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
         work.row("starting", model.startup_s, ""),
         _anatomical(work),
         _motion(work),
+        *_calibrations(work),
         *_training(work),
         *_series(work),
         _activation(work),
@@ -143,10 +146,6 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
     )
 
 
-def _has_factor(run: BoldRun, settings: Settings) -> bool:
-    return has_factor(run, settings)
-
-
 def _side_by_side(work: _Work) -> int:
     """How many steps there are at most that need none of each other."""
     return len(work.runs) * max(1, len(work.plan.series)) * len(work.settings.activation.smoothing)
@@ -166,6 +165,16 @@ def _anatomical(work: _Work) -> Row:
         seconds += len(subject.pairs) * (model.pair_s + model.pair_s_grid * work.sizes.low)
     kind = "SegmentTissues" if work.sizes.t1w else ""
     return work.row("anatomical and registration", seconds, kind, disk)
+
+
+def _calibrations(work: _Work) -> list[Row]:
+    """The calibration of each run that a method will use one for."""
+    found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
+    if not found or not work.settings.superres.run_trained:
+        return []
+    volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
+    seconds = sum(work.model.calibration_s + work.model.calibration_s_high * size for size in volumes)
+    return [work.row("calibration", seconds, "CalibrationSD", sum(volumes) * 4e-3)]
 
 
 def _motion(work: _Work) -> Row:

@@ -82,7 +82,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Probl
     superres = settings.superres
     if not superres.learned:
         return []
-    runs = [run for subject in subjects for run in subject.runs if _has_factor(run, settings)]
+    runs = [run for subject in subjects for run in subject.runs if has_factor(run, settings)]
     problems = [problem for run in runs for problem in _single_slice(superres, run)]
     if problems:
         return problems
@@ -106,10 +106,6 @@ def notices_of_recipe(superres: SuperRes) -> list[Notice]:
         for name in superres.learned
         if name in PERCEPTUAL and pretrained_for(superres, name) is None
     ]
-
-
-def _has_factor(run: BoldRun, settings: Settings) -> bool:
-    return has_factor(run, settings)
 
 
 def _single_slice(superres: SuperRes, run: BoldRun) -> Iterator[Problem]:

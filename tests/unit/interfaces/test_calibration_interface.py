@@ -141,6 +141,14 @@ def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(
     assert facts["task"].startswith("not taken out: ")
 
 
+def test_a_few_volumes_that_lie_far_away_are_left_out(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.matrices[16:, 1, 3] = 1.3
+    _, facts = made.measure(monkeypatch)
+    assert facts["usable"] is True
+    assert facts["censored"] == [16, 17, 18, 19]
+    assert (facts["far_share"], facts["motion_max_mm"]) == (0.2, 1.3)
+
+
 def still_constant(made: Made) -> None:
     made.data[:] = 800.0 * brain()[..., None]
 
