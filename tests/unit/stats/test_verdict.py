@@ -280,3 +280,19 @@ def test_plain_values_and_table(tmp_path):
     path = tmp_path / "verdict.tsv"
     path.write_text(table_text(verdict.rows))
     assert len(read_table(path)) == len(verdict.rows)
+
+
+def test_any_sure_difference_to_its_plain_form_counts_and_a_plain_form_is_not_better_than_itself():
+    rows = [
+        EvalRow(series=one, against="measured", measure="split_ev_beyond", value=value, lower=value - 0.05,
+                upper=value + 0.05, contrast="all", region="brain", n=8)
+        for one, value in (("sbl", 0.40), ("wmn", 0.36), ("bspline", 0.01), ("measured", 0.9))
+    ] + [
+        EvalRow(series=one, against=other, measure="gain_split_ev_beyond", value=value, lower=value - 0.02,
+                upper=value + 0.02, contrast="all", region="brain", n=8)
+        for one, other, value in (("sbl", "bspline", 0.39), ("wmn", "bspline", 0.35), ("sbl", "wmn", 0.04))
+    ]  # fmt: skip
+    both = make_verdict(rows, methods=["wmn", "sbl"], baselines=["bspline"], margin=0.08)
+    assert both.headline.startswith("wmn and sbl show more true BOLD detail than every baseline and than wmn.")
+    plain = make_verdict(rows, methods=["wmn"], baselines=["bspline"], margin=0.08)
+    assert plain.headline.startswith("wmn shows more true BOLD detail than every baseline.")
