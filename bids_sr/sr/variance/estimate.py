@@ -37,7 +37,7 @@ from .settings import Estimator
 LOG = logging.getLogger(__name__)
 _FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
 _RATIO = 20.0  # a step multiplies w by no more than a power of this
-_SCALE = 1e-12
+_SCALE = 1e-30  # below what any run has, in any unit
 
 
 def filled_sd(components: Tensor, window: Window) -> Tensor:
@@ -59,7 +59,7 @@ def _floored(weight: Tensor) -> Tensor:
 def _scaled(weight: Tensor, window: Window, estimator: Estimator, variance: float) -> Prior:
     """A prior (Q maps) that gives the data their mean variance."""
     plain = Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=0.0)
-    weight = weight * (variance / max(float(plain.variance.mean()), _SCALE)) ** 0.5
+    weight = weight * (variance / max(plain.mean_variance, _SCALE)) ** 0.5
     return Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=estimator.noise * variance)
 
 
