@@ -206,7 +206,7 @@ def table(name: str, rows: list[Row]) -> tuple[list[Row], list[str]]:
         remarks.append(
             f"{name}, tested at {2 * tested} to {tested} mm: Friedman's test of the three gains, by case: chi2 = "
             f"{paired.statistic:.3g}, p = {paired.pvalue:.2g} (paper, at 200-100 um: Welch's F = 7, p = .0019, which "
-            "takes the three for independent, though each case is in all of them). The matched network above the one of "
+            "takes the three for independent, though each case is in all of them). The matched network above that of "
             + ", of ".join(others) + "."
         )  # fmt: skip
     return out, remarks
