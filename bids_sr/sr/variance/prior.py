@@ -30,8 +30,8 @@ from torch import Tensor
 from ..levels import Level
 
 Array = NDArray[Any]
-# Of conjugate gradients at most. On studyforrest, one level down, 10, 15 and 20 miss 9, 4 and 1.6 % of what is added, and
-# the share that it explains is .1992, .2003 and .2005, where solving to the end gives .2006.
+# Of conjugate gradients at most. On studyforrest, one level down, 10, 15 and 20 miss 9, 4 and 1.6 % of what is added,
+# and the share that it explains is .1992, .2003 and .2005, where solving to the end gives .2006.
 ITERATIONS = 20
 TOLERANCE = 2e-3  # residual over data of a system at which it counts as solved
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
