@@ -122,9 +122,12 @@ def _text(*, kinds: Sequence[str], low_pass: float | None, high_pass: float, fwh
         parts.append(
             f"A general linear model of the unfiltered series with {drift}, six motion parameters, their derivatives "
             "and the first five components of aCompCor [@behzadi2007], where there are tissue maps, as nuisance "
-            "regressors and first-order autoregressive noise, its coefficient corrected for what the design takes "
-            "from the residuals, was fitted with nilearn [@nilearn]; effects are in signal units of a sustained block, "
-            "and regions were also thresholded at a false discovery rate of .05 [@benjamini1995]."
+            "regressors was fitted by generalized least squares; regressors were made with nilearn [@nilearn]. Noise "
+            "was taken to be autoregressive of the sixth order; its autocorrelation was smoothed within the brain "
+            "mask [@woolrich2001; 12 mm FWHM], related to brightness, shared by voxels of like noise "
+            "[@corbin2018] and corrected for what the design takes from the residuals [@worsley2002]. Effects are in "
+            "signal units of a sustained block, and regions were also thresholded at a false discovery rate of .05 "
+            "[@benjamini1995]."
         )
     return " ".join(parts) + "\n"
 

@@ -175,6 +175,22 @@ def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[
     return fields
 
 
+def calibration_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the calibration of one run leaves."""
+    return {
+        "sd_file": (
+            {"desc": "calibrationsd", "suffix": "boldmap"},
+            {"Description": "standard deviation of the calibration's fluctuations, on its own grid; 0 if not usable",
+             "Units": "as the BOLD"},
+        ),
+        "boldref2calibration_xfm": (
+            {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
+            {"Description": "takes a boldref point to its point in the calibration"},
+        ),
+        "calibration_json": ({"desc": "calibration", "suffix": "metrics"}, {}),
+    }  # fmt: skip
+
+
 def _tagged(entities: Entities, tag: str) -> Entities:
     return {**entities, "acquisition": entities.get("acquisition", "") + tag}
 

@@ -47,7 +47,7 @@ def init_null_wf(
 
     Outputs
     -------
-    out_file : rows of the evaluation: null_rate, null_nominal and null_fwe of each series
+    out_file : rows of the evaluation: null_rate, nominal, fwe, threshold, peak and active of each series
     """
     workflow = LiterateWorkflow(name=name)
     workflow.__desc__ = _null_text(n_shuffles) + "\n"
@@ -85,7 +85,8 @@ def _null_text(n_shuffles: int) -> str:
     return (
         "The rate of false activity was measured in each series: task, drift and confounds were removed, the phases of "
         "what was left were randomized alike in all voxels, onsets were drawn at random, and the same linear model was "
-        f"fitted ({n_shuffles} times); rates are means over these shuffles."
+        f"fitted ({n_shuffles} times); rates are means over these shuffles. The largest z of all voxels in each "
+        "sets a threshold that runs without signal pass in 5 % [maximum statistic, @nichols2002]."
     )
 
 

@@ -11,7 +11,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from bids_sr.config import PAPER_SMOOTHING_MM, Settings, method_names
+from bids_sr.config import PAPER_SMOOTHING_MM, Settings, offered_methods
 
 GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 
@@ -134,12 +134,8 @@ def _selection(add: _Options) -> None:
         type=path,
         help="where pybids keeps its index of a large data set",
     )
-    add(
-        "--skip-bids-validation",
-        to="selection.skip_bids_validation",
-        action="store_true",
-        help="do not run the BIDS validator on the input",
-    )
+    unchecked = "do not run the BIDS validator on the input"
+    add("--skip-bids-validation", to="selection.skip_bids_validation", action="store_true", help=unchecked)
     add(
         "--dry-run",
         to="run.dry_run",
@@ -149,7 +145,7 @@ def _selection(add: _Options) -> None:
 
 
 def _superres(add: _Options) -> None:
-    names = ", ".join(method_names())
+    names = ", ".join(offered_methods())
     add(
         "--sr-target",
         to="superres.target",
@@ -177,6 +173,13 @@ def _superres(add: _Options) -> None:
     )
     add("--hr-acq", to="superres.hr_acq", metavar="LABEL", help="acq- label of the highres T2*w image")
     add("--lr-acq", to="superres.lr_acq", metavar="LABEL", help="acq- label of the lowres T2*w image")
+    add(
+        "--calibration",
+        to="superres.calibration",
+        metavar="{auto,none,LABEL,FILE}",
+        help="short BOLD run at the high resolution that tells where others fluctuate: any that fits by its voxels, "
+        "none, that of an acq- label, or a file",
+    )
     add("--recipe", to="superres.recipe", help="fast: minutes; paper: as published, days; paper-mse: by squared error")
     _models(add)
     add(
@@ -295,13 +298,8 @@ def _activation(add: _Options) -> None:
         type=frequency,
         help="cut-off of the cross-correlation path, or none",
     )
-    add(
-        "--high-pass",
-        to="activation.high_pass",
-        metavar="HZ",
-        type=float,
-        help="slower changes are drift to the linear model",
-    )
+    slow = "slower changes are drift to the linear model"
+    add("--high-pass", to="activation.high_pass", metavar="HZ", type=float, help=slow)
     add("--roi", to="activation.roi", metavar="{motor,brain,FILE}", help="where regions are measured")
     add(
         "--threshold",

@@ -40,6 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--anat", action="store_true",
         help="also T2w and FLAIR, and T1w, T2w and FLAIR at a low resolution, for bids-sr --sr-target anat",
     )  # fmt: skip
+    parser.add_argument(
+        "--calibration", type=int, nargs="?", const=20, default=0, metavar="N",
+        help="also a short BOLD run at the high resolution, acq-highres_bold, of N volumes (20 where N is not given)",
+    )  # fmt: skip
     return parser
 
 
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         study = Study(
             preset=options.preset, subjects=options.subjects, pairs=options.pairs, seed=options.seed,
-            scene=options.scene, null=options.null, anat=options.anat,
+            scene=options.scene, null=options.null, anat=options.anat, calibration=options.calibration,
         )  # fmt: skip
         make_dataset(options.out, study, progress=print)
     except PhantomError as err:

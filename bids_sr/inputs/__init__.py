@@ -4,10 +4,12 @@
 against the run at once, for preflight. pybids and nibabel are imported when they are called.
 """
 
-from bids_sr.inputs.collect import collect, factor_of, survey
+from bids_sr.inputs.collect import collect, survey
+from bids_sr.inputs.factor import factor_of, has_factor
 from bids_sr.inputs.guide import GuideKind, guide_of, pretrained_for
 from bids_sr.inputs.model import (
     BoldRun,
+    Calibration,
     Header,
     InputError,
     Notice,
@@ -26,6 +28,7 @@ from bids_sr.inputs.structural import others_of, survey_structural
 
 __all__ = [
     "BoldRun",
+    "Calibration",
     "GuideKind",
     "Header",
     "InputError",
@@ -41,6 +44,7 @@ __all__ = [
     "entities_of",
     "factor_of",
     "guide_of",
+    "has_factor",
     "needs_pair",
     "others_of",
     "pretrained_for",

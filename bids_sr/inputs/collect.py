@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bids_sr.config import Selection, Settings, nearest_name
+from bids_sr.inputs import calibration as cal
 from bids_sr.inputs import headers as hd
 from bids_sr.inputs import query
 from bids_sr.inputs.derivatives import given_anat, given_run, open_derivatives
+from bids_sr.inputs.echoes import bold_runs, magnitudes
+from bids_sr.inputs.factor import factor_of, has_factor
 from bids_sr.inputs.given import Derivatives
 from bids_sr.inputs.guide import check_guide, check_options
 from bids_sr.inputs.holdout import choose_two
@@ -121,6 +124,7 @@ def _walk(settings: Settings, seen: _Findings) -> tuple[tuple[Subject, ...], dic
     seen.problems += problems
     seen.notices += notices
     filters = query.read_filters(selection.bids_filter_file)
+    seen.problems += cal.check_named(settings, labels)
     index = open_index(bids_dir, labels, existing, selection.bids_database_dir, filters)
     every = {label: seen.named(index.find("bold", label)) for label in labels}
     chosen = _select(every, selection, seen)
@@ -128,7 +132,7 @@ def _walk(settings: Settings, seen: _Findings) -> tuple[tuple[Subject, ...], dic
     for label, bolds in chosen.items():
         if not bolds:
             continue
-        subject = _subject(index, label, bolds, settings, seen)
+        subject = _subject(index, label, bolds, every[label], settings, seen)
         if subject.runs:
             subjects.append(subject)
     tasks = {run.entities.get("task", "") for run in seen.runs}
@@ -179,14 +183,21 @@ def _label(path: Path, entity: str) -> str:
     return str(int(label)) if entity == "run" and label.isdigit() else label
 
 
-def _subject(index: Index, label: str, bolds: Sequence[Path], settings: Settings, seen: _Findings) -> Subject:
+def _subject(
+    index: Index, label: str, bolds: Sequence[Path], every: Sequence[Path], settings: Settings, seen: _Findings
+) -> Subject:
     images = seen.named(index.find("t1w", label))
     anat = given_anat(seen.sources, label, images, settings.preprocessing.output_spaces, seen)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
-    stars = _magnitudes(seen.named(index.find("t2starw", label)), seen)
+    stars = magnitudes(seen.named(index.find("t2starw", label)), seen)
     star_headers = [h for h in (_volume_header(path, seen) for path in stars) if h is not None]
     runs, missing = [], []
-    for bold in _bold_runs(bolds, seen):
+
+    def factor(bold: Header, session: str | None) -> Triple | None:
+        return cal.known_factor(_choose(bold, session, star_headers, settings)[0].pair, settings)
+
+    calibrations, bolds = cal.of_runs(index, bolds, every, factor, settings, seen)
+    for bold in bold_runs(bolds, seen):
         files = _run_files(index, bold, seen)
         _check_slices(files, settings, seen)
         seen.runs.append(files)
@@ -194,12 +205,14 @@ def _subject(index: Index, label: str, bolds: Sequence[Path], settings: Settings
         if geometry is None:
             continue
         choice, spare = _choose(geometry, files.entities.get("session"), star_headers, settings)
-        if choice.pair is None and not choice.problems and not stars:
+        calibration = calibrations.get(bold)
+        told = choice.pair is not None or (calibration is not None and not needs_pair(settings.superres))
+        if not told and not choice.problems and not stars:
             missing.append(bold)
         _take(choice, settings, seen)
         if files.header is not None and files.tr is not None and files.events is not None:
             run = _make_run(files, files.header, choice, settings, seen)
-            run = replace(run, holdout=spare, given=given_run(seen.sources, run, anat, seen))
+            run = replace(run, holdout=spare, given=given_run(seen.sources, run, anat, seen), calibration=calibration)
             runs.append(_with_truth(run, settings, seen))
     if missing:
         seen.problems += no_pair(label, missing, settings)
@@ -226,7 +239,7 @@ def _choose(
 def _with_truth(run: BoldRun, settings: Settings, seen: _Findings) -> BoldRun:
     """The run with its truth, where one was asked for and the factor is known."""
     root = settings.evaluation.truth
-    if root is None or (run.pair is None and settings.superres.factor is None):
+    if root is None or not has_factor(run, settings):
         return run
     found = find_truth(
         root, run, factor_of(run, settings), with_timing="slicetiming" not in settings.preprocessing.ignore
@@ -247,7 +260,7 @@ def _take(choice: Choice, settings: Settings, seen: _Findings) -> None:
 
 
 def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: _Findings) -> list[Path]:
-    images = _magnitudes(found, seen)
+    images = magnitudes(found, seen)
     sessions = settings.selection.session_label
     images.sort(key=lambda path: bool(sessions) and entities_of(path).get("session", "") not in sessions)
     for path in images[:1]:
@@ -275,46 +288,6 @@ def _volume_header(path: Path, seen: _Findings) -> Header | None:
         seen.refuse(path, f"it has {what}; one 3D image of magnitudes is due", "Store the magnitude as a 3D image.")
         return None
     return header
-
-
-def _magnitudes(paths: Sequence[Path], seen: _Findings) -> list[Path]:
-    """Images of magnitude; phase, real and imaginary parts are left out and that is said."""
-    parts = [path for path in paths if entities_of(path).get("part", "mag") != "mag"]
-    for path in parts:
-        seen.tell(path, f"it is part-{entities_of(path)['part']}; only magnitudes are used.")
-    return [path for path in paths if path not in parts]
-
-
-def _bold_runs(paths: Sequence[Path], seen: _Findings) -> list[Path]:
-    """One file a run: the magnitude; several echoes, or a phase alone, are refused."""
-    groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
-    for path in paths:
-        key = tuple((k, v) for k, v in entities_of(path).items() if k not in ("echo", "part"))
-        groups.setdefault(key, []).append(path)
-    runs = []
-    for files in groups.values():
-        usable = [path for path in files if entities_of(path).get("part", "mag") == "mag"]
-        if not usable:
-            seen.refuse(
-                files[0], "only phase, real or imaginary parts of this run are there", "Add the magnitude (part-mag)."
-            )
-            continue
-        _magnitudes(files, seen)
-        echoes = sorted({entities_of(path).get("echo", "") for path in usable})
-        if len(echoes) > 1:
-            seen.refuse(
-                usable[0],
-                f"the run has {len(echoes)} echoes ({', '.join(p.name for p in usable)}), which are not combined here",
-                'Combine them beforehand, or choose one with --bids-filter-file and {"bold": {"echo": 2}}.',
-            )
-        elif len(usable) > 1:
-            names = ", ".join(path.name for path in usable)
-            seen.refuse(usable[0], f"several files stand for one run ({names})", "Keep one of them.")
-        else:
-            if echoes != [""]:
-                seen.tell(usable[0], f"echo {echoes[0]} alone is used.")
-            runs.append(usable[0])
-    return runs
 
 
 def _run_files(index: Index, bold: Path, seen: _Findings) -> RunFiles:
@@ -373,15 +346,6 @@ def _make_run(files: RunFiles, header: Header, choice: Choice, settings: Setting
         affine=header.affine,
         pair=choice.pair,
     )
-
-
-def factor_of(run: BoldRun, settings: Settings) -> Triple:
-    """Factor of super-resolution of a run: that of its pair, or the one given where there is no pair."""
-    if run.pair is not None:
-        return run.pair.factor
-    if settings.superres.factor is None:
-        raise ValueError(f"{run.bold}: neither a pair nor --sr-factor tells the factor")
-    return settings.superres.factor, settings.superres.factor, 1.0
 
 
 def _type_order(index: Index, bids_dir: Path, task: str, seen: _Findings) -> tuple[str, ...]:

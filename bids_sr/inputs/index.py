@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.config.reading import read_text
-from bids_sr.inputs.model import ENTITIES, InputError, Problem, entities_of
+from bids_sr.inputs.model import ENTITIES, InputError, Problem, entities_of, stem_of
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
@@ -90,6 +90,10 @@ class Index:
         """Files of this suffix and extension in the folder of an image and above, from the root on, that apply."""
         own = entities_of(image)
         above = [image.parent, *image.parent.parents]
+        if self._root not in above:  # a file of another data set has what lies beside it
+            beside = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
+            yield from [beside] * beside.is_file()
+            return
         for folder in reversed(above[: above.index(self._root) + 1]):
             there = self._beside.get((folder, suffix, extension), ())
             fitting = [path for path in there if all(own.get(k) == v for k, v in entities_of(path).items())]

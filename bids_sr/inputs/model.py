@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -140,6 +140,27 @@ class Truth:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """A short run at the high resolution, which tells where other runs of the participant fluctuate.
+
+    Attributes
+    ----------
+    bold : absolute path; events : table that applies to it, or None
+    session : session of the run, or None
+    factor : voxel of the run that it calibrates over its own, each axis
+    n_volumes, tr, zooms : volumes, s, mm
+    """
+
+    bold: Path
+    events: Path | None
+    session: str | None
+    factor: Triple
+    n_volumes: int
+    tr: float
+    zooms: Triple
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BoldRun:
     """One functional run with what belongs to it.
 
@@ -155,6 +176,7 @@ class BoldRun:
     holdout : a second pair, which is not trained on, where that was asked for
     truth : what is known of the run, where that was asked for
     given : what another program has made of it, where that was asked for
+    calibration : short run at the high resolution that it is calibrated with, or None
     """
 
     bold: Path
@@ -171,6 +193,7 @@ class BoldRun:
     holdout: Pair | None = None
     truth: Truth | None = None
     given: GivenRun | None = None
+    calibration: Calibration | None = None
 
     @property
     def stem(self) -> str:
@@ -244,6 +267,19 @@ class Survey:
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     notices: tuple[Notice, ...] = ()
+
+
+class Seen(Protocol):
+    """Takes up what speaks against a call, and what is to be told."""
+
+    problems: list[Problem]
+    notices: list[Notice]
+
+    def refuse(self, file: Path | str, reason: str, fix: str) -> None:
+        """Add a problem."""
+
+    def tell(self, file: Path | str, text: str) -> None:
+        """Add a notice."""
 
 
 def stem_of(path: Path) -> str:

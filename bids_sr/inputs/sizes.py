@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_sr.config import Settings
 from bids_sr.config.memory import Sizes
-from bids_sr.inputs.collect import factor_of
+from bids_sr.inputs.factor import factor_of, has_factor
 from bids_sr.inputs.headers import read_header
 from bids_sr.inputs.model import Header, Subject
 
@@ -16,7 +16,7 @@ from bids_sr.inputs.model import Header, Subject
 def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     """The largest grid of each kind, of all participants; runs without a factor are not worked on."""
     every = tuple(subjects)
-    runs = [run for one in every for run in one.runs if run.pair is not None or settings.superres.factor is not None]
+    runs = [run for one in every for run in one.runs if has_factor(run, settings)]
     scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
     high = max((prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0)
     return Sizes(

@@ -19,6 +19,10 @@ class _EstimateVarianceInputSpec(TrainingInputSpec):
     factor = factor_trait()
     hmc_xfms = File(exists=True, desc="ITK text, one transform a volume; what follows head motion is taken out")
 
+    calibration_sd = File(exists=True, desc="standard deviation map of a calibration, on its own grid")
+    calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its point in the calibration")
+    calibration_json = File(exists=True, desc="whether it is usable, and what was measured")
+
 
 class _EstimateVarianceOutputSpec(TrainingOutputSpec):
     log_file = File(exists=True, desc="rounds of the estimation (TSV)")
@@ -75,9 +79,28 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
         halves = halves_of(reader, mask, inputs.n_dummy, recipe.components, nuisance, LEAST_HALF)
         affine, header = reader.affine, reader.header
     data = RunData(
-        statistics=statistics, halves=halves, mask=mask, affine=affine, factor=tuple(inputs.factor)
+        statistics=statistics, halves=halves, mask=mask, affine=affine, factor=tuple(inputs.factor),
+        measured=_measured(inputs, mask.shape, affine),
     )  # fmt: skip
     return data, header
+
+
+def _measured(inputs: Any, shape: Any, affine: Any) -> Any:
+    """Standard deviation map of the calibration on the run's high-resolution grid, or None where none can be used."""
+    import json
+
+    from bids_sr.spatial.nifti import load_image
+    from bids_sr.spatial.transforms import hr_grid, read_itk
+    from bids_sr.sr.guides import PosedImage
+
+    if not isdefined(inputs.calibration_sd):
+        return None
+    if not json.loads(Path(inputs.calibration_json).read_text(encoding="utf-8"))["usable"]:
+        return None
+    data, own = load_image(inputs.calibration_sd)
+    fine, grid = hr_grid(shape, affine, inputs.factor)
+    image = PosedImage(data=data, affine=own, from_boldref=read_itk(inputs.calibration_xfm)[0])
+    return image.seen((int(fine[0]), int(fine[1]), int(fine[2])), grid, None).clip(0)
 
 
 def _center(mask: Any, affine: Any) -> Any:

@@ -49,6 +49,11 @@ class Focus:
     amplitude: Array
     reference: str
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Trial types that drive it."""
+        return DRIVEN_BY[self.label]
+
 
 def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
     """Cube around a head point as slices, and its voxels' offsets from the point in mm, (3, x, y, z)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import numpy as np
 from bids_sr import __version__, _files
 from bids_sr.spatial.nifti import SeriesWriter, save_image
 
+from .activation import Event
+from .calibration import CalibrationScan
 from .presets import PRESETS, SCENES, Preset
 from .scanner import READOUT
 from .structural import scans
@@ -42,10 +44,11 @@ class Study:
     scene : one of SCENES
     null : no activity, although the task is there
     anat : also T2w and FLAIR, and all three structural contrasts at a low resolution
+    calibration : volumes of a short BOLD run at the high resolution; 0 is none
 
     Raises
     ------
-    PhantomError : an unknown name, a number below 1 or a negative seed
+    PhantomError : an unknown name, a number below 1, a negative seed or a calibration of one volume
     """
 
     preset: str = "demo"
@@ -55,6 +58,7 @@ class Study:
     scene: str = "ribbon"
     null: bool = False
     anat: bool = False
+    calibration: int = 0
 
     def __post_init__(self) -> None:
         for what, value, known in (("preset", self.preset, tuple(PRESETS)), ("scene", self.scene, SCENES)):
@@ -63,6 +67,8 @@ class Study:
         for what, number, least in (("subjects", self.subjects, 1), ("pairs", self.pairs, 1), ("seed", self.seed, 0)):
             if number < least:
                 raise PhantomError(f"{what} must be at least {least}, not {number}")
+        if self.calibration and self.calibration < 2:
+            raise PhantomError(f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}")
 
 
 def make_dataset(out: Path, study: Study, *, threads: int | None = None, progress: Progress | None = None) -> None:
@@ -162,9 +168,15 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
         say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
         _write_structural(subject, root, name)
     say(f"{name}: {preset.volumes} volumes of BOLD")
-    _write_func(subject, root / name / "func", f"{name}_task-tap", threads)
+    func, truth = root / name / "func", root / "derivatives" / "ground-truth"
+    _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-tap")
     say(f"{name}: truth")
-    write_truth(subject, name, root / "derivatives" / "ground-truth")
+    write_truth(subject, name, truth)
+    if study.calibration:
+        say(f"{name}: {study.calibration} volumes of calibration")
+        scan = CalibrationScan(subject, study.calibration)
+        _write_func(scan.preset, scan.volumes(threads), scan.events, func, f"{name}_task-tap_acq-highres")
+        scan.write_truth(name, truth)
 
 
 def _write_anat(subject: Subject, folder: Path, name: str) -> None:
@@ -210,15 +222,14 @@ def _bold_sidecar(p: Preset) -> dict[str, Any]:
     return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
 
 
-def _write_func(subject: Subject, folder: Path, stem: str, threads: int) -> None:
-    p = subject.preset
-    shape, affine = subject.bold_grid
+def _write_func(p: Preset, volumes: Iterable[Any], events: Sequence[Event], folder: Path, stem: str) -> None:
+    """A BOLD run with its sidecar and events."""
     path = folder / f"{stem}_bold.nii.gz"
-    with SeriesWriter(path, (*shape, p.volumes), affine, p.tr, dtype=np.int16) as writer:
-        for volume in subject.bold(threads):
+    with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:
+        for volume in volumes:
             writer.append(volume)
     _files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p))
-    write_tsv(folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], subject.events)
+    write_tsv(folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], events)
     levels = {"thumb": "tapping with the thumb", "little": "tapping with the little finger", "rest": "no movement"}
     _files.write_json(folder / f"{stem}_events.json", {
         "onset": {"Description": "start of the block", "Units": "s"},

@@ -27,7 +27,20 @@ Array = npt.NDArray[Any]
 BOLD_LEVEL, PAIR_LEVEL, T1W_LEVEL = 800.0, 900.0, 500.0  # mean of the brain in the written images
 DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 T1W_TR, T1W_TE, T1W_FLIP, T1W_SNR = 0.018, 0.004, 30.0, 50.0
-_STREAMS = ("head", "foci", "coil", "poses", "motion", "physiology", "distortion", "bold", "t1w", "pair", "anat")
+_STREAMS = (
+    "head",
+    "foci",
+    "coil",
+    "poses",
+    "motion",
+    "physiology",
+    "distortion",
+    "bold",
+    "t1w",
+    "pair",
+    "anat",
+    "calibration",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +188,7 @@ class Subject:
                 sigma=self.bold_sigma if noise else 0.0, rng=self.draw("bold", t),
             )  # fmt: skip
 
-        return _in_order(volume, p.volumes, threads)
+        return in_order(volume, p.volumes, threads)
 
     def pair(self, number: int, *, noise: bool = True) -> dict[str, tuple[Array, Array]]:
         """{"highres": (image, affine), "lowres": …} of one pair; same field of view and slices as the BOLD."""
@@ -222,7 +235,7 @@ class Subject:
         return np.asarray(at)
 
 
-def _in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
+def in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
     """make(0), make(1), …, computed by a few threads and never far ahead of what was taken."""
     if threads <= 1:
         yield from map(make, range(count))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +39,7 @@ def files_of(plan: Plan) -> tuple[Path, ...]:
         for pair in subject.pairs:
             found.update(dict.fromkeys(p for p in (pair.highres, pair.lowres) if p is not None))
         found.update(dict.fromkeys(run.bold for run in subject.runs))
+        found.update(dict.fromkeys(run.calibration.bold for run in subject.runs if run.calibration))
         for pair in subject.holdouts.values():
             found.update(dict.fromkeys(p for p in (pair.highres, pair.lowres) if p is not None))
         found.update(dict.fromkeys(run.truth.bold for run in subject.runs if run.truth and run.truth.bold))
@@ -53,11 +54,15 @@ def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, .
     progress : called before each file with its path, its number from 0, and the number of files
     """
     files = files_of(plan)
+    calibrations = {run.calibration.bold for one in plan.subjects for run in one.runs if run.calibration}
     problems: list[Problem] = []
     for number, path in enumerate(files):
         if progress is not None:
             progress(path, number, len(files))
-        problems += check_image(path)
+        found = check_image(path)
+        if path in calibrations:
+            found = [replace(problem, fix=f"{problem.fix} Or add --calibration none.") for problem in found]
+        problems += found
     if not problems:
         for subject in plan.subjects:
             problems += [problem for run in subject.runs for problem in check_truth(run)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bids_sr.config import Settings
-from bids_sr.inputs import BoldRun, Problem, Subject, factor_of
+from bids_sr.inputs import BoldRun, Problem, Subject, factor_of, has_factor
 from bids_sr.inputs.retrospective import foreseen, retrospective_factor
 from bids_sr.preflight.model import Plan
 from bids_sr.preflight.structural import structural_lines
@@ -52,9 +52,10 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         lines.append(f"  pair: {run.pair.highres.name} and {low}")
     else:
         lines.append("  pair: none")
+    lines.append(f"  calibration: {_calibration_words(run)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
-    elif run.pair is not None or settings.superres.factor is not None:
+    elif has_factor(run, settings):
         lines.append("  factor: " + "×".join(f"{f:g}" for f in factor_of(run, settings)))
     left_out = [name for name in plan.series if name not in plan.series_of(run)]
     if left_out and settings.evaluation.retrospective is None:
@@ -63,6 +64,16 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         "  contrasts: " + "; ".join(f"{k} = {_formula(v)}" for k, v in plan.contrasts.get(run.bold, {}).items())
     )
     return lines
+
+
+def _calibration_words(run: BoldRun) -> str:
+    """Which short run at the high resolution a run is calibrated with."""
+    found = run.calibration
+    if found is None:
+        return "none"
+    zooms = "×".join(f"{zoom:.3g}" for zoom in found.zooms)
+    task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
+    return f"{found.bold.name}, {found.n_volumes} volumes of {zooms} mm{task}"
 
 
 def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:

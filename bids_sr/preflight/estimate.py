@@ -16,7 +16,7 @@ import numpy as np
 
 from bids_sr.config import PAIR_BASELINES, Settings, series_label
 from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
-from bids_sr.inputs import BoldRun, factor_of
+from bids_sr.inputs import BoldRun, factor_of, has_factor
 from bids_sr.inputs.guide import method_of_model
 from bids_sr.inputs.sizes import sizes_of
 from bids_sr.preflight.costs import cost_of
@@ -47,7 +47,7 @@ class CostModel:
     warm_share: float = 0.25  # of the steps, where `srgan` begins with weights
     run_train_s: float = 22.0
     run_train_s_high: float = 0.1
-    placebos: tuple[int, int] = (3, 5)  # of a method trained on the pair, of one trained on the run
+    placebos: tuple[int, int] = (3, 3)  # of a method trained on the pair, of one with variance maps of the run
     shuffle_s: float = 0.05
     report_s: float = 12.0
     report_s_grid: float = 20.0
@@ -61,6 +61,8 @@ class CostModel:
     judge_s_high: float = 0.05
     beside_gb: float = 0.1  # that a step beside the largest one adds on average
     effects_share: tuple[float, float] = (0.75, 0.06)  # of a series, the effects of the first and of any other
+    calibration_s: float = 20.0
+    calibration_s_high: float = 2.0
     template_gb: float = 0.12
     t1w_copies: float = 6.5
     map_copies: float = 5.0
@@ -109,7 +111,7 @@ def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
 def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> Estimate:
     """Estimate time, memory and disk of a plan."""
     model = model or CostModel()
-    runs = tuple(run for subject in plan.subjects for run in subject.runs if _has_factor(run, settings))
+    runs = tuple(run for subject in plan.subjects for run in subject.runs if has_factor(run, settings))
     if not runs:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
@@ -118,6 +120,7 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
         work.row("starting", model.startup_s, ""),
         _anatomical(work),
         _motion(work),
+        *_calibrations(work),
         *_training(work),
         *_series(work),
         _activation(work),
@@ -143,10 +146,6 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
     )
 
 
-def _has_factor(run: BoldRun, settings: Settings) -> bool:
-    return run.pair is not None or settings.superres.factor is not None
-
-
 def _side_by_side(work: _Work) -> int:
     """How many steps there are at most that need none of each other."""
     return len(work.runs) * max(1, len(work.plan.series)) * len(work.settings.activation.smoothing)
@@ -166,6 +165,16 @@ def _anatomical(work: _Work) -> Row:
         seconds += len(subject.pairs) * (model.pair_s + model.pair_s_grid * work.sizes.low)
     kind = "SegmentTissues" if work.sizes.t1w else ""
     return work.row("anatomical and registration", seconds, kind, disk)
+
+
+def _calibrations(work: _Work) -> list[Row]:
+    """The calibration of each run that a method will use one for."""
+    found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
+    if not found or not work.settings.superres.run_trained:
+        return []
+    volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
+    seconds = sum(work.model.calibration_s + work.model.calibration_s_high * size for size in volumes)
+    return [work.row("calibration", seconds, "CalibrationSD", sum(volumes) * 4e-3)]
 
 
 def _motion(work: _Work) -> Row:
@@ -242,7 +251,7 @@ def _evaluation(work: _Work) -> list[Row]:
     if wanted.null_checks:
         placebos = (superres.pair_trained, superres.run_trained)
         for number, names in zip(model.placebos, placebos, strict=True):
-            extras |= {name: extras[name] + number for name in names}
+            extras |= {name: extras[name] + number for name in names if name in extras}  # controls have none
     truth = any(run.truth is not None and run.truth.bold is not None for run in work.runs)
     made = sum(extras.values()) + truth
     if made:

@@ -274,7 +274,31 @@ def null_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
         ("series", ""), ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}"), ("reading", ""),
         ("shuffles with any finding", "p < .05 corrected; nominal .05"), ("shuffles", ""),
     ]  # fmt: skip
-    return table_html("False positives where there is no signal", heads, lines, texts=(2,)) or NOTHING
+    rates_table = table_html("False positives where there is no signal", heads, lines, texts=(2,))
+    return rates_table + _threshold_html(own, names, kinds) or NOTHING
+
+
+def _threshold_html(own: Sequence[EvalRow], names: Sequence[str], kinds: tuple[pick.Kind, ...]) -> str:
+    """What each series shows beyond the threshold that its own shuffles set."""
+    found = [pick.pick(own, measure) for measure in ("null_threshold", "null_peak", "null_active")]
+    lines = []
+    for name in pick.series_of([*found[0].values()], names, kinds):
+        threshold, peak, active = (each.get(name) for each in found)
+        words = threshold_words(threshold, peak, active)
+        lines.append(((pick.series_text(name),), [cell(threshold), cell(peak), words]))
+    heads = [("series", ""), ("threshold", "z; p < .05 familywise"), ("peak", "z; all conditions"), ("reading", "")]
+    return table_html("Thresholds that the shuffles set (maximum statistic)", heads, lines, texts=(3,))
+
+
+def threshold_words(threshold: EvalRow | None, peak: EvalRow | None, active: EvalRow | None) -> str:
+    """Whether a series' peak passes the threshold of its shuffles, and how many of its voxels do."""
+    if threshold is None or peak is None or active is None or not pick.known(peak):
+        return "not measured"
+    if not pick.known(threshold):
+        return "too few shuffles for a threshold (10 at least)"
+    if peak.value <= threshold.value:
+        return "no voxel passes: nothing here is told from noise"
+    return f"the peak passes; {active.value:.0f} of {active.n or 0} voxels tested do"
 
 
 def _per_mille(row: EvalRow | None) -> str:

@@ -41,12 +41,12 @@ def _reference_lines(points: Mapping[str, EvalRow]) -> dict[str, tuple[str, Any,
 
 
 def _columns(rows: Sequence[EvalRow], prefix: str, bands: Sequence[str]) -> dict[str, str]:
-    """Measures of the agreement that occur, each with its title; what leads stands last, as the scale to look at."""
+    """Measures of the agreement that occur, each with its title."""
     if prefix == "split_ev":
         wanted = {
-            "split_r_beyond": "r beyond the acquired Nyquist limit",
+            "split_ev_beyond": "explained variance beyond Nyquist",
             "split_ev_signal": "explained variance, signal units",
-            "split_ev_beyond": "explained variance beyond the acquired Nyquist limit",
+            "split_r_beyond": "r beyond Nyquist",
         }
     else:
         wanted = {f"{prefix}_{band}": BANDS[band] for band in bands or BANDS}

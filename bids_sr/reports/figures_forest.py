@@ -44,6 +44,8 @@ LOOKS: Mapping[Kind, tuple[str, str]] = {
     "run": (SOFT, "o"),
 }
 ROW_INCH = 0.235
+LOWEST = -1.5
+"""The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
 
 
 @contextmanager
@@ -152,14 +154,15 @@ def _point(ax: Axes, place: int, row: EvalRow | None, kind: Kind, *, hollow: boo
         ax.plot([row.lower, row.upper], [place, place], color=color, lw=1.5, solid_capstyle="butt", zorder=2)
     face = "white" if hollow and not row.excludes_zero else color
     ax.plot([row.value], [place], marker, color=color, mfc=face, ms=5, mew=1.1, zorder=3)
-    ax.text(0.99, place, pick.value_text(row.value), color=INK, **beside)
+    ax.text(0.99, place, "◂ " * (row.value < LOWEST) + pick.value_text(row.value), color=INK, **beside)
 
 
 def _share_limits(axes: Array) -> None:
-    """One scale for each column that holds zero, with room for the values at the right."""
+    """One scale for each column that holds zero and ends at `LOWEST`, with room for the values at the right."""
     for column in axes.T:
         ends = [(ax.dataLim.x0, ax.dataLim.x1) for ax in column if np.isfinite([ax.dataLim.x0, ax.dataLim.x1]).all()]
         low, high = min([0.0, *(end[0] for end in ends)]), max([0.0, *(end[1] for end in ends)])
+        low = max(low, LOWEST)
         span = (high - low) or 1.0
         for ax in column:
             ax.set_xlim(low - 0.04 * span, high + 0.2 * span)

@@ -8,7 +8,7 @@ unfiltered series, with drift and motion as regressors.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from bids_sr.spatial.nifti import SeriesReader
 from bids_sr.stats.crosscorr import cross_correlation, temporal_filter
 from bids_sr.stats.design import MOTION, Design, build_design, contrast_vector
 from bids_sr.stats.glm import ContrastModel
+from bids_sr.stats.noise import estimate_noise
 from bids_sr.stats.timecourse import BLOCK_BYTES, VoxelCourses, extract_courses
 
 Map = npt.NDArray[np.float32]
@@ -83,18 +84,24 @@ def _design(
     )
 
 
-def _fit(courses: VoxelCourses, design: Design, vectors: npt.NDArray[np.float64], settings: ActivationSettings) -> Any:
+def _fit(
+    courses: VoxelCourses, design: Design, vectors: npt.NDArray[np.float64], settings: ActivationSettings,
+    mask: Mask, zooms: Sequence[float],
+) -> Any:  # fmt: skip
     """Values by stat, each (contrasts, voxels) float32."""
     stats = [stat for kind in settings.kinds for stat in STATS[kind]]
     values = {stat: np.zeros((len(vectors), courses.n_voxels), dtype=np.float32) for stat in stats}
     temporal = temporal_filter(courses.n_times, settings.tr, settings.low_pass)
     tasks = design.matrix @ vectors.T
-    model = ContrastModel(design.matrix, vectors, rank=design.rank) if "glm" in settings.kinds else None
+    model = None
+    if "glm" in settings.kinds:
+        noise = estimate_noise(courses.blocks(settings.block_bytes), design.matrix, mask, zooms)
+        model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
     for voxels, block in courses.blocks(settings.block_bytes):
         if "cc" in values:
             values["cc"][:, voxels] = cross_correlation(block.astype(np.float64), tasks, temporal)
         if model is not None:
-            fitted = model.fit(block)
+            fitted = model.fit(block, voxels)
             for stat in STATS["glm"]:
                 values[stat][:, voxels] = getattr(fitted, stat)
     return values
@@ -130,7 +137,7 @@ def map_activation(
     vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])
     mask = np.asarray(mask, dtype=bool)
     with extract_courses(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as courses:
-        values = _fit(courses, design, vectors, settings)
+        values = _fit(courses, design, vectors, settings, mask, reader.zooms)
     maps: dict[tuple[str, str], Map] = {}
     for index, name in enumerate(contrasts):
         for stat, found in values.items():

@@ -20,7 +20,7 @@ PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "series": {
         "Description": "The series the figure is about: a baseline, a method, a control (bsplineSmooth, bsplinePca), a "
-        "placebo (such as guidedMirror), measured (the truth itself) or run (no single series)"
+        "placebo (such as sblMirror), measured (the truth itself) or run (no single series)"
     },
     "against": {
         "Description": "What it is held against: measured (high-resolution BOLD of the same run), truth (known "
@@ -126,6 +126,9 @@ MEASURE_TEXT: Mapping[str, tuple[str, str]] = {
     "null_rate": ("1", "share of voxels with t beyond p < .001 where there is no signal, mean over shuffles"),
     "null_nominal": ("1", "the share that the test promises"),
     "null_fwe": ("1", "share of shuffles with any voxel beyond p < .05, corrected for all voxels (Bonferroni)"),
+    "null_threshold": ("1", "z that the largest of all voxels passes in 5 % of the shuffles (maximum statistic)"),
+    "null_peak": ("1", "largest z of the voxels tested in the run itself, all conditions against rest"),
+    "null_active": ("1", "number of the voxels tested (n) whose z in the run itself is beyond null_threshold"),
     "pair_psnr": ("dB", "peak signal-to-noise ratio on the pair that was not trained on"),
     "pair_ssim": ("1", "structural similarity on the pair that was not trained on"),
     "pair_gain_psnr": ("dB", "peak signal-to-noise ratio less that of the series named in against, held-out pair"),

@@ -151,6 +151,28 @@ def _marginal_likelihood(
     return _scaled(prior.weight, window, estimator, total)
 
 
+def blended(prior: Prior, measured: Tensor, blend: float) -> Prior:
+    """A run's own maps and one that was measured, by the weighted mean of their logarithms.
+
+    Parameters
+    ----------
+    prior : of the run itself
+    measured : (Z, X, Y) standard deviation on the fine window, any unit
+    blend : share of the measured map, 0 (the run's own maps) to 1
+
+    Returns
+    -------
+    Prior whose maps have the level of the run's own: the measured one says where, not how much
+    """
+    if blend == 0:
+        return prior
+    own, other = prior.weight.log(), _floored(measured).log()
+    other = other - other.mean() + own.mean((1, 2, 3), keepdim=True)
+    data = float(prior.variance.mean())
+    mixed = replace(prior, weight=torch.lerp(own, other, blend).exp())
+    return replace(mixed, weight=mixed.weight * (data / max(float(mixed.variance.mean()), _SCALE)) ** 0.5)
+
+
 def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]
     """Mean over images (z, x, y) of b K_q W_q b, (Q, Z, X, Y), where b = D' (D C D' + s2 I)^-1 y."""
     total, count = torch.zeros_like(prior.weight), 0

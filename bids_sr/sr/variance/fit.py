@@ -21,12 +21,14 @@ from ..loop import Progress, torch_threads
 from ..method import Method, Recipe, VarianceRecipe
 from ..model import TrainedModel
 from ..temporal import SeriesError, TemporalStatistics
-from .estimate import estimate_prior
+from .estimate import blended, estimate_prior
 from .gate import held_out_shares
 from .prior import Prior, Window
 
 LOG = logging.getLogger(__name__)
 Array = NDArray[Any]
+BLENDS = (0.0, 0.2, 0.4, 0.6)  # shares of a measured map that are tried
+_WORTH = 0.005  # of explained share that a measured map has to add
 LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
 
 
@@ -41,6 +43,8 @@ class RunData:
     mask : (x, y, z), the brain
     affine : voxel -> RAS mm
     factor : acquired over wanted voxel size
+    measured : (X, Y, Z) standard deviation on the high-resolution grid that a calibration measured, in the pose of the
+        boldref; or None
 
     Raises
     ------
@@ -52,6 +56,7 @@ class RunData:
     mask: Array
     affine: Array
     factor: Factor
+    measured: Array | None = None
     contrast: str = "bold"
 
     def __post_init__(self) -> None:
@@ -63,8 +68,9 @@ class RunData:
             raise SeriesError("the mask of the series is empty")
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the series, the mask and what was taken out of the series."""
-        return dict(self.statistics.checksums)
+        """SHA-256 of the series, the mask, what was taken out of the series and the measured map."""
+        out = dict(self.statistics.checksums)
+        return out if self.measured is None else out | {"calibration": digest(self.measured)}
 
 
 def whole_grid(prior: Prior) -> Tensor:
@@ -112,6 +118,9 @@ def fit_variance(
         components = _slices(data.statistics)
         prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
         verdict = _judge(recipe, data, seed)
+        if verdict.get("blend"):
+            assert data.measured is not None
+            prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), verdict["blend"])
     LOG.info("%s: %s (%.0f s)", method.name, verdict["model"], time.monotonic() - began)
     used = bool(verdict["applied"])
     card = run_entries(method, recipe, recipe_name, data) | {
@@ -134,30 +143,47 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
 
 
 def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
-    """Whether the maps are used, and why; see `bids_sr.sr.variance.gate`."""
+    """Whether the maps are used, and how much of a measured one goes into them; see `bids_sr.sr.variance.gate`."""
     if recipe.least_explained is None:
         return {"applied": True, "model": "a control: it is applied whatever it explains"}
     fallback = "zero filling: "
     if data.halves is None:
         return {"applied": False, "model": f"{fallback}too few volumes to tell fluctuations from noise"}
+    blends = (0.0,) if data.measured is None or recipe.estimator.kind != "sbl" else BLENDS
     try:
-        shares = held_out_shares(
-            [_slices(half) for half in data.halves], data.mask > 0, data.factor, recipe.estimator, seed=seed
-        )
+        tried = held_out_shares(
+            [_slices(half) for half in data.halves], data.mask > 0, data.factor, recipe.estimator, seed=seed,
+            measured=None if len(blends) == 1 else _on_acquired_grid(data), blends=blends,
+        )  # fmt: skip
     except ResolutionError as error:
         return {"applied": False, "model": f"{fallback}the run cannot be brought down once more to try it ({error})"}
-    share = float(np.mean(shares))
+    means = {blend: float(np.mean(shares)) for blend, shares in tried.items()}
+    best = max(means, key=lambda blend: means[blend])
+    best = best if means[best] - means[0.0] > _WORTH else 0.0
     told: dict[str, Any] = {
-        "explained_over_zerofill": round(share, 5),
-        "explained_by_half": [round(each, 5) for each in shares],
+        "explained_over_zerofill": round(means[best], 5),
+        "explained_by_half": [round(each, 5) for each in tried[best]],
     }
-    if share < recipe.least_explained:
+    if len(blends) > 1:
+        told |= {"blend": best, "explained_by_blend": {f"{blend:g}": round(mean, 5) for blend, mean in means.items()}}
+    if means[best] < recipe.least_explained:
         told["model"] = (
-            f"{fallback}one level of resolution down the map of one half of the run explains {share:.1%} of what zero "
-            f"filling misses in the other half, less than {recipe.least_explained:.0%}"
+            f"{fallback}one level of resolution down the map of one half of the run explains {means[best]:.1%} of what "
+            f"zero filling misses in the other half, less than {recipe.least_explained:.0%}"
         )
         return {"applied": False, **told}
-    return {"applied": True, **told, "model": "the map of the whole run"}
+    model = "the map of the whole run" + (
+        f", {best:.0%} of it from the calibration (mean of logarithms)" if best else ""
+    )
+    return {"applied": True, **told, "model": model}
+
+
+def _on_acquired_grid(data: RunData) -> Tensor:
+    """The measured map as the acquired grid would have it, (z, x, y)."""
+    assert data.measured is not None
+    shape = data.statistics.mean.shape
+    level = level_above((shape[0], shape[1], shape[2]), data.factor)
+    return level.down(to_slices(np.square(data.measured))).clamp_min(0).sqrt()
 
 
 def digest(image: Array) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..degrade import Factor
 from ..levels import Level, level_below
-from .estimate import estimate_prior
+from .estimate import blended, estimate_prior
 from .prior import Prior, Window
 from .settings import Estimator
 
@@ -51,8 +51,15 @@ def explained_share(prior: Prior, level: Level, images: Tensor, mask: Tensor) ->
 
 
 def held_out_shares(
-    halves: Sequence[Tensor], mask: NDArray[np.bool_], factor: Factor, estimator: Estimator, *, seed: int = 0
-) -> tuple[float, ...]:
+    halves: Sequence[Tensor],
+    mask: NDArray[np.bool_],
+    factor: Factor,
+    estimator: Estimator,
+    *,
+    seed: int = 0,
+    measured: Tensor | None = None,
+    blends: Sequence[float] = (0.0,),
+) -> dict[float, tuple[float, ...]]:
     """Explained share of each half's components by the map of the other half, one level of resolution down.
 
     Parameters
@@ -62,6 +69,12 @@ def held_out_shares(
     factor : acquired over wanted voxel size
     estimator : of the map
     seed : of its draws
+    measured : (z, x, y) standard deviation on the acquired grid that was measured in another run; or None
+    blends : shares of that map to try, see `blended`; 0 is the run's own map alone
+
+    Returns
+    -------
+    dict from blend to the explained shares of the two halves
 
     Raises
     ------
@@ -72,14 +85,17 @@ def held_out_shares(
     inside = np.asarray(mask)[cut]
     low = np.moveaxis(level.down(torch.from_numpy(np.moveaxis(inside, 2, 0).astype(np.float32))).numpy(), 0, 2) > 0.5
     if not low.any():
-        return 0.0, 0.0
+        return dict.fromkeys(blends, (0.0, 0.0))
     counted = torch.from_numpy(np.moveaxis(inside, 2, 0).copy())
     window = Window.around(level, low)
     parts = [half[:, cut[2], cut[0], cut[1]].contiguous() for half in halves]
     quick = replace(estimator, rounds=min(estimator.rounds, _ROUNDS), draws=min(estimator.draws, _DRAWS))
-    found = []
+    other_map = None if measured is None else measured[cut[2], cut[0], cut[1]][window.fine].contiguous()
+    found: dict[float, list[float]] = {blend: [] for blend in blends}
     with torch.inference_mode():
         for own, other in (parts, parts[::-1]):
             prior = estimate_prior(level.down(own), window, quick, seed=seed)
-            found.append(explained_share(prior, level, other, counted))
-    return tuple(found)
+            for blend, shares in found.items():
+                tried = prior if other_map is None else blended(prior, other_map, blend)
+                shares.append(explained_share(tried, level, other, counted))
+    return {blend: tuple(shares) for blend, shares in found.items()}

@@ -11,7 +11,7 @@ from bids_sr.phantom.contrast import magnetization
 from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
 from bids_sr.phantom.motion import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
-from bids_sr.phantom.subject import Draw, Subject, _in_order
+from bids_sr.phantom.subject import Draw, Subject, in_order
 from bids_sr.phantom.truth import effects
 from bids_sr.spatial.resample import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
@@ -179,8 +179,8 @@ def test_threads_change_nothing(subject: Subject) -> None:
         npt.assert_array_equal(next(one), next(three))
 
 
-def test_in_order_keeps_order_and_passes_errors_on() -> None:
-    assert [int(v) for v in _in_order(lambda t: np.array(t), 7, 3)] == list(range(7))
+def testin_order_keeps_order_and_passes_errors_on() -> None:
+    assert [int(v) for v in in_order(lambda t: np.array(t), 7, 3)] == list(range(7))
 
     def fails(t: int) -> np.ndarray:
         if t == 2:
@@ -188,7 +188,7 @@ def test_in_order_keeps_order_and_passes_errors_on() -> None:
         return np.zeros(1)
 
     with pytest.raises(ValueError, match="volume 2"):
-        list(_in_order(fails, 5, 2))
+        list(in_order(fails, 5, 2))
 
 
 def test_streams_of_random_numbers_are_their_own() -> None:

@@ -6,22 +6,19 @@ import pytest
 from scipy import signal, stats
 
 from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats import shuffles
+from bids_sr.stats import nullrates, shuffles
 from bids_sr.stats.design import DesignError, build_design
-from bids_sr.stats.shuffles import (
-    NoiseSource,
-    NoiseSpace,
+from bids_sr.stats.noise import Noise
+from bids_sr.stats.nullrates import (
     NullRates,
     NullSettings,
-    filtered,
+    familywise_threshold,
     mean_interval,
     null_rates,
     null_rows,
-    quarter_turn,
-    random_events,
-    random_phases,
     share_interval,
 )
+from bids_sr.stats.shuffles import NoiseSource, NoiseSpace, filtered, quarter_turn, random_events, random_phases
 
 EVENTS = pd.DataFrame({"onset": np.arange(6.0, 100, 28), "duration": 14.0, "trial_type": ["a", "b", "a", "b"]})
 
@@ -144,7 +141,9 @@ def test_white_noise_stays_white_in_every_shuffle_outside_confounds():
         left, _, _ = np.linalg.svd(filtered(design.matrix[:, 2:], phases))
         outside = left[:, design.matrix.shape[1] - 2 :]
         for given, low in ((shares, 0.88), (0 * shares, -0.01)):
-            found = NoiseSource(space=space, shares=given).shuffled(noise, slice(0, 20_000), phases, 7000)
+            found = NoiseSource(space=space, shares=given, level=np.zeros(20_000)).shuffled(
+                noise, slice(0, 20_000), phases, 7000
+            )
             sizes = np.linalg.eigvalsh(np.cov(outside.T @ found))
             assert low < sizes[0] < 1
             assert sizes[-1] < 1.12
@@ -155,13 +154,17 @@ def test_the_lender_of_the_gap_does_not_depend_on_blocks():
     design = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=())
     space, noise = NoiseSpace.of(design), ar_noise(5, 60, 40, 0.0)
     residuals = space.residuals(noise)
-    source = NoiseSource(space=space, shares=space.beside.T @ residuals / residuals.std(axis=0))
+    source = NoiseSource(space=space, shares=space.beside.T @ residuals / residuals.std(axis=0), level=np.zeros(40))
     ones = np.ones(31, dtype=complex)
     whole = source.shuffled(noise, slice(0, 40), ones, 15)
     parts = [source.shuffled(noise[:, s], s, ones, 15) for s in (slice(0, 30), slice(30, 40))]
     np.testing.assert_allclose(whole, np.hstack(parts), atol=1e-12)
     lent = space.beside.T @ residuals[:, (35 + 15) % 40] * residuals[:, 35].std() / residuals[:, 10].std()
     np.testing.assert_allclose(space.task.T @ whole[:, 35], lent)
+
+
+def _once(courses):
+    return lambda: iter([(slice(0, courses.shape[1]), courses)])
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3])
@@ -175,8 +178,10 @@ def test_shuffles_of_a_short_run_with_confounds_pass_as_often_as_fresh_noise(tmp
     fresh = []
     for seed in range(24):
         rng = np.random.default_rng([0, 0, seed])
-        model = shuffles._drawn_model(EVENTS, 60, given, table, rng, random_phases(60, rng))
-        z = model.fit(ar_noise(seed + 50, 60, 2000, rho)).z[0]
+        drawn, vector = nullrates._drawn_design(EVENTS, 60, given, table, rng, random_phases(60, rng))
+        z = nullrates._fitted(
+            _once(ar_noise(seed + 50, 60, 2000, rho)), drawn, vector, mask, (1.0, 1.0, 1.0), np.full(2000, 500.0)
+        )
         fresh.append((np.abs(z) > stats.norm.isf(0.01)).mean() / 2)
     assert found.rates.mean() == pytest.approx(np.mean(fresh), rel=0.15)
 
@@ -202,7 +207,7 @@ def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
 
 def test_ignoring_autocorrelation_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "bids_sr.stats.glm.NoiseCoefficients.__call__", lambda self, residuals: np.zeros(residuals.shape[1])
+        nullrates, "estimate_noise", lambda blocks, matrix, mask, zooms, level: Noise.white(int(mask.sum()))
     )
     found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 2000, 0.5))
     assert mean_interval(found.rates, 0)[0] > 0.002
@@ -236,14 +241,55 @@ def test_intervals_equal_scipy_and_hand_worked_ones():
     assert np.isnan(mean_interval(np.array([0.1]), 0)).all()
 
 
+def test_threshold_is_the_exact_quantile_of_maxima():
+    maxima = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))
+    assert familywise_threshold(maxima) == 95.0  # the run would be the 6th of 100 above 95, the 5th above 96 …
+    assert np.isnan(familywise_threshold(maxima[:18]))
+    assert familywise_threshold(maxima[:19]) == maxima[:19].max()
+
+
+def test_threshold_passes_its_share_of_new_runs():
+    rng, beyond = np.random.default_rng(1), 0
+    for _ in range(400):
+        draws = rng.standard_normal((100, 500)).max(axis=1)
+        beyond += int(draws[0] > familywise_threshold(draws[1:]))
+    assert abs(beyond - 20) < 3 * np.sqrt(20)  # 5 % of 400
+
+
+def test_threshold_of_a_part_holds_for_the_whole():
+    rng, beyond = np.random.default_rng(1), 0
+    for _ in range(400):
+        draws = rng.standard_normal((100, 200)).max(axis=1)
+        beyond += int(rng.standard_normal(1000).max() > familywise_threshold(draws, 0.2))
+    assert 2 <= beyond < 20 + 3 * np.sqrt(20)
+    assert familywise_threshold(draws, 0.2) > familywise_threshold(draws)
+
+
+def test_a_planted_effect_passes_and_noise_does_not(tmp_path):
+    matrix = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=()).matrix
+    courses = 500 + 5 * ar_noise(1, 60, 1000, 0.3)
+    silent = rates(tmp_path, courses)
+    courses[:, :12] += 60 * matrix[:, [0]] + 60 * matrix[:, [1]]
+    active = rates(tmp_path, courses)
+    assert silent.observed.max() < silent.threshold
+    assert (active.observed > active.threshold)[:12].sum() >= 11
+    assert (active.observed > active.threshold)[12:].sum() == 0
+    assert 3.2 < active.threshold < 5.5  # Bonferroni over 1000 voxels: 3.9
+
+
 def test_rows_name_the_shuffle_as_their_unit():
-    found = NullRates(rates=np.array([0.0, 0.002, 0.001, 0.001]), any_corrected=np.array([False, True, False, False]),
-                      n_voxels=9, n_mask=9, p=0.001)  # fmt: skip
-    rate, nominal, fwe = null_rows(found, "bspline", fwhm_mm=5.0)
+    found = NullRates(
+        rates=np.array([0.0, 0.002, 0.001, 0.001]), any_corrected=np.array([False, True, False, False]),
+        maxima=np.arange(40.0), observed=np.array([37.0, 38.5, 39.0, 1.0]), n_voxels=9, n_mask=9, p=0.001,
+    )  # fmt: skip
+    rate, nominal, fwe, threshold, peak, active = null_rows(found, "bspline", fwhm_mm=5.0)
+    assert (threshold.measure, threshold.value, threshold.n) == ("null_threshold", 38.0, 4)
+    assert (peak.measure, peak.value) == ("null_peak", 39.0)
+    assert (active.measure, active.value, active.n) == ("null_active", 2.0, 9)
     assert (rate.measure, rate.value, rate.n) == ("null_rate", pytest.approx(0.001), 4)
     assert rate.lower < 0.001 < rate.upper
     assert nominal.value == 0.001
     assert (fwe.value, fwe.n) == (0.25, 4)
     assert (fwe.lower, fwe.upper) == pytest.approx((stats.beta.ppf(0.025, 1, 4), stats.beta.ppf(0.975, 2, 3)))
-    assert {row.fwhm_mm for row in (rate, nominal, fwe)} == {5.0}
-    assert {row.unit for row in (rate, nominal, fwe)} == {"1"}
+    assert {row.fwhm_mm for row in (rate, nominal, fwe, threshold, peak, active)} == {5.0}
+    assert {row.unit for row in (rate, nominal, fwe, threshold, peak, active)} == {"1"}

@@ -1,0 +1,173 @@
+"""Pooling of the noise's autocorrelation: within the mask, by brightness, own share, groups, and determinism."""
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from bids_sr.stats import noise as pooling
+from bids_sr.stats.effective import orthonormal
+from bids_sr.stats.noise import Neighborhood, estimate_noise, lag_ratios, like_groups
+
+ZOOMS = (3.0, 3.0, 3.0)
+SHAPE = (16, 16, 8)
+COUNT = 16 * 16 * 8
+
+
+def design(n):
+    time = np.linspace(-1, 1, n)
+    return np.stack([np.ones(n), time, np.sin(9 * time), np.cos(9 * time)], axis=1)
+
+
+def courses(n, rho, seed=0):
+    """(n, voxels) with a coefficient for each voxel, unit innovations."""
+    out = np.random.default_rng(seed).standard_normal((n, len(rho)))
+    out[0] /= np.sqrt(1 - rho**2)
+    for t in range(1, n):
+        out[t] += rho * out[t - 1]
+    return out
+
+
+def estimate(values, mask=None, zooms=ZOOMS, **options):
+    mask = np.ones(SHAPE, dtype=bool) if mask is None else mask
+    return estimate_noise([(slice(0, values.shape[1]), values)], design(len(values)), mask, zooms, **options)
+
+
+def test_ratios_are_those_of_residuals():
+    values, matrix = courses(40, np.full(5, 0.4)), design(40)
+    values[:, 4] = 3 + 2 * matrix[:, 1]  # fitted to rounding
+    found, known = lag_ratios(values, orthonormal(matrix), 2)
+    rest = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
+    for lag in (1, 2):
+        expected = (rest[lag:] * rest[:-lag]).sum(axis=0) / (rest**2).sum(axis=0)
+        np.testing.assert_allclose(found[lag - 1, :4], expected[:4])
+    assert known.tolist() == [True, True, True, True, False]
+    assert (found[:, 4] == 0).all()
+
+
+@pytest.mark.parametrize("n", [60, 200])
+def test_homogeneous_noise_is_found_without_bias_and_shared(n):
+    found = estimate(100 + courses(n, np.full(COUNT, 0.4)))
+    mean = np.average(found.rho, axis=0, weights=np.bincount(found.labels))
+    # of 2048 voxels: a scatter of .2 each in 60 volumes leaves .005, twice that with what the design hides
+    np.testing.assert_allclose(mean[:3], 0.4 ** np.arange(1, 4), atol=0.02)
+    assert found.rho[found.labels, 0].std() < 0.05
+
+
+def test_neither_confounds_nor_the_ratio_leave_a_bias():
+    """Twelve random walks in 60 volumes; the ratio's own bias alone would be .03."""
+    walks = np.random.default_rng(4).standard_normal((60, 12)).cumsum(axis=0)
+    matrix = np.hstack([np.ones((60, 1)), walks])
+    values, mask = courses(60, np.full(8 * COUNT, 0.6), seed=5), np.ones((32, 32, 16), dtype=bool)
+    found = estimate_noise([(slice(0, 8 * COUNT), 100 + values)], matrix, mask, ZOOMS)
+    mean = np.average(found.rho[:, 0], weights=np.bincount(found.labels))
+    assert mean == pytest.approx(0.6, abs=0.01)  # .2 a voxel: .0016 by counting
+
+
+def test_tissues_of_different_brightness_are_told_apart():
+    """Stripes thinner than the neighborhood: only brightness and the voxels themselves can tell them."""
+    kind = (np.indices(SHAPE)[0] // 2 % 2).ravel()
+    rho = np.where(kind, 0.55, 0.15)
+    values = courses(150, rho)
+    flat = estimate(100 + values)
+    bright = estimate(100 + 20 * kind + values)
+    for found, most in ((bright, 0.08), (flat, 0.16)):
+        own = found.rho[found.labels, 0]
+        assert np.sqrt(np.mean((own - rho) ** 2)) < most  # .2 if all voxels are taken to be alike
+    step = bright.rho[bright.labels[kind == 1], 0].mean() - bright.rho[bright.labels[kind == 0], 0].mean()
+    assert step == pytest.approx(0.4, abs=0.06)
+
+
+def test_doubt_is_named_where_voxels_differ_and_only_there():
+    like = estimate(100 + courses(100, np.full(COUNT, 0.3)))
+    mixed = estimate(100 + courses(100, np.random.default_rng(3).choice([0.0, 0.6], COUNT)))
+
+    def doubt(found):
+        return float(np.average(found.spread[:, 0, 0], weights=np.bincount(found.labels)))
+
+    assert abs(doubt(like)) < 0.004
+    assert 0.01 < doubt(mixed) < 0.09  # .09 is the variance of the two coefficients; own courses tell part of it
+
+
+def test_nothing_outside_the_mask_counts():
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[2:9, 3:12, 1:6] = True
+    mask[4, 5, 3] = False
+    values = courses(80, np.full(mask.sum(), 0.3))
+    wide = np.zeros((20, 20, 10), dtype=bool)
+    wide[4:11, 6:15, 2:7] = mask[2:9, 3:12, 1:6]
+    first, second = estimate(values, mask), estimate(values, wide)
+    assert np.array_equal(first.labels, second.labels)
+    np.testing.assert_allclose(first.rho, second.rho, atol=1e-9)
+
+
+def test_means_are_normalized_at_edges_in_planes_and_alone():
+    for shape, known in (((12, 12, 1), 144), ((1, 1, 1), 1)):
+        around = Neighborhood(np.ones(known, dtype=bool), np.ones(shape, dtype=bool), ZOOMS, 12.0)
+        np.testing.assert_allclose(around(np.full((1, known), 2.5)), 2.5)
+        assert (around.own <= 1 + 1e-12).all()
+        assert (around.squares <= around.own).all()
+    assert around.own[0] == pytest.approx(1)
+    inner = Neighborhood(np.ones(31**3, dtype=bool), np.ones((31, 31, 31), dtype=bool), ZOOMS, 12.0)
+    impulse = np.zeros((1, 31**3))
+    impulse[0, 31**3 // 2] = 1.0
+    weights = inner(impulse)[0]
+    assert inner.own[31**3 // 2] == pytest.approx(weights.max(), rel=1e-6)
+    assert inner.squares[31**3 // 2] == pytest.approx((weights**2).sum(), rel=1e-4)
+
+
+def test_width_is_in_millimeters():
+    fine = Neighborhood(np.ones(40, dtype=bool), np.ones((40, 1, 1), dtype=bool), (1.5, 3, 3), 12.0)
+    coarse = Neighborhood(np.ones(20, dtype=bool), np.ones((20, 1, 1), dtype=bool), (3.0, 3, 3), 12.0)
+    assert fine.own[20] == pytest.approx(coarse.own[10] / 2, rel=0.01)
+
+
+def test_groups_are_like_and_few_where_all_are_alike():
+    rng = np.random.default_rng(0)
+    alike, _ = like_groups(0.3 + 0.005 * rng.standard_normal((2, 500)))
+    assert (alike == 0).all()
+    values = rng.uniform(0, 1, (2, 4000))
+    labels, means = like_groups(values, most=30)
+    assert len(means) == 30
+    np.testing.assert_allclose(means[7], values[:, labels == 7].mean(axis=1))
+    assert np.abs(values - means[labels].T).mean() < 0.08  # .25 as one group
+
+
+def test_blocks_and_repetitions_change_nothing():
+    values = 100 + courses(70, np.full(COUNT, 0.3))
+    whole = estimate(values)
+    parts = [(slice(k, k + 300), values[:, k : k + 300]) for k in range(0, COUNT, 300)]
+    again = estimate_noise(iter(parts), design(70), np.ones(SHAPE, dtype=bool), ZOOMS)
+    assert np.array_equal(whole.labels, again.labels)
+    np.testing.assert_allclose(whole.rho, again.rho, atol=1e-9)
+
+
+def test_short_runs_get_fewer_lags_and_silent_ones_none():
+    assert estimate(courses(22, np.full(COUNT, 0.2))).rho.shape[1] == 3  # 18 degrees of freedom
+    assert estimate(courses(6, np.full(COUNT, 0.2))).rho.shape[1] == 1
+    silent = estimate(np.full((30, COUNT), 5.0))
+    assert (silent.rho == 0).all()
+
+
+def test_noise_near_a_random_walk_stays_stationary():
+    walk = signal.lfilter([1.0], [1.0, -1.0], np.random.default_rng(0).standard_normal((80, COUNT)), axis=0)
+    found = estimate(walk)
+    assert np.isfinite(found.rho).all()
+    assert np.isfinite(found.spread).all()
+    assert np.abs(found.rho).max() < 1
+
+
+def test_brightness_may_be_given(monkeypatch):
+    seen = []
+    monkeypatch.setattr(pooling, "pooled_ratios", lambda lags, around: seen.append(lags.level) or around(lags.ratios))
+    level = np.arange(COUNT, dtype=float)
+    estimate(courses(30, np.full(COUNT, 0.0)), level=level)
+    assert np.array_equal(seen[0], level)
+
+
+def test_the_methods_text_tells_width_and_order():
+    from bids_sr.workflows.activation import _text
+
+    words = _text(kinds=("glm",), low_pass=None, high_pass=0.01, fwhm_mm=(0.0,))
+    assert f"{pooling.FWHM_MM:g} mm FWHM" in words
+    assert pooling.ORDER == 6
+    assert "sixth order" in words
