@@ -166,11 +166,7 @@ def init_calibration_reportlets_wf(*, name: str = "calibration_reportlets_wf") -
     entities : of each
     """
     workflow = LiterateWorkflow(name=name)
-    renamed = {
-        "calibration_sd": "sd_file",
-        "calibration_sd_low": "sd_low_file",
-        "calibration_xfm": "boldref2calibration_xfm",
-    }
+    renamed = {"calibration_sd": "sd_file", "calibration_xfm": "boldref2calibration_xfm"}
     fields = ["boldref", "bold_mask", "calibration_ref", *renamed, "calibration_json"]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["reportlets", "entities"]), name="outputnode")
