@@ -168,9 +168,9 @@ def blended(prior: Prior, measured: Tensor, blend: float) -> Prior:
         return prior
     own, other = prior.weight.log(), _floored(measured).log()
     other = other - other.mean() + own.mean((1, 2, 3), keepdim=True)
-    data = float(prior.variance.mean())
+    data = prior.mean_variance
     mixed = replace(prior, weight=torch.lerp(own, other, blend).exp())
-    return replace(mixed, weight=mixed.weight * (data / max(float(mixed.variance.mean()), _SCALE)) ** 0.5)
+    return replace(mixed, weight=mixed.weight * (data / max(mixed.mean_variance, _SCALE)) ** 0.5)
 
 
 def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]

@@ -109,8 +109,8 @@ def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
         torch.from_numpy(np.moveaxis(statistics_of(part, mask).components, 3, 1).copy())
         for part in (series[..., :middle], series[..., middle:])
     ]
-    first, second = held_out_shares(halves, mask, FACTOR, QUICK)
-    assert held_out_shares(halves[::-1], mask, FACTOR, QUICK) == (second, first)
+    first, second = held_out_shares(halves, mask, FACTOR, QUICK)[0.0]
+    assert held_out_shares(halves[::-1], mask, FACTOR, QUICK) == {0.0: (second, first)}
     made, judged = [], []
     from bids_sr.sr.variance import gate
 
@@ -127,7 +127,7 @@ def test_a_mask_that_vanishes_one_level_down_explains_nothing():
     mask = np.zeros(SHAPE, bool)
     mask[5, 5] = True
     halves = [torch.ones(8, SHAPE[2], *SHAPE[:2])] * 2
-    assert held_out_shares(halves, mask, FACTOR, QUICK) == (0.0, 0.0)
+    assert held_out_shares(halves, mask, FACTOR, QUICK) == {0.0: (0.0, 0.0)}
 
 
 def test_grids_that_do_not_belong_together_are_refused():
