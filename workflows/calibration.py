@@ -13,10 +13,12 @@ from bids_sr.interfaces.reports_calibration import CalibrationReport
 from bids_sr.workflows.maps import Edges
 from bids_sr.workflows.outputs import calibration_fields, init_sink_wf
 from bids_sr.workflows.stages import RunParts, Stages
+from bids_sr.workflows.variance import CALIBRATION
 
-MADE = ("sd_file", "boldref2calibration_xfm", "calibration_json", "calibration_ref")
+MADE = ("sd_file", "sd_low_file", "boldref2calibration_xfm", "calibration_json", "calibration_ref")
 OF = {
-    "calibration_ref": "calibration_ref", "calibration_sd": "sd_file", "calibration_xfm": "boldref2calibration_xfm",
+    "calibration_ref": "calibration_ref", "calibration_sd": "sd_file", "calibration_sd_low": "sd_low_file",
+    "calibration_xfm": "boldref2calibration_xfm",
     "calibration_json": "calibration_json",
 }  # fmt: skip
 """What methods and the report call each output."""
@@ -57,6 +59,8 @@ def init_calibration_wf(
     -------
     sd_file
         standard deviation of the fluctuations on the calibration's own grid, signal units; zero where it is not usable
+    sd_low_file
+        the same of the calibration brought down to the resolution of the run
     boldref2calibration_xfm
         ITK text; takes a boldref point to its point in the calibration
     calibration_json
@@ -78,7 +82,7 @@ def init_calibration_wf(
     mask = pe.Node(BoldMask(), name="brain", n_procs=1)
     motion = pe.Node(EstimateMotion(), name="motion", n_procs=1)
     register = pe.Node(RegisterCalibration(factor=tuple(map(float, factor)), seed=seed), name="register", n_procs=1)
-    measure = pe.Node(CalibrationSD(tr=float(tr)), name="measure", n_procs=1)
+    measure = pe.Node(CalibrationSD(tr=float(tr), factor=tuple(map(float, factor))), name="measure", n_procs=1)
     workflow.connect([
         (inputnode, imported, [("bold_file", "in_file")]),
         *[(imported, node, [("out_file", "in_file")]) for node in (dummies, reference, motion, measure)],
@@ -93,7 +97,7 @@ def init_calibration_wf(
         *[(inputnode, measure, [("events_file", "events_file")])] * with_events,
         (register, measure, [("out_json", "registration_json")]),
         (register, outputnode, [("boldref2calibration_xfm", "boldref2calibration_xfm")]),
-        (measure, outputnode, [("sd_file", "sd_file"), ("calibration_json", "calibration_json")]),
+        (measure, outputnode, [(f, f) for f in ("sd_file", "sd_low_file", "calibration_json")]),
         (reference, outputnode, [("out_file", "calibration_ref")]),
     ])  # fmt: skip
     return workflow
@@ -140,7 +144,7 @@ def use_calibration(stages: Stages, train_wf: LiterateWorkflow) -> Edges:
     """What a method that is trained on the run gets of the calibration."""
     if stages.calibration is None:
         return []
-    fields = [field for field in OF if field != "calibration_ref"]
+    fields = list(CALIBRATION)
     return [(stages.calibration, train_wf, [(f"outputnode.{OF[field]}", f"inputnode.{field}") for field in fields])]
 
 

@@ -10,13 +10,12 @@ from bids_sr.workflows.maps import Edges
 from bids_sr.workflows.placebo import init_other_contrast_wf
 from bids_sr.workflows.plans import Acquisition, Extra, SeriesPlan, Training
 from bids_sr.workflows.superres import init_series_wf, init_train_wf
-from bids_sr.workflows.variance import init_variance_wf
+from bids_sr.workflows.variance import CALIBRATION, init_variance_wf
 from bids_sr.workflows.volumes import init_volumes_train_wf, volumes_values
 
 GUIDE = ("highres", "highres2boldref_xfm")
 SERIES_INPUTS = ("stc_file", "boldref", "bold_mask", "hmc_xfms")
 RUN_INPUTS = ("preproc_file", "n_dummy")
-CALIBRATION = ("calibration_sd", "calibration_xfm", "calibration_json")
 CONTRAST_INPUTS = ("t1w_preproc", "boldref2t1w_xfm")
 
 
@@ -57,7 +56,7 @@ def init_extra_wf(
     preproc_file, n_dummy
         motion-corrected series on the acquired grid, first volumes to leave out; only for members of an ensemble of a
         variance method (the latter also for networks trained on its volumes)
-    calibration_sd, calibration_xfm, calibration_json
+    calibration_sd, calibration_sd_low, calibration_xfm, calibration_json
         of the calibration, where there is one; only for such members
     temporal_file
         mean and components of the run, only for placebos of a variance method

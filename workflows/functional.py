@@ -9,12 +9,13 @@ from bids_sr.workflows.activation import init_comparison_wf
 from bids_sr.workflows.calibration import OF
 from bids_sr.workflows.claim import init_roi_growth_wf
 from bids_sr.workflows.evaluation import evaluation_fields, init_evaluation_wf
-from bids_sr.workflows.extras import CALIBRATION, SERIES_INPUTS, extra_fields, init_extra_wf
+from bids_sr.workflows.extras import SERIES_INPUTS, extra_fields, init_extra_wf
 from bids_sr.workflows.maps import Edges, init_maps_wf
 from bids_sr.workflows.outputs import init_sink, init_sink_wf, motion_fields, registration_fields
 from bids_sr.workflows.plans import Acquisition, ActivationPlan, EvaluationPlan, Extra, SeriesPlan, Target
 from bids_sr.workflows.series import make_series, prepare
 from bids_sr.workflows.stages import RunParts, Stages
+from bids_sr.workflows.variance import CALIBRATION
 
 
 def init_func_wf(

@@ -15,6 +15,7 @@ _TEXTS = {
     "sbl": "the maps that maximize the marginal likelihood of its temporal components (sparse Bayesian learning) "
     "[@sparse_bayes]",
 }
+CALIBRATION = ("calibration_sd", "calibration_sd_low", "calibration_xfm", "calibration_json")
 _CALIBRATED = (
     " The map measured in the calibration was blended in (weighted mean of logarithms) by the share with which "
     "held-out halves were explained best, or left out where it did not add to them."
@@ -60,8 +61,8 @@ def init_variance_wf(
     bold_mask : brain on that grid
     n_dummy : first volumes to leave out
     hmc_xfms : ITK text, one transform a volume; what follows head motion is taken out
-    calibration_sd, calibration_xfm, calibration_json : standard deviation map of the calibration, what takes a boldref
-        point to it, and whether it is usable; only with one
+    calibration_sd, calibration_sd_low, calibration_xfm, calibration_json : only with a calibration: its standard
+        deviation map as measured and at the resolution of the run, what takes a boldref point to it, if it is usable
 
     Outputs
     -------
@@ -75,7 +76,7 @@ def init_variance_wf(
     workflow.__desc__ = (
         _text(method, given=pretrained is not None or model_source == "reuse", calibrated=with_calibration) + "\n"
     )
-    calibration = ("calibration_sd", "calibration_xfm", "calibration_json") * with_calibration
+    calibration = CALIBRATION * with_calibration
     fields = ["in_file", "bold_mask", "n_dummy", "hmc_xfms", *calibration]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     made = ["model_file", "card_file", "log_file", "temporal_file", "weight_file"]

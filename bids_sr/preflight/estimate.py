@@ -45,8 +45,10 @@ class CostModel:
     train_s: float = 20.0
     train_s_grid: float = 310.0
     warm_share: float = 0.25  # of the steps, where `srgan` begins with weights
-    run_train_s: float = 22.0
-    run_train_s_high: float = 0.1
+    run_s: float = 4.0  # variance maps of a run
+    run_s_grid: float = 300.0
+    run_s_high: float = 0.1
+    quick_share: float = 0.1  # of the second, for maps whose likelihood is not sought (wmn, focuss)
     placebos: tuple[int, int] = (3, 3)  # of a method trained on the pair, of one with variance maps of the run
     shuffle_s: float = 0.05
     report_s: float = 12.0
@@ -191,19 +193,26 @@ def _training(work: _Work) -> list[Row]:
     limit = (superres.max_train_minutes or math.inf) * 60
     pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
     whole = model.train_s + model.train_s_grid * work.sizes.low
-    of_run = sum(min(model.run_train_s + model.run_train_s_high * work.high([run]), limit) for run in work.runs)
     seconds = 0.0
     for name in superres.learned:
         if name in given:
             continue
         if (name, superres.recipe) in _MEASURED:
             share = model.warm_share if superres.warm_start and name == "srgan" else 1.0
-            seconds += min(share * whole, limit) * pairs if name in superres.pair_trained else of_run
+            seconds += min(share * whole, limit) * pairs if name in superres.pair_trained else _maps_s(work, name)
         else:
             cost = cost_of(name, superres.recipe)
             count = len(work.runs) if name in superres.volume_trained else pairs
             seconds += min(cost.training(work.sizes.high), limit) * count
     return [work.row("training", seconds * superres.n_ensemble, "EstimateVariance")] if seconds else []
+
+
+def _maps_s(work: _Work, name: str) -> float:
+    """Processor seconds in which the variance maps of all runs are found."""
+    model = work.model
+    share = 1.0 if name == "sbl" else model.quick_share
+    grid, high = work.grid(work.runs), work.high(work.runs)
+    return model.run_s * len(work.runs) + share * model.run_s_grid * grid + model.run_s_high * high
 
 
 def _series_s(work: _Work, name: str) -> float:

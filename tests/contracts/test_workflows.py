@@ -222,14 +222,14 @@ CASES = {
     **{
         f"variance{'' if method == 'sbl' else '-' + method}": (
             variance.init_variance_wf,
-            {"method": method, "factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0},
+            {"method": method, "factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0,
+             "with_calibration": method == "sbl"},
         )
         for method in ("sbl", "wmn", "focuss", "sdmod")
     },
     "variance-given": (variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0,
                                                    "model_dir": "/nowhere", "model_source": "reuse"}),
-    "variance-calibrated": (variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0,
-                                                        "with_calibration": True}),
+    "variance-alone": (variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0}),
     **{
         f"extra-{name}": (extras.init_extra_wf, {"extra": extra, "plan": PLAN, "acquisition": ACQUISITION,
                                                  "omp_nthreads": 1, "name": "extra_wf"})

@@ -66,6 +66,12 @@ def test_sbl_needs_no_pair(maker: BidsMaker) -> None:
     assert any("inject and ratio are left out" in str(notice) for notice in plan.warnings)
 
 
+def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
+    no_pair(maker)
+    maker.bold(zooms=(6.0, 6.0, 24.0))
+    assert planned(maker, "--sr-method", "sbl", "--sr-factor", "2").problems == ()
+
+
 def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
     no_pair(maker)
     (problem,) = planned(maker).problems

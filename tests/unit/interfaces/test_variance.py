@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.interfaces.superres import SuperResolve
@@ -16,6 +17,7 @@ from bids_sr.sr.degrade import kspace_crop
 from bids_sr.sr.guards import ModelMismatch
 from bids_sr.sr.levels import level_above, to_slices
 from bids_sr.sr.model import load_model, save_model
+from bids_sr.sr.variance.apply import displaced
 
 FACTOR = (2.0, 2.0, 1.0)
 COUNT = 44
@@ -162,18 +164,18 @@ def test_maps_of_the_wrong_place_make_another_series(files, tmp_path, made, seri
     assert max(rows) < 1e-5
 
 
-def test_a_mirrored_map_stays_on_a_head_off_center(files, made):
-    import torch
-
-    from bids_sr.sr.variance.apply import displaced
-
-    weight = load_model(made.model_file).generator.weight
-    moved = displaced(weight, "mirror", np.diag([-3.0, 3, 4, 1]), FACTOR)
-    head = (weight.sum(0) > 0) & (to_slices(data(files / "fine.nii")) > 0)
-    both = head & (moved.sum(0) > 0.1 * moved.sum(0).median())
-    assert float(both.sum()) > 0.9 * float(head.sum())
-    assert torch.equal(displaced(moved, "mirror", np.diag([-3.0, 3, 4, 1]), FACTOR), weight)
+@pytest.mark.parametrize(("affine", "axis"), [(FINE, 2), (FINE[[1, 0, 2, 3]], 3)])
+def test_a_mirrored_map_stays_on_a_head_off_center(affine, axis):
+    weight = torch.zeros(2, 3, 30, 26)
+    weight[:, :, 2:18, 1:17] = 1 + torch.rand(2, 3, 16, 16)
+    moved = displaced(weight, "mirror", affine, FACTOR)
+    head = weight > 0
+    assert float((moved[head] > 0).float().mean()) > 0.9, "it was taken off the head"
     assert not torch.equal(moved, weight)
+    torch.testing.assert_close(moved.sum(axis), weight.sum(axis))  # along this axis and no other
+    assert torch.equal(displaced(moved, "mirror", affine, FACTOR), weight)
+    none = torch.zeros_like(weight)
+    assert torch.equal(displaced(none, "mirror", affine, FACTOR), none)
 
 
 def test_static_detail_is_added_only_with_a_fine_image(files, tmp_path, made, series):
