@@ -30,8 +30,8 @@ from torch import Tensor
 from ..levels import Level
 
 Array = NDArray[Any]
-# Of conjugate gradients at most. On studyforrest, one level down, 10, 15 and 20 miss 9, 4 and 1.6 % of what is added;
-# the share that is explained is .1992, .2003 and .2005 with them, and .2006 solved to the end.
+# Of conjugate gradients at most. On studyforrest, one level down, 10, 15 and 20 miss 9, 4 and 1.7 % of what is added;
+# the share that is explained is .199, .200 and .200 with them, and .200 solved to the end (benchmarks/variance.py).
 ITERATIONS = 20
 TOLERANCE = 2e-3  # residual over data of a system at which it counts as solved
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
