@@ -21,8 +21,9 @@ def test_retrospective_run_ends_well(judged):
 def test_every_series_is_held_against_the_measured_one(judged):
     table = _evaluation(judged.out)
     scored = table[(table.measure == "split_r_beyond") & (table.region == "brain")]
-    placebos = {"srganPhantom", "srganT1w", "sblOther", "sblMirror", "sblShift"}
-    series = {"bspline", "zerofill", "inject", "ratio", "srgan", "sbl", "measured", "bsplineSmooth", "bsplinePca"}
+    placebos = {"srganPhantom", "srganT1w", "sblMirror", "sblShift"}  # of others there are no maps
+    series = {"bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl", "measured", "bsplineSmooth",
+              "bsplinePca"}  # fmt: skip
     assert series | placebos | {"srganSeed1", "sblSeed1"} <= set(scored.series)
     assert set(scored.against) == {"measured"}
     assert scored.lower.notna().any()
@@ -38,8 +39,8 @@ def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
     applied = table[table.measure == "verdict_applied"].set_index("series").value.to_dict()
     assert applied["srgan"] == 1
     gains = table[table.measure.isin(["gain_split_ev_beyond", "gain_split_r_beyond"])]
-    others = {"bspline", "zerofill", "inject", "ratio", "bsplineSmooth", "bsplinePca"}
-    placebos = {"srgan": {"srganPhantom", "srganT1w"}, "sbl": {"sblMirror", "sblShift", "sblOther"}}
+    others = {"bspline", "zerofill", "sdmod", "inject", "ratio", "bsplineSmooth", "bsplinePca"}
+    placebos = {"srgan": {"srganPhantom", "srganT1w"}, "sbl": {"sblMirror", "sblShift"}}
     for method, own in placebos.items():
         against = set(gains[gains.series == method].against)
         if applied[method]:
@@ -55,7 +56,7 @@ def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
 def test_false_activity_is_counted_in_every_stored_series(judged):
     table = _evaluation(judged.out)
     rates = table[table.measure == "null_rate"].set_index("series")
-    assert set(rates.index) == {"raw", "bspline", "zerofill", "inject", "ratio", "srgan", "sbl"}
+    assert set(rates.index) == {"raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"}
     assert (rates.n == 3).all()
     assert rates.value.between(0, 1).all()
 

@@ -99,7 +99,7 @@ def test_all_series_are_measured_alike(finished):
     table = pd.read_csv(
         finished.out / "sub-01" / "func" / "sub-01_task-tap_desc-activation_metrics.tsv", sep="\t", keep_default_na=True
     )
-    fine = table[table.series.isin(["bspline", "zerofill", "inject", "ratio", "srgan", "sbl"])]
+    fine = table[table.series.isin(["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"])]
     counts = fine.groupby(["series", "fwhm_mm"]).measure.nunique()
     assert counts.nunique() <= 2  # bspline has no comparison with itself
     assert set(table.fwhm_mm) == {0.0, 5.0}

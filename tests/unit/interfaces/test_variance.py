@@ -228,6 +228,7 @@ def test_a_single_slice_is_enough(files, tmp_path):
 def test_a_compressed_run_gives_the_same_maps(files, tmp_path, made):
     other = estimate(files, tmp_path / "node", in_file=str(files / "bold.nii.gz"))
     assert Path(other.model_file).read_bytes() == Path(made.model_file).read_bytes()
+    assert Path(other.log_file).read_bytes() == Path(made.log_file).read_bytes(), "times differ from run to run"
     assert not (tmp_path / "node" / "unpacked.nii").exists()
 
 
