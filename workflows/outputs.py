@@ -16,10 +16,11 @@ LOG_COLUMNS = {
     for name, text, unit in (
         (
             "phase",
-            "search: some slices are held out; refit: again on all slices, for as many steps as did best before",
+            "search: some slices are held out; refit: again on all slices, for as many steps as did best before; map: "
+            "variance maps of a run are found, in which nothing is trained",
             "n/a",
         ),
-        ("iteration", "number of the training step", "1"),
+        ("iteration", "number of the training step, or of the round of variance maps", "1"),
         ("loss", "weighted sum of the generator's terms", "1"),
         ("content", "difference to the measured high-resolution patch", "1"),
         ("adversarial", "how far the critic tells generated patches from measured ones; n/a before it takes part", "1"),
@@ -32,12 +33,7 @@ LOG_COLUMNS = {
         ("identity", "difference of what the network makes of a fine image, to that image", "1"),
         ("sparsify", "total variation of the output and of its difference to the measured image", "1"),
         ("learning_rate", "of the generator", "1"),
-        (
-            "psnr",
-            "peak signal-to-noise ratio on the held-out slices; of a method trained on the run: its gain over zero "
-            "filling there",
-            "dB",
-        ),
+        ("psnr", "peak signal-to-noise ratio on the held-out slices", "dB"),
     )
 }
 
