@@ -212,6 +212,7 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
     models = tuple(name for name in names if name in (*series_labels(superres.pair_trained), *here))
     on_run = tuple(name for name in names if name in superres.run_trained)
     controls = tuple(name for name in on_run if name not in series_labels(superres.learned))
+    seeded = tuple(name for name in on_run if name == "sbl")  # wmn and focuss draw nothing, and have no other seed
     own = tuple(name for name in on_run if name not in controls)
     with_anat = bool(subject.t1w)
     return SeriesPlan(
@@ -222,7 +223,7 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
         on_volumes=tuple(name for name in models if name in here),
         guided=tuple(name for name in names if name in PAIR_BASELINES),
         extras=(
-            *_members(settings, (*models, *own)),
+            *_members(settings, (*models, *seeded)),
             *_placebos(settings, run, tuple(filter(has_placebos, models)), own, with_anat),
         ),
         guide_kind=guide_of(superres, run),

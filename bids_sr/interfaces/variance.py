@@ -66,7 +66,14 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
     from bids_sr.spatial.nifti import load_image
     from bids_sr.spatial.transforms import read_itk
     from bids_sr.sr.method import VarianceRecipe, get_method, get_recipe, recipe_name
-    from bids_sr.sr.temporal import halves_of, motion_courses, open_uncompressed, temporal_statistics
+    from bids_sr.sr.temporal import (
+        halves_of,
+        mean_only,
+        motion_courses,
+        open_uncompressed,
+        temporal_statistics,
+        too_short,
+    )
     from bids_sr.sr.variance.fit import LEAST_HALF, RunData
 
     mask, moving = load_image(inputs.mask)[0] > 0.5, isdefined(inputs.hmc_xfms)
@@ -76,8 +83,11 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
         raise ValueError(f"{inputs.method} finds no variance maps")
     with open_uncompressed(inputs.in_file, folder) as reader:
         nuisance = motion_courses(read_itk(inputs.hmc_xfms), _center(mask, reader.affine)) if moving else None
-        statistics = temporal_statistics(reader, mask, inputs.n_dummy, recipe.components, nuisance=nuisance)
-        halves = halves_of(reader, mask, inputs.n_dummy, recipe.components, nuisance, LEAST_HALF)
+        if too_short(reader, inputs.n_dummy):
+            statistics, halves = mean_only(reader, inputs.n_dummy), None
+        else:
+            statistics = temporal_statistics(reader, mask, inputs.n_dummy, recipe.components, nuisance=nuisance)
+            halves = halves_of(reader, mask, inputs.n_dummy, recipe.components, nuisance, LEAST_HALF)
         affine, header = reader.affine, reader.header
     data = RunData(
         statistics=statistics, halves=halves, mask=mask, affine=affine, factor=tuple(inputs.factor),

@@ -110,6 +110,22 @@ def temporal_statistics(
     return TemporalStatistics(mean=mean, sd=sd, components=images, checksums=checksums)
 
 
+def too_short(reader: SeriesReader, n_dummy: int) -> bool:
+    """Whether a run has fewer steady volumes than `temporal_statistics` asks for."""
+    return reader.shape[3] - n_dummy < _LEAST_VOLUMES
+
+
+def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
+    """A run too short for a variance: its mean, and one component of nothing."""
+    start = min(n_dummy, reader.shape[3] - 1)
+    mean = np.mean([reader.volume(t) for t in range(start, reader.shape[3])], axis=0, dtype=np.float64)
+    nothing = np.zeros(mean.shape, np.float32)
+    checksum = hashlib.sha256(np.ascontiguousarray(mean, dtype="<f4").data).hexdigest()
+    return TemporalStatistics(
+        mean=mean.astype(np.float32), sd=nothing, components=nothing[None], checksums={"series": checksum}
+    )  # fmt: skip
+
+
 def motion_courses(poses: Array, center: Array) -> Array:
     """(T, 12) courses of head motion: six parameters about a center (mm), and their change from the volume before."""
     from ..spatial.transforms import rigid_params

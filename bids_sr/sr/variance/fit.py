@@ -119,8 +119,10 @@ def fit_variance(
     with torch_threads(threads):
         window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
         components = _slices(data.statistics)
-        prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
         verdict = _judge(recipe, data, seed)
+        prior = _nothing(window, recipe)
+        if verdict["applied"]:
+            prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
         if verdict.get("blend"):
             assert data.measured is not None
             prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), verdict["blend"])
@@ -136,8 +138,15 @@ def fit_variance(
         "parameters": int(prior.weight.numel()),
         "seed": seed, "threads": threads, "device": "cpu",
     }  # fmt: skip
-    state = {"weight": whole_grid(prior) * used, "noise": torch.tensor(prior.noise)}
+    state = {"weight": whole_grid(prior), "noise": torch.tensor(prior.noise)}
     return TrainedModel(state=state, card=card, log=tuple(log))
+
+
+def _nothing(window: Window, recipe: VarianceRecipe) -> Prior:
+    """Maps that are zero everywhere: the series is zero filled."""
+    widths = recipe.estimator.fwhm or (0.0,)
+    shape = tuple(part.stop - part.start for part in window.fine)
+    return Prior(window=window, weight=torch.zeros(len(widths), *shape), fwhm=widths, noise=0.0)
 
 
 def _slices(statistics: TemporalStatistics) -> Tensor:
@@ -147,6 +156,8 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
 
 def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
     """Whether the maps are used, and how much of a measured one goes into them; see `bids_sr.sr.variance.gate`."""
+    if not np.any(data.statistics.components):
+        return {"applied": False, "model": "zero filling: too few volumes for a variance"}
     if recipe.least_explained is None:
         return {"applied": True, "model": "a control: it is applied whatever it explains"}
     fallback = "zero filling: "

@@ -202,6 +202,17 @@ def test_a_run_of_too_few_volumes_is_zero_filled(files, tmp_path):
     np.testing.assert_allclose(series, zerofilled(files, tmp_path / "zerofill", **of_short), atol=2e-6 * series.max())
 
 
+@pytest.mark.parametrize("method", ["sbl", "sdmod"])
+def test_a_run_of_five_volumes_has_a_mean_and_no_variance(files, tmp_path, method):
+    bold = nib.load(files / "bold.nii")
+    save_image(np.asarray(bold.dataobj)[..., :5], bold.affine, tmp_path / "five.nii", tr=2.0)
+    found = estimate(files, tmp_path / "node", method, in_file=str(tmp_path / "five.nii"), n_dummy=0)
+    card = json.loads(Path(found.card_file).read_text())
+    assert (card["applied"], card["held_out"]["model"]) == (False, "zero filling: too few volumes for a variance")
+    assert not data(found.weight_file).any()
+    np.testing.assert_allclose(data(found.temporal_file)[..., 0], np.asarray(bold.dataobj)[..., :5].mean(-1), atol=1e-4)
+
+
 def test_noise_is_zero_filled(files, tmp_path):
     bold = nib.load(files / "bold.nii")
     noise = 1000 + np.random.default_rng(1).normal(0, 10, bold.shape).astype(np.float32)
