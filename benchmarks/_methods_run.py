@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _guided_run import FACTOR, one
+from _files import FACTOR, one
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.guided_train import TrainingSeries, fit_series
 from bids_sr.sr.guides import PosedImage, match_gain
 from bids_sr.sr.images import ImageSet
 from bids_sr.sr.infer import Upsampler, make_upsampler
@@ -26,8 +25,9 @@ from bids_sr.sr.method import Method, Recipe, RecipeName, get_method, get_recipe
 from bids_sr.sr.method import recipe_name as own_name
 from bids_sr.sr.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.temporal import TemporalStatistics, temporal_statistics
+from bids_sr.sr.temporal import TemporalStatistics, halves_of, temporal_statistics
 from bids_sr.sr.train import fit
+from bids_sr.sr.variance.fit import LEAST_HALF, RunData, fit_variance
 from bids_sr.stats.activation import ActivationSettings, map_activation
 from bids_sr.stats.blocks import TooFewBlocks, block_design
 from bids_sr.stats.contrasts import modelled_types
@@ -97,6 +97,15 @@ class Scene:
         with SeriesReader(self.run) as reader:
             return temporal_statistics(reader, self.mask, 0, COMPONENTS, 1.5, None)
 
+    @cached_property
+    def over_time(self) -> RunData:
+        """The run as variance maps are found of it."""
+        with SeriesReader(self.run) as reader:
+            halves = halves_of(reader, self.mask, 0, COMPONENTS, None, LEAST_HALF)
+        return RunData(
+            statistics=self.statistics, halves=halves, mask=self.mask, affine=self.affine, factor=FACTOR
+        )  # fmt: skip
+
     def upsampler(self, name: str, model: LoadedModel | None, threads: int) -> Upsampler:
         """A baseline, or a model."""
         return make_upsampler(
@@ -125,11 +134,7 @@ def train(
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as work:
         if method.trained_on == "series":
-            data = TrainingSeries(
-                statistics=scene.statistics, mask=scene.mask, affine=scene.affine, factor=FACTOR, guide=scene.highres,
-                guide_kind="highres",
-            )  # fmt: skip
-            made = fit_series(method, recipe, data, work_dir=work, **common)
+            made = fit_variance(method, recipe, scene.over_time, work_dir=work, **common)
         elif method.trained_on == "pair":
             made = fit(method, recipe, scene.pair, work_dir=work, vgg_weights=vgg, **common)
         else:
@@ -178,16 +183,19 @@ def trained(
         return weights
     method = get_method(label)
     recipe = get_recipe(method, own_name(method, recipe_name))
-    if label not in pace:
+    of_run = method.trained_on == "series"  # nothing is trained, whatever the budget
+    if label not in pace and not of_run:
         pace[label] = pace_of(recipe, lambda one: train(scene, method, one, recipe_name, 0, threads, vgg)[1])
-    steps = pace[label].steps(60 * minutes)
+    steps = 0 if of_run else pace[label].steps(60 * minutes)
     sys.stderr.write(f"{label}, {minutes:g} min, seed {seed}: {steps} steps\n")
-    made, busy = train(scene, method, shortened(recipe, steps), recipe_name, seed, threads, vgg)
+    short = recipe if of_run else shortened(recipe, steps)
+    made, busy = train(scene, method, short, recipe_name, seed, threads, vgg)
     save_model(stem, made.state, made.card)
     curve = [{"step": r["iteration"], "psnr": r["psnr"]} for r in made.log if isinstance(r.get("psnr"), float)]
     notes.write_text(json.dumps({
         "method": label, "recipe": recipe_name, "minutes": minutes, "seed": seed, "steps": steps,
-        "steps of the recipe": recipe.steps, "processor seconds": round(busy, 1), "held-out curve": curve,
+        "steps of the recipe": 0 if of_run else recipe.steps, "processor seconds": round(busy, 1),
+        "held-out curve": curve,
         "parameters": int(made.card["parameters"]), "vgg": vgg is not None,
     }) + "\n")  # fmt: skip
     return weights

@@ -3,7 +3,7 @@
 python benchmarks/faults.py DATA SCRATCH [--kills 20] [--seed 0] [--jobs 1] [--only NAME ...] [-- options of bids-sr]
 
 As root on Linux, for disks that fill up and read-only ones; on the `tiny` phantom and with, say, `--sr-method srgan
-guided --sloppy --smoothing 0`. Images are compared voxel by voxel, tables, transforms and weights byte by byte.
+sbl --sloppy --smoothing 0`. Images are compared voxel by voxel, tables, transforms and weights byte by byte.
 """
 
 import argparse

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _guided_run import one
+from _files import one
 from _kept import checksum, kept_rows
 from _methods_run import EXPLAINED, Judge, Pace, Scene, loaded, trained
 from _table import RESULTS, keep
@@ -211,8 +211,9 @@ def report(runs: list[Row], failed: dict[str, str], given: argparse.Namespace) -
         f"Not above zero filling in PSNR: {', '.join(below) or 'none'}.",
         "Explained variance is that of the measured effect beyond the acquired Nyquist limit in the other half of the "
         "blocks, without its noise: 0 is no detail at all, less than 0 wrong detail. r is blind to amplitude.",
-        "inject, ratio and guided put in the fine image of the pair, which comes from the measured run here: static "
-        "detail, not change; their t maps tell what change they show.",
+        "inject, ratio and what has variance maps of the run (sdmod, wmn, focuss, sbl) put in the fine image of the "
+        "pair, which comes from the measured run here: static detail, not change; their t maps tell what change they "
+        "show. Variance maps are found in seconds, whatever the budget.",
         *(f"{name} failed: {why}" for name, why in failed.items()),
     ]
     keep(given.name, "All methods and baselines at one budget, against measured volumes", rows, remarks=remarks)

@@ -102,7 +102,7 @@ def teacher_of(problem: Problem) -> Prior:
     found = estimate_prior(problem.known, window_of_truth(problem), recipe_of("sbl").estimator)
     variance = float(problem.level.down(problem.known)[(ALL, *problem.window.coarse)].square().sum(0).mean())
     own = replace(found, window=problem.window, noise=recipe_of("sbl").estimator.noise * variance)
-    return replace(own, weight=own.weight * (variance / float(own.variance.mean())) ** 0.5)
+    return replace(own, weight=own.weight * (variance / own.mean_variance) ** 0.5)
 
 
 def case_of(problem: Problem, mean: Array, kind: str, teacher: Prior | None = None) -> Case:

@@ -58,6 +58,7 @@ PLACES = (
     (r"reportlets|figures|Report$", "figures and reports"),
     (r"WriteDerivatives$", "writing the results"),
     (r"\.train\w*_wf\.", TRAINING),
+    (r"\.variance_\w+_wf\.", "variance maps of the run"),
     (r"\.(evaluation|comparison)_wf\.|(SeriesQuality|MergeMetrics)$", "evaluation"),
     (r"\.maps_\w+\.", "activation maps"),
     (r"\.(motion|confounds)_wf\.", "head motion, slice timing, confounds"),

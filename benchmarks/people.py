@@ -3,7 +3,7 @@
 python benchmarks/people.py settings BIDS_DIR              what was tried, one level of resolution down (BIDS_DIR is
 low) python benchmarks/people.py share NAME=BIDS_DIR ...        share of zero filling's error explained, one row a run
 python benchmarks/people.py noise NAME=BIDS_DIR ...        the same with thermal noise added, and what the gate says
-python benchmarks/people.py calibrate NAME=BIDS_DIR ...    the map of one run of a session for another (at least two
+python benchmarks/people.py turns BIDS_DIR OUT            data sets in which one of two runs calibrates the other
 runs)
 
 Each run is brought down by two in plane (k-space crop about the center of the field of view) and raised again. The
@@ -18,6 +18,7 @@ range.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,8 @@ from _table import keep
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.sr.degrade import crop_matrix
+from bids_sr.spatial.nifti import save_image
+from bids_sr.sr.degrade import crop_matrix, kspace_crop
 from bids_sr.sr.levels import Level
 from bids_sr.sr.method import VarianceRecipe, get_method, get_recipe
 from bids_sr.sr.variance.apply import Modulation
@@ -240,9 +242,32 @@ def settings(arguments: list[str]) -> None:
     keep("people_settings", "Settings of sbl, tried one level of resolution down (three seeds)", rows)
 
 
+def turns(arguments: list[str]) -> None:
+    """Of two runs, one brought down by two, the other as it is for its calibration, and what was measured as truth."""
+    source, out = Path(arguments[0]), Path(arguments[1])
+    files = sorted(source.glob("sub-*/**/func/*_bold.nii.gz"))
+    for number, file in enumerate(files[:2]):
+        other, low, truth = files[1 - number], out / f"turn-{number + 1}", out / f"turn-{number + 1}-truth"
+        for place in (low, truth):
+            shutil.copytree(source, place, ignore=lambda _, names: [n for n in names if "_bold" in n or "_events" in n])
+            folder = place / file.parent.relative_to(source)
+            for beside in file.parent.glob(file.name.replace("_bold.nii.gz", "_*.[jt]s*")):
+                shutil.copy(beside, folder)
+        image = nib.load(file)  # type: ignore[attr-defined]
+        data = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
+        coarse, affine = kspace_crop(data, image.affine, factor=FACTOR)
+        folder = low / file.parent.relative_to(source)
+        save_image(coarse, affine, folder / file.name, header_like=image.header)
+        shutil.copy(file, truth / file.parent.relative_to(source))
+        finer = other.name.replace("_run-", "_acq-highres_run-")
+        shutil.copy(other, folder / finer)
+        shutil.copy(str(other).replace(".nii.gz", ".json"), folder / finer.replace(".nii.gz", ".json"))
+        print(f"bids-sr {low} {out}/out-{number + 1} participant --sr-method sbl --truth {truth}")
+
+
 def main() -> int:
     """One subcommand."""
-    wanted = {"settings": settings, "share": share, "noise": noise}
+    wanted = {"settings": settings, "share": share, "noise": noise, "turns": turns}
     if len(sys.argv) < 3 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
     torch.set_num_threads(1)

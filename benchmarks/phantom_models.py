@@ -1,8 +1,8 @@
-"""Models trained on a phantom, which ship with the package: benchmarks/phantom_models.py PHANTOM [OUT].
+"""The model trained on a phantom that ships with the package: benchmarks/phantom_models.py PHANTOM [OUT].
 
-PHANTOM is made by `bids-sr-phantom`. OUT, boilerplate/models by default, gets guided_phantom and srgan_phantom, weights
-and card each. They are the placebo "not this subject": what they reach is owed to no one's own pair or run. They may be
-used with --pretrained, at their own risk: the head they learned from was simulated.
+PHANTOM is made by `bids-sr-phantom`. OUT, boilerplate/models by default, gets srgan_phantom, weights and card. It is
+the placebo "not this subject": what it reaches is owed to no one's own pair. It may be used with --pretrained, at their
+own risk: the head it learned from was simulated.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _guided_run import FACTOR, learn, one, prepare, recipe_with
+from _files import FACTOR, one
 
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.nifti import load_image
@@ -26,7 +26,7 @@ from bids_sr.sr.pair import TrainingPair
 from bids_sr.sr.train import fit
 
 MODELS = Path(__file__).parents[1] / "boilerplate" / "models"
-LIMITS = {"guided_phantom": 300_000, "srgan_phantom": 2_000_000}  # bytes
+NAME, LIMIT = "srgan_phantom", 2_000_000  # bytes
 
 
 def pair_of(root: Path) -> TrainingPair:
@@ -55,26 +55,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("phantom", type=Path)
     parser.add_argument("out", type=Path, nargs="?", default=MODELS)
-    parser.add_argument("--only", choices=list(LIMITS))
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     given.out.mkdir(exist_ok=True, parents=True)
     about = json.loads((given.phantom / "dataset_description.json").read_text())["Name"]
-    for name, limit in LIMITS.items():
-        if given.only in (None, name):
-            with tempfile.TemporaryDirectory() as work:
-                if name == "guided_phantom":
-                    made = learn(
-                        prepare(given.phantom, Path(work)).training("highres"), recipe_with(), threads=given.threads
-                    )[1]
-                else:
-                    method = get_method("srgan")
-                    made = fit(
-                        method, method.recipes["fast"], pair_of(given.phantom), recipe_name="fast", seed=0,
-                        work_dir=work, threads=given.threads,
-                    )  # fmt: skip
-            card = dict(made.card) | {"trained_with": about}
-            save_within(limit, given.out / name, made.state, card, f", held out {made.card['held_out']}")
+    method = get_method("srgan")
+    with tempfile.TemporaryDirectory() as work:
+        made = fit(
+            method, method.recipes["fast"], pair_of(given.phantom), recipe_name="fast", seed=0, work_dir=work,
+            threads=given.threads,
+        )  # fmt: skip
+    card = dict(made.card) | {"trained_with": about}
+    save_within(LIMIT, given.out / NAME, made.state, card, f", held out {made.card['held_out']}")
 
 
 if __name__ == "__main__":

@@ -17,16 +17,17 @@ from typing import Any
 
 from _table import keep
 
-from bids_sr.interfaces.guided import TrainGuided
 from bids_sr.interfaces.images import ImportSeries
 from bids_sr.interfaces.motion import Confounds, EstimateDummies, EstimateMotion, MakeBoldRef, SliceTiming
 from bids_sr.interfaces.placebo import NullShuffles
 from bids_sr.interfaces.registration import MaskBold, PreparePair, RegisterPairToBold
 from bids_sr.interfaces.superres import SuperResolve, TrainModel
+from bids_sr.interfaces.variance import EstimateVariance
 from bids_sr.stats.evaluation import read_table
 
 FACTOR = (2.0, 2.0, 1.0)
-SERIES = ("raw", "bspline", "zerofill", "inject", "ratio", "srgan", "guided")
+VARIANCE = ("sdmod", "wmn", "focuss", "sbl")
+SERIES = ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "wmn", "focuss", "sbl")
 NOMINAL_FWE = 0.05
 
 
@@ -85,16 +86,12 @@ class Run:
             return self.raw
         if name in ("inject", "ratio"):
             return self.resolve(name, **guide)
-        if name == "guided":
-            model = run(
-                TrainGuided(
-                    in_file=self.raw, boldref=self.boldref, mask=self.mask, n_dummy=self.n_dummy, factor=FACTOR,
-                    guide_image=self.highres, guide_xfm=self.guide_xfm, guide_kind="highres",
-                ), self.work / "train_guided",
-            )  # fmt: skip
-            return self.resolve(
-                name, model_file=model.model_file, temporal_file=model.temporal_file, guide_kind="highres", **guide
+        if name in VARIANCE:
+            found = EstimateVariance(
+                in_file=self.raw, mask=self.mask, n_dummy=self.n_dummy, hmc_xfms=self.hmc, factor=FACTOR, method=name
             )
+            model = run(found, self.work / f"variance_{name}")
+            return self.resolve(name, model_file=model.model_file, temporal_file=model.temporal_file, **guide)
         if name == "srgan":
             pair = {"highres": self.pair.train_highres, "lowres": self.pair.train_lowres, "mask": self.pair.pair_mask}
             model = run(TrainModel(**pair, method=name, factor=FACTOR, model_source="train"), self.work / "train_srgan")

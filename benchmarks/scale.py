@@ -56,7 +56,7 @@ def prepared(folder: Path) -> tuple[Path, Path]:
     if not one.exists():
         subprocess.run([BIN / "bids-sr-phantom", one, "--preset", "tiny"], check=True)
     if not (out / "sub-01.html").exists():
-        options = ["-w", folder / "work", "--sr-method", "guided", "--smoothing", "0", "5"]
+        options = ["-w", folder / "work", "--sr-method", "sbl", "--smoothing", "0", "5"]
         subprocess.run([BIN / "bids-sr", one, out, "participant", *options], check=True)
     return one, out
 

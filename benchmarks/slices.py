@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _guided_run import one
+from _files import one
 from _methods_run import brain
 from _table import keep
 from numpy.typing import NDArray

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _guided_run import one
+from _files import one
 from _kept import checksum, kept_rows
 from _table import keep
 from _transfer_run import (
@@ -46,7 +46,6 @@ from bids_sr.phantom.presets import centered_affine
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.nifti import load_image
 from bids_sr.sr.images import TrainingImage
-from bids_sr.stats.paired import welch_anova
 
 Array = NDArray[Any]
 LEVELS = (1, 2, 4)  # fine voxel in units of the images at hand
@@ -198,17 +197,16 @@ def table(name: str, rows: list[Row]) -> tuple[list[Row], list[str]]:
                 "2 voxel / K (mm)": round(2 * float(np.nanmean(each["resolution"])), 3),
                 "paper, matched, 20,000 / 5,000 patches": PAPER[tested] if what == tested else "",
             })  # fmt: skip
-        test, paired = welch_anova(list(better.values())), friedmanchisquare(*better.values())
+        paired = friedmanchisquare(*better.values())
         others = [
             f"{2 * level} to {level} mm {(better[tested] - better[level]).mean():+.2f} points "
             f"(p = {paired_p(better[tested] - better[level]):.2g})"
             for level in LEVELS[::-1] if level != tested
         ]  # fmt: skip
         remarks.append(
-            f"{name}, tested at {2 * tested} to {tested} mm: Welch ANOVA of the three gains F = {test.f:.3g}, "
-            f"p = {test.p_value:.2g} (paper, at 200-100 um: F = 7, p = .0019), which takes the three for independent, "
-            f"as the paper does, though each case is in all of them; Friedman's test of the same, by case: chi2 = "
-            f"{paired.statistic:.3g}, p = {paired.pvalue:.2g}. The matched network above the one of "
+            f"{name}, tested at {2 * tested} to {tested} mm: Friedman's test of the three gains, by case: chi2 = "
+            f"{paired.statistic:.3g}, p = {paired.pvalue:.2g} (paper, at 200-100 um: Welch's F = 7, p = .0019, which "
+            "takes the three for independent, though each case is in all of them). The matched network above that of "
             + ", of ".join(others) + "."
         )  # fmt: skip
     return out, remarks

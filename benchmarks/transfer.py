@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _guided_run import one
+from _files import one
 from _kept import checksum, kept_rows, refuse_others
 from _table import keep
 from _transfer_run import (

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _guided_run import one
+from _files import one
 from _kept import checksum, kept_rows
 from _methods_run import Pace, brain, pace_of, shortened
 from _table import keep

@@ -50,20 +50,20 @@ def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: fl
 
 
 def cohort(output_dir: Path, count: int = 8) -> list[str]:
-    """A group in which guided beats all, zerofill is bspline, and regions shrink by interpolation alone."""
+    """A group in which sbl beats all, zerofill is bspline, and regions shrink by interpolation alone."""
     labels = [f"{number:02d}" for number in range(1, count + 1)]
     for number, label in enumerate(labels):
         base, odd = 0.02 + 0.003 * number, 0.0005 * (-1) ** number
         swing = 80 * odd + 0.00011 * number**2
         rows = [
             detail("bspline", base), detail("zerofill", base + odd), detail("inject", base + 0.02 + odd / 3),
-            detail("srgan", base + swing), detail("guided", base + 0.1 + 0.001 * number),
-            detail("guidedMirror", base + 0.01), detail("measured", base + 0.2 + odd),
+            detail("srgan", base + swing), detail("sbl", base + 0.1 + 0.001 * number),
+            detail("sblMirror", base + 0.01), detail("measured", base + 0.2 + odd),
         ]  # fmt: skip
         activation = [
             *sizes("raw", 100 + number, 120 + number, 0.6),
             *sizes("bspline", 80 + number, 90 + 2 * number, 0.5),
-            *sizes("guided", 70 + number, 85 + number, None if number == 0 else 0.4),
+            *sizes("sbl", 70 + number, 85 + number, None if number == 0 else 0.4),
         ]
         write_tables(output_dir, label, rows=rows, activation=activation)
     return [f"sub-{label}" for label in labels]

@@ -17,6 +17,7 @@ from bids_sr.inputs.sizes import sizes_of
 from bids_sr.interfaces.contrast_plan import structural_values
 from bids_sr.interfaces.placebo import has_placebos, other_models
 from bids_sr.interfaces.verdict import plan_claim
+from bids_sr.workflows import words
 from bids_sr.workflows.memory import declare_memory
 from bids_sr.workflows.plans import (
     Acquisition,
@@ -297,6 +298,7 @@ def _acquisition(settings: Settings, run: BoldRun) -> Acquisition:
         phase_encoding=str(run.sidecar.get("PhaseEncodingDirection", "")),
         n_dummy=run.given.n_dummy if dummies is None and run.given is not None else dummies,
         given=_given_run(run),
+        calibration=words.calibration_plan(run.calibration, settings.paths.bids_dir, dummies),
         slice_times=run.slice_timing if _timed(settings) else None,
         slice_time_ref=settings.preprocessing.slice_time_ref,
     )
@@ -310,13 +312,9 @@ def _activation(settings: Settings, contrasts: Mapping[str, Mapping[str, float]]
     """What is mapped, and how."""
     wanted = settings.activation
     return ActivationPlan(
-        contrasts=contrasts,
-        kinds=wanted.kinds,
-        smoothing=wanted.smoothing,
-        low_pass=wanted.low_pass,
-        high_pass=wanted.high_pass,
-        thresholds=wanted.thresholds,
-    )
+        contrasts=contrasts, kinds=wanted.kinds, smoothing=wanted.smoothing, low_pass=wanted.low_pass,
+        high_pass=wanted.high_pass, thresholds=wanted.thresholds,
+    )  # fmt: skip
 
 
 def _evaluation(
@@ -382,5 +380,6 @@ def _run_facts(settings: Settings, run: BoldRun) -> dict[str, Any]:
         "Slice timing": timing,
         "Factor of super-resolution": " × ".join(f"{f:g}" for f in acquisition.factor),
         "Pair": pair_words(run.pair),
+        "Calibration": words.calibration_words(run.calibration),
         **taken_over(run.given, {} if run.given is None else run.given.files),
     }

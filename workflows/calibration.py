@@ -10,8 +10,18 @@ from bids_sr.interfaces.calibration import CalibrationSD, RegisterCalibration
 from bids_sr.interfaces.images import ImportSeries
 from bids_sr.interfaces.motion import BoldMask, EstimateDummies, EstimateMotion, MakeBoldRef
 from bids_sr.interfaces.reports_calibration import CalibrationReport
+from bids_sr.workflows.maps import Edges
+from bids_sr.workflows.outputs import calibration_fields, init_sink_wf
+from bids_sr.workflows.stages import RunParts, Stages
+from bids_sr.workflows.variance import CALIBRATION
 
-MADE = ("sd_file", "boldref2calibration_xfm", "calibration_json", "calibration_ref")
+MADE = ("sd_file", "sd_low_file", "boldref2calibration_xfm", "calibration_json", "calibration_ref")
+OF = {
+    "calibration_ref": "calibration_ref", "calibration_sd": "sd_file", "calibration_sd_low": "sd_low_file",
+    "calibration_xfm": "boldref2calibration_xfm",
+    "calibration_json": "calibration_json",
+}  # fmt: skip
+"""What methods and the report call each output."""
 
 
 def init_calibration_wf(
@@ -49,6 +59,8 @@ def init_calibration_wf(
     -------
     sd_file
         standard deviation of the fluctuations on the calibration's own grid, signal units; zero where it is not usable
+    sd_low_file
+        the same of the calibration brought down to the resolution of the run
     boldref2calibration_xfm
         ITK text; takes a boldref point to its point in the calibration
     calibration_json
@@ -70,7 +82,7 @@ def init_calibration_wf(
     mask = pe.Node(BoldMask(), name="brain", n_procs=1)
     motion = pe.Node(EstimateMotion(), name="motion", n_procs=1)
     register = pe.Node(RegisterCalibration(factor=tuple(map(float, factor)), seed=seed), name="register", n_procs=1)
-    measure = pe.Node(CalibrationSD(tr=float(tr)), name="measure", n_procs=1)
+    measure = pe.Node(CalibrationSD(tr=float(tr), factor=tuple(map(float, factor))), name="measure", n_procs=1)
     workflow.connect([
         (inputnode, imported, [("bold_file", "in_file")]),
         *[(imported, node, [("out_file", "in_file")]) for node in (dummies, reference, motion, measure)],
@@ -85,7 +97,7 @@ def init_calibration_wf(
         *[(inputnode, measure, [("events_file", "events_file")])] * with_events,
         (register, measure, [("out_json", "registration_json")]),
         (register, outputnode, [("boldref2calibration_xfm", "boldref2calibration_xfm")]),
-        (measure, outputnode, [("sd_file", "sd_file"), ("calibration_json", "calibration_json")]),
+        (measure, outputnode, [(f, f) for f in ("sd_file", "sd_low_file", "calibration_json")]),
         (reference, outputnode, [("out_file", "calibration_ref")]),
     ])  # fmt: skip
     return workflow
@@ -101,6 +113,39 @@ def _text(with_events: bool) -> str:
         f"drift{task} and the principal components of head motion were regressed out, and the variance that remains, "
         "over its degrees of freedom and less the thermal noise, gave a map of standard deviations. "
     )
+
+
+def calibrate(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
+    """The calibration of a run, where there is one and a method that uses it, and what is kept of it."""
+    plan, target = run.acquisition.calibration, run.target
+    if plan is None or not run.calibrated:
+        return []
+    calibration_wf = stages.calibration = init_calibration_wf(
+        tr=plan.tr, factor=run.acquisition.factor, n_dummy=plan.n_dummy, with_events=bool(plan.events_file),
+        seed=run.seed, omp_nthreads=run.omp_nthreads,
+    )  # fmt: skip
+    calibration_wf.inputs.inputnode.bold_file = plan.bold_file
+    if plan.events_file:
+        calibration_wf.inputs.inputnode.events_file = plan.events_file
+    kept = calibration_fields()
+    keep_wf = init_sink_wf(
+        fields=kept, output_dir=target.output_dir, common=target.common, sources=[plan.source],
+        name="keep_calibration_wf",
+    )  # fmt: skip
+    return [
+        (stages.motion, calibration_wf, [("outputnode.boldref", "inputnode.boldref")]),
+        (stages.registration, calibration_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
+        (calibration_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept]),
+        (calibration_wf, outputnode, [(f"outputnode.{OF[field]}", field) for field in run.calibrated]),
+    ]
+
+
+def use_calibration(stages: Stages, train_wf: LiterateWorkflow) -> Edges:
+    """What a method that is trained on the run gets of the calibration."""
+    if stages.calibration is None:
+        return []
+    fields = list(CALIBRATION)
+    return [(stages.calibration, train_wf, [(f"outputnode.{OF[field]}", f"inputnode.{field}") for field in fields])]
 
 
 def init_calibration_reportlets_wf(*, name: str = "calibration_reportlets_wf") -> LiterateWorkflow:

@@ -10,7 +10,7 @@ from bids_sr.workflows.maps import Edges
 from bids_sr.workflows.placebo import init_other_contrast_wf
 from bids_sr.workflows.plans import Acquisition, Extra, SeriesPlan, Training
 from bids_sr.workflows.superres import init_series_wf, init_train_wf
-from bids_sr.workflows.variance import init_variance_wf
+from bids_sr.workflows.variance import CALIBRATION, init_variance_wf
 from bids_sr.workflows.volumes import init_volumes_train_wf, volumes_values
 
 GUIDE = ("highres", "highres2boldref_xfm")
@@ -19,11 +19,14 @@ RUN_INPUTS = ("preproc_file", "n_dummy")
 CONTRAST_INPUTS = ("t1w_preproc", "boldref2t1w_xfm")
 
 
-def extra_fields(extra: Extra, plan: SeriesPlan) -> tuple[str, ...]:
-    """Inputs that an extra series needs."""
+def extra_fields(extra: Extra, plan: SeriesPlan, *, calibrated: bool = False) -> tuple[str, ...]:
+    """Inputs that an extra series needs; `calibrated`: whether there is a calibration."""
     series = (*SERIES_INPUTS, *("shift_map",) * plan.corrected)
     if extra.method in plan.on_run:
-        return (*series, *RUN_INPUTS, *GUIDE * (plan.guide_kind != "none"))
+        guide = GUIDE * (plan.guide_kind != "none")
+        if extra.is_member:
+            return (*series, *guide, *RUN_INPUTS, *CALIBRATION * calibrated)
+        return (*series, *guide, "temporal_file", *("model_file",) * (not extra.model))
     if extra.contrast:
         return (*series, *CONTRAST_INPUTS)
     if extra.method in plan.on_volumes and not extra.model:
@@ -51,21 +54,28 @@ def init_extra_wf(
     shift_map
         distortion of its volumes, only where that is known
     preproc_file, n_dummy
-        motion-corrected series on the acquired grid, first volumes to leave out; only for variance methods
-        (the latter also for networks trained on its volumes)
+        motion-corrected series on the acquired grid, first volumes to leave out; only for members of an ensemble of a
+        variance method (the latter also for networks trained on its volumes)
+    calibration_sd, calibration_sd_low, calibration_xfm, calibration_json
+        of the calibration, where there is one; only for such members
+    temporal_file
+        mean and components of the run, only for placebos of a variance method
     highres, highres2boldref_xfm
         T2*-weighted image and what takes a boldref point to it; only for variance methods that add its static detail
     t1w_preproc, boldref2t1w_xfm
         only where the T1w image takes the place of the pair
     model_file
-        of a member of an ensemble, only for methods trained on the pair
+        of a member of an ensemble of a method trained on the pair, or the variance maps that are displaced
 
     Outputs
     -------
     series_file : on the boldref's fine grid, signal units
     """
     workflow = LiterateWorkflow(name=name)
-    inputnode = pe.Node(niu.IdentityInterface(fields=list(extra_fields(extra, plan))), name="inputnode")
+    inputnode = pe.Node(
+        niu.IdentityInterface(fields=list(extra_fields(extra, plan, calibrated=acquisition.calibration is not None))),
+        name="inputnode",
+    )
     outputnode = pe.Node(niu.IdentityInterface(fields=["series_file"]), name="outputnode")
     on_run = extra.method in plan.on_run
     series_wf = init_series_wf(
@@ -113,20 +123,27 @@ def _by_variance(
     inputnode: pe.Node,
     series_wf: LiterateWorkflow,
 ) -> Edges:
-    """Variance maps of the run displaced, of another seed, or those of somebody else."""
-    how = plan.training
+    """Variance maps of the run displaced, those of somebody else, or of the run by another seed."""
+    how, made = plan.training, ("model_file", "temporal_file")
+    edges: Edges = [(inputnode, series_wf, [(f, f"inputnode.{f}") for f in GUIDE])] * (plan.guide_kind != "none")
+    if extra.model:
+        series_wf.inputs.inputnode.model_file = extra.model
+        return [*edges, (inputnode, series_wf, [("temporal_file", "inputnode.temporal_file")])]
+    if not extra.is_member:
+        return [*edges, (inputnode, series_wf, [(field, f"inputnode.{field}") for field in made])]
+    calibration = CALIBRATION * (acquisition.calibration is not None)
     variance_wf = init_variance_wf(
         factor=acquisition.factor, recipe=how.recipe, seed=how.seed + extra.seed, model_source="auto",
-        pretrained=extra.model or None, omp_nthreads=omp_nthreads, force=True, sloppy=how.sloppy, method=extra.method,
+        omp_nthreads=omp_nthreads, force=True, sloppy=how.sloppy, method=extra.method,
+        with_calibration=acquisition.calibration is not None,
     )  # fmt: skip
-    made = ("model_file", "temporal_file")
     return [
+        *edges,
         (inputnode, variance_wf, [
             ("preproc_file", "inputnode.in_file"),
-            *[(field, f"inputnode.{field}") for field in ("bold_mask", "n_dummy", "hmc_xfms")],
+            *[(field, f"inputnode.{field}") for field in ("bold_mask", "n_dummy", "hmc_xfms", *calibration)],
         ]),
         (variance_wf, series_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in made]),
-        *[(inputnode, series_wf, [(f, f"inputnode.{f}") for f in GUIDE])] * (plan.guide_kind != "none"),
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.metrics import MergeMetrics
 from bids_sr.workflows.activation import init_comparison_wf
+from bids_sr.workflows.calibration import OF
 from bids_sr.workflows.claim import init_roi_growth_wf
 from bids_sr.workflows.evaluation import evaluation_fields, init_evaluation_wf
 from bids_sr.workflows.extras import SERIES_INPUTS, extra_fields, init_extra_wf
@@ -14,6 +15,7 @@ from bids_sr.workflows.outputs import init_sink, init_sink_wf, motion_fields, re
 from bids_sr.workflows.plans import Acquisition, ActivationPlan, EvaluationPlan, Extra, SeriesPlan, Target
 from bids_sr.workflows.series import make_series, prepare
 from bids_sr.workflows.stages import RunParts, Stages
+from bids_sr.workflows.variance import CALIBRATION
 
 
 def init_func_wf(
@@ -91,6 +93,9 @@ def init_func_wf(
         takes a T1w point to its boldref point; tissue maps; only with a T1w image
     guide_hr
         highres image on the boldref's high-resolution grid, only with a pair
+    calibration_ref, calibration_sd, calibration_xfm, calibration_json
+        reference and standard deviation map of the calibration, what takes a boldref point to it, what was measured;
+        only with a calibration and a method trained on the run
     """
     workflow = LiterateWorkflow(name=name)
     run = RunParts(
@@ -301,13 +306,26 @@ def _extra_edges(run: RunParts, stages: Stages, extra: Extra, extra_wf: Literate
         "t1w_preproc": (stages.inputnode, "t1w_preproc"),
         "boldref2t1w_xfm": (stages.registration, "outputnode.boldref2t1w_xfm"),
         "model_file": (stages.inputnode, f"model_{extra.name}"),
+        **_of_variance(stages, extra),
     }
     if stages.guide is not None:
         sources["highres"], sources["highres2boldref_xfm"] = stages.guide
     return [
         (sources[field][0], extra_wf, [(sources[field][1], f"inputnode.{field}")])
-        for field in extra_fields(extra, run.plan)
+        for field in extra_fields(extra, run.plan, calibrated=stages.calibration is not None)
     ]
+
+
+def _of_variance(stages: Stages, extra: Extra) -> dict[str, tuple[pe.Node | LiterateWorkflow, str]]:
+    """Where the extra series of a variance method takes the maps, the mean and the calibration of the run from."""
+    if extra.method not in stages.models:
+        return {}
+    found: dict[str, tuple[pe.Node | LiterateWorkflow, str]] = {
+        field: (stages.models[extra.method], f"outputnode.{field}") for field in ("model_file", "temporal_file")
+    }
+    if stages.calibration is not None:
+        found |= {field: (stages.calibration, f"outputnode.{OF[field]}") for field in CALIBRATION}
+    return found
 
 
 def _sink_edges(run: RunParts, stages: Stages) -> Edges:

@@ -210,7 +210,7 @@ def guards(
     if with_pair:
         distortion_wf = init_distortion_wf(
             phase_encoding=acquisition.phase_encoding or None,
-            guided=[one for one in plan.names if one in plan.guided or one in plan.on_run],
+            guided=[one for one in plan.names if one in (*plan.guided, *plan.on_run * (plan.guide_kind != "none"))],
         )
         into = {"boldref": "boldref", "guide_hr": "guide_hr", "bold_mask_hr": "mask_hr"}
         edges.append((inputnode, distortion_wf, [(a, f"inputnode.{b}") for a, b in into.items()]))

@@ -16,10 +16,11 @@ LOG_COLUMNS = {
     for name, text, unit in (
         (
             "phase",
-            "search: some slices are held out; refit: again on all slices, for as many steps as did best before",
+            "search: some slices are held out; refit: again on all slices, for as many steps as did best before; map: "
+            "variance maps of a run are found, in which nothing is trained",
             "n/a",
         ),
-        ("iteration", "number of the training step", "1"),
+        ("iteration", "number of the training step, or of the round of variance maps", "1"),
         ("loss", "weighted sum of the generator's terms", "1"),
         ("content", "difference to the measured high-resolution patch", "1"),
         ("adversarial", "how far the critic tells generated patches from measured ones; n/a before it takes part", "1"),
@@ -32,12 +33,7 @@ LOG_COLUMNS = {
         ("identity", "difference of what the network makes of a fine image, to that image", "1"),
         ("sparsify", "total variation of the output and of its difference to the measured image", "1"),
         ("learning_rate", "of the generator", "1"),
-        (
-            "psnr",
-            "peak signal-to-noise ratio on the held-out slices; of a method trained on the run: its gain over zero "
-            "filling there",
-            "dB",
-        ),
+        ("psnr", "peak signal-to-noise ratio on the held-out slices", "dB"),
     )
 }
 
@@ -173,6 +169,22 @@ def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[
             {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
         )  # fmt: skip
     return fields
+
+
+def calibration_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the calibration of one run leaves."""
+    return {
+        "sd_file": (
+            {"desc": "calibrationsd", "suffix": "boldmap"},
+            {"Description": "standard deviation of the calibration's fluctuations, on its own grid; 0 if not usable",
+             "Units": "as the BOLD"},
+        ),
+        "boldref2calibration_xfm": (
+            {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
+            {"Description": "takes a boldref point to its point in the calibration"},
+        ),
+        "calibration_json": ({"desc": "calibration", "suffix": "metrics"}, {}),
+    }  # fmt: skip
 
 
 def _tagged(entities: Entities, tag: str) -> Entities:

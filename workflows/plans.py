@@ -54,6 +54,25 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationPlan:
+    """The short high-resolution run that calibrates another one.
+
+    Attributes
+    ----------
+    bold_file : as acquired; events_file : its events, or ""
+    tr : repetition time (s)
+    n_dummy : volumes at its start that are not steady; None to detect them
+    source : BIDS URI of the series, or its path where it lies outside of the data set
+    """
+
+    bold_file: str
+    events_file: str
+    tr: float
+    n_dummy: int | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Acquisition:
     """How one run was acquired.
 
@@ -67,6 +86,7 @@ class Acquisition:
     voxel : acquired voxel size (mm)
     phase_encoding : its direction as BIDS has it (``j-``), or ""
     given : what of the run has been made by another program, or None
+    calibration : short run at the high resolution that tells where it fluctuates, or None
     """
 
     tr: float
@@ -77,6 +97,7 @@ class Acquisition:
     slice_time_ref: float
     phase_encoding: str = ""
     given: Given | None = None
+    calibration: CalibrationPlan | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.workflows.calibration import calibrate, use_calibration
 from bids_sr.workflows.given import init_given_confounds_wf, init_given_motion_wf
 from bids_sr.workflows.guards import init_precision_wf
 from bids_sr.workflows.maps import Edges
@@ -87,7 +88,7 @@ def _confounds(run: RunParts) -> LiterateWorkflow:
 
 def make_series(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
     """Raw, every baseline and method, and the measured series."""
-    edges: Edges = []
+    edges: Edges = calibrate(run, stages, outputnode)
     for series in run.plan.every:
         edges += _one_series(run, stages, series)
     raw, names = stages.series["raw"], run.plan.names
@@ -212,7 +213,8 @@ def _variance_of_run(run: RunParts, stages: Stages, method: str) -> Edges:
     variance_wf = stages.models[method] = init_variance_wf(
         factor=run.acquisition.factor, recipe=how.recipe, seed=how.seed, model_source=how.model_source,
         model_dir=how.model_dir, pretrained=how.pretrained.get(method), omp_nthreads=run.omp_nthreads, force=how.force,
-        sloppy=how.sloppy, method=method, name=f"variance_{method}_wf",
+        sloppy=how.sloppy, method=method, with_calibration=stages.calibration is not None,
+        name=f"variance_{method}_wf",
     )  # fmt: skip
     edges: Edges = [
         (stages.series["raw"], variance_wf, [("outputnode.series_file", "inputnode.in_file")]),
@@ -226,4 +228,8 @@ def _variance_of_run(run: RunParts, stages: Stages, method: str) -> Edges:
         fields=kept, output_dir=target.output_dir, common={**target.common, "datatype": "models"},
         name=f"keep_model_{method}_wf",
     )  # fmt: skip
-    return [*edges, (variance_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept])]
+    return [
+        *edges,
+        *use_calibration(stages, variance_wf),
+        (variance_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept]),
+    ]

@@ -15,6 +15,7 @@ RUN_OUTPUTS = (
     "maps", "maps_entities", "image_tsv", "activation_tsv",
 )  # fmt: skip
 EVALUATED = ("evaluation_tsv", "verdict_json", "flags_json")
+CALIBRATED = ("calibration_ref", "calibration_sd", "calibration_xfm", "calibration_json")
 GUARDED = ("maps", "maps_entities", "maps_sidecars")  # outputs of the evaluation; with the prefix guard_ here
 
 
@@ -42,6 +43,11 @@ class RunParts:
     def guide(self) -> bool:
         """Whether variance methods add static detail of the T2*-weighted image."""
         return self.plan.guide_kind != "none"
+
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """What a calibration gives; nothing where no method would use one."""
+        return CALIBRATED if self.acquisition.calibration is not None and self.plan.on_run else ()
 
     @property
     def inputs(self) -> list[str]:
@@ -81,6 +87,7 @@ class RunParts:
         return [
             *RUN_OUTPUTS, "consistency_files", "registration_json", *self.registered, *self.judged,
             *(f"guard_{field}" for field in self.guarded), *["weight_file"] * bool(self.plan.on_run),
+            *self.calibrated,
             *(f"{field}_{name}" for name in self.plan.on_volumes for field in ("log_file", "card_file")),
         ]  # fmt: skip
 
@@ -104,3 +111,4 @@ class Stages:
     tables: dict[str, pe.Node | LiterateWorkflow] = field(default_factory=dict)
     guide: tuple[tuple[pe.Node, str], tuple[pe.Node | LiterateWorkflow, str]] | None = None
     roi: tuple[LiterateWorkflow, str, str] | None = None
+    calibration: LiterateWorkflow | None = None

@@ -9,6 +9,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.evaluation import MergeEvaluation
 from bids_sr.workflows.anatomical import init_anat_wf
+from bids_sr.workflows.calibration import init_calibration_reportlets_wf
 from bids_sr.workflows.functional import init_func_wf
 from bids_sr.workflows.given import init_given_anat_wf
 from bids_sr.workflows.holdout import init_holdout_wf
@@ -280,6 +281,8 @@ def _run_reportlets(
     ]  # fmt: skip
     if plan.on_run:
         drawn.append(init_variance_reportlets_wf(with_guide=with_pair, name=f"{name}_variance_figures_wf"))
+        if run.acquisition.calibration is not None:
+            drawn.append(init_calibration_reportlets_wf(name=f"{name}_calibration_figures_wf"))
     for method in plan.on_volumes:
         drawn.append(
             init_training_reportlets_wf(method=method, of_run=True, name=f"{name}_training_{method}_figures_wf")

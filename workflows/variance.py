@@ -15,6 +15,11 @@ _TEXTS = {
     "sbl": "the maps that maximize the marginal likelihood of its temporal components (sparse Bayesian learning) "
     "[@sparse_bayes]",
 }
+CALIBRATION = ("calibration_sd", "calibration_sd_low", "calibration_xfm", "calibration_json")
+_CALIBRATED = (
+    " The map measured in the calibration was blended in (weighted mean of logarithms) by the share with which "
+    "held-out halves were explained best, or left out where it did not add to them."
+)
 
 
 def init_variance_wf(
@@ -29,6 +34,7 @@ def init_variance_wf(
     force: bool = False,
     sloppy: bool = False,
     method: str = "sbl",
+    with_calibration: bool = False,
     name: str = "variance_wf",
 ) -> LiterateWorkflow:
     """Find where a run fluctuates on the high-resolution grid, and whether that may be used.
@@ -46,6 +52,7 @@ def init_variance_wf(
     force : accept maps that do not fit the run
     sloppy : fewer draws, for tests
     method : name in `bids_sr.sr.methods`
+    with_calibration : whether a short high-resolution run was measured
     name : of the workflow
 
     Inputs
@@ -54,6 +61,8 @@ def init_variance_wf(
     bold_mask : brain on that grid
     n_dummy : first volumes to leave out
     hmc_xfms : ITK text, one transform a volume; what follows head motion is taken out
+    calibration_sd, calibration_sd_low, calibration_xfm, calibration_json : only with a calibration: its standard
+        deviation map as measured and at the resolution of the run, what takes a boldref point to it, if it is usable
 
     Outputs
     -------
@@ -64,8 +73,11 @@ def init_variance_wf(
     weight_file : high-resolution grid; standard deviation of the fluctuations
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _text(method, given=pretrained is not None or model_source == "reuse") + "\n"
-    fields = ["in_file", "bold_mask", "n_dummy", "hmc_xfms"]
+    workflow.__desc__ = (
+        _text(method, given=pretrained is not None or model_source == "reuse", calibrated=with_calibration) + "\n"
+    )
+    calibration = CALIBRATION * with_calibration
+    fields = ["in_file", "bold_mask", "n_dummy", "hmc_xfms", *calibration]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     made = ["model_file", "card_file", "log_file", "temporal_file", "weight_file"]
     outputnode = pe.Node(niu.IdentityInterface(fields=made), name="outputnode")
@@ -83,13 +95,14 @@ def init_variance_wf(
     workflow.connect([
         (inputnode, estimate, [
             ("in_file", "in_file"), ("bold_mask", "mask"), ("n_dummy", "n_dummy"), ("hmc_xfms", "hmc_xfms"),
+            *[(field, field) for field in calibration],
         ]),
         (estimate, outputnode, [(field, field) for field in made]),
     ])  # fmt: skip
     return workflow
 
 
-def _text(method: str, *, given: bool) -> str:
+def _text(method: str, *, given: bool, calibrated: bool) -> str:
     """Methods text of the estimation."""
     if method == "sdmod":
         return "As a control, the standard deviation over time of the zero-filled change was taken of the run."
@@ -99,4 +112,5 @@ def _text(method: str, *, given: bool) -> str:
         "The change of the run over time was reconstructed beyond the acquired band of k-space under a Gaussian prior "
         f"whose variance map was {_TEXTS.get(method, method)}. The map of each half of the run had to explain part of "
         "what zero filling misses in the other half, one level of resolution down; otherwise the run was zero filled."
+        + (_CALIBRATED if calibrated and method == "sbl" else "")
     )

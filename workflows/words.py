@@ -7,6 +7,8 @@ from typing import Any
 
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.workflows.plans import CalibrationPlan
+
 
 def methods_text(workflow: LiterateWorkflow) -> str:
     """The methods text of a graph, each sentence or paragraph once however many runs there are."""
@@ -43,6 +45,21 @@ def taken_over(found: Any, files: Mapping[str, Path]) -> dict[str, Any]:
     if found is None:
         return {}
     return {f"Taken over from {found.origin.words}": [path.name for path in files.values()]}
+
+
+def calibration_words(found: Any) -> str:
+    """Which short run at the high resolution a run is calibrated with; None is none."""
+    return "none" if found is None else f"{found.bold.name}, {found.n_volumes} volumes"
+
+
+def calibration_plan(found: Any, root: Path, n_dummy: int | None) -> CalibrationPlan | None:
+    """The calibration as plain values; `root` is the data set, `n_dummy` what was asked for."""
+    if found is None:
+        return None
+    path = found.bold
+    source = f"bids:raw:{path.relative_to(root).as_posix()}" if root in path.parents else str(path)
+    events = "" if found.events is None else str(found.events)
+    return CalibrationPlan(bold_file=str(path), events_file=events, tr=found.tr, n_dummy=n_dummy, source=source)
 
 
 def text_of(path: Path | None) -> str | None:

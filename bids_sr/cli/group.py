@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr import __version__
 from bids_sr._files import whole_file, write_json, write_whole
-from bids_sr.config import Settings, UsageError, method_names
+from bids_sr.config import Settings, UsageError, offered_methods
 from bids_sr.config.groups import SuperRes
 from bids_sr.stats import group, group_primary, group_table, group_text
 from bids_sr.stats.group_join import Joined
@@ -172,7 +172,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         making = aside.submit(_maps, settings, say, processes) if processes.most > 1 else None
         with whole_file(output_dir / "group_metrics.tsv") as beside:
             figures = _joined(prepared.sources, beside)
-            methods = tuple(name for name in method_names() if name in figures.series)
+            methods = tuple(name for name in offered_methods() if name in figures.series)
             comparisons = group.compare(figures.values, methods, units=figures.units, margin=settings.evaluation.margin)
             primary = group_primary.primary_comparisons(comparisons, default_method())
             comparisons = group_primary.marked(comparisons, primary)
@@ -226,7 +226,7 @@ def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes"
         return chosen(f"sub-{run['sub']}", run.get("ses", ""), run.get("task", ""), run.get("run", ""))
 
     output_dir = settings.paths.output_dir
-    series = ("raw", *group.BASELINES, *method_names(), group.MEASURED)
+    series = ("raw", *group.BASELINES, *offered_methods(), group.MEASURED)
     return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
 
 

@@ -18,7 +18,7 @@ from bids_sr._files import FULL, DiskFullError, full_text
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.options import path
 from bids_sr.cli.parser import Parser, hyphens
-from bids_sr.config import UsageError, method_names, nearest_name
+from bids_sr.config import UsageError, nearest_name, offered_methods
 
 DONE, FAILED, REFUSED = 0, 1, 2
 DESCRIPTION = """\
@@ -98,7 +98,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("method", metavar="METHOD", help=f"one of {' '.join(method_names())}")
+    parser.add_argument("method", metavar="METHOD", help=f"one of {' '.join(offered_methods())}")
     parser.add_argument("out", type=path, metavar="OUT", help="model to write: OUT.safetensors, OUT.json and OUT.tsv")
     data = parser.add_argument_group("images, in one order; all in register and of one field of view each")
     data.add_argument("--fine", nargs="+", type=path, default=[], metavar="FILE", help="high-resolution images")

@@ -27,7 +27,7 @@ from bids_sr.cli.models_files import (
     threads_and_device,
     to_write,
 )
-from bids_sr.config import UsageError
+from bids_sr.config import BASELINES, UsageError
 from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.domain import domain_difference
@@ -81,6 +81,11 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
         raise UsageError(
             name, "it takes its detail from a fine image of the same participant, in register with the run",
             "use bids-sr, which registers them: --sr-method inject ratio",
+        )  # fmt: skip
+    if name in BASELINES["all"] and name not in MATRICES:
+        raise UsageError(
+            name, "it weighs changes over time by where a run fluctuates, which needs its brain and head motion",
+            f"use bids-sr, which finds them: --sr-method {name}",
         )  # fmt: skip
     if name in MATRICES:
         factor = factor_from(options.factor, default or IN_PLANE)

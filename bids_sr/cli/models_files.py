@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.config import UsageError, machine, method_names, nearest_name
+from bids_sr.config import UsageError, machine, nearest_name, offered_methods
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.transforms import TransformError
@@ -124,12 +124,13 @@ def open_model(name: str | Path) -> LoadedModel:
 
     file = Path(name)
     if not file.exists() and file.suffix == "":
-        if str(name) in method_names():
+        known = offered_methods()
+        if str(name) in known:
             raise UsageError(
                 f"{name}", "it is a method, of which there are many models; give the file of one",
                 f"train one: bids-sr-models train {name} ...; bids-sr-models list shows those that come along",
             )  # fmt: skip
-        fix = nearest_name(str(name), (*MATRICES, *method_names())) or "bids-sr-models list shows what there is"
+        fix = nearest_name(str(name), (*MATRICES, *known)) or "bids-sr-models list shows what there is"
         raise UsageError(f"{name}", "there is no such file, and no interpolation of that name", fix)
     if file.exists() and file.suffix != ".safetensors":
         raise ModelError(f"{file}: no .safetensors file; one of torch.save may hold a program and is not opened")
@@ -146,7 +147,7 @@ def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Fac
     card = model.card
     if card.get("trained_on") == "series":
         raise UsageError(
-            f"a model of {card['method']}", "its kernels act on changes over time, which need the statistics of a run",
+            f"a model of {card['method']}", "it says where one run fluctuates, and acts on changes against its mean",
             f"use bids-sr ... --sr-method {card['method']} --pretrained MODEL",
         )  # fmt: skip
     channels = int(card.get("channels", 1))

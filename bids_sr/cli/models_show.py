@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.config import method_facts
+from bids_sr.config import method_facts, offered_methods
 
 _BASELINES = {
     "nearest": "the coarse voxel in which a fine center lies",
@@ -32,7 +32,8 @@ def list_models(options: argparse.Namespace) -> None:
     """Print methods, baselines and trained models."""
     print("Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method METHOD)")
     rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "what it is")]
-    for name, facts in method_facts().items():
+    for name in offered_methods():
+        facts = method_facts()[name]
         learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
         rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
     print_table(rows)
@@ -46,14 +47,14 @@ def list_models(options: argparse.Namespace) -> None:
 
 
 def _sizes(name: str) -> str:
-    """Parameters of the generator in each recipe, at a factor of 2; nothing is allocated."""
+    """Parameters of the generator in each recipe, at a factor of 2 (nothing is allocated); "-" where there is none."""
     import torch
 
     from bids_sr.sr.method import get_method
 
     method, found = get_method(name), []
     for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
-        if recipe is None:
+        if recipe is None or method.trained_on == "series":
             found.append("-")
             continue
         with torch.device("meta"):

@@ -23,7 +23,7 @@ from bids_sr.cli.models_apply import IN_PLANE
 from bids_sr.cli.models_evaluate import factor_between
 from bids_sr.cli.models_files import Scene, contrast_of, factor_from, make_folder, open_model, scene_of
 from bids_sr.cli.models_files import threads_and_device as _device
-from bids_sr.config import UsageError, method_names, nearest_name
+from bids_sr.config import UsageError, nearest_name, offered_methods
 from bids_sr.spatial.nifti import SeriesReader
 from bids_sr.sr.card import log_tsv
 from bids_sr.sr.method import Method, Recipe, get_method, get_recipe, recipe_name
@@ -108,16 +108,17 @@ def _pair(image: TrainingImage, factor: Factor) -> TrainingPair:
 
 def _method(name: str) -> Method:
     """The method of that name, or what is nearest to it."""
-    if name not in method_names():
+    known = offered_methods()
+    if name not in known:
         raise UsageError(
-            f"no method is called {name!r}", f"there are {', '.join(method_names())}",
-            nearest_name(name, method_names()) or "choose one of these",
+            f"no method is called {name!r}", f"there are {', '.join(known)}",
+            nearest_name(name, known) or "choose one of these",
         )  # fmt: skip
     method = get_method(name)
     if method.trained_on == "series":
         raise UsageError(
-            f"{name}", "it learns from a run over time, and needs its brain, its head motion and a guide",
-            f"use bids-sr ... --sr-method {name}, which prepares them and keeps the model in sourcedata/models",
+            f"{name}", "nothing is trained: its variance maps are those of one run, and need its brain and head motion",
+            f"use bids-sr ... --sr-method {name}, which finds them and keeps them in sourcedata/models",
         )  # fmt: skip
     return method
 

@@ -11,7 +11,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from bids_sr.config import PAPER_SMOOTHING_MM, Settings, method_names
+from bids_sr.config import PAPER_SMOOTHING_MM, Settings, offered_methods
 
 GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 
@@ -145,7 +145,7 @@ def _selection(add: _Options) -> None:
 
 
 def _superres(add: _Options) -> None:
-    names = ", ".join(method_names())
+    names = ", ".join(offered_methods())
     add(
         "--sr-target",
         to="superres.target",

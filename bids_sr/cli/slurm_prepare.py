@@ -138,8 +138,9 @@ def _paths(settings: Settings) -> list[Path]:
         for item in dataclasses.fields(getattr(settings, group.name))
         if group.name != "paths" and isinstance(value := getattr(getattr(settings, group.name), item.name), Path)
     ]
-    roi = Path(settings.activation.roi)
-    return [*dict.fromkeys([*found, *([roi] if roi.is_absolute() else [])])]
+    roi, calibration = Path(settings.activation.roi), settings.superres.calibration_file
+    texts = [path for path in (roi, calibration) if path is not None and path.is_absolute()]
+    return [*dict.fromkeys([*found, *texts])]
 
 
 def _named(site: "Site") -> list[str]:

@@ -13,8 +13,17 @@ from bids_sr.config.groups import (
     Run,
     Selection,
     SuperRes,
+    offered_methods,
 )
-from bids_sr.config.methods import MethodFacts, method_facts, method_names, patch_of, series_label, series_labels
+from bids_sr.config.methods import (
+    REMOVED,
+    MethodFacts,
+    method_facts,
+    method_names,
+    patch_of,
+    series_label,
+    series_labels,
+)
 from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
 
@@ -23,6 +32,7 @@ __all__ = [
     "PAIR_BASELINES",
     "PAPER_SMOOTHING_MM",
     "PERCEPTUAL",
+    "REMOVED",
     "Activation",
     "Evaluation",
     "MethodFacts",
@@ -37,6 +47,7 @@ __all__ = [
     "method_facts",
     "method_names",
     "nearest_name",
+    "offered_methods",
     "patch_of",
     "read_toml",
     "series_label",

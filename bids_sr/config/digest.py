@@ -30,8 +30,8 @@ def decisive(settings: Settings) -> dict[str, Any]:
                 found[f"{group}.{item.name}"] = _plain(getattr(section, item.name))
     if settings.preprocessing.derivatives:  # what was taken over decides, not where it lies
         found["preprocessing.derivatives"] = "taken over"
-    if settings.superres.calibration.endswith((".nii", ".nii.gz")):
-        found["superres.calibration"] = _plain(Path(settings.superres.calibration))
+    if settings.superres.calibration_file is not None:
+        found["superres.calibration"] = _plain(settings.superres.calibration_file)
     roi = settings.activation.roi
     found["activation.roi"] = roi if roi in ("motor", "brain") else _plain(Path(roi))
     return found

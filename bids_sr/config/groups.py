@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.config.methods import method_names, methods_trained_on, series_label
+from bids_sr.config.methods import REMOVED, method_names, methods_trained_on, series_label
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 
 BASELINES: dict[str, tuple[str, ...]] = {
@@ -99,6 +99,21 @@ class Selection(_Section):
         self._need(all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up")
 
 
+def offered_methods() -> tuple[str, ...]:
+    """Names of the methods, without controls, which stand among the baselines."""
+    return tuple(name for name in method_names() if name not in BASELINES["all"])
+
+
+def _refuse_removed(name: str) -> None:
+    """Say of a method of an earlier version what has come of it."""
+    if name in REMOVED:
+        raise UsageError(
+            f"no super-resolution method is called {name!r}",
+            f"it was removed from the program; {REMOVED[name]} takes its place",
+            f"name {REMOVED[name]} instead (--sr-method {REMOVED[name]}, or methods of the settings file)",
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuperRes(_Section):
     """How resolution is raised. `factor` is the ratio of voxel sizes in plane; None: told by the T2*w pair.
@@ -144,9 +159,10 @@ class SuperRes(_Section):
             "calibration",
             "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
         )
-        learned = method_names()
+        learned = offered_methods()
         for name in self.methods:
             if name not in learned + BASELINES["all"]:
+                _refuse_removed(name)
                 raise UsageError(
                     f"no super-resolution method is called {name!r}",
                     f"there are the methods {', '.join(learned)} and the baselines {', '.join(BASELINES['all'])}",
@@ -182,6 +198,11 @@ class SuperRes(_Section):
     def volume_trained(self) -> tuple[str, ...]:
         """The methods that learn from the acquired volumes of a run alone, one model for each run."""
         return tuple(name for name in self.learned if name in methods_trained_on("self"))
+
+    @property
+    def calibration_file(self) -> Path | None:
+        """The file that `calibration` names, where it names one."""
+        return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
 
     @property
     def dense(self) -> bool:

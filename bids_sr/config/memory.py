@@ -104,8 +104,11 @@ OTHER: Mapping[str, Need] = MappingProxyType(
     {
         "PreparePair": Need(always=0.06),
         "RegisterPairToBold": Need(always=0.06),
+        "RegisterCalibration": Need(always=0.06),
+        # 100 volumes as float32, those of the brain once more, and a slice in double precision
+        "CalibrationSD": Need(always=0.06, high=0.7),
         "TrainModel": Need(always=0.3, high=0.2, dense=_DENSE_TRAINING),
-        "TrainGuided": Need(always=0.12, high=0.25),
+        "EstimateVariance": Need(always=0.1, high=0.33),
         "TrainOnVolumes": Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING),
         "SuperResolve": Need(always=0.06, high=0.25, dense_piece=1.6),
         "ScorePair": Need(always=0.12, high=0.25),

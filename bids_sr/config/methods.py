@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "sr" / "methods"
+REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl"})
+"""Methods of earlier versions, and what takes their place."""
 _TEXT, _DEFAULTS = ("trained_on", "reference", "summary"), {"trained_on": "pair", "reference": "", "summary": ""}
 
 

@@ -99,6 +99,8 @@ class Settings:
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
         if activation["roi"] not in ("motor", "brain"):
             activation["roi"] = str(_absolute(Path(activation["roi"])))
+        if self.superres.calibration_file is not None:
+            groups["superres"]["calibration"] = str(_absolute(self.superres.calibration_file))
         groups["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
         preprocessing = groups["preprocessing"]
         preprocessing["derivatives"] = tuple(_absolute_named(text) for text in self.preprocessing.derivatives)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config import Settings
+from bids_sr.config import Settings, SuperRes
 from bids_sr.inputs import headers as hd
 from bids_sr.inputs.index import Index
 from bids_sr.inputs.model import (
@@ -35,6 +35,7 @@ from bids_sr.inputs.pair import MIN_OVERLAP, SIZE_TOLERANCE, overlap, same_axes,
 
 LEAST_VOLUMES = 8  # in the steady state
 SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
+WORDS = ("auto", "none")
 OUT = "leave it out with --calibration none"
 
 
@@ -70,37 +71,20 @@ class Chosen:
     notices: tuple[Notice, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Named:
-    """What ``--calibration`` says: ``auto``, ``none``, an ``acq-`` label, or a file."""
-
-    text: str
-
-    @property
-    def file(self) -> Path | None:
-        """The file, where one is named."""
-        return Path(self.text).absolute() if self.text.endswith((".nii", ".nii.gz")) else None
-
-    @property
-    def label(self) -> str | None:
-        """The label, where one is named."""
-        return None if self.text in ("auto", "none") or self.file is not None else self.text
-
-
 def check_named(settings: Settings, labels: Sequence[str]) -> list[Problem]:
     """A file named with ``--calibration`` that is none of the participants chosen, or an option that excludes it."""
-    named = Named(text=settings.superres.calibration)
-    option = f"--calibration {settings.superres.calibration}"
-    if named.file is None and named.label is None:
+    superres, option = settings.superres, f"--calibration {settings.superres.calibration}"
+    file = superres.calibration_file
+    if superres.calibration in WORDS:
         return []
     if settings.evaluation.retrospective is not None:
         reason = "--retrospective makes its own high-resolution data of each run, and takes no calibration"
         return [Problem(file=option, reason=reason, fix="Leave one of the two options out.")]
-    if named.file is None:
+    if file is None:
         return []
-    if not named.file.exists():
+    if not file.exists():
         return [Problem(file=option, reason="there is no such file", fix="Check the path, or give an acq- label.")]
-    owner = entities_of(named.file).get("subject")
+    owner = entities_of(file).get("subject")
     if owner not in labels:
         whose = f"of sub-{owner}" if owner else "of no participant: its name has no sub- label"
         reason = f"it is {whose}, and the participants worked on are {', '.join(f'sub-{x}' for x in labels)}"
@@ -169,17 +153,17 @@ def calibrate(
     factor : of super-resolution of the run; None where only the calibration can tell it
     settings : `superres.calibration`, `superres.force` and `preprocessing.dummy_scans` count
     """
-    named = Named(text=settings.superres.calibration)
-    if named.text == "none" or settings.evaluation.retrospective is not None:
+    superres = settings.superres
+    if superres.calibration == "none" or settings.evaluation.retrospective is not None:
         return Chosen()
-    those = [c for c in candidates if c.path != bold.path and _is_named(c, named)]
+    those = [c for c in candidates if c.path != bold.path and _is_named(c, superres)]
     if not those:
-        return _nowhere(bold, candidates, named)
+        return _nowhere(bold, candidates, superres)
     reasons = {c.path: _against(bold, c, factor, settings) for c in those}
     fitting = [c for c in those if not reasons[c.path]]
     if fitting:
-        return _best(bold, session, fitting, factor, named)
-    if named.text == "auto":  # what is finer was meant for it; others are just other runs
+        return _best(bold, session, fitting, factor)
+    if superres.calibration == "auto":  # what is finer was meant for it; others are just other runs
         unfit = f"it is finer than {bold.path.name} and does not calibrate it"
         finer = [c.path for c in those if is_finer(c.header, bold)]
         return Chosen(notices=tuple(Notice(file=str(path), text=f"{unfit}: {reasons[path]}.") for path in finer))
@@ -192,20 +176,20 @@ def calibrate(
     ))  # fmt: skip
 
 
-def _is_named(candidate: Candidate, named: Named) -> bool:
-    if named.file is not None:
-        return candidate.path == named.file
-    return named.label is None or candidate.acquisition == named.label
+def _is_named(candidate: Candidate, superres: SuperRes) -> bool:
+    if superres.calibration_file is not None:
+        return candidate.path == superres.calibration_file.absolute()
+    return superres.calibration in ("auto", candidate.acquisition)
 
 
-def _nowhere(bold: Header, candidates: Sequence[Candidate], named: Named) -> Chosen:
+def _nowhere(bold: Header, candidates: Sequence[Candidate], superres: SuperRes) -> Chosen:
     """A label that no other series of the participant has."""
-    if named.label is None:
+    if superres.calibration == "auto" or superres.calibration_file is not None:
         return Chosen()
     there = sorted({c.acquisition for c in candidates if c.acquisition and c.path != bold.path})
-    reason = f"no other BOLD run of the participant of {bold.path.name} has the label acq-{named.label}"
+    reason = f"no other BOLD run of the participant of {bold.path.name} has the label acq-{superres.calibration}"
     fix = f"There are: {', '.join(f'acq-{x}' for x in there) or 'none'}. Or {OUT}."
-    return Chosen(problems=(Problem(file=f"--calibration {named.label}", reason=reason, fix=fix),))
+    return Chosen(problems=(Problem(file=f"--calibration {superres.calibration}", reason=reason, fix=fix),))
 
 
 def _against(bold: Header, found: Candidate, factor: Triple | None, settings: Settings) -> str:
@@ -238,9 +222,7 @@ def _told(ratio: np.ndarray) -> Triple | None:
     return None if near is None or near <= 1 else (near, near, 1.0)
 
 
-def _best(
-    bold: Header, session: str | None, fitting: Sequence[Candidate], factor: Triple | None, named: Named
-) -> Chosen:
+def _best(bold: Header, session: str | None, fitting: Sequence[Candidate], factor: Triple | None) -> Chosen:
     """Of several that fit, one of the same session before others, then one without events, then the longest."""
     ranked = sorted(
         fitting, key=lambda c: (c.session != session, c.events is not None, -c.header.shape[3], c.path.name)
@@ -310,14 +292,14 @@ def of_runs(
     settings : see `calibrate`
     seen : takes what is to be said
     """
-    named = Named(text=settings.superres.calibration).file
-    if named is not None and entities_of(named).get("subject") != entities_of(every[0]).get("subject"):
-        named = None  # of another participant of the call
-    found = candidates(index, [*every, *([named] if named and named not in every else [])])
+    named = settings.superres.calibration_file
+    own = named is not None and entities_of(named).get("subject") == entities_of(every[0]).get("subject")
+    further = [named.absolute()] if named is not None and own else []
+    found = candidates(index, list(dict.fromkeys([*every, *further])))
     chosen = {
-        bold: calibrate(own.header, own.session, list(found.values()), factor(own.header, own.session), settings)
+        bold: calibrate(one.header, one.session, list(found.values()), factor(one.header, one.session), settings)
         for bold in bolds
-        if (own := found.get(bold)) is not None
+        if (one := found.get(bold)) is not None
     }
     out = left_out(bolds, found, chosen)
     for path, why in out.items():

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config import PERCEPTUAL, Settings, SuperRes
+from bids_sr.config import PERCEPTUAL, REMOVED, Settings, SuperRes
 from bids_sr.inputs.model import BoldRun, Problem, Subject
 
 GuideKind = Literal["highres", "none"]
@@ -90,7 +90,15 @@ def check_given_models(superres: SuperRes) -> list[Problem]:
         method = method_of_model(file)
         if method is None:
             continue  # no file or no card, which is told where the file is opened
-        if method not in superres.learned:
+        if method in REMOVED:
+            problems.append(
+                Problem(
+                    file=f"--pretrained {file}",
+                    reason=f"it is a model of the method {method}, which was removed from the program",
+                    fix=f"Leave the file out: {REMOVED[method]} takes its place, and is found from the run alone.",
+                )
+            )
+        elif method not in superres.learned:
             problems.append(
                 Problem(
                     file=f"--pretrained {file}",

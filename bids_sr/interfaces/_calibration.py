@@ -29,6 +29,7 @@ Factor = tuple[float, float, float]
 LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
 LEAST_CORRELATION = 0.5  # of the two references in the brain, below which it is another head or a failed registration
 MOST_MOTION_MM = 1.0  # of any volume that is used, from the reference (rms over the brain)
+MOST_FAR = 0.25  # share of the volumes that may lie farther away, and are left out
 MOST_VOLUMES = 100  # that are read; more tell little more and cost memory
 _FWHM = 2.3548
 
@@ -142,10 +143,9 @@ def objection(facts: Mapping[str, Any]) -> str:
             f"in register it looks unlike the run (correlation {facts['correlation']:.2f}): another head, another "
             "contrast or a registration that failed; look at its figure"
         )
-    moved = facts.get("motion_max_mm")
-    if moved is not None and moved > MOST_MOTION_MM:
+    if facts.get("far_share", 0.0) > MOST_FAR:
         return (
-            f"the head moved by {moved:.1f} mm, {MOST_MOTION_MM:g} mm are allowed: measure it again while the "
-            "participant lies still"
+            f"the head moved by {facts['motion_max_mm']:.1f} mm, {MOST_MOTION_MM:g} mm are allowed: measure it again "
+            "while the participant lies still"
         )
     return ""

@@ -79,12 +79,14 @@ class _CalibrationInputSpec(BaseInterfaceInputSpec):
     tr = traits.Float(mandatory=True, desc="repetition time (s)")
     events_file = File(exists=True, desc="BIDS events of the calibration; without them there is no task to take out")
     registration_json = File(exists=True, mandatory=True, desc="of RegisterCalibration")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis")
 
 
 class _CalibrationOutputSpec(TraitedSpec):
     sd_file = File(
         exists=True, desc="standard deviation of the fluctuations on its own grid, signal units; 0 if unusable"
     )
+    sd_low_file = File(exists=True, desc="the same of the calibration brought down to the resolution of the run")
     calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
 
 
@@ -98,6 +100,7 @@ class CalibrationSD(SimpleInterface):
         import numpy as np
 
         from bids_sr.spatial.nifti import SeriesReader, load_image, save_image
+        from bids_sr.sr.degrade import kspace_crop
         from bids_sr.sr.variance.calibration import CalibrationError
 
         here, inputs = Path(runtime.cwd), self.inputs
@@ -105,33 +108,39 @@ class CalibrationSD(SimpleInterface):
         mask = load_image(inputs.mask)[0] > 0.5
         with SeriesReader(inputs.in_file) as reader:
             sd = np.zeros(reader.shape[:3], dtype=np.float32)
+            sd_low, low_affine = kspace_crop(sd, reader.affine, factor=inputs.factor)
             facts |= {
                 "voxel_mm": [round(float(z), 4) for z in np.linalg.norm(reader.affine[:3, :3], axis=0)],
                 "tr_s": inputs.tr, "n_volumes": reader.shape[3], "n_dummy": inputs.n_dummy,
             }  # fmt: skip
             try:
                 if "reason" not in facts:
-                    sd, told = _measured(reader, mask, inputs, facts)
+                    sd, sd_low, told = _measured(reader, mask, inputs, facts)
                     facts |= told
             except CalibrationError as error:
                 facts["reason"] = str(error)
             if facts.get("reason"):
-                sd = np.zeros_like(sd)
+                sd, sd_low = np.zeros_like(sd), np.zeros_like(sd_low)
                 LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
             save_image(sd, reader.affine, here / "sd.nii", header_like=reader.header)
+            save_image(sd_low, low_affine, here / "sd_low.nii", header_like=reader.header)
         facts = {"usable": not facts.get("reason"), "reason": "", **facts}
-        self._results["sd_file"] = str(here / "sd.nii")
+        self._results |= {"sd_file": str(here / "sd.nii"), "sd_low_file": str(here / "sd_low.nii")}
         self._results["calibration_json"] = str(_files.write_json(here / "calibration.json", facts))
         return runtime
 
 
-def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The map, and what is to be told of it; with ``reason`` where something speaks against its use."""
+def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """The map, the same at the resolution of the run, and what is to be told of it.
+
+    `facts` takes what is known before something speaks against its use.
+    """
     import numpy as np
     import pandas as pd
 
     from bids_sr.interfaces import _calibration as tools
     from bids_sr.spatial.transforms import read_itk
+    from bids_sr.sr.degrade import kspace_crop
     from bids_sr.sr.variance.calibration import LEAST_VOLUMES, CalibrationError, calibration_sd
     from bids_sr.stats.confounds import MOTION, drift_basis, framewise_displacement
 
@@ -144,21 +153,28 @@ def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tup
     params = pd.read_csv(inputs.motion_tsv, sep="\t", na_values="n/a")[list(MOTION)].to_numpy()[used]
     fd, far = framewise_displacement(params), tools.moved_mm(matrices[used], mask, reader.affine)
     task, told = _task(inputs, reader.shape[3])
-    told |= {"fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4)}
-    facts |= told
-    found = calibration_sd(
-        series, mask, drift=drift_basis(series.shape[3], inputs.tr), motion=tools.motion_mm(params), fd=fd,
-        task=None if task is None else task[used],
-    )  # fmt: skip
-    kept = np.setdiff1d(np.arange(series.shape[3]), found.censored)
+    away = far > tools.MOST_MOTION_MM
     told |= {
-        "motion_max_mm": round(float(far[kept].max()), 4), "n_used": found.n_used, "dof": found.dof,
+        "fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4),
+        "motion_max_mm": round(float(far.max()), 4), "far_share": round(float(away.mean()), 4),
+    }  # fmt: skip
+    facts |= told
+    if against := tools.objection(facts):
+        raise CalibrationError(against)
+    courses: dict[str, Any] = {
+        "drift": drift_basis(series.shape[3], inputs.tr), "motion": tools.motion_mm(params),
+        "fd": np.where(away, np.inf, fd), "task": None if task is None else task[used],
+    }  # fmt: skip
+    found = calibration_sd(series, mask, **courses)
+    low, low_mask = (kspace_crop(image, reader.affine, factor=inputs.factor)[0] for image in (series, mask * 1.0))
+    found_low = calibration_sd(low, low_mask > 0.5, **courses)
+    told |= {
+        "n_used": found.n_used, "dof": found.dof,
         "censored": [int(t) + first for t in found.censored], "n_drift": found.n_drift, "n_motion": found.n_motion,
         "n_task": found.n_task, "noise_sd": round(found.noise_sd, 4), "noise_share": round(found.noise_share, 4),
         "sd_median": round(float(np.median(found.sd[mask])), 4),
     }  # fmt: skip
-    against = tools.objection(facts | told)
-    return found.sd, told | ({"reason": against} if against else {})
+    return found.sd, found_low.sd, told
 
 
 def _task(inputs: Any, volumes: int) -> tuple[Any, dict[str, Any]]:

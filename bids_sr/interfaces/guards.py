@@ -169,7 +169,7 @@ class PrecisionGuard(SimpleInterface):
     """Choose the network's precision: a lower one only where it leaves t alone.
 
     ``fp32`` tries nothing. ``auto`` tries bf16 on CUDA devices and takes it where it passes; elsewhere it is fp32.
-    ``bf16`` is tried, and refused where it fails unless forced. Methods trained on the run compute in fp32 whatever
+    ``bf16`` is tried, and refused where it fails unless forced. Variance maps of the run are applied in fp32 whatever
     is asked for.
     """
 
@@ -184,7 +184,7 @@ class PrecisionGuard(SimpleInterface):
         lower = inputs.precision == "bf16" or (inputs.precision == "auto" and device.startswith("cuda"))
         tried = lower and read_card(inputs.model_file).get("trained_on") != "series"
         if lower and not tried:
-            LOGGER.info("%s computes its kernels in fp32, whatever precision is asked for", inputs.series)
+            LOGGER.info("%s is applied in fp32, whatever precision is asked for", inputs.series)
         chosen, passes, change = "fp32", True, None
         if tried:
             found = _change_of_t(inputs, device)
@@ -317,7 +317,7 @@ def _edge_warnings(found: Any, limit: float, guided: Sequence[str]) -> list[str]
     if found.median != found.median:
         out.append("Too few edges of the boldref were found in the T2*-weighted image to measure distortion.")
     elif found.median > limit:
-        names = f" {', '.join(guided)} lay" if guided else " Guided methods lay"
+        names = f" {', '.join(guided)} lay" if guided else " What takes detail from that image lays"
         out.append(
             f"Edges of the boldref and of the T2*-weighted image lie {found.median:.1f} mm apart (median; a tenth more "
             f"than {found.p90:.1f} mm), more than half an acquired voxel ({limit:.1f} mm): the BOLD is distorted."

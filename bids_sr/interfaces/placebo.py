@@ -1,4 +1,4 @@
-"""Placebos: a series without signal, guides of the wrong anatomy, a pair of the wrong contrast, models of others."""
+"""Placebos: a series without signal, a pair of the wrong contrast, models of others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
-_SHIFT_VOXELS = 3
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
 
 
@@ -88,63 +87,6 @@ def _null_settings(inputs: Any) -> Any:
         "n_shuffles", "seed", "max_voxels", "tr", "n_dummy", "fwhm_mm", "high_pass", "slice_time_ref", "has_stc",
     )  # fmt: skip
     return NullSettings(confound_names=names, **{name: getattr(inputs, name) for name in traited})
-
-
-class _DisplaceGuideInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="guide as acquired")
-    how = traits.Enum("mirror", "shift", mandatory=True, desc="exchange left and right, or move in the slice")
-    factor = traits.Tuple(
-        traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel / wanted voxel"
-    )
-    voxels = traits.Range(low=1, value=_SHIFT_VOXELS, usedefault=True, desc="acquired voxels by which it is moved")
-
-
-class _DisplaceGuideOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="displaced guide, on the grid it came on")
-
-
-class DisplaceGuide(SimpleInterface):
-    """A guide with the right contrast and the wrong anatomy; its grid and its registration stay."""
-
-    input_spec = _DisplaceGuideInputSpec
-    output_spec = _DisplaceGuideOutputSpec
-
-    def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.spatial.nifti import SeriesReader, save_image
-
-        inputs, out = self.inputs, Path(runtime.cwd) / f"guide_{self.inputs.how}.nii"
-        with SeriesReader(inputs.in_file) as reader:
-            volume, affine, header = reader.volume(0), reader.affine, reader.header
-        if inputs.how == "mirror":
-            moved = mirrored(volume, affine)
-        else:
-            moved = shifted(volume, [round(inputs.voxels * factor) for factor in inputs.factor[:2]])
-        save_image(moved, affine, out, header_like=header)
-        self._results["out_file"] = str(out)
-        return runtime
-
-
-def mirrored(volume: Any, affine: Any) -> Any:
-    """A volume (X, Y, Z) with left and right exchanged about the middle of what it shows.
-
-    The plane lies at the center of intensity (to half a voxel), not at that of the field of view, so that a head
-    that lies off center stays where it is. What leaves one edge enters at the other: no value is lost, none made up,
-    and mirroring twice gives the volume back.
-    """
-    import numpy as np
-
-    axis = int(np.argmax(np.abs(np.asarray(affine)[0, :3])))
-    n = volume.shape[axis]
-    weight = np.maximum(np.moveaxis(np.asarray(volume, dtype=np.float64), axis, 0).reshape(n, -1), 0).sum(axis=1)
-    twice = round(2 * float(weight @ np.arange(n)) / float(weight.sum())) if weight.any() else n - 1
-    return np.take(volume, (twice - np.arange(n)) % n, axis=axis)
-
-
-def shifted(volume: Any, voxels: Sequence[int]) -> Any:
-    """A volume moved by whole voxels along its first two axes; what leaves one edge enters at the other."""
-    import numpy as np
-
-    return np.roll(volume, tuple(voxels), axis=(0, 1))
 
 
 class _AnotherContrastInputSpec(BaseInterfaceInputSpec):

@@ -37,7 +37,7 @@ class CalibrationReport(_Reportlet):
         facts = json.loads(Path(inputs.calibration_json).read_text(encoding="utf-8"))
         boldref, fine = tools.load(inputs.boldref), tools.load(inputs.calibration_ref)
         ratio = voxel_sizes(boldref.affine) / voxel_sizes(fine.affine)
-        shape, affine = hr_grid(boldref.data.shape, boldref.affine, ratio.clip(min=1))
+        shape, affine = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])
         matrix = tools.first_matrix(inputs.boldref2calibration_xfm)
         mask = tools.load(inputs.bold_mask)
         inside = tools.onto(mask, shape, affine) > 0.5
@@ -50,13 +50,9 @@ class CalibrationReport(_Reportlet):
         self._keep(runtime, figure, desc="calibration", suffix=FUNCTIONAL)
         if facts["usable"]:
             sd = tools.onto(tools.load(inputs.sd_file), shape, affine, matrix)
-            pair = [
-                SeriesVolume(name=name, data=data, affine=where)
-                for name, data, where in (
-                    ("boldref", boldref.data, boldref.affine), ("standard deviation", sd, affine)
-                )
-            ]  # fmt: skip
-            self._keep(runtime, pair_figure(*pair, mask.data), desc="calibrationsd", suffix=FUNCTIONAL)
+            low = SeriesVolume(name="boldref", data=boldref.data, affine=boldref.affine)
+            high = SeriesVolume(name="standard deviation", data=sd, affine=affine)
+            self._keep(runtime, pair_figure(low, high, mask.data), desc="calibrationsd", suffix=FUNCTIONAL)
         text = calibration_html(facts, float(voxel_sizes(boldref.affine)[:2].max()))
         self._keep(runtime, text, desc="calibrationfacts", suffix=FUNCTIONAL)
         return self._done(runtime)

@@ -20,6 +20,7 @@ class _EstimateVarianceInputSpec(TrainingInputSpec):
     hmc_xfms = File(exists=True, desc="ITK text, one transform a volume; what follows head motion is taken out")
 
     calibration_sd = File(exists=True, desc="standard deviation map of a calibration, on its own grid")
+    calibration_sd_low = File(exists=True, desc="the same at the resolution of the run, on a grid of its own")
     calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its point in the calibration")
     calibration_json = File(exists=True, desc="whether it is usable, and what was measured")
 
@@ -80,13 +81,13 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
         affine, header = reader.affine, reader.header
     data = RunData(
         statistics=statistics, halves=halves, mask=mask, affine=affine, factor=tuple(inputs.factor),
-        measured=_measured(inputs, mask.shape, affine),
+        **_measured(inputs, mask.shape, affine),
     )  # fmt: skip
     return data, header
 
 
-def _measured(inputs: Any, shape: Any, affine: Any) -> Any:
-    """Standard deviation map of the calibration on the run's high-resolution grid, or None where none can be used."""
+def _measured(inputs: Any, shape: Any, affine: Any) -> dict[str, Any]:
+    """Standard deviation maps of the calibration on the run's two grids; nothing where none can be used."""
     import json
 
     from bids_sr.spatial.nifti import load_image
@@ -94,13 +95,17 @@ def _measured(inputs: Any, shape: Any, affine: Any) -> Any:
     from bids_sr.sr.guides import PosedImage
 
     if not isdefined(inputs.calibration_sd):
-        return None
+        return {}
     if not json.loads(Path(inputs.calibration_json).read_text(encoding="utf-8"))["usable"]:
-        return None
-    data, own = load_image(inputs.calibration_sd)
-    fine, grid = hr_grid(shape, affine, inputs.factor)
-    image = PosedImage(data=data, affine=own, from_boldref=read_itk(inputs.calibration_xfm)[0])
-    return image.seen((int(fine[0]), int(fine[1]), int(fine[2])), grid, None).clip(0)
+        return {}
+    found = {}
+    grids = {"measured": (inputs.calibration_sd, *hr_grid(shape, affine, inputs.factor))}
+    grids["measured_low"] = (inputs.calibration_sd_low, shape, affine)
+    for name, (path, size, grid) in grids.items():
+        data, own = load_image(path)
+        image = PosedImage(data=data, affine=own, from_boldref=read_itk(inputs.calibration_xfm)[0])
+        found[name] = image.seen((int(size[0]), int(size[1]), int(size[2])), grid, None).clip(0)
+    return found
 
 
 def _center(mask: Any, affine: Any) -> Any:

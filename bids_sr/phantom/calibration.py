@@ -29,11 +29,12 @@ CALM = 0.5  # of the head motion of the long run: a minute is easier to lie stil
 
 def calibration_preset(preset: Preset, volumes: int) -> Preset:
     """Protocol of the calibration: the BOLD's, at the high resolution and short."""
-    shape = tuple(round(n * f) for n, f in zip(preset.bold_shape, preset.factor, strict=True))
-    voxel = tuple(v * n / m for v, n, m in zip(preset.bold_voxel, preset.bold_shape, shape, strict=True))
+    x, y, z = (round(n * f) for n, f in zip(preset.bold_shape, preset.factor, strict=True))
+    dx, dy, dz = (v * n / m for v, n, m in zip(preset.bold_voxel, preset.bold_shape, (x, y, z), strict=True))
     return replace(
-        preset, bold_shape=shape, bold_voxel=voxel, volumes=volumes, tr=max(preset.tr, LEAST_TR), multiband=1
-    )
+        preset, bold_shape=(x, y, z), bold_voxel=(dx, dy, dz), volumes=volumes, tr=max(preset.tr, LEAST_TR),
+        multiband=1,
+    )  # fmt: skip
 
 
 def calibration_events(preset: Preset) -> list[Event]:

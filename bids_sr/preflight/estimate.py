@@ -45,9 +45,11 @@ class CostModel:
     train_s: float = 20.0
     train_s_grid: float = 310.0
     warm_share: float = 0.25  # of the steps, where `srgan` begins with weights
-    run_train_s: float = 22.0
-    run_train_s_high: float = 0.1
-    placebos: tuple[int, int] = (3, 5)  # of a method trained on the pair, of one trained on the run
+    run_s: float = 4.0  # variance maps of a run
+    run_s_grid: float = 300.0
+    run_s_high: float = 0.1
+    quick_share: float = 0.1  # of the second, for maps whose likelihood is not sought (wmn, focuss)
+    placebos: tuple[int, int] = (3, 3)  # of a method trained on the pair, of one with variance maps of the run
     shuffle_s: float = 0.05
     report_s: float = 12.0
     report_s_grid: float = 20.0
@@ -61,6 +63,8 @@ class CostModel:
     judge_s_high: float = 0.05
     beside_gb: float = 0.1  # that a step beside the largest one adds on average
     effects_share: tuple[float, float] = (0.75, 0.06)  # of a series, the effects of the first and of any other
+    calibration_s: float = 20.0
+    calibration_s_high: float = 2.0
     template_gb: float = 0.12
     t1w_copies: float = 6.5
     map_copies: float = 5.0
@@ -109,7 +113,7 @@ def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
 def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> Estimate:
     """Estimate time, memory and disk of a plan."""
     model = model or CostModel()
-    runs = tuple(run for subject in plan.subjects for run in subject.runs if _has_factor(run, settings))
+    runs = tuple(run for subject in plan.subjects for run in subject.runs if has_factor(run, settings))
     if not runs:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
@@ -118,6 +122,7 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
         work.row("starting", model.startup_s, ""),
         _anatomical(work),
         _motion(work),
+        *_calibrations(work),
         *_training(work),
         *_series(work),
         _activation(work),
@@ -143,10 +148,6 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
     )
 
 
-def _has_factor(run: BoldRun, settings: Settings) -> bool:
-    return has_factor(run, settings)
-
-
 def _side_by_side(work: _Work) -> int:
     """How many steps there are at most that need none of each other."""
     return len(work.runs) * max(1, len(work.plan.series)) * len(work.settings.activation.smoothing)
@@ -168,6 +169,16 @@ def _anatomical(work: _Work) -> Row:
     return work.row("anatomical and registration", seconds, kind, disk)
 
 
+def _calibrations(work: _Work) -> list[Row]:
+    """The calibration of each run that a method will use one for."""
+    found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
+    if not found or not work.settings.superres.run_trained:
+        return []
+    volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
+    seconds = sum(work.model.calibration_s + work.model.calibration_s_high * size for size in volumes)
+    return [work.row("calibration", seconds, "CalibrationSD", sum(volumes) * 4e-3)]
+
+
 def _motion(work: _Work) -> Row:
     copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
     disk = copies * sum(run_gigabytes(run, work.settings)[0] for run in work.runs)
@@ -182,19 +193,26 @@ def _training(work: _Work) -> list[Row]:
     limit = (superres.max_train_minutes or math.inf) * 60
     pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
     whole = model.train_s + model.train_s_grid * work.sizes.low
-    of_run = sum(min(model.run_train_s + model.run_train_s_high * work.high([run]), limit) for run in work.runs)
     seconds = 0.0
     for name in superres.learned:
         if name in given:
             continue
         if (name, superres.recipe) in _MEASURED:
             share = model.warm_share if superres.warm_start and name == "srgan" else 1.0
-            seconds += min(share * whole, limit) * pairs if name in superres.pair_trained else of_run
+            seconds += min(share * whole, limit) * pairs if name in superres.pair_trained else _maps_s(work, name)
         else:
             cost = cost_of(name, superres.recipe)
             count = len(work.runs) if name in superres.volume_trained else pairs
             seconds += min(cost.training(work.sizes.high), limit) * count
     return [work.row("training", seconds * superres.n_ensemble, "EstimateVariance")] if seconds else []
+
+
+def _maps_s(work: _Work, name: str) -> float:
+    """Processor seconds in which the variance maps of all runs are found."""
+    model = work.model
+    share = 1.0 if name == "sbl" else model.quick_share
+    grid, high = work.grid(work.runs), work.high(work.runs)
+    return model.run_s * len(work.runs) + share * model.run_s_grid * grid + model.run_s_high * high
 
 
 def _series_s(work: _Work, name: str) -> float:
@@ -242,7 +260,7 @@ def _evaluation(work: _Work) -> list[Row]:
     if wanted.null_checks:
         placebos = (superres.pair_trained, superres.run_trained)
         for number, names in zip(model.placebos, placebos, strict=True):
-            extras |= {name: extras[name] + number for name in names}
+            extras |= {name: extras[name] + number for name in names if name in extras}  # controls have none
     truth = any(run.truth is not None and run.truth.bold is not None for run in work.runs)
     made = sum(extras.values()) + truth
     if made:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config import PERCEPTUAL, Settings, SuperRes, method_facts, patch_of
+from bids_sr.config import PERCEPTUAL, REMOVED, Settings, SuperRes, method_facts, patch_of
 from bids_sr.inputs import BoldRun, Notice, Problem, Subject, factor_of, has_factor
 from bids_sr.inputs.guide import method_of_model, pretrained_for
 
@@ -29,6 +29,8 @@ def check_pretrained(superres: SuperRes) -> list[Problem]:
         return []  # no use for them
     reasons = {}
     for file in superres.pretrained:
+        if method_of_model(file) in REMOVED:
+            continue  # told by `check_given_models`
         if file.is_file() and file.suffix == ".safetensors":  # others are refused as no such file
             try:
                 verify(file)
@@ -80,7 +82,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Probl
     superres = settings.superres
     if not superres.learned:
         return []
-    runs = [run for subject in subjects for run in subject.runs if _has_factor(run, settings)]
+    runs = [run for subject in subjects for run in subject.runs if has_factor(run, settings)]
     problems = [problem for run in runs for problem in _single_slice(superres, run)]
     if problems:
         return problems
@@ -106,17 +108,13 @@ def notices_of_recipe(superres: SuperRes) -> list[Notice]:
     ]
 
 
-def _has_factor(run: BoldRun, settings: Settings) -> bool:
-    return has_factor(run, settings)
-
-
 def _single_slice(superres: SuperRes, run: BoldRun) -> Iterator[Problem]:
-    """A run of one slice: there is no volume for a 3D method, and nothing to hold out for the others."""
+    """A run of one slice: no volume for a 3D method, nothing to hold out for networks; variance maps need neither."""
     if run.shape[2] > 1:
         return
     facts = method_facts()
     for name in superres.learned:
-        if facts[name].ndim == 2 and pretrained_for(superres, name) is not None:
+        if facts[name].ndim == 2 and (name in superres.run_trained or pretrained_for(superres, name) is not None):
             continue
         why = "works in three dimensions" if facts[name].ndim == 3 else "holds slices out while it is trained"
         yield Problem(

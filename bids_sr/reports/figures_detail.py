@@ -1,4 +1,4 @@
-"""Maps of what is fine: effects beyond the acquired Nyquist limit, and where learned kernels sharpen along what."""
+"""Maps of what is fine: effects beyond the acquired Nyquist limit, and where a run fluctuates."""
 
 import math
 from collections.abc import Mapping

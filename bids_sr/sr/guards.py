@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .degrade import Factor
 
 TOLERANCE = 0.1
-# kernels are learned at voxels larger by the factor than those they are used for: they know no size of their own
+# variance maps of another run are carried onto the grid of this one: its voxels need not be of quite the same size
 SERIES_TOLERANCE = 0.5
 # T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri, introduction)
 SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}

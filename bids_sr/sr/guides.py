@@ -71,21 +71,6 @@ class PosedImage:
         )
 
 
-def smooth_for(data: Array, affine: Array, from_boldref: Array, grid_affine: Array) -> Array:
-    """An image made as smooth as the voxels of a grid are large, so that it can be sampled there without aliasing.
-
-    data, affine: (X, Y, Z), voxel -> RAS mm; from_boldref: 4x4, grid point (RAS mm) to the image's point; grid_affine:
-    of the grid. A Gaussian along the image's own axes, with the difference of the squared voxel sizes as squared full
-    width; nothing is done along axes where the image is not finer.
-    """
-    from scipy.ndimage import gaussian_filter
-
-    to_image = np.linalg.inv(np.asarray(affine)[:3, :3]) @ from_boldref[:3, :3] @ np.asarray(grid_affine)[:3, :3]
-    sizes = np.sqrt((to_image**2).sum(1))  # of the grid's voxel along each axis of the image, in its voxels
-    sigmas = np.sqrt(np.maximum(sizes**2 - 1, 0)) / 2.3548
-    return gaussian_filter(np.asarray(data, np.float32), np.where(sigmas < 0.2, 0, sigmas), mode="nearest")
-
-
 def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
     """One factor for the run that brings the guide to the BOLD's intensity.
 

@@ -21,6 +21,7 @@ from .degrade import Factor
 from .variance.settings import Estimator
 
 RecipeName = Literal["fast", "paper", "paper-mse"]
+REMOVED: Mapping[str, str] = {"guided": "sbl"}  # of earlier versions, and what takes their place
 _TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms that see the image that is asked for
 
 
@@ -282,6 +283,8 @@ def method_names() -> tuple[str, ...]:
 
 def get_method(name: str) -> Method:
     """The method of that name; `UnknownMethod` lists those there are and names the nearest."""
+    if name in REMOVED:
+        raise UnknownMethod(f"the method {name!r} was removed from the program; {REMOVED[name]} takes its place")
     if name not in method_names():
         near = difflib.get_close_matches(name, method_names(), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""

@@ -20,7 +20,7 @@ PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "series": {
         "Description": "The series the figure is about: a baseline, a method, a control (bsplineSmooth, bsplinePca), a "
-        "placebo (such as guidedMirror), measured (the truth itself) or run (no single series)"
+        "placebo (such as sblMirror), measured (the truth itself) or run (no single series)"
     },
     "against": {
         "Description": "What it is held against: measured (high-resolution BOLD of the same run), truth (known "

@@ -281,7 +281,7 @@ def method_of(series: str, methods: Sequence[str]) -> str | None:
 
 
 def members_of(series: Sequence[str], methods: Sequence[str]) -> dict[str, list[str]]:
-    """Each method with the series that are itself trained from other seeds (`guidedSeed1`), itself first."""
+    """Each method with the series that are itself trained from other seeds (`sblSeed1`), itself first."""
     return {
         method: [method, *(name for name in series if name.removeprefix(f"{method}Seed").isdigit())]
         for method in methods

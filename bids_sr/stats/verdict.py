@@ -89,7 +89,8 @@ def _compare(table: Table, method: str, other: str, region: str, margin: float) 
             series=method, against=other, measure=table.evidence.gain, value=value, contrast=table.contrast,
             region=region,
         )  # fmt: skip
-    decision = decide(row.lower, row.upper, margin)
+    # beside its own plain form any difference that is sure counts: both exceed the baselines by more than the margin
+    decision = decide(row.lower, row.upper, math.nan if other == "wmn" else margin)
     if math.isfinite(row.value):
         text = f"{method} {_WORDS[decision]} {other}: {_interval(row)}, {_where(region)}."
     else:

@@ -90,7 +90,7 @@ def headline(
         first = ""
         others = {s.against for each in functions for s in each.sentences}
         rivals = "every baseline and control" if others & set(CONTROLS) else "every baseline"
-        rivals += " and than wmn" * ("wmn" in others)
+        rivals += " and than wmn" * ("wmn" in others and won != ["wmn"])
         if won:
             verb = "shows" if len(won) == 1 else "show"
             first = f"{' and '.join(won)} {verb} more true BOLD detail than {rivals}. "

@@ -134,8 +134,12 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "guided baselines without a network": (_two_runs, ["--sr-method", "inject", "ratio", "--dummy-scans", "2"]),
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
     "two subjects, all placebos": (_two_subjects, ["--null-checks", "3", "--n-ensemble", "2", "--roi-grow"]),
-    "guided by T1w": (_no_pair, ["--sr-method", "guided", "--sr-factor", "2", "--null-checks", "3"]),
-    "guided by the run alone": (_neither_pair_nor_t1w, ["--sr-method", "guided", "--sr-factor", "2"]),
+    "variance maps, no pair": (_no_pair, ["--sr-method", "sbl", "--sr-factor", "2", "--null-checks", "3"]),
+    "variance maps of every kind, by the run alone": (
+        _neither_pair_nor_t1w,
+        ["--sr-method", "wmn", "focuss", "sbl", "--sr-factor", "2", "--null-checks", "3"],
+    ),
+    "control alone": (_no_pair, ["--sr-method", "sdmod", "--sr-factor", "2"]),
     "structural scans": (_scans, ["--sr-target", "anat"]),
     "structural scans, two methods": (
         _scans,
@@ -145,7 +149,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "structural scans of others": (_scans_of_three, ["--sr-target", "anat", "--train-on", "others"]),
     "trained on the run's volumes": (
         _own_volumes,
-        ["--sr-method", "tv", "dip", "guided", "--sr-factor", "2", "--n-ensemble", "2", "--null-checks", "3"],
+        ["--sr-method", "tv", "dip", "sbl", "--sr-factor", "2", "--n-ensemble", "2", "--null-checks", "3"],
     ),
     "many methods": (_no_t1w_and_room_for_patches, ["--sr-method", "srgan", "li-agnostic", "tv", "cpce", "resnet3d"]),
     "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
@@ -217,15 +221,30 @@ def test_the_text_of_methods_is_made(graph: Any) -> None:
     assert "*bids-sr* 0" in methods_text(graph)
 
 
-def test_another_subjects_image_is_a_placebo_where_there_is_one(tmp_path: Any) -> None:
+def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Any) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _two_subjects(maker)
+    folder = tmp_path / "out" / "sourcedata" / "models" / "sub-02"
+    folder.mkdir(parents=True)
+    weights = folder / "sub-02_task-tap_desc-sbl_model.safetensors"
+    weights.write_bytes(b"")
+    weights.with_suffix(".json").write_text('{"factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}')
     graph = planned_graph(maker, tmp_path, "--null-checks", "2")
     given = {
-        name.split(".")[0]: graph.get_node(name).inputs.highres
-        for name in graph.list_node_names() if name.endswith("extra_guidedElse_wf.register")
+        name.split(".")[0]: graph.get_node(name).inputs.model_file
+        for name in graph.list_node_names() if name.endswith("extra_sblOther_wf.series_wf.inputnode")
     }  # fmt: skip
-    assert {label: "sub-02" in path for label, path in given.items()} == {"sub_01_wf": True, "sub_02_wf": False}
+    assert given == {"sub_01_wf": str(weights)}, "a participant's own maps are no placebo"
+
+
+def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Any) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    graph = planned_graph(maker, tmp_path, "--null-checks", "2", "--n-ensemble", "2")
+    names = graph.list_node_names()
+    assert any(name.endswith("variance_sdmod_wf.estimate") for name in names)
+    assert any("keep_model_sbl_wf" in name for name in names)
+    assert not any(part in name for name in names for part in ("keep_model_sdmod_wf", "extra_sdmod"))
 
 
 @pytest.mark.parametrize("warm", [True, False])

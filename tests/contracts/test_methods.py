@@ -10,10 +10,10 @@ import torch
 from features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
-from bids_sr.config import method_facts, patch_of
+from bids_sr.config import BASELINES, REMOVED, method_facts, offered_methods, patch_of
+from bids_sr.sr import method as sr_method
 from bids_sr.sr.degrade import kspace_crop
 from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.guided_train import TrainingSeries, fit_series
 from bids_sr.sr.images import ImageSet
 from bids_sr.sr.infer import inconsistency, make_upsampler
 from bids_sr.sr.method import UnknownMethod, get_method, get_recipe, method_names
@@ -22,6 +22,7 @@ from bids_sr.sr.pair import TrainingPair
 from bids_sr.sr.store import sloppy_recipe
 from bids_sr.sr.temporal import TemporalStatistics
 from bids_sr.sr.train import fit
+from bids_sr.sr.variance.fit import RunData, fit_variance
 
 
 def cases(kind):
@@ -35,8 +36,8 @@ SET_METHODS = [name for name in method_names() if get_method(name).trained_on in
 FACTORS = [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0)]
 
 
-def loaded(name, recipe, factor, tmp_path):
-    """An untrained model of a method, saved and loaded."""
+def loaded(name, recipe, factor, tmp_path, shape=None):
+    """An untrained model of a method, saved and loaded; of a run (of this shape) with a variance map of noise."""
     torch.manual_seed(0)
     generator = get_method(name).recipes[recipe].build_generator(1, factor)
     card = {
@@ -44,7 +45,11 @@ def loaded(name, recipe, factor, tmp_path):
         "contrast": "T2starw", "orientation": "I-S",
     }  # fmt: skip
     if get_method(name).trained_on == "series":
-        card |= {"trained_on": "series", "guide_kind": "none"}
+        card |= {"trained_on": "series"}
+        fine = [int(n * f + 0.5) for n, f in zip(shape or (4, 4, 4), factor, strict=True)]
+        count = max(1, len(get_method(name).recipes[recipe].estimator.fwhm))
+        state = {"weight": torch.rand(count, fine[2], *fine[:2]), "noise": torch.tensor(1e-2)}
+        return load_model(save_model(tmp_path / name, state, card)[0])
     return load_model(save_model(tmp_path / name, generator.state_dict(), card)[0])
 
 
@@ -75,6 +80,19 @@ def test_settings_know_the_methods_without_importing_them():
     assert all(facts.needs_pair is (not facts.of_the_run) for facts in method_facts().values())
 
 
+def test_a_control_is_no_method_that_is_offered():
+    assert set(method_facts()) - set(offered_methods()) == {"sdmod"} <= set(BASELINES["default"])
+
+
+def test_a_removed_name_is_refused_with_what_takes_its_place():
+    assert dict(sr_method.REMOVED) == dict(REMOVED)
+    for name, now in REMOVED.items():
+        assert name not in method_facts()
+        assert now in offered_methods()
+        with pytest.raises(UnknownMethod, match=f"'{name}' was removed from the program; {now} takes its place"):
+            get_method(name)
+
+
 def test_an_unknown_name_is_refused_with_the_list():
     with pytest.raises(UnknownMethod, match=r"nonesuch.*srgan"):
         get_method("nonesuch")
@@ -102,8 +120,7 @@ def test_odd_sizes_both_factors_and_independence_of_the_batch(name, recipe, fact
 def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(name, recipe, factor, tmp_path):
     shape = (13, 11, 6)
     given = {"affine": np.diag([3.0, 3, 4, 1]), "statistics": statistics(shape), "mask": np.ones(shape)}
-    model = loaded(name, recipe, factor, tmp_path)
-    torch.nn.init.normal_(model.generator.head.weight, std=0.05)
+    model = loaded(name, recipe, factor, tmp_path, shape)
     up = make_upsampler(name, factor, model=model, **given)
     volume = given["statistics"].mean + np.random.default_rng(0).normal(size=shape).astype(np.float32)
     before = volume.copy()
@@ -116,19 +133,22 @@ def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(name, rec
 
 @pytest.mark.parametrize(("name", "recipe"), RUN_CASES)
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0), (2.0, 2.0, 2.0)])
-def test_training_on_a_run_writes_a_card_that_loads(name, recipe, factor, tmp_path):
+def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp_path):
     shape = (25, 22, 6)
-    data = TrainingSeries(
-        statistics=statistics(shape), mask=np.ones(shape), affine=np.diag([3.0, 3, 4, 1]), factor=factor, guide=None,
-        guide_kind="none",
+    data = RunData(
+        statistics=statistics(shape), halves=(statistics(shape), statistics(shape)), mask=np.ones(shape),
+        affine=np.diag([3.0, 3, 4, 1]), factor=factor,
     )  # fmt: skip
     method = get_method(name)
-    short = replace(sloppy_recipe(method.recipes[recipe]), iterations=2, evaluate_every=1)
-    made = fit_series(method, short, data, recipe_name=recipe, seed=0, work_dir=tmp_path / "work")
+    made = fit_variance(
+        method, sloppy_recipe(method.recipes[recipe]), data, recipe_name=recipe, seed=0, work_dir=tmp_path / "work"
+    )
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
-    for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "guide_kind"):
+    for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "applied"):
         assert key in model.card
     assert model.card["trained_on"] == "series"
+    assert model.generator.weight.shape[1:] == (round(6 * factor[2]), *(int(n * factor[0] + 0.5) for n in shape[:2]))
+    assert bool(model.generator.weight.any()) is model.card["applied"]
 
 
 @pytest.mark.parametrize(("name", "recipe"), CASES)

@@ -22,7 +22,6 @@ from bids_sr.workflows import (
     functional,
     given,
     guards,
-    guided,
     holdout,
     maps,
     motion,
@@ -34,11 +33,13 @@ from bids_sr.workflows import (
     structural,
     superres,
     truth,
+    variance,
     volumes,
 )
 from bids_sr.workflows.plans import (
     Acquisition,
     ActivationPlan,
+    CalibrationPlan,
     EvaluationPlan,
     Extra,
     Given,
@@ -54,6 +55,9 @@ SPACED = Target(output_dir="/nowhere", common={"subject": "01", "task": "tap", "
                 task_name="tap", dtype="int16", spaces=("MNI152NLin2009aSym",))  # fmt: skip
 ACQUISITION = Acquisition(tr=2.0, factor=(2.0, 2.0, 1.0), n_dummy=None, slice_times=(0.0, 1.0),
                           slice_time_ref=0.5, voxel=(6.0, 6.0, 5.0))  # fmt: skip
+CALIBRATED = replace(ACQUISITION, calibration=CalibrationPlan(
+    bold_file=__file__, events_file=__file__, tr=2.0, n_dummy=None, source="bids:raw:x",
+))  # fmt: skip
 TRAINING = Training(recipe="fast", model_source="auto", model_dir=None, pretrained={}, vgg_weights=None,
                     max_train_minutes=None, seed=0, device="cpu", precision="auto", force=False,
                     sloppy=True)  # fmt: skip
@@ -62,23 +66,27 @@ EXTRAS = {
     "member": Extra(name="srganSeed1", method="srgan", seed=1),
     "contrast": Extra(name="srganT1w", method="srgan", contrast=True),
     "shipped": Extra(name="srganPhantom", method="srgan", model="/nowhere/model.safetensors"),
-    "mirror": Extra(name="guidedMirror", method="guided", guide="mirror"),
-    "else": Extra(name="guidedElse", method="guided", other=__file__),
-    "reseeded": Extra(name="guidedSeed1", method="guided", seed=1),
+    "mirror": Extra(name="sblMirror", method="sbl", displace="mirror"),
+    "other": Extra(name="sblOther", method="sbl", model=__file__),
+    "reseeded": Extra(name="sblSeed1", method="sbl", seed=1),
 }
-PLAN = SeriesPlan(names=("bspline", "inject", "srgan", "guided"), models=("srgan",), guided=("inject",),
-                  on_run=("guided",), guide_kind="highres", extras=tuple(EXTRAS.values()), **HOW)  # fmt: skip
+PLAN = SeriesPlan(names=("bspline", "sdmod", "inject", "srgan", "sbl"), models=("srgan",), guided=("inject",),
+                  on_run=("sdmod", "sbl"), controls=("sdmod",), guide_kind="highres", extras=tuple(EXTRAS.values()),
+                  **HOW)  # fmt: skip
 BY_GPU = SeriesPlan(names=("bspline", "srgan"), models=("srgan",), guided=(), data_consistency="report",
                     precision="auto", device="cuda", training=TRAINING)  # fmt: skip
-BY_T1W = SeriesPlan(names=("bspline", "guided"), models=(), guided=(), on_run=("guided",), guide_kind="t1w", **HOW)
+ALONE = SeriesPlan(names=("bspline", "sdmod", "wmn", "focuss"), models=(), guided=(), on_run=("sdmod", "wmn", "focuss"),
+                   controls=("sdmod",), **HOW)  # fmt: skip
+ONLY_CONTROL = SeriesPlan(names=("bspline", "sdmod"), models=(), guided=(), on_run=("sdmod",), controls=("sdmod",),
+                          **HOW)  # fmt: skip
 GIVEN = Given(origin="fMRIPrep 24.1.1", uris=("bids:fmriprep:x",), readout=0.05, files={
     name: f"/nowhere/{name}" for name in ("hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv", "fieldmap",
                                           "boldref2fmap_xfm")
 })  # fmt: skip
 GIVEN_MOTION = Given(origin="fMRIPrep 24.1.1", uris=(), files={"hmc_xfms": "/nowhere/hmc_xfms"})
 ON_TOP = replace(ACQUISITION, given=GIVEN, phase_encoding="j-")
-CORRECTED = SeriesPlan(names=("bspline", "inject", "srgan", "guided"), models=("srgan",), guided=("inject",),
-                       on_run=("guided",), guide_kind="highres", extras=tuple(EXTRAS.values()), corrected=True,
+CORRECTED = SeriesPlan(names=("bspline", "inject", "srgan", "sbl"), models=("srgan",), guided=("inject",),
+                       on_run=("sbl",), guide_kind="highres", extras=tuple(EXTRAS.values()), corrected=True,
                        **HOW)  # fmt: skip
 OWN = SeriesPlan(names=("bspline", "srgan", "tv"), models=("srgan", "tv"), guided=(), on_volumes=("tv",),
                  extras=(Extra(name="tvSeed1", method="tv", seed=1),), **HOW)  # fmt: skip
@@ -147,17 +155,13 @@ CASES = {
         "corrected": True,
     }),
     **{
-        f"series-guided-{kind}": (
+        f"series-sbl-{guide}": (
             superres.init_series_wf,
-            {**NETWORK, "series": "guided", "needs_model": True, "needs_guide": kind != "none",
-             "data_consistency": "report", "guide_kind": kind},
+            {**NETWORK, "series": "sbl", "needs_model": True, "needs_guide": guide, "data_consistency": "report",
+             "of_run": True, "displace": "" if guide else "shift"},
         )
-        for kind in ("highres", "none")
+        for guide in (True, False)
     },
-    "train guided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "t1w", "recipe": "fast",
-                                                   "seed": 0}),
-    "train-unguided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "none",
-                                                     "recipe": "fast", "seed": 0}),
     "train volumes": (volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
                                                       "seed": 0, "about": "volumes that agree [@tv_self_sr]"}),
     "train-given": (volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
@@ -184,13 +188,17 @@ CASES = {
                                  "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
     "maps": (maps.init_maps_wf, {"series": "raw", "target": SPACED, "acquisition": ACQUISITION,
                                         "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
-    "func": (functional.init_func_wf, {"target": SPACED, "acquisition": ACQUISITION, "plan": PLAN,
+    "func": (functional.init_func_wf, {"target": SPACED, "acquisition": CALIBRATED, "plan": PLAN,
                                        "activation": ACTIVATION, "evaluation": JUDGED, "with_anat": True,
                                        "with_pair": True, "with_holdout": True, "omp_nthreads": 1, "seed": 0}),
-    "func-t1w": (functional.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": BY_T1W,
-                                           "activation": ACTIVATION, "evaluation": EvaluationPlan(),
-                                           "with_anat": True, "with_pair": False, "with_holdout": False,
-                                           "omp_nthreads": 1, "seed": 0}),
+    **{
+        f"func-{name}": (functional.init_func_wf, {
+            "target": TARGET, "acquisition": ACQUISITION, "plan": plan, "activation": ACTIVATION,
+            "evaluation": EvaluationPlan(), "with_anat": True, "with_pair": False, "with_holdout": False,
+            "omp_nthreads": 1, "seed": 0,
+        })
+        for name, plan in (("alone", ALONE), ("control", ONLY_CONTROL))
+    },
     "func-gpu": (functional.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": BY_GPU,
                                            "activation": ACTIVATION, "evaluation": EvaluationPlan(),
                                            "with_anat": False, "with_pair": True, "with_holdout": False,
@@ -211,10 +219,17 @@ CASES = {
                                     "corrected": True}),
     "truth-untimed": (truth.init_truth_wf, {"slice_times": None, "slice_time_ref": 0.5, "omp_nthreads": 1,
                                             }),
-    "guided": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "highres", "recipe": "fast",
-                                             "seed": 0}),
-    "guided-none": (guided.init_guided_train_wf, {"factor": (2.0, 2.0, 1.0), "guide_kind": "none", "recipe": "fast",
-                                                  "seed": 0}),
+    **{
+        f"variance{'' if method == 'sbl' else '-' + method}": (
+            variance.init_variance_wf,
+            {"method": method, "factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0,
+             "with_calibration": method == "sbl"},
+        )
+        for method in ("sbl", "wmn", "focuss", "sdmod")
+    },
+    "variance-given": (variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0,
+                                                   "model_dir": "/nowhere", "model_source": "reuse"}),
+    "variance-alone": (variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0}),
     **{
         f"extra-{name}": (extras.init_extra_wf, {"extra": extra, "plan": PLAN, "acquisition": ACQUISITION,
                                                  "omp_nthreads": 1, "name": "extra_wf"})
@@ -228,7 +243,6 @@ CASES = {
                                                         "with_pair": False, "with_holdout": False, "seed": 0}),
     "null": (placebo.init_null_wf, {"series": ["raw", "bspline"], "n_shuffles": 3, "tr": 2.0, "high_pass": 0.008,
                                     "slice_time_ref": 0.5, "has_stc": True, "seed": 0}),
-    "placebo-guide": (placebo.init_placebo_guide_wf, {"how": "mirror", "factor": (2.0, 2.0, 1.0)}),
     "other-contrast": (placebo.init_other_contrast_wf, {"factor": (2.0, 2.0, 1.0)}),
     "claim": (claim.init_claim_wf, {
         "series": ["raw", "bspline"], "pair": ("thumb", "little"), "contrasts": CONTRASTS, "widths": (10.6,),
@@ -244,7 +258,7 @@ CASES = {
         "has_measured": True, "needs_model": True, "seed": 0,
     }),
     "guards-bare": (guards.init_guards_wf, {
-        "method": "guided", "contrasts": CONTRASTS, "factor": (2.0, 2.0, 1.0), "n_ensemble": 1, "has_guide": False,
+        "method": "sbl", "contrasts": CONTRASTS, "factor": (2.0, 2.0, 1.0), "n_ensemble": 1, "has_guide": False,
         "has_measured": False, "needs_model": False, "seed": 0,
     }),
     "distortion": (guards.init_distortion_wf, {"phase_encoding": "j", "guided": ["inject"]}),
@@ -291,7 +305,10 @@ REPORTLETS = {
     ),
     "training figures": (reportlets.init_training_reportlets_wf, {"method": "tv", "of_run": True}),
     "calibration figures": (calibration.init_calibration_reportlets_wf, {}),
-    "kernels-figures": (reportlets_evaluation.init_kernels_reportlets_wf, {"with_guide": True}),
+    **{
+        f"variance-figures-{guide}": (reportlets_evaluation.init_variance_reportlets_wf, {"with_guide": guide})
+        for guide in (True, False)
+    },
 }
 CASES |= REPORTLETS
 OF_TV = {f"{field}_METHOD": {f"{field}_tv"} for field in ("log_file", "card_file")}
@@ -300,7 +317,7 @@ MAYBE = {
     "func": {"model_METHOD": {"model_srgan", "model_srganSeed1"}},
     "func-gpu": {"model_METHOD": {"model_srgan"}},
     **{f"func-own-{device}": {"model_METHOD": {"model_srgan"}, **OF_TV} for device in ("cpu", "cuda")},
-    "evaluation": {"model_METHOD": {"model_srgan"}, "precision_METHOD": set(), "card_METHOD": {"card_guided"}},
+    "evaluation": {"model_METHOD": {"model_srgan"}, "precision_METHOD": set(), "card_METHOD": {"card_sbl"}},
 }  # fmt: skip
 
 

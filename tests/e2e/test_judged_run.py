@@ -21,9 +21,10 @@ def test_retrospective_run_ends_well(judged):
 def test_every_series_is_held_against_the_measured_one(judged):
     table = _evaluation(judged.out)
     scored = table[(table.measure == "split_r_beyond") & (table.region == "brain")]
-    placebos = {"srganPhantom", "srganT1w", "guidedPhantom", "guidedMirror", "guidedShift"}
-    series = {"bspline", "zerofill", "inject", "ratio", "srgan", "guided", "measured", "bsplineSmooth", "bsplinePca"}
-    assert series | placebos | {"srganSeed1", "guidedSeed1"} <= set(scored.series)
+    placebos = {"srganPhantom", "srganT1w", "sblMirror", "sblShift"}  # of others there are no maps
+    series = {"bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl", "measured", "bsplineSmooth",
+              "bsplinePca"}  # fmt: skip
+    assert series | placebos | {"srganSeed1", "sblSeed1"} <= set(scored.series)
     assert set(scored.against) == {"measured"}
     assert scored.lower.notna().any()
     assert (scored.lower <= scored.upper)[scored.lower.notna()].all()
@@ -33,13 +34,13 @@ def test_every_series_is_held_against_the_measured_one(judged):
 
 
 def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
-    """The sloppy training of `guided` falls back to zero filling here: it is named, and compared with nobody."""
+    """The sloppy training of `sbl` falls back to zero filling here: it is named, and compared with nobody."""
     table = _evaluation(judged.out)
     applied = table[table.measure == "verdict_applied"].set_index("series").value.to_dict()
     assert applied["srgan"] == 1
     gains = table[table.measure.isin(["gain_split_ev_beyond", "gain_split_r_beyond"])]
-    others = {"bspline", "zerofill", "inject", "ratio", "bsplineSmooth", "bsplinePca"}
-    placebos = {"srgan": {"srganPhantom", "srganT1w"}, "guided": {"guidedMirror", "guidedShift", "guidedPhantom"}}
+    others = {"bspline", "zerofill", "sdmod", "inject", "ratio", "bsplineSmooth", "bsplinePca"}
+    placebos = {"srgan": {"srganPhantom", "srganT1w"}, "sbl": {"sblMirror", "sblShift"}}
     for method, own in placebos.items():
         against = set(gains[gains.series == method].against)
         if applied[method]:
@@ -55,7 +56,7 @@ def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
 def test_false_activity_is_counted_in_every_stored_series(judged):
     table = _evaluation(judged.out)
     rates = table[table.measure == "null_rate"].set_index("series")
-    assert set(rates.index) == {"raw", "bspline", "zerofill", "inject", "ratio", "srgan", "guided"}
+    assert set(rates.index) == {"raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"}
     assert (rates.n == 3).all()
     assert rates.value.between(0, 1).all()
 
@@ -68,7 +69,7 @@ def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
 
 def test_uncertainty_and_unsupported_detail_are_kept(judged):
     for stat in ("sd", "unrepeated"):
-        found = list((judged.out / "sub-01" / "func").glob(f"*_contrast-all_stat-{stat}_desc-guided_statmap.nii.gz"))
+        found = list((judged.out / "sub-01" / "func").glob(f"*_contrast-all_stat-{stat}_desc-sbl_statmap.nii.gz"))
         assert len(found) == 1, stat
 
 
@@ -91,7 +92,7 @@ def test_second_retrospective_run_makes_nothing_anew(judged):
 def test_known_activation_gives_figures_with_intervals(cohort):
     table = _evaluation(cohort.out)
     known = table[(table.against == "truth") & (table.measure == "truth_r_effect")]
-    assert {"bspline", "srgan", "guided"} <= set(known.series)
+    assert {"bspline", "srgan", "sbl"} <= set(known.series)
     assert known.value.between(-1, 1).all()
 
 

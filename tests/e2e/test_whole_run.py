@@ -78,7 +78,7 @@ def test_fine_grid_covers_the_same_field_of_view(finished):
         "sub-01/func/sub-01_task-tap_desc-activation_metrics",
         "sub-01/func/sub-01_task-tap_desc-evaluation_metrics",
         "sourcedata/models/sub-01/sub-01_desc-srgan_log",
-        "sourcedata/models/sub-01/sub-01_task-tap_desc-guided_log",
+        "sourcedata/models/sub-01/sub-01_task-tap_desc-sbl_log",
     ],
 )
 def test_every_column_of_a_table_is_described(finished, name):
@@ -99,7 +99,7 @@ def test_all_series_are_measured_alike(finished):
     table = pd.read_csv(
         finished.out / "sub-01" / "func" / "sub-01_task-tap_desc-activation_metrics.tsv", sep="\t", keep_default_na=True
     )
-    fine = table[table.series.isin(["bspline", "zerofill", "inject", "ratio", "srgan", "guided"])]
+    fine = table[table.series.isin(["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"])]
     counts = fine.groupby(["series", "fwhm_mm"]).measure.nunique()
     assert counts.nunique() <= 2  # bspline has no comparison with itself
     assert set(table.fwhm_mm) == {0.0, 5.0}

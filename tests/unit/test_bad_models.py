@@ -99,9 +99,10 @@ def single_slice(maker: BidsMaker, sound: Path) -> list[str]:
 
 
 def single_slice_2d(maker: BidsMaker, sound: Path) -> list[str]:
-    no_pair(maker)
     maker.bold(zooms=(6.0, 6.0, 24.0))
-    return ["--sr-method", "guided", "--sr-factor", "2"]
+    maker.star("sub-01_acq-lowres", (6.0, 6.0, 24.0))
+    maker.star("sub-01_acq-highres", (3.0, 3.0, 24.0))
+    return ["--sr-method", "srgan"]
 
 
 def truncated(maker: BidsMaker, sound: Path) -> list[str]:
@@ -154,13 +155,13 @@ def other_model_factor(maker: BidsMaker, sound: Path) -> list[str]:
 
 
 CASES = {
-    "unknown method": Case(spoil=unknown, reason="li-agnostic, mse3d, resnet3d, srgan, tv", fix="mean 'resnet3d'"),
-    "no pair": Case(spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method tv guided --sr-factor 2"),
+    "unknown method": Case(spoil=unknown, reason="li-agnostic, mse3d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"),
+    "no pair": Case(spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method sbl --sr-factor 2"),
     "factor and pair": Case(spoil=other_factor, reason="stand as 2×2, not as --sr-factor says", fix="Leave --sr-f"),
     "patch": Case(spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"),
     "3D patch": Case(spoil=large_patch_of_li, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"),
     "single slice": Case(spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines alone"),
-    "slice, 2D": Case(spoil=single_slice_2d, reason="guided holds slices out while", fix="with --pretrained MODEL"),
+    "slice, 2D": Case(spoil=single_slice_2d, reason="srgan holds slices out while", fix="with --pretrained MODEL"),
     "truncated": Case(spoil=truncated, reason="srgan.safetensors: truncated or changed", fix="both unchanged"),
     "foreign": Case(spoil=foreign, reason="does not fit this program", fix="Name the .safetensors file"),
     "edited": Case(spoil=edited, reason="changed since the model was saved", fix="both unchanged"),

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
+from graphmaker import planned_graph
 
 from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.slurm_prepare import _paths as slurm_paths
 from bids_sr.config import Paths, Settings, SuperRes, UsageError
 from bids_sr.config.digest import analysis_digest
 from bids_sr.inputs import Survey, factor_of, survey
 from bids_sr.preflight import check, check_data
 from bids_sr.preflight.describe import dry_run_text
+from bids_sr.workflows.words import methods_text
 
 FINE = (3.0, 3.0, 4.0)
 CALIBRATION = "sub-01_task-tap_acq-highres"
@@ -222,3 +225,57 @@ def test_the_option_keeps_its_word(tmp_path: Path) -> None:
             SuperRes(calibration=text)
     one, two = (dataclasses.replace(settings, superres=SuperRes(calibration=c)) for c in ("auto", "none"))
     assert analysis_digest(one) != analysis_digest(two)
+
+
+def test_a_file_counts_by_its_content(calibrated: BidsMaker, tmp_path: Path) -> None:
+    file = calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
+    copy = tmp_path / "sub-01_copy_bold.nii.gz"
+    copy.write_bytes(file.read_bytes())
+    one, two = (analysis_digest(settings_for(calibrated, "--calibration", str(path))) for path in (file, copy))
+    assert one == two
+    copy.write_bytes(b"other")
+    assert analysis_digest(settings_for(calibrated, "--calibration", str(copy))) != one
+
+
+def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
+    calibrated.events(CALIBRATION)
+    graph = planned_graph(calibrated, calibrated.root.parent)
+    names = graph.list_node_names()
+    run = "sub_01_wf.sub_01_task_tap_wf"
+    assert f"{run}.calibration_wf.measure" in names
+    assert f"{run}.keep_calibration_wf.sink" in names
+    start = graph.get_node(f"{run}.calibration_wf.inputnode").inputs
+    assert start.bold_file == str(calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func"))
+    assert start.events_file == str(calibrated.path(f"{CALIBRATION}_events.tsv", "func"))
+    assert "A short run at the high resolution was registered" in methods_text(graph)
+    for options in (("--calibration", "none"), ("--sr-method", "srgan")):
+        without = planned_graph(calibrated, calibrated.root.parent, *options).list_node_names()
+        assert not any("calibration" in name for name in without)
+
+
+def test_dummies_that_were_given_are_those_of_the_calibration_too(calibrated: BidsMaker) -> None:
+    graph = planned_graph(calibrated, calibrated.root.parent, "--dummy-scans", "2")
+    dummies = graph.get_node("sub_01_wf.sub_01_task_tap_wf.calibration_wf.dummies")
+    assert dummies.inputs.n_dummy == 2
+
+
+def test_it_has_its_row_in_the_estimate(calibrated: BidsMaker) -> None:
+    def rows(*options: str) -> dict[str, float]:
+        return {row.stage: row.minutes for row in check(settings_for(calibrated, *options)).estimate.rows}
+
+    assert rows()["calibration"] > 0.1
+    assert "calibration" not in rows("--calibration", "none")
+    assert "calibration" not in rows("--sr-method", "srgan")
+
+
+def test_a_relative_file_is_the_same_from_anywhere(
+    calibrated: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
+    monkeypatch.chdir(file.parent)
+    settings = settings_for(calibrated, "--calibration", file.name)
+    monkeypatch.chdir(tmp_path)
+    assert settings.superres.calibration == str(file)
+    assert survey(settings).subjects[0].runs[0].calibration.bold == file
+    assert file in slurm_paths(settings)
+    assert settings_for(calibrated).superres.calibration_file is None

@@ -47,7 +47,7 @@ EVERYTHING = st.builds(
     ),
     superres=st.builds(
         SuperRes,
-        methods=st.lists(st.sampled_from(["srgan", "guided", "bspline", "ratio"]), min_size=1).map(tuple),
+        methods=st.lists(st.sampled_from(["srgan", "sbl", "bspline", "ratio"]), min_size=1).map(tuple),
         baselines=st.sampled_from(["default", "all"]),
         factor=maybe(st.floats(1.01, 8)),
         hr_acq=maybe(text),
@@ -180,7 +180,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Activation, {"low_pass": 0.005}, "above the high-pass"),
         (Activation, {"thresholds": ("half",)}, "3.1"),
         (SuperRes, {"n_ensemble": 0}, "1 to 20"),
-        (SuperRes, {"guide": "bold"}, "t1w"),
+        (SuperRes, {"guide": "t1w"}, "highres"),
         (Evaluation, {"truth": Path("x"), "retrospective": "clean"}, "--truth"),
         (Evaluation, {"retrospective": "dirty"}, "clean, noisy"),
         (Evaluation, {"null_checks": -1}, "from 0"),
@@ -211,11 +211,11 @@ def test_settings_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("methods", "baselines", "series"),
     [
-        (("srgan",), "default", ("bspline", "zerofill", "inject", "ratio", "srgan")),
-        (("guided", "srgan"), "default", ("bspline", "zerofill", "inject", "ratio", "guided", "srgan")),
-        (("srgan", "linear"), "default", ("bspline", "zerofill", "inject", "ratio", "linear", "srgan")),
+        (("srgan",), "default", ("bspline", "zerofill", "sdmod", "inject", "ratio", "srgan")),
+        (("sbl", "srgan"), "default", ("bspline", "zerofill", "sdmod", "inject", "ratio", "sbl", "srgan")),
+        (("srgan", "linear"), "default", ("bspline", "zerofill", "sdmod", "inject", "ratio", "linear", "srgan")),
         (("bspline", "zerofill"), "default", ("bspline", "zerofill")),
-        (("bspline",), "all", ("bspline", "zerofill", "nearest", "linear", "lanczos")),
+        (("bspline",), "all", ("bspline", "zerofill", "sdmod", "nearest", "linear", "lanczos")),
         (("inject",), "default", ("inject",)),
     ],
 )
@@ -225,9 +225,21 @@ def test_series_that_are_made(methods: tuple[str, ...], baselines: str, series: 
 
 def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
     wanted = SuperRes()
-    assert wanted.methods == ("srgan", "guided")
-    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (("srgan", "guided"), ("srgan",), ("guided",))
+    assert wanted.methods == ("srgan", "sbl")
+    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (("srgan", "sbl"), ("srgan",), ("sbl", "sdmod"))
     assert SuperRes(methods=("bspline",)).run_trained == ()
+    control = SuperRes(methods=("bspline", "sdmod"))
+    assert (control.learned, control.run_trained) == ((), ("sdmod",))
+
+
+def test_a_settings_file_that_names_a_removed_method_is_refused_with_what_takes_its_place(tmp_path: Path) -> None:
+    """Settings of earlier runs name it, as it was a default."""
+    old = Settings(paths=PATHS, superres=SuperRes(methods=("srgan", "sbl"))).to_toml()
+    (tmp_path / "old.toml").write_text(old.replace('"sbl"', '"guided"'))
+    with pytest.raises(UsageError, match="'guided'") as caught:
+        Settings.from_toml(tmp_path / "old.toml")
+    assert "removed from the program; sbl takes its place" in caught.value.why
+    assert "--sr-method sbl" in caught.value.fix
 
 
 def test_the_place_of_the_truth_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

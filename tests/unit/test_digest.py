@@ -41,7 +41,7 @@ def test_what_decides_figures_changes_the_digest(group: str, values: dict[str, A
         ("paths", {"bids_dir": "elsewhere", "output_dir": "out", "work_dir": "w"}),
         ("selection", {"participant_label": ("01",), "analysis_level": "group"}),
         ("superres", {"model_dir": "models", "force": True}),
-        ("superres", {"methods": ("guided", "srgan")}),
+        ("superres", {"methods": ("sbl", "srgan")}),
         ("resources", {"nprocs": 7, "mem_gb": 3.0}),
         ("evaluation", {"margin": 0.1, "null_checks": 5}),
         ("run", {"verbosity": 2}),

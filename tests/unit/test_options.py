@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,52 +58,60 @@ def model(maker: BidsMaker, method: str, **card: object) -> str:
     return str(save_model(maker.root.parent / method, state, {**fits, **card})[0])
 
 
-def test_guided_needs_no_pair(maker: BidsMaker) -> None:
+def test_sbl_needs_no_pair(maker: BidsMaker) -> None:
     no_pair(maker)
-    plan = planned(maker, "--sr-method", "guided", "--sr-factor", "2")
+    plan = planned(maker, "--sr-method", "sbl", "--sr-factor", "2")
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "guided")
+    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
     assert any("inject and ratio are left out" in str(notice) for notice in plan.warnings)
+
+
+def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
+    no_pair(maker)
+    maker.bold(zooms=(6.0, 6.0, 24.0))
+    assert planned(maker, "--sr-method", "sbl", "--sr-factor", "2").problems == ()
 
 
 def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
     no_pair(maker)
     (problem,) = planned(maker).problems
     assert "srgan needs a pair" in problem.reason
-    assert "guided" not in problem.reason
-    for way in ("--sr-method tv guided --sr-factor 2", "--retrospective", "--sr-method bspline zerofill --sr-factor 2"):
+    assert "sbl" not in problem.reason
+    for way in ("--sr-method sbl --sr-factor 2", "--retrospective", "--sr-method bspline zerofill --sr-factor 2"):
         assert way in problem.fix
     assert planned(maker, "--retrospective").problems == ()
 
 
 @pytest.mark.parametrize(
-    ("asked", "pair", "t1w", "kind"),
-    [
-        ("auto", True, True, "highres"),
-        ("auto", False, True, "t1w"),
-        ("auto", False, False, "none"),
-        ("t1w", True, True, "t1w"),
-        ("none", True, True, "none"),
-    ],
+    ("asked", "pair", "kind"),
+    [("auto", True, "highres"), ("auto", False, "none"), ("highres", True, "highres"), ("none", True, "none")],
 )
-def test_what_guides(asked: str, pair: bool, t1w: bool, kind: str, maker: BidsMaker) -> None:
+def test_whose_static_detail_is_added(asked: str, pair: bool, kind: str, maker: BidsMaker) -> None:
     if not pair:
         no_pair(maker)
-    if not t1w:
-        maker.path("sub-01_T1w.nii.gz", "anat").unlink()
-    extra = ["--sr-method", "guided", "--sr-factor", "2", "--guide", asked]
+    extra = ["--sr-method", "sbl", "--sr-factor", "2", "--guide", asked]
     plan = planned(maker, *extra)
     assert plan.problems == ()
-    subject = plan.subjects[0]
-    assert guide_of(settings_for(maker, *extra).superres, subject.runs[0], subject) == kind
+    assert guide_of(settings_for(maker, *extra).superres, plan.subjects[0].runs[0]) == kind
 
 
 def test_a_given_model_serves_its_own_method(maker: BidsMaker) -> None:
     superres = SuperRes(pretrained=(Path(model(maker, "srgan")), Path(model(maker, "vit"))))
     assert [pretrained_for(superres, name) for name in ("srgan", "vit")] == list(superres.pretrained)
-    assert pretrained_for(superres, "guided") is None
+    assert pretrained_for(superres, "sbl") is None
     assert pretrained_for(SuperRes(), "srgan") is None
     assert pretrained_for(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
+
+
+def test_a_given_model_of_a_removed_method_is_refused_with_what_takes_its_place(maker: BidsMaker) -> None:
+    file = Path(model(maker, "srgan"))
+    card = json.loads(file.with_suffix(".json").read_text())
+    file.with_suffix(".json").write_text(json.dumps(card | {"method": "guided"}))
+    problems = planned(maker, "--pretrained", str(file)).problems
+    (told,) = [problem for problem in problems if "removed from the program" in problem.reason]
+    assert str(file) in told.file
+    assert "sbl takes its place" in told.fix
+    assert not any("Add guided" in problem.fix for problem in problems)
 
 
 def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
@@ -182,14 +191,9 @@ class Case:
     fix: str
 
 
-def _no_t1w(maker: BidsMaker) -> list[str]:
-    maker.path("sub-01_T1w.nii.gz", "anat").unlink()
-    return ["--guide", "t1w"]
-
-
 def _no_highres(maker: BidsMaker) -> list[str]:
     no_pair(maker)
-    return ["--sr-method", "guided", "--sr-factor", "2", "--guide", "highres"]
+    return ["--sr-method", "sbl", "--sr-factor", "2", "--guide", "highres"]
 
 
 def _one_pair(maker: BidsMaker) -> list[str]:
@@ -215,7 +219,7 @@ def _two_factors(maker: BidsMaker) -> list[str]:
 
 def _nothing_learned_from_a_pair(maker: BidsMaker) -> list[str]:
     second_pair(maker)
-    return ["--pair-holdout", "--sr-method", "guided"]
+    return ["--pair-holdout", "--sr-method", "sbl"]
 
 
 def _no_models_to_vary(maker: BidsMaker) -> list[str]:
@@ -244,13 +248,13 @@ def test_a_warm_start_takes_a_quarter_of_the_training(maker: BidsMaker) -> None:
         return sum(row.minutes for row in plan.estimate.rows if row.stage == "training")
 
     assert minutes("--sr-method", "srgan", "--warm-start") == pytest.approx(minutes("--sr-method", "srgan") / 4)
-    guided = minutes("--sr-method", "guided")
-    assert minutes("--warm-start") == pytest.approx(minutes("--sr-method", "srgan") / 4 + guided)
+    sbl = minutes("--sr-method", "sbl")
+    assert minutes("--warm-start") == pytest.approx(minutes("--sr-method", "srgan") / 4 + sbl)
 
 
 def test_a_refused_warm_start_ends_with_2(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
     line = [str(maker.root), "out", "participant", "--skip-bids-validation", "--dry-run", "--warm-start"]
-    assert main([*line, "--sr-method", "guided"]) == 2
+    assert main([*line, "--sr-method", "sbl"]) == 2
     assert "Add srgan to --sr-method, or leave --warm-start out." in capsys.readouterr().err
     assert main([*line, "--sr-method", "srgan"]) == 0
 
@@ -270,8 +274,8 @@ def test_the_published_run_asks_for_features_only_where_it_trains_srgan(maker: B
         plan = planned(maker, "--recipe", "paper", *options)
         return any("features of VGG-19" in problem.reason for problem in plan.problems)
 
-    assert refused("--sr-method", "srgan", "guided")
-    assert not refused("--sr-method", "guided", "cpce")
+    assert refused("--sr-method", "srgan", "sbl")
+    assert not refused("--sr-method", "sbl", "cpce")
     assert not refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"))
     assert not refused("--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models")
     # its placebo is trained whatever the model is
@@ -297,7 +301,7 @@ def test_estimates_of_both_recipes_of_the_paper(maker: BidsMaker) -> None:
         return sum(row.minutes for row in rows if row.stage == "training")
 
     assert minutes("srgan", "paper") > 1.2 * minutes("srgan", "paper-mse") > 100 * minutes("srgan", "fast")
-    for name in ("guided", "cpce"):
+    for name in ("sbl", "cpce"):
         assert minutes(name, "paper-mse") == minutes(name, "paper")
 
 
@@ -306,15 +310,15 @@ def _warm_paper(maker: BidsMaker) -> list[str]:
 
 
 def _warm_model(maker: BidsMaker) -> list[str]:
-    return ["--warm-start", "--sr-method", "srgan", "guided", "--pretrained", model(maker, "srgan")]
+    return ["--warm-start", "--sr-method", "srgan", "sbl", "--pretrained", model(maker, "srgan")]
 
 
 def _warm_reuse(maker: BidsMaker) -> list[str]:
     return ["--warm-start", "--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models"]
 
 
-def _warm_guided(maker: BidsMaker) -> list[str]:
-    return ["--warm-start", "--sr-method", "guided"]
+def _warm_sbl(maker: BidsMaker) -> list[str]:
+    return ["--warm-start", "--sr-method", "sbl"]
 
 
 def _warm_factor(maker: BidsMaker) -> list[str]:
@@ -331,16 +335,15 @@ def _two_models_of_one_method(maker: BidsMaker) -> list[str]:
 
 
 def _all_given_models(maker: BidsMaker) -> list[str]:
-    given = [model(maker, name) for name in ("srgan", "guided")]
-    return ["--n-ensemble", "3", "--sr-method", "srgan", "guided", "--pretrained", *given]
+    given = [model(maker, name) for name in ("srgan", "sbl")]
+    return ["--n-ensemble", "3", "--sr-method", "srgan", "sbl", "--pretrained", *given]
 
 
 def _model_of_no_method(maker: BidsMaker) -> list[str]:
-    return ["--sr-method", "guided", "--pretrained", model(maker, "srgan")]
+    return ["--sr-method", "sbl", "--pretrained", model(maker, "srgan")]
 
 
 CASES = {
-    "no T1w to guide": Case(spoil=_no_t1w, file="sub-01", reason="there is no T1w image", fix="Leave --guide out"),
     "no pair to guide": Case(spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Leave --guide out"),
     "one pair": Case(spoil=_one_pair, file="bold", reason="and there is 1", fix="add a second pair"),
     "no pair": Case(
@@ -366,7 +369,7 @@ CASES = {
     ),
     "warm, given": Case(spoil=_warm_model, file="--warm-start", reason="with --pretrained", fix="one of the two"),
     "warm, reused": Case(spoil=_warm_reuse, file="--warm-start", reason="reuse never trains", fix="one of the two"),
-    "warm, no srgan": Case(spoil=_warm_guided, file="--warm-start", reason="not among --sr-method", fix="Add srgan"),
+    "warm, no srgan": Case(spoil=_warm_sbl, file="--warm-start", reason="not among --sr-method", fix="Add srgan"),
     "warm, other factor": Case(
         spoil=_warm_factor,
         file="bold.nii.gz with --warm-start",

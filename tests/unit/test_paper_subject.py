@@ -28,6 +28,8 @@ def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     [
         (f"{RUN}.series_srgan_wf.resolve", "SuperResolve", "super-resolution: srgan"),
         (f"{SUBJECT}.train_srgan_1_wf.train", "TrainModel", "training"),
+        (f"{RUN}.variance_sdmod_wf.estimate", "EstimateVariance", "variance maps of the run"),
+        (f"{RUN}.variance_reportlets_wf.variance", "VarianceReport", "figures and reports"),
         (f"{RUN}.maps_inject_wf.keep_series", "WriteDerivatives", "writing the results"),
         (f"{RUN}.maps_inject_wf.activation_wf.maps_fwhm050", "ActivationMaps", "activation maps"),
         (f"{RUN}.evaluation_wf.claim_wf.maps_raw_fwhm000", "ActivationMaps", "evaluation"),

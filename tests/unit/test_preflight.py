@@ -54,7 +54,7 @@ def remove_pair(maker: BidsMaker) -> None:
 def test_plan_of_a_sound_data_set(maker: BidsMaker, planned: Planned) -> None:
     plan = planned()
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "inject", "ratio", "srgan", "guided")
+    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl")
     (run,) = plan.subjects[0].runs
     assert plan.series_of(run) == plan.series
     assert list(plan.contrasts[run.bold]) == ["thumb", "little", "all", "thumbMinusLittle"]
@@ -68,10 +68,10 @@ def test_series_without_a_pair(maker: BidsMaker, planned: Planned) -> None:
     assert plan.series[:2] == ("raw", "bspline")
 
 
-def test_a_run_without_a_pair_lacks_guided_series(planned: Planned) -> None:
+def test_a_run_without_a_pair_lacks_series_made_of_one(planned: Planned) -> None:
     plan = planned()
     alone = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
-    assert plan.series_of(alone) == ("raw", "bspline", "zerofill", "srgan", "guided")
+    assert plan.series_of(alone) == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
 
 
 class TestEvents:
@@ -292,7 +292,7 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         "factor: 2×2×1",
         "thumbMinusLittle = thumb-little",
         "all = 0.5*thumb+0.5*little",
-        "series: raw bspline zerofill inject ratio srgan guided",
+        "series: raw bspline zerofill sdmod inject ratio srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
         "GB of disk for work and",
     ):

@@ -15,7 +15,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.run import main
 from bids_sr.preflight import Plan, check, check_data
 
-ALONE = ["--sr-method", "guided", "--sr-factor", "2"]
+ALONE = ["--sr-method", "sbl", "--sr-factor", "2"]
 FINE = (3.0, 3.0, 4.0)
 TIMES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 

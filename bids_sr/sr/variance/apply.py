@@ -198,8 +198,9 @@ def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
 def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
     """Maps (Q, Z, X, Y) of the wrong place, as a placebo.
 
-    how : "mirror" exchanges left and right, "shift" moves the maps by three acquired voxels along both axes of the
-        slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
+    how : "mirror" exchanges left and right about the middle of the maps (a head that lies off center stays where it
+        is, and what leaves one edge enters at the other), "shift" moves the maps by three acquired voxels along both
+        axes of the slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
     """
     if not how:
         return weight
@@ -208,7 +209,12 @@ def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor
     if how != "mirror":
         raise ValueError(f"maps can be displaced by mirror or shift, not by {how!r}")
     across = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
-    return weight.flip((2, 3, 1)[across])
+    axis = (2, 3, 1)[across]
+    n = weight.shape[axis]
+    along = weight.sum([a for a in range(4) if a != axis], dtype=torch.float64)
+    total = float(along.sum())
+    twice = round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total) if total > 0 else n - 1
+    return weight.index_select(axis, (twice - torch.arange(n)) % n)
 
 
 def _gradient(image: Array) -> tuple[Array, Array, Array]:

@@ -37,7 +37,7 @@ from .settings import Estimator
 LOG = logging.getLogger(__name__)
 _FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
 _RATIO = 20.0  # a step multiplies w by no more than a power of this
-_SCALE = 1e-12
+_SCALE = 1e-30  # below what any run has, in any unit
 
 
 def filled_sd(components: Tensor, window: Window) -> Tensor:
@@ -59,7 +59,7 @@ def _floored(weight: Tensor) -> Tensor:
 def _scaled(weight: Tensor, window: Window, estimator: Estimator, variance: float) -> Prior:
     """A prior (Q maps) that gives the data their mean variance."""
     plain = Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=0.0)
-    weight = weight * (variance / max(float(plain.variance.mean()), _SCALE)) ** 0.5
+    weight = weight * (variance / max(plain.mean_variance, _SCALE)) ** 0.5
     return Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=estimator.noise * variance)
 
 
@@ -168,9 +168,9 @@ def blended(prior: Prior, measured: Tensor, blend: float) -> Prior:
         return prior
     own, other = prior.weight.log(), _floored(measured).log()
     other = other - other.mean() + own.mean((1, 2, 3), keepdim=True)
-    data = float(prior.variance.mean())
+    data = prior.mean_variance
     mixed = replace(prior, weight=torch.lerp(own, other, blend).exp())
-    return replace(mixed, weight=mixed.weight * (data / max(float(mixed.variance.mean()), _SCALE)) ** 0.5)
+    return replace(mixed, weight=mixed.weight * (data / max(mixed.mean_variance, _SCALE)) ** 0.5)
 
 
 def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]

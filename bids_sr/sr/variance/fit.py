@@ -45,6 +45,7 @@ class RunData:
     factor : acquired over wanted voxel size
     measured : (X, Y, Z) standard deviation on the high-resolution grid that a calibration measured, in the pose of the
         boldref; or None
+    measured_low : (x, y, z) the same on the acquired grid, by which it is decided how much of it is used
 
     Raises
     ------
@@ -57,6 +58,7 @@ class RunData:
     affine: Array
     factor: Factor
     measured: Array | None = None
+    measured_low: Array | None = None
     contrast: str = "bold"
 
     def __post_init__(self) -> None:
@@ -105,10 +107,11 @@ def fit_variance(
     """
     if not isinstance(recipe, VarianceRecipe):
         raise SeriesError(f"the recipe {recipe_name} of {method.name} is not one for a run")
-    began, log = time.monotonic(), []
+    began = time.monotonic()
+    log: list[dict[str, Any]] = []
 
     def tell(done: int, rounds: int) -> None:
-        log.append({"phase": "map", "iteration": done, "seconds": round(time.monotonic() - began, 2)})
+        log.append({"phase": "map", "iteration": done})  # no times: the same data give the same files
         if progress is not None:
             progress("map", done, rounds)
 
@@ -149,11 +152,11 @@ def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
     fallback = "zero filling: "
     if data.halves is None:
         return {"applied": False, "model": f"{fallback}too few volumes to tell fluctuations from noise"}
-    blends = (0.0,) if data.measured is None or recipe.estimator.kind != "sbl" else BLENDS
+    blends = (0.0,) if data.measured is None or data.measured_low is None or recipe.estimator.kind != "sbl" else BLENDS
     try:
         tried = held_out_shares(
             [_slices(half) for half in data.halves], data.mask > 0, data.factor, recipe.estimator, seed=seed,
-            measured=None if len(blends) == 1 else _on_acquired_grid(data), blends=blends,
+            measured=None if data.measured_low is None else to_slices(data.measured_low), blends=blends,
         )  # fmt: skip
     except ResolutionError as error:
         return {"applied": False, "model": f"{fallback}the run cannot be brought down once more to try it ({error})"}
@@ -176,14 +179,6 @@ def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
         f", {best:.0%} of it from the calibration (mean of logarithms)" if best else ""
     )
     return {"applied": True, **told, "model": model}
-
-
-def _on_acquired_grid(data: RunData) -> Tensor:
-    """The measured map as the acquired grid would have it, (z, x, y)."""
-    assert data.measured is not None
-    shape = data.statistics.mean.shape
-    level = level_above((shape[0], shape[1], shape[2]), data.factor)
-    return level.down(to_slices(np.square(data.measured))).clamp_min(0).sqrt()
 
 
 def digest(image: Array) -> str:

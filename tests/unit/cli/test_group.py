@@ -46,7 +46,7 @@ def test_partial_results_are_joined_and_the_missing_named(
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
     assert "sub-10: no table of metrics at all" in text
-    assert "guided shows more true BOLD detail than every baseline" in text
+    assert "sbl shows more true BOLD detail than every baseline" in text
     assert page.index("Verdict") < page.index("The paper&#39;s table")
     assert "140.00 (64.75–184.00)" in text
     assert "defined in 7 of 8" in text
@@ -66,9 +66,9 @@ def test_tables_have_their_columns_explained_and_hold_everything(places: tuple[P
     words = {
         row["reference"]: row["word"]
         for row in rows(places[1] / "group_stats.tsv")
-        if (row["measure"], row["series"]) == ("split_ev_beyond", "guided")
+        if (row["measure"], row["series"]) == ("split_ev_beyond", "sbl")
     }
-    assert words == dict.fromkeys(("bspline", "zerofill", "inject", "srgan", "guidedMirror"), "better")
+    assert words == dict.fromkeys(("bspline", "zerofill", "inject", "srgan", "sblMirror"), "better")
     assert "group" in (places[1] / ".bidsignore").read_text().splitlines()
     assert list((places[1] / "logs").glob("*/settings.toml"))
     assert not list(places[1].glob(".*partial*"))
@@ -134,7 +134,7 @@ def test_mixed_settings_are_refused_with_files_and_what_differs(
         texts[smoothing] = analysis_digest(settings)
     for path in places[1].glob("sub-*/func/*_metrics.json"):
         path.write_text(json.dumps({**FACTS, "SettingsDigest": texts[4.0]}))
-    write_tables(places[1], "09", rows=[detail("guided", 0.1)], facts={**FACTS, "SettingsDigest": texts[6.0]})
+    write_tables(places[1], "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": texts[6.0]})
     for options in ((), ("--force",)):
         assert group(places, *options) == 2
         shown = capsys.readouterr().err

@@ -232,7 +232,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "method for a model": (lambda d, t: ["apply", "srgan", d / LOW, t / "o.nii"], "it is a method"),
     "misspelt baseline": (lambda d, t: ["apply", "zerofil", d / LOW, t / "o.nii"], "did you mean 'zerofill'?"),
     "guided baseline": (lambda d, t: ["apply", "inject", d / LOW, t / "o.nii"], "--sr-method inject ratio"),
-    "guided": (lambda d, t: ["train", "guided", t / "m", "--coarse", d / BOLD], "use bids-sr ... --sr-method guided"),
+    "sbl": (lambda d, t: ["train", "sbl", t / "m", "--coarse", d / BOLD], "use bids-sr ... --sr-method sbl"),
     "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one"),
     "no fine image": (lambda d, t: ["train", "cpce", t / "m", "--coarse", d / LOW], "it is supervised"),
     "counts": (lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW], "2 fine"),

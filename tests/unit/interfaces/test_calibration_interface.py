@@ -60,10 +60,12 @@ class Made:
         monkeypatch.chdir(here / "work")
         found = CalibrationSD(
             in_file=str(here / "bold.nii"), mask=str(here / "mask.nii"), hmc_xfms=str(here / "hmc.txt"),
-            motion_tsv=str(here / "motion.tsv"), tr=2.0, registration_json=str(here / "registration.json"), **self.more,
+            motion_tsv=str(here / "motion.tsv"), tr=2.0, factor=(2.0, 2.0, 1.0),
+            registration_json=str(here / "registration.json"), **self.more,
         ).run().outputs  # fmt: skip
         image = nb.load(found.sd_file)
         npt.assert_allclose(image.affine, AFFINE)
+        self.low = nb.load(found.sd_low_file)
         return np.asarray(image.dataobj), json.loads(Path(found.calibration_json).read_text())
 
 
@@ -76,6 +78,8 @@ def test_the_written_map_is_the_known_one(made: Made, monkeypatch: pytest.Monkey
     sd, facts = made.measure(monkeypatch)
     inside = brain()
     assert np.median(np.abs(sd[inside] / made.sd[inside] - 1)) < 0.05
+    assert made.low.shape == (sd.shape[0] // 2, sd.shape[1] // 2, sd.shape[2]), "brought down as the run was"
+    npt.assert_allclose(made.low.affine[:3, :3], AFFINE[:3, :3] @ np.diag([2, 2, 1]))
     assert facts["usable"] is True
     assert facts["reason"] == ""
     assert (facts["n_volumes"], facts["n_used"], facts["dof"], facts["censored"]) == (20, 20, 18, [])
@@ -139,6 +143,14 @@ def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(
     _, facts = made.measure(monkeypatch)
     assert facts["usable"] is True
     assert facts["task"].startswith("not taken out: ")
+
+
+def test_a_few_volumes_that_lie_far_away_are_left_out(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.matrices[16:, 1, 3] = 1.3
+    _, facts = made.measure(monkeypatch)
+    assert facts["usable"] is True
+    assert facts["censored"] == [16, 17, 18, 19]
+    assert (facts["far_share"], facts["motion_max_mm"]) == (0.2, 1.3)
 
 
 def still_constant(made: Made) -> None:

@@ -19,7 +19,7 @@ CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "all": {"thumb"
 
 @pytest.fixture
 def files(tmp_path):
-    """A measured series, and two made of it: smoothed along the first axis (bspline), and with noise (guided)."""
+    """A measured series, and two made of it: smoothed along the first axis (bspline), and with noise (sbl)."""
     folder = tmp_path / "in"
     folder.mkdir()
     lines = [f"{6 + 24 * k}\t12\t{('thumb', 'little')[k % 2]}\n" for k in range(8)]
@@ -31,7 +31,7 @@ def files(tmp_path):
     data = 500 + rng.normal(0, 2, (*SHAPE, N)) + 20 * rng.random(SHAPE)[..., None] * courses["thumb"]
     data += 20 * rng.random(SHAPE)[..., None] * courses["little"]
     smoothed = (data + np.roll(data, 1, 0) + np.roll(data, -1, 0)) / 3
-    series = {"measured": data, "bspline": smoothed, "guided": (data + smoothed) / 2}
+    series = {"measured": data, "bspline": smoothed, "sbl": (data + smoothed) / 2}
     for name, values in series.items():
         with SeriesWriter(folder / f"{name}.nii", values.shape, AFFINE, 2.0) as writer:
             for t in range(N):
@@ -57,7 +57,7 @@ def effects(files, series, cwd, **changes):
 
 @pytest.fixture
 def made(files, tmp_path):
-    return [effects(files, name, tmp_path / "e") for name in ("measured", "bspline", "guided")]
+    return [effects(files, name, tmp_path / "e") for name in ("measured", "bspline", "sbl")]
 
 
 def split(files, made, cwd, **changes):
@@ -71,32 +71,30 @@ def split(files, made, cwd, **changes):
 
 def test_options_of_the_effects_act(files, made, tmp_path):
     plain = load_effects(made[2])
-    assert plain.series == "guided"
+    assert plain.series == "sbl"
     assert plain.smooth_variance is None
     assert load_effects(made[0]).smooth_variance is not None
     assert load_effects(made[1]).ranks == (2, 5)
     assert len(plain.blocks) == 8
     table = files / "confounds.tsv"
-    some = load_effects(effects(files, "guided", tmp_path / "s", confounds_tsv=table, confound_names=["trans_x"]))
-    every = load_effects(effects(files, "guided", tmp_path / "f", confounds_tsv=table))
+    some = load_effects(effects(files, "sbl", tmp_path / "s", confounds_tsv=table, confound_names=["trans_x"]))
+    every = load_effects(effects(files, "sbl", tmp_path / "f", confounds_tsv=table))
     assert (some.dof, every.dof) == (plain.dof - 1, plain.dof - 12)
-    late = load_effects(effects(files, "guided", tmp_path / "d", n_dummy=20))
+    late = load_effects(effects(files, "sbl", tmp_path / "d", n_dummy=20))
     assert sum(b.used for b in late.blocks) == 7
-    assert (
-        sum(b.used for b in load_effects(effects(files, "guided", tmp_path / "m", n_dummy=20, min_share=0)).blocks) == 8
-    )
+    assert sum(b.used for b in load_effects(effects(files, "sbl", tmp_path / "m", n_dummy=20, min_share=0)).blocks) == 8
 
 
 def test_split_halves_are_tabled_with_gains_controls_and_maps(files, made, tmp_path):
     found = split(files, made, tmp_path / "a")
     rows = {(r.series, r.against, r.contrast, r.region, r.measure): r for r in read_table(found.out_file)}
-    gain = rows["guided", "bspline", "all", "brain", "gain_split_r_beyond"]
+    gain = rows["sbl", "bspline", "all", "brain", "gain_split_r_beyond"]
     assert gain.value > 0
     assert gain.lower < gain.value < gain.upper
     assert gain.n == 8
     assert ("bsplinePca", "measured", "all", "brain", "split_r_beyond") in rows
     with np.load(found.figures_npz) as maps:
-        assert maps["beyond_guided"].shape == (15, 14, 3)
+        assert maps["beyond_sbl"].shape == (15, 14, 3)
     again = split(files, made, tmp_path / "b")
     assert Path(again.out_file).read_bytes() == Path(found.out_file).read_bytes()
 
@@ -104,7 +102,7 @@ def test_split_halves_are_tabled_with_gains_controls_and_maps(files, made, tmp_p
 def test_maps_are_held_against_both_truths(files, made, tmp_path):
     rng = np.random.default_rng(0)
     paths, entities = [], []
-    for series in ("measured", "bspline", "guided", "raw"):
+    for series in ("measured", "bspline", "sbl", "raw"):
         for stat in ("t", "effect", "z"):
             path = tmp_path / f"{series}_{stat}.nii.gz"
             save_image(5 * rng.normal(size=SHAPE), AFFINE, path)
@@ -120,13 +118,13 @@ def test_maps_are_held_against_both_truths(files, made, tmp_path):
     rows = read_table(out)
     assert {r.fwhm_mm for r in rows if r.measure == "truth_r_t"} == {3.5}
     assert {r.against for r in rows if r.measure == "truth_auc"} == {"measured", "truth"}
-    assert {r.series for r in rows} == {"measured", "bspline", "guided"}
+    assert {r.series for r in rows} == {"measured", "bspline", "sbl"}
     assert any(r.measure == "truth_r_beyond" and r.contrast == "all" and r.against == "measured" for r in rows)
 
 
 def test_known_activation_alone_gives_gains_with_intervals_at_no_smoothing(files, made, tmp_path):
     paths, entities = [], []
-    for series in ("bspline", "guided"):
+    for series in ("bspline", "sbl"):
         for width in ("", "Fwhm35"):
             path = tmp_path / f"{series}{width}.nii.gz"
             save_image(load_effects(made[1]).mean, AFFINE, path)
@@ -145,18 +143,18 @@ def test_known_activation_alone_gives_gains_with_intervals_at_no_smoothing(files
         rows = read_table(out)
         tables.append({(r.series, r.against, r.fwhm_mm, r.region, r.measure): r for r in rows})
         assert len(tables[-1]) == len(rows)  # nothing is told twice
-    key = ("guided", "bspline", 0.0, "brain", "gain_truth_r_beyond")
+    key = ("sbl", "bspline", 0.0, "brain", "gain_truth_r_beyond")
     assert 0 < tables[0][key].lower < tables[0][key].value < tables[0][key].upper
     assert tables[0][key].n == 4
     assert tables[1][key].lower != tables[0][key].lower
     assert not np.isfinite(tables[2][key].lower)
-    level = ("guided", "truth", 0.0, "brain", "truth_r_effect")
+    level = ("sbl", "truth", 0.0, "brain", "truth_r_effect")
     assert tables[0][level].lower < tables[0][level].value < tables[0][level].upper
-    assert not np.isfinite(tables[0]["guided", "truth", 3.5, "brain", "truth_r_effect"].lower)
+    assert not np.isfinite(tables[0]["sbl", "truth", 3.5, "brain", "truth_r_effect"].lower)
 
 
 def test_images_are_held_against_measured_volumes(files, tmp_path):
-    names = ["bspline", "measured", "guided"]
+    names = ["bspline", "measured", "sbl"]
     given = {
         "series_files": [files / f"{name}.nii" for name in names], "series_names": names, "n_dummy": 2,
         "measured_file": files / "measured.nii", "mask": files / "mask.nii.gz", "max_volumes": 16,
@@ -164,14 +162,14 @@ def test_images_are_held_against_measured_volumes(files, tmp_path):
     rows = {
         (r.series, r.against, r.measure): r for r in read_table(TruthImages(**given).run(cwd=tmp_path).outputs.out_file)
     }
-    assert {key[0] for key in rows} == {"bspline", "guided"}
-    gain = rows["guided", "bspline", "gain_truth_psnr"]
+    assert {key[0] for key in rows} == {"bspline", "sbl"}
+    gain = rows["sbl", "bspline", "gain_truth_psnr"]
     assert gain.value == pytest.approx(20 * np.log10(2), abs=1e-3)  # half of the error of bspline
     assert gain.n == 4
     assert gain.unit == "dB"
-    assert rows["guided", "measured", "truth_ssim"].value > rows["bspline", "measured", "truth_ssim"].value
+    assert rows["sbl", "measured", "truth_ssim"].value > rows["bspline", "measured", "truth_ssim"].value
     with pytest.raises(ValueError, match="named twice"):
-        TruthImages(**given | {"series_names": ["bspline", "guided", "guided"]}).run(cwd=tmp_path)
+        TruthImages(**given | {"series_names": ["bspline", "sbl", "sbl"]}).run(cwd=tmp_path)
 
 
 def test_ranks_of_the_control_are_at_hand_for_workflows():
@@ -180,7 +178,7 @@ def test_ranks_of_the_control_are_at_hand_for_workflows():
 
 def test_tables_are_joined_and_described(tmp_path):
     for name, measure in (("a", "split_r_beyond"), ("b", "truth_ap")):
-        row = EvalRow(series="guided", measure=measure, value=0.5)
+        row = EvalRow(series="sbl", measure=measure, value=0.5)
         (tmp_path / name).write_text(table_text([row]))
     done = MergeEvaluation(in_files=[tmp_path / "a", tmp_path / "b"]).run(cwd=tmp_path).outputs
     assert [r.measure for r in read_table(done.out_file)] == ["split_r_beyond", "truth_ap"]

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(3)
 
 
 def write_run(root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0) -> None:
-    """Mask, boldref, transforms and effect and t maps (raw and guided) of one run; the same activity in all."""
+    """Mask, boldref, transforms and effect and t maps (raw and sbl) of one run; the same activity in all."""
     rng = np.random.default_rng(seed)
     sub = name.split("_")[0]
     func, anat = root / sub / "func", root / sub / "anat"
@@ -37,7 +37,7 @@ def write_run(root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None
 
     affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
     ants.write_transform(affine, str(anat / f"{sub}_from-T1w_to-{SPACE}_mode-image_xfm.h5"))
-    for series, grid, shape, res in (("raw", AFFINE, SHAPE, ""), ("guided", FINE, (40, 44, 8), "_res-hr")):
+    for series, grid, shape, res in (("raw", AFFINE, SHAPE, ""), ("sbl", FINE, (40, 44, 8), "_res-hr")):
         effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
         effect[tuple(n // 2 for n in shape)] += gain * 20
         noise = np.full(shape, gain * (1.0 if seed % 2 else 2.0), dtype=np.float32)
@@ -134,8 +134,8 @@ def test_runs_and_their_way_to_the_template_are_found(cohort: Path) -> None:
 
 
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
-    made = group_maps.group_maps(find_runs(cohort), cohort, series=("raw", "guided"))
-    assert [each.series for each in made.maps] == ["raw", "guided"]
+    made = group_maps.group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
+    assert [each.series for each in made.maps] == ["raw", "sbl"]
     assert made.left_out == ()
     stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
     effect, _ = load_image(cohort / "group" / f"{stem}.nii.gz")
@@ -154,7 +154,7 @@ def test_runs_of_one_participant_count_once(tmp_path: Path) -> None:
     for number in range(1, 4):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("guided",))
+    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("sbl",))
     assert [each.participants for each in made.maps] == [("sub-01", "sub-02", "sub-03")]
 
 
@@ -186,7 +186,7 @@ def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path
         values = np.full(target.shape, 5.0 * number, dtype=np.float32)
         name = f"{name}_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap.nii.gz"
         save_image(values, target.affine, folder / name)
-    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "guided"))
+    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
     assert [each.series for each in made.maps] == ["raw"]
     effect, _ = load_image(made.maps[0].files["effect"])
     assert np.unique(np.round(effect[made.mask], 4)).tolist() == [2.0]  # mean of 5, 10, 15 over a brain of 500

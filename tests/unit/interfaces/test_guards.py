@@ -116,12 +116,12 @@ def test_one_member_is_no_ensemble(tmp_path: Path, mask: str) -> None:
 
 
 def test_unsupported_detail_with_and_without_a_pair(tmp_path: Path, mask: str) -> None:
-    path = effects(tmp_path / "m.npz", "guided", 0, signal=1.0)
+    path = effects(tmp_path / "m.npz", "sbl", 0, signal=1.0)
     guide = tmp_path / "guide.nii.gz"
     save_image((3.0 * (500 + 20 * np.random.default_rng(99).normal(size=SHAPE))).astype(np.float32), AFFINE, guide)
     given = {"effects_file": path, "mask": mask, "contrasts": CONTRASTS | ALONE, "factor": TWO}
     found = run(guards.UnrepeatedMap, tmp_path / "pair", guide_hr=str(guide), **given)
-    check_maps(found, "unrepeated", "guided")
+    check_maps(found, "unrepeated", "sbl")
     rows = read_table(found.out_file)
     static = by(rows, "unrepeated_share", contrast="n/a")
     assert [row.value for row in static] == [0]  # the mean is the guide in another unit
@@ -139,7 +139,7 @@ def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
     save_image(brain(), np.diag([1, 2, 3, 1.0]), tmp_path / "other.nii.gz")
     with pytest.raises(ValueError, match="another grid"):
         run(
-            guards.UnrepeatedMap, tmp_path / "run", effects_file=effects(tmp_path / "m.npz", "guided", 0),
+            guards.UnrepeatedMap, tmp_path / "run", effects_file=effects(tmp_path / "m.npz", "sbl", 0),
             mask=str(tmp_path / "other.nii.gz"), contrasts=CONTRASTS, factor=TWO,
         )  # fmt: skip
 
@@ -224,10 +224,10 @@ def test_edges_apart_are_warned_of_by_name(tmp_path: Path) -> None:
         "boldref": str(tmp_path / "boldref.nii.gz"), "guide_hr": str(tmp_path / "guide.nii.gz"),
         "mask_hr": str(tmp_path / "mask.nii.gz"),
     }  # fmt: skip
-    found = run(guards.EdgeMismatch, tmp_path / "run", phase_encoding="j-", guided=["inject", "guided"], **given)
+    found = run(guards.EdgeMismatch, tmp_path / "run", phase_encoding="j-", guided=["inject", "sbl"], **given)
     assert found.mismatch == pytest.approx(5.0, abs=0.4)  # 2.5 fine voxels of 2 mm
     assert len(found.warnings) == 1
-    assert "inject, guided lay detail where it does not belong" in found.warnings[0]
+    assert "inject, sbl lay detail where it does not belong" in found.warnings[0]
     rows = {row.measure: row.value for row in read_table(found.out_file)}
     assert rows["flag_distortion"] == 1
     assert rows["edge_mismatch_p90"] >= rows["edge_mismatch"] == pytest.approx(found.mismatch, rel=1e-4)

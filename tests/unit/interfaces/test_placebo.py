@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.placebo import AnotherContrast, DisplaceGuide, MergeRows, NullShuffles, mirrored, other_models
+from bids_sr.interfaces.placebo import AnotherContrast, MergeRows, NullShuffles, other_models
 from bids_sr.spatial.nifti import SeriesWriter, load_image, save_image
 from bids_sr.spatial.transforms import hr_grid, write_itk
 from bids_sr.sr.degrade import kspace_crop
@@ -14,47 +14,6 @@ from bids_sr.stats.evaluation import read_table
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
-
-
-def head(shape=(24, 20, 4), at=(9.0, 10.0)):
-    """An ellipse that lies off center, brighter on one side."""
-    x, y = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
-    inside = ((x - at[0]) / 6) ** 2 + ((y - at[1]) / 7) ** 2 < 1
-    volume = (inside * (1 + 0.2 * (x > at[0]) * (y > at[1])))[..., None] * np.linspace(1, 2, shape[2])
-    return volume.astype(np.float32)
-
-
-def displaced(tmp_path, how, volume, affine=AFFINE):
-    save_image(volume, affine, tmp_path / "guide.nii.gz")
-    out = DisplaceGuide(in_file=str(tmp_path / "guide.nii.gz"), how=how, factor=FACTOR).run(cwd=str(tmp_path)).outputs
-    return load_image(out.out_file)
-
-
-def test_mirroring_keeps_the_head_where_it_is_and_undoes_itself(tmp_path):
-    volume = head()
-    found, affine = displaced(tmp_path, "mirror", volume)
-    assert np.array_equal(affine, AFFINE)
-    assert not np.array_equal(found, volume)
-    overlap = ((found > 0) & (volume > 0)).sum() / (volume > 0).sum()
-    assert overlap > 0.95
-    again, _ = displaced(tmp_path, "mirror", found)
-    assert np.array_equal(again, volume)
-
-
-def test_left_and_right_are_told_from_the_affine(tmp_path):
-    turned = np.array([[0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 4.0, 0], [0, 0, 0, 1]])
-    volume = head(at=(9.0, 8.0))
-    found, _ = displaced(tmp_path, "mirror", volume, turned)
-    assert np.array_equal(np.sort(found, axis=1), np.sort(volume, axis=1))  # only the second axis was touched
-    assert not np.array_equal(found, volume)
-    assert np.array_equal(mirrored(np.zeros((3, 3, 3)), AFFINE), np.zeros((3, 3, 3)))
-
-
-def test_shift_is_three_acquired_voxels_in_the_slice(tmp_path):
-    volume = head()
-    found, _ = displaced(tmp_path, "shift", volume)
-    assert np.array_equal(found, np.roll(volume, (6, 6, 0), axis=(0, 1, 2)))
-    assert np.array_equal(np.sort(found.ravel()), np.sort(volume.ravel()))
 
 
 def test_another_contrast_comes_on_the_grids_of_the_run(tmp_path):
@@ -94,7 +53,7 @@ def model(root, subject, method="srgan", lowres=(3.0, 3.0, 4.0), factor=FACTOR, 
 
 def test_the_other_subject_is_the_next_one(tmp_path):
     one, two, three = (model(tmp_path, label) for label in ("01", "02", "03"))
-    model(tmp_path, "02", method="guided")
+    model(tmp_path, "02", method="sbl")
     assert other_models(tmp_path, "srgan", "02") == [three, one]
     assert other_models(tmp_path, "srgan", "sub-03") == [one, two]
     assert other_models(tmp_path / "missing", "srgan", "01") == []

@@ -1,4 +1,4 @@
-"""Shells of training on the run and of applying what was learned, on files."""
+"""Shells of finding variance maps of a run and of applying them, on files."""
 
 import json
 from pathlib import Path
@@ -6,159 +6,276 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from scipy.ndimage import gaussian_filter
 
-from bids_sr.interfaces.guided import TrainGuided
 from bids_sr.interfaces.superres import SuperResolve
+from bids_sr.interfaces.variance import EstimateVariance
 from bids_sr.spatial.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.degrade import kspace_crop
 from bids_sr.sr.guards import ModelMismatch
 from bids_sr.sr.levels import level_above, to_slices
 from bids_sr.sr.model import load_model, save_model
+from bids_sr.sr.variance.apply import displaced
 
 FACTOR = (2.0, 2.0, 1.0)
-COUNT = 14
+COUNT = 44
+DUMMIES = 2
+FINE = np.diag([-1.5, 1.5, 4, 1.0])
+METHODS = ("wmn", "focuss", "sbl", "sdmod")
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A run of an odd matrix whose head drifts, boldref, mask, transforms, and a guide off the grid of the run."""
+    """A run of an odd matrix whose head drifts and fluctuates along folds, what belongs to it, and a fine image."""
     folder = tmp_path_factory.mktemp("files")
     rng = np.random.default_rng(0)
-    x, y, _ = np.indices((30, 26, 6), dtype=float)
-    head = ((x - 14.5) / 15) ** 2 + ((y - 12.5) / 13) ** 2 < 0.8
-    highres = (head * (500 + 500 * rng.random(head.shape))).astype(np.float32)
-    fine = np.diag([-1.5, 1.5, 4, 1.0])
-    lowres, affine = kspace_crop(highres, fine, factor=FACTOR)
-    bold = np.stack([1.5 * lowres + rng.normal(0, 5, lowres.shape) for _ in range(COUNT)], -1).astype(np.float32)
-    bold[..., :2] *= 1.3
+    x, y, _ = np.indices((62, 58, 5), dtype=float)
+    head = ((x - 26) / 23) ** 2 + ((y - 28) / 25) ** 2 < 1
+    anatomy = (head * (500 + 500 * rng.random(head.shape))).astype(np.float32)
+    where = head * (np.abs(np.sin(x / 3.1 + 0.8 * np.sin(y / 7))) > 0.85) * (1 + (x > 30))
+    white = rng.standard_normal((12, *head.shape))
+    modes = 60 * where * gaussian_filter(white, (0, 1.5, 1.5, 0)) / gaussian_filter(white, (0, 1.5, 1.5, 0)).std()
+    courses = rng.standard_normal((COUNT, 12))
+    lowres, affine = kspace_crop(anatomy, FINE, factor=FACTOR)
+    bold = np.stack([
+        1.5 * kspace_crop(anatomy + np.tensordot(course, modes, 1), FINE, factor=FACTOR)[0]
+        + rng.normal(0, 0.5, lowres.shape)
+        for course in courses
+    ], -1).astype(np.float32)  # fmt: skip
+    bold[..., :DUMMIES] *= 1.3
     poses = np.repeat(np.eye(4)[None], COUNT, 0)
-    poses[:, 0, 3] = 0.1 * np.arange(COUNT)
-    save_image(highres, fine, folder / "guide.nii")
+    poses[:, 0, 3] = 0.03 * np.arange(COUNT)
+    save_image(anatomy, FINE, folder / "fine.nii")
     save_image(head[::2, ::2].astype(np.uint8), affine, folder / "mask.nii", dtype=np.uint8)
     save_image(bold, affine, folder / "bold.nii", tr=2.0)
     save_image(bold, affine, folder / "bold.nii.gz", tr=2.0)
-    save_image(bold[..., 2:].mean(-1), affine, folder / "boldref.nii")
+    save_image(bold[..., : DUMMIES + 20], affine, folder / "short.nii", tr=2.0)
+    save_image(bold[..., DUMMIES:].mean(-1), affine, folder / "boldref.nii")
     write_itk(folder / "hmc.txt", poses)
-    write_itk(folder / "guide.txt", np.eye(4)[None])
+    write_itk(folder / "short.txt", poses[: DUMMIES + 20])
+    write_itk(folder / "fine.txt", np.eye(4)[None])
     return folder
 
 
-def train(files, folder, kind="highres", **given):
-    """Outputs of a sloppy training in a folder."""
+def estimate(files, folder, method="sbl", **given):
+    """Outputs of a sloppy estimation in a folder."""
     folder.mkdir(exist_ok=True)
-    inputs = {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii"}
-    if kind != "none":
-        inputs |= {"guide_image": "guide.nii", "guide_xfm": "guide.txt"}
-    paths = {trait: str(files / name) for trait, name in inputs.items()}
-    settings = {"factor": FACTOR, "n_dummy": 2, "sloppy": True, "guide_kind": kind}
-    return TrainGuided(**(paths | settings | given)).run(cwd=str(folder)).outputs
+    paths = {trait: str(files / name) for trait, name in {"in_file": "bold.nii", "mask": "mask.nii"}.items()}
+    settings = {"method": method, "factor": FACTOR, "n_dummy": DUMMIES, "sloppy": True}
+    return EstimateVariance(**(paths | settings | given)).run(cwd=str(folder)).outputs
 
 
-def resolve(files, folder, made, kind="highres", **given):
+def resolve(files, folder, made, static=False, **given):
     """Outputs of the series in a folder."""
     folder.mkdir(exist_ok=True)
     inputs = {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii", "hmc_xfms": "hmc.txt"}
-    if kind != "none":
-        inputs |= {"highres": "guide.nii", "highres2boldref_xfm": "guide.txt"}
+    if static:
+        inputs |= {"highres": "fine.nii", "highres2boldref_xfm": "fine.txt"}
     paths = {trait: str(files / name) for trait, name in inputs.items()}
     paths |= {"model_file": made.model_file, "temporal_file": made.temporal_file}
-    return SuperResolve(**(paths | {"series": "guided", "factor": FACTOR, "guide_kind": kind} | given)).run(
-        cwd=str(folder)
-    ).outputs  # fmt: skip
+    return SuperResolve(**(paths | {"series": "sbl", "factor": FACTOR} | given)).run(cwd=str(folder)).outputs
+
+
+def zerofilled(files, folder, **given):
+    """The series of the baseline."""
+    folder.mkdir()
+    inputs = {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii", "hmc_xfms": "hmc.txt"}
+    paths = {trait: str(files / name) for trait, name in inputs.items()}
+    out = SuperResolve(**(paths | {"series": "zerofill", "factor": FACTOR} | given)).run(cwd=str(folder)).outputs
+    return data(out.out_file)
+
+
+def data(path):
+    return np.asarray(nib.load(path).dataobj)
+
+
+def steady(path):
+    """The series without its dummies, after its mean over time."""
+    found = data(path)[..., DUMMIES:].astype(float)
+    return found - found.mean(-1, keepdims=True)
 
 
 @pytest.fixture(scope="module")
 def made(files, tmp_path_factory):
-    return train(files, tmp_path_factory.mktemp("trained") / "node")
+    return estimate(files, tmp_path_factory.mktemp("found") / "node")
 
 
-def test_training_leaves_model_card_log_statistics_and_kernels(files, made):
+@pytest.fixture(scope="module")
+def series(files, made, tmp_path_factory):
+    return resolve(files, tmp_path_factory.mktemp("series") / "node", made)
+
+
+def test_an_estimation_leaves_model_card_log_statistics_and_the_map(files, made):
     card = json.loads(Path(made.card_file).read_text())
-    assert (card["method"], card["trained_on"], card["guide_kind"]) == ("guided", "series", "highres")
-    assert set(card["data_sha256"]) == {"series", "mask", "guide"}
-    assert Path(made.log_file).read_text().startswith("phase\titeration\tloss")
-    temporal, kernels = nib.load(made.temporal_file), nib.load(made.kernels_file)
-    bold = nib.load(files / "bold.nii")
-    assert temporal.shape == (15, 13, 6, 2 + 8)
-    np.testing.assert_allclose(temporal.affine, bold.affine)
-    steady = np.asarray(bold.dataobj)[..., 2:]
-    np.testing.assert_allclose(np.asarray(temporal.dataobj)[..., 0], steady.mean(-1), rtol=1e-5, atol=1e-2)
-    np.testing.assert_allclose(np.asarray(temporal.dataobj)[..., 1], steady.std(-1), rtol=1e-3, atol=1e-2)
-    assert kernels.shape == (30, 26, 6, 4)
-    np.testing.assert_allclose(kernels.affine, nib.load(files / "guide.nii").affine, atol=1e-5)
+    assert (card["method"], card["trained_on"], card["applied"]) == ("sbl", "series", True)
+    assert card["held_out"]["explained_over_zerofill"] > 0.02
+    assert set(card["data_sha256"]) == {"series", "mask"}
+    assert Path(made.log_file).read_text().startswith("phase\titeration\t")
+    assert len(Path(made.log_file).read_text().splitlines()) == 1 + 2, "a row for each round"
+    temporal, weight = nib.load(made.temporal_file), nib.load(made.weight_file)
+    assert temporal.shape[:3] == (31, 29, 5)
+    np.testing.assert_allclose(temporal.affine, nib.load(files / "bold.nii").affine)
+    bold = data(files / "bold.nii")[..., DUMMIES:]
+    np.testing.assert_allclose(data(made.temporal_file)[..., 0], bold.mean(-1), rtol=1e-5, atol=1e-2)
+    np.testing.assert_allclose(data(made.temporal_file)[..., 1], bold.std(-1), rtol=1e-3, atol=1e-2)
+    assert weight.shape == (62, 58, 5)
+    np.testing.assert_allclose(weight.affine, FINE, atol=1e-5)
+    maps = load_model(made.model_file).generator.weight.numpy()
+    np.testing.assert_allclose(data(made.weight_file), np.moveaxis(np.sqrt((maps**2).sum(0)), 0, 2), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["highres", "t1w", "none"])
-def test_a_series_on_its_grid_consistent_with_the_data(files, tmp_path, made, kind):
-    made = made if kind == "highres" else train(files, tmp_path / "node", kind)
-    out = resolve(files, tmp_path / "series", made, kind)
+def test_head_motion_is_taken_out_where_it_is_known(files, tmp_path, made):
+    card = json.loads(Path(estimate(files, tmp_path / "node", hmc_xfms=str(files / "hmc.txt")).card_file).read_text())
+    assert set(card["data_sha256"]) == {"series", "mask", "nuisance"}
+    assert card["data_sha256"]["series"] == json.loads(Path(made.card_file).read_text())["data_sha256"]["series"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_series_on_its_grid_consistent_with_the_data(files, tmp_path, method):
+    found = estimate(files, tmp_path / "node", method)
+    assert json.loads(Path(found.card_file).read_text())["applied"]
+    out = resolve(files, tmp_path / "series", found, series=method)
     image = nib.load(out.out_file)
-    assert image.shape == (30, 26, 6, COUNT)
-    np.testing.assert_allclose(image.affine, nib.load(files / "guide.nii").affine, atol=1e-5)
+    assert image.shape == (62, 58, 5, COUNT)
+    np.testing.assert_allclose(image.affine, FINE, atol=1e-5)
     rows = [float(row) for row in Path(out.consistency_file).read_text().split()[1:]]
     assert len(rows) == COUNT
     assert max(rows) < 1e-5
-    save_image(np.asarray(image.dataobj)[..., 0], image.affine, tmp_path / "frame.nii")
-    beyond = level_above((15, 13, 6), FACTOR).beyond
-    frame, guide = (to_slices(np.asarray(nib.load(p).dataobj)) for p in (tmp_path / "frame.nii", files / "guide.nii"))
-    alike = np.corrcoef(beyond(frame).numpy().ravel(), beyond(guide).numpy().ravel())[0, 1]
-    assert alike > 0.95 if kind == "highres" else alike < 0.5, "detail of the anatomy comes with a T2* guide only"
+    plain = zerofilled(files, tmp_path / "zerofill")
+    assert np.abs(np.asarray(image.dataobj) - plain)[..., DUMMIES:].std() > 0.3
 
 
-def test_a_compressed_run_teaches_the_same(files, tmp_path, made):
-    other = train(files, tmp_path / "node", in_file=str(files / "bold.nii.gz"))
+def test_a_network_of_no_maps_is_refused_by_name(files, tmp_path):
+    with pytest.raises(ValueError, match="srgan finds no variance maps"):
+        estimate(files, tmp_path / "node", "srgan")
+
+
+@pytest.mark.parametrize("displace", ["mirror", "shift"])
+def test_maps_of_the_wrong_place_make_another_series(files, tmp_path, made, series, displace):
+    other = resolve(files, tmp_path / "series", made, displace=displace)
+    own, moved, plain = steady(series.out_file), steady(other.out_file), zerofilled(files, tmp_path / "zerofill")
+    plain = plain[..., DUMMIES:] - plain[..., DUMMIES:].mean(-1, keepdims=True)
+    added, instead = own - plain, moved - plain
+    assert instead.std() > 0.2 * added.std(), "a placebo that adds nothing is beaten by anything"
+    assert np.corrcoef(added.ravel(), instead.ravel())[0, 1] < 0.7
+    rows = [float(row) for row in Path(other.consistency_file).read_text().split()[1:]]
+    assert max(rows) < 1e-5
+
+
+@pytest.mark.parametrize(("affine", "axis"), [(FINE, 2), (FINE[[1, 0, 2, 3]], 3)])
+def test_a_mirrored_map_stays_on_a_head_off_center(affine, axis):
+    weight = torch.zeros(2, 3, 30, 26)
+    weight[:, :, 2:18, 1:17] = 1 + torch.rand(2, 3, 16, 16)
+    moved = displaced(weight, "mirror", affine, FACTOR)
+    head = weight > 0
+    assert float((moved[head] > 0).float().mean()) > 0.9, "it was taken off the head"
+    assert not torch.equal(moved, weight)
+    torch.testing.assert_close(moved.sum(axis), weight.sum(axis))  # along this axis and no other
+    assert torch.equal(displaced(moved, "mirror", affine, FACTOR), weight)
+    none = torch.zeros_like(weight)
+    assert torch.equal(displaced(none, "mirror", affine, FACTOR), none)
+
+
+def test_static_detail_is_added_only_with_a_fine_image(files, tmp_path, made, series):
+    with_it = resolve(files, tmp_path / "series", made, static=True)
+    beyond = level_above((31, 29, 5), FACTOR).beyond
+    frames = {}
+    for name, path in (("with", with_it.out_file), ("without", series.out_file)):
+        frames[name] = beyond(to_slices(data(path)[..., DUMMIES:].mean(-1))).numpy().ravel()
+    fine = beyond(to_slices(data(files / "fine.nii"))).numpy().ravel()
+    assert np.corrcoef(frames["with"], fine)[0, 1] > 0.8
+    assert np.corrcoef(frames["without"], fine)[0, 1] < 0.5
+    np.testing.assert_allclose(steady(with_it.out_file), steady(series.out_file), atol=1e-2)  # it is one image
+
+
+def test_a_run_of_too_few_volumes_is_zero_filled(files, tmp_path):
+    short = {"in_file": str(files / "short.nii")}
+    found = estimate(files, tmp_path / "node", **short)
+    card = json.loads(Path(found.card_file).read_text())
+    assert not card["applied"]
+    assert card["held_out"]["model"] == "zero filling: too few volumes to tell fluctuations from noise"
+    assert not data(found.weight_file).any()
+    of_short = {**short, "hmc_xfms": str(files / "short.txt")}
+    series = data(resolve(files, tmp_path / "series", found, **of_short).out_file)
+    np.testing.assert_allclose(series, zerofilled(files, tmp_path / "zerofill", **of_short), atol=2e-6 * series.max())
+
+
+def test_noise_is_zero_filled(files, tmp_path):
+    bold = nib.load(files / "bold.nii")
+    noise = 1000 + np.random.default_rng(1).normal(0, 10, bold.shape).astype(np.float32)
+    save_image(noise, bold.affine, tmp_path / "noise.nii", tr=2.0)
+    card = json.loads(
+        Path(estimate(files, tmp_path / "node", in_file=str(tmp_path / "noise.nii")).card_file).read_text()
+    )
+    assert not card["applied"]
+    assert "less than 2%" in card["held_out"]["model"]
+
+
+def test_a_single_slice_is_enough(files, tmp_path):
+    inputs = {}
+    for trait, name in {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii"}.items():
+        image = nib.load(files / name)
+        save_image(np.asarray(image.dataobj)[:, :, 2:3], image.affine, tmp_path / name, tr=2.0)
+        inputs[trait] = str(tmp_path / name)
+    found = estimate(files, tmp_path / "node", in_file=inputs["in_file"], mask=inputs["mask"])
+    assert json.loads(Path(found.card_file).read_text())["applied"]
+    out = resolve(files, tmp_path / "series", found, **inputs)
+    assert nib.load(out.out_file).shape == (62, 58, 1, COUNT)
+
+
+def test_a_compressed_run_gives_the_same_maps(files, tmp_path, made):
+    other = estimate(files, tmp_path / "node", in_file=str(files / "bold.nii.gz"))
     assert Path(other.model_file).read_bytes() == Path(made.model_file).read_bytes()
+    assert Path(other.log_file).read_bytes() == Path(made.log_file).read_bytes(), "times differ from run to run"
+    assert not (tmp_path / "node" / "unpacked.nii").exists()
 
 
-def test_a_model_of_the_same_run_is_found_and_one_of_another_is_not(files, tmp_path, made):
-    folder = str(Path(made.model_file).parent)
-    same = train(files, tmp_path / "same", model_dir=folder)
-    assert not (tmp_path / "same" / "checkpoints").exists()
+def test_maps_of_the_same_run_are_found_and_those_of_another_are_not(files, tmp_path, made, monkeypatch):
+    from bids_sr.sr.variance import fit
+
+    folder, real, fitted = str(Path(made.model_file).parent), fit.fit_variance, []
+    monkeypatch.setattr(fit, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k))
+    same = estimate(files, tmp_path / "same", model_dir=folder)
+    assert not fitted
     assert Path(same.model_file).read_bytes() == Path(made.model_file).read_bytes()
-    train(files, tmp_path / "seed", model_dir=folder, seed=5)
-    assert (tmp_path / "seed" / "checkpoints").exists()
+    for name, given in {"seed": {"seed": 5}, "run": {"n_dummy": DUMMIES + 1}, "method": {"method": "wmn"}}.items():
+        estimate(files, tmp_path / name, model_dir=folder, **given)
+    assert len(fitted) == 3, "another seed, another part of the run, another method"
 
 
-def test_kernels_of_another_run_need_no_training(files, tmp_path, made):
-    used = train(files, tmp_path / "node", pretrained=made.model_file, in_file=str(files / "bold.nii"), n_dummy=4)
-    assert not (tmp_path / "node" / "checkpoints").exists()
+def test_maps_of_another_run_are_used_with_the_mean_of_this_one(files, tmp_path, made):
+    used = estimate(files, tmp_path / "node", pretrained=made.model_file, n_dummy=4)
     assert Path(used.model_file).read_bytes() == Path(made.model_file).read_bytes()
-    assert nib.load(used.temporal_file).shape[3] == 2 + 8
+    mean = data(files / "bold.nii")[..., 4:].mean(-1)
+    np.testing.assert_allclose(data(used.temporal_file)[..., 0], mean, rtol=1e-5, atol=1e-2)
     assert Path(resolve(files, tmp_path / "series", used).out_file).exists()
 
 
-def test_kernels_of_another_guide_or_factor_are_refused(files, tmp_path, made):
-    with pytest.raises(ValueError, match=r"guided by 'highres', the guide here is 'none'"):
-        train(files, tmp_path / "kind", "none", pretrained=made.model_file)
+def test_maps_of_another_grid_are_carried_onto_that_of_the_run(files, tmp_path, made):
+    model = load_model(made.model_file)
+    half = model.generator.weight[:, :, ::2, ::2].contiguous()
+    other = save_model(tmp_path / "half", model.generator.state_dict() | {"weight": half}, dict(model.card))[0]
+    used = estimate(files, tmp_path / "node", pretrained=str(other))
+    found, own = data(used.weight_file), data(made.weight_file)
+    assert found.shape == own.shape
+    assert np.corrcoef(gaussian_filter(found, 2).ravel(), gaussian_filter(own, 2).ravel())[0, 1] > 0.9
+    assert Path(resolve(files, tmp_path / "series", used).out_file).exists()
+
+
+def test_maps_of_another_factor_are_refused(files, tmp_path, made):
     with pytest.raises(ModelMismatch, match="factor"):
-        train(files, tmp_path / "factor", pretrained=made.model_file, factor=(1.5, 1.5, 1.0))
+        estimate(files, tmp_path / "factor", pretrained=made.model_file, factor=(1.5, 1.5, 1.0))
+    with pytest.raises(ModelMismatch, match="factor"):
+        resolve(files, tmp_path / "series", made, factor=(1.5, 1.5, 1.0))
+
+
+def test_a_series_without_the_mean_of_its_run_is_refused(files, tmp_path, made):
     paths = {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii", "hmc_xfms": "hmc.txt"}
     given = {trait: str(files / name) for trait, name in paths.items()} | {"model_file": made.model_file}
     with pytest.raises(ValueError, match="temporal_file"):
-        SuperResolve(series="guided", factor=FACTOR, **given).run(cwd=str(tmp_path))
-    with pytest.raises(ValueError, match=r"guided by 'highres', the guide here is 'none'"):
-        resolve(files, tmp_path, made, "none")
-
-
-def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, made, monkeypatch):
-    from bids_sr.sr import checkpoint, loop
-
-    real, saved = checkpoint.write_checkpoint, []
-
-    def killed(path, tensors, values):
-        real(path, tensors, values)
-        saved.append(path)
-        if len(saved) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "write_checkpoint", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train(files, tmp_path / "node")
-    again = train(files, tmp_path / "node")
-    assert len(saved) == 2, "it began anew"
-    assert Path(again.model_file).read_bytes() == Path(made.model_file).read_bytes()
-    assert TrainGuided._can_resume
+        SuperResolve(series="sbl", factor=FACTOR, **given).run(cwd=str(tmp_path))
 
 
 def test_voxels_half_as_large_again_are_near_enough(files, tmp_path, made):
@@ -168,7 +285,8 @@ def test_voxels_half_as_large_again_are_near_enough(files, tmp_path, made):
         card["resolution"] = {**card["resolution"], "lowres_mm": [size, size, 4.0]}
         other = save_model(tmp_path / f"size{size:g}", model.generator.state_dict(), card)[0]
         if fits:
-            train(files, tmp_path / "fits", pretrained=str(other))
+            estimate(files, tmp_path / "fits", pretrained=str(other))
         else:
             with pytest.raises(ModelMismatch, match=r"50 % are allowed"):
-                train(files, tmp_path / "not", pretrained=str(other))
+                estimate(files, tmp_path / "not", pretrained=str(other))
+            estimate(files, tmp_path / "forced", pretrained=str(other), force=True)

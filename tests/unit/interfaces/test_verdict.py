@@ -149,16 +149,16 @@ def test_a_flag_that_was_raised_elsewhere_is_not_repeated(files, raw_maps, tmp_p
 
 def test_verdict_on_files(tmp_path):
     rows = [
-        EvalRow(series="guided", against=other, measure="gain_split_ev_beyond", value=0.1, lower=0.05, upper=0.15,
+        EvalRow(series="sbl", against=other, measure="gain_split_ev_beyond", value=0.1, lower=0.05, upper=0.15,
                 contrast="all", region="brain") for other in ("bspline", "inject")
     ]  # fmt: skip
-    rows.append(EvalRow(series="guided", against="measured", measure="split_ev_beyond", value=0.3, lower=0.2, upper=0.4,
+    rows.append(EvalRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.3, lower=0.2, upper=0.4,
                         contrast="all", region="brain"))  # fmt: skip
     (tmp_path / "rows.tsv").write_text(table_text(rows))
-    found = Verdict(in_files=[tmp_path / "rows.tsv"], methods=["guided"], baselines=["bspline", "inject"]).run(
+    found = Verdict(in_files=[tmp_path / "rows.tsv"], methods=["sbl"], baselines=["bspline", "inject"]).run(
         cwd=tmp_path
     ).outputs  # fmt: skip
-    assert json.loads(Path(found.verdict_json).read_text())["headline"].startswith("guided shows more true")
+    assert json.loads(Path(found.verdict_json).read_text())["headline"].startswith("sbl shows more true")
     assert {r.measure for r in read_table(found.out_file)} == {
         "verdict", "verdict_margin", "verdict_function", "verdict_image", "verdict_specific", "verdict_applied"
     }  # fmt: skip
@@ -171,22 +171,22 @@ def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(t
     rows = [
         EvalRow(series=one, against=other, measure="gain_split_ev_beyond", value=0.1, lower=0.05, upper=0.15,
                 contrast="all", region="brain")
-        for one, other in (("guided", "bspline"), ("guided", "guidedMirror"), ("srgan", "guided"), ("srgan", "bspline"))
+        for one, other in (("sbl", "bspline"), ("sbl", "sblMirror"), ("srgan", "sbl"), ("srgan", "bspline"))
     ]  # fmt: skip
-    rows.append(EvalRow(series="guided", against="measured", measure="split_ev_beyond", value=0.0))
+    rows.append(EvalRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.0))
     (tmp_path / "rows.tsv").write_text(table_text(rows))
-    (tmp_path / "guided.json").write_text(json.dumps(card))
+    (tmp_path / "sbl.json").write_text(json.dumps(card))
     (tmp_path / "focuss.json").write_text(json.dumps({"applied": True, "held_out": {"model": "it is the one here"}}))
     found = Verdict(
-        in_files=[tmp_path / "rows.tsv"], methods=["srgan", "guided", "focuss"], baselines=["bspline"],
-        card_files=[tmp_path / "guided.json", tmp_path / "focuss.json"], card_names=["guided", "focuss"],
+        in_files=[tmp_path / "rows.tsv"], methods=["srgan", "sbl", "focuss"], baselines=["bspline"],
+        card_files=[tmp_path / "sbl.json", tmp_path / "focuss.json"], card_names=["sbl", "focuss"],
     ).run(cwd=tmp_path).outputs  # fmt: skip
     said = json.loads(Path(found.verdict_json).read_text())
-    assert said["headline"].startswith("guided was not applied: it fell back to zero filling.")
-    assert not any("guided" in (each["series"], each["against"]) for each in said["sentences"])
+    assert said["headline"].startswith("sbl was not applied: it fell back to zero filling.")
+    assert not any("sbl" in (each["series"], each["against"]) for each in said["sentences"])
     own = read_table(found.out_file)
     assert {r.series: r.value for r in own if r.measure == "verdict_applied"} == {
-        "srgan": 1.0, "focuss": 1.0, "guided": 0.0
+        "srgan": 1.0, "focuss": 1.0, "sbl": 0.0
     }  # fmt: skip
     merged = MergeEvaluation(in_files=[tmp_path / "rows.tsv", found.out_file]).run(cwd=tmp_path).outputs
     left = {(r.series, r.against) for r in read_table(merged.out_file) if r.measure == "gain_split_ev_beyond"}

@@ -13,13 +13,13 @@ import yaml
 
 from bids_sr import boilerplate
 from bids_sr.interfaces.bids import derivative_path
-from bids_sr.interfaces.reports_evaluation import EvaluationReport, GuardsReport, KernelsReport
+from bids_sr.interfaces.reports_evaluation import EvaluationReport, GuardsReport, VarianceReport
 from bids_sr.reports import figures, figures_detail, figures_evaluation, figures_forest, figures_guards
 from bids_sr.stats.evaluation import EvalRow, table_text
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
 SPEC = yaml.safe_load(boilerplate.path("reports-spec.yml").read_text().replace("{subject}", "01"))
-LEVELS = {"bspline": 0.018, "inject": 0.038, "bsplinePca": 0.064, "guided": 0.122, "srgan": 0.069, "measured": 0.207}
+LEVELS = {"bspline": 0.018, "inject": 0.038, "bsplinePca": 0.064, "sbl": 0.122, "srgan": 0.069, "measured": 0.207}
 BAD = "<b>$\\frac$ & --> x"
 
 
@@ -44,7 +44,7 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
                     explained = replace(rows[-2], measure="split_ev_beyond", value=value**2, lower=value**2 - 0.01,
                                         upper=value**2 + 0.01)  # fmt: skip
                     rows += [explained, replace(explained, measure="split_ev_signal")]
-            for own, against, value in (("guided", "guidedMirror", 0.05), ("guided", "bsplinePca", 0.01)):
+            for own, against, value in (("sbl", "sblMirror", 0.05), ("sbl", "bsplinePca", 0.01)):
                 rows.append(
                     EvalRow(series=own, against=against, measure=f"gain_{leading}_beyond", value=value,
                             lower=value - 0.02, upper=value + 0.02, **share)
@@ -57,7 +57,7 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
         ]  # fmt: skip
     rows += [EvalRow(series=name, measure="null_rate", value=0.00123, lower=0.0009, upper=0.0015) for name in LEVELS]
     rows += [EvalRow(series="run", measure="null_nominal", value=0.001)]
-    rows += [EvalRow(series="guided", measure="claim_size", value=5.0, contrast="a+b", region="quarter")]
+    rows += [EvalRow(series="sbl", measure="claim_size", value=5.0, contrast="a+b", region="quarter")]
     return [*rows, EvalRow(series="run", measure="edge_mismatch", value=1.0)]
 
 
@@ -83,9 +83,9 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert titles == ["signal units", "beyond the acquired Nyquist limit"] * 2
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
-    assert labels == ["bspline", "inject", "bspline, denoised in time (PCA)", "guided", "srgan", "measured"]
+    assert labels == ["bspline", "inject", "bspline, denoised in time (PCA)", "sbl", "srgan", "measured"]
     drawn = lines_of(fig.axes[1])
-    assert drawn[0.102, 0.142] == labels.index("guided")
+    assert drawn[0.102, 0.142] == labels.index("sbl")
     assert drawn[0.187, 0.227] == labels.index("measured")
     found = words(fig, tmp_path)
     for name, level in LEVELS.items():
@@ -99,7 +99,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert titles == ["explained variance beyond Nyquist", "explained variance, signal units", "r beyond Nyquist"] * 2
     found = words(fig, tmp_path)
-    assert figures_forest.pick.value_text(LEVELS["guided"] ** 2) in found
+    assert figures_forest.pick.value_text(LEVELS["sbl"] ** 2) in found
     assert "explained variance; correlation r, 95 % interval" in found
     others = figures_evaluation.contrasts_figure(evaluation(), prefix="split_ev", contrasts=("faces",))
     assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
@@ -144,7 +144,7 @@ def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
     faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
     assert faces[0.01] == "white"
     assert faces[0.05] != "white"
-    assert {"guided − guidedMirror", "guided − bsplinePca"} <= set(words(fig, tmp_path))
+    assert {"sbl − sblMirror", "sbl − bsplinePca"} <= set(words(fig, tmp_path))
 
 
 def test_null_rates_are_drawn_per_mille_beside_what_is_promised(tmp_path):
@@ -183,8 +183,8 @@ def test_nothing_to_draw_is_said():
         figures_guards.consistency_figure({"a": np.full(3, np.nan)})
     with pytest.raises(figures.FigureInputError, match="calibration"):
         figures_guards.calibration_figure({"a": []})
-    with pytest.raises(figures.FigureInputError, match=r"expected \(X, Y, Z, 4\)"):
-        figures_guards.kernels_figure(np.zeros((*SHAPE, 3)), AFFINE, np.ones(SHAPE))
+    with pytest.raises(figures.FigureInputError, match=r"expected \(X, Y, Z\)"):
+        figures_guards.variance_figure(np.zeros((*SHAPE, 3)), AFFINE, np.ones(SHAPE))
 
 
 def test_maps_beyond_nyquist_share_one_scale_set_by_the_last(tmp_path):
@@ -200,47 +200,38 @@ def test_maps_beyond_nyquist_share_one_scale_set_by_the_last(tmp_path):
 
 
 def test_consistency_is_drawn_in_percent_with_its_median(tmp_path):
-    fig = figures_guards.consistency_figure({"guided": np.array([0.02, 0.04, np.nan]), "zerofill": np.zeros(3)})
+    fig = figures_guards.consistency_figure({"sbl": np.array([0.02, 0.04, np.nan]), "zerofill": np.zeros(3)})
     curve = fig.axes[0].lines[0].get_ydata()
     assert np.allclose(curve[:2], [2, 4])
-    assert {"guided (3 %)", "zerofill (0 %)"} <= set(words(fig, tmp_path))
+    assert {"sbl (3 %)", "zerofill (0 %)"} <= set(words(fig, tmp_path))
 
 
-@pytest.mark.parametrize("flip", [(1, 1), (-1, 1), (1, -1)])
-def test_strokes_lie_along_the_averaged_direction_whatever_the_storage_order(flip):
-    """A direction of 30° in the head, stored in flipped voxel axes, is drawn at 30°."""
-    affine = np.diag([2.0 * flip[0], 2.0 * flip[1], 3.0, 1.0])
-    angle = np.deg2rad(30)
-    theta = np.arctan2(np.sin(angle) * flip[1], np.cos(angle) * flip[0])
-    kernels = np.zeros((*SHAPE, 4))
-    kernels[..., 1], kernels[..., 2], kernels[..., 3] = 0.5, np.cos(2 * theta), np.sin(2 * theta)
-    x, y = figures_guards._strokes(kernels, affine, np.ones(SHAPE))
-    assert np.allclose(y.data / x.data, np.tan(angle), atol=1e-5)
-    assert np.allclose(np.hypot(x.data, y.data), 0.5, atol=1e-6)
-
-
-def test_a_stroke_for_each_preferred_direction_and_none_outside_the_brain():
-    kernels = np.zeros((*SHAPE, 4), dtype=np.float32)
-    kernels[..., 1], kernels[..., 2] = 1.0, 1.0
+def test_the_variance_map_is_drawn_inside_the_brain_below_the_anatomy():
+    weight = np.random.default_rng(0).uniform(1, 2, SHAPE)
+    weight[0] = 1000  # outside
     mask = np.zeros(SHAPE)
     mask[4:16, 4:20] = 1
-    fig = figures_guards.kernels_figure(kernels, AFFINE, mask, np.ones(SHAPE), n_slices=1)
-    (quiver,) = [each for each in fig.axes[0].collections if hasattr(each, "U")]
-    assert len(quiver.U) > 10
-    assert np.allclose(quiver.V, 0)
-    none = figures_guards.kernels_figure(np.zeros((*SHAPE, 4)), AFFINE, mask, n_slices=1)
-    assert all(len(each.U) == 0 for each in none.axes[0].collections if hasattr(each, "U"))
+    fig = figures_guards.variance_figure(weight, AFFINE, mask, np.ones(SHAPE), n_slices=2)
+    maps = [image for ax in fig.axes for image in ax.images if image.get_cmap().name == "inferno"]
+    assert len(maps) == 2
+    for image in maps:
+        shown = np.ma.masked_invalid(image.get_array())
+        assert 1 <= shown.min() <= shown.max() <= 2
+        assert shown.mask.any()
+        assert image.get_clim() == (0.0, pytest.approx(np.percentile(weight[mask > 0], 99)))
+    nothing = figures_guards.variance_figure(np.zeros(SHAPE), AFFINE, mask, n_slices=1)
+    assert all(np.isfinite(image.get_clim()).all() for ax in nothing.axes for image in ax.images)
 
 
 @pytest.fixture
 def given_files(tmp_path) -> dict[str, str]:
-    """Table, verdict, flags, maps, kernels and consistency of a run."""
+    """Table, verdict, flags, maps, variance map and consistency of a run."""
     rng = np.random.default_rng(2)
     mask = np.zeros(SHAPE, dtype=np.float32)
     mask[3:17, 3:21, 1:5] = 1
-    kernels = rng.standard_normal((*SHAPE, 4)).astype(np.float32)
-    images = {"mask": mask, "guide": mask * 100, "sd": np.abs(kernels[..., 0]), "detail": np.clip(mask, 0, 1)}
-    for name, data in {**images, "kernels": kernels}.items():
+    sd = np.abs(rng.standard_normal(SHAPE)).astype(np.float32)
+    images = {"mask": mask, "guide": mask * 100, "sd": sd, "detail": np.clip(mask, 0, 1), "weight": sd}
+    for name, data in images.items():
         nib.save(nib.Nifti1Image(data.astype(np.float32), AFFINE), tmp_path / f"{name}.nii.gz")
     maps = {f"beyond_{name}": rng.standard_normal(SHAPE).astype(np.float32) for name in LEVELS}
     np.savez(tmp_path / "maps.npz", contrast=np.array("all"), affine=AFFINE, mask=mask > 0, **maps)
@@ -302,10 +293,10 @@ def test_guards(given_files, tmp_path):
     rows = [{"sd": 1.0, "error": 2.0, "coverage": 0.5, "n": 3}, {"sd": "n/a", "error": 1.0, "coverage": 1.0, "n": 3}]
     interface = GuardsReport(
         in_table=given_files["truth.tsv"], flags_json=given_files["flags.json"],
-        consistency_files=[given_files["consistency.tsv"]], consistency_names=["guided"],
+        consistency_files=[given_files["consistency.tsv"]], consistency_names=["sbl"],
         maps=[[given_files["sd.nii"]], [given_files["detail.nii"], given_files["mask.nii"]]],
-        entities=[[{"desc": "guided", "stat": "sd", "contrast": "all"}],
-                  [{"desc": "guided", "stat": "unrepeated", "contrast": "all"}, {"desc": "x", "suffix": "mask"}]],
+        entities=[[{"desc": "sbl", "stat": "sd", "contrast": "all"}],
+                  [{"desc": "sbl", "stat": "unrepeated", "contrast": "all"}, {"desc": "x", "suffix": "mask"}]],
         sidecars=[[{"Reliability": {"Description": "x", "measured": rows}}], [{}, {}]],
         mask_hr=given_files["mask.nii"], background=given_files["guide.nii"],
     )  # fmt: skip
@@ -321,7 +312,7 @@ def test_guards_without_maps_or_ensemble(given_files, tmp_path):
 
 
 @pytest.mark.parametrize("guide", [True, False])
-def test_kernels(given_files, tmp_path, guide):
+def test_variance(given_files, tmp_path, guide):
     given = {"guide": given_files["guide.nii"]} if guide else {}
-    interface = KernelsReport(kernels_file=given_files["kernels.nii"], mask=given_files["mask.nii"], **given)
-    assert run(interface, tmp_path) == [("superres", "kernels.svg")]
+    interface = VarianceReport(weight_file=given_files["weight.nii"], mask=given_files["mask.nii"], **given)
+    assert run(interface, tmp_path) == [("superres", "variance.svg")]

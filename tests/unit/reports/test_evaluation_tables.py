@@ -40,8 +40,8 @@ def table_cells(html: str, caption: str) -> list[list[str]]:
     ("series", "kind"),
     [
         ("raw", "baseline"), ("bspline", "baseline"), ("inject", "baseline"), ("bsplinePca", "control"),
-        ("srgan", "method"), ("guided", "method"), ("mse3d", "method"), ("guidedMirror", "placebo"),
-        ("srganT1w", "placebo"), ("guidedSeed2", "member"), ("measured", "measured"), ("run", "run"),
+        ("srgan", "method"), ("sbl", "method"), ("mse3d", "method"), ("sblMirror", "placebo"),
+        ("srganT1w", "placebo"), ("sblSeed2", "member"), ("measured", "measured"), ("run", "run"),
     ],
 )  # fmt: skip
 def test_a_series_is_known_by_its_name(series, kind):
@@ -54,10 +54,10 @@ def test_every_placebo_has_words():
 
 
 def test_series_come_by_kind_then_in_the_wanted_order():
-    names = ["guided", "measured", "bsplinePca", "inject", "srgan", "raw", "guidedMirror", "guidedSeed1", "bspline"]
+    names = ["sbl", "measured", "bsplinePca", "inject", "srgan", "raw", "sblMirror", "sblSeed1", "bspline"]
     rows = [row(name, "claim_size", 1.0) for name in names]
-    assert pick.series_of(rows, ["srgan", "guided", "bspline", "inject"]) == [
-        "raw", "bspline", "inject", "bsplinePca", "srgan", "guided", "measured",
+    assert pick.series_of(rows, ["srgan", "sbl", "bspline", "inject"]) == [
+        "raw", "bspline", "inject", "bsplinePca", "srgan", "sbl", "measured",
     ]  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_values_are_rounded_and_never_lost(value):
 
 def agreement(prefix: str = "split_r") -> list[EvalRow]:
     rows = []
-    for k, name in enumerate(("bspline", "guided", "measured")):
+    for k, name in enumerate(("bspline", "sbl", "measured")):
         for region, factor in (("brain", 1), ("active40", 2), ("active30", 1.5)):
             for contrast in ("faces", "all"):
                 value = 0.05 * (k + 1) * factor * (1 if contrast == "all" else 0.5)
@@ -94,8 +94,8 @@ def test_agreement_shows_what_the_table_holds():
     html = tables.agreement_html(agreement(), prefix="split_r")
     lines = table_cells(html, "Correlation r and 95 % interval: all, beyond")
     assert lines[0] == ["series", "whole brain", "active, |t| ≥ 3", "active, |t| ≥ 4"]
-    assert lines[2] == ["guided", "0.100 [0.090, 0.110]", "0.150 [0.140, 0.160]", "0.200 [0.190, 0.210]"]
-    assert [line[0] for line in lines[1:]] == ["bspline", "guided", "measured"]
+    assert lines[2] == ["sbl", "0.100 [0.090, 0.110]", "0.150 [0.140, 0.160]", "0.200 [0.190, 0.210]"]
+    assert [line[0] for line in lines[1:]] == ["bspline", "sbl", "measured"]
     faces = table_cells(html, "Correlation r and 95 % interval: faces")
     assert faces[2][1].startswith("0.050")
     # the other contrast is there, folded
@@ -105,28 +105,28 @@ def test_agreement_shows_what_the_table_holds():
 
 def test_explained_variance_leads_and_everything_else_stands_beside_it():
     extra = [
-        row("guided", f"split_{name}_beyond", value, contrast="all", region="brain")
+        row("sbl", f"split_{name}_beyond", value, contrast="all", region="brain")
         for name, value in (("r", 0.415), ("amplitude", 0.31), ("right", 0.23))
     ]
-    rows = [*agreement("split_ev"), *extra, row("guided", "gain_split_ev_beyond", 0.2, against="bspline",
+    rows = [*agreement("split_ev"), *extra, row("sbl", "gain_split_ev_beyond", 0.2, against="bspline",
                                                 contrast="all", region="brain", lower=0.1, upper=0.3)]  # fmt: skip
     html = tables.agreement_html(rows, prefix="split_ev")
     lines = table_cells(html, "Explained variance and 95 % interval: all, beyond")
-    assert lines[2][:2] == ["guided", "0.100 [0.090, 0.110]"]
+    assert lines[2][:2] == ["sbl", "0.100 [0.090, 0.110]"]
     beside = table_cells(html, "What of the measured detail")
     names = ("explained variance", "correlation r", "recovered amplitude", "right share")
     assert beside[0][1:5] == [f"{name} whole brain" for name in names]
-    assert beside[2][:5] == ["guided", "0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
+    assert beside[2][:5] == ["sbl", "0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
     assert "Difference of explained variance beyond" in html
     assert html.index("Explained variance and") < html.index("<summary>Correlations</summary>")
 
 
 def test_only_differences_that_exclude_zero_are_bold():
-    rows = [gain("guided", "bspline", 0.1), gain("guided", "bsplinePca", 0.01), gain("guided", "inject", -0.1)]
+    rows = [gain("sbl", "bspline", 0.1), gain("sbl", "bsplinePca", 0.01), gain("sbl", "inject", -0.1)]
     html = tables.agreement_html([*agreement("split_ev"), *rows], prefix="split_ev")
     assert re.findall(r"<strong>([^<]+)</strong>", html) == ["0.100", "−0.100"]
     lines = table_cells(html, "Difference of explained variance beyond")
-    assert lines[2] == ["guided", "− bsplinePca", "0.010 [−0.010, 0.030]"]
+    assert lines[2] == ["sbl", "− bsplinePca", "0.010 [−0.010, 0.030]"]
 
 
 def test_controls_say_what_they_were_given_and_could_reach():
@@ -148,16 +148,16 @@ def test_controls_say_what_they_were_given_and_could_reach():
 def test_truth_is_shown_by_smoothing_and_kind():
     share = {"contrast": "thumb", "region": "roi"}
     rows = [
-        row("guided", "truth_r_t", 0.9, against="measured", fwhm_mm=0, **share),
-        row("guided", "truth_r_t", 0.99, against="measured", fwhm_mm=5, **share),
-        row("guided", "truth_centroid", math.nan, against="measured", fwhm_mm=5, **share),
-        row("guided", "truth_ap", 0.4, against="truth", **share),
+        row("sbl", "truth_r_t", 0.9, against="measured", fwhm_mm=0, **share),
+        row("sbl", "truth_r_t", 0.99, against="measured", fwhm_mm=5, **share),
+        row("sbl", "truth_centroid", math.nan, against="measured", fwhm_mm=5, **share),
+        row("sbl", "truth_ap", 0.4, against="truth", **share),
     ]
     html = tables.truth_html(rows)
     measured = table_cells(html, "thumb against the measured high-resolution series, region of interest")
     assert measured[0] == ["series", "smoothing mm", "r of t", "centroid distance mm"]
-    assert measured[1:] == [["guided", "0", "0.900", "–"], ["guided", "5", "0.990", "n/a"]]
-    assert table_cells(html, "thumb against the known activation")[1] == ["guided", "0", "0.400"]
+    assert measured[1:] == [["sbl", "0", "0.900", "–"], ["sbl", "5", "0.990", "n/a"]]
+    assert table_cells(html, "thumb against the known activation")[1] == ["sbl", "0", "0.400"]
 
 
 def test_the_pair_not_trained_on_is_shown_with_its_differences():
@@ -196,12 +196,12 @@ def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
 )  # fmt: skip
 def test_a_null_rate_is_read_by_its_interval(lower, upper, words):
     rows = [
-        row("guided", "null_rate", 0.001, lower=lower, upper=upper, n=100),
+        row("sbl", "null_rate", 0.001, lower=lower, upper=upper, n=100),
         row("run", "null_nominal", 0.001),
-        row("guided", "null_fwe", 0.04, lower=0.01, upper=0.1, n=100),
+        row("sbl", "null_fwe", 0.04, lower=0.01, upper=0.1, n=100),
     ]
     (line,) = table_cells(tables.null_html(rows), "False positives")[1:]
-    assert line[0] == "guided"
+    assert line[0] == "sbl"
     assert line[1].startswith("1.00")
     assert line[2] == words
     assert line[3:] == ["0.040 [0.010, 0.100]", "100"]
@@ -227,22 +227,22 @@ def test_a_peak_is_held_against_the_threshold_of_its_shuffles(threshold, peak, w
 
 
 def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
-    both = [gain("guided", "guidedMirror", 0.05), gain("guided", "guidedOther", 0.05)]
+    both = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.05)]
     assert "is specific to this subject" in " ".join(tables.placebo_words(both))
-    one = [gain("guided", "guidedMirror", 0.05), gain("guided", "guidedOther", 0.01)]
+    one = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.01)]
     words = " ".join(tables.placebo_words(one))
     assert "may not be called specific" in words
-    assert "guidedOther" in words
-    html = tables.placebo_html([*one, gain("guided", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)])
+    assert "sblOther" in words
+    html = tables.placebo_html([*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)])
     lines = table_cells(html, "Own less placebo: all, beyond")
-    assert [line[1] for line in lines[1:]] == ["guidedMirror", "guidedOther", "bsplinePca"]
+    assert [line[1] for line in lines[1:]] == ["sblMirror", "sblOther", "bsplinePca"]
     assert "left and right exchanged" in lines[1][2]
 
 
 def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     share = {"contrast": "thumb+little"}
     rows = []
-    for name, size in (("bspline", 600.0), ("raw", 800.0), ("guided", 400.0)):
+    for name, size in (("bspline", 600.0), ("raw", 800.0), ("sbl", 400.0)):
         rows += [
             row(name, "claim_size", size, region="quarter", fwhm_mm=3.5, **share),
             row(name, "claim_dice", 0.5, region="quarter", fwhm_mm=3.5, **share),
@@ -250,24 +250,24 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
             row(name, "claim_dice", math.nan, region="fdr", fwhm_mm=3.5, **share),
         ]
     parts = {"total": 0.5, "part_grid": 0.75, "part_smoothing": 1.0, "part_method": 2 / 3}
-    rows += [row("guided", f"claim_{k}_size", v, against="raw", region="quarter", **share) for k, v in parts.items()]
+    rows += [row("sbl", f"claim_{k}_size", v, against="raw", region="quarter", **share) for k, v in parts.items()]
     rows.append(row("run", "claim_undefined", 3, n=3, region="fdr", **share))
     html = claim.claim_html(rows)
     lines = table_cells(html, "Regions of thumb and little")
-    assert [line[0] for line in lines[1:]] == ["raw", "bspline", "guided"]
-    assert lines[3] == ["guided", "3.5", "400", "0.500", "0", "n/a"]
+    assert [line[0] for line in lines[1:]] == ["raw", "bspline", "sbl"]
+    assert lines[3] == ["sbl", "3.5", "400", "0.500", "0", "n/a"]
     apart = table_cells(html, "The change from raw taken apart, thumb and little: size")
-    assert apart[1] == ["guided", "quarter", "0.500", "0.750", "1.00", "0.667", "–"]
+    assert apart[1] == ["sbl", "quarter", "0.500", "0.750", "1.00", "0.667", "–"]
     assert "not defined, because a region is empty: 3 of 3 with threshold FDR .05" in html
 
 
 VERDICT = {
-    "headline": "guided shows more true detail.",
+    "headline": "sbl shows more true detail.",
     "sentences": [
         {"text": "Measured: halves.", "decision": ""},
         {
-            "text": "guided is better than bspline.", "decision": "better", "measure": "gain_split_r_beyond",
-            "series": "guided", "against": "bspline", "region": "brain", "value": 0.1, "lower": 0.05, "upper": 0.15,
+            "text": "sbl is better than bspline.", "decision": "better", "measure": "gain_split_r_beyond",
+            "series": "sbl", "against": "bspline", "region": "brain", "value": 0.1, "lower": 0.05, "upper": 0.15,
         },
         {"text": "Told apart it cannot be.", "decision": "unclear", "series": "srgan", "against": "inject",
          "value": None, "lower": None, "upper": None},
@@ -281,7 +281,7 @@ def test_the_verdict_says_its_words_first():
     order = [html.index(part) for part in ("more true detail", "Measured: halves", "better than bspline", "One run")]
     assert order == sorted(order)
     lines = table_cells(html, "What the verdict rests on")
-    assert lines[1][:2] == ["guided", "bspline"]
+    assert lines[1][:2] == ["sbl", "bspline"]
     assert lines[1][2] == "r with measured, beyond Nyquist, whole brain"
     assert lines[1][3:] == ["0.100 [0.050, 0.150]", "▲ better"]
     assert lines[2][3:] == ["n/a", "? cannot be told"]
@@ -293,8 +293,8 @@ def test_many_comparisons_are_summed_up():
     sentences = [{**base, "against": name, "text": f"against {name}"} for name in others]
     html = text.verdict_html({**VERDICT, "sentences": [*sentences, {**base, "decision": "worse", "against": "last"}]})
     box = html[html.index("<div class='verdict'>") : html.index("</div>")]
-    assert f"guided is better than {', '.join(others)} (whole brain, r with measured, beyond Nyquist)" in box
-    assert "guided is worse than last" in box
+    assert f"sbl is better than {', '.join(others)} (whole brain, r with measured, beyond Nyquist)" in box
+    assert "sbl is worse than last" in box
     assert "against other1" not in box
     assert len(table_cells(html, "What the verdict rests on")) == 10
     assert "<details><summary>The figures that the verdict rests on" in html
@@ -307,7 +307,7 @@ def test_a_verdict_without_anything_is_still_one():
 def test_raised_flags_warn_once_and_quiet_ones_are_named():
     rows = [
         row("run", "flag_distortion", 1), row("raw", "flag_broad", 0, contrast="thumb"),
-        row("raw", "flag_task_not_done", math.nan), row("guided", "flag_unrepeated", 1),
+        row("raw", "flag_task_not_done", math.nan), row("sbl", "flag_unrepeated", 1),
     ]  # fmt: skip
     flags = [
         {"name": "distortion", "raised": True, "text": "Edges lie 2 mm apart.", "remedy": "Correct it."},
@@ -316,7 +316,7 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
     html = text.guards_html(rows, flags)
     assert html.count("class='warning'") == 2
     assert "Edges lie 2 mm apart. Correct it." in html
-    assert "(guided)" in html
+    assert "(sbl)" in html
     assert "Looked for and not found: broad." in html
     assert text.flags_html(rows).count("class='warning'") == 2
     assert "1 % of the brain" not in html
@@ -324,12 +324,12 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
 
 def test_guards_show_unit_interval_and_place():
     rows = [
-        row("guided", "ensemble_r", 0.4, contrast="all", region="brain", against="measured", lower=0.3, upper=0.5),
-        row("guided", "unrepeated_share", 0.03, region="brain"),
+        row("sbl", "ensemble_r", 0.4, contrast="all", region="brain", against="measured", lower=0.3, upper=0.5),
+        row("sbl", "unrepeated_share", 0.03, region="brain"),
         row("run", "edge_mismatch", 1.9),
     ]
     lines = table_cells(text.guards_html(rows), "Guards")
-    assert lines[1][:3] == ["guided", "all, whole brain, against measured", "0.400 [0.300, 0.500]"]
+    assert lines[1][:3] == ["sbl", "all, whole brain, against measured", "0.400 [0.300, 0.500]"]
     assert lines[2][1] == "mean image, whole brain"
     assert lines[3][2] == "1.90 mm"
 

@@ -14,7 +14,7 @@ from bids_sr.reports.methods_text import missing_keys
 from bids_sr.stats import group, group_table, group_text
 from bids_sr.stats.group_table import Question
 
-NAMES = ("guided", "srgan")
+NAMES = ("sbl", "srgan")
 BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 
 
@@ -40,15 +40,15 @@ def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 12)
     told = group_words.findings(comparisons, NAMES)
     lines = group_words.verdict(told, NAMES)
-    assert lines[0].startswith("guided shows more true BOLD detail than every baseline")
+    assert lines[0].startswith("sbl shows more true BOLD detail than every baseline")
     assert lines[0].endswith("better than srgan.")
-    assert "guided: nothing can be said about image quality" in lines[1]
+    assert "sbl: nothing can be said about image quality" in lines[1]
     assert lines[2].startswith("srgan: it is not shown")
     first = group_words.sentence(told[0])
     assert "n = 12" in first
     assert "better than bspline, zerofill, inject and srgan (by at least +0.0" in first
     assert "p = .002" in first
-    assert "guidedMirror" in group_words.placebo_sentence(told[0])
+    assert "sblMirror" in group_words.placebo_sentence(told[0])
     sizes = [group_words.sentence(each) for each in told if each.kind == group_words.SIZE]
     assert len(sizes) == 3
     assert all("no merit by itself" in text for text in sizes)
@@ -56,13 +56,13 @@ def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
 
 def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
     values = {
-        "guided": {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)},
+        "sbl": {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)},
         "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},
     }
-    comparisons = group.compare({BEYOND: values}, ["guided"], units={})
-    told = group_words.findings(comparisons, ["guided"])
-    assert group_words.verdict(told, ["guided"])[0].startswith(
-        "guided is worse than bspline (explained variance of measured BOLD detail"
+    comparisons = group.compare({BEYOND: values}, ["sbl"], units={})
+    told = group_words.findings(comparisons, ["sbl"])
+    assert group_words.verdict(told, ["sbl"])[0].startswith(
+        "sbl is worse than bspline (explained variance of measured BOLD detail"
     )
 
 
@@ -85,7 +85,7 @@ def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
     fig = figures_group.paired_figure([("", values[BEYOND])], NAMES)
     (ax,) = fig.axes
     labels = [text.get_text() for text in ax.get_xticklabels()]
-    assert labels == ["bspline", "zerofill", "inject", "guided", "srgan", "measured"]
+    assert labels == ["bspline", "zerofill", "inject", "sbl", "srgan", "measured"]
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [len(line.get_ydata()) for line in points] == [5] * 6
     medians = sorted(float(np.median(list(values[BEYOND][name].values()))) for name in labels)
@@ -95,7 +95,7 @@ def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
 
 def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 8)
-    own = [each for each in comparisons if (each.question, each.series) == (BEYOND, "guided")]
+    own = [each for each in comparisons if (each.question, each.series) == (BEYOND, "sbl")]
     fig = figures_group.differences_figure(own)
     ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
     assert ends == [[e.estimate.lower, e.estimate.upper] for e in own if e.estimate is not None]
@@ -127,7 +127,7 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
     cells = re.findall(r"<tr>(.*?)</tr>", text)
     assert "83.37 (42.31–119.68)" in text
     assert ".490 (.361–.589)" in text
-    ours = next(row for row in cells if "<th scope='row'>guided" in row)
+    ours = next(row for row in cells if "<th scope='row'>sbl" in row)
     assert "73.5 (71.8–75.2)" in ours
     assert "defined in 7 of 8" in ours
     assert ".008" in ours
@@ -135,7 +135,7 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
 
 def test_the_claim_is_taken_apart(tmp_path: Path) -> None:
     question = Question("tap", "n/a", "evaluation", "claim_part_grid_size", "raw", "quarter", "thumb+little", 5.6)
-    text = group_tables.claims_html({question: {"guided": {f"sub-{n}": 0.5 + 0.01 * n for n in range(7)}}})
+    text = group_tables.claims_html({question: {"sbl": {f"sub-{n}": 0.5 + 0.01 * n for n in range(7)}}})
     assert "0.53 (0.515–0.545)" in text
     assert ".016" in text  # 2 / 2**7: all seven below 1
     assert group_tables.claims_html({}) == ""

@@ -46,7 +46,7 @@ FUNC = (
     "contrast-thumb_desc-activation",
     "contrast-thumb_desc-activationFwhm50",
     "contrast-thumbVersusLittle_desc-regions",
-    "desc-kernels",
+    "desc-variance",
     "desc-splithalf",
     "desc-beyond",
     "desc-truth",

@@ -285,7 +285,7 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     (maker.root.parent / "out/sourcedata/retrospective").mkdir(parents=True)
     assert refused(maker) == ""
     plain = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation"]
-    line = [*plain, "--sr-method", "guided", "--sr-factor", "2"]
+    line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
     assert [problem.reason for problem in problems] == ["it holds results of an earlier run with --retrospective"]
 
@@ -297,7 +297,7 @@ def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) 
     text = dry_run_text(plan, settings)
     assert "brought down by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
     assert "easier than a real pair" in text
-    assert "series: raw bspline zerofill inject ratio srgan guided" in text
+    assert "series: raw bspline zerofill sdmod inject ratio srgan sbl" in text
     rows = {row.stage: row for row in plan.estimate.rows}
     assert rows["series bspline"].disk_gb == pytest.approx(24 * 24 * 6 * 70 * 4e-9)
     assert snapshot(maker.root.parent) == before

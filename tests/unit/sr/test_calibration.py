@@ -93,7 +93,7 @@ def test_a_spike_a_spoiled_slice_and_a_jerk_are_left_out() -> None:
     clean = calibration_sd(series, mask, drift=drift_of(20))
     rng = np.random.default_rng(5)
     series[..., 7] += 60 * rng.standard_normal(SHAPE)
-    series[:, :, 2, 12] += 60 * rng.standard_normal(SHAPE[:2])
+    series[:, :, 2, 12] += 32 * rng.standard_normal(SHAPE[:2])
     fd = np.full(20, 0.05)
     fd[0], fd[16] = np.nan, 0.9
     found = calibration_sd(series, mask, drift=drift_of(20), fd=fd)

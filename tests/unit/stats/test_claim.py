@@ -26,15 +26,15 @@ WORKED = {
     ("raw", COARSE, "quarter"): (8000, 4000, 0.6),
     ("bspline", COARSE, "quarter"): (7200, 3600, 0.58),
     ("bspline", FINE, "quarter"): (4500, 2700, 0.50),
-    ("guided", FINE, "quarter"): (4000, 2480, 0.49),
+    ("sbl", FINE, "quarter"): (4000, 2480, 0.49),
     ("raw", COARSE, "z31"): (9000, 7000, 0.7),
     ("bspline", COARSE, "z31"): (9000, 7000, 0.7),
     ("bspline", FINE, "z31"): (8000, 6400, 0.69),
-    ("guided", FINE, "z31"): (8000, 6400, 0.69),
+    ("sbl", FINE, "z31"): (8000, 6400, 0.69),
     ("raw", COARSE, "fdr"): (0, 0, None),
     ("bspline", COARSE, "fdr"): (100, 0, None),
     ("bspline", FINE, "fdr"): (100, 100, 0.0),
-    ("guided", FINE, "fdr"): (100, 300, 0.5),
+    ("sbl", FINE, "fdr"): (100, 300, 0.5),
 }
 
 
@@ -88,27 +88,27 @@ def test_only_what_the_run_lacks_is_mapped():
 def test_size_in_mm_and_in_the_papers_unit(rows):
     assert figure(rows, "raw", "claim_size", "quarter", COARSE) == 6000
     assert figure(rows, "raw", "claim_size_paper", "quarter", COARSE) == pytest.approx(6000 / 56.25)
-    assert figure(rows, "guided", "claim_size", "quarter") == 3240
-    assert figure(rows, "guided", "claim_dice", "quarter") == 0.49
+    assert figure(rows, "sbl", "claim_size", "quarter") == 3240
+    assert figure(rows, "sbl", "claim_dice", "quarter") == 0.49
 
 
 def test_parts_multiply_and_add_up_to_the_whole(rows):
     # 6000 → 5400 → 3600 → 3240
-    assert figure(rows, "guided", "claim_part_grid_size", "quarter") == pytest.approx(0.9)
-    assert figure(rows, "guided", "claim_part_smoothing_size", "quarter") == pytest.approx(2 / 3)
-    assert figure(rows, "guided", "claim_part_method_size", "quarter") == pytest.approx(0.9)
-    assert figure(rows, "guided", "claim_total_size", "quarter") == pytest.approx(0.54)
-    assert figure(rows, "guided", "claim_part_grid_dice", "quarter") == pytest.approx(-0.02)
-    assert figure(rows, "guided", "claim_part_smoothing_dice", "quarter") == pytest.approx(-0.08)
-    assert figure(rows, "guided", "claim_part_method_dice", "quarter") == pytest.approx(-0.01)
-    assert figure(rows, "guided", "claim_total_dice", "quarter") == pytest.approx(-0.11)
+    assert figure(rows, "sbl", "claim_part_grid_size", "quarter") == pytest.approx(0.9)
+    assert figure(rows, "sbl", "claim_part_smoothing_size", "quarter") == pytest.approx(2 / 3)
+    assert figure(rows, "sbl", "claim_part_method_size", "quarter") == pytest.approx(0.9)
+    assert figure(rows, "sbl", "claim_total_size", "quarter") == pytest.approx(0.54)
+    assert figure(rows, "sbl", "claim_part_grid_dice", "quarter") == pytest.approx(-0.02)
+    assert figure(rows, "sbl", "claim_part_smoothing_dice", "quarter") == pytest.approx(-0.08)
+    assert figure(rows, "sbl", "claim_part_method_dice", "quarter") == pytest.approx(-0.01)
+    assert figure(rows, "sbl", "claim_total_dice", "quarter") == pytest.approx(-0.11)
 
 
 def test_threshold_is_the_change_beside_a_fixed_one(rows):
     # under z 3.1 regions shrink to 7200 of 8000: .9 where the moving threshold gives .54
-    assert figure(rows, "guided", "claim_total_size", "fixed") == pytest.approx(0.9)
-    assert figure(rows, "guided", "claim_part_threshold_size", "quarter") == pytest.approx(0.6)
-    assert figure(rows, "guided", "claim_part_threshold_dice", "quarter") == pytest.approx(-0.10)
+    assert figure(rows, "sbl", "claim_total_size", "fixed") == pytest.approx(0.9)
+    assert figure(rows, "sbl", "claim_part_threshold_size", "quarter") == pytest.approx(0.6)
+    assert figure(rows, "sbl", "claim_part_threshold_dice", "quarter") == pytest.approx(-0.10)
     assert not [r for r in rows if r.measure.startswith("claim_part_threshold") and r.region == "fixed"]
 
 
@@ -122,15 +122,15 @@ def test_undefined_overlap_is_neither_0_nor_1_and_is_counted(rows):
     assert figure(rows, "bspline", "claim_dice", "fdr") == 0.0
     count = next(r for r in rows if r.measure == "claim_undefined" and r.region == "fdr")
     assert (count.series, count.value, count.n) == ("run", 2, 4)
-    assert math.isnan(figure(rows, "guided", "claim_total_dice", "fdr"))
-    assert math.isnan(figure(rows, "guided", "claim_total_size", "fdr"))
-    assert figure(rows, "guided", "claim_part_method_size", "fdr") == 2.0
-    assert figure(rows, "guided", "claim_part_method_dice", "fdr") == 0.5
+    assert math.isnan(figure(rows, "sbl", "claim_total_dice", "fdr"))
+    assert math.isnan(figure(rows, "sbl", "claim_total_size", "fdr"))
+    assert figure(rows, "sbl", "claim_part_method_size", "fdr") == 2.0
+    assert figure(rows, "sbl", "claim_part_method_dice", "fdr") == 0.5
 
 
 def test_a_missing_step_is_not_made_up():
     regions = collect_regions([r for r in worked_rows() if r["series"] != "raw"], PAIR, (0.0, FINE, COARSE))
-    parts = take_apart(regions, "guided", "quarter", own_mm=FINE, raw_mm=COARSE, figure="size")
+    parts = take_apart(regions, "sbl", "quarter", own_mm=FINE, raw_mm=COARSE, figure="size")
     assert isinstance(parts, Parts)
     assert math.isnan(parts.total)
     assert math.isnan(parts.grid)

@@ -151,7 +151,7 @@ def test_only_methods_with_members_of_other_seeds_get_wider_intervals():
         )}  # fmt: skip
 
     scores = {"bspline": one(0.0), "srgan": one(0.5), "srganSeed1": one(0.4), "srganSeed2": one(0.6),
-              "srganPhantom": one(0.1), "guided": one(0.3)}  # fmt: skip
+              "srganPhantom": one(0.1), "sbl": one(0.3)}  # fmt: skip
     before = {name: next(iter(found.values())) for name, found in scores.items()}
     seeded(scores, ("bspline",), 0)
     after = {name: next(iter(found.values())) for name, found in scores.items()}

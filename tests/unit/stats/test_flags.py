@@ -161,8 +161,8 @@ def test_distortion_is_more_than_half_a_voxel():
 
 
 def test_unrepeated_detail_by_series():
-    rows = [EvalRow(series=s, measure="unrepeated_share", value=v) for s, v in (("srgan", 0.2), ("guided", 0.01))]
-    assert {f.series: f.raised for f in unrepeated_flags(rows)} == {"srgan": True, "guided": False}
+    rows = [EvalRow(series=s, measure="unrepeated_share", value=v) for s, v in (("srgan", 0.2), ("sbl", 0.01))]
+    assert {f.series: f.raised for f in unrepeated_flags(rows)} == {"srgan": True, "sbl": False}
 
 
 def test_three_flags_a_condition_or_breadth_alone_without_correlation(roi):

@@ -12,7 +12,7 @@ from bids_sr.stats import group, group_table, group_text
 from bids_sr.stats.group_table import Question
 
 BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
-METHODS = ("guided", "srgan")
+METHODS = ("sbl", "srgan")
 
 
 def joined(folder: Path) -> tuple[list[group_table.Figure], group_table.Values]:
@@ -30,7 +30,7 @@ def compared(folder: Path, margin: float | None = None) -> dict[tuple[Question, 
 
 
 def test_every_table_of_every_run_is_found_and_named(tmp_path: Path) -> None:
-    write_tables(tmp_path, "01", rows=[detail("guided", 0.1)], run="ses-a_task-tap_dir-AP_run-2")
+    write_tables(tmp_path, "01", rows=[detail("sbl", 0.1)], run="ses-a_task-tap_dir-AP_run-2")
     write_tables(tmp_path, "02", activation=sizes("raw", 1, 2, 0.5))
     first, second = group_table.find_sources(tmp_path)
     assert first.where == ("sub-01", "a", "tap", "2", "dir-AP")
@@ -38,36 +38,36 @@ def test_every_table_of_every_run_is_found_and_named(tmp_path: Path) -> None:
     assert (second.table, second.session, second.run) == ("activation", "n/a", "n/a")
     line = group_table.table_text(group_table.read_figures(first)).splitlines()
     assert tuple(line[0].split("\t")) == group_table.COLUMNS
-    assert line[1].split("\t")[:8] == ["sub-01", "a", "tap", "2", "dir-AP", "evaluation", "guided", "measured"]
+    assert line[1].split("\t")[:8] == ["sub-01", "a", "tap", "2", "dir-AP", "evaluation", "sbl", "measured"]
     assert set(group_table.COLUMN_TEXT) == set(group_table.COLUMNS)
 
 
 def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
-    write_tables(tmp_path, "01", rows=[detail("guided", 0.1)])
+    write_tables(tmp_path, "01", rows=[detail("sbl", 0.1)])
     source = group_table.find_sources(tmp_path)[0]
-    source.path.write_text("series\tvalue\nguided\t1\n")
+    source.path.write_text("series\tvalue\nsbl\t1\n")
     with pytest.raises(ValueError, match="columns"):
         group_table.read_figures(source)
 
 
 def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_path: Path) -> None:
-    write_tables(tmp_path, "01", rows=[detail("guided", 0.10, lower=0.08, upper=0.12)], run="task-tap_run-1")
-    write_tables(tmp_path, "01", rows=[detail("guided", 0.40, lower=0.36, upper=0.44)], run="task-tap_run-2")
-    assert joined(tmp_path)[1][BEYOND]["guided"]["sub-01"] == pytest.approx((4 * 0.10 + 1 * 0.40) / 5)
-    write_tables(tmp_path, "01", rows=[detail("guided", 0.40)], run="task-tap_run-2")
-    assert joined(tmp_path)[1][BEYOND]["guided"]["sub-01"] == pytest.approx(0.25)
-    write_tables(tmp_path, "01", rows=[detail("guided", math.nan)], run="task-tap_run-2")
-    assert joined(tmp_path)[1][BEYOND]["guided"]["sub-01"] == pytest.approx(0.10)
+    write_tables(tmp_path, "01", rows=[detail("sbl", 0.10, lower=0.08, upper=0.12)], run="task-tap_run-1")
+    write_tables(tmp_path, "01", rows=[detail("sbl", 0.40, lower=0.36, upper=0.44)], run="task-tap_run-2")
+    assert joined(tmp_path)[1][BEYOND]["sbl"]["sub-01"] == pytest.approx((4 * 0.10 + 1 * 0.40) / 5)
+    write_tables(tmp_path, "01", rows=[detail("sbl", 0.40)], run="task-tap_run-2")
+    assert joined(tmp_path)[1][BEYOND]["sbl"]["sub-01"] == pytest.approx(0.25)
+    write_tables(tmp_path, "01", rows=[detail("sbl", math.nan)], run="task-tap_run-2")
+    assert joined(tmp_path)[1][BEYOND]["sbl"]["sub-01"] == pytest.approx(0.10)
 
 
 def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
     cohort(tmp_path, 3)
     assert group_table.mixed(group_table.find_sources(tmp_path)) == []
-    write_tables(tmp_path, "09", rows=[detail("guided", 0.1)], facts={**FACTS, "SettingsDigest": "xyz"})
+    write_tables(tmp_path, "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": "xyz"})
     lines = group_table.mixed(group_table.find_sources(tmp_path))
     assert any("settings: xyz" in line and "sub-09" in line for line in lines)
     assert not any(line.startswith("version") for line in lines)
-    write_tables(tmp_path, "09", rows=[detail("guided", 0.1)], facts={})
+    write_tables(tmp_path, "09", rows=[detail("sbl", 0.1)], facts={})
     lines = group_table.mixed(group_table.find_sources(tmp_path))
     assert any("version of bids-sr: not recorded" in line and "sub-09" in line for line in lines)
 
@@ -82,15 +82,15 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_the_words_follow_from_the_tests(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     found = compared(tmp_path)
-    own = {other: found[BEYOND, "guided", other] for other in ("bspline", "zerofill", "inject", "srgan")}
+    own = {other: found[BEYOND, "sbl", other] for other in ("bspline", "zerofill", "inject", "srgan")}
     assert {each.word for each in own.values()} == {"better"}
     assert {each.family for each in own.values()} == {4}
     assert own["bspline"].p_holm == pytest.approx(4 * 2 / 2**12)
-    assert found[BEYOND, "srgan", "guided"].word == "worse"
+    assert found[BEYOND, "srgan", "sbl"].word == "worse"
     assert found[BEYOND, "srgan", "bspline"].word == "undecided"
-    placebo = found[BEYOND, "guided", "guidedMirror"]
+    placebo = found[BEYOND, "sbl", "sblMirror"]
     assert (placebo.role, placebo.family, placebo.word) == ("placebo", 1, "better")
-    assert (BEYOND, "guidedMirror", "bspline") not in found
+    assert (BEYOND, "sblMirror", "bspline") not in found
     smaller = found[replace_contrast("quarter_paper", "thumb"), "bspline", "raw"]
     assert (smaller.word, smaller.own.median, smaller.other.median) == ("smaller", 85.5, 105.5)
 
@@ -119,8 +119,8 @@ def test_sameness_needs_a_margin_and_comes_from_the_gap(tmp_path: Path) -> None:
     assert group.margin_of(BEYOND, values[BEYOND], 0.3, "dB") == pytest.approx(0.02, rel=0.01)
     wide = compared(tmp_path, margin=0.15)
     assert wide[BEYOND, "srgan", "bspline"].word == "same"
-    assert wide[BEYOND, "guided", "bspline"].word == "same"
-    assert "smaller than the margin" in wide[BEYOND, "guided", "bspline"].note
+    assert wide[BEYOND, "sbl", "bspline"].word == "same"
+    assert "smaller than the margin" in wide[BEYOND, "sbl", "bspline"].note
 
 
 def test_there_is_no_margin_without_a_measured_series() -> None:
@@ -142,9 +142,9 @@ def test_near_one_is_better_for_the_contrast_of_foci() -> None:
     people = [f"sub-{n}" for n in range(8)]
     series = {
         "bspline": {who: 0.5 + 0.01 * n for n, who in enumerate(people)},
-        "guided": {who: 1.2 - 0.005 * n for n, who in enumerate(people)},
+        "sbl": {who: 1.2 - 0.005 * n for n, who in enumerate(people)},
     }
-    each = group.compare({question: series}, ["guided"], units={"truth_foci": "1"})[0]
+    each = group.compare({question: series}, ["sbl"], units={"truth_foci": "1"})[0]
     assert each.word == "better"
     assert each.estimate is not None
     assert each.estimate.upper < 0
@@ -152,11 +152,11 @@ def test_near_one_is_better_for_the_contrast_of_foci() -> None:
 
 def test_few_participants_cannot_reach_significance(tmp_path: Path) -> None:
     cohort(tmp_path, 4)
-    each = compared(tmp_path)[BEYOND, "guided", "bspline"]
+    each = compared(tmp_path)[BEYOND, "sbl", "bspline"]
     assert each.word == "undecided"
     assert "at best p = 0.125" in each.note
     cohort(tmp_path, 7)
-    each = compared(tmp_path)[BEYOND, "guided", "bspline"]
+    each = compared(tmp_path)[BEYOND, "sbl", "bspline"]
     assert each.test is not None
     assert each.test.can_reach
     assert "too few for 4 comparisons" in each.note
@@ -169,18 +169,18 @@ def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) ->
     assert (dice.n, dice.n_undefined) == (6, 0)
     assert dice.estimate is not None
     assert dice.estimate.value == pytest.approx(-0.1)
-    lacking = found[replace_contrast("quarter_dice", "thumb+little"), "guided", "raw"]
+    lacking = found[replace_contrast("quarter_dice", "thumb+little"), "sbl", "raw"]
     assert (lacking.n, lacking.n_undefined) == (5, 1)
     assert "not defined in 1" in lacking.note
     same = group.judged(replace(group.compare(
-        {BEYOND: {"bspline": {"sub-01": 0.1, "sub-02": 0.2}, "guided": {"sub-01": 0.1, "sub-02": 0.2}}},
-        ["guided"], units={})[0]))  # fmt: skip
+        {BEYOND: {"bspline": {"sub-01": 0.1, "sub-02": 0.2}, "sbl": {"sub-01": 0.1, "sub-02": 0.2}}},
+        ["sbl"], units={})[0]))  # fmt: skip
     assert (same.word, same.note) == ("same", "identical in all participants")
 
 
 def test_a_figure_that_nobody_has_is_not_comparable() -> None:
-    nothing = {"bspline": {"sub-01": math.nan}, "guided": {"sub-01": math.nan}}
-    each = group.compare({BEYOND: nothing}, ["guided"], units={})[0]
+    nothing = {"bspline": {"sub-01": math.nan}, "sbl": {"sub-01": math.nan}}
+    each = group.compare({BEYOND: nothing}, ["sbl"], units={})[0]
     assert (each.word, each.n, each.n_undefined) == ("not comparable", 0, 1)
     assert group_text.row(each)["p_wilcoxon"] == "n/a"
 
@@ -199,7 +199,7 @@ def test_the_table_of_statistics(tmp_path: Path) -> None:
     head, *lines = group_text.stats_text(found.values()).splitlines()
     assert tuple(head.split("\t")) == group_text.COLUMNS
     assert len(lines) == len(found)
-    cells = group_text.row(found[BEYOND, "guided", "bspline"])
+    cells = group_text.row(found[BEYOND, "sbl", "bspline"])
     assert (cells["n"], cells["method"], cells["word"], cells["better"]) == ("12", "exact", "better", "higher")
     assert float(cells["p_wilcoxon"]) == pytest.approx(2 / 2**12, rel=1e-5)
     assert float(cells["lower"]) <= float(cells["difference"]) <= float(cells["upper"])
@@ -216,8 +216,8 @@ def test_the_papers_table(tmp_path: Path) -> None:
     cohort(tmp_path, 8)
     (paper,) = group_text.paper_tables(joined(tmp_path)[1], METHODS)
     assert paper.conditions == ("thumb", "little")
-    assert [series for _, series in paper.lines] == ["raw", "bspline", "guided"]
-    thumb, little, dice = paper.lines[0.0, "guided"]
+    assert [series for _, series in paper.lines] == ["raw", "bspline", "sbl"]
+    thumb, little, dice = paper.lines[0.0, "sbl"]
     assert (thumb.spread.median, thumb.spread.first, thumb.spread.third) == (73.5, 71.75, 75.25)
     assert (little.spread.median, dice.spread.n, dice.of) == (88.5, 7, 8)
     assert thumb.against_raw is not None

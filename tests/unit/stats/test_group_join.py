@@ -15,9 +15,9 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
     cohort(tmp_path, 4)
     for run, shift in (("task-tap_run-1", 0.0), ("task-tap_run-2", 0.1), ("task-hum", 0.2)):
         rows = [
-            detail("guided", 0.3 + shift, lower=0.1, upper=0.5 + shift),
-            EvalRow(series="guided", measure="claim_total_size", value=math.nan),
-            EvalRow(series="guided", measure="flag_task_not_done", value=float(shift > 0)),
+            detail("sbl", 0.3 + shift, lower=0.1, upper=0.5 + shift),
+            EvalRow(series="sbl", measure="claim_total_size", value=math.nan),
+            EvalRow(series="sbl", measure="flag_task_not_done", value=float(shift > 0)),
         ]
         write_tables(tmp_path, "09", rows=rows, run=run)
     sources = group_table.find_sources(tmp_path)
@@ -31,10 +31,10 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
     assert "".join(lines) == group_table.table_text(flat).partition("\n")[2]
     assert joined.values == group_table.combine(flat, compared)
     assert list(joined.values) == list(group_table.combine(flat, compared))
-    assert len(next(iter(joined.values.values()))["guided"]) >= 4
+    assert len(next(iter(joined.values.values()))["sbl"]) >= 4
     assert str(joined.claims) == str(group_table.combine(flat, lambda name: name.startswith("claim_total_")))
     assert joined.units == {each.measure: each.unit for each in flat}
     assert joined.series == {each.series for each in flat}
     assert joined.flags == [
-        ("sub-09 task-hum", "guided", "flag_task_not_done"), ("sub-09 task-tap run-2", "guided", "flag_task_not_done")
+        ("sub-09 task-hum", "sbl", "flag_task_not_done"), ("sub-09 task-tap run-2", "sbl", "flag_task_not_done")
     ]  # fmt: skip

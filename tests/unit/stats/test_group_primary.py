@@ -14,7 +14,7 @@ from bids_sr.stats.evaluation import EvalRow
 from bids_sr.stats.group_join import Joined
 from bids_sr.stats.group_table import Question
 
-METHODS = ("guided", "srgan")
+METHODS = ("sbl", "srgan")
 BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 
 
@@ -37,8 +37,8 @@ def people(values: list[float]) -> dict[str, float]:
 def test_the_strongest_baseline_and_no_other_is_primary(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     comparisons = compared(joined(tmp_path).values)
-    (found,) = group_primary.primary_comparisons(comparisons, "guided")
-    assert (found.comparison.series, found.comparison.reference) == ("guided", "inject")  # of bspline, zerofill, inject
+    (found,) = group_primary.primary_comparisons(comparisons, "sbl")
+    assert (found.comparison.series, found.comparison.reference) == ("sbl", "inject")  # of bspline, zerofill, inject
     assert found.comparison.question == BEYOND
     assert found.better
     marked = group_primary.marked(comparisons, [found])
@@ -47,25 +47,25 @@ def test_the_strongest_baseline_and_no_other_is_primary(tmp_path: Path) -> None:
     assert [row["part"] for row in rows].count("primary") == 1
     assert next(row["n_needed"] for row in rows if row["part"] == "primary") == str(found.needed)
     text = primary_sentence(found)
-    assert text.startswith("guided less inject, explained variance of measured BOLD detail")
+    assert text.startswith("sbl less inject, explained variance of measured BOLD detail")
     assert "not corrected" in text
     assert f"{found.needed} participants give 80 % power" in text
 
 
 def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None:
     def series(shift: float) -> dict[str, dict[str, float]]:
-        return {"guided": people([0.3 + shift, 0.4, 0.5]), "zerofill": people([0.1, 0.1, 0.2])}
+        return {"sbl": people([0.3 + shift, 0.4, 0.5]), "zerofill": people([0.1, 0.1, 0.2])}
 
     known = BEYOND._replace(measure="truth_ev_beyond", against="truth")
     other = BEYOND._replace(contrast="faces")
     weak = BEYOND._replace(measure="self_r_beyond", against="self")
     active = BEYOND._replace(region="active40")
     questions = {q: series(0.01 * k) for k, q in enumerate((weak, known, other, active, BEYOND))}
-    (found,) = group_primary.primary_comparisons(compared(questions), "guided")
+    (found,) = group_primary.primary_comparisons(compared(questions), "sbl")
     assert found.comparison.question == BEYOND
-    (found,) = group_primary.primary_comparisons(compared({weak: series(0), known: series(0)}), "guided")
+    (found,) = group_primary.primary_comparisons(compared({weak: series(0), known: series(0)}), "sbl")
     assert found.comparison.question == known
-    assert group_primary.primary_comparisons(compared({weak: series(0)}), "guided") == []
+    assert group_primary.primary_comparisons(compared({weak: series(0)}), "sbl") == []
     assert group_primary.primary_comparisons(compared({BEYOND: series(0)}), "focuss") == []
 
 
@@ -98,25 +98,25 @@ def test_numbers_that_cannot_be_had() -> None:
 
 def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(tmp_path: Path) -> None:
     cohort(tmp_path, 8)
-    rows = [detail("zerofill", 0.02), detail("guided", 0.02), detail("guidedMirror", 0.01), detail("srgan", 0.1)]
-    idle = EvalRow(series="guided", measure="verdict_applied", value=0)
+    rows = [detail("zerofill", 0.02), detail("sbl", 0.02), detail("sblMirror", 0.01), detail("srgan", 0.1)]
+    idle = EvalRow(series="sbl", measure="verdict_applied", value=0)
     write_tables(tmp_path, "09", rows=[*rows, idle, EvalRow(series="srgan", measure="verdict_applied", value=1)])
     found = joined(tmp_path)
-    assert found.idle == [("sub-09 task-tap", "guided")]
-    assert "sub-09" not in found.values[BEYOND]["guided"]
-    assert "sub-09" not in found.values[BEYOND]["guidedMirror"]
+    assert found.idle == [("sub-09 task-tap", "sbl")]
+    assert "sub-09" not in found.values[BEYOND]["sbl"]
+    assert "sub-09" not in found.values[BEYOND]["sblMirror"]
     assert found.values[BEYOND]["srgan"]["sub-09"] == 0.1
     assert found.values[BEYOND]["zerofill"]["sub-09"] == 0.02
-    (each,) = [c for c in compared(found.values) if (c.series, c.reference) == ("guided", "zerofill")]
+    (each,) = [c for c in compared(found.values) if (c.series, c.reference) == ("sbl", "zerofill")]
     assert each.n == 8
 
 
 def test_above_every_baseline_is_no_claim_where_no_variance_is_explained() -> None:
     rng = np.random.default_rng(0)
     low = list(-0.3 + 0.02 * rng.normal(size=12))
-    series = {"guided": people(list(0.02 * rng.normal(size=12))), "zerofill": people(low)}
-    told = findings(compared({BEYOND: series}), ["guided"])
-    assert verdict(told, ["guided"])[0].startswith("guided is above every baseline, and not shown to explain any")
-    series["guided"] = people(list(0.3 + 0.02 * rng.normal(size=12)))
-    told = findings(compared({BEYOND: series}), ["guided"])
-    assert verdict(told, ["guided"])[0].startswith("guided shows more true BOLD detail than every baseline")
+    series = {"sbl": people(list(0.02 * rng.normal(size=12))), "zerofill": people(low)}
+    told = findings(compared({BEYOND: series}), ["sbl"])
+    assert verdict(told, ["sbl"])[0].startswith("sbl is above every baseline, and not shown to explain any")
+    series["sbl"] = people(list(0.3 + 0.02 * rng.normal(size=12)))
+    told = findings(compared({BEYOND: series}), ["sbl"])
+    assert verdict(told, ["sbl"])[0].startswith("sbl shows more true BOLD detail than every baseline")

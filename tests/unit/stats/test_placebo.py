@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bids_sr.stats.evaluation import EvalRow
-from bids_sr.stats.placebo import PLACEBOS, claims, placebos_of, subject_specific
+from bids_sr.stats.placebo import PLACEBOS, VARIANCE, claims, placebos_of, subject_specific
 
 
 def gain(method, placebo, value, lower, upper, measure="gain_split_ev_beyond", region="brain"):
@@ -15,17 +15,19 @@ def gain(method, placebo, value, lower, upper, measure="gain_split_ev_beyond", r
 
 def test_every_placebo_is_named_after_its_method():
     assert set(PLACEBOS) == {
-        "srganPhantom", "srganOther", "srganT1w", "guidedPhantom", "guidedOther", "guidedMirror", "guidedShift",
-        "guidedElse",
+        "srganPhantom", "srganOther", "srganT1w",
+        *(f"{name}{how}" for name in VARIANCE for how in ("Mirror", "Shift", "Other")),
     }  # fmt: skip
     for name, placebo in PLACEBOS.items():
         assert name.startswith(placebo.method)
         assert placebo.name == name
     assert placebos_of("srgan") == ("srganPhantom", "srganOther", "srganT1w")
+    assert placebos_of("sbl") == ("sblMirror", "sblShift", "sblOther")
+    assert placebos_of("sdmod") == ()
 
 
 def test_an_interval_above_zero_holds_and_says_so():
-    (found,) = claims([gain("guided", "guidedMirror", 0.05, 0.02, 0.08)])
+    (found,) = claims([gain("sbl", "sblMirror", 0.05, 0.02, 0.08)])
     assert found.holds
     assert "better" in found.words
     assert "+0.050 (95 % interval 0.020 to 0.080)" in found.words
@@ -41,47 +43,47 @@ def test_an_interval_above_zero_holds_and_says_so():
     ],
 )
 def test_anything_else_does_not(value, lower, upper, word):
-    (found,) = claims([gain("guided", "guidedShift", value, lower, upper)])
+    (found,) = claims([gain("sbl", "sblShift", value, lower, upper)])
     assert not found.holds
     assert word in found.words
 
 
 def test_other_rows_are_passed_over():
     rows = [
-        gain("guided", "bspline", 0.1, 0.05, 0.2),
-        gain("srgan", "guidedMirror", 0.1, 0.05, 0.2),
-        gain("guided", "guidedMirror", 0.1, 0.05, 0.2, measure="gain_split_ev_signal"),
+        gain("sbl", "bspline", 0.1, 0.05, 0.2),
+        gain("srgan", "sblMirror", 0.1, 0.05, 0.2),
+        gain("sbl", "sblMirror", 0.1, 0.05, 0.2, measure="gain_split_ev_signal"),
     ]
     assert claims(rows) == []
 
 
 def test_measured_data_come_before_the_series_itself():
     rows = [
-        gain("guided", "guidedMirror", 0.2, 0.1, 0.3, measure="gain_self_r_beyond"),
-        gain("guided", "guidedMirror", 0.1, 0.05, 0.2),
+        gain("sbl", "sblMirror", 0.2, 0.1, 0.3, measure="gain_self_r_beyond"),
+        gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
         gain("srgan", "srganOther", 0.1, 0.05, 0.2, measure="gain_self_r_beyond"),
     ]
     assert [(c.method, c.measure) for c in claims(rows)] == [
-        ("guided", "gain_split_ev_beyond"), ("srgan", "gain_self_r_beyond"),
+        ("sbl", "gain_split_ev_beyond"), ("srgan", "gain_self_r_beyond"),
     ]  # fmt: skip
     weak = next(s for s in subject_specific(claims(rows)) if s.method == "srgan")
     assert "not agreement with measured data" in weak.words
 
 
 def test_one_placebo_that_keeps_up_takes_the_claim_away():
-    good = [gain("guided", "guidedMirror", 0.1, 0.05, 0.2), gain("guided", "guidedOther", 0.05, 0.01, 0.1)]
+    good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
     (specific,) = subject_specific(claims(good))
     assert specific.holds
-    assert specific.absent == ("guidedPhantom", "guidedShift", "guidedElse")
-    (specific,) = subject_specific(claims([*good, gain("guided", "guidedPhantom", 0.01, -0.02, 0.04)]))
+    assert specific.absent == ("sblShift",)
+    (specific,) = subject_specific(claims([*good[:1], gain("sbl", "sblOther", 0.01, -0.02, 0.04)]))
     assert not specific.holds
-    assert "does not exceed that of guidedPhantom" in specific.words
-    assert "Not tried: guidedShift, guidedElse" in specific.words
+    assert "does not exceed that of sblOther" in specific.words
+    assert "Not tried: sblShift." in specific.words
 
 
 def test_regions_are_judged_apart():
     rows = [
-        gain("guided", "guidedMirror", 0.1, 0.05, 0.2),
-        gain("guided", "guidedMirror", 0.1, -0.05, 0.2, region="active40"),
+        gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
+        gain("sbl", "sblMirror", 0.1, -0.05, 0.2, region="active40"),
     ]
     assert {s.region: s.holds for s in subject_specific(claims(rows))} == {"brain": True, "active40": False}

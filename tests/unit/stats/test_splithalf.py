@@ -135,10 +135,10 @@ def run(tmp_path):
     series = {
         "measured": measured,
         "bspline": coarse + 0.02 * made,
-        "guided": coarse + 0.7 * own + 0.3 * rng.normal(size=measured.shape),
+        "sbl": coarse + 0.7 * own + 0.3 * rng.normal(size=measured.shape),
         "srgan": coarse + made,
-        "guidedMirror": coarse + own[::-1],
-        "guidedSeed1": coarse + own,
+        "sblMirror": coarse + own[::-1],
+        "sblSeed1": coarse + own,
         "ratio": coarse + 0.1 * own,
     }
     paths = []
@@ -174,14 +174,14 @@ def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
     halves = [[i for i, b in enumerate(blocks) if b.condition == "a" and b.half == h] for h in (0, 1)]
     for region, voxels in (("brain", mask), ("roi", roi & mask)):
         for band, change in (("signal", lambda x: x), ("beyond", lambda x: beyond_nyquist(x, (2, 2, 1)))):
-            e, m = ([change(x[..., h].mean(-1))[voxels] for h in halves] for x in (series["guided"], measured))
+            e, m = ([change(x[..., h].mean(-1))[voxels] for h in halves] for x in (series["sbl"], measured))
             expected = (np.corrcoef(e[0], m[1])[0, 1] + np.corrcoef(e[1], m[0])[0, 1]) / 2
-            assert rows["guided", "measured", "a", region, f"split_r_{band}"].value == pytest.approx(expected, abs=1e-5)
-    assert rows["guided", "measured", "a", "brain", "split_r_percent"].value == pytest.approx(
-        rows["guided", "measured", "a", "brain", "split_r_signal"].value, abs=1e-5
+            assert rows["sbl", "measured", "a", region, f"split_r_{band}"].value == pytest.approx(expected, abs=1e-5)
+    assert rows["sbl", "measured", "a", "brain", "split_r_percent"].value == pytest.approx(
+        rows["sbl", "measured", "a", "brain", "split_r_signal"].value, abs=1e-5
     )  # a constant mean image
-    own = rows["guided", "self", "all", "brain", "self_r_beyond"]
-    e = [beyond_nyquist(series["guided"][..., [b.half == h for b in blocks]].mean(-1), (2, 2, 1))[mask] for h in (0, 1)]
+    own = rows["sbl", "self", "all", "brain", "self_r_beyond"]
+    e = [beyond_nyquist(series["sbl"][..., [b.half == h for b in blocks]].mean(-1), (2, 2, 1))[mask] for h in (0, 1)]
     assert own.value == pytest.approx(np.corrcoef(*e)[0, 1], abs=1e-5)
 
 
@@ -195,23 +195,21 @@ def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
         t = smooth(measured @ weights[source], (2, 2, 3), 4.0) / np.sqrt(0.05 * (weights[source] ** 2).sum())
         active = mask & (np.abs(t) > 5)
         ways.append(
-            np.corrcoef((series["guided"] @ weights[source])[active], (measured @ weights[1 - source])[active])[0, 1]
+            np.corrcoef((series["sbl"] @ weights[source])[active], (measured @ weights[1 - source])[active])[0, 1]
         )
     assert 0 < active.sum() < mask.sum()
-    assert rows["guided", "measured", "all", "active50", "split_r_signal"].value == pytest.approx(
-        np.mean(ways), abs=1e-4
-    )
+    assert rows["sbl", "measured", "all", "active50", "split_r_signal"].value == pytest.approx(np.mean(ways), abs=1e-4)
 
 
 def test_true_detail_beats_made_detail_and_intervals_say_so(run):
     rows, _, _ = rows_of(run[0])
     at = ("all", "brain")
-    beyond = {s: rows[s, "measured", *at, "split_r_beyond"].value for s in ("bspline", "srgan", "guided", "measured")}
-    assert beyond["guided"] > beyond["srgan"] + 0.3
+    beyond = {s: rows[s, "measured", *at, "split_r_beyond"].value for s in ("bspline", "srgan", "sbl", "measured")}
+    assert beyond["sbl"] > beyond["srgan"] + 0.3
     assert abs(beyond["bspline"]) < 0.1
-    for other in ("bspline", "srgan", "bsplineSmooth", "bsplinePca", "guidedMirror", "ratio"):
-        row = rows["guided", other, *at, "gain_split_r_beyond"]
-        value = rows["guided", "measured", *at, "split_r_beyond"].value
+    for other in ("bspline", "srgan", "bsplineSmooth", "bsplinePca", "sblMirror", "ratio"):
+        row = rows["sbl", other, *at, "gain_split_r_beyond"]
+        value = rows["sbl", "measured", *at, "split_r_beyond"].value
         if other != "ratio":
             assert row.value == pytest.approx(value - rows[other, "measured", *at, "split_r_beyond"].value)
             assert row.excludes_zero
@@ -221,20 +219,20 @@ def test_true_detail_beats_made_detail_and_intervals_say_so(run):
 
 
 def test_pairs_are_methods_against_baselines_controls_methods_and_their_own_placebos():
-    names = ["bspline", "bsplineSmooth", "guided", "srgan", "guidedMirror", "srganPhantom", "guidedSeed1"]
+    names = ["bspline", "bsplineSmooth", "sbl", "srgan", "sblMirror", "srganPhantom", "sblSeed1"]
     pairs = gain_pairs(names, BASELINES)
-    assert ("guided", "guidedMirror") in pairs
-    assert ("guided", "srgan") in pairs
+    assert ("sbl", "sblMirror") in pairs
+    assert ("sbl", "srgan") in pairs
     assert ("srgan", "bsplineSmooth") in pairs
-    assert ("guided", "srganPhantom") not in pairs
-    assert ("guided", "guidedSeed1") not in pairs
-    assert not any(method in ("guidedMirror", "guidedSeed1", "bspline") for method, _ in pairs)
+    assert ("sbl", "srganPhantom") not in pairs
+    assert ("sbl", "sblSeed1") not in pairs
+    assert not any(method in ("sblMirror", "sblSeed1", "bspline") for method, _ in pairs)
 
 
 def test_results_repeat_and_do_not_depend_on_other_series_or_contrasts(run):
     paths = run[0]
     first, second = rows_of(paths)[0], rows_of([*paths[:3], paths[5]])[0]  # its member of another seed enters
-    key = ("guided", "measured", "aMinusB", "brain", "split_r_beyond")
+    key = ("sbl", "measured", "aMinusB", "brain", "split_r_beyond")
     assert first[key] == second[key]
     assert rows_of(paths, seed=1)[0][key].lower != first[key].lower
 
@@ -264,22 +262,22 @@ def test_rows_of_amplitude_are_those_of_the_maps_and_tell_made_detail_from_true(
     rows, mask, _ = rows_of(paths)
     blocks = blocks_of("ab" * 6)
     halves = [[b.half == h for b in blocks] for h in (0, 1)]
-    e, m = ([beyond_nyquist(x[..., h].mean(-1), (2, 2, 1))[mask] for h in halves] for x in (series["guided"], measured))
+    e, m = ([beyond_nyquist(x[..., h].mean(-1), (2, 2, 1))[mask] for h in halves] for x in (series["sbl"], measured))
     e, m = ([x - x.mean() for x in both] for both in (e, m))
     shared, true = (e[0] @ m[1] + e[1] @ m[0]) / 2, m[0] @ m[1]
     energy = (e[0] @ e[0] + e[1] @ e[1]) / 2
     at = ("measured", "all", "brain")
-    assert rows["guided", *at, "split_ev_beyond"].value == pytest.approx((2 * shared - energy) / true, abs=1e-4)
-    assert rows["guided", *at, "split_amplitude_beyond"].value == pytest.approx(shared / true, abs=1e-4)
-    assert rows["guided", *at, "split_ev_beyond"].lower > 0
+    assert rows["sbl", *at, "split_ev_beyond"].value == pytest.approx((2 * shared - energy) / true, abs=1e-4)
+    assert rows["sbl", *at, "split_amplitude_beyond"].value == pytest.approx(shared / true, abs=1e-4)
+    assert rows["sbl", *at, "split_ev_beyond"].lower > 0
     assert abs(rows["bspline", *at, "split_ev_beyond"].value) < 0.02
     assert rows["srgan", *at, "split_ev_beyond"].upper < 0  # detail of its own is worse than none
-    gain = rows["guided", "bspline", "all", "brain", "gain_split_ev_beyond"]
-    own, other = (rows[name, *at, "split_ev_beyond"].value for name in ("guided", "bspline"))
+    gain = rows["sbl", "bspline", "all", "brain", "gain_split_ev_beyond"]
+    own, other = (rows[name, *at, "split_ev_beyond"].value for name in ("sbl", "bspline"))
     assert gain.value == pytest.approx(own - other)
     assert gain.lower > 0
     assert gain.n == 12
-    assert ("guided", *at, "split_ev_percent") not in rows
+    assert ("sbl", *at, "split_ev_percent") not in rows
     assert rows["bsplineSmooth", *at, "split_ev_beyond"].value >= -0.01
     assert np.isfinite(rows["bsplineSmooth", *at, "control_best_ev_beyond"].value)
 
@@ -306,9 +304,9 @@ def test_figures_file_holds_the_main_contrast_within_the_mask(run, tmp_path):
     mask[4:20, 2:9, 1:3] = True
     with np.load(save_figures(paths, mask, AFFINE, CONTRASTS, factor=(2, 2, 1), path=tmp_path / "f.npz")) as found:
         assert str(found["contrast"]) == "all"
-        assert set(found["series"]) == set(series) - {"guidedSeed1"}
-        whole = series["guided"].mean(-1)
-        np.testing.assert_allclose(found["effect_guided"], whole[4:20, 2:9, 1:3], atol=1e-4)
+        assert set(found["series"]) == set(series) - {"sblSeed1"}
+        whole = series["sbl"].mean(-1)
+        np.testing.assert_allclose(found["effect_sbl"], whole[4:20, 2:9, 1:3], atol=1e-4)
         expected = beyond_nyquist(whole, (2, 2, 1))[4:20, 2:9, 1:3]
-        np.testing.assert_allclose(found["beyond_guided"], expected, atol=1e-4)
+        np.testing.assert_allclose(found["beyond_sbl"], expected, atol=1e-4)
         np.testing.assert_allclose(found["affine"] @ [0, 0, 0, 1], AFFINE @ [4, 2, 1, 1])

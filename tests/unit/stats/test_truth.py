@@ -62,7 +62,7 @@ def world(seed=0):
     true = {name: np.zeros(SHAPE, dtype=np.float32) for name in ("thumb", "little")}
     true["thumb"][3:6, 3:6, 1], true["little"][7:10, 3:6, 1] = 10, 8
     out = {}
-    for series, share in (("measured", 1.0), ("bspline", 0.5), ("guided", 0.8)):
+    for series, share in (("measured", 1.0), ("bspline", 0.5), ("sbl", 0.8)):
         noise = {k: 0.1 * rng.normal(size=SHAPE) for k in true}
         maps = {k: (share * v + noise[k]).astype(np.float32) for k, v in true.items()}
         maps["thumbMinusLittle"] = maps["thumb"] - maps["little"]
@@ -82,20 +82,20 @@ def rows_of(maps, **changes):
 def test_maps_are_held_against_the_measured_ones_and_gains_are_over_bspline():
     maps, _ = world()
     rows = rows_of(maps)
-    a, b = maps["guided"]["thumb", "t"], maps["measured"]["thumb", "t"]
+    a, b = maps["sbl"]["thumb", "t"], maps["measured"]["thumb", "t"]
     key = ("thumb", "brain")
-    assert rows["guided", "measured", *key, "truth_r_t"] == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    assert rows["sbl", "measured", *key, "truth_r_t"] == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
     active = np.abs(b) > 4
     expected = np.corrcoef(a[active], b[active])[0, 1]
-    assert rows["guided", "measured", "thumb", "active40", "truth_r_t"] == pytest.approx(expected, abs=1e-6)
-    assert rows["guided", "bspline", *key, "gain_truth_r_t"] == pytest.approx(
-        rows["guided", "measured", *key, "truth_r_t"] - rows["bspline", "measured", *key, "truth_r_t"]
+    assert rows["sbl", "measured", "thumb", "active40", "truth_r_t"] == pytest.approx(expected, abs=1e-6)
+    assert rows["sbl", "bspline", *key, "gain_truth_r_t"] == pytest.approx(
+        rows["sbl", "measured", *key, "truth_r_t"] - rows["bspline", "measured", *key, "truth_r_t"]
     )
-    assert rows["guided", "measured", "thumb", "roi", "truth_dice"] == 1
-    assert rows["guided", "measured", "thumb", "roi", "truth_centroid"] == 0
+    assert rows["sbl", "measured", "thumb", "roi", "truth_dice"] == 1
+    assert rows["sbl", "measured", "thumb", "roi", "truth_centroid"] == 0
     assert ("measured", "measured", *key, "truth_r_t") not in rows
-    foci = {s: rows[s, "measured", "thumb+little", "roi", "truth_foci"] for s in ("bspline", "guided")}
-    assert foci["guided"] == pytest.approx(0.8, abs=0.05)
+    foci = {s: rows[s, "measured", "thumb+little", "roi", "truth_foci"] for s in ("bspline", "sbl")}
+    assert foci["sbl"] == pytest.approx(0.8, abs=0.05)
     assert foci["bspline"] == pytest.approx(0.5, abs=0.05)
 
 
@@ -110,10 +110,10 @@ def test_known_activation_on_another_grid_has_its_own_active_voxels_and_differen
     assert truths["thumbMinusLittle"].active.sum() == 9
     rows = rows_of(maps, known=known)
     assert rows["measured", "truth", "little", "roi", "truth_dice"] == 1
-    assert rows["guided", "truth", "thumb+little", "roi", "truth_foci"] == pytest.approx(0.8, abs=0.05)
-    assert rows["guided", "truth", "thumb", "active", "truth_r_effect"] != 0
-    assert ("guided", "truth", "thumb", "brain", "truth_r_t") not in rows
-    assert not any(key[0] == "guided" and key[1] == "bspline" and "gain" not in key[-1] for key in rows)
+    assert rows["sbl", "truth", "thumb+little", "roi", "truth_foci"] == pytest.approx(0.8, abs=0.05)
+    assert rows["sbl", "truth", "thumb", "active", "truth_r_effect"] != 0
+    assert ("sbl", "truth", "thumb", "brain", "truth_r_t") not in rows
+    assert not any(key[0] == "sbl" and key[1] == "bspline" and "gain" not in key[-1] for key in rows)
 
 
 def test_an_empty_region_and_silence_are_not_a_number(caplog):
@@ -125,8 +125,8 @@ def test_an_empty_region_and_silence_are_not_a_number(caplog):
     assert all(math.isnan(value) for value in inside.values())
     silent = {s: {k: 0.1 * v for k, v in found.items()} for s, found in maps.items()}
     rows = rows_of(silent)
-    assert math.isnan(rows["guided", "measured", "thumb", "roi", "truth_dice"])
-    assert math.isnan(rows["guided", "measured", "thumb", "brain", "truth_ap"])
+    assert math.isnan(rows["sbl", "measured", "thumb", "roi", "truth_dice"])
+    assert math.isnan(rows["sbl", "measured", "thumb", "brain", "truth_ap"])
 
 
 def test_maps_of_another_grid_are_refused():
@@ -143,7 +143,7 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
     true = rng.normal(size=shape).astype(np.float32)
     fine = beyond_nyquist(true, (2, 2, 1))
     paths = []
-    for name, share in (("measured", 1.0), ("bspline", 0.0), ("guided", 0.5)):
+    for name, share in (("measured", 1.0), ("bspline", 0.0), ("sbl", 0.5)):
         maps = true - fine + share * fine + rng.normal(size=shape) * 0.5
         effects = Effects(
             series=name, affine=affine, mask=np.ones(shape, dtype=bool),
@@ -159,13 +159,13 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
         known={"thumb": (true, affine)},
     )  # fmt: skip
     found = {(r.series, r.against, r.region): r.value for r in rows if r.measure == "truth_r_beyond"}
-    guided = np.load(paths[2])["betas"][..., 0]
-    expected = np.corrcoef(beyond_nyquist(guided, (2, 2, 1))[mask], fine[mask])[0, 1]
-    assert found["guided", "truth", "brain"] == pytest.approx(expected, abs=1e-5)
-    assert found["guided", "truth", "brain"] > found["bspline", "truth", "brain"] + 0.3
-    assert found["guided", "measured", "brain"] > found["bspline", "measured", "brain"]
+    sbl = np.load(paths[2])["betas"][..., 0]
+    expected = np.corrcoef(beyond_nyquist(sbl, (2, 2, 1))[mask], fine[mask])[0, 1]
+    assert found["sbl", "truth", "brain"] == pytest.approx(expected, abs=1e-5)
+    assert found["sbl", "truth", "brain"] > found["bspline", "truth", "brain"] + 0.3
+    assert found["sbl", "measured", "brain"] > found["bspline", "measured", "brain"]
     gains = [r for r in rows if r.measure == "gain_truth_r_beyond" and r.region == "brain"]
-    assert [(r.series, r.against) for r in gains] == [("guided", "bspline")]
+    assert [(r.series, r.against) for r in gains] == [("sbl", "bspline")]
     assert (
         effect_rows(paths, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(1, 1, 1), known={}) == []
     )

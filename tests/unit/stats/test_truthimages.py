@@ -26,7 +26,7 @@ def series(tmp_path):
     measured = 500 + 100 * rng.random((*SHAPE, 1)) + rng.normal(0, 2, (*SHAPE, N))
     measured[..., :DUMMY] += 5000
     data = {"measured": measured}
-    for name, error in (("bspline", 20), ("inject", 15), ("guided", 10)):
+    for name, error in (("bspline", 20), ("inject", 15), ("sbl", 10)):
         data[name] = measured + rng.normal(0, error, measured.shape)
         data[name][..., :DUMMY] = 0
     for name, values in data.items():
@@ -37,26 +37,26 @@ def series(tmp_path):
 
 
 def scores_of(folder, mask, **changes):
-    readers = {name: SeriesReader(folder / f"{name}.nii") for name in ("bspline", "inject", "guided")}
+    readers = {name: SeriesReader(folder / f"{name}.nii") for name in ("bspline", "inject", "sbl")}
     given = {"n_dummy": DUMMY, "max_volumes": 60} | changes
     return volume_scores(readers, SeriesReader(folder / "measured.nii"), mask, **given)
 
 
 def test_scores_are_those_of_each_volume_inside_the_mask_without_dummies(series):
     folder, data, mask = series
-    found = scores_of(folder, mask)["guided"]
+    found = scores_of(folder, mask)["sbl"]
     steady = data["measured"][..., DUMMY:].astype(float)
     top = np.percentile(steady.mean(-1)[mask], 99)
     assert top < 700  # dummies are left out
-    error = [np.mean((data["guided"][..., t] - data["measured"][..., t])[mask] ** 2) for t in range(DUMMY, N)]
+    error = [np.mean((data["sbl"][..., t] - data["measured"][..., t])[mask] ** 2) for t in range(DUMMY, N)]
     np.testing.assert_allclose(found.psnr, 10 * np.log10(top**2 / np.array(error)), rtol=1e-5)
     full = structural_similarity(
-        data["measured"][..., 0, DUMMY].astype(float), data["guided"][..., 0, DUMMY].astype(float), data_range=top,
+        data["measured"][..., 0, DUMMY].astype(float), data["sbl"][..., 0, DUMMY].astype(float), data_range=top,
         gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True,
     )[1]  # fmt: skip
     first = mask.copy()
     first[..., 1:] = False
-    one = scores_of(folder, first)["guided"]
+    one = scores_of(folder, first)["sbl"]
     assert one.ssim.shape == (N - DUMMY,)
     low = np.percentile(steady.mean(-1)[first], 99)
     assert one.ssim[0] == pytest.approx(full[first[..., 0]].mean(), abs=0.01 * abs(low - top) + 1e-3)
@@ -77,15 +77,15 @@ def test_rows_hold_levels_and_gains_over_bspline_and_inject(series):
     scores = scores_of(folder, mask)
     rows = {(r.series, r.against, r.measure): r for r in image_rows(scores, seed=1, n_boot=200)}
     levels = {s: rows[s, "measured", "truth_psnr"].value for s in scores}
-    assert levels["guided"] > levels["inject"] > levels["bspline"]
-    assert levels["guided"] == pytest.approx(scores["guided"].psnr.mean())
+    assert levels["sbl"] > levels["inject"] > levels["bspline"]
+    assert levels["sbl"] == pytest.approx(scores["sbl"].psnr.mean())
     gains = {(s, other) for s, other, measure in rows if measure == "gain_truth_psnr"}
-    assert gains == {("guided", "bspline"), ("guided", "inject"), ("bspline", "inject"), ("inject", "bspline")}
+    assert gains == {("sbl", "bspline"), ("sbl", "inject"), ("bspline", "inject"), ("inject", "bspline")}
     for other in ("bspline", "inject"):
-        gain = rows["guided", other, "gain_truth_psnr"]
-        assert gain.value == pytest.approx(levels["guided"] - levels[other])
+        gain = rows["sbl", other, "gain_truth_psnr"]
+        assert gain.value == pytest.approx(levels["sbl"] - levels[other])
         assert 0 < gain.lower < gain.value < gain.upper
-        assert rows["guided", other, "gain_truth_ssim"].lower > 0
+        assert rows["sbl", other, "gain_truth_ssim"].lower > 0
     assert {r.region for r in rows.values()} == {"brain"}
     assert image_rows(scores, seed=1, n_boot=200) == list(rows.values())
 
@@ -95,14 +95,14 @@ def test_gains_are_paired_where_volumes_differ_more_than_series():
     base = 30 + 5 * rng.normal(size=60)
     scores = {
         "bspline": VolumeScores(psnr=base, ssim=base / 50),
-        "guided": VolumeScores(psnr=base + 0.2, ssim=base / 50),
+        "sbl": VolumeScores(psnr=base + 0.2, ssim=base / 50),
     }
     rows = {(r.series, r.against, r.measure): r for r in image_rows(scores)}
-    gain = rows["guided", "bspline", "gain_truth_psnr"]
+    gain = rows["sbl", "bspline", "gain_truth_psnr"]
     assert (gain.lower, gain.upper) == pytest.approx((0.2, 0.2))
-    level = rows["guided", "measured", "truth_psnr"]
+    level = rows["sbl", "measured", "truth_psnr"]
     assert level.upper - level.lower > 1
-    same = rows["guided", "bspline", "gain_truth_ssim"]
+    same = rows["sbl", "bspline", "gain_truth_ssim"]
     assert (same.value, same.lower, same.upper) == (0, 0, 0)
 
 
@@ -129,24 +129,24 @@ def test_too_few_volumes_and_equal_images_have_no_interval():
     assert row.value == 31
     assert row.n is None
     assert math.isnan(row.lower)
-    equal = few | {"guided": VolumeScores(psnr=np.full(3, np.inf), ssim=np.ones(3))}
+    equal = few | {"sbl": VolumeScores(psnr=np.full(3, np.inf), ssim=np.ones(3))}
     rows = {(r.series, r.measure): r.value for r in image_rows(equal)}
-    assert math.isnan(rows["guided", "gain_truth_psnr"])
+    assert math.isnan(rows["sbl", "gain_truth_psnr"])
     assert image_rows({}) == []
     with pytest.raises(ValueError, match="cannot be compared"):
-        image_rows(few | {"guided": VolumeScores(psnr=np.ones(2), ssim=np.ones(2))})
+        image_rows(few | {"sbl": VolumeScores(psnr=np.ones(2), ssim=np.ones(2))})
 
 
 def test_series_of_another_grid_or_length_and_an_empty_mask_are_refused(series):
     folder, data, mask = series
-    write(folder / "guided.nii", data["guided"][..., :-1])
-    with pytest.raises(ValueError, match=r"guided\.nii.*same grid and number of volumes"):
+    write(folder / "sbl.nii", data["sbl"][..., :-1])
+    with pytest.raises(ValueError, match=r"sbl\.nii.*same grid and number of volumes"):
         scores_of(folder, mask)
     shifted = AFFINE.copy()
     shifted[0, 3] = 1
-    write(folder / "guided.nii", data["guided"], shifted)
-    with pytest.raises(ValueError, match=r"guided\.nii"):
+    write(folder / "sbl.nii", data["sbl"], shifted)
+    with pytest.raises(ValueError, match=r"sbl\.nii"):
         scores_of(folder, mask)
-    write(folder / "guided.nii", data["guided"])
+    write(folder / "sbl.nii", data["sbl"])
     with pytest.raises(ValueError, match="with 0 voxels"):
         scores_of(folder, np.zeros_like(mask))

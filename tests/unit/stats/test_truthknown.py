@@ -65,7 +65,7 @@ def rows_of(paths, true, **changes):
 @pytest.fixture
 def paths(tmp_path):
     true = truth()
-    shares = {"bspline": 0.0, "inject": 0.0, "guided": 0.9, "guidedMirror": 0.4, "guidedSeed1": 0.9}
+    shares = {"bspline": 0.0, "inject": 0.0, "sbl": 0.9, "sblMirror": 0.4, "sblSeed1": 0.9}
     return [save(tmp_path, name, betas_of(3, share, true)) for name, share in shares.items()]
 
 
@@ -76,16 +76,16 @@ def test_values_are_the_correlations_of_the_maps(paths):
     means = {c: betas[..., [b.condition == c for b in BLOCKS]].mean(-1) for c in true}
     effect, wanted = means["thumb"] - means["little"], true["thumb"] - true["little"]
     expected = np.corrcoef(effect.ravel(), wanted.ravel())[0, 1]
-    key = ("guided", "truth", "thumbMinusLittle")
+    key = ("sbl", "truth", "thumbMinusLittle")
     assert rows[*key, "brain", "truth_r_effect"].value == pytest.approx(expected, abs=1e-5)
     active = wanted >= wanted.max() / 4
     fine = [beyond_nyquist(each, FACTOR)[active] for each in (effect, wanted)]
     assert rows[*key, "active", "truth_r_beyond"].value == pytest.approx(np.corrcoef(*fine)[0, 1], abs=1e-5)
     mean = [sum(pair.values()) / 2 for pair in (means, true)]
     expected = np.corrcoef(mean[0][2:11, 2:8].ravel(), mean[1][2:11, 2:8].ravel())[0, 1]
-    assert rows["guided", "truth", "all", "roi", "truth_r_effect"].value == pytest.approx(expected, abs=1e-5)
-    assert rows["guided", "truth", "all", "roi", "truth_r_effect"].n == N_BLOCKS
-    assert rows["guided", "truth", "little", "roi", "truth_r_effect"].n == N_BLOCKS // 2
+    assert rows["sbl", "truth", "all", "roi", "truth_r_effect"].value == pytest.approx(expected, abs=1e-5)
+    assert rows["sbl", "truth", "all", "roi", "truth_r_effect"].n == N_BLOCKS
+    assert rows["sbl", "truth", "little", "roi", "truth_r_effect"].n == N_BLOCKS // 2
 
 
 def test_explained_variance_is_that_of_the_maps_and_of_the_construction(paths, tmp_path):
@@ -102,27 +102,25 @@ def test_explained_variance_is_that_of_the_maps_and_of_the_construction(paths, t
         e, t = data["betas"].mean(-1), sum(true.values()) / 2
     error = (e - t - (e - t).mean()).ravel()
     expected = 1 - (error @ error) / (t.size * t.var())
-    row = rows["guided", "truth", "all", "brain", "truth_ev_effect"]
+    row = rows["sbl", "truth", "all", "brain", "truth_ev_effect"]
     assert row.value == pytest.approx(expected, abs=1e-4)
     assert row.lower < row.value < row.upper
-    gain = rows["guided", "bspline", "all", "brain", "gain_truth_ev_beyond"]
+    gain = rows["sbl", "bspline", "all", "brain", "gain_truth_ev_beyond"]
     assert gain.lower > 0
 
 
 def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by_nothing(paths, tmp_path):
     rows = rows_of([*paths, save(tmp_path, "srgan", betas_of(3, 0.0, truth()))], truth())
-    for other in ("bspline", "inject", "guidedMirror", "srgan"):
-        gain = rows["guided", other, "all", "brain", "gain_truth_r_beyond"]
+    for other in ("bspline", "inject", "sblMirror", "srgan"):
+        gain = rows["sbl", other, "all", "brain", "gain_truth_r_beyond"]
         assert 0 < gain.lower < gain.value < gain.upper
         assert gain.n == N_BLOCKS
     same = rows["srgan", "bspline", "all", "brain", "gain_truth_r_beyond"]
     assert (same.value, same.lower, same.upper) == (0, 0, 0)
     assert not same.excludes_zero
-    assert not any(
-        r.against == "guidedSeed1" or (r.series == "guidedSeed1" and "gain" in r.measure) for r in rows.values()
-    )
+    assert not any(r.against == "sblSeed1" or (r.series == "sblSeed1" and "gain" in r.measure) for r in rows.values())
     assert not any(r.series == "bspline" and "gain" in r.measure for r in rows.values())
-    assert ("srgan", "guidedMirror", "all", "brain", "gain_truth_r_beyond") not in rows
+    assert ("srgan", "sblMirror", "all", "brain", "gain_truth_r_beyond") not in rows
 
 
 def test_draws_are_those_of_the_seed_and_of_no_other_contrast_or_series(paths):
@@ -130,7 +128,7 @@ def test_draws_are_those_of_the_seed_and_of_no_other_contrast_or_series(paths):
     again = rows_of(paths, truth())
     assert [r.text() for r in again.values()] == [r.text() for r in whole.values()]
     alone = rows_of(paths[2:3], {"thumb": truth()["thumb"]})
-    key = ("guided", "truth", "thumb", "brain", "truth_r_beyond")
+    key = ("sbl", "truth", "thumb", "brain", "truth_r_beyond")
     assert (alone[key].lower, alone[key].upper) == pytest.approx((whole[key].lower, whole[key].upper), abs=1e-5)
     assert abs(rows_of(paths, truth(), seed=2)[key].lower - whole[key].lower) > 1e-4
     bare = rows_of(paths, truth(), n_boot=0)[key]
@@ -183,7 +181,7 @@ def test_what_is_not_known_or_too_small_is_not_told(paths):
 
 
 def test_rows_with_an_interval_take_the_place_of_bare_ones():
-    given = {"series": "guided", "measure": "truth_r_effect", "against": "truth", "contrast": "all", "region": "brain"}
+    given = {"series": "sbl", "measure": "truth_r_effect", "against": "truth", "contrast": "all", "region": "brain"}
     bare, wide = EvalRow(value=0.5, **given), EvalRow(value=0.5, fwhm_mm=4.0, **given)
     sure = EvalRow(value=0.51, lower=0.4, upper=0.6, **given)
     assert replaced([bare, wide], [sure]) == [wide, sure]

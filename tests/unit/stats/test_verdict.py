@@ -11,7 +11,7 @@ from bids_sr.stats.verdict import make_verdict
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")
-LEVELS = {"bspline": 0.018, "inject": 0.038, "guided": 0.121, "srgan": 0.069, "measured": 0.218}
+LEVELS = {"bspline": 0.018, "inject": 0.038, "sbl": 0.121, "srgan": 0.069, "measured": 0.218}
 
 
 def gain(series, against, value, half=0.01, region="brain", measure="gain_split_ev_beyond", contrast="all"):
@@ -32,13 +32,13 @@ def truth_rows(**changes):
     """Guided beats all by .08; srgan beats all but inject, by .05."""
     rows = [level(s, v) for s, v in LEVELS.items()] + [level(s, 2 * v, "active40") for s, v in LEVELS.items()]
     for region in ("brain", "active40"):
-        rows += [gain("guided", other, 0.08, region=region) for other in REFERENCES]
+        rows += [gain("sbl", other, 0.08, region=region) for other in REFERENCES]
         rows += [gain("srgan", other, 0.0 if other == "inject" else 0.05, 0.03, region) for other in REFERENCES]
     swap = changes.get("swap", {})
     return [swap.get((r.series, r.against, r.region), r) for r in rows]
 
 
-def judge(rows, methods=("srgan", "guided"), **given):
+def judge(rows, methods=("srgan", "sbl"), **given):
     return make_verdict(rows, methods=methods, baselines=BASELINES, **given)
 
 
@@ -67,13 +67,13 @@ def test_decisions(lower, upper, margin, expected):
 
 def test_who_beats_all_may_claim_function():
     verdict = judge(truth_rows())
-    assert flagged(verdict, "function") == {"guided": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("guided shows more true BOLD detail than every baseline and control.")
+    assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
+    assert verdict.headline.startswith("sbl shows more true BOLD detail than every baseline and control.")
     assert "For srgan this cannot be said" in verdict.headline
     found = {(s.series, s.against): s for s in verdict.sentences if s.region == "brain" and s.decision}
-    assert found["guided", "bsplinePca"].decision == "better"
+    assert found["sbl", "bsplinePca"].decision == "better"
     assert found["srgan", "inject"].decision == "unclear"
-    assert "+0.080 (95 % interval 0.070 to 0.090)" in found["guided", "inject"].text
+    assert "+0.080 (95 % interval 0.070 to 0.090)" in found["sbl", "inject"].text
 
 
 def test_margin_is_a_tenth_of_the_gap_to_measured():
@@ -84,86 +84,86 @@ def test_margin_is_a_tenth_of_the_gap_to_measured():
     rows = truth_rows(swap={("srgan", "inject", "brain"): gain("srgan", "inject", 0.001, 0.01)})
     found = {(r.series, r.against): r.value for r in judge(rows).rows if r.measure == "verdict" and r.region == "brain"}
     assert found["srgan", "inject"] == 0.0
-    assert found["guided", "inject"] == 1.0
+    assert found["sbl", "inject"] == 1.0
     found = {(r.series, r.against): r.value for r in judge(rows, margin=0.005).rows if r.region == "brain"}
     assert math.isnan(found["srgan", "inject"])
 
 
 def test_one_control_that_is_not_beaten_forbids_the_claim():
-    rows = truth_rows(swap={("guided", "bsplinePca", "brain"): gain("guided", "bsplinePca", 0.02, 0.03)})
+    rows = truth_rows(swap={("sbl", "bsplinePca", "brain"): gain("sbl", "bsplinePca", 0.02, 0.03)})
     verdict = judge(rows)
-    assert flagged(verdict, "function")["guided"] == 0.0
+    assert flagged(verdict, "function")["sbl"] == 0.0
     assert verdict.headline.startswith("No method shows more")
 
 
 @pytest.mark.parametrize(("low", "expected"), [(0.001, 1.0), (0.0, 0.0), (-0.01, 0.0), (math.nan, 0.0)])
 def test_a_map_that_explains_nothing_for_sure_may_claim_nothing(low, expected):
     """Above every baseline because those are worse than none: no claim without explained variance above 0."""
-    rows = [r for r in truth_rows() if (r.series, r.measure, r.region) != ("guided", "split_ev_beyond", "brain")]
-    rows.append(EvalRow(series="guided", against="measured", measure="split_ev_beyond", value=0.02, lower=low,
+    rows = [r for r in truth_rows() if (r.series, r.measure, r.region) != ("sbl", "split_ev_beyond", "brain")]
+    rows.append(EvalRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.02, lower=low,
                         upper=0.05, contrast="all", region="brain"))  # fmt: skip
-    assert flagged(judge(rows), "function")["guided"] == expected
+    assert flagged(judge(rows), "function")["sbl"] == expected
 
 
 @pytest.mark.parametrize("plain", ["sdmod", "wmn", "zerofill"])
 def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
     """zerofill, sdmod and wmn count, also where they stand among the methods or not among the baselines given."""
-    rows = [*truth_rows(), level(plain, 0.1), *(gain("guided", plain, 0.0, region=r) for r in ("brain", "active40"))]
+    rows = [*truth_rows(), level(plain, 0.1), *(gain("sbl", plain, 0.0, region=r) for r in ("brain", "active40"))]
     rows = [r for r in rows if not (r.against == plain and r.value > 0.05)]
-    given = {"methods": ("wmn", "guided") if plain == "wmn" else ("guided",),
+    given = {"methods": ("wmn", "sbl") if plain == "wmn" else ("sbl",),
              "baselines": [name for name in BASELINES if name != plain]}  # fmt: skip
-    assert flagged(make_verdict(rows, **given), "function")["guided"] == 0.0
-    rows = [gain("guided", plain, 0.05, region=r.region) if r.against == plain else r for r in rows]
+    assert flagged(make_verdict(rows, **given), "function")["sbl"] == 0.0
+    rows = [gain("sbl", plain, 0.05, region=r.region) if r.against == plain else r for r in rows]
     verdict = make_verdict(rows, **given)
-    assert flagged(verdict, "function")["guided"] == 1.0
+    assert flagged(verdict, "function")["sbl"] == 1.0
     if plain == "wmn":
         assert "than every baseline and control and than wmn" in verdict.headline
         assert not any(s.series == s.against for s in verdict.sentences if s.decision)
 
 
 def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody():
-    verdict = judge([*truth_rows(), gain("srgan", "guided", 0.1), gain("guided", "guidedMirror", 0.1)],
-                    not_applied=["guided"])  # fmt: skip
+    verdict = judge([*truth_rows(), gain("srgan", "sbl", 0.1), gain("sbl", "sblMirror", 0.1)],
+                    not_applied=["sbl"])  # fmt: skip
     assert verdict.headline.startswith(
-        "guided was not applied: it fell back to zero filling. Its series is that of zerofill and not compared. "
+        "sbl was not applied: it fell back to zero filling. Its series is that of zerofill and not compared. "
         "No method shows"
     )
-    assert flagged(verdict, "applied") == {"srgan": 1.0, "guided": 0.0}
+    assert flagged(verdict, "applied") == {"srgan": 1.0, "sbl": 0.0}
     assert set(flagged(verdict, "function")) == {"srgan"}
-    assert not any("guided" in s.series or "guided" in s.against for s in verdict.sentences)
-    both = judge(truth_rows(), not_applied=["guided", "srgan"])
-    assert both.headline.startswith("srgan and guided were not applied: they fell back to zero filling.")
+    assert not any("sbl" in s.series or "sbl" in s.against for s in verdict.sentences)
+    both = judge(truth_rows(), not_applied=["sbl", "srgan"])
+    assert both.headline.startswith("srgan and sbl were not applied: they fell back to zero filling.")
 
 
 def test_r_amplitude_and_right_share_stand_beside_explained_variance():
     beside = {"split_r_beyond": 0.415, "split_amplitude_beyond": 0.31, "split_right_beyond": 0.23}
-    verdict = judge([*truth_rows(), *(level("guided", v, measure=m) for m, v in beside.items())])
-    text = next(s.text for s in verdict.sentences if s.series == "guided")
-    assert "guided: 0.121 (95 % interval 0.111 to 0.131), r 0.415, recovered amplitude 0.310, right share 0.230" in text
+    verdict = judge([*truth_rows(), *(level("sbl", v, measure=m) for m, v in beside.items())])
+    text = next(s.text for s in verdict.sentences if s.series == "sbl")
+    assert "sbl: 0.121 (95 % interval 0.111 to 0.131), r 0.415, recovered amplitude 0.310, right share 0.230" in text
     undefined = [level("measured", math.nan) if r.series == "measured" else r for r in truth_rows()]
     assert any("do not agree for sure" in text for text in judge(undefined).limits)
     assert any("veins" in text for text in verdict.limits)
 
 
 def test_worse_in_the_active_region_forbids_the_claim_unclear_does_not():
-    unclear = truth_rows(swap={("guided", "ratio", "active40"): gain("guided", "ratio", 0.0, 0.2, "active40")})
-    assert flagged(judge(unclear), "function")["guided"] == 1.0
-    worse = truth_rows(swap={("guided", "ratio", "active40"): gain("guided", "ratio", -0.2, 0.05, "active40")})
-    assert flagged(judge(worse), "function")["guided"] == 0.0
+    unclear = truth_rows(swap={("sbl", "ratio", "active40"): gain("sbl", "ratio", 0.0, 0.2, "active40")})
+    assert flagged(judge(unclear), "function")["sbl"] == 1.0
+    worse = truth_rows(swap={("sbl", "ratio", "active40"): gain("sbl", "ratio", -0.2, 0.05, "active40")})
+    assert flagged(judge(worse), "function")["sbl"] == 0.0
 
 
 def test_a_baseline_that_was_not_compared_was_not_beaten():
     rows = [r for r in truth_rows() if r.against != "ratio"]
     verdict = judge(rows)
-    assert flagged(verdict, "function")["guided"] == 0.0
+    assert flagged(verdict, "function")["sbl"] == 0.0
     assert any("not compared with ratio" in s.text for s in verdict.sentences)
 
 
 def test_without_truth_repeatability_is_named_as_weaker_and_claims_nothing():
     rows = [level(s, v, measure="self_r_beyond", against="self") for s, v in LEVELS.items() if s != "measured"]
-    rows += [gain("guided", other, 0.3, measure="gain_self_r_beyond") for other in REFERENCES]
+    rows += [gain("sbl", other, 0.3, measure="gain_self_r_beyond") for other in REFERENCES]
     verdict = judge(rows)
-    assert math.isnan(flagged(verdict, "function")["guided"])
+    assert math.isnan(flagged(verdict, "function")["sbl"])
     assert "cannot be told whether the finer maps are truer" in verdict.headline
     assert "weaker" in verdict.headline
     assert any("--retrospective" in text for text in verdict.limits)
@@ -174,24 +174,24 @@ def test_nothing_at_all():
     verdict = judge([])
     assert verdict.headline == "Nothing in this run shows whether the finer maps are truer."
     assert not flagged(verdict, "function")
-    assert flagged(verdict, "image") == pytest.approx({"srgan": math.nan, "guided": math.nan}, nan_ok=True)
+    assert flagged(verdict, "image") == pytest.approx({"srgan": math.nan, "sbl": math.nan}, nan_ok=True)
 
 
 def test_split_half_outranks_known_activation_and_both_outrank_repeatability():
-    difference = gain("guided", "bspline", 0.5, measure="gain_truth_ev_beyond")
-    known = [level("guided", 0.9, measure="truth_ev_beyond", against="truth"), difference]
-    weak = [level("guided", 0.9, measure="self_r_beyond", against="self")]
-    assert best_table([*weak, *known], ["guided"]).evidence.name == "known"
-    assert best_table([*weak, *known, *truth_rows()], ["guided"]).evidence.name == "split"
-    assert best_table(weak, ["guided"]).evidence.name == "self"
-    likeness = gain("guided", "bspline", 0.5, measure="gain_truth_r_beyond")
-    maps = [level("guided", 0.9, measure="truth_r_beyond", against="measured"), likeness]
-    assert best_table([*weak, *maps], ["guided"]).evidence.name == "maps"
+    difference = gain("sbl", "bspline", 0.5, measure="gain_truth_ev_beyond")
+    known = [level("sbl", 0.9, measure="truth_ev_beyond", against="truth"), difference]
+    weak = [level("sbl", 0.9, measure="self_r_beyond", against="self")]
+    assert best_table([*weak, *known], ["sbl"]).evidence.name == "known"
+    assert best_table([*weak, *known, *truth_rows()], ["sbl"]).evidence.name == "split"
+    assert best_table(weak, ["sbl"]).evidence.name == "self"
+    likeness = gain("sbl", "bspline", 0.5, measure="gain_truth_r_beyond")
+    maps = [level("sbl", 0.9, measure="truth_r_beyond", against="measured"), likeness]
+    assert best_table([*weak, *maps], ["sbl"]).evidence.name == "maps"
     # with both truths in the table differences are those to the measured one
-    assert best_table([known[0], *maps], ["guided"]).evidence.name == "maps"
+    assert best_table([known[0], *maps], ["sbl"]).evidence.name == "maps"
     # split halves without an interval give way to a truth with one
     bare = [r for r in truth_rows() if r.measure == "split_ev_beyond"]
-    assert best_table([*bare, *known], ["guided"]).evidence.name == "known"
+    assert best_table([*bare, *known], ["sbl"]).evidence.name == "known"
 
 
 def known_rows(value=0.05, **swap):
@@ -199,32 +199,32 @@ def known_rows(value=0.05, **swap):
     rows = [level(s, v, measure="truth_ev_beyond", against="truth") for s, v in LEVELS.items() if s != "measured"]
     for region in ("brain", "active"):
         rows += [
-            gain("guided", other, swap.get(other, value), region=region, measure="gain_truth_ev_beyond")
-            for other in (*BASELINES, "srgan", "guidedMirror")
+            gain("sbl", other, swap.get(other, value), region=region, measure="gain_truth_ev_beyond")
+            for other in (*BASELINES, "srgan", "sblMirror")
         ]
     return rows
 
 
 def test_known_activation_alone_carries_a_verdict_and_says_that_controls_are_absent():
-    verdict = judge(known_rows(guidedMirror=0.0))
-    assert flagged(verdict, "function") == {"guided": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("guided shows more true BOLD detail than every baseline. ")
-    assert "guidedMirror reaches it too" in verdict.headline
+    verdict = judge(known_rows(sblMirror=0.0))
+    assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
+    assert verdict.headline.startswith("sbl shows more true BOLD detail than every baseline. ")
+    assert "sblMirror reaches it too" in verdict.headline
     assert any("controls" in text for text in verdict.limits)
     assert not any("Differences without an interval" in text for text in verdict.limits)
     assert any("truly active voxels" in s.text for s in verdict.sentences)
-    assert flagged(judge(known_rows(ratio=0.005)), "function")["guided"] == 0.0
-    assert flagged(judge(known_rows(guidedMirror=0.05)), "specific")["guided"] == 1.0
+    assert flagged(judge(known_rows(ratio=0.005)), "function")["sbl"] == 0.0
+    assert flagged(judge(known_rows(sblMirror=0.05)), "specific")["sbl"] == 1.0
 
 
 def test_measured_images_alone_do_not_make_differences_those_to_the_measured_series():
-    rows = [*known_rows(), EvalRow(series="guided", against="measured", measure="truth_psnr", value=30.0)]
-    assert best_table(rows, ["guided"]).evidence.name == "known"
+    rows = [*known_rows(), EvalRow(series="sbl", against="measured", measure="truth_psnr", value=30.0)]
+    assert best_table(rows, ["sbl"]).evidence.name == "known"
 
 
 def test_a_difference_written_the_other_way_round_is_turned():
-    rows = [level("guided", 0.1), gain("bspline", "guided", -0.08)]
-    row = best_table(rows, ["guided"]).gain("guided", "bspline", "brain")
+    rows = [level("sbl", 0.1), gain("bspline", "sbl", -0.08)]
+    row = best_table(rows, ["sbl"]).gain("sbl", "bspline", "brain")
     assert (row.value, row.lower, row.upper) == pytest.approx((0.08, 0.07, 0.09))
 
 
@@ -250,21 +250,21 @@ def test_image_quality_needs_bspline_and_inject_beaten():
 
 
 def test_subject_specific_only_where_own_less_placebo_excludes_zero():
-    beaten, reached = gain("guided", "guidedPhantom", 0.05), gain("guided", "guidedMirror", 0.005)
+    beaten, reached = gain("sbl", "sblOther", 0.05), gain("sbl", "sblMirror", 0.005)
     good = judge([*truth_rows(), beaten])
-    assert flagged(good, "specific") == pytest.approx({"guided": 1.0, "srgan": math.nan}, nan_ok=True)
+    assert flagged(good, "specific") == pytest.approx({"sbl": 1.0, "srgan": math.nan}, nan_ok=True)
     assert "owed to this subject's own data" in good.headline
     assert any("srgan" in text and "placebo" in text for text in good.limits)
     bad = judge([*truth_rows(), beaten, reached])
-    assert flagged(bad, "specific")["guided"] == 0.0
-    assert "not shown to be owed to the anatomy of this subject: guidedMirror reaches it too." in bad.headline
+    assert flagged(bad, "specific")["sbl"] == 0.0
+    assert "not shown to be owed to where this run fluctuates: sblMirror reaches it too." in bad.headline
 
 
 def test_flags_and_the_papers_claim_are_said():
     rows = [EvalRow(series="raw", measure="flag_task_not_done", value=1.0, contrast="thumb")]
     rows += [EvalRow(series="raw", measure="flag_broad", value=0.0, contrast="thumb")]
     for name, value in (("total", 0.54), ("part_grid", 0.9), ("part_smoothing", 2 / 3), ("part_method", 0.9)):
-        rows.append(EvalRow(series="guided", measure=f"claim_{name}_size", value=value, region="quarter"))
+        rows.append(EvalRow(series="sbl", measure=f"claim_{name}_size", value=value, region="quarter"))
     verdict = judge(rows)
     assert "Flags were raised: task not done." in verdict.limits
     text = next(s.text for s in verdict.sentences if "paper's rules" in s.text)
@@ -280,3 +280,19 @@ def test_plain_values_and_table(tmp_path):
     path = tmp_path / "verdict.tsv"
     path.write_text(table_text(verdict.rows))
     assert len(read_table(path)) == len(verdict.rows)
+
+
+def test_any_sure_difference_to_its_plain_form_counts_and_a_plain_form_is_not_better_than_itself():
+    rows = [
+        EvalRow(series=one, against="measured", measure="split_ev_beyond", value=value, lower=value - 0.05,
+                upper=value + 0.05, contrast="all", region="brain", n=8)
+        for one, value in (("sbl", 0.40), ("wmn", 0.36), ("bspline", 0.01), ("measured", 0.9))
+    ] + [
+        EvalRow(series=one, against=other, measure="gain_split_ev_beyond", value=value, lower=value - 0.02,
+                upper=value + 0.02, contrast="all", region="brain", n=8)
+        for one, other, value in (("sbl", "bspline", 0.39), ("wmn", "bspline", 0.35), ("sbl", "wmn", 0.04))
+    ]  # fmt: skip
+    both = make_verdict(rows, methods=["wmn", "sbl"], baselines=["bspline"], margin=0.08)
+    assert both.headline.startswith("wmn and sbl show more true BOLD detail than every baseline and than wmn.")
+    plain = make_verdict(rows, methods=["wmn"], baselines=["bspline"], margin=0.08)
+    assert plain.headline.startswith("wmn shows more true BOLD detail than every baseline.")

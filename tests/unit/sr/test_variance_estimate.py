@@ -1,0 +1,181 @@
+"""Variance maps from what was acquired, where the map that made the data is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from variance_helpers import dense_covariance, drawn, patchy, prior_of, sizes, window_of
+
+from bids_sr.sr.variance.estimate import blended, estimate_prior, filled_sd
+from bids_sr.sr.variance.gate import explained_share
+from bids_sr.sr.variance.prior import Prior
+from bids_sr.sr.variance.settings import Estimator
+
+SBL = Estimator()
+WMN = Estimator(kind="wmn", fwhm=(2.0,), rounds=0)
+FOCUSS = Estimator(kind="focuss", fwhm=(2.0,), power=0.7, rounds=2)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """(truth as a prior, 40 components of it, 20 further fine images)."""
+    window = window_of((20, 22, 2), (2, 2, 1))
+    map_ = patchy(window, 3) * 50
+    truth = Prior(window=window, weight=torch.stack([map_, map_ * 0.7]), fwhm=SBL.fwhm, noise=0.0)
+    truth = replace(truth, noise=1e-3 * truth.mean_variance)
+    generator = torch.Generator().manual_seed(0)
+    components = torch.stack([truth.draw(generator) for _ in range(40)])
+    fine = []
+    for _ in range(20):
+        white = torch.randn((2, *map_.shape), generator=generator)
+        fine.append(sum(w * truth._colored(q, white[q]) for q, w in enumerate(truth.weight)))
+    return truth, components, torch.stack(fine)
+
+
+@pytest.fixture(scope="module")
+def found(scene):
+    truth, components, _ = scene
+    return {e.kind: estimate_prior(components, truth.window, e) for e in (SBL, WMN, FOCUSS)}
+
+
+def size(prior):
+    """The map of a prior as one image, logarithm."""
+    return prior.weight.square().sum(0).sqrt().log().numpy().ravel()
+
+
+def test_learning_recovers_the_map_better_than_the_weights_of_minimum_norm(scene, found):
+    likeness = {kind: np.corrcoef(size(prior), size(scene[0]))[0, 1] for kind, prior in found.items()}
+    assert likeness["sbl"] > 0.85
+    assert likeness["sbl"] > likeness["wmn"] + 0.05
+    assert likeness["sbl"] > likeness["focuss"] + 0.005
+    # the map has the unit of the data: the variance that it gives them is theirs, summed over components
+    data = scene[1].square().sum(0).mean()
+    for prior in found.values():
+        assert prior.mean_variance == pytest.approx(float(data), rel=1e-3)
+
+
+def test_learning_explains_images_that_it_has_not_seen_nearly_as_the_true_map_does(scene, found):
+    truth, _, fine = scene
+    everywhere = torch.ones(fine.shape[1:], dtype=torch.bool)
+    share = {k: explained_share(p, truth.window.level, fine, everywhere) for k, p in found.items()}
+    oracle = explained_share(truth, truth.window.level, fine, everywhere)
+    assert share["sbl"] > 0.8 * oracle
+    assert oracle > share["sbl"] > share["focuss"] + 0.02
+    assert share["focuss"] > share["wmn"] > 0
+
+
+def test_a_share_is_one_for_the_truth_zero_for_nothing_and_less_for_harm(scene):
+    truth, _, fine = scene
+    level, everywhere = truth.window.level, torch.ones(fine.shape[1:], dtype=torch.bool)
+
+    class Fake:
+        def __init__(self, gain):
+            self.gain = gain
+
+        def beyond(self, coarse):
+            return self.gain * level.beyond(fine[0])
+
+    for gain, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
+        assert explained_share(Fake(gain), level, fine[:1], everywhere) == pytest.approx(share, abs=1e-4)
+    assert explained_share(Fake(1.0), level, 0 * fine[:1], everywhere) == 0
+
+
+def test_the_likelihood_of_the_data_grows_with_each_round():
+    """By the determinant, up to the scale of the covariance, which is set to the data at the end."""
+    truth = prior_of((8, 8, 1), (2, 2, 1), noise=0.01, spread=1.0)
+    generator = torch.Generator().manual_seed(1)
+    data = torch.stack([truth.draw(generator) for _ in range(40)])
+    flat = data.reshape(40, -1).numpy().astype(float)
+
+    def likelihood(prior):
+        covariance = dense_covariance(prior)
+        energy = np.trace(flat @ np.linalg.solve(covariance, flat.T)) / flat.size
+        return -0.5 * (np.linalg.slogdet(covariance)[1] + len(covariance) * np.log(energy))
+
+    plain = Estimator(noise=0.01, draws=300, equalize=0.0, smooth=0.0, across=0.0, pull=0.0)
+    course = [likelihood(estimate_prior(data, truth.window, replace(plain, rounds=n))) for n in (0, 1, 2, 4)]
+    assert np.all(np.diff(course) > 0.1), course
+    # with ratios smoothed and maps drawn to their neighborhood, as they are by default, it still grows
+    gentle = [likelihood(estimate_prior(data, truth.window, replace(SBL, noise=0.01, rounds=n))) for n in (0, 6)]
+    assert gentle[1] > gentle[0] + 0.1, gentle
+
+
+@pytest.mark.parametrize("estimator", [replace(SBL, rounds=2, draws=6), WMN, FOCUSS], ids=lambda e: e.kind)
+@pytest.mark.parametrize("unit", [1e-9, 1e6])
+def test_the_unit_of_the_data_is_that_of_the_map(scene, estimator, unit):
+    truth, components, _ = scene
+    one = estimate_prior(components[:8], truth.window, estimator)
+    other = estimate_prior(components[:8] * unit, truth.window, estimator)
+    # steps of the solver stop at the same residual, but single precision rounds otherwise
+    torch.testing.assert_close(other.weight / unit, one.weight, rtol=0.02, atol=0.0)
+    assert other.noise / unit**2 == pytest.approx(one.noise, rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(scene):
+    truth, components, _ = scene
+    quick = replace(SBL, rounds=2, draws=6)
+    one, same, other = (estimate_prior(components[:8], truth.window, quick, seed=s).weight for s in (3, 3, 4))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_components_that_cannot_be_used_are_refused(scene):
+    truth, components, _ = scene
+    broken = components[:3].clone()
+    broken[1, 0, 3, 3] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        estimate_prior(broken, truth.window, SBL)
+    for estimator in (SBL, WMN, FOCUSS):
+        with pytest.raises(ValueError, match="zero everywhere"):
+            estimate_prior(torch.zeros_like(broken), truth.window, estimator)
+
+
+def test_where_nothing_fluctuates_the_map_is_small_and_positive(scene):
+    truth, components, _ = scene
+    half = components[:8].clone()
+    half[:, :, :10] = 0
+    for estimator in (replace(SBL, rounds=3, draws=8), FOCUSS):
+        weight = estimate_prior(half, truth.window, estimator).weight
+        assert bool((weight > 0).all())
+        assert float(weight[:, :, :14].mean()) < 0.2 * float(weight[:, :, 26:].mean())
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((12, 10, 4), (2, 2, 2)), ((12, 11, 3), (1.5, 1.5, 1))])
+def test_any_factor(shape, factor):
+    truth = prior_of(shape, factor, noise=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    data = torch.stack([truth.draw(generator) for _ in range(10)])
+    told = []
+    for estimator in (replace(SBL, rounds=2, draws=6), WMN, replace(FOCUSS, rounds=1)):
+        prior = estimate_prior(data, truth.window, estimator, progress=lambda *done: told.append(done))
+        assert prior.weight.shape == (len(estimator.fwhm), *sizes(truth.window))
+        assert bool((torch.isfinite(prior.weight) & (prior.weight > 0)).all())
+        assert bool(torch.isfinite(prior.beyond(data[0])).all())
+    assert told == [(1, 2), (2, 2), (1, 1)]
+
+
+def test_the_filled_deviation_and_a_start_of_ones_own(scene):
+    truth, components, _ = scene
+    window, level = truth.window, truth.window.level
+    known = torch.stack([level.up(c) for c in components]).square().mean(0).sqrt()
+    torch.testing.assert_close(filled_sd(components, window), known)
+    control = estimate_prior(components, window, Estimator(kind="sdmod", fwhm=(), rounds=0))
+    torch.testing.assert_close(control.weight[0], known)
+    start = drawn(0, *sizes(window)).abs() + 0.5
+    prior = estimate_prior(components, window, WMN, start=start)
+    ratio = prior.weight[0] / start
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
+
+
+def test_a_measured_map_says_where_and_not_how_much(found, scene):
+    own, measured = found["sbl"], scene[0].weight[0] * 1e-3
+    assert blended(own, measured, 0) is own
+    whole, half = blended(own, measured, 1), blended(own, measured, 0.5)
+    for prior in (whole, half):
+        assert prior.mean_variance == pytest.approx(own.mean_variance, rel=1e-4)
+    for each, mixed in zip(whole.weight, half.weight, strict=True):
+        ratio = each / measured
+        torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=0)
+        assert np.corrcoef(mixed.log().ravel(), measured.log().ravel())[0, 1] < 0.999
+    assert np.corrcoef(size(half), size(scene[0]))[0, 1] > np.corrcoef(size(own), size(scene[0]))[0, 1]

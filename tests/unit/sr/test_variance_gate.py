@@ -1,0 +1,146 @@
+"""The test before a map is used: noise fails it, fluctuations with a map of their own pass it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from variance_helpers import patchy, statistics_of
+
+from bids_sr.sr.levels import level_above, level_below
+from bids_sr.sr.method import get_method
+from bids_sr.sr.temporal import SeriesError
+from bids_sr.sr.variance.fit import RunData, fit_variance, whole_grid
+from bids_sr.sr.variance.gate import held_out_shares
+from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.settings import Estimator
+
+SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
+METHOD = get_method("sbl")
+QUICK = Estimator(rounds=3, draws=16)
+RECIPE = replace(METHOD.recipes["fast"], estimator=QUICK)
+
+
+def mask_of(shape=SHAPE):
+    x, y, _ = np.indices(shape)
+    return np.hypot((x - shape[0] / 2) / shape[0], (y - shape[1] / 2) / shape[1]) < 0.42
+
+
+def noise(volumes=VOLUMES, seed=0):
+    return 500 + 10 * np.random.default_rng(seed).standard_normal((*SHAPE, volumes))
+
+
+def fluctuations(volumes=VOLUMES, seed=0):
+    """A run that fluctuates where a map finer than the acquired voxels says, with little noise."""
+    window = Window.around(level_above(SHAPE, FACTOR), np.ones(SHAPE, bool))
+    # patches a little larger than an acquired voxel: the level at which the test is held can resolve some of them
+    small = Window.around(level_above((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR), np.ones((12, 11, 2), bool))
+    map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    prior = Prior(window=window, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
+    generator = torch.Generator().manual_seed(seed)
+    series = np.stack([np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(volumes)], -1)
+    return 500 + series
+
+
+def run_data(series, *, halves=True, mask=None):
+    mask = mask_of(series.shape[:3]) if mask is None else mask
+    middle = series.shape[3] // 2
+    parts = (statistics_of(series[..., :middle], mask), statistics_of(series[..., middle:], mask)) if halves else None
+    return RunData(
+        statistics=statistics_of(series, mask), halves=parts, mask=mask, affine=np.diag([3.0, 3, 3, 1]), factor=FACTOR
+    )
+
+
+def fit(data, tmp_path, recipe=RECIPE, method=METHOD):
+    return fit_variance(method, recipe, data, recipe_name="fast", seed=0, work_dir=tmp_path)
+
+
+def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid(tmp_path):
+    model = fit(run_data(fluctuations()), tmp_path)
+    held_out = model.card["held_out"]
+    assert model.card["applied"] is True
+    assert held_out["explained_over_zerofill"] > 0.05
+    assert min(held_out["explained_by_half"]) > 0.02
+    assert held_out["model"] == "the map of the whole run"
+    assert model.state["weight"].shape == (2, SHAPE[2], 2 * SHAPE[0], 2 * SHAPE[1])
+    assert float(model.state["weight"].max()) > 0
+    assert float(model.state["noise"]) > 0
+    assert [row["iteration"] for row in model.log] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_noise_fails_and_the_series_is_zero_filled(tmp_path, seed):
+    model = fit(run_data(noise(seed=seed)), tmp_path)
+    held_out = model.card["held_out"]
+    assert model.card["applied"] is False
+    assert held_out["explained_over_zerofill"] < 0.02
+    assert held_out["model"].startswith("zero filling: one level of resolution down")
+    assert "less than 2%" in held_out["model"]
+    assert not model.state["weight"].any()
+
+
+def test_too_few_volumes_are_named(tmp_path):
+    model = fit(run_data(fluctuations(20), halves=False), tmp_path)
+    assert model.card["applied"] is False
+    assert model.card["held_out"] == {"model": "zero filling: too few volumes to tell fluctuations from noise"}
+    assert not model.state["weight"].any()
+
+
+def test_a_run_that_cannot_be_brought_down_is_named(tmp_path):
+    narrow = fluctuations(40)[:, :1]
+    model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)), tmp_path)
+    assert model.card["applied"] is False
+    assert "cannot be brought down once more" in model.card["held_out"]["model"]
+
+
+def test_a_control_is_applied_without_a_test(tmp_path):
+    control = get_method("sdmod")
+    model = fit(run_data(noise(), halves=False), tmp_path, control.recipes["fast"], control)
+    assert model.card["applied"] is True
+    assert "control" in model.card["held_out"]["model"]
+    assert model.state["weight"].any()
+
+
+def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
+    """Exchanging the halves exchanges the shares, and components that a map was made from do not judge it."""
+    series, mask = fluctuations(), mask_of()
+    middle = VOLUMES // 2
+    halves = [
+        torch.from_numpy(np.moveaxis(statistics_of(part, mask).components, 3, 1).copy())
+        for part in (series[..., :middle], series[..., middle:])
+    ]
+    first, second = held_out_shares(halves, mask, FACTOR, QUICK)[0.0]
+    assert held_out_shares(halves[::-1], mask, FACTOR, QUICK) == {0.0: (second, first)}
+    made, judged = [], []
+    from bids_sr.sr.variance import gate
+
+    monkeypatch.setattr(gate, "estimate_prior", lambda data, *a, **k: made.append(data))
+    monkeypatch.setattr(gate, "explained_share", lambda prior, level, images, mask: judged.append(images) or 0.0)
+    held_out_shares(halves, mask, FACTOR, QUICK)
+    level, _ = level_below(SHAPE, FACTOR)
+    torch.testing.assert_close(made[0], level.down(halves[0]))
+    torch.testing.assert_close(judged[0], halves[1])
+    torch.testing.assert_close(judged[1], halves[0])
+
+
+def test_a_mask_that_vanishes_one_level_down_explains_nothing():
+    mask = np.zeros(SHAPE, bool)
+    mask[5, 5] = True
+    halves = [torch.ones(8, SHAPE[2], *SHAPE[:2])] * 2
+    assert held_out_shares(halves, mask, FACTOR, QUICK) == {0.0: (0.0, 0.0)}
+
+
+def test_grids_that_do_not_belong_together_are_refused():
+    statistics = statistics_of(noise(20), mask_of())
+    for mask, words in ((np.ones((3, 3, 3)), "is not on the grid"), (np.zeros(SHAPE), "is empty")):
+        with pytest.raises(SeriesError, match=words):
+            RunData(statistics=statistics, halves=None, mask=mask, affine=np.eye(4), factor=FACTOR)
+
+
+def test_the_maps_of_a_window_stand_at_their_place():
+    window = Window.around(level_above(SHAPE, FACTOR), np.pad(np.ones((4, 4, 2), bool), ((9, 11), (9, 9), (0, 0))))
+    size = tuple(s.stop - s.start for s in window.fine)
+    out = whole_grid(Prior(window=window, weight=torch.ones(1, *size), fwhm=(2.0,), noise=1.0))
+    assert out.shape == (1, 2, 48, 44)
+    assert float(out.sum()) == np.prod(size)
+    assert bool((out[(0, *window.fine)] == 1).all())
