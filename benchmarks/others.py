@@ -44,7 +44,7 @@ from torch import Tensor, nn
 
 from bids_sr.sr.levels import Level
 from bids_sr.sr.variance.estimate import estimate_prior
-from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.prior import Prior, Window, _blocks
 
 SEEDS = (0, 1, 2)
 SLICES, COMPONENTS, WIDTH = 2, 8, 32
@@ -229,11 +229,10 @@ def filtered(case: Case, taps: Tensor, slices: list[int] | slice, chosen: list[i
 
 def trained(net: Net, form: str, cases: Sequence[Case], seed: int) -> Net:
     """A network after its steps."""
-    rng, steps = np.random.default_rng(seed), STEPS[form]
-    optimizer = torch.optim.Adam(net.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATES[form], steps)
+    rng, optimizer = np.random.default_rng(seed), torch.optim.Adam(net.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATES[form], STEPS[form])
     chances = np.array([float(case.mask.sum()) for case in cases])
-    for _ in range(steps):
+    for _ in range(STEPS[form]):
         case = cases[int(rng.choice(len(cases), p=chances / chances.sum()))]
         slices = [int(z) for z in rng.permutation(len(case.mask))[:SLICES]]
         turn = tuple(bool(rng.integers(2)) for _ in range(3))
@@ -283,6 +282,7 @@ def taught(cases: Sequence[Case], seed: int, forms: Sequence[str]) -> dict[str, 
     """Forms trained on cases."""
     features = cases[0].plain.shape[1] + len(AROUND)
     out: dict[str, Net] = {}
+    _blocks.cache_clear()  # what was made for inference cannot be differentiated
     for form in forms:
         torch.manual_seed(seed)
         if form == "kernels":
