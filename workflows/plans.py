@@ -211,6 +211,11 @@ class SeriesPlan:
         return (*self.models, *self.on_run)
 
     @property
+    def takes_calibration(self) -> bool:
+        """Whether there is a method whose maps a calibration enters."""
+        return "sbl" in self.on_run
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """Series under judgment: those with a model, but for controls."""
         return tuple(name for name in self.trained if name not in self.controls)

@@ -47,7 +47,7 @@ class RunParts:
     @property
     def calibrated(self) -> tuple[str, ...]:
         """What a calibration gives; nothing where no method would use one."""
-        return CALIBRATED if self.acquisition.calibration is not None and self.plan.on_run else ()
+        return CALIBRATED if self.acquisition.calibration is not None and self.plan.takes_calibration else ()
 
     @property
     def inputs(self) -> list[str]:

@@ -281,7 +281,7 @@ def _run_reportlets(
     ]  # fmt: skip
     if plan.on_run:
         drawn.append(init_variance_reportlets_wf(with_guide=with_pair, name=f"{name}_variance_figures_wf"))
-        if run.acquisition.calibration is not None:
+        if run.acquisition.calibration is not None and plan.takes_calibration:
             drawn.append(init_calibration_reportlets_wf(name=f"{name}_calibration_figures_wf"))
     for method in plan.on_volumes:
         drawn.append(

@@ -47,7 +47,7 @@ class CalibrationReport(_Reportlet):
             isolines(reference, inside), mask=inside, views=AXIAL_VIEWS,
             names=("boldref", "calibration before", "calibration after"),
         )  # fmt: skip
-        self._keep(runtime, figure, desc="calibration", suffix=FUNCTIONAL)
+        self._keep(runtime, figure, desc="calibrationreg", suffix=FUNCTIONAL)
         if facts["usable"]:
             sd = tools.onto(tools.load(inputs.sd_file), shape, affine, matrix)
             low = SeriesVolume(name="boldref", data=boldref.data, affine=boldref.affine)

@@ -172,7 +172,7 @@ def _anatomical(work: _Work) -> Row:
 def _calibrations(work: _Work) -> list[Row]:
     """The calibration of each run that a method will use one for."""
     found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
-    if not found or not work.settings.superres.run_trained:
+    if not found or "sbl" not in work.settings.superres.run_trained:
         return []
     volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
     seconds = sum(work.model.calibration_s + work.model.calibration_s_high * size for size in volumes)

@@ -94,7 +94,7 @@ def test_a_long_finer_run_with_events_is_told_to_be_left_out_and_stays_with_none
     found = look(maker)
     assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap"]
     assert "it would be with --calibration none, or if it were chosen alone" in texts(found)
-    alone = look(maker, "--calibration", "none", "--sr-method", "guided", "--sr-factor", "2")
+    alone = look(maker, "--calibration", "none", "--sr-method", "sbl", "--sr-factor", "2")
     assert [run.stem for run in alone.subjects[0].runs] == ["sub-01_task-tap_acq-highres", "sub-01_task-tap"]
 
 
@@ -128,7 +128,7 @@ def test_it_tells_the_factor_where_there_is_no_pair(tmp_path: Path, zooms: tuple
     maker = BidsMaker(tmp_path / "bids")
     maker.bold()
     maker.events()
-    asked = ("--sr-method", "guided")
+    asked = ("--sr-method", "sbl")
     assert "no T2*-weighted pair to tell the factor" in texts(look(maker, *asked))
     maker.bold(CALIBRATION, zooms=zooms, n_volumes=20)
     found = look(maker, *asked)

@@ -65,7 +65,7 @@ def test_what_is_drawn_has_a_place_in_the_report(tmp_path: Path, monkeypatch: py
         **images, boldref2calibration_xfm=str(tmp_path / "xfm.txt"), calibration_json=str(tmp_path / "facts.json")
     ).run().outputs  # fmt: skip
     drawn = {(entities["desc"], entities["extension"]) for entities in found.out_entities}
-    wanted = {("calibration", ".svg"), ("calibrationsd", ".svg"), ("calibrationfacts", ".html")}
+    wanted = {("calibrationreg", ".svg"), ("calibrationsd", ".svg"), ("calibrationfacts", ".html")}
     assert drawn == wanted - ({("calibrationsd", ".svg")} if not usable else set())
     spec = yaml.safe_load(boilerplate.path("reports-spec.yml").read_text().replace("{subject}", "01"))
     places = [each["bids"] for section in spec["sections"] for each in section["reportlets"] if "bids" in each]
