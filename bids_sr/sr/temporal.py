@@ -118,7 +118,8 @@ def too_short(reader: SeriesReader, n_dummy: int) -> bool:
 def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
     """A run too short for a variance: its mean, and one component of nothing."""
     start = min(n_dummy, reader.shape[3] - 1)
-    mean = np.mean([reader.volume(t) for t in range(start, reader.shape[3])], axis=0, dtype=np.float64)
+    volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
+    mean = np.asarray(volumes.mean(0, dtype=np.float64))
     nothing = np.zeros(mean.shape, np.float32)
     checksum = hashlib.sha256(np.ascontiguousarray(mean, dtype="<f4").data).hexdigest()
     return TemporalStatistics(
