@@ -87,7 +87,9 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
             statistics, halves = mean_only(reader, inputs.n_dummy), None
         else:
             statistics = temporal_statistics(reader, mask, inputs.n_dummy, recipe.components, nuisance=nuisance)
-            halves = halves_of(reader, mask, inputs.n_dummy, recipe.components, nuisance, LEAST_HALF)
+            halves = None
+            if recipe.least_explained is not None:  # a control is not put to that test
+                halves = halves_of(reader, mask, inputs.n_dummy, recipe.components, nuisance, LEAST_HALF)
         affine, header = reader.affine, reader.header
     data = RunData(
         statistics=statistics, halves=halves, mask=mask, affine=affine, factor=tuple(inputs.factor),

@@ -123,9 +123,9 @@ def fit_variance(
         prior = _nothing(window, recipe)
         if verdict["applied"]:
             prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
-        if verdict.get("blend"):
-            assert data.measured is not None
-            prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), verdict["blend"])
+            if verdict.get("blend"):
+                assert data.measured is not None
+                prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), verdict["blend"])
     LOG.info("%s: %s (%.0f s)", method.name, verdict["model"], time.monotonic() - began)
     used = bool(verdict["applied"])
     card = run_entries(method, recipe, recipe_name, data) | {

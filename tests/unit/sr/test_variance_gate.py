@@ -79,6 +79,17 @@ def test_noise_fails_and_the_series_is_zero_filled(tmp_path, seed):
     assert not model.state["weight"].any()
 
 
+def test_a_calibration_that_helps_too_little_leaves_zero_maps(tmp_path, monkeypatch):
+    shares = {0.0: (-0.05, -0.05), 0.2: (0.0, 0.0), 0.4: (0.01, 0.01), 0.6: (0.005, 0.005)}
+    monkeypatch.setattr("bids_sr.sr.variance.fit.held_out_shares", lambda *_, **__: shares)
+    data = run_data(fluctuations())
+    x, y, z = data.mask.shape
+    data = replace(data, measured=np.ones((2 * x, 2 * y, z), np.float32), measured_low=np.ones((x, y, z), np.float32))
+    made = fit(data, tmp_path)
+    assert (made.card["applied"], made.card["held_out"]["blend"]) == (False, 0.4)
+    assert torch.equal(made.state["weight"], torch.zeros_like(made.state["weight"]))
+
+
 def test_too_few_volumes_are_named(tmp_path):
     model = fit(run_data(fluctuations(20), halves=False), tmp_path)
     assert model.card["applied"] is False
