@@ -92,9 +92,9 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
             made = fit_variance(method, recipe, data, recipe_name="fast", seed=0, work_dir=folder)
             errors = {}
             for applied in (made.card["applied"], True):
-                weight = made.state["weight"] if applied == made.card["applied"] else _ungated(name, data, folder)
+                state = made.state if applied == made.card["applied"] else _ungated(name, data, folder)
                 upsampler = VarianceUpsampler(
-                    weight=weight, noise=float(made.state["noise"]), fwhm=recipe.estimator.fwhm,
+                    weight=state["weight"], noise=float(state["noise"]), fwhm=recipe.estimator.fwhm,
                     mean=data.statistics.mean, mask=data.mask, affine=data.affine, factor=FACTOR,
                 )  # fmt: skip
                 errors[applied] = float(np.mean([error_over_zerofill(upsampler, each) for each in known]))
@@ -109,14 +109,14 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
 
 
 def _ungated(name: str, data: RunData, folder: str) -> Any:
-    """The maps of a run as they would be without the gate."""
+    """The maps of a run and their noise as they would be without the gate."""
     from dataclasses import replace
 
     method = get_method(name)
     recipe = get_recipe(method, "fast")
     assert isinstance(recipe, VarianceRecipe)
     free = replace(recipe, least_explained=None)
-    return fit_variance(method, free, data, recipe_name="fast", seed=0, work_dir=folder).state["weight"]
+    return fit_variance(method, free, data, recipe_name="fast", seed=0, work_dir=folder).state
 
 
 def main() -> int:
