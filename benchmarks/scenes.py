@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.resample import sample_volume
 from bids_sr.sr.levels import to_slices, to_volume
-from bids_sr.sr.method import VarianceRecipe, get_method, get_recipe
+from bids_sr.sr.method import Method, VarianceRecipe, get_method, get_recipe
 from bids_sr.sr.temporal import halves_of, motion_courses, temporal_statistics
 from bids_sr.sr.variance.apply import VarianceUpsampler
 from bids_sr.sr.variance.fit import LEAST_HALF, RunData, fit_variance
@@ -43,8 +44,11 @@ def one(root: Path, pattern: str) -> Path:
     return found[0]
 
 
-def run_of(root: Path, folder: Path) -> RunData:
-    """The run of a phantom with motion undone once, as the program prepares it."""
+def prepared(root: Path, folder: Path) -> tuple[RunData, Array]:
+    """The run of a phantom with motion undone once, as the program prepares it, and its poses (T, 4, 4).
+
+    The run as it was acquired stays in the folder as ``acquired.nii``.
+    """
     truth = root / "derivatives" / "ground-truth"
     boldref = load_image(next(p for p in truth.glob("sub-*/func/*noisefree_boldref.nii.gz") if "res-hr" not in p.name))[
         0
@@ -65,7 +69,7 @@ def run_of(root: Path, folder: Path) -> RunData:
     with SeriesReader(corrected) as reader:
         statistics = temporal_statistics(reader, mask, DUMMIES, nuisance=nuisance)
         halves = halves_of(reader, mask, DUMMIES, 40, nuisance, LEAST_HALF)
-    return RunData(statistics=statistics, halves=halves, mask=mask, affine=affine, factor=FACTOR)
+    return RunData(statistics=statistics, halves=halves, mask=mask, affine=affine, factor=FACTOR), poses
 
 
 def error_over_zerofill(upsampler: VarianceUpsampler, wanted: Array) -> float:
@@ -81,7 +85,7 @@ def error_over_zerofill(upsampler: VarianceUpsampler, wanted: Array) -> float:
 def rows_of(root: Path) -> list[dict[str, Any]]:
     """One row a method."""
     with tempfile.TemporaryDirectory() as folder:
-        data = run_of(root, Path(folder))
+        data, _ = prepared(root, Path(folder))
         maps = "derivatives/ground-truth/sub-*/func/*contrast-{}_stat-effect*.nii.gz"
         known = [load_image(one(root, maps.format(name)))[0] for name in ("thumb", "little")]
         rows = []
@@ -92,7 +96,11 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
             made = fit_variance(method, recipe, data, recipe_name="fast", seed=0, work_dir=folder)
             errors = {}
             for applied in (made.card["applied"], True):
-                state = made.state if applied == made.card["applied"] else _ungated(name, data, folder)
+                state = made.state
+                if applied != made.card["applied"]:
+                    state = fit_variance(
+                        method, ungated(method), data, recipe_name="fast", seed=0, work_dir=folder
+                    ).state
                 upsampler = VarianceUpsampler(
                     weight=state["weight"], noise=float(state["noise"]), fwhm=recipe.estimator.fwhm,
                     mean=data.statistics.mean, mask=data.mask, affine=data.affine, factor=FACTOR,
@@ -108,15 +116,11 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _ungated(name: str, data: RunData, folder: str) -> Any:
-    """The maps of a run and their noise as they would be without the gate."""
-    from dataclasses import replace
-
-    method = get_method(name)
+def ungated(method: Method) -> VarianceRecipe:
+    """A method without the gate."""
     recipe = get_recipe(method, "fast")
     assert isinstance(recipe, VarianceRecipe)
-    free = replace(recipe, least_explained=None)
-    return fit_variance(method, free, data, recipe_name="fast", seed=0, work_dir=folder).state
+    return replace(recipe, least_explained=None)
 
 
 def main() -> int:
