@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr._files import whole_file, write_whole
+from bids_sr.io.atomic_files import whole_file, write_whole
 
 Facts = Mapping[str, Any]
 MADE = "made from"

@@ -16,26 +16,26 @@ from _files import FACTOR, one
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.guides import PosedImage, match_gain
-from bids_sr.sr.images import ImageSet
-from bids_sr.sr.infer import Upsampler, make_upsampler
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.metrics.image_similarity import psnr, rmse, ssim
+from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.temporal_components import TemporalStatistics, halves_of, temporal_statistics
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
+from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import Method, Recipe, RecipeName, get_method, get_recipe
 from bids_sr.sr.method import recipe_name as own_name
-from bids_sr.sr.model import LoadedModel, TrainedModel, load_model, save_model
-from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.temporal import TemporalStatistics, halves_of, temporal_statistics
-from bids_sr.sr.train import fit
-from bids_sr.sr.variance.fit import LEAST_HALF, RunData, fit_variance
-from bids_sr.stats.activation import ActivationSettings, map_activation
-from bids_sr.stats.blocks import TooFewBlocks, block_design
-from bids_sr.stats.contrasts import modelled_types
-from bids_sr.stats.decorrelation import effective_resolution
-from bids_sr.stats.design import read_events
-from bids_sr.stats.effects import Effects, block_effects
-from bids_sr.stats.image_quality import psnr, rmse, ssim
-from bids_sr.stats.splitframe import Frame, make_frame
+from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
+from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData, fit_variance
+from bids_sr.stats.evaluation.split_half_shared import Frame, make_frame
+from bids_sr.stats.glm.block_effects import Effects, block_effects
+from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
+from bids_sr.stats.glm.contrasts import modelled_types
+from bids_sr.stats.glm.design import read_events
+from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
+from bids_sr.stats.image.image_resolution import effective_resolution
 
 Array = NDArray[Any]
 LOOKS = 10  # at the held-out part, evenly over the training

@@ -15,22 +15,22 @@ from phantom_models import pair_of
 from superres import FACTOR, one
 from torch.utils.flop_counter import FlopCounterMode
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
-from bids_sr.sr.games import critics_step
-from bids_sr.sr.infer import Upsampler, make_upsampler
+from bids_sr.sr.data.patches import cut, draw
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.method import Recipe
-from bids_sr.sr.model import LoadedModel
-from bids_sr.sr.networks.blocks import Planes
-from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.patches import cut, draw
-from bids_sr.sr.train import build_networks, generator_step
-from bids_sr.stats.activation import ActivationSettings, map_activation
-from bids_sr.stats.contrasts import modelled_types
-from bids_sr.stats.design import read_events
-from bids_sr.stats.image_quality import psnr, ssim
-from bids_sr.stats.splithalf import beyond_nyquist
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.training.adversarial import critics_step
+from bids_sr.sr.training.pair_trainer import build_networks, generator_step
+from bids_sr.stats.evaluation.split_half import beyond_nyquist
+from bids_sr.stats.glm.contrasts import modelled_types
+from bids_sr.stats.glm.design import read_events
+from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 
 Array = NDArray[Any]
 CONTENT = "content loss of batches"

@@ -28,19 +28,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
-from bids_sr.spatial.resample import PAD, sample_volume
+from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.degrade import Factor
-from bids_sr.sr.games import critics_step
-from bids_sr.sr.guides import PosedImage, kspace_low
-from bids_sr.sr.infer import make_upsampler
-from bids_sr.sr.interpolate import upsample
+from bids_sr.sr.data.patches import cut, draw
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.guided_baselines import PosedImage, kspace_low
 from bids_sr.sr.method import Recipe
-from bids_sr.sr.model import LoadedModel
-from bids_sr.sr.networks.blocks import Planes
-from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.patches import cut, draw
-from bids_sr.sr.train import build_networks, generator_step
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.training.adversarial import critics_step
+from bids_sr.sr.training.pair_trainer import build_networks, generator_step
 
 Array = NDArray[Any]
 FLOAT = 4
@@ -167,7 +167,7 @@ def counted(act: Callable[[], Any]) -> Work:
 
 
 class Step:
-    """Training steps of a recipe on a pair, as `bids_sr.sr.train` makes them before or after the critic joins."""
+    """Training steps of a recipe on a pair, as `bids_sr.sr.training.pair_trainer` makes them before or after the critic joins."""
 
     def __init__(self, recipe: Recipe, pair: TrainingPair, *, adversarial: bool = True) -> None:
         self.adversarial = adversarial

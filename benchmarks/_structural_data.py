@@ -12,17 +12,17 @@ import numpy as np
 from _kept import kept, write_arrays, write_note
 from numpy.typing import NDArray
 
-from bids_sr.interfaces._alignment import Align, Placement, placements
-from bids_sr.interfaces._ants import Image
-from bids_sr.interfaces._contrasts import ORDERS, assemble, brain, unbiased
-from bids_sr.interfaces._templates import load_template
-from bids_sr.interfaces._tissues import segment_tissues, tissue_masks
-from bids_sr.phantom.motion import draw_pose
+from bids_sr.phantom.clinical_scans import CONTRASTS, scans, tissue_shares
+from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.structural import CONTRASTS, scans, tissue_shares
-from bids_sr.phantom.subject import Draw, Subject
+from bids_sr.phantom.simulated_subject import Draw, Subject
+from bids_sr.registration.alignment import Align, Placement, placements
+from bids_sr.registration.ants import Image
+from bids_sr.registration.structural_preparation import ORDERS, assemble, brain, unbiased
+from bids_sr.registration.templates import load_template
+from bids_sr.registration.tissues import segment_tissues, tissue_masks
 from bids_sr.spatial.transforms import apply, invert
-from bids_sr.sr.fused import unit_range
+from bids_sr.sr.training.fused import unit_range
 
 Array = NDArray[Any]
 Key = tuple[str, str]

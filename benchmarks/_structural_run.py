@@ -17,15 +17,15 @@ from _structural_data import ALIGNMENTS, BOX_MM, Align, PreparedHead, read_head,
 from numpy.typing import NDArray
 from torch import nn
 
-from bids_sr._files import write_json
-from bids_sr.phantom.structural import CONTRASTS
-from bids_sr.sr.card import plain_recipe
-from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.fused import SAME_GRID, contrast_set, super_resolve_contrasts, together
-from bids_sr.sr.images import ImageSet
+from bids_sr.io.atomic_files import write_json
+from bids_sr.phantom.clinical_scans import CONTRASTS
+from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.method import Method, Recipe, get_method
-from bids_sr.sr.model import LoadedModel, TrainedModel, save_model
-from bids_sr.sr.stitch import apply_in_patches
+from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.models.model import LoadedModel, TrainedModel, save_model
+from bids_sr.sr.training.fused import SAME_GRID, contrast_set, super_resolve_contrasts, together
+from bids_sr.sr.training.image_trainer import fit_images
 
 Array = NDArray[Any]
 HOLD_OUT = 4  # every fourth training head chooses the stopping point, as 11 of 51 did in the paper

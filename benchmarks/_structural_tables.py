@@ -11,9 +11,9 @@ from _structural_data import ALIGNMENTS, TISSUES, Align, Heads
 from _structural_run import Cell
 from numpy.typing import NDArray
 
-from bids_sr.phantom.structural import CONTRASTS
-from bids_sr.stats.overlap import Agreement, bland_altman
-from bids_sr.stats.paired import differences, wilcoxon
+from bids_sr.phantom.clinical_scans import CONTRASTS
+from bids_sr.stats.group.paired_tests import differences, wilcoxon
+from bids_sr.stats.regions.mask_overlap import Agreement, bland_altman
 
 Array = NDArray[Any]
 Row = dict[str, Any]

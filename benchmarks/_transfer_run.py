@@ -15,25 +15,25 @@ from _kept import plain, read_note, refuse_others, write_arrays, write_note
 from _methods_run import Pace, pace_of, shortened
 from numpy.typing import NDArray
 
-from bids_sr.phantom.contrast import gradient_echo
+from bids_sr.metrics.image_similarity import rmse, ssim
+from bids_sr.phantom.clinical_scans import LEVEL, PROTOCOLS, spin_echo
 from bids_sr.phantom.head import Head, make_head
-from bids_sr.phantom.motion import draw_pose
+from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.scanner import Coil, acquire_static
-from bids_sr.phantom.structural import LEVEL, PROTOCOLS, spin_echo
-from bids_sr.phantom.subject import T1W_FLIP, T1W_TE, T1W_TR
-from bids_sr.spatial.resample import sample_volume
-from bids_sr.sr.card import plain_recipe
-from bids_sr.sr.degrade import block_mean
-from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.images import ImageSet, TrainingImage
-from bids_sr.sr.infer import make_upsampler
+from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR
+from bids_sr.phantom.spoiled_gre import gradient_echo
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.volumetric import VolumeUpsampler
 from bids_sr.sr.method import Recipe, get_method
-from bids_sr.sr.model import LoadedModel, TrainedModel, load_model, save_model
-from bids_sr.sr.volumetric import VolumeUpsampler
-from bids_sr.stats.decorrelation import effective_resolution
-from bids_sr.stats.image_quality import rmse, ssim
-from bids_sr.stats.paired import paired_t
+from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
+from bids_sr.sr.resolution.degradation import block_mean
+from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.stats.group.paired_tests import paired_t
+from bids_sr.stats.image.image_resolution import effective_resolution
 
 Array = NDArray[Any]
 Row = dict[str, Any]

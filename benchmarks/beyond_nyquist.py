@@ -1,6 +1,6 @@
 """Split halves against the measured run: what beyond the acquired Nyquist limit is true, in three bands.
 
-Explained variance, recovered amplitude and right share (`bids_sr.stats.explained`) come first, then correlations.
+Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.explained_variance`) come first, then correlations.
 
 python benchmarks/beyond_nyquist.py BIDS_DIR TRUTH_DIR [--series NAME=FILE ...] [--min-share S]
 python benchmarks/beyond_nyquist.py --run OUT [--name TABLE]
@@ -34,18 +34,18 @@ import numpy as np
 import pandas as pd
 from _table import keep
 
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.metrics.evaluation_metrics import PCA_RANKS, EvalRow, read_table
 from bids_sr.spatial.boldref import estimate_run
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.sr.guides import inject, match_gain, ratio
-from bids_sr.sr.interpolate import upsample
-from bids_sr.stats.blocks import MIN_SHARE, block_design
-from bids_sr.stats.confounds import motion_columns, motion_table
-from bids_sr.stats.contrasts import resolve_contrasts
-from bids_sr.stats.design import MOTION, read_events
-from bids_sr.stats.effects import Effects, block_effects, load_effects, save_effects
-from bids_sr.stats.evaluation import PCA_RANKS, EvalRow, read_table
-from bids_sr.stats.splitframe import Frame, make_frame
-from bids_sr.stats.splitrows import choose, control_trials
+from bids_sr.sr.inference.guided_baselines import inject, match_gain, ratio
+from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.stats.evaluation.split_half_shared import Frame, make_frame
+from bids_sr.stats.evaluation.split_half_table import choose, control_trials
+from bids_sr.stats.glm.block_effects import Effects, block_effects, load_effects, save_effects
+from bids_sr.stats.glm.blocks import MIN_SHARE, block_design
+from bids_sr.stats.glm.confounds import motion_columns, motion_table
+from bids_sr.stats.glm.contrasts import resolve_contrasts
+from bids_sr.stats.glm.design import MOTION, read_events
 
 FACTOR = (2.0, 2.0, 1.0)
 HIGH_PASS = 1 / 108  # five cosines beside the constant in 272 s

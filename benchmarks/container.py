@@ -78,7 +78,7 @@ def run_bare(source: Path, scratch: Path, data: Path, out: Path, arguments: list
     target = scratch / "bare-package"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
     checked(subprocess.run(install, capture_output=True, text=True, check=False))
-    code = "import sys; from bids_sr.cli.run import main; sys.exit(main())"
+    code = "import sys; from bids_sr.cli.main import main; sys.exit(main())"
     command = [
         sys.executable,
         "-c",

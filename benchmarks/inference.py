@@ -5,7 +5,7 @@ For every network three ways are timed in one run, in turns, so that what else t
 - `plain`: what one writes first: for each volume and slice (for volumetric networks: for each volume) the image becomes
   a tensor of channels outermost, is interpolated where the network wants it, goes through the network in single
   precision without gradients, and comes back;
-- `ours`: the upsampler of `bids_sr.sr.infer`, which is what a run uses;
+- `ours`: the upsampler of `bids_sr.sr.inference.apply_to_series`, which is what a run uses;
 - `convolution`: one convolution of the network's width and kernel, in whatever batch, image size and memory format is
   fastest: with everything in the cache. Its rate is the peak against which `share` is taken.
 
@@ -42,13 +42,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
-from bids_sr.sr.infer import make_upsampler, super_resolve_series
-from bids_sr.sr.interpolate import upsample
+from bids_sr.sr.data.patches import upsample_slices
+from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import LoadedModel
-from bids_sr.sr.patches import upsample_slices
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.resolution.interpolation import upsample
 
 Array = NDArray[np.float32]
 SCALE = 1000.0

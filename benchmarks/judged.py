@@ -13,7 +13,7 @@ from typing import Any
 
 from _table import keep
 
-from bids_sr.stats.evaluation import EvalRow, read_table
+from bids_sr.metrics.evaluation_metrics import EvalRow, read_table
 
 BANDS = ("signal", "percent", "beyond")
 REGIONS = ("brain", "active40", "active")

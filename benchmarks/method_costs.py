@@ -21,7 +21,7 @@ from _methods_run import LOOKS, Pace, Scene, pace_of, shortened, train
 from _table import keep
 
 from bids_sr.sr.method import Method, Recipe, RecipeName, get_method, get_recipe, method_names, recipe_name
-from bids_sr.sr.model import load_model, save_model
+from bids_sr.sr.models.model import load_model, save_model
 
 FINE = 4  # fine voxels an acquired one, at the factor of the scene
 

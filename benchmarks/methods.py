@@ -30,9 +30,9 @@ from _kept import checksum, kept_rows
 from _methods_run import EXPLAINED, Judge, Pace, Scene, loaded, trained
 from _table import RESULTS, keep
 
-from bids_sr.sr.infer import BASELINES
+from bids_sr.sr.inference.apply_to_series import BASELINES
 from bids_sr.sr.method import method_names
-from bids_sr.sr.model import LoadedModel
+from bids_sr.sr.models.model import LoadedModel
 
 Row = dict[str, Any]
 FLAT_DB = 0.05

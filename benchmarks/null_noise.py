@@ -7,7 +7,7 @@ One-sided p < .001 by z; the rate is the mean over both tails, as `null_rate` of
 independent voxels, another design of 17 confounds in every run. `own` is the same model with each voxel's own
 autocorrelation in place of that of its neighborhood. People: residuals of the acquired runs after task, drift, head
 motion and its derivatives, phases drawn at random alike in all voxels, onsets drawn at random
-(`bids_sr.stats.shuffles`).
+(`bids_sr.stats.controls.permutations`).
 """
 
 import argparse
@@ -25,13 +25,13 @@ from _noise_kinds import KINDS, SHAPE, TR, ZOOMS, noise, study, tissues
 from _table import keep
 from scipy import special
 
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.nifti import SeriesReader
-from bids_sr.stats.design import MOTION, build_design, contrast_vector, read_events
-from bids_sr.stats.glm import ContrastModel
-from bids_sr.stats.noise import FWHM_MM, estimate_noise
-from bids_sr.stats.nullrates import NullSettings, mean_interval, null_rates
+from bids_sr.stats.controls.false_positive_rates import NullSettings, mean_interval, null_rates
+from bids_sr.stats.glm.design import MOTION, build_design, contrast_vector, read_events
+from bids_sr.stats.glm.linear_model import ContrastModel
+from bids_sr.stats.glm.noise import FWHM_MM, estimate_noise
 
 BEYOND = -float(special.ndtri(0.001))
 BARS = {"noise": (0.8, 1.25), "people": (0.7, 1.4)}

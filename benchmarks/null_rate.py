@@ -16,10 +16,10 @@ from phantom_truth import FAR_MM, Truth, world
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from bids_sr.interfaces.activation import ActivationMaps, default_confounds
-from bids_sr.interfaces.images import ImportSeries
-from bids_sr.spatial.nifti import load_image
-from bids_sr.stats.design import MOTION
+from bids_sr.interfaces.series_images import ImportSeries
+from bids_sr.interfaces.statmap_interfaces import ActivationMaps, default_confounds
+from bids_sr.io.nifti import load_image
+from bids_sr.stats.glm.design import MOTION
 
 
 def main() -> int:

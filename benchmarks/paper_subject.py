@@ -45,12 +45,12 @@ from _roofline import Kernel, Peaks, Step, measure_peaks, of_a_volume, of_traini
 from _roofline import row as roofline_row
 from _table import RESULTS, keep
 
-from bids_sr._files import write_json
-from bids_sr.spatial.nifti import SeriesReader, load_image
-from bids_sr.sr.guides import PosedImage
+from bids_sr.io.atomic_files import write_json
+from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import load_model
-from bids_sr.sr.pair import TrainingPair
+from bids_sr.sr.models.model import load_model
 
 BIN = Path(sys.executable).parent
 SERIES, TRAINING = "super-resolution: ", "training"

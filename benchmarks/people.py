@@ -33,15 +33,15 @@ from _table import keep
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.spatial.nifti import save_image
-from bids_sr.sr.degrade import crop_matrix, kspace_crop
-from bids_sr.sr.levels import Level
+from bids_sr.io.nifti import save_image
 from bids_sr.sr.method import VarianceRecipe, get_method, get_recipe
-from bids_sr.sr.variance.apply import Modulation
-from bids_sr.sr.variance.estimate import estimate_prior, filled_sd
-from bids_sr.sr.variance.gate import explained_share, held_out_shares
+from bids_sr.sr.resolution.degradation import crop_matrix, kspace_crop
+from bids_sr.sr.resolution.levels import Level
+from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.variance.held_out_gate import explained_share, held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
-from bids_sr.sr.variance.settings import Estimator
+from bids_sr.sr.variance.upsampler import Modulation
+from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 FACTOR = (2.0, 2.0, 1.0)
 FIRST = 5  # volumes before the steady state

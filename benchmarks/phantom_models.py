@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from _files import FACTOR, one
 
+from bids_sr.io.nifti import load_image
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.nifti import load_image
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, read_itk
+from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import save_model
-from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.train import fit
+from bids_sr.sr.models.model import save_model
+from bids_sr.sr.training.pair_trainer import fit
 
 MODELS = Path(__file__).parents[1] / "boilerplate" / "models"
 NAME, LIMIT = "srgan_phantom", 2_000_000  # bytes

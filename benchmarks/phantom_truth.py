@@ -18,8 +18,8 @@ from _table import keep
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from bids_sr.spatial.nifti import load_image
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.io.nifti import load_image
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
 
 FAR_MM = 8.0

@@ -17,13 +17,13 @@ from typing import Any
 
 from _table import keep
 
-from bids_sr.interfaces.images import ImportSeries
-from bids_sr.interfaces.motion import Confounds, EstimateDummies, EstimateMotion, MakeBoldRef, SliceTiming
-from bids_sr.interfaces.placebo import NullShuffles
-from bids_sr.interfaces.registration import MaskBold, PreparePair, RegisterPairToBold
-from bids_sr.interfaces.superres import SuperResolve, TrainModel
-from bids_sr.interfaces.variance import EstimateVariance
-from bids_sr.stats.evaluation import read_table
+from bids_sr.interfaces.coregistration import MaskBold, PreparePair, RegisterPairToBold
+from bids_sr.interfaces.evaluation.placebos import NullShuffles
+from bids_sr.interfaces.head_motion import Confounds, EstimateDummies, EstimateMotion, MakeBoldRef, SliceTiming
+from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
+from bids_sr.interfaces.learning.variance_maps import EstimateVariance
+from bids_sr.interfaces.series_images import ImportSeries
+from bids_sr.metrics.evaluation_metrics import read_table
 
 FACTOR = (2.0, 2.0, 1.0)
 VARIANCE = ("sdmod", "wmn", "focuss", "sbl")

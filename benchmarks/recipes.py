@@ -36,8 +36,8 @@ from _recipes_run import Known, Measured, curve, is_phantom, read_log, training_
 from _table import keep
 
 from bids_sr.sr.method import Recipe, get_method
-from bids_sr.sr.model import load_model, read_card, save_model
-from bids_sr.sr.train import fit
+from bids_sr.sr.models.model import load_model, read_card, save_model
+from bids_sr.sr.training.pair_trainer import fit
 
 BASELINES = ("bspline", "zerofill")
 

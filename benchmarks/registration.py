@@ -24,13 +24,13 @@ import numpy as np  # noqa: E402
 from _table import keep  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from bids_sr.interfaces._ants import Image, load, load_ants  # noqa: E402
-from bids_sr.interfaces._bold import register_pair_to_bold, register_to_t1w  # noqa: E402
-from bids_sr.interfaces._brain import bias_field, brain_from_head  # noqa: E402
-from bids_sr.interfaces._pair import registered_pair  # noqa: E402
-from bids_sr.interfaces._templates import load_template  # noqa: E402
+from bids_sr.io.nifti import SeriesReader  # noqa: E402
+from bids_sr.registration.ants import Image, load, load_ants  # noqa: E402
+from bids_sr.registration.bold_to_anat import register_pair_to_bold, register_to_t1w  # noqa: E402
+from bids_sr.registration.brain import bias_field, brain_from_head  # noqa: E402
+from bids_sr.registration.pair_frames import registered_pair  # noqa: E402
+from bids_sr.registration.templates import load_template  # noqa: E402
 from bids_sr.spatial.masks import brain_mask  # noqa: E402
-from bids_sr.spatial.nifti import SeriesReader  # noqa: E402
 from bids_sr.spatial.transforms import apply, displacement, invert, read_itk, rigid_matrix  # noqa: E402
 
 Array = NDArray[Any]

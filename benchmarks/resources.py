@@ -4,7 +4,7 @@ python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo] [--pr
 
 Each case is a run of `bids-sr` on a phantom. Processor minutes are those of all processes, so that they hold on a
 machine that is not alone; wall clock is that of this machine, now. A second table shows what each kind of step took:
-its figures are those of `bids_sr.config.memory`.
+its figures are those of `bids_sr.config.memory_model`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from _resources import Usage, watch
 from _table import keep
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.preflight import Estimate, check
+from bids_sr.preflight import Estimate, checks
 
 BIN = Path(sys.executable).parent
 REPEATS = 10
@@ -107,7 +107,7 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
         asked = [str(data(args.scratch, name)), str(out), "participant", "-w", str(work), "--nprocs", str(args.procs)]
         asked += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
-        told = check(parse_settings(asked).resolved(run_uuid="estimate")).estimate
+        told = checks(parse_settings(asked).resolved(run_uuid="estimate")).estimate
         usage = watch([str(BIN / "bids-sr"), *asked, "--resource-monitor"], log=args.scratch / f"{case}.log")
         rows.append(row(case, told, usage, out, work))
         kinds.append(steps(case, out))

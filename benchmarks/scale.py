@@ -94,15 +94,15 @@ def _cpu() -> float:
 def inner(what: str, data: str, place: str) -> int:
     """One measurement in a process of its own."""
     if what == "index":
-        from bids_sr.inputs.index import open_index
-        from bids_sr.inputs.query import participants
+        from bids_sr.bids.layout import open_index
+        from bids_sr.bids.query import participants
 
         labels, _ = participants(Path(data))
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
     from collections import namedtuple
 
-    from bids_sr.cli.run import main as bids_sr
+    from bids_sr.cli.main import main as bids_sr
 
     usage = namedtuple("usage", "total used free")
     shutil.disk_usage = lambda path: usage(10**18, 0, 10**18)

@@ -20,15 +20,15 @@ import numpy as np
 from _table import keep
 from numpy.typing import NDArray
 
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.spatial.resample import sample_volume
-from bids_sr.sr.levels import to_slices, to_volume
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.data.temporal_components import halves_of, motion_courses, temporal_statistics
 from bids_sr.sr.method import Method, VarianceRecipe, get_method, get_recipe
-from bids_sr.sr.temporal import halves_of, motion_courses, temporal_statistics
-from bids_sr.sr.variance.apply import VarianceUpsampler
-from bids_sr.sr.variance.fit import LEAST_HALF, RunData, fit_variance
+from bids_sr.sr.resolution.levels import to_slices, to_volume
+from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData, fit_variance
+from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
 FACTOR = (2.0, 2.0, 1.0)
 DUMMIES = 4

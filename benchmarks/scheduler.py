@@ -21,7 +21,7 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
-from bids_sr.workflows.multiproc import ResilientMultiProc
+from bids_sr.execution.multiproc import ResilientMultiProc
 
 
 class Polling(ResilientMultiProc):

@@ -18,9 +18,9 @@ import pandas as pd
 from _table import keep
 from scipy import signal, special
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats import nullrates
-from bids_sr.stats.shuffles import random_phases
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.controls import false_positive_rates
+from bids_sr.stats.controls.permutations import random_phases
 
 TR = 2.0
 Array = npt.NDArray[Any]
@@ -46,7 +46,7 @@ def per_mille(n: int, rho: float, seed: int, voxels: int, count: int) -> tuple[f
     """Rates of shuffles and of fresh noise, per mille, of one run."""
     rng = np.random.default_rng([n, round(100 * rho), seed])
     events, confounds = study(n, rng)
-    settings = nullrates.NullSettings(tr=TR, n_shuffles=count, confound_names=tuple(confounds.columns))
+    settings = false_positive_rates.NullSettings(tr=TR, n_shuffles=count, confound_names=tuple(confounds.columns))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "series.nii"
         with SeriesWriter(path, (voxels, 1, 1, n), np.eye(4), TR) as writer:
@@ -54,16 +54,16 @@ def per_mille(n: int, rho: float, seed: int, voxels: int, count: int) -> tuple[f
                 writer.append(row[:, None, None])
         with SeriesReader(path) as reader:
             mask = np.ones((voxels, 1, 1), dtype=bool)
-            found = nullrates.null_rates(
+            found = false_positive_rates.null_rates(
                 reader, mask, events, settings, scratch=Path(scratch) / "courses", confounds=confounds
             )
     fresh = []
     for shuffle in range(count):
         draw = np.random.default_rng([0, 0, shuffle])
         phases = random_phases(n, draw)
-        drawn, vector = nullrates._drawn_design(events, n, settings, confounds, draw, phases)
+        drawn, vector = false_positive_rates._drawn_design(events, n, settings, confounds, draw, phases)
         courses = noise(rng, n, voxels, rho)
-        z = nullrates._fitted(
+        z = false_positive_rates._fitted(
             lambda given=courses: iter([(slice(0, voxels), given)]), drawn, vector, mask, (1.0, 1.0, 1.0),
             np.full(voxels, 500.0),
         )  # fmt: skip

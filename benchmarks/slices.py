@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from tv import learn
 
-from bids_sr.spatial.nifti import load_image
-from bids_sr.sr.degrade import kspace_crop
-from bids_sr.sr.images import ImageSet, TrainingImage
-from bids_sr.sr.infer import make_upsampler
-from bids_sr.sr.model import LoadedModel
-from bids_sr.stats.image_quality import psnr, ssim
+from bids_sr.io.nifti import load_image
+from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 Array = NDArray[Any]
 Row = dict[str, Any]

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from _table import keep
 
-from bids_sr.slurm.calls import queue
-from bids_sr.slurm.manage import overview
-from bids_sr.slurm.model import submissions
-from bids_sr.slurm.state import State
+from bids_sr.slurm.job_states import State
+from bids_sr.slurm.slurm_calls import queue
+from bids_sr.slurm.submission import submissions
+from bids_sr.slurm.submissions import overview
 
 CPUS = len(os.sched_getaffinity(0))
 SMALL_MB = 700  # runs out while the program imports and loads

@@ -92,7 +92,7 @@ def _process(folder: str) -> int:
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdigit() else ""
-            if "bids_sr.workflows.nodejob" in words and folder in words:
+            if "bids_sr.execution.node_job" in words and folder in words:
                 return int(entry.name)
     return 0
 

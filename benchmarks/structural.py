@@ -49,10 +49,10 @@ from _structural_run import Cell, How, grid, made_of, notes_of, trained, trainin
 from _structural_tables import keep_all
 from numpy.typing import NDArray
 
-from bids_sr.interfaces._tissues import segment_tissues, tissue_masks
-from bids_sr.phantom.structural import CONTRASTS
-from bids_sr.stats.image_quality import mae, nmse, psnr, ssim
-from bids_sr.stats.overlap import overlap, tissue_volumes
+from bids_sr.metrics.image_similarity import mae, nmse, psnr, ssim
+from bids_sr.phantom.clinical_scans import CONTRASTS
+from bids_sr.registration.tissues import segment_tissues, tissue_masks
+from bids_sr.stats.regions.mask_overlap import overlap, tissue_volumes
 
 Array = NDArray[Any]
 INTERPOLATIONS = ("nearest", "linear", "bspline")

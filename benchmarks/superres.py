@@ -27,16 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.hmc import estimate_motion
-from bids_sr.spatial.nifti import SeriesReader, load_image
-from bids_sr.spatial.resample import sample_volume
-from bids_sr.sr.guides import PosedImage, match_gain
-from bids_sr.sr.infer import BASELINES, Upsampler, inconsistency, make_upsampler
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.apply_to_series import BASELINES, Upsampler, inconsistency, make_upsampler
+from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import LoadedModel
-from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.train import fit
-from bids_sr.stats.image_quality import psnr, ssim
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.training.pair_trainer import fit
 
 FACTOR = (2.0, 2.0, 1.0)
 Array = NDArray[np.floating]

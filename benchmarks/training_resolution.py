@@ -42,10 +42,10 @@ from _transfer_run import (
 from numpy.typing import NDArray
 from scipy.stats import friedmanchisquare
 
+from bids_sr.io.nifti import load_image
 from bids_sr.phantom.presets import centered_affine
 from bids_sr.spatial.masks import head_mask
-from bids_sr.spatial.nifti import load_image
-from bids_sr.sr.images import TrainingImage
+from bids_sr.sr.data.images import TrainingImage
 
 Array = NDArray[Any]
 LEVELS = (1, 2, 4)  # fine voxel in units of the images at hand

@@ -48,19 +48,19 @@ from _transfer_run import (
 )
 from numpy.typing import NDArray
 
-from bids_sr._files import whole_file
-from bids_sr.interfaces._ants import Image
-from bids_sr.interfaces._rigid import rigid
-from bids_sr.phantom.motion import draw_pose
+from bids_sr.io.atomic_files import whole_file
+from bids_sr.io.nifti import load_image
+from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import centered_affine
+from bids_sr.registration.ants import Image
+from bids_sr.registration.rigid import rigid
 from bids_sr.spatial.masks import brain_mask, head_mask
-from bids_sr.spatial.nifti import load_image
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.degrade import block_mean
-from bids_sr.sr.images import TrainingImage
-from bids_sr.sr.model import LoadedModel
-from bids_sr.stats.summary import correlation
+from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.resolution.degradation import block_mean
+from bids_sr.stats.regions.map_summary import correlation
 
 Array = NDArray[Any]
 FACTOR = (2.0, 2.0, 1.0)

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 from _table import keep
 
-from bids_sr.interfaces.activation import ActivationMaps
-from bids_sr.interfaces.images import ImportSeries, ResampleSeries
-from bids_sr.interfaces.motion import SliceTiming
-from bids_sr.spatial.nifti import SeriesReader, load_image
-from bids_sr.stats.contrasts import resolve_contrasts
-from bids_sr.stats.image_quality import psnr, ssim
+from bids_sr.interfaces.head_motion import SliceTiming
+from bids_sr.interfaces.series_images import ImportSeries, ResampleSeries
+from bids_sr.interfaces.statmap_interfaces import ActivationMaps
+from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.stats.glm.contrasts import resolve_contrasts
 
 
 def brought_through(truth: Path, func: Path, stem: str, folder: Path, n_dummy: int, ref_fraction: float) -> Path:

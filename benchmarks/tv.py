@@ -37,21 +37,21 @@ from _methods_run import Pace, brain, pace_of, shortened
 from _table import keep
 from numpy.typing import NDArray
 
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_params
-from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.images import ImageSet, TrainingImage
-from bids_sr.sr.infer import make_upsampler
+from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import Recipe, get_method
-from bids_sr.sr.model import LoadedModel, TrainedModel
-from bids_sr.sr.operators import Degradation, get_operator
-from bids_sr.stats import seedcorr
-from bids_sr.stats.image_quality import psnr, ssim
-from bids_sr.stats.overlap import jaccard
-from bids_sr.stats.timecourse import extract_courses
+from bids_sr.sr.models.model import LoadedModel, TrainedModel
+from bids_sr.sr.resolution.operators import Degradation, get_operator
+from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.stats.glm import seedcorr
+from bids_sr.stats.glm.time_series import extract_courses
+from bids_sr.stats.regions.mask_overlap import jaccard
 
 Array = NDArray[Any]
 Row = dict[str, Any]

@@ -20,15 +20,15 @@ from _table import keep
 from people import brought_down, prior_of, runs_of
 from scenes import FACTOR, prepared, ungated
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.infer import make_upsampler, super_resolve_series
-from bids_sr.sr.levels import level_above
+from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import get_method, get_recipe
-from bids_sr.sr.variance.apply import VarianceUpsampler
-from bids_sr.sr.variance.fit import fit_variance
+from bids_sr.sr.resolution.levels import level_above
+from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.prior import ITERATIONS, Prior, Window
-from bids_sr.sr.variance.settings import Estimator
+from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
 MATRICES = ((40, 40, 35), (64, 64, 30), (96, 96, 40), (128, 128, 40))
 STEPS = (5, 10, 15, 20, 30)

@@ -46,15 +46,15 @@ from _warm_race import runs_of_race, summary
 from safetensors.torch import load_file, save
 from superres import FACTOR
 
-from bids_sr._files import write_bytes
-from bids_sr.sr.loop import split
+from bids_sr.io.atomic_files import write_bytes
+from bids_sr.sr.data.patches import SliceSet
+from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Recipe, get_method
-from bids_sr.sr.model import LoadedModel, read_card
-from bids_sr.sr.networks.blocks import Planes
+from bids_sr.sr.models.model import LoadedModel, read_card
+from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.networks.subpixel import SubPixelNet
-from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.patches import SliceSet
-from bids_sr.sr.train import _PairPhase, _psnr, build_networks, fit, predict
+from bids_sr.sr.training.loop import split
+from bids_sr.sr.training.pair_trainer import _PairPhase, _psnr, build_networks, fit, predict
 
 Row = dict[str, Any]
 State = dict[str, torch.Tensor]

@@ -17,8 +17,8 @@ from phantom_models import MODELS, save_within
 from safetensors.torch import load_file
 from warm_start import FAST, FIRST_SEED, KEPT_BACK, METHOD
 
-from bids_sr.sr.card import data_entries
-from bids_sr.sr.pair import TrainingPair
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.models.card import data_entries
 
 NAME = "srgan_start"
 LIMIT = 2_000_000  # bytes

@@ -193,8 +193,8 @@ def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = 
     """What fMRIPrep would leave of a participant of the phantom, told from the phantom's truth."""
     from scipy import ndimage
 
-    from bids_sr.interfaces._templates import load_template
-    from bids_sr.spatial.resample import Spline, sample_volume
+    from bids_sr.registration.templates import load_template
+    from bids_sr.spatial.resampling import Spline, sample_volume
     from bids_sr.spatial.transforms import read_itk
 
     truth = bids / "derivatives" / "ground-truth" / f"sub-{label}" / "func" / f"sub-{label}_task-tap"

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.stats import evaluation, measures
-from bids_sr.stats.evaluation import EvalRow
+from bids_sr.metrics import evaluation_metrics, series_metrics
+from bids_sr.metrics.evaluation_metrics import EvalRow
 
 FACTS = {"GeneratedByVersion": "1.0", "SettingsDigest": "abc"}
 
@@ -24,9 +24,9 @@ def write_tables(
     folder.mkdir(parents=True, exist_ok=True)
     texts = {}
     if rows:
-        texts["evaluation"] = evaluation.table_text(rows)
+        texts["evaluation"] = evaluation_metrics.table_text(rows)
     if activation:
-        texts["activation"] = measures.table_text(activation)
+        texts["activation"] = series_metrics.table_text(activation)
     for kind, text in texts.items():
         stem = folder / f"sub-{participant}_{run}_desc-{kind}_metrics"
         stem.with_suffix(".tsv").write_text(text)
@@ -43,9 +43,9 @@ def detail(series: str, value: float, **how: float) -> EvalRow:
 def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0) -> list[dict[str, str]]:
     """Region sizes and overlap of one series."""
     return [
-        measures.row(series, fwhm, "thumb", "quarter_paper", thumb),
-        measures.row(series, fwhm, "little", "quarter_paper", little),
-        measures.row(series, fwhm, "thumb+little", "quarter_dice", dice),
+        series_metrics.row(series, fwhm, "thumb", "quarter_paper", thumb),
+        series_metrics.row(series, fwhm, "little", "quarter_paper", little),
+        series_metrics.row(series, fwhm, "thumb+little", "quarter_dice", dice),
     ]
 
 

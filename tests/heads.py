@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.interfaces._ants import Image
-from bids_sr.interfaces._templates import Template, load_template
+from bids_sr.registration.ants import Image
+from bids_sr.registration.templates import Template, load_template
 from bids_sr.spatial import masks
-from bids_sr.spatial.resample import Spline, sample_volume
+from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from nipype.interfaces.base import SimpleInterface, TraitedSpec, traits
 
-from bids_sr.interfaces._device import DeviceInputSpec
-from bids_sr.workflows.threads import POOLS
+from bids_sr.execution.threads import POOLS
+from bids_sr.interfaces.learning.device import DeviceInputSpec
 
 
 class _In(DeviceInputSpec):

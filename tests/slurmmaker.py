@@ -5,8 +5,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from bids_sr.slurm.model import ArrayJob, Request, Site, Submission
-from bids_sr.slurm.spec import in_tasks
+from bids_sr.slurm.array_spec import in_tasks
+from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 

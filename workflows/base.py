@@ -6,19 +6,23 @@ from typing import Any
 
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.bids import BoldRun, Pair, Subject, entities_of, factor_of, guide_of, pretrained_for
+from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.grid_sizes import sizes_of
+from bids_sr.bids.precomputed import Derivatives
 from bids_sr.boilerplate import HERE
 from bids_sr.config import PAIR_BASELINES, Settings, method_facts, series_label, series_labels
 from bids_sr.config.digest import analysis_digest
-from bids_sr.config.memory import step_gb
-from bids_sr.inputs import BoldRun, Pair, Subject, entities_of, factor_of, guide_of, pretrained_for
-from bids_sr.inputs.derivatives import SPACES
-from bids_sr.inputs.given import Derivatives
-from bids_sr.inputs.sizes import sizes_of
-from bids_sr.interfaces.contrast_plan import structural_values
-from bids_sr.interfaces.placebo import has_placebos, other_models
-from bids_sr.interfaces.verdict import plan_claim
-from bids_sr.workflows import words
-from bids_sr.workflows.memory import declare_memory
+from bids_sr.config.memory_model import step_gb
+from bids_sr.interfaces.evaluation.placebos import has_placebos, other_models
+from bids_sr.interfaces.evaluation.verdicts import plan_claim
+from bids_sr.interfaces.learning.contrast_plan import structural_values
+from bids_sr.workflows import node_names
+from bids_sr.workflows.fused_structural import add_structural
+from bids_sr.workflows.node_memory import declare_memory
+from bids_sr.workflows.node_names import concerns, identifier, pair_words, taken_over, text_of
+from bids_sr.workflows.node_names import methods_text as methods_text
+from bids_sr.workflows.participant import init_subject_wf
 from bids_sr.workflows.plans import (
     Acquisition,
     ActivationPlan,
@@ -33,10 +37,6 @@ from bids_sr.workflows.plans import (
     Target,
     Training,
 )
-from bids_sr.workflows.structural import add_structural
-from bids_sr.workflows.subject import init_subject_wf
-from bids_sr.workflows.words import concerns, identifier, pair_words, taken_over, text_of
-from bids_sr.workflows.words import methods_text as methods_text
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"
 OPENING = """\
@@ -299,7 +299,7 @@ def _acquisition(settings: Settings, run: BoldRun) -> Acquisition:
         phase_encoding=str(run.sidecar.get("PhaseEncodingDirection", "")),
         n_dummy=run.given.n_dummy if dummies is None and run.given is not None else dummies,
         given=_given_run(run),
-        calibration=words.calibration_plan(run.calibration, settings.paths.bids_dir, dummies),
+        calibration=node_names.calibration_plan(run.calibration, settings.paths.bids_dir, dummies),
         slice_times=run.slice_timing if _timed(settings) else None,
         slice_time_ref=settings.preprocessing.slice_time_ref,
     )
@@ -381,6 +381,6 @@ def _run_facts(settings: Settings, run: BoldRun) -> dict[str, Any]:
         "Slice timing": timing,
         "Factor of super-resolution": " × ".join(f"{f:g}" for f in acquisition.factor),
         "Pair": pair_words(run.pair),
-        "Calibration": words.calibration_words(run.calibration),
+        "Calibration": node_names.calibration_words(run.calibration),
         **taken_over(run.given, {} if run.given is None else run.given.files),
     }

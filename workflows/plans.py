@@ -256,7 +256,7 @@ class EvaluationPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActivationPlan:
-    """What is mapped, and how; see `bids_sr.workflows.activation.init_activation_wf`."""
+    """What is mapped, and how; see `bids_sr.workflows.bold.map_activation.init_activation_wf`."""
 
     contrasts: Mapping[str, Mapping[str, float]]
     kinds: tuple[str, ...]
@@ -296,7 +296,7 @@ class PairPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
-    """One BOLD run; see `bids_sr.workflows.functional.init_func_wf`.
+    """One BOLD run; see `bids_sr.workflows.bold.bold_run.init_func_wf`.
 
     Attributes
     ----------

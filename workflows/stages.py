@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.workflows.judging import guarded
+from bids_sr.workflows.evaluation.evaluation_parts import guarded
 from bids_sr.workflows.plans import Acquisition, ActivationPlan, EvaluationPlan, SeriesPlan, Target
 
 ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms")

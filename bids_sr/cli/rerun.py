@@ -50,7 +50,7 @@ def _load(folder: Path) -> Any:
         why = "reading it would run whatever that user has put into it"
         raise UsageError(f"{file} belongs to another user", why, "run the step as that user")
     os.environ["NIPYPE_NO_ET"] = "1"
-    from bids_sr.workflows.threads import limit_threads
+    from bids_sr.execution.threads import limit_threads
 
     limit_threads()
     from nipype.utils.filemanip import loadpkl
@@ -64,7 +64,7 @@ def _load(folder: Path) -> Any:
 
 def _run(node: Any, work_dir: Path) -> int:
     """Run a step below `work_dir` and say what came of it."""
-    from bids_sr.workflows.execute import configure_nipype
+    from bids_sr.execution.execute import configure_nipype
 
     configure_nipype(crash_dir=work_dir, stop_on_first_crash=True, verbose=True)
     node.base_dir, node._output_dir = str(work_dir.absolute()), None

@@ -15,7 +15,7 @@ from bids_sr.config.groups import (
     SuperRes,
     offered_methods,
 )
-from bids_sr.config.methods import (
+from bids_sr.config.method_facts import (
     REMOVED,
     MethodFacts,
     method_facts,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.config.methods import REMOVED, method_names, methods_trained_on, series_label
+from bids_sr.config.method_facts import REMOVED, method_names, methods_trained_on, series_label
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 
 BASELINES: dict[str, tuple[str, ...]] = {

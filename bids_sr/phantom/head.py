@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nilearn import datasets
 from scipy import ndimage
 
-from .fields import distance, smooth_field, upsample
+from bids_sr.phantom.fields import distance, smooth_field, upsample
 
 Array = npt.NDArray[Any]
 _LOW, _HIGH = np.array([-92.0, -126.0, -76.0]), np.array([92.0, 92.0, 104.0])  # mm, field of the scene

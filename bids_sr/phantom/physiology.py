@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.spatial.resample import Spline, sample_volume
-
-from .contrast import gradient_echo
-from .fields import polynomial
-from .head import Head
-from .presets import Preset
-from .scanner import EpiScanner
+from bids_sr.phantom.fields import polynomial
+from bids_sr.phantom.head import Head
+from bids_sr.phantom.presets import Preset
+from bids_sr.phantom.scanner import EpiScanner
+from bids_sr.phantom.spoiled_gre import gradient_echo
+from bids_sr.spatial.resampling import Spline, sample_volume
 
 Array = npt.NDArray[Any]
 _LINEAR = Spline(order=1)

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.phantom.fields import polynomial
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
-from bids_sr.sr.degrade import apply_along, crop_matrix_complex, kspace_crop
-
-from .fields import polynomial
+from bids_sr.sr.resolution.degradation import apply_along, crop_matrix_complex, kspace_crop
 
 Array = npt.NDArray[Any]
 Grid = tuple[tuple[int, int, int], Array]

@@ -4,12 +4,12 @@
 only submits jobs need not; `check_data` reads the voxels, at the start of a participant's work.
 """
 
-from bids_sr.preflight.check import check
-from bids_sr.preflight.data import check_data
-from bids_sr.preflight.describe import dry_run_text, format_problems
-from bids_sr.preflight.estimate import CostModel
-from bids_sr.preflight.fit import check_machine
-from bids_sr.preflight.model import Estimate, Plan, Row
+from bids_sr.preflight.checks import check
+from bids_sr.preflight.estimates import CostModel
+from bids_sr.preflight.plan import Estimate, Plan, Row
+from bids_sr.preflight.plan_text import dry_run_text, format_problems
+from bids_sr.preflight.resource_checks import check_machine
+from bids_sr.preflight.voxel_checks import check_data
 
 __all__ = [
     "CostModel",

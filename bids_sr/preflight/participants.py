@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bids_sr.bids.retrospective_plan import foreseen
 from bids_sr.config import Settings
-from bids_sr.inputs.retrospective import foreseen
-from bids_sr.preflight.estimate import estimate
-from bids_sr.preflight.model import Estimate, Plan
+from bids_sr.preflight.estimates import estimate
+from bids_sr.preflight.plan import Estimate, Plan
 
 
 def estimates(plan: Plan, settings: Settings) -> dict[str, Estimate]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.inputs import Notice, Problem
+from bids_sr.bids import Notice, Problem
 
 PROGRAM = "bids-validator-deno"
 TIMEOUT_S = 600.0

@@ -22,8 +22,8 @@ from bids.layout import BIDSLayout, BIDSLayoutIndexer
 from nireports.assembler.report import Report, SubReport
 from nireports.assembler.reportlet import Reportlet
 
-from bids_sr import _files
 from bids_sr.boilerplate import path as carried
+from bids_sr.io import atomic_files
 
 RUN_TITLES = {
     "session": "session",
@@ -296,7 +296,7 @@ def write_page(target: Path, *, title: str, sections: Sequence[Any]) -> None:
     page = environment.get_template(template.name).render(
         title=title, sections=sections, css=carried("report.css").read_text(encoding="utf-8")
     )
-    _files.write_whole(target, page)
+    atomic_files.write_whole(target, page)
 
 
 def _key(file: FigureFile, entities: Sequence[str]) -> Key:

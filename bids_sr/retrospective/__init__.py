@@ -4,6 +4,6 @@
 the participant level works on them.
 """
 
-from bids_sr.retrospective.prepare import derived_settings, prepare
+from bids_sr.retrospective.preparation import derived_settings, prepare
 
 __all__ = ["derived_settings", "prepare"]

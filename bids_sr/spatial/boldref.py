@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError, apply, rigid_params
 
 Array = npt.NDArray[Any]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.spatial.resample import Shift, Spline, sample_volume
+from bids_sr.spatial.resampling import Shift, Spline, sample_volume
 from bids_sr.spatial.transforms import apply
 
 Array = npt.NDArray[Any]

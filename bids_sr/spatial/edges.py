@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from .masks import grow, voxel_sizes
+from bids_sr.spatial.masks import grow, voxel_sizes
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.spatial.resample import Spline, sample_volume
+from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
 Array = npt.NDArray[Any]

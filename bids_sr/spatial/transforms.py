@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr import _files
+from bids_sr.io import atomic_files
 
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float64]
@@ -137,7 +137,7 @@ def write_itk(path: str | os.PathLike[str], mats: Array) -> None:
             "Parameters: " + " ".join(repr(float(v) + 0.0) for v in values),
             "FixedParameters: 0 0 0",
         ]
-    _files.write_whole(path, "\n".join(lines) + "\n")
+    atomic_files.write_whole(path, "\n".join(lines) + "\n")
 
 
 def _euler(angles: Array, zyx: bool) -> Matrix:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from .resample import PAD, Spline, Volume, spline_coefficients
+from bids_sr.spatial.resampling import PAD, Spline, Volume, spline_coefficients
 
 Array = npt.NDArray[Any]
 
@@ -29,7 +29,7 @@ def sample_warped(
 
     Returns
     -------
-    float32 array; that of `bids_sr.spatial.resample.sample_volume` where nothing is moved, to rounding
+    float32 array; that of `bids_sr.spatial.resampling.sample_volume` where nothing is moved, to rounding
     """
     spline = spline or Spline()
     if moved.ndim != 4 or len(moved) != 3 or spline.mode != "nearest":

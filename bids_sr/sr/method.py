@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import nn
 
-from .degrade import Factor
-from .variance.settings import Estimator
+from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.variance.estimator_settings import Estimator
 
 RecipeName = Literal["fast", "paper", "paper-mse"]
 REMOVED: Mapping[str, str] = {"guided": "sbl"}  # of earlier versions, and what takes their place
@@ -210,7 +210,7 @@ class Recipe:
 
 
 def _variance_maps(_channels: int, _factor: Factor) -> nn.Module:
-    from .variance.maps import VarianceMaps
+    from bids_sr.sr.variance.weight_maps import VarianceMaps
 
     return VarianceMaps()
 
@@ -275,7 +275,7 @@ class UnknownMethod(KeyError):
 
 def method_names() -> tuple[str, ...]:
     """Names of all methods, without importing any of them."""
-    from . import methods
+    from bids_sr.sr import methods
 
     found = (m.name for m in pkgutil.iter_modules(methods.__path__) if not m.name.startswith("_"))
     return tuple(sorted(name.replace("_", "-") for name in found))

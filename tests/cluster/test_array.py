@@ -17,11 +17,11 @@ import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
 
-from bids_sr.cli import slurm
-from bids_sr.slurm import calls
-from bids_sr.slurm.manage import overview
-from bids_sr.slurm.model import submissions
-from bids_sr.slurm.state import Fate, State, Why
+from bids_sr.cli.slurm import slurm_main
+from bids_sr.slurm import slurm_calls
+from bids_sr.slurm.job_states import Fate, State, Why
+from bids_sr.slurm.submission import submissions
+from bids_sr.slurm.submissions import overview
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 pytestmark = [
@@ -80,10 +80,10 @@ def submit(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
 
     def _submit(*options: str) -> int:
         fixed = ["--sr-method", "bspline", "--skip-bids-validation", "-w", "work", "--setup", "setup.sh", "--cpus", "1"]
-        return slurm.main(["data", "out", *fixed, *options])
+        return slurm_main.main(["data", "out", *fixed, *options])
 
     yield _submit
-    slurm.main(["cancel", str(site / "out")])
+    slurm_main.main(["cancel", str(site / "out")])
     until(lambda: not any(fate.open for fate in seen(site).values()), 30)
 
 
@@ -128,8 +128,8 @@ def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, sit
     until(lambda: {seen(site)[name].state for name in ("sub-01", "sub-03")} == {State.RUNNING}, 60)
     until(lambda: "sub-01" in (site / "play" / "starts").read_text(), 10)
     subprocess.run(["kill", "-KILL", str(pid_of(site, "sub-01"))], check=True)
-    assert slurm.main(["cancel", str(site / "out"), "--participant-label", "sub-03"]) == 0
-    assert slurm.main(["status", str(site / "out")]) in (0, 1)
+    assert slurm_main.main(["cancel", str(site / "out"), "--participant-label", "sub-03"]) == 0
+    assert slurm_main.main(["status", str(site / "out")]) in (0, 1)
     until(lambda: not any(fate.open for fate in seen(site).values()), 60)
     assert states(site) == {
         "sub-01": (State.FAILED, Why.KILLED),
@@ -142,7 +142,7 @@ def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, sit
     assert (site / "play" / "group").read_text().split() == ["sub-05"]
     (site / "play" / "sub-01").unlink()
     (site / "play" / "sub-02").write_text("memory")  # fits into twice as much
-    assert slurm.main(["retry", str(site / "out"), "--wait"]) == 0
+    assert slurm_main.main(["retry", str(site / "out"), "--wait"]) == 0
     assert (site / "play" / "group").read_text().split() == list(NAMES)
     assert (site / "play" / "starts").read_text().split().count("sub-05") == 1
     assert {array.tasks: array.request.memory_mb for array in submissions(site / "out")[-1].arrays} == {
@@ -154,7 +154,7 @@ def test_a_task_that_never_starts_is_cancelled_by_name(submit: Call, site: Path)
     (site / "play" / "sub-01").write_text("slow")
     assert submit("--array", "1-2%1", "--mem", "1300M") == 0
     until((site / "play" / "starts").exists, 60)
-    assert slurm.main(["cancel", str(site / "out")]) == 0
+    assert slurm_main.main(["cancel", str(site / "out")]) == 0
     until(lambda: not any(fate.open for fate in seen(site).values()), 60)
     assert {why for _, why in states(site).values()} == {Why.CANCELLED}
     assert (site / "play" / "starts").read_text().split() == ["sub-01"]
@@ -177,5 +177,5 @@ def test_slurm_refuses(submit: Call, site: Path, capsys: pytest.CaptureFixture[s
     assert submit("--partition", "nowhere") == 2
     assert "invalid partition" in capsys.readouterr().err
     assert not list((site / "out").rglob("submission.json"))
-    assert calls.queue(["bids-sr-nothing"]) == {}
+    assert slurm_calls.queue(["bids-sr-nothing"]) == {}
     assert submit("--no-group", "--array", "1", "--mem", "1300M") == 0  # what the fixture cancels

@@ -19,8 +19,8 @@ from clusternode import Work
 from nipype.pipeline import engine as pe
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.workflows.cluster import ResilientSLURM, ResilientSLURMGraph
-from bids_sr.workflows.jobscript import ClusterOptions
+from bids_sr.execution.job_scripts import ClusterOptions
+from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 ALL = {"first": 2, "other": 11, "last": 3}

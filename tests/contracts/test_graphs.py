@@ -12,7 +12,7 @@ from graphmaker import planned_graph
 from nipype.interfaces import utility as niu
 from nipype.interfaces.base import isdefined
 
-from bids_sr.interfaces.bids import WriteDerivatives, derivative_path
+from bids_sr.interfaces.derivatives_sink import WriteDerivatives, derivative_path
 from bids_sr.workflows.base import methods_text
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)

@@ -12,17 +12,17 @@ from features import WEIGHTS, with_features
 import bids_sr.boilerplate
 from bids_sr.config import BASELINES, REMOVED, method_facts, offered_methods, patch_of
 from bids_sr.sr import method as sr_method
-from bids_sr.sr.degrade import kspace_crop
-from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.images import ImageSet
-from bids_sr.sr.infer import inconsistency, make_upsampler
+from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.temporal_components import TemporalStatistics
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.apply_to_series import inconsistency, make_upsampler
 from bids_sr.sr.method import UnknownMethod, get_method, get_recipe, method_names
-from bids_sr.sr.model import load_model, save_model
-from bids_sr.sr.pair import TrainingPair
-from bids_sr.sr.store import sloppy_recipe
-from bids_sr.sr.temporal import TemporalStatistics
-from bids_sr.sr.train import fit
-from bids_sr.sr.variance.fit import RunData, fit_variance
+from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.models.registry import sloppy_recipe
+from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.variance.fit_variance import RunData, fit_variance
 
 
 def cases(kind):

@@ -12,30 +12,23 @@ import pytest
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_sr.workflows import (
-    activation,
-    anatomical,
-    calibration,
-    claim,
-    evaluation,
-    extras,
-    functional,
-    given,
-    guards,
-    holdout,
-    maps,
-    motion,
-    outputs,
-    placebo,
-    registration,
-    reportlets,
-    reportlets_evaluation,
-    structural,
-    superres,
-    truth,
-    variance,
-    volumes,
+from bids_sr.workflows import anat_preproc, fused_structural, sinks
+from bids_sr.workflows.bold import (
+    bold_run,
+    calibrate,
+    estimate_variance,
+    hmc_workflow,
+    map_activation,
+    reference_series,
+    register,
+    score_holdout,
+    series_maps,
+    super_resolve,
+    take_precomputed,
+    train_on_volumes,
+    unsaved_series,
 )
+from bids_sr.workflows.evaluation import attribute, control_quality, evaluate, run_placebos
 from bids_sr.workflows.plans import (
     Acquisition,
     ActivationPlan,
@@ -47,6 +40,7 @@ from bids_sr.workflows.plans import (
     Target,
     Training,
 )
+from bids_sr.workflows.reportlets import run_evaluation, subject_reportlets
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
 TARGET = Target(output_dir="/nowhere", common={"subject": "01", "task": "tap", "datatype": "func"}, sources=(),
@@ -101,201 +95,201 @@ ACTIVATION = ActivationPlan(contrasts=CONTRASTS, kinds=("cc", "glm"), smoothing=
 NETWORK = {"device": "cpu", "precision": "auto", "omp_nthreads": 1, "factor": (2.0, 2.0, 1.0), "force": False}
 
 CASES = {
-    "anat": (anatomical.init_anat_wf, {"template": "MNI152NLin2009aSym", "roi": "motor", "omp_nthreads": 1, "seed": 0,
+    "anat": (anat_preproc.init_anat_wf, {"template": "MNI152NLin2009aSym", "roi": "motor", "omp_nthreads": 1, "seed": 0,
                                        "sloppy": True}),
-    "given": (given.init_given_anat_wf, {"origin": "fMRIPrep 24.1.1", "template": "MNI152NLin2009aSym", "roi": "motor",
+    "given": (take_precomputed.init_given_anat_wf, {"origin": "fMRIPrep 24.1.1", "template": "MNI152NLin2009aSym", "roi": "motor",
                                          "with_tissues": True, "with_transforms": True, "with_labels": True, "seed": 0,
                                          "sloppy": True}),
-    "given-part": (given.init_given_anat_wf, {"origin": "fMRIPrep 24.1.1", "template": "MNI152NLin2009aSym",
+    "given-part": (take_precomputed.init_given_anat_wf, {"origin": "fMRIPrep 24.1.1", "template": "MNI152NLin2009aSym",
                                               "roi": "motor", "with_tissues": False, "with_transforms": False,
                                               "with_labels": False, "seed": 0, "sloppy": True}),
-    "given motion": (given.init_given_motion_wf, {"origin": "fMRIPrep 24.1.1", "n_dummy": None, "slice_time_ref": 0.5,
+    "given motion": (take_precomputed.init_given_motion_wf, {"origin": "fMRIPrep 24.1.1", "n_dummy": None, "slice_time_ref": 0.5,
                                                   "slice_times": [0.0, 1.0], "phase_encoding": "j-", "readout": 0.05,
                                                   }),
-    "given-motion": (given.init_given_motion_wf, {"origin": "fMRIPrep 24.1.1", "n_dummy": 2, "slice_time_ref": 0.5,
+    "given-motion": (take_precomputed.init_given_motion_wf, {"origin": "fMRIPrep 24.1.1", "n_dummy": 2, "slice_time_ref": 0.5,
                                                   "slice_times": None, "phase_encoding": None, "readout": 0.0,
                                                   }),
-    "given confounds": (given.init_given_confounds_wf, {"origin": "fMRIPrep 24.1.1"}),
-    "registration": (registration.init_bold_registration_wf, {
+    "given confounds": (take_precomputed.init_given_confounds_wf, {"origin": "fMRIPrep 24.1.1"}),
+    "registration": (register.init_bold_registration_wf, {
         "with_anat": True, "with_pair": True, "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1, "seed": 0,
         "given": ("bold_mask", "boldref2t1w_xfm"), "origin": "fMRIPrep 24.1.1",
     }),
-    "registration-masked": (registration.init_bold_registration_wf, {
+    "registration-masked": (register.init_bold_registration_wf, {
         "with_anat": False, "with_pair": False, "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1, "seed": 0,
         "given": ("bold_mask", "boldref2t1w_xfm"), "origin": "fMRIPrep 24.1.1",
     }),
-    "pair": (registration.init_pair_wf, {"factor": (2.0, 2.0, 1.0), "truncate": False, "omp_nthreads": 1, "seed": 0}),
-    "pair-truncated": (registration.init_pair_wf, {"factor": (2.0, 2.0, 1.0), "truncate": True, "omp_nthreads": 1,
+    "pair": (register.init_pair_wf, {"factor": (2.0, 2.0, 1.0), "truncate": False, "omp_nthreads": 1, "seed": 0}),
+    "pair-truncated": (register.init_pair_wf, {"factor": (2.0, 2.0, 1.0), "truncate": True, "omp_nthreads": 1,
                                                    "seed": 0}),
     **{
         f"registration-{a}-{p}": (
-            registration.init_bold_registration_wf,
+            register.init_bold_registration_wf,
             {"with_anat": a, "with_pair": p, "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1, "seed": 0},
         )
         for a in (True, False) for p in (True, False)
     },
-    "motion": (motion.init_motion_wf, {"n_dummy": None, "slice_times": [0.0, 1.0], "slice_time_ref": 0.5,
+    "motion": (hmc_workflow.init_motion_wf, {"n_dummy": None, "slice_times": [0.0, 1.0], "slice_time_ref": 0.5,
                                        "omp_nthreads": 1}),
-    "motion-untimed": (motion.init_motion_wf, {"n_dummy": 3, "slice_times": None, "slice_time_ref": 0.5,
+    "motion-untimed": (hmc_workflow.init_motion_wf, {"n_dummy": 3, "slice_times": None, "slice_time_ref": 0.5,
                                                "omp_nthreads": 1}),
-    "confounds": (motion.init_confounds_wf, {}),
-    "train": (superres.init_train_wf, {**NETWORK, "method": "srgan", "recipe": "fast", "model_source": "auto",
+    "confounds": (hmc_workflow.init_confounds_wf, {}),
+    "train": (super_resolve.init_train_wf, {**NETWORK, "method": "srgan", "recipe": "fast", "model_source": "auto",
                                        "model_dir": None, "pretrained": None, "seed": 0, "max_train_minutes": None,
                                        "sloppy": True}),
     **{
         f"series-{series}": (
-            superres.init_series_wf,
+            super_resolve.init_series_wf,
             {**NETWORK, "series": series, "needs_model": model, "needs_guide": guide, "data_consistency": "report",
              },
         )
         for series, model, guide in [("raw", False, False), ("inject", False, True), ("srgan", True, False)]
     },
-    "series-corrected": (superres.init_series_wf, {
+    "series-corrected": (super_resolve.init_series_wf, {
         **NETWORK, "series": "ratio", "needs_model": False, "needs_guide": True, "data_consistency": "report",
         "corrected": True,
     }),
     **{
         f"series-sbl-{guide}": (
-            superres.init_series_wf,
+            super_resolve.init_series_wf,
             {**NETWORK, "series": "sbl", "needs_model": True, "needs_guide": guide, "data_consistency": "report",
              "of_run": True, "displace": "" if guide else "shift"},
         )
         for guide in (True, False)
     },
-    "train volumes": (volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
+    "train volumes": (train_on_volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
                                                       "seed": 0, "about": "volumes that agree [@tv_self_sr]"}),
-    "train-given": (volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
+    "train-given": (train_on_volumes.init_volumes_train_wf, {"method": "tv", "recipe": "fast", "factor": (2.0, 2.0, 1.0),
                                                     "seed": 0, "model_source": "reuse", "model_dir": "/nowhere",
                                                     "max_train_minutes": 1.0}),
-    "extra-own": (extras.init_extra_wf, {"extra": OWN.extras[0], "plan": OWN, "acquisition": ACQUISITION,
+    "extra-own": (unsaved_series.init_extra_wf, {"extra": OWN.extras[0], "plan": OWN, "acquisition": ACQUISITION,
                                          "omp_nthreads": 1, "name": "extra_wf"}),
     **{
-        f"func-own-{plan.device}": (functional.init_func_wf, {
+        f"func-own-{plan.device}": (bold_run.init_func_wf, {
             "target": TARGET, "acquisition": ACQUISITION, "plan": plan, "activation": ACTIVATION,
             "evaluation": EvaluationPlan(), "with_anat": False, "with_pair": True, "with_holdout": False,
             "omp_nthreads": 1, "seed": 0,
         })
         for plan in (OWN, OWN_BY_GPU)
     },
-    "activation": (activation.init_activation_wf, {
+    "activation": (map_activation.init_activation_wf, {
         "series": "raw", "fwhm_mm": [0.0, 5.0], "contrasts": CONTRASTS, "kinds": ["cc", "glm"], "tr": 2.0,
         "low_pass": 0.1, "high_pass": 0.008, "slice_time_ref": 0.5, "has_stc": True, "thresholds": ["quarter", "fdr"],
         "factor": (2.0, 2.0, 1.0), "omp_nthreads": 1,
     }),
-    "comparison": (activation.init_comparison_wf, {"contrasts": CONTRASTS, "thresholds": ["quarter"],
+    "comparison": (map_activation.init_comparison_wf, {"contrasts": CONTRASTS, "thresholds": ["quarter"],
                                                    "factor": (2.0, 2.0, 1.0)}),
-    "maps-plain": (maps.init_maps_wf, {"series": "srgan", "target": TARGET, "acquisition": ACQUISITION,
+    "maps-plain": (series_maps.init_maps_wf, {"series": "srgan", "target": TARGET, "acquisition": ACQUISITION,
                                  "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
-    "maps": (maps.init_maps_wf, {"series": "raw", "target": SPACED, "acquisition": ACQUISITION,
+    "maps": (series_maps.init_maps_wf, {"series": "raw", "target": SPACED, "acquisition": ACQUISITION,
                                         "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
-    "func": (functional.init_func_wf, {"target": SPACED, "acquisition": CALIBRATED, "plan": PLAN,
+    "func": (bold_run.init_func_wf, {"target": SPACED, "acquisition": CALIBRATED, "plan": PLAN,
                                        "activation": ACTIVATION, "evaluation": JUDGED, "with_anat": True,
                                        "with_pair": True, "with_holdout": True, "omp_nthreads": 1, "seed": 0}),
     **{
-        f"func-{name}": (functional.init_func_wf, {
+        f"func-{name}": (bold_run.init_func_wf, {
             "target": TARGET, "acquisition": ACQUISITION, "plan": plan, "activation": ACTIVATION,
             "evaluation": EvaluationPlan(), "with_anat": True, "with_pair": False, "with_holdout": False,
             "omp_nthreads": 1, "seed": 0,
         })
         for name, plan in (("alone", ALONE), ("control", ONLY_CONTROL))
     },
-    "func-gpu": (functional.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": BY_GPU,
+    "func-gpu": (bold_run.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": BY_GPU,
                                            "activation": ACTIVATION, "evaluation": EvaluationPlan(),
                                            "with_anat": False, "with_pair": True, "with_holdout": False,
                                            "omp_nthreads": 1, "seed": 0}),
-    "func-bare": (functional.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": PLAIN,
+    "func-bare": (bold_run.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": PLAIN,
                                             "activation": ACTIVATION, "evaluation": UNSPLIT, "with_anat": False,
                                             "with_pair": False, "with_holdout": False, "omp_nthreads": 1, "seed": 0}),
-    "func-corrected": (functional.init_func_wf, {"target": SPACED, "acquisition": ON_TOP, "plan": CORRECTED,
+    "func-corrected": (bold_run.init_func_wf, {"target": SPACED, "acquisition": ON_TOP, "plan": CORRECTED,
                                                  "activation": ACTIVATION, "evaluation": JUDGED, "with_anat": True,
                                                  "with_pair": True, "with_holdout": True, "omp_nthreads": 1,
                                                  "seed": 0}),
-    "func-moved": (functional.init_func_wf, {
+    "func-moved": (bold_run.init_func_wf, {
         "target": TARGET, "acquisition": replace(ACQUISITION, given=GIVEN_MOTION), "plan": PLAIN,
         "activation": ACTIVATION, "evaluation": UNSPLIT, "with_anat": False, "with_pair": False, "with_holdout": False,
         "omp_nthreads": 1, "seed": 0,
     }),
-    "truth": (truth.init_truth_wf, {"slice_times": [0.0, 1.0], "slice_time_ref": 0.5, "omp_nthreads": 1,
+    "truth": (reference_series.init_truth_wf, {"slice_times": [0.0, 1.0], "slice_time_ref": 0.5, "omp_nthreads": 1,
                                     "corrected": True}),
-    "truth-untimed": (truth.init_truth_wf, {"slice_times": None, "slice_time_ref": 0.5, "omp_nthreads": 1,
+    "truth-untimed": (reference_series.init_truth_wf, {"slice_times": None, "slice_time_ref": 0.5, "omp_nthreads": 1,
                                             }),
     **{
         f"variance{'' if method == 'sbl' else '-' + method}": (
-            variance.init_variance_wf,
+            estimate_variance.init_variance_wf,
             {"method": method, "factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0,
              "with_calibration": method == "sbl"},
         )
         for method in ("sbl", "wmn", "focuss", "sdmod")
     },
-    "variance-given": (variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0,
+    "variance-given": (estimate_variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0,
                                                    "model_dir": "/nowhere", "model_source": "reuse"}),
-    "variance-alone": (variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0}),
+    "variance-alone": (estimate_variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0}),
     **{
-        f"extra-{name}": (extras.init_extra_wf, {"extra": extra, "plan": PLAN, "acquisition": ACQUISITION,
+        f"extra-{name}": (unsaved_series.init_extra_wf, {"extra": extra, "plan": PLAN, "acquisition": ACQUISITION,
                                                  "omp_nthreads": 1, "name": "extra_wf"})
         for name, extra in EXTRAS.items()
     },
-    "evaluation": (evaluation.init_evaluation_wf, {"plan": PLAN, "acquisition": ACQUISITION, "activation": ACTIVATION,
+    "evaluation": (evaluate.init_evaluation_wf, {"plan": PLAN, "acquisition": ACQUISITION, "activation": ACTIVATION,
                                                    "evaluation": JUDGED, "with_pair": True, "with_holdout": True,
                                                    "seed": 0}),
-    "evaluation-bare": (evaluation.init_evaluation_wf, {"plan": PLAIN, "acquisition": ACQUISITION,
+    "evaluation-bare": (evaluate.init_evaluation_wf, {"plan": PLAIN, "acquisition": ACQUISITION,
                                                         "activation": ACTIVATION, "evaluation": UNSPLIT,
                                                         "with_pair": False, "with_holdout": False, "seed": 0}),
-    "null": (placebo.init_null_wf, {"series": ["raw", "bspline"], "n_shuffles": 3, "tr": 2.0, "high_pass": 0.008,
+    "null": (run_placebos.init_null_wf, {"series": ["raw", "bspline"], "n_shuffles": 3, "tr": 2.0, "high_pass": 0.008,
                                     "slice_time_ref": 0.5, "has_stc": True, "seed": 0}),
-    "other-contrast": (placebo.init_other_contrast_wf, {"factor": (2.0, 2.0, 1.0)}),
-    "claim": (claim.init_claim_wf, {
+    "other-contrast": (run_placebos.init_other_contrast_wf, {"factor": (2.0, 2.0, 1.0)}),
+    "claim": (attribute.init_claim_wf, {
         "series": ["raw", "bspline"], "pair": ("thumb", "little"), "contrasts": CONTRASTS, "widths": (10.6,),
         "voxel_mm": (6.0, 6.0, 5.0), "factor": (2.0, 2.0, 1.0), "tr": 2.0, "low_pass": 0.1, "high_pass": 0.008,
         "slice_time_ref": 0.5, "has_stc": True,
     }),
-    "growth": (claim.init_roi_growth_wf, {
+    "growth": (attribute.init_roi_growth_wf, {
         "contrasts": CONTRASTS, "fwhm_mm": 5.0, "factor": (2.0, 2.0, 1.0), "tr": 2.0, "low_pass": 0.1,
         "slice_time_ref": 0.5, "has_stc": True,
     }),
-    "guards": (guards.init_guards_wf, {
+    "guards": (control_quality.init_guards_wf, {
         "method": "srgan", "contrasts": CONTRASTS, "factor": (2.0, 2.0, 1.0), "n_ensemble": 2, "has_guide": True,
         "has_measured": True, "needs_model": True, "seed": 0,
     }),
-    "guards-bare": (guards.init_guards_wf, {
+    "guards-bare": (control_quality.init_guards_wf, {
         "method": "sbl", "contrasts": CONTRASTS, "factor": (2.0, 2.0, 1.0), "n_ensemble": 1, "has_guide": False,
         "has_measured": False, "needs_model": False, "seed": 0,
     }),
-    "distortion": (guards.init_distortion_wf, {"phase_encoding": "j", "guided": ["inject"]}),
-    "precision": (guards.init_precision_wf, {
+    "distortion": (control_quality.init_distortion_wf, {"phase_encoding": "j", "guided": ["inject"]}),
+    "precision": (control_quality.init_precision_wf, {
         "method": "srgan", "contrasts": CONTRASTS, "factor": (2.0, 2.0, 1.0), "tr": 2.0, "high_pass": 0.008,
         "slice_time_ref": 0.5, "has_stc": True, "precision": "bf16", "device": "cpu", "force": False,
         "omp_nthreads": 1,
     }),
-    "scans": (structural.init_prepare_contrasts_wf, {"contrasts": ("T1w", "FLAIR"), "others": ("linear",), "seed": 0,
+    "scans": (fused_structural.init_prepare_contrasts_wf, {"contrasts": ("T1w", "FLAIR"), "others": ("linear",), "seed": 0,
                                                      "template": "MNI152NLin2009aSym", "sloppy": True,
                                                      "head": "sub-01", "align": "affine"}),
-    "fused": (structural.init_fused_wf, {
+    "fused": (fused_structural.init_fused_wf, {
         "method": "attunet", "contrasts": ("T1w", "FLAIR"), "head": "sub-01", "omp_nthreads": 1, "from_others": True,
         "how": {"recipe": "fast", "model_source": "auto", "seed": 0, "device": "cpu", "force": False, "sloppy": True},
     }),
-    "measured": (structural.init_measured_wf, {"contrasts": ("T1w", "FLAIR"), "series": ("bspline", "attunet"),
+    "measured": (fused_structural.init_measured_wf, {"contrasts": ("T1w", "FLAIR"), "series": ("bspline", "attunet"),
                                                "seed": 0}),
-    "calibration": (calibration.init_calibration_wf, {"tr": 2.0, "factor": (2.0, 2.0, 1.0), "n_dummy": None,
+    "calibration": (calibrate.init_calibration_wf, {"tr": 2.0, "factor": (2.0, 2.0, 1.0), "n_dummy": None,
                                                       "with_events": True, "seed": 0, "omp_nthreads": 1}),
-    "calibration-rest": (calibration.init_calibration_wf, {"tr": 2.0, "factor": (2.0, 2.0, 1.0), "n_dummy": 2,
+    "calibration-rest": (calibrate.init_calibration_wf, {"tr": 2.0, "factor": (2.0, 2.0, 1.0), "n_dummy": 2,
                                                            "with_events": False, "seed": 0, "omp_nthreads": 1}),
-    "holdout": (holdout.init_holdout_wf, {"method": "srgan", "factor": (2.0, 2.0, 1.0), "device": "cpu",
+    "holdout": (score_holdout.init_holdout_wf, {"method": "srgan", "factor": (2.0, 2.0, 1.0), "device": "cpu",
                                           "precision": "auto", "omp_nthreads": 1, "seed": 0}),
 }  # fmt: skip
 REPORTLETS = {
-    "anat-figures": (reportlets.init_anat_reportlets_wf, {}),
-    "pair-figures": (reportlets.init_pair_reportlets_wf, {"with_model": True}),
-    "run-figures": (reportlets.init_run_reportlets_wf, {"with_anat": True, "with_pair": True}),
-    "run-figures-bare": (reportlets.init_run_reportlets_wf, {"with_anat": False, "with_pair": False}),
-    "maps-figures": (reportlets.init_maps_reportlets_wf, {"series": ["bspline"], "with_pair": True}),
-    "maps-figures-bare": (reportlets.init_maps_reportlets_wf, {"series": ["bspline"], "with_pair": False}),
+    "anat-figures": (subject_reportlets.init_anat_reportlets_wf, {}),
+    "pair-figures": (subject_reportlets.init_pair_reportlets_wf, {"with_model": True}),
+    "run-figures": (subject_reportlets.init_run_reportlets_wf, {"with_anat": True, "with_pair": True}),
+    "run-figures-bare": (subject_reportlets.init_run_reportlets_wf, {"with_anat": False, "with_pair": False}),
+    "maps-figures": (subject_reportlets.init_maps_reportlets_wf, {"series": ["bspline"], "with_pair": True}),
+    "maps-figures-bare": (subject_reportlets.init_maps_reportlets_wf, {"series": ["bspline"], "with_pair": False}),
     "evaluation-figures": (
-        reportlets_evaluation.init_evaluation_reportlets_wf,
+        run_evaluation.init_evaluation_reportlets_wf,
         {"with_truth": True, "with_guide": True},
     ),
     "evaluation-figures-bare": (
-        reportlets_evaluation.init_evaluation_reportlets_wf,
+        run_evaluation.init_evaluation_reportlets_wf,
         {
             "with_truth": False,
             "with_guide": False,
@@ -303,10 +297,10 @@ REPORTLETS = {
             "with_halves": False,
         },
     ),
-    "training figures": (reportlets.init_training_reportlets_wf, {"method": "tv", "of_run": True}),
-    "calibration figures": (calibration.init_calibration_reportlets_wf, {}),
+    "training figures": (subject_reportlets.init_training_reportlets_wf, {"method": "tv", "of_run": True}),
+    "calibration figures": (calibrate.init_calibration_reportlets_wf, {}),
     **{
-        f"variance-figures-{guide}": (reportlets_evaluation.init_variance_reportlets_wf, {"with_guide": guide})
+        f"variance-figures-{guide}": (run_evaluation.init_variance_reportlets_wf, {"with_guide": guide})
         for guide in (True, False)
     },
 }
@@ -429,11 +423,11 @@ def test_text_of_methods_cites_what_the_bibliography_has(case):
 
 
 def test_sinks_are_wired_field_by_field():
-    workflow = outputs.init_sink_wf(fields=outputs.motion_fields(), output_dir="/nowhere", common={"subject": "01"})
-    assert _fields(workflow, "inputnode") == set(outputs.motion_fields())
+    workflow = sinks.init_sink_wf(fields=sinks.motion_fields(), output_dir="/nowhere", common={"subject": "01"})
+    assert _fields(workflow, "inputnode") == set(sinks.motion_fields())
 
 
 def test_reportlets_have_builders_for_each_stage():
-    assert {n for n in vars(reportlets) if n.startswith("init_")} >= {
+    assert {n for n in vars(subject_reportlets) if n.startswith("init_")} >= {
         "init_anat_reportlets_wf", "init_pair_reportlets_wf", "init_run_reportlets_wf", "init_maps_reportlets_wf",
     }  # fmt: skip

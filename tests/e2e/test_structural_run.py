@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.phantom.dataset import Study, make_dataset
+from bids_sr.phantom.simulated_dataset import Study, make_dataset
 
 from .conftest import BIN, Finished, call
 

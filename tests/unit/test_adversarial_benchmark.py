@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_sr.sr.interpolate import apply_along, matrix_for
 from bids_sr.sr.method import get_method
+from bids_sr.sr.resolution.interpolation import apply_along, matrix_for
 
 ROOT = Path(__file__).parents[2]
 FACTOR = (2.0, 2.0, 1.0)

@@ -14,11 +14,11 @@ import pytest
 from bidsmaker import BidsMaker, snapshot
 from safetensors.torch import load, save
 
-from bids_sr.cli.run import main
+from bids_sr.cli.main import main
 from bids_sr.config import SuperRes
-from bids_sr.preflight import methods
+from bids_sr.preflight import method_checks
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import save_model
+from bids_sr.sr.models.model import save_model
 
 CARD = {
     "method": "srgan", "recipe": "fast", "factor": [2.0, 2.0, 1.0], "contrast": "T2starw", "orientation": "I-S",
@@ -213,15 +213,15 @@ def test_the_bytes_of_a_model_are_not_unpickled_on_the_way(maker: BidsMaker, sou
 def test_of_several_models_the_damaged_one_is_named(maker: BidsMaker, sound: Path) -> None:
     first = copied(maker, sound)
     second, _ = save_model(maker.root.parent / "other", load(sound.read_bytes()), {**CARD, "method": "vit"})
-    problems = methods.check_pretrained(SuperRes(methods=("srgan", "vit"), pretrained=(first, second)))
+    problems = method_checks.check_pretrained(SuperRes(methods=("srgan", "vit"), pretrained=(first, second)))
     assert [problem.file for problem in problems] == [f"--pretrained {second}"]
 
 
 def test_a_process_of_its_own_says_the_same(maker: BidsMaker, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without torch in this process, the network is asked in another."""
     monkeypatch.delitem(sys.modules, "torch")
-    monkeypatch.setattr(methods, "refusal", lambda file: "not here")
+    monkeypatch.setattr(method_checks, "refusal", lambda file: "not here")
     path = Path(foreign(maker, sound)[-1])
-    (problem,) = methods.check_pretrained(SuperRes(methods=("srgan",), pretrained=(path,)))
+    (problem,) = method_checks.check_pretrained(SuperRes(methods=("srgan",), pretrained=(path,)))
     assert "other.safetensors: does not fit this program: its tensors are not those of srgan (fast): " in problem.reason
     assert problem.reason.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory
-from bids_sr.config.memory import Sizes
-from bids_sr.preflight import check, check_machine
-from bids_sr.preflight.fit import check_memory
+from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory_model
+from bids_sr.config.memory_model import Sizes
+from bids_sr.preflight import check_machine, checks
+from bids_sr.preflight.resource_checks import check_memory
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def settings_for(maker: BidsMaker, resources: Resources | None = None) -> Settin
 
 def test_the_largest_step_has_to_fit() -> None:
     sizes = Sizes(t1w=8.0, low=0.12, high=0.5)
-    need = memory.largest_gb(sizes)
-    enough = memory.BASE_GB + need
-    assert memory.workers_that_fit(enough, 4, need) == 1
-    assert memory.workers_that_fit(enough - 0.01, 4, need) == 0
-    assert memory.workers_that_fit(enough + 2 * memory.WORKER_GB, 4, need) == 3
-    assert memory.workers_that_fit(99.0, 4, need) == 4
+    need = memory_model.largest_gb(sizes)
+    enough = memory_model.BASE_GB + need
+    assert memory_model.workers_that_fit(enough, 4, need) == 1
+    assert memory_model.workers_that_fit(enough - 0.01, 4, need) == 0
+    assert memory_model.workers_that_fit(enough + 2 * memory_model.WORKER_GB, 4, need) == 3
+    assert memory_model.workers_that_fit(99.0, 4, need) == 4
     for workers in (1, 3):  # the program, the workers that wait and the largest step
-        room = enough + (workers - 1) * memory.WORKER_GB
-        assert memory.for_steps_gb(room, workers) == pytest.approx(need)
+        room = enough + (workers - 1) * memory_model.WORKER_GB
+        assert memory_model.for_steps_gb(room, workers) == pytest.approx(need)
 
 
 def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
     sizes = Sizes(t1w=60.0, low=0.1, high=0.4)
-    enough = memory.BASE_GB + memory.largest_gb(sizes)
+    enough = memory_model.BASE_GB + memory_model.largest_gb(sizes)
     settings = settings_for(maker, resources=Resources(mem_gb=1.5))
     (problem,) = check_memory(settings, sizes, 1.5)
     assert problem.file == "--mem 1.5"
@@ -55,7 +55,7 @@ def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
 
 
 def test_the_machine_is_asked(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = check(settings_for(maker))
+    plan = checks(settings_for(maker))
     monkeypatch.setattr(machine, "memory_gb", lambda: 0.4)
     (problem,) = check_machine(plan, settings_for(maker))
     assert problem.file == "memory"
@@ -67,12 +67,12 @@ def test_a_gpu_that_is_not_there(maker: BidsMaker, monkeypatch: pytest.MonkeyPat
     settings = settings_for(maker, resources=Resources(device="cuda", mem_gb=8.0))
     for there in (True, False):
         monkeypatch.setattr(machine, "has_gpu", lambda there=there: there)
-        found = [problem.file for problem in check_machine(check(settings_for(maker)), settings)]
+        found = [problem.file for problem in check_machine(checks(settings_for(maker)), settings)]
         assert found == ([] if there else ["--device cuda"])
 
 
 def test_memory_given_bounds_the_processes(maker: BidsMaker) -> None:
-    free = check(settings_for(maker, Resources(nprocs=8))).estimate
-    tight = check(settings_for(maker, Resources(nprocs=8, mem_gb=1.5))).estimate
+    free = checks(settings_for(maker, Resources(nprocs=8))).estimate
+    tight = checks(settings_for(maker, Resources(nprocs=8, mem_gb=1.5))).estimate
     assert tight.memory_gb <= 1.5 < free.memory_gb
     assert tight.minutes > free.minutes

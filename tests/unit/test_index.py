@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.inputs import InputError
-from bids_sr.inputs.index import Index, fingerprint, ignored, listing, open_index, read_object
+from bids_sr.bids import InputError
+from bids_sr.bids.layout import Index, fingerprint, ignored, listing, open_index, read_object
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from bidsmaker import FOV, BidsMaker, affine_for
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_sr.bids import InputError, Pair, Survey, collect, entities_of, factor_of, needs_pair, stem_of, survey
+from bids_sr.bids import headers as hd
+from bids_sr.bids.inputs import Header
+from bids_sr.bids.layout import inherited
+from bids_sr.bids.pairs import overlap, same_axes, simple_ratio
 from bids_sr.config import Paths, Preprocessing, Selection, Settings, SuperRes
-from bids_sr.inputs import InputError, Pair, Survey, collect, entities_of, factor_of, needs_pair, stem_of, survey
-from bids_sr.inputs import headers as hd
-from bids_sr.inputs.index import inherited
-from bids_sr.inputs.model import Header
-from bids_sr.inputs.pair import overlap, same_axes, simple_ratio
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 import bids_sr
-from bids_sr.cli import models, phantom
+from bids_sr.cli import phantom_main
+from bids_sr.cli.models import models_main
 from bids_sr.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -159,8 +160,8 @@ def test_readme_has_the_two_lines() -> None:
     "document", ["README.md", "docs/usage.md", "docs/methods.md", "docs/models.md", "docs/outputs.md", "docs/limits.md"]
 )
 def test_documents_name_only_options_that_there_are(document: str) -> None:
-    (subcommands,) = (a for a in models.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    parsers = (build_parser(), phantom.build_parser(), *subcommands.choices.values())
+    (subcommands,) = (a for a in models_main.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    parsers = (build_parser(), phantom_main.build_parser(), *subcommands.choices.values())
     known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
     assert named <= known | {"--build-arg", "--rm"}

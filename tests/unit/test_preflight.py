@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from bidsmaker import EVENTS, BidsMaker
 
+from bids_sr.bids import Problem
 from bids_sr.config import Activation, Paths, Preprocessing, Resources, Selection, Settings, SuperRes
-from bids_sr.inputs import Problem
-from bids_sr.preflight import CostModel, Plan, check, check_data, dry_run_text, format_problems, places, validator
-from bids_sr.preflight import data as voxels
+from bids_sr.preflight import CostModel, Plan, check_data, checks, directories, dry_run_text, format_problems, validator
+from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.costs import cost_of
-from bids_sr.preflight.estimate import estimate
-from bids_sr.preflight.tables import contrasts_of_runs, ordered
+from bids_sr.preflight.estimates import estimate
+from bids_sr.preflight.events import contrasts_of_runs, ordered
 
 NO_VALIDATOR = Selection(skip_bids_validation=True)
 Planned = Callable[..., Plan]
@@ -36,7 +36,7 @@ def maker(tmp_path: Path) -> BidsMaker:
 @pytest.fixture
 def planned(maker: BidsMaker) -> Planned:
     def _planned(**groups: object) -> Plan:
-        return check(settings_for(maker, **groups))
+        return checks(settings_for(maker, **groups))
 
     return _planned
 
@@ -176,13 +176,13 @@ class TestPlaces:
 
     def test_output_may_exist_or_not(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
-        assert places.check_places(settings) == []
+        assert directories.check_places(settings) == []
         settings.paths.output_dir.mkdir()
-        assert places.check_places(settings) == []
+        assert directories.check_places(settings) == []
 
     def test_a_link_into_the_data_set_is_followed(self, maker: BidsMaker) -> None:
         (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
-        (problem,) = places.check_places(settings_for(maker))
+        (problem,) = directories.check_places(settings_for(maker))
         assert "inside the data set" in problem.reason
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -190,7 +190,7 @@ class TestPlaces:
         out = maker.root.parent / "out"
         out.mkdir()
         out.chmod(stat.S_IRUSR | stat.S_IXUSR)
-        (problem,) = places.check_places(settings_for(maker))
+        (problem,) = directories.check_places(settings_for(maker))
         assert "cannot be written" in problem.reason
 
     @pytest.mark.parametrize("name", ["logs", "sub-01"])
@@ -198,9 +198,9 @@ class TestPlaces:
         out = maker.root.parent / "out"
         for folder in (out / "logs", out / "sub-01"):
             folder.mkdir(parents=True)
-        assert places.check_places(settings_for(maker)) == []
-        monkeypatch.setattr(places.os, "access", lambda path, mode: path != out / name)
-        (problem,) = places.check_places(settings_for(maker))
+        assert directories.check_places(settings_for(maker)) == []
+        monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
+        (problem,) = directories.check_places(settings_for(maker))
         assert problem.file == str(out / name)
         assert "cannot be written" in problem.reason
 
@@ -210,34 +210,34 @@ class TestPlaces:
         image = tmp_path / "tf" / "tpl-MNI152NLin2009bAsym" / "tpl-MNI152NLin2009bAsym_res-01_T1w.nii.gz"
         image.parent.mkdir(parents=True)
         image.touch()
-        assert len(places.check_templates(settings, with_anat=True)) == 1, "an empty file was never fetched"
+        assert len(directories.check_templates(settings, with_anat=True)) == 1, "an empty file was never fetched"
         image.write_bytes(b"x")
-        assert places.check_templates(settings, with_anat=True) == []
-        assert "no participant has a T1w" in places.check_templates(settings, with_anat=False)[0].reason
+        assert directories.check_templates(settings, with_anat=True) == []
+        assert "no participant has a T1w" in directories.check_templates(settings, with_anat=False)[0].reason
 
     def test_a_template_that_a_package_carries(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         """As `LoadTemplate` finds it: fMRIPrep's default space needs no cache."""
         monkeypatch.setenv("TEMPLATEFLOW_HOME", "/nowhere")
         settings = settings_for(maker, preprocessing=Preprocessing(output_spaces=("MNI152NLin2009cAsym",)))
-        assert places.check_templates(settings, with_anat=True) == []
-        monkeypatch.setattr(places.importlib.util, "find_spec", lambda name: None)
-        assert len(places.check_templates(settings, with_anat=True)) == 1
+        assert directories.check_templates(settings, with_anat=True) == []
+        monkeypatch.setattr(directories.importlib.util, "find_spec", lambda name: None)
+        assert len(directories.check_templates(settings, with_anat=True)) == 1
 
     def test_what_is_written_already_counts(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A finished run can be repeated on a disk that it has filled."""
         settings = settings_for(maker)
-        cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
-        monkeypatch.setattr(places, "SPARE_GB", 0.0)
-        monkeypatch.setattr(places.shutil, "disk_usage", lambda path: type("U", (), {"free": 0}))
-        assert len(places.check_room(settings, cost)) == 1
+        cost = dataclasses.replace(checks(settings).estimate, output_gb=0.0, work_gb=1e-5)
+        monkeypatch.setattr(directories, "SPARE_GB", 0.0)
+        monkeypatch.setattr(directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0}))
+        assert len(directories.check_room(settings, cost)) == 1
         folder = maker.root.parent / "work"
         folder.mkdir()
         (folder / "image.nii").write_bytes(b"0" * 20_000)
-        assert places.check_room(settings, cost) == []
+        assert directories.check_room(settings, cost) == []
 
     def test_unknown_files(self, maker: BidsMaker) -> None:
         settings = settings_for(maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0))
-        assert [p.file for p in places.check_places(settings)] == ["/nowhere/model.safetensors"]
+        assert [p.file for p in directories.check_places(settings)] == ["/nowhere/model.safetensors"]
 
 
 class TestEstimate:
@@ -245,9 +245,9 @@ class TestEstimate:
 
     def test_volumes(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
-        few = check(settings)
+        few = checks(settings)
         maker.bold(n_volumes=60)
-        many = check(settings)
+        many = checks(settings)
         rows = {row.stage: row for row in few.estimate.rows}, {row.stage: row for row in many.estimate.rows}
         for stage in ("motion", "series srgan", "comparison"):
             assert rows[1][stage].minutes == pytest.approx(2 * rows[0][stage].minutes)
@@ -261,14 +261,14 @@ class TestEstimate:
 
     def test_constants_act(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
-        plan = check(settings)
+        plan = checks(settings)
         dear = estimate(plan, settings, CostModel(report_s=6000.0))
         assert dear.minutes > plan.estimate.minutes + 30
         assert dear.memory_gb == pytest.approx(plan.estimate.memory_gb)
         assert dear.disk_gb == pytest.approx(plan.estimate.disk_gb)
 
     def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:
-        one, two, many = (check(settings_for(maker, resources=Resources(nprocs=n))).estimate for n in (1, 2, 64))
+        one, two, many = (checks(settings_for(maker, resources=Resources(nprocs=n))).estimate for n in (1, 2, 64))
         assert two.minutes < one.minutes / 1.5
         assert many.minutes > one.minutes / 8, "one run cannot keep 64 processors busy"
         assert one.memory_gb < two.memory_gb < many.memory_gb
@@ -393,7 +393,7 @@ class TestValidator:
 
     def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker) -> None:
         monkeypatch.setattr(validator, "find_validator", lambda: None)
-        plan = check(settings_for(maker, selection=Selection()))
+        plan = checks(settings_for(maker, selection=Selection()))
         assert plan.problems == ()
         assert "not validated" in plan.warnings[0].text
 

@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 
+from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.run import main
 from bids_sr.config import Settings, UsageError
-from bids_sr.preflight import check
-from bids_sr.stats.contrasts import camel, resolve_contrasts
+from bids_sr.preflight import checks
+from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [p for name in ("bids_sr", "workflows", "boilerplate") for p in sorted((ROOT / name).rglob("*.py"))]
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas.read_pickle"}
 # Steps that nipype has stored in the work directory: the tool that runs one again, and the job on a node of a cluster.
-OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "workflows/nodejob.py"}
+OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"}
 EVIL = "<script>alert(1)</script>"
 
 
@@ -118,7 +118,7 @@ def test_a_pickle_under_another_name_is_not_run(
     path = tmp_path / name
     path.write_bytes(pickle.dumps(Evil(tmp_path / "written")))
     if name == "x.npz":
-        from bids_sr.stats import effects
+        from bids_sr.stats.glm import block_effects
 
         with zipfile.ZipFile(path, "w") as archive:
             content = np.lib.format.magic(1, 0)
@@ -127,7 +127,7 @@ def test_a_pickle_under_another_name_is_not_run(
             body = content + len(header).to_bytes(2, "little") + header + pickle.dumps(Evil(tmp_path / "written"))
             for key in ("effect", "blocks", "halves", "affine", "mask"):
                 archive.writestr(f"{key}.npy", body)
-        readers = [getattr(effects, each) for each in dir(effects) if each.startswith(("read", "load"))]
+        readers = [getattr(block_effects, each) for each in dir(block_effects) if each.startswith(("read", "load"))]
         assert readers
         for reader in readers:
             with pytest.raises((ValueError, KeyError, TypeError)):
@@ -144,7 +144,7 @@ def test_a_pickle_under_another_name_is_not_run(
 @pytest.mark.parametrize("value", ["../../x", "..", "/etc/passwd", "a/b", "~", "$HOME", "*", "a b", "\n", "x\0"])
 def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_path: Path) -> None:
     (tmp_path / "filter.json").write_text(json.dumps({"bold": {"session": value}}))
-    problems = check(parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")).problems
+    problems = checks(parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")).problems
     assert any("no label of BIDS" in problem.reason for problem in problems)
     paths = {"bids_dir": str(maker.root), "output_dir": str(tmp_path / "out")}
     for group, name in (
@@ -170,7 +170,7 @@ def test_a_settings_file_chooses_neither_the_run_nor_where_it_writes(value: str,
 def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
-    problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
+    problems = checks(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
     word = "no BOLD run" if label == ".." else "which is no entity of BIDS"  # dots begin an extension
     assert any(word in problem.reason for problem in problems), problems
 
@@ -178,7 +178,7 @@ def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
 def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
-    problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
+    problems = checks(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
     assert any("its name says sub-02 and its folders sub-01" in problem.reason for problem in problems)
 
 
@@ -192,7 +192,7 @@ def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
 def test_metadata_that_name_files_are_not_followed(maker: BidsMaker) -> None:
     for key in ("IntendedFor", "Sources", "B0FieldSource", "AssociatedEmptyRoom", "StimulusFile"):
         maker.bold(sidecar={key: ["../../../etc/passwd", "bids::../../x", "/etc/passwd", "file:///etc/passwd"]})
-        plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
+        plan = checks(parse_settings(argv(maker)).resolved(run_uuid="x"))
         assert plan.problems == ()
         paths = [path for subject in plan.subjects for path in (*subject.t1w, *(run.bold for run in subject.runs))]
         assert all(path.is_relative_to(maker.root) for path in paths)
@@ -203,12 +203,12 @@ def test_no_configuration_of_pybids_is_taken_from_the_data_set(maker: BidsMaker)
     bomb = {"name": "x", "entities": [{"name": "subject", "pattern": "((a+)+)+$"}]}
     for folder in (maker.root, maker.root / "sub-01", maker.root / "sub-01" / "func"):
         (folder / "layout_config.json").write_text(json.dumps(bomb))
-    plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
+    plan = checks(parse_settings(argv(maker)).resolved(run_uuid="x"))
     assert [subject.label for subject in plan.subjects] == ["01"]
 
 
 def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
-    from bids_sr.reports.subject import build_report
+    from bids_sr.reports.subject_report import build_report
 
     logs = tmp_path / "out" / "logs" / "run"
     logs.mkdir(parents=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .bce import AdversarialBCE
+from bids_sr.sr.losses.bce import AdversarialBCE
 
 
 class CriticScore(AdversarialBCE):

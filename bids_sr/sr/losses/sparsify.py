@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .tv import variation
+from bids_sr.sr.losses.total_variation import variation
 
 
 class JointSparsify(nn.Module):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .blocks3d import zero
+from bids_sr.sr.networks.blocks3d import zero
 
 
 class DenseResidualNet(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .blocks import ResidualBlock
+from bids_sr.sr.networks.network_blocks import ResidualBlock
 
 
 class SRResNet(nn.Module):

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..degrade import Factor
-from .blocks import Planes, ResidualBlock, shuffle
+from bids_sr.sr.networks.network_blocks import Planes, ResidualBlock, shuffle
+from bids_sr.sr.resolution.degradation import Factor
 
 
 class SubPixelNet(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from grouptables import FACTS, cohort, detail, write_tables
 
-from bids_sr.cli import run
+from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.digest import analysis_digest
 
@@ -26,7 +26,7 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def group(places: tuple[Path, Path], *options: str) -> int:
-    return run.main([str(places[0]), str(places[1]), "group", *options])
+    return main.main([str(places[0]), str(places[1]), "group", *options])
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -102,7 +102,7 @@ def test_one_participant_is_refused(places: tuple[Path, Path], capsys: pytest.Ca
 
 
 def test_nothing_to_join_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main([str(tmp_path), str(tmp_path / "out"), "group"]) == 2
+    assert main.main([str(tmp_path), str(tmp_path / "out"), "group"]) == 2
     assert "no tables of metrics" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -110,7 +110,7 @@ def test_nothing_to_join_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_data_set_that_is_not_there_or_names_nobody(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run.main([str(places[0] / "nowhere"), str(places[1]), "group"]) == 2
+    assert main.main([str(places[0] / "nowhere"), str(places[1]), "group"]) == 2
     assert "is no folder" in capsys.readouterr().err
     (places[0] / "sub-10").rmdir()
     (places[0] / "participants.tsv").unlink()

@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bids_sr.cli.models import build_parser, main
-from bids_sr.cli.models_files import contrast_of, factor_from
-from bids_sr.cli.models_show import printable
+from bids_sr.cli.models.models_files import contrast_of, factor_from
+from bids_sr.cli.models.models_main import build_parser, main
+from bids_sr.cli.models.models_show import printable
 from bids_sr.config import UsageError
-from bids_sr.spatial.nifti import load_image, save_image
+from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.degrade import kspace_crop
-from bids_sr.sr.infer import make_upsampler
-from bids_sr.sr.interpolate import upsample
+from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import load_model, save_model
-from bids_sr.stats.decorrelation import effective_resolution
+from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.stats.image.image_resolution import effective_resolution
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 4, -12], [0, 0, 0, 1]])
@@ -67,7 +67,7 @@ def table(text: str) -> dict[str, dict[str, str]]:
 
 def test_help_of_every_subcommand_needs_the_standard_library_alone() -> None:
     code = (
-        "import sys\nfrom bids_sr.cli.models import main\n"
+        "import sys\nfrom bids_sr.cli.models.models_main import main\n"
         "for command in ([], ['list'], ['train'], ['apply'], ['evaluate'], ['card']):\n"
         "    assert main([*command, '--help']) == 0\n"
         "assert not {'torch', 'numpy', 'nibabel'} & set(sys.modules)\n"

@@ -190,7 +190,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_is_quick_and_needs_the_standard_library_only() -> None:
     code = (
-        "import sys\nbefore = set(sys.modules)\nfrom bids_sr.cli.run import main\nassert main(['--help']) == 0\n"
+        "import sys\nbefore = set(sys.modules)\nfrom bids_sr.cli.main import main\nassert main(['--help']) == 0\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "foreign = new - set(sys.stdlib_module_names) - {'bids_sr'}\n"
         "sys.exit(f'imported {sorted(foreign)}' if foreign else 0)"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bidsmaker import BidsMaker
 
-from bids_sr.cli.run import main
+from bids_sr.cli.main import main
 
 
 def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(tmp_path: Path) -> None:

@@ -8,47 +8,49 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.cli import phantom
-from bids_sr.phantom import dataset
+from bids_sr.cli import phantom_main
+from bids_sr.phantom import simulated_dataset
 from bids_sr.phantom.presets import PRESETS, SCENES
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, dataset.Study]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, simulated_dataset.Study]]:
     """Calls of `make_dataset`, which does nothing."""
-    calls: list[tuple[Path, dataset.Study]] = []
-    monkeypatch.setattr(dataset, "make_dataset", lambda out, study, **_: calls.append((out, study)))
+    calls: list[tuple[Path, simulated_dataset.Study]] = []
+    monkeypatch.setattr(simulated_dataset, "make_dataset", lambda out, study, **_: calls.append((out, study)))
     return calls
 
 
-def test_without_options_it_is_the_demo(asked: list[tuple[Path, dataset.Study]]) -> None:
-    assert phantom.main(["demo"]) == 0
-    assert asked == [(Path("demo"), dataset.Study(preset="demo", seed=0, scene="ribbon"))]
+def test_without_options_it_is_the_demo(asked: list[tuple[Path, simulated_dataset.Study]]) -> None:
+    assert phantom_main.main(["demo"]) == 0
+    assert asked == [(Path("demo"), simulated_dataset.Study(preset="demo", seed=0, scene="ribbon"))]
 
 
-def test_every_option_arrives(asked: list[tuple[Path, dataset.Study]]) -> None:
+def test_every_option_arrives(asked: list[tuple[Path, simulated_dataset.Study]]) -> None:
     line = ["out", "--preset", "tiny", "--subjects", "3", "--pairs", "2", "--seed", "9", "--scene", "veins", "--null",
             "--anat"]  # fmt: skip
-    assert phantom.main(line) == 0
-    assert asked[0][1] == dataset.Study(preset="tiny", subjects=3, pairs=2, seed=9, scene="veins", null=True, anat=True)
+    assert phantom_main.main(line) == 0
+    assert asked[0][1] == simulated_dataset.Study(
+        preset="tiny", subjects=3, pairs=2, seed=9, scene="veins", null=True, anat=True
+    )
 
 
 def test_names_are_those_of_the_package() -> None:
-    assert tuple(PRESETS) == phantom.PRESET_NAMES
-    assert phantom.SCENE_NAMES == SCENES
+    assert tuple(PRESETS) == phantom_main.PRESET_NAMES
+    assert phantom_main.SCENE_NAMES == SCENES
 
 
 def test_a_full_directory_is_exit_2_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x").write_text("")
-    assert phantom.main([str(tmp_path), "--preset", "tiny"]) == 2
+    assert phantom_main.main([str(tmp_path), "--preset", "tiny"]) == 2
     assert "is not empty" in capsys.readouterr().err
 
 
 def test_bad_numbers_are_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert phantom.main([str(tmp_path / "new"), "--subjects", "0"]) == 2
+    assert phantom_main.main([str(tmp_path / "new"), "--subjects", "0"]) == 2
     assert "subjects must be at least 1" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
-        phantom.main([str(tmp_path / "new"), "--preset", "huge"])
+        phantom_main.main([str(tmp_path / "new"), "--preset", "huge"])
     assert stop.value.code == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -57,8 +59,8 @@ def test_an_interrupt_is_exit_130(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset, "make_dataset", interrupted)
-    assert phantom.main(["out"]) == 130
+    monkeypatch.setattr(simulated_dataset, "make_dataset", interrupted)
+    assert phantom_main.main(["out"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
 

@@ -13,11 +13,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import bids_sr
-from bids_sr._files import DiskFullError, beside
-from bids_sr.cli import run
+from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
-from bids_sr.preflight.model import Estimate
+from bids_sr.io.atomic_files import DiskFullError, beside
+from bids_sr.preflight.plan import Estimate
 
 
 @dataclass
@@ -45,7 +45,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
                 raise work
             return work or FakeOutcome()
 
-        preflight, participant = ModuleType("bids_sr.preflight"), ModuleType("bids_sr.cli.participant")
+        preflight, participant = ModuleType("bids_sr.preflight"), ModuleType("bids_sr.cli.participant_level")
         vars(preflight).update(
             check=lambda settings: plan or FakePlan(),
             check_machine=lambda checked, settings: (),
@@ -56,8 +56,8 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         vars(participant).update(run_participants=do)
         monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
         monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
-        monkeypatch.setitem(sys.modules, "bids_sr.cli.participant", participant)
-        return run.main([str(tmp_path / "in"), str(tmp_path / "out"), "participant", *options])
+        monkeypatch.setitem(sys.modules, "bids_sr.cli.participant_level", participant)
+        return main.main([str(tmp_path / "in"), str(tmp_path / "out"), "participant", *options])
 
     return _call
 
@@ -103,8 +103,8 @@ def test_every_problem_is_reported_and_nothing_written(
 
 
 def test_a_command_that_is_not_understood_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main(["in", "out", "group"]) == 2
-    assert run.main(["in", "out", "participant", "--nonsense"]) == 2
+    assert main.main(["in", "out", "group"]) == 2
+    assert main.main(["in", "out", "participant", "--nonsense"]) == 2
     assert "fix:" in capsys.readouterr().err
 
 
@@ -192,5 +192,5 @@ def test_a_signal_interrupts(sent: signal.Signals) -> None:
 
 
 def test_help_and_version_are_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main(["--version"]) == 0
+    assert main.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("bids-sr ")

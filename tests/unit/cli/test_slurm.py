@@ -10,12 +10,12 @@ import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
 
-from bids_sr.cli import slurm, slurm_options
-from bids_sr.cli.slurm_prepare import with_resources
+from bids_sr.cli.slurm import slurm_main, slurm_options
+from bids_sr.cli.slurm.slurm_prepare import with_resources
 from bids_sr.config import Settings
-from bids_sr.preflight import check
+from bids_sr.preflight import checks
 from bids_sr.preflight.participants import estimates
-from bids_sr.slurm.model import submissions
+from bids_sr.slurm.submission import submissions
 
 ROOT = Path(__file__).parents[3]
 Call = Callable[..., int]
@@ -42,7 +42,7 @@ def call(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
 
     def _call(*options: str) -> int:
         fixed = ["--sr-method", "bspline", "--skip-bids-validation", "-w", str(tmp_path / "work")]
-        return slurm.main([str(data), str(tmp_path / "out"), *fixed, *options])
+        return slurm_main.main([str(data), str(tmp_path / "out"), *fixed, *options])
 
     return _call
 
@@ -75,23 +75,23 @@ def test_submission_status_retry_and_cancel(call: Call, tmp_path: Path, capsys: 
     assert made.arrays[0].request.cpus == 3
     assert "nprocs = 3" in (made.folder / "settings.toml").read_text()
     (tmp_path / "queue").write_text("1_1|RUNNING|None\n1_2|PENDING|None\n2|PENDING|Dependency\n")
-    assert slurm.main(["status", out]) == 0
+    assert slurm_main.main(["status", out]) == 0
     assert "1 pending, 1 running, group level pending" in capsys.readouterr().out
     assert call("--participant-label", "01", "03") == 2
     assert "sub-01: already waiting or running" in capsys.readouterr().err
-    assert slurm.main(["cancel", out, "--participant-label", "sub-02"]) == 0
+    assert slurm_main.main(["cancel", out, "--participant-label", "sub-02"]) == 0
     assert (tmp_path / "scancel").read_text() == "1_2\n"
     values = {"participant": "sub-01", "state": "failed", "exit_code": 2, "started": 0, "ended": 9, "job": "1_1"}
     (made.folder / "status" / "sub-01.json").write_text(json.dumps(values))
     (made.folder / "status" / "group.json").write_text(json.dumps({**values, "participant": "group", "state": "done"}))
     (tmp_path / "queue").write_text("")
-    assert slurm.main(["status", out]) == 1
+    assert slurm_main.main(["status", out]) == 1
     text = capsys.readouterr().out
     assert "sub-01: refused; the log says what is to be mended" in text
     assert "sub-02: cancelled" in text
-    assert slurm.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"]) == 0
+    assert slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"]) == 0
     assert "#SBATCH --mem=7965M" in capsys.readouterr().out
-    assert slurm.main(["retry", out]) == 0
+    assert slurm_main.main(["retry", out]) == 0
     assert "again: sub-01 sub-02 group" in capsys.readouterr().out
     assert len((tmp_path / "sbatch").read_text().splitlines()) == 4
 
@@ -99,7 +99,7 @@ def test_submission_status_retry_and_cancel(call: Call, tmp_path: Path, capsys: 
 def test_wait_ends_with_1_and_names_who_is_lost(
     call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bids_sr.slurm.manage.wait.__kwdefaults__", {"sleep": lambda seconds: None})
+    monkeypatch.setattr("bids_sr.slurm.submissions.wait.__kwdefaults__", {"sleep": lambda seconds: None})
     assert call("--wait", "--no-group") == 1  # the queue is empty at once, and nobody left a status
     text = capsys.readouterr().out
     assert "sub-02: never started" in text
@@ -163,7 +163,7 @@ def test_slurm_that_is_not_there(
 
 @pytest.mark.parametrize("command", ["status", "retry", "cancel"])
 def test_an_output_without_submissions(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert slurm.main([command, str(tmp_path)]) == 2
+    assert slurm_main.main([command, str(tmp_path)]) == 2
     assert "no submissions" in capsys.readouterr().err
 
 
@@ -179,7 +179,7 @@ def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None
          "selection": {"skip_bids_validation": True}}
     )  # fmt: skip
     settings = with_resources(settings, nprocs=1)
-    plan = check(settings)
+    plan = checks(settings)
     each = estimates(plan, settings)
     assert list(each) == ["sub-01", "sub-02", "sub-03"]
     assert all(0 < cost.minutes < plan.estimate.minutes for cost in each.values())

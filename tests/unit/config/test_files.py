@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr import _files as files
-from bids_sr._files import DiskFullError, remove_leftovers, whole_file, write_bytes, write_whole
+from bids_sr.io import atomic_files as files
+from bids_sr.io.atomic_files import DiskFullError, remove_leftovers, whole_file, write_bytes, write_whole
 
 
 def _names(folder: Path) -> list[str]:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from bidsmaker import BidsMaker
 
+from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.run import main
 from bids_sr.config import UsageError
 from bids_sr.config.plugin import Plugin
-from bids_sr.preflight.places import check_places
+from bids_sr.preflight.directories import check_places
 
 
 def read(tmp_path: Path, text: str) -> Plugin:

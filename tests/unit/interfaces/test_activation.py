@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.activation import ActivationMaps, CompareMaps, default_confounds
-from bids_sr.interfaces.bids import derivative_path
-from bids_sr.interfaces.metrics import MergeMetrics, SeriesQuality
-from bids_sr.spatial.nifti import SeriesWriter, save_image
-from bids_sr.stats.design import MOTION
-from bids_sr.stats.measures import COLUMNS, read_table
-from bids_sr.workflows.activation import init_activation_wf, init_comparison_wf
+from bids_sr.interfaces.derivatives_sink import derivative_path
+from bids_sr.interfaces.metric_tables_io import MergeMetrics, SeriesQuality
+from bids_sr.interfaces.statmap_interfaces import ActivationMaps, CompareMaps, default_confounds
+from bids_sr.io.nifti import SeriesWriter, save_image
+from bids_sr.metrics.series_metrics import COLUMNS, read_table
+from bids_sr.stats.glm.design import MOTION
+from bids_sr.workflows.bold.map_activation import init_activation_wf, init_comparison_wf
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
 SHAPE, FINE = (10, 9, 4), (20, 18, 4)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.interfaces._alignment import Placement, register_to
-from bids_sr.interfaces._ants import Image
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.registration.alignment import Placement, register_to
+from bids_sr.registration.ants import Image
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix
 from bids_sr.spatial.warp import sample_warped
 

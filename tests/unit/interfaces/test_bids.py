@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.bids import UnknownEntityError, WriteDerivatives, derivative_path
+from bids_sr.interfaces.derivatives_sink import UnknownEntityError, WriteDerivatives, derivative_path
 
 COMMON = {"subject": "01", "task": "tap", "run": "1", "datatype": "func"}
 

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from bids_sr.interfaces import _calibration as tools
-from bids_sr.interfaces._ants import Image
-from bids_sr.interfaces.calibration import CalibrationSD, RegisterCalibration
+from bids_sr.interfaces.learning.calibration import CalibrationSD, RegisterCalibration
+from bids_sr.registration import calibration_alignment as tools
+from bids_sr.registration.ants import Image
 from bids_sr.spatial.transforms import displacement, read_itk, rigid_matrix, write_itk
-from bids_sr.stats.confounds import MOTION
+from bids_sr.stats.glm.confounds import MOTION
 
 SHAPE, AFFINE = (28, 26, 10), np.diag([3.0, 3.0, 4.0, 1.0])
 GOOD = {"overlap": 0.98, "correlation": 0.97}
@@ -194,9 +194,9 @@ def test_one_that_cannot_be_used_says_why_and_stops_nothing(
 @pytest.fixture(scope="module")
 def heads() -> tuple[Image, np.ndarray, Image, np.ndarray, np.ndarray]:
     """A head at 6 mm and at 3 mm, the latter in another pose: (boldref, mask, fine, its mask, true transform)."""
-    from bids_sr.spatial.resample import sample_volume
+    from bids_sr.spatial.resampling import sample_volume
     from bids_sr.spatial.transforms import invert
-    from bids_sr.sr.degrade import kspace_crop
+    from bids_sr.sr.resolution.degradation import kspace_crop
 
     rng = np.random.default_rng(2)
     shape, affine = (64, 64, 20), np.diag([3.0, 3.0, 5.0, 1.0])

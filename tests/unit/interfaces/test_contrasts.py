@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.interfaces import _contrasts, _measured
-from bids_sr.interfaces._ants import Image
-from bids_sr.interfaces._measured import held_out_slices, measured_rows
-from bids_sr.interfaces.contrasts import MeasureContrasts, PrepareContrasts, ResolveContrasts, TrainContrasts
-from bids_sr.interfaces.reports_structural import ExplanationReport, ScansReport
-from bids_sr.spatial.nifti import load_image, save_image
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.interfaces.learning import fused_scores
+from bids_sr.interfaces.learning.fused_contrasts import (
+    MeasureContrasts,
+    PrepareContrasts,
+    ResolveContrasts,
+    TrainContrasts,
+)
+from bids_sr.interfaces.learning.fused_scores import held_out_slices, measured_rows
+from bids_sr.interfaces.reporting.structural_reportlets import ExplanationReport, ScansReport
+from bids_sr.io.nifti import load_image, save_image
+from bids_sr.registration import structural_preparation
+from bids_sr.registration.ants import Image
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
-from bids_sr.sr.fused import contrast_set
-from bids_sr.sr.guards import ModelMismatch
+from bids_sr.sr.models.compatibility import ModelMismatch
+from bids_sr.sr.training.fused import contrast_set
 
 SHAPE = (40, 44, 36)
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])
@@ -50,7 +56,7 @@ def scans(head, poses):
     for contrast in CONTRASTS:
         blurred = ndimage.gaussian_filter(arrays[contrast], 0.8)
         coarse = sample_volume(blurred, AFFINE, (20, 22, 18), low, np.linalg.inv(poses[contrast]))
-        out.append(_contrasts.Scans(
+        out.append(structural_preparation.Scans(
             contrast=contrast, highres=Image(data=arrays[contrast].astype(np.float32), affine=AFFINE),
             lowres=Image(data=coarse, affine=low),
         ))  # fmt: skip
@@ -69,10 +75,10 @@ def poses():
 def prepared(head, poses, tmp_path_factory):
     """The scans, prepared with the true brain (the template's is another test's business)."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(_contrasts, "brain", lambda *_args, **_how: head[1])
-    patch.setattr(_contrasts, "unbiased", lambda image, **_how: image)
+    patch.setattr(structural_preparation, "brain", lambda *_args, **_how: head[1])
+    patch.setattr(structural_preparation, "unbiased", lambda image, **_how: image)
     prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
-    made = _contrasts.prepare(
+    made = structural_preparation.prepare(
         scans(head, poses), Image(data=np.ones((2, 2, 2)), affine=np.eye(4)), np.ones((2, 2, 2), bool),
         interpolations=("bspline", "nearest"), seed=0, prefix=prefix, sloppy=True,
     )  # fmt: skip
@@ -139,7 +145,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
     def fails(*_args, **_how):
         raise RuntimeError("Atropos failed")
 
-    monkeypatch.setattr(_measured, "segment_tissues", fails)
+    monkeypatch.setattr(fused_scores, "segment_tissues", fails)
     rows, labels = measured_rows(
         prepared.fine, {"bspline": prepared.coarse["bspline"]}, prepared.mask, prepared.affine, [18], seed=0
     )
@@ -255,7 +261,7 @@ def test_the_step_of_preparation_keeps_the_order_of_its_files(prepared, head, tm
     for contrast in CONTRASTS:
         names[contrast] = str(tmp_path / f"{contrast}.nii")
         save_image(head[0][contrast].astype(np.float32), AFFINE, names[contrast])
-    monkeypatch.setattr(_contrasts, "prepare", lambda *_args, **_how: prepared)
+    monkeypatch.setattr(structural_preparation, "prepare", lambda *_args, **_how: prepared)
     done = PrepareContrasts(
         contrasts=CONTRASTS, highres=[names[c] for c in CONTRASTS], lowres=[names[c] for c in CONTRASTS],
         others=["nearest"], head="sub-07", template=names["T1w"], template_mask=names["T1w"],

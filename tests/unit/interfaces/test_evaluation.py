@@ -6,11 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.evaluation import PCA_RANKS, BlockEffects, MergeEvaluation, SplitHalf, TruthImages, TruthMaps
-from bids_sr.spatial.nifti import SeriesWriter, save_image
-from bids_sr.stats.design import MOTION, read_events
-from bids_sr.stats.effects import load_effects
-from bids_sr.stats.evaluation import EvalRow, read_table, table_text
+from bids_sr.interfaces.evaluation.split_halves import (
+    PCA_RANKS,
+    BlockEffects,
+    MergeEvaluation,
+    SplitHalf,
+    TruthImages,
+    TruthMaps,
+)
+from bids_sr.io.nifti import SeriesWriter, save_image
+from bids_sr.metrics.evaluation_metrics import EvalRow, read_table, table_text
+from bids_sr.stats.glm.block_effects import load_effects
+from bids_sr.stats.glm.design import MOTION, read_events
 
 SHAPE, N = (16, 14, 3), 100
 AFFINE = np.array([[2.0, 0, 0, -16], [0, 2.0, 0, -14], [0, 0, 4.0, -4], [0, 0, 0, 1]])
@@ -25,7 +32,7 @@ def files(tmp_path):
     lines = [f"{6 + 24 * k}\t12\t{('thumb', 'little')[k % 2]}\n" for k in range(8)]
     (folder / "events.tsv").write_text("onset\tduration\ttrial_type\n" + "".join(lines))
     rng = np.random.default_rng(0)
-    from bids_sr.stats.design import condition_regressors, frame_times
+    from bids_sr.stats.glm.design import condition_regressors, frame_times
 
     courses = condition_regressors(read_events(folder / "events.tsv"), frame_times(N, 2.0))
     data = 500 + rng.normal(0, 2, (*SHAPE, N)) + 20 * rng.random(SHAPE)[..., None] * courses["thumb"]

@@ -11,9 +11,9 @@ import pytest
 from fmriprepmaker import FmriprepMaker, rigid, write_linear
 from nitransforms.resampling import apply as their_resampling
 
-from bids_sr.interfaces import given
+from bids_sr.interfaces import precomputed_inputs
 from bids_sr.spatial.distortion import load_distortion
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError, read_itk
 
 SHAPE = (20, 22, 12)
@@ -52,7 +52,7 @@ def inner(image):
 
 def test_head_motion_is_read_in_the_direction_in_which_it_was_written(moving, tmp_path):
     bold, hmc = moving
-    found = run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
+    found = run(precomputed_inputs.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
     np.testing.assert_allclose(read_itk(found.hmc_xfms), MOTION, atol=1e-5)
     image = nb.load(bold)
     for number, matrix in enumerate(read_itk(found.hmc_xfms)):
@@ -65,7 +65,7 @@ def test_head_motion_is_read_in_the_direction_in_which_it_was_written(moving, tm
 
 def test_the_reference_is_the_mean_of_what_they_bring_into_register(moving, tmp_path):
     bold, hmc = moving
-    found = run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
+    found = run(precomputed_inputs.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
     reference = nb.load(found.boldref)
     np.testing.assert_allclose(reference.affine, AFFINE)
     still = np.abs(inner(reference.dataobj) - inner(scene())).max()
@@ -75,7 +75,9 @@ def test_the_reference_is_the_mean_of_what_they_bring_into_register(moving, tmp_
 
 def test_the_table_of_motion_has_a_row_for_each_volume(moving, tmp_path):
     bold, hmc = moving
-    table = pd.read_csv(run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion").motion_tsv, sep="\t")
+    table = pd.read_csv(
+        run(precomputed_inputs.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion").motion_tsv, sep="\t"
+    )
     assert len(table) == 4
     np.testing.assert_allclose(table.rot_z, [0, 0.03, -0.05, 0.02], atol=1e-5)
     assert table.residual.isna().all()
@@ -85,14 +87,14 @@ def test_transforms_for_another_run_are_refused(moving, tmp_path):
     bold, hmc = moving
     write_linear(Path(hmc), MOTION[:3])
     with pytest.raises(ValueError, match="3 transforms for 4 volumes"):
-        run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
+        run(precomputed_inputs.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
 
 
 def test_motion_that_is_not_rigid_is_refused(moving, tmp_path):
     bold, hmc = moving
     write_linear(Path(hmc), MOTION @ np.diag([1.1, 1, 1, 1]))
     with pytest.raises(TransformError, match="not rigid"):
-        run(given.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
+        run(precomputed_inputs.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
 
 
 def test_a_field_is_brought_to_the_run_by_its_transform(moving, tmp_path):
@@ -103,7 +105,7 @@ def test_a_field_is_brought_to_the_run_by_its_transform(moving, tmp_path):
     nb.Nifti1Image(there, grid).to_filename(tmp_path / "field.nii.gz")
     to_field = rigid(0, 0, 8)  # takes a reference point to its field map point: the plane lies at z = -8 - 1 in the run
     write_linear(tmp_path / "fmap.txt", np.linalg.inv(to_field))
-    shift = given.FieldToShift(
+    shift = precomputed_inputs.FieldToShift(
         in_file=moving[0], fieldmap=str(tmp_path / "field.nii.gz"), boldref2fmap_xfm=str(tmp_path / "fmap.txt"),
         phase_encoding="j-", readout=0.05,
     )  # fmt: skip
@@ -117,7 +119,9 @@ def test_a_field_is_brought_to_the_run_by_its_transform(moving, tmp_path):
 def test_known_columns_of_the_confounds_are_kept(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, np.tile(MOTION, (5, 1, 1)), 2)
-    found = run(given.ImportConfounds(in_file=str(path), origin="fMRIPrep 24.1.1", n_dummy=2), tmp_path / "c")
+    found = run(
+        precomputed_inputs.ImportConfounds(in_file=str(path), origin="fMRIPrep 24.1.1", n_dummy=2), tmp_path / "c"
+    )
     table, theirs = pd.read_csv(found.out_file, sep="\t"), pd.read_csv(path, sep="\t")
     described = json.loads(Path(found.out_json).read_text())
     assert set(table) == set(described)
@@ -134,7 +138,7 @@ def test_components_of_single_tissues_are_left_out(tmp_path):
     FmriprepMaker.confounds(path, np.tile(MOTION, (5, 1, 1)), 0)
     masks = {f"a_comp_cor_{k:02d}": {"Mask": "CSF" if k < 4 else "combined"} for k in range(8)}
     path.with_suffix(".json").write_text(json.dumps(masks))
-    found = run(given.ImportConfounds(in_file=str(path), origin="x"), tmp_path / "c")
+    found = run(precomputed_inputs.ImportConfounds(in_file=str(path), origin="x"), tmp_path / "c")
     names = [name for name in pd.read_csv(found.out_file, sep="\t") if "comp_cor" in name]
     assert names == [f"a_comp_cor_{k:02d}" for k in range(4, 8)]
 
@@ -142,7 +146,7 @@ def test_components_of_single_tissues_are_left_out(tmp_path):
 def test_a_table_without_head_motion_is_refused(tmp_path):
     (tmp_path / "x.tsv").write_text("csf\n1\n")
     with pytest.raises(ValueError, match="no column trans_x"):
-        run(given.ImportConfounds(in_file=str(tmp_path / "x.tsv"), origin="x"), tmp_path / "c")
+        run(precomputed_inputs.ImportConfounds(in_file=str(tmp_path / "x.tsv"), origin="x"), tmp_path / "c")
 
 
 @pytest.fixture
@@ -156,7 +160,9 @@ def reference(tmp_path: Path) -> tuple[str, str]:
 
 def test_the_mask_stays_and_comes_to_the_fine_grid(reference, tmp_path):
     boldref, mask = reference
-    masked = given.ImportMask(boldref=boldref, in_mask=mask, origin="fMRIPrep 24.1.1", factor=(2.0, 2.0, 1.0))
+    masked = precomputed_inputs.ImportMask(
+        boldref=boldref, in_mask=mask, origin="fMRIPrep 24.1.1", factor=(2.0, 2.0, 1.0)
+    )
     found = run(masked, tmp_path / "m")
     low, high = (np.asarray(nb.load(path).dataobj) > 0 for path in (found.bold_mask, found.bold_mask_hr))
     np.testing.assert_array_equal(low, np.asarray(nb.load(mask).dataobj) > 0)
@@ -170,7 +176,10 @@ def test_a_mask_that_cannot_be_one_is_refused(reference, tmp_path, how):
     boldref, mask = reference
     nb.Nifti1Image(np.full(SHAPE if how == "empty" else (5, 5, 5), how != "empty", np.uint8), AFFINE).to_filename(mask)
     with pytest.raises(ValueError, match="empty, or not on the grid"):
-        run(given.ImportMask(boldref=boldref, in_mask=mask, origin="x", factor=(2.0, 2.0, 1.0)), tmp_path / "m")
+        run(
+            precomputed_inputs.ImportMask(boldref=boldref, in_mask=mask, origin="x", factor=(2.0, 2.0, 1.0)),
+            tmp_path / "m",
+        )
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.03])
@@ -183,7 +192,7 @@ def test_a_registration_is_taken_over_and_measured(reference, tmp_path, scale):
     nb.Nifti1Image(t1w, AFFINE).to_filename(tmp_path / "t1w.nii.gz")
     nb.Nifti1Image((t1w > 100).astype(np.uint8), AFFINE).to_filename(tmp_path / "t1mask.nii.gz")
     found = run(
-        given.ImportCoreg(
+        precomputed_inputs.ImportCoreg(
             in_xfm=str(tmp_path / "coreg.txt"), origin="fMRIPrep 24.1.1", boldref=boldref,
             t1w_preproc=str(tmp_path / "t1w.nii.gz"), t1w_mask=str(tmp_path / "t1mask.nii.gz"),
         ),
@@ -201,7 +210,7 @@ def test_a_registration_that_fits_nothing_is_told(reference, tmp_path):
     boldref, mask = reference
     write_linear(tmp_path / "coreg.txt", rigid(40, 0, 0))
     found = run(
-        given.ImportCoreg(in_xfm=str(tmp_path / "coreg.txt"), origin="x", boldref=boldref, t1w_preproc=boldref,
+        precomputed_inputs.ImportCoreg(in_xfm=str(tmp_path / "coreg.txt"), origin="x", boldref=boldref, t1w_preproc=boldref,
                           t1w_mask=mask),
         tmp_path / "coreg",
     )  # fmt: skip
@@ -210,7 +219,9 @@ def test_a_registration_that_fits_nothing_is_told(reference, tmp_path):
 
 def test_an_anatomy_keeps_its_values(reference, tmp_path):
     boldref, mask = reference
-    found = run(given.ImportAnat(t1w=boldref, mask=mask, tpms=[mask, mask, mask], dseg=mask), tmp_path / "a")
+    found = run(
+        precomputed_inputs.ImportAnat(t1w=boldref, mask=mask, tpms=[mask, mask, mask], dseg=mask), tmp_path / "a"
+    )
     np.testing.assert_allclose(nb.load(found.t1w).get_fdata(), nb.load(boldref).get_fdata(), rtol=1e-6)
     assert len(found.tpms) == 3
     assert nb.load(found.dseg).get_fdata().max() == 1
@@ -220,5 +231,5 @@ def test_labels_are_told_from_the_maps_where_they_are_not_given(reference, tmp_p
     boldref, mask = reference
     none = str(tmp_path / "none.nii.gz")
     nb.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE).to_filename(none)
-    found = run(given.ImportAnat(t1w=boldref, mask=mask, tpms=[none, mask, none]), tmp_path / "a")
+    found = run(precomputed_inputs.ImportAnat(t1w=boldref, mask=mask, tpms=[none, mask, none]), tmp_path / "a")
     assert set(np.unique(nb.load(found.dseg).get_fdata())) == {0, 2}

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces import group_maps, group_ways
-from bids_sr.interfaces.group_inputs import common_space, find_runs, first_smoothing
-from bids_sr.spatial.nifti import ImageError, load_image, save_image
-from bids_sr.spatial.points import linear_weights, moved
+from bids_sr.interfaces.group import group_maps, template_sampling
+from bids_sr.interfaces.group.group_inputs import common_space, find_runs, first_smoothing
+from bids_sr.io.itk_transforms import linear_weights, moved
+from bids_sr.io.nifti import ImageError, load_image, save_image
 from bids_sr.spatial.transforms import rigid_matrix, write_itk
 
 SPACE = "MNI152NLin2009aSym"
@@ -54,7 +54,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
-    from bids_sr.interfaces._ants import Image, apply
+    from bids_sr.registration.ants import Image, apply
 
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     write_itk(first, rigid_matrix([3, -2, 1, 0.1, 0.02, -0.2], [0, 0, 0]))
@@ -62,8 +62,8 @@ def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
     image = RNG.normal(0, 1, SHAPE).astype(np.float32)
     grid, mask = np.diag([3.0, 3.0, 3.0, 1.0]), np.ones((30, 30, 30), dtype=bool)
     grid[:3, 3] = [-30, -40, 10]
-    points = group_ways.carried_points(mask.shape, grid, mask, [first, second])
-    own = group_ways.sample_points(image, AFFINE, points)
+    points = template_sampling.carried_points(mask.shape, grid, mask, [first, second])
+    own = template_sampling.sample_points(image, AFFINE, points)
     reference = Image(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
     expected = apply(Image(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
     assert np.abs(expected).max() > 1
@@ -81,8 +81,10 @@ def test_runs_are_combined_as_nilearn_combines_them() -> None:
     mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
     found = compute_fixed_effects(*images, mask=mask, precision_weighted=True)
     expected = (found["effect"] if isinstance(found, dict) else found[0]).get_fdata().ravel()
-    assert group_ways.fixed_effects(effects, variances) == pytest.approx(expected)
-    assert group_ways.fixed_effects(effects, [variances[0], None, None]) == pytest.approx(np.mean(effects, axis=0))
+    assert template_sampling.fixed_effects(effects, variances) == pytest.approx(expected)
+    assert template_sampling.fixed_effects(effects, [variances[0], None, None]) == pytest.approx(
+        np.mean(effects, axis=0)
+    )
 
 
 def test_weights_interpolate_as_sampling_does() -> None:
@@ -90,7 +92,7 @@ def test_weights_interpolate_as_sampling_does() -> None:
     low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
     points = RNG.uniform(low[:3], high[:3], (4000, 3))
     points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
-    expected = group_ways.sample_points(data, AFFINE, points)
+    expected = template_sampling.sample_points(data, AFFINE, points)
     found = linear_weights(SHAPE, moved(np.linalg.inv(AFFINE), points).T) @ data.ravel()
     assert (expected == 0).any()
     assert np.abs(found - expected).max() < 1e-5
@@ -101,14 +103,14 @@ def test_maps_are_read_as_images_are(tmp_path: Path, name: str) -> None:
     data = RNG.normal(0, 1, SHAPE).astype(np.float32)
     for dtype in (np.float32, np.int16):
         save_image((100 * data).astype(dtype), FINE, tmp_path / name)
-        own, affine = group_ways.load_map(tmp_path / name)
+        own, affine = template_sampling.load_map(tmp_path / name)
         expected, placed = load_image(tmp_path / name)
         assert np.array_equal(own, expected)
         assert np.array_equal(affine, placed)
     for spoiled in (b"", (tmp_path / name).read_bytes()[:-50]):
         (tmp_path / name).write_bytes(spoiled)
         with pytest.raises(ImageError, match=name):
-            group_ways.load_map(tmp_path / name)
+            template_sampling.load_map(tmp_path / name)
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -177,7 +179,7 @@ def test_a_participant_without_transforms_is_left_out_by_name(cohort: Path, tmp_
 
 
 def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path) -> None:
-    target = group_ways.target_of(SPACE)
+    target = template_sampling.target_of(SPACE)
     for number in range(1, 4):
         name = f"sub-{number:02d}_task-tap"
         write_run(tmp_path, name, number)

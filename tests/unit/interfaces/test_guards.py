@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.interfaces import guards
-from bids_sr.interfaces.bids import derivative_path
-from bids_sr.spatial.nifti import SeriesWriter, load_image, save_image
+from bids_sr.interfaces.derivatives_sink import derivative_path
+from bids_sr.interfaces.evaluation import quality_control
+from bids_sr.io.nifti import SeriesWriter, load_image, save_image
+from bids_sr.metrics.evaluation_metrics import EvalRow, columns_json, read_table
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr import model
-from bids_sr.sr.domain import domain_entry
 from bids_sr.sr.method import get_method
-from bids_sr.stats.blocks import Block
-from bids_sr.stats.effects import Effects, save_effects
-from bids_sr.stats.evaluation import EvalRow, columns_json, read_table
+from bids_sr.sr.models import model
+from bids_sr.sr.models.training_domain import domain_entry
+from bids_sr.stats.glm.block_effects import Effects, save_effects
+from bids_sr.stats.glm.blocks import Block
 
 LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)
 LOW_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -86,7 +86,7 @@ def test_uncertainty_with_measured_and_known_truth(tmp_path: Path, mask: str) ->
     center = np.exp(-sum((x - n / 2) ** 2 for x, n in zip(np.indices(SHAPE), SHAPE, strict=True)) / 20)
     save_image((30 * center).astype(np.float32), AFFINE, truth)
     found = run(
-        guards.EnsembleUncertainty, tmp_path / "run", effects_files=members, method="srgan", mask=mask,
+        quality_control.EnsembleUncertainty, tmp_path / "run", effects_files=members, method="srgan", mask=mask,
         contrasts=CONTRASTS | ALONE, measured_file=effects(tmp_path / "t.npz", "measured", 77),
         truth_files={"a": str(truth)}, n_boot=50,
     )  # fmt: skip
@@ -110,7 +110,7 @@ def test_uncertainty_with_measured_and_known_truth(tmp_path: Path, mask: str) ->
 def test_one_member_is_no_ensemble(tmp_path: Path, mask: str) -> None:
     with pytest.raises(ValueError, match="ensemble of 1"):
         run(
-            guards.EnsembleUncertainty, tmp_path / "run", effects_files=[effects(tmp_path / "m.npz", "srgan", 0)],
+            quality_control.EnsembleUncertainty, tmp_path / "run", effects_files=[effects(tmp_path / "m.npz", "srgan", 0)],
             method="srgan", mask=mask, contrasts=CONTRASTS,
         )  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_unsupported_detail_with_and_without_a_pair(tmp_path: Path, mask: str) -
     guide = tmp_path / "guide.nii.gz"
     save_image((3.0 * (500 + 20 * np.random.default_rng(99).normal(size=SHAPE))).astype(np.float32), AFFINE, guide)
     given = {"effects_file": path, "mask": mask, "contrasts": CONTRASTS | ALONE, "factor": TWO}
-    found = run(guards.UnrepeatedMap, tmp_path / "pair", guide_hr=str(guide), **given)
+    found = run(quality_control.UnrepeatedMap, tmp_path / "pair", guide_hr=str(guide), **given)
     check_maps(found, "unrepeated", "sbl")
     rows = read_table(found.out_file)
     static = by(rows, "unrepeated_share", contrast="n/a")
@@ -130,7 +130,7 @@ def test_unsupported_detail_with_and_without_a_pair(tmp_path: Path, mask: str) -
     assert dynamic.value > 0.6
     assert dynamic.n == 4
     assert not by(rows, "unrepeated_share", contrast="c")
-    alone = run(guards.UnrepeatedMap, tmp_path / "alone", **given)
+    alone = run(quality_control.UnrepeatedMap, tmp_path / "alone", **given)
     assert not by(read_table(alone.out_file), "unrepeated_share", contrast="n/a")
     assert alone.sidecars[0]["ShareAboveThresholdMean"] == "n/a"
 
@@ -139,7 +139,7 @@ def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
     save_image(brain(), np.diag([1, 2, 3, 1.0]), tmp_path / "other.nii.gz")
     with pytest.raises(ValueError, match="another grid"):
         run(
-            guards.UnrepeatedMap, tmp_path / "run", effects_file=effects(tmp_path / "m.npz", "sbl", 0),
+            quality_control.UnrepeatedMap, tmp_path / "run", effects_file=effects(tmp_path / "m.npz", "sbl", 0),
             mask=str(tmp_path / "other.nii.gz"), contrasts=CONTRASTS, factor=TWO,
         )  # fmt: skip
 
@@ -175,34 +175,34 @@ def bold(tmp_path: Path) -> dict[str, Any]:
 
 def test_fp32_and_auto_on_a_processor_try_nothing(tmp_path: Path, bold: dict[str, Any]) -> None:
     for asked in ("auto", "fp32"):
-        found = run(guards.PrecisionGuard, tmp_path / asked, precision=asked, **bold)
+        found = run(quality_control.PrecisionGuard, tmp_path / asked, precision=asked, **bold)
         assert (found.precision, found.passes, found.change) == ("fp32", True, None)
         assert read_table(found.out_file) == []
 
 
 def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(tmp_path: Path, bold: dict[str, Any]) -> None:
     with pytest.raises(
-        guards.PrecisionRefused, match=r"bf16 changes t by 0\.\d+ of its noise.*0\.001 is allowed.*--force"
+        quality_control.PrecisionRefused, match=r"bf16 changes t by 0\.\d+ of its noise.*0\.001 is allowed.*--force"
     ):
-        run(guards.PrecisionGuard, tmp_path / "a", precision="bf16", threshold=0.001, **bold)
-    forced = run(guards.PrecisionGuard, tmp_path / "b", precision="bf16", threshold=0.001, force=True, **bold)
+        run(quality_control.PrecisionGuard, tmp_path / "a", precision="bf16", threshold=0.001, **bold)
+    forced = run(quality_control.PrecisionGuard, tmp_path / "b", precision="bf16", threshold=0.001, force=True, **bold)
     assert (forced.precision, forced.passes) == ("bf16", False)
     assert 0.001 < forced.change < 3
     rows = by(read_table(forced.out_file), "precision_change", series="srgan")
     assert {row.contrast for row in rows} == set(CONTRASTS)
     assert max(row.value for row in rows) == pytest.approx(forced.change, rel=1e-4)
-    mild = run(guards.PrecisionGuard, tmp_path / "c", precision="bf16", threshold=10.0, **bold)
+    mild = run(quality_control.PrecisionGuard, tmp_path / "c", precision="bf16", threshold=10.0, **bold)
     assert (mild.precision, mild.passes) == ("bf16", True)
 
 
 def test_the_domain_gate_passes_its_own_and_warns_of_others(tmp_path: Path, bold: dict[str, Any]) -> None:
     given = {key: bold[key] for key in ("model_file", "boldref", "mask", "series")}
-    own = run(guards.DomainGate, tmp_path / "own", **given)
+    own = run(quality_control.DomainGate, tmp_path / "own", **given)
     assert own.warnings == []
     assert by(read_table(own.out_file), "flag_domain")[0].value == 0
     noise = 400 + 300 * np.random.default_rng(1).random(LOW)
     save_image(noise.astype(np.float32), LOW_AFFINE, tmp_path / "noise.nii.gz")
-    other = run(guards.DomainGate, tmp_path / "other", **given | {"boldref": str(tmp_path / "noise.nii.gz")})
+    other = run(quality_control.DomainGate, tmp_path / "other", **given | {"boldref": str(tmp_path / "noise.nii.gz")})
     assert any("edges" in text for text in other.warnings)
     assert by(read_table(other.out_file), "flag_domain")[0].value == 1
 
@@ -224,13 +224,13 @@ def test_edges_apart_are_warned_of_by_name(tmp_path: Path) -> None:
         "boldref": str(tmp_path / "boldref.nii.gz"), "guide_hr": str(tmp_path / "guide.nii.gz"),
         "mask_hr": str(tmp_path / "mask.nii.gz"),
     }  # fmt: skip
-    found = run(guards.EdgeMismatch, tmp_path / "run", phase_encoding="j-", guided=["inject", "sbl"], **given)
+    found = run(quality_control.EdgeMismatch, tmp_path / "run", phase_encoding="j-", guided=["inject", "sbl"], **given)
     assert found.mismatch == pytest.approx(5.0, abs=0.4)  # 2.5 fine voxels of 2 mm
     assert len(found.warnings) == 1
     assert "inject, sbl lay detail where it does not belong" in found.warnings[0]
     rows = {row.measure: row.value for row in read_table(found.out_file)}
     assert rows["flag_distortion"] == 1
     assert rows["edge_mismatch_p90"] >= rows["edge_mismatch"] == pytest.approx(found.mismatch, rel=1e-4)
-    across = run(guards.EdgeMismatch, tmp_path / "across", phase_encoding="i", **given)
+    across = run(quality_control.EdgeMismatch, tmp_path / "across", phase_encoding="i", **given)
     assert across.mismatch < 2
     assert across.warnings == []

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.holdout import ScorePair
-from bids_sr.interfaces.superres import TrainModel
-from bids_sr.spatial.nifti import save_image
-from bids_sr.sr.degrade import kspace_crop
-from bids_sr.stats.evaluation import EvalRow, read_table
+from bids_sr.interfaces.learning.holdout_scores import ScorePair
+from bids_sr.interfaces.learning.pair_training import TrainModel
+from bids_sr.io.nifti import save_image
+from bids_sr.metrics.evaluation_metrics import EvalRow, read_table
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from bids_sr.interfaces.images import ImportSeries, ResampleSeries
-from bids_sr.interfaces.motion import (
+from bids_sr.interfaces.head_motion import (
     BoldMask,
     Confounds,
     EstimateDummies,
@@ -19,9 +18,10 @@ from bids_sr.interfaces.motion import (
     MakeBoldRef,
     SliceTiming,
 )
-from bids_sr.spatial.nifti import SeriesReader, load_image
+from bids_sr.interfaces.series_images import ImportSeries, ResampleSeries
+from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.spatial.transforms import apply, displacement, invert, read_itk, rigid_matrix
-from bids_sr.workflows.motion import init_confounds_wf, init_motion_wf
+from bids_sr.workflows.bold.hmc_workflow import init_confounds_wf, init_motion_wf
 
 SHAPE, VOLUMES = (24, 26, 14), 14
 AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])

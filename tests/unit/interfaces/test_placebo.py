@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.placebo import AnotherContrast, MergeRows, NullShuffles, other_models
-from bids_sr.spatial.nifti import SeriesWriter, load_image, save_image
+from bids_sr.interfaces.evaluation.placebos import AnotherContrast, MergeRows, NullShuffles, other_models
+from bids_sr.io.nifti import SeriesWriter, load_image, save_image
+from bids_sr.metrics.evaluation_metrics import read_table
 from bids_sr.spatial.transforms import hr_grid, write_itk
-from bids_sr.sr.degrade import kspace_crop
-from bids_sr.stats.evaluation import read_table
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from heads import brain, grid, seen, t2star
 
-from bids_sr.interfaces._ants import Image
-from bids_sr.interfaces.registration import (
+from bids_sr.interfaces.coregistration import (
     MapsToTemplate,
     MaskBold,
     MergeFacts,
@@ -22,11 +21,12 @@ from bids_sr.interfaces.registration import (
     RegisterPairToBold,
     TissuesToBold,
 )
+from bids_sr.io.nifti import load_image, save_image
+from bids_sr.registration.ants import Image
 from bids_sr.spatial import masks
-from bids_sr.spatial.nifti import load_image, save_image
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, displacement, hr_grid, invert, read_itk, rigid_matrix, write_itk
-from bids_sr.sr.degrade import kspace_crop
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 SMALL = grid((48, 56, 24), (4.0, 4.0, 5.0), (0, -18, 12))
@@ -340,7 +340,7 @@ def test_facts_are_merged(tmp_path: Path) -> None:
 _TWICE = """
 import hashlib, sys
 import numpy as np
-from bids_sr.interfaces._ants import Image, Stage, apply, read_linear, register
+from bids_sr.registration.ants import Image, Stage, apply, read_linear, register
 rng = np.random.default_rng(0)
 from scipy.ndimage import gaussian_filter
 affine = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -367,7 +367,7 @@ def test_two_processes_give_the_same_bits(tmp_path: Path) -> None:
 
 def test_importing_the_shells_costs_no_heavy_package() -> None:
     code = (
-        "import sys, bids_sr.interfaces.registration, bids_sr.interfaces.anatomical;"
+        "import sys, bids_sr.interfaces.coregistration, bids_sr.interfaces.anat;"
         "print([m for m in ('ants', 'torch', 'nilearn', 'skimage', 'matplotlib', 'templateflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

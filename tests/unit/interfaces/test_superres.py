@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from bids_sr.boilerplate import HERE
-from bids_sr.interfaces.superres import SuperResolve, TrainModel
-from bids_sr.spatial.nifti import save_image
+from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
+from bids_sr.io.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.sr.degrade import kspace_crop
-from bids_sr.sr.guards import ModelMismatch
+from bids_sr.sr.models.compatibility import ModelMismatch
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 
@@ -119,7 +119,7 @@ def test_the_series_is_the_same_bits_in_another_folder(files, tmp_path, model):
 
 
 def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeypatch):
-    from bids_sr.sr import checkpoint, loop
+    from bids_sr.sr.training import checkpoint, loop
 
     real, saved = checkpoint.write_checkpoint, []
 
@@ -154,6 +154,6 @@ def test_reuse_takes_the_model_of_the_directory(files, tmp_path, model):
 
 
 def test_importing_the_shell_is_cheap():
-    code = "import sys, bids_sr.interfaces.superres; print([m for m in ('torch', 'scipy.ndimage') if m in sys.modules])"
+    code = "import sys, bids_sr.interfaces.learning.pair_training; print([m for m in ('torch', 'scipy.ndimage') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "torch" not in out

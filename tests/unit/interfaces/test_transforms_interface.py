@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.interfaces.transforms import InvertTransform
+from bids_sr.interfaces.itk_files import InvertTransform
 from bids_sr.spatial.transforms import read_itk, rigid_matrix, write_itk
 
 

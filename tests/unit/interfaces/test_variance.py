@@ -9,15 +9,15 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from bids_sr.interfaces.superres import SuperResolve
-from bids_sr.interfaces.variance import EstimateVariance
-from bids_sr.spatial.nifti import save_image
+from bids_sr.interfaces.learning.pair_training import SuperResolve
+from bids_sr.interfaces.learning.variance_maps import EstimateVariance
+from bids_sr.io.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.sr.degrade import kspace_crop
-from bids_sr.sr.guards import ModelMismatch
-from bids_sr.sr.levels import level_above, to_slices
-from bids_sr.sr.model import load_model, save_model
-from bids_sr.sr.variance.apply import displaced
+from bids_sr.sr.models.compatibility import ModelMismatch
+from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.levels import level_above, to_slices
+from bids_sr.sr.variance.upsampler import displaced
 
 FACTOR = (2.0, 2.0, 1.0)
 COUNT = 44
@@ -244,10 +244,10 @@ def test_a_compressed_run_gives_the_same_maps(files, tmp_path, made):
 
 
 def test_maps_of_the_same_run_are_found_and_those_of_another_are_not(files, tmp_path, made, monkeypatch):
-    from bids_sr.sr.variance import fit
+    from bids_sr.sr.variance import fit_variance
 
-    folder, real, fitted = str(Path(made.model_file).parent), fit.fit_variance, []
-    monkeypatch.setattr(fit, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k))
+    folder, real, fitted = str(Path(made.model_file).parent), fit_variance.fit_variance, []
+    monkeypatch.setattr(fit_variance, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k))
     same = estimate(files, tmp_path / "same", model_dir=folder)
     assert not fitted
     assert Path(same.model_file).read_bytes() == Path(made.model_file).read_bytes()

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.activation import ActivationMaps
-from bids_sr.interfaces.evaluation import MergeEvaluation
-from bids_sr.interfaces.verdict import ClaimTable, Flags, GrowRoi, Verdict, correlation_maps
-from bids_sr.spatial.nifti import SeriesWriter, load_image, save_image
-from bids_sr.stats.claim import claim_widths
-from bids_sr.stats.evaluation import EvalRow, read_table, table_text
-from bids_sr.workflows.claim import THRESHOLDS, init_claim_wf, init_roi_growth_wf
+from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
+from bids_sr.interfaces.evaluation.verdicts import ClaimTable, Flags, GrowRoi, Verdict, correlation_maps
+from bids_sr.interfaces.statmap_interfaces import ActivationMaps
+from bids_sr.io.nifti import SeriesWriter, load_image, save_image
+from bids_sr.metrics.evaluation_metrics import EvalRow, read_table, table_text
+from bids_sr.stats.regions.attribution import claim_widths
+from bids_sr.workflows.evaluation.attribute import THRESHOLDS, init_claim_wf, init_roi_growth_wf
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
 SHAPE, FINE = (12, 10, 4), (24, 20, 4)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.volumes import VOLUMES, TrainOnVolumes, training_volumes
-from bids_sr.spatial.nifti import save_image
-from bids_sr.sr.guards import ModelMismatch
+from bids_sr.interfaces.learning.volume_training import VOLUMES, TrainOnVolumes, training_volumes
+from bids_sr.io.nifti import save_image
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import save_model
+from bids_sr.sr.models.compatibility import ModelMismatch
+from bids_sr.sr.models.model import save_model
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.subject import Subject
+from bids_sr.phantom.simulated_subject import Subject
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ import numpy.testing as npt
 import pytest
 from scipy import ndimage
 
-from bids_sr.phantom.activation import FOCI, PEAK_PERCENT, along_ribbon, block_design, make_focus, response
+from bids_sr.phantom.activity import FOCI, PEAK_PERCENT, along_ribbon, block_design, make_focus, response
+from bids_sr.phantom.ground_truth import centroid, effects, foci_rows
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
-from bids_sr.phantom.subject import Subject
-from bids_sr.phantom.truth import centroid, effects, foci_rows
+from bids_sr.phantom.simulated_subject import Subject
 
 AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
 

@@ -12,16 +12,16 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
-from bids_sr.cli.phantom import build_parser
+from bids_sr.bids import survey
+from bids_sr.cli.phantom_main import build_parser
 from bids_sr.config import Paths, Settings
-from bids_sr.inputs import survey
-from bids_sr.phantom.calibration import CalibrationScan, calibration_events, calibration_preset
-from bids_sr.phantom.dataset import PhantomError, Study, make_dataset
+from bids_sr.phantom.calibration_scan import CalibrationScan, calibration_events, calibration_preset
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.subject import Subject
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
+from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
-from bids_sr.sr.degrade import kspace_crop
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.phantom import dataset
-from bids_sr.phantom.dataset import PhantomError, Study, make_dataset
+from bids_sr.phantom import simulated_dataset
+from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
 from bids_sr.spatial.transforms import read_itk
 
 
@@ -95,14 +95,14 @@ def test_nothing_is_left_of_a_phantom_that_fails(tmp_path: Path, monkeypatch: py
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset, "_write_subject", interrupted)
+    monkeypatch.setattr(simulated_dataset, "_write_subject", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_dataset(tmp_path / "out", Study(preset="tiny"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_only_an_empty_or_new_directory_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "_write_subject", lambda *_: None)
+    monkeypatch.setattr(simulated_dataset, "_write_subject", lambda *_: None)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("kept")
     with pytest.raises(PhantomError, match="not empty"):

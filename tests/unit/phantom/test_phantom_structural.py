@@ -9,10 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.phantom import dataset
-from bids_sr.phantom.structural import PROTOCOLS, Scan, SpinEcho, low_grid, nulling_time, scans, tissue_shares
-from bids_sr.phantom.subject import Subject
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.phantom import simulated_dataset
+from bids_sr.phantom.clinical_scans import PROTOCOLS, Scan, SpinEcho, low_grid, nulling_time, scans, tissue_shares
+from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, read_itk
 
 
@@ -96,9 +96,9 @@ def test_true_tissue_adds_up_inside_the_brain(subject: Subject) -> None:
 def test_files_on_disk_agree_with_what_was_simulated(
     tmp_path: Path, subject: Subject, made: dict[tuple[str, str], Scan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "scans", lambda _subject: iter(made.values()))
+    monkeypatch.setattr(simulated_dataset, "scans", lambda _subject: iter(made.values()))
     (tmp_path / "sub-01" / "anat").mkdir(parents=True)
-    dataset._write_structural(subject, tmp_path, "sub-01")
+    simulated_dataset._write_structural(subject, tmp_path, "sub-01")
     anat, truth = tmp_path / "sub-01" / "anat", tmp_path / "derivatives" / "ground-truth" / "sub-01" / "anat"
     assert len(list(anat.glob("*.nii.gz"))) == 5
     flair = json.loads((anat / "sub-01_acq-lowres_FLAIR.json").read_text())

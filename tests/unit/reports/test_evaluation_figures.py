@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from bids_sr import boilerplate
-from bids_sr.interfaces.bids import derivative_path
-from bids_sr.interfaces.reports_evaluation import EvaluationReport, GuardsReport, VarianceReport
-from bids_sr.reports import figures, figures_detail, figures_evaluation, figures_forest, figures_guards
-from bids_sr.stats.evaluation import EvalRow, table_text
+from bids_sr.interfaces.derivatives_sink import derivative_path
+from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, GuardsReport, VarianceReport
+from bids_sr.metrics.evaluation_metrics import EvalRow, table_text
+from bids_sr.reports.figures import detail_figures, evaluation_figures, forest_plots, quality_control_figures, style
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
 SPEC = yaml.safe_load(boilerplate.path("reports-spec.yml").read_text().replace("{subject}", "01"))
@@ -63,7 +63,7 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
 
 def words(figure, tmp_path) -> list[str]:
     """All texts of a figure, in the order drawn (glyphs are paths; the texts stand beside them as comments)."""
-    svg = figures.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
+    svg = style.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
     return re.findall(r"<!-- (.*?) -->", svg)
 
 
@@ -78,7 +78,7 @@ def lines_of(ax) -> dict[tuple[float, float], float]:
 
 def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     rows = evaluation()
-    fig = figures_evaluation.agreement_figure(rows, prefix="split_r", contrast="all")
+    fig = evaluation_figures.agreement_figure(rows, prefix="split_r", contrast="all")
     assert len(fig.axes) == 4
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert titles == ["signal units", "beyond the acquired Nyquist limit"] * 2
@@ -89,32 +89,32 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     assert drawn[0.187, 0.227] == labels.index("measured")
     found = words(fig, tmp_path)
     for name, level in LEVELS.items():
-        assert figures_forest.pick.value_text(level) in found, name
-        assert figures_forest.pick.value_text(2 * level) in found, name
+        assert forest_plots.pick.value_text(level) in found, name
+        assert forest_plots.pick.value_text(2 * level) in found, name
     assert {"Whole brain", "Active, |t| ≥ 4"} <= set(found)
 
 
 def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
-    fig = figures_evaluation.agreement_figure(evaluation(), prefix="split_ev", contrast="all")
+    fig = evaluation_figures.agreement_figure(evaluation(), prefix="split_ev", contrast="all")
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert titles == ["explained variance beyond Nyquist", "explained variance, signal units", "r beyond Nyquist"] * 2
     found = words(fig, tmp_path)
-    assert figures_forest.pick.value_text(LEVELS["sbl"] ** 2) in found
+    assert forest_plots.pick.value_text(LEVELS["sbl"] ** 2) in found
     assert "explained variance; correlation r, 95 % interval" in found
-    others = figures_evaluation.contrasts_figure(evaluation(), prefix="split_ev", contrasts=("faces",))
+    others = evaluation_figures.contrasts_figure(evaluation(), prefix="split_ev", contrasts=("faces",))
     assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
 
 
 def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_is_written(tmp_path):
     rows = [replace(row, value=-7.75, lower=-20.0, upper=-3.0)
             if (row.series, row.measure) == ("srgan", "split_ev_beyond") else row for row in evaluation()]  # fmt: skip
-    fig = figures_evaluation.agreement_figure(rows, prefix="split_ev", contrast="all")
+    fig = evaluation_figures.agreement_figure(rows, prefix="split_ev", contrast="all")
     assert fig.axes[0].get_xlim()[0] > -1.7
     assert "◂ −7.75" in words(fig, tmp_path)
 
 
 def test_reference_lines_stand_at_measured_and_bspline():
-    fig = figures_evaluation.agreement_figure(evaluation(), prefix="split_r", contrast="all")
+    fig = evaluation_figures.agreement_figure(evaluation(), prefix="split_r", contrast="all")
     upright = {round(float(line.get_xdata()[0]), 6) for line in fig.axes[1].lines if list(line.get_ydata()) == [0, 1]}
     assert upright == {0.0, 0.207, 0.018}
 
@@ -124,14 +124,14 @@ def test_a_series_without_a_value_is_marked_not_dropped(tmp_path):
         replace(row, value=math.nan, lower=math.nan, upper=math.nan) if row.series == "srgan" else row
         for row in evaluation()
     ]
-    found = words(figures_evaluation.agreement_figure(rows, prefix="split_r", contrast="all"), tmp_path)
+    found = words(evaluation_figures.agreement_figure(rows, prefix="split_r", contrast="all"), tmp_path)
     assert found.count("n/a") == 4
     assert "srgan" in found
 
 
 def test_other_contrasts_stand_side_by_side(tmp_path):
     rows = evaluation(contrasts=("all", "faces", "houses"))
-    fig = figures_evaluation.contrasts_figure(rows, prefix="split_r", contrasts=("faces", "houses"))
+    fig = evaluation_figures.contrasts_figure(rows, prefix="split_r", contrasts=("faces", "houses"))
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["faces", "houses"] * 2
     assert lines_of(fig.axes[0])[0.041, 0.081] == 3
     assert "faces" in words(fig, tmp_path)
@@ -139,7 +139,7 @@ def test_other_contrasts_stand_side_by_side(tmp_path):
 
 def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
     own = [row for row in evaluation() if row.measure.startswith("gain")]
-    fig = figures_evaluation.placebo_figure(own, measures={"gain_split_ev_beyond": "beyond"}, contrast="all")
+    fig = evaluation_figures.placebo_figure(own, measures={"gain_split_ev_beyond": "beyond"}, contrast="all")
     points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
     faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
     assert faces[0.01] == "white"
@@ -148,7 +148,7 @@ def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
 
 
 def test_null_rates_are_drawn_per_mille_beside_what_is_promised(tmp_path):
-    fig = figures_evaluation.null_figure(evaluation())
+    fig = evaluation_figures.null_figure(evaluation())
     upright = [float(line.get_xdata()[0]) for line in fig.axes[0].lines if list(line.get_ydata()) == [0, 1]]
     assert upright == [0.0, pytest.approx(1.0)]
     assert (0.9, 1.5) in lines_of(fig.axes[0])
@@ -156,42 +156,42 @@ def test_null_rates_are_drawn_per_mille_beside_what_is_promised(tmp_path):
 
 
 def test_truth_is_a_line_over_smoothing_for_each_series():
-    fig = figures_evaluation.truth_figure(evaluation(), contrast="all", against="measured")
+    fig = evaluation_figures.truth_figure(evaluation(), contrast="all", against="measured")
     lines = {tuple(np.round(line.get_ydata(), 4)): list(line.get_xdata()) for line in fig.axes[0].lines}
     assert len(lines) == len(LEVELS) - 1  # the truth itself is no line
     assert lines[0.9122, 0.9122] == [0.0, 5.0]
-    assert figures_evaluation.truth_figure([], contrast="all", against="measured") is None
+    assert evaluation_figures.truth_figure([], contrast="all", against="measured") is None
 
 
 def test_names_are_drawn_as_they_are(tmp_path):
     rows = [replace(row, series=BAD if row.series == "srgan" else row.series) for row in evaluation()]
     rows = [replace(row, contrast=BAD) for row in rows]
-    fig = figures_evaluation.agreement_figure(rows, prefix="split_r", contrast=BAD)
-    svg = figures.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
+    fig = evaluation_figures.agreement_figure(rows, prefix="split_r", contrast=BAD)
+    svg = style.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
     assert "<b>" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
 
 
 def test_nothing_to_draw_is_said():
-    with pytest.raises(figures.FigureInputError, match="no figure"):
-        figures_forest.forest_figure([], {})
-    with pytest.raises(figures.FigureInputError, match="no map"):
-        figures_detail.beyond_figure({}, AFFINE, np.ones(SHAPE))
-    with pytest.raises(figures.FigureInputError, match="no map"):
-        figures_guards.overlay_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE), label="x")
-    with pytest.raises(figures.FigureInputError, match="nowhere"):
-        figures_guards.consistency_figure({"a": np.full(3, np.nan)})
-    with pytest.raises(figures.FigureInputError, match="calibration"):
-        figures_guards.calibration_figure({"a": []})
-    with pytest.raises(figures.FigureInputError, match=r"expected \(X, Y, Z\)"):
-        figures_guards.variance_figure(np.zeros((*SHAPE, 3)), AFFINE, np.ones(SHAPE))
+    with pytest.raises(style.FigureInputError, match="no figure"):
+        forest_plots.forest_figure([], {})
+    with pytest.raises(style.FigureInputError, match="no map"):
+        detail_figures.beyond_figure({}, AFFINE, np.ones(SHAPE))
+    with pytest.raises(style.FigureInputError, match="no map"):
+        quality_control_figures.overlay_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE), label="x")
+    with pytest.raises(style.FigureInputError, match="nowhere"):
+        quality_control_figures.consistency_figure({"a": np.full(3, np.nan)})
+    with pytest.raises(style.FigureInputError, match="calibration"):
+        quality_control_figures.calibration_figure({"a": []})
+    with pytest.raises(style.FigureInputError, match=r"expected \(X, Y, Z\)"):
+        quality_control_figures.variance_figure(np.zeros((*SHAPE, 3)), AFFINE, np.ones(SHAPE))
 
 
 def test_maps_beyond_nyquist_share_one_scale_set_by_the_last(tmp_path):
     rng = np.random.default_rng(0)
     truth = rng.standard_normal(SHAPE)
     maps = {"bspline": 100 * truth, "measured": truth}
-    fig = figures_detail.beyond_figure(maps, AFFINE, np.ones(SHAPE), scores={"bspline": 0.018, "measured": math.nan})
+    fig = detail_figures.beyond_figure(maps, AFFINE, np.ones(SHAPE), scores={"bspline": 0.018, "measured": math.nan})
     limits = {image.get_clim() for ax in fig.axes for image in ax.images}
     assert len(limits) == 1
     assert limits.pop()[1] == pytest.approx(np.percentile(np.abs(truth), 99), rel=1e-5)
@@ -200,7 +200,7 @@ def test_maps_beyond_nyquist_share_one_scale_set_by_the_last(tmp_path):
 
 
 def test_consistency_is_drawn_in_percent_with_its_median(tmp_path):
-    fig = figures_guards.consistency_figure({"sbl": np.array([0.02, 0.04, np.nan]), "zerofill": np.zeros(3)})
+    fig = quality_control_figures.consistency_figure({"sbl": np.array([0.02, 0.04, np.nan]), "zerofill": np.zeros(3)})
     curve = fig.axes[0].lines[0].get_ydata()
     assert np.allclose(curve[:2], [2, 4])
     assert {"sbl (3 %)", "zerofill (0 %)"} <= set(words(fig, tmp_path))
@@ -211,7 +211,7 @@ def test_the_variance_map_is_drawn_inside_the_brain_below_the_anatomy():
     weight[0] = 1000  # outside
     mask = np.zeros(SHAPE)
     mask[4:16, 4:20] = 1
-    fig = figures_guards.variance_figure(weight, AFFINE, mask, np.ones(SHAPE), n_slices=2)
+    fig = quality_control_figures.variance_figure(weight, AFFINE, mask, np.ones(SHAPE), n_slices=2)
     maps = [image for ax in fig.axes for image in ax.images if image.get_cmap().name == "inferno"]
     assert len(maps) == 2
     for image in maps:
@@ -219,7 +219,7 @@ def test_the_variance_map_is_drawn_inside_the_brain_below_the_anatomy():
         assert 1 <= shown.min() <= shown.max() <= 2
         assert shown.mask.any()
         assert image.get_clim() == (0.0, pytest.approx(np.percentile(weight[mask > 0], 99)))
-    nothing = figures_guards.variance_figure(np.zeros(SHAPE), AFFINE, mask, n_slices=1)
+    nothing = quality_control_figures.variance_figure(np.zeros(SHAPE), AFFINE, mask, n_slices=1)
     assert all(np.isfinite(image.get_clim()).all() for ax in nothing.axes for image in ax.images)
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_sr.reports import evaluation_claim as claim
-from bids_sr.reports import evaluation_rows as pick
-from bids_sr.reports import evaluation_tables as tables
-from bids_sr.reports import evaluation_text as text
-from bids_sr.stats.evaluation import MEASURE_TEXT, EvalRow
-from bids_sr.stats.placebo import PLACEBOS
+from bids_sr.metrics.evaluation_metrics import MEASURE_TEXT, EvalRow
+from bids_sr.reports.tables import attribution_tables as claim
+from bids_sr.reports.tables import evaluation_rows as pick
+from bids_sr.reports.tables import evaluation_tables as tables
+from bids_sr.reports.text import evaluation_text as text
+from bids_sr.stats.controls.negative_controls import PLACEBOS
 
 BAD = "<script>alert('x')</script> & $\\frac"
 

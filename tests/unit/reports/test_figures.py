@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bids_sr.reports import figures, figures_activation, figures_anat, figures_motion, figures_superres
-from bids_sr.reports.figures_activation import Scene, SeriesMap
-from bids_sr.reports.figures_superres import SeriesVolume
+from bids_sr.reports.figures import activation_figures, anat_figures, motion_figures, style, superres_figures
+from bids_sr.reports.figures.activation_figures import Scene, SeriesMap
+from bids_sr.reports.figures.superres_figures import SeriesVolume
 
 FINE = np.diag([-2.0, 2.0, 3.0, 1.0])
 FINE[:3, 3] = [31.0, -40.0, 5.0]
@@ -61,9 +61,9 @@ def images_of(path) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPS", "PIR", "SAL"])
 def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
-    volume = figures.canonical(*marked(orientation))
+    volume = style.canonical(*marked(orientation))
     z = int(np.argmax(volume.data.sum(axis=(0, 1))))
-    row, column = np.unravel_index(np.argmax(figures.plane(volume, 2, z)), figures.plane(volume, 2, z).shape)
+    row, column = np.unravel_index(np.argmax(style.plane(volume, 2, z)), style.plane(volume, 2, z).shape)
     at = volume.affine @ [column, row, z, 1]
     assert np.allclose(at[:3], [10, 20, 30])
     assert np.all(np.diag(volume.affine)[:3] > 0)
@@ -73,9 +73,9 @@ def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
 def test_left_is_drawn_on_the_left_and_front_above():
     data = np.zeros((10, 12, 5), dtype=np.float32)
     data[1, 10, :] = 1  # stored from right to left: x index 1 lies on the right; y index 10 in front
-    fig = figures.new_figure(2, 2)
+    fig = style.new_figure(2, 2)
     ax = fig.add_axes((0, 0, 1, 1))
-    figures.show_plane(ax, figures.canonical(data, np.diag([-1.0, 1.0, 1.0, 1.0])), 2, 2)
+    style.show_plane(ax, style.canonical(data, np.diag([-1.0, 1.0, 1.0, 1.0])), 2, 2)
     fig.canvas.draw()
     drawn = np.asarray(fig.canvas.buffer_rgba())[..., 0].astype(float)
     drawn[:, [0, -1]] = 0
@@ -87,41 +87,41 @@ def test_left_is_drawn_on_the_left_and_front_above():
 
 
 def test_a_volume_must_have_three_axes():
-    with pytest.raises(figures.FigureInputError, match=r"\(2, 2\)"):
-        figures.canonical(np.zeros((2, 2)), np.eye(4))
+    with pytest.raises(style.FigureInputError, match=r"\(2, 2\)"):
+        style.canonical(np.zeros((2, 2)), np.eye(4))
 
 
 def test_planes_lie_inside_the_mask_and_apart():
     mask = np.zeros((4, 4, 40), dtype=bool)
     mask[:, :, 10:30] = True
-    found = figures.slice_indices(mask, 2, 5)
+    found = style.slice_indices(mask, 2, 5)
     assert len(found) == 5
     assert min(found) > 10
     assert max(found) < 29
-    assert len(figures.slice_indices(np.zeros((4, 4, 40)), 2, 3)) == 3
+    assert len(style.slice_indices(np.zeros((4, 4, 40)), 2, 3)) == 3
 
 
 @given(low=st.integers(2, 9), factor=st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
 def test_repeated_keeps_every_acquired_voxel_as_a_block(low, factor):
     data = np.arange(low**3, dtype=float).reshape(low, low, low)
-    coarse = figures.Volume(data=data, affine=np.eye(4))
-    fine = figures.Volume(data=np.zeros((low * factor,) * 3), affine=np.eye(4))
-    shown = figures.repeated(coarse, fine).data
+    coarse = style.Volume(data=data, affine=np.eye(4))
+    fine = style.Volume(data=np.zeros((low * factor,) * 3), affine=np.eye(4))
+    shown = style.repeated(coarse, fine).data
     assert np.array_equal(shown, np.kron(data, np.ones((factor,) * 3)))
 
 
 def test_a_cropped_volume_keeps_world_positions():
-    volume = figures.canonical(*marked("LPS"))
-    part = figures.cropped(volume, (slice(2, 9), slice(3, 11), slice(4, 14)))
+    volume = style.canonical(*marked("LPS"))
+    part = style.cropped(volume, (slice(2, 9), slice(3, 11), slice(4, 14)))
     index = np.unravel_index(np.argmax(part.data), part.data.shape)
     assert np.allclose((part.affine @ [*index, 1])[:3], [10, 20, 30])
 
 
 def test_a_limited_box_stays_inside():
-    volume = figures.Volume(data=np.zeros((30, 30, 5)), affine=np.diag([2.0, 2, 2, 1]))
+    volume = style.Volume(data=np.zeros((30, 30, 5)), affine=np.diag([2.0, 2, 2, 1]))
     whole = (slice(5, 25), slice(0, 30), slice(1, 4))
-    box = figures.limited_box(whole, volume, (20, 20), (5, 29))
+    box = style.limited_box(whole, volume, (20, 20), (5, 29))
     assert [(s.start, s.stop) for s in box] == [(5, 15), (20, 30), (1, 4)]
 
 
@@ -129,8 +129,8 @@ def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path
     image, mask = head
     names = []
     for name in ("a.svg", "b.svg"):
-        fig = figures_anat.mosaic_figure(image, FINE, figures_anat.isolines(image, mask), mask=mask, views=((2, 3),))
-        names.append(figures.save_svg(fig, tmp_path / name))
+        fig = anat_figures.mosaic_figure(image, FINE, anat_figures.isolines(image, mask), mask=mask, views=((2, 3),))
+        names.append(style.save_svg(fig, tmp_path / name))
     text = names[0].read_text()
     assert text == names[1].read_text()
     assert "<metadata" not in text
@@ -151,32 +151,32 @@ def test_colors_survive_the_smaller_png():
             pixels[..., 3] = 255
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="png")
-        small = figures._smaller_png(base64.b64encode(buffer.getvalue()).decode())
+        small = style._smaller_png(base64.b64encode(buffer.getvalue()).decode())
         again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small))).convert("RGBA"))
         assert np.array_equal(again, pixels)
 
 
 def test_registration_refuses_images_on_different_grids(head):
     image, mask = head
-    with pytest.raises(figures.FigureInputError, match="one grid"):
-        figures_anat.registration_figure(
+    with pytest.raises(style.FigureInputError, match="one grid"):
+        anat_figures.registration_figure(
             image, image[:-1], image, FINE, [], names=("a", "b", "c"), mask=mask, views=((2, 2),)
         )
 
 
 def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
     image, mask = head
-    fig = figures_anat.registration_figure(
+    fig = anat_figures.registration_figure(
         image, np.roll(image, 3, axis=0), image, FINE, [], names=("a", "b", "c"), mask=mask, views=((2, 2),)
     )
-    text = figures.save_svg(fig, tmp_path / "r.svg").read_text()
+    text = style.save_svg(fig, tmp_path / "r.svg").read_text()
     assert text.count('id="flicker-') == 2
     assert "@keyframes" in text
     assert len(images_of(tmp_path / "r.svg")) == 8  # reference, before, reference below after: two planes each
 
 
 def test_isolines_of_a_constant_image_are_none():
-    assert figures_anat.isolines(np.ones((6, 6, 6)), np.ones((6, 6, 6))) == []
+    assert anat_figures.isolines(np.ones((6, 6, 6)), np.ones((6, 6, 6))) == []
 
 
 def test_carpet_rows_are_without_trend_and_of_unit_deviation():
@@ -184,7 +184,7 @@ def test_carpet_rows_are_without_trend_and_of_unit_deviation():
     series = 100 + 0.5 * np.arange(60) + rng.normal(0, 3, (5, 60))
     series[4] = 7
     series[:, :3] += 50
-    rows = figures_motion.carpet_rows(series, 3)
+    rows = motion_figures.carpet_rows(series, 3)
     assert np.allclose(rows[:4, 3:].mean(axis=1), 0, atol=1e-4)
     assert np.allclose(rows[:4, 3:].std(axis=1), 1, atol=1e-4)
     assert np.abs(np.polyfit(np.arange(57), rows[0, 3:], 1)[0]) < 1e-4
@@ -194,14 +194,14 @@ def test_carpet_rows_are_without_trend_and_of_unit_deviation():
 
 def test_motion_figure_says_which_column_it_lacks(tmp_path):
     table = {f"trans_{a}": np.zeros(10) for a in "xyz"} | {"framewise_displacement": np.r_[np.nan, np.ones(9)]}
-    fig = figures_motion.motion_figure(table, 2.0, n_dummy=2)
+    fig = motion_figures.motion_figure(table, 2.0, n_dummy=2)
     texts = [text.get_text() for ax in fig.axes for text in ax.texts]
     assert texts.count("not in the confounds table") == 2
     assert any(text.startswith("mean 1.00, max 1.00") for text in texts)
 
 
 def test_carpet_figure_names_groups_and_counts_rows():
-    fig = figures_motion.carpet_figure(
+    fig = motion_figures.carpet_figure(
         np.zeros((12, 20), np.float32), [("GM", 7), ("WM", 5)], 2.0, traces={"FD": np.ones(20)}
     )
     texts = [text.get_text() for text in fig.axes[1].texts]
@@ -211,7 +211,7 @@ def test_carpet_figure_names_groups_and_counts_rows():
 
 def test_training_figure_shows_levels_and_the_stopping_point():
     steps = np.arange(0.0, 100, 10)
-    fig = figures_superres.training_figure(
+    fig = superres_figures.training_figure(
         steps, {"srgan": steps / 10}, {"bspline": 3.0, "inject": np.nan}, {"loss": np.ones(10)}, chosen_step=50
     )
     labels = fig.axes[0].get_legend_handles_labels()[1]
@@ -229,7 +229,7 @@ def series_of(image: np.ndarray) -> list[SeriesVolume]:
 
 def test_slice_figure_subtracts_the_reference_and_nothing_else(head, scene):
     image, mask = head
-    fig = figures_superres.slice_figure(series_of(image), scene.roi, mask=mask)
+    fig = superres_figures.slice_figure(series_of(image), scene.roi, mask=mask)
     shown = [ax for ax in fig.axes if ax.images]
     differences = [np.asarray(ax.images[0].get_array()) for ax in shown if ax.images[0].get_cmap().name == "RdBu_r"]
     assert len(differences) == 2
@@ -240,8 +240,8 @@ def test_slice_figure_subtracts_the_reference_and_nothing_else(head, scene):
 
 
 def test_slice_figure_wants_its_reference(head, scene):
-    with pytest.raises(figures.FigureInputError, match="zerofill"):
-        figures_superres.slice_figure(series_of(head[0]), scene.roi, reference="zerofill")
+    with pytest.raises(style.FigureInputError, match="zerofill"):
+        superres_figures.slice_figure(series_of(head[0]), scene.roi, reference="zerofill")
 
 
 def maps_of(scene: Scene, peak: float) -> list[SeriesMap]:
@@ -256,7 +256,7 @@ def maps_of(scene: Scene, peak: float) -> list[SeriesMap]:
 
 
 def test_activation_maps_share_scale_threshold_and_planes(scene):
-    fig = figures_activation.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
+    fig = activation_figures.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
     overlays = [ax.images[1] for ax in fig.axes if len(ax.images) == 2]
     assert len(overlays) == 3 * 2  # whole and zoomed
     assert len({image.get_clim() for image in overlays}) == 1
@@ -268,11 +268,11 @@ def test_activation_maps_share_scale_threshold_and_planes(scene):
 
 def test_the_first_map_alone_chooses_the_planes(scene):
     rows = maps_of(scene, 9.0)
-    assert figures_activation.informative_planes(scene, rows[0], 1) == [3]
+    assert activation_figures.informative_planes(scene, rows[0], 1) == [3]
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
     other = SeriesMap(name="srgan", data=elsewhere, affine=FINE)
-    assert figures_activation.informative_planes(scene, rows[0], 1) != figures_activation.informative_planes(
+    assert activation_figures.informative_planes(scene, rows[0], 1) != activation_figures.informative_planes(
         scene, other, 1
     )
 
@@ -281,20 +281,20 @@ def test_a_later_row_cannot_choose_its_own_best_planes(scene):
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
     rows = [*maps_of(scene, 9.0), SeriesMap(name="other", data=elsewhere, affine=FINE)]
-    fig = figures_activation.activation_figure(rows, scene, n_slices=1)
+    fig = activation_figures.activation_figure(rows, scene, n_slices=1)
     written = {text.get_text() for ax in fig.axes for text in ax.texts if text.get_text().startswith("z =")}
     assert written == {"z = +14 mm"}  # plane 3 of 3 mm, the first at 5 mm
 
 
 def test_the_color_scale_is_the_median_of_the_maps_but_not_below_the_floor():
     rows = [SeriesMap(name=str(v), data=np.full(LOW, float(v)), affine=COARSE) for v in (1, 8, 300)]
-    assert figures_activation.common_scale(rows, 6.0) == 8
-    assert figures_activation.common_scale(rows[:1], 6.0) == 6
+    assert activation_figures.common_scale(rows, 6.0) == 8
+    assert activation_figures.common_scale(rows[:1], 6.0) == 6
 
 
 def test_activation_without_maps_is_refused(scene):
-    with pytest.raises(figures.FigureInputError, match="no map"):
-        figures_activation.activation_figure([], scene)
+    with pytest.raises(style.FigureInputError, match="no map"):
+        activation_figures.activation_figure([], scene)
 
 
 def test_regions_are_coded_one_other_both(scene):
@@ -302,7 +302,7 @@ def test_regions_are_coded_one_other_both(scene):
     one[6:9, 14:18, 3] = 1
     other[8:11, 14:18, 3] = 1
     pair = tuple(SeriesMap(name="srgan", data=each, affine=FINE) for each in (one, other))
-    fig = figures_activation.regions_figure({"srgan": pair}, scene, ("thumb", "little"), {"srgan": 0.25}, n_slices=1)
+    fig = activation_figures.regions_figure({"srgan": pair}, scene, ("thumb", "little"), {"srgan": 0.25}, n_slices=1)
     codes = np.asarray(next(ax.images[1] for ax in fig.axes if len(ax.images) == 2).get_array(), dtype=float)
     counts = {code: int(np.sum(codes == code)) for code in (1, 2, 3)}
     assert counts == {1: 8, 2: 8, 3: 4}
@@ -312,9 +312,9 @@ def test_regions_are_coded_one_other_both(scene):
 def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
     image, mask = head
     scene = Scene(background=image, mask=mask, roi=mask, affine=FINE)
-    fig = figures_activation.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
+    fig = activation_figures.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
     assert scene.roi_is_brain
     colors = [tuple(c.get_edgecolor()[0]) for ax in fig.axes for c in ax.collections if len(c.get_edgecolor())]
     from matplotlib.colors import to_rgba
 
-    assert to_rgba(figures_activation.ROI_COLOR) not in colors
+    assert to_rgba(activation_figures.ROI_COLOR) not in colors

@@ -7,22 +7,24 @@ import numpy as np
 import pytest
 from grouptables import cohort
 
-from bids_sr.reports import figures_group, group_tables, group_words
-from bids_sr.reports.figures import FigureInputError
-from bids_sr.reports.group import METHODS, GroupContent, build_group_report
-from bids_sr.reports.methods_text import missing_keys
-from bids_sr.stats import group, group_table, group_text
-from bids_sr.stats.group_table import Question
+from bids_sr.reports.figures import group_figures
+from bids_sr.reports.figures.style import FigureInputError
+from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report
+from bids_sr.reports.tables import group_tables
+from bids_sr.reports.text import group_verdicts
+from bids_sr.reports.text.methods_text import missing_keys
+from bids_sr.stats.group import group_tests, group_text, metric_tables
+from bids_sr.stats.group.metric_tables import Question
 
 NAMES = ("sbl", "srgan")
 BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 
 
-def made(folder: Path, count: int) -> tuple[list[group.Comparison], group_table.Values]:
+def made(folder: Path, count: int) -> tuple[list[group_tests.Comparison], metric_tables.Values]:
     cohort(folder, count)
-    figures = [row for source in group_table.find_sources(folder) for row in group_table.read_figures(source)]
-    values = group_table.combine(figures, group.compared)
-    return group.compare(values, NAMES, units={each.measure: each.unit for each in figures}), values
+    figures = [row for source in metric_tables.find_sources(folder) for row in metric_tables.read_figures(source)]
+    values = metric_tables.combine(figures, group_tests.compared)
+    return group_tests.compare(values, NAMES, units={each.measure: each.unit for each in figures}), values
 
 
 def content(folder: Path, count: int, **how: object) -> GroupContent:
@@ -38,18 +40,18 @@ def content(folder: Path, count: int, **how: object) -> GroupContent:
 
 def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 12)
-    told = group_words.findings(comparisons, NAMES)
-    lines = group_words.verdict(told, NAMES)
+    told = group_verdicts.findings(comparisons, NAMES)
+    lines = group_verdicts.verdict(told, NAMES)
     assert lines[0].startswith("sbl shows more true BOLD detail than every baseline")
     assert lines[0].endswith("better than srgan.")
     assert "sbl: nothing can be said about image quality" in lines[1]
     assert lines[2].startswith("srgan: it is not shown")
-    first = group_words.sentence(told[0])
+    first = group_verdicts.sentence(told[0])
     assert "n = 12" in first
     assert "better than bspline, zerofill, inject and srgan (by at least +0.0" in first
     assert "p = .002" in first
-    assert "sblMirror" in group_words.placebo_sentence(told[0])
-    sizes = [group_words.sentence(each) for each in told if each.kind == group_words.SIZE]
+    assert "sblMirror" in group_verdicts.placebo_sentence(told[0])
+    sizes = [group_verdicts.sentence(each) for each in told if each.kind == group_verdicts.SIZE]
     assert len(sizes) == 3
     assert all("no merit by itself" in text for text in sizes)
 
@@ -59,30 +61,30 @@ def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
         "sbl": {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)},
         "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},
     }
-    comparisons = group.compare({BEYOND: values}, ["sbl"], units={})
-    told = group_words.findings(comparisons, ["sbl"])
-    assert group_words.verdict(told, ["sbl"])[0].startswith(
+    comparisons = group_tests.compare({BEYOND: values}, ["sbl"], units={})
+    told = group_verdicts.findings(comparisons, ["sbl"])
+    assert group_verdicts.verdict(told, ["sbl"])[0].startswith(
         "sbl is worse than bspline (explained variance of measured BOLD detail"
     )
 
 
 def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 3)
-    text = group_words.sentence(group_words.findings(comparisons, NAMES)[0])
+    text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
     assert "undecided against bspline" in text
     assert "at best p = 0.25" in text
 
 
 def test_p_values_and_numbers_as_text() -> None:
-    assert [group_words.p_text(p) for p in (0.0001, 0.0312, 1.0, np.nan)] == [
+    assert [group_verdicts.p_text(p) for p in (0.0001, 0.0312, 1.0, np.nan)] == [
         "p < .001", "p = .031", "p = 1.000", "p not defined"
     ]  # fmt: skip
-    assert [group_words.number(v, sign=True) for v in (0.0, -0.5, 0.1234, np.nan)] == ["0", "−0.5", "+0.123", "–"]
+    assert [group_verdicts.number(v, sign=True) for v in (0.0, -0.5, 0.1234, np.nan)] == ["0", "−0.5", "+0.123", "–"]
 
 
 def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
     _, values = made(tmp_path, 5)
-    fig = figures_group.paired_figure([("", values[BEYOND])], NAMES)
+    fig = group_figures.paired_figure([("", values[BEYOND])], NAMES)
     (ax,) = fig.axes
     labels = [text.get_text() for text in ax.get_xticklabels()]
     assert labels == ["bspline", "zerofill", "inject", "sbl", "srgan", "measured"]
@@ -96,13 +98,13 @@ def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
 def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 8)
     own = [each for each in comparisons if (each.question, each.series) == (BEYOND, "sbl")]
-    fig = figures_group.differences_figure(own)
+    fig = group_figures.differences_figure(own)
     ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
     assert ends == [[e.estimate.lower, e.estimate.upper] for e in own if e.estimate is not None]
     with pytest.raises(FigureInputError):
-        figures_group.differences_figure([])
+        group_figures.differences_figure([])
     with pytest.raises(FigureInputError):
-        figures_group.paired_figure([("", {})], NAMES)
+        group_figures.paired_figure([("", {})], NAMES)
 
 
 def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Path) -> None:
@@ -143,6 +145,6 @@ def test_the_claim_is_taken_apart(tmp_path: Path) -> None:
 
 def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:
     from bids_sr.boilerplate import bibliography
-    from bids_sr.reports.group import MAPS
+    from bids_sr.reports.group_report import MAPS
 
     assert missing_keys(METHODS + MAPS, bibliography()) == []

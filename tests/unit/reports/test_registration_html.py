@@ -2,7 +2,7 @@
 
 import pytest
 
-from bids_sr.reports.tables import registration_html
+from bids_sr.reports.tables.html_tables import registration_html
 
 GOOD = {"bold_t1w_nmi": 1.16, "roi_fraction_in_fov": 1.0, "roi_is_brain": False, "bold_t1w_poor": False}
 

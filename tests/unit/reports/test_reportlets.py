@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from bids_sr import boilerplate
-from bids_sr.interfaces import _reporting as tools
-from bids_sr.interfaces import reports, reports_maps
-from bids_sr.interfaces.bids import derivative_path
+from bids_sr.interfaces.derivatives_sink import derivative_path
+from bids_sr.interfaces.reporting import figure_data as tools
+from bids_sr.interfaces.reporting import map_reportlets, reportlet_figures
 
 SHAPE, LOW, FINE, COARSE = (24, 24, 6), (12, 12, 6), np.diag([-3.0, 3, 4, 1]), np.diag([-6.0, 6, 4, 1])
 COARSE[:3, 3] = [-1.5, 1.5, 0]
@@ -139,19 +139,21 @@ def descs(entities) -> list[str]:
 
 def test_anatomy(files, tmp_path):
     tpms = [files[name] for name in ("gm", "wm", "csf")]
-    found = run(reports.AnatReport(t1w=files["image"], mask=files["mask"], tpms=tpms, roi=files["mask"]), tmp_path)
+    found = run(
+        reportlet_figures.AnatReport(t1w=files["image"], mask=files["mask"], tpms=tpms, roi=files["mask"]), tmp_path
+    )
     assert descs(found) == ["brain", "roi"]
 
 
 def test_normalization(files, tmp_path):
-    interface = reports.NormReport(
+    interface = reportlet_figures.NormReport(
         t1w=files["image"], std_t1w=files["image_hr"], template=files["image_hr"], template_mask=files["mask_hr"]
     )
     assert descs(run(interface, tmp_path)) == ["norm"]
 
 
 def test_pair(files, tmp_path):
-    interface = reports.PairReport(
+    interface = reportlet_figures.PairReport(
         train_highres=files["image_hr"],
         train_lowres=files["image"],
         pair_mask=files["mask"],
@@ -164,12 +166,12 @@ def test_pair(files, tmp_path):
 
 @pytest.mark.parametrize(("method", "expected"), [("", ["training", "card"]), ("tv", ["trainingTv", "cardTv"])])
 def test_training(files, tmp_path, method, expected):
-    interface = reports.TrainingReport(log_file=files["log.tsv"], card_file=files["card.json"], method=method)
+    interface = reportlet_figures.TrainingReport(log_file=files["log.tsv"], card_file=files["card.json"], method=method)
     assert descs(run(interface, tmp_path)) == expected
 
 
 def test_registration_to_t1w_uses_the_transform(files, tmp_path):
-    interface = reports.CoregReport(
+    interface = reportlet_figures.CoregReport(
         boldref=files["image"],
         t1w_preproc=files["image_hr"],
         t1w_mask=files["mask_hr"],
@@ -189,14 +191,14 @@ def test_a_display_shift_goes_the_right_way(files):
 
 
 def test_guide(files, tmp_path):
-    interface = reports.GuideReport(
+    interface = reportlet_figures.GuideReport(
         boldref=files["image"], guide_hr=files["image_hr"], highres=files["image_hr"], mask_hr=files["mask_hr"]
     )
     assert descs(run(interface, tmp_path)) == ["highres"]
 
 
 def test_motion(files, tmp_path):
-    interface = reports.MotionReport(
+    interface = reportlet_figures.MotionReport(
         confounds_tsv=files["confounds.tsv"],
         preproc_file=files["raw"],
         mask=files["mask"],
@@ -221,7 +223,7 @@ def test_the_carpet_is_thin_and_grouped(files, monkeypatch):
 
 
 def test_one_slice(files, tmp_path):
-    interface = reports_maps.SuperresReport(
+    interface = map_reportlets.SuperresReport(
         series_files=[files["bspline"], files["srgan"]],
         series_names=["bspline", "srgan"],
         raw_file=files["raw"],
@@ -233,7 +235,7 @@ def test_one_slice(files, tmp_path):
 
 @pytest.mark.parametrize("background", ["image_hr", "image"])
 def test_activation_of_every_contrast_and_smoothing(files, maps, tmp_path, background):
-    interface = reports_maps.ActivationReport(
+    interface = map_reportlets.ActivationReport(
         maps=maps[0],
         entities=maps[1],
         background=files[background],
@@ -248,7 +250,7 @@ def test_activation_of_every_contrast_and_smoothing(files, maps, tmp_path, backg
 
 
 def test_regions_of_single_conditions(files, maps, tmp_path):
-    interface = reports_maps.RegionsReport(
+    interface = map_reportlets.RegionsReport(
         maps=[[path] for path in maps[0]],
         entities=[[each] for each in maps[1]],
         background=files["image_hr"],
@@ -264,7 +266,7 @@ def test_regions_of_single_conditions(files, maps, tmp_path):
 
 def test_no_regions_no_files(files, maps, tmp_path):
     only = [k for k, each in enumerate(maps[1]) if each["suffix"] == "statmap"]
-    interface = reports_maps.RegionsReport(
+    interface = map_reportlets.RegionsReport(
         maps=[maps[0][k] for k in only],
         entities=[maps[1][k] for k in only],
         background=files["image_hr"],
@@ -276,8 +278,8 @@ def test_no_regions_no_files(files, maps, tmp_path):
 
 
 def test_tables_and_summary(files, tmp_path):
-    assert descs(run(reports_maps.MetricsReport(activation_tsv=files["table.tsv"]), tmp_path)) == ["metrics"]
-    summary = reports_maps.SummaryReport(summary={"Run": "x"}, n_dummy=3, desc="runsummary", suffix="bold")
+    assert descs(run(map_reportlets.MetricsReport(activation_tsv=files["table.tsv"]), tmp_path)) == ["metrics"]
+    summary = map_reportlets.SummaryReport(summary={"Run": "x"}, n_dummy=3, desc="runsummary", suffix="bold")
     assert descs(run(summary, tmp_path)) == ["runsummary"]
     assert "<td>3</td>" in (tmp_path / "runsummary_bold.html").read_text()
 

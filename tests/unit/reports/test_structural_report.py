@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bids_sr.reports.assembler import SubjectReport, shown_sections
-from bids_sr.reports.figures import FigureInputError
-from bids_sr.reports.figures_structural import explanation_figure, scans_figure
-from bids_sr.reports.structural_tables import structural_html
+from bids_sr.reports.figures.structural_figures import explanation_figure, scans_figure
+from bids_sr.reports.figures.style import FigureInputError
+from bids_sr.reports.tables.structural_tables import structural_html
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
 SHAPE = (10, 12, 5)

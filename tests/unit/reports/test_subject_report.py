@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.reports import figures
-from bids_sr.reports.subject import build_report, errors_html, read_crash
+from bids_sr.reports.figures import style
+from bids_sr.reports.subject_report import build_report, errors_html, read_crash
 
 SECTIONS = (
     "summary",
@@ -116,9 +116,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> str:
     """A figure as our interfaces write it."""
-    fig = figures.new_figure(2, 1)
+    fig = style.new_figure(2, 1)
     fig.add_subplot().plot([0, 1])
-    return figures.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
+    return style.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bids_sr.reports import tables
-from bids_sr.reports.training import held_out_text, read_training
+from bids_sr.reports.tables import html_tables
+from bids_sr.reports.text.training_text import held_out_text, read_training
 
 EVIL = "<script>alert('x')</script> & co"
 CARD = {
@@ -31,13 +31,15 @@ def row(series, fwhm, contrast, measure, value):
 
 
 def test_everything_in_a_summary_is_escaped():
-    html = tables.summary_html({EVIL: EVIL, "nested": {EVIL: [EVIL, {"a": EVIL}]}, "Warnings": [EVIL], "notices": EVIL})
+    html = html_tables.summary_html(
+        {EVIL: EVIL, "nested": {EVIL: [EVIL, {"a": EVIL}]}, "Warnings": [EVIL], "notices": EVIL}
+    )
     assert "<script" not in html
     assert html.count("&lt;script&gt;") == 7
 
 
 def test_warnings_come_first_and_stand_out():
-    html = tables.summary_html({"Subject": "sub-01", "Notices": ["n"], "Warnings": ["w"]})
+    html = html_tables.summary_html({"Subject": "sub-01", "Notices": ["n"], "Warnings": ["w"]})
     assert html.index("class='warning'") < html.index("class='notice'") < html.index("Subject")
 
 
@@ -54,14 +56,14 @@ def test_warnings_come_first_and_stand_out():
     ],
 )
 def test_numbers_are_short_and_absence_is_a_dash(value, shown):
-    assert tables.number(value) == shown
+    assert html_tables.number(value) == shown
 
 
 def test_a_pivot_has_a_row_for_each_series_and_smoothing_in_order():
     rows = [
         row(s, f, "thumb", "peak_t", v) for v, (s, f) in enumerate([("srgan", 5), ("raw", 0), ("srgan", 0), ("raw", 5)])
     ]
-    html = tables.pivot_html(rows, ["peak_t", "peak_z"], ["raw", "srgan"], "thumb <x>")
+    html = html_tables.pivot_html(rows, ["peak_t", "peak_z"], ["raw", "srgan"], "thumb <x>")
     body = html[html.index("<tbody>") :]
     order = [part.split("<")[0] for part in body.split("<td>")[1:]]
     assert order == ["0", "1", "0", "2", "5", "3", "5", "0"]
@@ -71,7 +73,7 @@ def test_a_pivot_has_a_row_for_each_series_and_smoothing_in_order():
 
 def test_no_value_is_singled_out_as_best():
     rows = [row(s, 0, "n/a", "psnr", v) for s, v in (("bspline", 30), ("srgan", 31))]
-    html = tables.metrics_html(rows, [], ["bspline", "srgan"])
+    html = html_tables.metrics_html(rows, [], ["bspline", "srgan"])
     assert "<b>" not in html
     assert "<strong>" not in html
     assert "srgan − bspline: PSNR +1 dB" in html
@@ -80,23 +82,23 @@ def test_no_value_is_singled_out_as_best():
 
 def test_the_overlap_of_conditions_comes_before_single_contrasts():
     activation = [row("raw", 0, "thumb", "peak_t", 4), row("raw", 0, "thumb+little", "quarter_dice", 0.4)]
-    html = tables.metrics_html([], activation)
+    html = html_tables.metrics_html([], activation)
     assert html.index("thumb against little") < html.index("Activation measures, thumb<")
     assert "overlap of the regions" in html
 
 
 def test_many_contrasts_are_folded():
     activation = [row("raw", 0, f"c{k}", "peak_t", k + 0.5) for k in range(6)]
-    html = tables.metrics_html([], activation)
-    assert html.count("<summary>Activation measures") == 6 - tables.OPEN_TABLES
+    html = html_tables.metrics_html([], activation)
+    assert html.count("<summary>Activation measures") == 6 - html_tables.OPEN_TABLES
 
 
 def test_tables_without_rows_say_so():
-    assert "No measures" in tables.metrics_html([], [])
+    assert "No measures" in html_tables.metrics_html([], [])
 
 
 def test_the_card_is_folded_below_what_it_says_of_held_out_slices():
-    html = tables.card_html(CARD)
+    html = html_tables.card_html(CARD)
     assert "srgan − bspline +2.50 dB, SSIM +0.010" in html
     assert "srgan − zerofill −0.50 dB, SSIM −0.010" in html
     assert html.index("held-out slices") < html.index("<details>")
@@ -105,9 +107,9 @@ def test_the_card_is_folded_below_what_it_says_of_held_out_slices():
 
 def test_the_card_says_what_training_began_with():
     start = {"name": "srgan_start", "weights_sha256": "0123456789abcdef", "trained_with": "simulated <heads>"}
-    html = tables.card_html({**CARD, "started_from": start})
+    html = html_tables.card_html({**CARD, "started_from": start})
     assert "srgan_start (0123456789ab…, learned from simulated &lt;heads&gt;)" in html.partition("<details>")[0]
-    assert "began" not in tables.card_html(CARD)
+    assert "began" not in html_tables.card_html(CARD)
 
 
 def test_only_the_phase_with_held_out_slices_is_drawn():

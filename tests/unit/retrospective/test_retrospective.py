@@ -14,11 +14,11 @@ from bidsmaker import BidsMaker, snapshot
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
-from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
-from bids_sr.retrospective import images, prepare
-from bids_sr.retrospective.tables import moved_events, sidecar_of_events
-from bids_sr.spatial.nifti import SeriesReader, save_image
-from bids_sr.sr.degrade import coarse_affine, kspace_crop
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.preflight import Plan, check_data, checks, dry_run_text, validator
+from bids_sr.retrospective import downsampling, preparation
+from bids_sr.retrospective.trimmed_events import moved_events, sidecar_of_events
+from bids_sr.sr.resolution.degradation import coarse_affine, kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 BOLD, EVENTS = "sub-01_task-tap_bold.nii.gz", "sub-01_task-tap_events.tsv"
@@ -55,10 +55,10 @@ def settings_for(maker: BidsMaker, *extra: str, how: str = "clean") -> Settings:
 def made(maker: BidsMaker, *extra: str, how: str = "clean") -> tuple[Settings, Plan]:
     """Check, make, and check what was made."""
     settings = settings_for(maker, *extra, how=how)
-    plan = check(settings)
+    plan = checks(settings)
     assert plan.problems == ()
-    derived = prepare(settings, plan.subjects, plan.type_order)
-    again = check(derived)
+    derived = preparation(settings, plan.subjects, plan.type_order)
+    again = checks(derived)
     assert again.problems == ()
     return derived, again
 
@@ -69,20 +69,20 @@ def voxels(path: Path) -> np.ndarray:
 
 def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker: BidsMaker) -> None:
     derived, plan = made(maker)
-    (run,) = plan.subjects[0].runs
+    (main,) = plan.subjects[0].runs
     measured = nb.load(maker.path(BOLD, "func"))
-    assert run.truth is not None
-    assert run.truth.bold is not None
-    assert run.truth.slice_timing == tuple(TIMES)
-    truth = nb.load(run.truth.bold)
+    assert main.truth is not None
+    assert main.truth.bold is not None
+    assert main.truth.slice_timing == tuple(TIMES)
+    truth = nb.load(main.truth.bold)
     assert truth.get_data_dtype() == measured.get_data_dtype()  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(voxels(run.truth.bold), np.asarray(measured.dataobj)[..., 10:])  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(voxels(main.truth.bold), np.asarray(measured.dataobj)[..., 10:])  # type: ignore[attr-defined]
     np.testing.assert_array_equal(truth.affine, measured.affine)  # type: ignore[attr-defined]
-    assert (run.shape, run.n_volumes, run.tr) == ((12, 12, 6), 70, 1.0)
-    np.testing.assert_allclose(run.affine, coarse_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5)  # type: ignore[attr-defined]
+    assert (main.shape, main.n_volumes, main.tr) == ((12, 12, 6), 70, 1.0)
+    np.testing.assert_allclose(main.affine, coarse_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5)  # type: ignore[attr-defined]
     fine = np.asarray(measured.dataobj)[..., 37].astype(complex)  # type: ignore[attr-defined]
     np.testing.assert_allclose(
-        voxels(run.bold)[..., 27], np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]), rtol=1e-4
+        voxels(main.bold)[..., 27], np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]), rtol=1e-4
     )
     assert derived.evaluation.truth == derived.paths.retrospective_truth_dir
     assert (derived.evaluation.retrospective, derived.superres.factor) == (None, 2.0)
@@ -92,17 +92,17 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker
 def test_the_pair_holds_nothing_of_the_run(maker: BidsMaker) -> None:
     """Ten volumes at the start make it, and they are in neither series; events move back by as much."""
     _, plan = made(maker)
-    (run,) = plan.subjects[0].runs
-    assert run.pair is not None
-    assert run.pair.lowres is not None
+    (main,) = plan.subjects[0].runs
+    assert main.pair is not None
+    assert main.pair.lowres is not None
     first = voxels(maker.path(BOLD, "func"))[..., :10].mean(-1)
-    np.testing.assert_allclose(voxels(run.pair.highres), first, rtol=1e-5)
+    np.testing.assert_allclose(voxels(main.pair.highres), first, rtol=1e-5)
     low = np.abs(kspace_crop(first.astype(complex), np.eye(4), factor=FACTOR)[0])
-    np.testing.assert_allclose(voxels(run.pair.lowres), low, rtol=1e-3)
-    rows = run.events.read_text().splitlines()
+    np.testing.assert_allclose(voxels(main.pair.lowres), low, rtol=1e-3)
+    rows = main.events.read_text().splitlines()
     assert rows[1].split("\t") == ["-2", "4.0", "thumb"]
     assert len(rows) == 7
-    assert json.loads(run.events.with_suffix(".json").read_text())["trial_type"]["Levels"] == {
+    assert json.loads(main.events.with_suffix(".json").read_text())["trial_type"]["Levels"] == {
         "thumb": "thumb", "little": "little",
     }  # fmt: skip
 
@@ -112,21 +112,21 @@ def test_a_pair_of_the_data_moves_one_level_down(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-fine_run-2", (1.0, 1.0, 4.0))
     maker.star("sub-01_acq-coarse_run-2", (2.0, 2.0, 4.0), data=coarse)
     derived, plan = made(maker, "--dummy-scans", "3")
-    (run,) = plan.subjects[0].runs
-    assert run.pair is not None
-    assert run.pair.highres.name == "sub-01_acq-highres_run-2_T2starw.nii.gz"
-    np.testing.assert_array_equal(voxels(run.pair.highres), coarse)
-    assert run.n_volumes == 77, "no volume makes the pair; the dummies are left out"
+    (main,) = plan.subjects[0].runs
+    assert main.pair is not None
+    assert main.pair.highres.name == "sub-01_acq-highres_run-2_T2starw.nii.gz"
+    np.testing.assert_array_equal(voxels(main.pair.highres), coarse)
+    assert main.n_volumes == 77, "no volume makes the pair; the dummies are left out"
     assert derived.preprocessing.dummy_scans == 0
 
 
 def test_a_fine_image_alone_is_brought_to_the_bold_first(maker: BidsMaker) -> None:
     fine = maker.star("sub-01_acq-fine", (1.0, 1.0, 4.0))
     _, plan = made(maker)
-    (run,) = plan.subjects[0].runs
-    assert run.pair is not None
+    (main,) = plan.subjects[0].runs
+    assert main.pair is not None
     low = kspace_crop(voxels(fine).astype(float), np.eye(4), factor=FACTOR, magnitude=True)[0]
-    np.testing.assert_allclose(voxels(run.pair.highres), low, rtol=1e-4)
+    np.testing.assert_allclose(voxels(main.pair.highres), low, rtol=1e-4)
 
 
 def test_dummies_are_found_before_the_pair_is_made(maker: BidsMaker) -> None:
@@ -134,10 +134,10 @@ def test_dummies_are_found_before_the_pair_is_made(maker: BidsMaker) -> None:
     data[..., :3] = (data[..., :3] * np.array([1.5, 1.3, 1.1])).astype("int16")
     maker.bold(zooms=(2.0, 2.0, 4.0), data=data)
     _, plan = made(maker)
-    (run,) = plan.subjects[0].runs
-    assert run.n_volumes == 67
-    assert run.pair is not None
-    np.testing.assert_allclose(voxels(run.pair.highres), data[..., 3:13].mean(-1), rtol=1e-5)
+    (main,) = plan.subjects[0].runs
+    assert main.n_volumes == 67
+    assert main.pair is not None
+    np.testing.assert_allclose(voxels(main.pair.highres), data[..., 3:13].mean(-1), rtol=1e-5)
 
 
 def test_odd_matrices_are_cropped_alike(maker: BidsMaker) -> None:
@@ -147,19 +147,19 @@ def test_odd_matrices_are_cropped_alike(maker: BidsMaker) -> None:
     image.header["pixdim"][4] = 1.0
     nb.save(image, maker.path(BOLD, "func"))
     _, plan = made(maker)
-    (run,) = plan.subjects[0].runs
-    assert run.truth is not None
-    assert run.truth.bold is not None
-    assert run.shape == (12, 11, 6)
-    np.testing.assert_array_equal(voxels(run.truth.bold), series(shape)[:24, :22, :, 10:])
+    (main,) = plan.subjects[0].runs
+    assert main.truth is not None
+    assert main.truth.bold is not None
+    assert main.shape == (12, 11, 6)
+    np.testing.assert_array_equal(voxels(main.truth.bold), series(shape)[:24, :22, :, 10:])
 
 
 def test_other_factors(maker: BidsMaker) -> None:
     _, plan = made(maker, "--sr-factor", "1.5")
-    (run,) = plan.subjects[0].runs
-    assert run.shape == (16, 16, 6)
-    assert run.pair is not None
-    assert run.pair.factor == (1.5, 1.5, 1.0)
+    (main,) = plan.subjects[0].runs
+    assert main.shape == (16, 16, 6)
+    assert main.pair is not None
+    assert main.pair.factor == (1.5, 1.5, 1.0)
 
 
 def test_noisy_has_the_noise_of_the_measured_series(maker: BidsMaker) -> None:
@@ -175,7 +175,7 @@ def test_noisy_has_the_noise_of_the_measured_series(maker: BidsMaker) -> None:
 def test_thermal_noise_of_known_size(tmp_path: Path) -> None:
     data = series((24, 24, 6, 60), noise=17.0) + (5 * np.arange(60)).astype("int16")  # a drift that all voxels share
     save_image(data.astype("float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
-    assert images.thermal_noise(tmp_path / "x.nii") == pytest.approx(17.0, rel=0.05)
+    assert downsampling.thermal_noise(tmp_path / "x.nii") == pytest.approx(17.0, rel=0.05)
 
 
 def test_noise_follows_the_seed(maker: BidsMaker) -> None:
@@ -220,11 +220,11 @@ def test_an_interruption_leaves_nothing_half_made(maker: BidsMaker, monkeypatch:
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(images, "write_measured_series", stop)
+    monkeypatch.setattr(downsampling, "write_measured_series", stop)
     settings = settings_for(maker)
-    plan = check(settings)
+    plan = checks(settings)
     with pytest.raises(KeyboardInterrupt):
-        prepare(settings, plan.subjects, plan.type_order)
+        preparation(settings, plan.subjects, plan.type_order)
     made_so_far = maker.root.parent / "out" / "sourcedata"
     assert sorted(path.name for path in made_so_far.iterdir()) == ["retrospective", "retrospective-truth"]
     assert not list(made_so_far.rglob("*.nii.gz"))
@@ -246,7 +246,7 @@ def test_several_runs_share_one_pair(maker: BidsMaker) -> None:
     for end in ("bold.nii.gz", "bold.json", "events.tsv"):
         maker.path(f"sub-01_task-tap_{end}", "func").unlink()
     _, plan = made(maker)
-    assert [run.n_volumes for run in plan.subjects[0].runs] == [70, 80]
+    assert [main.n_volumes for main in plan.subjects[0].runs] == [70, 80]
     assert len(plan.subjects[0].pairs) == 1
 
 
@@ -255,11 +255,11 @@ def test_only_what_was_chosen_is_made(maker: BidsMaker) -> None:
     maker.events("sub-01_task-rest", rows=BLOCKS)
     maker.subject("02")
     _, plan = made(maker, "--task-id", "tap", "--participant-label", "01")
-    assert [run.stem for subject in plan.subjects for run in subject.runs] == ["sub-01_task-tap"]
+    assert [main.stem for subject in plan.subjects for main in subject.runs] == ["sub-01_task-tap"]
 
 
 def refused(maker: BidsMaker, *extra: str) -> str:
-    return "\n".join(map(str, check(settings_for(maker, *extra)).problems))
+    return "\n".join(map(str, checks(settings_for(maker, *extra)).problems))
 
 
 def test_runs_of_two_resolutions_in_one_session_are_refused(maker: BidsMaker) -> None:
@@ -286,14 +286,14 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     assert refused(maker) == ""
     plain = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation"]
     line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
-    problems = check(parse_settings(line).resolved(run_uuid="x")).problems
+    problems = checks(parse_settings(line).resolved(run_uuid="x")).problems
     assert [problem.reason for problem in problems] == ["it holds results of an earlier run with --retrospective"]
 
 
 def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) -> None:
     before = snapshot(maker.root.parent)
     settings = settings_for(maker)
-    plan = check(settings)
+    plan = checks(settings)
     text = dry_run_text(plan, settings)
     assert "brought down by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
     assert "easier than a real pair" in text
@@ -310,8 +310,8 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     for n in (20, 80):
         save_image(np.ones((32, 32, 6, n), "float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
         tracemalloc.start()
-        images.write_coarse_series(tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first=0, noise_sd=1.0)
-        images.write_measured_series(tmp_path / "x.nii", tmp_path / "z.nii", factor=FACTOR, first=0)
+        downsampling.write_coarse_series(tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first=0, noise_sd=1.0)
+        downsampling.write_measured_series(tmp_path / "x.nii", tmp_path / "z.nii", factor=FACTOR, first=0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
@@ -348,20 +348,20 @@ def test_levels_of_the_data_are_kept(tmp_path: Path) -> None:
 def test_the_command_goes_on_with_the_coarser_data(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bids_sr.cli import participant, run
+    from bids_sr.cli import main, participant_level
 
     seen: list[tuple[Settings, Plan]] = []
 
     def work(settings: Settings, plan: Plan, say: Callable[[str], None]) -> object:
-        from bids_sr.workflows.execute import RunOutcome
+        from bids_sr.execution.execute import RunOutcome
 
         seen.append((settings, plan))
         return RunOutcome()
 
-    monkeypatch.setattr(participant, "run_participants", work)
+    monkeypatch.setattr(participant_level, "run_participants", work)
     out = maker.root.parent / "out"
     line = [str(maker.root), str(out), "participant", "--skip-bids-validation", "-w", "work"]
-    assert run.main([*line, "--retrospective"]) == 0
+    assert main.main([*line, "--retrospective"]) == 0
     ((settings, plan),) = seen
     assert settings.paths.bids_dir == out / "sourcedata" / "retrospective"
     assert settings.paths.work_dir == maker.root.parent / "work" / "retrospective"

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.model import Request
-from bids_sr.slurm.requests import job_mb, minutes_of, program_gib, raised, request_for, signal_seconds, time_text
-from bids_sr.slurm.spec import as_spec, choose, in_tasks
+from bids_sr.slurm.array_spec import as_spec, choose, in_tasks
+from bids_sr.slurm.job_requests import job_mb, minutes_of, program_gib, raised, request_for, signal_seconds, time_text
+from bids_sr.slurm.submission import Request
 
 ASKED = Request(cpus=4, memory_mb=4096, minutes=60)
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slurmmaker import REQUEST, program, start, submission
 
-from bids_sr.slurm.manage import print_scripts
-from bids_sr.slurm.model import ArrayJob, Request, Site, load
-from bids_sr.slurm.scripts import check_words, sbatch_arguments, script_of, write_scripts
+from bids_sr.slurm.sbatch_scripts import check_words, sbatch_arguments, script_of, write_scripts
+from bids_sr.slurm.submission import ArrayJob, Request, Site, load
+from bids_sr.slurm.submissions import print_scripts
 
 ODD = "a b'c\"d$(e)`f`;&|<>*?[g]!#~%j\u00e9"
 SITE = Site(partition="long", account="lab", qos="low", requeues=2)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from slurmmaker import submission
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.model import Submission, latest, load, submissions
-from bids_sr.slurm.scripts import write_scripts
-from bids_sr.slurm.state import ACTIVE, State, Status, Why, fates, judge, message_in, read_status
-from bids_sr.slurm.table import remedies, summary, table
+from bids_sr.slurm.job_states import ACTIVE, State, Status, Why, fates, judge, message_in, read_status
+from bids_sr.slurm.sbatch_scripts import write_scripts
+from bids_sr.slurm.status_table import remedies, summary, table
+from bids_sr.slurm.submission import Submission, latest, load, submissions
 
 
 def wrote(state: str, code: int | None = None, **more: object) -> Status:

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.spatial import edges, masks
-from bids_sr.spatial.resample import sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
 ZOOMS = (3.75, 3.75, 4.0)

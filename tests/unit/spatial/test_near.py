@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bids_sr.spatial import near
-from bids_sr.spatial.near import is_near, sample_near
-from bids_sr.spatial.resample import PAD, sample_volume, spline_coefficients
+from bids_sr.spatial import small_motion
+from bids_sr.spatial.resampling import PAD, sample_volume, spline_coefficients
+from bids_sr.spatial.small_motion import is_near, sample_near
 from bids_sr.spatial.transforms import rigid_matrix
 
 SHAPE = (21, 17, 9)
@@ -32,8 +32,8 @@ def test_values_are_those_of_the_spline_point_by_point(
 ) -> None:
     matrix = rigid_matrix(params, [10, 8, 4])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near, "_MOST_TAPS", 10_000)
-        patch.setattr(near, "_RUN", run)  # from a row at a time to a slice
+        patch.setattr(small_motion, "_MOST_TAPS", 10_000)
+        patch.setattr(small_motion, "_RUN", run)  # from a row at a time to a slice
         assert is_near(matrix, SHAPE, shape, PAD)
         got = sample_near(COEFFICIENTS, matrix, shape, PAD)
     assert got.shape == shape
@@ -94,7 +94,7 @@ def test_wherever_it_is_called_near_it_is_right(params: tuple[float, ...]) -> No
 def test_a_volume_takes_the_short_way_in_its_pose_and_the_long_one_else(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     monkeypatch.setattr(
-        "bids_sr.spatial.resample.sample_near", lambda *given: taken.append(given) or sample_near(*given)
+        "bids_sr.spatial.resampling.sample_near", lambda *given: taken.append(given) or sample_near(*given)
     )
     affine = np.diag([2.0, 2.0, 3.0, 1.0])
     sample_volume(VOLUME, affine, SHAPE, affine, rigid_matrix([0.3, 0.2, -0.4, 0.01, 0, 0.02], [20, 16, 12]))

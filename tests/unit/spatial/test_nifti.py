@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.spatial.nifti import (
+from bids_sr.io.nifti import (
     ImageError,
     SeriesReader,
     SeriesWriter,

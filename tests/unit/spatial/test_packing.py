@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.spatial.nifti import SeriesWriter, save_image
-from bids_sr.spatial.packing import PackedStream
+from bids_sr.io.nifti import SeriesWriter, save_image
+from bids_sr.io.packing import PackedStream
 
 
 def _packed(parts: list[bytes]) -> bytes:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bids_sr.spatial.resample import Spline, sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import apply, hr_grid, rigid_matrix
 
 AFFINE = rigid_matrix([0, 0, 0, 0.1, 0.0, 0.2], [0, 0, 0]) @ np.diag([3.0, 3.0, 4.0, 1.0])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_sr.spatial.slicetiming import correct_slice_timing, reference_time, shift_in_time
+from bids_sr.spatial.slice_timing import correct_slice_timing, reference_time, shift_in_time
 
 TR = 2.0
 

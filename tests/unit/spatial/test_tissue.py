@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.spatial.tissue import segmentation, tissue_probabilities
+from bids_sr.spatial.tissue_mixture import segmentation, tissue_probabilities
 
 
 def layers(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.spatial.resample import Spline, sample_volume
+from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.spatial.warp import sample_warped
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from bids_sr.sr import method
-from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.images import ImageSet, TrainingImage
+from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.losses.mse import MSE
+from bids_sr.sr.training.image_trainer import fit_images
 
 AFFINE = np.diag([1.0, 1, 1, 1])
 CONTENT = method.LossTerm(kind="content", build=MSE, weight=1.0)

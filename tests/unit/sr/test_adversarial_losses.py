@@ -5,7 +5,7 @@ import torch
 
 from bids_sr.sr.losses.penalty import GradientPenalty
 from bids_sr.sr.losses.sparsify import JointSparsify
-from bids_sr.sr.losses.tv import TotalVariation, variation
+from bids_sr.sr.losses.total_variation import TotalVariation, variation
 from bids_sr.sr.losses.wasserstein import AdversarialWasserstein, clip_weights
 
 SHAPES = [(6, 5), (6, 5, 4)]

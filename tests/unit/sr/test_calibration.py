@@ -8,7 +8,7 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
-from bids_sr.sr.variance.calibration import CalibrationError, CalibrationMap, CalibrationSettings, calibration_sd
+from bids_sr.sr.variance.calibration_sd import CalibrationError, CalibrationMap, CalibrationSettings, calibration_sd
 
 SHAPE, NOISE = (32, 30, 6), 5.0
 

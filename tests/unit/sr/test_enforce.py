@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr import guides, infer
+from bids_sr.sr.inference import apply_to_series, guided_baselines
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import LoadedModel
+from bids_sr.sr.models.model import LoadedModel
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 BOUND = 1e-4
 
 
-def upsampler(name: str, factor: tuple[float, float, float], volume: np.ndarray) -> infer.Upsampler:
+def upsampler(name: str, factor: tuple[float, float, float], volume: np.ndarray) -> apply_to_series.Upsampler:
     """An upsampler that departs from the data where its kind can."""
     rng = np.random.default_rng(3)
     if name in ("fast", "paper"):
@@ -25,19 +25,19 @@ def upsampler(name: str, factor: tuple[float, float, float], volume: np.ndarray)
         if name == "fast":
             nn.init.normal_(net.tail.weight, std=0.1)
         model = LoadedModel(generator=net.eval(), recipe=recipe, card={})
-        return infer.make_upsampler("srgan", factor, model=model, scale=900.0)
+        return apply_to_series.make_upsampler("srgan", factor, model=model, scale=900.0)
     shape, fine = hr_grid(volume.shape, AFFINE, factor)
-    guide = guides.PosedImage(data=900 * rng.random(shape), affine=fine)
-    mean = guides.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
-    given = {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0} if name in infer.GUIDED else {}
-    return infer.make_upsampler(name, factor, **given)
+    guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=fine)
+    mean = guided_baselines.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
+    given = {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0} if name in apply_to_series.GUIDED else {}
+    return apply_to_series.make_upsampler(name, factor, **given)
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])
-@pytest.mark.parametrize("name", [*infer.BASELINES, "fast", "paper"])
+@pytest.mark.parametrize("name", [*apply_to_series.BASELINES, "fast", "paper"])
 def test_what_was_acquired_is_kept_after_enforcing(tmp_path, name: str, factor: tuple[float, float, float]) -> None:
     if name in ("fast", "paper") and factor[2] != 1:
-        with pytest.raises((ValueError, infer.InferenceError), match=r"in-plane|keeps the slices"):
+        with pytest.raises((ValueError, apply_to_series.InferenceError), match=r"in-plane|keeps the slices"):
             upsampler(name, factor, np.ones((4, 4, 4)))
         return
     volumes = [900 * np.random.default_rng(t).random((12, 14, 4)).astype(np.float32) for t in range(2)]
@@ -51,9 +51,11 @@ def test_what_was_acquired_is_kept_after_enforcing(tmp_path, name: str, factor: 
         with SeriesReader(source) as reader, SeriesWriter(out, (*shape, 2), fine, 2.0) as writer:
             up = upsampler(name, factor, volumes[0])
             still = np.repeat(np.eye(4)[None], 2, 0)  # no motion: what is written is what was enforced
-            infer.super_resolve_series(reader, writer, up, still, shape, fine, factor=factor, consistency=consistency)
+            apply_to_series.super_resolve_series(
+                reader, writer, up, still, shape, fine, factor=factor, consistency=consistency
+            )
         series = load_image(out)[0]
-        left[consistency] = max(infer.inconsistency(series[..., t], volumes[t]) for t in range(2))
+        left[consistency] = max(apply_to_series.inconsistency(series[..., t], volumes[t]) for t in range(2))
     assert left["enforce"] <= BOUND
     if name not in ("zerofill", "inject", "fast"):  # those keep it of themselves, the fast network by what it predicts
         assert left["report"] > 10 * BOUND  # there was something to enforce

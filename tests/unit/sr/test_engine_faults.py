@@ -10,16 +10,17 @@ import pytest
 import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, balls, fit, recipe, same
 
-from bids_sr import _files
-from bids_sr.sr import fit_images as engine
-from bids_sr.sr import games, loop, method
-from bids_sr.sr.checkpoint import read_checkpoint, write_checkpoint
-from bids_sr.sr.journal import log_tsv
+from bids_sr.io import atomic_files
+from bids_sr.sr import method
 from bids_sr.sr.losses.bce import AdversarialBCE
 from bids_sr.sr.losses.mae import MAE
 from bids_sr.sr.losses.sparsify import JointSparsify
-from bids_sr.sr.losses.tv import TotalVariation
+from bids_sr.sr.losses.total_variation import TotalVariation
 from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
+from bids_sr.sr.training import adversarial, loop
+from bids_sr.sr.training import image_trainer as engine
+from bids_sr.sr.training.checkpoint import read_checkpoint, write_checkpoint
+from bids_sr.sr.training.journal import log_tsv
 
 
 class Stopped(Exception):
@@ -118,14 +119,14 @@ def test_a_checkpoint_of_another_start_or_another_set_is_not_gone_on_with(tmp_pa
 
 def broken_at(monkeypatch, step, part):
     """Make one part of the loss not a number at a step."""
-    real, calls = games.generators_step, []
+    real, calls = adversarial.generators_step, []
 
     def broken(*given):
         calls.append(1)
         parts = real(*given)
         return parts | ({part: float("nan"), "loss": float("nan")} if len(calls) == step else {})
 
-    monkeypatch.setattr(games, "generators_step", broken)
+    monkeypatch.setattr(adversarial, "generators_step", broken)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_the_training(tmp_path, monkey
     assert "give the same command again" not in caplog.text, "nothing has stopped"
     assert read_checkpoint(kept)[1]["progress"]["iteration"] == 4
     assert [path.name for path in kept.parent.glob(".*")] == []
-    with pytest.raises(_files.DiskFullError):
+    with pytest.raises(atomic_files.DiskFullError):
         write_checkpoint(kept, {"a": torch.zeros(3)}, {})
 
 
@@ -278,7 +279,7 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path, monkeypatch):
         close = flush
 
     board = Board()
-    monkeypatch.setattr("bids_sr.sr.journal._board", lambda folder: board)
+    monkeypatch.setattr("bids_sr.sr.training.journal._board", lambda folder: board)
     log = fit(balls(1), recipe(), tmp_path).log
     wanted = [(k, v, row["iteration"]) for row in log for k, v in row.items() if isinstance(v, float)]
     assert board.rows == wanted

@@ -8,12 +8,12 @@ import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, ball, balls, fit, recipe, same
 
 from bids_sr.sr import method
-from bids_sr.sr.images import ImageSet, ImageSetError, TrainingImage
+from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
+from bids_sr.sr.data.training_pair import PairError
 from bids_sr.sr.losses.bce import AdversarialBCE
-from bids_sr.sr.losses.tv import TotalVariation
-from bids_sr.sr.model import LoadedModel, ModelError
-from bids_sr.sr.operators import get_operator
-from bids_sr.sr.pair import PairError
+from bids_sr.sr.losses.total_variation import TotalVariation
+from bids_sr.sr.models.model import LoadedModel, ModelError
+from bids_sr.sr.resolution.operators import get_operator
 
 
 def edges(seed, shape=(20, 20, 12)):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.fused import SAME_GRID, contrast_set, explain_slice, super_resolve_contrasts, unit_range
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import LoadedModel, ModelError, load_model, save_model
-from bids_sr.sr.networks.attunet import AttentionUNet, GuidingCritic
+from bids_sr.sr.models.model import LoadedModel, ModelError, load_model, save_model
+from bids_sr.sr.networks.attention_unet import AttentionUNet, GuidingCritic
+from bids_sr.sr.training.fused import SAME_GRID, contrast_set, explain_slice, super_resolve_contrasts, unit_range
+from bids_sr.sr.training.image_trainer import fit_images
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 

@@ -6,12 +6,12 @@ import torch
 from sr_helpers import blob, centroid_mm
 from torch import nn
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
-from bids_sr.sr import guides, infer
-from bids_sr.sr.degrade import kspace_crop
+from bids_sr.sr.inference import apply_to_series, guided_baselines
 from bids_sr.sr.method import get_method
-from bids_sr.sr.model import LoadedModel
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3.0, 0, -30], [0, 0, 3.5, 5], [0, 0, 0, 1.0]])
 TWO = (2.0, 2.0, 1.0)
@@ -41,7 +41,9 @@ def run(tmp_path, volumes, upsampler, xfms, factor=TWO, **given):
     with SeriesReader(source) as reader:
         shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
         with SeriesWriter(tmp_path / "out.nii", (*shape, len(volumes)), affine, 2.0) as writer:
-            found = infer.super_resolve_series(reader, writer, upsampler, xfms, shape, affine, factor=factor, **given)
+            found = apply_to_series.super_resolve_series(
+                reader, writer, upsampler, xfms, shape, affine, factor=factor, **given
+            )
     return load_image(tmp_path / "out.nii")[0], affine, found
 
 
@@ -51,7 +53,7 @@ def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
     rng = np.random.default_rng(0)
     volumes = [rng.random(size, dtype=np.float32) * 900 for _ in range(3)]
     model = LoadedModel(generator=nn.Identity(), recipe=FAST, card={})
-    up = infer.make_upsampler("srgan", (1, 1, 1), model=model, scale=scale)
+    up = apply_to_series.make_upsampler("srgan", (1, 1, 1), model=model, scale=scale)
     out, _, found = run(tmp_path, volumes, up, np.repeat(np.eye(4)[None], 3, 0), (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(out, np.stack(volumes, -1))
     np.testing.assert_array_equal(found, 0)
@@ -60,7 +62,7 @@ def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
 @pytest.mark.parametrize("size", [(12, 12, 5), (11, 9, 3), (10, 13, 1)])
 def test_any_matrix_size_and_slices_do_not_see_one_another(size):
     model = untrained(says=0.1)
-    up = infer.make_upsampler("srgan", TWO, model=model, scale=1.0)
+    up = apply_to_series.make_upsampler("srgan", TWO, model=model, scale=1.0)
     volume = np.random.default_rng(0).random(size, dtype=np.float32)
     whole = up(volume, np.eye(4))
     assert whole.shape == (2 * size[0], 2 * size[1], size[2])
@@ -69,21 +71,21 @@ def test_any_matrix_size_and_slices_do_not_see_one_another(size):
 
 
 def test_the_scale_is_that_of_the_run_not_of_the_volume():
-    up = infer.make_upsampler("srgan", TWO, model=untrained(says=0.1), scale=1000.0)
+    up = apply_to_series.make_upsampler("srgan", TWO, model=untrained(says=0.1), scale=1000.0)
     volume = np.random.default_rng(0).random((12, 12, 4), dtype=np.float32) * 1000
     same, brighter = up(volume, np.eye(4)), up(volume * 1.1, np.eye(4))
     # a network with PReLUs and biases is not linear: scaling each volume by its own level would make this exact
     assert np.abs(brighter - 1.1 * same).max() > 1e-2
-    shared = infer.make_upsampler("srgan", TWO, model=untrained(says=0.1), scale=1100.0)
+    shared = apply_to_series.make_upsampler("srgan", TWO, model=untrained(says=0.1), scale=1100.0)
     np.testing.assert_allclose(shared(volume * 1.1, np.eye(4)), 1.1 * same, rtol=1e-4, atol=0.05)
 
 
-@pytest.mark.parametrize("name", [*infer.MATRICES, "srgan"])
+@pytest.mark.parametrize("name", [*apply_to_series.MATRICES, "srgan"])
 def test_motion_and_grid_bring_the_blob_back_to_where_it_was(tmp_path, name):
     volume_grid = (22, 24, 16)
     still = AFFINE @ [11.3, 12.1, 7.8, 1]
     model = untrained() if name == "srgan" else None
-    up = infer.make_upsampler(name, TWO, model=model)
+    up = apply_to_series.make_upsampler(name, TWO, model=model)
     xfms, volumes = [], []
     for params in ([0, 0, 0, 0, 0, 0], [2.0, -1.5, 1.0, 0.03, -0.02, 0.04]):
         pose = rigid_matrix(np.array(params), still[:3])
@@ -113,8 +115,8 @@ def test_the_guide_is_looked_at_in_the_pose_of_the_volume():
     volume, guide, fine, moved = posed_scene(pose)
     # the highres image was acquired in yet another position: boldref point -> highres point
     elsewhere = rigid_matrix(np.array([6.0, 3.0, 0, 0, 0, 0]), np.zeros(3))
-    posed = guides.PosedImage(data=guide, affine=elsewhere @ fine, from_boldref=elsewhere)
-    up = infer.make_upsampler("inject", TWO, affine=AFFINE, guide=posed)
+    posed = guided_baselines.PosedImage(data=guide, affine=elsewhere @ fine, from_boldref=elsewhere)
+    up = apply_to_series.make_upsampler("inject", TWO, affine=AFFINE, guide=posed)
     right = np.abs(up(volume, pose) - moved).max()
     for wrong in (np.eye(4), np.linalg.inv(pose)):
         assert np.abs(up(volume, wrong) - moved).max() > 4 * right
@@ -124,38 +126,38 @@ def test_the_guide_is_looked_at_in_the_pose_of_the_volume():
 def test_inject_keeps_the_volumes_band_and_takes_the_guides_beyond():
     rng = np.random.default_rng(0)
     volume, guide = rng.random((8, 10, 3)), rng.random((16, 20, 3))
-    out = guides.inject(volume, guide, TWO)
-    np.testing.assert_allclose(guides.kspace_low(out, volume.shape), volume, atol=1e-10)
+    out = guided_baselines.inject(volume, guide, TWO)
+    np.testing.assert_allclose(guided_baselines.kspace_low(out, volume.shape), volume, atol=1e-10)
     low, _ = kspace_crop(guide, np.eye(4), factor=TWO)
-    np.testing.assert_allclose(guides.inject(low, guide, TWO), guide, atol=1e-10)
+    np.testing.assert_allclose(guided_baselines.inject(low, guide, TWO), guide, atol=1e-10)
 
 
 def test_ratio_is_the_guide_where_nothing_changes_and_scales_with_the_change():
     rng = np.random.default_rng(0)
     mean, guide = 500 + rng.random((8, 8, 3)), rng.random((16, 16, 3)) * 900
-    np.testing.assert_allclose(guides.ratio(mean, mean, guide, TWO, 500.0), guide, rtol=1e-6)
-    np.testing.assert_allclose(guides.ratio(1.02 * mean, mean, guide, TWO, 500.0), 1.02 * guide, rtol=1e-5)
+    np.testing.assert_allclose(guided_baselines.ratio(mean, mean, guide, TWO, 500.0), guide, rtol=1e-6)
+    np.testing.assert_allclose(guided_baselines.ratio(1.02 * mean, mean, guide, TWO, 500.0), 1.02 * guide, rtol=1e-5)
 
 
 def test_ratio_does_not_divide_by_air():
     mean, volume = np.zeros((6, 6, 2)), np.full((6, 6, 2), 5.0)
-    out = guides.ratio(volume, mean, np.full((12, 12, 2), 100.0), TWO, 500.0)
+    out = guided_baselines.ratio(volume, mean, np.full((12, 12, 2), 100.0), TWO, 500.0)
     np.testing.assert_allclose(out, 110, rtol=1e-6)
 
 
 def test_the_gain_of_the_guide_is_one_for_the_run():
     volume, guide, _, _ = posed_scene(np.eye(4))
     mask = volume > 0.2
-    assert guides.match_gain(guide * 7, volume * 3, mask) == pytest.approx(3 / 7, rel=1e-6)
+    assert guided_baselines.match_gain(guide * 7, volume * 3, mask) == pytest.approx(3 / 7, rel=1e-6)
     with pytest.raises(ValueError, match="do not overlap"):
-        guides.match_gain(guide * 0, volume, mask)
+        guided_baselines.match_gain(guide * 0, volume, mask)
 
 
 def test_consistency_is_measured_before_motion_and_enforced_exactly(tmp_path):
     rng = np.random.default_rng(0)
     volumes = [rng.random((10, 9, 4)) * 100 for _ in range(2)]
     moves = np.array([rigid_matrix(np.array([0.4 * t, 0, 0, 0, 0, 0.01]), np.zeros(3)) for t in range(2)])
-    linear = infer.make_upsampler("linear", TWO)
+    linear = apply_to_series.make_upsampler("linear", TWO)
     _, _, reported = run(tmp_path, volumes, linear, moves, consistency="report")
     plain, _, off = run(tmp_path, volumes, linear, moves, consistency="off")
     forced, _, before = run(tmp_path, volumes, linear, moves, consistency="enforce")
@@ -163,14 +165,16 @@ def test_consistency_is_measured_before_motion_and_enforced_exactly(tmp_path):
     np.testing.assert_array_equal(reported, before)
     assert np.isnan(off).all()
     assert np.abs(plain - forced).max() > 1
-    fixed = infer.enforce(linear(volumes[0], np.eye(4)), volumes[0], TWO)
-    assert infer.inconsistency(fixed, volumes[0]) < 1e-6
+    fixed = apply_to_series.enforce(linear(volumes[0], np.eye(4)), volumes[0], TWO)
+    assert apply_to_series.inconsistency(fixed, volumes[0]) < 1e-6
 
 
 def test_bf16_is_near_fp32_and_auto_is_fp32():
     volume = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)
     by = {
-        p: infer.make_upsampler("srgan", TWO, model=untrained(says=0.1), scale=1.0, precision=p)(volume, np.eye(4))
+        p: apply_to_series.make_upsampler("srgan", TWO, model=untrained(says=0.1), scale=1.0, precision=p)(
+            volume, np.eye(4)
+        )
         for p in ("auto", "fp32", "bf16")
     }
     np.testing.assert_array_equal(by["auto"], by["fp32"])
@@ -189,14 +193,14 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
 def test_what_is_missing_is_said(given, message):
     if "model" in given:
         given = given | {"model": untrained()}
-    with pytest.raises(infer.InferenceError, match=message):
-        infer.make_upsampler(factor=TWO, **given)
+    with pytest.raises(apply_to_series.InferenceError, match=message):
+        apply_to_series.make_upsampler(factor=TWO, **given)
 
 
 def test_a_transform_for_every_volume_or_an_error_and_no_file(tmp_path):
     volumes = [np.ones((6, 6, 2)), np.ones((6, 6, 2))]
-    with pytest.raises(infer.InferenceError, match="1 transforms for 2 volumes"):
-        run(tmp_path, volumes, infer.make_upsampler("linear", TWO), np.eye(4)[None])
+    with pytest.raises(apply_to_series.InferenceError, match="1 transforms for 2 volumes"):
+        run(tmp_path, volumes, apply_to_series.make_upsampler("linear", TWO), np.eye(4)[None])
     assert not (tmp_path / "out.nii").exists()
 
 
@@ -205,5 +209,5 @@ def test_values_that_are_not_finite_stop_the_run(tmp_path):
     with torch.no_grad():
         bad.generator.tail.bias.fill_(float("inf"))
     volumes = [np.random.default_rng(0).random((6, 6, 2))]
-    with pytest.raises(infer.InferenceError, match="volume 0"):
-        run(tmp_path, volumes, infer.make_upsampler("srgan", TWO, model=bad), np.eye(4)[None])
+    with pytest.raises(apply_to_series.InferenceError, match="volume 0"):
+        run(tmp_path, volumes, apply_to_series.make_upsampler("srgan", TWO, model=bad), np.eye(4)[None])

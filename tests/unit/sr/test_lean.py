@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.sr import infer
-from bids_sr.sr.lean import channels_innermost, lean, widest
+from bids_sr.sr.data.patches import upsample_slices
+from bids_sr.sr.inference import apply_to_series
+from bids_sr.sr.inference.cpu_optimized import channels_innermost, lean, widest
+from bids_sr.sr.inference.volumetric import VolumeUpsampler
 from bids_sr.sr.method import get_method, method_names
-from bids_sr.sr.model import LoadedModel
-from bids_sr.sr.networks.blocks import ResidualBlock
+from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.blocks3d import ResidualBlock3d
 from bids_sr.sr.networks.dense3d import DenseResidualNet
-from bids_sr.sr.networks.resnet3d import ResNet3d
+from bids_sr.sr.networks.network_blocks import ResidualBlock
+from bids_sr.sr.networks.residual3d import ResNet3d
 from bids_sr.sr.networks.srresnet import SRResNet
 from bids_sr.sr.networks.subpixel import SubPixelNet
-from bids_sr.sr.patches import upsample_slices
-from bids_sr.sr.volumetric import VolumeUpsampler
 
 SCALE = 900.0
 FAST = get_method("srgan").recipes["fast"]
@@ -60,9 +60,9 @@ def plain(model, volume, factor):
 @pytest.mark.parametrize("shape", [(12, 12, 5), (11, 9, 3), (8, 13, 1)])
 @pytest.mark.parametrize("at_once", [1, 300, 1 << 14])
 def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(recipe, factor, shape, at_once, monkeypatch):
-    monkeypatch.setattr(infer, "_AT_ONCE", at_once)
+    monkeypatch.setattr(apply_to_series, "_AT_ONCE", at_once)
     model, volume = loaded(recipe, factor), noise(shape)
-    made = infer.make_upsampler("srgan", factor, model=model, scale=SCALE)(volume, np.eye(4))
+    made = apply_to_series.make_upsampler("srgan", factor, model=model, scale=SCALE)(volume, np.eye(4))
     expected = plain(model, volume, factor)
     assert np.ptp(expected) > 50  # the network says something
     np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
@@ -73,7 +73,9 @@ def test_twice_the_same_bits_whoever_asks(threads):
     before = torch.get_num_threads()
     try:
         ups = [
-            infer.make_upsampler("srgan", (2, 2, 1), model=loaded(FAST, (2, 2, 1)), scale=SCALE, threads=threads)
+            apply_to_series.make_upsampler(
+                "srgan", (2, 2, 1), model=loaded(FAST, (2, 2, 1)), scale=SCALE, threads=threads
+            )
             for _ in range(2)
         ]
         made = [up(noise((16, 14, 5)), np.eye(4)) for up in (ups[0], ups[1], ups[0])]
@@ -127,7 +129,7 @@ def test_a_network_may_be_made_lean_after_it_was_used():
     ],
 )
 def test_a_convolution_to_few_channels_is_the_sum_of_its_shifted_taps(layer, shape, at_once, monkeypatch):
-    monkeypatch.setattr("bids_sr.sr.lean._AT_ONCE", at_once)
+    monkeypatch.setattr("bids_sr.sr.inference.cpu_optimized._AT_ONCE", at_once)
     layer, x = spoken(layer), torch.randn(shape)
     changed = lean(nn.Sequential(layer))
     assert not any(isinstance(m, nn.Conv2d | nn.Conv3d) for m in changed.modules())
@@ -183,11 +185,11 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
 
 def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
     model, volume = loaded(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
-    up = infer.make_upsampler(
+    up = apply_to_series.make_upsampler(
         "resnet3d", (2.0, 2.0, 1.0), model=replace(model, card={"method": "resnet3d"}), scale=SCALE
     )
     with torch.no_grad():
-        source = torch.from_numpy(infer.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0))) / SCALE
+        source = torch.from_numpy(apply_to_series.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0))) / SCALE
         expected = model.generator(source[None, None])[0, 0].numpy() * SCALE
     made = up(volume, np.eye(4))
     np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)

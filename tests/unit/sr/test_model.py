@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr import guards, model, store, train
-from bids_sr.sr.checkpoint import CheckpointError, read_checkpoint
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models import compatibility, model, registry
+from bids_sr.sr.training import pair_trainer
+from bids_sr.sr.training.checkpoint import CheckpointError, read_checkpoint
 
 SRGAN = get_method("srgan")
 
@@ -92,7 +93,7 @@ def test_a_card_that_does_not_fit_is_refused(copy, change, message):
 
 def image(**change):
     """An acquisition that the saved model serves, with changes."""
-    start = guards.Acquisition(
+    start = compatibility.Acquisition(
         zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=(2.0, 2.0, 1.0)
     )  # fmt: skip
     return replace(start, **change)
@@ -100,8 +101,8 @@ def image(**change):
 
 def test_a_fitting_image_passes(saved):
     card = model.read_card(saved[0])
-    assert guards.check_model(card, image()) == []
-    assert guards.check_model(card, image(zooms=(3.5, 3.5, 4.0))) == []
+    assert compatibility.check_model(card, image()) == []
+    assert compatibility.check_model(card, image(zooms=(3.5, 3.5, 4.0))) == []
 
 
 @pytest.mark.parametrize(
@@ -114,14 +115,14 @@ def test_a_fitting_image_passes(saved):
 )
 def test_a_mismatch_is_refused_unless_forced(saved, change, message):
     card = model.read_card(saved[0])
-    with pytest.raises(guards.ModelMismatch, match=message):
-        guards.check_model(card, image(**change))
-    assert len(guards.check_model(card, image(**change), force=True)) == 1
+    with pytest.raises(compatibility.ModelMismatch, match=message):
+        compatibility.check_model(card, image(**change))
+    assert len(compatibility.check_model(card, image(**change), force=True)) == 1
 
 
 def test_another_factor_cannot_be_forced(saved):
-    with pytest.raises(guards.ModelMismatch, match="train a model for this factor"):
-        guards.check_model(model.read_card(saved[0]), image(factor=(3.0, 3.0, 1.0)), force=True)
+    with pytest.raises(compatibility.ModelMismatch, match="train a model for this factor"):
+        compatibility.check_model(model.read_card(saved[0]), image(factor=(3.0, 3.0, 1.0)), force=True)
 
 
 @pytest.mark.parametrize(("axes", "name"), [((0, 1, 2), "I-S"), ((1, 2, 0), "R-L"), ((0, 2, 1), "P-A")])
@@ -129,18 +130,18 @@ def test_orientation_is_the_axis_across_slices(axes, name):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, list(axes)] * [-3, 3, 4]
     affine[:3, :3] += 0.1
-    assert guards.slice_orientation(affine) == name
-    assert guards.describe(affine, "bold", (2.0, 2.0, 1.0)).orientation == name
+    assert compatibility.slice_orientation(affine) == name
+    assert compatibility.describe(affine, "bold", (2.0, 2.0, 1.0)).orientation == name
 
 
-REQUEST = store.Request(method="srgan", sloppy=True)
+REQUEST = registry.Request(method="srgan", sloppy=True)
 
 
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
-    first = store.obtain_model(REQUEST, small_pair, tmp_path / "kept")
+    first = registry.obtain_model(REQUEST, small_pair, tmp_path / "kept")
     assert json.loads(first[1].read_text())["sloppy"] is True
-    monkeypatch.setattr(store, "fit", lambda *a, **k: pytest.fail("trained again"))
-    again = store.obtain_model(replace(REQUEST, model_dir=tmp_path / "kept"), small_pair, make(tmp_path / "new"))
+    monkeypatch.setattr(registry, "fit", lambda *a, **k: pytest.fail("trained again"))
+    again = registry.obtain_model(replace(REQUEST, model_dir=tmp_path / "kept"), small_pair, make(tmp_path / "new"))
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, again, strict=True))
 
 
@@ -152,18 +153,18 @@ def make(path):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": "other"}])
 def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
-    store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    registry.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
     asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
-    assert store.find_model(asked, store.sloppy_recipe(SRGAN.recipes["fast"]), small_pair) is None
+    assert registry.find_model(asked, registry.sloppy_recipe(SRGAN.recipes["fast"]), small_pair) is None
 
 
 def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
-    store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    registry.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
     other = replace(small_pair, lowres=small_pair.lowres * 1.5)
-    recipe = store.sloppy_recipe(SRGAN.recipes["fast"])
+    recipe = registry.sloppy_recipe(SRGAN.recipes["fast"])
     asked = replace(REQUEST, model_dir=tmp_path / "kept")
-    assert store.find_model(asked, recipe, other) is None
-    assert store.find_model(replace(asked, source="reuse"), recipe, other) == tmp_path / "kept" / "srgan.safetensors"
+    assert registry.find_model(asked, recipe, other) is None
+    assert registry.find_model(replace(asked, source="reuse"), recipe, other) == tmp_path / "kept" / "srgan.safetensors"
 
 
 def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
@@ -172,11 +173,11 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
     for label, pair in (("01", replace(small_pair, lowres=small_pair.lowres * 1.5)), ("02", small_pair)):
         stem = f"sub-{label}_desc-srgan_"
         for made, name in zip(
-            store.obtain_model(REQUEST, pair, make(tmp_path / label)), ("model", "model", "log"), strict=True
+            registry.obtain_model(REQUEST, pair, make(tmp_path / label)), ("model", "model", "log"), strict=True
         ):
             shutil.copy(made, folder / f"{stem}{name}{made.suffix}")
     asked = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
-    weights, card, log = store.obtain_model(asked, small_pair, make(tmp_path / "new"))
+    weights, card, log = registry.obtain_model(asked, small_pair, make(tmp_path / "new"))
     assert card.read_bytes() == (folder / "sub-02_desc-srgan_model.json").read_bytes()
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
@@ -185,16 +186,16 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
     with pytest.raises(model.ModelError, match=r"no model of srgan .*--pretrained"):
-        store.obtain_model(asked, small_pair, tmp_path)
+        registry.obtain_model(asked, small_pair, tmp_path)
 
 
 def test_a_named_file_needs_no_pair(small_pair, tmp_path):
-    weights, _, _ = store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
-    target, _, log = store.obtain_model(replace(REQUEST, pretrained=weights), None, make(tmp_path / "new"))
+    weights, _, _ = registry.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    target, _, log = registry.obtain_model(replace(REQUEST, pretrained=weights), None, make(tmp_path / "new"))
     assert target.read_bytes() == weights.read_bytes()
     assert log.read_text().startswith("phase\titeration")
     with pytest.raises(model.ModelError, match="there is none"):
-        store.obtain_model(REQUEST, None, tmp_path)
+        registry.obtain_model(REQUEST, None, tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -205,9 +206,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
-    recipe = store.sloppy_recipe(SRGAN.recipes["fast"])
-    made = train.fit(SRGAN, recipe, small_pair, recipe_name="fast", seed=0, work_dir=tmp_path / "work")
+    recipe = registry.sloppy_recipe(SRGAN.recipes["fast"])
+    made = pair_trainer.fit(SRGAN, recipe, small_pair, recipe_name="fast", seed=0, work_dir=tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)
-    seen = guards.describe(small_pair.lowres_affine, "bold", small_pair.factor)
-    assert guards.check_model(loaded.card, seen) == []
+    seen = compatibility.describe(small_pair.lowres_affine, "bold", small_pair.factor)
+    assert compatibility.check_model(loaded.card, seen) == []

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load, save
 
 from bids_sr.boilerplate import HERE
-from bids_sr.sr import cardcheck, guards, model
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models import card_checks, compatibility, model
 
 CARD: dict[str, Any] = {
     "method": "srgan", "recipe": "fast", "factor": [2.0, 2.0, 1.0], "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
@@ -83,7 +83,7 @@ def test_a_card_of_wrong_values_is_refused(weights: Path, change: dict[str, Any]
         (b"[]", "missing"),
         (b"null", "missing"),
         (b"\xff\xfe{}", "decode"),
-        (b"{" + b" " * cardcheck.LARGEST_CARD + b"}", "more than 5 MB"),
+        (b"{" + b" " * card_checks.LARGEST_CARD + b"}", "more than 5 MB"),
         (b"{", "Expecting"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_card_that_is_none_is_refused(weights: Path, text: bytes, reason: str)
         model.read_card(weights)
 
 
-@pytest.mark.parametrize("key", cardcheck.BOUND)
+@pytest.mark.parametrize("key", card_checks.BOUND)
 def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) -> None:
     """Each change alone is a sound card; those of the network itself fail while it is built."""
     other: dict[str, Any] = {
@@ -112,13 +112,13 @@ def test_other_entries_of_a_card_may_be_added(weights: Path) -> None:
 
 
 def test_models_of_older_versions_hold_no_such_checksum_and_load(saved: Path, weights: Path) -> None:
-    assert cardcheck.bound_digest(saved.read_bytes()) == cardcheck.digest(CARD)
+    assert card_checks.bound_digest(saved.read_bytes()) == card_checks.digest(CARD)
     old = save(load(weights.read_bytes()))
-    assert cardcheck.bound_digest(old) is None
+    assert card_checks.bound_digest(old) is None
     replace(weights, old)
     model.load_model(weights)
     shipped = (HERE / "models" / "srgan_phantom.safetensors").read_bytes()
-    assert cardcheck.bound_digest(shipped) is None
+    assert card_checks.bound_digest(shipped) is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_models_of_older_versions_hold_no_such_checksum_and_load(saved: Path, we
 )  # fmt: skip
 def test_foreign_bytes_with_a_card_that_names_them_are_refused(weights: Path, data: bytes) -> None:
     replace(weights, data)
-    assert cardcheck.bound_digest(data) is None
+    assert card_checks.bound_digest(data) is None
     with pytest.raises(model.ModelError, match=r"m\.safetensors: does not fit this program"):
         model.load_model(weights)
 
@@ -172,18 +172,20 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
 def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
     factor: tuple[float, float, float], serves: bool
 ) -> None:
-    image = guards.Acquisition(zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=factor)
-    found = guards.mismatches({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}, image)
+    image = compatibility.Acquisition(zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=factor)
+    found = compatibility.mismatches({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}, image)
     assert (found == []) is serves
-    assert (guards.mismatches({**CARD, "factors": []}, image) == []) is (factor == (2.0, 2.0, 1.0))
+    assert (compatibility.mismatches({**CARD, "factors": []}, image) == []) is (factor == (2.0, 2.0, 1.0))
 
 
 def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolated_image() -> None:
-    image = guards.Acquisition(zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=(3.0, 3.0, 1.0))
+    image = compatibility.Acquisition(
+        zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=(3.0, 3.0, 1.0)
+    )
     shown = {**CARD, "settings": {"upsampled_by": "linear"}}
     for card in (CARD, shown):
-        with pytest.raises(guards.ModelMismatch, match="factor: trained for"):
-            guards.check_model(card, image)
-    assert len(guards.check_model(shown, image, force=True)) == 1
-    with pytest.raises(guards.ModelMismatch, match="train a model for this factor"):
-        guards.check_model(CARD, image, force=True)
+        with pytest.raises(compatibility.ModelMismatch, match="factor: trained for"):
+            compatibility.check_model(card, image)
+    assert len(compatibility.check_model(shown, image, force=True)) == 1
+    with pytest.raises(compatibility.ModelMismatch, match="train a model for this factor"):
+        compatibility.check_model(CARD, image, force=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.networks.blocks import Planes, shuffle
 from bids_sr.sr.networks.critics import PatchCritic, SRGANCritic
+from bids_sr.sr.networks.network_blocks import Planes, shuffle
 from bids_sr.sr.networks.srresnet import SRResNet
 from bids_sr.sr.networks.subpixel import SubPixelNet
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from bids_sr.sr.networks.blocks3d import ResidualBlock3d
-from bids_sr.sr.networks.ccnn3d import ConventionalNet3d
-from bids_sr.sr.networks.circle import WIDTHS, CircleCritic, CircleNet
-from bids_sr.sr.networks.cpce import CPCECritic, CPCENet
+from bids_sr.sr.networks.circle_generators import WIDTHS, CircleCritic, CircleNet
+from bids_sr.sr.networks.conveying_encoder import CPCECritic, CPCENet
 from bids_sr.sr.networks.dense3d import DenseResidualNet
-from bids_sr.sr.networks.resnet3d import ResNet3d, ResNetCritic3d
+from bids_sr.sr.networks.residual3d import ResNet3d, ResNetCritic3d
+from bids_sr.sr.networks.srcnn3d import ConventionalNet3d
 
 
 def conv(before, after, taps):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr import degrade, patches
+from bids_sr.sr.data import patches
 from bids_sr.sr.method import Augmentation, get_method
-from bids_sr.sr.networks.blocks import Planes
+from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.resolution import degradation
 
 FAST = get_method("srgan").recipes["fast"]
 PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
@@ -93,7 +94,7 @@ def test_noise_is_in_both_images_and_only_inside_the_acquired_band(small_pair):
 
 def test_planes_agree_with_the_operators_on_volumes():
     hr = np.random.default_rng(0).random((10, 12, 3))
-    lr, _ = degrade.kspace_crop(hr, np.eye(4), factor=(2, 2, 1))
+    lr, _ = degradation.kspace_crop(hr, np.eye(4), factor=(2, 2, 1))
     planes = Planes((2, 2))
     stack = torch.from_numpy(np.moveaxis(hr, 2, 0)[:, None].copy())
     np.testing.assert_allclose(planes.crop(stack, (5, 6))[:, 0].numpy(), np.moveaxis(lr, 2, 0), atol=1e-12)

@@ -9,12 +9,13 @@ import torch
 from features import WEIGHTS, with_features
 
 from bids_sr.config import PERCEPTUAL, SuperRes, patch_of
-from bids_sr.reports.training import held_out_text
-from bids_sr.sr import model, store, train
-from bids_sr.sr.card import plain_recipe
-from bids_sr.sr.fit_images import fit_images
-from bids_sr.sr.images import ImageSet
+from bids_sr.reports.text.training_text import held_out_text
+from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.method import Augmentation, get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.models import model, registry
+from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.training import pair_trainer
+from bids_sr.sr.training.image_trainer import fit_images
 
 SRGAN = get_method("srgan")
 PAPER, MSE = SRGAN.recipes["paper"], SRGAN.recipes["paper-mse"]
@@ -23,7 +24,7 @@ SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 
 def fit(pair, work_dir, recipe=SHORT, **given):
     given = {"recipe_name": "paper", "seed": 3, "work_dir": work_dir, "vgg_weights": WEIGHTS} | given
-    return train.fit(SRGAN, recipe, pair, **given)
+    return pair_trainer.fit(SRGAN, recipe, pair, **given)
 
 
 def test_the_numbers_of_the_publication():
@@ -60,8 +61,8 @@ def test_other_methods_have_paper_where_paper_mse_is_asked_for():
 
 
 def test_the_steps_of_the_graph_ask_for_the_recipe_that_serves():
-    from bids_sr.interfaces._training import request_of
-    from bids_sr.interfaces.superres import TrainModel
+    from bids_sr.interfaces.learning.pair_training import TrainModel
+    from bids_sr.interfaces.learning.training_inputs import request_of
 
     asked = {}
     for name in ("srgan", "cpce"):
@@ -81,9 +82,13 @@ def test_without_features_nothing_is_trained(small_pair, tmp_path):
 
 def test_all_slices_are_trained_on_and_the_last_weights_are_kept(small_pair, tmp_path, monkeypatch):
     drawn, players = [], []
-    real_draw, real_build = train.draw, train.build_networks
-    monkeypatch.setattr(train, "draw", lambda rng, slices, *rest: drawn.append(slices) or real_draw(rng, slices, *rest))
-    monkeypatch.setattr(train, "build_networks", lambda *given: players.append(real_build(*given)) or players[-1])
+    real_draw, real_build = pair_trainer.draw, pair_trainer.build_networks
+    monkeypatch.setattr(
+        pair_trainer, "draw", lambda rng, slices, *rest: drawn.append(slices) or real_draw(rng, slices, *rest)
+    )
+    monkeypatch.setattr(
+        pair_trainer, "build_networks", lambda *given: players.append(real_build(*given)) or players[-1]
+    )
     made = fit(small_pair, tmp_path)
     assert set(drawn) == {small_pair.usable_slices()}
     assert len(players) == 1
@@ -138,7 +143,7 @@ def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(sm
 def old(small_pair, tmp_path):
     """A model of `paper` as it was at first: its card as it was written then, and what it was trained on."""
     generator = MSE.build_generator(1, small_pair.factor)
-    card = train.data_entries(SRGAN, MSE, "paper", small_pair, vgg=False)
+    card = pair_trainer.data_entries(SRGAN, MSE, "paper", small_pair, vgg=False)
     card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
     return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]
 
@@ -160,15 +165,15 @@ def test_an_old_card_that_was_edited_is_refused(old):
 
 @pytest.mark.parametrize("source", ["auto", "reuse"])
 def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
-    asked = store.Request(method="srgan", recipe="paper-mse", source=source, model_dir=old.parent)
-    assert store.find_model(asked, MSE, small_pair) == old
+    asked = registry.Request(method="srgan", recipe="paper-mse", source=source, model_dir=old.parent)
+    assert registry.find_model(asked, MSE, small_pair) == old
     for vgg in (None, WEIGHTS):
         wanted = replace(asked, recipe="paper", vgg_weights=vgg)
         if source == "auto":
-            assert store.find_model(wanted, PAPER, small_pair) is None
+            assert registry.find_model(wanted, PAPER, small_pair) is None
         else:
             with pytest.raises(model.ModelError, match=r"no model of srgan \(paper\) to reuse"):
-                store.find_model(wanted, PAPER, small_pair)
+                registry.find_model(wanted, PAPER, small_pair)
 
 
 def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
@@ -183,12 +188,12 @@ def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
 def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
-    asked = store.Request(
+    asked = registry.Request(
         method="srgan", recipe="paper", seed=3, vgg_weights=WEIGHTS, model_dir=weights.parent, factor=small_pair.factor
     )  # fmt: skip
-    assert store.find_model(asked, SHORT, small_pair) == weights
-    assert store.find_model(replace(asked, vgg_weights=None), SHORT, small_pair) is None
+    assert registry.find_model(asked, SHORT, small_pair) == weights
+    assert registry.find_model(replace(asked, vgg_weights=None), SHORT, small_pair) is None
     other = replace(asked, recipe="paper-mse")
-    assert store.find_model(other, MSE, small_pair) is None
+    assert registry.find_model(other, MSE, small_pair) is None
     with pytest.raises(model.ModelError, match="no model of srgan"):
-        store.find_model(replace(other, source="reuse"), MSE, small_pair)
+        registry.find_model(replace(other, source="reuse"), MSE, small_pair)

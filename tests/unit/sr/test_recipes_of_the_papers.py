@@ -6,11 +6,11 @@ from bids_sr.sr.losses.mae import MAE
 from bids_sr.sr.losses.mse import MSE
 from bids_sr.sr.losses.sparsify import JointSparsify
 from bids_sr.sr.losses.ssim import SSIMLoss
-from bids_sr.sr.losses.tv import TotalVariation
+from bids_sr.sr.losses.total_variation import TotalVariation
 from bids_sr.sr.losses.vgg import VGGPerceptual
 from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.circle import CircleNet
+from bids_sr.sr.networks.circle_generators import CircleNet
 from bids_sr.sr.networks.dense3d import DenseResidualNet
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.operators import MATRICES, get_operator
-from bids_sr.sr.sampling import PatchPlaces, SamplingError, symmetries
+from bids_sr.sr.data.patch_sampling import PatchPlaces, SamplingError, symmetries
+from bids_sr.sr.resolution.operators import MATRICES, get_operator
 
 
 def ball(shape, radius, center=None):

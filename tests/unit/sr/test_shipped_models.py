@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import bids_sr.boilerplate
-from bids_sr.sr.model import load_model
+from bids_sr.sr.models.model import load_model
 
 FOLDER = Path(bids_sr.boilerplate.__file__).parent / "models"
 

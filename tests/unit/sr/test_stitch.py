@@ -5,8 +5,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bids_sr.sr.degrade import ResolutionError
-from bids_sr.sr.stitch import apply_in_patches, patch_starts
+from bids_sr.sr.inference.sliding_window import apply_in_patches, patch_starts
+from bids_sr.sr.resolution.degradation import ResolutionError
 
 
 @given(

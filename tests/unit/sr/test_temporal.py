@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.spatial.nifti import SeriesReader, save_image
-from bids_sr.sr import temporal
-from bids_sr.sr.levels import Level, level_above, level_below, to_slices, to_volume
-from bids_sr.sr.variance.estimate import filled_sd
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.sr.data import temporal_components
+from bids_sr.sr.resolution.levels import Level, level_above, level_below, to_slices, to_volume
 from bids_sr.sr.variance.prior import Window
+from bids_sr.sr.variance.variance_estimation import filled_sd
 
 AFFINE = np.diag([3.0, 3, 4, 1])
 
@@ -23,7 +23,7 @@ def written(folder, series, name="run.nii"):
 
 def statistics(path, mask, **given):
     with SeriesReader(path) as reader:
-        return temporal.temporal_statistics(reader, mask, **given)
+        return temporal_components.temporal_statistics(reader, mask, **given)
 
 
 def test_components_are_those_of_a_singular_value_decomposition(tmp_path):
@@ -62,14 +62,14 @@ def test_nuisance_is_no_part_of_the_change(tmp_path):
     design = course[4:, :1] - course[4:, :1].mean(0)
     left = flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]
     np.testing.assert_allclose(clean.sd.ravel(), left.std(0), rtol=1e-3)
-    with pytest.raises(temporal.SeriesError, match="36 rows"):
+    with pytest.raises(temporal_components.SeriesError, match="36 rows"):
         statistics(path, mask, nuisance=course[4:])
 
 
 def test_motion_is_twelve_courses():
     poses = np.repeat(np.eye(4)[None], 3, 0)
     poses[:, 1, 3] = [0, 1, 3]
-    found = temporal.motion_courses(poses, np.zeros(3))
+    found = temporal_components.motion_courses(poses, np.zeros(3))
     assert found.shape == (3, 12)
     np.testing.assert_allclose(found[:, 1], [0, 1, 3])
     np.testing.assert_allclose(found[:, 7], [0, 1, 2])
@@ -97,31 +97,31 @@ def test_memory_holds_a_slice_not_the_run(tmp_path):
 
 def test_the_file_of_statistics_reads_back(tmp_path):
     found = statistics(written(tmp_path, np.random.default_rng(3).normal(9, 1, (6, 5, 3, 12))), np.ones((6, 5, 3)))
-    temporal.save_statistics(found, AFFINE, tmp_path / "temporal.nii")
-    again, affine = temporal.load_statistics(tmp_path / "temporal.nii")
+    temporal_components.save_statistics(found, AFFINE, tmp_path / "temporal.nii")
+    again, affine = temporal_components.load_statistics(tmp_path / "temporal.nii")
     for name in ("mean", "sd", "components"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
     np.testing.assert_allclose(affine, AFFINE)
     save_image(found.mean, AFFINE, tmp_path / "other.nii")
-    with pytest.raises(temporal.SeriesError, match=r"other\.nii"):
-        temporal.load_statistics(tmp_path / "other.nii")
+    with pytest.raises(temporal_components.SeriesError, match=r"other\.nii"):
+        temporal_components.load_statistics(tmp_path / "other.nii")
 
 
 def test_runs_that_teach_nothing_are_refused(tmp_path):
     still = written(tmp_path, np.full((6, 5, 3, 12), 7.0))
-    with pytest.raises(temporal.SeriesError, match="does not change"):
+    with pytest.raises(temporal_components.SeriesError, match="does not change"):
         statistics(still, np.ones((6, 5, 3)))
-    with pytest.raises(temporal.SeriesError, match="2 volumes"):
+    with pytest.raises(temporal_components.SeriesError, match="2 volumes"):
         statistics(still, np.ones((6, 5, 3)), n_dummy=10)
-    with pytest.raises(temporal.SeriesError, match="0 voxels"):
+    with pytest.raises(temporal_components.SeriesError, match="0 voxels"):
         statistics(still, np.zeros((6, 5, 3)))
-    with pytest.raises(temporal.SeriesError, match="not on the grid"):
+    with pytest.raises(temporal_components.SeriesError, match="not on the grid"):
         statistics(still, np.ones((6, 5, 4)))
 
 
 def test_a_compressed_run_is_unpacked_for_the_time(tmp_path):
     path = written(tmp_path, np.random.default_rng(3).normal(9, 1, (6, 5, 3, 12)), "run.nii.gz")
-    with temporal.open_uncompressed(path, tmp_path) as reader:
+    with temporal_components.open_uncompressed(path, tmp_path) as reader:
         assert reader.slab(0, 1).shape == (6, 5, 1, 12)
     assert [p.name for p in tmp_path.iterdir()] == ["run.nii.gz"]
 

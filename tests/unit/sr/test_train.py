@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr import games, loop, method, patches, train
-from bids_sr.sr.card import log_tsv
-from bids_sr.sr.degrade import kspace_crop
-from bids_sr.sr.networks.blocks import Planes
-from bids_sr.sr.pair import PairError, TrainingPair
+from bids_sr.sr import method
+from bids_sr.sr.data import patches
+from bids_sr.sr.data.training_pair import PairError, TrainingPair
+from bids_sr.sr.models.card import log_tsv
+from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.training import adversarial, loop, pair_trainer
 
 SRGAN = method.get_method("srgan")
 SHORT = replace(
@@ -24,7 +26,7 @@ class Stopped(Exception):
 
 def fit(pair, work_dir, recipe=SHORT, **given):
     """Short training with the defaults of these tests."""
-    return train.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
+    return pair_trainer.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
 
 
 def same(a, b):
@@ -90,23 +92,23 @@ def test_training_gains_on_slices_it_has_not_seen(small_pair, tmp_path):
 
 
 def test_a_critic_step_leaves_the_generator_alone(small_pair):
-    nets = train.build_networks(SHORT, small_pair, 0, "cpu", None)
+    nets = pair_trainer.build_networks(SHORT, small_pair, 0, "cpu", None)
     images = small_pair.slices()
     plan = patches.draw(np.random.default_rng(0), (0, 1, 2), (24, 24), SHORT)
     batch = patches.cut(images, plan, SHORT, Planes((2, 2)))
     fake = nets.generator(batch.input)
     before = {k: v.clone() for k, v in nets.critic.state_dict().items()}
-    games.critics_step(nets, batch, SHORT, fake)
+    adversarial.critics_step(nets, batch, SHORT, fake)
     assert all(p.grad is None for p in nets.generator.parameters())
     assert not same(before, nets.critic.state_dict())
     taught = {k: v.clone() for k, v in nets.critic.state_dict().items()}
-    train.generator_step(nets, batch, fake, SHORT, adversarial=True)
+    pair_trainer.generator_step(nets, batch, fake, SHORT, adversarial=True)
     assert same(taught, nets.critic.state_dict())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in nets.generator.parameters())
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair, tmp_path, monkeypatch):
-    real_step = train.generator_step
+    real_step = pair_trainer.generator_step
 
     def broken(nets, batch, fake, recipe, adversarial):
         parts = real_step(nets, batch, fake, recipe, adversarial)
@@ -114,7 +116,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair
         return parts | ({"loss": float("nan")} if len(calls) == 8 else {})
 
     calls: list[int] = []
-    monkeypatch.setattr(train, "generator_step", broken)
+    monkeypatch.setattr(pair_trainer, "generator_step", broken)
     with pytest.raises(loop.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
         fit(small_pair, tmp_path)
     monkeypatch.undo()
@@ -140,8 +142,8 @@ def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_pa
     generator = recipe.build_generator(1, small_pair.factor)
     generator.load_state_dict(made.state)
     held = tuple(made.card["held_out"]["slices"])
-    output = train.predict(generator, small_pair.slices(), held, recipe)
-    found = train.held_out_scores(output, small_pair.slices(), held)["network"]
+    output = pair_trainer.predict(generator, small_pair.slices(), held, recipe)
+    found = pair_trainer.held_out_scores(output, small_pair.slices(), held)["network"]
     assert found == made.card["held_out"]["network"]
     assert "it is the one here" in made.card["held_out"]["model"]
     assert list(made.card["phases"]) == ["search"]

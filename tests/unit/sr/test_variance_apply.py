@@ -7,10 +7,10 @@ from scipy.ndimage import gaussian_filter
 from variance_helpers import patchy, sizes
 
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
-from bids_sr.sr.guides import PosedImage
-from bids_sr.sr.levels import level_above, to_slices, to_volume
-from bids_sr.sr.variance.apply import VarianceUpsampler, displaced, onto_grid
+from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.resolution.levels import level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.upsampler import VarianceUpsampler, displaced, onto_grid
 
 SHAPE, FACTOR, FWHM = (22, 20, 6), (2.0, 2.0, 1.0), (3.0,)
 AFFINE = np.array([[-3.0, 0, 0, 33], [0, 3.0, 0, -30], [0, 0, 3.5, -9], [0, 0, 0, 1.0]])

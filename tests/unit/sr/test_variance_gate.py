@@ -7,13 +7,13 @@ import pytest
 import torch
 from variance_helpers import patchy, statistics_of
 
-from bids_sr.sr.levels import level_above, level_below
+from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import get_method
-from bids_sr.sr.temporal import SeriesError
-from bids_sr.sr.variance.fit import RunData, fit_variance, whole_grid
-from bids_sr.sr.variance.gate import held_out_shares
+from bids_sr.sr.resolution.levels import level_above, level_below
+from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.variance.fit_variance import RunData, fit_variance, whole_grid
+from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
-from bids_sr.sr.variance.settings import Estimator
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
 METHOD = get_method("sbl")
@@ -81,7 +81,7 @@ def test_noise_fails_and_the_series_is_zero_filled(tmp_path, seed):
 
 def test_a_calibration_that_helps_too_little_leaves_zero_maps(tmp_path, monkeypatch):
     shares = {0.0: (-0.05, -0.05), 0.2: (0.0, 0.0), 0.4: (0.01, 0.01), 0.6: (0.005, 0.005)}
-    monkeypatch.setattr("bids_sr.sr.variance.fit.held_out_shares", lambda *_, **__: shares)
+    monkeypatch.setattr("bids_sr.sr.variance.fit_variance.held_out_shares", lambda *_, **__: shares)
     data = run_data(fluctuations())
     x, y, z = data.mask.shape
     data = replace(data, measured=np.ones((2 * x, 2 * y, z), np.float32), measured_low=np.ones((x, y, z), np.float32))
@@ -123,10 +123,12 @@ def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
     first, second = held_out_shares(halves, mask, FACTOR, QUICK)[0.0]
     assert held_out_shares(halves[::-1], mask, FACTOR, QUICK) == {0.0: (second, first)}
     made, judged = [], []
-    from bids_sr.sr.variance import gate
+    from bids_sr.sr.variance import held_out_gate
 
-    monkeypatch.setattr(gate, "estimate_prior", lambda data, *a, **k: made.append(data))
-    monkeypatch.setattr(gate, "explained_share", lambda prior, level, images, mask: judged.append(images) or 0.0)
+    monkeypatch.setattr(held_out_gate, "estimate_prior", lambda data, *a, **k: made.append(data))
+    monkeypatch.setattr(
+        held_out_gate, "explained_share", lambda prior, level, images, mask: judged.append(images) or 0.0
+    )
     held_out_shares(halves, mask, FACTOR, QUICK)
     level, _ = level_below(SHAPE, FACTOR)
     torch.testing.assert_close(made[0], level.down(halves[0]))

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from variance_helpers import dense_covariance, dense_down, dense_prior, drawn, patchy, prior_of, sizes, window_of
 
-from bids_sr.sr.levels import level_above
-from bids_sr.sr.variance.estimate import estimate_prior
+from bids_sr.sr.resolution.levels import level_above
+from bids_sr.sr.variance.estimator_settings import Estimator
 from bids_sr.sr.variance.prior import TOLERANCE, Prior, Window
-from bids_sr.sr.variance.settings import Estimator
+from bids_sr.sr.variance.variance_estimation import estimate_prior
 
 GRIDS = [((8, 7, 2), (2, 2, 1)), ((6, 9, 2), (1.5, 1.5, 1)), ((5, 6, 3), (2, 2, 2)), ((6, 5, 4), (1.5, 2, 1.5))]
 

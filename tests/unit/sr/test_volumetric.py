@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.sr import method, precision, volumetric
-from bids_sr.sr.infer import InferenceError, make_upsampler
-from bids_sr.sr.interpolate import upsample
-from bids_sr.sr.model import LoadedModel
+from bids_sr.sr import method
+from bids_sr.sr.inference import mixed_precision, volumetric
+from bids_sr.sr.inference.apply_to_series import InferenceError, make_upsampler
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.resolution.interpolation import upsample
 
 FACTOR = (2.0, 2.0, 1.5)
 FAST = method.get_method("resnet3d").recipes["fast"]
@@ -82,5 +83,5 @@ def test_two_precisions_see_the_slices_within_their_volume():
             yield volume()
 
     inside = np.ones((40, 36, 2), bool)
-    full, _ = next(precision.in_both(Reader(), up, up, (2, 5), inside))
+    full, _ = next(mixed_precision.in_both(Reader(), up, up, (2, 5), inside))
     np.testing.assert_array_equal(full.reshape(40, 36, 2), fine[:, :, [3, 8]])

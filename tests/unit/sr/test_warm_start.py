@@ -9,14 +9,16 @@ import pytest
 import torch
 
 import bids_sr.boilerplate
-from bids_sr.sr import method, model, store, train
-from bids_sr.sr.card import plain_recipe
-from bids_sr.sr.loop import split
+from bids_sr.sr import method
+from bids_sr.sr.models import model, registry
+from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.training import pair_trainer
+from bids_sr.sr.training.loop import split
 
 SRGAN = method.get_method("srgan")
 WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "srgan_start.safetensors"
 SHORT = replace(SRGAN.warm["fast"], iterations=8, evaluate_every=4, adversarial_from=2, batch=2, hold_out=3)
-COLD = store.Request(method="srgan", sloppy=True)
+COLD = registry.Request(method="srgan", sloppy=True)
 WARM = replace(COLD, start=WEIGHTS)
 
 
@@ -26,7 +28,7 @@ def start():
 
 
 def fit(pair, work_dir, recipe=SHORT, **given):
-    return train.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
+    return pair_trainer.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
 
 
 def same(a, b):
@@ -49,7 +51,7 @@ def test_damaged_weights_are_no_start(small_pair, tmp_path):
     damaged = tmp_path / WEIGHTS.name
     damaged.write_bytes(damaged.read_bytes()[:-8])
     with pytest.raises(model.ModelError, match="truncated or changed"):
-        store.obtain_model(replace(WARM, start=damaged), small_pair, tmp_path)
+        registry.obtain_model(replace(WARM, start=damaged), small_pair, tmp_path)
 
 
 def test_it_is_the_recipe_of_the_race():
@@ -60,7 +62,7 @@ def test_it_is_the_recipe_of_the_race():
     assert (warm.evaluate_every, warm.patience, warm.refit) == (10, None, False)
     changed = {k for k, v in plain_recipe(warm).items() if v != plain_recipe(fast)[k]}
     assert changed == {"iterations", "adversarial_from", "evaluate_every", "patience"}
-    asked = [store.wanted_recipe(store.Request(method="srgan", start=start)) for start in (WEIGHTS, None)]
+    asked = [registry.wanted_recipe(registry.Request(method="srgan", start=start)) for start in (WEIGHTS, None)]
     assert asked == [warm, fast]
 
 
@@ -68,7 +70,9 @@ def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
     still = replace(SHORT, learning_rate=0.0, schedule="constant")
     images = small_pair.slices()
     held = split(small_pair.usable_slices(), SHORT.hold_out)[1]
-    wanted = train.held_out_scores(train.predict(start.generator, images, held, still), images, held)["network"]["psnr"]
+    wanted = pair_trainer.held_out_scores(pair_trainer.predict(start.generator, images, held, still), images, held)[
+        "network"
+    ]["psnr"]
     start.generator.eval()
     warm, cold = (fit(small_pair, tmp_path / str(s is None), still, start=s) for s in (start, None))
     assert warm.log[0]["psnr"] == pytest.approx(wanted, abs=1e-4)
@@ -96,7 +100,7 @@ def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(small_pair, tmp_path
 def test_checkpoints_of_cold_trainings_are_known_as_before(small_pair):
     said = ("srgan", plain_recipe(SHORT), small_pair.checksums(), small_pair.factor, 3, False)
     wanted = hashlib.sha256(repr(said).encode()).hexdigest()
-    assert train._signature(SRGAN, SHORT, small_pair, 3, None, None) == wanted
+    assert pair_trainer._signature(SRGAN, SHORT, small_pair, 3, None, None) == wanted
 
 
 @pytest.mark.parametrize(
@@ -111,18 +115,18 @@ def test_weights_of_another_network_are_refused(small_pair, tmp_path, start, cha
 
 def test_a_recipe_without_a_warm_form_begins_with_nothing():
     with pytest.raises(model.ModelError, match=r"srgan \(paper\) has no recipe that begins with a model"):
-        store.wanted_recipe(replace(WARM, recipe="paper"))
+        registry.wanted_recipe(replace(WARM, recipe="paper"))
 
 
 def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
     for name, request in (("warm", WARM), ("cold", COLD)):
         (tmp_path / name).mkdir()
-        card = json.loads(store.obtain_model(request, small_pair, tmp_path / name)[1].read_text())
+        card = json.loads(registry.obtain_model(request, small_pair, tmp_path / name)[1].read_text())
         assert ("started_from" in card) == (name == "warm")
     for request, own in ((WARM, "warm"), (COLD, "cold")):
-        recipe = store.wanted_recipe(request)
+        recipe = registry.wanted_recipe(request)
         for place in ("warm", "cold"):
-            found = store.find_model(replace(request, model_dir=tmp_path / place), recipe, small_pair)
+            found = registry.find_model(replace(request, model_dir=tmp_path / place), recipe, small_pair)
             assert (found is not None) == (place == own)
     elsewhere = replace(WARM, start=WEIGHTS.with_name("srgan_phantom.safetensors"), model_dir=tmp_path)
-    assert store.find_model(elsewhere, store.wanted_recipe(elsewhere), small_pair) is None
+    assert registry.find_model(elsewhere, registry.wanted_recipe(elsewhere), small_pair) is None

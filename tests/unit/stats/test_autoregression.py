@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import linalg, signal
 
-from bids_sr.stats import autoregression as ar
-from bids_sr.stats.effective import orthonormal
+from bids_sr.stats.glm import autoregression as ar
+from bids_sr.stats.glm.effective_dof import orthonormal
 
 
 def basis(n=50, columns=6, seed=0):

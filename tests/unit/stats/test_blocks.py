@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.blocks import (
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.glm.block_effects import block_effects, load_effects, save_effects, series_of
+from bids_sr.stats.glm.blocks import (
     Block,
     TooFewBlocks,
     assign_halves,
@@ -16,8 +17,7 @@ from bids_sr.stats.blocks import (
     half_weights,
     missing_conditions,
 )
-from bids_sr.stats.effects import block_effects, load_effects, save_effects, series_of
-from bids_sr.stats.timecourse import smooth
+from bids_sr.stats.glm.time_series import smooth
 
 SHAPE, N, TR = (9, 8, 3), 120, 2.0
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -172,7 +172,7 @@ def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monke
     path, design, _, _ = run
     results = []
     for volumes in (1, 7, 500):
-        monkeypatch.setattr("bids_sr.stats.effects._VOLUMES", volumes)
+        monkeypatch.setattr("bids_sr.stats.glm.block_effects._VOLUMES", volumes)
         with SeriesReader(path) as reader:
             results.append(block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="x").betas)
     np.testing.assert_allclose(results[0], results[1], atol=0.02)

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from bids_sr.stats.claim import (
+from bids_sr.metrics.evaluation_metrics import read_table, table_text
+from bids_sr.metrics.series_metrics import row
+from bids_sr.stats.regions.attribution import (
     THRESHOLDS,
     Parts,
     claim_pair,
@@ -14,8 +16,6 @@ from bids_sr.stats.claim import (
     take_apart,
     widths_to_map,
 )
-from bids_sr.stats.evaluation import read_table, table_text
-from bids_sr.stats.measures import row
 
 PAIR = ("thumb", "little")
 VOXEL, FACTOR = (3.75, 3.75, 4.0), (2.0, 2.0, 1.0)

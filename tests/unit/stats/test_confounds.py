@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.confounds import (
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.glm.confounds import (
     MOTION,
     count_nonsteady,
     derivative,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_sr.stats.contrasts import ContrastError, camel, default_contrasts, modelled_types, resolve_contrasts
+from bids_sr.stats.glm.contrasts import ContrastError, camel, default_contrasts, modelled_types, resolve_contrasts
 
 TYPES = ("thumb", "little")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats import decorrelation
+from bids_sr.stats.image import image_resolution
 
 
 def band_limited(n, limit, *, decay, noise, seed=0):
@@ -18,7 +18,9 @@ def band_limited(n, limit, *, decay, noise, seed=0):
 @pytest.mark.parametrize("limit", [0.2, 0.35, 0.5, 0.7, 0.85])
 @pytest.mark.parametrize(("decay", "noise"), [(0, 0.01), (1, 0.1), (2, 0.01)])
 def test_a_known_cutoff_is_found(limit, decay, noise):
-    assert decorrelation.cutoff(band_limited(160, limit, decay=decay, noise=noise)) == pytest.approx(limit, abs=0.025)
+    assert image_resolution.cutoff(band_limited(160, limit, decay=decay, noise=noise)) == pytest.approx(
+        limit, abs=0.025
+    )
 
 
 def test_the_curve_is_the_correlation_with_the_phase_in_a_circle():
@@ -27,7 +29,7 @@ def test_the_curve_is_the_correlation_with_the_phase_in_a_circle():
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(12),) * 2, indexing="ij"))
     inside = radius <= 1
     order = np.argsort(radius[inside])
-    seen = decorrelation.decorrelation(
+    seen = image_resolution.decorrelation(
         radius[inside][order], np.abs(spectrum)[inside][order], np.array([0.0, 0.4, 0.9])
     )
     for value, r in zip(seen, (0.0, 0.4, 0.9), strict=True):
@@ -39,25 +41,25 @@ def test_the_curve_is_the_correlation_with_the_phase_in_a_circle():
 
 def test_millimeters_are_voxel_size_over_cutoff_and_twice_that():
     stack = np.stack([band_limited(128, 0.5, decay=1, noise=0.02, seed=s) for s in range(3)], axis=-1)
-    found = decorrelation.effective_resolution(stack, (1.5, 1.5, 4.0))
+    found = image_resolution.effective_resolution(stack, (1.5, 1.5, 4.0))
     assert found.slices == 3
     assert found.half_period_mm == pytest.approx(1.5 / found.cutoff)
     assert found.half_period_mm == pytest.approx(3.0, rel=0.05)
     assert found.period_mm == pytest.approx(2 * found.half_period_mm)
     mask = np.zeros(stack.shape, bool)
     mask[:60, :60, 1] = mask[:5, :5, 2] = True
-    assert decorrelation.effective_resolution(stack, (1.5, 1.5, 4.0), mask).slices == 1
+    assert image_resolution.effective_resolution(stack, (1.5, 1.5, 4.0), mask).slices == 1
 
 
 def test_where_nothing_can_be_said_nothing_is():
-    assert decorrelation.cutoff(np.full((32, 32), 7.0)) is None
-    assert decorrelation.effective_resolution(np.zeros((32, 32, 2)), (1, 1, 1)) is None
+    assert image_resolution.cutoff(np.full((32, 32), 7.0)) is None
+    assert image_resolution.effective_resolution(np.zeros((32, 32, 2)), (1, 1, 1)) is None
     with pytest.raises(ValueError, match="square"):
-        decorrelation.effective_resolution(np.zeros((32, 32)), (1, 1.5))
+        image_resolution.effective_resolution(np.zeros((32, 32)), (1, 1.5))
 
 
 def test_edges_of_the_image_are_no_detail():
     ramp = np.add.outer(np.arange(96.0), 0.5 * np.arange(96.0))
-    smooth = decorrelation.apodized(ramp)
+    smooth = image_resolution.apodized(ramp)
     assert abs(smooth[0]).max() < 0.01 * abs(smooth).max()
     np.testing.assert_allclose(smooth[20:70, 20:70], (ramp - ramp.mean())[20:70, 20:70])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.stats.design import (
+from bids_sr.stats.glm.design import (
     MOTION,
     DesignError,
     build_design,

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy import signal, stats
 
-from bids_sr.stats.design import build_design, contrast_vector
-from bids_sr.stats.effective import effective_dof
-from bids_sr.stats.glm import ContrastModel
-from bids_sr.stats.noise import Noise, estimate_noise
+from bids_sr.stats.glm.design import build_design, contrast_vector
+from bids_sr.stats.glm.effective_dof import effective_dof
+from bids_sr.stats.glm.linear_model import ContrastModel
+from bids_sr.stats.glm.noise import Noise, estimate_noise
 
 
 def ar_noise(rng, n, voxels, rho):

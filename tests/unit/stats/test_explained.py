@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.blocks import Block, assign_halves
-from bids_sr.stats.explained import FIGURES, Moments
-from bids_sr.stats.splithalf import Inner, Score, inner_products, resampled_weights, score, seeded, with_seeds
+from bids_sr.stats.evaluation.explained_variance import FIGURES, Moments
+from bids_sr.stats.evaluation.split_half import (
+    Inner,
+    Score,
+    inner_products,
+    resampled_weights,
+    score,
+    seeded,
+    with_seeds,
+)
+from bids_sr.stats.glm.blocks import Block, assign_halves
 
 N_BLOCKS, N_VOXELS = 12, 4000
 BLOCKS = tuple(assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(N_BLOCKS)]))

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bids_sr.stats.evaluation import EvalRow
-from bids_sr.stats.flags import (
+from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.stats.controls.qc_flags import (
     activation_flags,
     artifact_flag,
     broad_flag,

@@ -8,46 +8,46 @@ import pytest
 from grouptables import FACTS, cohort, detail, sizes, write_tables
 from scipy import stats as scipy_stats
 
-from bids_sr.stats import group, group_table, group_text
-from bids_sr.stats.group_table import Question
+from bids_sr.stats.group import group_tests, group_text, metric_tables
+from bids_sr.stats.group.metric_tables import Question
 
 BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 METHODS = ("sbl", "srgan")
 
 
-def joined(folder: Path) -> tuple[list[group_table.Figure], group_table.Values]:
-    figures = [row for source in group_table.find_sources(folder) for row in group_table.read_figures(source)]
-    return figures, group_table.combine(figures, group.compared)
+def joined(folder: Path) -> tuple[list[metric_tables.Figure], metric_tables.Values]:
+    figures = [row for source in metric_tables.find_sources(folder) for row in metric_tables.read_figures(source)]
+    return figures, metric_tables.combine(figures, group_tests.compared)
 
 
-def compared(folder: Path, margin: float | None = None) -> dict[tuple[Question, str, str], group.Comparison]:
+def compared(folder: Path, margin: float | None = None) -> dict[tuple[Question, str, str], group_tests.Comparison]:
     figures, values = joined(folder)
     units = {each.measure: each.unit for each in figures}
     return {
         (each.question, each.series, each.reference): each
-        for each in group.compare(values, METHODS, units=units, margin=margin)
+        for each in group_tests.compare(values, METHODS, units=units, margin=margin)
     }
 
 
 def test_every_table_of_every_run_is_found_and_named(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.1)], run="ses-a_task-tap_dir-AP_run-2")
     write_tables(tmp_path, "02", activation=sizes("raw", 1, 2, 0.5))
-    first, second = group_table.find_sources(tmp_path)
+    first, second = metric_tables.find_sources(tmp_path)
     assert first.where == ("sub-01", "a", "tap", "2", "dir-AP")
     assert first.name == "sub-01 ses-a task-tap run-2 dir-AP"
     assert (second.table, second.session, second.run) == ("activation", "n/a", "n/a")
-    line = group_table.table_text(group_table.read_figures(first)).splitlines()
-    assert tuple(line[0].split("\t")) == group_table.COLUMNS
+    line = metric_tables.table_text(metric_tables.read_figures(first)).splitlines()
+    assert tuple(line[0].split("\t")) == metric_tables.COLUMNS
     assert line[1].split("\t")[:8] == ["sub-01", "a", "tap", "2", "dir-AP", "evaluation", "sbl", "measured"]
-    assert set(group_table.COLUMN_TEXT) == set(group_table.COLUMNS)
+    assert set(metric_tables.COLUMN_TEXT) == set(metric_tables.COLUMNS)
 
 
 def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.1)])
-    source = group_table.find_sources(tmp_path)[0]
+    source = metric_tables.find_sources(tmp_path)[0]
     source.path.write_text("series\tvalue\nsbl\t1\n")
     with pytest.raises(ValueError, match="columns"):
-        group_table.read_figures(source)
+        metric_tables.read_figures(source)
 
 
 def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_path: Path) -> None:
@@ -62,20 +62,20 @@ def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_pa
 
 def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
     cohort(tmp_path, 3)
-    assert group_table.mixed(group_table.find_sources(tmp_path)) == []
+    assert metric_tables.mixed(metric_tables.find_sources(tmp_path)) == []
     write_tables(tmp_path, "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": "xyz"})
-    lines = group_table.mixed(group_table.find_sources(tmp_path))
+    lines = metric_tables.mixed(metric_tables.find_sources(tmp_path))
     assert any("settings: xyz" in line and "sub-09" in line for line in lines)
     assert not any(line.startswith("version") for line in lines)
     write_tables(tmp_path, "09", rows=[detail("sbl", 0.1)], facts={})
-    lines = group_table.mixed(group_table.find_sources(tmp_path))
+    lines = metric_tables.mixed(metric_tables.find_sources(tmp_path))
     assert any("version of bids-sr: not recorded" in line and "sub-09" in line for line in lines)
 
 
 def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
     cohort(tmp_path, 2)
     write_tables(tmp_path, "03", activation=sizes("raw", 1, 2, 0.5))
-    absent = group_table.absent(["sub-01", "sub-02", "sub-03", "sub-04"], group_table.find_sources(tmp_path))
+    absent = metric_tables.absent(["sub-01", "sub-02", "sub-03", "sub-04"], metric_tables.find_sources(tmp_path))
     assert absent == ["sub-04: no table of metrics at all", "sub-03 task-tap: no table of evaluation metrics"]
 
 
@@ -114,9 +114,9 @@ def test_sameness_needs_a_margin_and_comes_from_the_gap(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     values = joined(tmp_path)[1]
     # bspline to measured is .2 with an odd part whose median over pairs is zero
-    assert group.margin_of(BEYOND, values[BEYOND], None, "1") == pytest.approx(0.02, rel=0.01)
-    assert group.margin_of(BEYOND, values[BEYOND], 0.3, "1") == 0.3
-    assert group.margin_of(BEYOND, values[BEYOND], 0.3, "dB") == pytest.approx(0.02, rel=0.01)
+    assert group_tests.margin_of(BEYOND, values[BEYOND], None, "1") == pytest.approx(0.02, rel=0.01)
+    assert group_tests.margin_of(BEYOND, values[BEYOND], 0.3, "1") == 0.3
+    assert group_tests.margin_of(BEYOND, values[BEYOND], 0.3, "dB") == pytest.approx(0.02, rel=0.01)
     wide = compared(tmp_path, margin=0.15)
     assert wide[BEYOND, "srgan", "bspline"].word == "same"
     assert wide[BEYOND, "sbl", "bspline"].word == "same"
@@ -129,12 +129,12 @@ def test_there_is_no_margin_without_a_measured_series() -> None:
 
     one = {"bspline": {"sub-01": 0.6, "sub-02": 0.7, "sub-03": 0.5}}
     for measure, unit in (("truth_ap", "1"), ("truth_centroid", "mm"), ("truth_foci", "1")):
-        assert math.isnan(group.margin_of(question(measure), one, None, unit))
+        assert math.isnan(group_tests.margin_of(question(measure), one, None, unit))
     measured = one | {"measured": {"sub-01": 0.2, "sub-02": 0.3, "sub-03": 0.1}}
-    assert group.margin_of(question("truth_centroid"), measured, None, "mm") == pytest.approx(0.04)
-    assert math.isnan(group.margin_of(question("psnr"), one, None, "dB"))
+    assert group_tests.margin_of(question("truth_centroid"), measured, None, "mm") == pytest.approx(0.04)
+    assert math.isnan(group_tests.margin_of(question("psnr"), one, None, "dB"))
     beyond = {"bspline": {"sub-01": 0.5}, "measured": {"sub-01": 0.4}}
-    assert math.isnan(group.margin_of(BEYOND, beyond, None, "1"))
+    assert math.isnan(group_tests.margin_of(BEYOND, beyond, None, "1"))
 
 
 def test_near_one_is_better_for_the_contrast_of_foci() -> None:
@@ -144,7 +144,7 @@ def test_near_one_is_better_for_the_contrast_of_foci() -> None:
         "bspline": {who: 0.5 + 0.01 * n for n, who in enumerate(people)},
         "sbl": {who: 1.2 - 0.005 * n for n, who in enumerate(people)},
     }
-    each = group.compare({question: series}, ["sbl"], units={"truth_foci": "1"})[0]
+    each = group_tests.compare({question: series}, ["sbl"], units={"truth_foci": "1"})[0]
     assert each.word == "better"
     assert each.estimate is not None
     assert each.estimate.upper < 0
@@ -172,7 +172,7 @@ def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) ->
     lacking = found[replace_contrast("quarter_dice", "thumb+little"), "sbl", "raw"]
     assert (lacking.n, lacking.n_undefined) == (5, 1)
     assert "not defined in 1" in lacking.note
-    same = group.judged(replace(group.compare(
+    same = group_tests.judged(replace(group_tests.compare(
         {BEYOND: {"bspline": {"sub-01": 0.1, "sub-02": 0.2}, "sbl": {"sub-01": 0.1, "sub-02": 0.2}}},
         ["sbl"], units={})[0]))  # fmt: skip
     assert (same.word, same.note) == ("same", "identical in all participants")
@@ -180,17 +180,17 @@ def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) ->
 
 def test_a_figure_that_nobody_has_is_not_comparable() -> None:
     nothing = {"bspline": {"sub-01": math.nan}, "sbl": {"sub-01": math.nan}}
-    each = group.compare({BEYOND: nothing}, ["sbl"], units={})[0]
+    each = group_tests.compare({BEYOND: nothing}, ["sbl"], units={})[0]
     assert (each.word, each.n, each.n_undefined) == ("not comparable", 0, 1)
     assert group_text.row(each)["p_wilcoxon"] == "n/a"
 
 
 def test_places_and_counts_are_not_compared() -> None:
-    assert group.better("peak_at_x") is None
-    assert group.better("quarter_voxels") is None
-    assert group.better("z31_dice") == "neither"
-    assert group.better("truth_centroid") == "lower"
-    assert group.better("gain_split_r_beyond") is None
+    assert group_tests.better("peak_at_x") is None
+    assert group_tests.better("quarter_voxels") is None
+    assert group_tests.better("z31_dice") == "neither"
+    assert group_tests.better("truth_centroid") == "lower"
+    assert group_tests.better("gain_split_r_beyond") is None
 
 
 def test_the_table_of_statistics(tmp_path: Path) -> None:

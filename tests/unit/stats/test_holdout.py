@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.evaluation import read_table, table_text
-from bids_sr.stats.holdout import holdout_rows, slice_scores
-from bids_sr.stats.image_quality import psnr, ssim
+from bids_sr.metrics.evaluation_metrics import read_table, table_text
+from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
 
 RNG = np.random.default_rng(0)
 TRUTH = 100 * RNG.random((24, 20, 8))

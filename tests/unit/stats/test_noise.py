@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from bids_sr.stats import noise as pooling
-from bids_sr.stats.effective import orthonormal
-from bids_sr.stats.noise import Neighborhood, estimate_noise, lag_ratios, like_groups
+from bids_sr.stats.glm import noise as pooling
+from bids_sr.stats.glm.effective_dof import orthonormal
+from bids_sr.stats.glm.noise import Neighborhood, estimate_noise, lag_ratios, like_groups
 
 ZOOMS = (3.0, 3.0, 3.0)
 SHAPE = (16, 16, 8)
@@ -165,7 +165,7 @@ def test_brightness_may_be_given(monkeypatch):
 
 
 def test_the_methods_text_tells_width_and_order():
-    from bids_sr.workflows.activation import _text
+    from bids_sr.workflows.bold.map_activation import _text
 
     words = _text(kinds=("glm",), low_pass=None, high_pass=0.01, fwhm_mm=(0.0,))
     assert f"{pooling.FWHM_MM:g} mm FWHM" in words

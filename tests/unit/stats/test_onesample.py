@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_sr.stats.onesample import Running
+from bids_sr.stats.group.second_level import Running
 
 RNG = np.random.default_rng(5)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bids_sr.stats import paired
+from bids_sr.stats.group import paired_tests
 
 # Depression scale of nine patients before and after treatment; Hollander and Wolfe, Nonparametric Statistical Methods,
 # table 3.1: W+ = 5, estimate -.46, interval (-.786, -.010) of 96.1 % confidence
@@ -27,12 +27,12 @@ def by_enumeration(d: np.ndarray) -> float:
 
 
 def test_the_textbook_example() -> None:
-    d = paired.differences(AFTER, BEFORE)
-    test = paired.wilcoxon(d)
+    d = paired_tests.differences(AFTER, BEFORE)
+    test = paired_tests.wilcoxon(d)
     assert (test.n, test.w_plus, test.method) == (9, 5.0, "exact")
     assert test.p_value == pytest.approx(20 / 512)
     assert test.smallest_p == 2 / 512
-    estimate = paired.hodges_lehmann(d)
+    estimate = paired_tests.hodges_lehmann(d)
     assert estimate.value == pytest.approx(-0.46)
     assert (estimate.lower, estimate.upper) == pytest.approx((-0.786, -0.010))
     assert estimate.level == pytest.approx(0.961, abs=5e-4)
@@ -42,14 +42,14 @@ def test_the_textbook_example() -> None:
 def test_wilcoxon_without_ties_is_that_of_scipy(n: int) -> None:
     d = RNG.normal(0.3, 1, n)
     expected = stats.wilcoxon(d, method="exact")
-    assert paired.wilcoxon(d).p_value == pytest.approx(float(expected.pvalue), abs=1e-12)
+    assert paired_tests.wilcoxon(d).p_value == pytest.approx(float(expected.pvalue), abs=1e-12)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
 @settings(max_examples=60, deadline=None)
 def test_wilcoxon_with_ties_and_zeros_is_the_permutation_distribution(values: list[int]) -> None:
     d = np.array(values, dtype=float)
-    test = paired.wilcoxon(d)
+    test = paired_tests.wilcoxon(d)
     used = d[d != 0]
     assert test.n_zero == len(d) - len(used)
     assert test.p_value == pytest.approx(by_enumeration(used) if len(used) else 1.0)
@@ -60,63 +60,63 @@ def test_many_differences_take_the_normal_approximation_of_scipy() -> None:
     d = np.round(RNG.normal(0.2, 1, 150), 1)
     d = d[d != 0]
     expected = stats.wilcoxon(d, method="approx", correction=True)
-    test = paired.wilcoxon(d)
+    test = paired_tests.wilcoxon(d)
     assert test.method == "normal"
     assert test.p_value == pytest.approx(float(expected.pvalue), rel=1e-6)
 
 
 def test_identical_values_are_reported_and_do_not_crash() -> None:
-    d = paired.differences([0.4, 0.4, 0.2], [0.4, 0.4, 0.2])
-    test = paired.wilcoxon(d)
+    d = paired_tests.differences([0.4, 0.4, 0.2], [0.4, 0.4, 0.2])
+    test = paired_tests.wilcoxon(d)
     assert (test.method, test.n, test.n_zero, test.p_value) == ("identical", 0, 3, 1.0)
     assert math.isnan(test.effect_size)
     assert not test.can_reach
-    assert math.isnan(paired.paired_t(d).p_value)
-    assert paired.hodges_lehmann(d).value == 0
+    assert math.isnan(paired_tests.paired_t(d).p_value)
+    assert paired_tests.hodges_lehmann(d).value == 0
 
 
 def test_equal_differences_are_ties_whatever_their_last_bits() -> None:
-    d = paired.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])  # 0.2 three times, not in binary
+    d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])  # 0.2 three times, not in binary
     assert len(set(np.abs(d))) == 1
-    assert paired.wilcoxon(d).w_plus == 6
-    assert paired.paired_t(d).p_value != paired.paired_t(d).p_value  # they do not vary: no t
+    assert paired_tests.wilcoxon(d).w_plus == 6
+    assert paired_tests.paired_t(d).p_value != paired_tests.paired_t(d).p_value  # they do not vary: no t
 
 
 def test_few_subjects_cannot_reach_significance_and_it_is_said() -> None:
-    assert paired.wilcoxon([1, 2, 3, 4, 5]).smallest_p == 0.0625
-    assert not paired.wilcoxon([1, 2, 3, 4, 5]).can_reach
-    assert paired.wilcoxon([1, 2, 3, 4, 5, 6]).can_reach
-    short = paired.hodges_lehmann([1, 2, 3.5, 4, 5])
+    assert paired_tests.wilcoxon([1, 2, 3, 4, 5]).smallest_p == 0.0625
+    assert not paired_tests.wilcoxon([1, 2, 3, 4, 5]).can_reach
+    assert paired_tests.wilcoxon([1, 2, 3, 4, 5, 6]).can_reach
+    short = paired_tests.hodges_lehmann([1, 2, 3.5, 4, 5])
     assert (short.lower, short.upper) == (1, 5)
     assert short.level == pytest.approx(1 - 2 / 32)
 
 
 def test_effect_size_by_hand() -> None:
     # ranks 1 2 3 4, the second negative: (1 + 3 + 4 - 2) / 10
-    assert paired.wilcoxon([0.1, -0.2, 0.3, 0.4]).effect_size == pytest.approx(0.6)
-    assert paired.wilcoxon([1.0, 2.0]).effect_size == 1
+    assert paired_tests.wilcoxon([0.1, -0.2, 0.3, 0.4]).effect_size == pytest.approx(0.6)
+    assert paired_tests.wilcoxon([1.0, 2.0]).effect_size == 1
 
 
 @pytest.mark.parametrize("n", [6, 11])
 def test_hodges_lehmann_interval_is_what_the_test_does_not_reject(n: int) -> None:
     d = RNG.normal(1, 2, n)
-    found = paired.hodges_lehmann(d)
+    found = paired_tests.hodges_lehmann(d)
     inside, beyond = np.array([1e-7, -1e-7]), np.array([-1e-7, 1e-7])
     for end, towards, away in zip((found.lower, found.upper), inside, beyond, strict=True):
-        assert paired.wilcoxon(d - end - towards).p_value > 0.05 >= paired.wilcoxon(d - end - away).p_value
+        assert paired_tests.wilcoxon(d - end - towards).p_value > 0.05 >= paired_tests.wilcoxon(d - end - away).p_value
 
 
 def test_hodges_lehmann_covers_as_often_as_it_says() -> None:
     draws = RNG.standard_exponential((800, 8)) - RNG.standard_exponential((800, 8))
-    hits = [each.lower <= 0 <= each.upper for each in (paired.hodges_lehmann(d) for d in draws)]
-    level = paired.hodges_lehmann(draws[0]).level
+    hits = [each.lower <= 0 <= each.upper for each in (paired_tests.hodges_lehmann(d) for d in draws)]
+    level = paired_tests.hodges_lehmann(draws[0]).level
     assert level == pytest.approx(1 - 2 * 5 / 256)  # five of the 256 sign patterns have a rank sum of at most 3
     assert np.mean(hits) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 800))
 
 
 def test_many_differences_have_a_large_sample_interval() -> None:
     d = RNG.normal(0, 1, 160)
-    found = paired.hodges_lehmann(d)
+    found = paired_tests.hodges_lehmann(d)
     assert found.lower < found.value < found.upper
     assert found.upper - found.lower == pytest.approx(2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2)
 
@@ -124,7 +124,7 @@ def test_many_differences_have_a_large_sample_interval() -> None:
 def test_paired_t_is_that_of_scipy() -> None:
     a, b = RNG.normal(0, 1, 9), RNG.normal(0.4, 1, 9)
     expected = stats.ttest_rel(a, b)
-    found = paired.paired_t(a - b)
+    found = paired_tests.paired_t(a - b)
     assert (found.t, found.dof, found.p_value) == pytest.approx((expected.statistic, 8, expected.pvalue))
 
 
@@ -132,68 +132,68 @@ def test_equivalence_is_that_of_statsmodels() -> None:
     weightstats = pytest.importorskip("statsmodels.stats.weightstats")
     a, b = RNG.normal(0, 1, 14), RNG.normal(0.1, 1, 14)
     expected = weightstats.ttost_paired(a, b, -0.6, 0.6)[0]
-    assert paired.equivalence(a - b, 0.6) == pytest.approx(expected)
+    assert paired_tests.equivalence(a - b, 0.6) == pytest.approx(expected)
 
 
 def test_equivalence_by_hand() -> None:
     # mean 0, standard error 1 / sqrt(3), margin 2: t = 2 sqrt(3) on two degrees of freedom
-    assert paired.equivalence([-1, 0, 1], 2) == pytest.approx(float(stats.t.sf(2 * math.sqrt(3), 2)))
-    assert paired.equivalence([0.1, 0.1, 0.1], 0.2) == 0
-    assert paired.equivalence([0.3, 0.3, 0.3], 0.2) == 1
-    assert math.isnan(paired.equivalence([0.3], 0.2))
+    assert paired_tests.equivalence([-1, 0, 1], 2) == pytest.approx(float(stats.t.sf(2 * math.sqrt(3), 2)))
+    assert paired_tests.equivalence([0.1, 0.1, 0.1], 0.2) == 0
+    assert paired_tests.equivalence([0.3, 0.3, 0.3], 0.2) == 1
+    assert math.isnan(paired_tests.equivalence([0.3], 0.2))
 
 
 def test_friedman_by_hand_and_as_in_scipy() -> None:
     """Three series that all four subjects order alike: the statistic is at its most, n (k - 1)."""
     alike = [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
-    found = paired.friedman(alike)
+    found = paired_tests.friedman(alike)
     assert (found.statistic, found.dof, found.n) == (pytest.approx(8.0), 2, 4)
     assert found.p_value == pytest.approx(math.exp(-4))  # chi-square with two degrees of freedom
     series = RNG.integers(0, 5, (4, 15)).astype(float)  # with ties
     expected = stats.friedmanchisquare(*series)
-    found = paired.friedman(series)
+    found = paired_tests.friedman(series)
     assert (found.statistic, found.p_value) == pytest.approx((expected.statistic, expected.pvalue))
     # between subjects may differ by any amount: Welch's test of the same figures would see nothing
-    shifted = paired.friedman(series + 1000 * np.arange(15))
+    shifted = paired_tests.friedman(series + 1000 * np.arange(15))
     assert shifted.p_value == pytest.approx(expected.pvalue)
 
 
 def test_friedman_leaves_out_subjects_that_lack_a_series() -> None:
     series = np.array([[1.0, 2, 3, math.nan], [2, 4, 3.5, 0], [3, 5, 9, 1]])
-    found, whole = paired.friedman(series), paired.friedman(series[:, :3])
+    found, whole = paired_tests.friedman(series), paired_tests.friedman(series[:, :3])
     assert (found.n, found.statistic) == (3, whole.statistic)
-    assert math.isnan(paired.friedman([[1, 2, 3]]).p_value)
-    assert math.isnan(paired.friedman([[1, 2], [1, 2], [1, 2]]).p_value)
-    assert math.isnan(paired.friedman([[1], [2], [3]]).p_value)
-    assert math.isnan(paired.friedman([[], []]).p_value)
-    two = paired.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])  # the sign test's statistic: (3 - 1)^2 / 4
+    assert math.isnan(paired_tests.friedman([[1, 2, 3]]).p_value)
+    assert math.isnan(paired_tests.friedman([[1, 2], [1, 2], [1, 2]]).p_value)
+    assert math.isnan(paired_tests.friedman([[1], [2], [3]]).p_value)
+    assert math.isnan(paired_tests.friedman([[], []]).p_value)
+    two = paired_tests.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])  # the sign test's statistic: (3 - 1)^2 / 4
     assert two.statistic == pytest.approx(1.0)
 
 
 def test_corrections_by_hand() -> None:
-    assert paired.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
-    assert paired.benjamini_hochberg([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
-    assert paired.holm([]) == []
+    assert paired_tests.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
+    assert paired_tests.benjamini_hochberg([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
+    assert paired_tests.holm([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_corrections_are_those_of_scipy_and_statsmodels(p: list[float]) -> None:
-    assert paired.benjamini_hochberg(p) == pytest.approx(list(stats.false_discovery_control(p)))
+    assert paired_tests.benjamini_hochberg(p) == pytest.approx(list(stats.false_discovery_control(p)))
     multitest = pytest.importorskip("statsmodels.stats.multitest")
-    assert paired.holm(p) == pytest.approx(list(multitest.multipletests(p, method="holm")[1]))
+    assert paired_tests.holm(p) == pytest.approx(list(multitest.multipletests(p, method="holm")[1]))
 
 
 def test_spread() -> None:
-    found = paired.spread([1, 2, 3, 4, math.nan])
+    found = paired_tests.spread([1, 2, 3, 4, math.nan])
     assert (found.median, found.first, found.third, found.n) == (2.5, 1.75, 3.25, 4)
-    assert paired.spread([math.nan]).n == 0
+    assert paired_tests.spread([math.nan]).n == 0
 
 
 @pytest.mark.parametrize(("a", "b"), [([1, 2], [1]), ([], []), ([1, math.nan], [1, 2])])
 def test_what_is_no_pair_is_refused(a: list[float], b: list[float]) -> None:
     with pytest.raises(ValueError, match=r"pairs|defined"):
-        paired.differences(a, b)
+        paired_tests.differences(a, b)
 
 
 @pytest.mark.parametrize("kind", ["continuous", "rounded", "few values", "equal", "far from zero"])
@@ -207,16 +207,16 @@ def test_single_ordered_means_are_those_of_the_whole_list(kind: str) -> None:
         "far from zero": 1e6 + rng.normal(0, 1e-3, 130),
     }[kind]
     d.sort()
-    everything = paired._ordered_means(d)
+    everything = paired_tests._ordered_means(d)
     count = len(everything)
     for rank in (0, 1, count // 7, (count - 1) // 2, count // 2, count - 2, count - 1):
-        assert paired._ordered_mean(d, rank) == everything[rank]
+        assert paired_tests._ordered_mean(d, rank) == everything[rank]
 
 
 def test_the_interval_does_not_jump_where_the_way_to_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     d = np.random.default_rng(3).normal(0.2, 1, 150)
-    quick = paired.hodges_lehmann(d)
-    monkeypatch.setattr(paired, "EXACT_UP_TO", 150)
-    exact = paired.hodges_lehmann(d)
+    quick = paired_tests.hodges_lehmann(d)
+    monkeypatch.setattr(paired_tests, "EXACT_UP_TO", 150)
+    exact = paired_tests.hodges_lehmann(d)
     assert quick.value == exact.value
     assert quick.lower == pytest.approx(exact.lower, abs=5e-3)

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from bids_sr.stats.evaluation import EvalRow
-from bids_sr.stats.placebo import PLACEBOS, VARIANCE, claims, placebos_of, subject_specific
+from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.stats.controls.negative_controls import PLACEBOS, VARIANCE, claims, placebos_of, subject_specific
 
 
 def gain(method, placebo, value, lower, upper, measure="gain_split_ev_beyond", region="brain"):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bids_sr.stats.regions import (
+from bids_sr.stats.regions.activation_regions import (
     centroid,
     dice,
     fdr_region,

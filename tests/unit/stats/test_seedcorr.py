@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats import seedcorr
-from bids_sr.stats.timecourse import VoxelCourses
+from bids_sr.stats.glm import seedcorr
+from bids_sr.stats.glm.time_series import VoxelCourses
 
 N, TR = 120, 2.0
 

@@ -5,11 +5,9 @@ import pandas as pd
 import pytest
 from scipy import signal, stats
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats import nullrates, shuffles
-from bids_sr.stats.design import DesignError, build_design
-from bids_sr.stats.noise import Noise
-from bids_sr.stats.nullrates import (
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.controls import false_positive_rates, permutations
+from bids_sr.stats.controls.false_positive_rates import (
     NullRates,
     NullSettings,
     familywise_threshold,
@@ -18,7 +16,16 @@ from bids_sr.stats.nullrates import (
     null_rows,
     share_interval,
 )
-from bids_sr.stats.shuffles import NoiseSource, NoiseSpace, filtered, quarter_turn, random_events, random_phases
+from bids_sr.stats.controls.permutations import (
+    NoiseSource,
+    NoiseSpace,
+    filtered,
+    quarter_turn,
+    random_events,
+    random_phases,
+)
+from bids_sr.stats.glm.design import DesignError, build_design
+from bids_sr.stats.glm.noise import Noise
 
 EVENTS = pd.DataFrame({"onset": np.arange(6.0, 100, 28), "duration": 14.0, "trial_type": ["a", "b", "a", "b"]})
 
@@ -178,8 +185,8 @@ def test_shuffles_of_a_short_run_with_confounds_pass_as_often_as_fresh_noise(tmp
     fresh = []
     for seed in range(24):
         rng = np.random.default_rng([0, 0, seed])
-        drawn, vector = nullrates._drawn_design(EVENTS, 60, given, table, rng, random_phases(60, rng))
-        z = nullrates._fitted(
+        drawn, vector = false_positive_rates._drawn_design(EVENTS, 60, given, table, rng, random_phases(60, rng))
+        z = false_positive_rates._fitted(
             _once(ar_noise(seed + 50, 60, 2000, rho)), drawn, vector, mask, (1.0, 1.0, 1.0), np.full(2000, 500.0)
         )
         fresh.append((np.abs(z) > stats.norm.isf(0.01)).mean() / 2)
@@ -198,8 +205,8 @@ def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
     matrix = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=()).matrix
     courses = 500 + 5 * ar_noise(1, 60, 1000, 0.0) + 30 * matrix[:, [0]]
     clean = rates(tmp_path, courses)
-    real = shuffles.orthonormal
-    monkeypatch.setattr(shuffles, "orthonormal", lambda m: real(np.ones((len(m), 1))))
+    real = permutations.orthonormal
+    monkeypatch.setattr(permutations, "orthonormal", lambda m: real(np.ones((len(m), 1))))
     leaked = rates(tmp_path, courses)
     assert clean.rates.mean() < 0.002
     assert leaked.rates.mean() > 0.01  # all voxels share the task, so that few shuffles make the mean
@@ -207,7 +214,7 @@ def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
 
 def test_ignoring_autocorrelation_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        nullrates, "estimate_noise", lambda blocks, matrix, mask, zooms, level: Noise.white(int(mask.sum()))
+        false_positive_rates, "estimate_noise", lambda blocks, matrix, mask, zooms, level: Noise.white(int(mask.sum()))
     )
     found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 2000, 0.5))
     assert mean_interval(found.rates, 0)[0] > 0.002

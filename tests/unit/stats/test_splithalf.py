@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.blocks import Block, assign_halves
-from bids_sr.stats.effects import Effects, save_effects
-from bids_sr.stats.splithalf import (
+from bids_sr.stats.evaluation.split_half import (
     Inner,
     beyond_nyquist,
     gain_pairs,
@@ -13,9 +11,11 @@ from bids_sr.stats.splithalf import (
     resampled_weights,
     score,
 )
-from bids_sr.stats.splitmaps import save_figures
-from bids_sr.stats.splitrows import BASELINES, choose, split_half_rows
-from bids_sr.stats.timecourse import smooth
+from bids_sr.stats.evaluation.split_half_maps import save_figures
+from bids_sr.stats.evaluation.split_half_table import BASELINES, choose, split_half_rows
+from bids_sr.stats.glm.block_effects import Effects, save_effects
+from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.glm.time_series import smooth
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -238,7 +238,7 @@ def test_results_repeat_and_do_not_depend_on_other_series_or_contrasts(run):
 
 
 def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
-    from bids_sr.stats.splithalf import Score
+    from bids_sr.stats.evaluation.split_half import Score
 
     def one(ways):
         return {("split_r", "beyond", "a", "brain"): Score(ways=np.array(ways), draws=np.zeros((2, 0)))}

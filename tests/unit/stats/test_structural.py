@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.structural import Row, lesions, likeness, quality, segmentations, table
+from bids_sr.stats.image.structural_measures import Row, lesions, likeness, quality, segmentations, table
 
 ZOOMS = (1.0, 1.0, 2.0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from bids_sr.stats import structure
+from bids_sr.stats.image import structural_quality
 
 ZOOMS = (1.0, 2.0, 1.5)
 
@@ -19,42 +19,42 @@ def head():
 
 def test_summary_and_ratios_by_hand(head):
     image, masks = head
-    found = structure.summary(image, masks)
+    found = structural_quality.summary(image, masks)
     assert found["gm"] == pytest.approx({"mean": 12, "sd": np.sqrt(8 / 3), "p05": 10.2, "p95": 13.8})
-    ratios = structure.summary_ratios(image, masks)
+    ratios = structural_quality.summary_ratios(image, masks)
     assert ratios["gm_over_wm_mean"] == pytest.approx(12 / (68 / 3))
     assert ratios["csf_over_gm_sd"] == pytest.approx(1 / np.sqrt(8 / 3))
     assert ratios["csf_over_wm_p05"] == pytest.approx(2.1 / 20.4)
     assert len(ratios) == 12
     with pytest.raises(ValueError, match="no voxel of wm"):
-        structure.summary(image, {"wm": image > 99})
+        structural_quality.summary(image, {"wm": image > 99})
     with pytest.raises(ValueError, match="grid"):
-        structure.summary(image, {"wm": np.ones((2, 2, 1), bool)})
+        structural_quality.summary(image, {"wm": np.ones((2, 2, 1), bool)})
 
 
 def test_joint_variation_by_hand_and_robustly(head):
     image, masks = head
     sd_gm, sd_wm = np.sqrt(8 / 3), np.std([20, 24, 24])
-    assert structure.cjv(image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
+    assert structural_quality.cjv(image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
     white, gray = np.array([20.0, 24, 24]), np.array([10.0, 12, 14])
     wanted = sum(stats.median_abs_deviation(v, scale="normal") for v in (white, gray)) / (24 - 12)
-    assert structure.cjv(image, masks["gm"], masks["wm"], robust=True) == pytest.approx(wanted)
-    assert structure.cjv(-image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
-    assert structure.cjv(np.ones((2, 2, 2)), masks["gm"], masks["wm"]) == np.inf
+    assert structural_quality.cjv(image, masks["gm"], masks["wm"], robust=True) == pytest.approx(wanted)
+    assert structural_quality.cjv(-image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
+    assert structural_quality.cjv(np.ones((2, 2, 2)), masks["gm"], masks["wm"]) == np.inf
 
 
 def test_entropy_focus_is_one_for_a_constant_and_zero_for_a_point():
-    assert structure.efc(np.full((4, 5, 6), 3.0)) == pytest.approx(1)
+    assert structural_quality.efc(np.full((4, 5, 6), 3.0)) == pytest.approx(1)
     point = np.zeros((4, 5, 6))
     point[1, 2, 3] = 9
-    assert structure.efc(point) == 0
+    assert structural_quality.efc(point) == 0
     # two equal voxels of four: 2 * sqrt(1/2) * ln sqrt(2) over 2 ln 2
     half = np.array([1.0, 1, 0, 0])
-    assert structure.efc(half) == pytest.approx(2 * np.sqrt(0.5) * np.log(np.sqrt(2)) / (2 * np.log(2)))
-    assert structure.efc(-half) == structure.efc(half)
-    assert structure.efc(half, np.array([True, True, False, False])) == pytest.approx(1)
+    assert structural_quality.efc(half) == pytest.approx(2 * np.sqrt(0.5) * np.log(np.sqrt(2)) / (2 * np.log(2)))
+    assert structural_quality.efc(-half) == structural_quality.efc(half)
+    assert structural_quality.efc(half, np.array([True, True, False, False])) == pytest.approx(1)
     with pytest.raises(ValueError, match="empty"):
-        structure.efc(np.zeros(9))
+        structural_quality.efc(np.zeros(9))
 
 
 def test_fwhm_is_that_of_the_gaussian_that_smoothed_white_noise():
@@ -62,23 +62,23 @@ def test_fwhm_is_that_of_the_gaussian_that_smoothed_white_noise():
     wanted = {"x": 3.0, "y": 5.0, "z": 4.0}
     sigma = [w / np.sqrt(8 * np.log(2)) / z for w, z in zip(wanted.values(), ZOOMS, strict=True)]
     image = ndimage.gaussian_filter(noise, sigma, mode="wrap")
-    found = structure.fwhm(image, ZOOMS)
+    found = structural_quality.fwhm(image, ZOOMS)
     for axis, width in wanted.items():
         assert found[axis] == pytest.approx(width, rel=0.06)
     assert found["avg"] == pytest.approx(np.mean([found[axis] for axis in "xyz"]))
     mask = np.zeros(image.shape, bool)
     mask[10:50, 10:50, 10:50] = True
     image[~mask] = 1e6
-    assert structure.fwhm(image, ZOOMS, mask)["y"] == pytest.approx(5, rel=0.1)
+    assert structural_quality.fwhm(image, ZOOMS, mask)["y"] == pytest.approx(5, rel=0.1)
     with pytest.raises(ValueError, match="constant"):
-        structure.fwhm(np.ones((4, 4, 4)), ZOOMS)
+        structural_quality.fwhm(np.ones((4, 4, 4)), ZOOMS)
 
 
 def test_white_matter_to_maximum_by_hand():
     image = np.arange(1.0, 2001).reshape(10, 10, 20)
     wm = (image > 1000) & (image <= 1003)
-    assert structure.wm2max(image, wm) == pytest.approx(1002 / np.percentile(image, 99.95))
-    assert structure.wm2max(image, wm, percentile=95) == pytest.approx(1002 / 1900.05)
+    assert structural_quality.wm2max(image, wm) == pytest.approx(1002 / np.percentile(image, 99.95))
+    assert structural_quality.wm2max(image, wm, percentile=95) == pytest.approx(1002 / 1900.05)
 
 
 def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
@@ -90,10 +90,10 @@ def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
     flair[4, 4:6, 4] = 110
     flair[7, 7, 7] = 110
     inside = flair[brain]
-    found = structure.white_matter_hyperintensities(flair, brain, ZOOMS)
+    found = structural_quality.white_matter_hyperintensities(flair, brain, ZOOMS)
     assert np.array_equal(found, brain & (flair > inside.mean() + 1.3 * inside.std()))
     assert found.sum() == 3
-    kept = structure.white_matter_hyperintensities(flair, brain, ZOOMS, least_mm3=6.0)
+    kept = structural_quality.white_matter_hyperintensities(flair, brain, ZOOMS, least_mm3=6.0)
     assert np.argwhere(kept).tolist() == [[4, 4, 4], [4, 5, 4]]
     # in a smoothed image one bright voxel among its neighbors is no lesion; nothing outside the brain leaks in
-    assert not structure.white_matter_hyperintensities(flair, brain, ZOOMS, smooth_mm=20)[7, 7, 7]
+    assert not structural_quality.white_matter_hyperintensities(flair, brain, ZOOMS, smooth_mm=20)[7, 7, 7]

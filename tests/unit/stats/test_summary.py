@@ -5,10 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from bids_sr.stats.compare import Grid, comparison_rows, description, fill_outside, parse_description, raise_maps
-from bids_sr.stats.measures import COLUMNS, columns_json, describe, read_table, row, table_text
-from bids_sr.stats.regions import parse_thresholds
-from bids_sr.stats.summary import activation_rows, correlation, find_regions, single_conditions
+from bids_sr.metrics.series_metrics import COLUMNS, columns_json, describe, read_table, row, table_text
+from bids_sr.stats.regions.activation_regions import parse_thresholds
+from bids_sr.stats.regions.map_comparison import (
+    Grid,
+    comparison_rows,
+    description,
+    fill_outside,
+    parse_description,
+    raise_maps,
+)
+from bids_sr.stats.regions.map_summary import activation_rows, correlation, find_regions, single_conditions
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.stats.design import Design, build_design
-from bids_sr.stats.precision import t_change
+from bids_sr.stats.controls.t_perturbation import t_change
+from bids_sr.stats.glm.design import Design, build_design
 
 N, VOXELS = 120, 400
 EVENTS = pd.DataFrame({"onset": np.arange(10, 230, 40.0), "duration": 16.0, "trial_type": ["a", "b"] * 3})

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.activation import ActivationSettings, map_activation
-from bids_sr.stats.functional import series_quality, smoothness
-from bids_sr.stats.timecourse import extract_courses, smooth
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
+from bids_sr.stats.glm.time_series import extract_courses, smooth
+from bids_sr.stats.image.temporal_quality import series_quality, smoothness
 
 
 def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):

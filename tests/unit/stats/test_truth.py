@@ -7,12 +7,19 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.stats.blocks import Block, assign_halves
-from bids_sr.stats.compare import Grid
-from bids_sr.stats.effects import Effects, save_effects
-from bids_sr.stats.splithalf import beyond_nyquist
-from bids_sr.stats.truth import average_precision, detection, known_truths, matched_region, roc_auc, truth_rows
-from bids_sr.stats.truthbeyond import effect_rows
+from bids_sr.stats.evaluation.reference_effects import effect_rows
+from bids_sr.stats.evaluation.reference_maps import (
+    average_precision,
+    detection,
+    known_truths,
+    matched_region,
+    roc_auc,
+    truth_rows,
+)
+from bids_sr.stats.evaluation.split_half import beyond_nyquist
+from bids_sr.stats.glm.block_effects import Effects, save_effects
+from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.regions.map_comparison import Grid
 
 SHAPE = (12, 10, 4)
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, -8], [0, 0, 3.0, -4], [0, 0, 0, 1]])

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from bids_sr.spatial.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.truthimages import VolumeScores, image_rows, mean_interval, scored_volumes, stretches, volume_scores
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.evaluation.reference_images import (
+    VolumeScores,
+    image_rows,
+    mean_interval,
+    scored_volumes,
+    stretches,
+    volume_scores,
+)
 
 SHAPE, N, DUMMY = (16, 14, 3), 12, 2
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])

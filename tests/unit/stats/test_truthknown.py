@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from bids_sr.stats.blocks import Block, assign_halves
-from bids_sr.stats.compare import Grid
-from bids_sr.stats.effects import Effects, save_effects
-from bids_sr.stats.evaluation import EvalRow
-from bids_sr.stats.splithalf import beyond_nyquist
-from bids_sr.stats.truthbeyond import effect_rows, replaced
-from bids_sr.stats.truthknown import make_known
+from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.stats.evaluation.known_activation import make_known
+from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
+from bids_sr.stats.evaluation.split_half import beyond_nyquist
+from bids_sr.stats.glm.block_effects import Effects, save_effects
+from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.regions.map_comparison import Grid
 
 SHAPE, FACTOR = (12, 10, 4), (2.0, 2.0, 1.0)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])

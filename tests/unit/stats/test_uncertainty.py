@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_sr.stats import uncertainty
+from bids_sr.stats.controls import uncertainty
 
 SHAPE = (24, 24, 12)
 INSIDE = np.ones(SHAPE, bool)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.stats import unrepeated
+from bids_sr.stats.controls import unrepeated_detail
 
 SHAPE, TWO = (64, 64, 9), (2.0, 2.0, 1.0)
 BLOCKS = 6
@@ -16,7 +16,7 @@ def round_brain() -> np.ndarray:
     return (x - 31.5) ** 2 + (y - 31.5) ** 2 < 26**2
 
 
-GRID = unrepeated.FineGrid(mask=round_brain(), zooms=(1.5, 1.5, 3.0), factor=TWO)
+GRID = unrepeated_detail.FineGrid(mask=round_brain(), zooms=(1.5, 1.5, 3.0), factor=TWO)
 
 
 def near(at: tuple[int, int, int], voxels: float = 2.0) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_detail_is_what_lies_at_or_beyond_the_acquired_limit() -> None:
 
 def test_detail_fits_grids_of_odd_size_and_other_factors() -> None:
     shape = (45, 38, 3)
-    grid = unrepeated.FineGrid(mask=np.ones(shape, bool), zooms=(1, 1, 1), factor=(1.5, 2.0, 1.0))
+    grid = unrepeated_detail.FineGrid(mask=np.ones(shape, bool), zooms=(1, 1, 1), factor=(1.5, 2.0, 1.0))
     image = np.random.default_rng(0).normal(size=shape)
     full = np.fft.fft2(image, axes=(0, 1))
     inside = [np.abs(np.fft.fftfreq(n) * n) < n / f / 2 - 1e-6 for n, f in ((45, 1.5), (38, 2.0))]
@@ -64,21 +64,21 @@ def test_detail_fits_grids_of_odd_size_and_other_factors() -> None:
 def test_a_mean_with_the_detail_of_the_pair_or_with_less_of_it_is_clean() -> None:
     for part in (1.0, 0.5, 0.0):
         mean = acquired(GUIDED) + part * GRID.detail(GUIDED)
-        assert unrepeated.mean_detail(mean, GUIDED, GRID).max() < 1e-6
+        assert unrepeated_detail.mean_detail(mean, GUIDED, GRID).max() < 1e-6
 
 
 def test_a_false_blob_in_the_mean_is_found_and_nothing_else() -> None:
     mean = acquired(GUIDED) + 0.6 * GRID.detail(GUIDED) + 150 * GRID.detail(stripes(AT))
-    found = unrepeated.mean_detail(mean, GUIDED, GRID)
-    assert (found[near(AT)] > unrepeated.THRESHOLD).all()
+    found = unrepeated_detail.mean_detail(mean, GUIDED, GRID)
+    assert (found[near(AT)] > unrepeated_detail.THRESHOLD).all()
     assert (found[near(ELSEWHERE, 6)] < 0.05).all()
-    assert 0 < unrepeated.unrepeated_share(found, GRID.mask) < 0.1
+    assert 0 < unrepeated_detail.unrepeated_share(found, GRID.mask) < 0.1
     assert 0 <= found.min() <= found.max() <= 1
 
 
 def test_detail_of_the_wrong_sign_or_of_another_head_is_found() -> None:
     for wrong in (-GRID.detail(GUIDED), GRID.detail(40 * texture(1))):
-        found = unrepeated.mean_detail(acquired(GUIDED) + wrong, GUIDED, GRID)
+        found = unrepeated_detail.mean_detail(acquired(GUIDED) + wrong, GUIDED, GRID)
         assert np.median(found[GRID.mask]) == pytest.approx(0.5, abs=0.1)
 
 
@@ -92,47 +92,47 @@ def halves(
         blocks = [acquired(ndimage.gaussian_filter(rng.normal(size=SHAPE), (1, 1, 0)) * 4) for _ in range(BLOCKS)]
         fine = [0.3 * GRID.detail(rng.normal(size=SHAPE)) for _ in range(BLOCKS)]
         effects = np.stack([amplitude * pattern + noise * (a + b) for a, b in zip(blocks, fine, strict=True)])
-        out.append(unrepeated.block_terms(effects, np.full(BLOCKS, 1 / BLOCKS)))
+        out.append(unrepeated_detail.block_terms(effects, np.full(BLOCKS, 1 / BLOCKS)))
     return out
 
 
 def test_detail_of_one_half_alone_is_found() -> None:
     found = [
-        unrepeated.effect_detail(*halves(8 * stripes(AT), amplitudes, seed=seed), GRID, guided=GUIDED)
+        unrepeated_detail.effect_detail(*halves(8 * stripes(AT), amplitudes, seed=seed), GRID, guided=GUIDED)
         for seed, amplitudes in enumerate([(1, 0), (0, 1)] * 4)
     ]
     # the other half's noise may repeat it once in twenty times, and neighbors share that noise
-    assert np.mean([(each[near(AT)] > unrepeated.THRESHOLD).mean() for each in found]) > 0.8
-    assert np.mean([(each[near(ELSEWHERE, 6)] > unrepeated.THRESHOLD).mean() for each in found]) < 0.05
+    assert np.mean([(each[near(AT)] > unrepeated_detail.THRESHOLD).mean() for each in found]) > 0.8
+    assert np.mean([(each[near(ELSEWHERE, 6)] > unrepeated_detail.THRESHOLD).mean() for each in found]) < 0.05
 
 
 def test_detail_of_opposite_sign_in_the_halves_cancels_and_of_one_sign_is_supported() -> None:
-    together = unrepeated.effect_detail(*halves(8 * stripes(AT), (1, 1)), GRID, guided=GUIDED)
+    together = unrepeated_detail.effect_detail(*halves(8 * stripes(AT), (1, 1)), GRID, guided=GUIDED)
     assert (together[near(AT)] == 0).all()
-    against = unrepeated.effect_detail(*halves(8 * stripes(AT), (1.5, -0.5)), GRID, guided=GUIDED)
-    assert (against[near(AT)] > unrepeated.THRESHOLD).mean() > 0.9
+    against = unrepeated_detail.effect_detail(*halves(8 * stripes(AT), (1.5, -0.5)), GRID, guided=GUIDED)
+    assert (against[near(AT)] > unrepeated_detail.THRESHOLD).mean() > 0.9
 
 
 def test_detail_that_follows_the_pair_is_supported_by_it_alone() -> None:
     wide = np.exp(-sum(((axis - c) / w) ** 2 for axis, c, w in zip(np.indices(SHAPE), AT, (6, 6, 2), strict=True)))
     pattern = -8 * wide * GRID.detail(texture(0))
     terms = halves(pattern, (1, 0))
-    assert (unrepeated.effect_detail(*terms, GRID)[near(AT)] > unrepeated.THRESHOLD).mean() > 0.9
-    assert (unrepeated.effect_detail(*terms, GRID, guided=GUIDED)[near(AT)] == 0).all()
-    other = unrepeated.effect_detail(*terms, GRID, guided=500 + 40 * texture(9))
-    assert (other[near(AT)] > unrepeated.THRESHOLD).mean() > 0.8
+    assert (unrepeated_detail.effect_detail(*terms, GRID)[near(AT)] > unrepeated_detail.THRESHOLD).mean() > 0.9
+    assert (unrepeated_detail.effect_detail(*terms, GRID, guided=GUIDED)[near(AT)] == 0).all()
+    other = unrepeated_detail.effect_detail(*terms, GRID, guided=500 + 40 * texture(9))
+    assert (other[near(AT)] > unrepeated_detail.THRESHOLD).mean() > 0.8
 
 
 def test_flips_hold_their_level_where_nothing_repeats() -> None:
     one, two = halves(np.zeros(SHAPE), (0, 0), seed=3)
-    support = unrepeated.time_support(one, two, GRID)
+    support = unrepeated_detail.time_support(one, two, GRID)
     assert 0.005 < support[GRID.mask].mean() < 0.05  # each of two questions holds its level, both are asked
-    np.testing.assert_array_equal(support, unrepeated.time_support(one, two, GRID))
+    np.testing.assert_array_equal(support, unrepeated_detail.time_support(one, two, GRID))
 
 
 def test_strong_detail_of_one_half_is_no_support_whatever_the_other_halfs_noise() -> None:
     chance = [
-        unrepeated.time_support(*halves(20 * stripes(AT), (1, 0), seed=seed), GRID)[near(AT)].mean()
+        unrepeated_detail.time_support(*halves(20 * stripes(AT), (1, 0), seed=seed), GRID)[near(AT)].mean()
         for seed in range(12)
     ]
     assert np.mean(chance) < 0.15
@@ -142,7 +142,7 @@ def test_strong_detail_of_one_half_is_no_support_whatever_the_other_halfs_noise(
 def test_true_detail_is_supported_with_few_blocks_and_with_many(count: int) -> None:
     rng = np.random.default_rng(0)
     terms = [(20 * stripes(AT) + rng.normal(size=(count, *SHAPE))) / count for _ in range(2)]
-    support = unrepeated.time_support(*terms, GRID)
+    support = unrepeated_detail.time_support(*terms, GRID)
     assert support[near(AT)].all()
     # one flip of two leaves the sign alone: chance is then a quarter in each half, not a twentieth
     assert support[near(ELSEWHERE, 8)].mean() < {2: 0.25, 3: 0.15, 8: 0.06}[count]
@@ -152,36 +152,37 @@ def test_what_conditions_share_is_no_support_for_their_difference() -> None:
     rng = np.random.default_rng(0)
     effects = 10 * stripes(AT) + rng.normal(size=(8, *SHAPE))
     weights = np.array([0.25, -0.25] * 4)
-    terms = unrepeated.block_terms(effects, weights)
+    terms = unrepeated_detail.block_terms(effects, weights)
     np.testing.assert_allclose(terms.sum(0), np.tensordot(weights, effects, 1), atol=1e-4)
     # without the shared part taken out, a flip that leaves the sum of weights other than 0 shows the stripes
     assert np.abs(terms[0]).max() < 0.25 * 6
-    plain = unrepeated.block_terms(effects[:, :4], np.array([0.5, 0, 0.5, 0, 0, 0, 0, 0]))
+    plain = unrepeated_detail.block_terms(effects[:, :4], np.array([0.5, 0, 0.5, 0, 0, 0, 0, 0]))
     np.testing.assert_allclose(plain, 0.5 * effects[[0, 2], :4], rtol=1e-5)
 
 
 def test_no_detail_nothing_unrepeated() -> None:
     low = [np.stack([acquired(block) for block in half]) for half in halves(np.zeros(SHAPE), (0, 0))]
-    assert unrepeated.unrepeated_share(unrepeated.effect_detail(*low, GRID), GRID.mask) == 0
+    assert unrepeated_detail.unrepeated_share(unrepeated_detail.effect_detail(*low, GRID), GRID.mask) == 0
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
-    empty = unrepeated.FineGrid(mask=~np.ones(SHAPE, bool), zooms=(1, 1, 1), factor=TWO)
-    same = unrepeated.FineGrid(mask=GRID.mask, zooms=(1, 1, 1), factor=(1.0, 1.0, 2.0))
-    with pytest.raises(unrepeated.DetailError, match="mask is empty"):
-        unrepeated.mean_detail(GUIDED, GUIDED, empty)
-    with pytest.raises(unrepeated.DetailError, match="nothing beyond"):
-        unrepeated.mean_detail(GUIDED, GUIDED, same)
-    with pytest.raises(unrepeated.DetailError, match="and a mask of"):
-        unrepeated.mean_detail(GUIDED[:5], GUIDED, GRID)
-    with pytest.raises(unrepeated.DetailError, match="halves of 0 and 6"):
-        unrepeated.effect_detail(np.zeros((0, *SHAPE)), np.zeros((6, *SHAPE)), GRID)
+    empty = unrepeated_detail.FineGrid(mask=~np.ones(SHAPE, bool), zooms=(1, 1, 1), factor=TWO)
+    same = unrepeated_detail.FineGrid(mask=GRID.mask, zooms=(1, 1, 1), factor=(1.0, 1.0, 2.0))
+    with pytest.raises(unrepeated_detail.DetailError, match="mask is empty"):
+        unrepeated_detail.mean_detail(GUIDED, GUIDED, empty)
+    with pytest.raises(unrepeated_detail.DetailError, match="nothing beyond"):
+        unrepeated_detail.mean_detail(GUIDED, GUIDED, same)
+    with pytest.raises(unrepeated_detail.DetailError, match="and a mask of"):
+        unrepeated_detail.mean_detail(GUIDED[:5], GUIDED, GRID)
+    with pytest.raises(unrepeated_detail.DetailError, match="halves of 0 and 6"):
+        unrepeated_detail.effect_detail(np.zeros((0, *SHAPE)), np.zeros((6, *SHAPE)), GRID)
 
 
 def test_wrong_detail_that_is_the_same_in_both_halves_is_not_seen() -> None:
     """Why it is not called hallucination: detail that is all wrong, made alike in every block, reads 0."""
     alike, not_alike = (
-        unrepeated.effect_detail(*halves(8 * stripes(AT), by_half), GRID)[near(AT)] for by_half in ((1, 1), (1.5, -0.5))
+        unrepeated_detail.effect_detail(*halves(8 * stripes(AT), by_half), GRID)[near(AT)]
+        for by_half in ((1, 1), (1.5, -0.5))
     )
     assert alike.max() == 0
-    assert (not_alike > unrepeated.THRESHOLD).mean() > 0.9
+    assert (not_alike > unrepeated_detail.THRESHOLD).mean() > 0.9

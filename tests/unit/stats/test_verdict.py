@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from bids_sr.stats.evaluation import EvalRow, read_table, table_text
-from bids_sr.stats.evidence import best_table, decide
-from bids_sr.stats.verdict import make_verdict
+from bids_sr.metrics.evaluation_metrics import EvalRow, read_table, table_text
+from bids_sr.stats.evaluation.evidence import best_table, decide
+from bids_sr.stats.evaluation.verdict import make_verdict
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")

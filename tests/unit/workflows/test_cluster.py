@@ -14,13 +14,13 @@ from nipype.pipeline import engine as pe
 from nipype.utils.filemanip import savepkl
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.workflows import slurmqueue
-from bids_sr.workflows.cluster import ResilientSLURM, ResilientSLURMGraph, dependents, finished, grouped
-from bids_sr.workflows.clusterjobs import Jobs, remedy
-from bids_sr.workflows.execute import execute
-from bids_sr.workflows.jobscript import SMALL, ClusterOptions, is_small, requests, script
-from bids_sr.workflows.nodejob import main
-from bids_sr.workflows.slurmqueue import ClusterError, Epitaph, Queue, Unreachable
+from bids_sr.execution import slurm_queue
+from bids_sr.execution.execute import execute
+from bids_sr.execution.job_scripts import SMALL, ClusterOptions, is_small, requests, script
+from bids_sr.execution.node_job import main
+from bids_sr.execution.slurm_jobs import Jobs, remedy
+from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph, dependents, finished, grouped
+from bids_sr.execution.slurm_queue import ClusterError, Epitaph, Queue, Unreachable
 
 QUICK = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the steps of these tests lie there
     monkeypatch.delenv("LOGNAME", raising=False)
     monkeypatch.delenv("USER", raising=False)
-    monkeypatch.setattr("bids_sr.workflows.clusterjobs._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("bids_sr.execution.slurm_jobs._LOOK_SECONDS", 0.05)
     yield fake
     fake.end()
 
@@ -291,9 +291,9 @@ def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.Mon
 
     def command(*words: str, **how: Any) -> Any:
         text = next(said) if words[0] == "sbatch" else ""
-        return slurmqueue.subprocess.CompletedProcess(words, 1 if text else 0, "" if text else "7;c\n", text)
+        return slurm_queue.subprocess.CompletedProcess(words, 1 if text else 0, "" if text else "7;c\n", text)
 
-    monkeypatch.setattr(slurmqueue, "_command", command)
+    monkeypatch.setattr(slurm_queue, "_command", command)
     monkeypatch.setattr(Queue, "_named_exactly", lambda self, name: "")
     assert Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], alive=lambda: True) == "7"
 
@@ -306,7 +306,7 @@ def test_without_slurm_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, t
 
 def test_a_command_that_hangs_is_silent(slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     (slurm.folder / "squeue").write_text("#!/bin/bash\nexec sleep 60\n")
-    monkeypatch.setattr(slurmqueue, "_COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(slurm_queue, "_COMMAND_SECONDS", 0.2)
     assert Queue(patience=60.0).states(["1"]) is None
 
 
@@ -368,7 +368,7 @@ def test_jobs_of_a_driver_that_was_killed_are_ended_first(tmp_path: Path, slurm:
 
 
 def test_jobs_that_do_not_end_are_named(tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bids_sr.workflows.clusterjobs._ORPHAN_SECONDS", 0.0)
+    monkeypatch.setattr("bids_sr.execution.slurm_jobs._ORPHAN_SECONDS", 0.0)
     (slurm.folder / "scancel").write_text("#!/bin/bash\n")
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
     slurm.add("first.3.0123456789ab")
@@ -396,7 +396,7 @@ def test_what_a_job_asks_for(tmp_path: Path) -> None:
 
 
 def test_only_steps_that_may_use_a_gpu_ask_for_one(tmp_path: Path) -> None:
-    from bids_sr.interfaces.superres import SuperResolve
+    from bids_sr.interfaces.learning.pair_training import SuperResolve
 
     wants = pe.Node(SuperResolve(device="cuda"), name="wants")
     how = options(gpu_args=("--gres=gpu:1",))
@@ -456,7 +456,7 @@ def test_small_steps_join_the_job_of_the_one_that_needs_them(tmp_path: Path) -> 
 
 
 def test_small_steps_are_known_by_their_interface(tmp_path: Path) -> None:
-    from bids_sr.interfaces.metrics import MergeMetrics
+    from bids_sr.interfaces.metric_tables_io import MergeMetrics
 
     assert is_small(pe.Node(MergeMetrics(), name="m"))
     assert not is_small(node(tmp_path))

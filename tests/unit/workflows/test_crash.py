@@ -11,11 +11,11 @@ from dyingnode import Die
 from nipype import config
 from nipype.pipeline import engine as pe
 
-from bids_sr import _files as files
 from bids_sr.cli import rerun
-from bids_sr.reports.subject import read_crash
-from bids_sr.workflows import crash
-from bids_sr.workflows.crash import advice, participant_of, write_crash
+from bids_sr.execution import crash
+from bids_sr.execution.crash import advice, participant_of, write_crash
+from bids_sr.io import atomic_files as files
+from bids_sr.reports.subject_report import read_crash
 
 WHY = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
 

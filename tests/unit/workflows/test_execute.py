@@ -4,7 +4,7 @@ import time
 
 from nipype.pipeline.plugins import base
 
-from bids_sr.workflows.execute import _steady_time
+from bids_sr.execution.execute import _steady_time
 
 
 def test_schedulers_count_time_by_a_clock_that_nobody_sets() -> None:

@@ -11,7 +11,7 @@ import pytest
 from dyingnode import Die
 from nipype.pipeline import engine as pe
 
-from bids_sr.workflows.multiproc import ResilientMultiProc
+from bids_sr.execution.multiproc import ResilientMultiProc
 
 
 def _workflow(base: Path, **second) -> pe.Workflow:
@@ -109,7 +109,7 @@ from pathlib import Path
 from dyingnode import Spin
 from nipype import config
 from nipype.pipeline import engine as pe
-from bids_sr.workflows.multiproc import ResilientMultiProc
+from bids_sr.execution.multiproc import ResilientMultiProc
 
 if __name__ == "__main__":
     workflow = pe.Workflow("wf", base_dir={base!r})

@@ -9,9 +9,9 @@ import pytest
 from loadnode import Load
 from nipype.pipeline import engine as pe
 
-from bids_sr.workflows import threads
-from bids_sr.workflows.multiproc import ResilientMultiProc
-from bids_sr.workflows.usage import HEADER, Meter
+from bids_sr.execution import threads
+from bids_sr.execution.multiproc import ResilientMultiProc
+from bids_sr.execution.usage import HEADER, Meter
 
 
 def _run(

@@ -9,8 +9,8 @@ from nipype import config
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 from nipype.pipeline import engine as pe
 
-from bids_sr.interfaces.bids import RECORD as WRITTEN
-from bids_sr.workflows.records import RECORD, forget_damaged, intact, note_left
+from bids_sr.execution.records import RECORD, forget_damaged, intact, note_left
+from bids_sr.interfaces.derivatives_sink import RECORD as WRITTEN
 
 
 class _In(BaseInterfaceInputSpec):

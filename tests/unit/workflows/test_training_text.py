@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bids_sr.config import method_facts
-from bids_sr.reports.figures_superres import training_figure
-from bids_sr.workflows.superres import _training_text
+from bids_sr.reports.figures.superres_figures import training_figure
+from bids_sr.workflows.bold.super_resolve import _training_text
 
 
 @pytest.mark.parametrize("warm", [False, True])

@@ -1,0 +1,294 @@
+"""What was found in the data set: frozen values that the rest of the program reads, and what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bids_sr.bids.precomputed import GivenAnat, GivenRun
+from bids_sr.config import UsageError
+
+Triple = tuple[float, float, float]
+
+ENTITIES: dict[str, str] = {
+    "sub": "subject", "ses": "session", "sample": "sample", "task": "task", "tracksys": "tracksys",
+    "acq": "acquisition", "ce": "ceagent", "trc": "tracer", "stain": "staining", "rec": "reconstruction",
+    "dir": "direction", "run": "run", "mod": "modality", "echo": "echo", "flip": "flip", "inv": "inv", "mt": "mt",
+    "part": "part", "proc": "proc", "space": "space", "split": "split", "recording": "recording", "chunk": "chunk",
+    "res": "res", "den": "den", "label": "label", "desc": "desc",
+}  # fmt: skip
+"""Short entity name in a file name → long name of pybids."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One reason why the run cannot start.
+
+    Attributes
+    ----------
+    file : what it is about (a path, or an option where there is no file)
+    reason, fix : what is wrong; what the user can do
+    """
+
+    file: str
+    reason: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.file}\n  why: {self.reason}\n  fix: {self.fix}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notice:
+    """Something done otherwise than the user may expect; it goes to the terminal and into the report."""
+
+    file: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.text}"
+
+
+class InputError(UsageError):
+    """The data set cannot be used as it stands; `problems` holds every reason found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What the header of an image tells.
+
+    Attributes
+    ----------
+    shape, zooms : every axis; spatial zooms in mm
+    tr : seconds from the header; None where it holds none
+    affine : 4x4, voxel → RAS mm, read-only
+    slice_axis : axis of slices where the header names it
+    complex : complex or colored voxels
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    zooms: Triple
+    tr: float | None
+    affine: np.ndarray
+    slice_axis: int | None
+    complex: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """The T2*-weighted images that super-resolution learns from.
+
+    Attributes
+    ----------
+    highres, lowres : absolute paths; `lowres` is None where only the fine image was acquired
+    session : session of the images, or None
+    factor : low-resolution voxel size / high-resolution voxel size, each axis
+    truncated : the low image has to be made from the fine one by k-space truncation
+    """
+
+    highres: Path
+    lowres: Path | None
+    session: str | None
+    factor: Triple
+    truncated: bool
+
+    def __post_init__(self) -> None:
+        if self.truncated is not (self.lowres is None):
+            raise ValueError("a pair is truncated exactly when it has no low-resolution image")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StructuralPair:
+    """One structural contrast at two resolutions.
+
+    Attributes
+    ----------
+    contrast : BIDS suffix: T1w, T2w or FLAIR
+    highres, lowres : absolute paths
+    """
+
+    contrast: str
+    highres: Path
+    lowres: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """What the finer maps of a run should show.
+
+    Attributes
+    ----------
+    bold : measured high-resolution series of the same run, or None
+    sidecar : its metadata; empty without one
+    slice_timing : of the measured series, as in `BoldRun`
+    activations : condition → map of its known effect, in signal units on the high-resolution grid
+    """
+
+    bold: Path | None = None
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+    slice_timing: tuple[float, ...] | None = None
+    activations: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """A short run at the high resolution, which tells where other runs of the participant fluctuate.
+
+    Attributes
+    ----------
+    bold : absolute path; events : table that applies to it, or None
+    session : session of the run, or None
+    factor : voxel of the run that it calibrates over its own, each axis
+    n_volumes, tr, zooms : volumes, s, mm
+    """
+
+    bold: Path
+    events: Path | None
+    session: str | None
+    factor: Triple
+    n_volumes: int
+    tr: float
+    zooms: Triple
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoldRun:
+    """One functional run with what belongs to it.
+
+    Attributes
+    ----------
+    bold, events : absolute paths
+    sidecar : metadata after inheritance
+    entities : long pybids name → label, as they stand in the file name and in that order
+    tr : repetition time (s); slice_timing : s from the start of a volume, one per slice along axis 2, or None
+    n_volumes, shape, zooms : volumes, (X, Y, Z), mm
+    affine : 4x4, voxel → RAS mm, read-only
+    pair : the images of the same person that this run is super-resolved with, or None
+    holdout : a second pair, which is not trained on, where that was asked for
+    truth : what is known of the run, where that was asked for
+    given : what another program has made of it, where that was asked for
+    calibration : short run at the high resolution that it is calibrated with, or None
+    """
+
+    bold: Path
+    events: Path
+    sidecar: Mapping[str, Any]
+    entities: Mapping[str, str]
+    tr: float
+    slice_timing: tuple[float, ...] | None
+    n_volumes: int
+    shape: tuple[int, int, int]
+    zooms: Triple
+    affine: np.ndarray = field(compare=False)
+    pair: Pair | None = None
+    holdout: Pair | None = None
+    truth: Truth | None = None
+    given: GivenRun | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def stem(self) -> str:
+        """File name without its suffix and extension (``sub-01_ses-1_task-tap_run-1``)."""
+        return stem_of(self.bold)
+
+    @property
+    def duration(self) -> float:
+        """Length of the run (s)."""
+        return self.n_volumes * self.tr
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """One participant: label without prefix, T1w images (the first is used), BOLD runs.
+
+    `given` is what another program has made of the anatomy, where that was asked for; its T1w image is the first then.
+    `structural` are the contrasts that ``--sr-target anat`` works on, and empty otherwise.
+    """
+
+    label: str
+    t1w: tuple[Path, ...]
+    runs: tuple[BoldRun, ...]
+    given: GivenAnat | None = None
+    structural: tuple[StructuralPair, ...] = ()
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The distinct pairs of the runs, in the order of the runs."""
+        return tuple(dict.fromkeys(run.pair for run in self.runs if run.pair is not None))
+
+    @property
+    def holdouts(self) -> dict[Pair, Pair]:
+        """Pair that is trained on → pair that is scored, in the order of the runs."""
+        return {run.pair: run.holdout for run in self.runs if run.pair is not None and run.holdout is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFiles:
+    """A BOLD run as files, before anything is known to be sound.
+
+    Attributes
+    ----------
+    events : the table that applies to the run, or None; header, tr : None where they cannot be read
+    """
+
+    bold: Path
+    events: Path | None
+    entities: Mapping[str, str]
+    sidecar: Mapping[str, Any]
+    header: Header | None
+    tr: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """Everything that file names, sidecars and headers tell.
+
+    Attributes
+    ----------
+    subjects : the runs that are sound
+    runs : all runs chosen, the unsound ones too, so that their tables can be checked as well
+    headers : of each image that could be read
+    type_order : task → trial types in the order that decides the sign of default contrasts, the same for every
+        participant of the data set
+    """
+
+    subjects: tuple[Subject, ...] = ()
+    runs: tuple[RunFiles, ...] = ()
+    headers: Mapping[Path, Header] = field(default_factory=dict)
+    type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    notices: tuple[Notice, ...] = ()
+
+
+class Seen(Protocol):
+    """Takes up what speaks against a call, and what is to be told."""
+
+    problems: list[Problem]
+    notices: list[Notice]
+
+    def refuse(self, file: Path | str, reason: str, fix: str) -> None:
+        """Add a problem."""
+
+    def tell(self, file: Path | str, text: str) -> None:
+        """Add a notice."""
+
+
+def stem_of(path: Path) -> str:
+    """File name of an image without extension and BIDS suffix."""
+    name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv").removesuffix(".json")
+    return name.rpartition("_")[0]
+
+
+def entities_of(path: Path) -> dict[str, str]:
+    """Entities in a file name, with the long names of pybids, in the order of the name (labels stay text)."""
+    pairs = (part.partition("-") for part in path.name.split("_")[:-1] if "-" in part)
+    return {ENTITIES.get(key, key): value for key, _, value in pairs}

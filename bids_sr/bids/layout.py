@@ -1,0 +1,296 @@
+"""An index of the data set by pybids, asked once for all participants; sidecars and tables by inheritance.
+
+pybids indexes names only. Its own reading of sidecars asks the database once for every events table, which grows with
+the square of the number of participants; sidecars are read here, when they are needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_sr.bids.inputs import ENTITIES, InputError, Problem, entities_of, stem_of
+from bids_sr.config.reading import read_text
+
+if TYPE_CHECKING:
+    from bids.layout import BIDSLayout
+
+IMAGES = (".nii.gz", ".nii")
+FORM = "2"  # of our databases; another one is not read
+_LABEL = "[0-9A-Za-z+]+"
+_FOLDERS = ("anat", "func")
+_TABLE = r"[^/]*(?<![^_/])(?:bold|events)\.(?:json|tsv)"
+_TABLE_NAME = re.compile(_TABLE)
+_QUERIES: dict[str, dict[str, str]] = {
+    "bold": {"datatype": "func", "suffix": "bold"},
+    "t1w": {"datatype": "anat", "suffix": "T1w"},
+    "t2starw": {"datatype": "anat", "suffix": "T2starw"},
+    "t2w": {"datatype": "anat", "suffix": "T2w"},
+    "flair": {"datatype": "anat", "suffix": "FLAIR"},
+}
+_NAME_KEYS = frozenset({*ENTITIES.values(), "suffix", "extension", "datatype", "fmap", "staining", "inversion"})
+
+
+def refuse(file: Path | str, reason: str, fix: str) -> InputError:
+    """Make the exception for a single problem, to raise."""
+    return InputError([Problem(file=str(file), reason=reason, fix=fix)])
+
+
+class Index:
+    """What pybids knows of the data set, asked once for each kind of image.
+
+    Parameters
+    ----------
+    layout : names of files
+    bids_dir : absolute
+    filters : of ``--bids-filter-file``, by kind of image
+    """
+
+    def __init__(self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, Any]]) -> None:
+        self._layout, self._root, self._filters = layout, bids_dir, filters
+        self._images: dict[str, dict[str, list[Path]]] = {}
+        self._beside: dict[tuple[Path, str, str], list[Path]] = {}
+        for name in layout.get(extension=[".json", ".tsv"], suffix=["bold", "events"], return_type="filename"):
+            path = Path(name)
+            self._beside.setdefault((path.parent, _suffix(path), path.suffix), []).append(path)
+
+    def find(self, kind: str, label: str) -> list[Path]:
+        """Images of a kind (bold, t1w, t2starw, t2w, flair) of one participant, sorted by name."""
+        if kind not in self._images:
+            self._images[kind] = self._ask(kind)
+        return self._images[kind].get(label, [])
+
+    def _ask(self, kind: str) -> dict[str, list[Path]]:
+        query = {"extension": list(IMAGES), **_QUERIES[kind], **self._filters.get(kind, {})}
+        query.pop("subject", None)
+        folders = query.pop("datatype")  # pybids takes it from the whole path, also from above the data set
+        folders = folders if isinstance(folders, list) else [folders]
+        try:
+            found = self._layout.get(return_type="filename", **query)
+        except (ValueError, TypeError) as error:
+            raise refuse(
+                f"--bids-filter-file ({kind})",
+                f"it holds an entity or a value that the data set does not know ({str(error).split('. ')[0][:200]})",
+                "Use the long names of pybids: session, acquisition, run, echo, part, reconstruction, direction.",
+            ) from error
+        images: dict[str, list[Path]] = {}
+        for path in sorted(map(Path, found)):
+            if path.parent.name in folders:
+                images.setdefault(_participant(path, self._root), []).append(path)
+        return images
+
+    def _inherited(self, image: Path, suffix: str, extension: str) -> Iterator[Path]:
+        """Files of this suffix and extension in the folder of an image and above, from the root on, that apply."""
+        own = entities_of(image)
+        above = [image.parent, *image.parent.parents]
+        if self._root not in above:  # a file of another data set has what lies beside it
+            beside = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
+            yield from [beside] * beside.is_file()
+            return
+        for folder in reversed(above[: above.index(self._root) + 1]):
+            there = self._beside.get((folder, suffix, extension), ())
+            fitting = [path for path in there if all(own.get(k) == v for k, v in entities_of(path).items())]
+            yield from sorted(fitting, key=lambda path: len(entities_of(path)))
+
+    def events(self, image: Path) -> Path | None:
+        """Table of events that applies to an image, or None."""
+        return inherited(image, self._inherited(image, "events", ".tsv"))
+
+    def sidecar(self, path: Path) -> dict[str, Any]:
+        """Metadata of an image or table after inheritance; values of null are left out.
+
+        Raises
+        ------
+        InputError : a JSON file that applies cannot be read or holds no object
+        """
+        found: dict[str, Any] = {}
+        for file in self._inherited(path, _suffix(path), ".json"):
+            found.update(read_object(file))
+        return {key: value for key, value in found.items() if value is not None}
+
+
+def _suffix(path: Path) -> str:
+    return path.name.split(".")[0].rpartition("_")[2]
+
+
+def _participant(path: Path, root: Path) -> str:
+    return path.relative_to(root).parts[0].removeprefix("sub-")
+
+
+@lru_cache(maxsize=4096)
+def _read_text(path: Path, changed: int) -> str:
+    return read_text(path, encoding="utf-8-sig")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    InputError : it cannot be read, is no JSON, or holds something else
+    """
+    try:
+        found = json.loads(_read_text(path, path.stat().st_mtime_ns))
+    except (OSError, ValueError, RecursionError) as error:
+        raise refuse(path, f"it cannot be read as JSON ({error})", "Mend the file.") from error
+    if not isinstance(found, dict):
+        raise refuse(path, "it holds no JSON object", "Mend the file: metadata are written as {…}.")
+    return found
+
+
+def inherited(image: Path, tables: Iterable[Path]) -> Path | None:
+    """Table that applies to an image by the inheritance principle: nearest directory, then most entities in common.
+
+    A table applies when it stands in the directory of the image or above and all its entities are those of the image.
+    """
+    own = entities_of(image)
+    fitting = [
+        table
+        for table in tables
+        if table.parent in image.parents and all(own.get(k) == v for k, v in entities_of(table).items())
+    ]
+    return max(fitting, key=lambda table: (len(table.parts), len(entities_of(table))), default=None)
+
+
+def open_index(
+    bids_dir: Path,
+    labels: Sequence[str],
+    every: Sequence[str],
+    database_dir: Path | None,
+    filters: Mapping[str, Mapping[str, Any]],
+) -> Index:
+    """Index what is needed: anatomical and functional files of the chosen participants.
+
+    With a database directory everything is indexed, as the database serves later calls with other participants. It is
+    made again once a file was added, removed or renamed.
+
+    Parameters
+    ----------
+    bids_dir : absolute
+    labels, every : participants chosen, and all of them
+    database_dir : holds one folder for each data set, or None
+    filters : of ``--bids-filter-file``
+    """
+    metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
+    if database_dir is None:
+        chosen = None if set(labels) == set(every) else labels
+        layout = _layout(bids_dir, chosen, None, metadata=metadata)
+    else:
+        layout = _stored(bids_dir, database_dir, metadata=metadata)
+    return Index(layout, bids_dir, filters)
+
+
+def _layout(bids_dir: Path, labels: Sequence[str] | None, database: Path | None, *, metadata: bool) -> BIDSLayout:
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    indexer = BIDSLayoutIndexer(
+        validate=False,
+        ignore=[ignored(labels)],
+        index_metadata=metadata,
+        config_filename=".no-config-of-pybids-is-taken-from-the-data-set",
+        suffix=["bold"],
+        extension=[*IMAGES, ".json"],
+    )
+    place = str(database) if database else None
+    try:
+        return BIDSLayout(str(bids_dir), validate=False, derivatives=False, indexer=indexer, database_path=place)
+    except UnicodeEncodeError as error:
+        odd = next((entry.path for entry in listing(bids_dir) if not entry.path.isprintable()), bids_dir)
+        shown = os.fsencode(odd).decode(errors="backslashreplace")
+        raise refuse(
+            shown, "its name is no text in UTF-8", "Rename it: names have letters, digits, _ and -."
+        ) from error
+    except OSError as error:
+        raise refuse(
+            bids_dir, f"a file in it cannot be read ({error}; {error.__cause__})", "Mend that file."
+        ) from error
+
+
+def ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
+    """Pattern of the paths below the root that are not indexed: all but images, and tables and sidecars of runs.
+
+    Only folders of BIDS are entered, so that links which lead back up cannot be followed for ever.
+    """
+    label = _LABEL if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
+    place = f"/sub-{label}(?:/ses-{_LABEL})?"
+    folder = f"{place}/(?:{'|'.join(_FOLDERS)})"
+    wanted = [f"/{_TABLE}", place, f"{place}/{_TABLE}", folder, f"{folder}/{_TABLE}", rf"{folder}/[^/]+\.nii(?:\.gz)?"]
+    return re.compile(f"^(?!(?:{'|'.join(wanted)})$)")
+
+
+def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
+    """The database of this state of the data set; made where it is not there, in place of older ones."""
+    own = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
+    folder = database_dir / f"{own}-{fingerprint(bids_dir, metadata=metadata)}"
+    try:
+        if not folder.is_dir():
+            _make(bids_dir, folder, metadata=metadata)
+            for old in database_dir.glob(f"{own}-*"):
+                if old != folder:
+                    shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise refuse(
+            f"--bids-database-dir {database_dir}", f"the index cannot be written there ({error})",
+            "Choose a directory that can be written, or leave the option out.",
+        ) from error  # fmt: skip
+    return _layout(bids_dir, None, folder, metadata=metadata)
+
+
+def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
+    """Make a database beside its place and move it there whole; another process may have been quicker."""
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        made = _layout(bids_dir, None, beside, metadata=metadata)
+        made.session.close()
+        os.rename(beside, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
+    """Digest of the names of all files that are indexed; with metadata also of the state of the sidecars."""
+    seen = hashlib.sha256(f"{FORM} {metadata}".encode())
+    for entry in listing(bids_dir):
+        state = entry.stat() if metadata and entry.name.endswith(".json") else None
+        seen.update(os.fsencode(entry.path) + b"\0")
+        seen.update(f"{state.st_size} {state.st_mtime_ns}\0".encode() if state else b"")
+    return seen.hexdigest()[:16]
+
+
+def listing(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
+    """Files that are indexed, in the order of their names; nothing else is looked into."""
+    yield from _tables_in(bids_dir)
+    for participant in _folders(bids_dir, "sub-"):
+        yield from _tables_in(Path(participant))
+        places = [participant, *_folders(Path(participant), "ses-")]
+        for place in places:
+            if place != participant:
+                yield from _tables_in(Path(place))
+            for name in _FOLDERS:
+                folder = Path(place, name)
+                if folder.is_dir():
+                    yield from (
+                        entry
+                        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+                        if entry.name.endswith(IMAGES) or _TABLE_NAME.fullmatch(entry.name)
+                    )
+
+
+def _tables_in(folder: Path) -> list[os.DirEntry[str]]:
+    return sorted((e for e in os.scandir(folder) if _TABLE_NAME.fullmatch(e.name)), key=lambda entry: entry.name)
+
+
+def _folders(folder: Path, prefix: str) -> list[str]:
+    return sorted(entry.path for entry in os.scandir(folder) if entry.name.startswith(prefix) and entry.is_dir())

@@ -1,0 +1,318 @@
+"""The group level: from the participants' tables and maps in the output folder to statistics and one page.
+
+No image of the data set is read; of ``bids_dir`` only the names of the participants are asked.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_sr import __version__
+from bids_sr.config import Settings, UsageError, offered_methods
+from bids_sr.config.groups import SuperRes
+from bids_sr.io.atomic_files import whole_file, write_json, write_whole
+from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
+from bids_sr.stats.group.group_join import Joined
+from bids_sr.stats.group.metric_tables import Source
+
+if TYPE_CHECKING:
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.interfaces.group.group_maps import GroupMaps, Processes
+
+LOGGER = logging.getLogger(__name__)
+RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """What the group level works on, checked.
+
+    Attributes
+    ----------
+    sources : metrics tables of the runs that were asked for
+    participants : who has any
+    absent : who and what is missing, in words
+    """
+
+    sources: tuple[Source, ...]
+    participants: tuple[str, ...]
+    absent: tuple[str, ...]
+
+
+def prepare(settings: Settings) -> Group:
+    """Find the tables and refuse what cannot be joined.
+
+    Raises
+    ------
+    UsageError : no table, one participant, or tables made by other versions or with other settings
+    """
+    output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
+    if not bids_dir.is_dir():
+        raise UsageError(f"{bids_dir} is no folder", "its list of participants tells who is missing", "check the path")
+    chosen = _chooser(settings)
+    sources = metric_tables.find_sources(output_dir, lambda s: chosen(s.participant, s.session, s.task, s.run))
+    if not sources:
+        raise UsageError(
+            f"no tables of metrics in {output_dir}", "the group level joins those tables", RUN_PARTICIPANTS
+        )
+    if lines := metric_tables.mixed(sources):
+        raise UsageError(
+            "\n  ".join(["metrics of different versions or settings cannot be joined", *lines]),
+            "; ".join(_what_differs(sources, output_dir)) or "their figures do not mean the same",
+            "run the participant level again for those, with one version and the same settings; --force does not help",
+        )
+    people = tuple(dict.fromkeys(source.participant for source in sources))
+    expected = expected_participants(settings)
+    absent = metric_tables.absent(expected, sources)
+    if not expected:
+        absent.append(f"who is missing cannot be told: {bids_dir} names no participants")
+    if len(people) < 2:
+        raise UsageError(
+            "\n  ".join([f"one participant ({people[0]}) at the group level", *absent]),
+            "statistics over participants need at least two",
+            "run the participant level for more of them",
+        )
+    return Group(sources=tuple(sources), participants=people, absent=tuple(_with_crashes(absent, output_dir)))
+
+
+def _chooser(settings: Settings) -> Callable[[str, str, str, str], bool]:
+    """Whether a run (participant, session, task, run) was asked for."""
+    selection = settings.selection
+    runs = {str(number) for number in selection.run_id}
+
+    def chosen(participant: str, session: str, task: str, run: str) -> bool:
+        wanted = (
+            (selection.participant_label, participant.removeprefix("sub-")),
+            (selection.session_label, session),
+            (selection.task_id, task),
+            (runs, run.lstrip("0") or run),
+        )
+        return all(not labels or label in labels for labels, label in wanted)
+
+    return chosen
+
+
+def expected_participants(settings: Settings) -> list[str]:
+    """Participants that were asked for, else those of ``participants.tsv`` and the folders of the data set."""
+    if settings.selection.participant_label:
+        return [f"sub-{label}" for label in settings.selection.participant_label]
+    bids_dir = settings.paths.bids_dir
+    found = {path.name for path in bids_dir.glob("sub-*") if path.is_dir()}
+    listing = bids_dir / "participants.tsv"
+    if listing.exists():
+        header, *lines = listing.read_text(encoding="utf-8-sig").splitlines() or [""]
+        columns = header.split("\t")
+        if "participant_id" in columns:
+            at = columns.index("participant_id")
+            cells = [line.split("\t") for line in lines if line.strip()]
+            found |= {f"sub-{row[at].strip().removeprefix('sub-')}" for row in cells if len(row) > at}
+    return sorted(found)
+
+
+def _what_differs(sources: Sequence[Source], output_dir: Path) -> list[str]:
+    """Settings in which the runs that made the tables differ, as far as their logs tell."""
+    from bids_sr.config.digest import analysis_digest, differing
+
+    wanted = {source.digest for source in sources if source.digest}
+    known: dict[str, Settings] = {}
+    for path in sorted(output_dir.glob("logs/*/settings.toml")):
+        try:
+            settings = Settings.from_toml(path)
+        except UsageError as error:
+            LOGGER.info("settings of an earlier run cannot be read: %s", error)
+            continue
+        digest = analysis_digest(settings)
+        if digest in wanted:
+            known.setdefault(digest, settings)
+    found = list(known.values())
+    return [line for other in found[1:] for line in differing(found[0], other)]
+
+
+def _with_crashes(absent: Sequence[str], output_dir: Path) -> list[str]:
+    """The lines of who is missing, with the step that crashed where the logs name one."""
+    from bids_sr.reports.subject_report import crash_files, read_crash
+
+    crashes = [read_crash(path) for path in crash_files(output_dir / "logs") if path.suffix != ".pklz"]
+    lines = []
+    for line in absent:
+        label = line.split(":")[0].split()[0].replace("-", "_")
+        nodes = dict.fromkeys(crash.node for crash in crashes if f"{label}_" in crash.node.replace("-", "_"))
+        lines.append(f"{line}; crashed: {', '.join(nodes)}" if nodes else line)
+    return lines
+
+
+def default_method() -> str:
+    """The method of the group's primary comparison: of those that run unless others are named, the last."""
+    return SuperRes().learned[-1]
+
+
+def plan_text(prepared: Group) -> str:
+    """What would be joined, and who is missing."""
+    lines = [f"{len(prepared.sources)} tables of {len(prepared.participants)} participants"]
+    return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
+
+
+def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -> "RunOutcome":
+    """Join, test, map, and write ``group_metrics``, ``group_stats`` and ``group.html``; `say` prints one line."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.interfaces.dataset_description import write_ignored
+    from bids_sr.interfaces.group.group_maps import Processes
+
+    output_dir = settings.paths.output_dir
+    for line in prepared.absent:
+        say(f"missing: {line}")
+    say(f"joining {len(prepared.sources)} tables of {len(prepared.participants)} participants")
+    processes = Processes(most=settings.resources.nprocs or 1, busy=1)
+    with ThreadPoolExecutor(1) as aside:
+        making = aside.submit(_maps, settings, say, processes) if processes.most > 1 else None
+        with whole_file(output_dir / "group_metrics.tsv") as beside:
+            figures = _joined(prepared.sources, beside)
+            methods = tuple(name for name in offered_methods() if name in figures.series)
+            comparisons = group_tests.compare(
+                figures.values, methods, units=figures.units, margin=settings.evaluation.margin
+            )
+            primary = primary_comparison.primary_comparisons(comparisons, default_method())
+            comparisons = primary_comparison.marked(comparisons, primary)
+        write_ignored(output_dir)
+        _describe_tables(output_dir, figures, comparisons)
+        processes.busy = 0
+        maps = making.result() if making else _maps(settings, say, processes)
+    say("report")
+    content = _content(settings, prepared, figures, methods, comparisons, primary, maps)
+    from bids_sr.reports.group_report import build_group_report
+
+    page = build_group_report(output_dir / "group.html", content, figure_dir=output_dir / "group" / "figures")
+    return RunOutcome(reports=(page,))
+
+
+def _joined(sources: Sequence[Source], path: Path) -> Joined:
+    """Write the long table, one source in memory at a time, and keep what is compared."""
+    joined = Joined(compared=group_tests.compared)
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(metric_tables.table_text([]))
+        for source in sources:
+            try:
+                rows = metric_tables.read_cells(source)
+                joined.add(source, rows)
+            except ValueError as error:
+                raise UsageError(str(error), "it is no table of this version", "run that participant again") from error
+            stream.writelines(metric_tables.lines_of(source, rows))
+    joined.close()
+    return joined
+
+
+def _describe_tables(output_dir: Path, figures: Joined, comparisons: Sequence[group_tests.Comparison]) -> None:
+    """The statistics, and the meaning of the columns of both tables."""
+    from bids_sr.reports.text.group_verdicts import meaning
+
+    columns: dict[str, Any] = {name: dict(text) for name, text in metric_tables.COLUMN_TEXT.items()}
+    columns["measure"]["Levels"] = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(figures.units)}
+    write_json(output_dir / "group_metrics.json", columns)
+    write_json(output_dir / "group_stats.json", group_text.COLUMN_TEXT)
+    write_whole(output_dir / "group_stats.tsv", group_text.stats_text(comparisons))
+
+
+def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes") -> "GroupMaps":
+    """Make the maps of all series that there are."""
+    from bids_sr.interfaces.group.group_inputs import find_runs
+    from bids_sr.interfaces.group.group_maps import group_maps
+
+    chosen = _chooser(settings)
+
+    def wanted(run: Mapping[str, str]) -> bool:
+        return chosen(f"sub-{run['sub']}", run.get("ses", ""), run.get("task", ""), run.get("run", ""))
+
+    output_dir = settings.paths.output_dir
+    series = ("raw", *group_tests.BASELINES, *offered_methods(), group_tests.MEASURED)
+    return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
+
+
+def _content(
+    settings: Settings,
+    prepared: Group,
+    figures: Joined,
+    methods: Sequence[str],
+    comparisons: Sequence[group_tests.Comparison],
+    primary: Sequence[primary_comparison.Primary],
+    maps: "GroupMaps",
+) -> Any:
+    """Everything that the page shows."""
+    from bids_sr.reports.group_report import GroupContent
+
+    given = settings.evaluation.margin
+    gap = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
+    return GroupContent(
+        participants=prepared.participants, absent=prepared.absent, left_out=maps.left_out, flags=_flags(figures.flags),
+        methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
+        papers=group_text.paper_tables(figures.values, methods),
+        claims=figures.claims, primary=primary,
+        idle=[f"{name}: {method} fell back to zero filling" for name, method in figures.idle],
+        maps=_map_rows(maps), map_figures=_map_figures(maps, settings.paths.output_dir / "group" / "figures"),
+        space=maps.space,
+        margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",
+        about={
+            "bids-sr version": __version__,
+            "Run": settings.run.run_uuid,
+            "Command": " ".join(sys.argv),
+            "Tables made by version": prepared.sources[0].version or "not recorded",
+            "Digest of their settings": prepared.sources[0].digest or "not recorded",
+            "All figures": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
+        },
+    )  # fmt: skip
+
+
+def _flags(raised: Sequence[tuple[str, str, str]]) -> list[str]:
+    from bids_sr.reports.text.group_verdicts import meaning
+
+    texts = (f"{name}, {series}: {meaning(measure)[1].removeprefix('1 where ')}" for name, series, measure in raised)
+    return list(dict.fromkeys(text.removesuffix(", else 0") for text in texts))
+
+
+def _map_rows(maps: "GroupMaps") -> list[dict[str, str]]:
+    return [
+        {
+            "series": each.series,
+            "contrast": each.contrast,
+            "task": each.task,
+            "smoothing (mm)": f"{each.fwhm_mm:g}",
+            "participants": str(len(each.participants)),
+            "highest z": f"{each.peak_z:.2f}",
+            f"where ({maps.space}, mm)": " ".join(f"{mm:.0f}" for mm in each.peak_mm),
+            "z > 3.1 (mm³)": f"{each.active_mm3:.0f}",
+        }
+        for each in maps.maps
+    ]
+
+
+def _map_figures(maps: "GroupMaps", folder: Path) -> list[Any]:
+    """A figure of z for each task and contrast: a row each series, the same planes, one color scale."""
+    from bids_sr.interfaces.group.group_maps import Z_SHOWN
+    from bids_sr.io.nifti import load_image
+    from bids_sr.reports.figures.activation_figures import Display, Scene, SeriesMap, activation_figure
+    from bids_sr.reports.figures.style import save_svg
+    from bids_sr.reports.group_report import MapFigure
+
+    if not maps.maps or maps.background is None or maps.mask is None or maps.affine is None:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    scene = Scene(background=maps.background, mask=maps.mask, roi=maps.mask, affine=maps.affine)
+    display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
+    found = []
+    for task, variant, contrast in dict.fromkeys((each.task, each.variant, each.contrast) for each in maps.maps):
+        own = [m for m in maps.maps if (m.task, m.variant, m.contrast) == (task, variant, contrast)]
+        rows = [SeriesMap(name=m.series, data=load_image(m.files["z"])[0], affine=maps.affine) for m in own]
+        file = folder / f"group_task-{task}_contrast-{contrast}_desc-maps.svg"
+        save_svg(activation_figure(rows, scene, display=display, n_slices=3), file)
+        counts = sorted({len(m.participants) for m in own})
+        found.append(MapFigure(
+            heading=f"{contrast}, task {task}" + (f", {variant}" if variant != "n/a" else ""),
+            caption=f"z of the mean over {' to '.join(map(str, counts))} participants in {maps.space}, "
+            f"{own[0].fwhm_mm:g} mm smoothing; planes chosen by {own[0].series}. Not corrected for multiple tests.",
+            file=file,
+        ))  # fmt: skip
+    return found

@@ -1,0 +1,212 @@
+"""``bids-sr``: read the command line, check everything, run, check what came out, and end with one code.
+
+======  ====================================================================
+code    meaning
+======  ====================================================================
+0       done
+1       a step crashed, an expected output is missing or a disk is full; each is named
+2       the command line or the data set cannot be used, or another run works on it; nothing was written
+130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command goes on from there
+======  ====================================================================
+"""
+
+import contextlib
+import dataclasses
+import logging
+import sys
+import textwrap
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr import __version__
+from bids_sr.cli.interrupts import INTERRUPTED, interruptible
+from bids_sr.cli.parser import parse_settings
+from bids_sr.config import Settings, UsageError
+from bids_sr.config.lock import output_lock
+from bids_sr.io.atomic_files import FULL, DiskFullError, full_text, remove_leftovers, write_whole
+
+if TYPE_CHECKING:
+    from bids_sr.bids import Problem
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.preflight import Plan
+
+DONE, FAILED, REFUSED = 0, 1, 2
+_TOLD = ("Node:", "What happened:", "What to do:", "To run this step alone:")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``bids-sr`` with these arguments (those of the process by default) and return its exit code."""
+    try:
+        with interruptible():
+            return _run(sys.argv[1:] if argv is None else argv)
+    except UsageError as error:
+        _complain(f"bids-sr: {error}")
+        return REFUSED
+    except KeyboardInterrupt:
+        _complain("bids-sr: interrupted; the same command goes on from here")
+        return INTERRUPTED
+    except SystemExit as stop:  # --help and --version end the parsing this way
+        return stop.code if isinstance(stop.code, int) else DONE
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
+            _complain(f"bids-sr: {error}" if isinstance(error, DiskFullError) else f"bids-sr: {full_text(place)}")
+            return FAILED
+        _complain(traceback.format_exc().rstrip())
+        _complain("bids-sr: an unexpected error, see above; please report it with the settings printed at the start")
+        return FAILED
+
+
+def _run(argv: Sequence[str]) -> int:
+    identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
+    settings = parse_settings(argv).resolved(run_uuid=identifier)
+    _set_up_logging(settings.run.verbosity)
+    _announce(settings)
+    if settings.selection.analysis_level == "group":
+        return _group(settings)
+    plan = _check(settings)
+    if settings.run.dry_run:
+        return _show_plan(plan, settings)
+    paths, labels = settings.paths, [subject.label for subject in plan.subjects]
+    with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=identifier):
+        for label in labels:
+            for folder in (paths.output_dir, *paths.output_dir.glob("sourcedata/*")):
+                remove_leftovers(folder / f"sub-{label}")
+        if not (settings.run.boilerplate_only or settings.run.reports_only):
+            _check_data(plan)
+        _write_settings(settings)
+        if settings.evaluation.retrospective is not None:
+            settings, plan = _coarser(settings, plan)
+        outcome = _work(settings, plan)
+    return _conclude(outcome, plan)
+
+
+def _coarser(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
+    """Make the data set that ``--retrospective`` works on, and check it as any other."""
+    _stage("making the truth from the data")
+    from bids_sr.bids.retrospective_plan import notices_of
+    from bids_sr.retrospective import preparation
+
+    derived = preparation(settings, plan.subjects, plan.type_order, _stage)
+    made = _check(derived)
+    return derived, dataclasses.replace(made, warnings=(*notices_of(plan.subjects, settings), *made.warnings))
+
+
+def _group(settings: Settings) -> int:
+    """The group level: needs the participants' outputs and no image of the data set."""
+    _stage("checking the participants' tables")
+    from bids_sr.cli import group_level
+
+    prepared = group_level.prepare(settings)
+    if settings.run.dry_run:
+        _stage("plan (dry run: nothing is written)")
+        print(group_level.plan_text(prepared))
+        return DONE
+    run = settings.run.run_uuid
+    with output_lock(settings.paths.output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
+        _write_settings(settings)
+        outcome = group_level.run_group(settings, prepared, _stage)
+    return _conclude(outcome)
+
+
+def _announce(settings: Settings) -> None:
+    _stage(f"bids-sr {__version__}, run {settings.run.run_uuid}")
+    for line in settings.summary():
+        print(textwrap.fill(line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False))
+
+
+def _check(settings: Settings) -> "Plan":
+    """Check what headers and tables tell; refuse with every problem at once."""
+    _stage("checking the inputs")
+    from bids_sr import preflight
+
+    plan = preflight.check(settings)
+    _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
+    if not settings.run.dry_run:  # the plan that a dry run shows has them too
+        for warning in plan.warnings:
+            print(f"  note: {warning}")
+    return plan
+
+
+def _check_data(plan: "Plan") -> None:
+    """Check the images themselves: the last thing before anything is written."""
+    _stage("checking the data")
+    from bids_sr import preflight
+
+    _refuse(preflight.check_data(plan))
+
+
+def _refuse(problems: "Sequence[Problem]") -> None:
+    from bids_sr.preflight import format_problems
+
+    if problems:
+        raise UsageError(format_problems(problems))
+
+
+def _show_plan(plan: "Plan", settings: Settings) -> int:
+    _stage("plan (dry run: nothing is written)")
+    from bids_sr.preflight import dry_run_text
+
+    print(dry_run_text(plan, settings))
+    return DONE
+
+
+def _write_settings(settings: Settings) -> Path:
+    """Write the settings to the logs of this run, whole or not at all."""
+    target = settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml"
+    return write_whole(target, settings.to_toml())
+
+
+def _work(settings: Settings, plan: "Plan") -> "RunOutcome":
+    _stage("running")
+    from bids_sr.cli.participant_level import run_participants
+
+    return run_participants(settings, plan, _stage)
+
+
+def _conclude(outcome: "RunOutcome", plan: "Plan | None" = None) -> int:
+    """Name what crashed and what can be done about it, what is missing and where the reports are."""
+    for report in outcome.reports:
+        _stage(f"report: {report}")
+    for crash in outcome.crash_files:
+        _complain(f"crashed: {crash}")
+        told = _advice(crash)
+        _complain(textwrap.indent("\n".join(told), "  "))
+    for missing in outcome.missing:
+        _complain(f"missing: {missing}")
+    if plan is not None and any("disk is full" in line for crash in outcome.crash_files for line in _advice(crash)):
+        need = plan.estimate
+        _complain(f"in all, about {need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work are needed")
+    if outcome.crash_files or outcome.missing:
+        _complain("bids-sr: not everything was done; the same command tries again what is missing")
+        return FAILED
+    _stage("done")
+    return DONE
+
+
+def _advice(crash: Path) -> list[str]:
+    """The lines of a crash file that say which step failed and what the user can do."""
+    try:
+        lines = crash.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.startswith(_TOLD)]
+
+
+def _set_up_logging(verbosity: int) -> None:
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=level)
+    logging.getLogger("bids_sr").setLevel(level)
+
+
+def _stage(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # a terminal that was closed; the exit code still says what happened
+        print(text, file=sys.stderr, flush=True)

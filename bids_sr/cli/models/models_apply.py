@@ -1,0 +1,184 @@
+"""``bids-sr-models apply``: a model or an interpolation on any NIfTI image, one volume in memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from bids_sr import __version__
+from bids_sr.cli.models.models_files import (
+    Scene,
+    contrast_of,
+    factor_from,
+    fit_for,
+    open_model,
+    scene_of,
+    threads_and_device,
+    to_write,
+)
+from bids_sr.config import BASELINES, UsageError
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.apply_to_series import GUIDED, InferenceError, Upsampler, inconsistency, make_upsampler
+from bids_sr.sr.models.training_domain import domain_difference
+from bids_sr.sr.resolution.interpolation import MATRICES
+
+if TYPE_CHECKING:
+    from bids_sr.sr.models.model import LoadedModel
+    from bids_sr.sr.resolution.degradation import Factor
+
+Array = NDArray[Any]
+IN_PLANE: Factor = (2.0, 2.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """An upsampler for one image, with what is to be said of it.
+
+    Parameters
+    ----------
+    name : of the method or the interpolation
+    factor : acquired over wanted voxel size
+    make : makes the upsampler, once what it needs of the image is known
+    model : or None for an interpolation
+    overruled : what ``--force`` overruled
+    """
+
+    name: str
+    factor: Factor
+    make: Callable[[Scene], Upsampler]
+    model: LoadedModel | None = None
+    overruled: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Of the network; 0 without one."""
+        return 0 if self.model is None else sum(p.numel() for p in self.model.generator.parameters())
+
+
+def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default: Factor | None = None) -> Ready:
+    """Check that a model, or an interpolation, fits an image; nothing of the image but its header is read.
+
+    Parameters
+    ----------
+    name : file of a model, or name of an interpolation
+    reader : of the image
+    options : of the command line (factor, contrast, force, precision, threads, device)
+    default : factor where the command line names none and there is no model
+    """
+    if name in GUIDED:
+        raise UsageError(
+            name, "it takes its detail from a fine image of the same participant, in register with the run",
+            "use bids-sr, which registers them: --sr-method inject ratio",
+        )  # fmt: skip
+    if name in BASELINES["all"] and name not in MATRICES:
+        raise UsageError(
+            name, "it weighs changes over time by where a run fluctuates, which needs its brain and head motion",
+            f"use bids-sr, which finds them: --sr-method {name}",
+        )  # fmt: skip
+    if name in MATRICES:
+        factor = factor_from(options.factor, default or IN_PLANE)
+        return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, factor, affine=reader.affine))
+    model = open_model(name)
+    x, y, z = model.card["factor"]
+    own: Factor = (float(x), float(y), float(z))
+    if (
+        default is None
+        or hr_grid(reader.shape[:3], reader.affine, own)[0] == hr_grid(reader.shape[:3], reader.affine, default)[0]
+    ):
+        default = own  # the same fine grid: 43.75 voxels become 44 by 1.25 and by 44/35
+    factor = factor_from(options.factor, default)
+    contrast = contrast_of(reader.path, options.contrast)
+    overruled = fit_for(model, reader, contrast, factor, force=options.force)
+    device = threads_and_device(options.threads, options.device)
+
+    def make(scene: Scene) -> Upsampler:
+        return make_upsampler(
+            str(model.card["method"]), factor, affine=reader.affine, model=model, scale=scene.scale, mask=scene.mask,
+            precision=options.precision, device=device, threads=options.threads,
+        )  # fmt: skip
+
+    return Ready(name=str(model.card["method"]), factor=factor, make=make, model=model, overruled=tuple(overruled))
+
+
+def apply(options: argparse.Namespace) -> None:
+    """Super-resolve an image."""
+    out = to_write(options.out, [options.image])
+    with SeriesReader(options.image) as reader:
+        prepared = ready(options.model, reader, options)
+        notes = [f"--force overruled: {each}" for each in prepared.overruled]
+        scene = scene_of(reader, options.mask)
+        notes += [scene.note] * bool(scene.note)
+        difference = domain_difference(prepared.model.card, scene.mean, scene.mask) if prepared.model else None
+        notes += difference.warnings if difference is not None else []
+        for note in notes:
+            print(f"note: {note}")
+        began = time.monotonic()
+        # threads of numpy's library wait busily, and would take the cores from those of torch
+        with threadpool_limits(1, user_api="blas"):
+            lost = _written(reader, prepared.make(scene), prepared.factor, out)
+        seconds = time.monotonic() - began
+    _sidecar(out, options, prepared, notes, lost)
+    print(
+        f"{out}: {reader.shape[3]} volume(s) by {prepared.name}, {seconds:.1f} s; "
+        f"{100 * lost:.2g} % of what was acquired is not in the result"
+    )
+
+
+def _written(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> float:
+    """Write the fine image, volume by volume; returns the mean share of acquired data that was lost."""
+    shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
+    if reader.ndim == 3:
+        volume = reader.volume(0)
+        fine = checked(upsampler(volume, np.eye(4)), 0)
+        save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
+        return inconsistency(fine, volume)
+    lost, count = [], reader.shape[3]
+    with SeriesWriter(out, (*shape, count), affine, reader.tr, header_like=reader.header) as writer:
+        for t, volume in enumerate(reader.volumes()):
+            fine = checked(upsampler(volume, np.eye(4)), t)
+            lost.append(inconsistency(fine, volume))
+            writer.append(fine)
+            _bar(t + 1, count)
+    return float(np.mean(lost))
+
+
+def checked(fine: Array, volume: int) -> Array:
+    """A fine volume, refused where it is not finite."""
+    if not np.isfinite(fine).all():
+        raise InferenceError(f"volume {volume}: super-resolution gave values that are not finite")
+    return fine
+
+
+def _bar(done: int, count: int) -> None:
+    """Progress, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r{done}/{count} volumes", end="" if done < count else "\n", file=sys.stderr, flush=True)
+
+
+def _sidecar(out: Path, options: argparse.Namespace, prepared: Ready, notes: list[str], lost: float) -> None:
+    """What the image was made of, and how, beside it."""
+    stem = out.name.removesuffix(".gz").removesuffix(".nii")
+    card = prepared.model.card if prepared.model is not None else {}
+    content = {
+        "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
+        "Sources": [str(options.image)],
+        "Method": prepared.name,
+        "Factor": list(prepared.factor),
+        "GeneratedByVersion": __version__,
+        "LostShareOfAcquired": round(lost, 6),
+        **({"Model": str(options.model), "ModelSHA256": card["weights_sha256"]} if card else {}),
+        **({"Notes": notes} if notes else {}),
+    }
+    write_whole(out.with_name(f"{stem}.json"), json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,259 @@
+"""``bids-sr-models evaluate``: models and interpolations against a measured fine image, in one table.
+
+Every row is made from the same coarse volumes and measured with the same mask and data range; the table says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.cli.models.models_apply import IN_PLANE, Ready, checked, ready
+from bids_sr.cli.models.models_files import Scene, factor_from, make_folder, scene_of
+from bids_sr.cli.models.models_show import print_table
+from bids_sr.config import UsageError
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.nifti import ImageError, SeriesReader, save_image
+from bids_sr.metrics import image_similarity
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.resolution.interpolation import MATRICES, upsample
+from bids_sr.stats.image.image_resolution import effective_resolution
+
+if TYPE_CHECKING:
+    from bids_sr.sr.resolution.degradation import Factor
+
+Array = NDArray[Any]
+COLUMNS = ("name", "psnr", "ssim", "rmse", "mae", "nmse", "resolution_mm", "seconds", "parameters")
+DESCRIPTIONS = {
+    "name": "method or interpolation; file where there are several of one method",
+    "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",
+    "ssim": "structural similarity, slice by slice (Gaussian window of 1.5 voxels), mean over the mask and volumes",
+    "rmse": "root mean square error inside the mask, in the unit of the reference, mean over volumes",
+    "mae": "mean absolute error inside the mask, in the unit of the reference, mean over volumes",
+    "nmse": "squared error over the squared reference, inside the mask, mean over volumes",
+    "resolution_mm": "effective resolution of the first volume in plane by image decorrelation (voxel size / cut-off); "
+    "detail that it counts need not be true; n/a where it finds none",
+    "seconds": "wall clock a volume; n/a for images made elsewhere",
+    "parameters": "of the network",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What every row is measured on.
+
+    Parameters
+    ----------
+    coarse : file of the coarse image, given or made
+    reference : reader of the fine one
+    window : where the coarse image's field of view lies in it
+    factor : coarse over fine voxel size
+    mask, data_range : on the fine grid (cut to the window); maximum less minimum of the mean reference in it
+    volumes : numbers of those looked at
+    """
+
+    coarse: SeriesReader
+    reference: SeriesReader
+    window: tuple[slice, slice, slice]
+    factor: Factor
+    mask: Array
+    data_range: float
+    volumes: tuple[int, ...]
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure models against a reference."""
+    if options.volumes < 1:
+        raise UsageError(f"--volumes {options.volumes}", "at least one is needed", "give 1 or more")
+    with SeriesReader(options.reference) as reference:
+        if options.image is not None:
+            with SeriesReader(options.image) as coarse:
+                _evaluate(options, coarse, reference, _whole(reference), factor_between(coarse, reference, options))
+            return
+        from tempfile import TemporaryDirectory
+
+        default = _default_factor(options)
+        factor = factor_from(options.factor, default)
+        with TemporaryDirectory() as folder:
+            file, window = _degraded(reference, options, factor, Path(folder))
+            with SeriesReader(file) as coarse:
+                _evaluate(options, coarse, reference, window, factor)
+
+
+def _default_factor(options: argparse.Namespace) -> Factor:
+    """The factor of the first model, or 2 in plane."""
+    from bids_sr.cli.models.models_files import open_model
+
+    for name in options.model:
+        if name not in MATRICES:
+            x, y, z = open_model(name).card["factor"]
+            return float(x), float(y), float(z)
+    return IN_PLANE
+
+
+def _whole(reference: SeriesReader) -> tuple[slice, slice, slice]:
+    x, y, z = reference.shape[:3]
+    return slice(0, x), slice(0, y), slice(0, z)
+
+
+def factor_between(coarse: SeriesReader, fine: SeriesReader, options: argparse.Namespace | None = None) -> Factor:
+    """The factor that takes one grid to the other.
+
+    Raises
+    ------
+    UsageError : the fine image does not lie on the fine grid of the coarse one, or --factor says otherwise
+    """
+    x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
+    factor = (x, y, z)
+    shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
+    tolerance = 0.05 * min(fine.zooms)  # of a voxel: half a voxel costs 5 dB, a twentieth hardly any
+    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
+    apart = float(np.abs((affine - fine.affine) @ corners).max())
+    if min(factor) < 1 or apart > tolerance:
+        raise UsageError(
+            f"{fine.path}",
+            f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners lie up to "
+            f"{apart:.2f} mm apart)",
+            "resample it to the same outer edges first, or leave --image out and give --degradation",
+        )
+    if options is not None and options.factor is not None:
+        asked = factor_from(options.factor, factor)
+        if any(abs(a - b) > 0.02 * b for a, b in zip(asked, factor, strict=True)):
+            shown = " x ".join(f"{f:.3g}" for f in factor)
+            raise UsageError(f"--factor {asked}", f"the two images stand as {shown}", "leave --factor out")
+    return factor
+
+
+def _degraded(
+    reference: SeriesReader, options: argparse.Namespace, factor: Factor, folder: Path
+) -> tuple[Path, tuple[slice, slice, slice]]:
+    """Coarse volumes of the reference, as a file that bears its contrast, and the window that they cover."""
+    import torch
+
+    from bids_sr.sr.resolution.operators import get_operator
+
+    operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
+    picked = _picked(reference.shape[3], options.volumes)
+    made = [operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy() for t in picked]
+    data = np.stack(made, -1).astype(np.float32)
+    file = folder / reference.path.name
+    save_image(data if reference.ndim == 4 else data[..., 0], operator.coarse_affine(reference.affine), file, tr=1.0)
+    x, y, z = (slice(a, b) for a, b in operator.window)
+    return file, (x, y, z)
+
+
+def _picked(count: int, wanted: int) -> tuple[int, ...]:
+    return tuple(int(t) for t in np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)))
+
+
+def _evaluate(
+    options: argparse.Namespace, coarse: SeriesReader, reference: SeriesReader, window: tuple[slice, slice, slice],
+    factor: Factor,
+) -> None:  # fmt: skip
+    """Make and measure every row, print the table and keep it."""
+    volumes = _picked(reference.shape[3], options.volumes)
+    made_here = options.image is None
+    if not made_here and coarse.shape[3] != reference.shape[3]:
+        raise ImageError(f"{coarse.path}: {coarse.shape[3]} volumes, its reference has {reference.shape[3]}")
+    names = dict.fromkeys((*options.model, *MATRICES))
+    prepared = {name: ready(name, coarse, options, factor) for name in names}  # all refusals come first
+    made = {str(file): _made(file, reference, window) for file in options.made}
+    scene = scene_of(coarse, options.mask)
+    for note in [scene.note, *(f"{n}: --force overruled: {w}" for n, p in prepared.items() for w in p.overruled)]:
+        if note:
+            print(f"note: {note}")
+    mask = upsample("nearest", scene.mask.astype(np.float32), factor) > 0.5
+    level = np.mean([reference.volume(t)[window] for t in volumes], axis=0)
+    task = Task(
+        coarse=coarse, reference=reference, window=window, factor=factor, mask=mask, volumes=volumes,
+        data_range=image_similarity.reference_range(level, mask),
+    )  # fmt: skip
+    rows = [_row(name, one, scene, task, made_here) for name, one in prepared.items()]
+    rows += [_measured(name, lambda t, r=r: r.volume(t)[window], task) for name, r in made.items()]  # type: ignore[misc]
+    _report(rows, task, options)
+
+
+def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice]) -> SeriesReader:
+    """An image made elsewhere; it has to lie on the grid of the reference."""
+    reader = SeriesReader(file)
+    same = reader.shape == reference.shape and np.allclose(
+        reader.affine, reference.affine, atol=0.05 * min(reference.zooms)
+    )
+    if not same:
+        raise ImageError(f"{file}: {reader.shape}, not on the grid of {reference.path.name} {reference.shape}")
+    return reader
+
+
+def _row(name: str, one: Ready, scene: Scene, task: Task, made_here: bool) -> dict[str, Any]:
+    """One model or interpolation."""
+    upsampler, spent = one.make(scene), []
+
+    def fine(t: int) -> Array:
+        volume = task.coarse.volume(task.volumes.index(t) if made_here and task.coarse.ndim == 4 else t)
+        began = time.perf_counter()
+        out = checked(upsampler(volume, np.eye(4)), t)
+        spent.append(time.perf_counter() - began)
+        return out
+
+    label = name if one.model is None else f"{one.name} ({Path(name).name})"
+    row = _measured(label, fine, task)
+    return row | {"seconds": float(np.mean(spent)), "parameters": one.parameters or "n/a"}
+
+
+def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, Any]:
+    """Measures of one row, means over the volumes."""
+    found: list[dict[str, float]] = []
+    resolution = None
+    for t in task.volumes:
+        truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
+        given: dict[str, Any] = {"mask": task.mask}
+        if not found:
+            resolution = effective_resolution(image, task.reference.zooms, task.mask)
+        found.append({
+            "psnr": image_similarity.psnr(truth, image, data_range=task.data_range, **given),
+            "ssim": image_similarity.ssim(truth, image, data_range=task.data_range, **given),
+            "rmse": image_similarity.rmse(truth, image, **given),
+            "mae": image_similarity.mae(truth, image, **given),
+            "nmse": image_similarity.nmse(truth, image, **given),
+        })  # fmt: skip
+    means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
+    told = {"resolution_mm": "n/a" if resolution is None else resolution.half_period_mm}
+    return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
+
+
+def _report(rows: list[dict[str, Any]], task: Task, options: argparse.Namespace) -> None:
+    """Print the table, best PSNR first, and write it where that was asked for."""
+    rows = sorted(rows, key=lambda row: -row["psnr"])
+    made = f"made by {options.degradation}" if options.image is None else f"measured ({options.image.name})"
+    print(
+        f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s); coarse image {made}, "
+        f"factor {' x '.join(f'{f:.4g}' for f in task.factor)}; {int(task.mask.sum())} voxels in the mask; data range "
+        f"{task.data_range:.6g} (maximum less minimum of the reference in the mask)"
+    )
+    lines = list(_lines(rows))
+    print_table([tuple(line) for line in lines])
+    if options.out is None:
+        return
+    make_folder(options.out)
+    write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
+    described: Mapping[str, Any] = {
+        **{key: {"Description": words} for key, words in DESCRIPTIONS.items()},
+        "DataRange": task.data_range, "Factor": list(task.factor), "CoarseImage": made,
+        "Reference": str(options.reference), "Volumes": list(task.volumes),
+    }  # fmt: skip
+    write_whole(options.out.with_suffix(".json"), json.dumps(described, indent=2) + "\n")
+
+
+def _lines(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """Header and rows as text."""
+    yield list(COLUMNS)
+    for row in rows:
+        yield [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS]

@@ -1,0 +1,205 @@
+"""What the subcommands of ``bids-sr-models`` share: images as they were given, brains, models, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.config import UsageError, machine, nearest_name, offered_methods
+from bids_sr.io.nifti import ImageError, SeriesReader, load_image
+from bids_sr.spatial.masks import MaskError, brain_mask
+from bids_sr.spatial.transforms import TransformError
+from bids_sr.sr.data.training_pair import PairError
+from bids_sr.sr.inference.apply_to_series import InferenceError
+from bids_sr.sr.method import UnknownMethod, get_method
+from bids_sr.sr.models.compatibility import ModelMismatch, check_model, describe
+from bids_sr.sr.models.model import ModelError
+from bids_sr.sr.resolution.degradation import ResolutionError
+from bids_sr.sr.resolution.interpolation import MATRICES
+
+if TYPE_CHECKING:
+    from bids_sr.sr.models.model import LoadedModel
+    from bids_sr.sr.resolution.degradation import Factor
+
+Array = NDArray[Any]
+REFUSALS = (
+    ImageError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, InferenceError, MaskError,
+    ModelError, ModelMismatch, PairError, ResolutionError, TransformError, UnknownMethod,
+)  # fmt: skip
+# volumes whose mean stands for a run: enough to even out noise, few enough to be read at once from a long run
+_MEAN_OF = 20
+_SAME_AS = {"boldref": "bold", "sbref": "bold"}
+_SUFFIXES = (
+    "T1w", "T2w", "T2starw", "T2starmap", "FLAIR", "FLASH", "PDw", "PDT2", "inplaneT1", "inplaneT2", "angio", "UNIT1",
+    "bold", "dwi", "epi", "magnitude",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """What has to be known of an image before a network may see it.
+
+    Parameters
+    ----------
+    mean, mask : (X, Y, Z); mean over some volumes, and the brain in it
+    scale : 99th percentile of the mean in the mask: the intensity that is 1 for a network, one for the whole series
+    note : what was done otherwise than the user may expect, or ""
+    """
+
+    mean: Array
+    mask: Array
+    scale: float
+    note: str
+
+
+def contrast_of(file: Path, given: str | None) -> str:
+    """BIDS suffix of an image: as told, or as its name says.
+
+    Raises
+    ------
+    UsageError : neither tells
+    """
+    if given is not None:
+        return _SAME_AS.get(given, given)
+    match = re.search(r"(?:^|_)([A-Za-z0-9]+)\.nii(?:\.gz)?$", file.name)
+    found = _SAME_AS.get(match[1], match[1]) if match else ""
+    if found in _SUFFIXES:
+        return found
+    raise UsageError(
+        f"{file}",
+        "its name ends in no suffix of BIDS (such as _bold or _T1w), so its contrast is not known; a network serves "
+        "the contrast that it was trained on",
+        "Give --contrast, for example --contrast T2starw.",
+    )
+
+
+def factor_from(numbers: Sequence[float] | None, default: Factor) -> Factor:
+    """Three numbers from one (in plane) or three; `default` where none was given."""
+    if numbers is None:
+        return default
+    if len(numbers) not in (1, 3) or not all(1 <= f <= 8 for f in numbers):
+        shown = " ".join(f"{f:g}" for f in numbers)
+        raise UsageError(f"--factor {shown}", "it is one number or three, from 1 to 8", "write --factor 2, or 2 2 1")
+    if len(numbers) == 1:
+        return float(numbers[0]), float(numbers[0]), 1.0
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def threads_and_device(threads: int, device: str) -> str:
+    """The device of torch; refuses what this machine has not."""
+    if threads < 1:
+        raise UsageError(f"--threads {threads}", "a network needs at least one", "give 1 or more")
+    if device == "cuda" and not machine.has_gpu():
+        raise UsageError("--device cuda", "torch finds no CUDA device that it may use here", "use --device cpu")
+    return "cuda" if device != "cpu" and machine.has_gpu() else "cpu"
+
+
+def to_write(out: Path, inputs: Sequence[Path]) -> Path:
+    """A NIfTI file that may be written: another than what is read; its folder is made."""
+    if not out.name.endswith((".nii", ".nii.gz")):
+        raise UsageError(f"{out}", "images are written as .nii or .nii.gz", "end the name in .nii.gz")
+    if any(out.exists() and each.exists() and out.samefile(each) for each in inputs):
+        raise UsageError(f"{out}", "it is the image that is read", "choose another name for the result")
+    make_folder(out)
+    return out
+
+
+def make_folder(out: Path) -> None:
+    """The folder of a file that will be written."""
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}", f"its folder cannot be made ({error.strerror})", "choose another place") from None
+
+
+def open_model(name: str | Path) -> LoadedModel:
+    """A trained model by its file; a bare name of a method or a misspelt one is told from a missing file."""
+    from bids_sr.sr.models.model import load_model
+
+    file = Path(name)
+    if not file.exists() and file.suffix == "":
+        known = offered_methods()
+        if str(name) in known:
+            raise UsageError(
+                f"{name}", "it is a method, of which there are many models; give the file of one",
+                f"train one: bids-sr-models train {name} ...; bids-sr-models list shows those that come along",
+            )  # fmt: skip
+        fix = nearest_name(str(name), (*MATRICES, *known)) or "bids-sr-models list shows what there is"
+        raise UsageError(f"{name}", "there is no such file, and no interpolation of that name", fix)
+    if file.exists() and file.suffix != ".safetensors":
+        raise ModelError(f"{file}: no .safetensors file; one of torch.save may hold a program and is not opened")
+    return load_model(file)
+
+
+def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Factor, *, force: bool) -> list[str]:
+    """Refuse a model that does not fit an image; returns what `force` overruled.
+
+    Raises
+    ------
+    ModelMismatch, UsageError : with every difference and the remedy
+    """
+    card = model.card
+    if card.get("trained_on") == "series":
+        raise UsageError(
+            f"a model of {card['method']}", "it says where one run fluctuates, and acts on changes against its mean",
+            f"use bids-sr ... --sr-method {card['method']} --pretrained MODEL",
+        )  # fmt: skip
+    channels = int(card.get("channels", 1))
+    if channels > 1:
+        raise UsageError(
+            f"a model of {card['method']} for {card['contrast']}",
+            f"it takes {channels} contrasts of one head at once, brought to one grid and scaled together; here is one",
+            f"use bids-sr ... --sr-target anat --sr-method {card['method']} --pretrained MODEL, which prepares them",
+        )
+    method = get_method(card["method"])
+    if method.ndim == 3 and reader.shape[2] < 2:
+        raise UsageError(
+            f"{reader.path}", f"{method.name} works in three dimensions, and this is a single slice",
+            "take a slice-wise method; bids-sr-models list shows which are 2D",
+        )  # fmt: skip
+    if method.ndim == 2 and factor[2] != 1:
+        raise UsageError(
+            f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}",
+            f"{method.name} works slice by slice and cannot make slices thinner", "give 1 as the third number",
+        )  # fmt: skip
+    return check_model(card, describe(reader.affine, contrast, factor), force=force)
+
+
+def scene_of(reader: SeriesReader, mask_file: Path | None) -> Scene:
+    """Mean, brain and intensity scale of an image."""
+    count = reader.shape[3]
+    picked = np.unique(np.linspace(0, count - 1, min(count, _MEAN_OF)).round().astype(int))
+    total = np.zeros(reader.shape[:3])
+    for t in picked:
+        total += reader.volume(int(t))
+    mean: Array = (total / len(picked)).astype(np.float32)
+    if np.ptp(mean) == 0:
+        raise ImageError(f"{reader.path}: it is constant: all voxels have one value")
+    note, mask = "", np.ones(mean.shape, bool)
+    if mask_file is not None:
+        mask = load_image(mask_file)[0] > 0.5
+        if mask.shape != mean.shape or not mask.any():
+            raise ImageError(f"{mask_file}: a mask of {mask.shape} with {mask.sum()} voxels for an image {mean.shape}")
+    else:
+        mask = _brain(mean, reader.affine)
+        if not mask.any():
+            mask = np.asarray(mean > 0) if (mean > 0).any() else np.ones(mean.shape, bool)
+            note = f"{reader.path.name}: no brain can be told; intensities are scaled by all that is not 0 (--mask)"
+    scale = float(np.percentile(mean[mask], 99))
+    if not scale > 0:
+        raise ImageError(f"{reader.path}: no positive intensity inside the mask")
+    return Scene(mean=mean, mask=mask, scale=scale, note=note)
+
+
+def _brain(mean: Array, affine: Array) -> Array:
+    """Brain in an image, or nothing where it cannot be told."""
+    try:
+        return np.asarray(brain_mask(mean, affine), bool)
+    except MaskError:
+        return np.zeros(mean.shape, bool)

@@ -1,0 +1,212 @@
+"""Console script ``bids-sr-models``: what methods there are, and models of them: trained, applied, evaluated, shown.
+
+Only the standard library is imported before a subcommand starts, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_sr import __version__
+from bids_sr.cli.interrupts import INTERRUPTED, interruptible
+from bids_sr.cli.options import path
+from bids_sr.cli.parser import Parser, hyphens
+from bids_sr.config import UsageError, nearest_name, offered_methods
+from bids_sr.io.atomic_files import FULL, DiskFullError, full_text
+
+DONE, FAILED, REFUSED = 0, 1, 2
+DESCRIPTION = """\
+Models of super-resolution outside a run: list the methods, train one on many images, apply it to any NIfTI image,
+evaluate it against a reference, read its card. A trained model then serves a whole analysis:
+bids-sr ... --sr-method METHOD --pretrained MODEL.safetensors
+For research; not for clinical use."""
+PLAIN = ("nearest", "linear", "bspline", "lanczos", "zerofill")
+DEGRADATIONS = ("kspace", "block", "gauss", "trilinear")
+
+
+class ModelsParser(Parser):
+    """A parser that also suggests the nearest subcommand."""
+
+    def error(self, message: str) -> Any:
+        if message.startswith("argument COMMAND: invalid choice"):
+            raise UsageError(
+                message.removeprefix("argument COMMAND: "),
+                "there is no such subcommand",
+                nearest_name(message.split("'")[1], COMMANDS) or f"see {self.prog} --help",
+            )
+        super().error(message)
+
+
+def build_parser() -> ModelsParser:
+    """Return the parser of ``bids-sr-models``; pure."""
+    parser = ModelsParser(
+        prog="bids-sr-models", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"bids-sr {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=ModelsParser)
+    for name, (add, words) in COMMANDS.items():
+        add(commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.", allow_abbrev=False))
+    return parser
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="*", type=path, metavar="DIR", help="folders whose trained models to list too")
+
+
+def _card(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=path, metavar="MODEL", help="trained model (.safetensors)")
+    parser.add_argument("--json", action="store_true", help="the whole card as JSON")
+
+
+def _apply(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=f"trained model (.safetensors), or one of {' '.join(PLAIN)}")
+    parser.add_argument("image", type=path, metavar="IMAGE", help="NIfTI image or series to super-resolve")
+    parser.add_argument("out", type=path, metavar="OUT", help="NIfTI file to write; a JSON file goes beside it")
+    _grid(parser)
+    _image(parser)
+    _machine(parser)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reference", type=path, metavar="REFERENCE", help="measured fine image or series (NIfTI)")
+    parser.add_argument(
+        "-m", "--model", nargs="+", action="extend", default=[], metavar="MODEL",
+        help="trained models (.safetensors); the interpolations are all taken anyway",
+    )  # fmt: skip
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--image", type=path, metavar="IMAGE", help="measured coarse image of the same field of view, in register"
+    )
+    source.add_argument("--degradation", choices=DEGRADATIONS, help="make the coarse image of the reference this way")
+    parser.add_argument("--made", type=path, nargs="+", default=(), metavar="FILE", help="fine images made elsewhere")
+    parser.add_argument(
+        "--volumes", type=int, default=10, metavar="N", help="volumes of a series looked at (default 10)"
+    )
+    parser.add_argument(
+        "-o", "--out", type=path, metavar="TSV", help="write the table there too, with a JSON beside it"
+    )
+    _grid(parser)
+    _image(parser)
+    _machine(parser)
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("method", metavar="METHOD", help=f"one of {' '.join(offered_methods())}")
+    parser.add_argument("out", type=path, metavar="OUT", help="model to write: OUT.safetensors, OUT.json and OUT.tsv")
+    data = parser.add_argument_group("images, in one order; all in register and of one field of view each")
+    data.add_argument("--fine", nargs="+", type=path, default=[], metavar="FILE", help="high-resolution images")
+    data.add_argument(
+        "--coarse", nargs="+", type=path, default=[], metavar="FILE",
+        help="measured low-resolution images, one for each fine one (otherwise they are made by the degradation); "
+        "alone, for methods that need no fine image",
+    )  # fmt: skip
+    data.add_argument("--mask", nargs="+", type=path, default=[], metavar="FILE", help="brains (default: made)")
+    data.add_argument("--contrast", metavar="SUFFIX", help="BIDS suffix of all (default: told by the file names)")
+    data.add_argument("--volumes", type=int, default=10, metavar="N", help="random volumes of a series (default 10)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
+    how.add_argument("--degradation", choices=DEGRADATIONS, help="of fine images alone (default: the method's)")
+    how.add_argument("--recipe", choices=("fast", "paper", "paper-mse"), default="fast", help="default fast; paper-mse "
+                     "differs from paper for srgan alone")  # fmt: skip
+    how.add_argument("--from", dest="start", type=path, metavar="MODEL", help="begin with these weights")
+    how.add_argument("--train-last", type=int, metavar="N", help="change only the last N layers; with --from")
+    how.add_argument("--vgg-weights", type=path, metavar="FILE", help="VGG-19 (.safetensors) for perceptual losses")
+    how.add_argument("--max-minutes", type=float, metavar="MIN", help="stop on the clock")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, batches, augmentation (default 0)")
+    how.add_argument("-w", "--work-dir", type=path, metavar="DIR", help="checkpoints (default: OUT.work); a stopped "
+                     "training goes on from there")  # fmt: skip
+    _machine(parser)
+
+
+FACTOR_HELP = "coarse over fine voxel size: one number for the axes in plane, or three (default: the model's, or 2)"
+
+
+def _grid(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
+
+
+def _image(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mask", type=path, metavar="FILE", help="brain on the grid of the image (default: made)")
+    parser.add_argument("--contrast", metavar="SUFFIX", help="BIDS suffix of the image (default: told by its name)")
+    parser.add_argument("--force", action="store_true", help="apply a model to another resolution, contrast or "
+                        "orientation than it was trained on")  # fmt: skip
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is fp32")
+
+
+def _machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the network (default 1)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+
+
+COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+    "list": (_list, "list methods, baselines and trained models"),
+    "train": (_train, "train a method on one or many images, or adapt a trained model"),
+    "apply": (_apply, "super-resolve a NIfTI image or series"),
+    "evaluate": (_evaluate, "compare super-resolved images with a reference"),
+    "card": (_card, "show what a model was trained on, and what it reached"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``bids-sr-models``; returns the exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
+    try:
+        with interruptible():
+            return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        _complain("interrupted; a training goes on from here when the same command is given again")
+        return INTERRUPTED
+    except SystemExit as stop:  # --help and --version end the parsing this way
+        return stop.code if isinstance(stop.code, int) else DONE
+    except UsageError as error:
+        _complain(str(error))
+        return REFUSED
+    except BrokenPipeError:  # `bids-sr-models card MODEL | head`: the reader has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        return _failed(error)
+
+
+def _run(argv: Sequence[str]) -> int:
+    options = build_parser().parse_args(list(hyphens(argv)))
+    from bids_sr.cli.models import models_apply, models_evaluate, models_show, models_train
+
+    {
+        "list": models_show.list_models, "card": models_show.show_card, "apply": models_apply.apply,
+        "evaluate": models_evaluate.evaluate, "train": models_train.train,
+    }[options.command](options)  # fmt: skip
+    return DONE
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong; 2 for what was asked or given, 1 for what happened underway."""
+    from bids_sr.cli.models.models_files import REFUSALS
+
+    if isinstance(error, REFUSALS):
+        _complain(str(error))
+        return REFUSED
+    if isinstance(error, OSError) and error.errno in FULL:
+        place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
+        _complain(str(error) if isinstance(error, DiskFullError) else full_text(place))
+        return FAILED
+    from bids_sr.sr.training.loop import OutOfDeviceMemory, TrainingDiverged
+
+    if not isinstance(error, OutOfDeviceMemory | TrainingDiverged):
+        _complain(traceback.format_exc().rstrip())
+    _complain(str(error) or type(error).__name__)
+    return FAILED
+
+
+def _complain(text: str) -> None:
+    print(f"bids-sr-models: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""``bids-sr-models list`` and ``card``: what there is, and what a model was made from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_sr.config import method_facts, offered_methods
+
+_BASELINES = {
+    "nearest": "the coarse voxel in which a fine center lies",
+    "linear": "trilinear",
+    "bspline": "cubic B-spline, interpolating",
+    "lanczos": "windowed sinc with three lobes",
+    "zerofill": "k-space zero filling in plane",
+    "sdmod": "zero filling times its standard deviation over time over that of its surroundings (in bids-sr only)",
+    "inject": "zero filling with the missing band taken from the highres T2*w image (in bids-sr only)",
+    "ratio": "highres T2*w image times the interpolated relative change (in bids-sr only)",
+}
+_LEARNS_FROM = {
+    "pair": "a pair of fine and coarse images",
+    "images": "fine images, with measured or made coarse ones",
+    "series": "the run itself, over time",
+    "self": "coarse images alone",
+}
+
+
+def list_models(options: argparse.Namespace) -> None:
+    """Print methods, baselines and trained models."""
+    print("Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method METHOD)")
+    rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "what it is")]
+    for name in offered_methods():
+        facts = method_facts()[name]
+        learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
+        rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
+    print_table(rows)
+    print("\nBaselines (nothing is learned)")
+    print_table(list(_BASELINES.items()))
+    from bids_sr.boilerplate import HERE
+
+    for title, folder in [("with the package", HERE / "models"), *((str(each), each) for each in options.folder)]:
+        print(f"\nTrained models: {title}")
+        _models(folder)
+
+
+def _sizes(name: str) -> str:
+    """Parameters of the generator in each recipe, at a factor of 2 (nothing is allocated); "-" where there is none."""
+    import torch
+
+    from bids_sr.sr.method import get_method
+
+    method, found = get_method(name), []
+    for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
+        if recipe is None or method.trained_on == "series":
+            found.append("-")
+            continue
+        with torch.device("meta"):
+            network = recipe.build_generator(1, (2.0, 2.0, 1.0))
+        found.append(f"{sum(p.numel() for p in network.parameters()):,}")
+    return " / ".join(found)
+
+
+def _models(folder: Path) -> None:
+    """One line for each model below a folder; damaged ones are named."""
+    from bids_sr.sr.models.model import ModelError, read_card
+
+    rows: list[tuple[str, ...]] = []
+    for weights in sorted(folder.rglob("*.safetensors")):
+        try:
+            card = read_card(weights)
+        except ModelError as error:
+            rows.append((weights.name, printable(f"cannot be used: {error}")))
+            continue
+        mm = " x ".join(f"{v:.3g}" for v in card["resolution"]["lowres_mm"])
+        factor = " x ".join(f"{v:g}" for v in card["factor"])
+        rows.append((str(weights.relative_to(folder)), f"{card['method']} ({card['recipe']})", f"{mm} mm by {factor}",
+                     str(card["contrast"]), _reached(card)))  # fmt: skip
+    print_table([tuple(printable(cell) for cell in row) for row in rows] or [("none",)])
+
+
+def _reached(card: Mapping[str, Any]) -> str:
+    """PSNR on what was held out, where the card says."""
+    scores = card.get("held_out")
+    network = scores.get("network") if isinstance(scores, Mapping) else None
+    psnr = network.get("psnr") if isinstance(network, Mapping) else None
+    return f"held-out PSNR {psnr:.1f} dB" if isinstance(psnr, int | float) else ""
+
+
+def show_card(options: argparse.Namespace) -> None:
+    """Print a card; the weights are checked against it first."""
+    from bids_sr.cli.models.models_files import open_model
+
+    card = dict(open_model(options.model).card)
+    if options.json:
+        print(json.dumps(card, indent=2, sort_keys=True))
+        return
+    print(f"{options.model}: weights and card belong together")
+    _lines(card, 0)
+
+
+def _lines(values: Mapping[str, Any], depth: int) -> None:
+    """Nested values as indented lines; lists of numbers on one."""
+    for key, value in sorted(values.items()):
+        head = "  " * depth + printable(str(key))
+        if isinstance(value, Mapping):
+            print(f"{head}:")
+            _lines(value, depth + 1)
+        elif isinstance(value, list):
+            print(f"{head}: {printable(' '.join(map(str, value)))}")
+        else:
+            print(f"{head}: {printable(f'{value:.6g}' if isinstance(value, float) else str(value))}")
+
+
+def printable(text: str) -> str:
+    """Text without characters that could steer a terminal: a card may come from anyone."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as their widest cell; the last is not padded."""
+    widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  " + "  ".join([*cells[:-1], row[-1]]).rstrip())

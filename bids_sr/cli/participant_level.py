@@ -1,0 +1,177 @@
+"""The participant level: from a plan without problems to derivatives and a report for every participant."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_sr import __version__
+from bids_sr.config import Settings, machine
+from bids_sr.config.memory_model import for_steps_gb, largest_gb, workers_that_fit
+from bids_sr.config.plugin import Plugin
+from bids_sr.io.atomic_files import write_whole
+
+if TYPE_CHECKING:
+    from niworkflows.engine.workflows import LiterateWorkflow
+
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.preflight import Plan
+
+STAGES = {
+    "anat_wf": "anatomy: bias field, brain mask, template, atlas",
+    "pair": "T2* pair: register",
+    "train": "training",
+    "motion_wf": "head motion and slice timing",
+    "registration": "registration of the run",
+    "series": "super-resolution and baselines",
+    "maps": "activation maps",
+    "comparison": "comparison of the series",
+    "prepare": "structural scans: bias field, brain, register",
+    "fused": "structural scans: training and super-resolution of all contrasts",
+    "measured": "structural scans: measures and figures",
+    "figures": "figures",
+}
+
+
+class StageLines:
+    """Say once for each participant or run when a stage begins; called by the scheduler for every node."""
+
+    def __init__(self, say: Any) -> None:
+        self._say = say
+        self._told: set[tuple[str, str]] = set()
+
+    def __call__(self, node: Any, status: str) -> None:
+        """Take note that `node` starts, ended or failed."""
+        if status == "exception":
+            self._say(f"failed: {node.fullname}")
+        if status != "start":
+            return
+        parts = node.fullname.split(".")
+        stage = next((key for part in parts[2:] for key in STAGES if part.startswith(key)), None)
+        if stage is None:
+            return
+        where = parts[1].removesuffix("_wf").removesuffix("_scans").replace("_", "-", 1)
+        if len(parts) > 3 and parts[2].startswith("sub_"):
+            where = parts[2].removesuffix("_wf")
+        if (where, stage) not in self._told:
+            self._told.add((where, stage))
+            self._say(f"{where}: {STAGES[stage]}")
+
+
+def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome":
+    """Build the graph, run it, and write citations and reports; `say` prints one line.
+
+    Parameters
+    ----------
+    settings : resolved settings
+    plan : from preflight, without problems
+    say : called with one line of text for each stage
+    """
+    from bids_sr.execution.threads import limit_threads
+
+    limit_threads()
+    from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
+
+    log_dir = settings.paths.output_dir / "logs" / settings.run.run_uuid
+    configure_nipype(
+        crash_dir=log_dir,
+        stop_on_first_crash=settings.run.stop_on_first_crash,
+        verbose=settings.run.verbosity > 0,
+    )
+    outcome = RunOutcome()
+    if not settings.run.reports_only:
+        workflow = _prepare(settings, plan, log_dir)
+        if settings.run.boilerplate_only:
+            return outcome
+        outcome = execute(
+            workflow,
+            **_share(settings, plan, say),
+            crash_dir=log_dir,
+            progress=StageLines(say),
+            usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
+            **_plugin(settings),
+        )
+    say("reports")
+    labels = [subject.label for subject in plan.subjects]
+    if not settings.run.reports_only:
+        for label in labels:
+            write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
+    reports = tuple(_report(settings, label, _logs_of_outputs(log_dir, label)) for label in labels)
+    return RunOutcome(crash_files=outcome.crash_files, missing=outcome.missing, reports=reports)
+
+
+def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
+    """Processors and memory of the steps: what is given, less what the program and waiting workers hold."""
+    from bids_sr.bids.grid_sizes import sizes_of
+
+    resources = settings.resources
+    wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
+    fit = workers_that_fit(given, wanted, largest_gb(sizes_of(plan.subjects, settings)))
+    workers = max(1, fit, resources.omp_nthreads or 1)
+    if workers < wanted and resources.use_plugin is None:
+        say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
+    gpu = resources.device != "cpu" and bool(settings.superres.learned) and machine.has_gpu()
+    return {"nprocs": workers, "mem_gb": for_steps_gb(given, workers), "has_gpu": gpu}
+
+
+def _plugin(settings: Settings) -> dict[str, Any]:
+    """Which plugin runs the nodes, and what ``--use-plugin`` says of it."""
+    if settings.resources.use_plugin is None:
+        return {}
+    chosen = Plugin.from_toml(settings.resources.use_plugin)
+    return {"plugin": chosen.plugin, "plugin_args": chosen.arguments()}
+
+
+def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkflow":
+    """Build the graph and write what describes the output as a whole."""
+    from bids_sr.bids.fmriprep import open_derivatives
+    from bids_sr.interfaces.dataset_description import write_dataset
+    from bids_sr.reports.text.methods_text import write_citations
+    from bids_sr.workflows.base import init_bids_sr_wf, methods_text
+
+    workflow = init_bids_sr_wf(
+        settings=settings,
+        subjects=plan.subjects,
+        contrasts=plan.contrasts,
+        series_of=plan.series_of,
+        unsplit=plan.unsplit,
+        notices=[str(notice) for notice in plan.warnings],
+        version=__version__,
+    )
+    output_dir = settings.paths.output_dir
+    bids_dir, given = settings.paths.bids_dir, settings.preprocessing.derivatives
+    links = {each.name: each.root for each in open_derivatives(given, bids_dir)[0]}
+    write_dataset(output_dir, bids_dir=bids_dir, version=__version__, links=links)
+    text = methods_text(workflow)
+    for folder in (log_dir, output_dir):
+        write_citations(text, folder)
+    if settings.run.write_graph:
+        workflow.write_graph(
+            dotfilename=str(log_dir / "graph.dot"), graph2use="colored", format="svg", simple_form=True
+        )
+    return workflow
+
+
+def _last_run(logs: Path, label: str) -> Path:
+    """Names the last run that made anything of a participant; names of logs follow a clock that may be set."""
+    return logs / "latest" / f"sub-{label}.txt"
+
+
+def _logs_of_outputs(log_dir: Path, label: str) -> Path:
+    """Logs of the run that made the outputs of a participant: its settings and crash files are theirs."""
+    noted = _last_run(log_dir.parent, label)
+    if noted.is_file() and (named := log_dir.parent / noted.read_text(encoding="utf-8").strip()).is_dir():
+        return named
+    made = sorted(path.parent for path in log_dir.parent.glob("*/CITATION.md"))  # of an earlier version
+    return made[-1] if made else log_dir
+
+
+def _report(settings: Settings, label: str, log_dir: Path) -> Path:
+    from bids_sr.reports.subject_report import build_report
+
+    return build_report(
+        settings.paths.output_dir,
+        label,
+        run_uuid=log_dir.name,
+        log_dir=log_dir,
+        command=" ".join(sys.argv),
+    )

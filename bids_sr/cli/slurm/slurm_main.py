@@ -1,0 +1,167 @@
+"""``bids-sr-slurm``: one array task a participant on a SLURM cluster, and what became of each.
+
+======  ====================================================================
+code    meaning
+======  ====================================================================
+0       submitted; with ``--wait`` and for ``status``: nothing failed
+1       something failed; each is named
+2       the command or the data cannot be used, or SLURM refuses: nothing was submitted
+130     interrupted; what was submitted goes on
+======  ====================================================================
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_sr.cli.parser import hyphens, settings_of
+from bids_sr.cli.slurm.slurm_options import build_parser, cancel_parser, retry_parser, status_parser
+from bids_sr.cli.slurm.slurm_prepare import prepare, with_resources
+from bids_sr.config import UsageError
+
+if TYPE_CHECKING:
+    from bids_sr.slurm.submission import Submission
+
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``bids-sr-slurm`` with these arguments (those of the process by default) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], int]] = {"status": _status, "retry": _retry, "cancel": _cancel}
+    try:
+        if arguments and arguments[0] in commands:
+            return commands[arguments[0]](arguments[1:])
+        return _submit(arguments)
+    except UsageError as error:
+        print(f"bids-sr-slurm: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("bids-sr-slurm: interrupted; what was submitted goes on", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as stop:  # --help and --version end the parsing this way
+        return stop.code if isinstance(stop.code, int) else DONE
+
+
+def _submit(arguments: list[str]) -> int:
+    parser = build_parser()
+    given = vars(parser.parse_args(list(hyphens(arguments))))
+    own = {name.removeprefix("slurm."): value for name, value in given.items() if name.startswith("slurm.")}
+    given = {name: value for name, value in given.items() if not name.startswith("slurm.")}
+    settings = settings_of(parser, given).resolved(run_uuid="")
+    if "resources.nprocs" not in given and "run.config_file" not in given:
+        settings = with_resources(settings, nprocs=_default_cpus())
+    _say("checking the inputs")
+    submission, text, seen = prepare(settings, own)
+    after = seen.open_jobs if seen else ()
+    if settings.run.dry_run:
+        return DONE
+    if own.get("print_only"):
+        return _print_only(submission, text, after)
+    return _send([(submission, text)], after, wait=bool(own.get("wait")))
+
+
+def _default_cpus() -> int:
+    from bids_sr.slurm.job_requests import DEFAULT_CPUS
+
+    return DEFAULT_CPUS
+
+
+def _print_only(submission: "Submission", text: str, after: Sequence[str]) -> int:
+    from bids_sr.slurm.submissions import print_scripts
+
+    scripts, lines = print_scripts(submission, text, after=after)
+    for script in (*scripts, lines):
+        print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
+    print(f"\nnothing was submitted; this submits it: bash {shlex.quote(str(lines))}")
+    return DONE
+
+
+def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: bool) -> int:
+    from bids_sr.slurm.submissions import submit
+
+    waited_for = list(after)
+    for submission, text in made:
+        sent = submit(submission, text, after=waited_for)
+        jobs = [*(array.job for array in sent.arrays), *([sent.group_job] if sent.group_job else [])]
+        waited_for += jobs
+        _say(f"submitted: {', '.join(jobs)}; scripts, logs and state are in {sent.folder}")
+    output_dir = made[0][0].output_dir
+    if wait:
+        return _wait(output_dir)
+    print(f"see how it goes: bids-sr-slurm status {shlex.quote(str(output_dir))}")
+    return DONE
+
+
+def _wait(output_dir: Path) -> int:
+    from bids_sr.slurm.submissions import wait
+
+    return _show(wait(output_dir, _say), output_dir)
+
+
+def _show(found: "Sequence[Any]", output_dir: Path) -> int:
+    """Print the table; the code tells whether anything failed."""
+    from bids_sr.slurm.job_states import State
+    from bids_sr.slurm.status_table import remedies, summary, table
+
+    print(table(found))
+    print(summary(found))
+    for line in remedies(found, output_dir):
+        print(line)
+    return FAILED if any(fate.state is State.FAILED for fate in found) else DONE
+
+
+def _status(arguments: list[str]) -> int:
+    """``bids-sr-slurm status OUT``."""
+    options = status_parser().parse_args(arguments)
+    from bids_sr.slurm.submissions import overview
+
+    output_dir = options.output_dir.expanduser().absolute()
+    return _show(overview(output_dir).fates, output_dir)
+
+
+def _retry(arguments: list[str]) -> int:
+    """``bids-sr-slurm retry OUT``."""
+    options = retry_parser().parse_args(list(hyphens(arguments)))
+    from bids_sr.slurm.job_requests import job_mb, minutes_of
+    from bids_sr.slurm.submissions import overview, retries
+
+    seen = overview(options.output_dir.expanduser().absolute())
+    made = retries(
+        seen,
+        _with_prefix(options.participant_label),
+        memory_mb=None if options.mem is None else job_mb(options.mem),
+        minutes=None if options.time is None else minutes_of(options.time),
+    )
+    for submission, _ in made:
+        print("  again: " + " ".join([*submission.participants, *(["group"] if submission.group_request else [])]))
+    if getattr(options, "slurm.print_only"):
+        for submission, text in made:
+            _print_only(submission, text, seen.open_jobs)
+        return DONE
+    return _send(made, seen.open_jobs, wait=getattr(options, "slurm.wait"))
+
+
+def _cancel(arguments: list[str]) -> int:
+    """``bids-sr-slurm cancel OUT``."""
+    options = cancel_parser().parse_args(list(hyphens(arguments)))
+    from bids_sr.slurm.submissions import cancel, overview
+
+    names = cancel(overview(options.output_dir.expanduser().absolute()), _with_prefix(options.participant_label))
+    print(f"cancelled: {' '.join(names)}" if names else "nothing is left to cancel")
+    return DONE
+
+
+def _with_prefix(labels: Sequence[str]) -> list[str]:
+    return [f"sub-{label.removeprefix('sub-')}" for label in labels]
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

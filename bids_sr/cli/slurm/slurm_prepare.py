@@ -1,0 +1,199 @@
+"""What ``bids-sr-slurm`` checks before it submits, and the submission that comes of it."""
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_sr.config import Settings, UsageError
+
+if TYPE_CHECKING:
+    from bids_sr.preflight import Estimate, Plan
+    from bids_sr.slurm.submission import ArrayJob, Site, Submission
+    from bids_sr.slurm.submissions import Overview
+
+
+NO_LIMIT_GB = 1e6
+
+
+def with_resources(settings: Settings, **resources: Any) -> Settings:
+    """Settings with other resources."""
+    return dataclasses.replace(settings, resources=dataclasses.replace(settings.resources, **resources))
+
+
+def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, Overview | None]":
+    """Check everything; nothing is written.
+
+    Parameters
+    ----------
+    settings : resolved
+    own : options of SLURM that were given, by name
+
+    Returns
+    -------
+    submission, settings_toml, seen : what would be submitted, its settings file, and what became of earlier ones
+
+    Raises
+    ------
+    UsageError
+        with every problem at once
+    """
+    from bids_sr import preflight
+    from bids_sr.preflight.participants import estimates
+    from bids_sr.slurm import sbatch_scripts, submissions
+    from bids_sr.slurm.job_requests import group_request
+    from bids_sr.slurm.submission import Submission, new_id
+
+    given = settings.resources.mem_gb
+    # the memory of the machine that submits tells nothing
+    settings_there = with_resources(settings, mem_gb=NO_LIMIT_GB if given is None else given)
+    plan = preflight.check(settings_there)
+    site = _site(settings, own)
+    problems = [str(problem) for problem in plan.problems] + _unfit(settings, own)
+    paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *map(Path, _named(site)))
+    problems += sbatch_scripts.check_words(site, paths)
+    printed = bool(own.get("print_only") or settings.run.dry_run)
+    seen = None if printed and not shutil.which("squeue") else submissions.open_now(settings.paths.output_dir)
+    arrays = _collected(problems, lambda: _arrays(plan, estimates(plan, settings_there), settings, own)) or ()
+    problems += _clashes(arrays, seen, printed=printed)
+    sbatch_scripts.require(problems)
+    people = {name for array in arrays for name in array.task_of} | set(seen.origin if seen else ())
+    with_group = not own.get("no_group") and len(people) > 1
+    submission = Submission(
+        id=new_id(),
+        bids_dir=settings.paths.bids_dir,
+        output_dir=settings.paths.output_dir,
+        work_dir=settings.paths.work_dir or Path("work").absolute(),
+        arrays=arrays,
+        site=site,
+        group_request=group_request(len(people)) if with_group else None,
+    )
+    for warning in plan.warnings:
+        print(f"  note: {warning}")
+    _describe(submission, plan)
+    # The data set has been validated here; each task would validate all participants once more.
+    selection = dataclasses.replace(settings.selection, skip_bids_validation=True)
+    return submission, dataclasses.replace(settings, selection=selection).to_toml(), seen
+
+
+def _collected(problems: list[str], make: "Callable[[], tuple[ArrayJob, ...]]") -> "tuple[ArrayJob, ...] | None":
+    """What `make` returns; what it refuses joins the problems."""
+    try:
+        return make()
+    except UsageError as error:
+        problems.append(str(error))
+        return None
+
+
+def _arrays(
+    plan: "Plan", costs: "dict[str, Estimate]", settings: Settings, own: dict[str, Any]
+) -> "tuple[ArrayJob, ...]":
+    """The one array of a submission."""
+    from bids_sr.slurm.array_spec import choose, in_tasks
+    from bids_sr.slurm.job_requests import job_mb, minutes_of, request_for
+    from bids_sr.slurm.submission import ArrayJob
+
+    minutes = minutes_of(own["time"]) if "time" in own else None
+    tasks = in_tasks(sorted(costs), own.get("batch", 1))
+    chosen = choose(own.get("array", ""), len(tasks)) if tasks else None
+    if chosen is None:
+        return ()
+    of_task = [[costs[name] for name in tasks[index - 1]] for index in chosen.indices]
+    given = settings.resources.mem_gb
+    request = request_for(
+        [(max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each)) for each in of_task],
+        cpus=settings.resources.nprocs or 1,
+        gpus=own.get("gpus", 1 if settings.resources.device == "cuda" else 0),
+        memory_mb=None if given is None else job_mb(given),
+        minutes=minutes,
+    )
+    return (ArrayJob(name="array-1", tasks=tasks, indices=chosen.indices, request=request, at_once=chosen.at_once),)
+
+
+def _site(settings: Settings, own: dict[str, Any]) -> "Site":
+    from bids_sr.slurm.submission import Site
+
+    container = own.get("container", "")
+    if container and "://" not in container:
+        container = str(Path(container).expanduser().absolute())
+    setup = str(own["setup"].expanduser().absolute()) if "setup" in own else ""
+    beside = Path(sys.executable).parent / "bids-sr"  # not resolved: the link lies in the environment that is meant
+    return Site(
+        **{name: own.get(name, "") for name in ("partition", "account", "qos")},
+        setup=setup,
+        container=container,
+        program=str(beside) if not setup and beside.exists() else "bids-sr",
+        binds=tuple(map(str, _paths(settings))),
+        requeues=own.get("requeues", Site().requeues),
+    )
+
+
+def _paths(settings: Settings) -> list[Path]:
+    """Files and directories that options name, besides data, output and work."""
+    found = [
+        value
+        for group in dataclasses.fields(settings)
+        for item in dataclasses.fields(getattr(settings, group.name))
+        if group.name != "paths" and isinstance(value := getattr(getattr(settings, group.name), item.name), Path)
+    ]
+    roi, calibration = Path(settings.activation.roi), settings.superres.calibration_file
+    texts = [path for path in (roi, calibration) if path is not None and path.is_absolute()]
+    return [*dict.fromkeys([*found, *texts])]
+
+
+def _named(site: "Site") -> list[str]:
+    return [text for text in (site.setup, site.container, site.program) if text and "://" not in text]
+
+
+def _unfit(settings: Settings, own: dict[str, Any]) -> list[str]:
+    """Options that do not go with SLURM arrays, or name what is not there."""
+    wrong = []
+    for name in ("boilerplate_only", "reports_only"):
+        if getattr(settings.run, name):
+            flag = name.replace("_", "-")
+            wrong.append(f"--{flag}: it takes seconds; call bids-sr with it, without SLURM")
+    if getattr(settings.run, "use_plugin", None) is not None:
+        wrong.append("--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it")
+    for name in ("setup", "container"):
+        text = str(own.get(name, ""))
+        if text and "://" not in text and not Path(text).expanduser().exists():
+            wrong.append(f"--{name} {text}: there is no such file; check the path")
+    for name, least in (("gpus", 0), ("requeues", 0)):
+        if own.get(name, least) < least:
+            wrong.append(f"--{name} {own[name]}: it is a number from {least} up")
+    return wrong
+
+
+def _clashes(arrays: "tuple[ArrayJob, ...]", seen: "Overview | None", *, printed: bool) -> list[str]:
+    """Participants that already wait or run, and arrays that SLURM cannot hold."""
+    from bids_sr.slurm import slurm_calls
+
+    names = {name for array in arrays for name in array.task_of}
+    wrong = []
+    if seen and (twice := [fate.participant for fate in seen.fates if fate.open and fate.participant in names]):
+        some = " ".join(twice[:20]) + (f" and {len(twice) - 20} more" if len(twice) > 20 else "")
+        wrong.append(f"{some}: already waiting or running; wait, or `bids-sr-slurm cancel OUT` first")
+    if not printed and arrays:
+        largest = slurm_calls.largest_index()
+        last = max(array.indices[-1] for array in arrays)
+        if largest is not None and last > largest:
+            batch = -(-len(names) // largest)
+            wrong.append(f"{last} tasks: an array here holds {largest}; give --batch {max(2, batch)}")
+    return wrong
+
+
+def _describe(submission: "Submission", plan: "Plan") -> None:
+    from bids_sr.slurm.job_requests import MEMORY_ROOM, TIME_ROOM, TIME_SPARE_MIN, time_text
+
+    cost = plan.estimate
+    for array in submission.arrays:
+        each = array.request
+        print(f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each asks for "
+              f"{each.cpus} processors, {each.memory_mb / 1024:.1f} GB, {time_text(each.minutes)}"
+              + (f", {each.gpus} GPUs" if each.gpus else ""))  # fmt: skip
+    print(f"  estimated memory {cost.memory_gb:.1f} GB; what is asked for and was not given as an option is the "
+          f"estimate of the most demanding task × {MEMORY_ROOM:g} (memory), × {TIME_ROOM:g} and "
+          f"{TIME_SPARE_MIN} min (time)")  # fmt: skip
+    print("  a group job follows" if submission.group_request else "  no group job")

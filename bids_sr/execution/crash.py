@@ -1,0 +1,156 @@
+"""Crash files: what failed, where, with what, what to do about it, and the command that runs the step alone."""
+
+import contextlib
+import logging
+import re
+import shlex
+import socket
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_sr import __version__
+from bids_sr.io import atomic_files
+
+LOGGER = logging.getLogger(__name__)
+ADVICE = "What to do:"
+_LONGEST = 300  # characters of an input that are shown
+
+_FULL = re.compile(r"No space left on device|no space left on|Disk quota exceeded|Errno (28|122)\b")
+_MEMORY = re.compile(
+    r"WorkerDied|was killed|MemoryError|bad_alloc|[Cc]annot allocate memory|can't allocate memory|out of memory"
+    r"|OUT_OF_ME|Unable to allocate"
+)
+_FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30)\b")
+
+
+def write_crash(
+    node: Any,
+    traceback: Sequence[str],
+    *,
+    crash_dir: Path,
+    host: str = "",
+    peak_gb: float | None = None,
+    remedy: str = "",
+) -> Path:
+    """Write the crash file of a step, beside the logs, or where these cannot be written in another place.
+
+    Parameters
+    ----------
+    node : the step
+    traceback : lines of text, as `traceback.format_exception` gives them
+    crash_dir : where crash files go
+    host : where it ran; this machine by default
+    peak_gb : most memory that its process held, where known
+    remedy : what the user can do, where the caller knows better than the text of the error tells
+
+    Returns
+    -------
+    the file
+    """
+    _keep_node(node)
+    text = crash_text(node, traceback, host=host, peak_gb=peak_gb, remedy=remedy)
+    name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
+    for folder in (crash_dir, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            return atomic_files.write_whole(folder / name, text)
+    LOGGER.error("no crash file can be written anywhere; it would say:\n%s", text)
+    return crash_dir / name
+
+
+def crash_text(
+    node: Any, traceback: Sequence[str], *, host: str = "", peak_gb: float | None = None, remedy: str = ""
+) -> str:
+    """The text of a crash file; the traceback comes last."""
+    folder = node.output_dir()
+    why = "".join(traceback).rstrip()
+    command = f"{shlex.quote(sys.executable)} -m bids_sr.cli.rerun {shlex.quote(str(folder))}"
+    kind = type(node.interface)
+    facts = {
+        "Node": node.fullname,
+        "Participant": participant_of(node.fullname),
+        "Interface": f"{kind.__module__}.{kind.__qualname__}",
+        "Host": host or socket.gethostname(),
+        "Time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",
+        "Memory": _memory(node, peak_gb),
+        "Directory": str(folder),
+        "What happened": _last_line(why),
+        ADVICE[:-1]: remedy or advice(why, Path(folder), getattr(node.inputs, "base_directory", None)),
+        "To run this step alone": command,
+    }
+    lines = [f"{name}: {value}" for name, value in facts.items()]
+    return "\n".join(
+        [*lines, "", "Inputs:", *_inputs(node), "", why if "Traceback" in why else f"Traceback:\n{why}", ""]
+    )
+
+
+def participant_of(fullname: str) -> str:
+    """Label of the participant that a step belongs to."""
+    found = re.search(r"\bsub_([0-9A-Za-z]+)(?:_scans)?_wf\b", fullname)
+    return f"sub-{found[1]}" if found else "none in particular"
+
+
+def advice(why: str, folder: Path, stored: Any = None) -> str:
+    """What the user can do, told from the error; `stored` is where a step that stores derivatives writes to."""
+    again = "then give the same command again: it goes on from here"
+    if _FULL.search(why):
+        places = dict.fromkeys([folder, *([Path(stored)] if isinstance(stored, str) else [])])
+        told = "; ".join(atomic_files.free_text(place) for place in places)
+        return f"the disk is full ({told}). Free some room, or choose other directories, {again}."
+    if _MEMORY.search(why):
+        return f"memory ran out. Give more: fewer --nprocs, a larger --mem, or a bigger machine, {again}."
+    if _FORBIDDEN.search(why):
+        place = atomic_files.file_system_of(folder)
+        return (
+            f"something cannot be read or written; see to the permissions, and whether {place} is read-only, {again}."
+        )
+    return (
+        "give the same command again: it tries this step once more and repeats nothing that was finished. Where it "
+        "fails again, run the step alone, and report the bug with this file."
+    )
+
+
+def _memory(node: Any, peak_gb: float | None) -> str:
+    told = f"the step declares {node.mem_gb:.2f} GB"
+    if peak_gb is not None:
+        told += f", its process held up to {peak_gb:.2f} GB"
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        rows = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
+        told += f"; {free * 1024e-9:.2f} GB are available on the machine of the scheduler now"
+    return told
+
+
+def _inputs(node: Any) -> list[str]:
+    """Inputs by name, with what other steps gave where these have ended."""
+    with contextlib.suppress(Exception):  # a result that cannot be read may be the very reason of the crash
+        node._get_inputs()
+    given = node.inputs.get_traitsfree()
+    return [f"  {name} = {_short(value)}" for name, value in sorted(given.items())] or ["  none"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+
+
+def _last_line(why: str) -> str:
+    lines = [line.strip() for line in why.splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing was said"
+
+
+def _keep_node(node: Any) -> None:
+    """Leave the step in its directory, so that it can be run alone, where nipype has not done so."""
+    from nipype.utils.filemanip import savepkl
+
+    target = Path(node.output_dir(), "_node.pklz")
+    with contextlib.suppress(Exception):  # the crash file is worth more than this
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            node._get_inputs()
+            savepkl(str(target), node)

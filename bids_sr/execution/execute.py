@@ -1,0 +1,189 @@
+"""Run a workflow, on this machine or as jobs of SLURM, and say honestly what came of it."""
+
+import contextlib
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nipype.pipeline import engine as pe
+
+from bids_sr.execution.records import forget_damaged
+from bids_sr.interfaces.derivatives_sink import RECORD, WriteDerivatives
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOutcome:
+    """What a run left.
+
+    Attributes
+    ----------
+    crash_files : one text file for each node that failed
+    missing : the nodes whose outputs are not there, by full name
+    reports : the HTML reports that were written
+    """
+
+    crash_files: tuple[Path, ...] = ()
+    missing: tuple[str, ...] = ()
+    reports: tuple[Path, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every node ran and left its outputs."""
+        return not self.crash_files and not self.missing
+
+
+def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool, forbid_reruns: bool = False) -> None:
+    """Settings of nipype that the whole run shares; nothing is sent or looked up over the network."""
+    os.environ["NIPYPE_NO_ET"] = "1"
+    from nipype import config
+    from nipype import logging as nipype_logging
+
+    config.update_config(
+        {
+            "execution": {
+                "crashdump_dir": str(crash_dir),
+                "crashfile_format": "txt",
+                "poll_sleep_duration": "0.2",
+                "stop_on_first_crash": str(stop_on_first_crash).lower(),
+                "stop_on_first_rerun": str(forbid_reruns).lower(),
+                "remove_unnecessary_outputs": "false",
+                "check_version": "false",
+                "create_report": "false",  # nobody reads it, and two runs would write one at a time to one place
+            },
+            "logging": {"log_to_file": "false", "workflow_level": "INFO" if verbose else "WARNING"},
+        }
+    )
+    level = logging.INFO if verbose else logging.WARNING
+    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
+        logging.getLogger(name).setLevel(level)
+    nipype_logging.update_logging(config)
+
+
+def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
+    """The nodes of a graph, as copies that know where they will run."""
+    nodes = list(workflow._create_flat_graph().nodes())
+    for node in nodes:
+        node.base_dir = workflow.base_dir
+    return nodes
+
+
+def _sinks(workflow: pe.Workflow) -> list[pe.Node]:
+    return [node for node in _nodes(workflow) if isinstance(node.interface, WriteDerivatives)]
+
+
+def _written(node: pe.Node) -> list[str] | None:
+    """Files that a finished sink has recorded; None where it has not finished."""
+    record = Path(node.output_dir(), RECORD)
+    try:
+        return json.loads(record.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _complete(node: pe.Node) -> bool:
+    written = _written(node)
+    return written is not None and all(os.path.exists(path) for path in written)
+
+
+def forget_lost_outputs(workflow: pe.Workflow) -> int:
+    """Make the steps run again whose files were deleted, cut short or touched since; nipype would call them done.
+
+    Returns
+    -------
+    number of steps that will run again
+    """
+    return len(forget_damaged(_nodes(workflow)))
+
+
+def _plugin(name: str, arguments: dict[str, Any], options: Mapping[str, Any] | None) -> Any:
+    """The plugin of that name; nothing of the others is imported."""
+    if name == "MultiProc":
+        from bids_sr.execution.multiproc import ResilientMultiProc
+
+        return ResilientMultiProc(plugin_args={**arguments, "raise_insufficient": False})
+    from bids_sr.execution.job_scripts import ClusterOptions
+    from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
+
+    chosen = {"SLURM": ResilientSLURM, "SLURMGraph": ResilientSLURMGraph}[name]
+    return chosen(plugin_args={**arguments, "options": ClusterOptions(**(options or {}))})
+
+
+@contextlib.contextmanager
+def _steady_time() -> Iterator[None]:
+    """Give the schedulers of nipype a clock that nobody sets: they would sleep for as long as it was put back."""
+    from nipype.pipeline.plugins import base
+
+    before, base.time = base.time, time.monotonic
+    try:
+        yield
+    finally:
+        base.time = before
+
+
+def _tell_cluster_failure(failure: Exception | None, crash_dir: Path) -> None:
+    """Write the crash file of a run that no single node brought down: SLURM itself could not be used."""
+    from bids_sr.execution.slurm_queue import ClusterError
+
+    if isinstance(failure, ClusterError):
+        name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-slurm-{uuid.uuid4()}.txt"
+        (crash_dir / name).write_text(f"{failure}\nThe same command ends jobs that are left and goes on.\n")
+
+
+def execute(
+    workflow: pe.Workflow,
+    *,
+    nprocs: int,
+    mem_gb: float,
+    crash_dir: Path,
+    progress: Callable[[Any, str], None] | None = None,
+    usage_file: Path | None = None,
+    has_gpu: bool = False,
+    plugin: str = "MultiProc",
+    plugin_args: Mapping[str, Any] | None = None,
+) -> RunOutcome:
+    """Run the workflow; a node that fails does not stop those that do not need it.
+
+    Parameters
+    ----------
+    nprocs, mem_gb : what all the nodes that run at one time may take together
+    crash_dir : directory of the crash files
+    progress : called with (node, "start" | "end" | "exception")
+    usage_file : table to which what each step took is added, see `bids_sr.execution.usage`
+    has_gpu : whether there is a GPU, which one step at a time then gets
+    plugin, plugin_args : ``MultiProc`` runs the nodes here; ``SLURM`` and ``SLURMGraph`` make jobs of them, which are
+        asked for as the fields of `bids_sr.execution.job_scripts.ClusterOptions` say
+
+    Raises
+    ------
+    KeyboardInterrupt
+        when the run was interrupted; workers are gone by then, and finished nodes stay finished
+    """
+    before = set(crash_dir.glob("crash*.txt"))
+    again = forget_lost_outputs(workflow)
+    if again:
+        LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
+    arguments = {"n_procs": nprocs, "memory_gb": mem_gb, "status_callback": progress, "usage_file": usage_file}
+    arguments["has_gpu"] = has_gpu
+    runner = _plugin(plugin, arguments, plugin_args)
+    failure: Exception | None = None
+    try:
+        with _steady_time():
+            workflow.run(plugin=runner)
+    except Exception as error:
+        failure = error
+        LOGGER.error("the run did not finish: %s", str(error).strip().splitlines()[-1] if str(error) else error)
+    _tell_cluster_failure(failure, crash_dir)
+    written = {*crash_dir.glob("crash*.txt"), *getattr(runner, "crash_files", ())}
+    crashes = tuple(sorted(written - before))
+    if failure is not None and not crashes:
+        raise failure
+    missing = tuple(node.fullname for node in _sinks(workflow) if not _complete(node))
+    return RunOutcome(crash_files=crashes, missing=missing)

@@ -1,0 +1,229 @@
+"""A MultiProc that survives a killed worker and leaves no worker behind.
+
+nipype's own plugin only prints the broken pool and then waits for ever.  Here a task whose worker died is tried
+once more in a pool of its own, so that the others that shared the broken pool finish; if it dies again, the node
+is reported as crashed, with the remedy, and the rest of the graph goes on.
+"""
+
+import contextlib
+import fcntl
+import gc
+import logging
+import multiprocessing as mp
+import os
+import resource
+import signal
+import sys
+import traceback
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as ready
+from pathlib import Path
+from typing import Any
+
+from bids_sr.execution.crash import write_crash
+from bids_sr.execution.pacing import PacedMultiProc
+from bids_sr.execution.records import NotesLeft, note_left
+from bids_sr.execution.threads import hold_threads
+from bids_sr.execution.usage import Meter, give_back, keep_usage
+
+LOGGER = logging.getLogger(__name__)
+_WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a file system can take long
+PRELOAD = (
+    "nipype.pipeline.engine",
+    "bids_sr.interfaces.derivatives_sink",
+    "scipy.ndimage",
+    "torch",
+    "nilearn.glm.first_level",
+    "ants",
+    "matplotlib.pyplot",
+    "nireports.interfaces.reporting",
+    "skimage.metrics",
+)
+"""Loaded once, in the fork server: every worker then shares them, 0.2 GB and 3 s of a processor for each."""
+
+
+def start_worker(cwd: str, level: int) -> None:
+    """Begin a worker: in the directory of the run, as silent as the process that asked for it."""
+    gc.freeze()  # a collection would write to all that came from the fork server, and so copy it: 0.1 GB a worker
+    os.chdir(cwd)
+    os.environ["NIPYPE_NO_ET"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
+    end_with_parent()
+    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):  # importing this module has set them up
+        logging.getLogger(name).setLevel(level)
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this worker when its scheduler is gone, also where that was killed.
+
+    A worker that outlived it would write to directories that the next run uses. The kernel signals when the other end
+    of the pipe to the scheduler closes, so that no thread of Python has to be free to notice it.
+    """
+    parent = mp.parent_process()
+    if parent is None:  # a job of a cluster, which ends by itself
+        return
+    pipe = parent.sentinel
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if ready([pipe], timeout=0):  # it was gone before this was set up
+        os._exit(1)
+
+
+def run_node(node: Any, updatehash: bool, taskid: int, measured: bool = False) -> dict[str, Any]:
+    """Run one node in a worker; an error comes back as text, also where the node left no result to load."""
+    answer: dict[str, Any] = {"result": None, "traceback": None, "taskid": taskid}
+    meter = Meter() if measured else None
+    hold_threads(node.n_procs)
+    try:
+        answer["result"] = node.run(updatehash=updatehash)
+        note_left(Path(node.output_dir()))
+    except BaseException:
+        answer["traceback"] = traceback.format_exception(*sys.exc_info())
+        answer["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
+    if meter is not None:
+        answer["usage"] = meter.read()
+    give_back()
+    return answer
+
+
+def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
+    """End every worker of a pool, those too that were being started when it broke; `wait` until they are gone."""
+    workers = list((getattr(pool, "_processes", None) or {}).values())
+    for worker in workers:
+        if worker.is_alive() and worker.pid:
+            os.kill(worker.pid, signal.SIGKILL)
+    if wait:
+        for worker in workers:
+            worker.join(_WAIT_S)
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+class WorkerDied(RuntimeError):
+    """The process that ran a node was killed from outside, most often by the kernel for want of memory."""
+
+
+class ResilientMultiProc(NotesLeft, PacedMultiProc):
+    """MultiProc with workers from a fork server, which recovers when one of them is killed.
+
+    Fork servers rather than forks: a forked child of a process that has used torch hangs in its first convolution.
+    """
+
+    pool: ProcessPoolExecutor
+
+    def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
+        mp.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
+        super().__init__(plugin_args={"mp_context": "forkserver", **(plugin_args or {})})
+        self.pool.shutdown(wait=False)  # that of nipype, which has started no worker yet
+        self.pool = self._new_pool(self.processors)
+        self._nodes: dict[int, tuple[Any, bool]] = {}
+        self._pool_of: dict[int, ProcessPoolExecutor] = {}
+        self._second_try: set[int] = set()
+        self._own_pools: dict[int, ProcessPoolExecutor] = {}
+        self.crash_files: list[Path] = []
+        self._usage_file: Path | None = self.plugin_args.get("usage_file")
+
+    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+        """Run the graph; whatever ends it, no worker outlives it."""
+        try:
+            super().run(graph, config, updatehash=updatehash)
+        except BaseException:
+            self._kill_workers()
+            raise
+
+    def _new_pool(self, workers: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=workers,
+            initializer=start_worker,
+            initargs=(self._cwd, logging.getLogger("nipype.workflow").getEffectiveLevel()),
+            mp_context=mp.get_context(self.plugin_args.get("mp_context")),
+        )
+
+    def _kill_workers(self) -> None:
+        for pool in (self.pool, *self._own_pools.values()):
+            _kill_pool(pool)
+
+    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        self._taskid += 1
+        self._nodes[self._taskid] = (node, updatehash)
+        try:
+            self._submit_to(self.pool, self._taskid)
+        except (BrokenProcessPool, OSError):  # it broke before, or just now: then its queue is closed
+            self.pool = self._new_pool(self.processors)
+            self._submit_to(self.pool, self._taskid)
+        return self._taskid
+
+    def _submit_to(self, pool: ProcessPoolExecutor, taskid: int) -> None:
+        node, updatehash = self._nodes[taskid]
+        future = pool.submit(run_node, node, updatehash, taskid, self._usage_file is not None)
+        self._pool_of[taskid], self._task_obj[taskid] = pool, future
+        future.add_done_callback(lambda done: self._collect(taskid, done))
+
+    def _collect(self, taskid: int, future: Future[Any]) -> None:
+        """Take the result of a task; runs in a thread of the pool, so it only notes what happened."""
+        if future.cancelled() or future is not self._task_obj.get(taskid):
+            return
+        error = future.exception()
+        if error is None:
+            result = future.result()
+            if self._usage_file is not None:
+                with contextlib.suppress(OSError):  # a full disk must not keep the result from being seen
+                    keep_usage(self._usage_file, self._nodes[taskid][0], result["usage"])
+            self._taskresult[taskid] = result
+        else:
+            self._taskresult[taskid] = {
+                "result": None,
+                "traceback": [str(error)],
+                "taskid": taskid,
+                "error": error,
+            }
+        self._news.set()
+
+    def _get_result(self, taskid: int) -> dict[str, Any] | None:
+        result = self._taskresult.get(taskid)
+        broken = isinstance(result.get("error"), BrokenProcessPool) if result else self._forgotten(taskid)
+        if not broken:
+            return result
+        node = self._nodes[taskid][0]
+        if taskid not in self._second_try:
+            LOGGER.warning("The worker that ran %s was killed; trying once more on its own.", node.fullname)
+            self._second_try.add(taskid)
+            self._taskresult.pop(taskid, None)
+            _kill_pool(self._pool_of[taskid], wait=True)  # one that was just starting would do the same step beside us
+            pool = self._own_pools[taskid] = self._new_pool(1)
+            self._submit_to(pool, taskid)
+            return None
+        died = WorkerDied(
+            f"The worker that ran {node.fullname} was killed twice, most likely because memory ran out "
+            f"(the node declares {node.mem_gb:.2f} GB). "
+            "Give it more: fewer --nprocs, a larger --mem, or a bigger machine."
+        )
+        return {"result": None, "traceback": [str(died)], "taskid": taskid}
+
+    def _forgotten(self, taskid: int) -> bool:
+        """Whether the pool broke while the task was handed to it: then nobody may ever say so of the task."""
+        return bool(getattr(self._pool_of[taskid], "_broken", False)) and not self._task_obj[taskid].done()
+
+    def _clear_task(self, taskid: int) -> None:
+        del self._task_obj[taskid]
+        self._nodes.pop(taskid, None)
+        self._pool_of.pop(taskid, None)
+        self._taskresult.pop(taskid, None)
+        pool = self._own_pools.pop(taskid, None)
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
+        """Write our own crash file, and remember where it is: the logs may be on a full disk."""
+        told = result["traceback"] if result else traceback.format_exception(*sys.exc_info())
+        folder = Path(node.config["execution"]["crashdump_dir"])
+        path = write_crash(node, told, crash_dir=folder, peak_gb=(result or {}).get("peak_gb"))
+        LOGGER.error("%s failed: see %s", node.fullname, path)
+        self.crash_files.append(path)
+        return str(path)
+
+    def _postrun_check(self) -> None:
+        for pool in self._own_pools.values():
+            pool.shutdown()
+        super()._postrun_check()

@@ -1,0 +1,72 @@
+"""What a job of the cluster does: run the steps that were laid in its folder, and say in one file what came of them.
+
+``python -m bids_sr.execution.node_job FOLDER``.  The answer is written whole or not at all, under a number that no
+earlier run has used, so that it cannot be mistaken; a job that is killed leaves none.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+CALLED_OFF = "called_off"
+"""File of a run beside its jobs: those that start after it was written do nothing."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the steps of the folder named in the arguments; 0 where all of them succeeded, else 1."""
+    folder = Path(argv[0])
+    order = json.loads((folder / "order.json").read_text())
+    if (folder.parent / CALLED_OFF).exists():
+        sys.stderr.write("the run that asked for this was called off\n")
+        return 1
+    answer: dict[str, Any] = {"failed": None, "traceback": None, "usage": [], "host": socket.gethostname()}
+    node = None
+    try:
+        from nipype.utils.filemanip import loadpkl
+
+        from bids_sr.execution.multiproc import run_node, start_worker
+
+        start_worker(str(folder), order["level"])
+        for node in loadpkl(folder / "nodes.pklz"):
+            _await_inputs(node, order["grace"])
+            done = run_node(node, order["updatehash"], order["number"], order["measured"])
+            answer["usage"].append(asdict(done["usage"]) if done.get("usage") else None)
+            if done["traceback"]:
+                answer |= {
+                    "failed": node.fullname,
+                    "traceback": list(done["traceback"]),
+                    "peak_gb": done.get("peak_gb"),
+                }
+                break
+    except Exception:
+        import traceback
+
+        answer |= {"failed": getattr(node, "fullname", None), "traceback": traceback.format_exception(*sys.exc_info())}
+    _write(Path(order["answer"]), answer)
+    return 1 if answer["traceback"] else 0
+
+
+def _await_inputs(node: Any, seconds: float) -> None:
+    """Wait until the results that a step takes its inputs from are seen on this host, too."""
+    deadline = time.monotonic() + seconds
+    for source in {info[0] for info in node.input_source.values()}:
+        while not os.path.exists(source) and time.monotonic() < deadline:
+            time.sleep(0.5)
+
+
+def _write(path: Path, answer: dict[str, Any]) -> None:
+    beside = path.with_suffix(".partial")
+    with beside.open("w", encoding="utf-8") as out:
+        json.dump(answer, out)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(beside, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

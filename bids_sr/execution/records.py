@@ -1,0 +1,98 @@
+"""What finished steps have left, so that a rerun takes nothing over that has changed since.
+
+nipype calls a step done where a result file lies beside a hash of the inputs, whatever became of the files: one cut
+short by a loss of power, or touched by a hand, would pass. So the size and the time stamp of every file of a step are
+noted when it ends, in the process that ran it, and compared before its results are used again. Time stamps are only
+ever compared for equality, so that no jump of a clock matters.
+"""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bids_sr.interfaces.derivatives_sink import RECORD as WRITTEN
+from bids_sr.io import atomic_files
+
+LOGGER = logging.getLogger(__name__)
+RECORD = "_left.json"
+_OWN = {"_node.pklz", "_inputs.pklz", RECORD}  # nipype rewrites the first two, and reads neither to run a step
+_HASH = "_0x*.json"
+
+Stamp = list[int]
+
+
+def note_left(folder: Path) -> None:
+    """Note the files of a step that has just ended well; a step without a note is not trusted."""
+    try:
+        stamps = {str(path.relative_to(folder)): _stamp(path) for path in _left(folder)}
+        stamps |= {str(path): _stamp(path)[:1] for path in _stored(folder)}
+        with atomic_files.whole_file(folder / RECORD, durable=False) as part:
+            part.write_text(json.dumps(stamps), encoding="utf-8")
+    except OSError as error:
+        LOGGER.warning("%s: what it holds could not be noted, so a rerun does this step again (%s)", folder, error)
+
+
+def intact(folder: Path) -> bool:
+    """Whether all that a step has left is there as it was left."""
+    try:
+        stamps: dict[str, Stamp] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return bool(stamps) and all(_stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def forget_damaged(nodes: Iterable[Any]) -> list[str]:
+    """Make the steps run again that nipype would call done and whose files are not as they were left.
+
+    What depends on them runs again by itself, because its inputs bear new time stamps.
+
+    Returns
+    -------
+    full names of these steps
+    """
+    damaged = []
+    for node in nodes:
+        folder = Path(node.output_dir())
+        hashes = [path for path in folder.glob(_HASH) if not path.name.endswith("_unfinished.json")]
+        if hashes and not intact(folder):
+            damaged.append(node.fullname)
+            for path in (*hashes, folder / RECORD):
+                path.unlink(missing_ok=True)
+    return damaged
+
+
+class NotesLeft:
+    """To be mixed into a plugin of nipype: notes what steps have left that ran in the process of the scheduler."""
+
+    procs: list[Any]
+
+    def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
+        folder = Path(self.procs[jobid].output_dir())
+        if not cached and not (folder / RECORD).exists():
+            note_left(folder)
+        super()._task_finished_cb(jobid, cached)  # type: ignore[misc]
+
+
+def _left(folder: Path) -> Iterator[Path]:
+    """Files of a step but for nipype's own notes; hidden ones are what a killed writer left."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != "_report"]
+        for name in names:
+            if name not in _OWN and not name.startswith((".", "_0x")):
+                yield Path(place, name)
+
+
+def _stored(folder: Path) -> list[Path]:
+    """Derivatives that a step has written outside its directory."""
+    with contextlib.suppress(FileNotFoundError):
+        return [Path(path) for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8"))]
+    return []
+
+
+def _stamp(path: Path) -> Stamp:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]

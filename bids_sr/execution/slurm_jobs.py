@@ -1,0 +1,364 @@
+"""Steps of a graph as jobs of SLURM: asked for, watched, and told apart when they end without a word.
+
+A job counts as done when it has written its answer, and as lost when SLURM has let go of it, the file system had time
+to catch up and there is still no answer.  Its state in SLURM alone decides nothing: a controller that is silent, or has
+forgotten the job, does not make a finished step fail, and a result of an earlier run does not make a dead one succeed.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_sr.execution.job_scripts import ClusterOptions, requests, script
+from bids_sr.execution.node_job import CALLED_OFF
+from bids_sr.execution.slurm_queue import ACTIVE, ClusterError, Epitaph, Queue, Refused, Unreachable
+
+LOGGER = logging.getLogger(__name__)
+_NEVER = {
+    "DependencyNeverSatisfied", "BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionConfig",
+    "PartitionNodeLimit", "PartitionTimeLimit", "AccountNotAllowed", "QOSNotAllowed", "JobHoldMaxRequeue",
+}  # fmt: skip
+"""Why a job waits that will never start."""
+
+_LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """What came of a job.
+
+    Attributes
+    ----------
+    failed : full name of the step that failed; empty where all succeeded
+    traceback : lines of text, the last of them says what happened; empty where all succeeded
+    remedy : what the user can do about a job that did not answer
+    host : where it ran
+    peak_gb : most memory that its process held, where a step failed and it is known
+    usage : what each step took, where that was asked for
+    """
+
+    failed: str = ""
+    traceback: tuple[str, ...] = ()
+    remedy: str = ""
+    host: str = ""
+    peak_gb: float | None = None
+    usage: tuple[Mapping[str, float] | None, ...] = ()
+
+
+@dataclass(kw_only=True, slots=True)
+class Job:
+    """One job under way.
+
+    Attributes
+    ----------
+    nodes : steps that it runs one after the other
+    slurm_id : SLURM's identifier; empty where SLURM did not take it
+    running : whether it has been seen to run
+    doomed : why it will never start
+    since, answered : when it was first seen to have left the queue, and to have answered (monotonic s)
+    """
+
+    nodes: tuple[Any, ...]
+    folder: Path
+    slurm_id: str = ""
+    running: bool = False
+    doomed: str = ""
+    since: float | None = None
+    answered: float | None = None
+    ending: Ending | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Jobs:
+    """The jobs of one run.
+
+    Attributes
+    ----------
+    root : directory in which this run makes a folder of its own
+    measured : whether steps measure what they take
+    """
+
+    root: Path
+    options: ClusterOptions
+    measured: bool = False
+    queue: Queue = field(init=False)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    unreachable: Unreachable | None = field(default=None, init=False)
+    _jobs: dict[int, Job] = field(default_factory=dict, init=False)
+    _count: int = field(default=0, init=False)
+    _looked: float = field(default=0.0, init=False)
+    _polled: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.queue = Queue(patience=self.options.patience_seconds)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run keeps its jobs."""
+        return self.root / self.token
+
+    def take_over(self, names: Collection[str]) -> None:
+        """End what a driver that was killed has left in the queue: it would write where this run writes.
+
+        Parameters
+        ----------
+        names : full names of the steps of this run; jobs of other participants are left alone
+
+        Raises
+        ------
+        ClusterError
+            when such jobs do not end
+        """
+        (self.folder / "answers").mkdir(parents=True)
+        tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
+        ours = {_plain(name) for name in names}
+
+        def orphaned(name: str) -> bool:
+            step, _, token = name.rpartition(".")
+            return token in tokens and step.rpartition(".")[0] in ours
+
+        if not tokens or not (left := self.queue.named(orphaned)):
+            return
+        LOGGER.warning("ending %d jobs that an earlier run has left in the queue", len(left))
+        self.queue.cancel(left)
+        if not self._wait_for_end(orphaned, _ORPHAN_SECONDS):
+            raise ClusterError(
+                f"jobs {', '.join(left)} of an earlier run in this work directory do not end; "
+                "end them with scancel, then run the same command again"
+            )
+
+    def start(self, nodes: Sequence[Any], *, updatehash: bool, after: Sequence[str] = ()) -> int:
+        """Ask for one job that runs these steps one after the other.
+
+        Parameters
+        ----------
+        after : SLURM's identifiers of the jobs that must have succeeded before
+
+        Returns
+        -------
+        number : of the job in this run; one that SLURM refuses ends at once
+        """
+        from nipype.utils.filemanip import savepkl
+
+        self._count += 1
+        number = self._count
+        folder = self.folder / f"{number:06d}"
+        folder.mkdir()
+        savepkl(str(folder / "nodes.pklz"), list(nodes))
+        order = {
+            "number": number,
+            "answer": str(self._answer(number)),
+            "updatehash": updatehash,
+            "measured": self.measured,
+            "grace": self.options.grace_seconds,
+            "level": logging.getLogger("nipype.workflow").getEffectiveLevel(),
+        }
+        (folder / "order.json").write_text(json.dumps(order))
+        (folder / "job.sh").write_text(script(folder, self.options.template))
+        job = self._jobs[number] = Job(nodes=tuple(nodes), folder=folder)
+        dependency = [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []
+        arguments = [*requests(nodes, folder, self.options), *dependency, str(folder / "job.sh")]
+        name = f"{_plain(nodes[-1].fullname)}.{number}.{self.token}"
+        try:
+            job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
+        except Refused as error:
+            job.ending = self._lost(job, f"SLURM refuses the job of {_name(job)}: {error}.", _REMEDIES["REFUSED"])
+        except Unreachable as error:
+            self.unreachable = Unreachable(f"{error}; no job could be asked for to run {_name(job)}")
+            raise self.unreachable from None
+        return number
+
+    def ended(self, number: int) -> Ending | None:
+        """What came of a job; None while it is under way. Looks at files and queue no more often than needed."""
+        self._look()
+        return self._jobs[number].ending
+
+    def nodes(self, number: int) -> tuple[Any, ...]:
+        """The steps of a job, in the order in which they run."""
+        return self._jobs[number].nodes
+
+    def slurm_id(self, number: int) -> str:
+        """SLURM's identifier of a job."""
+        return self._jobs[number].slurm_id
+
+    def running(self, number: int) -> bool:
+        """Whether a job has been seen to run."""
+        return self._jobs[number].running
+
+    def forget(self, number: int) -> None:
+        """Let go of a job; the files of one that failed stay."""
+        job = self._jobs.pop(number)
+        if job.ending is not None and not job.ending.traceback:
+            shutil.rmtree(job.folder, ignore_errors=True)
+            self._answer(number).unlink(missing_ok=True)
+
+    def drop(self, numbers: Collection[int]) -> None:
+        """End jobs that have become pointless, and let go of them."""
+        dropped = [self._jobs.pop(number) for number in numbers]
+        self.queue.cancel(job.slurm_id for job in dropped if job.slurm_id)
+        for job in dropped:
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def call_off(self) -> None:
+        """End every job of this run, also one whose submission was cut short; takes a few seconds."""
+        if not self.folder.exists():
+            return
+        (self.folder / CALLED_OFF).touch()
+        own = [job.slurm_id for job in self._jobs.values() if job.slurm_id and job.ending is None]
+        self.queue.cancel(own)
+        self.queue.cancel(self.queue.named(self._is_own))
+        if not self._wait_for_end(self._is_own, _GONE_SECONDS):
+            LOGGER.warning("jobs %s were told to end and have not yet", ", ".join(self.queue.named(self._is_own)))
+
+    def tidy(self) -> None:
+        """Remove the folder of this run where nothing in it tells of a failure."""
+        if not self._jobs and not any(self.folder.glob("[0-9]*")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_own(self, name: str) -> bool:
+        return name.endswith(f".{self.token}")
+
+    def _wait_for_end(self, belongs: Any, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.queue.named(belongs):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+        return True
+
+    def _any_alive(self) -> bool:
+        self._look()
+        return any(job.slurm_id and job.ending is None for job in self._jobs.values())
+
+    def _answer(self, number: int) -> Path:
+        return self.folder / "answers" / f"{number:06d}.json"
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        written = set(os.listdir(self.folder / "answers"))  # listing, unlike asking for a name, is fresh on NFS
+        waiting = {number: job for number, job in self._jobs.items() if job.slurm_id and job.ending is None}
+        for number in [number for number in waiting if f"{number:06d}.json" in written]:
+            self._take(number, waiting[number])
+        waiting = {number: job for number, job in waiting.items() if job.ending is None and job.answered is None}
+        if waiting and now - self._polled >= self.options.poll_seconds:
+            self._poll(waiting)
+            self._polled = time.monotonic()
+
+    def _take(self, number: int, job: Job) -> None:
+        """Take the answer of a job, once the results it speaks of are to be seen here."""
+        answer = json.loads(self._answer(number).read_text())
+        if answer["traceback"]:
+            failed = answer["failed"] or _name(job)
+            head = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
+            lines, host = (head, *answer["traceback"]), answer["host"]
+            job.ending = Ending(failed=failed, traceback=lines, host=host, peak_gb=answer.get("peak_gb"))
+            return
+        unseen = [node.output_dir() for node in job.nodes if f"result_{node.name}.pklz" not in _listed(node)]
+        job.answered = job.answered or time.monotonic()
+        if not unseen:
+            job.ending = Ending(host=answer["host"], usage=tuple(answer["usage"]))
+        elif time.monotonic() - job.answered > self.options.grace_seconds:
+            text = f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot be seen here."
+            job.ending = self._lost(job, text, _REMEDIES["COMPLETED"])
+
+    def _poll(self, waiting: Mapping[int, Job]) -> None:
+        try:
+            states = self.queue.states([job.slurm_id for job in waiting.values()])
+        except Unreachable as error:
+            self.unreachable = error
+            raise
+        if states is None:
+            return
+        now = time.monotonic()
+        for job in waiting.values():
+            state, reason = states.get(job.slurm_id, ("", ""))
+            job.running = job.running or state == "RUNNING"
+            job.doomed = reason if state == "PENDING" and reason in _NEVER else ""
+            if state in ACTIVE and not job.doomed:
+                job.since = None
+            elif job.since is None:
+                job.since = now
+            elif now - job.since >= self.options.grace_seconds and not self._answered(job):
+                job.ending = self._bury(job)
+
+    def _answered(self, job: Job) -> bool:
+        return Path(json.loads((job.folder / "order.json").read_text())["answer"]).exists()
+
+    def _bury(self, job: Job) -> Ending:
+        """Say why a job will not answer any more."""
+        if job.doomed:
+            self.queue.cancel([job.slurm_id])
+            text = f"SLURM job {job.slurm_id} of {_name(job)} would never start: {job.doomed}."
+            return self._lost(job, text, _REMEDIES["REFUSED"])
+        told = self.queue.epitaph(job.slurm_id)
+        details = ", ".join(filter(None, (told.reason, told.exit_code and f"exit code {told.exit_code}", told.host)))
+        details = details and f" ({details})"
+        text = f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told.state}{details} without a result."
+        return self._lost(job, text, remedy(told), host=told.host)
+
+    def _lost(self, job: Job, text: str, fix: str, host: str = "") -> Ending:
+        node = job.nodes[-1]
+        asked = [word for word in requests(job.nodes, job.folder, self.options) if word.startswith(("--mem", "--time"))]
+        said = (
+            f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
+            f"the step declares {node.mem_gb:.2f} GB.\n"
+        )
+        lines = (*_tail(job.folder / "log.txt"), said, f"{text}\n")
+        return Ending(failed=node.fullname, traceback=lines, remedy=fix, host=host)
+
+
+_REMEDIES = {
+    "OUT_OF_MEMORY": "Give it more: raise memory_extra_gb in the plugin file, then run the same command again.",
+    "TIMEOUT": "Give it longer: raise time_minutes in the plugin file, then run the same command again.",
+    "CANCELLED": "It was cancelled from outside (scancel, or an administrator); the same command runs it again.",
+    "NODE_FAIL": "The machine failed or was taken away; the same command runs it again.",
+    "REFUSED": "Mend sbatch_args, time_minutes or memory_extra_gb in the plugin file, or take another partition.",
+    "COMPLETED": "The work directory (-w) must be one that every machine of the cluster sees under the same path.",
+    "KILLED": "It was killed, most often because memory ran out: raise memory_extra_gb in the plugin file.",
+    "FAILED": "It ended before the step could answer; its last words, if any, follow. See template and sbatch_args.",
+    "UNKNOWN": "SLURM knows nothing of it any more; the same command runs it again.",
+}
+
+
+def remedy(told: Epitaph) -> str:
+    """What the user can do about a job that ended so."""
+    state = told.state.rstrip("+")
+    if state == "FAILED" and told.exit_code.endswith((":9", ":125")):
+        return _REMEDIES["KILLED"]
+    if state in ("BOOT_FAIL", "PREEMPTED", "DEADLINE"):
+        state = "NODE_FAIL"
+    return _REMEDIES.get(state, _REMEDIES["FAILED"])
+
+
+def _name(job: Job) -> str:
+    return str(job.nodes[-1].fullname)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+def _listed(node: Any) -> Collection[str]:
+    try:
+        return os.listdir(node.output_dir())
+    except OSError:
+        return ()
+
+
+def _tail(log: Path, lines: int = 30) -> list[str]:
+    try:
+        text = log.read_text(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+    return [f"Last words of the job ({log}):\n", *(f"  {line}\n" for line in text)] if text else []

@@ -1,0 +1,368 @@
+"""Guards against false detail: uncertainty, unrepeated detail, precision, edges, images unlike those trained on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+
+from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
+
+LOGGER = logging.getLogger(__name__)
+_FACTOR = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+
+
+class PrecisionRefused(ValueError):
+    """A lower precision was asked for that changes the statistics; the message has the figure and the remedy."""
+
+
+class _RowsOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="rows of the evaluation")
+
+
+class _MapsOutputSpec(_RowsOutputSpec):
+    maps = traits.List(File(exists=True), desc="maps, one a contrast")
+    entities = traits.List(traits.Dict, desc="BIDS entities of each")
+    sidecars = traits.List(traits.Dict, desc="metadata of each")
+
+
+def _write_rows(rows: Iterable[Any], cwd: Path, name: str) -> str:
+    from bids_sr.metrics.evaluation_metrics import table_text
+
+    path = cwd / f"{name}.tsv"
+    path.write_text(table_text(rows), encoding="utf-8")
+    return str(path)
+
+
+def _write_maps(found: Sequence[Any], affine: Any, cwd: Path) -> dict[str, Any]:
+    """Images with their entities and sidecars; `found` are `stats.guardmaps.GuardMap`."""
+    from bids_sr.interfaces import statmap_names
+    from bids_sr.io.nifti import save_image
+    from bids_sr.spatial.masks import voxel_sizes
+
+    files, entities, sidecars = [], [], []
+    for each in found:
+        own = statmap_names.entities(
+            series=each.series, contrast=each.contrast, stat=each.stat, desc=each.series, suffix="statmap"
+        )
+        path = cwd / statmap_names.filename(own)
+        save_image(each.values, affine, path)
+        common = statmap_names.common_sidecar(series=each.series, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist())
+        files.append(str(path))
+        entities.append(own)
+        sidecars.append({**each.sidecar, **common})
+    return {"maps": files, "entities": entities, "sidecars": sidecars}
+
+
+class _EnsembleInputSpec(BaseInterfaceInputSpec):
+    effects_files = InputMultiObject(
+        File(exists=True), mandatory=True, desc="of all members, the method itself among them, as BlockEffects gives"
+    )
+    method = traits.Str(mandatory=True, desc="series whose ensemble this is")
+    measured_file = File(exists=True, desc="effects of the measured series")
+    truth_files = traits.Dict(desc="known activation in signal units: contrast to image in the frame of the mask")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of slices")
+    seed = traits.Int(0, usedefault=True, desc="of the resamples")
+
+
+class EnsembleUncertainty(SimpleInterface):
+    """Standard deviation of the effect between members of an ensemble, and its calibration where truth is known."""
+
+    input_spec = _EnsembleInputSpec
+    output_spec = _MapsOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.io.nifti import load_image
+        from bids_sr.spatial.resampling import sample_volume
+        from bids_sr.stats.controls.uncertainty_maps import uncertainty_maps
+
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        mask, affine = load_image(inputs.mask)
+        truth = {}
+        for name, path in (inputs.truth_files if isdefined(inputs.truth_files) else {}).items():
+            truth[name] = sample_volume(*load_image(path), mask.shape, affine)
+        rows, maps = uncertainty_maps(
+            [Path(path) for path in inputs.effects_files], inputs.method, inputs.contrasts, mask > 0.5, affine,
+            measured=Path(inputs.measured_file) if isdefined(inputs.measured_file) else None, truth=truth,
+            n_boot=inputs.n_boot, seed=inputs.seed,
+        )  # fmt: skip
+        self._results |= {"out_file": _write_rows(rows, cwd, "uncertainty"), **_write_maps(maps, affine, cwd)}
+        return runtime
+
+
+class _UnrepeatedInputSpec(BaseInterfaceInputSpec):
+    effects_file = File(exists=True, mandatory=True, desc="effects of the series, as BlockEffects gives")
+    guide_hr = File(
+        exists=True, desc="high-resolution image of the pair on the grid of the mask, in the boldref's pose"
+    )
+    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+    factor = _FACTOR
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    seed = traits.Int(0, usedefault=True, desc="of the sign flips")
+
+
+class UnrepeatedMap(SimpleInterface):
+    """Fine detail of one series that neither the pair nor the course of time supports."""
+
+    input_spec = _UnrepeatedInputSpec
+    output_spec = _MapsOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.io.nifti import load_image
+        from bids_sr.stats.controls.uncertainty_maps import unrepeated_maps
+
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        mask, affine = load_image(inputs.mask)
+        with threadpool_limits(1):
+            rows, maps = unrepeated_maps(
+                Path(inputs.effects_file), inputs.contrasts, mask > 0.5, affine, inputs.factor,
+                guide=load_image(inputs.guide_hr)[0] if isdefined(inputs.guide_hr) else None, seed=inputs.seed,
+            )  # fmt: skip
+        self._results |= {"out_file": _write_rows(rows, cwd, "unrepeated"), **_write_maps(maps, affine, cwd)}
+        return runtime
+
+
+class _PrecisionInputSpec(DeviceInputSpec):
+    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="what was asked for")
+    model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
+    in_file = File(exists=True, mandatory=True, desc="series on the acquired grid, dummies included")
+    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid")
+    factor = _FACTOR
+    series = traits.Str(mandatory=True, desc="name of the method")
+    events_file = File(exists=True, mandatory=True, desc="BIDS events")
+    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+    tr = traits.Float(mandatory=True, desc="repetition time (s)")
+    high_pass = traits.Float(1 / 128, usedefault=True, desc="Hz, drift of the linear model; 0 is a straight line")
+    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
+    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    threshold = traits.Float(0.01, usedefault=True, desc="largest change of t, in units of its noise")
+    n_slices = traits.Range(low=1, value=3, usedefault=True, desc="slices that are tried, all volumes of each")
+    force = traits.Bool(False, usedefault=True, desc="use the lower precision whatever it does")
+
+
+class _PrecisionOutputSpec(_RowsOutputSpec):
+    precision = traits.Enum("fp32", "bf16", desc="what inference is to use")
+    passes = traits.Bool(desc="the lower precision leaves the statistics alone, or was not tried")
+    change = traits.Either(None, traits.Float, desc="largest change of t over contrasts; None where it was not tried")
+
+
+class PrecisionGuard(SimpleInterface):
+    """Choose the network's precision: a lower one only where it leaves t alone.
+
+    ``fp32`` tries nothing. ``auto`` tries bf16 on CUDA devices and takes it where it passes; elsewhere it is fp32.
+    ``bf16`` is tried, and refused where it fails unless forced. Variance maps of the run are applied in fp32 whatever
+    is asked for.
+    """
+
+    input_spec = _PrecisionInputSpec
+    output_spec = _PrecisionOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.sr.models.model import read_card
+
+        inputs, rows = self.inputs, []
+        device = choose_device(inputs.device)
+        lower = inputs.precision == "bf16" or (inputs.precision == "auto" and device.startswith("cuda"))
+        tried = lower and read_card(inputs.model_file).get("trained_on") != "series"
+        if lower and not tried:
+            LOGGER.info("%s is applied in fp32, whatever precision is asked for", inputs.series)
+        chosen, passes, change = "fp32", True, None
+        if tried:
+            found = _change_of_t(inputs, device)
+            change, passes = found.worst, found.passes(inputs.threshold)
+            rows = _precision_rows(found, inputs.series)
+            chosen = "bf16" if passes or (inputs.precision == "bf16" and inputs.force) else "fp32"
+            if not passes:
+                _refuse_or_warn(inputs, change)
+        out = _write_rows(rows, Path(runtime.cwd), "precision")
+        self._results |= {"out_file": out, "precision": chosen, "passes": passes, "change": change}
+        return runtime
+
+
+def _precision_rows(found: Any, series: str) -> list[Any]:
+    from bids_sr.metrics.evaluation_metrics import EvalRow
+
+    return [
+        EvalRow(series=series, measure="precision_change", value=value, contrast=name, region="brain")
+        for name, value in found.by_contrast.items()
+    ]
+
+
+def _refuse_or_warn(inputs: Any, change: float) -> None:
+    text = (
+        f"{inputs.series}: bf16 changes t by {change:.3g} of its noise (root mean square, worst contrast); at most "
+        f"{inputs.threshold:g} is allowed"
+    )
+    if inputs.precision == "bf16" and not inputs.force:
+        raise PrecisionRefused(f"{text}. Use --precision fp32 or auto, or overrule with --force")
+    LOGGER.warning("%s; %s", text, "overruled by --force" if inputs.force else "fp32 is used")
+
+
+def _change_of_t(inputs: Any, device: str) -> Any:
+    """`stats.precision.Change` of t from fp32 to bf16, on some slices of all volumes."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    from bids_sr.interfaces.statmap_interfaces import default_confounds
+    from bids_sr.io.nifti import SeriesReader, load_image
+    from bids_sr.sr.inference.apply_to_series import make_upsampler
+    from bids_sr.sr.inference.mixed_precision import fine_mask, in_both, some_slices
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.stats.controls.t_perturbation import t_change
+    from bids_sr.stats.glm.design import build_design, read_confounds, read_events
+
+    boldref, mask = load_image(inputs.boldref)[0], load_image(inputs.mask)[0] > 0.5
+    slices = some_slices(mask, inputs.n_slices)
+    inside = fine_mask(mask, slices, inputs.factor)
+    scale = float(np.percentile(boldref[mask], 99))
+    given: dict[str, Any] = {"scale": scale, "device": device, "threads": inputs.threads}
+    both = [
+        make_upsampler(
+            inputs.series, inputs.factor, model=load_model(inputs.model_file), precision=precision, **given
+        )
+        for precision in ("fp32", "bf16")
+    ]  # fmt: skip
+    design = {name: getattr(inputs, name) for name in ("n_dummy", "tr", "high_pass", "slice_time_ref", "has_stc")}
+    if isdefined(inputs.confounds_tsv):
+        design |= {
+            "confounds": read_confounds(inputs.confounds_tsv),
+            "confound_names": default_confounds(inputs.confounds_tsv),
+        }
+    with SeriesReader(inputs.in_file) as reader, threadpool_limits(inputs.threads):
+        model = build_design(read_events(inputs.events_file), n_volumes=reader.shape[3], **design)
+        return t_change(
+            in_both(reader, both[0], both[1], slices, inside, start=inputs.n_dummy), model, inputs.contrasts
+        )  # fmt: skip
+
+
+class _EdgeInputSpec(BaseInterfaceInputSpec):
+    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+    guide_hr = File(exists=True, mandatory=True, desc="high-resolution image on the fine grid, in the boldref's pose")
+    mask_hr = File(exists=True, mandatory=True, desc="brain mask on that grid")
+    phase_encoding = traits.Enum(
+        "", "i", "j", "k", "i-", "j-", "k-", usedefault=True, desc="as BIDS has it; '': unknown"
+    )
+    guided = traits.List(
+        traits.Str, desc="series that lay the guide's detail over the BOLD; they are named in warnings"
+    )
+
+
+class _EdgeOutputSpec(_RowsOutputSpec):
+    mismatch = traits.Float(desc="median displacement of edges, mm; NaN where too few have a counterpart")
+    warnings = traits.List(traits.Str, desc="what the user should know")
+
+
+class EdgeMismatch(SimpleInterface):
+    """How far edges of the boldref lie from those of the T2*-weighted image: distortion by susceptibility."""
+
+    input_spec = _EdgeInputSpec
+    output_spec = _EdgeOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.io.nifti import load_image
+        from bids_sr.metrics.evaluation_metrics import EvalRow
+        from bids_sr.spatial.edges import edge_mismatch
+        from bids_sr.spatial.masks import voxel_sizes
+        from bids_sr.spatial.resampling import sample_volume
+
+        inputs = self.inputs
+        (boldref, acquired), (guide, affine) = load_image(inputs.boldref), load_image(inputs.guide_hr)
+        mask = load_image(inputs.mask_hr)[0] > 0.5
+        axis = {"i": 0, "j": 1}.get(inputs.phase_encoding[:1])
+        sizes = voxel_sizes(acquired)
+        found = edge_mismatch(
+            sample_volume(boldref, acquired, guide.shape, affine), guide, mask, affine,
+            blur_mm=float(sizes[:2].max()), axis=axis,
+        )  # fmt: skip
+        limit = 0.5 * float(sizes[1 if axis is None else axis])
+        values = {
+            "edge_mismatch": found.median,
+            "edge_mismatch_p90": found.p90,
+            "flag_distortion": found.median > limit,
+        }
+        rows = [
+            EvalRow(series="run", measure=name, value=float(value), region="brain", n=found.n)
+            for name, value in values.items()
+        ]
+        self._results |= {
+            "out_file": _write_rows(rows, Path(runtime.cwd), "edges"),
+            "mismatch": found.median,
+            "warnings": _edge_warnings(found, limit, list(inputs.guided) if isdefined(inputs.guided) else []),
+        }
+        return runtime
+
+
+def _edge_warnings(found: Any, limit: float, guided: Sequence[str]) -> list[str]:
+    """Sentences for the report; those that matter are logged too."""
+    out = []
+    if found.median != found.median:
+        out.append("Too few edges of the boldref were found in the T2*-weighted image to measure distortion.")
+    elif found.median > limit:
+        names = f" {', '.join(guided)} lay" if guided else " What takes detail from that image lays"
+        out.append(
+            f"Edges of the boldref and of the T2*-weighted image lie {found.median:.1f} mm apart (median; a tenth more "
+            f"than {found.p90:.1f} mm), more than half an acquired voxel ({limit:.1f} mm): the BOLD is distorted."
+            f"{names} detail where it does not belong."
+        )
+    for text in out:
+        LOGGER.warning(text)
+    return out
+
+
+class _DomainInputSpec(BaseInterfaceInputSpec):
+    model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
+    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid")
+    series = traits.Str(mandatory=True, desc="name of the method")
+
+
+class _DomainOutputSpec(_RowsOutputSpec):
+    warnings = traits.List(traits.Str, desc="what the user should know")
+
+
+class DomainGate(SimpleInterface):
+    """Whether the run looks like what the model was trained on: its intensities, and how much edge is in it."""
+
+    input_spec = _DomainInputSpec
+    output_spec = _DomainOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.io.nifti import load_image
+        from bids_sr.metrics.evaluation_metrics import EvalRow
+        from bids_sr.sr.models.model import read_card
+        from bids_sr.sr.models.training_domain import domain_difference
+
+        inputs = self.inputs
+        boldref, mask = load_image(inputs.boldref)[0], load_image(inputs.mask)[0]
+        found = domain_difference(read_card(inputs.model_file), boldref, mask > 0.5)
+        rows, warnings = [], []
+        if found is not None:
+            warnings = [f"{inputs.series}: {text}" for text in found.warnings]
+            values = {"domain_distance": found.distance, "domain_edges": found.edges, "flag_domain": bool(warnings)}
+            rows = [
+                EvalRow(series=inputs.series, measure=name, value=float(value), region="brain")
+                for name, value in values.items()
+            ]
+        for text in warnings:
+            LOGGER.warning(text)
+        self._results |= {"out_file": _write_rows(rows, Path(runtime.cwd), "domain"), "warnings": warnings}
+        return runtime

@@ -1,0 +1,263 @@
+"""Evaluation of a finer series: effects of its blocks, split halves, truth, and one table of them all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+
+from bids_sr.metrics.evaluation_metrics import PCA_RANKS
+
+__all__ = [
+    "PCA_RANKS", "BlockEffects", "MergeEvaluation", "SplitHalf", "TruthImages", "TruthMaps",
+]  # fmt: skip
+
+
+class _BlockEffectsInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
+    events_file = File(exists=True, mandatory=True, desc="BIDS events")
+    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
+    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion and its derivatives")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+    tr = traits.Float(mandatory=True, desc="repetition time (s)")
+    series = traits.Str(mandatory=True, desc="name of the series")
+    high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
+    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
+    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
+    pca_ranks = traits.List(traits.Int, desc="temporal components that the denoising control chooses from")
+    with_t = traits.Bool(False, usedefault=True, desc="also the variance of the series smoothed by 4 mm FWHM")
+    min_share = traits.Range(
+        low=0.0, high=1.0, desc="of a block's response inside the run, below which it does not count"
+    )
+
+
+class _BlockEffectsOutputSpec(TraitedSpec):
+    effects_file = File(exists=True, desc="effects of all blocks, whole slices (.npz)")
+
+
+class BlockEffects(SimpleInterface):
+    """Effect of every block of a run in one series."""
+
+    input_spec = _BlockEffectsInputSpec
+    output_spec = _BlockEffectsOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.io.nifti import SeriesReader, load_image
+        from bids_sr.stats.glm.block_effects import block_effects, save_effects
+        from bids_sr.stats.glm.blocks import block_design
+        from bids_sr.stats.glm.design import read_confounds, read_events
+
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        given = {name: getattr(inputs, name) for name in ("n_dummy", "tr", "high_pass", "slice_time_ref", "has_stc")}
+        if isdefined(inputs.min_share):
+            given["min_share"] = inputs.min_share
+        if isdefined(inputs.confounds_tsv):
+            given["confounds"] = read_confounds(inputs.confounds_tsv)
+            if isdefined(inputs.confound_names):
+                given["confound_names"] = inputs.confound_names
+        with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
+            design = block_design(
+                read_events(inputs.events_file), n_volumes=reader.shape[3], source=inputs.events_file, **given
+            )
+            found = block_effects(
+                reader, load_image(inputs.mask)[0] > 0.5, design, series=inputs.series, with_t=inputs.with_t,
+                pca_ranks=inputs.pca_ranks if isdefined(inputs.pca_ranks) else (), scratch=cwd / "components.raw",
+            )  # fmt: skip
+        self._results["effects_file"] = str(save_effects(found, cwd / f"{inputs.series}_effects.npz"))
+        return runtime
+
+
+class _SplitHalfInputSpec(BaseInterfaceInputSpec):
+    effects_files = InputMultiObject(File(exists=True), mandatory=True, desc="of all series, as BlockEffects gives")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+    roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of blocks")
+    seed = traits.Int(0, usedefault=True, desc="of the resamples")
+
+
+class _SplitHalfOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="rows of the evaluation")
+    figures_npz = File(exists=True, desc="effect maps for the figures")
+
+
+class SplitHalf(SimpleInterface):
+    """Effects of one half of the blocks against the measured effects of the other half, or the series' own."""
+
+    input_spec = _SplitHalfInputSpec
+    output_spec = _SplitHalfOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.io.nifti import load_image
+        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.stats.evaluation.split_half_maps import save_figures
+        from bids_sr.stats.evaluation.split_half_table import split_half_rows
+
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))
+        with threadpool_limits(1):
+            rows = split_half_rows(
+                inputs.effects_files, mask > 0.5, affine, roi > 0.5, inputs.contrasts, factor=inputs.factor,
+                n_boot=inputs.n_boot, seed=inputs.seed,
+            )  # fmt: skip
+            figures = save_figures(
+                inputs.effects_files, mask > 0.5, affine, inputs.contrasts, factor=inputs.factor,
+                path=cwd / "split_half.npz",
+            )  # fmt: skip
+        out = cwd / "split_half.tsv"
+        out.write_text(table_text(rows), encoding="utf-8")
+        self._results |= {"out_file": str(out), "figures_npz": str(figures)}
+        return runtime
+
+
+class _TruthMapsInputSpec(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of all series")
+    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+    roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    truth_files = traits.Dict(desc="known activation: contrast to image, any grid in the frame of the mask")
+    effects_files = InputMultiObject(
+        File(exists=True), desc="of all series; figures beyond Nyquist and all intervals are made from them"
+    )
+    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of blocks")
+    seed = traits.Int(0, usedefault=True, desc="of the resamples")
+
+
+class _RowsOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="rows of the evaluation")
+
+
+class TruthMaps(SimpleInterface):
+    """Maps of the whole run against those of the measured series and against known activation."""
+
+    input_spec = _TruthMapsInputSpec
+    output_spec = _RowsOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.io.nifti import load_image
+        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
+        from bids_sr.stats.evaluation.reference_maps import truth_rows
+        from bids_sr.stats.regions.map_comparison import Grid
+
+        inputs = self.inputs
+        (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))
+        known = {}
+        if isdefined(inputs.truth_files):
+            known = {name: load_image(path) for name, path in inputs.truth_files.items()}
+        grid, region = Grid(mask=mask > 0.5, affine=affine), roi > 0.5
+        files = _statmaps(inputs.in_files, inputs.in_entities)
+        rows = truth_rows(files, lambda path: load_image(path)[0], inputs.contrasts, grid=grid, roi=region, known=known)
+        if isdefined(inputs.effects_files):
+            with threadpool_limits(1):
+                told = effect_rows(
+                    inputs.effects_files, inputs.contrasts, grid=grid, roi=region, factor=inputs.factor, known=known,
+                    n_boot=inputs.n_boot, seed=inputs.seed,
+                )  # fmt: skip
+            rows = replaced(rows, told)
+        out = Path(runtime.cwd, "truth.tsv")
+        out.write_text(table_text(rows), encoding="utf-8")
+        self._results["out_file"] = str(out)
+        return runtime
+
+
+def _statmaps(files: list[str], entities: list[dict]) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
+    """t and effect maps on the high-resolution grid as FWHM → series → (contrast, stat) → file."""
+    from bids_sr.stats.regions.map_comparison import parse_description
+
+    out: dict[float, dict[str, dict[tuple[str, str], str]]] = {}
+    for path, own in zip(files, entities, strict=True):
+        if own["suffix"] == "statmap" and own["stat"] in ("t", "effect"):
+            series, fwhm_mm = parse_description(own["desc"])
+            if series != "raw":
+                out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = path
+    return out
+
+
+class _TruthImagesInputSpec(BaseInterfaceInputSpec):
+    series_files = InputMultiObject(File(exists=True), mandatory=True, desc="series on the high-resolution grid")
+    series_names = traits.List(traits.Str, mandatory=True, desc="name of each, same order; measured is left out")
+    measured_file = File(exists=True, mandatory=True, desc="measured high-resolution series on the same grid")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+    seed = traits.Int(0, usedefault=True, desc="of the resamples")
+    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of stretches of volumes")
+    max_volumes = traits.Range(low=1, value=60, usedefault=True, desc="evenly spaced volumes that are scored, at most")
+
+
+class TruthImages(SimpleInterface):
+    """Single volumes of every series against the measured ones: PSNR and SSIM inside the brain."""
+
+    input_spec = _TruthImagesInputSpec
+    output_spec = _RowsOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from contextlib import ExitStack
+
+        from bids_sr.io.nifti import SeriesReader, load_image
+        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.stats.evaluation.reference_images import MEASURED, image_rows, volume_scores
+
+        inputs = self.inputs
+        files = dict(zip(inputs.series_names, inputs.series_files, strict=True))
+        files.pop(MEASURED, None)
+        if len(set(inputs.series_names)) < len(inputs.series_names):
+            raise ValueError(f"series are named twice: {', '.join(inputs.series_names)}")
+        with ExitStack() as stack:
+            readers = {name: stack.enter_context(SeriesReader(path)) for name, path in files.items()}
+            scores = volume_scores(
+                readers, stack.enter_context(SeriesReader(inputs.measured_file)), load_image(inputs.mask)[0] > 0.5,
+                n_dummy=inputs.n_dummy, max_volumes=inputs.max_volumes,
+            )  # fmt: skip
+        out = Path(runtime.cwd, "truth_images.tsv")
+        out.write_text(table_text(image_rows(scores, seed=inputs.seed, n_boot=inputs.n_boot)), encoding="utf-8")
+        self._results["out_file"] = str(out)
+        return runtime
+
+
+class _MergeEvaluationInputSpec(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="tables of the evaluation")
+
+
+class _MergeEvaluationOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="their rows in order, one header")
+    out_json = File(exists=True, desc="what columns and measures mean, and their units")
+
+
+class MergeEvaluation(SimpleInterface):
+    """Join tables of the evaluation and describe their columns; who was not applied is compared with nobody."""
+
+    input_spec = _MergeEvaluationInputSpec
+    output_spec = _MergeEvaluationOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.metrics.evaluation_metrics import columns_json, read_table, table_text
+        from bids_sr.stats.evaluation.not_applied import compared_rows
+
+        rows = compared_rows(row for path in self.inputs.in_files for row in read_table(path))
+        out, described = Path(runtime.cwd, "evaluation.tsv"), Path(runtime.cwd, "evaluation.json")
+        out.write_text(table_text(rows), encoding="utf-8")
+        text = json.dumps(columns_json(row.measure for row in rows), indent=2, ensure_ascii=False)
+        described.write_text(text, encoding="utf-8")
+        self._results |= {"out_file": str(out), "out_json": str(described)}
+        return runtime

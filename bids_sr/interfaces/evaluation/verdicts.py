@@ -1,0 +1,297 @@
+"""What a run's figures amount to: the paper's claim taken apart, flags, the grown region of interest, the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+
+_FACTOR = {"mandatory": True, "desc": "LR voxel / HR voxel, by axis"}
+
+
+def _write(path: Path, content: str | list[Any] | dict[str, Any]) -> str:
+    text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+class _ClaimInputSpec(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(
+        File(exists=True), mandatory=True, desc="activation tables; of equal rows the first counts"
+    )
+    pair = traits.List(traits.Str, minlen=2, maxlen=2, mandatory=True, desc="the two conditions")
+    voxel_mm = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel (mm)")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+
+
+class _TableOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="rows of the evaluation")
+
+
+class ClaimTable(SimpleInterface):
+    """Region size and overlap by series, smoothing and threshold, and which part of the change is owed to what."""
+
+    input_spec = _ClaimInputSpec
+    output_spec = _TableOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.metrics.series_metrics import read_table
+        from bids_sr.stats.regions.attribution import claim_rows
+
+        inputs = self.inputs
+        rows = claim_rows(
+            [row for path in inputs.in_files for row in read_table(path)], (inputs.pair[0], inputs.pair[1]),
+            voxel_mm=inputs.voxel_mm, factor=inputs.factor,
+        )  # fmt: skip
+        self._results["out_file"] = _write(Path(runtime.cwd, "claim.tsv"), table_text(rows))
+        return runtime
+
+
+def plan_claim(
+    contrasts: Mapping[str, Mapping[str, float]],
+    voxel_mm: Sequence[float],
+    factor: Sequence[float],
+    *,
+    smoothing: Sequence[float],
+    kinds: Sequence[str],
+    thresholds: Sequence[str],
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The two conditions whose regions are compared (none: an empty tuple), and widths to be mapped for that (mm)."""
+    from bids_sr.stats.regions.attribution import claim_pair, claim_widths, widths_to_map
+
+    widths = claim_widths(voxel_mm, factor)
+    return claim_pair(contrasts) or (), widths_to_map(widths, smoothing=smoothing, kinds=kinds, thresholds=thresholds)
+
+
+def correlation_maps(files: Sequence[str], entities: Sequence[Mapping[str, str]], names: Sequence[str]) -> dict:
+    """Files of raw's correlation maps at its widest smoothing, by contrast; only of the contrasts named."""
+    from bids_sr.stats.regions.map_comparison import parse_description
+
+    found: dict[str, tuple[float, str]] = {}
+    for path, own in zip(files, entities, strict=True):
+        if own["suffix"] == "statmap" and own["stat"] == "cc" and own["contrast"] in names:
+            series, width = parse_description(own["desc"])
+            if series == "raw" and width >= found.get(own["contrast"], (-1.0, ""))[0]:
+                found[own["contrast"]] = (width, path)
+    return {name: path for name, (_, path) in found.items()}
+
+
+def _fdr_regions(files: Sequence[str], entities: Sequence[Mapping[str, str]], names: Sequence[str]) -> dict:
+    """Files of raw's FDR regions, by contrast."""
+    return {
+        own["label"]: path
+        for path, own in zip(files, entities, strict=True)
+        if own["suffix"] == "mask"
+        and own.get("label") in names
+        and own["desc"].startswith("raw")
+        and "res" not in own
+        and own["desc"].endswith("Fdr")
+    }
+
+
+def _judged(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Conditions against rest, or all contrasts where there is none."""
+    from bids_sr.stats.regions.map_summary import single_conditions
+
+    return single_conditions(contrasts) or list(contrasts)
+
+
+class _GrowInputSpec(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of raw; its correlation maps are taken")
+    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
+    roi = File(exists=True, mandatory=True, desc="region of interest on the acquired grid")
+    mask_hr = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+    roi_hr = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
+    max_mm = traits.Float(10.0, usedefault=True, desc="no voxel farther from the region is added (mm)")
+
+
+class _GrowOutputSpec(TraitedSpec):
+    roi = File(exists=True, desc="grown region on the acquired grid")
+    roi_hr = File(exists=True, desc="the same on the high-resolution grid")
+    out_json = File(exists=True, desc="voxels added and the CC from which they were")
+
+
+class GrowRoi(SimpleInterface):
+    """Grow the region of interest into activity of the acquired series that its border cuts off."""
+
+    input_spec = _GrowInputSpec
+    output_spec = _GrowOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        import numpy as np
+
+        from bids_sr.io.nifti import load_image, save_image
+        from bids_sr.stats.regions.region_growing import carry_over, grow_roi
+
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        (roi, affine), (fine_roi, fine_affine) = load_image(inputs.roi), load_image(inputs.roi_hr)
+        mask, fine_mask = (load_image(path)[0] > 0.5 for path in (inputs.mask, inputs.mask_hr))
+        maps = correlation_maps(inputs.in_files, inputs.in_entities, _judged(inputs.contrasts))
+        if not maps:
+            raise ValueError("--roi-grow follows the correlation maps of the acquired series; add cc to --activation")
+        highest = np.max([load_image(path)[0] for path in maps.values()], axis=0)
+        try:
+            grown = grow_roi(roi > 0.5, highest, mask, affine, inputs.max_mm)
+        except ValueError as err:
+            raise ValueError(f"{inputs.roi}: {err}; check the registration or give another --roi") from err
+        fine = carry_over(grown.roi & ~(roi > 0.5), affine, fine_roi > 0.5, fine_mask, fine_affine)
+        for name, region, grid in (("roi", grown.roi, affine), ("roi_hr", fine, fine_affine)):
+            save_image(region.astype(np.uint8), grid, cwd / f"{name}.nii.gz")
+            self._results[name] = str(cwd / f"{name}.nii.gz")
+        facts = {
+            "roi_grown_voxels": grown.added,
+            "roi_grown_level": round(grown.level, 3),
+            "roi_grown_max_mm": inputs.max_mm,
+        }
+        self._results["out_json"] = _write(cwd / "grown.json", facts)
+        return runtime
+
+
+class _FlagsInputSpec(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps and regions; those of raw are taken")
+    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
+    roi = File(exists=True, mandatory=True, desc="region of interest on the acquired grid, before it was grown")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+    train_highres = File(exists=True, desc="highres of the pair in the frame of lowres")
+    train_lowres = File(exists=True, desc="lowres of the pair")
+    pair_mask = File(exists=True, desc="brain on the grid of lowres")
+    tables = InputMultiObject(File(exists=True), desc="rows of the evaluation, such as edge_mismatch")
+
+
+class _FlagsOutputSpec(TraitedSpec):
+    out_file = File(
+        exists=True, desc="rows of the evaluation: flag_*, 1 or 0, n/a where it is not known; none that tables have"
+    )
+    flags_json = File(exists=True, desc="list of flags in words: name, raised, text, remedy, contrast, series")
+
+
+class Flags(SimpleInterface):
+    """Look for what was wrong where the paper's method failed."""
+
+    input_spec = _FlagsInputSpec
+    output_spec = _FlagsOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from dataclasses import asdict
+
+        from bids_sr.metrics.evaluation_metrics import read_table, table_text
+
+        tables = self.inputs.tables if isdefined(self.inputs.tables) else []
+        given = [row for path in tables for row in read_table(path)]
+        flags = [*_activation_flags(self.inputs), *_pair_flags(self.inputs), *_table_flags(self.inputs, given)]
+        known = {(row.series, row.measure, row.contrast) for row in given}
+        rows = [row for flag in flags if ((row := flag.row()).series, row.measure, row.contrast) not in known]
+        cwd = Path(runtime.cwd)
+        self._results["out_file"] = _write(cwd / "flags.tsv", table_text(rows))
+        self._results["flags_json"] = _write(cwd / "flags.json", [asdict(flag) for flag in flags])
+        return runtime
+
+
+def _activation_flags(inputs: Any) -> list[Any]:
+    from bids_sr.io.nifti import load_image
+    from bids_sr.stats.controls.qc_flags import activation_flags
+
+    names = _judged(inputs.contrasts)
+    (mask, affine), roi = load_image(inputs.mask), load_image(inputs.roi)[0] > 0.5
+    maps = {
+        name: load_image(path)[0] for name, path in correlation_maps(inputs.in_files, inputs.in_entities, names).items()
+    }
+    fdr = {
+        name: load_image(path)[0] > 0.5
+        for name, path in _fdr_regions(inputs.in_files, inputs.in_entities, names).items()
+    }
+    return activation_flags(maps, roi, mask > 0.5, affine, fdr)
+
+
+def _pair_flags(inputs: Any) -> list[Any]:
+    """The pair's flag, where there is a pair."""
+    if not all(isdefined(getattr(inputs, name)) for name in ("train_highres", "train_lowres", "pair_mask")):
+        return []
+    from bids_sr.io.nifti import load_image
+    from bids_sr.spatial.masks import head_mask
+    from bids_sr.spatial.resampling import sample_volume
+    from bids_sr.sr.resolution.degradation import kspace_crop
+    from bids_sr.stats.controls.qc_flags import artifact_flag
+
+    (high, affine), (low, low_affine) = load_image(inputs.train_highres), load_image(inputs.train_lowres)
+    degraded, made = kspace_crop(high, affine, factor=inputs.factor)
+    if degraded.shape != low.shape:
+        degraded = sample_volume(degraded, made, low.shape, low_affine)
+    brain = load_image(inputs.pair_mask)[0] > 0.5
+    return [artifact_flag(low, degraded, brain, head_mask(low, low_affine) | brain)]
+
+
+def _table_flags(inputs: Any, rows: Sequence[Any]) -> list[Any]:
+    """Flags that follow from figures of others."""
+    import numpy as np
+
+    from bids_sr.io.nifti import load_image
+    from bids_sr.spatial.masks import voxel_sizes
+    from bids_sr.stats.controls.qc_flags import distortion_flag, unrepeated_flags
+
+    acquired = float(np.sqrt(np.prod(voxel_sizes(load_image(inputs.mask)[1])[:2])))
+    distortion = distortion_flag(rows, acquired)
+    return [*([distortion] if distortion else []), *unrepeated_flags(rows)]
+
+
+def _idle_by_card(inputs: Any) -> list[str]:
+    """Methods whose card says that zero filling was used in their place."""
+    from bids_sr.stats.evaluation.not_applied import was_applied
+
+    if not isdefined(inputs.card_files):
+        return []
+    cards = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.card_files]
+    return [name for name, card in zip(inputs.card_names, cards, strict=True) if not was_applied(card)]
+
+
+class _VerdictInputSpec(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="tables of the evaluation")
+    methods = traits.List(traits.Str, mandatory=True, desc="series under judgment")
+    baselines = traits.List(traits.Str, mandatory=True, desc="series that must be beaten")
+    margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
+    not_applied = traits.List(traits.Str, desc="methods that fell back to zero filling: named, and not compared")
+    card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
+    card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
+
+
+class _VerdictOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="rows of the evaluation: verdict and verdict_*")
+    verdict_json = File(exists=True, desc="headline, sentences and limits in words")
+
+
+class Verdict(SimpleInterface):
+    """Say in plain words what the evaluation of a run allows to say."""
+
+    input_spec = _VerdictInputSpec
+    output_spec = _VerdictOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.metrics.evaluation_metrics import read_table, table_text
+        from bids_sr.stats.evaluation.verdict import make_verdict
+
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        idle = [*(inputs.not_applied if isdefined(inputs.not_applied) else []), *_idle_by_card(inputs)]
+        found = make_verdict(
+            [row for path in inputs.in_files for row in read_table(path)], methods=inputs.methods,
+            baselines=inputs.baselines, margin=inputs.margin if isdefined(inputs.margin) else None, not_applied=idle,
+        )  # fmt: skip
+        self._results["out_file"] = _write(cwd / "verdict.tsv", table_text(found.rows))
+        self._results["verdict_json"] = _write(cwd / "verdict.json", found.to_json())
+        return runtime

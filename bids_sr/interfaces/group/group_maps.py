@@ -1,0 +1,319 @@
+"""Group activation in template space: every participant's effect maps, one test over participants for each series.
+
+Effects are in percent of the mean signal of the run's brain, one number for all series of a run, as scanners differ in
+their units. Runs of a participant are combined by fixed effects (precision-weighted where the t maps tell the
+variance), then a one-sample t test tests the mean over participants. Participants are added up one after the other, so
+memory does not grow with their number, and voxels that lie outside anybody's brain are left behind on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.interfaces.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
+from bids_sr.interfaces.group.template_sampling import Target, participant_of, target_of, way_of
+from bids_sr.stats.group.second_level import Running
+
+LOGGER = logging.getLogger(__name__)
+Array = NDArray[Any]
+LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
+Z_SHOWN = 3.1
+_LOOK_AGAIN_S = 1.0  # at how many processes are free
+CHUNK = 50  # participants that one process adds up before it hands over
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupMap:
+    """What the group shows of one series and contrast.
+
+    Attributes
+    ----------
+    task, variant, contrast, series, fwhm_mm : what
+    participants : who entered
+    files : by statistic (effect, t, z)
+    peak_z, peak_mm : highest z and where, template's mm
+    active_mm3 : volume of z > 3.1
+    """
+
+    task: str
+    variant: str
+    contrast: str
+    series: str
+    fwhm_mm: float
+    participants: tuple[str, ...]
+    files: Mapping[str, Path]
+    peak_z: float
+    peak_mm: tuple[float, float, float]
+    active_mm3: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupMaps:
+    """All group maps, and what was left out and why.
+
+    Attributes
+    ----------
+    space : template's space; None where nothing could be made
+    maps : in the order of task, contrast, series
+    left_out : in words
+    background, mask, affine : (X, Y, Z) template and voxels tested, on the maps' grid, voxel to RAS mm
+    """
+
+    space: str | None
+    maps: tuple[GroupMap, ...]
+    left_out: tuple[str, ...]
+    background: Array | None = None
+    mask: Array | None = None
+    affine: Array | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Processes:
+    """How many processes may work side by side; `busy` is what the caller itself takes of them for the time being."""
+
+    most: int
+    busy: int = 0
+
+    @property
+    def free(self) -> int:
+        """Processes that may work now, one at least."""
+        return max(1, self.most - self.busy)
+
+
+ONE = Processes(most=1)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What some participants add up to.
+
+    Attributes
+    ----------
+    inside : (N,) boolean over the target's mask: in the brain of all of them
+    tests : by map, over the voxels inside
+    """
+
+    inside: Array
+    tests: dict[MapKey, Running]
+
+    def keep(self, inside: Array) -> None:
+        """Go on with the voxels that are inside another mask, (N,), too."""
+        both = self.inside & inside
+        which = both[self.inside]
+        if not which.all():
+            for test in self.tests.values():
+                test.keep(which)
+        self.inside = both
+
+
+def _summed(people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey]) -> _Sums:
+    """Add up participants, each by its runs; one participant's maps are in memory at a time."""
+    n = len(target.points)
+    sums = _Sums(inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys})
+    for runs in people:
+        ways = [way_of(run, target, sums.inside) for run in runs]
+        within = np.all([way.inside for way in ways], axis=0)
+        if not within.all():
+            for way in ways:
+                way.keep(within)
+            inside = sums.inside.copy()
+            inside[inside] = within
+            sums.keep(inside)
+        for key, values in participant_of(ways, keys).items():
+            sums.tests[key].add(values, runs[0].participant)
+    return sums
+
+
+def _joined(parts: Iterable[_Sums]) -> _Sums:
+    """The sums of several groups of participants, in their order."""
+    queue = iter(parts)
+    first = next(queue)
+    for part in queue:
+        both = first.inside & part.inside
+        first.keep(both)
+        part.keep(both)
+        for key, test in first.tests.items():
+            test.join(part.tests[key])
+    return first
+
+
+def _all_summed(
+    people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey], processes: Processes
+) -> _Sums:
+    """Add up all participants, chunks of them side by side; the chunks do not depend on the number of processes."""
+    chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
+    if processes.most < 2 or len(chunks) < 2:
+        return _joined(_summed(chunk, target, keys) for chunk in chunks)
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes.most, len(chunks)), mp_context=context) as pool:
+        return _joined(_in_order(pool, chunks, target, keys, processes))
+
+
+def _in_order(
+    pool: Executor,
+    chunks: Sequence[Sequence[Sequence[RunMaps]]],
+    target: Target,
+    keys: Sequence[MapKey],
+    processes: Processes,
+) -> Iterator[_Sums]:
+    """Sums of the chunks in their order, as few at once as processors can be spared."""
+    open_: deque[Future[_Sums]] = deque()
+    for chunk in chunks:
+        while len(working := [each for each in open_ if not each.done()]) >= processes.free:
+            wait(working, timeout=_LOOK_AGAIN_S, return_when=FIRST_COMPLETED)
+        while open_ and open_[0].done():
+            yield open_.popleft().result()
+        open_.append(pool.submit(_summed, chunk, target, keys))
+    while open_:
+        yield open_.popleft().result()
+
+
+def group_maps(
+    runs: Sequence[RunMaps],
+    output_dir: Path,
+    *,
+    series: Sequence[str],
+    say: Callable[[str], None] = LOGGER.info,
+    processes: Processes = ONE,
+) -> GroupMaps:
+    """Make and store the group maps of every task, contrast and series.
+
+    Parameters
+    ----------
+    runs : of all participants
+    output_dir : root of the derivatives; maps go to its folder ``group``
+    series : raw, baselines and methods, in this order
+    say : called with one line of text for each stage
+    processes : how many may work side by side
+    """
+    from bids_sr.registration.templates import TemplateError
+
+    space, fwhm = common_space(runs), first_smoothing(runs)
+    if space is None or fwhm is None:
+        return GroupMaps(space=None, maps=(), left_out=("group maps: no participant has effect maps and transforms",))
+    try:
+        target = target_of(space)
+    except TemplateError as error:
+        return GroupMaps(space=None, maps=(), left_out=(f"group maps: {error}",))
+    left_out = [f"group maps: {run.name} has no transform to {space}" for run in runs if not run.reaches(space)]
+    reaching = [run for run in runs if run.reaches(space)]
+    made: list[GroupMap] = []
+    tested = np.zeros(target.shape, dtype=bool)
+    for task, variant in dict.fromkeys((run.task, run.variant) for run in reaching):
+        own: dict[str, list[RunMaps]] = {}
+        for run in reaching:
+            if (run.task, run.variant) == (task, variant):
+                own.setdefault(run.participant, []).append(run)
+        if len(own) < LEAST:
+            left_out.append(f"group maps of task {task}: {len(own)} participants, {LEAST} are needed")
+            continue
+        people = [own[name] for name in sorted(own)]
+        sums = _all_summed(people, target, _keys(people, series, fwhm), processes)
+        if not sums.inside.any():
+            left_out.append(f"group maps of task {task}: no voxel lies in the brain of every participant")
+            continue
+        say(f"group maps of task {task}: {len(own)} participants, {int(sums.inside.sum())} voxels of {space}")
+        tested[target.mask] |= sums.inside
+        for key, test in sums.tests.items():
+            _one_map(people[0][0], key, test, target, sums.inside, output_dir, made, left_out)
+    return GroupMaps(
+        space=space, maps=tuple(made), left_out=tuple(left_out), background=target.background, mask=tested,
+        affine=target.affine,
+    )  # fmt: skip
+
+
+def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: float) -> list[MapKey]:
+    """Effect maps that any run has, by contrast and then by series in the wanted order."""
+    runs = [run for own in people for run in own]
+    there = {key for run in runs for maps in (run.native, *run.in_space.values()) for key in maps}
+    contrasts = sorted({key[0] for key in there}, key=lambda name: ("Minus" in name, name))
+    wanted = [(contrast, name, fwhm, "effect") for contrast in contrasts for name in series]
+    return [key for key in wanted if key in there]
+
+
+def _one_map(
+    run: RunMaps,
+    key: MapKey,
+    test: Running,
+    target: Target,
+    inside: Array,
+    output_dir: Path,
+    made: list[GroupMap],
+    left_out: list[str],
+) -> None:
+    """Test one series and contrast, store its maps, and take note of them or of why there are none."""
+    contrast, name, fwhm, _ = key
+    if len(test.people) < LEAST:
+        left_out.append(f"group map of {contrast}, {name}, task {run.task}: {len(test.people)} participants have it")
+        return
+    mask = np.zeros(target.shape, dtype=bool)
+    mask[target.mask] = inside
+    found = test.tested()
+    files = _store(found, mask, target, output_dir, run, key, test.people)
+    best = int(np.argmax(found["z"]))
+    place = target.points[inside][best]
+    made.append(
+        GroupMap(
+            task=run.task, variant=run.variant, contrast=contrast, series=name, fwhm_mm=fwhm,
+            participants=tuple(test.people), files=files, peak_z=float(found["z"][best]),
+            peak_mm=(float(place[0]), float(place[1]), float(place[2])),
+            active_mm3=float((found["z"] > Z_SHOWN).sum() * abs(np.linalg.det(target.affine[:3, :3]))),
+        )
+    )  # fmt: skip
+
+
+def _store(
+    found: Mapping[str, Array],
+    mask: Array,
+    target: Target,
+    output_dir: Path,
+    run: RunMaps,
+    key: MapKey,
+    people: Sequence[str],
+) -> dict[str, Path]:
+    """Write effect, t and z, each with its sidecar first."""
+    from bids_sr.io import atomic_files
+    from bids_sr.io.nifti import save_image
+    from bids_sr.stats.regions.map_comparison import description
+
+    contrast, name, fwhm, _ = key
+    parts = [f"task-{run.task}", *([run.variant] if run.variant != "n/a" else []), f"space-{target.space}", "res-2"]
+    what = {
+        "effect": "Mean over participants of the effect, percent of the mean signal of each run's brain",
+        "t": f"t of that mean, {len(people) - 1} degrees of freedom",
+        "z": "The same as z",
+    }
+    files = {}
+    for stat, values in found.items():
+        stem = "_".join(["group", *parts, f"contrast-{contrast}", f"stat-{stat}", f"desc-{description(name, fwhm)}"])
+        path = output_dir / "group" / f"{stem}_statmap.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sidecar = {
+            "Description": what[stat],
+            **({"Units": "percent"} if stat == "effect" else {}),
+            "SourceSeries": name,
+            "SmoothingFWHM": fwhm,
+            "Participants": list(people),
+            "Model": {"Type": "one-sample t test over participants", "Runs": "fixed effects before"},
+            "SpatialReference": target.space,
+            "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
+            "SkullStripped": True,
+        }
+        atomic_files.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+        data = np.zeros(target.shape, dtype=np.float32)
+        data[mask] = values
+        save_image(data, target.affine, path)
+        files[stat] = path
+    return files

@@ -1,0 +1,296 @@
+"""One participant's effect maps on the voxels of the template: each by one linear interpolation of what is stored.
+
+The way of a run's points is worked out once, and the weights of the interpolation once for all maps on one grid.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.interfaces.group.group_inputs import MapKey, RunMaps
+from bids_sr.io.itk_transforms import carry, linear_weights, moved
+
+Array = NDArray[Any]
+_REACH_MM = 400.0  # half the edge of the box in which coordinates are carried through transforms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Voxels of the template that can enter: grid, boolean mask, and their points (N, 3) in RAS mm."""
+
+    space: str
+    shape: tuple[int, ...]
+    affine: Array
+    mask: Array
+    background: Array
+    points: Array
+
+
+@lru_cache(maxsize=1)
+def target_of(space: str) -> Target:
+    """The 2 mm grid of a template and the voxels of its brain."""
+    from bids_sr.registration.brain import two_mm_grid
+    from bids_sr.registration.templates import load_template
+    from bids_sr.spatial.resampling import Spline, sample_volume
+
+    template = load_template(space)
+    grid = two_mm_grid(template.t1)
+    linear = Spline(order=1, mode="constant")
+    background, mask = (
+        sample_volume(
+            np.asarray(image.data, dtype=np.float32), image.affine, grid.data.shape, grid.affine, None, linear
+        )
+        for image in (template.t1, template.mask)
+    )
+    points = np.argwhere(mask > 0.5) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    return Target(
+        space=space, shape=grid.data.shape, affine=grid.affine, mask=mask > 0.5, background=background, points=points
+    )
+
+
+def carried_points(target_shape: Sequence[int], affine: Array, mask: Array, chain: Sequence[Path]) -> Array:
+    """Where the voxels of a mask lie at the other end of a chain of transform files, by ANTs itself.
+
+    Each coordinate is an image that varies linearly over a box larger than any head, so that its linear interpolation
+    is exact. Only for files of which `bids_sr.io.itk_transforms` does not know the kind: it takes seconds.
+
+    Parameters
+    ----------
+    target_shape, affine, mask : grid, voxel to RAS mm, and which of its voxels
+    chain : the last file is applied first
+
+    Returns
+    -------
+    (N, 3) RAS mm
+    """
+    from bids_sr.registration.ants import Image, apply
+
+    box = np.diag([2 * _REACH_MM] * 3 + [1.0])
+    box[:3, 3] = -_REACH_MM
+    ends = np.indices((2, 2, 2)).astype(np.float32) * 2 * _REACH_MM - _REACH_MM
+    grid = Image(data=np.zeros(tuple(target_shape), dtype=np.float32), affine=affine)
+    carried = [apply(Image(data=axis, affine=box), grid, list(chain), seed=1)[mask] for axis in ends]
+    return np.stack(carried, axis=1).astype(np.float64)
+
+
+def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
+    """Values of an image at points (N, 3; RAS mm), 0 beyond half a voxel outside its outermost samples."""
+    from scipy import ndimage
+
+    at = moved(np.linalg.inv(affine), points).T
+    limits = np.array(data.shape)[:, None] - 0.5
+    outside = ((at < -0.5) | (at > limits)).any(axis=0)
+    values = ndimage.map_coordinates(data, at, order=order, mode="nearest", output=np.float32)
+    values[outside] = 0
+    return values
+
+
+def load_map(path: Path) -> tuple[Array, Array]:
+    """Data and affine of a 3D image; the plain form in which maps are stored is read without further ado.
+
+    Raises
+    ------
+    ImageError : as of `bids_sr.io.nifti.load_image`, which reads every other form
+    """
+    from bids_sr.io.nifti import load_image
+
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (OSError, EOFError, zlib.error):
+        return load_image(path)
+    header = np.frombuffer(raw[:348], dtype=_HEADER) if len(raw) >= 352 else None
+    if header is None or not _plain(header[0]):
+        return load_image(path)
+    shape = tuple(int(n) for n in header["dim"][0, 1:4])
+    if len(raw) != 352 + 4 * int(np.prod(shape)):
+        return load_image(path)
+    data = np.frombuffer(raw, dtype="<f4", offset=352).reshape(shape, order="F")
+    if not np.isfinite(data).all():
+        return load_image(path)
+    affine = np.eye(4)
+    affine[:3] = [header["srow_x"][0], header["srow_y"][0], header["srow_z"][0]]
+    return data, affine
+
+
+_HEADER = np.dtype(
+    {
+        "names": [
+            "size",
+            "dim",
+            "datatype",
+            "offset",
+            "slope",
+            "inter",
+            "sform",
+            "srow_x",
+            "srow_y",
+            "srow_z",
+            "magic",
+        ],
+        "formats": ["<i4", ("<i2", 8), "<i2", "<f4", "<f4", "<f4", "<i2", ("<f4", 4), ("<f4", 4), ("<f4", 4), "S4"],
+        "offsets": [0, 40, 70, 108, 112, 116, 254, 280, 296, 312, 344],
+        "itemsize": 348,
+    }
+)
+
+
+def _plain(header: Any) -> bool:
+    """Whether a header is that of a 3D image of unscaled little-endian float32 with an sform."""
+    return bool(
+        header["size"] == 348
+        and header["dim"][0] == 3
+        and header["dim"][1:4].min() > 0
+        and header["datatype"] == 16
+        and header["offset"] == 352
+        and header["slope"] == 1
+        and header["inter"] == 0
+        and header["sform"] > 0
+        and header["magic"] == b"n+1"
+    )
+
+
+@dataclass(slots=True)
+class Way:
+    """How a run reaches some voxels of the template.
+
+    Attributes
+    ----------
+    run : its files
+    target : of which `at`, (N,) boolean, tells the voxels
+    points : (voxels of `at`, 3) in boldref's space; None: maps are in the template's space already
+    inside : (voxels of `at`,) whether they lie in the run's brain
+    scale : turns signal into percent of the mean signal of the run's brain
+    """
+
+    run: RunMaps
+    target: Target
+    at: Array
+    points: Array | None
+    inside: Array
+    scale: float
+    weights: dict[Any, Any]
+
+    def keep(self, which: Array) -> None:
+        """Go on with some of the voxels."""
+        self.at = self.at.copy()
+        self.at[self.at] = which
+        self.points = None if self.points is None else self.points[which]
+        self.inside = self.inside[which]
+        self.weights = {}
+
+    def sampled(self, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
+        """Values of maps (data, affine) at the points, those on one grid together."""
+        assert self.points is not None  # maps that are in the template's space are read, not sampled
+        out: list[Array | None] = [None] * len(maps)
+        grids: dict[Any, list[int]] = {}
+        for number, (data, affine) in enumerate(maps):
+            grids.setdefault((data.shape, affine.tobytes()), []).append(number)
+        for key, numbers in grids.items():
+            if key not in self.weights:
+                self.weights[key] = linear_weights(key[0], moved(np.linalg.inv(maps[numbers[0]][1]), self.points).T)
+            flat = np.stack([np.ascontiguousarray(maps[n][0]).ravel() for n in numbers], axis=1)
+            found = self.weights[key] @ flat
+            for column, number in enumerate(numbers):
+                out[number] = found[:, column]
+        return out  # type: ignore[return-value]
+
+
+def way_of(run: RunMaps, target: Target, at: Array) -> Way:
+    """How a run reaches the template: maps that are there already, else the stored transforms.
+
+    Parameters
+    ----------
+    at : (N,) boolean; voxels of the target's mask that are still of interest
+    """
+    from bids_sr.io.nifti import load_image
+
+    if run.mask is None or run.boldref is None:
+        raise ValueError(f"{run.name} has no mask or no boldref")
+    mask, affine = load_image(run.mask)
+    scale = 100 / float(load_map(run.boldref)[0][mask > 0].mean())
+    way = Way(run=run, target=target, at=at, points=None, inside=at[at], scale=scale, weights={})
+    if run.boldref2t1w and target.space in run.t1w2std:
+        way.points = _carried(target, at, [run.boldref2t1w, run.t1w2std[target.space]])
+        way.inside = sample_points(mask, affine, way.points, order=0) > 0.5
+        return way
+    files = [path for key, path in run.in_space[target.space].items() if key[3] == "effect"]
+    way.inside = np.all([_stored(path, way, any_grid=True) != 0 for path in files], axis=0)
+    return way
+
+
+def _carried(target: Target, at: Array, chain: Sequence[Path]) -> Array:
+    from bids_sr.spatial.transforms import TransformError
+
+    try:
+        return carry(target.points[at], chain)
+    except TransformError:
+        return carried_points(target.shape, target.affine, target.mask, chain)[at]
+
+
+def _stored(path: Path, way: Way, *, any_grid: bool) -> Array | None:
+    """Values of a map in the target's space; on another grid interpolated where that is allowed, else None."""
+    data, affine = load_map(path)
+    target = way.target
+    if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
+        return data[target.mask][way.at]
+    return sample_points(data, affine, target.points[way.at]) if any_grid else None
+
+
+def values_of(way: Way, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
+    """Maps of a run on the template's voxels, in percent; those that the run lacks are absent."""
+    found: dict[MapKey, Array] = {}
+    stored = way.run.in_space.get(way.target.space, {})
+    for key in keys:
+        values = _stored(stored[key], way, any_grid=way.points is None) if key in stored else None
+        if values is not None:
+            found[key] = values
+    rest = [key for key in keys if key not in found and key in way.run.native] if way.points is not None else []
+    if rest:
+        found |= dict(zip(rest, way.sampled([load_map(way.run.native[key]) for key in rest]), strict=True))
+    return {key: found[key] * np.float32(way.scale) for key in keys if key in found}
+
+
+def variance_of(way: Way, key: MapKey) -> Array | None:
+    """Variance of the effect, (effect / t)², on the template's voxels; not positive where it is not known."""
+    files = [path for stat in ("effect", "t") if (path := way.run.native.get((*key[:3], stat))) is not None]
+    if way.points is None or len(files) < 2:
+        return None
+    (effect, affine), (t, _) = (load_map(path) for path in files)
+    known = t != 0
+    variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0).astype(np.float32)
+    whole, values = way.sampled([(known.astype(np.float32), affine), (variance, affine)])
+    return np.where(whole > 1 - 1e-4, values, 0)
+
+
+def fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) -> Array:
+    """Effects of several runs as one: weighted by precision where every run's variance is known, else their mean."""
+    stack = np.stack(effects).astype(np.float64)
+    if any(each is None for each in variances):
+        return np.asarray(stack.mean(axis=0))
+    spread = np.stack([each for each in variances if each is not None]).astype(np.float64)
+    known = (spread > 0).all(axis=0)
+    weights = np.where(known, 1 / np.where(known, spread, 1), 1.0)
+    return np.asarray((weights * stack).sum(axis=0) / weights.sum(axis=0))
+
+
+def participant_of(ways: Sequence[Way], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
+    """The effects of one participant, runs combined; those that no run has are absent."""
+    runs = [values_of(way, keys) for way in ways]
+    found: dict[MapKey, Array] = {}
+    for key in keys:
+        own = [(way, values[key]) for way, values in zip(ways, runs, strict=True) if key in values]
+        if len(own) == 1:
+            found[key] = own[0][1]
+        elif own:
+            found[key] = fixed_effects([values for _, values in own], [variance_of(way, key) for way, _ in own])
+    return found

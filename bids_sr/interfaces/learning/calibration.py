@@ -1,0 +1,191 @@
+"""The calibration of a run: where it lies to the run, and its standard deviation map.
+
+Nothing that is wrong with a calibration ends the program: what cannot be used is written down (``usable``,
+``reason``), and the run is super-resolved without it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_sr.io import atomic_files
+
+LOGGER = logging.getLogger(__name__)
+WITHOUT = "the run's own variance is used instead"
+
+
+class _RegisterInputSpec(BaseInterfaceInputSpec):
+    boldref = File(exists=True, mandatory=True, desc="reference of the run")
+    bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+    calibration_ref = File(exists=True, mandatory=True, desc="reference of the calibration")
+    calibration_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis")
+    seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
+
+
+class _RegisterOutputSpec(TraitedSpec):
+    boldref2calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its calibration point")
+    out_json = File(exists=True, desc="size and quality of the registration; reason, where there is none")
+
+
+class RegisterCalibration(SimpleInterface):
+    """Rigid registration of the run's reference and the calibration's."""
+
+    input_spec = _RegisterInputSpec
+    output_spec = _RegisterOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        import numpy as np
+
+        from bids_sr.registration.ants import load
+        from bids_sr.registration.calibration_alignment import register_to_calibration
+        from bids_sr.spatial.transforms import write_itk
+
+        inputs, here = self.inputs, Path(runtime.cwd)
+        boldref, fine = load(inputs.boldref), load(inputs.calibration_ref)
+        mask, fine_mask = (load(path).data > 0.5 for path in (inputs.bold_mask, inputs.calibration_mask))
+        facts: dict[str, Any]
+        try:
+            xfm, facts = register_to_calibration(
+                boldref, mask, fine, fine_mask, inputs.factor, seed=inputs.seed, prefix=str(here / "calibration_")
+            )
+        except (ValueError, RuntimeError, FileNotFoundError) as error:
+            LOGGER.warning("The calibration could not be registered: %s", error)
+            xfm, facts = np.eye(4), {"reason": f"it could not be registered to the run ({error})"}
+        write_itk(here / "boldref2calibration.txt", xfm)
+        self._results["boldref2calibration_xfm"] = str(here / "boldref2calibration.txt")
+        self._results["out_json"] = str(atomic_files.write_json(here / "registration.json", facts))
+        return runtime
+
+
+class _CalibrationInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="calibration as acquired, uncompressed")
+    mask = File(exists=True, mandatory=True, desc="brain in its reference")
+    hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, takes a point of its reference into each volume")
+    motion_tsv = File(exists=True, mandatory=True, desc="six motion parameters (mm, rad) a volume")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+    tr = traits.Float(mandatory=True, desc="repetition time (s)")
+    events_file = File(exists=True, desc="BIDS events of the calibration; without them there is no task to take out")
+    registration_json = File(exists=True, mandatory=True, desc="of RegisterCalibration")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis")
+
+
+class _CalibrationOutputSpec(TraitedSpec):
+    sd_file = File(
+        exists=True, desc="standard deviation of the fluctuations on its own grid, signal units; 0 if unusable"
+    )
+    sd_low_file = File(exists=True, desc="the same of the calibration brought down to the resolution of the run")
+    calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
+
+
+class CalibrationSD(SimpleInterface):
+    """Standard deviation map of a calibration, or the reason why it has none that can be used."""
+
+    input_spec = _CalibrationInputSpec
+    output_spec = _CalibrationOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        import numpy as np
+
+        from bids_sr.io.nifti import SeriesReader, load_image, save_image
+        from bids_sr.sr.resolution.degradation import kspace_crop
+        from bids_sr.sr.variance.calibration_sd import CalibrationError
+
+        here, inputs = Path(runtime.cwd), self.inputs
+        facts = json.loads(Path(inputs.registration_json).read_text(encoding="utf-8"))
+        mask = load_image(inputs.mask)[0] > 0.5
+        with SeriesReader(inputs.in_file) as reader:
+            sd = np.zeros(reader.shape[:3], dtype=np.float32)
+            sd_low, low_affine = kspace_crop(sd, reader.affine, factor=inputs.factor)
+            facts |= {
+                "voxel_mm": [round(float(z), 4) for z in np.linalg.norm(reader.affine[:3, :3], axis=0)],
+                "tr_s": inputs.tr, "n_volumes": reader.shape[3], "n_dummy": inputs.n_dummy,
+            }  # fmt: skip
+            try:
+                if "reason" not in facts:
+                    sd, sd_low, told = _measured(reader, mask, inputs, facts)
+                    facts |= told
+            except CalibrationError as error:
+                facts["reason"] = str(error)
+            if facts.get("reason"):
+                sd, sd_low = np.zeros_like(sd), np.zeros_like(sd_low)
+                LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
+            save_image(sd, reader.affine, here / "sd.nii", header_like=reader.header)
+            save_image(sd_low, low_affine, here / "sd_low.nii", header_like=reader.header)
+        facts = {"usable": not facts.get("reason"), "reason": "", **facts}
+        self._results |= {"sd_file": str(here / "sd.nii"), "sd_low_file": str(here / "sd_low.nii")}
+        self._results["calibration_json"] = str(atomic_files.write_json(here / "calibration.json", facts))
+        return runtime
+
+
+def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """The map, the same at the resolution of the run, and what is to be told of it.
+
+    `facts` takes what is known before something speaks against its use.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from bids_sr.registration import calibration_alignment as tools
+    from bids_sr.spatial.transforms import read_itk
+    from bids_sr.sr.resolution.degradation import kspace_crop
+    from bids_sr.sr.variance.calibration_sd import LEAST_VOLUMES, CalibrationError, calibration_sd
+    from bids_sr.stats.glm.confounds import MOTION, drift_basis, framewise_displacement
+
+    first, matrices = inputs.n_dummy, read_itk(inputs.hmc_xfms)
+    if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:
+        count = f"{max(reader.shape[3] - first, 0)} volumes in the steady state and {int(mask.sum())} voxels of brain"
+        raise CalibrationError(f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance")
+    series = tools.in_reference(reader, matrices, first)
+    used = slice(first, first + series.shape[3])
+    params = pd.read_csv(inputs.motion_tsv, sep="\t", na_values="n/a")[list(MOTION)].to_numpy()[used]
+    fd, far = framewise_displacement(params), tools.moved_mm(matrices[used], mask, reader.affine)
+    task, told = _task(inputs, reader.shape[3])
+    away = far > tools.MOST_MOTION_MM
+    told |= {
+        "fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4),
+        "motion_max_mm": round(float(far.max()), 4), "far_share": round(float(away.mean()), 4),
+    }  # fmt: skip
+    facts |= told
+    if against := tools.objection(facts):
+        raise CalibrationError(against)
+    courses: dict[str, Any] = {
+        "drift": drift_basis(series.shape[3], inputs.tr), "motion": tools.motion_mm(params),
+        "fd": np.where(away, np.inf, fd), "task": None if task is None else task[used],
+    }  # fmt: skip
+    found = calibration_sd(series, mask, **courses)
+    low, low_mask = (kspace_crop(image, reader.affine, factor=inputs.factor)[0] for image in (series, mask * 1.0))
+    found_low = calibration_sd(low, low_mask > 0.5, **courses)
+    told |= {
+        "n_used": found.n_used, "dof": found.dof,
+        "censored": [int(t) + first for t in found.censored], "n_drift": found.n_drift, "n_motion": found.n_motion,
+        "n_task": found.n_task, "noise_sd": round(found.noise_sd, 4), "noise_share": round(found.noise_share, 4),
+        "sd_median": round(float(np.median(found.sd[mask])), 4),
+    }  # fmt: skip
+    return found.sd, found_low.sd, told
+
+
+def _task(inputs: Any, volumes: int) -> tuple[Any, dict[str, Any]]:
+    """Courses of the task, and what became of it."""
+    from bids_sr.registration.calibration_alignment import task_courses
+    from bids_sr.stats.glm.design import DesignError
+
+    if not isdefined(inputs.events_file):
+        return None, {"task": "no events"}
+    try:
+        return task_courses(inputs.events_file, inputs.tr, volumes), {"task": Path(inputs.events_file).name}
+    except DesignError as error:
+        LOGGER.warning("The task of the calibration stays in its variance: %s", error)
+        return None, {"task": f"not taken out: {error}"}

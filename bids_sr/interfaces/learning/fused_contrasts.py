@@ -1,0 +1,232 @@
+"""Fused structural scans: preparation, training, application and measures; what they do is in `bids_sr.sr.training.fused`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
+from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, request_of
+
+
+class _PrepareInputSpec(BaseInterfaceInputSpec):
+    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each pair; the first is the frame")
+    highres = InputMultiObject(File(exists=True), mandatory=True, desc="fine scan of each")
+    lowres = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scan of each")
+    template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
+    template_mask = File(exists=True, mandatory=True, desc="its brain")
+    head = traits.Str(mandatory=True, desc="name of the head, for cards of models")
+    others = traits.List(traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest")
+    align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="transforms between the scans")
+    seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
+    sloppy = traits.Bool(False, usedefault=True, desc="coarser and quicker, for tests")
+
+
+class _PrepareOutputSpec(TraitedSpec):
+    fine_files = traits.List(File(exists=True), desc="fine scans on one grid, [0, 1], brain alone")
+    coarse_files = traits.List(File(exists=True), desc="coarse scans there by cubic spline")
+    other_files = traits.List(File(exists=True), desc="all contrasts by each of the other interpolations, in order")
+    mask = File(exists=True, desc="brain on that grid")
+    facts_json = File(exists=True, desc="position of each scan, and the intensities that became 1")
+    head_json = File(exists=True, desc="name of the head and its files, for networks that are trained on several")
+
+
+class PrepareContrasts(SimpleInterface):
+    """Bring the scans of one head into one frame, onto one grid and to [0, 1]."""
+
+    input_spec = _PrepareInputSpec
+    output_spec = _PrepareOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        import json
+
+        from bids_sr.io.nifti import save_image
+        from bids_sr.registration.ants import load
+        from bids_sr.registration.structural_preparation import Scans, prepare
+
+        inputs, here = self.inputs, Path(runtime.cwd)
+        pairs = zip(inputs.contrasts, inputs.highres, inputs.lowres, strict=True)
+        scans = [Scans(contrast=name, highres=load(high), lowres=load(low)) for name, high, low in pairs]
+        made = prepare(
+            scans, load(inputs.template), load(inputs.template_mask).data > 0.5, seed=inputs.seed,
+            prefix=str(here / "scans_"), sloppy=inputs.sloppy, interpolations=("bspline", *inputs.others),
+            align=inputs.align,
+        )  # fmt: skip
+        stacks = {"fine": made.fine, **made.coarse}
+        for name, stack in stacks.items():
+            for contrast in inputs.contrasts:
+                save_image(stack[contrast], made.affine, here / f"{name}_{contrast}.nii")
+        save_image(made.mask, made.affine, here / "mask.nii")
+        facts = {"units": made.units, "align": inputs.align, "offsets": made.facts}
+        (here / "facts.json").write_text(json.dumps(facts, indent=2))
+        self._results |= {
+            "fine_files": [str(here / f"fine_{contrast}.nii") for contrast in inputs.contrasts],
+            "coarse_files": [str(here / f"bspline_{contrast}.nii") for contrast in inputs.contrasts],
+            "other_files": [str(here / f"{name}_{c}.nii") for name in inputs.others for c in inputs.contrasts],
+            "mask": str(here / "mask.nii"),
+            "facts_json": str(here / "facts.json"),
+            "head_json": str(here / "head.json"),
+        }
+        files = {name: self._results[name] for name in ("fine_files", "coarse_files", "mask")}
+        head = {"head": inputs.head, **files}
+        # with the sum of what is in the files, so that models are trained again where that changes
+        head["checksum"] = head_set(head, inputs.contrasts).images[0].checksum()
+        (here / "head.json").write_text(json.dumps(head, indent=2))
+        return runtime
+
+
+def _stack(files: list[str]) -> tuple[Any, Any]:
+    """(C, X, Y, Z) of files on one grid, and its affine."""
+    import numpy as np
+
+    from bids_sr.io.nifti import load_image
+
+    images = [load_image(path) for path in files]
+    return np.stack([data for data, _ in images]), images[0][1]
+
+
+def head_set(head: Any, contrasts: list[str]) -> Any:
+    """The `ImageSet` of one head: a mapping with head, fine_files, coarse_files and mask."""
+    from bids_sr.sr.training.fused import contrast_set
+
+    (fine, affine), (coarse, _) = _stack(head["fine_files"]), _stack(head["coarse_files"])
+    mask = _stack([head["mask"]])[0][0] > 0.5
+    return contrast_set(fine, coarse, mask, affine, contrasts, head["head"])
+
+
+class _TrainInputSpec(PerceptualInputSpec):
+    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
+    fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans on one grid")
+    coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on that grid")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid")
+    head = traits.Str(mandatory=True, desc="name of the head, for the card")
+    heads = InputMultiObject(File(exists=True), desc="heads to train on instead, as the preparation describes them")
+    align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="what brought the scans together")
+
+
+class TrainContrasts(SimpleInterface):
+    """Train a network on all contrasts of one head, or take one that was trained."""
+
+    input_spec = _TrainInputSpec
+    output_spec = TrainingOutputSpec
+    _can_resume = True  # a killed run goes on from the checkpoint in its directory
+
+    def _run_interface(self, runtime: Any) -> Any:
+        import json
+        from dataclasses import replace
+
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.sr.models.compatibility import check_model, describe
+        from bids_sr.sr.models.model import read_card
+        from bids_sr.sr.models.registry import obtain_model
+        from bids_sr.sr.training.fused import SAME_GRID, joined, together
+
+        inputs = self.inputs
+        own = {name: getattr(inputs, name) for name in ("head", "fine_files", "coarse_files", "mask")}
+        heads = [json.loads(Path(path).read_text()) for path in inputs.heads] if isdefined(inputs.heads) else [own]
+        images = together([head_set(head, inputs.contrasts) for head in heads])
+        affine = _stack(inputs.fine_files)[1]
+        with threadpool_limits(inputs.threads):
+            request = replace(request_of(inputs, SAME_GRID), align=inputs.align)
+            model, card, log = obtain_model(request, images, Path(runtime.cwd))
+        these = describe(affine, joined(inputs.contrasts), SAME_GRID, inputs.align)
+        check_model(read_card(model), these, force=inputs.force)
+        self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+        return runtime
+
+
+class _ResolveInputSpec(DeviceInputSpec):
+    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
+    coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on the fine grid, [0, 1]")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid")
+    model_file = File(exists=True, mandatory=True, desc="weights, with the card beside them")
+
+
+class _ResolveOutputSpec(TraitedSpec):
+    out_files = traits.List(File(exists=True), desc="super-resolved scan of each contrast, [0, 1]")
+
+
+class ResolveContrasts(SimpleInterface):
+    """Super-resolve all contrasts of one head together."""
+
+    input_spec = _ResolveInputSpec
+    output_spec = _ResolveOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.io.nifti import save_image
+        from bids_sr.sr.models.model import load_model
+        from bids_sr.sr.training.fused import super_resolve_contrasts
+
+        inputs, here = self.inputs, Path(runtime.cwd)
+        coarse, affine = _stack(inputs.coarse_files)
+        made = super_resolve_contrasts(
+            load_model(inputs.model_file), coarse, _stack([inputs.mask])[0][0] > 0.5, affine,
+            device=choose_device(inputs.device), threads=inputs.threads,
+        )  # fmt: skip
+        self._results["out_files"] = [str(here / f"{contrast}.nii") for contrast in inputs.contrasts]
+        for path, image in zip(self._results["out_files"], made, strict=True):
+            save_image(image, affine, path)
+        return runtime
+
+
+class _MeasureInputSpec(BaseInterfaceInputSpec):
+    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each contrast")
+    fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans, [0, 1]")
+    series_files = InputMultiObject(File(exists=True), mandatory=True, desc="all contrasts of each series, in order")
+    series_names = traits.List(traits.Str, mandatory=True, desc="series of each of these files")
+    card_files = InputMultiObject(File(exists=True), mandatory=True, desc="cards of the models, for what they held out")
+    mask = File(exists=True, mandatory=True, desc="brain")
+    seed = traits.Int(1, usedefault=True, desc="of the segmentation")
+
+
+class _MeasureOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="table of measures (TSV)")
+    dseg = File(exists=True, desc="tissues of the fine scans: 1 GM, 2 WM, 3 CSF")
+
+
+class MeasureContrasts(SimpleInterface):
+    """Compare super-resolved and interpolated scans with the fine ones: likeness, quality, tissues, lesions."""
+
+    input_spec = _MeasureInputSpec
+    output_spec = _MeasureOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.interfaces.learning.fused_scores import held_out_slices, measured_rows
+        from bids_sr.io.nifti import save_image
+        from bids_sr.stats.image.structural_measures import table
+
+        inputs, here = self.inputs, Path(runtime.cwd)
+        fine, affine = _stack(inputs.fine_files)
+        mask = _stack([inputs.mask])[0][0] > 0.5
+        series: dict[str, dict[str, Any]] = {}
+        for place, (name, path) in enumerate(zip(inputs.series_names, inputs.series_files, strict=True)):
+            contrast = inputs.contrasts[place % len(inputs.contrasts)]
+            series.setdefault(name, {})[contrast] = _stack([path])[0][0]
+        measured = dict(zip(inputs.contrasts, fine, strict=True))
+        own = head_set(head_of(inputs), inputs.contrasts)
+        slices = held_out_slices(inputs.card_files, mask.shape[2], own.images[0].checksum())
+        rows, labels = measured_rows(measured, series, mask, affine, slices, seed=inputs.seed)
+        (here / "metrics.tsv").write_text(table(rows), encoding="utf-8")
+        save_image(labels, affine, here / "dseg.nii")
+        self._results |= {"out_file": str(here / "metrics.tsv"), "dseg": str(here / "dseg.nii")}
+        return runtime
+
+
+def head_of(inputs: Any) -> dict[str, Any]:
+    """The head whose series are given, of which the cubic spline is the first."""
+    count = len(inputs.contrasts)
+    return {
+        "head": "own", "fine_files": inputs.fine_files, "coarse_files": inputs.series_files[:count],
+        "mask": inputs.mask,
+    }  # fmt: skip

@@ -1,0 +1,65 @@
+"""Score a model on a pair that it was not trained on."""
+
+from pathlib import Path
+
+from nipype.interfaces.base import Bunch, File, SimpleInterface, TraitedSpec, traits
+
+from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
+
+BASELINES = ("bspline", "zerofill")
+
+
+class _ScorePairInput(DeviceInputSpec):
+    model_file = File(exists=True, mandatory=True, desc="weights of a method trained on another pair, with their card")
+    highres = File(exists=True, mandatory=True, desc="fine image in the pose of lowres, on its fine grid")
+    lowres = File(exists=True, mandatory=True, desc="coarse image of the pair that was held out")
+    mask = File(exists=True, mandatory=True, desc="brain on the grid of lowres")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="coarse over fine voxel")
+    series = traits.Str(mandatory=True, desc="name of the method")
+    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
+    seed = traits.Range(low=0, value=0, usedefault=True, desc="of the slices that are resampled")
+
+
+class _ScorePairOutput(TraitedSpec):
+    out_file = File(exists=True, desc="rows of the evaluation: scores, and gains over the baselines")
+
+
+class ScorePair(SimpleInterface):
+    """Super-resolve the coarse image of a held-out pair and compare it with the fine one, beside the baselines."""
+
+    input_spec = _ScorePairInput
+    output_spec = _ScorePairOutput
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        import numpy as np
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.io.nifti import load_image
+        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.sr.data.training_pair import TrainingPair
+        from bids_sr.sr.inference.apply_to_series import make_upsampler
+        from bids_sr.sr.models.model import load_model
+        from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
+
+        inputs = self.inputs
+        lowres, affine = load_image(inputs.lowres)
+        pair = TrainingPair(
+            lowres=lowres, highres=load_image(inputs.highres)[0], mask=load_image(inputs.mask)[0],
+            lowres_affine=affine, factor=inputs.factor,
+        )  # fmt: skip
+        model = load_model(inputs.model_file)
+        truth = pair.gain * pair.highres
+        scores = {}
+        with threadpool_limits(inputs.threads):
+            for name in (*BASELINES, inputs.series):
+                given = {}
+                if name == inputs.series:
+                    device = choose_device(inputs.device)
+                    given = {"model": model, "precision": inputs.precision, "device": device, "threads": inputs.threads}
+                upsampler = make_upsampler(name, inputs.factor, affine=affine, scale=pair.scale, **given)
+                image = upsampler(lowres, np.eye(4))
+                scores[name] = slice_scores(image, truth, pair.highres_mask, data_range=pair.scale)
+        out = Path(runtime.cwd) / "holdout.tsv"
+        out.write_text(table_text(holdout_rows(scores, inputs.series, seed=inputs.seed)), encoding="utf-8")
+        self._results["out_file"] = str(out)
+        return runtime

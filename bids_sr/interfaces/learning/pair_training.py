@@ -1,0 +1,194 @@
+"""Training on the subject's pair and super-resolution of a series: shells around `bids_sr.sr`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+
+from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
+from bids_sr.interfaces.learning.training_inputs import (
+    PerceptualInputSpec,
+    TrainingOutputSpec,
+    factor_trait,
+    request_of,
+)
+
+
+class _TrainInputSpec(PerceptualInputSpec):
+    highres = File(exists=True, desc="high-resolution image on the fine grid of lowres, in its pose")
+    lowres = File(exists=True, desc="low-resolution image of the pair")
+    mask = File(exists=True, desc="head or brain on the grid of lowres")
+    factor = factor_trait()
+    start = File(exists=True, desc="weights to begin training with, for methods with a recipe for that")
+
+
+class TrainModel(SimpleInterface):
+    """Train a network on the subject's pair, or take one that was. A killed run goes on from its last checkpoint."""
+
+    input_spec = _TrainInputSpec
+    output_spec = TrainingOutputSpec
+    _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.sr.models.compatibility import check_model, describe
+        from bids_sr.sr.models.model import read_card
+        from bids_sr.sr.models.registry import obtain_model
+
+        inputs = self.inputs
+        pair = _load_pair(inputs)
+        with threadpool_limits(inputs.threads):
+            model, card, log = obtain_model(request_of(inputs), pair, Path(runtime.cwd))
+        if pair is not None:
+            check_model(
+                read_card(model), describe(pair.lowres_affine, pair.contrast, pair.factor), force=inputs.force
+            )  # fmt: skip
+        self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+        return runtime
+
+
+def _load_pair(inputs: Any) -> Any:
+    """The `TrainingPair` of the files, or None where they are not given."""
+    import numpy as np
+
+    from bids_sr.io.nifti import load_image
+    from bids_sr.sr.data.training_pair import TrainingPair
+
+    if not (isdefined(inputs.highres) and isdefined(inputs.lowres) and isdefined(inputs.mask)):
+        return None
+    (lowres, affine), (highres, _), (mask, _) = map(load_image, (inputs.lowres, inputs.highres, inputs.mask))
+    return TrainingPair(
+        lowres=lowres, highres=highres, mask=np.asarray(mask > 0.5), lowres_affine=affine, factor=inputs.factor
+    )
+
+
+class _SuperResolveInputSpec(DeviceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
+    series = traits.Str(mandatory=True, desc="baseline or method")
+    factor = factor_trait()
+    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid; sets the intensity scale")
+    hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point")
+    shift_map = File(exists=True, desc="distortion of the volumes (`bids_sr.spatial.distortion`); it is undone")
+    model_file = File(exists=True, desc="weights of a trained method, with the card beside them")
+    highres = File(
+        exists=True, desc="T2*-weighted image as acquired (inject, ratio, static detail of variance methods)"
+    )
+    highres2boldref_xfm = File(exists=True, desc="ITK text, takes a boldref point to its highres point")
+    temporal_file = File(exists=True, desc="mean of the run, for variance methods")
+    displace = traits.Enum("", "mirror", "shift", usedefault=True, desc="placebo: variance maps that are displaced")
+    data_consistency = traits.Enum("report", "off", "enforce", usedefault=True, desc="measured band of k-space")
+    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
+    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the series")
+
+
+class _SuperResolveOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="series on the boldref's fine grid, head motion undone, signal units")
+    consistency_file = File(exists=True, desc="TSV, one row a volume: |B(SR) - LR| / |LR|; n/a where it is off")
+
+
+class SuperResolve(SimpleInterface):
+    """One series on the high-resolution grid: upsampled where it was acquired, interpolated once."""
+
+    input_spec = _SuperResolveInputSpec
+    output_spec = _SuperResolveOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.io.nifti import SeriesReader, SeriesWriter
+        from bids_sr.spatial.transforms import hr_grid, read_itk
+        from bids_sr.sr.inference.apply_to_series import super_resolve_series
+
+        inputs, out = self.inputs, Path(runtime.cwd) / f"{self.inputs.series}_bold.nii"
+        # threads of numpy's library wait busily, and would take the cores from those of torch
+        limits = {"blas": 1, "openmp": inputs.threads}
+        with threadpool_limits(limits), SeriesReader(inputs.in_file) as reader:
+            upsampler, reference = _upsampler(inputs, reader.affine)
+            shape, affine = hr_grid(reader.shape[:3], reference, inputs.factor)
+            size = (*shape, reader.shape[3])
+            with SeriesWriter(out, size, affine, reader.tr, header_like=reader.header) as writer:
+                found = super_resolve_series(
+                    reader, writer, upsampler, read_itk(inputs.hmc_xfms), shape, affine,
+                    factor=inputs.factor, consistency=inputs.data_consistency, distortion=_distortion(inputs),
+                )  # fmt: skip
+        table = Path(runtime.cwd) / "consistency.tsv"
+        rows = ["n/a" if value != value else f"{value:.6g}" for value in found]
+        table.write_text("\n".join(["inconsistency", *rows]) + "\n")
+        self._results |= {"out_file": str(out), "consistency_file": str(table)}
+        return runtime
+
+
+def _distortion(inputs: Any) -> Any:
+    """What a field map says of the volumes, or None."""
+    from bids_sr.spatial.distortion import load_distortion
+
+    return load_distortion(inputs.shift_map) if isdefined(inputs.shift_map) else None
+
+
+def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
+    """(upsampler of the series, affine of the boldref)."""
+    import numpy as np
+
+    from bids_sr.io.nifti import load_image
+    from bids_sr.sr.inference.apply_to_series import GUIDED, make_upsampler
+    from bids_sr.sr.models.compatibility import check_model, describe
+    from bids_sr.sr.models.model import load_model
+
+    boldref, reference = load_image(inputs.boldref)
+    mask = load_image(inputs.mask)[0] > 0.5
+    if not mask.any():
+        raise ValueError(f"{inputs.mask}: the mask is empty")
+    given: dict[str, Any] = {"scale": float(np.percentile(boldref[mask], 99))}
+    if isdefined(inputs.model_file):
+        given["model"] = model = load_model(inputs.model_file)
+        check_model(model.card, describe(affine, "bold", inputs.factor), force=inputs.force)
+        if model.card.get("trained_on") == "series":
+            given |= _run_guides(inputs, boldref, reference, mask)
+        given |= {"precision": inputs.precision, "device": choose_device(inputs.device), "threads": inputs.threads}
+    elif inputs.series in GUIDED:
+        given |= _guides(inputs, boldref, reference, mask)
+    return make_upsampler(inputs.series, inputs.factor, affine=affine, **given), reference
+
+
+def _guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
+    """Guide, gain and mean for `inject` and `ratio`."""
+
+    from bids_sr.io.nifti import load_image
+    from bids_sr.spatial.transforms import hr_grid, read_itk
+    from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
+
+    if not (isdefined(inputs.highres) and isdefined(inputs.highres2boldref_xfm)):
+        raise ValueError(f"{inputs.series} needs highres and highres2boldref_xfm")
+    data, fine = load_image(inputs.highres)
+    warp = _distortion(inputs)
+    guide = PosedImage(
+        data=data, affine=fine, from_boldref=read_itk(inputs.highres2boldref_xfm)[0], distortion=warp
+    )  # fmt: skip
+    shape, grid = hr_grid(boldref.shape, affine, inputs.factor)
+    gain = match_gain(guide.seen(shape, grid, None), boldref, mask)
+    return {"guide": guide, "gain": gain, "mean": PosedImage(data=boldref, affine=affine, distortion=warp)}
+
+
+def _run_guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
+    """Mean of the run, mask and, where there is one, the image whose static detail is added."""
+    from bids_sr.sr.data.temporal_components import load_statistics
+
+    if not isdefined(inputs.temporal_file):
+        raise ValueError(f"{inputs.series} needs the temporal_file of its estimation")
+    given: dict[str, Any] = {"statistics": load_statistics(inputs.temporal_file)[0], "mask": mask}
+    given |= {"distortion": _distortion(inputs), "displace": inputs.displace}
+    if isdefined(inputs.highres):
+        guides = _guides(inputs, boldref, affine, mask)
+        given |= {"guide": guides["guide"], "gain": guides["gain"]}
+    return given

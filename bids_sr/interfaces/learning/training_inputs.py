@@ -1,0 +1,70 @@
+"""What every step that trains a network, or takes one that was trained, is told and gives back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
+
+from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
+
+if TYPE_CHECKING:
+    from bids_sr.sr.models.registry import Request
+    from bids_sr.sr.resolution.degradation import Factor
+
+
+def factor_trait() -> Any:
+    """The factor of super-resolution along each axis."""
+    return traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel / wanted voxel")
+
+
+class TrainingInputSpec(DeviceInputSpec):
+    """Inputs that say which model is wanted and how it may be had."""
+
+    method = traits.Str(mandatory=True, desc="super-resolution method")
+    recipe = traits.Enum("fast", "paper", "paper-mse", usedefault=True, desc="how it is trained")
+    model_source = traits.Enum("auto", "train", "reuse", usedefault=True, desc="whether a model may be reused")
+    model_dir = Directory(desc="where models to reuse lie; it may be missing")
+    pretrained = File(exists=True, desc="weights to use instead of training")
+    seed = traits.Int(0, usedefault=True, desc="of all that is drawn: data, weights, batches and augmentation")
+    max_train_minutes = traits.Float(desc="stop on the clock; the model cannot be reproduced then")
+    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the data")
+    sloppy = traits.Bool(False, usedefault=True, desc="a handful of iterations (tests only)")
+
+
+class PerceptualInputSpec(TrainingInputSpec):
+    """Inputs where recipes with a perceptual term may be asked for."""
+
+    vgg_weights = File(exists=True, desc="VGG-19, for recipes with a perceptual term")
+
+
+class TrainingOutputSpec(TraitedSpec):
+    """The model."""
+
+    model_file = File(exists=True, desc="weights (safetensors)")
+    card_file = File(exists=True, desc="model card (JSON)")
+    log_file = File(exists=True, desc="training log (TSV)")
+
+
+def request_of(inputs: TrainingInputSpec, factor: Factor | None = None) -> Request:
+    """Traits to a `Request`; what is not given keeps the default of that class.
+
+    Parameters
+    ----------
+    inputs : of the step
+    factor : where the data do not tell it
+    """
+    from bids_sr.sr.method import get_method, recipe_name
+    from bids_sr.sr.models.registry import Request
+
+    names = ("model_dir", "pretrained", "vgg_weights", "start")
+    paths = {name: getattr(inputs, name) for name in names if inputs.trait(name) is not None}
+    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
+    if isdefined(inputs.max_train_minutes):
+        given["max_minutes"] = inputs.max_train_minutes
+    recipe = recipe_name(get_method(inputs.method), inputs.recipe)
+    return Request(
+        method=inputs.method, recipe=recipe, source=inputs.model_source, seed=inputs.seed, factor=factor,
+        threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy, **given,
+    )  # fmt: skip

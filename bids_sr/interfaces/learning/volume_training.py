@@ -1,0 +1,73 @@
+"""Training on the acquired volumes of a run alone: a shell around `bids_sr.sr.models.registry`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    File,
+    SimpleInterface,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+from numpy.typing import NDArray
+
+from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, factor_trait, request_of
+
+# Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
+VOLUMES = 20
+
+
+class _TrainOnVolumesInputSpec(TrainingInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
+    mask = File(exists=True, mandatory=True, desc="brain on that grid")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
+    factor = factor_trait()
+
+
+class TrainOnVolumes(SimpleInterface):
+    """Train a network on volumes of the run it is for, or take a model that was given for it.
+
+    A killed training goes on from its last checkpoint.
+    """
+
+    input_spec = _TrainOnVolumesInputSpec
+    output_spec = TrainingOutputSpec
+    _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.sr.models.compatibility import check_model, describe
+        from bids_sr.sr.models.model import read_card
+        from bids_sr.sr.models.registry import obtain_model
+
+        inputs = self.inputs
+        images, affine = training_volumes(inputs.in_file, inputs.mask, inputs.n_dummy, inputs.seed)
+        with threadpool_limits(inputs.threads):
+            model, card, log = obtain_model(request_of(inputs, tuple(inputs.factor)), images, Path(runtime.cwd))
+        check_model(read_card(model), describe(affine, "bold", inputs.factor), force=inputs.force)
+        self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+        return runtime
+
+
+def training_volumes(series: str, mask_file: str, n_dummy: int, seed: int) -> tuple[Any, NDArray[Any]]:
+    """(`ImageSet` of some volumes of a run, affine of its grid).
+
+    Parameters
+    ----------
+    series, mask_file : (X, Y, Z, T) as acquired, and the brain on its grid
+    n_dummy : first volumes, whose contrast is another
+    seed : of the draw; volumes keep their order in time
+    """
+    from bids_sr.io.nifti import SeriesReader, load_image
+    from bids_sr.sr.data.images import ImageSet
+
+    mask = load_image(mask_file)[0] > 0.5
+    with SeriesReader(series) as reader:
+        there = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
+        picked = np.sort(np.random.default_rng(seed).choice(there, min(VOLUMES, len(there)), replace=False))
+        volumes = [reader.volume(int(t)) for t in picked]
+        return ImageSet.from_volumes(volumes, mask, reader.affine), reader.affine

@@ -1,0 +1,90 @@
+"""Tables of figures: quality of a series over time, and many tables made one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+
+
+class _SeriesQualityInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="series, dummies included")
+    mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+    series = traits.Str(mandatory=True, desc="name of the series")
+    consistency_file = File(exists=True, desc="one row a volume, n/a where it was not measured")
+
+
+class _TableOutputSpec(TraitedSpec):
+    metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
+
+
+class SeriesQuality(SimpleInterface):
+    """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series."""
+
+    input_spec = _SeriesQualityInputSpec
+    output_spec = _TableOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.io.nifti import SeriesReader, load_image
+        from bids_sr.metrics.series_metrics import row, table_text
+        from bids_sr.stats.image.temporal_quality import quality_figures, series_quality
+
+        start, mask = self.inputs.n_dummy, load_image(self.inputs.mask)[0] > 0.5
+        with SeriesReader(self.inputs.in_file) as reader:
+            n_volumes = reader.shape[3] - start
+            quality = series_quality(reader.volumes(start), mask, reader.zooms, n_volumes=n_volumes)
+        figures = quality_figures(quality, mask)
+        if isdefined(self.inputs.consistency_file):
+            figures |= _consistency(self.inputs.consistency_file, start)
+        path = Path(runtime.cwd, "quality.tsv")
+        path.write_text(table_text(row(self.inputs.series, 0.0, "", key, value) for key, value in figures.items()))
+        self._results["metrics_tsv"] = str(path)
+        return runtime
+
+
+def _consistency(path: str, start: int) -> dict[str, float | None]:
+    """Median and maximum over the volumes from `start`; nothing where it was not measured."""
+    lines = Path(path).read_text().split()[1 + start :]
+    values = sorted(float(line) for line in lines if line != "n/a")
+    if not values:
+        return {}
+    middle = len(values) // 2
+    median = values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+    return {"inconsistency_median": median, "inconsistency_max": values[-1]}
+
+
+class _MergeMetricsInputSpec(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="long tables with the same columns")
+
+
+class _MergeMetricsOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="their rows in order, one header")
+    out_json = File(exists=True, desc="what columns and measures mean, and their units")
+
+
+class MergeMetrics(SimpleInterface):
+    """Join long tables of figures and describe their columns."""
+
+    input_spec = _MergeMetricsInputSpec
+    output_spec = _MergeMetricsOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_sr.metrics.series_metrics import columns_json, read_table, table_text
+
+        rows = [row for path in self.inputs.in_files for row in read_table(path)]
+        out, described = Path(runtime.cwd, "metrics.tsv"), Path(runtime.cwd, "metrics.json")
+        out.write_text(table_text(rows))
+        described.write_text(json.dumps(columns_json(row["measure"] for row in rows), indent=2, ensure_ascii=False))
+        self._results.update(out_file=str(out), out_json=str(described))
+        return runtime

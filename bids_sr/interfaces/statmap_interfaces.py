@@ -1,0 +1,227 @@
+"""Activation maps of a series, and maps of several series compared: shells around `bids_sr.stats`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+
+_COMPCOR_VOLUMES = 50
+
+
+class _ActivationInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
+    roi = File(exists=True, mandatory=True, desc="region of interest on the grid of the series")
+    events_file = File(exists=True, mandatory=True, desc="BIDS events")
+    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
+    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+    tr = traits.Float(mandatory=True, desc="repetition time (s)")
+    series = traits.Str(mandatory=True, desc="name of the series")
+    fwhm_mm = traits.Float(mandatory=True, desc="Gaussian smoothing (mm); 0 is none")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    kinds = traits.List(traits.Enum("cc", "glm"), mandatory=True, desc="maps to make")
+    low_pass = traits.Either(None, traits.Float, desc="Hz, correlation only; none if not given")
+    high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
+    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
+    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
+    thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+
+
+class _ActivationOutputSpec(TraitedSpec):
+    out_files = traits.List(File(exists=True), desc="maps and regions")
+    out_entities = traits.List(traits.Dict, desc="BIDS entities of each")
+    out_sidecars = traits.List(traits.Dict, desc="metadata of each")
+    metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
+
+
+class ActivationMaps(SimpleInterface):
+    """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures."""
+
+    input_spec = _ActivationInputSpec
+    output_spec = _ActivationOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from threadpoolctl import threadpool_limits
+
+        from bids_sr.io.nifti import SeriesReader, load_image
+        from bids_sr.stats.glm.design import read_confounds, read_events
+        from bids_sr.stats.glm.statmaps import map_activation
+        from bids_sr.stats.regions.activation_regions import parse_thresholds
+        from bids_sr.stats.regions.map_summary import find_regions
+
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        mask, roi = (load_image(path)[0] > 0.5 for path in (inputs.mask, inputs.roi))
+        confounds = read_confounds(inputs.confounds_tsv) if isdefined(inputs.confounds_tsv) else None
+        with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
+            found = map_activation(
+                reader, mask, read_events(inputs.events_file), inputs.contrasts, _settings(inputs),
+                scratch=cwd / "courses.raw", confounds=confounds,
+            )  # fmt: skip
+            affine, zooms = reader.affine, reader.zooms
+        thresholds = {threshold.label: threshold for threshold in parse_thresholds(inputs.thresholds)}
+        regions = find_regions(found.maps, mask, roi, tuple(thresholds.values()))
+        saved = [*_maps(inputs, found), *_regions(inputs, regions, thresholds)]
+        self._results |= _save(saved, affine, zooms, inputs, cwd)
+        self._results["metrics_tsv"] = _metrics(inputs, found, regions, mask, roi, affine, cwd / "metrics.tsv")
+        return runtime
+
+
+def _settings(inputs: Any) -> Any:
+    """Traits to `ActivationSettings`; what is not given keeps the default of that class."""
+    from bids_sr.stats.glm.statmaps import ActivationSettings
+
+    names = ("tr", "n_dummy", "fwhm_mm", "high_pass", "slice_time_ref", "has_stc")
+    given = {name: getattr(inputs, name) for name in names}
+    if not isdefined(inputs.confounds_tsv):
+        given["confound_names"] = ()
+    elif isdefined(inputs.confound_names):
+        given["confound_names"] = tuple(inputs.confound_names)
+    else:
+        given["confound_names"] = default_confounds(inputs.confounds_tsv)
+    low_pass = inputs.low_pass if isdefined(inputs.low_pass) else None
+    return ActivationSettings(kinds=tuple(inputs.kinds), low_pass=low_pass, **given)
+
+
+def default_confounds(path: str) -> tuple[str, ...]:
+    """Motion, its derivatives and the aCompCor components that the table has (none without tissue maps).
+
+    Without the components breathing and pulse stay in the residuals of smoothed series, and twice as many voxels as
+    nominal pass p < .001 where the phantom is silent. Runs of fewer than 50 volumes cannot spare the regressors.
+    """
+    from bids_sr.stats.glm.design import MOTION
+
+    with open(path, encoding="utf-8") as stream:
+        columns, volumes = stream.readline().split(), sum(1 for _ in stream)
+    found = (name for name in columns if name.startswith("a_comp_cor"))
+    return (*MOTION, *found) if volumes >= _COMPCOR_VOLUMES else MOTION
+
+
+def _maps(inputs: Any, found: Any) -> list[tuple[Any, dict, dict]]:
+    """Each map with its entities and what it says of itself."""
+    from bids_sr.interfaces import statmap_names
+    from bids_sr.stats.glm.design import scaled_weights
+    from bids_sr.stats.regions.map_comparison import description
+
+    desc, settings = description(inputs.series, inputs.fwhm_mm), _settings(inputs)
+    out = []
+    for (name, stat), values in found.maps.items():
+        own = statmap_names.entities(series=inputs.series, contrast=name, stat=stat, desc=desc, suffix="statmap")
+        model = statmap_names.model_text(stat, found.design, settings)
+        out.append((values, own, statmap_names.map_sidecar(stat, scaled_weights(inputs.contrasts[name]), model)))
+    return out
+
+
+def _regions(inputs: Any, regions: Any, thresholds: Any) -> list[tuple[Any, dict, dict]]:
+    """Each region as an 8-bit image with its entities and what it says of itself."""
+    from bids_sr.interfaces import statmap_names
+    from bids_sr.stats.regions.map_comparison import description
+
+    out = []
+    for (name, label), (region, applied) in regions.items():
+        desc = description(inputs.series, inputs.fwhm_mm) + label
+        own = statmap_names.entities(series=inputs.series, label=name, desc=desc, suffix="mask")
+        out.append((region.astype("uint8"), own, statmap_names.region_sidecar(thresholds[label], applied)))
+    return out
+
+
+def _save(saved: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: Any, cwd: Path) -> dict[str, Any]:
+    """Write the images; the three parallel lists of the output."""
+    from bids_sr.interfaces import statmap_names
+    from bids_sr.io.nifti import save_image
+
+    common = statmap_names.common_sidecar(series=inputs.series, fwhm_mm=inputs.fwhm_mm, zooms=zooms)
+    files = []
+    for values, own, _ in saved:
+        files.append(str(cwd / statmap_names.filename(own)))
+        save_image(values, affine, files[-1])
+    sidecars = [{**sidecar, **common} for _, _, sidecar in saved]
+    return {"out_files": files, "out_entities": [own for _, own, _ in saved], "out_sidecars": sidecars}
+
+
+def _metrics(inputs: Any, found: Any, regions: Any, mask: Any, roi: Any, affine: Any, path: Path) -> str:
+    """Write the figures of one series at one smoothing."""
+    from math import prod
+
+    from bids_sr.metrics.series_metrics import row, table_text
+    from bids_sr.stats.regions.map_summary import activation_rows
+
+    design, series, fwhm_mm = found.design, inputs.series, inputs.fwhm_mm
+    figures = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
+    rows = [row(series, fwhm_mm, "", key, value) for key, value in figures.items()] if "glm" in inputs.kinds else []
+    rows += activation_rows(
+        found.maps, regions, inputs.contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
+        per_acquired=1 if series == "raw" else prod(inputs.factor),
+    )  # fmt: skip
+    path.write_text(table_text(rows))
+    return str(path)
+
+
+class _CompareInputSpec(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of all series")
+    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+    raw_mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+    roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
+    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+
+
+class _CompareOutputSpec(TraitedSpec):
+    metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
+
+
+class CompareMaps(SimpleInterface):
+    """Maps of all series on the high-resolution grid against the raw maps brought there by a spline, and bspline's."""
+
+    input_spec = _CompareInputSpec
+    output_spec = _CompareOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from math import prod
+
+        from bids_sr.io.nifti import load_image
+        from bids_sr.metrics.series_metrics import table_text
+        from bids_sr.stats.regions.activation_regions import parse_thresholds
+        from bids_sr.stats.regions.map_comparison import Grid, comparison_rows
+
+        inputs = self.inputs
+        acquired, fine, roi = (
+            Grid(mask=values > 0.5, affine=affine)
+            for values, affine in map(load_image, (inputs.raw_mask, inputs.mask, inputs.roi))
+        )
+        rows = []
+        for fwhm_mm, files in _by_smoothing(inputs.in_files, inputs.in_entities).items():
+            rows += comparison_rows(
+                files, lambda path: load_image(path)[0], inputs.contrasts, parse_thresholds(inputs.thresholds),
+                acquired=acquired, fine=fine, roi=roi.mask, fwhm_mm=fwhm_mm, per_acquired=prod(inputs.factor),
+            )  # fmt: skip
+        out = Path(runtime.cwd, "comparison.tsv")
+        out.write_text(table_text(rows))
+        self._results["metrics_tsv"] = str(out)
+        return runtime
+
+
+def _by_smoothing(files: list[str], entities: list[dict]) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
+    """Statistical maps as FWHM → series → (contrast, stat) → file; regions are passed over."""
+    from bids_sr.stats.regions.map_comparison import parse_description
+
+    out: dict[float, dict[str, dict[tuple[str, str], str]]] = {}
+    for path, own in zip(files, entities, strict=True):
+        if own["suffix"] == "statmap":
+            series, fwhm_mm = parse_description(own["desc"])
+            out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = path
+    return out

@@ -1,0 +1,392 @@
+"""NIfTI series volume by volume, so that memory does not grow with the length of a run.
+
+Reads are explicit (no memory mapping: mapped pages count as the process's own). A reader holds one volume; a writer
+fills a file beside the final name and renames it once every volume is there. Compressed files carry neither time nor
+name in their gzip header, so that equal data give equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.io import atomic_files
+from bids_sr.io.packing import PackedStream
+
+Array = npt.NDArray[Any]
+Volume = npt.NDArray[np.float32]
+_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+
+
+class ImageError(ValueError):
+    """An image file that cannot be used as it is; the message begins with the file's name."""
+
+
+def _open_header(path: Path) -> Any:
+    """Header-only nibabel image of a single-file NIfTI; ImageError names the file otherwise."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        image = nib.load(path)
+    except (nib.filebasedimages.ImageFileError, EOFError, OSError, zlib.error, ValueError) as err:
+        raise ImageError(f"{path}: not a readable NIfTI image ({err})") from err
+    if not isinstance(image, nib.Nifti1Image):
+        raise ImageError(f"{path}: only single-file NIfTI (.nii, .nii.gz) is read")
+    return image
+
+
+class SeriesReader:
+    """A NIfTI file read one volume (or slab) at a time.
+
+    Parameters
+    ----------
+    path : .nii or .nii.gz, 3D (one volume) or 4D
+    allow_nan : let NaN and infinity through (default: refuse them)
+
+    Attributes
+    ----------
+    shape, affine, zooms : (X, Y, Z, T), T is 1 for a 3D file; voxel to RAS mm, 4x4 float64; voxel size in mm
+    tr, header : repetition time in s (pixdim[4] with its unit; 0 where it is not told); NIfTI header as stored
+
+    Raises
+    ------
+    ImageError : not NIfTI, truncated, without real numbers, or not finite; the message names the file
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, allow_nan: bool = False) -> None:
+        self.path = Path(path)
+        image = _open_header(self.path)
+        shape = tuple(int(n) for n in image.shape)
+        while len(shape) > 4 and 1 in shape[3:]:
+            shape = shape[:3] + tuple(n for n in shape[3:] if n > 1)
+        if len(shape) not in (3, 4) or min(shape) < 1:
+            raise ImageError(f"{self.path}: has shape {image.shape}, not 3D or 4D")
+        self.ndim = len(shape)
+        self.shape: tuple[int, int, int, int] = (*shape[:3], shape[3] if len(shape) == 4 else 1)  # type: ignore[assignment]
+        self.header = image.header
+        self.affine: npt.NDArray[np.float64] = np.asarray(image.affine, dtype=np.float64)
+        self.zooms: tuple[float, float, float] = tuple(
+            float(z) for z in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        )  # type: ignore[assignment]
+        unit = self.header.get_xyzt_units()[1]
+        self.tr = float(self.header["pixdim"][4]) * _SECONDS.get(unit, 1.0) if self.ndim == 4 else 0.0
+        self.compressed = self.path.suffix == ".gz"
+        self.dtype = np.dtype(image.dataobj.dtype)
+        if self.dtype.kind not in "iuf":
+            raise ImageError(f"{self.path}: stored as {self.dtype}, not as real numbers")
+        self._slope, self._inter = float(image.dataobj.slope), float(image.dataobj.inter)
+        self._offset = int(image.dataobj.offset)
+        self._allow_nan = allow_nan
+        self._voxels = int(np.prod(self.shape[:3]))
+        self._stream: IO[bytes] | None = None
+        self._next = 0
+        if not self.compressed:
+            wanted = self._offset + self._voxels * self.shape[3] * self.dtype.itemsize
+            if self.path.stat().st_size < wanted:
+                raise ImageError(f"{self.path}: truncated ({self.path.stat().st_size} of {wanted} bytes)")
+
+    def __enter__(self) -> SeriesReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; reading again opens it again."""
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+
+    def _seek(self, t: int) -> IO[bytes]:
+        """Stream that stands at volume t. A compressed file goes forward where it can, else from its start."""
+        stream = self._stream
+        if stream is None or (self.compressed and t < self._next):
+            self.close()
+            opener: Any = gzip.open if self.compressed else open
+            stream = self._stream = opener(self.path, "rb")
+            self._next = -1
+        if self._next != t:
+            try:
+                stream.seek(self._offset + t * self._voxels * self.dtype.itemsize)
+            except (EOFError, OSError, zlib.error) as err:
+                raise ImageError(f"{self.path}: truncated or damaged before volume {t} ({err})") from err
+        return stream
+
+    def _read(self, stream: IO[bytes], count: int, what: str) -> Array:
+        size = count * self.dtype.itemsize
+        try:
+            raw = stream.read(size)
+        except (EOFError, OSError, zlib.error) as err:
+            raise ImageError(f"{self.path}: truncated or damaged at {what} ({err})") from err
+        if len(raw) != size:
+            raise ImageError(f"{self.path}: truncated at {what}")
+        return np.frombuffer(raw, dtype=self.dtype)
+
+    def _scaled(self, raw: Array, what: str) -> Volume:
+        if self._slope != 1.0 or self._inter != 0.0:
+            raw = raw.astype(np.float64) * self._slope + self._inter
+        with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite and is refused below
+            out = raw.astype(np.float32)
+        if not self._allow_nan and not np.isfinite(out).all():
+            raise ImageError(f"{self.path}: {what} holds NaN or infinite values")
+        return out
+
+    def volume(self, t: int) -> Volume:
+        """Volume t (negative counts from the end) as a C-contiguous float32 array (X, Y, Z), scaling applied."""
+        t = t + self.shape[3] if t < 0 else t
+        if not 0 <= t < self.shape[3]:
+            raise IndexError(f"{self.path}: volume {t} of {self.shape[3]}")
+        stream = self._seek(t)
+        self._next = -1
+        values = self._scaled(self._read(stream, self._voxels, f"volume {t}"), f"volume {t}")
+        self._next = t + 1
+        return np.ascontiguousarray(values.reshape(self.shape[:3], order="F"))
+
+    def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Volume]:
+        """Volumes start..stop-1 in order; one forward pass also where the file is compressed."""
+        for t in range(start, self.shape[3] if stop is None else min(stop, self.shape[3])):
+            yield self.volume(t)
+
+    def slab(self, z0: int, z1: int) -> Volume:
+        """Slices z0..z1-1 of all volumes, float32 (X, Y, z1 - z0, T), Fortran order; uncompressed files only."""
+        if self.compressed:
+            raise ImageError(f"{self.path}: slabs need an uncompressed file")
+        if not 0 <= z0 < z1 <= self.shape[2]:
+            raise IndexError(f"{self.path}: slices {z0}..{z1} of {self.shape[2]}")
+        x, y, _, n = self.shape
+        out = np.empty((n, (z1 - z0) * y * x), dtype=np.float32)
+        with open(self.path, "rb") as stream:
+            for t in range(n):
+                stream.seek(self._offset + (t * self._voxels + z0 * x * y) * self.dtype.itemsize)
+                out[t] = self._scaled(self._read(stream, out.shape[1], f"volume {t}"), f"volume {t}")
+        return out.reshape(n, z1 - z0, y, x).T
+
+
+def _header(
+    shape: tuple[int, ...], affine: Array, tr: float, dtype: npt.DTypeLike, like: Any, slope: float, inter: float
+) -> nib.Nifti1Header:
+    """Little-endian NIfTI-1 header in mm and s; q/sform codes are those of `like` (1 where it has none)."""
+    header = nib.Nifti1Header(endianness="<")
+    header.set_data_dtype(np.dtype(dtype).newbyteorder("<"))
+    header.set_data_shape(shape)
+    header.set_xyzt_units("mm", "sec" if len(shape) == 4 else "unknown")
+    qcode, scode = (int(like["qform_code"]), int(like["sform_code"])) if like is not None else (1, 1)
+    if qcode == scode == 0:
+        qcode = scode = 1
+    header.set_qform(affine, code=qcode, strip_shears=True)
+    header.set_sform(affine, code=scode)
+    header["pixdim"][1:4] = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
+    if len(shape) == 4:
+        header["pixdim"][4] = tr
+    if like is not None:
+        header["dim_info"] = like["dim_info"]
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    header["scl_slope"], header["scl_inter"] = slope, inter
+    return header
+
+
+def _open_for_writing(temporary: Path, *, compressed: bool) -> tuple[IO[bytes], IO[bytes]]:
+    """(stream for a series' data, file below it); the gzip header carries neither time nor name."""
+    raw = open(temporary, "wb")  # noqa: SIM115 - closed by the caller
+    return (PackedStream(raw), raw) if compressed else (raw, raw)  # type: ignore[return-value]
+
+
+def _to_dtype(values: Array, dtype: np.dtype[Any], slope: float, inter: float, path: Path) -> Array:
+    """Values as stored; integers are rounded, and refused where they do not fit."""
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    stored = np.rint((values.astype(np.float64) - inter) / slope)
+    limits = np.iinfo(dtype)
+    if stored.size and not (stored.min() >= limits.min and stored.max() <= limits.max):
+        raise ImageError(f"{path}: values do not fit into {dtype}")
+    return stored.astype(dtype)
+
+
+class SeriesWriter:
+    """A 4D NIfTI file written volume by volume (or slab by slab), there under its name only when complete.
+
+    Parameters
+    ----------
+    path : .nii or .nii.gz
+    shape4d : (X, Y, Z, T)
+    affine : voxel to RAS mm
+    tr : repetition time in s, into pixdim[4]
+    dtype : type on disk; integers are stored as (value - inter) / slope, rounded
+    header_like : header whose q/sform codes are kept
+    slope, inter, compressed : scl_slope, scl_inter, whether to compress (None: told by the name)
+
+    Raises
+    ------
+    ImageError : wrong volume shape, or closed before all volumes were written (nothing is left on disk)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        shape4d: tuple[int, int, int, int],
+        affine: Array,
+        tr: float,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        header_like: Any = None,
+        slope: float = 1.0,
+        inter: float = 0.0,
+        compressed: bool | None = None,
+    ) -> None:
+        self.path = Path(path)
+        if len(shape4d) != 4:
+            raise ImageError(f"{self.path}: a series has 4 axes, not {len(shape4d)}")
+        self.shape = tuple(int(n) for n in shape4d)
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self._slope, self._inter = float(slope), float(inter)
+        header = _header(self.shape, affine, tr, self.dtype, header_like, self._slope, self._inter)
+        self._temporary = atomic_files.beside(self.path)
+        self._compressed = self.path.suffix == ".gz" if compressed is None else compressed
+        self._stream, self._raw = _open_for_writing(self._temporary, compressed=self._compressed)
+        self._stream.write(header.binaryblock + b"\0\0\0\0")
+        self._written = 0
+        self._slices: set[int] = set()
+        self._open = True
+
+    def append(self, volume: Array) -> None:
+        """Write the next volume, (X, Y, Z)."""
+        if volume.shape != self.shape[:3]:
+            raise ImageError(f"{self.path}: volume of shape {volume.shape}, expected {self.shape[:3]}")
+        if self._written >= self.shape[3]:
+            raise ImageError(f"{self.path}: more than {self.shape[3]} volumes")
+        stored = _to_dtype(np.asarray(volume), self.dtype, self._slope, self._inter, self.path)
+        self._stream.write(stored.tobytes(order="F"))
+        self._written += 1
+
+    def put_slab(self, z0: int, slab: Array) -> None:
+        """Write slices z0.. of all volumes, (X, Y, z, T); uncompressed files only, not mixed with `append`."""
+        x, y, z, n = self.shape
+        if self._compressed or self._written or slab.shape != (x, y, slab.shape[2], n) or z0 + slab.shape[2] > z:
+            raise ImageError(f"{self.path}: cannot take a slab of shape {slab.shape} at slice {z0}")
+        stored = _to_dtype(np.asarray(slab), self.dtype, self._slope, self._inter, self.path)
+        for t in range(n):
+            self._stream.seek(352 + (t * z + z0) * x * y * self.dtype.itemsize)
+            self._stream.write(stored[..., t].tobytes(order="F"))
+        self._slices.update(range(z0, z0 + slab.shape[2]))
+
+    def close(self) -> None:
+        """Rename into place; ImageError if volumes are missing."""
+        if not self._open:
+            return
+        if self._written != self.shape[3] and len(self._slices) != self.shape[2]:
+            self.discard()
+            raise ImageError(f"{self.path}: closed after {self._written} of {self.shape[3]} volumes")
+        try:
+            self._stream.close()
+            self._raw.close()
+            atomic_files.put_in_place(self._temporary, self.path, durable=False)
+            self._open = False
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Close and leave nothing behind; what is thrown away need not fit on the disk."""
+        if self._open:
+            self._open = False
+            for stream in (self._stream, self._raw):
+                with contextlib.suppress(OSError):
+                    stream.close()
+            self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> SeriesWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def save_image(
+    data: Array,
+    affine: Array,
+    path: str | os.PathLike[str],
+    *,
+    dtype: npt.DTypeLike | None = None,
+    header_like: Any = None,
+    tr: float | None = None,
+) -> None:
+    """Write a 3D or 4D image whole or not at all.
+
+    Parameters
+    ----------
+    data : (X, Y, Z) or (X, Y, Z, T)
+    affine : voxel to RAS mm
+    path : .nii or .nii.gz
+    dtype : type on disk; default float32 for floats, uint8 for booleans, else that of the data; never scaled
+    header_like : header whose q/sform codes (and, in 4D, pixdim[4]) are kept
+    tr : s, 4D only; overrules header_like
+
+    Raises ImageError where data are not 3D or 4D, or integers do not fit the type.
+    """
+    path, data = Path(path), np.asarray(data)
+    if data.ndim not in (3, 4):
+        raise ImageError(f"{path}: an image has 3 or 4 axes, not {data.ndim}")
+    if dtype is None:
+        dtype = {"f": np.float32, "b": np.uint8}.get(data.dtype.kind, data.dtype)
+        dtype = np.int32 if np.dtype(dtype) == np.int64 else dtype
+    kind = np.dtype(dtype).newbyteorder("<")
+    if tr is None:
+        tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
+    header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
+    with atomic_files.whole_file(path, durable=False) as part:
+        content = header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
+        part.write_bytes(gzip.compress(content, 4, mtime=0) if path.suffix == ".gz" else content)
+
+
+def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tuple[Volume, npt.NDArray[np.float64]]:
+    """(data float32 with the file's own number of axes, affine voxel to RAS mm); checks as SeriesReader."""
+    with SeriesReader(path, allow_nan=allow_nan) as reader:
+        if reader.ndim == 3:
+            return reader.volume(0), reader.affine
+        return np.stack(list(reader.volumes()), axis=-1), reader.affine
+
+
+def compress_series(
+    src_nii: str | os.PathLike[str],
+    dst_gz: str | os.PathLike[str],
+    *,
+    dtype: npt.DTypeLike = "float32",
+) -> None:
+    """Copy a series to .nii.gz in another type, one volume in memory.
+
+    Integers take two passes: the first finds the range of the run, the second stores every volume with that one slope,
+    so that no volume is quantized unlike its neighbors.
+
+    Parameters
+    ----------
+    src_nii, dst_gz : series to read, file to write
+    dtype : float32, int16, ...; little-endian on disk
+    """
+    kind = np.dtype(dtype)
+    with SeriesReader(src_nii) as reader:
+        slope, inter = 1.0, 0.0
+        if kind.kind in "iu":
+            lowest, highest = np.inf, -np.inf
+            for volume in reader.volumes():
+                lowest, highest = min(lowest, float(volume.min())), max(highest, float(volume.max()))
+            limits = np.iinfo(kind)
+            # float32 in the header: leave one step free at each end so that rounding of the slope cannot overflow
+            slope = float(np.float32((highest - lowest) / (float(limits.max) - limits.min - 4))) or 1.0
+            inter = float(np.float32(lowest - (limits.min + 2) * slope))
+        with SeriesWriter(
+            dst_gz, reader.shape, reader.affine, reader.tr,
+            dtype=kind, header_like=reader.header, slope=slope, inter=inter, compressed=True,
+        ) as writer:  # fmt: skip
+            for volume in reader.volumes():
+                writer.append(volume)

@@ -1,0 +1,204 @@
+"""Where the simulated head is active, how strongly, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
+
+from bids_sr.phantom.fields import smooth_field
+from bids_sr.phantom.head import Head
+from bids_sr.phantom.presets import Preset
+
+Array = npt.NDArray[Any]
+# MNI mm: two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers
+FOCI: dict[str, tuple[float, float, float]] = {
+    "thumb": (-40.0, -18.0, 54.0),
+    "little": (-32.0, -27.0, 59.0),
+    "sma": (-4.0, -8.0, 58.0),
+}
+DRIVEN_BY: dict[str, tuple[str, ...]] = {"thumb": ("thumb",), "little": ("little",), "sma": ("thumb", "little")}
+PEAK_PERCENT: dict[str, tuple[float, float]] = {"thumb": (3.0, 4.0), "little": (3.0, 4.0), "sma": (2.0, 3.0)}
+_BOX = 24.0  # mm, half the side of the cube around a focus in which its map is made
+_FWHM = 2.354820045
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Focus:
+    """One active place.
+
+    Parameters
+    ----------
+    label : key of FOCI
+    origin : (3,) head point in mm where the neurons are
+    peak_percent : largest signal change of the scene, in percent of its reference
+    spread_mm : FWHM of the vascular spread
+    amplitude : change of the signal while a long block lasts, as a share of the reference; float32, grid of the head
+    reference : "local" (the resting signal of the same place) or "brain" (one number, the mean over the brain)
+    """
+
+    label: str
+    origin: Array
+    peak_percent: float
+    spread_mm: float
+    amplitude: Array
+    reference: str
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Trial types that drive it."""
+        return DRIVEN_BY[self.label]
+
+
+def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
+    """Cube around a head point as slices, and its voxels' offsets from the point in mm, (3, x, y, z)."""
+    voxel = head.affine[0, 0]
+    at = (center - head.affine[:3, 3]) / voxel
+    half = int(np.ceil(_BOX / voxel))
+    window = tuple(
+        slice(max(0, round(float(c)) - half), min(n, round(float(c)) + half + 1))
+        for c, n in zip(at, head.veins.shape, strict=True)
+    )
+    grid = np.indices([w.stop - w.start for w in window], dtype=float)
+    start = np.array([w.start for w in window])[:, None, None, None]
+    return window, (grid + start - at[:, None, None, None]) * voxel
+
+
+def snap_to_ribbon(head: Head, point: Array) -> Array:
+    """Head point (mm) of the gray-matter voxel that serves best near `point`: pure gray matter, and close."""
+    window, offset = _box(head, point)
+    far = np.sqrt((offset**2).sum(0))
+    score = np.where(far < 6.0, head.fractions["gm"][window] - far / 15.0, -np.inf)
+    best = np.unravel_index(int(np.argmax(score)), score.shape)
+    return np.asarray(point + offset[:, best[0], best[1], best[2]])
+
+
+def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float) -> Array:
+    """Distance in mm from a seed voxel through a mask (26 neighbors); infinity beyond `limit` and outside the mask.
+
+    The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon; only the latter counts.
+    """
+    number = np.full(mask.shape, -1)
+    number[mask] = np.arange(int(mask.sum()))
+    padded = np.pad(number, 1, constant_values=-1)
+    rows, columns, lengths = [], [], []
+    for step in np.argwhere(np.ones((3, 3, 3), dtype=bool)) - 1:
+        if not step.any():
+            continue
+        window = tuple(slice(1 + s, 1 + s + n) for s, n in zip(step, mask.shape, strict=True))
+        neighbor = padded[window]
+        both = (number >= 0) & (neighbor >= 0)
+        rows.append(number[both])
+        columns.append(neighbor[both])
+        lengths.append(np.full(int(both.sum()), float(np.linalg.norm(step)) * voxel))
+    size = int(mask.sum())
+    graph = sparse.csr_matrix(
+        (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns))), shape=(size, size)
+    )
+    reached = csgraph.dijkstra(graph, indices=int(number[seed]), limit=limit)
+    out = np.full(mask.shape, np.inf)
+    out[mask] = reached
+    return out
+
+
+def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float) -> Array:
+    """Share of gray matter, weighted by a Gaussian of the distance along the ribbon (sigma = extent, mm)."""
+    gm = head.fractions["gm"][window]
+    seed = tuple(int(i) for i in np.unravel_index(int(np.argmin((offset**2).sum(0))), gm.shape))
+    mask = gm > 0.4
+    mask[seed] = True
+    path = along_ribbon(mask, seed, float(head.affine[0, 0]), 4 * extent)
+    return gm * np.exp(-0.5 * (path / extent) ** 2)
+
+
+def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Array) -> Array:
+    """Venous blood around the vein that drains a focus: a clear one some 6 mm away, better towards the skull."""
+    veins = head.veins[window]
+    far = np.sqrt((offset**2).sum(0))
+    outwards = origin - np.array([0.0, -20.0, 10.0])
+    rises = np.tensordot(outwards / np.linalg.norm(outwards), offset, 1)
+    clear = veins > 0.5 * veins[far < 15].max()
+    cost = np.abs(far - 6.0) + 0.5 * np.maximum(0.0, -rises)
+    best = np.unravel_index(int(np.argmin(np.where(clear & (far > 3), cost, np.inf))), far.shape)
+    center = offset[:, best[0], best[1], best[2]][:, None, None, None]
+    return veins * np.exp(-0.5 * ((offset - center) ** 2).sum(0) / 5.0**2)
+
+
+def _blob(rng: np.random.Generator, offset: Array, voxel: float) -> Array:
+    """A ragged island whose border is drawn at random: nothing in the anatomy knows it."""
+    ragged = smooth_field(rng, offset.shape[1:], 1.5 / voxel)
+    return (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * ragged > 0.62).astype(np.float32)
+
+
+def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> Focus:
+    """Draw one focus.
+
+    Parameters
+    ----------
+    rng, head : source of what is drawn; the subject
+    label : key of FOCI
+    scene : "ribbon" (gray matter along the ribbon), "veins" (most of the change sits in the draining vein), "free"
+        (borders and place without relation to tissue; the change is in units of the brain's mean signal, because a
+        share of the local signal would carry the tissue's borders)
+    """
+    voxel = float(head.affine[0, 0])
+    origin = snap_to_ribbon(head, head.from_template(FOCI[label]))
+    peak, spread = rng.uniform(*PEAK_PERCENT[label]), rng.uniform(2.0, 3.5)
+    extent = rng.uniform(4.0, 4.8)
+    if scene == "free":
+        origin = origin + rng.uniform(-3.0, 3.0, 3)
+    window, offset = _box(head, origin)
+    sigma = spread / _FWHM / voxel
+    if scene == "free":
+        active = _blob(rng, offset, voxel)
+    else:
+        active = _ribbon(head, window, offset, extent)
+    active = ndimage.gaussian_filter(active, sigma)
+    active /= active.max()
+    if scene == "veins":
+        drained = ndimage.gaussian_filter(_draining(head, window, offset, origin), sigma)
+        active = 0.25 * active + drained / drained.max()
+        active /= active.max()
+    amplitude = np.zeros(head.veins.shape, dtype=np.float32)
+    amplitude[window] = active * peak / 100
+    return Focus(
+        label=label, origin=origin, peak_percent=float(peak), spread_mm=float(spread), amplitude=amplitude,
+        reference="brain" if scene == "free" else "local",
+    )  # fmt: skip
+
+
+Event = tuple[float, float, str]
+
+
+def block_design(preset: Preset) -> list[Event]:
+    """(onset, duration, trial type) in s: rest, then thumb, rest, little, rest, … while there is room."""
+    end = preset.volumes * preset.tr
+    events: list[Event] = [(0.0, preset.lead, "rest")]
+    onset, cycle = preset.lead, 4 * preset.block
+    while onset + cycle <= end + 1e-9:
+        for k, kind in enumerate(("thumb", "rest", "little", "rest")):
+            events.append((onset + k * preset.block, preset.block, kind))
+        onset += cycle
+    if end - onset > 1e-9:
+        events.append((onset, end - onset, "rest"))
+    return events
+
+
+def response(events: Sequence[Event], condition: str, times: Array) -> Array:
+    """Canonical (SPM, as nilearn has it) response to a condition's blocks at any times (s); 1 in a long block."""
+    from nilearn.glm.first_level.hemodynamic_models import spm_hrf
+
+    step = 0.05
+    fine = np.arange(0.0, float(np.max(times)) + 1.0, step)
+    boxes = np.zeros_like(fine)
+    for onset, duration, kind in events:
+        if kind == condition:
+            boxes[(fine >= onset - 1e-9) & (fine < onset + duration - 1e-9)] = 1.0
+    kernel = spm_hrf(step, oversampling=1)
+    kernel = kernel / kernel.sum()
+    return np.asarray(np.interp(times, fine, np.convolve(boxes, kernel)[: fine.size]))

@@ -1,0 +1,132 @@
+"""The short BOLD run at the high resolution: same head, same fluctuations and task, another pose, noise of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.io import atomic_files
+from bids_sr.phantom.activity import Event, response
+from bids_sr.phantom.physiology import Physiology, approach
+from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
+from bids_sr.phantom.presets import Preset
+from bids_sr.phantom.scanner import BOLD_FRAME, Coil, EpiScanner, Part
+from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Subject, in_order
+from bids_sr.phantom.spoiled_gre import gradient_echo
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params, write_itk
+
+Array = npt.NDArray[Any]
+LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
+CALM = 0.5  # of the head motion of the long run: a minute is easier to lie still
+
+
+def calibration_preset(preset: Preset, volumes: int) -> Preset:
+    """Protocol of the calibration: the BOLD's, at the high resolution and short."""
+    x, y, z = (round(n * f) for n, f in zip(preset.bold_shape, preset.factor, strict=True))
+    dx, dy, dz = (v * n / m for v, n, m in zip(preset.bold_voxel, preset.bold_shape, (x, y, z), strict=True))
+    return replace(
+        preset, bold_shape=(x, y, z), bold_voxel=(dx, dy, dz), volumes=volumes, tr=max(preset.tr, LEAST_TR),
+        multiband=1,
+    )  # fmt: skip
+
+
+def calibration_events(preset: Preset) -> list[Event]:
+    """Rest and both movements in four blocks of one length, over the whole calibration."""
+    block = preset.volumes * preset.tr / 4
+    return [(k * block, block, kind) for k, kind in enumerate(("rest", "thumb", "rest", "little"))]
+
+
+class CalibrationScan:
+    """The calibration of a subject.
+
+    Parameters
+    ----------
+    subject : head, activity and physiology
+    volumes : how many
+    """
+
+    def __init__(self, subject: Subject, volumes: int) -> None:
+        self.subject, draw = subject, subject.draw
+        self.preset = p = calibration_preset(subject.preset, volumes)
+        self.grid = (p.bold_shape, p.bold_affine)
+        self.pose = draw_pose(draw("calibration"), (0.5, 1.5), (0.3, 1.0))  # takes a BOLD point to its point here
+        self.scanner = self._make_scanner()
+        scene = gradient_echo(subject.head, te=p.te, tr=p.tr, flip=p.flip, fat=0.15)
+        scene *= np.float32(BOLD_LEVEL / float(scene[subject.head.brain].mean()))
+        self.rest = self.scanner.part(self.scanner.bring(scene))
+        self.transient = approach(subject.head, p, self.scanner)
+        reference = min(self.transient.dummies, volumes - 1)
+        moved = draw_motion(draw("calibration", 1), volumes, p.tr, reference)
+        self.motion = np.stack([rigid_matrix(CALM * rigid_params(pose, CENTER), CENTER) for pose in moved])
+        self.events = calibration_events(p)
+        self.parts = self._make_parts(scene)
+
+    def _make_scanner(self) -> EpiScanner:
+        """The finer matrix in the same coil, with the distortion of the long run: acceleration makes up for lines."""
+        shape, affine = self.grid
+        subject = self.subject
+        shift = subject.scanner.shift
+        fine = EpiScanner.grid_of_scene(shape, affine)
+        return EpiScanner(
+            shape, affine, coil=Coil(seed=subject.draw.number("coil", 0)), head_affine=subject.head.affine,
+            pose=subject.bold_pose @ invert(self.pose),
+            shift=None if shift is None else sample_volume(
+                shift, subject.scanner.fine_grid[1], fine[0], fine[1], invert(self.pose)
+            ),
+        )  # fmt: skip
+
+    def _make_parts(self, scene: Array) -> dict[str, Part]:
+        """Change of the scene by condition, ready for the scanner."""
+        parts, subject = {}, self.subject
+        for condition in subject.activity.parts:
+            change = np.zeros_like(scene)
+            for focus in subject.activity.foci:
+                if condition in focus.conditions:
+                    change += focus.amplitude * (scene if focus.reference == "local" else np.float32(BOLD_LEVEL))
+            parts[condition] = self.scanner.part(self.scanner.bring(change), local=True)
+        return parts
+
+    @property
+    def sigma(self) -> float:
+        """Thermal noise of each component of a voxel: voxels are smaller."""
+        return self.subject.bold_sigma * float(np.prod(self.subject.preset.factor))
+
+    def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
+        """The run volume by volume, float32; the number of threads changes nothing but the time."""
+        p, draw = self.preset, self.subject.draw
+        # the maps are those of the long run; the courses are not, as their number of samples differs
+        physiology = Physiology(draw("physiology"), self.subject.head, p, self.scanner, self.transient)
+        times = np.arange(p.volumes)[:, None] * p.tr + p.slice_times
+        courses = {c: response(self.events, c, times) for c in self.parts}
+
+        def volume(t: int) -> Array:
+            return self.scanner.measure(
+                self.rest, self.motion[t], active=self.parts,
+                responses={c: course[t] for c, course in courses.items()}, modulation=physiology.factor(t),
+                sigma=self.sigma if noise else 0.0, rng=draw("calibration", 2, t),
+            )  # fmt: skip
+
+        return in_order(volume, p.volumes, threads)
+
+    def write_truth(self, name: str, root: Path) -> None:
+        """Write the pose and the motion of the calibration beside the subject's truth."""
+        stem = root / name / "func" / f"{name}_task-tap_acq-highres"
+        path = Path(f"{stem}_from-calibration_to-boldref_mode-image_desc-truth_xfm.txt")
+        write_itk(path, self.pose)
+        atomic_files.write_json(path.with_suffix(".json"), {
+            "Description": "Takes a point of boldref to where it lies in the reference volume of the calibration",
+            "Frame": BOLD_FRAME,
+        })  # fmt: skip
+        path = Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt")
+        write_itk(path, self.motion)
+        atomic_files.write_json(path.with_suffix(".json"), {
+            "Description": "One matrix a volume: takes a point of the reference volume to where it lies in that volume",
+            "ReferenceVolume": min(self.transient.dummies, self.preset.volumes - 1),
+            "NumberOfNonSteadyVolumes": self.transient.dummies, "Frame": BOLD_FRAME,
+        })  # fmt: skip

@@ -1,0 +1,195 @@
+"""What is known about a simulated subject, written beside the data as `derivatives/ground-truth`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.io import atomic_files
+from bids_sr.io.nifti import save_image
+from bids_sr.phantom.activity import DRIVEN_BY
+from bids_sr.phantom.clinical_scans import Scan, tissue_shares
+from bids_sr.phantom.poses import CENTER
+from bids_sr.phantom.presets import CONDITIONS
+from bids_sr.phantom.scanner import BOLD_FRAME
+from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.phantom.text_files import write_tsv
+from bids_sr.spatial.transforms import invert, rigid_params, write_itk
+
+Array = npt.NDArray[Any]
+_FRAME = (
+    "Frame of the BOLD: scanner mm (RAS in NIfTI, LPS in ITK text), head as in the first steady volume (see "
+    "ReferenceVolume), with the distortion of the EPI."
+)
+_FOCI_COLUMNS = {
+    "label": "focus",
+    "conditions": "trial types that drive it, joined by +",
+    "x": "center of the change in signal units, RAS mm, frame of the BOLD as distorted",
+    "y": "as x",
+    "z": "as x",
+    "origin_x": "where the neurons are, RAS mm, frame of the BOLD as distorted",
+    "origin_y": "as origin_x",
+    "origin_z": "as origin_x",
+    "volume": "volume (mm3) in which the change is at least half of its maximum",
+    "peak_percent": "largest signal change of the scene before sampling, percent of its reference",
+    "spread": "full width at half maximum of the vascular spread, mm",
+}
+
+
+def centroid(values: Array, affine: Array) -> Array:
+    """Center of mass (3,) of what is at least a quarter of the maximum, RAS mm."""
+    index = np.argwhere(values >= 0.25 * values.max())
+    weight = values[tuple(index.T)].astype(float)
+    at = (index * weight[:, None]).sum(0) / weight.sum()
+    return np.asarray((affine @ [*at, 1.0])[:3])
+
+
+def foci_rows(subject: Subject) -> list[list[Any]]:
+    """Rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
+    affine = subject.scanner.fine_grid[1]
+    voxel = float(np.prod(np.diag(affine)[:3]))
+    rows: list[list[Any]] = []
+    for focus in subject.activity.foci:
+        if focus.label not in subject.activity.maps:
+            continue
+        change = subject.activity.maps[focus.label]
+        rows.append([
+            focus.label, "+".join(DRIVEN_BY[focus.label]), *map(float, centroid(change, affine)),
+            *map(float, subject.to_bold(focus.origin)), float((change >= change.max() / 2).sum() * voxel),
+            focus.peak_percent, focus.spread_mm,
+        ])  # fmt: skip
+    return rows
+
+
+def effects(subject: Subject) -> tuple[Array, dict[str, Array]]:
+    """(noise-free resting image, change of it by condition in signal units), magnitude, on the high-resolution grid."""
+    factor = subject.preset.factor
+    rest = subject.scanner.ideal(subject.rest_fine, factor)
+    quiet = np.abs(rest).astype(np.float32)
+    out = {}
+    for condition in CONDITIONS:
+        change = subject.activity.of(condition)
+        if change is None:
+            out[condition] = np.zeros_like(quiet)
+        else:
+            out[condition] = (np.abs(rest + subject.scanner.ideal(change, factor)) - quiet).astype(np.float32)
+    return quiet, out
+
+
+def write_truth(subject: Subject, name: str, root: Path) -> None:
+    """Write one subject's truth.
+
+    Parameters
+    ----------
+    subject : what was simulated
+    name : "sub-01"
+    root : directory of the derivative data set
+    """
+    func, anat = root / name / "func", root / name / "anat"
+    for folder in (func, anat):
+        folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{name}_task-tap"
+    _write_images(subject, func, stem)
+    _write_motion(subject, func / f"{stem}_desc-truth_motion.tsv", func / f"{stem}_from-orig_to-boldref")
+    write_tsv(func / f"{stem}_desc-truth_foci.tsv", list(_FOCI_COLUMNS), foci_rows(subject))
+    atomic_files.write_json(
+        func / f"{stem}_desc-truth_foci.json",
+        {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()} | {"Frame": {"Description": _FRAME}},
+    )
+    _write_poses(subject, func / stem, anat / name)
+
+
+def _write_images(subject: Subject, func: Path, stem: str) -> None:
+    quiet, changes = effects(subject)
+    affine = subject.hr_grid[1]
+    common = {"Frame": _FRAME, "Resolution": "of the highres T2*w", "SkullStripped": False}
+
+    def put(label: str, data: Array, where: Array, description: str, unit: str) -> None:
+        save_image(data.astype(np.float32), where, func / f"{stem}_{label}.nii.gz")
+        atomic_files.write_json(func / f"{stem}_{label}.json", common | {"Description": description, "Units": unit})
+
+    put("res-hr_desc-noisefree_boldref", quiet, affine, "Resting image in the steady state without noise or motion, as "
+        "a scan of the finer matrix would show it (no blur by the readout)", "arbitrary")  # fmt: skip
+    level = np.maximum(quiet, 0.1 * float(quiet.max()))
+    for condition, change in changes.items():
+        put(f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap", change, affine,
+            f"Change of the signal during a long block of {condition}", "as the BOLD")  # fmt: skip
+        put(f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap", 100 * change / level, affine,
+            f"Change of the signal during a long block of {condition}, of the resting image", "percent")  # fmt: skip
+    scanner = subject.scanner
+    low = scanner.measure(subject.rest, np.eye(4))
+    put("desc-noisefree_boldref", low, subject.bold_grid[1], "Resting image as the BOLD would be without noise",
+        "arbitrary")  # fmt: skip
+    if scanner.shift is not None:
+        half = scanner.fine_grid
+        put("desc-distortion_fieldmap", scanner.shift[::2, ::2, ::2], half[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),
+            "Displacement along +y: the value at y comes from the undistorted y + displacement", "mm")  # fmt: skip
+
+
+def _write_motion(subject: Subject, table: Path, xfm: Path) -> None:
+    """Motion as ITK text and as a table."""
+    motion = subject.motion
+    write_itk(Path(f"{xfm}_mode-image_desc-truth_xfm.txt"), motion)
+    reference = subject.transient.dummies
+    atomic_files.write_json(Path(f"{xfm}_mode-image_desc-truth_xfm.json"), {
+        "Description": "One matrix a volume: takes a point of the reference volume to where it lies in that volume",
+        "ReferenceVolume": reference, "NumberOfNonSteadyVolumes": reference, "Frame": _FRAME,
+    })  # fmt: skip
+    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    rows = [[float(value) for value in rigid_params(matrix, CENTER)] for matrix in motion]
+    write_tsv(table, columns, rows)
+    about = f"rotation vector about {CENTER} mm (RAS), of the matrix that takes a reference point into the volume"
+    atomic_files.write_json(table.with_suffix(".json"), {
+        c: {"Units": "mm" if c.startswith("trans") else "rad", "Description": f"part of the translation or {about}"}
+        for c in columns
+    })  # fmt: skip
+
+
+def _write_poses(subject: Subject, func_stem: Path, anat_stem: Path) -> None:
+    """Poses of T1w and pairs to the BOLD; each file's name says which image it brings onto which."""
+
+    def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
+        path = Path(f"{stem}_from-{moving}_to-{fixed}_mode-image_desc-truth_xfm")
+        write_itk(path.with_name(path.name + ".txt"), matrix)
+        atomic_files.write_json(path.with_name(path.name + ".json"), {
+            "Description": f"Takes a point of {fixed} to where it lies in {moving} (brings {moving} onto {fixed})",
+            "Frame": BOLD_FRAME,
+        })  # fmt: skip
+
+    put(func_stem, "boldref", "T1w", invert(subject.t1w_pose))
+    put(func_stem, "T1w", "boldref", subject.t1w_pose)
+    for k, pair in enumerate(subject.pairs):
+        stem = anat_stem if len(subject.pairs) == 1 else Path(f"{anat_stem}_run-{k + 1}")
+        put(stem, "highres", "boldref", pair.highres)
+        put(stem, "lowres", "boldref", pair.lowres)
+        put(stem, "highres", "lowres", pair.highres @ invert(pair.lowres))
+
+
+def write_structural_truth(subject: Subject, scan: Scan, name: str, root: Path) -> None:
+    """Write where a structural scan lies to the T1w image and, with the first, what the tissue is there.
+
+    Parameters
+    ----------
+    subject, scan : what was simulated
+    name : "sub-01"
+    root : directory of the derivative data set
+    """
+    anat = root / name / "anat"
+    anat.mkdir(parents=True, exist_ok=True)
+    moving = f"{scan.acquisition}{scan.contrast}"
+    path = anat / f"{name}_from-{moving}_to-T1w_mode-image_desc-truth_xfm.txt"
+    write_itk(path, scan.pose @ invert(subject.t1w_pose))
+    atomic_files.write_json(path.with_suffix(".json"), {
+        "Description": f"Takes a point of T1w to where it lies in {moving} (brings {moving} onto T1w)",
+    })  # fmt: skip
+    for label, share in tissue_shares(subject).items():
+        path = anat / f"{name}_space-T1w_label-{label}_desc-truth_probseg.nii.gz"
+        if path.exists():
+            return
+        save_image(share, subject.preset.t1w_affine, path)
+        atomic_files.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {
+            "Description": f"Share of {label} in each voxel of the T1w image", "SpatialReference": "the T1w image",
+        })  # fmt: skip

@@ -1,0 +1,238 @@
+"""The simulated study as a BIDS data set, there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_sr import __version__
+from bids_sr.io import atomic_files
+from bids_sr.io.nifti import SeriesWriter, save_image
+from bids_sr.phantom.activity import Event
+from bids_sr.phantom.calibration_scan import CalibrationScan
+from bids_sr.phantom.clinical_scans import scans
+from bids_sr.phantom.ground_truth import write_structural_truth, write_truth
+from bids_sr.phantom.presets import PRESETS, SCENES, Preset
+from bids_sr.phantom.scanner import READOUT
+from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
+from bids_sr.phantom.text_files import write_tsv
+
+Progress = Callable[[str], None]
+_BIDS_VERSION = "1.9.0"
+
+
+class PhantomError(ValueError):
+    """A phantom that cannot be made as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """What to simulate.
+
+    Parameters
+    ----------
+    preset : key of PRESETS
+    subjects, pairs : how many
+    seed : same seed, same files
+    scene : one of SCENES
+    null : no activity, although the task is there
+    anat : also T2w and FLAIR, and all three structural contrasts at a low resolution
+    calibration : volumes of a short BOLD run at the high resolution; 0 is none
+
+    Raises
+    ------
+    PhantomError : an unknown name, a number below 1, a negative seed or a calibration of one volume
+    """
+
+    preset: str = "demo"
+    subjects: int = 1
+    pairs: int = 1
+    seed: int = 0
+    scene: str = "ribbon"
+    null: bool = False
+    anat: bool = False
+    calibration: int = 0
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("preset", self.preset, tuple(PRESETS)), ("scene", self.scene, SCENES)):
+            if value not in known:
+                raise PhantomError(f"no {what} is called {value!r}; there are {', '.join(known)}")
+        for what, number, least in (("subjects", self.subjects, 1), ("pairs", self.pairs, 1), ("seed", self.seed, 0)):
+            if number < least:
+                raise PhantomError(f"{what} must be at least {least}, not {number}")
+        if self.calibration and self.calibration < 2:
+            raise PhantomError(f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}")
+
+
+def make_dataset(out: Path, study: Study, *, threads: int | None = None, progress: Progress | None = None) -> None:
+    """Simulate a study and write it.
+
+    Parameters
+    ----------
+    out : directory that does not exist or is empty
+    study : what to simulate
+    threads : for the volumes of the BOLD (default: up to 4, as many as there are cores); changes nothing but the time
+    progress : called with one line a step
+
+    Raises
+    ------
+    PhantomError : `out` is a file or holds something, or its parent cannot be written to
+    """
+    out = Path(out).absolute()
+    _check_free(out)
+    threads = threads or min(4, len(os.sched_getaffinity(0)))
+    say = progress or (lambda _line: None)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as err:
+        raise PhantomError(f"cannot write into {out.parent} ({err.strerror}); choose another place") from err
+    try:
+        _describe(partial, study)
+        for number in range(study.subjects):
+            _write_subject(partial, study, number, threads, say)
+        partial.chmod(0o777 & ~_umask())
+        os.replace(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise PhantomError(f"{out} is a file; name a directory that does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        raise PhantomError(f"{out} is not empty; name another directory, or remove what is there first")
+
+
+def _describe(root: Path, study: Study) -> None:
+    """Files at the top of the data set and of its truth."""
+    name = f"bids-sr phantom ({study.preset}, scene {study.scene}{', no activity' if study.null else ''})"
+    made_by = {"Name": "bids-sr-phantom", "Version": __version__}
+    atomic_files.write_json(root / "dataset_description.json", {
+        "Name": name, "BIDSVersion": _BIDS_VERSION, "DatasetType": "raw", "License": "PDDL",
+        "Authors": ["bids-sr"], "GeneratedBy": [made_by | {"Description": f"simulated; {asdict(study)}"}],
+    })  # fmt: skip
+    atomic_files.write_json(root / "derivatives" / "ground-truth" / "dataset_description.json", {
+        "Name": f"{name}: truth", "BIDSVersion": _BIDS_VERSION, "DatasetType": "derivative",
+        "GeneratedBy": [made_by], "DatasetLinks": {"raw": "../.."},
+    })  # fmt: skip
+    (root / "derivatives" / "ground-truth" / ".bidsignore").write_text(
+        "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n"
+    )
+    protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(PRESETS[study.preset]).items())
+    (root / "README").write_text(
+        f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No person was measured.\n"
+        "The head comes from the MNI152 template, bent and detailed at random. What is known of it (activation,\n"
+        f"motion, poses) lies in derivatives/ground-truth.\n\nProtocol (mm, s, degrees):\n\n{protocol}\n"
+    )
+    (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
+    rows = [[f"sub-{k + 1:02d}", study.scene, "no" if study.null else "yes"] for k in range(study.subjects)]
+    write_tsv(root / "participants.tsv", ["participant_id", "scene", "active"], rows)
+    atomic_files.write_json(root / "participants.json", {
+        "participant_id": {"Description": "simulated subject"},
+        "scene": {"Description": "how the activity lies to the anatomy", "Levels": {
+            "ribbon": "along the gray matter", "veins": "displaced towards a draining vein",
+            "free": "without relation to any border of the anatomy",
+        }},
+        "active": {"Description": "whether the task changes the signal", "Levels": {
+            "yes": "it does", "no": "it does not",
+        }},
+    })  # fmt: skip
+
+
+def _write_subject(root: Path, study: Study, number: int, threads: int, say: Progress) -> None:
+    preset, name = PRESETS[study.preset], f"sub-{number + 1:02d}"
+    say(f"{name}: head, activity and motion")
+    subject = Subject(
+        preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs
+    )  # fmt: skip
+    (root / name / "anat").mkdir(parents=True)
+    (root / name / "func").mkdir()
+    say(f"{name}: T1w and T2*w")
+    _write_anat(subject, root / name / "anat", name)
+    if study.anat:
+        say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
+        _write_structural(subject, root, name)
+    say(f"{name}: {preset.volumes} volumes of BOLD")
+    func, truth = root / name / "func", root / "derivatives" / "ground-truth"
+    _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-tap")
+    say(f"{name}: truth")
+    write_truth(subject, name, truth)
+    if study.calibration:
+        say(f"{name}: {study.calibration} volumes of calibration")
+        scan = CalibrationScan(subject, study.calibration)
+        _write_func(scan.preset, scan.volumes(threads), scan.events, func, f"{name}_task-tap_acq-highres")
+        scan.write_truth(name, truth)
+
+
+def _write_anat(subject: Subject, folder: Path, name: str) -> None:
+    common = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
+    image, affine = subject.t1w()
+    save_image(image, affine, folder / f"{name}_T1w.nii.gz", dtype=np.int16)
+    atomic_files.write_json(folder / f"{name}_T1w.json", common | {
+        "RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP, "MRAcquisitionType": "3D",
+    })  # fmt: skip
+    p = subject.preset
+    for k in range(len(subject.pairs)):
+        run = f"_run-{k + 1}" if len(subject.pairs) > 1 else ""
+        for acquisition, (data, where) in subject.pair(k).items():
+            stem = f"{name}_acq-{acquisition}{run}_T2starw"
+            save_image(data, where, folder / f"{stem}.nii.gz", dtype=np.int16)
+            atomic_files.write_json(folder / f"{stem}.json", common | {
+                "RepetitionTime": p.pair_tr, "EchoTime": p.pair_te, "FlipAngle": p.pair_flip, "MRAcquisitionType": "2D",
+                "SliceThickness": p.bold_voxel[2],
+            })  # fmt: skip
+
+
+def _write_structural(subject: Subject, root: Path, name: str) -> None:
+    """The structural pairs: fine T2w and FLAIR beside the T1w image, and coarse ones of all three."""
+    truth = root / "derivatives" / "ground-truth"
+    common = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
+    for scan in scans(subject):
+        stem = f"{name}_acq-{scan.acquisition}_{scan.contrast}"
+        save_image(scan.image, scan.affine, root / name / "anat" / f"{stem}.nii.gz", dtype=np.int16)
+        atomic_files.write_json(root / name / "anat" / f"{stem}.json", common | scan.sidecar)
+        write_structural_truth(subject, scan, name, truth)
+
+
+def _bold_sidecar(p: Preset) -> dict[str, Any]:
+    lines = p.bold_shape[1]
+    out: dict[str, Any] = {
+        "TaskName": "tap", "TaskDescription": "tapping with the thumb or the little finger of the right hand",
+        "RepetitionTime": p.tr, "EchoTime": p.te, "FlipAngle": p.flip, "MagneticFieldStrength": 3,
+        "Manufacturer": "simulated", "PulseSequenceType": "gradient-echo EPI", "PhaseEncodingDirection": "j",
+        "EffectiveEchoSpacing": round(READOUT / (lines - 1), 9), "TotalReadoutTime": READOUT,
+        "SliceTiming": [round(float(time), 6) for time in p.slice_times],
+        "NumberOfVolumesDiscardedByScanner": 0,
+    }  # fmt: skip
+    return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
+
+
+def _write_func(p: Preset, volumes: Iterable[Any], events: Sequence[Event], folder: Path, stem: str) -> None:
+    """A BOLD run with its sidecar and events."""
+    path = folder / f"{stem}_bold.nii.gz"
+    with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:
+        for volume in volumes:
+            writer.append(volume)
+    atomic_files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p))
+    write_tsv(folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], events)
+    levels = {"thumb": "tapping with the thumb", "little": "tapping with the little finger", "rest": "no movement"}
+    atomic_files.write_json(folder / f"{stem}_events.json", {
+        "onset": {"Description": "start of the block", "Units": "s"},
+        "duration": {"Description": "length of the block", "Units": "s"},
+        "trial_type": {"Description": "what the subject does", "Levels": levels},
+    })  # fmt: skip

@@ -1,0 +1,249 @@
+"""One simulated subject: everything drawn, everything known, and the acquisitions as arrays."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.phantom.activity import DRIVEN_BY, FOCI, Event, Focus, block_design, make_focus, response
+from bids_sr.phantom.fields import polynomial
+from bids_sr.phantom.head import Head, make_head
+from bids_sr.phantom.physiology import Physiology, Transient, approach
+from bids_sr.phantom.poses import draw_motion, draw_pose
+from bids_sr.phantom.presets import CONDITIONS, Preset
+from bids_sr.phantom.scanner import Coil, EpiScanner, Part, acquire_static, complex_noise, distortion
+from bids_sr.phantom.spoiled_gre import gradient_echo
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import hr_grid, invert
+
+Array = npt.NDArray[Any]
+BOLD_LEVEL, PAIR_LEVEL, T1W_LEVEL = 800.0, 900.0, 500.0  # mean of the brain in the written images
+DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
+T1W_TR, T1W_TE, T1W_FLIP, T1W_SNR = 0.018, 0.004, 30.0, 50.0
+_STREAMS = (
+    "head",
+    "foci",
+    "coil",
+    "poses",
+    "motion",
+    "physiology",
+    "distortion",
+    "bold",
+    "t1w",
+    "pair",
+    "anat",
+    "calibration",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """Where random numbers come from: an independent stream for each purpose, so that one more volume, subject or
+    pair changes nothing that was there before.
+
+    Parameters
+    ----------
+    seed : of the data set
+    subject : number of the subject
+    """
+
+    seed: int
+    subject: int
+
+    def __call__(self, stream: str, *more: int) -> np.random.Generator:
+        key = (self.subject, _STREAMS.index(stream), *more)
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+    def number(self, stream: str, *more: int) -> int:
+        """A seed for `Coil`."""
+        return int(self(stream, *more).integers(2**31))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairTruth:
+    """Poses of one T2*w pair: matrices that take a BOLD (or lowres) point to the image's own point, RAS mm."""
+
+    highres: Array
+    lowres: Array
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activity:
+    """Activation in the frame of the BOLD.
+
+    Parameters
+    ----------
+    foci : as drawn
+    maps : for each focus the change of the signal on the scanner's fine grid, signal units; empty if there is none
+    parts : for each condition the sum of its foci, ready for the scanner
+    """
+
+    foci: tuple[Focus, ...]
+    maps: dict[str, Array]
+    parts: dict[str, Part]
+
+    def of(self, condition: str) -> Array | None:
+        """Sum of a condition's foci on the fine grid, or None."""
+        maps = [self.maps[label] for label in self.maps if condition in DRIVEN_BY[label]]
+        return np.sum(maps, axis=0) if maps else None
+
+
+class Subject:
+    """A subject in the scanner.
+
+    Parameters
+    ----------
+    preset, scene : protocol; how activity lies to the anatomy
+    seed, number : of the data set, of the subject (from 0)
+    null : no activity, although the task is there
+    pairs : T2*w pairs
+    """
+
+    def __init__(
+        self, preset: Preset, scene: str, *, seed: int, number: int = 0, null: bool = False, pairs: int = 1
+    ) -> None:
+        self.preset, self.scene, self.null = preset, scene, null
+        self.draw = draw = Draw(seed=seed, subject=number)
+        self.head: Head = make_head(draw("head"), preset.scene_mm)
+        self.bold_grid = (preset.bold_shape, preset.bold_affine)
+        poses = draw("poses")
+        self.bold_pose = draw_pose(poses, (0.5, 2.0), (0.5, 2.0))  # takes a BOLD point to its head point
+        self.t1w_pose = draw_pose(poses, (1.0, 4.0), (1.0, 4.0))  # takes a BOLD point to its T1w point
+        self.pairs = tuple(self._draw_pair(draw("pair", k)) for k in range(pairs))
+        self.scanner = self._make_scanner()
+        self.bold_scale, self.steady = self._bold_scene()
+        self.rest_fine = self.scanner.bring(self.steady)
+        self.rest = self.scanner.part(self.rest_fine)
+        self.transient: Transient = approach(self.head, preset, self.scanner)
+        self.motion = draw_motion(draw("motion"), preset.volumes, preset.tr, self.transient.dummies)
+        self.events: list[Event] = block_design(preset)
+        self.activity = self._make_activity()
+
+    @staticmethod
+    def _draw_pair(rng: np.random.Generator) -> PairTruth:
+        lowres = draw_pose(rng, (1.5, 3.0), (1.0, 3.0))
+        between = draw_pose(rng, (0.1, 0.3), (0.05, 0.2))
+        return PairTruth(highres=between @ lowres, lowres=lowres)
+
+    def _make_scanner(self) -> EpiScanner:
+        shape, affine = self.bold_grid
+        fine = EpiScanner.grid_of_scene(shape, affine)
+        solid = (self.head.brain).astype(np.float32)
+        inside = sample_volume(solid, self.head.affine, *fine, self.bold_pose) > 0.5
+        shift = distortion(self.draw("distortion"), fine, inside, DISTORTION_MM)
+        return EpiScanner(
+            shape, affine, coil=Coil(seed=self.draw.number("coil", 0)), head_affine=self.head.affine,
+            pose=self.bold_pose, shift=shift,
+        )  # fmt: skip
+
+    def _bold_scene(self) -> tuple[float, Array]:
+        """Scale from relative units to those of the written BOLD, and the steady-state scene in the latter."""
+        p = self.preset
+        scene = gradient_echo(self.head, te=p.te, tr=p.tr, flip=p.flip, fat=0.15)
+        scale = BOLD_LEVEL / float(scene[self.head.brain].mean())
+        return scale, scene * np.float32(scale)
+
+    def _make_activity(self) -> Activity:
+        rng = self.draw("foci")
+        foci = tuple(make_focus(rng, self.head, label, self.scene) for label in FOCI)
+        maps: dict[str, Array] = {}
+        for focus in () if self.null else foci:
+            reference = self.steady if focus.reference == "local" else np.float32(BOLD_LEVEL)
+            maps[focus.label] = self.scanner.bring(focus.amplitude * reference)
+        activity = Activity(foci=foci, maps=maps, parts={})
+        for condition in CONDITIONS:
+            change = activity.of(condition)
+            if change is not None:
+                activity.parts[condition] = self.scanner.part(change, local=True)
+        return activity
+
+    @property
+    def bold_sigma(self) -> float:
+        """Thermal noise of each component of a BOLD voxel."""
+        return BOLD_LEVEL / self.preset.snr
+
+    @property
+    def hr_grid(self) -> tuple[tuple[int, int, int], Array]:
+        """(shape, affine) of the BOLD at the resolution of highres."""
+        return hr_grid(*self.bold_grid, self.preset.factor)
+
+    def bold(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
+        """The BOLD run volume by volume, float32; the number of threads changes nothing but the time."""
+        p = self.preset
+        physiology = Physiology(self.draw("physiology"), self.head, p, self.scanner, self.transient)
+        times = np.arange(p.volumes)[:, None] * p.tr + p.slice_times
+        courses = {c: response(self.events, c, times) for c in self.activity.parts}
+
+        def volume(t: int) -> Array:
+            return self.scanner.measure(
+                self.rest, self.motion[t], active=self.activity.parts,
+                responses={c: course[t] for c, course in courses.items()}, modulation=physiology.factor(t),
+                sigma=self.bold_sigma if noise else 0.0, rng=self.draw("bold", t),
+            )  # fmt: skip
+
+        return in_order(volume, p.volumes, threads)
+
+    def pair(self, number: int, *, noise: bool = True) -> dict[str, tuple[Array, Array]]:
+        """{"highres": (image, affine), "lowres": …} of one pair; same field of view and slices as the BOLD."""
+        p, truth = self.preset, self.pairs[number]
+        scene = gradient_echo(self.head, te=p.pair_te, tr=p.pair_tr, flip=p.pair_flip, fat=0.5)
+        scene *= np.float32(PAIR_LEVEL / float(scene[self.head.brain].mean()))
+        low_sigma = PAIR_LEVEL / (p.snr * p.pair_gain)
+        out = {}
+        for k, (name, grid, pose, sigma) in enumerate(
+            (
+                ("highres", self.hr_grid, truth.highres, low_sigma * float(np.prod(p.factor))),
+                ("lowres", self.bold_grid, truth.lowres, low_sigma),
+            )
+        ):
+            image = acquire_static(
+                scene, self.head.affine, grid, self.bold_pose @ invert(pose), Coil(seed=self.draw.number("coil", 1)),
+                low_shape=p.bold_shape, sigma=sigma if noise else 0.0, rng=self.draw("pair", number, k),
+            )  # fmt: skip
+            out[name] = (image, grid[1])
+        return out
+
+    def t1w(self) -> tuple[Array, Array]:
+        """(image, affine) of the T1w; magnitude with noise, receive field of some 20 %."""
+        p, rng = self.preset, self.draw("t1w")
+        scene = gradient_echo(self.head, te=T1W_TE, tr=T1W_TR, flip=T1W_FLIP)
+        scene *= np.float32(T1W_LEVEL / float(scene[self.head.brain].mean()))
+        affine = p.t1w_affine
+        image = sample_volume(scene, self.head.affine, p.t1w_shape, affine, self.bold_pose @ invert(self.t1w_pose))
+        image *= 1 + np.float32(0.2) * polynomial(rng, affine, p.t1w_shape)
+        for z in range(image.shape[2]):  # by slices: complex noise of a whole head is large
+            image[..., z] = np.abs(image[..., z] + complex_noise(rng, image.shape[:2], T1W_LEVEL / T1W_SNR))
+        return image, affine
+
+    def to_bold(self, point: Array) -> Array:
+        """Where a head point (3,) in mm appears in the distorted BOLD image of the reference volume (RAS mm)."""
+        target = (invert(self.bold_pose) @ [*point, 1.0])[:3]
+        at = target.copy()
+        inverse = np.linalg.inv(self.scanner.fine_grid[1])
+        shift = self.scanner.shift
+        for _ in range(20 if shift is not None else 0):
+            index = np.rint((inverse @ [*at, 1.0])[:3]).astype(int)
+            index = np.clip(index, 0, np.array(shift.shape) - 1)  # type: ignore[union-attr]
+            at[1] = target[1] - shift[tuple(index)]  # type: ignore[index]
+        return np.asarray(at)
+
+
+def in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
+    """make(0), make(1), …, computed by a few threads and never far ahead of what was taken."""
+    if threads <= 1:
+        yield from map(make, range(count))
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Array]] = deque()
+        for t in range(count):
+            waiting.append(pool.submit(make, t))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

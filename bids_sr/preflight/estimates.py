@@ -1,0 +1,291 @@
+"""What a call will cost, from image sizes alone: a linear model whose constants stand in one place.
+
+Time is that of processors of 2024, measured as processor seconds of all processes by ``benchmarks/resources.py`` and
+spread over those that can be kept busy; memory is the peak of all processes together, which does not grow with the
+number of volumes because nodes stream; disk counts what lies in the working directory (float32, uncompressed) and in
+the results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bids_sr.bids import BoldRun, factor_of, has_factor
+from bids_sr.bids.grid_sizes import sizes_of
+from bids_sr.bids.method_options import method_of_model
+from bids_sr.config import PAIR_BASELINES, Settings, series_label
+from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
+from bids_sr.preflight.costs import cost_of
+from bids_sr.preflight.plan import Estimate, Plan, Row
+
+# methods and recipes whose cost on grids of many sizes was measured; of all others `preflight.costs` knows it
+_RECIPES = ("fast", "paper", "paper-mse")
+_MEASURED = (("srgan", "fast"), *((name, recipe) for name in ("wmn", "focuss", "sbl") for recipe in _RECIPES))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostModel:
+    """Constants of the estimate.
+
+    ``_s`` are processor seconds, ``_s_low`` and ``_s_high`` those for a million voxels of one volume on the acquired
+    and on the high-resolution grid, ``_s_grid`` for a million voxels of that grid however many volumes there are.
+    """
+
+    startup_s: float = 20.0
+    anatomical_s: tuple[float, float] = (32.0, 1.2)  # always, and for a million voxels of the T1w image
+    given_share: float = 0.4  # of the anatomical stage where another program has made most of it
+    registration_s: float = 1.0
+    registration_s_grid: float = 115.0
+    pair_s: float = 1.0
+    pair_s_grid: float = 35.0
+    train_s: float = 20.0
+    train_s_grid: float = 310.0
+    warm_share: float = 0.25  # of the steps, where `srgan` begins with weights
+    run_s: float = 4.0  # variance maps of a run
+    run_s_grid: float = 300.0
+    run_s_high: float = 0.1
+    quick_share: float = 0.1  # of the second, for maps whose likelihood is not sought (wmn, focuss)
+    placebos: tuple[int, int] = (3, 3)  # of a method trained on the pair, of one with variance maps of the run
+    shuffle_s: float = 0.05
+    report_s: float = 12.0
+    report_s_grid: float = 20.0
+    motion_s_low: float = 0.35
+    series_s_high: float = 0.18
+    guided_s_high: float = 0.35
+    learned_s_high: float = 0.42
+    keep_s_high: float = 0.065
+    activation_s_high: float = 0.05
+    map_s: float = 0.2  # of each node of maps, however large
+    judge_s_high: float = 0.05
+    beside_gb: float = 0.1  # that a step beside the largest one adds on average
+    effects_share: tuple[float, float] = (0.75, 0.06)  # of a series, the effects of the first and of any other
+    calibration_s: float = 20.0
+    calibration_s_high: float = 2.0
+    template_gb: float = 0.12
+    t1w_copies: float = 6.5
+    map_copies: float = 5.0
+    overhead_gb: float = 0.03
+    compression: float = 0.85
+    map_compression: float = 0.16
+    figures_gb: float = 0.02
+    transforms_gb: float = 0.007
+    core_use: float = 0.85
+    cores_a_run: float = 2.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """What rows of the estimate are made of: runs with a factor, constants, and sizes of the largest grids."""
+
+    plan: Plan
+    settings: Settings
+    model: CostModel
+    runs: tuple[BoldRun, ...]
+    sizes: Sizes
+
+    def high(self, runs: Sequence[BoldRun]) -> float:
+        """Millions of voxels in all volumes on the high-resolution grid."""
+        return sum(run_gigabytes(run, self.settings)[1] for run in runs) * 1e3 / 4
+
+    def low(self, runs: Sequence[BoldRun]) -> float:
+        """Millions of voxels in all volumes on the acquired grid."""
+        return sum(run_gigabytes(run, self.settings)[0] for run in runs) * 1e3 / 4
+
+    def grid(self, runs: Sequence[BoldRun]) -> float:
+        """Millions of voxels of one volume of each run on the acquired grid."""
+        return sum(math.prod(run.shape) for run in runs) / 1e6
+
+    def row(self, stage: str, seconds: float, kind: str, disk_gb: float = 0.0) -> Row:
+        """A row whose memory is that of one kind of step."""
+        return Row(stage=stage, minutes=seconds / 60, memory_gb=step_gb(kind, self.sizes), disk_gb=disk_gb)
+
+
+def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
+    """Size of the series as float32 (GB), on the acquired and on the high-resolution grid."""
+    low = float(np.prod(run.shape)) * run.n_volumes * 4e-9
+    return low, low * float(np.prod(factor_of(run, settings)))
+
+
+def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> Estimate:
+    """Estimate time, memory and disk of a plan."""
+    model = model or CostModel()
+    runs = tuple(run for subject in plan.subjects for run in subject.runs if has_factor(run, settings))
+    if not runs:
+        return Estimate()
+    sizes = sizes_of(plan.subjects, settings)
+    work = _Work(plan=plan, settings=settings, model=model, runs=runs, sizes=sizes)
+    rows = [
+        work.row("starting", model.startup_s, ""),
+        _anatomical(work),
+        _motion(work),
+        *_calibrations(work),
+        *_training(work),
+        *_series(work),
+        _activation(work),
+        *_evaluation(work),
+        work.row(
+            "report",
+            model.report_s * len(runs) + model.report_s_grid * work.grid(runs),
+            "CoregReport" if sizes.t1w else "",
+            (model.figures_gb + model.overhead_gb) * len(runs),
+        ),
+    ]
+    largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
+    given = settings.resources.mem_gb
+    workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))
+    cores = max(1.0, min(model.core_use * workers, model.cores_a_run * len(runs)))
+    peak = BASE_GB + largest + (min(workers, _side_by_side(work)) - 1) * (WORKER_GB + model.beside_gb)
+    return Estimate(
+        minutes=sum(row.minutes for row in rows) / cores,
+        memory_gb=peak if given is None else min(peak, max(given, BASE_GB + largest)),
+        work_gb=sum(row.disk_gb for row in rows),
+        output_gb=_results(work),
+        rows=tuple(rows),
+    )
+
+
+def _side_by_side(work: _Work) -> int:
+    """How many steps there are at most that need none of each other."""
+    return len(work.runs) * max(1, len(work.plan.series)) * len(work.settings.activation.smoothing)
+
+
+def _anatomical(work: _Work) -> Row:
+    """Anatomy once for each participant, registration once for each run and pair."""
+    model, subjects = work.model, work.plan.subjects
+    seconds = model.registration_s * len(work.runs) + model.registration_s_grid * work.grid(work.runs)
+    always, for_voxels = model.anatomical_s
+    disk = 0.0
+    for subject in subjects:
+        if subject.t1w:
+            share = 1.0 if subject.given is None else model.given_share
+            seconds += share * (always + for_voxels * work.sizes.t1w)
+            disk += model.template_gb + model.t1w_copies * work.sizes.t1w * 4e-3
+        seconds += len(subject.pairs) * (model.pair_s + model.pair_s_grid * work.sizes.low)
+    kind = "SegmentTissues" if work.sizes.t1w else ""
+    return work.row("anatomical and registration", seconds, kind, disk)
+
+
+def _calibrations(work: _Work) -> list[Row]:
+    """The calibration of each run that a method will use one for."""
+    found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
+    if not found or "sbl" not in work.settings.superres.run_trained:
+        return []
+    volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
+    seconds = sum(work.model.calibration_s + work.model.calibration_s_high * size for size in volumes)
+    return [work.row("calibration", seconds, "CalibrationSD", sum(volumes) * 4e-3)]
+
+
+def _motion(work: _Work) -> Row:
+    copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
+    disk = copies * sum(run_gigabytes(run, work.settings)[0] for run in work.runs)
+    return work.row("motion", work.model.motion_s_low * work.low(work.runs), "EstimateMotion", disk)
+
+
+def _training(work: _Work) -> list[Row]:
+    superres, model = work.settings.superres, work.model
+    given = [method_of_model(file) for file in superres.pretrained]
+    if superres.model_source == "reuse":
+        return []
+    limit = (superres.max_train_minutes or math.inf) * 60
+    pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
+    whole = model.train_s + model.train_s_grid * work.sizes.low
+    seconds = 0.0
+    for name in superres.learned:
+        if name in given:
+            continue
+        if (name, superres.recipe) in _MEASURED:
+            share = model.warm_share if superres.warm_start and name == "srgan" else 1.0
+            seconds += min(share * whole, limit) * pairs if name in superres.pair_trained else _maps_s(work, name)
+        else:
+            cost = cost_of(name, superres.recipe)
+            count = len(work.runs) if name in superres.volume_trained else pairs
+            seconds += min(cost.training(work.sizes.high), limit) * count
+    return [work.row("training", seconds * superres.n_ensemble, "EstimateVariance")] if seconds else []
+
+
+def _maps_s(work: _Work, name: str) -> float:
+    """Processor seconds in which the variance maps of all runs are found."""
+    model = work.model
+    share = 1.0 if name == "sbl" else model.quick_share
+    grid, high = work.grid(work.runs), work.high(work.runs)
+    return model.run_s * len(work.runs) + share * model.run_s_grid * grid + model.run_s_high * high
+
+
+def _series_s(work: _Work, name: str) -> float:
+    """Processor seconds that a million voxels of the high-resolution series take, and that keeping them takes."""
+    model = work.model
+    superres = work.settings.superres
+    method = next((each for each in superres.learned if series_label(each) == name), None)
+    if method is not None and (method, superres.recipe) in _MEASURED:
+        return model.learned_s_high + model.keep_s_high
+    if method is not None:
+        return cost_of(method, superres.recipe).series + model.series_s_high + model.keep_s_high
+    return (model.guided_s_high if name in PAIR_BASELINES else model.series_s_high) + model.keep_s_high
+
+
+def _series(work: _Work) -> list[Row]:
+    rows = []
+    for name in work.plan.series[1:]:
+        here = [run for run in work.runs if name in work.plan.series_of(run)]
+        if here:
+            disk = sum(run_gigabytes(run, work.settings)[1] for run in here)
+            rows.append(work.row(f"series {name}", _series_s(work, name) * work.high(here), "SuperResolve", disk))
+    return rows
+
+
+def _activation(work: _Work) -> Row:
+    """Maps of every series and smoothing, and the effects of blocks, which the evaluation rests on."""
+    model, widths = work.model, len(work.settings.activation.smoothing)
+    voxels = {
+        run.bold: [work.high([run]) if name != "raw" else work.low([run]) for name in work.plan.series_of(run)]
+        for run in work.runs
+    }
+    seconds = sum(model.activation_s_high * v + model.map_s for each in voxels.values() for v in each) * widths
+    first, other = model.effects_share
+    effects = sum((first + other * max(0, len(each) - 2)) * max(each) for each in voxels.values()) * 4e-3
+    maps = sum(sum(voxels[run.bold]) / run.n_volumes for run in work.runs) * widths * 4e-3 * model.map_copies
+    return work.row("activation", seconds, "ActivationMaps", maps + effects)
+
+
+def _evaluation(work: _Work) -> list[Row]:
+    """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
+    superres, wanted, model = work.settings.superres, work.settings.evaluation, work.model
+    high, count = work.high(work.runs), len(work.plan.series)
+    rows = [work.row("comparison", model.judge_s_high * count * high, "BlockEffects")]
+    extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
+    if wanted.null_checks:
+        placebos = (superres.pair_trained, superres.run_trained)
+        for number, names in zip(model.placebos, placebos, strict=True):
+            extras |= {name: extras[name] + number for name in names if name in extras}  # controls have none
+    truth = any(run.truth is not None and run.truth.bold is not None for run in work.runs)
+    made = sum(extras.values()) + truth
+    if made:
+        # a member or a placebo takes what its method's series does, but for keeping it
+        each = sum(n * (_series_s(work, series_label(name)) - model.keep_s_high) for name, n in extras.items())
+        seconds = (each + truth * model.learned_s_high + made * model.judge_s_high) * high
+        disk = made * (1 + model.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
+        rows.append(work.row("series to compare with", seconds, "SuperResolve", disk))
+    if wanted.null_checks:
+        seconds = wanted.null_checks * len(superres.series) * model.shuffle_s * high
+        rows.append(work.row("shuffles", seconds, "NullShuffles"))
+    return rows
+
+
+def _results(work: _Work) -> float:
+    """What is stored in the output directory (GB)."""
+    model, settings = work.model, work.settings
+    share = model.compression * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
+    with_t1w = sum(1 for subject in work.plan.subjects if subject.t1w)
+    total = model.figures_gb * len(work.runs) + (model.transforms_gb + work.sizes.t1w * 4e-3) * with_t1w
+    for run in work.runs:
+        low, high = run_gigabytes(run, settings)
+        contrasts = max(1, len(work.plan.contrasts.get(run.bold, {})))
+        for name in work.plan.series_of(run):
+            size = low if name == "raw" else high
+            maps = size / run.n_volumes * contrasts * 6 * len(settings.activation.smoothing)
+            total += share * size + model.map_compression * maps
+    return total

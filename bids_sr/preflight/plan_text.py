@@ -1,0 +1,107 @@
+"""The plan in words, for ``--dry-run`` and for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bids_sr.bids import BoldRun, Problem, Subject, factor_of, has_factor
+from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
+from bids_sr.config import Settings
+from bids_sr.preflight.plan import Plan
+from bids_sr.preflight.structural_plan import structural_lines
+
+
+def format_problems(problems: Sequence[Problem]) -> str:
+    """All problems, each with its file, reason and fix."""
+    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    head = f"{many} with the input; nothing was written."
+    return "\n".join([head, *(str(problem) for problem in problems)])
+
+
+def dry_run_text(plan: Plan, settings: Settings) -> str:
+    """What would run: participants, runs, pairs, series, contrasts, smoothing, and the estimate of its cost."""
+    lines = [f"data set {settings.paths.bids_dir}", f"results  {settings.paths.output_dir}"]
+    for subject in (each for each in plan.subjects if each.structural):
+        lines += [f"sub-{subject.label}: structural scans", *structural_lines(subject)]
+    for subject in (each for each in plan.subjects if not each.structural):
+        lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
+        for run in subject.runs:
+            lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
+    lines.append(f"series: {' '.join(plan.series)}")
+    if settings.superres.target == "anat":
+        return "\n".join([*lines, *_cost_lines(plan), *_warnings(plan)])
+    lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
+    lines.append("maps: " + " ".join(settings.activation.kinds))
+    return "\n".join([*lines, *_cost_lines(plan), *_warnings(plan)])
+
+
+def _warnings(plan: Plan) -> list[str]:
+    return ["warnings:", *(f"  {notice}" for notice in plan.warnings)] if plan.warnings else []
+
+
+def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
+    shape = "×".join(map(str, run.shape))
+    zooms = "×".join(f"{zoom:.3g}" for zoom in run.zooms)
+    timing = "with slice timing" if run.slice_timing else "no slice timing"
+    lines = [f"{run.stem}: {shape} voxels of {zooms} mm, {run.n_volumes} volumes, TR {run.tr:g} s, {timing}"]
+    if run.truth is not None:
+        known = [run.truth.bold.name] if run.truth.bold else []
+        lines.append("  truth: " + ", ".join([*known, *(f"effect of {name}" for name in run.truth.activations)]))
+    if run.pair is not None:
+        low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
+        lines.append(f"  pair: {run.pair.highres.name} and {low}")
+    else:
+        lines.append("  pair: none")
+    lines.append(f"  calibration: {_calibration_words(run)}")
+    if settings.evaluation.retrospective is not None:
+        lines.append(f"  {_retrospective_line(run, subject, settings)}")
+    elif has_factor(run, settings):
+        lines.append("  factor: " + "×".join(f"{f:g}" for f in factor_of(run, settings)))
+    left_out = [name for name in plan.series if name not in plan.series_of(run)]
+    if left_out and settings.evaluation.retrospective is None:
+        lines.append(f"  without a pair not made: {' '.join(left_out)}")
+    lines.append(
+        "  contrasts: " + "; ".join(f"{k} = {_formula(v)}" for k, v in plan.contrasts.get(run.bold, {}).items())
+    )
+    return lines
+
+
+def _calibration_words(run: BoldRun) -> str:
+    """Which short run at the high resolution a run is calibrated with."""
+    found = run.calibration
+    if found is None:
+        return "none"
+    zooms = "×".join(f"{zoom:.3g}" for zoom in found.zooms)
+    task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
+    return f"{found.bold.name}, {found.n_volumes} volumes of {zooms} mm{task}"
+
+
+def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
+    number = next(k for k, each in enumerate(subject.runs) if each is run)
+    made = foreseen(subject, settings).runs[number]
+    sizes = "×".join(map(str, made.shape)), "×".join(f"{zoom:.3g}" for zoom in made.zooms)
+    factor = "×".join(f"{f:g}" for f in retrospective_factor(settings))
+    how = settings.evaluation.retrospective
+    return f"will be brought down by {factor} ({how}) to {sizes[0]} voxels of {sizes[1]} mm, {made.n_volumes} volumes"
+
+
+def _formula(weights: Mapping[str, float]) -> str:
+    terms: list[str] = []
+    for name, weight in weights.items():
+        sign = "-" if weight < 0 else "+" if terms else ""
+        size = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
+        terms.append(f"{sign}{size}{name}")
+    return "".join(terms)
+
+
+def _cost_lines(plan: Plan) -> list[str]:
+    cost = plan.estimate
+    lines = [
+        f"estimate: about {max(1, round(cost.minutes))} min, {cost.memory_gb:.1f} GB of memory, "
+        f"{cost.work_gb:.1f} GB of disk for work and {cost.output_gb:.1f} GB for results"
+    ]
+    lines += [
+        f"  {row.stage:<28}{row.minutes:7.1f} core min {row.memory_gb:5.1f} GB memory {row.disk_gb:6.2f} GB disk"
+        for row in cost.rows
+    ]
+    return lines

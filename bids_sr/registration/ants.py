@@ -1,0 +1,201 @@
+"""The one door to antspyx: determinism first, arrays in RAS mm in and out, transforms with a stated direction.
+
+Every registration here runs on one ITK thread with a fixed seed, so that the same inputs give the same bits in every
+process; parallelism comes from nodes that run side by side. Matrices are 4x4, RAS mm, and take a point of the *fixed*
+image to where it lies in the *moving* image, as in `bids_sr.spatial.transforms`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.io.nifti import load_image
+from bids_sr.spatial.transforms import write_itk
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """A 3D image in memory: `data` (X, Y, Z) and `affine` (4x4, voxel to RAS mm)."""
+
+    data: Array
+    affine: Array
+
+    @property
+    def zooms(self) -> Array:
+        """Voxel edge lengths (mm), (3,)."""
+        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One stage of `register`: transform and metric as antsRegistration names them, one entry a level.
+
+    `metric` is "MI" (Mattes, 32 bins), "GC" (global correlation) or "CC" (local correlation, radius 2); `sampling` the
+    fraction of voxels used by a linear stage; `mm` the smoothing (sigma, mm) and `shrink` the shrink factor of a level.
+    """
+
+    transform: str
+    metric: str = "MI"
+    iterations: tuple[int, ...] = (200, 100, 30)
+    shrink: tuple[int, ...] = (4, 2, 1)
+    mm: tuple[float, ...] = (4.0, 2.0, 0.0)
+    sampling: float = 0.5
+    masked: bool = True
+
+
+def load(path: str | Path) -> Image:
+    """Read a 3D image, or the first volume of a series."""
+    data, affine = load_image(path)
+    return Image(data=data[..., 0] if data.ndim == 4 else data, affine=affine)
+
+
+def _ants_seed(seed: int) -> int:
+    """Seed for ANTs, within 1 to 2**31 - 1: 0 means the time of day to it."""
+    return int(seed) % (2**31 - 1) + 1
+
+
+def load_ants(seed: int) -> Any:
+    """Import antspyx and make it deterministic before anything else of it runs.
+
+    One ITK thread always: sums over threads differ in their last bits with the order in which threads end.
+    """
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    import ants
+
+    ants.config.set_ants_deterministic(True, _ants_seed(seed))
+    return ants
+
+
+def to_ants(image: Image, seed: int) -> Any:
+    """Turn an `Image` into an ANTsImage (float32, LPS)."""
+    ants = load_ants(seed)
+    lps = LPS @ np.asarray(image.affine, dtype=float)
+    zooms = image.zooms
+    return ants.from_numpy(
+        np.ascontiguousarray(image.data, dtype=np.float32),
+        origin=[float(v) for v in lps[:3, 3]],
+        spacing=[float(v) for v in zooms],
+        direction=lps[:3, :3] / zooms,
+    )
+
+
+def read_linear(path: str | Path) -> Array:
+    """Read a linear transform that antsRegistration wrote (.mat); 4x4, RAS mm, fixed point to moving point."""
+    from scipy.io import loadmat
+
+    content = loadmat(str(path))
+    name = next(key for key in content if key.endswith("_3_3"))
+    parameters, center = content[name].ravel().astype(float), content["fixed"].ravel().astype(float)
+    matrix = np.eye(4)
+    matrix[:3, :3] = parameters[:9].reshape(3, 3)
+    matrix[:3, 3] = parameters[9:] + center - matrix[:3, :3] @ center
+    return LPS @ matrix @ LPS
+
+
+def register(
+    fixed: Image,
+    moving: Image,
+    stages: Sequence[Stage],
+    *,
+    seed: int,
+    prefix: str,
+    start: Array | None = None,
+    fixed_mask: Array | None = None,
+    moving_mask: Array | None = None,
+) -> tuple[str, ...]:
+    """Run antsRegistration; write its composite transforms `<prefix>Composite.h5` and `<prefix>InverseComposite.h5`.
+
+    Parameters
+    ----------
+    start : 4x4, takes a fixed point to its moving point (RAS mm); None: the headers are believed
+    prefix : start of the names of the files written, without brackets
+    fixed_mask, moving_mask : boolean arrays on the grid of their image; the metric is computed inside
+
+    Returns
+    -------
+    The file of the composite transform and that of its inverse; where all stages are linear, one `.mat` file.
+
+    Raises
+    ------
+    RuntimeError : antsRegistration failed
+    """
+    ants = load_ants(seed)
+    from ants.internal import get_lib_fn, get_pointer_string, process_arguments
+
+    deformable = any(stage.transform.startswith("SyN") for stage in stages)
+    pixel = "float" if deformable else "double"  # antsRegistration reads the pixels as --float says, whatever they are
+    images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
+    ends = [get_pointer_string(image) for image in images]
+    masks = [
+        None if mask is None else to_ants(Image(data=mask, affine=image.affine), seed).clone("unsigned char")
+        for mask, image in ((fixed_mask, fixed), (moving_mask, moving))
+    ]
+    mask_ends = ["NA" if mask is None else get_pointer_string(mask) for mask in masks]
+    with tempfile.TemporaryDirectory(prefix="start") as folder:
+        first = Path(folder) / "start.txt"
+        write_itk(first, np.eye(4) if start is None else start)
+        arguments = ["-d", "3", "-r", str(first), "-u", "0", "-z", str(int(not deformable))]
+        arguments += ["--float", str(int(deformable))]
+        for stage in stages:
+            arguments += _stage_arguments(stage, ends, mask_ends)
+        arguments += ["-a", str(int(deformable)), "-o", f"[{prefix}]", "--random-seed", str(_ants_seed(seed))]
+        code = get_lib_fn("antsRegistration")(process_arguments(arguments))
+    if code != 0:
+        raise RuntimeError(f"antsRegistration failed with code {code} ({ants.__version__})")
+    if deformable:
+        return f"{prefix}Composite.h5", f"{prefix}InverseComposite.h5"
+    return (f"{prefix}0GenericAffine.mat",)
+
+
+def _stage_arguments(stage: Stage, ends: Sequence[str], mask_ends: Sequence[str]) -> list[str]:
+    """Spell one stage for antsRegistration."""
+    pair = ",".join(ends)
+    if stage.transform.startswith("SyN"):
+        metric = f"MI[{pair},1,32]" if stage.metric == "MI" else f"{stage.metric}[{pair},1,2]"
+    else:
+        metric = f"{stage.metric}[{pair},1,{32 if stage.metric == 'MI' else 2},Regular,{stage.sampling}]"
+    return [
+        "--metric", metric,
+        "--transform", stage.transform,
+        "--convergence", f"[{'x'.join(map(str, stage.iterations))},1e-7,8]",
+        "--smoothing-sigmas", "x".join(map(str, stage.mm)) + "mm",
+        "--shrink-factors", "x".join(map(str, stage.shrink)),
+        "--masks", f"[{','.join(mask_ends)}]" if stage.masked else "[NA,NA]",
+    ]  # fmt: skip
+
+
+def apply(
+    image: Image,
+    reference: Image,
+    transforms: Sequence[str | Path],
+    *,
+    seed: int,
+    interpolator: str = "linear",
+    default: float = 0.0,
+) -> Array:
+    """Resample `image` once onto the grid of `reference` through a chain of transform files.
+
+    Of `transforms` the **last** is applied to the reference's points first, as in a product of matrices. antspyx takes
+    its list the other way round, so it is turned here.
+    """
+    ants = load_ants(seed)
+    out = ants.apply_transforms(
+        fixed=to_ants(reference, seed),
+        moving=to_ants(image, seed),
+        transformlist=[str(path) for path in reversed(transforms)],
+        whichtoinvert=[False] * len(transforms),
+        interpolator=interpolator,
+        defaultvalue=default,
+    )
+    return np.asarray(out.numpy(), dtype=np.float32)

@@ -1,0 +1,222 @@
+"""BOLD against anatomy: registration, masks, regions and maps, on arrays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.io.nifti import save_image
+from bids_sr.registration.ants import Image, apply, load
+from bids_sr.registration.brain import agreement, coarse
+from bids_sr.registration.rigid import rigid, size_of
+from bids_sr.spatial import masks
+from bids_sr.spatial.transforms import TransformError, displacement, hr_grid, invert, read_itk, write_itk
+
+LOGGER = logging.getLogger(__name__)
+Array = NDArray[Any]
+Factor = tuple[float, float, float]
+_POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration
+_POOR_NMI = 1.02
+_RIM_MM = 4.0  # by which the BOLD's own mask may be too small: signal loss and partial volume at the edge
+
+
+def register_to_t1w(
+    boldref: Image, t1w: Image, t1w_mask: Array, *, seed: int, prefix: str
+) -> tuple[Array, dict[str, Any]]:
+    """Rigid transform between boldref (fixed) and T1w brain.
+
+    Returns
+    -------
+    (matrix that takes a T1w point to its boldref point, facts for the report)
+    """
+    own = masks.brain_mask(boldref.data, boldref.affine)
+    brain, brain_mask = _brain(t1w, t1w_mask)
+    fit = rigid(boldref, brain, own, brain_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
+    facts = _agreement(boldref, own, brain, brain_mask, fit.xfm, fit.nmi)
+    return invert(fit.xfm), facts | {"bold_t1w_start": fit.start}
+
+
+def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, Any]:
+    """Facts for the report of a registration that is given: `boldref2t1w` takes a T1w point to its boldref point."""
+    own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
+    to_t1w = invert(xfm)
+    rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))
+    facts = _agreement(boldref, own, brain, brain_mask, to_t1w, agreement(boldref, brain, to_t1w, rim))
+    return facts | {"bold_t1w_start": "given"}
+
+
+def _brain(t1w: Image, t1w_mask: Array) -> tuple[Image, Array]:
+    """The T1w brain and its mask on 2 mm voxels."""
+    brain = coarse(Image(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), 2.0)
+    return brain, masks.coarsen(t1w_mask.astype(np.float32), t1w.affine, 2.0)[0] > 0.5
+
+
+def _agreement(boldref: Image, own: Array, brain: Image, brain_mask: Array, xfm: Array, nmi: float) -> dict[str, Any]:
+    """How far a transform (boldref point to T1w point) moves the brain, and how well the brains agree by it."""
+    carried = masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm) >= 0.5
+    agreed = masks.dice(own, carried)
+    poor = agreed < _POOR_DICE or nmi < _POOR_NMI
+    if poor:
+        LOGGER.warning("BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, nmi)
+    return {
+        **{f"bold_t1w_{key}": value for key, value in _size(xfm, own, boldref.affine).items()},
+        "bold_t1w_nmi": round(nmi, 4),
+        "bold_t1w_mask_dice": round(agreed, 4),
+        "bold_t1w_poor": bool(poor),
+    }
+
+
+def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
+    """Size of a transform; that of one with scales or shears, as another program may give it, in mm alone."""
+    try:
+        return size_of(xfm, mask, affine)
+    except TransformError:
+        moved = displacement(np.eye(4), xfm, np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3])
+        return {"displacement_rms_mm": round(float(np.sqrt((moved**2).mean())), 4)}
+
+
+def register_pair_to_bold(
+    boldref: Image, highres: Image, highres2lowres: Array | None, *, seed: int, prefix: str
+) -> tuple[Array, dict[str, Any]]:
+    """Rigid transform that takes a boldref point to its point in highres as acquired.
+
+    Mutual information, not the difference of intensities: the pair has another T1 weighting and no EPI distortion.
+    It is measured between highres itself and boldref; the fine image tells more than the coarse one (.11 mm against
+    .14 mm rms in the phantom). `highres2lowres` (lowres point to highres point) moves highres to where lowres lies
+    before the search, as lowres was measured on the BOLD's geometry.
+    """
+    before = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
+    moved = Image(data=highres.data, affine=invert(before) @ highres.affine)
+    own, fine = masks.brain_mask(boldref.data, boldref.affine), masks.brain_mask(highres.data, highres.affine)
+    fit = rigid(boldref, moved, own, fine, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
+    xfm = before @ fit.xfm
+    poor = fit.nmi < _POOR_NMI
+    if poor:
+        LOGGER.warning("BOLD and T2*-weighted pair hardly agree (mutual information %.3f)", fit.nmi)
+    facts: dict[str, Any] = {f"bold_pair_{key}": value for key, value in size_of(xfm, own, boldref.affine).items()}
+    facts |= {"bold_pair_start": fit.start, "bold_pair_nmi": round(fit.nmi, 4), "bold_pair_poor": bool(poor)}
+    return xfm, facts
+
+
+def combined_masks(
+    boldref: Image, factor: Factor, brain: tuple[Image, Array] | None
+) -> tuple[Array, Array, Array, dict[str, Any]]:
+    """Brain masks of the BOLD on its own and on its high-resolution grid.
+
+    With a T1w brain: voxels at least half inside it and within 4 mm of the BOLD's own mask, so that neither scalp nor
+    regions without signal enter. Where the two hardly agree (Dice below .7) the BOLD's own mask is taken alone.
+
+    Parameters
+    ----------
+    brain : T1w brain mask and the matrix that takes a T1w point to its boldref point
+
+    Returns
+    -------
+    (mask, high-resolution mask, its affine, facts)
+    """
+    own = masks.brain_mask(boldref.data, boldref.affine)
+    shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
+    own_fine = masks.coverage(own, boldref.affine, shape, affine) >= 0.5
+    own_fine |= masks.sample_volume(own.astype(np.float32), boldref.affine, shape, affine, spline=masks.NEAREST) > 0.5
+    facts: dict[str, Any] = {"mask_source": "boldref"}
+    if brain is None:
+        return own, own_fine, affine, facts
+    t1w_mask, xfm = brain
+    to_t1w = invert(xfm)
+    low, high = (
+        masks.coverage(t1w_mask.data, t1w_mask.affine, grid_shape, grid, to_t1w) >= 0.5
+        for grid_shape, grid in ((boldref.data.shape, boldref.affine), (shape, affine))
+    )
+    agreed = masks.dice(own, low)
+    facts["mask_dice"] = round(agreed, 4)
+    if agreed < _POOR_DICE:
+        LOGGER.warning("The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed)
+        return own, own_fine, affine, facts
+    facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
+    return (
+        low & masks.grow(own, boldref.affine, _RIM_MM),
+        high & masks.grow(own_fine, affine, _RIM_MM),
+        affine,
+        facts,
+    )
+
+
+def region_on_bold(
+    region: Image, to_region: Sequence[str], boldref2t1w: str, grids: tuple[Image, Image], *, seed: int, folder: Path
+) -> tuple[tuple[Array, Array], dict[str, Any]]:
+    """A region on the BOLD's two grids, voxels at least half inside it and in the brain.
+
+    Parameters
+    ----------
+    region : mask in the space in which it was given
+    to_region : transform files that take a T1w point there, the last of them first; empty: T1w space
+    boldref2t1w : file; takes a T1w point to its boldref point
+    grids : brain masks on the grid of boldref and on its high-resolution grid
+    folder : for the inverted transform
+
+    Returns
+    -------
+    (regions on the two grids, facts). Where the region is empty, the brain, and a fact that says so.
+    """
+    to_t1w = folder / "t1w2boldref.txt"
+    write_itk(to_t1w, invert(read_itk(boldref2t1w)[0]))
+    chain = [*to_region, str(to_t1w)]
+    mask = Image(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
+    found = []
+    for grid in grids:
+        factor = masks.fine_factor(grid.affine, 2.0)
+        shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
+        fine = apply(mask, Image(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
+        found.append((masks.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
+    low, high = found
+    facts: dict[str, Any] = {
+        "roi_voxels": int(low.sum()),
+        "roi_fraction_in_fov": round(_fraction_in_view(mask, chain, grids[0], seed=seed), 3),
+    }
+    facts["roi_is_brain"] = not (low.any() and high.any())
+    if facts["roi_is_brain"]:
+        LOGGER.warning("The region of interest lies outside the BOLD's field of view; the whole brain takes its place")
+        return (grids[0].data > 0.5, grids[1].data > 0.5), facts
+    return (low, high), facts
+
+
+def _fraction_in_view(mask: Image, chain: Sequence[str], grid: Image, *, seed: int, margin_mm: float = 90.0) -> float:
+    """Share of a region that lies in the field of view of a grid; sampled at 4 mm on a larger box."""
+    pad = np.ceil(margin_mm / grid.zooms).astype(int)
+    wide = grid.affine.copy()
+    wide[:3, 3] -= grid.affine[:3, :3] @ pad
+    shape, affine = hr_grid(tuple(np.array(grid.data.shape) + 2 * pad), wide, tuple(np.minimum(grid.zooms / 4.0, 1.0)))
+    seen = apply(mask, Image(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
+    voxels = np.argwhere(seen > 0.5)
+    if not len(voxels):
+        return 0.0
+    to_grid = np.linalg.inv(grid.affine) @ affine
+    at = voxels @ to_grid[:3, :3].T + to_grid[:3, 3]
+    inside = ((at > -0.5) & (at < np.array(grid.data.shape) - 0.5)).all(axis=1)
+    return float(inside.mean())
+
+
+def map_to_template(
+    path: str,
+    entities: Mapping[str, Any],
+    sidecar: Mapping[str, Any],
+    *,
+    grid: Image,
+    chain: Sequence[str],
+    space: str,
+    seed: int,
+    out: Path,
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """One map on the template's grid by one interpolation: (file, entities, sidecar); masks by nearest neighbor."""
+    image = load(path)
+    is_mask = entities.get("suffix") in ("mask", "dseg")
+    data = apply(image, grid, chain, seed=seed, interpolator="nearestNeighbor" if is_mask else "linear")
+    save_image(data.astype(np.uint8) if is_mask else data, grid.affine, out)
+    named = {**entities, "space": space, "res": "2"}
+    resolution = {"SpatialReference": space, "Resolution": "2 mm isotropic, one linear interpolation of the map"}
+    return str(out), named, {**sidecar, **resolution}

@@ -1,0 +1,231 @@
+"""Bias field, brain mask and normalization of a T1w image with antspyx and a skull-stripped template alone.
+
+The mask of a whole head, a defaced head or a brain already stripped is the template's mask, carried over by a
+registration whose metric is computed on the template's brain and a rim around it, then fitted to the tissue found.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.registration.ants import Image, Stage, apply, load_ants, read_linear, register, to_ants
+from bids_sr.spatial import masks
+from bids_sr.spatial.transforms import invert, rigid_matrix
+
+Array = NDArray[Any]
+_TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
+
+
+def coarse(image: Image, mm: float) -> Image:
+    """An image on voxels of about `mm`, same outer edges."""
+    data, affine = masks.coarsen(image.data, image.affine, mm)
+    return Image(data=data, affine=affine)
+
+
+def two_mm_grid(template: Image) -> Image:
+    """An empty image on 2 mm voxels, the first of which has its center where the template's first voxel has it."""
+    zooms = template.zooms
+    affine = template.affine.copy()
+    affine[:3, :3] = affine[:3, :3] / zooms * 2.0
+    shape = np.ceil(np.array(template.data.shape) * zooms / 2.0 - 1e-3).astype(int)
+    return Image(data=np.zeros(shape, dtype=np.float32), affine=affine)
+
+
+def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple[int, ...], mm: float = 5.0) -> Array:
+    """Smooth multiplicative field by N4 (Tustison 2010), on voxels of `mm`, brought to the image's grid.
+
+    Parameters
+    ----------
+    mask : boolean, on the image's grid; None: the head
+    iterations : a level each; the B-spline mesh doubles with each level
+
+    Returns
+    -------
+    float32 field with geometric mean 1 in the mask; divide by it
+    """
+    ants = load_ants(seed)
+    low = coarse(image, mm)
+    if mask is None:
+        inside = masks.head_mask(low.data, low.affine)
+    else:
+        inside = masks.coarsen(mask.astype(np.float32), image.affine, mm)[0] > 0.5
+    low = Image(data=np.maximum(low.data, 0), affine=low.affine)
+    field = ants.n4_bias_field_correction(
+        to_ants(low, seed),
+        to_ants(Image(data=inside, affine=low.affine), seed),
+        shrink_factor=1,
+        convergence={"iters": list(iterations), "tol": 1e-6},
+        spline_param=200,
+        return_bias_field=True,
+    ).numpy()
+    log = np.log(np.clip(field, 0.05, 20.0))
+    log -= log[inside].mean()
+    fine = masks.sample_volume(
+        log, low.affine, image.data.shape, image.affine, spline=masks.Spline(order=1, mode="nearest")
+    )
+    return np.exp(fine)
+
+
+def _starts(head: Image, template: Image) -> list[Array]:
+    """Rough poses of the template in the head: the headers', then pitch and shift about the top of the head."""
+    inside = np.argwhere(masks.head_mask(head.data, head.affine)) @ head.affine[:3, :3].T + head.affine[:3, 3]
+    top = np.percentile(inside[:, 2], 99.9)
+    center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
+    brain = np.argwhere(template.data > 0.1) @ template.affine[:3, :3].T + template.affine[:3, 3]
+    middle = brain.mean(axis=0)
+    poses = [np.eye(4)]
+    for pitch in np.deg2rad([-30, -20, -10, 0, 10, 20, 30]):
+        for up in (-24, -12, 0, 12):
+            for front in (-12, 0, 12):
+                shift = center - middle + np.array([0.0, front, up])
+                poses.append(rigid_matrix([*shift, pitch, 0, 0], middle))
+    return poses
+
+
+def agreement(fixed: Image, moving: Image, xfm: Array, mask: Array) -> float:
+    """Normalized mutual information inside `mask` (fixed grid) of `moving` brought over by `xfm` (fixed to moving)."""
+    seen = masks.sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO)
+    return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
+
+
+def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2) -> Array:
+    """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm."""
+    data, affine = masks.coarsen(template.data, template.affine, 4.0)
+    low_template = Image(data=data, affine=affine)
+    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 4.0)[0] > 0.5
+    rim = masks.grow(inside, affine, 8.0)
+    low_head = coarse(head, 4.0)
+    poses = _starts(low_head, low_template)
+    scores = [agreement(low_template, low_head, pose, rim) for pose in poses]
+    levels: dict[str, Any] = {"iterations": (60, 20), "shrink": (2, 1), "mm": (4.0, 2.0), "sampling": 0.25}
+    stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
+    found = []
+    for n in np.argsort(scores)[::-1][:tries]:
+        files = register(
+            low_template, low_head, stages, seed=seed, prefix=f"{prefix}{n}_", start=poses[n], fixed_mask=rim
+        )
+        matrix = read_linear(files[0])
+        found.append((agreement(low_template, low_head, matrix, rim), matrix))
+    return max(found, key=lambda pair: pair[0])[1]
+
+
+def carry_mask(
+    head: Image,
+    template: Image,
+    template_mask: Array,
+    start: Array,
+    *,
+    seed: int,
+    prefix: str,
+    iterations: tuple[int, ...] = (30, 15),
+) -> Array:
+    """The template's mask in the head (fraction, head's grid), by SyN at 3 mm on the template's brain and its rim."""
+    low = coarse(template, 3.0)
+    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 3.0)[0]
+    rim = masks.grow(inside > 0.5, low.affine, 6.0)
+    shrink = tuple(2**n for n in range(len(iterations), 0, -1))
+    stage = Stage(
+        transform="SyN[0.2,3,0]", metric="CC", iterations=iterations, shrink=shrink, mm=tuple(1.0 * s for s in shrink)
+    )
+    _, inverse = register(low, coarse(head, 3.0), [stage], seed=seed, prefix=prefix, start=start, fixed_mask=rim)
+    return apply(Image(data=inside, affine=low.affine), head, [inverse], seed=seed)
+
+
+def fit_mask(head: Image, carried: Array) -> Array:
+    """Brain mask from the carried one and the tissue that is there.
+
+    Gray and white matter are what is brighter than about half of the gray matter; what hangs on by less than a few mm
+    is cut off; sulci and ventricles are closed; the result stays within 3 mm of the carried mask.
+
+    Parameters
+    ----------
+    head : T1w without bias; carried : fraction in [0, 1] on its grid
+    """
+    sure = masks.grow(carried > 0.5, head.affine, -4.0)
+    inside = head.data[sure]
+    tissue = inside[inside > masks.otsu(inside)] if inside.size else inside
+    if tissue.size == 0:
+        return carried > 0.5
+    low, high = np.percentile(inside, 25) * 0.55, np.percentile(tissue, 98) * 1.15
+    limit = masks.grow(carried > 0.5, head.affine, 3.0)
+    bright = (head.data > low) & (head.data < high) & limit
+    core = masks.largest_part(masks.open_(bright, head.affine, 2.5))
+    near = masks.grow(core, head.affine, 1.5) & bright
+    mask = masks.close(masks.largest_part(near | (sure & (head.data > 0))), head.affine, 6.0)
+    return masks.fill(mask) & limit
+
+
+def normalize(
+    brain: Image,
+    mask: Array,
+    template: Image,
+    template_mask: Array,
+    start: Array,
+    *,
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+) -> tuple[str, str]:
+    """SyN between brain and template at 3 mm (4 mm if sloppy).
+
+    Returns
+    -------
+    Two composite files: the first takes template points to T1w points (it resamples the T1w image into the template),
+    the second T1w points to template points.
+    """
+    mm = 4.0 if sloppy else 3.0
+    low = coarse(template, mm)
+    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, mm)[0] > 0.5
+    stripped = Image(data=np.where(mask, brain.data, 0), affine=brain.affine)
+    levels: dict[str, Any] = {"iterations": (50, 20), "shrink": (3, 2), "mm": (4.0, 2.0), "sampling": 0.25}
+    affine = Stage(transform="Affine[0.1]", masked=False, **levels)
+    if sloppy:
+        syn = Stage(transform="SyN[0.25,3,0]", metric="MI", iterations=(20,), shrink=(2,), mm=(2.0,), masked=False)
+    else:
+        syn = Stage(transform="SyN[0.2,3,0]", metric="CC", iterations=(30, 15, 5), shrink=(4, 2, 1), mm=(4.0, 2.0, 1.0))
+    rim = masks.grow(inside, low.affine, 3.0)
+    forward, inverse = register(
+        low, coarse(stripped, mm), [affine, syn], seed=seed, prefix=prefix, start=start, fixed_mask=rim
+    )
+    return forward, inverse
+
+
+def brain_from_head(
+    head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool
+) -> tuple[Array, Array]:
+    """Brain mask (head's grid) and the affine that takes a template point to its point in the head.
+
+    Worked out at 2 mm; the mask's surface is smooth below that. Sloppy: the affine alone carries the template's mask.
+    """
+    low = coarse(head, 2.0)
+    start = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
+    if sloppy:
+        shape, to_template = low.data.shape, invert(start)
+        carried = masks.coverage(template_mask, template.affine, shape, low.affine, to_template)
+    else:
+        carried = carry_mask(low, template, template_mask, start, seed=seed, prefix=f"{prefix}syn_")
+    mask = fit_mask(low, carried).astype(np.float32)
+    linear = masks.Spline(order=1, mode="nearest")
+    fine = masks.sample_volume(mask, low.affine, head.data.shape, head.affine, spline=linear)
+    return fine > 0.5, start
+
+
+def carried_priors(t1w: Image, mask: Array, maps: list[Image], std2t1w: str, *, seed: int) -> Array:
+    """GM, WM and CSF priors (3, X, Y, Z) on the T1w grid from the template's GM and WM; CSF is what they leave."""
+    low = coarse(t1w, 2.0)  # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
+    linear = masks.Spline(order=1, mode="nearest")
+    gray, white = (
+        masks.sample_volume(
+            np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1),
+            low.affine,
+            t1w.data.shape,
+            t1w.affine,
+            spline=linear,
+        )
+        for image in maps
+    )
+    fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
+    return np.stack([gray, white, fluid])

@@ -1,0 +1,92 @@
+"""The T2*-weighted pair: its members in one frame, at both resolutions, for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.registration.ants import Image
+from bids_sr.registration.rigid import refine, rigid, size_of
+from bids_sr.spatial import masks
+from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.resolution.degradation import kspace_crop
+
+Array = NDArray[Any]
+Factor = tuple[float, float, float]
+# Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a shift, while
+# interpolating blurs what it learns from. The estimate itself is right to .01 voxel.
+TOLERANCE_VOXELS = 0.03
+_SPLINE = Spline(order=5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """A pair ready for training.
+
+    `highres` lies on the high-resolution grid of `lowres` and in its frame; `mask` on the grid of `lowres`; `xfm` takes
+    a point of lowres to its point in the highres image *as acquired*; `facts` go to the report.
+    """
+
+    highres: Image
+    lowres: Image
+    mask: Array
+    xfm: Array
+    facts: dict[str, Any]
+
+
+def truncated_pair(highres: Image, factor: Factor) -> Pair:
+    """A pair whose low member is the k-space-truncated high one (cropped first where the factor does not divide it)."""
+    data, affine = kspace_crop(highres.data, highres.affine, factor=factor)
+    lowres = Image(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
+    shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
+    fine = Image(data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid)
+    mask = masks.brain_mask(lowres.data, affine)
+    facts = {"truncated": True, "resampled": False, **size_of(np.eye(4), mask, affine)}
+    return Pair(highres=fine, lowres=lowres, mask=mask, xfm=np.eye(4), facts=facts)
+
+
+def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int, prefix: str) -> Pair:
+    """A measured pair; highres is resampled, once, only where it is out of register or on another grid.
+
+    Raises
+    ------
+    MaskError : no brain can be told in one of the images
+    """
+    mask, fine_mask = (masks.brain_mask(image.data, image.affine) for image in (lowres, highres))
+    fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
+    xfm = polish(highres, lowres, mask, fit.xfm, factor)
+    size = size_of(xfm, mask, lowres.affine)
+    shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
+    tolerance = TOLERANCE_VOXELS * float(lowres.zooms.min())
+    in_register = size["displacement_rms_mm"] <= tolerance
+    same_grid = highres.data.shape == shape and np.allclose(highres.affine, grid, atol=1e-3 * highres.zooms.min())
+    data = highres.data if in_register and same_grid else sample_volume(
+        highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, _SPLINE
+    )  # fmt: skip
+    facts = {
+        "truncated": False,
+        "resampled": not (in_register and same_grid),
+        **size,
+        "tolerance_mm": round(tolerance, 4),
+        "same_grid": bool(same_grid),
+        "start": fit.start,
+        "nmi": round(fit.nmi, 4),
+    }
+    return Pair(highres=Image(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
+
+
+def polish(highres: Image, lowres: Image, mask: Array, start: Array, factor: Factor, rounds: int = 2) -> Array:
+    """Refine lowres-to-highres with highres brought to low resolution by the scanner's own k-space truncation."""
+    xfm = np.asarray(start, dtype=float)
+    shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
+    ones = np.ones(highres.data.shape, dtype=np.float32)
+    for _ in range(rounds):
+        fine = sample_volume(highres.data, highres.affine, shape, grid, xfm, Spline(order=3))
+        low, affine = kspace_crop(fine, grid, factor=factor)
+        seen = sample_volume(ones, highres.affine, lowres.data.shape, lowres.affine, xfm, masks.OUTSIDE_IS_ZERO)
+        xfm = xfm @ refine(lowres, Image(data=low, affine=affine), mask & (seen > 0.99), np.eye(4), rounds=1)
+    return xfm

@@ -1,0 +1,131 @@
+"""Rigid registration of two images of one head: mutual information first, Gauss-Newton where the contrast is the same.
+
+Matrices are 4x4, RAS mm, and take a point of the fixed image to where it lies in the moving one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.registration.ants import Image, Stage, read_linear, register
+from bids_sr.registration.brain import agreement
+from bids_sr.spatial import masks
+from bids_sr.spatial.hmc import HmcSettings, MotionEstimator
+from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.transforms import displacement, rigid_params
+
+Array = NDArray[Any]
+_MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
+_POOR_GAIN = 0.5  # a start from the headers that ends below this share of the best start's information is poor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """A rigid transform and how well it aligns.
+
+    `xfm` takes a fixed point to its moving point; `nmi` is normalized mutual information in the fixed mask (1 is
+    none); `start` is "headers" or "centers of mass".
+    """
+
+    xfm: Array
+    nmi: float
+    start: str
+
+
+def _center(mask: Array, affine: Array) -> Array:
+    return np.asarray(np.argwhere(mask).mean(axis=0) @ affine[:3, :3].T + affine[:3, 3])
+
+
+def _overlap(fixed: Image, fixed_mask: Array, moving: Image, moving_mask: Array) -> float:
+    """Share of the smaller mask that the headers put inside the other one."""
+    seen = masks.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine) > 0.5
+    sizes = [fixed_mask.sum() * np.prod(fixed.zooms), moving_mask.sum() * np.prod(moving.zooms)]
+    return float((seen & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(sizes), 1.0))
+
+
+def rigid(
+    fixed: Image, moving: Image, fixed_mask: Array, moving_mask: Array, *, seed: int, prefix: str, fine_mm: float = 0.0
+) -> Fit:
+    """Rigid transform between two images of one head by mutual information.
+
+    Starts from the headers (scanner coordinates). Where these leave the heads hardly overlapping, or lead to a poor
+    match, it also starts from the centers of mass; the better match wins.
+
+    Parameters
+    ----------
+    fixed, moving : the coarser image, and that with less of the head, should be the fixed one
+    fixed_mask, moving_mask : heads or brains on the grids of the images
+    fine_mm : smoothing (sigma, mm) of the last level
+    """
+    rim = masks.grow(fixed_mask, fixed.affine, 1.5 * float(fixed.zooms.max()))
+    shift = np.eye(4)
+    shift[:3, 3] = _center(moving_mask, moving.affine) - _center(fixed_mask, fixed.affine)
+    starts = {"headers": np.eye(4), "centers of mass": shift}
+    if _overlap(fixed, fixed_mask, moving, moving_mask) >= _MIN_OVERLAP:
+        before = {name: agreement(fixed, moving, start, rim) for name, start in starts.items()}
+        if before["headers"] - 1 >= _POOR_GAIN * (before["centers of mass"] - 1):
+            del starts["centers of mass"]
+    size = float(fixed.zooms.min())
+    stages = [
+        Stage(transform="Rigid[0.1]", iterations=(100, 50), shrink=(2, 1), mm=(1.2 * size, 0.6 * size), sampling=0.5),
+        Stage(transform="Rigid[0.05]", iterations=(30,), shrink=(1,), mm=(fine_mm,), sampling=1.0),
+    ]
+    fits = []
+    for number, (name, start) in enumerate(starts.items()):
+        files = register(fixed, moving, stages, seed=seed, prefix=f"{prefix}{number}_", start=start, fixed_mask=rim)
+        xfm = orthonormal(read_linear(files[0]))
+        fits.append(Fit(xfm=xfm, nmi=agreement(fixed, moving, xfm, rim), start=name))
+    return max(fits, key=lambda fit: fit.nmi)
+
+
+def orthonormal(matrix: Array) -> Array:
+    """The nearest rigid matrix; takes away rounding of single-precision files."""
+    u, _, vt = np.linalg.svd(matrix[:3, :3])
+    out = np.array(matrix, dtype=float)
+    out[:3, :3] = u @ vt
+    return out
+
+
+def refine(fixed: Image, moving: Image, mask: Array, start: Array, *, rounds: int = 2, limit_mm: float = 3.0) -> Array:
+    """Refine a rigid transform between images of one contrast by Gauss-Newton; equal to `start` where that fails.
+
+    Parameters
+    ----------
+    fixed, moving : same contrast and similar resolution
+    mask : head on the fixed grid
+    start : takes a fixed point to its moving point, right to about 10 mm
+    limit_mm : a correction whose rms over the head is greater is not believed
+    """
+    ones = np.ones(moving.data.shape, dtype=np.float32)
+    points = np.argwhere(mask) @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
+    xfm = np.asarray(start, dtype=float)
+    for _ in range(rounds):
+        shape = fixed.data.shape
+        seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm, Spline(order=3))
+        valid = sample_volume(ones, moving.affine, shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO) > 0.99
+        estimator = MotionEstimator(
+            np.where(valid, fixed.data, 0), mask & valid, fixed.affine, HmcSettings(margin=0, fwhm_mm=5.0)
+        )
+        step, cost, _ = estimator.fit(np.where(valid, seen, 0), [np.eye(4)])
+        if not np.isfinite(cost):
+            return np.asarray(start, dtype=float)
+        xfm = xfm @ step
+    moved = displacement(start, xfm, points)
+    return xfm if float(np.sqrt((moved**2).mean())) <= limit_mm else np.asarray(start, dtype=float)
+
+
+def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
+    """How far a rigid transform moves a head: mm (of its center), degrees, rms and maximal displacement (mm)."""
+    points = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    parameters = rigid_params(xfm, points.mean(axis=0))
+    moved = displacement(np.eye(4), xfm, points)
+    return {
+        "offset_mm": round(float(np.linalg.norm(parameters[:3])), 4),
+        "offset_deg": round(float(np.rad2deg(np.linalg.norm(parameters[3:]))), 4),
+        "displacement_rms_mm": round(float(np.sqrt((moved**2).mean())), 4),
+        "displacement_max_mm": round(float(moved.max()), 4),
+    }

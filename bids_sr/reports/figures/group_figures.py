@@ -1,0 +1,133 @@
+"""Figures of the group: every participant in every series, and the differences that the tests are about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bids_sr.reports.figures.style import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    ORANGE,
+    RED,
+    SKY,
+    SOFT,
+    FigureInputError,
+    new_figure,
+    style,
+)
+from bids_sr.stats.group.group_tests import ACQUIRED, BASELINES, CONTROLS, MEASURED, Comparison
+
+Series = Mapping[str, Mapping[str, float]]
+_SPREAD = 0.32  # of a box's half width
+
+_MANY = 100  # participants; more are drawn as pixels, as so many paths make a page of many megabytes
+
+
+def color_of(series: str, methods: Sequence[str]) -> str:
+    """One color a kind of series: acquired, baseline, control, method, measured."""
+    if series in methods:
+        return ORANGE
+    kinds = ((ACQUIRED, SOFT), (BASELINES, BLUE), (CONTROLS, SKY), ((MEASURED,), GREEN))
+    return next((color for names, color in kinds if series in names), INK)
+
+
+def shown_series(series: Series, methods: Sequence[str]) -> list[str]:
+    """Series of a figure from left to right; placebos and ensemble members have no place in it."""
+    order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
+    return [name for name in order if any(math.isfinite(v) for v in series.get(name, {}).values())]
+
+
+def paired_figure(panels: Sequence[tuple[str, Series]], methods: Sequence[str], *, unit: str = "") -> Figure:
+    """Boxes of each series, and a line for each participant through all of them; a panel each figure of merit.
+
+    The box spans the quartiles, its line is the median, whiskers reach the farthest value within 1.5 times the
+    quartiles' distance; every participant is drawn.
+
+    Parameters
+    ----------
+    panels : title and figures by series and participant
+    methods : names of the methods, drawn in the accent color
+    unit : of the figures
+
+    Raises
+    ------
+    FigureInputError : no panel has a figure
+    """
+    drawn = [(title, series, shown_series(series, methods)) for title, series in panels]
+    drawn = [each for each in drawn if each[2]]
+    if not drawn:
+        raise FigureInputError("there is no figure to draw")
+    with style():
+        fig = new_figure(12.0, 3.4)
+        axes = fig.subplots(1, len(drawn), squeeze=False, gridspec_kw={"wspace": 0.22})[0]
+        for ax, (title, series, names) in zip(axes, drawn, strict=True):
+            _boxes(ax, series, names, methods)
+            ax.set_title(title, loc="left")
+            ax.set_ylabel("" if unit in ("", "1") else unit.replace("mm^3", "mm³"))
+        fig.subplots_adjust(left=0.06, right=0.995, top=0.91, bottom=0.24)
+    return fig
+
+
+def _boxes(ax: Axes, series: Series, names: Sequence[str], methods: Sequence[str]) -> None:
+    people = sorted({who for name in names for who in series[name]})
+    many = len(people) > _MANY
+    lines = [[*(series[name].get(who, math.nan) for name in names), math.nan] for who in people]
+    places = [*range(len(names)), math.nan] * len(people)  # one line that is broken between participants
+    ax.plot(places, [value for line in lines for value in line], color=GRID, lw=0.7, zorder=1, rasterized=many)
+    for x, name in enumerate(names):
+        values = np.array([v for v in series[name].values() if math.isfinite(v)])
+        color = color_of(name, methods)
+        line: dict[str, Any] = {"color": color, "lw": 1.2}
+        ax.boxplot(
+            [values], positions=[x], widths=2 * _SPREAD, showfliers=False, boxprops=line, whiskerprops=line,
+            capprops=line, medianprops={"color": color, "lw": 2.2}, zorder=3,
+        )  # fmt: skip
+        ax.plot(np.full(len(values), x), values, "o", ms=2.6, color=color, alpha=0.6, zorder=2, rasterized=many)
+    ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    ax.set_xlim(-0.6, len(names) - 0.4)
+
+
+def differences_figure(comparisons: Sequence[Comparison], *, unit: str = "") -> Figure:
+    """Hodges-Lehmann differences with their intervals, a row each reference; the band is the margin of equivalence.
+
+    Parameters
+    ----------
+    comparisons : of one method and question
+    unit : of the figures
+
+    Raises
+    ------
+    FigureInputError : nothing was compared
+    """
+    rows = [each for each in comparisons if each.estimate is not None]
+    if not rows:
+        raise FigureInputError("there is no difference to draw")
+    colors = {"better": GREEN, "worse": RED, "same": BLUE, "larger": INK, "smaller": INK}
+    with style():
+        fig = new_figure(12.0, 0.9 + 0.27 * len(rows))
+        ax = fig.subplots()
+        margin = rows[0].margin
+        if math.isfinite(margin):
+            ax.axvspan(-margin, margin, color=GRID, alpha=0.6, lw=0)
+        ax.axvline(0, color=SOFT, lw=0.8)
+        for y, each in enumerate(rows):
+            if each.estimate is None:
+                continue
+            color = colors.get(each.word, SOFT)
+            ax.plot([each.estimate.lower, each.estimate.upper], [y, y], color=color, lw=1.6)
+            ax.plot([each.estimate.value], [y], "o", ms=5, color=color)
+            ax.annotate(each.word, (1.005, y), xycoords=("axes fraction", "data"), va="center", color=color)
+        ax.set_yticks(range(len(rows)), [f"− {each.reference}" for each in rows])
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        shown = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
+        ax.set_xlabel(f"{rows[0].series} − reference{shown}")
+        fig.subplots_adjust(left=0.13, right=0.9, top=0.98, bottom=0.55 / fig.get_figheight())
+    return fig

@@ -1,0 +1,166 @@
+"""Figures of head motion: parameters, FD and DVARS over time, and the carpet plot."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bids_sr.reports.figures.style import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    SOFT,
+    Array,
+    blank,
+    color_bar,
+    new_figure,
+    style,
+)
+
+AXES = ("x", "y", "z")
+AXIS_COLORS = (RED, GREEN, BLUE)
+TISSUE_COLORS = {"GM": BLUE, "WM": ORANGE, "CSF": SKY, "brain": SOFT}
+
+
+def _column(table: Mapping[str, Array], names: Sequence[str]) -> Array | None:
+    for name in names:
+        if name in table:
+            return np.asarray(table[name], dtype=float)
+    return None
+
+
+def _tidy(ax: Axes, label: str, *, last: bool, n_dummy: int, end: float, step: float) -> None:
+    ax.set_ylabel(label, fontsize=8)
+    ax.tick_params(labelsize=7, labelbottom=last)
+    ax.set_xlim(-step / 2, end + step / 2)
+    ax.grid(axis="y", color="#eceff1", lw=0.6)
+    ax.set_axisbelow(True)
+    if n_dummy:
+        ax.axvspan(-step / 2, (n_dummy - 0.5) * step, color="#e9edf0", lw=0)
+
+
+def _summary(values: Array, unit: str) -> str:
+    known = values[np.isfinite(values)]
+    return f"mean {known.mean():.2f}, max {known.max():.2f} {unit}".strip() if known.size else "not available"
+
+
+def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) -> Figure:
+    """Translations, rotations, framewise displacement and DVARS over the run.
+
+    Parameters
+    ----------
+    table : columns of the confounds table by name: ``trans_x…`` (mm), ``rot_x…`` (rad),
+        ``framewise_displacement`` (mm), ``std_dvars`` or ``dvars``; a missing column leaves its panel with a note
+    tr : repetition time (s)
+    n_dummy : non-steady volumes at the start, shaded
+    """
+    panels = (
+        ("Translation (mm)", [_column(table, [f"trans_{a}"]) for a in AXES]),
+        ("Rotation (°)", [None if (c := _column(table, [f"rot_{a}"])) is None else np.degrees(c) for a in AXES]),
+        ("FD (mm)", [_column(table, ["framewise_displacement"])]),
+        ("DVARS (standardized)" if "std_dvars" in table else "DVARS", [_column(table, ["std_dvars", "dvars"])]),
+    )
+    n_volumes = max((len(np.asarray(c)) for c in table.values()), default=1)
+    time = np.arange(n_volumes) * tr
+    with style():
+        fig = new_figure(12.0, 6.2)
+        grid = {"left": 0.075, "right": 0.985, "top": 0.985, "bottom": 0.075, "hspace": 0.12}
+        axes = fig.subplots(4, 1, gridspec_kw=grid)
+        for ax, (label, curves) in zip(axes, panels, strict=True):
+            _tidy(ax, label, last=ax is axes[-1], n_dummy=n_dummy, end=time[-1], step=tr)
+            known = [curve for curve in curves if curve is not None]
+            if len(known) < len(curves):
+                ax.text(0.5, 0.5, "not in the confounds table", transform=ax.transAxes, ha="center", color=SOFT)
+                continue
+            for curve, axis, color in zip(known, AXES, AXIS_COLORS, strict=False):
+                single = len(known) == 1
+                ax.plot(time, curve, color=INK if single else color, lw=1.0, label=None if single else axis)
+                if single:
+                    unit = "mm" if "mm" in label else ""
+                    text = _summary(curve[n_dummy:], unit)
+                    ax.text(0.995, 0.93, text, transform=ax.transAxes, ha="right", va="top", fontsize=8)
+            if len(curves) > 1:
+                ax.legend(loc="upper left", ncols=3, fontsize=7.5, handlelength=1.2, borderpad=0.1)
+            if label.startswith("FD"):
+                ax.axhline(0.5, color=RED, lw=0.7, ls=(0, (4, 3)))
+        axes[-1].set_xlabel("Time (s); gray: non-steady volumes" if n_dummy else "Time (s)", fontsize=8)
+    return fig
+
+
+def carpet_rows(series: Array, n_dummy: int = 0) -> Array:
+    """Make voxel time courses comparable: linear trend and mean out, then in units of the row's standard deviation.
+
+    Parameters
+    ----------
+    series : (voxels, T), signal
+    n_dummy : first volumes left out of trend, mean and deviation, so that their high signal does not hide the rest
+
+    Returns
+    -------
+    (voxels, T) float32; constant rows become zero
+    """
+    time = np.linspace(-1, 1, series.shape[1])
+    design = np.stack([np.ones_like(time), time], axis=1)
+    fitted, *_ = np.linalg.lstsq(design[n_dummy:], series[:, n_dummy:].T, rcond=None)
+    rest = series - (design @ fitted).T
+    deviation = rest[:, n_dummy:].std(axis=1, keepdims=True)
+    # rounding leaves a constant row a deviation of its own, hence not just zero
+    varies = deviation > 1e-6 * np.abs(series).mean(axis=1, keepdims=True)
+    return np.divide(rest, deviation, out=np.zeros_like(rest, dtype=np.float64), where=varies).astype(np.float32)
+
+
+def carpet_figure(
+    rows: Array,
+    tissues: Sequence[tuple[str, int]],
+    tr: float,
+    *,
+    traces: Mapping[str, Array] | None = None,
+    n_dummy: int = 0,
+) -> Figure:
+    """Time courses of a thinned set of voxels, sorted by tissue, under the traces that explain their stripes.
+
+    Parameters
+    ----------
+    rows : (voxels, T), standardized (``carpet_rows``), grouped by tissue
+    tissues : name and number of rows of each group, top to bottom
+    tr : repetition time (s)
+    traces : curves of length T to draw above, by label
+    n_dummy : non-steady volumes at the start
+    """
+    traces = dict(traces or {})
+    n_volumes = rows.shape[1]
+    time = np.arange(n_volumes) * tr
+    with style():
+        fig = new_figure(12.0, 3.9 + 0.75 * len(traces))
+        heights = [*([1.0] * len(traces)), 4.6]
+        grid = {"left": 0.075, "right": 0.93, "top": 0.985, "bottom": 0.09, "hspace": 0.08, "height_ratios": heights}
+        axes = np.atleast_1d(fig.subplots(len(heights), 1, gridspec_kw=grid))
+        for ax, (label, curve), color in zip(axes, traces.items(), (INK, PURPLE, GREEN, RED), strict=False):
+            _tidy(ax, label, last=False, n_dummy=n_dummy, end=time[-1], step=tr)
+            ax.plot(time, np.asarray(curve, dtype=float), color=color, lw=0.9)
+            ax.yaxis.label.set(rotation=0, ha="right", va="center")
+        ax = axes[-1]
+        edges = (-tr / 2, time[-1] + tr / 2, rows.shape[0], 0)
+        image = ax.imshow(rows, cmap="gray", vmin=-2, vmax=2, aspect="auto", interpolation="none", extent=edges)
+        blank(ax)
+        ax.set_xticks(ax.get_xticks() if n_volumes < 2 else np.linspace(0, time[-1], 9))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
+        ax.tick_params(labelsize=7)
+        ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
+        start = 0
+        for name, count in tissues:
+            color = TISSUE_COLORS.get(name, SOFT)
+            strip = {"transform": ax.get_yaxis_transform(), "clip_on": False, "lw": 0, "color": color}
+            ax.fill_between([-0.012, -0.004], start, start + count, **strip)
+            middle, beside = start + count / 2, ax.get_yaxis_transform()
+            ax.text(-0.018, middle, name, transform=beside, ha="right", va="center", fontsize=8)
+            start += count
+            if start < rows.shape[0]:
+                ax.axhline(start, color=color, lw=0.8)
+        color_bar(fig, image, (0.945, 0.12, 0.008, 0.3), "standard deviations")
+    return fig

@@ -1,0 +1,327 @@
+"""What all figures share: one look, planes shown the right way up, SVG files that are small and reproducible.
+
+Images are shown in *neurological* orientation (left is left) after the affine has been read: arrays are first
+brought to the closest RAS order, so that no storage order can turn a figure upside down. Pixels are drawn as
+acquired, never smoothed by the viewer, because smoothness is what the figures are there to reveal.
+"""
+
+import base64
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import nibabel as nib
+import numpy as np
+from contourpy import contour_generator
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from bids_sr.io import atomic_files
+
+Array = NDArray[Any]
+Box = tuple[slice, slice, slice]
+
+INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"
+# Okabe and Ito's palette: distinct for color-blind readers too
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
+    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442",
+)  # fmt: skip
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "text.color": INK,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "bids-sr",
+    "svg.image_inline": True,
+}
+FLICKER = "flicker"
+_FLICKER_CSS = (
+    "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}"
+    f"svg:hover [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}</style>"
+)
+_LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
+_PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
+AXIS_NAMES = ("x", "y", "z")
+# the letters at the left, right, bottom and top of a plane that is cut across x, y or z
+EDGE_LETTERS = (("P", "A", "I", "S"), ("L", "R", "I", "S"), ("L", "R", "P", "A"))
+
+
+class FigureInputError(ValueError):
+    """Arrays that cannot be drawn together; the message names the shapes."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Our matplotlib settings, for making *and* for saving a figure."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure (inches) that belongs to no global state, so that several threads may draw."""
+    fig = Figure(figsize=(width, height))
+    FigureCanvasAgg(fig)
+    return fig
+
+
+def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as SVG: same figure, same bytes; images stay pixels inside it.
+
+    The file begins with the declaration and the ``<svg`` tag on one line and states no width, so that the report's
+    assembler, which would otherwise rewrite figures in place to make them scale, leaves the file untouched.
+
+    Parameters
+    ----------
+    fig : the figure; artists with an id that begins with ``flicker`` blink while the pointer is on the figure
+    path : file to write, replaced in whole
+    """
+    buffer = io.StringIO()
+    with style():
+        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    start = text.index("<svg")
+    head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    body = re.sub(r' d="[^"]*"', lambda found: _LONG_NUMBER.sub(r"\1", found[0]), body)
+    body = _PNG.sub(lambda found: "data:image/png;base64," + _smaller_png(found[1]), body)
+    if FLICKER in body:
+        body = _FLICKER_CSS + body
+    return atomic_files.write_whole(path, '<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body)
+
+
+def _smaller_png(encoded: str) -> str:
+    """The same pixels in a smaller PNG: gray values, or a palette where up to 256 colors occur."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        pixels = np.ascontiguousarray(image.convert("RGBA"))
+    if (pixels[..., 3] == 255).all() and (pixels[..., :2] == pixels[..., 1:3]).all():
+        small = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+    else:
+        colors, index = np.unique(pixels.view(np.uint32).reshape(pixels.shape[:2]), return_inverse=True)
+        if len(colors) > 256:
+            return encoded
+        small = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+        small.putpalette(colors.tobytes(), "RGBA")
+    buffer = io.BytesIO()
+    small.save(buffer, format="png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Volume:
+    """A 3D image in closest-RAS order.
+
+    Parameters
+    ----------
+    data : (X, Y, Z), axes from left to right, posterior to anterior, inferior to superior
+    affine : voxel → RAS mm, of that order
+    """
+
+    data: Array
+    affine: Array
+
+    @property
+    def zooms(self) -> Array:
+        """Voxel size (mm) along each axis."""
+        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+
+    def position(self, axis: int, index: int) -> float:
+        """World coordinate (mm) along ``axis`` at the middle of a plane."""
+        center = (np.array(self.data.shape[:3]) - 1) / 2.0
+        center[axis] = index
+        return float((self.affine[:3, :3] @ center + self.affine[:3, 3])[axis])
+
+
+def canonical(data: Array, affine: Array) -> Volume:
+    """Bring a 3D array into the order closest to RAS by flips and swaps, without interpolation.
+
+    Raises
+    ------
+    FigureInputError
+        if the array is not 3D
+    """
+    if data.ndim != 3:
+        raise FigureInputError(f"a figure needs a 3D image, this one has shape {data.shape}")
+    transform = nib.orientations.io_orientation(affine)
+    turned = nib.orientations.apply_orientation(np.asarray(data), transform)
+    back = nib.orientations.inv_ornt_aff(transform, data.shape)
+    return Volume(data=turned, affine=np.asarray(affine, dtype=float) @ back)
+
+
+def repeated(volume: Volume, target: Volume) -> Volume:
+    """An image of the same field of view on another grid: each target voxel takes the value of the voxel it lies in.
+
+    For display only: acquired voxels stay visible as the blocks that they are.
+    """
+    if volume.data.shape == target.data.shape:
+        return volume
+    data = volume.data
+    for axis in range(3):
+        n, m = volume.data.shape[axis], target.data.shape[axis]
+        data = np.take(data, np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1), axis=axis)
+    return Volume(data=data, affine=target.affine)
+
+
+def plane(volume: Volume, axis: int, index: int) -> Array:
+    """The plane across ``axis`` as ``imshow(..., origin='lower')`` wants it: rows go up, columns go right."""
+    where: tuple[Any, ...] = (*[slice(None)] * axis, index)
+    return volume.data[where].T
+
+
+def extent(volume: Volume, axis: int) -> tuple[float, float, float, float]:
+    """Edges of a plane in mm, from zero, so that pixels have their true proportions."""
+    across = [a for a in range(3) if a != axis]
+    size = np.array(volume.data.shape) * volume.zooms
+    return (0.0, float(size[across[0]]), 0.0, float(size[across[1]]))
+
+
+def gray_limits(data: Array, mask: Array | None = None) -> tuple[float, float]:
+    """Black and white of a gray scale: 0 or the 1st percentile, and 1.15 times the 99th percentile inside the mask."""
+    inside = data[np.asarray(mask) > 0] if mask is not None and np.any(mask) else data
+    inside = inside[np.isfinite(inside)]
+    if not inside.size:
+        return (0.0, 1.0)
+    low = min(0.0, float(np.percentile(inside, 1)))
+    high = 1.15 * float(np.percentile(inside, 99))
+    return (low, high if high > low else low + 1.0)
+
+
+def slice_indices(mask: Array, axis: int, n_slices: int) -> list[int]:
+    """Indices of ``n_slices`` planes spread evenly over a mask, its ends left out (the more, the fewer planes).
+
+    An empty mask is taken as the whole image.
+    """
+    across = tuple(a for a in range(3) if a != axis)
+    filled = np.flatnonzero(np.asarray(mask).any(axis=across))
+    first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, mask.shape[axis] - 1)
+    margin = max(0.12, 0.5 / (n_slices + 0.5)) * (last - first)
+    return sorted({round(v) for v in np.linspace(first + margin, last - margin, n_slices)})
+
+
+def bounding_box(mask: Array, zooms: Array, *, margin_mm: float = 6.0) -> Box:
+    """Smallest box around a mask, with a margin, inside the image; the whole image if the mask is empty."""
+    if not np.any(mask):
+        return (slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2]))
+    box = []
+    for axis in range(3):
+        filled = np.flatnonzero(np.asarray(mask).any(axis=tuple(a for a in range(3) if a != axis)))
+        margin = int(np.ceil(margin_mm / float(zooms[axis])))
+        box.append(slice(max(int(filled[0]) - margin, 0), min(int(filled[-1]) + margin + 1, mask.shape[axis])))
+    return (box[0], box[1], box[2])
+
+
+def limited_box(box: Sequence[slice], volume: Volume, size_mm: Sequence[float], center: Sequence[float]) -> Box:
+    """A box in-plane no larger than ``size_mm`` (x, y), around ``center`` (voxels), inside ``box``."""
+    sides = []
+    for axis in (0, 1):
+        count = min(box[axis].stop - box[axis].start, max(2, round(size_mm[axis] / float(volume.zooms[axis]))))
+        start = int(np.clip(round(center[axis] - count / 2), box[axis].start, box[axis].stop - count))
+        sides.append(slice(start, start + count))
+    return (sides[0], sides[1], box[2])
+
+
+def height_over_width(box: Sequence[slice], volume: Volume, axis: int = 2) -> float:
+    """Proportion in mm of a plane across ``axis`` of a box."""
+    wide, high = (a for a in range(3) if a != axis)
+    size = [(box[a].stop - box[a].start) * float(volume.zooms[a]) for a in (wide, high)]
+    return size[1] / size[0]
+
+
+def cropped(volume: Volume, box: Sequence[slice]) -> Volume:
+    """The part of a volume inside a box, its affine moved along."""
+    start = np.array([b.start for b in box], dtype=float)
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.affine[:3, :3] @ start + volume.affine[:3, 3]
+    return Volume(data=volume.data[tuple(box)], affine=affine)
+
+
+def blank(ax: Axes) -> None:
+    """Leave only the picture: no ticks, no frame."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def show_plane(ax: Axes, volume: Volume, axis: int, index: int, **kwargs: Any) -> Any:
+    """Draw one plane with square millimeters; ``kwargs`` go to ``imshow``. Returns the image artist."""
+    options: dict[str, Any] = {"cmap": "gray", "interpolation": "none"} | kwargs
+    image = ax.imshow(plane(volume, axis, index), origin="lower", extent=extent(volume, axis), **options)
+    blank(ax)
+    return image
+
+
+def show_contour(
+    ax: Axes,
+    volume: Volume,
+    axis: int,
+    index: int,
+    color: str,
+    *,
+    level: float = 0.5,
+    width: float = 0.8,
+    shortest: float = 0.0,
+) -> None:
+    """Outline of a mask or an isoline of an image on a plane; nothing where the plane does not cross the level.
+
+    Lines shorter than ``shortest`` (mm) are left out: specks of a noisy image would make files large and hide the rest.
+    """
+    values = plane(volume, axis, index).astype(float)
+    if not (np.nanmin(values) < level < np.nanmax(values)):
+        return
+    left, right, bottom, top = extent(volume, axis)
+    rows, columns = values.shape
+    x = left + (np.arange(columns) + 0.5) * (right - left) / columns
+    y = bottom + (np.arange(rows) + 0.5) * (top - bottom) / rows
+    lines = [np.asarray(line) for line in contour_generator(x, y, values).lines(level)]
+    kept = [line for line in lines if np.linalg.norm(np.diff(line, axis=0), axis=1).sum() >= shortest]
+    ax.add_collection(LineCollection(kept, colors=color, linewidths=width, capstyle="round"), autolim=False)
+
+
+def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:
+    """Write the letters of left and right (or posterior and anterior) into the picture."""
+    left, right, _, _ = EDGE_LETTERS[axis]
+    box: dict[str, Any] = {
+        "transform": ax.transAxes,
+        "fontsize": 7,
+        "color": color,
+        "va": "center",
+        "fontweight": "bold",
+    }
+    ax.text(0.015, 0.5, left, ha="left", **box)
+    ax.text(0.985, 0.5, right, ha="right", **box)
+
+
+def mark_position(ax: Axes, volume: Volume, axis: int, index: int, *, color: str = "white") -> None:
+    """Write the plane's world coordinate into its lower left corner."""
+    place = round(volume.position(axis, index))
+    text = f"{AXIS_NAMES[axis]} = {place:+d} mm".replace("-", "−")
+    ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize=6.5, color=color, ha="left", va="bottom")
+
+
+def color_bar(fig: Figure, image: Any, box: tuple[float, float, float, float], label: str) -> None:
+    """A thin scale in figure coordinates (left, bottom, width, height)."""
+    cax = fig.add_axes(box)
+    bar = fig.colorbar(image, cax=cax, orientation="horizontal" if box[2] > box[3] else "vertical")
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)

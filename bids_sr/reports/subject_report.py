@@ -1,0 +1,145 @@
+"""The report of one subject: gather what is there, say what is not, and write one page."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from bids_sr import __version__
+from bids_sr.boilerplate import bibliography
+from bids_sr.reports.tables.html_tables import facts_html
+from bids_sr.reports.text.methods_text import methods_html
+
+TRACEBACK_LINES = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crash:
+    """A crash file, read.
+
+    Parameters
+    ----------
+    file : its name
+    node : full name of the node
+    traceback : from its first line to the error
+    """
+
+    file: str
+    node: str
+    traceback: str
+
+
+def read_crash(path: Path) -> Crash:
+    """Node and traceback of a nipype crash file in text form; a file of another form is shown as it is."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    node = re.search(r"^Node:\s*(\S+)", text, flags=re.MULTILINE)
+    start = text.find("Traceback")
+    return Crash(file=path.name, node=node[1] if node else "unknown node", traceback=text[max(start, 0) :].strip())
+
+
+def crash_files(log_dir: Path) -> list[Path]:
+    """Crash files of a run, oldest name first; pickled ones are named, never opened."""
+    return sorted(log_dir.rglob("crash-*")) if log_dir.is_dir() else []
+
+
+def errors_html(log_dir: Path) -> str:
+    """What crashed, with the node and the end of the traceback."""
+    files = crash_files(log_dir)
+    if not files:
+        return '<p class="fine">No errors to report!</p>'
+    parts = [
+        f'<p class="warning"><strong>{len(files)} step(s) failed.</strong> What depends on them is missing above.</p>'
+    ]
+    for file in files:
+        if file.suffix == ".pklz":
+            parts.append(f"<p>{escape(file.name)}: a pickled crash file, which is not opened here.</p>")
+            continue
+        crash = read_crash(file)
+        lines = crash.traceback.splitlines()
+        tail = "\n".join(lines[-TRACEBACK_LINES:])
+        whole = f"<details><summary>Whole traceback</summary><pre>{escape(crash.traceback)}</pre></details>"
+        parts.append(
+            f"<h4>{escape(crash.node)}</h4><p>File: <code>{escape(crash.file)}</code></p><pre>{escape(tail)}</pre>"
+            + (whole if len(lines) > TRACEBACK_LINES else "")
+        )
+    return "\n".join(parts)
+
+
+def about_html(run_uuid: str, log_dir: Path, *, command: str | None, extra: Mapping[str, str] | None = None) -> str:
+    """Version, command, run and settings."""
+    settings = log_dir / "settings.toml"
+    facts = {
+        "bids-sr version": __version__,
+        "Run": run_uuid,
+        **({"Command": command} if command else {}),
+        **(extra or {}),
+    }
+    text = settings.read_text(encoding="utf-8") if settings.exists() else ""
+    shown = f"<details><summary>All settings</summary><pre>{escape(text)}</pre></details>" if text else ""
+    return facts_html(facts) + (shown or '<p class="missing">The settings of this run were not found.</p>')
+
+
+def methods_fragment(markdown: str) -> str:
+    """The methods text with references, and its sources to copy."""
+    if not markdown.strip():
+        return '<p class="missing">The methods text was not written.</p>'
+    return (
+        "<p>This text may be reused freely; please keep its citations.</p>"
+        + methods_html(markdown, bibliography())
+        + f"<details><summary>Markdown source</summary><pre>{escape(markdown)}</pre></details>"
+    )
+
+
+def build_report(
+    output_dir: str | os.PathLike[str],
+    subject: str,
+    *,
+    run_uuid: str,
+    log_dir: str | os.PathLike[str],
+    boilerplate_md: str | os.PathLike[str] | None = None,
+    command: str | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Path:
+    """Assemble ``sub-XX.html`` from the figures that are there.
+
+    Sections without figures stay, and name what is missing, so that the page of a run that stopped early cannot be
+    taken for that of a whole one. The page is written in whole; figures are not touched.
+
+    Parameters
+    ----------
+    output_dir : root of the derivatives, with ``sub-XX/figures``
+    subject : label, with or without ``sub-``
+    run_uuid : of this run
+    log_dir : its logs: crash files anywhere below it, ``settings.toml``, ``CITATION.md``
+    boilerplate_md : the methods text, or the path of its file; default: ``CITATION.md`` in ``log_dir``, else in
+        ``output_dir``
+    command : command line as typed
+    extra : further facts for the last section
+
+    Returns
+    -------
+    path of the page
+    """
+    from bids_sr.reports.assembler import SubjectReport
+
+    root, logs = Path(output_dir).absolute(), Path(log_dir)
+    label = subject.removeprefix("sub-")
+    custom = {
+        "methods": methods_fragment(_markdown(boilerplate_md, (logs / "CITATION.md", root / "CITATION.md"))),
+        "errors": errors_html(logs),
+        "about": about_html(run_uuid, logs, command=command, extra=extra),
+    }
+    report = SubjectReport(root, label, run_uuid=run_uuid, custom=custom)
+    report.generate_report()
+    return Path(report.out_filename)
+
+
+def _markdown(given: str | os.PathLike[str] | None, defaults: tuple[Path, ...]) -> str:
+    """The methods text, from text or a file."""
+    if isinstance(given, str) and ("\n" in given or not given.endswith(".md")):
+        return given
+    paths = (Path(given),) if given is not None else defaults
+    found = next((path for path in paths if path.exists()), None)
+    return found.read_text(encoding="utf-8") if found else ""

@@ -1,0 +1,183 @@
+"""Which rows of the evaluation table a figure or a table shows, in what order, and what names are called in words."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from bids_sr.metrics.evaluation_metrics import MISSING, EvalRow
+from bids_sr.stats.controls.negative_controls import PLACEBOS
+
+Kind = Literal["baseline", "method", "control", "placebo", "member", "measured", "run"]
+BASELINES = ("raw", "rawSpline", "bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos")
+CONTROLS: Mapping[str, str] = {
+    "bsplineSmooth": "bspline, smoothed as fits best",
+    "bsplinePca": "bspline, denoised in time (PCA)",
+}
+ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
+KIND_TEXT: Mapping[Kind, str] = {
+    "baseline": "plain interpolation",
+    "control": "denoising controls",
+    "method": "methods",
+    "measured": "measured at high resolution",
+    "placebo": "placebos",
+    "member": "members of an ensemble",
+    "run": "the run",
+}
+FIGURE_TEXT: Mapping[str, str] = {
+    "ev": "explained variance",
+    "r": "correlation r",
+    "amplitude": "recovered amplitude",
+    "right": "right share",
+}
+"""What of the truth a measure of the halves tells (`split_ev_beyond`: explained variance)."""
+_MEMBER = re.compile(r"^.+Seed\d+$")
+_ACTIVE = re.compile(r"^active(\d+)$")
+
+
+def kind_of(series: str) -> Kind:
+    """What a series is, from its name."""
+    if series in ("measured", "run"):
+        return "measured" if series == "measured" else "run"
+    if series in CONTROLS:
+        return "control"
+    if series in BASELINES:
+        return "baseline"
+    if _MEMBER.match(series):
+        return "member"
+    return "placebo" if series in PLACEBOS else "method"
+
+
+def placebo_text(series: str) -> str:
+    """What a placebo or a control had instead of this subject's own pair, in words; the name itself where unknown."""
+    return PLACEBOS[series].instead if series in PLACEBOS else CONTROLS.get(series, series)
+
+
+def series_text(series: str) -> str:
+    """A series as a figure names it."""
+    return CONTROLS.get(series, series)
+
+
+def region_text(region: str) -> str:
+    """A region in words."""
+    found = _ACTIVE.match(region)
+    if found:
+        return f"active, |t| ≥ {int(found[1]) / 10:g}"
+    return {"roi": "region of interest", MISSING: "", "brain": "whole brain"}.get(region, region)
+
+
+def regions_of(rows: Iterable[EvalRow]) -> list[str]:
+    """Regions of the rows: brain, region of interest, then active regions by threshold, then others."""
+    found = list(dict.fromkeys(row.region for row in rows))
+    active = sorted((r for r in found if _ACTIVE.match(r)), key=lambda r: int(r.removeprefix("active")))
+    first = [r for r in ("brain", "roi") if r in found]
+    return first + active + [r for r in found if r not in first and r not in active]
+
+
+def shown_regions(rows: Sequence[EvalRow]) -> list[str]:
+    """The brain, and the active region of the headline (|t| of 4, or the threshold nearest to it)."""
+    found = regions_of(rows)
+    active = sorted((r for r in found if _ACTIVE.match(r)), key=lambda r: abs(int(r.removeprefix("active")) - 40))
+    return [r for r in found if r == "brain"] + active[:1] or found[:2]
+
+
+def contrasts_of(rows: Iterable[EvalRow]) -> list[str]:
+    """Contrasts as they come, that of all conditions first."""
+    found = list(dict.fromkeys(row.contrast for row in rows))
+    return sorted(found, key=lambda name: name != "all")
+
+
+def series_of(rows: Iterable[EvalRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()) -> list[str]:
+    """Series of the rows by kind (baselines, controls, methods, ..., measured), in the wanted order within each.
+
+    Parameters
+    ----------
+    rows : of any measures
+    wanted : order within a kind, raw before all; the others follow as they come
+    kinds : those to keep; default: all but members of ensembles and placebos
+    """
+    kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
+    found = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
+    place = {name: k for k, name in enumerate(wanted)}
+    known = {name: k for k, name in enumerate((*BASELINES, *CONTROLS))}
+    return sorted(
+        found,
+        key=lambda name: (
+            ORDER.index(kind_of(name)), not name.startswith("raw"), place.get(name, len(place)), known.get(name, 99),
+        ),
+    )  # fmt: skip
+
+
+def pick(
+    rows: Iterable[EvalRow],
+    measure: str,
+    *,
+    contrast: str | None = None,
+    region: str | None = None,
+    against: str | None = None,
+    fwhm_mm: float | None = None,
+) -> dict[str, EvalRow]:
+    """Rows of one measure by series; of several that answer, the first."""
+    found: dict[str, EvalRow] = {}
+    for row in rows:
+        same = row.measure == measure and all(
+            wanted is None or wanted == value
+            for wanted, value in ((contrast, row.contrast), (region, row.region), (against, row.against))
+        )
+        if same and (fwhm_mm is None or math.isclose(row.fwhm_mm, fwhm_mm, abs_tol=1e-6)):
+            found.setdefault(row.series, row)
+    return found
+
+
+def having(rows: Iterable[EvalRow], *prefixes: str) -> list[EvalRow]:
+    """Rows whose measure begins with one of these."""
+    return [row for row in rows if row.measure.startswith(prefixes)]
+
+
+def known(row: EvalRow | None) -> bool:
+    """Whether there is a row with a value."""
+    return row is not None and math.isfinite(row.value)
+
+
+def value_text(value: float) -> str:
+    """A figure as shown: three decimals below 1, two below 10, else one, a true minus sign; n/a without a value."""
+    if not math.isfinite(value):
+        return MISSING
+    digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def interval_text(row: EvalRow) -> str:
+    """A row's interval in brackets; nothing where it has none."""
+    if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
+        return ""
+    return f"[{value_text(row.lower)}, {value_text(row.upper)}]"
+
+
+def placebo_gains(rows: Iterable[EvalRow]) -> list[EvalRow]:
+    """What each method has more than its placebos and than the controls: explained variance, without a truth r."""
+    return [
+        row
+        for row in having(rows, "gain_split_ev_", "gain_self_r_")
+        if kind_of(row.series) == "method" and kind_of(row.against) in ("placebo", "control")
+    ]
+
+
+def figure_of(measures: Iterable[str]) -> str:
+    """What differences of halves are differences of, in words."""
+    kinds = dict.fromkeys(measure.removeprefix("gain_").split("_")[1] for measure in measures)
+    return " and ".join(FIGURE_TEXT.get(kind, kind) for kind in kinds)
+
+
+def shown_series(names: Sequence[str], scores: Mapping[str, EvalRow]) -> list[str]:
+    """Series whose maps are shown: plain interpolation, the two methods that agree best, and what was measured.
+
+    Parameters
+    ----------
+    names : series that have a map
+    scores : rows by series; a method without one comes last
+    """
+    methods = [name for name in names if kind_of(name) == "method"]
+    methods.sort(key=lambda name: -row.value if known(row := scores.get(name)) and row else math.inf)
+    wanted = ("bspline", *reversed(methods[:2]), "measured")
+    return [name for name in wanted if name in names]

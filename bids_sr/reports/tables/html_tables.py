@@ -1,0 +1,284 @@
+"""Fragments of HTML for the report: summary, facts, model card, metrics tables. All text from outside is escaped."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any
+
+from bids_sr.metrics.series_metrics import MISSING, describe
+from bids_sr.reports.text.training_text import held_out_text, started_text
+
+Row = Mapping[str, str]
+WARNING_KEYS = ("warnings", "warning")
+NOTICE_KEYS = ("notices", "notice", "notes")
+OPEN_TABLES = 3
+_CAPITALS = {"psnr", "ssim", "rmse", "mae", "nmse", "fdr", "cc", "fwhm", "roi", "sr", "lr"}
+# what the report shows of the activation table, in this order; the rest is in the TSV
+SINGLE = (
+    "peak_cc",
+    "peak_t",
+    "peak_z",
+    "peak_effect",
+    "quarter_volume",
+    "quarter_paper",
+    "fdr_volume",
+    "fdr_threshold",
+)
+PAIRED = (
+    "quarter_dice",
+    "fdr_dice",
+    "quarter_centroid_distance",
+    "fdr_centroid_distance",
+    "peak_distance",
+    "effect_separation",
+)
+IMAGE_TEXT: Mapping[str, tuple[str, str]] = {
+    "psnr": ("dB", "peak signal-to-noise ratio against the reference; higher is nearer"),
+    "ssim": ("1", "structural similarity with the reference; 1 is equal"),
+    "rmse": ("signal", "root of the mean squared difference from the reference"),
+    "mae": ("signal", "mean absolute difference from the reference"),
+    "nmse": ("1", "squared difference over the squared reference"),
+    "consistency": ("1", "‖B(SR) − LR‖ / ‖LR‖: how far the result, made coarse again, is from what was acquired"),
+}
+Value = Any
+
+
+def number(value: str | None) -> str:
+    """A value of a table as shown: three or four significant digits, a dash where there is none."""
+    if value is None or value in (MISSING, ""):
+        return "–"
+    try:
+        as_float = float(value)
+    except ValueError:
+        return escape(value)
+    if as_float == int(as_float) and abs(as_float) < 1e6:
+        return f"{int(as_float):d}".replace("-", "−")
+    return f"{as_float:.4g}".replace("-", "−")
+
+
+def meaning(measure: str) -> tuple[str, str]:
+    """Unit and explanation of a measure, wherever it is declared; the unit is empty where it is declared nowhere."""
+    try:
+        return describe(measure)
+    except KeyError:
+        base = next((name for name in IMAGE_TEXT if name in measure.lower()), None)
+        return IMAGE_TEXT[base] if base else ("", "see the JSON beside the table")
+
+
+def label_html(value: Value) -> str:
+    """A value of a summary: text, a list of texts, or a table of facts."""
+    if isinstance(value, Mapping):
+        return facts_html(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(f"{value}")
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
+            return ", ".join(label_html(item) for item in value) or "none"
+        return "<ul>" + "".join(f"<li>{label_html(item)}</li>" for item in value) + "</ul>"
+    return escape("none" if value is None else str(value))
+
+
+def facts_html(facts: Mapping[str, Value]) -> str:
+    """Labels and values in two columns; nested mappings become tables within."""
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(str(key).replace('_', ' '))}</th><td>{label_html(value)}</td></tr>"
+        for key, value in facts.items()
+    )
+    return f"<table class='facts'>{rows}</table>"
+
+
+def messages_html(kind: str, messages: Value) -> str:
+    """Messages that must not be overlooked, each in a box of its own; ``kind`` is ``warning`` or ``notice``."""
+    items = [messages] if isinstance(messages, str) else list(messages or [])
+    title = kind.capitalize()
+    return "".join(f"<p class='{kind}' role='note'><strong>{title}.</strong> {escape(str(item))}</p>" for item in items)
+
+
+def summary_html(summary: Mapping[str, Value]) -> str:
+    """The summary: warnings and notices first, then the facts.
+
+    Parameters
+    ----------
+    summary : labels to text, numbers, lists or nested mappings; the keys ``warnings`` and ``notices`` (any case) hold
+        messages that are shown in boxes
+    """
+    parts: list[str] = []
+    facts: dict[str, Value] = {}
+    for key, value in summary.items():
+        if key.lower() in WARNING_KEYS:
+            parts.insert(0, messages_html("warning", value))
+        elif key.lower() in NOTICE_KEYS:
+            parts.append(messages_html("notice", value))
+        else:
+            facts[key] = value
+    return "".join(parts) + facts_html(facts)
+
+
+def card_html(card: Mapping[str, Value]) -> str:
+    """What the held-out slices say, what training began with, and the model card, folded."""
+    numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
+    text = f"<p>{escape(numbers)}</p>" if numbers else ""
+    return f"{text}<details><summary>Model card</summary>{facts_html(card)}</details>"
+
+
+def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
+    """Series of a table in the wanted order, then the others as they come."""
+    known = list(dict.fromkeys(row["series"] for row in rows))
+    return [name for name in wanted if name in known] + [name for name in known if name not in wanted]
+
+
+def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[str], caption: str) -> str:
+    """A table with a row for each series and smoothing and a column for each measure.
+
+    Parameters
+    ----------
+    rows : of one contrast
+    measures : columns; those that occur nowhere are left out
+    series : order of the rows
+    caption : what the table is about, plain text
+    """
+    values = {(r["series"], r["fwhm_mm"], r["measure"]): r["value"] for r in rows}
+    shown = [m for m in measures if any(key[2] == m and value != MISSING for key, value in values.items())]
+    lines = [
+        (name, fwhm)
+        for fwhm in sorted({r["fwhm_mm"] for r in rows}, key=_as_number)
+        for name in series
+        if any((name, fwhm, m) in values for m in shown)
+    ]
+    if not shown or not lines:
+        return ""
+    head = "".join(f"<th scope='col'>{escape(_heading(m))}<br><small>{escape(_unit(m))}</small></th>" for m in shown)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td>{number(fwhm)}</td>"
+        + "".join(f"<td>{number(values.get((name, fwhm, m)))}</td>" for m in shown)
+        + "</tr>"
+        for name, fwhm in lines
+    )
+    first = "<th scope='col'>series</th><th scope='col'>smoothing<br><small>mm</small></th>"
+    return (
+        f"<div class='wide'><table class='metrics'><caption>{escape(caption)}</caption>"
+        f"<thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _as_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
+def _heading(measure: str) -> str:
+    """A measure as a column's head: words, abbreviations in capitals."""
+    return " ".join(word.upper() if word in _CAPITALS else word for word in measure.split("_"))
+
+
+def _unit(measure: str) -> str:
+    unit = meaning(measure)[0]
+    return "" if unit == "1" else unit.replace("mm^3", "mm³")
+
+
+def difference_text(rows: Sequence[Row], *, reference: str = "bspline") -> str:
+    """What the image table says of each other series against the reference, without judging it; empty if nothing."""
+    values = {(r["series"], r["contrast"], r["measure"]): r["value"] for r in rows if r["value"] != MISSING}
+    lines = []
+    for series in dict.fromkeys(r["series"] for r in rows):
+        changes = []
+        for (name, contrast, measure), value in values.items():
+            other = values.get((reference, contrast, measure))
+            if name != series or series in (reference, "raw") or other is None:
+                continue
+            if any(key in measure.lower() for key in ("psnr", "ssim")):
+                unit = _unit(measure)
+                change = f"{float(value) - float(other):+.3g}".replace("-", "−")
+                changes.append(f"{_heading(measure)} {change} {unit}".strip())
+        if changes:
+            lines.append(f"{series} − {reference}: {', '.join(changes)}")
+    return "; ".join(lines)
+
+
+def _glossary(measures: Iterable[str]) -> str:
+    items = "".join(
+        f"<dt>{escape(_heading(m))}</dt><dd>{escape(meaning(m)[1])}{escape(f' ({_unit(m)})' if _unit(m) else '')}</dd>"
+        for m in measures
+    )
+    return f"<details><summary>What the columns mean</summary><dl>{items}</dl></details>" if items else ""
+
+
+def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = ()) -> str:
+    """Both metrics tables: image measures, then activation measures by contrast.
+
+    Nothing is highlighted: which difference counts is a matter of its interval, not of the larger figure.
+
+    Parameters
+    ----------
+    image, activation : rows of the long tables; either may be empty
+    names : order of the series
+    """
+    parts = []
+    used: list[str] = []
+    for contrast, group in _by_contrast(image):
+        found = tuple(dict.fromkeys(row["measure"] for row in group))
+        where = f", {contrast}" if contrast != MISSING else ""
+        parts.append(pivot_html(group, found, ordered_series(group, names), f"Image measures{where}"))
+        used += found
+    if difference := difference_text(image):
+        parts.append(f"<p>Differences in this table: {escape(difference)}.</p>")
+    shown = 0
+    # the overlap of two conditions is the paper's main result: the first pair comes before single contrasts
+    for contrast, group in sorted(_by_contrast(activation), key=lambda each: "+" not in each[0]):
+        if contrast == MISSING:
+            continue
+        measures = PAIRED if "+" in contrast else SINGLE
+        title = contrast.replace("+", " against ") if "+" in contrast else contrast
+        table = pivot_html(group, measures, ordered_series(group, names), f"Activation measures, {title}")
+        shown += bool(table)
+        if table and (shown > OPEN_TABLES or ("+" in contrast and shown > 1)):
+            table = f"<details><summary>Activation measures, {escape(title)}</summary>{table}</details>"
+        parts.append(table)
+        used += [m for m in measures if any(row["measure"] == m for row in group)]
+    text = "".join(part for part in parts if part)
+    return text + _glossary(dict.fromkeys(used)) if text else "<p class='notice'>No measures were written.</p>"
+
+
+def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    order = list(dict.fromkeys(row["contrast"] for row in rows))
+    kept = sorted(rows, key=lambda row: order.index(row["contrast"]))
+    return [(contrast, list(group)) for contrast, group in groupby(kept, key=lambda row: row["contrast"])]
+
+
+REGISTRATION_FACTS = {
+    "bold_t1w_origin": "BOLD to T1w: taken over from",
+    "bold_t1w_displacement_rms_mm": "BOLD to T1w: displacement from the headers, rms over the brain (mm)",
+    "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
+    "bold_t1w_mask_dice": "BOLD to T1w: Dice of the two brain masks",
+    "bold_pair_displacement_rms_mm": "T2* highres to BOLD: displacement from the headers, rms over the brain (mm)",
+    "bold_pair_nmi": "T2* highres to BOLD: normalized mutual information",
+    "mask_source": "Brain mask of the BOLD",
+    "roi_fraction_in_fov": "Share of the region of interest inside the field of view",
+    "roi_voxels": "Voxels of the region of interest on the acquired grid",
+}
+PARTIAL_FOV = 0.9
+
+
+def registration_html(facts: Mapping[str, Any]) -> str:
+    """Figures of a run's registrations in words, warnings first.
+
+    Parameters
+    ----------
+    facts : plain values as the registration stage writes them; unknown keys are left out
+    """
+    warnings = []
+    if facts.get("bold_t1w_poor"):
+        warnings.append("The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.")
+    if facts.get("bold_pair_poor"):
+        warnings.append("The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.")
+    if facts.get("roi_is_brain"):
+        warnings.append("The region of interest lies outside the field of view; the whole brain takes its place.")
+    elif facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
+        share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
+        warnings.append(f"Only {share} of the region of interest lie inside the field of view.")
+    shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}
+    return messages_html("warning", warnings) + facts_html(shown)

@@ -1,0 +1,179 @@
+"""The verdict and the guards as fragments of HTML: plain words first, then the figures, warnings where one is due."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from bids_sr.metrics.evaluation_metrics import MEASURE_TEXT, MISSING, EvalRow
+from bids_sr.reports.tables import evaluation_rows as pick
+from bids_sr.reports.tables.evaluation_tables import cell, folded, table_html
+from bids_sr.reports.tables.html_tables import messages_html
+
+DECISIONS: Mapping[str, tuple[str, str]] = {
+    "better": ("▲", "better"),
+    "same": ("=", "the same"),
+    "worse": ("▼", "worse"),
+    "unclear": ("?", "cannot be told"),
+}
+SUMMED: Mapping[str, str] = {
+    "better": "is better than",
+    "same": "is the same as",
+    "worse": "is worse than",
+    "unclear": "cannot be told apart from",
+}
+MAX_TOLD = 6
+"""More comparisons than this are summed up in the box and listed in a table to open."""
+FLAG_TEXT: Mapping[str, str] = {
+    "flag_task_not_done": "The task may not have been done: the time course correlates (CC above .5) outside the "
+    "region of interest only.",
+    "flag_broad": "Activation covers an unusually large part of the brain; motion or a wrong model can do this.",
+    "flag_artifact": "The T2* pair shows an artifact; what was learned from it may repeat it.",
+    "flag_roi_misplaced": "The region of interest misses the nearest activation; --roi-grow lets it grow to it.",
+    "flag_distortion": "Edges of the BOLD reference and of the T2* image lie apart (susceptibility distortion): "
+    "methods and baselines that take detail from the T2* image put it in the wrong place there.",
+    "flag_unrepeated": "Much fine detail is supported neither by the pair nor by the time course; see the map of "
+    "unrepeated detail.",
+    "flag_domain": "Intensities or edges of the BOLD are unlike those the model was trained on.",
+}
+GUARDS = (
+    "ensemble_sd", "ensemble_r", "ensemble_coverage", "ensemble_nominal", "unrepeated_share", "precision_change",
+    "edge_mismatch", "edge_mismatch_p90", "domain_distance", "domain_edges",
+)  # fmt: skip
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if value is None else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def verdict_html(
+    verdict: Mapping[str, Any], rows: Sequence[EvalRow] = (), flags: Sequence[Mapping[str, Any]] | None = None
+) -> str:
+    """The verdict: one headline, the sentences it rests on, their figures, what they cannot say, and warnings.
+
+    Parameters
+    ----------
+    verdict : headline (text), sentences (each a text, or a mapping with text, decision, measure, series, against,
+        value, lower and upper, any of which may be absent), limits (texts)
+    rows, flags : see `flags_html`
+    """
+    headline = escape(str(verdict.get("headline", "No verdict was reached.")))
+    sentences = [each if isinstance(each, Mapping) else {"text": str(each)} for each in verdict.get("sentences", [])]
+    decided = [each for each in sentences if each.get("decision")]
+    told = [each for each in sentences if each.get("text") and not (each.get("decision") and len(decided) > MAX_TOLD)]
+    items = [_mark(each) + escape(str(each["text"])) for each in told]
+    items += summed_up(decided) if len(decided) > MAX_TOLD else []
+    points = "".join(f"<li>{item}</li>" for item in items)
+    limits = "".join(f"<li>{escape(str(each))}</li>" for each in verdict.get("limits", []))
+    table = _figures(decided)
+    return (
+        flags_html(rows, flags)
+        + f"<div class='verdict'><p class='headline'>{headline}</p>"
+        + (f"<ul class='sentences'>{points}</ul>" if points else "")
+        + "</div>"
+        + (folded("The figures that the verdict rests on", table) if len(decided) > MAX_TOLD else table)
+        + (f"<h4>What this cannot say</h4><ul>{limits}</ul>" if limits else "")
+    )
+
+
+def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Many comparisons in few lines of HTML: for each series, region and decision, against whom."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for each in sentences:
+        key = tuple(str(each.get(name, MISSING)) for name in ("series", "region", "measure", "decision"))
+        groups.setdefault(key, []).append(str(each.get("against", MISSING)))
+    lines = []
+    for (series, region, measure, decision), others in groups.items():
+        sign, _ = DECISIONS.get(decision, ("", ""))
+        where = ", ".join(filter(None, [pick.region_text(region), measure_text(measure)]))
+        text = f"{SUMMED.get(decision, decision)} {', '.join(dict.fromkeys(others))} ({where})"
+        lines.append(f"<span class='decision'>{escape(sign)}</span> {escape(f'{series} {text}')}")
+    return lines
+
+
+def _mark(sentence: Mapping[str, Any]) -> str:
+    """The decision of a sentence as a sign with its word, which does not rest on color."""
+    found = DECISIONS.get(str(sentence.get("decision", "")))
+    return f"<span class='decision'>{found[0]} {found[1]}</span> " if found else ""
+
+
+def _figures(sentences: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for each in sentences:
+        row = EvalRow(
+            series=str(each.get("series", "")), measure=str(each.get("measure", "")), value=_number(each.get("value")),
+            lower=_number(each.get("lower")), upper=_number(each.get("upper")),
+        )  # fmt: skip
+        sign, words = DECISIONS.get(str(each["decision"]), ("", str(each["decision"])))
+        where = pick.region_text(str(each.get("region", MISSING)))
+        text = ", ".join(filter(None, [measure_text(row.measure), where]))
+        cells = [escape(str(each.get("against", "–"))), escape(text), cell(row), escape(f"{sign} {words}".strip())]
+        lines.append(((row.series or "–",), cells))
+    heads = [("series", ""), ("against", ""), ("measure", ""), ("difference, 95 % interval", ""), ("reading", "")]
+    return table_html("What the verdict rests on", heads, lines, texts=(1, 2, 4))
+
+
+def measure_text(measure: str) -> str:
+    """A measure in a few words: what the evaluation's table says of it, up to the first colon; its name otherwise."""
+    declared = MEASURE_TEXT.get(measure)
+    if declared is None:
+        return measure
+    known = {
+        "split_ev_beyond": "explained variance of measured, beyond Nyquist",
+        "split_ev_signal": "explained variance of measured, signal units",
+        "truth_ev_beyond": "explained variance of known activation, beyond Nyquist",
+        "split_r_beyond": "r with measured, beyond Nyquist",
+        "split_r_signal": "r with measured, signal units",
+        "split_r_percent": "r with measured, percent",
+        "self_r_beyond": "r within the series, beyond Nyquist",
+        "self_r_signal": "r within the series, signal units",
+    }
+    short = measure.removeprefix("gain_")
+    return known.get(short, declared[1].removeprefix("difference to the series named in against, of: "))
+
+
+def flags_html(rows: Sequence[EvalRow], flags: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """A warning for every flag that is up.
+
+    Parameters
+    ----------
+    rows : of the evaluation; their flags count where `flags` has not the same
+    flags : in words: name, raised, text, remedy
+    """
+    given = [flag for flag in flags or [] if flag.get("raised")]
+    warnings = [" ".join(filter(None, [str(flag.get("text", "")), str(flag.get("remedy") or "")])) for flag in given]
+    told = {f"flag_{flag.get('name')}" for flag in flags or []}
+    for measure in dict.fromkeys(row.measure for row in rows if row.measure.startswith("flag_")):
+        up = [row for row in rows if row.measure == measure and row.value > 0]
+        if up and measure not in told:
+            names = [row.series for row in up if row.series not in ("run", MISSING)]
+            about = f" ({', '.join(dict.fromkeys(names))})" if names else ""
+            warnings.append(FLAG_TEXT.get(measure, MEASURE_TEXT.get(measure, ("", measure))[1]) + about)
+    return messages_html("warning", warnings)
+
+
+def guards_html(rows: Sequence[EvalRow], flags: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """Flags, those that were looked for and are down, and the figures of the guards; see `flags_html`."""
+    looked = [row for row in rows if row.measure.startswith("flag_") and pick.known(row)]
+    down = [
+        m
+        for m in dict.fromkeys(row.measure for row in looked)
+        if not any(r.value > 0 for r in looked if r.measure == m)
+    ]
+    names = [measure.removeprefix("flag_").replace("_", " ") for measure in down]
+    quiet = f"<p class='fine'>Looked for and not found: {escape(', '.join(names))}.</p>" if names else ""
+    lines = []
+    for measure in GUARDS:
+        for row in rows:
+            if row.measure == measure:
+                unit, text = MEASURE_TEXT[measure]
+                about = row.contrast if row.contrast != MISSING else "mean image" * (measure == "unrepeated_share")
+                other = f"against {row.against}" if row.against != MISSING else ""
+                where = ", ".join(filter(None, [about, pick.region_text(row.region), other]))
+                value = f"{cell(row)} {escape('' if unit == '1' else unit)}".strip()
+                lines.append(((row.series, where or "–"), [value, escape(text)]))
+    heads = [("series", ""), ("where", ""), ("value, 95 % interval", ""), ("meaning", "")]
+    return flags_html(rows, flags) + quiet + table_html("Guards", heads, lines, texts=(3,))

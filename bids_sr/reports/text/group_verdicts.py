@@ -1,0 +1,254 @@
+"""What the group shows, in plain words: what each method is better at, the same, or worse, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bids_sr.metrics import evaluation_metrics, series_metrics
+from bids_sr.stats.evaluation.evidence import PLAIN
+from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison
+from bids_sr.stats.group.metric_tables import MISSING, Question
+from bids_sr.stats.group.paired_tests import ALPHA
+from bids_sr.stats.group.primary_comparison import Primary
+
+FUNCTION, IMAGE, SIZE, RELIABILITY = "function", "image", "size", "reliability"
+# Measure, what it is evidence of, and its name in a sentence; the strongest evidence first
+HEADLINES: Mapping[str, tuple[str, str]] = {
+    "split_ev_beyond": (FUNCTION, "explained variance of measured BOLD detail beyond the acquired Nyquist limit"),
+    "truth_ev_beyond": (FUNCTION, "explained variance of true BOLD detail beyond the acquired Nyquist limit"),
+    "split_r_beyond": (FUNCTION, "BOLD detail beyond the acquired Nyquist limit that measured data confirm (r)"),
+    "truth_r_beyond": (FUNCTION, "BOLD detail beyond the acquired Nyquist limit that is true (r)"),
+    "split_r_signal": (FUNCTION, "effect map confirmed by measured data"),
+    "truth_r_effect": (FUNCTION, "likeness of the effect map to the truth"),
+    "truth_ap": (FUNCTION, "finding the truly active voxels (average precision)"),
+    "truth_psnr": (IMAGE, "likeness of the volumes to the measured ones (PSNR)"),
+    "pair_psnr": (IMAGE, "image quality on a pair that was not trained on (PSNR)"),
+    "psnr": (IMAGE, "image quality (PSNR)"),
+    "ssim": (IMAGE, "image quality (SSIM)"),
+    "self_r_beyond": (RELIABILITY, "reliability of detail beyond the acquired Nyquist limit"),
+    "quarter_dice": (SIZE, "overlap of the two conditions"),
+    "quarter_paper": (SIZE, "size of the region"),
+}
+CAVEATS = {
+    SIZE: " A smaller region or overlap is no merit by itself.",
+    RELIABILITY: " Reliability is not truth: a filter that makes its own detail is reliable.",
+}
+PRIMARY = ("brain", "active40", MISSING)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What is said of one method on one question.
+
+    Attributes
+    ----------
+    method, kind, title : who, what it is evidence of, and the measure in words
+    question : what was compared
+    comparisons : with baselines, controls and other methods; placebos apart
+    placebos : with the method's placebos
+    """
+
+    method: str
+    kind: str
+    title: str
+    question: Question
+    comparisons: tuple[Comparison, ...]
+    placebos: tuple[Comparison, ...]
+
+    def against(self, *roles: str) -> list[Comparison]:
+        """Comparisons with references of these roles."""
+        return [each for each in self.comparisons if each.role in roles]
+
+
+def meaning(measure: str) -> tuple[str, str]:
+    """Unit and meaning of a measure, in whichever table it is declared; empty where in none."""
+    if measure in evaluation_metrics.MEASURE_TEXT:
+        return evaluation_metrics.MEASURE_TEXT[measure]
+    try:
+        return series_metrics.describe(measure)
+    except KeyError:
+        return "", ""
+
+
+def findings(comparisons: Iterable[Comparison], methods: Sequence[str]) -> list[Finding]:
+    """Findings worth telling, the strongest evidence first: one contrast and the least smoothing of each measure."""
+    by_question: dict[tuple[str, Question], list[Comparison]] = {}
+    for each in comparisons:
+        if each.series in methods and each.question.measure in HEADLINES:
+            by_question.setdefault((each.series, each.question), []).append(each)
+    told = []
+    for question in sorted(_telling([question for _, question in by_question]), key=_rank):
+        for method in methods:
+            own = by_question.get((method, question))
+            if own:
+                kind, title = HEADLINES[question.measure]
+                told.append(Finding(
+                    method=method, kind=kind, title=title, question=question,
+                    comparisons=tuple(each for each in own if each.role != "placebo"),
+                    placebos=tuple(each for each in own if each.role == "placebo"),
+                ))  # fmt: skip
+    return told
+
+
+def _rank(question: Question) -> tuple[int, str, int, str]:
+    return list(HEADLINES).index(question.measure), question.task, PRIMARY.index(question.region), question.contrast
+
+
+def _telling(questions: Iterable[Question]) -> list[Question]:
+    """Of each measure, task and region: contrast ``all`` if there is one, else the first; the least smoothing.
+
+    Sizes are told of each condition that has a partner, as in the paper; the rest for the brain and the active region.
+    """
+    known = list(dict.fromkeys(questions))
+    conditions = {name for q in known if q.measure == "quarter_dice" for name in q.contrast.split("+")}
+    groups: dict[tuple[str, ...], list[Question]] = {}
+    for each in known:
+        if each.region not in PRIMARY or (each.measure == "quarter_paper" and each.contrast not in conditions):
+            continue
+        of_size = each.contrast if HEADLINES[each.measure][0] == SIZE else ""
+        key = (each.task, each.variant, each.table, each.measure, each.against, each.region, of_size)
+        groups.setdefault(key, []).append(each)
+    return [min(group, key=lambda q: (q.contrast != "all", q.fwhm_mm, q.contrast)) for group in groups.values()]
+
+
+def where_text(question: Question) -> str:
+    """Task, region, contrast, smoothing and truth of a question."""
+    parts = [f"task {question.task}"]
+    parts += [part for part in (question.variant, question.region) if part != MISSING]
+    parts += [question.contrast.replace("+", " and ")] if question.contrast != MISSING else []
+    parts.append(f"{question.fwhm_mm:g} mm smoothing" if question.fwhm_mm else "not smoothed")
+    return ", ".join(parts)
+
+
+def number(value: float, *, sign: bool = False) -> str:
+    """Three significant digits, a true minus, a dash where it is not defined."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    return (f"{value:+.3g}" if sign else f"{value:.3g}").replace("-", "−")
+
+
+def p_text(value: float) -> str:
+    """A p value in words of a sentence."""
+    if not math.isfinite(value):
+        return "p not defined"
+    return "p < .001" if value < 0.001 else f"p = {value:.3f}".replace("0.", ".", 1)
+
+
+def names(comparisons: Sequence[Comparison]) -> str:
+    """Their references, as a list in a sentence."""
+    labels = [each.reference for each in comparisons]
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+
+
+def _group_text(word: str, own: Sequence[Comparison]) -> str:
+    link = {"better": "better than", "worse": "worse than", "larger": "larger than", "smaller": "smaller than"}
+    text = f"{link.get(word, 'the same as' if word == SAME else 'undecided against')} {names(own)}"
+    estimates = [each.estimate for each in own if each.estimate is not None]
+    if word == UNDECIDED or not estimates:
+        return text
+    least = min(estimates, key=lambda each: abs(each.value))
+    ends = f"[{number(least.lower, sign=True)}, {number(least.upper, sign=True)}]"
+    size = f"by {'at least ' if len(own) > 1 else ''}{number(least.value, sign=True)} {ends}"
+    if word == SAME:
+        bound = f" within ±{number(own[0].margin)}" if math.isfinite(own[0].margin) else ""
+        return f"{text}{bound}"
+    return f"{text} ({size}, {p_text(max(each.p_holm for each in own))})"
+
+
+def sentence(finding: Finding) -> str:
+    """A finding as one sentence, plain text."""
+    order = ("better", "worse", "larger", "smaller", SAME, UNDECIDED)
+    groups = {word: [each for each in finding.comparisons if each.word == word] for word in order}
+    said = [_group_text(word, own) for word, own in groups.items() if own]
+    count = max((each.n for each in finding.comparisons), default=0)
+    head = f"{finding.method}, {finding.title} ({where_text(finding.question)}; n = {count})"
+    tail = CAVEATS.get(finding.kind, "") if said else ""
+    notes = {each.note for each in finding.comparisons if each.word == UNDECIDED and "too few" in each.note}
+    if notes:
+        tail += f" {'; '.join(sorted(notes))}.".replace("too few", "Too few", 1)
+    return f"{head}: {'; '.join(said) or 'nothing to compare with'}.{tail}"
+
+
+def placebo_sentence(finding: Finding) -> str:
+    """What of a finding is owed to this subject's own data; empty without placebos."""
+    if not finding.placebos:
+        return ""
+    own = [each for each in finding.placebos if each.word == "better"]
+    rest = [each for each in finding.placebos if each.word != "better"]
+    parts = [f"more than its placebos {names(own)} reach"] if own else []
+    parts += [f"not shown to be more than {names(rest)} reach"] if rest else []
+    return f"{finding.method}, {finding.title} ({where_text(finding.question)}): {'; '.join(parts)}."
+
+
+def verdict(told: Sequence[Finding], methods: Sequence[str]) -> list[str]:
+    """What may be claimed for this group: of each task and method a line on function and one on images."""
+    lines = []
+    for task in dict.fromkeys((each.question.task, each.question.variant) for each in told):
+        for method in methods:
+            own = [f for f in told if f.method == method and (f.question.task, f.question.variant) == task]
+            for kind, claim in ((FUNCTION, "shows more true BOLD detail"), (IMAGE, "gives better images")):
+                first = next((each for each in own if each.kind == kind), None)
+                if first is not None:
+                    lines.append(_claim(method, first, claim))
+                elif own:
+                    lines.append(
+                        f"{method}: nothing can be said about {_topic(kind)}; no participant has such figures."
+                    )
+    return lines
+
+
+def _claim(method: str, finding: Finding, claim: str) -> str:
+    """The verdict on one method from its strongest evidence: baselines and controls decide, then other methods."""
+    own = [*finding.against("acquired", "baseline", "control"), *_plain(finding)]
+    what = f"{finding.title}; {where_text(finding.question)}; n = {max((each.n for each in own), default=0)}"
+    by_word = {word: [each for each in own if each.word == word] for word in ("better", "worse")}
+    rest = [each for each in own if each.word != "better"]
+    if not own:
+        text = f"{method}: there is no baseline to compare with ({what})"
+    elif not rest and (level := own[0].level) is not None and not level.lower > 0:
+        text = f"{method} is above every baseline, and not shown to explain any variance ({what})"
+    elif not rest:
+        controls = " and control" if any(each.role == "control" for each in own) else ""
+        text = f"{method} {claim} than every baseline{controls} ({what})"
+    elif by_word["worse"]:
+        text = f"{method} is worse than {names(by_word['worse'])} ({what})"
+    elif by_word["better"]:
+        text = f"{method} {claim} than {names(by_word['better'])}, not shown against {names(rest)} ({what})"
+    else:
+        text = f"{method}: it is not shown that it {claim} than any baseline ({what})"
+    others = [each for each in finding.against("method") if each not in own]
+    beside = [f"{each.word} than {each.reference}" for each in others if each.word in by_word]
+    return f"{text}{'; ' if beside else ''}{' and '.join(beside)}."
+
+
+def _plain(finding: Finding) -> list[Comparison]:
+    """Comparisons with simple arithmetic that stands among the methods."""
+    return [each for each in finding.against("method") if each.reference in PLAIN]
+
+
+def primary_sentence(found: Primary) -> str:
+    """The primary comparison, and how many participants it needs, as plain text."""
+    each = found.comparison
+    estimate, test = each.estimate, each.test
+    if estimate is None or test is None or each.n < 2:
+        return f"{each.series} less {each.reference}: {each.n} participant(s) have both ({where_text(each.question)})."
+    ends = f"[{number(estimate.lower, sign=True)}, {number(estimate.upper, sign=True)}]"
+    word = "better" if found.better else "worse" if test.p_value < ALPHA and test.effect_size < 0 else "undecided"
+    text = (
+        f"{each.series} less {each.reference}, {HEADLINES[each.question.measure][1]} ({where_text(each.question)}): "
+        f"{word}, {number(estimate.value, sign=True)} {ends}, {p_text(test.p_value)} (signed-rank test, not "
+        f"corrected), n = {each.n}."
+    )
+    if not test.can_reach:
+        text += f" So few participants reach at best p = {test.smallest_p:.3g}."
+    if found.needed is None:
+        return f"{text} With an effect such as this no number of participants within reason would do."
+    return f"{text} If the effect is as observed, {found.needed} participants give 80 % power."
+
+
+def _topic(kind: str) -> str:
+    return "the truth of its BOLD detail" if kind == FUNCTION else "image quality"

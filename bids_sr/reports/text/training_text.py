@@ -1,0 +1,101 @@
+"""What a training log and a model card say, ready to be drawn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bids_sr.reports.figures.style import Array
+
+NETWORK = "network"
+LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRecord:
+    """The course of a training.
+
+    Parameters
+    ----------
+    steps : (N,) iterations
+    curves : held-out PSNR (dB) by name, (N,), NaN where none was taken
+    levels : held-out PSNR (dB) of plain interpolation by name
+    losses : by name, (N,)
+    chosen_step : iteration of the weights that were kept, if the card tells
+    """
+
+    steps: Array
+    curves: Mapping[str, Array]
+    levels: Mapping[str, float]
+    losses: Mapping[str, Array]
+    chosen_step: float | None
+
+
+def read_training(columns: Mapping[str, Array], card: Mapping[str, Any]) -> TrainingRecord:
+    """Curves from the columns of a log, levels and the chosen iteration from the card's ``held_out``.
+
+    A second phase, training again on all slices without held-out ones, counts from the start; the first one is shown.
+
+    Parameters
+    ----------
+    columns : of the log: ``iteration``, ``psnr`` and the losses, NaN where a row has no such value
+    card : of the model
+    """
+    steps = np.asarray(columns.get("iteration", ()), dtype=float)
+    again = np.flatnonzero(np.diff(steps) < 0)
+    end = int(again[0]) + 1 if again.size else len(steps)
+    held_out = card.get("held_out") or {}
+    scores = {name: each["psnr"] for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
+    method = str(card.get("method", NETWORK))
+    return TrainingRecord(
+        steps=steps[:end],
+        curves={method: np.asarray(columns["psnr"], dtype=float)[:end]} if "psnr" in columns else {},
+        levels={name: float(value) for name, value in scores.items() if name != NETWORK},
+        losses={name: np.asarray(columns[name], dtype=float)[:end] for name in LOSSES if name in columns},
+        chosen_step=None if held_out.get("iteration") is None else float(held_out["iteration"]),
+    )
+
+
+def held_out_text(card: Mapping[str, Any]) -> str:
+    """What the held-out slices say in numbers, without a verdict; empty if the card has none.
+
+    Of a training that held nothing out the slices trained on are told, for what they are.
+    """
+    seen = card.get("on_trained_slices") or {}
+    held_out = seen or card.get("held_out") or {}
+    scores = {name: each for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
+    own = scores.pop(NETWORK, None)
+    if own is None:
+        return ""
+    method = card.get("method", NETWORK)
+    parts = [
+        f"{method} {own['psnr']:.2f} dB, SSIM {own['ssim']:.3f}" if "ssim" in own else f"{method} {own['psnr']:.2f} dB"
+    ]
+    for name, each in scores.items():
+        parts.append(f"{method} − {name} {each_difference(own, each)}")
+    slices = len(held_out.get("slices") or ())
+    if seen:
+        return (
+            f"No slice was held out: the last weights of a training on all {slices} slices of the pair. On these, "
+            "which tells how closely they were fitted and nothing of other slices: " + "; ".join(parts) + "."
+        )
+    return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
+
+
+def started_text(card: Mapping[str, Any]) -> str:
+    """With which weights training began, where it began with any; empty otherwise."""
+    start = card.get("started_from")
+    if not isinstance(start, Mapping):
+        return ""
+    learned = f", learned from {start['trained_with']}" if start.get("trained_with") else ""
+    checksum = str(start.get("weights_sha256", ""))[:12]
+    return f"Training began with the weights {start.get('name', start.get('method', ''))} ({checksum}…{learned})."
+
+
+def each_difference(own: Mapping[str, float], other: Mapping[str, float]) -> str:
+    """Difference in PSNR, and in SSIM where both have one."""
+    text = f"{own['psnr'] - other['psnr']:+.2f} dB"
+    if "ssim" in own and "ssim" in other:
+        text += f", SSIM {own['ssim'] - other['ssim']:+.3f}"
+    return text.replace("-", "−")

@@ -1,0 +1,133 @@
+"""Images brought down as a scanner with a coarser matrix would have measured them, volume by volume."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.sr.resolution.degradation import coarse_affine, coarse_size, kspace_crop
+
+Array = npt.NDArray[Any]
+Factor = tuple[float, float, float]
+_PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
+_BRIGHT = 0.25  # of the 98th percentile: what is darker has no thermal noise of Gaussian form
+_TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussian
+
+
+def window(shape: tuple[int, ...], factor: Factor) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
+    """The central part of a matrix that the factors divide (as `kspace_crop` takes it), and the coarse matrix."""
+    sizes = [coarse_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)]
+    starts = [(n - size[0]) // 2 for n, size in zip(shape[:3], sizes, strict=True)]
+    parts = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
+    return (parts[0], parts[1], parts[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
+
+
+def cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
+    """Affine of that part of an image."""
+    out = np.array(affine, dtype=float)
+    out[:3, 3] += out[:3, :3] @ [piece.start for piece in part]
+    return out
+
+
+def bring_down(
+    volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
+) -> Array:
+    """Complex truncation of k-space, magnitude of what remains.
+
+    A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of the two samples at the
+    Nyquist limit the coarser matrix sees one, which makes the image complex.
+
+    Parameters
+    ----------
+    volume : (X, Y, Z), a matrix that the factors divide
+    factor : coarse over fine voxel size
+    noise_sd : of noise added to the real and to the imaginary part, signal units
+    rng : where there is noise
+    """
+    low, _ = kspace_crop(volume.astype(np.complex64), np.eye(4), factor=factor)
+    if noise_sd:
+        assert rng is not None
+        low = low + noise_sd * (rng.standard_normal(low.shape) + 1j * rng.standard_normal(low.shape))
+    return np.abs(low).astype(np.float32)
+
+
+def thermal_noise(path: Path, first: int = 0) -> float:
+    """Standard deviation of the noise of a voxel (signal units), from volumes that follow one another.
+
+    From one volume to the next the signal of the brain hardly changes, so their difference is noise: its median
+    absolute value in bright voxels, freed of the change that all of them share. Pulsation and motion are in it too, so
+    that the figure is an upper bound of what is thermal.
+
+    Parameters
+    ----------
+    first : volumes at the start that do not count
+    """
+    with SeriesReader(path) as reader:
+        found = []
+        for t in sorted({int(t) for t in np.linspace(first, reader.shape[3] - 2, _PAIRS)}):
+            before, after = reader.volume(t), reader.volume(t + 1)
+            inside = before > _BRIGHT * np.percentile(before, 98)
+            change = (after - before)[inside]
+            found.append(np.median(np.abs(change - np.median(change))))
+    return float(_TO_SD * np.median(found) / np.sqrt(2))
+
+
+def added_noise(measured: float, factor: Factor) -> float:
+    """Noise to add (each of two channels) so that a coarse voxel has as much as a measured one.
+
+    Truncation averages: of white noise with standard deviation s it leaves s over the square root of the product of the
+    factors.
+    """
+    return float(measured * np.sqrt(1 - 1 / np.prod(factor)))
+
+
+def write_coarse_series(
+    source: Path, target: Path, *, factor: Factor, first: int, noise_sd: float = 0.0, seed: int = 0
+) -> None:
+    """Bring a series down; `first` volumes at its start are left out. One volume is in memory at a time."""
+    rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
+    with SeriesReader(source) as reader:
+        part, coarse = window(reader.shape, factor)
+        fine = cropped_affine(reader.affine, part)
+        affine = coarse_affine(fine, tuple(piece.stop - piece.start for piece in part), coarse)
+        shape = (*coarse, reader.shape[3] - first)
+        with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
+            for volume in reader.volumes(first):
+                writer.append(bring_down(volume[part], factor, noise_sd=noise_sd, rng=rng))
+
+
+def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
+    """The measured volumes themselves, on the part of the matrix that the factors divide; values are not changed."""
+    with SeriesReader(source) as reader:
+        part, _ = window(reader.shape, factor)
+        affine = cropped_affine(reader.affine, part)
+        size = [piece.stop - piece.start for piece in part]
+        shape = (size[0], size[1], size[2], reader.shape[3] - first)
+        whole = reader.dtype.kind in "iu" and tuple(reader.header.get_slope_inter()) in ((None, None), (1.0, 0.0))
+        dtype = reader.dtype if whole else np.dtype("float32")
+        with SeriesWriter(target, shape, affine, reader.tr, dtype=dtype, header_like=reader.header) as writer:
+            for volume in reader.volumes(first):
+                writer.append(volume[part])
+
+
+def mean_volume(source: Path, first: int, count: int) -> tuple[Array, Array, Any]:
+    """Mean of `count` volumes from number `first` on, its affine, and the header of the series."""
+    with SeriesReader(source) as reader:
+        total = np.zeros(reader.shape[:3])
+        for volume in reader.volumes(first, first + count):
+            total += volume
+        return (total / count).astype(np.float32), reader.affine, reader.header
+
+
+def write_pair(image: Array, affine: Array, header: Any, highres: Path, lowres: Path, *, factor: Factor) -> None:
+    """Write an image as the highres member of a pair, and what truncation leaves of it as the lowres one."""
+    part, coarse = window(image.shape, factor)
+    fine = cropped_affine(affine, part)
+    kept = np.ascontiguousarray(image[part])
+    save_image(kept, fine, highres, header_like=header)
+    save_image(bring_down(kept, factor), coarse_affine(fine, kept.shape, coarse), lowres, header_like=header)

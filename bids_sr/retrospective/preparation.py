@@ -1,0 +1,269 @@
+"""Write the coarser data set and its truth, participant by participant, and only where anything changed.
+
+A participant's directories are built beside their place and moved there when they are complete; a record of what they
+were made from (files, settings, version) and of what they hold says later whether they still stand. So the files of a
+call that is resumed keep their times, and nothing that depends on them is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bids_sr import __version__
+from bids_sr.bids import BoldRun, Pair, Subject, stem_of
+from bids_sr.bids.retrospective_plan import averaged, left_out, makers, pair_place, retrospective_factor
+from bids_sr.config import Paths, Settings
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.retrospective import downsampling
+from bids_sr.retrospective.trimmed_events import moved_events, sidecar_of_events
+from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.stats.glm.confounds import count_nonsteady
+
+LOGGER = logging.getLogger(__name__)
+RECORDS = "retrospective-records"
+"""Folder beside the two data sets with one record for each participant."""
+_GEOMETRY_KEYS = ("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "AcquisitionVoxelSize")
+_LOOKED_AT = 50  # volumes that may hold the transient at the start
+Types = Mapping[str, Sequence[str]]
+
+
+def derived_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
+    """The settings with which the coarser data set is worked on: it holds what was chosen, and no more."""
+    selection = replace(
+        settings.selection,
+        participant_label=tuple(subject.label for subject in subjects),
+        session_label=(), task_id=(), run_id=(), bids_filter_file=None, bids_database_dir=None,
+    )  # fmt: skip
+    paths = settings.paths
+    return replace(
+        settings,
+        paths=Paths(
+            bids_dir=paths.retrospective_dir,
+            output_dir=paths.output_dir,
+            work_dir=paths.work_dir and paths.work_dir / "retrospective",
+        ),
+        selection=selection,
+        superres=replace(settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None),
+        preprocessing=replace(
+            settings.preprocessing, dummy_scans=None if settings.preprocessing.dummy_scans is None else 0
+        ),
+        evaluation=replace(settings.evaluation, truth=paths.retrospective_truth_dir, retrospective=None),
+    )
+
+
+def prepare(
+    settings: Settings, subjects: Sequence[Subject], type_order: Types, say: Callable[[str], None] = LOGGER.info
+) -> Settings:
+    """Make what is missing of the coarser data set and its truth.
+
+    Parameters
+    ----------
+    settings : resolved, with `evaluation.retrospective` set
+    subjects : participants of the data as they are, without problems
+    type_order : task → trial types in the order that decides the sign of default contrasts
+    say : called with a line for each participant that is made
+
+    Returns
+    -------
+    Settings of the same call on the coarser data set
+    """
+    data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
+    _describe(data, settings, "brought down by truncation of k-space")
+    _describe(truth, settings, "the measured volumes, which are the truth of the data set brought down")
+    for subject in subjects:
+        digest = _digest(subject, settings, type_order)
+        record = data.parent / RECORDS / f"sub-{subject.label}.json"
+        if not _stands(record, digest, data.parent):
+            say(f"sub-{subject.label}: making the coarser data set and its truth")
+            record.unlink(missing_ok=True)
+            _make(subject, settings, type_order)
+            _record(record, digest, [folder / f"sub-{subject.label}" for folder in (data, truth)])
+    return derived_settings(settings, subjects)
+
+
+def _describe(root: Path, settings: Settings, what: str) -> None:
+    """What makes the directory a BIDS data set."""
+    source = settings.paths.bids_dir / "dataset_description.json"
+    name = json.loads(source.read_text(encoding="utf-8")).get("Name", settings.paths.bids_dir.name)
+    factor = retrospective_factor(settings)[0]
+    how = f"factor {factor:g} in plane, {settings.evaluation.retrospective}"
+    description = {
+        "Name": f"{name}: {what}",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "raw",
+        "GeneratedBy": [{"Name": "bids-sr", "Version": __version__, "Description": f"--retrospective, {how}"}],
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    write_whole(root / "dataset_description.json", json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_whole(root / "README", (
+        f"# {name}: {what}\n\n"
+        f"Made by bids-sr {__version__} with --retrospective ({how}) from the data set of that name "
+        "to compare what is super-resolved with what was measured. See the manual of bids-sr, section Is the finer map "
+        "true.\n"
+    ))  # fmt: skip
+
+
+def _digest(subject: Subject, settings: Settings, type_order: Types) -> str:
+    """Checksum of all that the participant's files follow from."""
+    read = [run.bold for run in subject.runs] + [run.events for run in subject.runs] + list(subject.t1w[:1])
+    read += [path for pair in _pairs(subject) for path in (pair.highres, pair.lowres) if path is not None]
+    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(set(read))]
+    facts = {
+        "version": __version__,
+        "files": files,
+        "sidecars": [dict(run.sidecar) for run in subject.runs],
+        "factor": retrospective_factor(settings),
+        "noise": settings.evaluation.retrospective,
+        "seed": settings.resources.random_seed,
+        "dummies": settings.preprocessing.dummy_scans,
+        "types": {task: list(types) for task, types in type_order.items()},
+        "left_out": [left_out(run, subject, settings) for run in subject.runs],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _stands(record: Path, digest: str, root: Path) -> bool:
+    """Whether what a record names is there, whole, and follows from the same."""
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    sizes = known.get("files", {})
+    there = all((root / name).is_file() and (root / name).stat().st_size == size for name, size in sizes.items())
+    return bool(known.get("digest") == digest and sizes and there)
+
+
+def _record(record: Path, digest: str, folders: Sequence[Path]) -> None:
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    sizes = {path.relative_to(record.parents[1]).as_posix(): path.stat().st_size for path in files}
+    record.parent.mkdir(exist_ok=True)
+    write_whole(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
+
+
+def _make(subject: Subject, settings: Settings, type_order: Types) -> None:
+    """Build both directories of a participant beside their places, then move them there."""
+    data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
+    prefix = f".retrospective-sub-{subject.label}-"
+    for left in data.parent.glob(f"{prefix}*"):  # of a killed run: the participant is locked, so nobody is in there now
+        shutil.rmtree(left, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=prefix, dir=data.parent))
+    try:
+        for run in subject.runs:
+            _make_run(run, subject, settings, type_order, building)
+        for pair in _pairs(subject):
+            _make_pair(pair, subject, settings, building / "data")
+        for path in subject.t1w[:1]:
+            _copy_with_sidecar(path, building / "data" / path.relative_to(settings.paths.bids_dir))
+        for made, root in ((building / "data", data), (building / "truth", truth)):
+            place = root / f"sub-{subject.label}"
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(made / f"sub-{subject.label}", place)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _pairs(subject: Subject) -> tuple[Pair, ...]:
+    return tuple(dict.fromkeys((*subject.pairs, *subject.holdouts.values())))
+
+
+def _folder(root: Path, subject: Subject, session: str | None, kind: str) -> Path:
+    folder = root.joinpath(f"sub-{subject.label}", *([f"ses-{session}"] if session else []), kind)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Types, building: Path) -> None:
+    """One run: its coarser copy, the measured volumes, and events with both; the pair too where it has to make one."""
+    factor, session = retrospective_factor(settings), run.entities.get("session")
+    dummies = settings.preprocessing.dummy_scans
+    first = dummies or 0
+    if any(run is maker for maker in makers(subject).values()):
+        steady = first if dummies is not None else _count_dummies(run.bold)
+        first = steady + averaged(run)
+        mean, affine, header = downsampling.mean_volume(run.bold, steady, averaged(run))
+        stem = f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
+        _write_pair(
+            mean, affine, header, _folder(building / "data", subject, session, "anat"), stem, "", run.sidecar, factor
+        )
+    noise = 0.0
+    if settings.evaluation.retrospective == "noisy":
+        noise = downsampling.added_noise(downsampling.thermal_noise(run.bold, first), factor)
+    low, high = (
+        _folder(building / part, subject, session, "func") / f"{run.stem}_bold.nii.gz" for part in ("data", "truth")
+    )
+    downsampling.write_coarse_series(
+        run.bold, low, factor=factor, first=first, noise_sd=noise, seed=settings.resources.random_seed
+    )
+    downsampling.write_measured_series(run.bold, high, factor=factor, first=first)
+    sidecar = {key: value for key, value in run.sidecar.items() if key not in _GEOMETRY_KEYS}
+    made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
+    for path, content in ((low, {**sidecar, "Retrospective": made}), (high, dict(run.sidecar))):
+        _json(path.with_name(f"{run.stem}_bold.json"), content)
+        table = path.with_name(f"{run.stem}_events.tsv")
+        table.write_text(moved_events(run.events, -first * run.tr), encoding="utf-8")
+        _json(
+            table.with_suffix(".json"), sidecar_of_events(run.events, type_order.get(run.entities.get("task", ""), ()))
+        )
+
+
+def _count_dummies(path: Path) -> int:
+    with SeriesReader(path) as reader:
+        return count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])
+
+
+def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
+    """The pair one level down: its image at the resolution of the BOLD becomes the highres one."""
+    session, run = pair_place(pair)
+    factor = retrospective_factor(settings)
+    source = pair.lowres or pair.highres
+    image, affine = load_image(source)
+    image = image.reshape(image.shape[:3])
+    if pair.lowres is None:
+        image, affine = kspace_crop(image, affine, factor=pair.factor, magnitude=True)
+    with SeriesReader(source) as reader:
+        header = reader.header
+    stem = f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
+    _write_pair(
+        image, affine, header, _folder(root, subject, session, "anat"), stem, f"_run-{run}" if run else "",
+        _sidecar_beside(source), factor,
+    )  # fmt: skip
+
+
+def _write_pair(
+    image: Any, affine: Any, header: Any, folder: Path, stem: str, run: str, sidecar: Mapping[str, Any],
+    factor: tuple[float, float, float],
+) -> None:  # fmt: skip
+    high, low = (folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres"))
+    downsampling.write_pair(image, affine, header, high, low, factor=factor)
+    kept = ("MagneticFieldStrength", "EchoTime", "FlipAngle", "RepetitionTime", "Manufacturer", "SliceThickness")
+    for path in (high, low):
+        _json(path.with_name(f"{stem_of(path)}_T2starw.json"), {key: sidecar[key] for key in kept if key in sidecar})
+
+
+def _json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sidecar_beside(image: Path) -> dict[str, Any]:
+    path = image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _copy_with_sidecar(source: Path, target: Path) -> None:
+    """Copy an image with the JSON file beside it; a link to it would let a change reach the data set."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    sidecar = _sidecar_beside(source)
+    if sidecar:
+        _json(target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json"), sidecar)

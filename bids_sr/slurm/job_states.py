@@ -1,0 +1,242 @@
+"""What became of each participant: status files, the queue and SLURM's messages in the logs, joined."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from bids_sr.slurm.slurm_calls import parse_queue
+from bids_sr.slurm.submission import GROUP, Request, Submission
+
+ACTIVE = frozenset({
+    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_FED",
+    "REQUEUE_HOLD", "RESV_DEL_HOLD", "RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT",
+})  # fmt: skip
+WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+)
+CANCELLED_FILE = "cancelled.txt"
+TAIL_BYTES = 20_000
+MESSAGES = (  # of slurmstepd, in the log of the task
+    ("DUE TO TIME LIMIT", "TIMEOUT"),
+    ("oom-kill event", "OUT_OF_MEMORY"),
+    ("oom_kill event", "OUT_OF_MEMORY"),
+    ("exceeded memory limit", "OUT_OF_MEMORY"),
+    ("exceeded job memory limit", "OUT_OF_MEMORY"),
+    ("DUE TO NODE FAILURE", "NODE_FAIL"),
+    ("DUE TO PREEMPTION", "PREEMPTED"),
+    (" CANCELLED AT ", "CANCELLED"),
+)
+
+
+class State(StrEnum):
+    """Where a participant is on the way."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    REQUEUED = "requeued"
+    UNSENT = "not submitted"
+
+
+class Why(StrEnum):
+    """Why one failed."""
+
+    NOTHING = ""
+    MEMORY = "out of memory"
+    KILLED = "killed"
+    CANCELLED = "cancelled"
+    TIME = "timed out"
+    REFUSED = "refused"
+    CRASHED = "crashed"
+    ABSENT = "program not found"
+    NODE = "node failed"
+    STOPPED = "interrupted"
+    UNKNOWN = "never started"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """What a task wrote of one participant; see ``boilerplate/sbatch.tmpl``. Times are in seconds since 1970."""
+
+    participant: str
+    state: str
+    exit_code: int | None = None
+    oom_kills: int = 0
+    stopped: str = ""
+    restarts: int = 0
+    job: str = ""
+    host: str = ""
+    started: int | None = None
+    ended: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fate:
+    """One line of the table.
+
+    Attributes
+    ----------
+    participant : name, or ``group``
+    state, why : where it is; the reason where it failed
+    exit_code : of the program, where it came to one
+    starts : how often the task was started
+    minutes : of the last start
+    job : its number in SLURM, ``12_3``
+    log : of its task
+    request : what its job asked for
+    """
+
+    participant: str
+    state: State
+    why: Why = Why.NOTHING
+    exit_code: int | None = None
+    starts: int = 0
+    minutes: float | None = None
+    job: str = ""
+    log: Path
+    request: Request
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to come of it."""
+        return self.state in (State.PENDING, State.RUNNING, State.REQUEUED)
+
+
+def read_status(path: Path) -> Status | None:
+    """Read a status file; None where there is none. One that is no such file counts as none, too."""
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        return Status(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
+    """What became of everyone in a submission, and of its group job at the end.
+
+    Parameters
+    ----------
+    submission : as read
+    queue : number → state, as `calls.queue` gives it, asked *before* this is called: a task writes its status file
+        and then leaves the queue, so that the two read in this order miss nothing
+    """
+    queue = {**_ended(submission), **queue}
+    found = []
+    for array in submission.arrays:
+        for name, index in array.task_of.items():
+            job = f"{array.job}_{index}" if array.job else _printed_job(submission, name)
+            found.append(_fate(submission, name, job, queue, array.request))
+    if submission.group_request is not None:
+        job = submission.group_job or _printed_job(submission, GROUP)
+        found.append(_fate(submission, GROUP, job, queue, submission.group_request))
+    return found
+
+
+def _printed_job(submission: Submission, name: str) -> str:
+    """The job of a script that somebody else submitted, as its status file tells."""
+    status = read_status(submission.folder / "status" / f"{name}.json")
+    return status.job if status else ""
+
+
+def _ended(submission: Submission) -> dict[str, str]:
+    """What the group job saw in the queue when the array had ended, and what was cancelled from here."""
+    found: dict[str, str] = {}
+    for name in (CANCELLED_FILE, "ended.txt"):
+        with contextlib.suppress(OSError):
+            found.update(parse_queue((submission.folder / name).read_text(encoding="utf-8")))
+    return {job: state for job, state in found.items() if state not in ACTIVE}
+
+
+def _fate(submission: Submission, name: str, job: str, queue: Mapping[str, str], request: Request) -> Fate:
+    status = read_status(submission.folder / "status" / f"{name}.json")
+    log = submission.log_of(name)
+    if not job:
+        state, why = State.UNSENT, Why.NOTHING
+    else:
+        seen = queue.get(job, "")
+        if seen not in ACTIVE and not (status and status.state in ("done", "failed")):
+            seen = seen if seen not in ("", "FAILED", "COMPLETED") else message_in(log) or seen
+        state, why = judge(status, seen)
+    starts = status.restarts + 1 if status else 0
+    return Fate(
+        participant=name,
+        state=state,
+        why=why,
+        exit_code=status.exit_code if status and status.state in ("done", "failed") else None,
+        starts=starts,
+        minutes=_minutes(status, state),
+        job=job,
+        log=log,
+        request=request,
+    )
+
+
+def judge(status: Status | None, seen: str) -> tuple[State, Why]:
+    """State and reason from a status file and the state in SLURM (empty: SLURM has forgotten the job)."""
+    if status is not None and status.state == "done":
+        return State.DONE, Why.NOTHING
+    if seen in WAITING:
+        return (State.PENDING if status is None else State.REQUEUED), Why.NOTHING
+    if status is not None and status.state == "failed":
+        return State.FAILED, _why(status, seen)
+    if seen in ACTIVE:
+        return (State.REQUEUED if status and status.state == "requeued" else State.RUNNING), Why.NOTHING
+    return State.FAILED, _lost(status, seen)
+
+
+def _why(status: Status, seen: str) -> Why:
+    """The reason of a task that told its exit code."""
+    if status.stopped == "limit":
+        return Why.TIME
+    if status.stopped == "cancel":
+        return Why.CANCELLED
+    if status.oom_kills or seen == "OUT_OF_MEMORY":
+        return Why.MEMORY
+    known = {2: Why.REFUSED, 126: Why.ABSENT, 127: Why.ABSENT, 130: Why.STOPPED, 137: Why.KILLED, 143: Why.KILLED}
+    return known.get(status.exit_code or 1, Why.CRASHED)
+
+
+def _lost(status: Status | None, seen: str) -> Why:
+    """The reason of a task that is gone without a last word."""
+    known = {
+        "OUT_OF_MEMORY": Why.MEMORY,
+        "TIMEOUT": Why.TIME,
+        "DEADLINE": Why.TIME,
+        "CANCELLED": Why.CANCELLED,
+        "PREEMPTED": Why.CANCELLED,
+        "NODE_FAIL": Why.NODE,
+        "BOOT_FAIL": Why.NODE,
+    }
+    return known.get(seen, Why.UNKNOWN if status is None else Why.KILLED)
+
+
+def message_in(log: Path) -> str:
+    """The state that the last message of SLURM in a log tells; empty where there is none."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            text = stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in reversed(text.splitlines()):
+        if line.startswith("slurmstepd"):
+            for words, state in MESSAGES:
+                if words in line:
+                    return state
+    return ""
+
+
+def _minutes(status: Status | None, state: State) -> float | None:
+    if status is None or status.started is None:
+        return None
+    if status.ended is None and state is not State.RUNNING:
+        return None
+    return max(0.0, ((status.ended or time.time()) - status.started) / 60)

@@ -1,0 +1,145 @@
+"""Scripts of a submission and the command lines that submit them; every text from outside is quoted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr import __version__
+from bids_sr.boilerplate import path as carried
+from bids_sr.config import UsageError
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.slurm.array_spec import as_spec
+from bids_sr.slurm.job_requests import program_gib, signal_seconds, time_text
+from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
+
+QUEUE_FORMAT = "%i|%T|%r"
+"""What is asked of ``squeue`` of each job: its number (``12_3`` of a task), its state, the reason."""
+_WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
+
+
+def script_of(submission: Submission, array: ArrayJob | None) -> str:
+    """The script of an array, or of the group job where `array` is None."""
+    import jinja2
+
+    request = array.request if array else submission.group_request
+    if request is None:
+        raise ValueError("a submission without a group job has no script of it")
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        comment_start_string="{##",  # the usual one is a length in the language of the shell
+        comment_end_string="##}",
+    )
+    environment.filters["quote"] = shlex.quote
+    site = submission.site
+    template = environment.from_string(carried("sbatch.tmpl").read_text(encoding="utf-8"))
+    return template.render(
+        version=__version__,
+        what=f"{len(array.task_of)} participants" if array else "group level",
+        job_name=submission.job_name,
+        name=array.name if array else "group",
+        array=as_spec(array.indices, array.at_once) if array else "",
+        request=request,
+        time=time_text(request.minutes),
+        site=[(name, value) for name in ("partition", "account", "qos") if (value := getattr(site, name))],
+        signal_seconds=signal_seconds(request),
+        folder=str(submission.folder),
+        requeues=site.requeues,
+        setup=site.setup,
+        container=site.container,
+        work_dir=str(submission.work_dir),
+        command=_command(submission, request, "participant" if array else "group"),
+        queue_format=QUEUE_FORMAT,
+    )
+
+
+def _command(submission: Submission, request: Request, level: str) -> list[str]:
+    """The program with its arguments, each a word of the shell."""
+    site = submission.site
+    start = _container(submission, request) if site.container else [shlex.quote(site.program)]
+    words = [
+        str(submission.bids_dir), str(submission.output_dir), level,
+        "--config-file", str(submission.folder / "settings.toml"), "-w", str(submission.work_dir),
+        "--nprocs", str(request.cpus), "--mem", f"{program_gib(request):.2f}G",
+    ]  # fmt: skip
+    return [*start, *map(shlex.quote, words)]
+
+
+def _container(submission: Submission, request: Request) -> list[str]:
+    """Everything is seen in the container where it is outside, the data not to be written to."""
+    writable = (submission.output_dir, submission.work_dir)
+    binds = [f"{submission.bids_dir}:{submission.bids_dir}:ro", *(f"{path}:{path}" for path in writable)]
+    binds += [f"{path}:{path}:ro" for path in submission.site.binds]
+    words = ["run", "--cleanenv", "--no-home", *(["--nv"] if request.gpus else [])]
+    for bind in binds:
+        words += ["--bind", bind]
+    return ['"$runtime"', *map(shlex.quote, [*words, submission.site.container])]
+
+
+def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
+    """Write the folder of a submission: settings, lists of participants and scripts, the group's script last."""
+    folder = submission.folder
+    for name in ("logs", "status"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "settings.toml", settings_toml)
+    written = []
+    for array in submission.arrays:
+        lines = (" ".join(names) + "\n" for names in array.tasks)
+        write_whole(folder / f"{array.name}.txt", "".join(lines))
+        written.append(write_whole(folder / f"{array.name}.sbatch", script_of(submission, array)))
+    if submission.group_request is not None:
+        written.append(write_whole(folder / "group.sbatch", script_of(submission, None)))
+    submission.save()
+    return written
+
+
+def sbatch_arguments(submission: Submission, array: ArrayJob | None, after: Sequence[str] = ()) -> list[str]:
+    """Arguments of ``sbatch``: what stands in no script because names in it may hold anything.
+
+    Parameters
+    ----------
+    submission, array : as in `script_of`
+    after : numbers of the jobs that end before this one starts, however they end
+    """
+    folder = submission.folder
+    log = f"{array.name}_%a.log" if array else "group.log"
+    logs = str(folder / "logs").replace("%", "%%")
+    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{log}"]
+    if after:
+        arguments.append("--dependency=afterany:" + ":".join(after))
+    return [*arguments, str(folder / f"{array.name if array else 'group'}.sbatch")]
+
+
+def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
+    """What cannot be handed to SLURM or to a container as it stands, one line each with the way out."""
+    wrong = []
+    for name in ("partition", "account", "qos"):
+        value = getattr(site, name)
+        if value and _WORD.fullmatch(value) is None:
+            wrong.append(f"--{name} {value}: that is no plain name; check it with `sinfo` or your administrator")
+    for path in map(str, paths):
+        if "\\" in path or any(character < " " or character == "\x7f" for character in path) or not _encodes(path):
+            wrong.append(f"{path!r}: SLURM takes no backslash and no control character in a path; rename the folder")
+        elif site.container and set(path) & set(",:"):
+            wrong.append(f"{path}: a container takes no comma and no colon in a path; rename the folder")
+    return wrong
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def require(problems: Sequence[str]) -> None:
+    """Raise `UsageError` with every problem, if there is any."""
+    if problems:
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UsageError("\n".join([f"{many}; nothing was submitted.", *problems]))

@@ -1,0 +1,212 @@
+"""What was submitted, kept as one JSON file a submission, ``logs/slurm/<id>/submission.json`` below the output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_sr.config import UsageError
+from bids_sr.io.atomic_files import write_whole
+
+FORMAT = 1
+GROUP = "group"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a job asks for: processors, memory (MiB), time (minutes), GPUs."""
+
+    cpus: int
+    memory_mb: int
+    minutes: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """Where and how jobs run.
+
+    Attributes
+    ----------
+    partition, account, qos : handed to SLURM; empty: the site's own
+    setup : file of shell lines that each job reads first; empty: none
+    container : image that Apptainer or Singularity runs; empty: the program as it is installed
+    program : the program where there is no container
+    binds : directories and files outside data, output and work that a container sees
+    requeues : how often a job that reaches its time limit is put back into the queue
+    """
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    setup: str = ""
+    container: str = ""
+    program: str = "bids-sr"
+    binds: tuple[str, ...] = ()
+    requeues: int = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrayJob:
+    """One array of tasks with the same request.
+
+    Attributes
+    ----------
+    name : of its script and its list of participants
+    tasks : participants of each task (``sub-01``); task 1 first
+    indices : tasks that were asked for, from 1
+    at_once : tasks that may run at the same time; 0: as many as SLURM lets
+    request : what each task asks for
+    job : number that SLURM gave; empty: not submitted
+    """
+
+    name: str
+    tasks: tuple[tuple[str, ...], ...]
+    indices: tuple[int, ...]
+    request: Request
+    at_once: int = 0
+    job: str = ""
+
+    @property
+    def task_of(self) -> dict[str, int]:
+        """Participant → task, of the tasks that were asked for."""
+        return {label: index for index in self.indices for label in self.tasks[index - 1]}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """Arrays that were submitted together, and the group job behind them.
+
+    Attributes
+    ----------
+    id : time of submission and a random part; the name of its folder
+    bids_dir, output_dir, work_dir : absolute
+    arrays : at least one
+    site : where and how
+    group_request : of the group job; None: there is none
+    group_job : its number; empty: not submitted
+    printed : scripts were written for someone else to submit
+    """
+
+    id: str
+    bids_dir: Path
+    output_dir: Path
+    work_dir: Path
+    arrays: tuple[ArrayJob, ...]
+    site: Site = field(default_factory=Site)
+    group_request: Request | None = None
+    group_job: str = ""
+    printed: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Scripts, logs, status files and settings of this submission."""
+        return slurm_dir(self.output_dir) / self.id
+
+    @property
+    def job_name(self) -> str:
+        """Name of all its jobs, by which they are found in the queue."""
+        return f"bids-sr-{self.id}"
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Everyone in its tasks."""
+        return tuple(label for array in self.arrays for label in array.task_of)
+
+    def array_of(self, label: str) -> ArrayJob:
+        """The array in which a participant is. Raises KeyError for someone who is in none."""
+        for array in self.arrays:
+            if label in array.task_of:
+                return array
+        raise KeyError(label)
+
+    def log_of(self, label: str) -> Path:
+        """The log of the task of a participant, or of the group job."""
+        if label == GROUP:
+            return self.folder / "logs" / "group.log"
+        array = self.array_of(label)
+        return self.folder / "logs" / f"{array.name}_{array.task_of[label]}.log"
+
+    def save(self) -> Path:
+        """Write it to its folder, in whole."""
+        values = {"format": FORMAT, **dataclasses.asdict(self)}
+        text = json.dumps(values, indent=1, default=str, ensure_ascii=False)
+        return write_whole(self.folder / "submission.json", text + "\n")
+
+
+def slurm_dir(output_dir: Path) -> Path:
+    """Where all submissions of an output are kept."""
+    return output_dir / "logs" / "slurm"
+
+
+def new_id() -> str:
+    """A name for a submission; later ones sort behind earlier ones."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def load(path: Path) -> Submission:
+    """Read what `Submission.save` wrote.
+
+    Raises
+    ------
+    UsageError
+        the file cannot be read, or another version wrote it
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("format") != FORMAT:
+            raise ValueError("another version of bids-sr wrote it")
+        return _submission(values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        fix = "use the version that submitted, or move the folder away; the jobs themselves are seen with squeue"
+        raise UsageError(f"{path} cannot be read", str(error), fix) from error
+
+
+def _submission(values: dict[str, Any]) -> Submission:
+    site = values.pop("site")
+    site["binds"] = tuple(site["binds"])
+    arrays = tuple(
+        ArrayJob(
+            **{
+                **array,
+                "tasks": tuple(map(tuple, array["tasks"])),
+                "indices": tuple(array["indices"]),
+                "request": Request(**array["request"]),
+            }
+        )
+        for array in values.pop("arrays")
+    )
+    group = values.pop("group_request")
+    paths: dict[str, Any] = {name: Path(values.pop(name)) for name in ("bids_dir", "output_dir", "work_dir")}
+    return Submission(**values, **paths, arrays=arrays, site=Site(**site), group_request=_request(group))
+
+
+def _request(values: dict[str, int] | None) -> Request | None:
+    return None if values is None else Request(**values)
+
+
+def submissions(output_dir: Path) -> list[Submission]:
+    """All submissions of an output, the oldest first.
+
+    Raises
+    ------
+    UsageError
+        there is none, or one cannot be read
+    """
+    found = [load(path) for path in sorted(slurm_dir(output_dir).glob("*/submission.json"))]
+    if not found:
+        what = f"{output_dir} has no submissions: there is no {slurm_dir(output_dir)}/*/submission.json"
+        raise UsageError(what, "nothing was submitted from here", "check the path, or submit: bids-sr-slurm DIR OUT")
+    return found
+
+
+def latest(found: Iterable[Submission]) -> dict[str, Submission]:
+    """Participant → the last submission that works on them, in the order of their names."""
+    last = {label: submission for submission in found for label in submission.participants}
+    return dict(sorted(last.items()))

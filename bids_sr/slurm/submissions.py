@@ -1,0 +1,272 @@
+"""Submitting, retrying, cancelling and waiting: what joins the records of an output with the calls of SLURM."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bids_sr.config import UsageError
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.slurm import slurm_calls
+from bids_sr.slurm.array_spec import in_tasks
+from bids_sr.slurm.job_requests import group_request, raised
+from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, Why, fates
+from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
+from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Site, Submission, latest, new_id, submissions
+
+PATIENCE_S = 900.0
+"""How long the waiting goes on while SLURM does not answer: a controller that is restarted takes minutes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """An output as a whole.
+
+    Attributes
+    ----------
+    fates : of everyone by their last submission, then of the last group job
+    origin, group_origin : participant → that submission; the one of that group job
+    open_jobs : numbers of all jobs that have not ended, group jobs of earlier submissions included
+    open_groups : those of them that are group jobs, with their submissions
+    """
+
+    fates: tuple[Fate, ...]
+    origin: dict[str, Submission]
+    group_origin: Submission | None
+    open_jobs: tuple[str, ...]
+    open_groups: tuple[tuple[Submission, str], ...]
+
+    @property
+    def failed(self) -> tuple[Fate, ...]:
+        """Participants that failed, without the group level."""
+        return tuple(f for f in self.fates if f.state is State.FAILED and f.participant != GROUP)
+
+
+def overview(output_dir: Path) -> Overview:
+    """Ask the queue and read the records. Raises `UsageError` where there are none, or SLURM does not answer."""
+    known = submissions(output_dir)
+    queue = slurm_calls.queue([each.job_name for each in known])
+    every = {each.id: {fate.participant: fate for fate in fates(each, queue)} for each in known}
+    counted = [each for each in known if not _unused(each, every[each.id])]
+    origin = latest(counted or known)
+    shown = [every[each.id][name] for name, each in origin.items()]
+    groups = [(each, fate) for each in counted or known if (fate := every[each.id].get(GROUP))]
+    shown += [fate for _, fate in groups[-1:]]
+    opened = [fate.job for of in every.values() for fate in of.values() if fate.open]
+    return Overview(
+        fates=tuple(shown),
+        origin=origin,
+        group_origin=groups[-1][0] if groups else None,
+        open_jobs=tuple(dict.fromkeys(job.partition("_")[0] for job in opened)),
+        open_groups=tuple((each, fate.job) for each, fate in groups if fate.open),
+    )
+
+
+def _unused(submission: Submission, found: dict[str, Fate]) -> bool:
+    """Whether scripts were only printed, and nobody has submitted them since."""
+    return submission.printed and all(fate.state is State.UNSENT for fate in found.values())
+
+
+def open_now(output_dir: Path) -> Overview | None:
+    """The overview, or None where nothing was ever submitted."""
+    try:
+        submissions(output_dir)
+    except UsageError:
+        return None
+    return overview(output_dir)
+
+
+def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> Submission:
+    """Write the scripts and submit them; all jobs, or none where SLURM refuses one.
+
+    Parameters
+    ----------
+    submission : without numbers of jobs
+    settings_toml : settings of the program for everyone
+    after : jobs that the group job waits for besides the arrays
+
+    Returns
+    -------
+    submission : with the numbers, saved
+    """
+    write_scripts(submission, settings_toml)
+    sent: list[str] = []
+    try:
+        for number, array in enumerate(submission.arrays):
+            sent.append(slurm_calls.submit(sbatch_arguments(submission, array)))
+            arrays = list(submission.arrays)
+            arrays[number] = replace(array, job=sent[-1])
+            submission = replace(submission, arrays=tuple(arrays))
+            submission.save()
+        if submission.group_request is not None:
+            job = slurm_calls.submit(sbatch_arguments(submission, None, [*sent, *after]))
+            submission = replace(submission, group_job=job)
+            submission.save()
+    except (slurm_calls.SlurmError, KeyboardInterrupt):
+        if sent:
+            slurm_calls.cancel(sent)
+        (submission.folder / "submission.json").unlink(missing_ok=True)
+        raise
+    return submission
+
+
+def print_scripts(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> tuple[list[Path], Path]:
+    """Write the scripts and, instead of submitting them, the lines of the shell that would.
+
+    Returns
+    -------
+    scripts, lines : what would be submitted, and the file that does it
+    """
+    submission = replace(submission, printed=True)
+    scripts = write_scripts(submission, settings_toml)
+    lines, names = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"], []
+    for number, array in enumerate(submission.arrays, start=1):
+        names.append(f"job{number}")
+        lines.append(f"job{number}=$(sbatch {shlex.join(sbatch_arguments(submission, array))})")
+    if submission.group_request is not None:
+        waits = ":".join([*(f"${{{name}%%;*}}" for name in names), *after])
+        lines.append(f'sbatch "--dependency=afterany:{waits}" {shlex.join(sbatch_arguments(submission, None))}')
+    return scripts, write_whole(submission.folder / "submit.sh", "\n".join(lines) + "\n")
+
+
+def retries(
+    seen: Overview, chosen: Iterable[str] = (), *, memory_mb: int | None = None, minutes: int | None = None
+) -> list[tuple[Submission, str]]:
+    """New submissions of those that failed, with the settings of each: as few as their settings allow.
+
+    Those that ran out of memory get more of it, those that timed out more time, each in an array of their own.
+
+    Parameters
+    ----------
+    seen : what became of everyone
+    chosen : participants (``sub-01``); none: all that failed
+    memory_mb, minutes : what every task asks for, whatever it had
+
+    Raises
+    ------
+    UsageError
+        nobody failed, or someone who was chosen did not
+    """
+    wanted = set(chosen)
+    failed = {fate.participant: fate for fate in seen.failed if not wanted or fate.participant in wanted}
+    if strangers := sorted(wanted - set(failed)):
+        fix = "see `bids-sr-slurm status OUT`"
+        raise UsageError(f"{' '.join(strangers)}: nothing to retry", "only those that failed are tried again", fix)
+    if not failed:
+        return [_group_again(seen, memory_mb=memory_mb, minutes=minutes)]
+    kinds: dict[tuple[str, Site, Path, Path], dict[Request, list[str]]] = {}
+    for name, fate in failed.items():
+        old = seen.origin[name]
+        text = (old.folder / "settings.toml").read_text(encoding="utf-8")
+        request = raised(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
+        request = replace(request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes)
+        kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(request, []).append(name)
+    found: list[tuple[Submission, str]] = []
+    for (text, site, bids_dir, work_dir), by_request in kinds.items():
+        old = seen.origin[next(iter(by_request.values()))[0]]
+        made = Submission(
+            id=new_id(),
+            bids_dir=bids_dir,
+            output_dir=old.output_dir,
+            work_dir=work_dir,
+            arrays=tuple(_array(number, names, each) for number, (each, names) in enumerate(by_request.items(), 1)),
+            site=site,
+            group_request=group_request(len(seen.origin)) if old.group_request else None,
+        )
+        found.append((made, text))
+    return found
+
+
+def _group_again(seen: Overview, *, memory_mb: int | None, minutes: int | None) -> tuple[Submission, str]:
+    """The group job alone, where nothing else failed."""
+    fate = next((fate for fate in seen.fates if fate.participant == GROUP), None)
+    old = seen.group_origin
+    if fate is None or old is None or fate.state is not State.FAILED:
+        raise UsageError("there is nothing to retry", "nothing failed", "see `bids-sr-slurm status OUT`")
+    request = raised(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
+    request = replace(request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes)
+    made = replace(old, id=new_id(), arrays=(), group_request=request, group_job="", printed=False)
+    return made, (old.folder / "settings.toml").read_text(encoding="utf-8")
+
+
+def _array(number: int, names: list[str], request: Request) -> ArrayJob:
+    tasks = in_tasks(names, 1)
+    return ArrayJob(name=f"array-{number}", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=request)
+
+
+def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
+    """Cancel what is left: the tasks of those chosen, or everything with the group jobs.
+
+    Returns
+    -------
+    names : participants and ``group`` whose jobs were cancelled; whoever shares a task with them, too
+
+    Raises
+    ------
+    UsageError
+        someone who was chosen is not waiting or running
+    """
+    wanted = set(chosen)
+    opened = {f.participant: f.job for f in seen.fates if f.open and f.participant != GROUP}
+    if strangers := sorted(wanted - set(opened)):
+        what = f"{' '.join(strangers)}: nothing to cancel"
+        raise UsageError(what, "they are neither waiting nor running", "see `bids-sr-slurm status OUT`")
+    jobs = {job for name, job in opened.items() if not wanted or name in wanted}
+    names = [name for name, job in opened.items() if job in jobs]
+    marks = [(seen.origin[name], opened[name]) for name in names]
+    if not wanted and seen.open_groups:
+        marks += seen.open_groups
+        names.append(GROUP)
+    if marks:
+        _mark_cancelled(marks)
+        slurm_calls.cancel(dict.fromkeys(job for _, job in marks))
+    return names
+
+
+def _mark_cancelled(marks: Sequence[tuple[Submission, str]]) -> None:
+    """Keep that jobs were cancelled: one that never started leaves no trace of its own."""
+    folders = {submission.folder for submission, _ in marks}
+    for folder in folders:
+        file = folder / CANCELLED_FILE
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        jobs = dict.fromkeys(job for submission, job in marks if submission.folder == folder)
+        write_whole(file, before + "".join(f"{job}|CANCELLED|\n" for job in jobs))
+
+
+def wait(
+    output_dir: Path, say: Callable[[str], None], *, sleep: Callable[[float], None] = time.sleep
+) -> tuple[Fate, ...]:
+    """Return what became of everyone when nothing is left; `say` is called with each change.
+
+    Raises
+    ------
+    SlurmError
+        SLURM has not answered for a long time
+    """
+    told: dict[str, State] = {}
+    began = last_answer = time.monotonic()
+    doubted = False
+    while True:
+        try:
+            found = overview(output_dir).fates
+        except slurm_calls.SlurmError as error:
+            if time.monotonic() - last_answer > PATIENCE_S:
+                raise
+            say(f"SLURM does not answer, waiting: {error.what}")
+            sleep(30)
+            continue
+        last_answer = time.monotonic()
+        settled = not any(fate.open for fate in found)
+        lost = any(fate.state is State.FAILED and fate.exit_code is None for fate in found)
+        if not (settled and lost and not doubted):  # a status file may come late over a network
+            for fate in found:
+                if told.get(fate.participant) != fate.state:
+                    told[fate.participant] = fate.state
+                    say(f"{fate.participant}: {fate.state}{f' ({fate.why})' if fate.why else ''}")
+            if settled:
+                return found
+        doubted = settled
+        sleep(min(30.0, 2 + (time.monotonic() - began) / 60))

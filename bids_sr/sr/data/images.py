@@ -1,0 +1,198 @@
+"""Images to train on: one or many, each a fine image, a measured coarse one, or both.
+
+A subject's pair is a set of one. Where a method needs only coarse volumes (it is trained on "self") the fine ones are
+left out; where it needs fine ones alone, the coarse ones are made by the recipe's degradation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.sr.data.training_pair import PairError, TrainingPair
+from bids_sr.sr.resolution.degradation import Factor, check_factor, fine_size
+
+Array = NDArray[Any]
+_LEAST = 8  # voxels in-plane
+
+
+class ImageSetError(PairError):
+    """Images that cannot be trained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingImage:
+    """One image of a set.
+
+    Parameters
+    ----------
+    fine : (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; None where only the coarse one is known
+    coarse : (x, y, z) or (C, x, y, z), measured, in the pose and the intensity unit of the fine one; None where it has
+        to be made
+    mask : (X, Y, Z) brain or head on the grid of the fine image, of the coarse one where there is no other
+    affine : voxel -> RAS mm of that same grid
+    contrast : BIDS suffix; joined by + where there are channels, in their order
+    name : says in cards and messages which image it is
+
+    Raises
+    ------
+    ImageSetError : no image, grids that do not belong together, an empty mask, values that are constant or not finite
+    """
+
+    fine: Array | None = None
+    coarse: Array | None = None
+    mask: Array
+    affine: Array
+    contrast: str
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.fine is None and self.coarse is None:
+            raise ImageSetError(f"{self.name}: neither a fine nor a coarse image")
+        for kind, image in (("fine", self.fine), ("coarse", self.coarse)):
+            if image is None:
+                continue
+            if image.ndim not in (3, 4):
+                raise ImageSetError(f"{self.name}: the {kind} image has {image.ndim} axes, not 3 (4 with channels)")
+            if not np.isfinite(image).all() or np.ptp(image) == 0:
+                raise ImageSetError(f"{self.name}: the {kind} image is constant or not finite")
+            if image.shape[-3] < _LEAST or image.shape[-2] < _LEAST:
+                raise ImageSetError(
+                    f"{self.name}: the {kind} image {image.shape} has less than {_LEAST} voxels in-plane"
+                )
+        if self.mask.shape != self.shape:
+            raise ImageSetError(f"{self.name}: the mask {self.mask.shape} is not on the grid of the image {self.shape}")
+        if not (self.mask > 0).any():
+            raise ImageSetError(f"{self.name}: the mask is empty")
+        if self.fine is not None and self.coarse is not None and channels(self.fine) != channels(self.coarse):
+            raise ImageSetError(
+                f"{self.name}: {channels(self.fine)} channels in the fine image, {channels(self.coarse)} in the coarse"
+            )
+
+    @property
+    def given(self) -> Array:
+        """The image whose grid mask and affine describe."""
+        image = self.coarse if self.fine is None else self.fine
+        assert image is not None
+        return image
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That grid."""
+        x, y, z = self.given.shape[-3:]
+        return x, y, z
+
+    @property
+    def zooms(self) -> tuple[float, float, float]:
+        """Voxel size of that grid in mm."""
+        x, y, z = (float(v) for v in np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(0)))
+        return x, y, z
+
+    def checksum(self) -> str:
+        """SHA-256 of the arrays as float32, so that a model knows its data wherever they lie."""
+        total = hashlib.sha256()
+        for image in (self.fine, self.coarse, self.mask > 0):
+            total.update(b"none" if image is None else np.ascontiguousarray(image, dtype="<f4").tobytes())
+        return total.hexdigest()
+
+
+def channels(image: Array) -> int:
+    """Channels of (X, Y, Z) or (C, X, Y, Z)."""
+    return 1 if image.ndim == 3 else int(image.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageSet:
+    """Images of one kind.
+
+    Raises
+    ------
+    ImageSetError : no image at all, contrasts or numbers of channels that differ, two images of one name
+    """
+
+    images: tuple[TrainingImage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ImageSetError("no image to train on")
+        for what, found in (
+            ("contrasts", {image.contrast for image in self.images}),
+            ("numbers of channels", {channels(image.given) for image in self.images}),
+            ("kinds (with and without a fine image)", {image.fine is None for image in self.images}),
+        ):
+            if len(found) > 1:
+                raise ImageSetError(f"the images to train on have different {what}: {sorted(map(str, found))}")
+        names = [image.name for image in self.images]
+        if len(set(names)) != len(names):
+            raise ImageSetError(f"two images to train on have one name: {sorted(names)}")
+
+    @classmethod
+    def from_pair(cls, pair: TrainingPair, name: str = "pair") -> ImageSet:
+        """A pair as a set of one; the fine image is brought to the coarse one's intensity."""
+        fine = np.asarray(pair.highres * pair.gain, dtype=np.float32)
+        step = np.array([m / n for m, n in zip(pair.lowres.shape, pair.highres.shape, strict=True)])
+        shift = np.eye(4)
+        shift[:3, :3], shift[:3, 3] = np.diag(step), (step - 1) / 2
+        return cls(
+            images=(
+                TrainingImage(
+                    fine=fine, coarse=np.asarray(pair.lowres, np.float32), mask=pair.highres_mask,
+                    affine=np.asarray(pair.lowres_affine, float) @ shift, contrast=pair.contrast, name=name,
+                ),
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def from_volumes(
+        cls, volumes: Iterable[Array], mask: Array, affine: Array, *, contrast: str = "bold", name: str = "volume"
+    ) -> ImageSet:
+        """Coarse volumes (x, y, z) of one run, for methods that are trained on them alone."""
+        return cls(
+            images=tuple(
+                TrainingImage(
+                    coarse=np.asarray(volume, np.float32), mask=mask, affine=affine, contrast=contrast,
+                    name=f"{name}-{t}",
+                )
+                for t, volume in enumerate(volumes)
+            )
+        )  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image."""
+        return channels(self.images[0].given)
+
+    @property
+    def contrast(self) -> str:
+        """Contrast of every image."""
+        return self.images[0].contrast
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each image, by its name."""
+        return {image.name: image.checksum() for image in self.images}
+
+    def check(self, factor: Factor, ndim: int) -> None:
+        """Refuse a factor or a number of dimensions that the images cannot serve.
+
+        Raises
+        ------
+        ImageSetError : a measured coarse image that is not the fine one brought down by the factor; a single slice
+        ResolutionError : a factor below 1
+        """
+        check_factor(factor)
+        for image in self.images:
+            if image.shape[2] < 2 and (ndim == 3 or len(self.images) == 1):
+                raise ImageSetError(f"{image.name}: a single slice, of which nothing could be held out")
+            if image.fine is None or image.coarse is None:
+                continue
+            wanted = tuple(fine_size(n, f) for n, f in zip(image.coarse.shape[-3:], factor, strict=True))
+            if image.shape != wanted:
+                raise ImageSetError(
+                    f"{image.name}: the coarse image {image.coarse.shape[-3:]} by {factor} is {wanted}, "
+                    f"not the fine one's {image.shape}"
+                )

@@ -1,0 +1,216 @@
+"""What a run tells about itself over time: mean, standard deviation of the change, and its strongest components.
+
+A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes x volumes. The
+components are those of a principal component analysis of the change inside the mask: with them, a handful of images
+stands for all volumes in training, and the standard deviation on *any* grid follows from bringing them there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from bids_sr.io.nifti import SeriesReader
+
+LOG = logging.getLogger(__name__)
+Array = NDArray[Any]
+COMPONENTS = 40
+_LEAST_VOLUMES = 8
+# Components no larger than this times the median one are noise. They would teach only that noise has no fine structure,
+# and would be most of the lessons of a run with much thermal noise.
+_NOISE = 1.5
+_LEAST_COMPONENTS = 8
+
+
+class SeriesError(ValueError):
+    """A run that cannot be learned from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TemporalStatistics:
+    """A run in a few images on the acquired grid.
+
+    Parameters
+    ----------
+    mean, sd : (x, y, z), signal units; sd is that of the change over the volumes in the steady state
+    components : (K, x, y, z), signal units: strongest first, each with its standard deviation over time as its size
+    checksums : SHA-256 of the series and the mask, where they were made from them
+    """
+
+    mean: Array
+    sd: Array
+    components: Array
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+def temporal_statistics(
+    reader: SeriesReader, mask: Array, n_dummy: int = 0, components: int = COMPONENTS, noise: float = _NOISE,
+    nuisance: Array | None = None, stop: int | None = None,
+) -> TemporalStatistics:  # fmt: skip
+    """Read a run twice, slice by slice.
+
+    Parameters
+    ----------
+    reader : uncompressed series, motion corrected, on the acquired grid
+    mask : (x, y, z), where the components are sought; they are images of everything
+    n_dummy : first volumes to leave out
+    stop : volume before which to end; None for the last
+    components : how many at most; fewer where there are fewer volumes or the rest is noise
+    noise : variance, over that of the median component, up to which one is taken for noise
+    nuisance : (T, P) courses that are taken out of the change before components are sought, such as those of head
+        motion: what motion leaves at edges is large, follows the anatomy, and is nothing that activity does
+
+    Raises
+    ------
+    SeriesError : too few volumes, an empty mask, or a series that never changes
+    """
+    part = slice(n_dummy, reader.shape[3] if stop is None else stop)
+    shape, count = reader.shape[:3], part.stop - part.start
+    inside = np.asarray(mask) > 0
+    if inside.shape != shape:
+        raise SeriesError(f"the mask {inside.shape} is not on the grid of the series {shape}")
+    if count < _LEAST_VOLUMES or not inside.any():
+        raise SeriesError(f"{count} volumes in the steady state and {int(inside.sum())} voxels: nothing to learn from")
+    mean, sd = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    gram = np.zeros((count, count))
+    out = _basis(nuisance, reader.shape[3], part)
+    seen = hashlib.sha256()
+    for z in range(shape[2]):
+        slab = _slab(reader, z, part)
+        seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
+        mean[..., z] = slab.mean(0, dtype=np.float64)
+        slab = _without(slab - mean[None, ..., z], out)
+        sd[..., z] = np.sqrt(np.square(slab, dtype=np.float64).mean(0))
+        chosen = slab[:, inside[..., z]]
+        gram += chosen @ chosen.T
+    values, vectors = np.linalg.eigh(gram)
+    if values[-1] <= 0:
+        raise SeriesError("the series does not change over time inside the mask")
+    signal = int((values > noise * np.median(values[1:])).sum())  # the first belongs to the mean that was taken out
+    kept = min(components, count - 1, max(signal, _LEAST_COMPONENTS))
+    courses = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
+    images = np.empty((kept, *shape), np.float32)
+    for z in range(shape[2]):
+        slab = _without(_slab(reader, z, part) - mean[None, ..., z], out)
+        images[..., z] = (courses @ slab.reshape(count, -1)).reshape(kept, *shape[:2])
+    share = float(values[::-1][:kept].sum() / values.sum())
+    LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
+    checksums = {"series": seen.hexdigest(), "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()}
+    if nuisance is not None:
+        checksums["nuisance"] = hashlib.sha256(np.ascontiguousarray(nuisance, dtype="<f8").data).hexdigest()
+    return TemporalStatistics(mean=mean, sd=sd, components=images, checksums=checksums)
+
+
+def too_short(reader: SeriesReader, n_dummy: int) -> bool:
+    """Whether a run has fewer steady volumes than `temporal_statistics` asks for."""
+    return reader.shape[3] - n_dummy < _LEAST_VOLUMES
+
+
+def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
+    """A run too short for a variance: its mean, and one component of nothing."""
+    start = min(n_dummy, reader.shape[3] - 1)
+    volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
+    mean = np.asarray(volumes.mean(0, dtype=np.float64))
+    nothing = np.zeros(mean.shape, np.float32)
+    checksum = hashlib.sha256(np.ascontiguousarray(mean, dtype="<f4").data).hexdigest()
+    return TemporalStatistics(
+        mean=mean.astype(np.float32), sd=nothing, components=nothing[None], checksums={"series": checksum}
+    )  # fmt: skip
+
+
+def motion_courses(poses: Array, center: Array) -> Array:
+    """(T, 12) courses of head motion: six parameters about a center (mm), and their change from the volume before."""
+    from bids_sr.spatial.transforms import rigid_params
+
+    params = np.stack([rigid_params(pose, center) for pose in poses])
+    return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
+
+
+def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
+    """Orthonormal courses (T', P) without mean over the volumes that count."""
+    if nuisance is None:
+        return np.zeros((part.stop - part.start, 0), np.float32)
+    courses = np.asarray(nuisance, float)
+    if len(courses) != total:
+        raise SeriesError(f"{len(courses)} rows of nuisance for {total} volumes")
+    courses = courses[part] - courses[part].mean(0)
+    left, sizes, _ = np.linalg.svd(courses / np.maximum(np.linalg.norm(courses, axis=0), 1e-12), full_matrices=False)
+    return left[:, sizes > 1e-6].astype(np.float32)
+
+
+def _without(slab: Array, courses: Array) -> Array:
+    """A slab (T, x, y) with courses taken out."""
+    if not courses.shape[1]:
+        return slab
+    flat = slab.reshape(len(slab), -1)
+    return (flat - courses @ (courses.T @ flat)).reshape(slab.shape)
+
+
+def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
+    """One slice of the volumes that count, (T, x, y)."""
+    return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, part], 2, 0))
+
+
+def save_statistics(statistics: TemporalStatistics, affine: Array, path: str | Path, header_like: Any = None) -> None:
+    """One NIfTI file on the acquired grid: the mean, the standard deviation of the change, then the components."""
+    from bids_sr.io.nifti import save_image
+
+    frames = [statistics.mean[..., None], statistics.sd[..., None], np.moveaxis(statistics.components, 0, -1)]
+    save_image(np.concatenate(frames, -1), affine, path, header_like=header_like, tr=1.0)
+
+
+def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
+    """What `save_statistics` wrote, and the affine.
+
+    Raises
+    ------
+    SeriesError : not such a file
+    """
+    from bids_sr.io.nifti import load_image
+
+    frames, affine = load_image(path)
+    if frames.ndim != 4 or frames.shape[3] < 3:
+        raise SeriesError(f"{path}: not a file of mean, standard deviation and components")
+    components = np.ascontiguousarray(np.moveaxis(frames[..., 2:], -1, 0))
+    return TemporalStatistics(mean=frames[..., 0], sd=frames[..., 1], components=components), affine
+
+
+@contextmanager
+def open_uncompressed(path: str | Path, folder: Path) -> Iterator[SeriesReader]:
+    """A reader that can give slices of all volumes; a compressed series is unpacked into a folder for the time."""
+    from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
+    with SeriesReader(path) as reader:
+        if not reader.compressed:
+            yield reader
+            return
+        plain = folder / "unpacked.nii"
+        with SeriesWriter(plain, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer:
+            for volume in reader.volumes():
+                writer.append(volume)
+    try:
+        with SeriesReader(plain) as again:
+            yield again
+    finally:
+        plain.unlink()
+
+
+def halves_of(
+    reader: SeriesReader, mask: Array, n_dummy: int, components: int, nuisance: Array | None, least: int
+) -> tuple[TemporalStatistics, TemporalStatistics] | None:
+    """Statistics of the first and of the second half of a run; None where a half has fewer than `least` volumes."""
+    total = reader.shape[3]
+    middle = n_dummy + (total - n_dummy) // 2
+    if middle - n_dummy < least:
+        return None
+    first = temporal_statistics(reader, mask, n_dummy, components, nuisance=nuisance, stop=middle)
+    return first, temporal_statistics(reader, mask, middle, components, nuisance=nuisance)

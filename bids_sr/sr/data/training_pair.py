@@ -1,0 +1,123 @@
+"""The subject's pair of images, checked and brought to one intensity."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, apply_along, check_factor, crop_matrix, fine_size
+from bids_sr.sr.resolution.interpolation import matrix_for
+
+if TYPE_CHECKING:
+    import torch
+
+    from bids_sr.sr.data.patches import SliceSet
+
+Array = NDArray[Any]
+
+
+class PairError(ValueError):
+    """A pair that cannot be trained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingPair:
+    """A coarse and a fine image of one head in one position.
+
+    Parameters
+    ----------
+    lowres, mask : (x, y, z); the mask is the brain (or head) on the coarse grid
+    highres : (X, Y, z) on the grid `spatial.transforms.hr_grid` gives for the coarse one and the factor
+    lowres_affine : voxel -> RAS mm
+    factor : coarse over fine voxel size
+    contrast : BIDS suffix of both
+
+    Raises
+    ------
+    PairError : sizes that do not belong together, an empty mask, values that are not finite, or an image without
+        contrast
+    """
+
+    lowres: Array
+    highres: Array
+    mask: Array
+    lowres_affine: Array
+    factor: Factor
+    contrast: str = "T2starw"
+
+    def __post_init__(self) -> None:
+        check_factor(self.factor)
+        wanted = tuple(fine_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True))
+        if self.highres.shape != wanted:
+            raise PairError(
+                f"low resolution {self.lowres.shape} by {self.factor} is {wanted}, not {self.highres.shape}"
+            )
+        if self.mask.shape != self.lowres.shape:
+            raise PairError(f"the mask {self.mask.shape} is not on the low-resolution grid {self.lowres.shape}")
+        if not (self.mask > 0).any():
+            raise PairError("the mask of the pair is empty")
+        for name, image in (("low", self.lowres), ("high", self.highres)):
+            if not np.isfinite(image).all() or np.ptp(image) == 0:
+                raise PairError(f"the {name}-resolution image is constant or not finite")
+
+    @property
+    def scale(self) -> float:
+        """99th percentile of the coarse image in the mask: 1 in the network's intensity."""
+        return float(np.percentile(self.lowres[self.mask > 0], 99))
+
+    @property
+    def gain(self) -> float:
+        """Factor that brings the fine image to the coarse one's intensity: least squares in the mask after B."""
+        seen = self.highres
+        for axis, (n, m) in enumerate(zip(self.highres.shape, self.lowres.shape, strict=True)):
+            seen = apply_along(crop_matrix(n, m), seen, axis) if n != m else seen
+        inside = self.mask > 0
+        a, b = seen[inside].astype(np.float64), self.lowres[inside].astype(np.float64)
+        return float(a @ b / (a @ a))
+
+    @property
+    def highres_mask(self) -> Array:
+        """The mask on the fine grid (voxel it lies in)."""
+        out = (self.mask > 0).astype(np.float32)
+        for axis, (m, n) in enumerate(zip(self.lowres.shape, self.highres.shape, strict=True)):
+            out = apply_along(matrix_for("nearest", m, n), out, axis) if n != m else out
+        return out > 0.5
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the arrays as float32, so that a model knows its data wherever they lie."""
+        return {
+            name: hashlib.sha256(np.ascontiguousarray(image, dtype="<f4").tobytes()).hexdigest()
+            for name, image in (("lowres", self.lowres), ("highres", self.highres), ("mask", self.mask > 0))
+        }
+
+    def usable_slices(self, least: float = 0.02) -> tuple[int, ...]:
+        """Slices of which at least this part is mask; at least two must be left."""
+        part = (self.mask > 0).mean((0, 1))
+        out = tuple(int(z) for z in np.flatnonzero(part >= least))
+        if len(out) < 2:
+            raise PairError(f"only {len(out)} slices of the pair show enough of the head to train on")
+        return out
+
+    def slices(self, device: str | torch.device = "cpu") -> SliceSet:
+        """All slices as tensors in the network's intensity."""
+        import torch
+
+        from bids_sr.sr.data.patches import SliceSet
+
+        if self.factor[2] != 1:
+            raise ResolutionError(f"slice-wise training needs the same slices in both images, not {self.factor}")
+
+        def stack(image: Array) -> torch.Tensor:
+            moved = np.ascontiguousarray(np.moveaxis(image, 2, 0)[:, None], dtype=np.float32)
+            return torch.from_numpy(moved).to(device)
+
+        return SliceSet(
+            lowres=stack(self.lowres / self.scale),
+            highres=stack(self.highres * (self.gain / self.scale)),
+            mask=stack(self.highres_mask),
+            factor=self.factor[:2],
+        )

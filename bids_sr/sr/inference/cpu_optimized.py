@@ -1,0 +1,203 @@
+"""A trained network with less traffic and less waste between its large convolutions, for inference on a processor.
+
+- Between convolutions values are read from and written to memory for one operation each. So a residual block here
+  writes over what nobody reads again, and an activation with a slope for each channel goes over rows of voxels x
+  channels: as channels lie innermost, that is one long run of memory with one long run of slopes.
+- A convolution fills a processor's registers with output channels, sixteen at a time. The last one of a network has
+  one: here it is a matrix product that makes every tap's image, and a sum of these, shifted.
+- A layer that reads all earlier ones would copy them into one image first, and again for the next layer. Here it is the
+  sum of one convolution for each of them.
+
+Values are those of the plain network but for the order of the sums in the last two.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bids_sr.sr.networks.blocks3d import ResidualBlock3d
+from bids_sr.sr.networks.dense3d import DenseResidualNet
+from bids_sr.sr.networks.network_blocks import ResidualBlock
+
+# voxels whose taps are made at once: they stay in the cache
+_AT_ONCE = 1 << 16
+# outputs up to which a convolution is done tap by tap; with four it took as long either way
+_FEW = 2
+
+
+def lean(network: nn.Module) -> nn.Module:
+    """A copy of a network on the processor that gives its values sooner: evaluation mode, channels innermost."""
+    changed = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
+    for module in changed.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return changed
+
+
+def channels_innermost(x: Tensor) -> Tensor:
+    """(N, C, X, Y) with channels innermost in memory, and saying so where one image of one channel leaves it open.
+
+    The first convolution would otherwise take such an image for channels outermost, and all that follows would be
+    reordered.
+    """
+    _, channels, rows, columns = x.shape
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x.as_strided(x.shape, (channels * rows * columns, 1, columns * channels, channels))
+
+
+def widest(network: nn.Module) -> int:
+    """The most channels that a convolution of a network reads or writes; 1 where it has none."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
+    return max((max(m.in_channels, m.out_channels) for m in layers), default=1)
+
+
+def _changed(module: nn.Module) -> nn.Module:
+    """The module, or what stands for it, with its parts changed likewise."""
+    if isinstance(module, ResidualBlock):
+        return _Block(module)
+    if isinstance(module, ResidualBlock3d):
+        return _Block3d(module)
+    if isinstance(module, DenseResidualNet):
+        return _Dense(module)
+    if isinstance(module, nn.Conv2d | nn.Conv3d) and _FewOutputs.serves(module):
+        return _FewOutputs(module)
+    for name, part in module.named_children():
+        setattr(module, name, _changed(part))
+    return module
+
+
+class _Block(nn.Module):
+    """`networks.blocks.ResidualBlock`."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.first, self.activation, self.second = block.first, block.activation, block.second
+        self._slopes: dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        n, channels, rows, columns = y.shape
+        if columns not in self._slopes:
+            self._slopes[columns] = self.activation.weight.repeat(columns)
+        runs = y.permute(0, 2, 3, 1).reshape(n * rows, columns * channels)
+        runs = functional.prelu(runs, self._slopes[columns])
+        return self.second(runs.reshape(n, rows, columns, channels).permute(0, 3, 1, 2)).add_(x)
+
+
+class _Block3d(nn.Module):
+    """`networks.blocks3d.ResidualBlock3d`."""
+
+    def __init__(self, block: ResidualBlock3d) -> None:
+        super().__init__()
+        self.first, _, self.second, _ = block.layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu_()).relu_().add_(x)
+
+
+class _Dense(nn.Module):
+    """`networks.dense3d.DenseResidualNet`, with half its memory."""
+
+    def __init__(self, net: DenseResidualNet) -> None:
+        super().__init__()
+        width = net.head.out_channels
+        self.head = net.head
+        self.layers = nn.ModuleList(_split(_conv3d(layer), width) for layer in net.body)
+        self.tail = _split(net.tail, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [self.head(x).relu_()]
+        for parts in self.layers:
+            features.append(_summed(parts, features).relu_())
+        return _summed(self.tail, features).add_(x)
+
+
+def _conv3d(layer: nn.Module) -> nn.Conv3d:
+    assert isinstance(layer, nn.Conv3d)
+    return layer
+
+
+def _split(layer: nn.Conv3d, width: int) -> nn.ModuleList:
+    """A convolution as one for each `width` of its input channels, whose sum it is; the first has the bias."""
+    parts: list[nn.Module] = []
+    for first in range(0, layer.in_channels, width):
+        part = nn.Conv3d(width, layer.out_channels, layer.kernel_size, padding=1, bias=not first)  # type: ignore[arg-type]
+        part.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
+        if not first:
+            part.bias = layer.bias
+        parts.append(_FewOutputs(part) if _FewOutputs.serves(part) else part)
+    return nn.ModuleList(parts)
+
+
+def _summed(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
+    """The sum of each part of what it reads."""
+    first, *others = parts.children()
+    out = first(features[0])
+    for part, seen in zip(others, features[1:], strict=True):
+        out.add_(part(seen))
+    return out
+
+
+class _FewOutputs(nn.Module):
+    """A convolution to one or two channels, (N, C, *grid) -> (N, C_out, *grid), in slabs of the first axis."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @staticmethod
+    def serves(layer: nn.Conv2d | nn.Conv3d) -> bool:
+        """Whether this stands for a layer: odd kernel, zeros around, nothing skipped."""
+        return (
+            layer.out_channels <= _FEW
+            and layer.groups == 1
+            and layer.padding_mode == "zeros"
+            and all(k % 2 for k in layer.kernel_size)
+            and tuple(layer.padding) == tuple(k // 2 for k in layer.kernel_size)
+            and set(layer.stride) == set(layer.dilation) == {1}
+        )
+
+    def __init__(self, layer: nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        axes = range(2, layer.weight.ndim)
+        weight = layer.weight.detach().permute(*axes, 0, 1).reshape(-1, layer.in_channels)
+        bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
+        self.size, self.count = layer.kernel_size, layer.out_channels
+        self.register_buffer("weight", weight.contiguous())  # (taps * C_out, C)
+        self.register_buffer("bias", bias.reshape(-1, *[1] * len(axes)).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, *grid = x.shape
+        innermost = x.permute(0, *range(2, x.ndim), 1)
+        out = self.bias.expand(n, self.count, *grid).clone(memory_format=torch.contiguous_format)
+        step = max(1, _AT_ONCE // prod(grid[1:]))
+        for a in range(0, grid[0], step):
+            b = min(a + step, grid[0])
+            columns = innermost[:, a:b].reshape(n, -1, channels).transpose(1, 2)
+            taps = (self.weight @ columns).reshape(n, -1, self.count, b - a, *grid[1:])
+            for k, tap in enumerate(product(*map(range, self.size))):
+                shift = [size // 2 - at for size, at in zip(self.size, tap, strict=True)]
+                seen, into = _overlap(shift, (a, b), grid)
+                there: tuple[slice, ...] = (slice(None), slice(None), *into)
+                out[there] += taps[:, k][(slice(None), slice(None), *seen)]
+        return out
+
+
+def _overlap(shift: Sequence[int], slab: tuple[int, int], grid: Sequence[int]) -> tuple[list[slice], list[slice]]:
+    """Which part of a slab stays within the grid when moved by whole voxels, and where it then lies."""
+    seen, into = [], []
+    for axis, (by, size) in enumerate(zip(shift, grid, strict=True)):
+        low, high = slab if axis == 0 else (0, size)
+        first, last = max(low, -by), min(high, size - by)
+        last = max(first, last)
+        seen.append(slice(first - low, last - low))
+        into.append(slice(first + by, last + by))
+    return seen, into

@@ -1,0 +1,107 @@
+"""Baselines that know the subject's fine T2* image: `inject` and `ratio`.
+
+The guide is carried into each volume's pose, from the fine image as acquired, in one interpolation: a guide averaged
+over a moving run would be blurred, and one left in the reference's pose would lie beside the volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
+from bids_sr.sr.resolution.degradation import Factor, apply_along, crop_matrix
+from bids_sr.sr.resolution.interpolation import upsample
+
+Array = NDArray[Any]
+
+# a change relative to a mean below this part of the run's intensity says nothing about the head
+_LEAST_MEAN = 0.1
+_MOST_CHANGE = 3.0
+
+
+def kspace_low(hr: Array, lr_shape: tuple[int, ...]) -> Array:
+    """In-plane k-space crop of a fine volume to the acquired matrix; across slices (where thinner) their mean."""
+    from bids_sr.sr.resolution.degradation import block_matrix
+
+    out = hr
+    for axis, m in enumerate(lr_shape[:3]):
+        n = hr.shape[axis]
+        if n != m:
+            out = apply_along(crop_matrix(n, m) if axis < 2 else block_matrix(n, m), out, axis)
+    return out
+
+
+@dataclass(kw_only=True)
+class PosedImage:
+    """An image that can be looked at on any grid in any pose of the head; its spline coefficients are made once.
+
+    Parameters
+    ----------
+    data, affine : (X, Y, Z), voxel -> RAS mm
+    from_boldref : 4x4, takes a boldref point (RAS mm) to the image's point
+    distortion : of the volumes, where the boldref is free of it; or None
+    """
+
+    data: Array
+    affine: Array
+    from_boldref: Array = field(default_factory=lambda: np.eye(4))
+    distortion: Distortion | None = None
+    _coefficients: Array | None = field(default=None, repr=False)
+
+    def seen(self, shape: tuple[int, int, int], affine: Array, pose: Array | None) -> Array:
+        """The image on a grid in the frame of a volume whose pose takes boldref points to the volume's points.
+
+        A pose of None is the boldref itself: of the pose of the identity, but without the distortion of a volume.
+        """
+        if self._coefficients is None:
+            self._coefficients = spline_coefficients(np.asarray(self.data, np.float32), Spline())
+        if pose is None or self.distortion is None:
+            xfm, shift = self.from_boldref @ np.linalg.inv(np.eye(4) if pose is None else pose), None
+        else:
+            amount, unposed = self.distortion.back(shape, affine, pose)
+            xfm = self.from_boldref @ unposed
+            shift = (amount, -(xfm[:3, :3] @ self.distortion.step))
+        return sample_volume(
+            self.data, self.affine, shape, affine, xfm, Spline(), coefficients=self._coefficients, shift=shift
+        )
+
+
+def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
+    """One factor for the run that brings the guide to the BOLD's intensity.
+
+    guide: (X, Y, Z) on the fine grid in the boldref's pose; boldref, mask: on the acquired grid. Least squares, in the
+    mask, between the boldref and what the acquisition would have seen of the guide. One number for all volumes: a
+    gain per volume would give back the global signal as static detail.
+    """
+    seen = kspace_low(guide, boldref.shape)
+    inside = np.asarray(mask) > 0
+    a, b = seen[inside].astype(np.float64), np.asarray(boldref)[inside].astype(np.float64)
+    if not a.size or a @ a == 0:
+        raise ValueError("the high-resolution image and the BOLD run do not overlap in the mask")
+    return float(a @ b / (a @ a))
+
+
+def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
+    """The volume's k-space inside the acquired band, the guide's outside it.
+
+    volume: (x, y, z); guide_in_pose: (X, Y, Z) on the volume's fine grid, in the volume's intensity.
+    """
+    low = kspace_low(guide_in_pose, volume.shape)
+    return guide_in_pose + upsample("zerofill", volume - low, factor)
+
+
+def ratio(volume: Array, mean_in_pose: Array, guide_in_pose: Array, factor: Factor, scale: float) -> Array:
+    """The guide times the interpolated relative change of the volume.
+
+    mean_in_pose: (x, y, z) the boldref in the volume's pose. Where it is below a tenth of `scale` (99th percentile of
+    the boldref in the mask) the denominator is held there, and relative intensity is kept within 0 … 3, so that
+    nothing is divided by air.
+    """
+    floor = _LEAST_MEAN * scale
+    relative = np.clip(1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MOST_CHANGE)
+    return guide_in_pose * upsample("bspline", relative.astype(np.float32), factor)

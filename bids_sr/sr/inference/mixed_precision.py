@@ -1,0 +1,60 @@
+"""A series in two precisions of the network's arithmetic, a few slices of every volume.
+
+bf16 errs by about .7 % of the image's range, which is the size of activity; TF32 may too. Whether that matters is a
+question to the statistics: errors that do not follow the task average out, others do not. So a lower precision must
+show on the run itself that it leaves the statistics alone (`stats.precision`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.sr.resolution.interpolation import upsample
+
+if TYPE_CHECKING:
+    from bids_sr.io.nifti import SeriesReader
+    from bids_sr.sr.inference.apply_to_series import Upsampler
+    from bids_sr.sr.resolution.degradation import Factor
+
+Array = NDArray[Any]
+
+
+def some_slices(mask: Array, count: int) -> tuple[int, ...]:
+    """At most `count` slices, spread evenly over those that hold at least half as much mask as the fullest."""
+    area = np.asarray(mask > 0).sum((0, 1))
+    if not area.any():
+        raise ValueError("the mask is empty")
+    full = np.flatnonzero(area >= 0.5 * area.max())
+    chosen = full[np.unique(np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int))]
+    return tuple(int(z) for z in chosen)
+
+
+def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
+    """The mask in some slices, on their fine grid (the voxel it lies in)."""
+    part = np.asarray(mask > 0)[:, :, list(slices)].astype(np.float32)
+    return upsample("nearest", part, (factor[0], factor[1], 1.0)) > 0.5
+
+
+def in_both(
+    reader: SeriesReader, full: Upsampler, low: Upsampler, slices: tuple[int, ...], inside: Array, *, start: int = 0
+) -> Iterator[tuple[Array, Array]]:
+    """Yield (V,) values inside a mask of each volume from `start`, as the one and as the other upsampler gives them.
+
+    Slice-wise upsamplers, which see nothing of other slices, are asked for these alone; others for the volume. Head
+    motion is not undone, as it moves both alike.
+    """
+    for volume in reader.volumes(start):
+        yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]
+
+
+def _in_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
+    """What an upsampler makes of some acquired slices; where it makes them thinner, of the slice at their middle."""
+    if not getattr(upsampler, "volumetric", False):
+        return upsampler(np.ascontiguousarray(volume[:, :, list(slices)]), np.eye(4))
+    fine = upsampler(volume, np.eye(4))
+    step = fine.shape[2] / volume.shape[2]
+    return fine[:, :, [int((z + 0.5) * step) for z in slices]]

@@ -1,0 +1,49 @@
+"""The adversarial network of the mouse paper: `resnet3d` against a critic of ten residual blocks.
+
+Source: mouse-sr, section 2.3.3. Ours, as the paper gives no weight: the adversarial term weighs 1e-3 beside the mean
+squared error (SRGAN's); critic and generator take turns, with one Adam each at the same rate.
+
+`fast` is ours: the generator of `resnet3d`'s fast recipe, a critic of two blocks of 8 channels that begins with a
+stride, and an adversarial term of a tenth of the weight from the 150th step on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bids_sr.sr.losses.bce import AdversarialBCE
+from bids_sr.sr.method import LossTerm, Method
+from bids_sr.sr.methods.volumes import resnet3d
+from bids_sr.sr.networks.residual3d import ResNetCritic3d
+
+
+def _paper_critic(channels: int) -> ResNetCritic3d:
+    return ResNetCritic3d(channels)
+
+
+def _fast_critic(channels: int) -> ResNetCritic3d:
+    return ResNetCritic3d(channels, width=8, blocks=2, stride=2)
+
+
+PAPER = replace(
+    resnet3d.PAPER,
+    build_critic=_paper_critic,
+    losses=(*resnet3d.PAPER.losses, LossTerm(kind="adversarial", build=AdversarialBCE, weight=1e-3)),
+)
+FAST = replace(
+    resnet3d.FAST,
+    build_critic=_fast_critic,
+    losses=(*resnet3d.FAST.losses, LossTerm(kind="adversarial", build=AdversarialBCE, weight=1e-4)),
+    critic_learning_rate=5e-4,
+    adversarial_from=150,
+)
+
+METHOD = Method(
+    name="gan3d",
+    ndim=3,
+    needs_pair=True,
+    recipes={"fast": FAST, "paper": PAPER},
+    reference="mouse_sr",
+    summary="resnet3d against a critic: sharper to look at, farther from the truth in numbers",
+    trained_on="images",
+)

@@ -1,0 +1,39 @@
+"""Supervised volumetric super-resolution after Li et al. 2024, for one fixed factor ("Super-Li").
+
+Written without its paper: all that we had is what tv-self-sr says of it, that its own trilinear interpolation and
+network follow it (section 2.2), and that Super-Li is its "fixed-factor supervised version" (section 3.2). So the
+network is that of `tv`. What sets it apart from `mse3d` is the loss, absolute error together with structural
+similarity; tv-self-sr does not name it and we could not look it up, so that it counts as ours. Ours too: both weigh
+the same in `paper`, whose learning rate, schedule and length are those of `tv`; in `fast` similarity weighs a tenth,
+because it cares as much for a quiet background as for the brain.
+"""
+
+from __future__ import annotations
+
+from bids_sr.sr.losses.mae import MAE
+from bids_sr.sr.losses.ssim import SSIMLoss
+from bids_sr.sr.method import LossTerm, Method, Recipe
+from bids_sr.sr.methods.volumes import tv
+from bids_sr.sr.methods.volumes.mse3d import supervised
+
+
+def compound(similarity: float) -> tuple[LossTerm, LossTerm]:
+    """Absolute error, and structural similarity of a given weight."""
+    return (
+        LossTerm(kind="content", build=MAE, weight=1.0),
+        LossTerm(kind="ssim", build=SSIMLoss, weight=similarity),
+    )
+
+
+PAPER: Recipe = supervised(tv.PAPER, *compound(1.0))
+FAST: Recipe = supervised(tv.FAST_PARTS, *compound(0.1))
+
+METHOD = Method(
+    name="li",
+    ndim=3,
+    needs_pair=True,
+    recipes={"fast": FAST, "paper": PAPER},
+    reference="li_agnostic",
+    summary="the network of tv, taught with fine volumes by absolute error and similarity; written without its paper",
+    trained_on="images",
+)

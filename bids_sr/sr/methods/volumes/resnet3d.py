@@ -1,0 +1,38 @@
+"""The residual network of the mouse paper: ten volumetric blocks behind a cubic interpolation.
+
+`paper` is mouse-sr, section 2.3, trained as `methods.ccnn3d` says, with the same choices of ours. It is meant for
+transfer: trained on many images of one kind, then its last three layers on the few of another (`freeze_but_last`).
+
+`fast` is ours: three blocks of 16 channels, and the input added to the output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bids_sr.sr.method import Method
+from bids_sr.sr.methods.volumes import ccnn3d
+from bids_sr.sr.networks.residual3d import ResNet3d
+from bids_sr.sr.resolution.degradation import Factor
+
+
+def _paper_generator(channels: int, _factor: Factor) -> ResNet3d:
+    return ResNet3d(channels)
+
+
+def _fast_generator(channels: int, _factor: Factor) -> ResNet3d:
+    return ResNet3d(channels, width=16, blocks=3, skip=True)
+
+
+PAPER = replace(ccnn3d.PAPER, build_generator=_paper_generator)
+FAST = replace(ccnn3d.FAST, build_generator=_fast_generator, learning_rate=2e-3)
+
+METHOD = Method(
+    name="resnet3d",
+    ndim=3,
+    needs_pair=True,
+    recipes={"fast": FAST, "paper": PAPER},
+    reference="mouse_sr",
+    summary="ten volumetric residual blocks on patches; made to be trained on one kind of image and tuned on another",
+    trained_on="images",
+)

@@ -1,0 +1,208 @@
+"""A trained model on disk: weights as safetensors, and a card in JSON that says where they come from.
+
+Nothing is unpickled. The card names the checksum of the weights, so a file that was cut short or exchanged is refused;
+the weights hold a checksum of what the card says of the images they serve, so an edited card is refused too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_sr.io import atomic_files
+from bids_sr.sr.models import card_checks
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bids_sr.sr.method import Recipe
+
+CARD_VERSION = 1
+_REQUIRED = ("card_version", "method", "recipe", "factor", "resolution", "contrast", "orientation", "weights_sha256")
+
+
+class ModelError(ValueError):
+    """A model file that cannot be trusted or understood."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """What training returns.
+
+    Parameters
+    ----------
+    state : the generator's tensors, on the CPU
+    card : plain values for JSON
+    log : rows of the training log, one dict each
+    """
+
+    state: Mapping[str, Tensor]
+    card: Mapping[str, Any]
+    log: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedModel:
+    """A model ready for inference: the generator in evaluation mode, its recipe and its card.
+
+    The critic is there where the recipe keeps it.
+    """
+
+    generator: nn.Module
+    recipe: Recipe
+    card: Mapping[str, Any]
+    critic: nn.Module | None = None
+
+
+def card_path(weights: str | Path) -> Path:
+    """Where the card of a weights file lies."""
+    return Path(weights).with_suffix(".json")
+
+
+def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Write STEM.safetensors and STEM.json; returns both paths. The card goes last and completes the model."""
+    from safetensors.torch import save
+
+    stem = Path(path_stem)
+    weights, card_file = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    data = save(tensors, metadata={card_checks.METADATA_KEY: card_checks.digest(card)})
+    full = {"card_version": CARD_VERSION, **card, "weights_sha256": hashlib.sha256(data).hexdigest()}
+    card_file.unlink(missing_ok=True)
+    atomic_files.write_bytes(weights, data)
+    atomic_files.write_bytes(card_file, (json.dumps(full, indent=2, sort_keys=True) + "\n").encode())
+    return weights, card_file
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of a weights file, its recipe by today's name; `ModelError` where it is missing or not one of ours."""
+    return renamed(_kept_card(path))
+
+
+def renamed(card: dict[str, Any]) -> dict[str, Any]:
+    """A card with today's name of its recipe: `paper` of srgan was at first what `paper-mse` is now."""
+    losses = card["settings"].get("losses", {}) if isinstance(card.get("settings"), Mapping) else {}
+    if (card.get("method"), card.get("recipe")) == ("srgan", "paper") and "content:MSE" in losses:
+        return card | {"recipe": "paper-mse"}
+    return card
+
+
+def _kept_card(path: str | Path) -> dict[str, Any]:
+    """A card as it was written."""
+    path = card_path(path)
+    try:
+        if card_checks.size_of_file(path) > card_checks.LARGEST_CARD:
+            raise ValueError(f"it has more than {card_checks.LARGEST_CARD / 1e6:g} MB")
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: the model's card is missing; weights without a card are not used") from None
+    except (OSError, ValueError, RecursionError) as error:  # of JSON and of UTF-8 too, and nesting without end
+        raise ModelError(f"{path}: not a model card: {error}") from None
+    missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
+    if missing:
+        raise ModelError(f"{path}: not a model card: {', '.join(missing)} missing")
+    if card["card_version"] != CARD_VERSION:
+        raise ModelError(f"{path}: card version {card['card_version']}; this program reads {CARD_VERSION}")
+    wrong = card_checks.wrong_values(card)
+    if wrong:
+        raise ModelError(f"{path}: not a model card: {'; '.join(wrong)}")
+    return card
+
+
+def _split_critic(state: Mapping[str, Tensor], recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(tensors of the generator, tensors of the critic), the latter where the recipe keeps it."""
+    prefix = "critic."
+    judge = {k.removeprefix(prefix): v for k, v in state.items() if recipe.keep_critic and k.startswith(prefix)}
+    return {k: v for k, v in state.items() if k.removeprefix(prefix) not in judge or not k.startswith(prefix)}, judge
+
+
+def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
+    """(card as it was written, bytes) of a model whose files are whole and belong together; torch is not imported.
+
+    Raises
+    ------
+    ModelError : file missing, truncated, not the one that the card describes, or no safetensors; an edited card
+    """
+    from safetensors import SafetensorError, deserialize
+
+    path = Path(path)
+    card = _kept_card(path)
+    try:
+        card_checks.size_of_file(path)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: the model's weights are missing") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: the model's weights cannot be read: {error}") from None
+    if hashlib.sha256(data).hexdigest() != card["weights_sha256"]:
+        raise ModelError(f"{path}: truncated or changed: its checksum is not that in {card_path(path).name}")
+    try:
+        deserialize(data)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: does not fit this program: no safetensors ({error})") from None
+    return card, data
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Give a network its weights.
+
+    Raises
+    ------
+    ValueError : they are those of another one, in a line rather than in torch's list of all tensors
+    """
+    from bids_sr.sr.variance.weight_maps import VarianceMaps
+
+    if isinstance(network, VarianceMaps):  # their grid is that of a run, and no property of the method
+        network.take_shapes(state)
+    own = network.state_dict()
+    wrong = {
+        "missing": sorted(own.keys() - state.keys()),
+        "of another shape": sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape),
+        "unknown": sorted(state.keys() - own.keys()),
+    }
+    told = [f"{len(keys)} {words} ({keys[0]}{', …' if keys[1:] else ''})" for words, keys in wrong.items() if keys]
+    if told:
+        raise ValueError(f"its tensors are not those of {name}: {', '.join(told)}")
+    network.load_state_dict(state)
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Load STEM.safetensors with the card beside it.
+
+    Raises
+    ------
+    ModelError : as of `verify`; method or recipe unknown; tensors that do not fit the network. The message names the
+        file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
+
+    path = Path(path)
+    kept, data = verify(path)
+    card = renamed(kept)
+    try:
+        recipe = get_recipe(get_method(card["method"]), card["recipe"])
+        fx, fy, fz = card["factor"]
+        generator = recipe.build_generator(card.get("channels", 1), (float(fx), float(fy), float(fz)))
+        state = load(data)
+        own, judge = _split_critic(state, recipe)
+        _fill(generator, own, f"{card['method']} ({card['recipe']})")
+        critic = None if not judge or recipe.build_critic is None else recipe.build_critic(card.get("channels", 1))
+        if critic is not None:
+            _fill(critic, judge, f"the critic of {card['method']} ({card['recipe']})")
+            critic.eval().requires_grad_(False)
+    except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{path}: does not fit this program: {error}") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        raise ModelError(f"{path}: its weights are not finite; the training went wrong")
+    if card_checks.bound_digest(data) not in (None, card_checks.digest(kept)):
+        raise ModelError(
+            f"{card_path(path)}: changed since the model was saved: it says something else of what the model serves"
+        )
+    return LoadedModel(generator=generator.eval().requires_grad_(False), recipe=recipe, card=card, critic=critic)

@@ -1,0 +1,246 @@
+"""Where a run's model comes from: trained now, found in a directory, or named by the user."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.method import Method, Recipe, VarianceRecipe, get_method, get_recipe
+from bids_sr.sr.models.card import log_tsv, plain_recipe
+from bids_sr.sr.models.model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
+from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.training.pair_trainer import fit
+
+if TYPE_CHECKING:
+    from bids_sr.sr.data.images import ImageSet
+    from bids_sr.sr.variance.fit_variance import RunData
+
+LOG = logging.getLogger(__name__)
+Source = Literal["auto", "train", "reuse"]
+TrainingData: TypeAlias = "TrainingPair | RunData | ImageSet"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Which model is wanted and how it may be had.
+
+    Parameters
+    ----------
+    method, recipe : names
+    source : "train" always trains; "reuse" never does; "auto" takes a model that was trained on the same data with
+        the same settings and seed, and trains otherwise
+    model_dir : where models lie, searched with its subfolders; None searches nothing
+    pretrained : a weights file that is used whatever `source` says
+    seed, threads, device, max_minutes, vgg_weights : see `train.fit`
+    factor : coarse over fine voxel size, for a set of images; pairs and runs know their own
+    start : weights to begin training with; on a pair, by the method's recipe for that (`Method.warm`)
+    train_last : layers that a warm start goes on training, instead of what the recipe says
+    align : structural scans: what brought those of a head together, for the card
+    sloppy : a handful of iterations; for tests of the plumbing only, and marked so in the card
+    """
+
+    method: str
+    recipe: str = "fast"
+    source: Source = "auto"
+    model_dir: Path | None = None
+    pretrained: Path | None = None
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    max_minutes: float | None = None
+    vgg_weights: Path | None = None
+    factor: Factor | None = None
+    start: Path | None = None
+    train_last: int | None = None
+    align: str | None = None
+    sloppy: bool = False
+
+
+def sloppy_recipe(recipe: Recipe) -> Recipe:
+    """A recipe cut down to seconds."""
+    if isinstance(recipe, VarianceRecipe):
+        quick = replace(recipe.estimator, rounds=min(recipe.estimator.rounds, 2), draws=8)
+        return replace(recipe, estimator=quick)
+    return replace(
+        recipe, iterations=12, epochs=None, patches=None, decay_from=0, evaluate_every=6, batch=2,
+        adversarial_from=min(recipe.adversarial_from, 6),
+    )  # fmt: skip
+
+
+def wanted_recipe(request: Request) -> Recipe:
+    """The recipe of a request, with what the request changes in it.
+
+    Raises
+    ------
+    ModelError : weights to begin with, for a method that always begins with none
+    """
+    method = get_method(request.method)
+    recipe = get_recipe(method, request.recipe)
+    if request.start is not None and method.trained_on == "pair":
+        warm = {str(name): each for name, each in method.warm.items()}
+        if request.recipe not in warm:
+            raise ModelError(f"{method.name} ({request.recipe}) has no recipe that begins with a model")
+        recipe = warm[request.recipe]
+    if request.train_last is not None:
+        recipe = replace(recipe, freeze_but_last=request.train_last)
+    return sloppy_recipe(recipe) if request.sloppy else recipe
+
+
+def training_data(request: Request, data: TrainingData) -> tuple[TrainingData, Factor]:
+    """The data in the form from which the method is trained, and the factor.
+
+    Raises
+    ------
+    ModelError : a set of images without a factor, or for a method that needs a pair
+    """
+    trained_on = get_method(request.method).trained_on
+    factor = request.factor if not hasattr(data, "factor") else data.factor
+    if factor is None:
+        raise ModelError("a set of images does not tell the factor of super-resolution: give it")
+    if isinstance(data, TrainingPair) and trained_on in ("images", "self"):
+        from bids_sr.sr.data.images import ImageSet
+
+        return ImageSet.from_pair(data), factor
+    return data, factor
+
+
+def models_in(model_dir: Path | None) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """(weights, card) of every readable model below a directory, in the order of their names."""
+    if model_dir is None or not model_dir.is_dir():
+        return
+    for weights in sorted(model_dir.rglob("*.safetensors")):
+        try:
+            yield weights, read_card(weights)
+        except ModelError as error:
+            LOG.warning("left out: %s", error)
+
+
+def log_of(weights: Path) -> Path:
+    """Where the log of a training lies: beside the weights, in the derivatives under the suffix ``log``."""
+    return weights.with_name(weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv")
+
+
+def _same_training(card: Mapping[str, Any], request: Request, recipe: Recipe, data: TrainingData) -> bool:
+    """Whether training now would make the model of this card."""
+    data, factor = training_data(request, data)
+    begun = None if request.start is None else read_card(request.start)["weights_sha256"]
+    wanted = {
+        "method": request.method,
+        "recipe": request.recipe,
+        "seed": request.seed,
+        "factor": list(factor),
+        "data_sha256": data.checksums(),
+        "reproducible": True,
+    }
+    vgg = request.vgg_weights is not None
+    if card.get("settings") not in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe)):
+        return False
+    perceptual = card.get("perceptual", {}).get("active", False)
+    if card.get("started_from", {}).get("weights_sha256") != begun:
+        return False
+    return all(card.get(k) == v for k, v in wanted.items()) and perceptual == vgg
+
+
+def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> Path | None:
+    """A model that may stand in for training, or None.
+
+    Raises
+    ------
+    ModelError : `source` is "reuse" and there is none
+    """
+    if request.pretrained is not None:
+        return request.pretrained
+    found = list(models_in(request.model_dir)) if request.source != "train" else []
+    if data is not None:
+        for weights, card in found:
+            if _same_training(card, request, recipe, data):
+                return weights
+    if request.source != "reuse":
+        return None
+    fitting = [each for each in found if (each[1]["method"], each[1]["recipe"]) == (request.method, request.recipe)]
+    sums = None if data is None else training_data(request, data)[0].checksums()
+    own = [each for each in fitting if sums is not None and each[1].get("data_sha256") == sums]
+    for weights, _ in (*own, *fitting):  # that of the very pair before that of another, whatever its settings
+        return weights
+    raise ModelError(
+        f"{request.model_dir}: no model of {request.method} ({request.recipe}) to reuse; "
+        "train one with --model-source auto, or name a file with --pretrained"
+    )
+
+
+def obtain_model(
+    request: Request,
+    data: TrainingData | None,
+    out_dir: Path,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Path, Path, Path]:
+    """Put the wanted model into a directory; returns (weights, card, training log).
+
+    Raises
+    ------
+    ModelError : nothing to reuse, or the file is damaged
+    TrainingDiverged, PairError : see `train.fit`
+    """
+    method, recipe = get_method(request.method), wanted_recipe(request)
+    log = out_dir / f"{request.method}.tsv"
+    source = find_model(request, recipe, data)
+    if source is None:
+        return _train(request, method, recipe, data, out_dir, log, progress)
+    load_model(source)  # refuses damaged files
+    target = out_dir / f"{request.method}.safetensors"
+    card = card_path(target)
+    shutil.copyfile(source, target)
+    shutil.copyfile(card_path(source), card)
+    old_log = log_of(source)
+    log.write_text(old_log.read_text() if old_log.exists() else log_tsv(()))
+    LOG.info("model %s reused from %s", request.method, source)
+    return target, card, log
+
+
+def _train(
+    request: Request, method: Method, recipe: Recipe, data: TrainingData | None,
+    out_dir: Path, log: Path, progress: Callable[[str, int, int], None] | None,
+) -> tuple[Path, Path, Path]:  # fmt: skip
+    if data is None:
+        raise ModelError(
+            f"{request.method} is trained on the subject's {method.trained_on}, and there is none; give --pretrained"
+        )
+    model = _fit(request, method, recipe, data, out_dir / "checkpoints", progress)
+    card = dict(model.card) | ({"sloppy": True} if request.sloppy else {})
+    card |= {} if request.align is None else {"anat_align": request.align}
+    json.dumps(card)
+    log.write_text(log_tsv(model.log))
+    return (*save_model(out_dir / request.method, model.state, card), log)
+
+
+def _fit(
+    request: Request, method: Method, recipe: Recipe, data: TrainingData, work_dir: Path,
+    progress: Callable[[str, int, int], None] | None,
+) -> TrainedModel:  # fmt: skip
+    """Train with the loop that belongs to the kind of data."""
+    common: dict[str, Any] = {
+        "recipe_name": request.recipe, "seed": request.seed, "work_dir": work_dir, "threads": request.threads,
+        "device": request.device, "max_minutes": request.max_minutes, "progress": progress,
+    }  # fmt: skip
+    data, factor = training_data(request, data)
+    start = None if request.start is None else load_model(request.start)
+    if isinstance(data, TrainingPair):
+        return fit(method, recipe, data, start=start, vgg_weights=request.vgg_weights, **common)
+    from bids_sr.sr.data.images import ImageSet
+
+    if isinstance(data, ImageSet):
+        from bids_sr.sr.training.image_trainer import fit_images
+
+        return fit_images(
+            method, recipe, data, factor=factor, start=start, vgg_weights=request.vgg_weights, **common
+        )  # fmt: skip
+    from bids_sr.sr.variance.fit_variance import fit_variance
+
+    return fit_variance(method, recipe, data, **common)

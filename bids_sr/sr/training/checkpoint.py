@@ -1,0 +1,65 @@
+"""The whole state of a training run in one safetensors file, so that a killed run goes on as if nothing had happened.
+
+Tensors are weights, optimizer moments and the best weights so far; everything else (counters, the state of the random
+generator, the log) is JSON in the file's header. The file is renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bids_sr.io import atomic_files
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read."""
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """The optimizer's moments under names like ``prefix.3.exp_avg``."""
+    state = optimizer.state_dict()["state"]
+    return {f"{prefix}.{i}.{key}": torch.as_tensor(value) for i, row in state.items() for key, value in row.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    """Put the moments of `flatten_optimizer` back; the optimizer's settings are the recipe's."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix + "."):
+            _, index, key = name.rsplit(".", 2)
+            state.setdefault(int(index), {})[key] = value.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Write tensors and JSON values to one file, whole or not at all.
+
+    Raises
+    ------
+    DiskFullError : no room; the checkpoint that was there before is as it was
+    """
+    from safetensors.torch import save
+
+    copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    # not written by safetensors itself, whose errors do not say that the disk is full
+    atomic_files.write_bytes(path, save(copies, metadata={"values": json.dumps(values)}))
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """(tensors, values), or None where there is no checkpoint; `CheckpointError` names a file that is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stream:
+            values = json.loads((stream.metadata() or {})["values"])
+            return {key: stream.get_tensor(key) for key in stream.keys()}, values  # noqa: SIM118 - not a mapping
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint ({error})") from error

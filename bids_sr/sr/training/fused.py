@@ -1,0 +1,177 @@
+"""Several contrasts of one head as channels: one network takes them all and gives them all back.
+
+Coarse and fine images lie on one grid here, that of the fine ones: what is thicker or larger was interpolated before,
+so the factor is 1 along each axis, whatever the voxels once were. A contrast tells the network about the others.
+
+Source: attention_unet, sections 3.1 and 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.models.model import LoadedModel, ModelError
+from bids_sr.sr.resolution.degradation import Factor
+
+Array = NDArray[Any]
+SAME_GRID: Factor = (1.0, 1.0, 1.0)
+CONTRASTS = ("T1w", "T2w", "FLAIR")
+_TOP = 99.9  # percentile of the brain that becomes 1: a single bright vessel is no measure of a scan
+_SLICES = 4  # a batch
+
+
+def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
+    """An image scaled to [0, 1], nothing outside the mask, and the intensity that became 1.
+
+    Zero stays zero. Source: attention_unet, section 3.1 (linear, to [0, 1]). Ours: 1 is the 99.9th percentile of the
+    brain, and what is brighter is cut.
+
+    Raises
+    ------
+    ValueError : nothing in the mask is above zero
+    """
+    inside = np.asarray(mask) > 0
+    top = float(np.percentile(image[inside], _TOP)) if inside.any() else 0.0
+    if not np.isfinite(top) or top <= 0:
+        raise ValueError("nothing inside the brain mask is above zero")
+    return np.where(inside, np.clip(image / np.float32(top), 0, 1), 0).astype(np.float32), top
+
+
+def joined(contrasts: Sequence[str]) -> str:
+    """Names of contrasts as one, in the order of the channels."""
+    return "+".join(contrasts)
+
+
+def contrast_set(
+    fine: Array, coarse: Array, mask: Array, affine: Array, contrasts: Sequence[str], name: str
+) -> ImageSet:
+    """One head to train on.
+
+    Parameters
+    ----------
+    fine, coarse : (C, X, Y, Z) on one grid, [0, 1]
+    mask : (X, Y, Z) brain
+    affine : voxel -> RAS mm
+    contrasts : BIDS suffix of each channel
+    name : of the head, for the card
+    """
+    image = TrainingImage(
+        fine=np.asarray(fine, np.float32), coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine,
+        contrast=joined(contrasts), name=name,
+    )  # fmt: skip
+    return ImageSet(images=(image,))
+
+
+def together(sets: Sequence[ImageSet]) -> ImageSet:
+    """Several heads to train on as one set."""
+    return ImageSet(images=tuple(image for one in sets for image in one.images))
+
+
+def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str) -> Any:
+    from bids_sr.sr.data.windows import prepare
+
+    wanted = int(model.card.get("channels", 1))
+    if coarse.shape[0] != wanted:
+        raise ModelError(
+            f"the model {model.card['method']} takes {wanted} contrasts ({model.card['contrast']}), not "
+            f"{coarse.shape[0]}: train one on these, or give it those"
+        )
+    image = TrainingImage(
+        coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine, contrast=str(model.card["contrast"]),
+        name="images",
+    )  # fmt: skip
+    return prepare(image, model.recipe, SAME_GRID, device)
+
+
+def super_resolve_contrasts(
+    model: LoadedModel, coarse: Array, mask: Array, affine: Array, *, device: str = "cpu", threads: int = 1
+) -> Array:
+    """All contrasts of one head through the network, slice by slice.
+
+    Parameters
+    ----------
+    model : trained on as many contrasts
+    coarse : (C, X, Y, Z) on the fine grid, [0, 1]
+    mask, affine : brain, and voxel -> RAS mm
+    device, threads : of torch
+
+    Returns
+    -------
+    float32 of the shape of `coarse`, in its unit, nothing below zero or outside the mask
+
+    Raises
+    ------
+    ModelError : another number of contrasts
+    """
+    import torch
+
+    from bids_sr.sr.training.loop import torch_threads
+
+    ready = _prepared(model, coarse, mask, affine, device)
+    generator = model.generator.to(device)
+    out = np.zeros(coarse.shape, np.float32)
+    shown = np.flatnonzero((np.asarray(mask) > 0).any((0, 1)))
+    with torch_threads(threads), torch.inference_mode():
+        for first in range(0, len(shown), _SLICES):
+            which = shown[first : first + _SLICES]
+            batch = torch.movedim(ready.source[..., which], -1, 0).contiguous()
+            out[..., which] = np.moveaxis(generator(batch).float().cpu().numpy(), 0, -1)
+    level = np.asarray(ready.level, np.float32)[:, None, None, None]
+    return np.where(np.asarray(mask) > 0, np.maximum(out * level, 0), 0).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """What one slice was made from.
+
+    Parameters
+    ----------
+    index : of the slice
+    masks : (G, X, Y) attention of the gates, coarse to fine; G is 0 for a network without gates
+    critic_made, critic_fine : (X, Y) Grad-CAM of the critic on the super-resolved and on the fine slice, in units of
+        its score; None without a critic, and without a fine slice
+    scores : the critic's score of either, 0 to 1, by "made" and "fine"
+    """
+
+    index: int
+    masks: Array
+    critic_made: Array | None
+    critic_fine: Array | None
+    scores: dict[str, float]
+
+
+def explain_slice(
+    model: LoadedModel, coarse: Array, fine: Array | None, mask: Array, affine: Array, index: int
+) -> Explanation:
+    """Look at what the network and its critic see in one slice; parameters as in `super_resolve_contrasts`."""
+    import torch
+
+    from bids_sr.sr.inference.explain import attention_masks, grad_cam
+
+    ready = _prepared(model, coarse, mask, affine, "cpu")
+    generator = model.generator.to("cpu")
+    source = ready.source[..., index][None]
+    gates = [found[0, 0].numpy() for found in attention_masks(generator, source)]
+    with torch.no_grad():
+        made = generator(source)
+    seen: dict[str, Array] = {}
+    scores: dict[str, float] = {}
+    if model.critic is not None:
+        level = torch.tensor(ready.level, dtype=torch.float32)[:, None, None]
+        pictures = {"made": made}
+        if fine is not None:
+            pictures["fine"] = (torch.from_numpy(np.ascontiguousarray(fine[..., index], np.float32)) / level)[None]
+        for name, picture in pictures.items():
+            seen[name] = grad_cam(model.critic, picture)[0, 0].numpy()
+            with torch.no_grad():
+                scores[name] = float(torch.sigmoid(model.critic(picture)).mean())
+    return Explanation(
+        index=index, masks=np.stack(gates) if gates else np.zeros((0, *made.shape[2:]), np.float32),
+        critic_made=seen.get("made"), critic_fine=seen.get("fine"), scores=scores,
+    )  # fmt: skip

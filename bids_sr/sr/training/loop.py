@@ -1,0 +1,307 @@
+"""One phase of any training: steps, looks at what was held out, checkpoints, and when to stop.
+
+What a step is and how a look is scored is the business of the subclass; counting, stopping and going on after a kill is
+the same for all.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bids_sr.io import atomic_files
+from bids_sr.sr.method import Recipe
+from bids_sr.sr.training.checkpoint import (
+    CheckpointError,
+    flatten_optimizer,
+    read_checkpoint,
+    restore_optimizer,
+    write_checkpoint,
+)
+from bids_sr.sr.training.journal import Journal
+
+LOG = logging.getLogger(__name__)
+Progress = Callable[[str, int, int], None]
+_GAIN_DB = 0.005
+_LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as one is half of that
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number; the last good checkpoint is still there."""
+
+
+class OutOfDeviceMemory(RuntimeError):
+    """Half of the batch does not fit on the device either."""
+
+
+@dataclass(kw_only=True)
+class Counters:
+    """Where a phase stands; goes into the checkpoint as it is."""
+
+    iteration: int = 0
+    best_psnr: float = -1e9
+    best_iteration: int = 0
+    looks_without_gain: int = 0
+    rate_factor: float = 1.0
+    looks_since_drop: int = 0
+    halved: bool = False
+    mixed: bool = False
+    mixed_loss_db: float | None = None
+    seconds: float = 0.0
+    done: str = ""
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Phase(ABC):
+    """One phase of training with everything it needs; mutable, private to the trainings.
+
+    Parameters
+    ----------
+    name, recipe, iterations : what, and how many steps at most
+    slices, held_out : training and watched slices
+    signature : tells whether a checkpoint belongs to this phase
+    checkpoint : its file
+    deadline : of `time.monotonic`, or None
+    progress : called with (phase, iteration, iterations)
+    rng : the only source of chance besides torch's own
+    at, best : counters, and the best weights so far
+    """
+
+    name: str
+    recipe: Recipe
+    slices: tuple[int, ...]
+    held_out: tuple[int, ...]
+    iterations: int
+    signature: str
+    checkpoint: Path
+    deadline: float | None
+    progress: Progress | None
+    rng: np.random.Generator
+    at: Counters = field(default_factory=Counters)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    @abstractmethod
+    def trained(self) -> Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]:
+        """Network and optimizer of each name; `generator` is among them."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is something that decides which weights are best; without it the last ones are."""
+        return bool(self.held_out)
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """One step; returns what it found, for the log."""
+
+    @abstractmethod
+    def score(self) -> float:
+        """Score of the held-out slices in dB, higher is better."""
+
+    def run(self) -> None:
+        """Train to the end, from the checkpoint where there is one."""
+        self._resume()
+        started = time.monotonic() - self.at.seconds
+        journal = Journal(self.checkpoint.parent, self.name)
+        while not self.at.done:
+            parts = self._tried_step()
+            self.at.iteration += 1
+            if not all(np.isfinite(value) for value in parts.values()):
+                raise TrainingDiverged(
+                    f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}"
+                    f"{likely_cause(parts, self.at)}; {self._last_good}"
+                )
+            self.at.seconds = time.monotonic() - started
+            late = self.deadline is not None and time.monotonic() > self.deadline
+            if self.at.iteration % self.recipe.look_every == 0 or self.at.iteration == self.iterations or late:
+                self._look(parts)
+                self.at.done = self._finished(late)
+                self._keep(journal)
+            if self.progress is not None:
+                self.progress(self.name, self.at.iteration, self.iterations)
+        journal.close()
+
+    @property
+    def drawn(self) -> Recipe:
+        """The recipe by which batches are drawn: with half of the batch once the device had no room for it."""
+        return replace(self.recipe, batch=max(1, self.recipe.batch // 2)) if self.at.halved else self.recipe
+
+    def set_rate(self) -> float:
+        """Give the generators their learning rate of this step, and the critics theirs where it follows a schedule."""
+        rate = self.recipe.rate(self.at.iteration, self.recipe.learning_rate) * self.at.rate_factor
+        for name, (_, optimizer) in self.trained.items():
+            base = rate
+            if "critic" in name:
+                if self.recipe.schedule not in ("plateau", "linear-decay"):
+                    continue
+                own = self.recipe.critic_learning_rate or self.recipe.learning_rate
+                base = own * rate / self.recipe.learning_rate
+            for group in optimizer.param_groups:
+                group["lr"] = base
+        return rate
+
+    def _tried_step(self) -> dict[str, float]:
+        """One step; where the device has no room, one with half of the batch, and that for good."""
+        try:
+            return self.step()
+        except torch.cuda.OutOfMemoryError as error:
+            size = self.drawn.batch
+            if self.at.halved or size == 1:
+                raise self._no_room(f"a batch of {size}{' either' if self.at.halved else ''}") from error
+        self.at.halved = True
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        LOG.warning("%s: the device has no room for a batch of %d; going on with %d", self.name, size, size // 2)
+        return self._tried_step()
+
+    @property
+    def _last_good(self) -> str:
+        """Where a training that has to end can be looked at."""
+        return (
+            f"the last good checkpoint is {self.checkpoint}" if self.checkpoint.exists() else "no checkpoint was kept"
+        )
+
+    def _no_room(self, what: str) -> OutOfDeviceMemory:
+        return OutOfDeviceMemory(
+            f"{self.name}: the device has no room for {what}, at iteration {self.at.iteration + 1}; "
+            f"{self._last_good}. Train on the CPU (--device cpu), or free memory of the device"
+        )
+
+    def _keep(self, journal: Journal) -> None:
+        """Checkpoint and log; a full disk costs what would be needed to go on after a kill, not the training."""
+        try:
+            self._save()
+            journal.add(self.at.log)
+        except (
+            atomic_files.DiskFullError
+        ):  # its own text asks for the command to be given again, which is not needed here
+            LOG.warning(
+                "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill only from the "
+                "checkpoint before, if there is one", self.name, self.checkpoint, atomic_files.free_text(self.checkpoint),
+            )  # fmt: skip
+
+    def _look(self, parts: dict[str, float]) -> None:
+        """Score the held-out slices, remember the best weights, add a row to the log."""
+        at = self.at
+        row: dict[str, Any] = {"phase": self.name, "iteration": at.iteration, **parts}
+        if self.scored:
+            try:
+                row["psnr"] = psnr = self.score()
+            except torch.cuda.OutOfMemoryError as error:
+                raise self._no_room("what is held out") from error
+            gained = psnr > at.best_psnr + _GAIN_DB
+            at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
+            if gained:
+                at.best_psnr, at.best_iteration = psnr, at.iteration
+            self._plateau(gained)
+            if at.mixed:
+                self._guard_precision(psnr)
+        if not self.scored or at.best_iteration == at.iteration:
+            generator = self.trained["generator"][0]
+            self.best = {key: value.detach().clone() for key, value in generator.state_dict().items()}
+        at.log.append(row)
+
+    def lower_score(self) -> float | None:
+        """The score with bf16 in the network, where a phase knows how to; None otherwise."""
+        return None
+
+    def _guard_precision(self, full: float) -> None:
+        """Leave mixed precision for good where it shows in the score."""
+        lower = self.lower_score()
+        if lower is None:
+            return
+        self.at.mixed_loss_db = round(full - lower, 4)
+        if abs(full - lower) > _LOWER_DB:
+            self.at.mixed = False
+            LOG.info("%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower)
+
+    def _plateau(self, gained: bool) -> None:
+        at, recipe = self.at, self.recipe
+        at.looks_since_drop = 0 if gained else at.looks_since_drop + 1
+        if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
+            at.rate_factor, at.looks_since_drop = at.rate_factor * recipe.plateau_factor, 0
+
+    def _finished(self, late: bool) -> str:
+        patience = self.recipe.patience
+        if self.at.iteration >= self.iterations:
+            return "iterations"
+        if self.scored and patience is not None and self.at.looks_without_gain >= patience:
+            return "plateau"
+        return "time" if late else ""
+
+    def _save(self) -> None:
+        tensors = {f"best.{k}": v for k, v in self.best.items()} | {"torch_rng": torch.get_rng_state()}
+        for name, (module, optimizer) in self.trained.items():
+            tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+            tensors |= flatten_optimizer(optimizer, f"{name}_optimizer")
+        values = {"signature": self.signature, "rng": self.rng.bit_generator.state, "progress": asdict(self.at)}
+        write_checkpoint(self.checkpoint, tensors, values)
+
+    def _resume(self) -> None:
+        try:
+            found = read_checkpoint(self.checkpoint)
+        except CheckpointError as error:
+            LOG.warning("%s; %s is trained from the start", error, self.name)
+            return
+        if found is None or found[1].get("signature") != self.signature:
+            return
+        tensors, values = found
+        for name, (module, optimizer) in self.trained.items():
+            module.load_state_dict(_part(tensors, f"{name}."))
+            restore_optimizer(optimizer, tensors, f"{name}_optimizer")
+        self.best = _part(tensors, "best.")
+        self.rng.bit_generator.state = values["rng"]
+        torch.set_rng_state(tensors["torch_rng"])
+        self.at = Counters(**values["progress"])
+        LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
+
+
+def likely_cause(parts: Mapping[str, float], at: Counters) -> str:
+    """What is known of a loss that is no number, in words."""
+    broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
+    before = [row["loss"] for row in at.log if "loss" in row]
+    text = f" (in {', '.join(broken)})" if broken else ""
+    if not before and at.iteration <= 1:
+        return f"{text}. No step came before: the images, or the weights it began with, hold values that are too large"
+    if not before:
+        return f"{text}. This is before the first look: the first steps were too large. A smaller rate may help"
+    if broken and all("critic" in name or name == "adversarial" for name in broken):
+        return f"{text}. The critic has run away: a smaller learning rate for it, or weight of its term, may help"
+    return (
+        f"{text}. It was {before[-1]:.3g} at the last look, {min(before):.3g} at best: the steps are too large. "
+        "A smaller learning rate, or a limit on the gradient, may help"
+    )
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def split(slices: tuple[int, ...], hold_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(training, held-out) slices: every n-th is held out, beginning in the middle of the first n; none by 0."""
+    if not hold_out:
+        return slices, ()
+    held = slices[min(hold_out // 2, len(slices) - 1) :: hold_out]
+    return tuple(z for z in slices if z not in held), held
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads of torch, and those from before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

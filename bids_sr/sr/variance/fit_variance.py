@@ -1,0 +1,197 @@
+"""The variance map of one run as a model on disk: found, put to the test, and described in its card."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
+from bids_sr.sr.method import Method, Recipe, VarianceRecipe
+from bids_sr.sr.models.card import run_entries
+from bids_sr.sr.models.model import TrainedModel
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor
+from bids_sr.sr.resolution.levels import level_above, to_slices
+from bids_sr.sr.training.loop import Progress, torch_threads
+from bids_sr.sr.variance.held_out_gate import held_out_shares
+from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
+
+LOG = logging.getLogger(__name__)
+Array = NDArray[Any]
+BLENDS = (0.0, 0.2, 0.4, 0.6)  # shares of a measured map that are tried
+_WORTH = 0.005  # of explained share that a measured map has to add
+LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """A run from which a variance map is found, on its acquired grid.
+
+    Parameters
+    ----------
+    statistics : of the run, motion corrected
+    halves : of its first and of its second half; None where the run is too short to be split
+    mask : (x, y, z), the brain
+    affine : voxel -> RAS mm
+    factor : acquired over wanted voxel size
+    measured : (X, Y, Z) standard deviation on the high-resolution grid that a calibration measured, in the pose of the
+        boldref; or None
+    measured_low : (x, y, z) the same on the acquired grid, by which it is decided how much of it is used
+
+    Raises
+    ------
+    SeriesError : grids that do not belong together, or an empty mask
+    """
+
+    statistics: TemporalStatistics
+    halves: tuple[TemporalStatistics, TemporalStatistics] | None
+    mask: Array
+    affine: Array
+    factor: Factor
+    measured: Array | None = None
+    measured_low: Array | None = None
+    contrast: str = "bold"
+
+    def __post_init__(self) -> None:
+        check_factor(self.factor)
+        shape = self.statistics.mean.shape
+        if self.mask.shape != shape:
+            raise SeriesError(f"the mask {self.mask.shape} is not on the grid of the series {shape}")
+        if not (self.mask > 0).any():
+            raise SeriesError("the mask of the series is empty")
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the series, the mask, what was taken out of the series and the measured map."""
+        out = dict(self.statistics.checksums)
+        return out if self.measured is None else out | {"calibration": digest(self.measured)}
+
+
+def whole_grid(prior: Prior) -> Tensor:
+    """The maps of a prior on the whole high-resolution grid, (Q, Z, X, Y)."""
+    x, y, z = prior.window.level.fine
+    out = torch.zeros(len(prior.weight), z, x, y)
+    out[(slice(None), *prior.window.fine)] = prior.weight
+    return out
+
+
+def fit_variance(
+    method: Method,
+    recipe: Recipe,
+    data: RunData,
+    *,
+    recipe_name: str,
+    seed: int,
+    work_dir: str | Path,
+    threads: int = 1,
+    device: str = "cpu",
+    max_minutes: float | None = None,
+    progress: Progress | None = None,
+) -> TrainedModel:
+    """Find the variance map of a run and decide whether it is used; arguments as in `train.fit`.
+
+    Nothing is trained, so that there is nothing to stop on the clock or to go on from: `work_dir`, `device` and
+    `max_minutes` are there because every method is called alike.
+
+    Raises
+    ------
+    SeriesError, ResolutionError : the run cannot be used
+    """
+    if not isinstance(recipe, VarianceRecipe):
+        raise SeriesError(f"the recipe {recipe_name} of {method.name} is not one for a run")
+    began = time.monotonic()
+    log: list[dict[str, Any]] = []
+
+    def tell(done: int, rounds: int) -> None:
+        log.append({"phase": "map", "iteration": done})  # no times: the same data give the same files
+        if progress is not None:
+            progress("map", done, rounds)
+
+    shape = data.statistics.mean.shape
+    with torch_threads(threads):
+        window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
+        components = _slices(data.statistics)
+        verdict = _judge(recipe, data, seed)
+        prior = _nothing(window, recipe)
+        if verdict["applied"]:
+            prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
+            if verdict.get("blend"):
+                assert data.measured is not None
+                prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), verdict["blend"])
+    LOG.info("%s: %s (%.0f s)", method.name, verdict["model"], time.monotonic() - began)
+    used = bool(verdict["applied"])
+    card = run_entries(method, recipe, recipe_name, data) | {
+        "applied": used,
+        "held_out": {k: v for k, v in verdict.items() if k != "applied"},
+        "components": len(components),
+        "refit_on_all_slices": False,
+        "perceptual": {"active": False, "reason": "nothing is trained"},
+        "reproducible": True,
+        "parameters": int(prior.weight.numel()),
+        "seed": seed, "threads": threads, "device": "cpu",
+    }  # fmt: skip
+    state = {"weight": whole_grid(prior), "noise": torch.tensor(prior.noise)}
+    return TrainedModel(state=state, card=card, log=tuple(log))
+
+
+def _nothing(window: Window, recipe: VarianceRecipe) -> Prior:
+    """Maps that are zero everywhere: the series is zero filled."""
+    widths = recipe.estimator.fwhm or (0.0,)
+    shape = tuple(part.stop - part.start for part in window.fine)
+    return Prior(window=window, weight=torch.zeros(len(widths), *shape), fwhm=widths, noise=0.0)
+
+
+def _slices(statistics: TemporalStatistics) -> Tensor:
+    """Components (C, z, x, y)."""
+    return torch.stack([to_slices(image) for image in statistics.components])
+
+
+def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
+    """Whether the maps are used, and how much of a measured one goes into them; see `bids_sr.sr.variance.held_out_gate`."""
+    if not np.any(data.statistics.components):
+        return {"applied": False, "model": "zero filling: too few volumes for a variance"}
+    if recipe.least_explained is None:
+        return {"applied": True, "model": "a control: it is applied whatever it explains"}
+    fallback = "zero filling: "
+    if data.halves is None:
+        return {"applied": False, "model": f"{fallback}too few volumes to tell fluctuations from noise"}
+    blends = (0.0,) if data.measured is None or data.measured_low is None or recipe.estimator.kind != "sbl" else BLENDS
+    try:
+        tried = held_out_shares(
+            [_slices(half) for half in data.halves], data.mask > 0, data.factor, recipe.estimator, seed=seed,
+            measured=None if data.measured_low is None else to_slices(data.measured_low), blends=blends,
+        )  # fmt: skip
+    except ResolutionError as error:
+        return {"applied": False, "model": f"{fallback}the run cannot be brought down once more to try it ({error})"}
+    means = {blend: float(np.mean(shares)) for blend, shares in tried.items()}
+    best = max(means, key=lambda blend: means[blend])
+    best = best if means[best] - means[0.0] > _WORTH else 0.0
+    told: dict[str, Any] = {
+        "explained_over_zerofill": round(means[best], 5),
+        "explained_by_half": [round(each, 5) for each in tried[best]],
+    }
+    if len(blends) > 1:
+        told |= {"blend": best, "explained_by_blend": {f"{blend:g}": round(mean, 5) for blend, mean in means.items()}}
+    if means[best] < recipe.least_explained:
+        told["model"] = (
+            f"{fallback}one level of resolution down the map of one half of the run explains {means[best]:.1%} of what "
+            f"zero filling misses in the other half, less than {recipe.least_explained:.0%}"
+        )
+        return {"applied": False, **told}
+    model = "the map of the whole run" + (
+        f", {best:.0%} of it from the calibration (mean of logarithms)" if best else ""
+    )
+    return {"applied": True, **told, "model": model}
+
+
+def digest(image: Array) -> str:
+    """SHA-256 of an image as single-precision numbers."""
+    return hashlib.sha256(np.ascontiguousarray(image, dtype="<f4").data).hexdigest()

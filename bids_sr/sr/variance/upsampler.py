@@ -1,0 +1,232 @@
+"""A run super-resolved by its variance map, volume by volume, in the pose of the head.
+
+fine volume = zero-filled volume + what the prior reconstructs of the change, without the acquired band.
+The change is the volume minus the run's mean carried into the volume's pose; so is the variance map, as both belong to
+the head and the grid on which k-space was cropped does not. Static detail of a high-resolution image, where there is
+one, is no part of the change; it is one image (`constant`) that is added after the volume has been interpolated to the
+pose of the reference: carried there and back with every volume it would leave its interpolation error in the series.
+
+What belongs to a pose serves all volumes in which the head lies within a small tolerance of it. Between, the mean
+follows the head by its gradient: to first order where the head moved by less than a tenth of a voxel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
+from bids_sr.spatial.transforms import displacement, hr_grid
+from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.levels import Level, level_above, to_slices, to_volume
+from bids_sr.sr.variance.prior import Prior, Window
+
+Array = NDArray[Any]
+TOLERANCE = 0.1  # acquired voxels, rms over the head
+_SURROUNDINGS = 3.0  # standard deviation of the surroundings of `sdmod` (high-resolution voxels, in plane)
+_SHIFT = 3  # acquired voxels, of the placebo
+_KEPT = 4  # poses whose maps are kept: a head that nods comes back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modulation:
+    """The plain control `sdmod`: the zero-filled change times its standard deviation over that of its surroundings.
+
+    Parameters
+    ----------
+    window : both grids around the mask
+    weight : (Z, X, Y) standard deviation of the zero-filled change on the fine window
+    """
+
+    window: Window
+    weight: Tensor
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """(Z, X, Y) factor of the zero-filled change on the fine window."""
+        low = ndimage.gaussian_filter(self.weight.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
+        return self.weight / torch.from_numpy(low).clamp_min(1e-6 * float(self.weight.max()) + 1e-30)
+
+    def expect(self, coarse: Tensor) -> Tensor:
+        """The change as the control has it, (Z, X, Y) of the whole fine grid, of (z, x, y) of the whole coarse one."""
+        out = self.window.level.up(coarse)
+        out[self.window.fine] *= self.gain
+        return out
+
+    def beyond(self, coarse: Tensor) -> Tensor:
+        """The part of `expect` beyond the acquired band."""
+        return self.window.level.beyond(self.expect(coarse))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosedPrior:
+    """What was made for one pose: the prior, the mean, and its gradient along the voxel axes."""
+
+    pose: Array
+    prior: Prior | Modulation | None
+    mean: Array
+    gradient: tuple[Array, Array, Array]
+
+
+class VarianceUpsampler:
+    """Zero filling plus what a run's variance maps reconstruct of its change; see the module.
+
+    Parameters
+    ----------
+    weight : (Q, Z, X, Y) maps on the whole high-resolution grid of the boldref; all zero means zero filling
+    noise : s2 of the prior
+    fwhm : Q full widths of its correlations (high-resolution voxels); none for `sdmod`
+    mean : (x, y, z) mean of the run in the pose of the boldref
+    mask : (x, y, z) brain
+    affine : voxel -> RAS mm of the acquired grid
+    factor : acquired over wanted voxel size
+    constant : image on the boldref's high-resolution grid that is added after the interpolation, or None
+    distortion : of the volumes, of which mean and maps are free; or None
+    tolerance : movement in acquired voxels (rms over the head) after which maps are posed anew
+    """
+
+    def __init__(
+        self, *, weight: Tensor, noise: float, fwhm: tuple[float, ...], mean: Array, mask: Array, affine: Array,
+        factor: Factor, constant: Array | None = None, distortion: Distortion | None = None,
+        tolerance: float = TOLERANCE,
+    ) -> None:  # fmt: skip
+        x, y, z = mean.shape
+        self.shape, self.affine, self.tolerance, self.constant = (
+            (x, y, z),
+            np.asarray(affine, float),
+            tolerance,
+            constant,
+        )
+        self.level: Level = level_above(self.shape, factor)
+        self.fine, self.fine_affine = hr_grid(self.shape, self.affine, factor)
+        self.noise, self.fwhm = float(noise), fwhm
+        inside = np.asarray(mask) > 0
+        self.window = Window.around(self.level, inside)
+        used = bool(weight.any())
+        self._maps = [
+            PosedImage(data=np.ascontiguousarray(to_volume(each)), affine=self.fine_affine, distortion=distortion)
+            for each in onto_grid(weight, self.level.fine)
+        ] if used else []  # fmt: skip
+        self._mean = PosedImage(data=mean, affine=self.affine, distortion=distortion)
+        hit = [np.flatnonzero(inside.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+        corners = np.stack(np.meshgrid(*[[h[0], (h[0] + h[-1]) / 2, h[-1]] for h in hit], indexing="ij"), -1)
+        self._points = corners.reshape(-1, 3) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        self._voxel = float(np.sqrt((self.affine[:3, :3] ** 2).sum(0)).min())
+        self._kept: list[PosedPrior] = []  # the one used last stands last
+        self.poses = 0
+
+    def _away(self, kept: PosedPrior, pose: Array) -> float:
+        """How far the head lies from a pose, in acquired voxels, rms."""
+        return float(np.sqrt((displacement(pose, kept.pose, self._points) ** 2).mean())) / self._voxel
+
+    def posed(self, pose: Array) -> PosedPrior:
+        """What belongs to a pose: made anew where the head is farther than the tolerance from all that are kept."""
+        ways = [self._away(kept, pose) for kept in self._kept]
+        if ways and min(ways) <= self.tolerance:
+            found = self._kept.pop(int(np.argmin(ways)))
+        else:
+            mean = self._mean.seen(self.shape, self.affine, pose)
+            found = PosedPrior(pose=np.array(pose), prior=self._prior(pose), mean=mean, gradient=_gradient(mean))
+            self.poses += 1
+        self._kept = [*self._kept[-(_KEPT - 1) :], found]
+        return found
+
+    def _prior(self, pose: Array) -> Prior | Modulation | None:
+        if not self._maps:
+            return None
+        seen = [to_slices(each.seen(self.fine, self.fine_affine, pose))[self.window.fine] for each in self._maps]
+        weight = torch.stack(seen).clamp_min(0)
+        if not self.fwhm:
+            return Modulation(window=self.window, weight=weight[0])
+        return Prior(window=self.window, weight=weight, fwhm=self.fwhm, noise=self.noise)
+
+    def change(self, volume: Array, pose: Array) -> Array:
+        """The volume minus the run's mean in its pose, (x, y, z)."""
+        at = self.posed(pose)
+        step = np.linalg.inv(self.affine) @ at.pose @ np.linalg.inv(pose) @ self.affine - np.eye(4)
+        out = np.subtract(volume, at.mean, dtype=np.float32)
+        if np.abs(step).max() > 1e-7:
+            x, y, z = (np.arange(n, dtype=np.float32) for n in volume.shape)
+            for row, slope in zip(step[:3].astype(np.float32), at.gradient, strict=True):
+                way = (row[0] * x)[:, None, None] + (row[1] * y)[:, None] + (row[2] * z + row[3])
+                way *= slope
+                out -= way
+        return out
+
+    def detail(self, change: Array, pose: Array) -> Tensor:
+        """What is added to the zero-filled change, (Z, X, Y): linear in the change, nothing of the acquired band.
+
+        It may be any image that is linear in the volumes: a component, or the effect map of a linear model.
+        """
+        prior = self.posed(pose).prior
+        if prior is None:
+            x, y, z = self.level.fine
+            return torch.zeros(z, x, y)
+        with torch.inference_mode():
+            return prior.beyond(to_slices(change))
+
+    def __call__(self, volume: Array, pose: Array) -> Array:
+        with torch.inference_mode():
+            slices = to_slices(volume)
+            prior = self.posed(pose).prior
+            if prior is None:
+                return to_volume(self.level.up(slices))
+            added = prior.expect(to_slices(self.change(volume, pose)))
+            left = slices - self.level.down(added)  # one way up serves the volume and the projection
+            return to_volume(added.add_(self.level.up(left)))
+
+
+def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
+    """Maps (Q, Z, X, Y) on a grid of another matrix over the same field of view; those of another run or person."""
+    x, y, z = fine
+    if weight.shape[1:] == (z, x, y):
+        return weight
+    ratio = (z / weight.shape[1], x / weight.shape[2], y / weight.shape[3])
+    maps = [ndimage.zoom(each.numpy(), ratio, order=1, mode="nearest", grid_mode=True) for each in weight]
+    return torch.from_numpy(np.stack(maps).astype(np.float32)).clamp_min(0)
+
+
+def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
+    """Maps (Q, Z, X, Y) of the wrong place, as a placebo.
+
+    how : "mirror" exchanges left and right about the middle of the maps (a head that lies off center stays where it
+        is, and what leaves one edge enters at the other), "shift" moves the maps by three acquired voxels along both
+        axes of the slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
+    """
+    if not how:
+        return weight
+    if how == "shift":
+        return weight.roll([round(_SHIFT * factor[0]), round(_SHIFT * factor[1])], (2, 3))
+    if how != "mirror":
+        raise ValueError(f"maps can be displaced by mirror or shift, not by {how!r}")
+    across = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
+    axis = (2, 3, 1)[across]
+    n = weight.shape[axis]
+    along = weight.sum([a for a in range(4) if a != axis], dtype=torch.float64)
+    total = float(along.sum())
+    twice = round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total) if total > 0 else n - 1
+    return weight.index_select(axis, (twice - torch.arange(n)) % n)
+
+
+def _gradient(image: Array) -> tuple[Array, Array, Array]:
+    """Derivative of the spline through an image along its voxel axes, a unit a voxel."""
+    coefficients = spline_coefficients(image)
+    out = []
+    for axis in range(3):
+        shift = np.eye(4)
+        shift[axis, 3] = 0.25
+        ahead, behind = (
+            sample_volume(image, np.eye(4), image.shape, np.eye(4), xfm, Spline(), coefficients)
+            for xfm in (shift, np.linalg.inv(shift))
+        )
+        out.append(2 * (ahead - behind))
+    return out[0], out[1], out[2]

@@ -1,0 +1,195 @@
+"""Variance maps of a run on the high-resolution grid, from what was acquired alone.
+
+Three ways, in the order in which they were tried; the figures are in ``benchmarks/results/people.md``:
+
+wmn
+    w is the standard deviation over time of the zero-filled change (Gorodnitsky and Rao 1997).
+focuss
+    the same, estimated again from its own result and flattened by a power (FOCUSS; for series, Jung et al. 2009).
+sbl
+    w maximizes the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2 I)``: sparse Bayesian
+    learning (Tipping 2001; Wipf and Rao 2004), where all components share the variance map.
+
+The update of `sbl` compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and ``b = D' a``
+the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data less the same over draws, voxel
+by voxel, so w_q is multiplied by a power of the ratio of the two. No determinant and no matrix of voxels by voxels is
+needed. Components enter with nearly equal weight, since each is a sample of where the run fluctuates and the strongest
+one says no more about it than the tenth. The likelihood alone fits noise, so ratios are smoothed by less than a voxel
+and log w is drawn a little towards its neighborhood.
+
+Settings were fixed on one person, one level of resolution down (studyforrest, 40 to 20; ``benchmarks/people.py
+settings``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.variance.prior import Prior, Window
+
+LOG = logging.getLogger(__name__)
+_FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
+_RATIO = 20.0  # a step multiplies w by no more than a power of this
+_SCALE = 1e-30  # below what any run has, in any unit
+
+
+def filled_sd(components: Tensor, window: Window) -> Tensor:
+    """Root mean square over components (C, z, x, y) of their zero-filled images, on the fine window (Z, X, Y)."""
+    total = torch.zeros(tuple(s.stop - s.start for s in window.fine))
+    for image in components:
+        total += window.level.up(image)[window.fine].square()
+    return (total / len(components)).sqrt()
+
+
+def _floored(weight: Tensor) -> Tensor:
+    """Positive everywhere."""
+    positive = weight[weight > 0]
+    if not len(positive):
+        raise ValueError("the components are zero everywhere")
+    return weight.clamp_min(_FLOOR * float(positive.median()))
+
+
+def _scaled(weight: Tensor, window: Window, estimator: Estimator, variance: float) -> Prior:
+    """A prior (Q maps) that gives the data their mean variance."""
+    plain = Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=0.0)
+    weight = weight * (variance / max(plain.mean_variance, _SCALE)) ** 0.5
+    return Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=estimator.noise * variance)
+
+
+def _cut(components: Tensor, window: Window) -> Tensor:
+    return components[(slice(None), *window.coarse)].contiguous()
+
+
+def estimate_prior(
+    components: Tensor,
+    window: Window,
+    estimator: Estimator,
+    *,
+    seed: int = 0,
+    start: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prior:
+    """Find the variance maps of a run.
+
+    Parameters
+    ----------
+    components : (C, z, x, y) strongest temporal components on the acquired grid
+    window : around the mask
+    estimator : settings
+    seed : of the draws
+    start : (Z, X, Y) standard deviation on the fine window from which to start, in any unit; that of the zero-filled
+        components where None
+    progress : called with (rounds done, rounds)
+
+    Returns
+    -------
+    Prior with (Q, Z, X, Y) maps, in the unit of the components
+
+    Raises
+    ------
+    ValueError : components that are zero or not finite
+    """
+    if not bool(torch.isfinite(components).all()):
+        raise ValueError("the components of the series are not finite")
+    with torch.inference_mode():
+        if estimator.kind == "sdmod":
+            return Prior(window=window, weight=filled_sd(components, window)[None], fwhm=(0.0,), noise=0.0)
+        if estimator.kind == "sbl":
+            return _marginal_likelihood(components, window, estimator, seed, start, progress)
+        return _minimum_norm(components, window, estimator, start, progress)
+
+
+def _minimum_norm(
+    components: Tensor, window: Window, estimator: Estimator, start: Tensor | None,
+    progress: Callable[[int, int], None] | None,
+) -> Prior:  # fmt: skip
+    """WMN, and FOCUSS where there are rounds."""
+    variance = float(_cut(components, window).square().sum(0).mean())
+    sd = filled_sd(components, window) if start is None else start
+    prior = _scaled(_floored(sd)[None] ** estimator.power, window, estimator, variance)
+    for done in range(estimator.rounds):
+        total = torch.zeros_like(sd)
+        for image in components:
+            total += (window.level.up(image) + prior.beyond(image))[window.fine].square()
+        prior = _scaled(_floored(total.sqrt())[None] ** estimator.power, window, estimator, variance)
+        if progress is not None:
+            progress(done + 1, estimator.rounds)
+    return prior
+
+
+def _marginal_likelihood(
+    components: Tensor, window: Window, estimator: Estimator, seed: int, start: Tensor | None,
+    progress: Callable[[int, int], None] | None,
+) -> Prior:  # fmt: skip
+    """Sparse Bayesian learning; see the module."""
+    data = _cut(components, window)
+    total = float(data.square().sum(0).mean())
+    sizes = data.square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
+    gains = (sizes[:, None, None, None] / sizes.max()) ** -estimator.equalize
+    data = data * gains
+    variance = float(data.square().mean())
+    count = len(estimator.fwhm)
+    first = _floored(filled_sd(components * gains, window) if start is None else start)
+    prior = _scaled(first.expand(count, *first.shape) / count**0.5, window, estimator, variance)
+    generator = torch.Generator().manual_seed(seed)
+    for done in range(estimator.rounds):
+        draws = (prior.draw(generator) for _ in range(estimator.draws))
+        seen, expected = _responses(prior, list(data)), _responses(prior, draws)
+        weight = torch.stack([
+            _updated(w, s, e, estimator) for w, s, e in zip(prior.weight, seen, expected, strict=True)
+        ])  # fmt: skip
+        prior = replace(prior, weight=weight)
+        if progress is not None:
+            progress(done + 1, estimator.rounds)
+    return _scaled(prior.weight, window, estimator, total)
+
+
+def blended(prior: Prior, measured: Tensor, blend: float) -> Prior:
+    """A run's own maps and one that was measured, by the weighted mean of their logarithms.
+
+    Parameters
+    ----------
+    prior : of the run itself
+    measured : (Z, X, Y) standard deviation on the fine window, any unit
+    blend : share of the measured map, 0 (the run's own maps) to 1
+
+    Returns
+    -------
+    Prior whose maps have the level of the run's own: the measured one says where, not how much
+    """
+    if blend == 0:
+        return prior
+    own, other = prior.weight.log(), _floored(measured).log()
+    other = other - other.mean() + own.mean((1, 2, 3), keepdim=True)
+    data = prior.mean_variance
+    mixed = replace(prior, weight=torch.lerp(own, other, blend).exp())
+    return replace(mixed, weight=mixed.weight * (data / max(mixed.mean_variance, _SCALE)) ** 0.5)
+
+
+def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]
+    """Mean over images (z, x, y) of b K_q W_q b, (Q, Z, X, Y), where b = D' (D C D' + s2 I)^-1 y."""
+    total, count = torch.zeros_like(prior.weight), 0
+    for image in images:
+        back = prior.window.adjoint(prior.solve(image, iterations=10))
+        for number, weight in enumerate(prior.weight):
+            total[number].addcmul_(back, prior.correlate(number, weight * back))
+        count += 1
+    return total / max(count, 1)
+
+
+def _updated(weight: Tensor, seen: Tensor, expected: Tensor, estimator: Estimator) -> Tensor:
+    """One map after one update."""
+    sigma = (estimator.across, estimator.smooth, estimator.smooth)
+    above, below = (torch.from_numpy(gaussian_filter(each.numpy(), sigma)) for each in (seen, expected))
+    known = (above > 0) & (below > 0)
+    ratio = torch.where(known, above / below.clamp_min(1e-30), torch.ones(())).clamp(1 / _RATIO, _RATIO)
+    log = (weight * ratio**estimator.step).log()
+    near = torch.from_numpy(gaussian_filter(log.numpy(), (estimator.across, 1.0, 1.0)))
+    return torch.lerp(log, near, estimator.pull).exp()

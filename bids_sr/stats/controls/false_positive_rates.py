@@ -1,0 +1,282 @@
+"""How often the linear model finds activity in series without signal, and the threshold that such series set.
+
+Series without signal are those of `bids_sr.stats.controls.permutations`. Tests are one-sided, for activation, as the regions of
+the report are. Half a turn more for every phase changes the sign of a shuffle and is as likely: both are counted for
+the voxel-wise rate, which is the mean of both tails, and both give a maximum.
+
+Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of them (maximum
+statistic; Nichols and Holmes 2002). It holds for this run's noise and its smoothness whatever the model of the noise
+is worth. Where only a part of the mask is tested, the threshold is that of maxima passed in 5 % times that part, by
+a Gumbel distribution through their mean and standard deviation (as Winkler et al. 2016 fit tails); as neighbors are
+alike, that is on the safe side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special, stats
+
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.stats.controls.permutations import filtered, noise_source, random_events, random_phases, shuffled_blocks
+from bids_sr.stats.glm.design import MOTION, Design, DesignError, build_design, contrast_vector
+from bids_sr.stats.glm.linear_model import ContrastModel
+from bids_sr.stats.glm.noise import estimate_noise
+from bids_sr.stats.glm.time_series import BLOCK_BYTES, extract_courses
+
+Float = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Blocks = Callable[[], Iterator[tuple[slice, Any]]]
+_DRAWS = 50  # of onsets, until the model can be estimated
+_RESAMPLES = 5000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NullSettings:
+    """How a series without signal is made and tested; all but the first four as in `ActivationSettings`.
+
+    Attributes
+    ----------
+    n_shuffles : draws of phases and onsets
+    seed : of these draws, and of the voxels
+    max_voxels : at most so many voxels of the mask, drawn at random, are tested; the family of the corrected test is
+        these voxels. 0: all
+    p : of the voxel-wise test, one-sided
+    tr : s
+    n_dummy : volumes at the start that are left out
+    fwhm_mm : Gaussian smoothing before the statistics (mm)
+    high_pass : Hz; 0: straight line
+    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
+    hrf : "spm" or "glover"
+    confound_names : columns of the confounds that enter the model
+    block_bytes : memory for a block of voxels; no result depends on it
+    """
+
+    n_shuffles: int = 100
+    seed: int = 0
+    max_voxels: int = 20_000
+    p: float = 0.001
+    tr: float
+    n_dummy: int = 0
+    fwhm_mm: float = 0.0
+    high_pass: float = 1 / 128
+    slice_time_ref: float = 0.5
+    has_stc: bool = False
+    hrf: str = "spm"
+    confound_names: tuple[str, ...] = MOTION
+    block_bytes: int = BLOCK_BYTES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NullRates:
+    """What the shuffles gave.
+
+    Attributes
+    ----------
+    rates : (shuffles,) share of voxels beyond p
+    any_corrected : (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
+    maxima : (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
+    observed : (voxels tested,) z of the run itself, all conditions against rest
+    n_voxels : voxels tested
+    n_mask : voxels in the mask
+    p : nominal rate
+    """
+
+    rates: Float
+    any_corrected: Mask
+    maxima: Float
+    observed: Float
+    n_voxels: int
+    n_mask: int
+    p: float
+
+    @property
+    def threshold(self) -> float:
+        """z that no voxel of the mask passes by chance in 95 % of runs; see `familywise_threshold`."""
+        return familywise_threshold(self.maxima, self.n_voxels / self.n_mask)
+
+
+def _average(design: Design, names: Sequence[str]) -> Float:
+    """Weights (columns,) of the mean of all conditions against rest."""
+    return contrast_vector(design, "all", {name: 1.0 / len(names) for name in names})
+
+
+def _drawn_design(
+    events: pd.DataFrame, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None,
+    rng: np.random.Generator, phases: npt.NDArray[np.complex128],
+) -> tuple[Design, Float]:  # fmt: skip
+    """Design of random onsets, and the mean of all conditions against rest as its contrast.
+
+    Confounds and drift get the phases of the courses.
+    """
+    start, end = settings.n_dummy * settings.tr, n_volumes * settings.tr
+    names = sorted(events["trial_type"].unique())
+    for draw in range(_DRAWS):
+        try:
+            design = _turned(_design(random_events(events, start, end, rng), n_volumes, settings, confounds), phases)
+            return design, _average(design, names)
+        except DesignError:
+            if draw == _DRAWS - 1:
+                raise
+    raise AssertionError("unreachable: the last draw returns or raises")
+
+
+def _fitted(blocks: Blocks, design: Design, vector: Float, mask: Mask, zooms: Sequence[float], level: Float) -> Float:
+    """z (N,) of one contrast; `blocks` gives the blocks of courses, and gives them anew when it is called again."""
+    noise = estimate_noise(blocks(), design.matrix, mask, zooms, level=level)
+    model = ContrastModel(design.matrix, vector[None], noise, rank=design.rank)
+    return np.concatenate([model.fit(block, voxels).z[0] for voxels, block in blocks()])
+
+
+def _turned(design: Design, phases: npt.NDArray[np.complex128]) -> Design:
+    """A design with new phases for all but its conditions."""
+    count = len(design.conditions)
+    matrix = np.hstack([design.matrix[:, :count], filtered(design.matrix[:, count:], phases)])
+    return replace(design, matrix=matrix, rank=int(np.linalg.matrix_rank(matrix)))
+
+
+def _design(events: pd.DataFrame, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None) -> Design:
+    return build_design(
+        events, n_volumes=n_volumes, tr=settings.tr, n_dummy=settings.n_dummy,
+        slice_time_ref=settings.slice_time_ref, has_stc=settings.has_stc, high_pass=settings.high_pass,
+        hrf=settings.hrf, confounds=confounds, confound_names=settings.confound_names,
+    )  # fmt: skip
+
+
+def _tested(mask: Mask, settings: NullSettings) -> Mask:
+    """The mask, or a random part of it."""
+    inside = np.flatnonzero(mask)
+    if not settings.max_voxels or len(inside) <= settings.max_voxels:
+        return mask
+    kept = np.random.default_rng([settings.seed, 1]).choice(inside, settings.max_voxels, replace=False)
+    part = np.zeros(mask.shape, dtype=bool)
+    part.ravel()[kept] = True
+    return part
+
+
+def null_rates(
+    reader: SeriesReader,
+    mask: Mask,
+    events: pd.DataFrame,
+    settings: NullSettings,
+    *,
+    scratch: str | os.PathLike[str],
+    confounds: pd.DataFrame | None = None,
+) -> NullRates:
+    """Rates of false activity of one series over shuffles.
+
+    Parameters
+    ----------
+    reader : the series in BOLD signal units, dummies included
+    mask : (X, Y, Z) on the series' grid
+    events : as `bids_sr.stats.glm.design.read_events` gives them
+    settings : how
+    scratch : name of a scratch file (4 bytes · volumes · voxels tested), removed at the end
+    confounds : one row a volume
+
+    Notes
+    -----
+    A shuffle costs one fit of the tested voxels; a hundred shuffles of 9,000 voxels and 60 volumes take some 20 s.
+
+    Raises
+    ------
+    DesignError : see `build_design`; also where no draw of onsets gives a model that can be estimated
+    ValueError : the mask is empty, lies on another grid, or holds no voxel that varies
+    """
+    n_volumes, mask = reader.shape[3], np.asarray(mask, dtype=bool)
+    part = _tested(mask, settings)
+    with extract_courses(reader, part, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as courses:
+        design = _design(events, n_volumes, settings, confounds)
+        source = noise_source(courses, design, settings.block_bytes)
+
+        def measured() -> Iterator[tuple[slice, Any]]:
+            return courses.blocks(settings.block_bytes)
+
+        observed = _fitted(measured, design, _average(design, design.conditions), part, reader.zooms, source.level)
+        rates, corrected, maxima = [], [], []
+        for shuffle in range(settings.n_shuffles):
+            rng = np.random.default_rng([settings.seed, 0, shuffle])
+            phases = random_phases(courses.n_times, rng)
+            step = int(rng.integers(courses.n_voxels // 4, 3 * courses.n_voxels // 4 + 1))
+            drawn, vector = _drawn_design(events, n_volumes, settings, confounds, rng, phases)
+            shuffled = partial(shuffled_blocks, courses, source, settings.block_bytes, phases, step)
+            z = _fitted(shuffled, drawn, vector, part, reader.zooms, source.level)
+            rates.append(float((np.abs(z) > -special.ndtri(settings.p)).mean()) / 2)
+            corrected.append(bool(z.max() > -special.ndtri(0.05 / len(z))))
+            maxima += [float(z.max()), float(-z.min())]
+        return NullRates(
+            rates=np.array(rates), any_corrected=np.array(corrected), maxima=np.array(maxima), observed=observed,
+            n_voxels=courses.n_voxels, n_mask=int(mask.sum()), p=settings.p,
+        )  # fmt: skip
+
+
+def familywise_threshold(maxima: Float, part: float = 1.0, level: float = 0.05) -> float:
+    """Value that the largest of all voxels passes with a probability of `level`.
+
+    Parameters
+    ----------
+    maxima : (M,) of runs without signal
+    part : of all voxels that these maxima are of; below 1 the tail is a Gumbel distribution's
+    level : of the family
+
+    Returns
+    -------
+    With all voxels, the smallest maximum that fewer than `level` of M + 1 reach, the run itself counted among them; NaN
+    where M is too small for that (19 for .05).
+    """
+    place = int(np.floor(level * (len(maxima) + 1) + 1e-9))
+    if place < 1:
+        return float("nan")
+    if part < 1:
+        scale = float(maxima.std(ddof=1)) * np.sqrt(6) / np.pi
+        return float(stats.gumbel_r.isf(level * part, maxima.mean() - np.euler_gamma * scale, scale))
+    return float(np.sort(maxima)[-place])
+
+
+def mean_interval(rates: Float, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a mean over shuffles by the bootstrap (bias-corrected and accelerated, as rates are skewed).
+
+    Where no shuffle has any voxel, the upper end is that of the share of shuffles that have one (no rate exceeds it);
+    where all rates are alike otherwise, or there is one shuffle, there is no interval (NaN).
+    """
+    if len(rates) > 1 and not rates.any():
+        return share_interval(0, len(rates), level)
+    if len(rates) < 2 or np.ptp(rates) == 0:
+        return float("nan"), float("nan")
+    found = stats.bootstrap(
+        (rates,), np.mean, confidence_level=level, n_resamples=_RESAMPLES, method="BCa",
+        rng=np.random.default_rng([seed, 2]),
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)
+
+
+def share_interval(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share (Clopper and Pearson)."""
+    found = stats.binomtest(count, n).proportion_ci(confidence_level=level, method="exact")
+    return float(found.low), float(found.high)
+
+
+def null_rows(found: NullRates, series: str, *, fwhm_mm: float = 0.0, seed: int = 0) -> list[EvalRow]:
+    """Rows of the evaluation: rate with its interval, what the test promises, share of shuffles with any finding."""
+    n, any_found = len(found.rates), int(found.any_corrected.sum())
+    common: dict[str, Any] = {"series": series, "fwhm_mm": fwhm_mm, "contrast": "all", "region": "brain"}
+    lower, upper = mean_interval(found.rates, seed)
+    low, high = share_interval(any_found, n)
+    return [
+        EvalRow(**common, measure="null_rate", value=float(found.rates.mean()), lower=lower, upper=upper, n=n),
+        EvalRow(**common, measure="null_nominal", value=found.p),
+        EvalRow(**common, measure="null_fwe", value=any_found / n, lower=low, upper=high, n=n),
+        EvalRow(**common, measure="null_threshold", value=found.threshold, n=n),
+        EvalRow(**common, measure="null_peak", value=float(found.observed.max())),
+        EvalRow(
+            **common, measure="null_active", value=float((found.observed > found.threshold).sum()), n=found.n_voxels
+        ),
+    ]

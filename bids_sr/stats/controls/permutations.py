@@ -1,0 +1,195 @@
+"""How often the linear model finds activity in a series without any: the run's own noise, its order in time undone.
+
+One shuffle takes the courses apart from what the run's model explains (task, confounds, drift), gives every frequency
+of the remainder a new phase, the same in all voxels, and asks the same model about onsets drawn at random. Phases that
+are the same everywhere keep the power spectrum of each voxel and the covariance of any two, so that smooth series stay
+smooth and broad networks broad; what is lost is any tie to the task. Shuffles of one run share its noise: the unit of
+the interval is the shuffle, never the voxel.
+
+The model takes its share of the noise away, most of it at the frequencies of the task and of slow head motion, and the
+shuffled courses go through a model of the same size again. Left alone they would be too quiet just there. So
+
+- confounds and drift get the phases of the courses. What they took away is then theirs in the shuffle too, and no
+  degree of freedom is taken twice;
+- the part that lay in the task is filled in. Raising what is left at these frequencies would not do: it is the sine
+  where the task was the cosine, one course for all voxels, and every shuffle would have too much or too little of it.
+  What fills the gap are shares of a quarter turn of the task (as much noise, at the same frequencies, and nothing of
+  the response) from another voxel, in units of the standard deviation of either. They come from voxels equally far
+  apart in the order of the mask, so that neighbors get what belongs to neighbors. No model of the spectrum is needed.
+
+On noise of known autocorrelation the rate is then that of fresh noise, .88 to 1.09 of it (`benchmarks/shuffles.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_sr.stats.glm.correlation import FLAT
+from bids_sr.stats.glm.design import Design, DesignError
+from bids_sr.stats.glm.effective_dof import orthonormal
+from bids_sr.stats.glm.time_series import VoxelCourses
+
+Float = npt.NDArray[np.float64]
+_LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
+
+
+def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]:
+    """Events inside a window as groups that overlap or touch no other group; onsets from each group's start."""
+    onset = np.maximum(events["onset"].to_numpy(dtype=float), start)
+    stop = np.minimum((events["onset"] + events["duration"]).to_numpy(dtype=float), end)
+    inside = events.assign(onset=onset, duration=stop - onset)[(stop >= onset) & (onset < end)]
+    groups: list[list[int]] = []
+    reach = -np.inf
+    inside = inside.sort_values(["onset", "duration"], kind="stable").reset_index(drop=True)
+    for row, (first, length) in enumerate(zip(inside["onset"], inside["duration"], strict=True)):
+        if groups and first < reach - 1e-9:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+        reach = max(reach, first + length)
+    return [
+        inside.iloc[rows].assign(onset=inside["onset"].iloc[rows] - inside["onset"].iloc[rows[0]]) for rows in groups
+    ]
+
+
+def random_events(events: pd.DataFrame, start: float, end: float, rng: np.random.Generator) -> pd.DataFrame:
+    """The same events in another order at onsets drawn uniformly among all that keep them apart.
+
+    Parameters
+    ----------
+    events : onset (s), duration (s), trial_type
+    start, end : window (s); what an event does outside it is cut off. Events that overlap are moved together
+
+    Returns
+    -------
+    Events in order of time, none beyond the window, none on another unless it was so before.
+    """
+    units = _units(events, start, end)
+    if not units:
+        raise DesignError(f"no event lies between {start:g} and {end:g} s")
+    units = [units[k] for k in rng.permutation(len(units))]
+    lengths = np.array([float((unit["onset"] + unit["duration"]).max()) for unit in units])
+    free = max(0.0, end - start - float(lengths.sum()))
+    gaps = np.diff(np.sort(rng.uniform(0.0, free, len(units))), prepend=0.0)
+    begins = start + np.cumsum(gaps) + np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
+    moved = [unit.assign(onset=unit["onset"] + begin) for unit, begin in zip(units, begins, strict=True)]
+    return pd.concat(moved, ignore_index=True)
+
+
+def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128]:
+    """One factor of modulus 1 for each frequency of `numpy.fft.rfft` of n samples; 1 for the mean, ±1 at Nyquist."""
+    factors = np.exp(2j * np.pi * rng.uniform(size=n // 2 + 1))
+    factors[0] = 1.0
+    if n % 2 == 0:
+        factors[-1] = 1.0 if factors[-1].real >= 0 else -1.0
+    return factors
+
+
+def filtered(courses: Float, factors: npt.NDArray[Any]) -> Float:
+    """Courses (T, N) whose frequencies are multiplied by factors (T // 2 + 1,), the same in every column."""
+    return np.fft.irfft(factors[:, None] * np.fft.rfft(courses, axis=0), n=len(courses), axis=0)
+
+
+def quarter_turn(n: int) -> npt.NDArray[np.complex128]:
+    """Factors for `filtered` that turn every cosine of n samples into its sine; mean and Nyquist stay as they are."""
+    factors = np.full(n // 2 + 1, 1j)
+    factors[0] = 1.0
+    if n % 2 == 0:
+        factors[-1] = 1.0
+    return factors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseSpace:
+    """Where the noise of a run lies, seen from its model.
+
+    Attributes
+    ----------
+    basis : (T, rank) orthonormal basis of task, drift and confounds, which are taken away
+    task : (T, K) orthonormal basis of what the task has beyond drift and confounds
+    beside : (T, K) orthonormal, as near to a quarter turn of `task` as a direction outside the model can be
+    """
+
+    basis: Float
+    task: Float
+    beside: Float
+
+    @classmethod
+    def of(cls, design: Design) -> NoiseSpace:
+        """The space of a run's design; directions of the task that drift and confounds explain are left out."""
+        count = len(design.conditions)
+        others, basis = orthonormal(design.matrix[:, count:]), orthonormal(design.matrix)
+        own = design.matrix[:, :count] / np.linalg.norm(design.matrix[:, :count], axis=0)
+        left, sizes, _ = np.linalg.svd(own - others @ (others.T @ own), full_matrices=False)
+        task = left[:, sizes > _LEAST_LEFT]
+        turned = filtered(task, quarter_turn(len(task)))
+        first, sizes, second = np.linalg.svd(turned - basis @ (basis.T @ turned), full_matrices=False)
+        return cls(basis=basis, task=task, beside=(first * (sizes > _LEAST_LEFT)) @ second)
+
+    def residuals(self, courses: npt.NDArray[np.floating]) -> Float:
+        """Courses (T, N) without what the basis explains."""
+        rest = courses.astype(np.float64)
+        rest -= self.basis @ (self.basis.T @ rest)
+        return rest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseSource:
+    """What makes noise without signal of a run's courses.
+
+    Attributes
+    ----------
+    space : of the run's noise
+    shares : (K, N) of all N voxels in `space.beside`, in units of the standard deviation of each voxel's residuals
+    level : (N,) mean signal, which shuffled courses have not
+    """
+
+    space: NoiseSpace
+    shares: Float
+    level: Float
+
+    def shuffled(
+        self, courses: npt.NDArray[np.floating], voxels: slice, phases: npt.NDArray[np.complex128], step: int
+    ) -> Float:
+        """Noise of courses (T, n) of some of the voxels.
+
+        Parameters
+        ----------
+        phases : (T // 2 + 1,), the same for all voxels
+        step : how much further on in the order of voxels lies the one that fills the gap of the task
+        """
+        rest = self.space.residuals(courses)
+        lenders = (np.arange(voxels.start, voxels.stop) + step) % self.shares.shape[1]
+        rest += self.space.task @ (self.shares[:, lenders] * rest.std(axis=0))
+        return filtered(rest, phases)
+
+
+def noise_source(courses: VoxelCourses, design: Design, block_bytes: int) -> NoiseSource:
+    """The source for the courses of a run and its model."""
+    space = NoiseSpace.of(design)
+    shares, level, any_varies = [], [], False
+    for _, block in courses.blocks(block_bytes):
+        level.append(block.mean(axis=0, dtype=np.float64))
+        residuals = space.residuals(block)
+        spread = residuals.std(axis=0)
+        varies = spread > FLAT * np.abs(block).max(axis=0, initial=0.0)
+        shares.append(np.divide(space.beside.T @ residuals, spread, out=np.zeros((space.beside.shape[1], len(spread))),
+                                where=varies))  # fmt: skip
+        any_varies = any_varies or bool(varies.any())
+    if not any_varies:
+        raise ValueError("no voxel of the mask varies over time")
+    return NoiseSource(space=space, shares=np.concatenate(shares, axis=1), level=np.concatenate(level))
+
+
+def shuffled_blocks(
+    courses: VoxelCourses, source: NoiseSource, block_bytes: int, phases: npt.NDArray[np.complex128], step: int
+) -> Iterator[tuple[slice, Float]]:
+    """Blocks of one shuffle."""
+    for voxels, block in courses.blocks(block_bytes):
+        yield voxels, source.shuffled(block, voxels, phases, step)

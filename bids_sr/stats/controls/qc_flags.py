@@ -1,0 +1,229 @@
+"""Flags: what was wrong where the paper's method failed, looked for in every run.
+
+The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC above .5 in the brain
+and below in the motor area), activation very broad, artifacts in the pair, motor area misregistered. To these comes
+distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Limits that
+the paper does not give are ours, and stand here as constants.
+
+All flags on activation are judged on the acquired series, so that none of them depends on a method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.metrics.evaluation_metrics import MISSING, EvalRow
+from bids_sr.stats.regions.activation_regions import Map, Mask
+from bids_sr.stats.regions.region_growing import ACTIVE_CC, REACH_MM, Affine, ring
+
+Array = npt.NDArray[np.floating]
+# Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of them together 7 %.
+BROAD_SHARE = 0.1
+# Without correlation maps: share of the brain that is active at a false discovery rate of .05 (real data: 9 %).
+BROAD_FDR_SHARE = 0.3
+# How much higher CC is just outside the region of interest than inside it; maps of one run differ by less at random.
+MISPLACED_CC = 0.1
+# A slice's residual beyond this many robust standard deviations above the median slice, this ratio to it, and this
+# share of the mean signal: noise alone makes 1 to 2 % in the phantom, nearly nothing where one member is a copy.
+SLICE_SD, SLICE_RATIO, SLICE_LEAST = 5.0, 2.0, 0.03
+# Mean signal outside the head at half a field of view from it, over that in the head, above the rest of the background
+GHOST_SHARE = 0.1
+UNREPEATED_SHARE = 0.1
+_MIN_SLICES = 5
+_MIN_VOXELS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flag:
+    """One flag.
+
+    Attributes
+    ----------
+    name : as in the measure ``flag_NAME``
+    raised : None where it could not be judged
+    text : what was found, with figures
+    remedy : what to do where it is raised
+    contrast, series : what it was judged on
+    """
+
+    name: str
+    raised: bool | None
+    text: str
+    remedy: str
+    contrast: str = MISSING
+    series: str = "run"
+
+    def row(self) -> EvalRow:
+        """As a row of the evaluation: 1, 0, or n/a."""
+        value = math.nan if self.raised is None else float(self.raised)
+        return EvalRow(series=self.series, measure=f"flag_{self.name}", value=value, contrast=self.contrast)
+
+
+def task_flag(cc: Map, roi: Mask, mask: Mask, contrast: str) -> Flag:
+    """Task not done: CC above .5 somewhere in the brain and nowhere in the region of interest (the paper's words)."""
+    remedy = "Look at the time courses and ask who ran the session; leave the run out of the group where it was so."
+    inside, outside = roi & mask, mask & ~roi
+    if not inside.any() or not outside.any():
+        why = (
+            "The region of interest is all of the brain, or none of it: activity here and elsewhere is not told apart."
+        )
+        return Flag(name="task_not_done", raised=None, text=why, remedy=remedy, contrast=contrast, series="raw")
+    here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
+    text = f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f} elsewhere in the brain."
+    return Flag(
+        name="task_not_done", raised=here < ACTIVE_CC < elsewhere, text=text, remedy=remedy, contrast=contrast,
+        series="raw",
+    )  # fmt: skip
+
+
+def broad_flag(contrast: str, mask: Mask, *, cc: Map | None = None, fdr: Mask | None = None) -> Flag:
+    """Very broad activation: a tenth of the brain with CC ≥ .5; without CC, 30 % of it active at FDR .05."""
+    remedy = "Look for movement with the task (motion figure) and for other muscles that took part."
+    if cc is not None:
+        share, limit, what = float((cc[mask] >= ACTIVE_CC).mean()), BROAD_SHARE, f"CC of at least {ACTIVE_CC}"
+    elif fdr is not None:
+        share, limit, what = float(fdr[mask].mean()), BROAD_FDR_SHARE, "activity at a false discovery rate of .05"
+    else:
+        raise ValueError("broad activation is judged by correlation or by the FDR region; neither is given")
+    text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
+    return Flag(name="broad", raised=share > limit, text=text, remedy=remedy, contrast=contrast, series="raw")
+
+
+def misplaced_flag(cc: Map, roi: Mask, mask: Mask, affine: Affine, contrast: str, max_mm: float = REACH_MM) -> Flag:
+    """Region of interest misplaced: CC just outside it, up to max_mm, is .5 or more and clearly higher than inside."""
+    remedy = "Check the registration figures; --roi-grow adds what the border of the region cuts off."
+    inside, around = roi & mask, ring(roi, mask, affine, max_mm)
+    if not inside.any() or not around.any():
+        text = "The region of interest has no surroundings in the brain, or no voxel in it."
+        return Flag(name="roi_misplaced", raised=None, text=text, remedy=remedy, contrast=contrast, series="raw")
+    here, near = float(cc[inside].max()), float(cc[around].max())
+    text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {max_mm:g} mm around it."
+    raised = near >= ACTIVE_CC and near - here > MISPLACED_CC
+    return Flag(name="roi_misplaced", raised=raised, text=text, remedy=remedy, contrast=contrast, series="raw")
+
+
+def slice_residuals(lowres: Array, degraded: Array, mask: Mask) -> npt.NDArray[np.float64]:
+    """What of lowres the degraded highres does not explain, by slice: rms of the residual over the mean in the mask.
+
+    Parameters
+    ----------
+    lowres, degraded : (X, Y, Z) the low-resolution image, and highres brought to its resolution
+    mask : (X, Y, Z) brain; slices with few voxels of it are NaN
+
+    Notes
+    -----
+    One gain for the whole image (least squares) makes the two comparable; a gain a slice would hide a bad slice.
+    """
+    low, other = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
+    power = float((other[mask] ** 2).sum())
+    gain = float((low[mask] * other[mask]).sum()) / power if power else 0.0
+    rest, scale = low - gain * other, float(low[mask].mean())
+    out = np.full(low.shape[2], np.nan)
+    for k in range(low.shape[2]):
+        if mask[:, :, k].sum() >= _MIN_VOXELS and scale > 0:
+            out[k] = np.sqrt(np.mean(rest[:, :, k][mask[:, :, k]] ** 2)) / scale
+    return out
+
+
+def outlying_slices(residuals: npt.NDArray[np.float64]) -> list[int]:
+    """Slices whose residual lies far above that of the others (median and median absolute deviation)."""
+    known = residuals[np.isfinite(residuals)]
+    if len(known) < _MIN_SLICES:
+        return []
+    middle = float(np.median(known))
+    spread = 1.4826 * float(np.median(np.abs(known - middle)))
+    limit = max(middle + SLICE_SD * spread, SLICE_RATIO * middle, SLICE_LEAST)
+    return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
+
+
+def ghost_share(image: Array, head: Mask) -> float:
+    """Ghost at half a field of view: mean background signal there above the other background, over that in the head.
+
+    The larger one of the two in-plane axes, as the direction of phase encoding may be unknown; NaN where the head fills
+    the image.
+    """
+    values = np.abs(np.asarray(image, dtype=np.float64))
+    inside = float(values[head].mean()) if head.any() else 0.0
+    found = []
+    for axis in (0, 1):
+        shifted = np.roll(head, head.shape[axis] // 2, axis=axis)
+        ghost, rest = shifted & ~head, ~shifted & ~head
+        if min(int(ghost.sum()), int(rest.sum())) >= _MIN_VOXELS and inside > 0:
+            found.append((float(values[ghost].mean()) - float(values[rest].mean())) / inside)
+    return max(found, default=math.nan)
+
+
+def artifact_flag(lowres: Array, degraded: Array, mask: Mask, head: Mask) -> Flag:
+    """Artifact in the pair: slices in which its members disagree far more than in the others, or a ghost in either.
+
+    Parameters
+    ----------
+    lowres, degraded : (X, Y, Z) the low-resolution image, and highres brought to its resolution
+    mask, head : (X, Y, Z) brain, and everything that gives signal
+    """
+    remedy = "Look at the pair; acquire it again, or use a method that needs none (--sr-method sbl)."
+    bad = outlying_slices(slice_residuals(lowres, degraded, mask))
+    ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
+    worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > GHOST_SHARE]
+    found = [f"its members disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(bad) + worst
+    text = f"The pair: {'; '.join(found)}." if found else "The pair: its members agree alike in all slices; no ghost."
+    return Flag(name="artifact", raised=bool(found), text=text, remedy=remedy)
+
+
+def distortion_flag(rows: Sequence[EvalRow], acquired_mm: float) -> Flag | None:
+    """Edges of boldref and highres farther apart than half an acquired voxel; None where it was not measured.
+
+    Where the rows have the flag already, it is put into words and not judged again.
+    """
+    found = {row.measure: row.value for row in rows if row.measure in ("edge_mismatch", "flag_distortion")}
+    apart = found.get("edge_mismatch", math.nan)
+    if not math.isfinite(apart):
+        return None
+    limit = acquired_mm / 2
+    text = f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel: {limit:.1f} mm)."
+    remedy = "Correct susceptibility distortion before; inject and ratio put detail where the edges are."
+    raised = bool(found.get("flag_distortion", apart > limit))
+    return Flag(name="distortion", raised=raised, text=text, remedy=remedy)
+
+
+def unrepeated_flags(rows: Sequence[EvalRow]) -> list[Flag]:
+    """Series in which much fine detail is supported by neither pair nor time course."""
+    remedy = "Do not read single clusters of this series; look at the map of unrepeated detail."
+    return [
+        Flag(
+            name="unrepeated", raised=row.value > UNREPEATED_SHARE, remedy=remedy, contrast=row.contrast,
+            series=row.series,
+            text=f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that neither repeats nor "
+            "follows the pair.",
+        )
+        for row in rows
+        if row.measure == "unrepeated_share" and math.isfinite(row.value)
+    ]  # fmt: skip
+
+
+def activation_flags(
+    maps: Mapping[str, Map], roi: Mask, mask: Mask, affine: Affine, fdr: Mapping[str, Mask] | None = None
+) -> list[Flag]:
+    """Flags on the acquired series' maps, three for each condition.
+
+    Parameters
+    ----------
+    maps : CC by condition; may be empty, then only breadth is judged, by `fdr`
+    fdr : FDR regions by condition
+    """
+    found = []
+    for contrast, cc in maps.items():
+        found += [
+            task_flag(cc, roi, mask, contrast),
+            broad_flag(contrast, mask, cc=cc),
+            misplaced_flag(cc, roi, mask, affine, contrast),
+        ]
+    for contrast, region in (fdr or {}).items():
+        if contrast not in maps:
+            found.append(broad_flag(contrast, mask, fdr=region))
+    return found

@@ -1,0 +1,95 @@
+"""How much a disturbance of a series changes its t: in units of the noise of t, which is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.stats.glm.design import Design, contrast_vector
+
+Float = npt.NDArray[np.float64]
+Course = npt.NDArray[Any]
+THRESHOLD = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """Root mean square change of t by contrast, over the voxels; 1 would be as much as the noise of t."""
+
+    by_contrast: Mapping[str, float]
+    voxels: int
+
+    @property
+    def worst(self) -> float:
+        """That of the contrast that changes most."""
+        return max(self.by_contrast.values())
+
+    def passes(self, threshold: float = THRESHOLD) -> bool:
+        """Whether no contrast changes by more than this part of the noise of t."""
+        return self.worst <= threshold
+
+
+class _Fit:
+    """Ordinary least squares of courses that come volume by volume."""
+
+    def __init__(self, design: Float, first: Course) -> None:
+        left, sizes, right = np.linalg.svd(design, full_matrices=False)
+        rank = int((sizes > 1e-10 * sizes[0]).sum())
+        self.basis, self.back = left[:, :rank], right[:rank].T / sizes[:rank]
+        self.dof = len(design) - rank
+        self.first = first.astype(np.float64)
+        self.squares, self.products = np.zeros(len(first)), np.zeros((rank, len(first)))
+        self.rows = 0
+
+    def add(self, course: Course) -> None:
+        """The next volume, (V,)."""
+        y = course - self.first
+        self.squares += y * y
+        self.products += self.basis[self.rows][:, None] * y
+        self.rows += 1
+
+    def t(self, contrast: Float) -> Float:
+        """t of a contrast (P,), (V,); 0 where a voxel does not vary."""
+        weights = contrast @ self.back
+        residual = np.maximum(self.squares - (self.products**2).sum(0), 0) / self.dof
+        error = np.sqrt(residual * (weights @ weights))
+        return np.divide(weights @ self.products, error, out=np.zeros(len(error)), where=error > 0)
+
+
+def t_change(
+    pairs: Iterable[tuple[Course, Course]], design: Design, contrasts: Mapping[str, Mapping[str, float]]
+) -> Change:
+    """Change of t from one form of a series to another; ordinary least squares, one volume in memory.
+
+    Parameters
+    ----------
+    pairs : for each row of the design (V,) values of the one form and of the other
+    design : of the run; it holds a constant, so that the level of a voxel plays no part
+    contrasts : name to weights of trial types
+
+    Raises
+    ------
+    ValueError : another number of volumes than the design has rows
+    DesignError : a contrast that the design cannot estimate
+    """
+    fits: list[_Fit] = []
+    rows = 0
+    for pair in pairs:
+        if not fits:
+            fits = [_Fit(design.matrix, pair[0]), _Fit(design.matrix, pair[0])]
+        if rows < len(design.matrix):
+            for fit, course in zip(fits, pair, strict=True):
+                fit.add(course)
+        rows += 1
+    if rows != len(design.matrix) or not fits:
+        raise ValueError(f"{rows} volumes and a design of {len(design.matrix)} rows")
+    changes = {}
+    for name, weights in contrasts.items():
+        vector = contrast_vector(design, name, weights)
+        one, other = (fit.t(vector) for fit in fits)
+        changes[name] = float(np.sqrt(np.mean((other - one) ** 2)))
+    return Change(by_contrast=changes, voxels=len(fits[0].first))

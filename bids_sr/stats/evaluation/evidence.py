@@ -1,0 +1,206 @@
+"""Which rows of the evaluation can carry a verdict, from the strongest kind of evidence to the weakest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bids_sr.metrics.evaluation_metrics import EvalRow
+
+Decision = Literal["better", "same", "worse", "unclear"]
+CONTROLS = ("bsplineSmooth", "bsplinePca")
+PLAIN = ("zerofill", "sdmod", "wmn")
+"""Simple arithmetic that every method must beat where the run has it, whether it stands as a baseline or a method."""
+MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
+WORTH: dict[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """One kind of evidence on function.
+
+    Attributes
+    ----------
+    name : short name
+    level, gain : measures of a series, and of the difference to another series
+    against : what the level is held against in the table
+    words : what is measured
+    is_truth : whether it can show that detail is true; repeatability alone cannot
+    above_zero : whether a claim needs the level itself above 0: a map that explains nothing is no detail
+    beside : measures told beside the level, each with its name
+    """
+
+    name: str
+    level: str
+    gain: str
+    against: str
+    words: str
+    is_truth: bool = True
+    above_zero: bool = False
+    beside: tuple[tuple[str, str], ...] = ()
+
+
+def _beside(stem: str) -> tuple[tuple[str, str], ...]:
+    names = {"r": "r", "amplitude": "recovered amplitude", "right": "right share"}
+    return tuple((f"{stem}_{name}_beyond", words) for name, words in names.items())
+
+
+EVIDENCE = (
+    Evidence(
+        name="split", level="split_ev_beyond", gain="gain_split_ev_beyond", against="measured", above_zero=True,
+        words="explained variance of the high-resolution BOLD measured in the other half of the blocks (without its "
+        "noise), beyond the acquired resolution; 1 is all of it, no detail at all is 0",
+        beside=_beside("split"),
+    ),
+    Evidence(
+        name="known", level="truth_ev_beyond", gain="gain_truth_ev_beyond", against="truth", above_zero=True,
+        words="explained variance of the known activation beyond the acquired resolution; 1 is all of it, no detail at "
+        "all is 0",
+        beside=_beside("truth"),
+    ),
+    Evidence(
+        name="maps", level="truth_r_beyond", gain="gain_truth_r_beyond", against="measured",
+        words="correlation with the high-resolution map of the same blocks beyond the acquired resolution (shared "
+        "noise counts as agreement)",
+    ),
+    Evidence(
+        name="self", level="self_r_beyond", gain="gain_self_r_beyond", against="self", is_truth=False,
+        words="repeatability between halves of the same series beyond the acquired resolution, which detail that a "
+        "method makes itself passes too",
+    ),
+)  # fmt: skip
+
+
+IMAGE_REFERENCES = ("bspline", "inject")
+# What can carry a claim on images, the stronger first, and over what its gain was found
+IMAGE_EVIDENCE = {"gain_truth_psnr": "against the measured volumes", "pair_gain_psnr": "on a pair not trained on"}
+
+
+def image_gains(rows: Sequence[EvalRow], method: str) -> list[tuple[EvalRow, str]]:
+    """Gains of a method over bspline and inject, and over what they were found, by the best evidence it has."""
+    for measure, words in IMAGE_EVIDENCE.items():
+        found = {r.against: r for r in rows if r.measure == measure and r.series == method}
+        if found:
+            return [(found[other], words) for other in IMAGE_REFERENCES if other in found]
+    return []
+
+
+def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
+    """What an interval of a difference (larger is better) allows to say.
+
+    Parameters
+    ----------
+    lower, upper : of the interval; NaN: there is none
+    margin : differences within ± margin count as none; NaN: not known, then nothing can be called the same
+
+    Returns
+    -------
+    ``same`` where the interval lies inside the margin, also where it excludes 0 (a difference that does not matter);
+    else ``better`` or ``worse`` where it excludes 0; else ``unclear``.
+    """
+    if not (math.isfinite(lower) and math.isfinite(upper)):
+        return "unclear"
+    if -margin <= lower and upper <= margin:  # False for NaN
+        return "same"
+    if lower > 0:
+        return "better"
+    return "worse" if upper < 0 else "unclear"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Rows of one kind of evidence for one contrast at one smoothing.
+
+    Attributes
+    ----------
+    evidence : the kind
+    contrast, fwhm_mm : for which the verdict is given
+    regions : brain first, then the active region nearest to |t| > 4, or the truly active voxels
+    levels, gains : rows
+    others : rows of the measures that are told beside the level
+    """
+
+    evidence: Evidence
+    contrast: str
+    fwhm_mm: float
+    regions: tuple[str, ...]
+    levels: tuple[EvalRow, ...]
+    gains: tuple[EvalRow, ...]
+    others: tuple[EvalRow, ...] = ()
+
+    def beside(self, series: str, region: str) -> list[tuple[str, float]]:
+        """Name and value of what is told beside a series' level, as far as it is known."""
+        found = {r.measure: r.value for r in self.others if (r.series, r.region) == (series, region)}
+        return [
+            (words, found[name]) for name, words in self.evidence.beside if math.isfinite(found.get(name, math.nan))
+        ]
+
+    def level(self, series: str, region: str) -> EvalRow | None:
+        """Figure of a series itself."""
+        return next((r for r in self.levels if (r.series, r.region) == (series, region)), None)
+
+    def gain(self, series: str, against: str, region: str) -> EvalRow | None:
+        """Difference of two series; where the table has it the other way round, turned."""
+        for row in self.gains:
+            if (row.series, row.against, row.region) == (series, against, region):
+                return row
+        for row in self.gains:
+            if (row.series, row.against, row.region) == (against, series, region):
+                return EvalRow(
+                    series=series, against=against, measure=row.measure, value=-row.value, lower=-row.upper,
+                    upper=-row.lower, fwhm_mm=row.fwhm_mm, contrast=row.contrast, region=region, n=row.n,
+                )  # fmt: skip
+        return None
+
+    def margin(self, region: str) -> float:
+        """A tenth of the gap between bspline and measured; NaN where either is absent or there is no gap."""
+        low, high = self.level("bspline", region), self.level("measured", region)
+        gap = math.nan if low is None or high is None else high.value - low.value
+        return MARGIN_SHARE * gap if gap > 0 else math.nan
+
+
+def _regions(rows: Sequence[EvalRow]) -> tuple[str, ...]:
+    found = list(dict.fromkeys(row.region for row in rows))
+    active = [r for r in found if r.startswith("active") and r.removeprefix("active").isdigit()]
+    active.sort(key=lambda r: abs(int(r.removeprefix("active")) - 40))
+    active += [r for r in found if r == "active"]
+    return tuple([r for r in ("brain",) if r in found] + active[:1]) or tuple(found[:1])
+
+
+def _belongs(kind: Evidence, with_measured: bool) -> bool:
+    """Whether differences in the table are of this kind: those of maps do not name the truth; measured goes first."""
+    return kind.name not in ("known", "maps") or (kind.name == "maps") == with_measured
+
+
+def best_table(rows: Sequence[EvalRow], methods: Sequence[str]) -> Table | None:
+    """The strongest evidence that the rows hold on any of the methods, preferably with an interval.
+
+    The contrast is ``all`` (every condition against rest) where there is one, else the first; the smoothing the least.
+    """
+    with_measured = any(row.measure == "truth_r_beyond" and row.against == "measured" for row in rows)
+    candidates = []
+    for kind in EVIDENCE:
+        levels = [r for r in rows if r.measure == kind.level and r.against == kind.against]
+        gains = [r for r in rows if r.measure == kind.gain] if _belongs(kind, with_measured) else []
+        if not any(r.series in methods for r in (*levels, *gains)):
+            continue
+        both = [*levels, *gains]
+        contrast = "all" if any(r.contrast == "all" for r in both) else both[0].contrast
+        width = min(r.fwhm_mm for r in both if r.contrast == contrast)
+        keep = [r for r in both if r.contrast == contrast and r.fwhm_mm == width]
+        candidates.append(
+            Table(
+                evidence=kind, contrast=contrast, fwhm_mm=width, regions=_regions(keep),
+                levels=tuple(r for r in keep if r.measure == kind.level),
+                gains=tuple(r for r in keep if r.measure == kind.gain),
+                others=tuple(
+                    r for r in rows
+                    if r.measure in dict(kind.beside)
+                    and (r.against, r.contrast, r.fwhm_mm) == (kind.against, contrast, width)
+                ),
+            )
+        )  # fmt: skip
+    sure = [t for t in candidates if t.evidence.is_truth and any(math.isfinite(r.lower) for r in t.gains)]
+    return next(iter([*sure, *candidates]), None)

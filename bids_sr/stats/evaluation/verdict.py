@@ -1,0 +1,284 @@
+"""The verdict in plain words: better than, the same as, or worse than what, on which measure, how sure.
+
+Two questions are kept apart. *Image quality* says that single images look more like those of a finer acquisition; a
+network must beat ``inject``, which plainly carries static detail over, before it may claim that. *Function* says that
+the map of activity shows true BOLD detail (of neurons or of the veins that drain them, which no map here tells
+apart); it may be claimed only against a truth, and only by a method that explains variance of it, and more than every
+baseline, every denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an interval
+above 0. What a placebo reaches as well is not owed to this subject's own data. A method that fell back to zero filling
+was not applied: it is named first and not compared. Where the evidence does not decide, the words are "it cannot be
+told".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bids_sr.metrics.evaluation_metrics import MISSING, EvalRow
+from bids_sr.stats.controls.negative_controls import claims, subject_specific
+from bids_sr.stats.evaluation.evidence import (
+    CONTROLS,
+    IMAGE_REFERENCES,
+    PLAIN,
+    WORTH,
+    Table,
+    best_table,
+    decide,
+    image_gains,
+)
+from bids_sr.stats.evaluation.not_applied import APPLIED, stands_for
+from bids_sr.stats.evaluation.verdict_text import Function, Sentence, headline, idle_text, limits_of
+
+_WORDS: dict[str, str] = {
+    "better": "is better than",
+    "same": "is the same as",
+    "worse": "is worse than",
+    "unclear": "cannot be told apart from",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What can be said of a run.
+
+    Attributes
+    ----------
+    headline : one or two sentences
+    sentences : what it rests on
+    limits : what it cannot say
+    rows : the same as rows of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
+    """
+
+    headline: str
+    sentences: tuple[Sentence, ...]
+    limits: tuple[str, ...]
+    rows: tuple[EvalRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Headline, sentences and limits as plain values; numbers that are not defined are None."""
+        plain = [
+            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(each).items()}
+            for each in self.sentences
+        ]
+        return {"headline": self.headline, "sentences": plain, "limits": list(self.limits)}
+
+
+def _interval(row: EvalRow, digits: int = 3, sign: bool = True) -> str:
+    value = f"{row.value:+.{digits}f}" if sign else f"{row.value:.{digits}f}"
+    if math.isfinite(row.lower) and math.isfinite(row.upper):
+        return f"{value} (95 % interval {row.lower:.{digits}f} to {row.upper:.{digits}f})"
+    return f"{value} (no interval)"
+
+
+def _where(region: str) -> str:
+    if region.startswith("active") and region[6:].isdigit():
+        return f"active region, |t| > {int(region[6:]) / 10:g}"
+    return {"roi": "region of interest", "active": "truly active voxels", MISSING: "all voxels"}.get(region, region)
+
+
+def _compare(table: Table, method: str, other: str, region: str, margin: float) -> Sentence:
+    """One method beside one other series."""
+    row = table.gain(method, other, region)
+    if row is None:
+        own, its = table.level(method, region), table.level(other, region)
+        value = math.nan if own is None or its is None else own.value - its.value
+        row = EvalRow(
+            series=method, against=other, measure=table.evidence.gain, value=value, contrast=table.contrast,
+            region=region,
+        )  # fmt: skip
+    # beside its own plain form any difference that is sure counts: both exceed the baselines by more than the margin
+    decision = decide(row.lower, row.upper, math.nan if other == "wmn" else margin)
+    if math.isfinite(row.value):
+        text = f"{method} {_WORDS[decision]} {other}: {_interval(row)}, {_where(region)}."
+    else:
+        text = f"{method} was not compared with {other}, {_where(region)}."
+    return Sentence(
+        text=text, decision=decision, measure=row.measure, series=method, against=other, contrast=row.contrast,
+        region=region, value=row.value, lower=row.lower, upper=row.upper,
+    )  # fmt: skip
+
+
+def _between(table: Table, methods: Sequence[str], margins: dict[str, float]) -> list[Sentence]:
+    """The methods beside one another, where the table compares them; no claim rests on it."""
+    return [
+        _compare(table, one, other, region, margins[region])
+        for region in table.regions
+        for k, one in enumerate(methods)
+        for other in methods[k + 1 :]
+        if table.gain(one, other, region) is not None and not {one, other} & set(PLAIN)
+    ]
+
+
+def _function(table: Table, method: str, references: Sequence[str], margins: dict[str, float]) -> Function:
+    sentences = [
+        _compare(table, method, other, region, margins[region]) for region in table.regions for other in references
+    ]
+    main, rest = sentences[: len(references)], sentences[len(references) :]
+    holds = None
+    if table.evidence.is_truth:
+        level = table.level(method, table.regions[0])
+        explains = not table.evidence.above_zero or (level is not None and level.lower > 0)
+        beats = explains and bool(main) and all(each.decision == "better" for each in main)
+        holds = beats and all(each.decision != "worse" for each in rest)
+    return Function(method=method, sentences=tuple(sentences), holds=holds)
+
+
+def _level_sentence(table: Table, series: str) -> Sentence | None:
+    """How much of the detail a series has."""
+    region = table.regions[0]
+    row = table.level(series, region)
+    if row is None or not math.isfinite(row.value):
+        return None
+    beside = "".join(f", {words} {value:.3f}" for words, value in table.beside(series, region))
+    return Sentence(
+        text=f"{series}: {_interval(row, sign=False)}{beside}, {_where(region)}.", measure=row.measure, series=series,
+        against=row.against, contrast=row.contrast, region=region, value=row.value, lower=row.lower, upper=row.upper,
+    )  # fmt: skip
+
+
+def _image(rows: Sequence[EvalRow], method: str) -> tuple[list[Sentence], bool | None]:
+    """Image quality against measured volumes, else on a second pair; None where either reference is absent."""
+    sentences = []
+    for row, where in image_gains(rows, method):
+        decision = decide(row.lower, row.upper)
+        sentences.append(
+            Sentence(
+                text=f"Images: {method} {_WORDS[decision]} {row.against}: {_interval(row, 2)} dB {where}.",
+                decision=decision, measure=row.measure, series=method, against=row.against, value=row.value,
+                lower=row.lower, upper=row.upper,
+            )
+        )  # fmt: skip
+    if len(sentences) < len(IMAGE_REFERENCES):
+        failed = any(each.decision != "better" for each in sentences)
+        return sentences, False if failed else None
+    return sentences, all(each.decision == "better" for each in sentences)
+
+
+def _specific(rows: Sequence[EvalRow], table: Table, method: str) -> tuple[list[Sentence], bool | None]:
+    """Whether own less placebo excludes 0, for every placebo there is; None without any."""
+    found = [
+        each for each in claims(rows)
+        if (each.method, each.contrast, each.fwhm_mm) == (method, table.contrast, table.fwhm_mm)
+        and each.region == table.regions[0]
+    ]  # fmt: skip
+    if not found:
+        return [], None
+    sentences = [
+        Sentence(
+            text=each.words, decision=decide(each.lower, each.upper), measure=each.measure, series=method,
+            against=each.placebo, contrast=each.contrast, region=each.region, value=each.gain, lower=each.lower,
+            upper=each.upper,
+        )
+        for each in found
+    ]  # fmt: skip
+    together = subject_specific(found)[0]
+    return [*sentences, Sentence(text=together.words, series=method)], together.holds
+
+
+def _claim_sentences(rows: Sequence[EvalRow], methods: Sequence[str]) -> list[Sentence]:
+    """The paper's claim in one sentence a method: what of the smaller regions is owed to the method."""
+    out = []
+    for method in methods:
+        found = {r.measure: r.value for r in rows if r.series == method and r.region == "quarter"}
+        names = ("total", "part_grid", "part_smoothing", "part_method")
+        parts = [found.get(f"claim_{name}_size", math.nan) for name in names]
+        if all(map(math.isfinite, parts)):
+            total, grid, smoothing, own = parts
+            out.append(
+                Sentence(
+                    text=f"Regions by the paper's rules are {total:.2f} times as large with {method} as with the "
+                    f"acquired series: {grid:.2f} by the finer grid, times {smoothing:.2f} by smoothing in finer "
+                    f"voxels, times {own:.2f} by {method} itself.",
+                    series=method,
+                )
+            )  # fmt: skip
+    return out
+
+
+def _as_rows(
+    table: Table | None, functions: Sequence[Function], images: dict[str, bool | None],
+    specific: dict[str, bool | None], margins: dict[str, float],
+) -> list[EvalRow]:  # fmt: skip
+    out = []
+    if table is not None:
+        place: dict[str, Any] = {"contrast": table.contrast, "fwhm_mm": table.fwhm_mm}
+        out += [
+            EvalRow(
+                series=each.series, against=each.against, measure="verdict", value=WORTH[each.decision],
+                region=each.region, **place,
+            )
+            for function in functions for each in function.sentences
+        ]  # fmt: skip
+        out += [EvalRow(series="run", measure="verdict_margin", value=m, region=r, **place) for r, m in margins.items()]
+    for name, found in (
+        ("function", {each.method: each.holds for each in functions}), ("image", images), ("specific", specific),
+    ):  # fmt: skip
+        out += [
+            EvalRow(series=method, measure=f"verdict_{name}", value=math.nan if holds is None else float(holds))
+            for method, holds in found.items()
+        ]
+    return out
+
+
+def make_verdict(
+    rows: Sequence[EvalRow],
+    *,
+    methods: Sequence[str],
+    baselines: Sequence[str],
+    margin: float | None = None,
+    not_applied: Sequence[str] = (),
+) -> Verdict:
+    """Say what the evaluation of a run allows to say.
+
+    Parameters
+    ----------
+    rows : of the evaluation, of all tables
+    methods : under judgment
+    baselines : all of them must be beaten before function may be claimed, and the controls
+    margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of the gap between
+        bspline and measured
+    not_applied : methods that fell back to zero filling; they, their placebos and their members are left out
+
+    Notes
+    -----
+    The main region is the brain; in the active region a method may be unclear, but not worse, to claim function.
+    """
+    idle = [method for method in methods if method in not_applied]
+    methods = [method for method in methods if method not in idle]
+    rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.against, idle))]
+    applied = [EvalRow(series=name, measure=APPLIED, value=value) for names, value in ((methods, 1.0), (idle, 0.0))
+               for name in names]  # fmt: skip
+    table = best_table(rows, methods)
+    functions: list[Function] = []
+    sentences: list[Sentence] = []
+    margins: dict[str, float] = {}
+    specific: dict[str, bool | None] = {}
+    if table is not None:
+        present = {r.series for r in (*table.levels, *table.gains)} | {r.against for r in table.gains}
+        references = list(dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in present)]))
+        margins = {region: table.margin(region) if margin is None else margin for region in table.regions}
+        smooth = f", {table.fwhm_mm:g} mm FWHM" if table.fwhm_mm else ""
+        sentences.append(Sentence(text=f"Measured: {table.evidence.words}; contrast {table.contrast}{smooth}."))
+        levels = (_level_sentence(table, series) for series in (*methods, "bspline", "measured"))
+        sentences += [each for each in levels if each is not None]
+        functions = [
+            _function(table, method, [name for name in references if name != method], margins) for method in methods
+        ]
+        for function in functions:
+            own, specific[function.method] = _specific(rows, table, function.method)
+            sentences += [*function.sentences, *own]
+        sentences += _between(table, methods, margins)
+    images: dict[str, bool | None] = {}
+    for method in methods:
+        own, images[method] = _image(rows, method)
+        sentences += own
+    sentences += _claim_sentences(rows, methods)
+    return Verdict(
+        headline=(idle_text(idle) + headline(table, functions, images, specific, sentences)).strip(),
+        sentences=tuple(sentences),
+        limits=tuple(limits_of(rows, table, images, specific, next(iter(margins.values()), math.nan))),
+        rows=(*_as_rows(table, functions, images, specific, margins), *applied),
+    )  # fmt: skip

@@ -1,0 +1,253 @@
+"""Effects of the blocks of one series, whole slices, in one pass over the file.
+
+Every figure of the split halves is a function of these few maps: effects of halves and of contrasts are sums of them,
+smoothing and Fourier filters are linear, and resampled blocks are other weights. So a series is read once and its file
+is not needed again.
+
+The temporal components of a series (for the denoising control) are the leading eigenvectors of its T x T matrix of
+inner products inside the mask, each voxel's mean taken off; a series that keeps K of them has the block effects
+``maps[..., :K] @ loadings[:K]``. They need one pass more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.io import atomic_files
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
+from bids_sr.stats.glm.time_series import extract_courses, smooth
+
+Array = npt.NDArray[np.float32]
+Float = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+ACTIVE_FWHM_MM = 4.0
+_VOLUMES = 16  # read at a time
+_STRIP = 32768  # voxels whose sums stay in the processor's cache
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effects:
+    """Effects of B blocks of one series.
+
+    Attributes
+    ----------
+    series : its name
+    affine : (4, 4) voxel to RAS mm
+    mask : (X, Y, Z) brain
+    betas : (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
+    mean : (X, Y, Z) mean over time
+    variance : (X, Y, Z) of the residuals
+    blocks, covariance, leak, dof : see `bids_sr.stats.glm.blocks.BlockDesign`
+    smooth_variance : (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
+    ranks : numbers of temporal components to choose from
+    pca_maps, pca_loadings : (X, Y, Z, K) and (K, B), empty without ranks
+    """
+
+    series: str
+    affine: Float
+    mask: Mask
+    betas: Array
+    mean: Array
+    variance: Array
+    blocks: tuple[Block, ...]
+    covariance: Float
+    leak: Float
+    dof: int
+    smooth_variance: Array | None = None
+    ranks: tuple[int, ...] = ()
+    pca_maps: Array = field(default_factory=lambda: np.zeros((0, 0, 0, 0), dtype=np.float32))
+    pca_loadings: Float = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def zooms(self) -> tuple[float, float, float]:
+        """Voxel size (mm)."""
+        sizes = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return float(sizes[0]), float(sizes[1]), float(sizes[2])
+
+    def halves(self, weights: Mapping[str, float]) -> Float | None:
+        """Weights of the blocks in each half's effect, (2, B); None where the contrast cannot be split."""
+        return half_weights(self.blocks, weights, self.leak)
+
+    def effect(self, block_weights: Float) -> Array:
+        """A sum of block effects, (X, Y, Z), for weights (B,)."""
+        return np.asarray(self.betas @ block_weights.astype(np.float32))
+
+    def reduced(self, rank: int) -> Array:
+        """Block effects of the series that keeps its `rank` leading temporal components, (X, Y, Z, B)."""
+        return np.asarray(self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32))
+
+    def smooth_t(self, block_weights: Float) -> Array:
+        """t of a sum of block effects after smoothing with 4 mm FWHM, ordinary least squares, (X, Y, Z)."""
+        if self.smooth_variance is None:
+            raise ValueError(f"effects of {self.series} were made without the variance of the smoothed series")
+        effect = smooth(self.effect(block_weights), self.zooms, ACTIVE_FWHM_MM)
+        scale = float(block_weights @ self.covariance @ block_weights)
+        error = np.sqrt(self.smooth_variance * scale)
+        return np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
+
+
+class _Sums:
+    """Running sums over volumes: y, y², and y times each column of a basis; y is the signal less the first volume."""
+
+    def __init__(self, first: Array, columns: Array) -> None:
+        self.first, self.columns = first.ravel(), columns
+        n = first.size
+        self.total, self.squares = np.zeros(n), np.zeros(n)
+        self.products = np.zeros((n, columns.shape[1]), dtype=np.float32)
+
+    def add(self, volumes: Array, rows: slice) -> None:
+        """Volumes (n, voxels) that belong to some rows of the basis."""
+        part = self.columns[rows]
+        for start in range(0, self.first.size, _STRIP):
+            at = slice(start, start + _STRIP)
+            y = volumes[:, at] - self.first[at]
+            self.total[at] += y.sum(axis=0, dtype=np.float64)
+            self.squares[at] += np.einsum("tn,tn->n", y, y)
+            self.products[at] += y.T @ part
+
+    def residual_variance(self, rank: int, dof: int) -> Float:
+        """Of the residuals, where the first `rank` columns span the model."""
+        explained = np.einsum("nr,nr->n", self.products[:, :rank], self.products[:, :rank], dtype=np.float64)
+        return np.maximum(self.squares - explained, 0) / dof
+
+
+def temporal_components(
+    reader: SeriesReader, mask: Mask, start: int, count: int, scratch: str | os.PathLike[str]
+) -> Float:
+    """Leading eigenvectors of the series' inner products in time, (rows, count); signs are arbitrary but fixed."""
+    with extract_courses(reader, mask, scratch, start=start) as courses:
+        gram = np.zeros((courses.n_times, courses.n_times))
+        for _, block in courses.blocks():
+            y = block.astype(np.float64)
+            y -= y.mean(axis=0)
+            gram += y @ y.T
+    vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
+    return np.asarray(vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)] < 0, -1, 1))
+
+
+def block_effects(
+    reader: SeriesReader,
+    mask: Mask,
+    design: BlockDesign,
+    *,
+    series: str,
+    pca_ranks: Sequence[int] = (),
+    with_t: bool = False,
+    scratch: str | os.PathLike[str] = "components.raw",
+) -> Effects:
+    """Effects of all blocks of one series.
+
+    Parameters
+    ----------
+    reader : (X, Y, Z, T) in BOLD signal units, dummies included
+    mask : (X, Y, Z)
+    pca_ranks : numbers of temporal components for `Effects.reduced`; those beyond the rank of the series are left out
+    with_t : also what `Effects.smooth_t` needs
+    scratch : name of a scratch file, used with pca_ranks only and removed
+
+    Raises
+    ------
+    ValueError : mask or design do not fit the series
+    """
+    shape, rows, start = reader.shape[:3], len(design.matrix), design.n_dummy
+    if mask.shape != shape or rows != reader.shape[3] - start:
+        raise ValueError(f"{reader.path}: {reader.shape}, mask of {mask.shape}, model of {rows} rows, {start} dummies")
+    ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows}))
+    rank = design.basis.shape[1]
+    columns = design.basis
+    if ranks:
+        columns = np.column_stack([columns, temporal_components(reader, mask, start, ranks[-1], scratch)])
+    sums, smoothed = _stream(reader, start, columns.astype(np.float32), rank, with_t)
+    own = sums.products[:, :rank]
+    variance = sums.residual_variance(rank, design.dof)
+    late: dict[str, Any] = {}
+    if smoothed is not None:
+        late["smooth_variance"] = (smoothed.residual_variance(rank, design.dof)).reshape(shape).astype(np.float32)
+    if ranks:
+        late |= {"ranks": ranks, "pca_maps": np.ascontiguousarray(sums.products[:, rank:]).reshape(*shape, -1)}
+        late["pca_loadings"] = columns[:, rank:].T @ design.weights
+    return Effects(
+        series=series, affine=reader.affine, mask=mask,
+        betas=(own @ (design.basis.T @ design.weights).astype(np.float32)).reshape(*shape, -1),
+        mean=(sums.first + sums.total / rows).reshape(shape).astype(np.float32),
+        variance=variance.reshape(shape).astype(np.float32), blocks=design.blocks, covariance=design.covariance,
+        leak=design.leak, dof=design.dof, **late,
+    )  # fmt: skip
+
+
+def _stream(reader: SeriesReader, start: int, columns: Array, rank: int, with_t: bool) -> tuple[_Sums, _Sums | None]:
+    """Sums over the series and, if wanted, over the smoothed series (model's columns only)."""
+    first = reader.volume(start)
+    sums = _Sums(first, columns)
+    smoothed = _Sums(smooth(first, reader.zooms, ACTIVE_FWHM_MM), columns[:, :rank]) if with_t else None
+    batch: list[Array] = []
+    done = 0
+    for index, volume in enumerate(reader.volumes(start), 1):
+        batch.append(volume)
+        if len(batch) == _VOLUMES or index == len(columns):
+            rows = slice(done, index)
+            sums.add(np.stack([v.ravel() for v in batch]), rows)
+            if smoothed is not None:
+                fine = [smooth(v, reader.zooms, ACTIVE_FWHM_MM).ravel() for v in batch]
+                smoothed.add(np.stack(fine), rows)
+            batch, done = [], index
+    return sums, smoothed
+
+
+def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
+    """Write effects as .npz, whole or not at all."""
+    target = Path(path)
+    blocks = effects.blocks
+    arrays = {
+        name: getattr(effects, name)
+        for name in ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps", "pca_loadings")
+    }
+    if effects.smooth_variance is not None:
+        arrays["smooth_variance"] = effects.smooth_variance
+    arrays |= {
+        "series": np.array(effects.series), "dof": np.array(effects.dof), "ranks": np.array(effects.ranks, dtype=int),
+        "condition": np.array([b.condition for b in blocks]), "half": np.array([b.half for b in blocks]),
+        "share": np.array([b.share for b in blocks]), "used": np.array([b.used for b in blocks]),
+        "event": np.array([(i, *event) for i, b in enumerate(blocks) for event in b.events]),
+    }  # fmt: skip
+    with atomic_files.whole_file(target) as part, open(part, "wb") as stream:
+        np.savez(stream, **arrays)
+    return target
+
+
+def load_effects(path: str | os.PathLike[str]) -> Effects:
+    """Read what `save_effects` wrote."""
+    with np.load(path, allow_pickle=False) as data:
+        events = data["event"]
+        blocks = tuple(
+            Block(
+                condition=str(name), half=int(half), share=float(share), used=bool(used),
+                events=tuple((float(on), float(length)) for _, on, length in events[events[:, 0] == index]),
+            )
+            for index, (name, half, share, used) in enumerate(
+                zip(data["condition"], data["half"], data["share"], data["used"], strict=True)
+            )
+        )  # fmt: skip
+        return Effects(
+            series=str(data["series"]), blocks=blocks, dof=int(data["dof"]), ranks=tuple(int(k) for k in data["ranks"]),
+            smooth_variance=data.get("smooth_variance"),
+            **{
+                name: data[name]
+                for name in ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps",
+                             "pca_loadings")
+            },
+        )  # fmt: skip
+
+
+def series_of(path: str | os.PathLike[str]) -> str:
+    """Name of the series an effects file is about, without reading its maps."""
+    with np.load(path, allow_pickle=False) as data:
+        return str(data["series"])

@@ -1,0 +1,288 @@
+"""Blocks of a run, its two halves, and a model with one regressor for each block.
+
+The halves are made of blocks, not of volumes: first, third, … block of each condition against second, fourth, …, so
+that both halves hold every condition and drift weighs on both alike. Consecutive events of one trial type with short
+gaps are one sustained block. Where that leaves many short trials, the unit is a chunk of consecutive trials of one
+condition.
+
+A block of which the run saw too little (it ended before the first volume, or began with the last ones) is modelled and
+not used: the standard error of its effect is a multiple of the others' (13 times, for a block of 16 s that ended 12 s
+before the run), and a mean over blocks would be a mean of that one block's noise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_sr.stats.glm.design import MOTION, build_design, condition_regressors, frame_times, scaled_weights
+
+Float = npt.NDArray[np.float64]
+LOGGER = logging.getLogger(__name__)
+
+MAX_GAP_S = 3.0
+MAX_UNITS = 40
+# Share of a block's response (its squares, summed over time) that must lie inside the run
+MIN_SHARE = 0.5
+_AFTER_S = 40.0  # how long a response goes on after its block
+_ESTIMABLE = 1e-6
+
+
+class TooFewBlocks(ValueError):
+    """Blocks that cannot be split in two halves; the message names the run and the fix."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """One unit of a run.
+
+    Attributes
+    ----------
+    condition : trial type
+    events : (onset, duration) in s of what is convolved; one for a sustained block
+    half : 0 or 1
+    share : of its response that lies inside the run, 0–1
+    used : whether it counts; else it is modelled and weighs nothing
+    """
+
+    condition: str
+    events: tuple[tuple[float, float], ...]
+    half: int = 0
+    share: float = 1.0
+    used: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockDesign:
+    """A run's model with one regressor for each block, and how effects of blocks are read off a series.
+
+    Attributes
+    ----------
+    blocks : in order of time, B of them
+    matrix : (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row
+    weights : (rows, B); a voxel's course times these is the effect of each block
+    covariance : (B, B); of the effects, for noise of variance one
+    leak : (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros where the effect
+        can be told from everything else
+    basis : (rows, rank) orthonormal columns that span the model
+    n_dummy : volumes at the start that have no row
+    dof : rows less rank
+    """
+
+    blocks: tuple[Block, ...]
+    matrix: Float
+    weights: Float
+    covariance: Float
+    leak: Float
+    basis: Float
+    n_dummy: int
+    dof: int
+
+
+def find_blocks(events: pd.DataFrame, *, max_gap: float = MAX_GAP_S, max_units: int = MAX_UNITS) -> list[Block]:
+    """Units of a run in order of time, halves not yet given.
+
+    Parameters
+    ----------
+    events : onset (s), duration (s), trial_type
+    max_gap : s; consecutive events of one type with at most this much between end and onset are one block
+    max_units : above this number of blocks, chunks of consecutive blocks of one condition are the units
+    """
+    table = events.sort_values("onset", kind="stable")
+    found: list[tuple[str, float, float]] = []
+    for row in table.itertuples():
+        name, start, end = str(row.trial_type), float(row.onset), float(row.onset + row.duration)
+        if found and found[-1][0] == name and start - found[-1][2] <= max_gap:
+            found[-1] = (name, found[-1][1], max(end, found[-1][2]))
+        else:
+            found.append((name, start, end))
+    timed: dict[str, list[tuple[float, float]]] = {}
+    for name, start, end in found:
+        timed.setdefault(name, []).append((start, end - start))
+    if len(found) <= max_units:
+        units = [(name, [event]) for name, all_ in timed.items() for event in all_]
+    else:
+        count = max(2, max_units // len(timed) // 2 * 2)  # even, so that both halves get as many
+        units = [(name, list(part)) for name, all_ in timed.items() for part in _chunks(all_, count)]
+    units.sort(key=lambda unit: unit[1][0][0])
+    return [Block(condition=name, events=tuple(part)) for name, part in units]
+
+
+def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tuple[float, float]]]:
+    """At most `count` runs of consecutive trials, as equal in number as can be."""
+    edges = np.linspace(0, len(trials), min(count, len(trials)) + 1).round().astype(int)
+    return [list(trials[a:b]) for a, b in pairwise(edges)]
+
+
+def assign_halves(blocks: Sequence[Block]) -> list[Block]:
+    """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time."""
+    seen: Counter[str] = Counter()
+    out = []
+    for block in blocks:
+        out.append(replace(block, half=seen[block.condition] % 2))
+        seen[block.condition] += block.used
+    return out
+
+
+def check_split(blocks: Sequence[Block], source: str) -> None:
+    """Refuse blocks of which no condition has two; warn of conditions that have one.
+
+    Parameters
+    ----------
+    source : the events file, for the message
+
+    Raises
+    ------
+    TooFewBlocks : no condition can be split
+    """
+    counts = dict.fromkeys((block.condition for block in blocks), 0)
+    for block in blocks:
+        counts[block.condition] += block.used
+    alone = [name for name, count in counts.items() if count < 2]
+    if len(alone) == len(counts):
+        raise TooFewBlocks(
+            f"{source}: {', '.join(f'{name} ({counts[name]})' for name in counts)}: a run is split by blocks, and no "
+            "condition has two inside the run. Measure more blocks, or leave the split halves out"
+        )
+    for name in alone:
+        LOGGER.warning(
+            "%s: condition %s has %d block inside the run; it does not enter split halves", source, name, counts[name]
+        )
+
+
+def _table(blocks: Sequence[Block]) -> pd.DataFrame:
+    """Events whose trial type is the block's number."""
+    rows = [(start, length, f"{index:05d}") for index, block in enumerate(blocks) for start, length in block.events]
+    return pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
+
+
+def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) -> list[float]:
+    """Share of each block's squared response that falls on the given, evenly spaced times (s).
+
+    Only blocks near the ends of the run are worked out: the response to any other lies inside it.
+    """
+    cut = [
+        index
+        for index, block in enumerate(blocks)
+        if any(start < times[0] or start + length + _AFTER_S > times[-1] for start, length in block.events)
+    ]
+    shares = [1.0] * len(blocks)
+    if not cut:
+        return shares
+    near = [blocks[index] for index in cut]
+    first = min(start for block in near for start, _ in block.events)
+    last = max(start + length for block in near for start, length in block.events) + _AFTER_S
+    before, after = max(0, int(np.ceil((times[0] - first) / tr))), max(0, int(np.ceil((last - times[-1]) / tr)))
+    wide = times[0] + tr * np.arange(-before, len(times) + after)
+    inside = slice(before, before + len(times))
+    for index, course in zip(cut, condition_regressors(_table(near), wide, hrf=hrf).values(), strict=True):
+        shares[index] = float((course[inside] ** 2).sum() / max((course**2).sum(), 1e-300))
+    return shares
+
+
+def block_design(
+    events: pd.DataFrame,
+    *,
+    n_volumes: int,
+    tr: float,
+    n_dummy: int = 0,
+    slice_time_ref: float = 0.5,
+    has_stc: bool = False,
+    high_pass: float = 1 / 128,
+    hrf: str = "spm",
+    confounds: pd.DataFrame | None = None,
+    confound_names: Sequence[str] = MOTION,
+    min_share: float = MIN_SHARE,
+    source: str = "events",
+) -> BlockDesign:
+    """Model of a run with one regressor for each block; parameters as of `bids_sr.stats.glm.design.build_design`.
+
+    Parameters
+    ----------
+    min_share : of a block's response inside the run, below which it does not count; 0 uses every block
+    source : the events file, for messages
+
+    Raises
+    ------
+    TooFewBlocks : no condition has two blocks inside the run
+    DesignError : the model cannot be built
+    """
+    found = find_blocks(events)
+    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)[n_dummy:]
+    shares = response_shares(found, times, tr, hrf)
+    blocks = [replace(b, share=s, used=s >= min_share and s > 0) for b, s in zip(found, shares, strict=True)]
+    for block in blocks:
+        if not block.used:
+            LOGGER.warning(
+                "%s: %.0f %% of the response to the block of %s at %.1f s lies inside the run; it does not count",
+                source, 100 * block.share, block.condition, block.events[0][0],
+            )  # fmt: skip
+    blocks = assign_halves(blocks)
+    check_split(blocks, source)
+    design = build_design(
+        _table(blocks), n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc,
+        high_pass=high_pass, hrf=hrf, confounds=confounds, confound_names=confound_names,
+    )  # fmt: skip
+    return _read_off(blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof)
+
+
+def _read_off(blocks: Sequence[Block], matrix: Float, modelled: Sequence[int], n_dummy: int, dof: int) -> BlockDesign:
+    """How effects are read off; blocks without a column get zeros and do not count."""
+    inverse = np.linalg.pinv(matrix)
+    b, rows, columns = len(blocks), *matrix.shape
+    weights, leak, covariance = np.zeros((rows, b)), np.zeros((b, columns)), np.zeros((b, b))
+    at = np.asarray(modelled, dtype=int)
+    own = np.arange(len(at))
+    weights[:, at] = inverse[own].T
+    leak[at] = inverse[own] @ matrix - np.eye(columns)[own]
+    covariance[np.ix_(at, at)] = inverse[own] @ inverse[own].T
+    left, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
+    kept = [replace(block, used=block.used and index in set(modelled)) for index, block in enumerate(blocks)]
+    return BlockDesign(
+        blocks=tuple(kept), matrix=matrix, weights=weights, covariance=covariance, leak=leak,
+        basis=left[:, : rows - dof] if sizes[0] > 0 else left, n_dummy=n_dummy, dof=dof,
+    )  # fmt: skip
+
+
+def half_weights(blocks: Sequence[Block], weights: Mapping[str, float], leak: Float | None = None) -> Float | None:
+    """Weight of every block in the effect of each half, (2, B), or None where the contrast cannot be split.
+
+    A half's effect is the mean over a condition's blocks in that half, then the contrast of conditions, scaled as
+    `scaled_weights` scales it. A condition without a used block in either half is left out of both, and the weights of
+    the others on its side of the contrast grow to make up for it; a contrast that loses a side cannot be split.
+
+    Parameters
+    ----------
+    weights : of conditions
+    leak : see `BlockDesign`; with it, a contrast that the model cannot estimate is None
+    """
+    scaled = scaled_weights(weights)
+    count = Counter((block.condition, block.half) for block in blocks if block.used)
+    present = {name: w for name, w in scaled.items() if count[name, 0] and count[name, 1]}
+    sums = {
+        sign: (sum(w for w in scaled.values() if w * sign > 0), sum(w for w in present.values() if w * sign > 0))
+        for sign in (1, -1)
+    }
+    if any(whole != 0 and left == 0 for whole, left in sums.values()):
+        return None
+    grown = {name: w * sums[1 if w > 0 else -1][0] / sums[1 if w > 0 else -1][1] for name, w in present.items()}
+    out = np.zeros((2, len(blocks)))
+    for index, block in enumerate(blocks):
+        if block.used and block.condition in grown:
+            out[block.half, index] = grown[block.condition] / count[block.condition, block.half]
+    if leak is not None and np.abs(out @ leak).max() > _ESTIMABLE:
+        return None
+    return out
+
+
+def missing_conditions(blocks: Sequence[Block], weights: Mapping[str, float]) -> list[str]:
+    """Conditions of a contrast that have no used block in one of the halves."""
+    have = {(block.condition, block.half) for block in blocks if block.used}
+    return [name for name, w in weights.items() if w and not {(name, 0), (name, 1)} <= have]

@@ -1,0 +1,263 @@
+"""Design matrices: what the events predict, slow drift, and head motion.
+
+Choices that the paper leaves open and that are ours:
+
+- The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without derivatives.
+- A regressor is the convolution of a boxcar of height one with a response that sums to one, so a block that outlasts
+  the response has a plateau of one. An effect is therefore the change of the signal, in the series' own units, that a
+  sustained block makes. Events shorter than the response reach less than one, and their effects are still those of a
+  sustained block.
+- Volume t is taken to be acquired at t·TR + slice_time_ref·TR where slice timing was corrected to that moment, and
+  else at the middle of its repetition time. The same is done for every series, so no comparison between series rests
+  on it.
+- Dummy volumes keep their place in time and lose their row.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_sr.stats.glm.contrasts import NOT_MODELLED
+
+Float = npt.NDArray[np.float64]
+LOGGER = logging.getLogger(__name__)
+
+MOTION = tuple(
+    f"{kind}_{axis}{suffix}" for suffix in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"
+)
+# A regressor below this share of a sustained block's plateau carries no information: the condition is not in the run.
+_SILENT = 1e-3
+
+
+class DesignError(ValueError):
+    """A design that cannot be built, or a contrast it cannot estimate; the message names the condition or column."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Design:
+    """The model of one run, rows of dummy volumes left out.
+
+    Attributes
+    ----------
+    matrix : (rows, columns) float64, read-only; conditions first, then confounds, drift, constant
+    columns : name of each column
+    conditions : names of the columns that are conditions; their plateau is one
+    n_dummy : volumes at the start that have no row
+    tr : repetition time (s)
+    hrf : name of the response model
+    high_pass : cut-off of the cosine drift (Hz); 0 is a straight line
+    frame_times : (rows,) when each row was acquired (s after the first volume's start)
+    rank : of the matrix; below the number of columns where confounds or conditions repeat each other
+    """
+
+    matrix: Float
+    columns: tuple[str, ...]
+    conditions: tuple[str, ...]
+    n_dummy: int
+    tr: float
+    hrf: str
+    high_pass: float
+    frame_times: Float
+    rank: int
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom of the residuals: rows less rank."""
+        return self.matrix.shape[0] - self.rank
+
+    def regressors(self) -> Float:
+        """Columns of the conditions, (rows, conditions)."""
+        return self.matrix[:, : len(self.conditions)]
+
+
+def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read an events file; rows named rest, baseline, fixation or n/a are left out.
+
+    Returns
+    -------
+    Table with onset (s), duration (s) and trial_type (text).
+
+    Raises
+    ------
+    DesignError : a column is missing, or a time is not a number, or no row is left
+    """
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    missing = [name for name in ("onset", "duration", "trial_type") if name not in table]
+    if missing:
+        raise DesignError(f"{path}: no column {', '.join(missing)}")
+    table = table.loc[~table["trial_type"].str.strip().str.lower().isin(NOT_MODELLED)]
+    times = {name: pd.to_numeric(table[name], errors="coerce") for name in ("onset", "duration")}
+    for name, values in times.items():
+        if not np.isfinite(values).all():
+            row = table.index[~np.isfinite(values)][0]
+            raise DesignError(f"{path}: {name} is {table[name][row]!r} in line {row + 2}, not a number")
+    if table.empty:
+        raise DesignError(
+            f"{path}: no event to model (rows named {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
+        )
+    return pd.DataFrame({**times, "trial_type": table["trial_type"].str.strip()}).reset_index(drop=True)
+
+
+def read_confounds(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a confounds table; n/a is not a number."""
+    return pd.read_csv(path, sep="\t", na_values="n/a")
+
+
+def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_stc: bool = False) -> Float:
+    """When each volume was acquired, s after the run's start, (n_volumes,); see the module's text."""
+    return np.asarray((np.arange(n_volumes) + (slice_time_ref if has_stc else 0.5)) * tr)
+
+
+def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
+    """Convolved on/off course of each trial type at the given times; a sustained block's plateau is one.
+
+    Events before the run count: what they leave behind in the first volumes is part of the model, however early.
+    """
+    from nilearn.glm.first_level import compute_regressor
+
+    earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
+    found = {}
+    for name in sorted(events["trial_type"].unique()):
+        rows = events.loc[events["trial_type"] == name]
+        timing = np.vstack([rows["onset"], rows["duration"], np.ones(len(rows))])
+        found[str(name)] = compute_regressor(timing, hrf, times, min_onset=earliest)[0][:, 0]
+    return found
+
+
+def confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes: int) -> dict[str, Float]:
+    """Confounds by name, (n_volumes,) each; the first row of a derivative, n/a, is 0.
+
+    Raises
+    ------
+    DesignError : a name that is no column, a table of another length, or values that are missing further down
+    """
+    if table is None or not names:
+        return {}
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise DesignError(f"confounds have no column {', '.join(missing)}")
+    if len(table) != n_volumes:
+        raise DesignError(f"confounds have {len(table)} rows and the series {n_volumes} volumes")
+    found = {}
+    for name in names:
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, copy=True)
+        if np.isnan(values[0]):
+            values[0] = 0.0
+        if not np.isfinite(values).all():
+            raise DesignError(f"confound {name} has no value in volume {int(np.argmin(np.isfinite(values)))}")
+        found[name] = values
+    return found
+
+
+def _standardized(values: Float) -> Float | None:
+    """Zero mean and unit standard deviation, or None where there is no variation."""
+    centered = values - values.mean()
+    spread = float(centered.std())
+    return np.asarray(centered / spread) if spread > 1e-12 * max(1.0, float(np.abs(values).max())) else None
+
+
+def build_design(
+    events: pd.DataFrame,
+    *,
+    n_volumes: int,
+    tr: float,
+    n_dummy: int = 0,
+    slice_time_ref: float = 0.5,
+    has_stc: bool = False,
+    high_pass: float = 1 / 128,
+    hrf: str = "spm",
+    confounds: pd.DataFrame | None = None,
+    confound_names: Sequence[str] = MOTION,
+) -> Design:
+    """Build the model of a run.
+
+    Parameters
+    ----------
+    events : onset (s), duration (s), trial_type; as `read_events` gives them
+    n_volumes : of the series, dummies included
+    tr : repetition time (s)
+    n_dummy : volumes at the start to leave out
+    slice_time_ref, has_stc : the moment within a TR (0–1) to which slice timing was corrected, and whether it was
+    high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it is 0
+    hrf : "spm" or "glover"
+    confounds, confound_names : table of n_volumes rows and which of its columns enter; standardized, constants left out
+
+    Raises
+    ------
+    DesignError : no row or degree of freedom is left, or confounds do not fit
+    """
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    if n_volumes - n_dummy < 3:
+        raise DesignError(f"{n_volumes} volumes less {n_dummy} dummies leave no time series")
+    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
+    kept = {name: values[n_dummy:] for name, values in condition_regressors(events, times, hrf=hrf).items()}
+    silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
+    if silent:
+        LOGGER.warning("no event of %s lies inside the run; not modelled", ", ".join(silent))
+    parts = {name: values for name, values in kept.items() if name not in silent}
+    conditions = tuple(parts)
+    for name, values in confound_columns(confounds, confound_names, n_volumes).items():
+        scaled = _standardized(values[n_dummy:])
+        if scaled is not None:
+            parts[name] = scaled
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a cut-off beyond Nyquist is told by our own error on dof
+        drift = make_first_level_design_matrix(
+            times[n_dummy:], drift_model="cosine" if high_pass > 0 else "polynomial", high_pass=high_pass, drift_order=1
+        )
+    matrix = np.column_stack([*parts.values(), drift.to_numpy(dtype=np.float64)])
+    columns = (*parts, *(str(name) for name in drift.columns))
+    rank = int(np.linalg.matrix_rank(matrix))
+    if rank < len(columns):
+        LOGGER.warning("design of %d columns has rank %d: some repeat each other", len(columns), rank)
+    if rank >= matrix.shape[0]:
+        raise DesignError(f"{matrix.shape[0]} volumes are too few for a model of rank {rank}")
+    matrix.setflags(write=False)
+    return Design(
+        matrix=matrix, columns=columns, conditions=conditions, n_dummy=n_dummy, tr=tr, hrf=hrf, high_pass=high_pass,
+        frame_times=times[n_dummy:], rank=rank,
+    )  # fmt: skip
+
+
+def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights divided by the sum of the positive or the negative ones, whichever is larger.
+
+    t, z and CC do not change; the effect becomes a mean over conditions (``all``) or a difference of two means, in the
+    unit of one sustained block.
+    """
+    sides = (sum(w for w in weights.values() if w > 0), -sum(w for w in weights.values() if w < 0))
+    if not max(sides) > 0:
+        raise DesignError(f"a contrast needs a weight other than 0, not {dict(weights)}")
+    return {name: weight / max(sides) for name, weight in weights.items() if weight != 0}
+
+
+def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
+    """Weights over the design's columns, (columns,).
+
+    Raises
+    ------
+    DesignError : a condition without an event inside the run, or a contrast that the design cannot estimate (its vector
+        is not a combination of the design's rows)
+    """
+    vector = np.zeros(len(design.columns))
+    for condition, weight in scaled_weights(weights).items():
+        if condition not in design.conditions:
+            raise DesignError(
+                f"contrast {name}: condition {condition!r} has no event inside the run; there are "
+                f"{', '.join(design.conditions) or 'none'}"
+            )
+        vector[design.conditions.index(condition)] = weight
+    if design.rank < len(design.columns):
+        projected = np.linalg.pinv(design.matrix) @ (design.matrix @ vector)
+        if np.abs(projected - vector).max() > 1e-6:
+            raise DesignError(f"contrast {name}: its conditions cannot be told from other columns of the design")
+    return vector

@@ -1,0 +1,306 @@
+"""The autocorrelation of a run's noise, for each voxel from its neighbors and from voxels of the same brightness.
+
+What a single voxel tells of its autocorrelation is too noisy to whiten with: a coefficient from 60 volumes errs by
+.2, and t then passes p < .001 in twice as many voxels as it should, however long the model is. So
+
+1. each voxel's residuals give the ratios r_l of lag products to power, l = 1 … 6;
+2. these are averaged over the neighborhood, by a Gaussian in mm that knows nothing outside the mask (as FILM smooths
+   them, Woolrich et al. 2001). Millimeters, so that all series of a run are treated alike, on whatever grid;
+3. tissues differ and lie closer to each other than that width. They differ in brightness too: one regression over
+   the run tells how r_l depends on the mean signal relative to the neighborhood, and is added (FILM smooths among
+   voxels of like intensity instead; a regression needs no threshold);
+4. voxels of like r_l form a group (at most 64, less than .02 wide where that many suffice), which shares one model,
+   as SPM's FAST shares one over the brain (Corbin et al. 2018). A group gets the autoregressive process of order 6
+   whose residuals show its r_l, see `bids_sr.stats.glm.autoregression`;
+5. voxels scatter about what is expected of them so far. What exceeds the scatter of noise is heterogeneity that 2
+   and 3 do not reach. By as much as it exceeds it, a voxel's own r_l enters (the best linear prediction, empirical
+   Bayes), which is nothing where voxels are alike; 4 is done again. What remains in doubt, and neighbors too few to
+   average, costs degrees of freedom, see `bids_sr.stats.glm.effective_dof`.
+
+`benchmarks/null_noise.py` measures what comes of it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from bids_sr.stats.glm import autoregression as ar
+from bids_sr.stats.glm.correlation import FLAT
+from bids_sr.stats.glm.effective_dof import orthonormal
+
+Float = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.intp]
+Blocks = Iterable[tuple[slice, npt.NDArray[np.floating]]]
+ORDER = 6
+FWHM_MM = 12.0
+_ROWS_A_LAG = 6  # degrees of freedom that a lag needs
+_FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
+_WIDTH = 0.02
+_MOST_GROUPS = 64
+_FEW_VOXELS = 200  # no regression on brightness among fewer
+_OUTLYING = 3.0
+_UNSEEN = 0.02  # of the clearest direction: what residuals show less of, they show nothing of
+_FITTED = 1e-9  # of a course's norm; residuals below this are rounding
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noise:
+    """Autocorrelation of N voxels in G groups.
+
+    Attributes
+    ----------
+    labels : (N,) group of each voxel
+    rho : (G, p) autocorrelations of the noise at lags 1 … p
+    spread : (G, p, p) covariance of the voxels' own autocorrelations about those of their group
+    """
+
+    labels: Labels
+    rho: Float
+    spread: Float
+
+    @classmethod
+    def white(cls, n: int) -> Noise:
+        """No autocorrelation in n voxels, known exactly."""
+        return cls(labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VoxelLags:
+    """What N voxels show: (p, N) ratios of lag products to power, (N,) whether there are any, (N,) mean signal."""
+
+    ratios: Float
+    known: Mask
+    level: Float
+
+
+def moving(courses: Float, centered: Float) -> Mask:
+    """Which of the courses (T, N) vary by more than rounding; `centered` are they without their means."""
+    return np.asarray(centered.std(axis=0) > FLAT * np.abs(courses).max(axis=0, initial=0.0))
+
+
+def lag_ratios(courses: npt.NDArray[np.floating], basis: Float, order: int) -> tuple[Float, Mask]:
+    """Ratios (order, N) of lag products to power of residuals, and which voxels have residuals; 0 where not.
+
+    Parameters
+    ----------
+    courses : (T, N)
+    basis : (T, P) orthonormal, of a design with a constant among its columns' combinations
+    """
+    y = np.asarray(courses, dtype=np.float64)
+    rest = y - y.mean(axis=0)
+    known = moving(y, rest)
+    size = np.einsum("tn,tn->n", rest, rest)
+    rest -= basis @ (basis.T @ rest)
+    power = np.einsum("tn,tn->n", rest, rest)
+    known &= power > _FITTED**2 * size
+    sums = np.stack([np.einsum("tn,tn->n", rest[:-k], rest[k:]) for k in range(1, order + 1)])
+    return np.divide(sums, power, out=np.zeros_like(sums), where=known), known
+
+
+def voxel_lags(blocks: Blocks, n_voxels: int, basis: Float, order: int, level: Float | None = None) -> VoxelLags:
+    """`VoxelLags` of all voxels, block by block; `level` takes the place of the means where it is given."""
+    ratios, known, means = np.zeros((order, n_voxels)), np.zeros(n_voxels, dtype=bool), np.zeros(n_voxels)
+    for voxels, block in blocks:
+        ratios[:, voxels], known[voxels] = lag_ratios(block, basis, order)
+        if level is None:
+            means[voxels] = block.mean(axis=0, dtype=np.float64)
+    return VoxelLags(ratios=ratios, known=known, level=means if level is None else level)
+
+
+class Neighborhood:
+    """Means over neighbors within a mask, weighted by a Gaussian.
+
+    Parameters
+    ----------
+    known : (N,) which voxels of the mask count; means are given for all
+    mask : (X, Y, Z)
+    zooms : voxel size (mm)
+    fwhm_mm : full width at half maximum
+
+    Attributes
+    ----------
+    own : (N,) weight of a voxel in its own mean, 0 to 1
+    squares : (N,) sum of the squared weights in a mean (near the edge of the mask, an upper bound), 0 to 1
+    """
+
+    def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
+        self._known, self._mask = known, mask
+        self._sigmas = [fwhm_mm / _FWHM_PER_SIGMA / float(zoom) for zoom in zooms]
+        self._total = self._sum(known.astype(np.float64))
+        peak = square = 1.0
+        for sigma in self._sigmas:
+            impulse = np.zeros(2 * int(4 * sigma + 0.5) + 1)
+            impulse[len(impulse) // 2] = 1.0
+            kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant")
+            peak, square = peak * float(kernel.max()), square * float(kernel @ kernel)
+        self.own = np.divide(peak, self._total, out=np.zeros_like(self._total), where=known)
+        squares = np.divide(square, self._total**2, out=np.zeros_like(self._total), where=known)
+        self.squares = np.minimum(squares, self.own)
+
+    def _sum(self, values: Float) -> Float:
+        volume = np.zeros(self._mask.shape)
+        volume[self._mask] = values
+        return np.asarray(ndimage.gaussian_filter(volume, self._sigmas, mode="constant")[self._mask])
+
+    def __call__(self, values: Float) -> Float:
+        """Means (K, N) of values (K, N); 0 where no voxel that counts is near."""
+        out = np.zeros_like(values)
+        for row, each in zip(out, values, strict=True):
+            np.divide(self._sum(each * self._known), self._total, out=row, where=self._total > 1e-12)
+        return out
+
+
+def pooled_ratios(lags: VoxelLags, neighbors: Neighborhood) -> Float:
+    """Ratios (p, N) that a voxel's neighborhood and its brightness within it let expect."""
+    pooled = neighbors(lags.ratios)
+    contrast = lags.level - neighbors(lags.level[None])[0]
+    used = lags.known & np.isfinite(contrast)
+    spread = float(contrast[used].std()) if used.any() else 0.0
+    if used.sum() < _FEW_VOXELS or spread <= FLAT * float(np.abs(lags.level[used]).max()):
+        return pooled
+    scaled = np.clip(np.where(used, contrast, 0.0) / spread, -_OUTLYING, _OUTLYING)
+    features = np.stack([scaled, scaled**2])
+    features -= neighbors(features)
+    gram = features[:, used] @ features[:, used].T
+    slopes = np.linalg.lstsq(gram, features[:, used] @ (lags.ratios - pooled)[:, used].T, rcond=1e-10)[0]
+    return np.asarray(pooled + slopes.T @ features)
+
+
+def like_groups(values: Float, width: float = _WIDTH, most: int = _MOST_GROUPS) -> tuple[Labels, Float]:
+    """Groups of like columns: the widest is cut at the mean of its widest row until all are narrow or there are `most`.
+
+    Parameters
+    ----------
+    values : (p, N)
+    width : a group whose standard deviations are below half of this is not cut
+    most : groups at most
+
+    Returns
+    -------
+    (N,) labels and (G, p) means.
+    """
+    waiting: list[tuple[float, int, int, Labels]] = []
+    done: list[Labels] = []
+
+    def put(rows: Labels) -> None:
+        spreads = values[:, rows].std(axis=1)
+        widest = int(spreads.argmax())
+        if spreads[widest] < width / 2:
+            done.append(rows)
+        else:  # the number tells ties apart
+            number = len(done) + len(waiting)
+            heapq.heappush(waiting, (-float(spreads[widest] * np.sqrt(len(rows))), int(rows[0]), number, rows))
+
+    put(np.arange(values.shape[1]))
+    while waiting and len(waiting) + len(done) < most:
+        rows = heapq.heappop(waiting)[-1]
+        row = values[int(values[:, rows].std(axis=1).argmax()), rows]
+        low = row <= row.mean()
+        put(rows[low])
+        put(rows[~low])
+    groups = sorted([*done, *(entry[-1] for entry in waiting)], key=lambda rows: int(rows[0]))
+    labels = np.zeros(values.shape[1], dtype=np.intp)
+    for group, rows in enumerate(groups):
+        labels[rows] = group
+    return labels, np.stack([values[:, rows].mean(axis=1) for rows in groups])
+
+
+def estimate_noise(
+    blocks: Blocks,
+    matrix: Float,
+    mask: Mask,
+    zooms: Sequence[float],
+    *,
+    level: Float | None = None,
+    fwhm_mm: float = FWHM_MM,
+    order: int = ORDER,
+) -> Noise:
+    """The noise of a run, from one pass over its courses.
+
+    Parameters
+    ----------
+    blocks : (which voxels, courses (T, n)) of all voxels of the mask, in the order of `numpy.flatnonzero`
+    matrix : (T, P) design
+    mask : (X, Y, Z)
+    zooms : voxel size (mm)
+    level : (N,) brightness, where the courses have lost theirs
+    fwhm_mm : of the neighborhood
+    order : of the autoregressive process; less where there are fewer than six degrees of freedom a lag
+
+    Notes
+    -----
+    Memory: 8 bytes · (order + 4) · voxels, some volumes, and one block.
+    """
+    basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
+    order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))
+    lags = voxel_lags(blocks, n, basis, order, level)
+    if not lags.known.any():
+        return Noise.white(n)
+    neighbors = Neighborhood(lags.known, mask, zooms, fwhm_mm)
+    products = ar.expected_products(basis, order)
+    found = _own_share(lags, pooled_ratios(lags, neighbors), neighbors, basis, products)
+    labels, means = like_groups(found.ratios)
+    within = np.array([found.bias[:, labels == group].mean(axis=1) for group in range(len(means))])
+    rho = ar.unseen(means - within, products)
+    unmixing = np.linalg.pinv(ar.slopes(rho, products), rcond=_UNSEEN)
+    spread = np.empty((len(rho), order, order))
+    for group in range(len(rho)):
+        members = labels == group
+        rest = found.ratios[:, members] - means[group][:, None]
+        doubt = found.doubt[found.labels[members]].mean(axis=0) + rest @ rest.T / rest.shape[1]
+        spread[group] = unmixing[group] @ doubt @ unmixing[group].T
+    return Noise(labels=labels, rho=rho, spread=spread)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Expected:
+    """Ratios (p, N) expected of voxels, their bias (p, N), and by group (N,) covariances of their errors (G, p, p)."""
+
+    ratios: Float
+    bias: Float
+    labels: Labels
+    doubt: Float
+
+
+def _own_share(lags: VoxelLags, pooled: Float, neighbors: Neighborhood, basis: Float, products: Float) -> _Expected:
+    """Move pooled ratios toward each voxel's own, as far as voxels differ by more than noise.
+
+    The scatter of a group's voxels about their pooled ratios, less that of noise, is how much they differ (T). With S
+    the scatter of noise, a voxel's ratios are best taken as pooled + T (T + S)^-1 (own - pooled).
+    """
+    labels, means = like_groups(pooled)
+    bias, ratios, doubts = np.zeros_like(pooled), pooled.copy(), []
+    for group, rho in enumerate(ar.unseen(means, products)):
+        mean_bias, scatter = ar.sampling(rho, basis)
+        every = labels == group
+        bias[:, every] = mean_bias[:, None]
+        members = np.flatnonzero(every & lags.known)
+        if not len(members):
+            doubts.append(np.zeros_like(scatter))
+            continue
+        rest = lags.ratios[:, members] - pooled[:, members]
+        own, squares = (float(each[members].mean()) for each in (neighbors.own, neighbors.squares))
+        # a voxel's own share in its mean hides that much of its scatter, twice; the mean adds a scatter of its own
+        error = rest @ rest.T / len(members) - (1 - 2 * own) * scatter
+        differ = error - squares * scatter
+        weight = _shrinkage(differ, scatter, len(members))
+        ratios[:, members] += weight @ rest
+        doubts.append(error - weight @ differ)
+    return _Expected(ratios=ratios, bias=bias, labels=labels, doubt=np.stack(doubts))
+
+
+def _shrinkage(differ: Float, scatter: Float, count: int) -> Float:
+    """Weight (p, p) of a voxel's own ratios: T (T + S)^-1, T less what chance makes of `count` like voxels."""
+    root = np.linalg.cholesky(scatter + 1e-9 * np.trace(scatter) * np.eye(len(scatter)))
+    inverse = np.linalg.inv(root)
+    sizes, axes = np.linalg.eigh(inverse @ differ @ inverse.T)
+    chance = (1 + np.sqrt(len(scatter) / count)) ** 2 - 1  # largest eigenvalue of so many (Marchenko and Pastur 1967)
+    shares = np.where(sizes > chance, sizes / (1 + np.maximum(sizes, 0)), 0.0)
+    return np.asarray(root @ (axes * shares) @ axes.T @ inverse)

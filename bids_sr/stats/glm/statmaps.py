@@ -1,0 +1,146 @@
+"""Activation maps of one series: correlation and general linear model, in bounded memory.
+
+The same code, model, mask and scale serve every series (raw, baselines, methods), so that a difference between their
+maps is a difference between the series. Detrending and low-pass belong to the correlation; the linear model gets the
+unfiltered series, with drift and motion as regressors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.stats.glm.correlation import cross_correlation, temporal_filter
+from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
+from bids_sr.stats.glm.linear_model import ContrastModel
+from bids_sr.stats.glm.noise import estimate_noise
+from bids_sr.stats.glm.time_series import BLOCK_BYTES, VoxelCourses, extract_courses
+
+Map = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "t", "z")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivationSettings:
+    """How maps are made; the same for all series of a run.
+
+    Attributes
+    ----------
+    tr : s
+    n_dummy : volumes at the start that are left out
+    fwhm_mm : Gaussian smoothing before the statistics (mm)
+    kinds : of maps, "cc" and "glm"
+    low_pass : Hz, correlation only; None: none
+    high_pass : Hz, linear model only (cosine drift); 0: straight line
+    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
+    hrf : "spm" or "glover"
+    confound_names : columns of the confounds that enter the linear model
+    block_bytes : memory for a block of voxels; no result depends on it
+    """
+
+    tr: float
+    n_dummy: int = 0
+    fwhm_mm: float = 0.0
+    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
+    low_pass: float | None = 0.1
+    high_pass: float = 1 / 128
+    slice_time_ref: float = 0.5
+    has_stc: bool = False
+    hrf: str = "spm"
+    confound_names: tuple[str, ...] = MOTION
+    block_bytes: int = BLOCK_BYTES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activation:
+    """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask; stat is cc, effect, t or z."""
+
+    maps: Mapping[tuple[str, str], Map]
+    design: Design
+
+
+def _design(
+    settings: ActivationSettings, n_volumes: int, events: pd.DataFrame, confounds: pd.DataFrame | None
+) -> Design:
+    return build_design(
+        events,
+        n_volumes=n_volumes,
+        tr=settings.tr,
+        n_dummy=settings.n_dummy,
+        slice_time_ref=settings.slice_time_ref,
+        has_stc=settings.has_stc,
+        high_pass=settings.high_pass,
+        hrf=settings.hrf,
+        confounds=confounds,
+        confound_names=settings.confound_names,
+    )
+
+
+def _fit(
+    courses: VoxelCourses, design: Design, vectors: npt.NDArray[np.float64], settings: ActivationSettings,
+    mask: Mask, zooms: Sequence[float],
+) -> Any:  # fmt: skip
+    """Values by stat, each (contrasts, voxels) float32."""
+    stats = [stat for kind in settings.kinds for stat in STATS[kind]]
+    values = {stat: np.zeros((len(vectors), courses.n_voxels), dtype=np.float32) for stat in stats}
+    temporal = temporal_filter(courses.n_times, settings.tr, settings.low_pass)
+    tasks = design.matrix @ vectors.T
+    model = None
+    if "glm" in settings.kinds:
+        noise = estimate_noise(courses.blocks(settings.block_bytes), design.matrix, mask, zooms)
+        model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
+    for voxels, block in courses.blocks(settings.block_bytes):
+        if "cc" in values:
+            values["cc"][:, voxels] = cross_correlation(block.astype(np.float64), tasks, temporal)
+        if model is not None:
+            fitted = model.fit(block, voxels)
+            for stat in STATS["glm"]:
+                values[stat][:, voxels] = getattr(fitted, stat)
+    return values
+
+
+def map_activation(
+    reader: SeriesReader,
+    mask: Mask,
+    events: pd.DataFrame,
+    contrasts: Mapping[str, Mapping[str, float]],
+    settings: ActivationSettings,
+    *,
+    scratch: str | os.PathLike[str],
+    confounds: pd.DataFrame | None = None,
+) -> Activation:
+    """Maps of all contrasts of one series.
+
+    Parameters
+    ----------
+    reader : the series in BOLD signal units, dummies included
+    mask : (X, Y, Z) on the series' grid
+    events : as `bids_sr.stats.glm.design.read_events` gives them
+    contrasts : name to weights of trial types
+    scratch : name of a scratch file (4 bytes · volumes · mask voxels), removed at the end
+    confounds : one row a volume
+
+    Raises
+    ------
+    DesignError : see `build_design` and `contrast_vector`
+    ValueError : the mask is empty or lies on another grid
+    """
+    design = _design(settings, reader.shape[3], events, confounds)
+    vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])
+    mask = np.asarray(mask, dtype=bool)
+    with extract_courses(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as courses:
+        values = _fit(courses, design, vectors, settings, mask, reader.zooms)
+    maps: dict[tuple[str, str], Map] = {}
+    for index, name in enumerate(contrasts):
+        for stat, found in values.items():
+            maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)
+            maps[name, stat][mask] = found[index]
+    return Activation(maps=maps, design=design)

@@ -1,0 +1,278 @@
+"""Methods against their references over participants: paired tests, equivalence, corrections, one word each.
+
+The participant is the unit. Each comparison is a method less a reference (the acquired series, a baseline, a control,
+another method or one of the method's own placebos) on one question. Comparisons of one method on one question form a
+family (placebos one of their own) within which p values are corrected by Holm's procedure; false discovery rates are
+over all comparisons of a measure. One comparison a task is fixed beforehand (`bids_sr.stats.group.primary_comparison`); all others
+are exploratory. Over all series of a question, which the same participants have, stands Friedman's test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from bids_sr.metrics.series_metrics import REGION_TEXT
+from bids_sr.stats.controls.negative_controls import PLACEBOS
+from bids_sr.stats.group.metric_tables import Question, Values
+from bids_sr.stats.group.paired_tests import (
+    ALPHA,
+    Interval,
+    Spread,
+    TTest,
+    Wilcoxon,
+    benjamini_hochberg,
+    differences,
+    equivalence,
+    friedman,
+    hodges_lehmann,
+    holm,
+    paired_t,
+    spread,
+    wilcoxon,
+)
+
+ACQUIRED = ("raw", "rawSpline")
+BASELINES = ("bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos")
+CONTROLS = ("bsplineSmooth", "bsplinePca")
+MEASURED = "measured"
+SHARE_OF_GAP = 0.1
+
+HIGHER, LOWER, ONE, NEITHER = "higher", "lower", "near 1", "neither"
+# What is better. `NEITHER`: a difference is no merit by itself; a smaller region can be a smaller piece of the truth.
+_BETTER: Mapping[str, str] = {
+    **{f"split_r_{band}": HIGHER for band in ("signal", "percent", "beyond")},
+    **{
+        name.format(figure): direction
+        for name in ("split_{}_signal", "split_{}_beyond", "truth_{}_effect", "truth_{}_beyond")
+        for figure, direction in (("ev", HIGHER), ("amplitude", ONE), ("right", HIGHER))
+    },
+    **{f"self_r_{band}": NEITHER for band in ("signal", "beyond")},
+    **{f"truth_{name}": HIGHER for name in ("r_t", "r_effect", "r_beyond", "ap", "auc", "dice")},
+    "truth_centroid": LOWER,
+    "truth_foci": ONE,
+    "truth_psnr": HIGHER,
+    "truth_ssim": HIGHER,
+    "pair_psnr": HIGHER,
+    "pair_ssim": HIGHER,
+    "psnr": HIGHER,
+    "ssim": HIGHER,
+    **dict.fromkeys(("rmse", "mae", "nmse", "consistency", "inconsistency_median"), LOWER),
+    **dict.fromkeys(("tsnr_median", "fwhm_mean", "peak_cc", "peak_t", "peak_effect", "peak_distance"), NEITHER),
+    **dict.fromkeys(("effect_separation", "claim_size", "claim_size_paper", "claim_dice", "null_rate"), NEITHER),
+}
+_REGION = ("volume", "paper", "dice", "centroid_distance")
+SETTLED = {1: "better", -1: "worse"}
+UNSETTLED = {1: "larger", -1: "smaller"}
+SAME, UNDECIDED, NONE = "same", "undecided", "not comparable"
+
+
+@lru_cache(maxsize=4096)
+def better(measure: str) -> str | None:
+    """Which direction of a measure is better; None for measures that are not compared (places, counts, thresholds)."""
+    if measure in _BETTER:
+        return _BETTER[measure]
+    prefix, _, rest = measure.partition("_")
+    of_region = prefix in ("quarter", "fdr") or (prefix[:1] == "z" and prefix[1:].isdigit())
+    return NEITHER if of_region and rest in _REGION and rest in REGION_TEXT else None
+
+
+def compared(measure: str) -> bool:
+    """Whether a measure is tested at all."""
+    return better(measure) is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One series against one reference on one question.
+
+    Attributes
+    ----------
+    question, series, reference : what is compared
+    role : of the reference: acquired, baseline, control, method or placebo
+    n, n_undefined : participants that enter; participants that have both series and lack one of the figures
+    own, other : spread of both series over the participants that enter
+    test, estimate, t : of the differences own - other (of distances from 1 where that is better); None for n = 0
+    margin, p_equivalence : TOST; NaN without margin
+    family : comparisons that are corrected together
+    p_holm, p_fdr, p_equivalence_holm : corrected
+    p_friedman : Friedman's test over all series of the question, of participants that have them all
+    level : Hodges-Lehmann interval of the series' own figures, where those are explained variance
+    differences : (n,) own - other, one a participant
+    primary, needed : whether it was fixed beforehand; then the participants for 80 % power, None if not known
+    word : better, worse, larger, smaller, same, undecided, not comparable
+    note : what the reader must know
+    """
+
+    question: Question
+    series: str
+    reference: str
+    role: str
+    n: int
+    n_undefined: int
+    own: Spread
+    other: Spread
+    test: Wilcoxon | None
+    estimate: Interval | None
+    t: TTest | None
+    margin: float
+    p_equivalence: float
+    family: int = 1
+    p_holm: float = math.nan
+    p_fdr: float = math.nan
+    p_equivalence_holm: float = math.nan
+    p_friedman: float = math.nan
+    level: Interval | None = None
+    differences: tuple[float, ...] = field(default=(), repr=False)
+    primary: bool = False
+    needed: int | None = None
+    word: str = UNDECIDED
+    note: str = ""
+
+
+def references(series: str, known: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
+    """References of a series among the known ones, each with its role.
+
+    A method is held against everything that is not itself; a baseline against the acquired series alone, which shows
+    what the finer grid does without any method.
+    """
+    found = [(name, "acquired") for name in ACQUIRED if name in known]
+    if series in methods:
+        found += [(name, "baseline") for name in BASELINES if name in known]
+        found += [(name, "control") for name in CONTROLS if name in known]
+        found += [(name, "method") for name in methods if name in known and name != series]
+        found += [(name, "placebo") for name, p in PLACEBOS.items() if p.method == series and name in known]
+    return found
+
+
+def as_tested(measure: str, value: float) -> float:
+    """A figure as it is compared: its distance from 1 where near 1 is better, else itself."""
+    return abs(value - 1) if better(measure) == ONE else value
+
+
+def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], given: float | None, unit: str) -> float:
+    """Margin of equivalence: the one given (for pure numbers), else a tenth of the gap from B-spline to measured.
+
+    The gap is the median over participants and involves no method under test. NaN where nothing was measured, or where
+    there is no gap to speak of: the distance to a perfect 1 would be no yardstick, as nothing that is measured comes
+    near it, and real gains would pass as none.
+    """
+    if given is not None and unit == "1":
+        return given
+    measure, direction = question.measure, better(question.measure)
+    spline = {who: as_tested(measure, value) for who, value in series.get("bspline", {}).items()}
+    truth = {who: as_tested(measure, value) for who, value in series.get(MEASURED, {}).items()}
+    if not truth:
+        return math.nan
+    gap = spread([truth[who] - value for who, value in spline.items() if who in truth]).median
+    gap = -gap if direction in (LOWER, ONE) else abs(gap) if direction == NEITHER else gap
+    return SHARE_OF_GAP * gap if gap > 0 else math.nan
+
+
+def compare(
+    values: Values, methods: Sequence[str], *, units: Mapping[str, str], margin: float | None = None
+) -> list[Comparison]:
+    """All comparisons, corrected and judged.
+
+    Parameters
+    ----------
+    values : combined figures
+    methods : names of the methods under test
+    units : of the measures
+    margin : of equivalence for pure numbers; None: from the gap, see `margin_of`
+    """
+    found: list[Comparison] = []
+    for question, series in values.items():
+        bound = margin_of(question, series, margin, units.get(question.measure, ""))
+        own_kinds = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in series]
+        people = sorted({who for name in own_kinds for who in series[name]})
+        p_friedman = friedman([[series[name].get(who, math.nan) for who in people] for name in own_kinds]).p_value
+        for name in [each for each in (*BASELINES, *methods) if each in series]:
+            family = [
+                replace(_one(question, series, name, other, role, bound), p_friedman=p_friedman)
+                for other, role in references(name, list(series), methods)
+            ]
+            for placebo in (False, True):
+                found += _corrected([each for each in family if (each.role == "placebo") is placebo])
+    return _discovery_rates(found)
+
+
+def _one(
+    question: Question, series: Mapping[str, Mapping[str, float]], name: str, other: str, role: str, margin: float
+) -> Comparison:
+    """One comparison, not corrected yet."""
+    people = sorted(series[name].keys() & series[other].keys())
+    pairs = [(series[name][who], series[other][who]) for who in people]
+    known = [(a, b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
+    own, reference = [a for a, _ in known], [b for _, b in known]
+    result = Comparison(
+        question=question, series=name, reference=other, role=role, n=len(known),
+        n_undefined=len(pairs) - len(known), own=spread(own), other=spread(reference), test=None, estimate=None,
+        t=None, margin=margin, p_equivalence=math.nan,
+    )  # fmt: skip
+    if not known:
+        return result
+    d = differences(*([as_tested(question.measure, value) for value in each] for each in (own, reference)))
+    return replace(
+        result, test=wilcoxon(d), estimate=hodges_lehmann(d), t=paired_t(d), p_equivalence=equivalence(d, margin),
+        level=hodges_lehmann(own) if "_ev_" in question.measure else None, differences=tuple(map(float, d)),
+    )  # fmt: skip
+
+
+def _corrected(family: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the p values of one family and judge each comparison."""
+    p = holm([each.test.p_value if each.test and each.n > 1 else math.nan for each in family])
+    same = holm([each.p_equivalence for each in family])
+    size = sum(math.isfinite(value) for value in p)
+    return [
+        judged(replace(each, p_holm=a, p_equivalence_holm=b, family=size))
+        for each, a, b in zip(family, p, same, strict=True)
+    ]
+
+
+def judged(each: Comparison) -> Comparison:
+    """A comparison with its word: a difference that is significant and beyond the margin, sameness, or neither.
+
+    A difference that is significant and reliably smaller than the margin counts as the same.
+    """
+    notes = []
+    if each.n_undefined:
+        notes.append(f"not defined in {each.n_undefined} participant(s), who are left out")
+    if each.test is None or each.n < 2:
+        return replace(each, word=NONE, note="; ".join([*notes, f"{each.n} participant(s) have both"]))
+    if each.test.method == "identical":
+        return replace(each, word=SAME, note="; ".join([*notes, "identical in all participants"]))
+    significant, equal = each.p_holm < ALPHA, each.p_equivalence_holm < ALPHA
+    word = UNDECIDED
+    if equal:
+        word = SAME
+        if significant:
+            notes.append("a reliable difference, smaller than the margin")
+    elif significant:
+        direction = better(each.question.measure)
+        sign = 1 if each.test.effect_size > 0 else -1
+        good = -sign if direction in (LOWER, ONE) else sign
+        word = UNSETTLED[sign] if direction == NEITHER else SETTLED[good]
+    elif not each.test.can_reach:
+        notes.append(
+            f"too few: {each.test.n} difference(s) that are not 0 reach at best p = {each.test.smallest_p:.3g}"
+        )
+    elif each.test.smallest_p * each.family >= ALPHA:
+        notes.append(f"too few for {each.family} comparisons: at best p = {each.test.smallest_p * each.family:.3g}")
+    return replace(each, word=word, note="; ".join(notes))
+
+
+def _discovery_rates(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with false discovery rates over all of a measure."""
+    out = list(comparisons)
+    by_measure: dict[tuple[str, str], list[int]] = {}
+    for index, each in enumerate(out):
+        by_measure.setdefault((each.question.table, each.question.measure), []).append(index)
+    for places in by_measure.values():
+        tests = [(out[i].test, out[i].n) for i in places]
+        rates = benjamini_hochberg([test.p_value if test and n > 1 else math.nan for test, n in tests])
+        for i, rate in zip(places, rates, strict=True):
+            out[i] = replace(out[i], p_fdr=rate)
+    return out

@@ -1,0 +1,188 @@
+"""The group's statistics as a table, and the paper's table: what is written and shown of `bids_sr.stats.group.group_tests`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bids_sr.stats.group.group_tests import BASELINES, MEASURED, Comparison, better
+from bids_sr.stats.group.metric_tables import MISSING, Question, Values
+from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
+
+_P = "p value, two-sided"
+COLUMN_TEXT: Mapping[str, dict[str, str]] = {
+    "task": {"Description": "Label of the task"},
+    "variant": {"Description": "Other entities in the names of the runs; n/a where there are none"},
+    "table": {"Description": "The participants' table that the figures come from"},
+    "measure": {"Description": "What was measured; see group_metrics.json"},
+    "against": {"Description": "What the figures are held against, see group_metrics.json"},
+    "region": {"Description": "Voxels that entered, see group_metrics.json"},
+    "contrast": {"Description": "The contrast, or two joined by +"},
+    "fwhm_mm": {"Description": "Smoothing, full width at half maximum", "Units": "mm"},
+    "series": {"Description": "The series under test"},
+    "reference": {"Description": "The series that it is compared with"},
+    "role": {"Description": "Of the reference: acquired, baseline, control, method or placebo"},
+    "better": {"Description": "What is better: higher, lower, near 1, or neither (a difference is no merit by itself)"},
+    "n": {"Description": "Participants that enter, one figure each; runs were combined by fixed effects"},
+    "n_undefined": {"Description": "Participants left out because a figure is not defined (an empty region)"},
+    **{
+        f"{part}_{whose}": {"Description": f"{words} of the {text} over participants"}
+        for whose, text in (("series", "series"), ("reference", "reference"))
+        for part, words in (("median", "Median"), ("q1", "First quartile"), ("q3", "Third quartile"))
+    },
+    "difference": {"Description": "Hodges-Lehmann estimate of series - reference; distances from 1 where that counts"},
+    "lower": {"Description": "Lower end of its exact interval from the signed-rank test"},
+    "upper": {"Description": "Upper end of its interval"},
+    "level": {"Description": "Confidence of the interval; below .95 where there are too few participants for that"},
+    "effect_size": {"Description": "Matched-pairs rank-biserial correlation, -1 to 1"},
+    "w_plus": {"Description": "Sum of the ranks of the positive differences (Wilcoxon)"},
+    "n_nonzero": {"Description": "Differences that are not zero; the others do not enter the signed-rank test"},
+    "method": {"Description": "How its p value was computed: exact, normal, or identical (all differences are zero)"},
+    "p_wilcoxon": {"Description": f"{_P}, Wilcoxon signed-rank test, not corrected"},
+    "p_smallest": {"Description": "Smallest p value that this test could have reached with so many differences"},
+    "family": {"Description": "Comparisons corrected together: one series and question, placebos apart"},
+    "p_holm": {"Description": "p_wilcoxon corrected within the family (Holm)"},
+    "p_fdr": {"Description": "False discovery rate over all comparisons of the measure (Benjamini and Hochberg)"},
+    "t": {"Description": "Paired t; n/a where the differences do not vary"},
+    "dof": {"Description": "Its degrees of freedom"},
+    "p_t": {"Description": f"{_P}, paired t test, not corrected"},
+    "p_friedman": {
+        "Description": "p value of Friedman's test over all series of this question, of participants that have them all"
+    },
+    "margin": {
+        "Description": "Margin of equivalence: --margin for pure numbers, else a tenth of the median gap between "
+        "bspline and measured; n/a without a gap"
+    },
+    "p_equivalence": {"Description": "p value of two one-sided paired t tests within the margin, not corrected"},
+    "p_equivalence_holm": {"Description": "The same, corrected within the family (Holm)"},
+    "word": {
+        "Description": "better, worse, larger, smaller: p_holm < .05; same: p_equivalence_holm < .05 or all identical; "
+        "undecided: neither; not comparable: fewer than two participants"
+    },
+    "part": {
+        "Description": "primary: the one comparison of a task that was fixed beforehand (default method less the "
+        "strongest baseline, explained variance beyond the acquired Nyquist limit), whose p_wilcoxon needs no "
+        "correction; exploratory: every other"
+    },
+    "n_needed": {"Description": "Participants for 80 % power of the primary comparison if its effect is as observed"},
+    "note": {"Description": "What else must be known"},
+}  # fmt: skip
+COLUMNS = tuple(COLUMN_TEXT)
+
+
+def _cell(value: float | int | str | None) -> str:
+    if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+        return MISSING
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def row(each: Comparison) -> dict[str, str]:
+    """One comparison as it stands in ``group_stats.tsv``."""
+    test, estimate, t = each.test, each.estimate, each.t
+    found: dict[str, float | int | str | None] = {
+        **each.question._asdict(),
+        "series": each.series,
+        "reference": each.reference,
+        "role": each.role,
+        "better": better(each.question.measure),
+        "n": each.n,
+        "n_undefined": each.n_undefined,
+    }
+    for whose, part in (("series", each.own), ("reference", each.other)):
+        found |= {f"median_{whose}": part.median, f"q1_{whose}": part.first, f"q3_{whose}": part.third}
+    if estimate is not None:
+        found |= {"difference": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
+        found["level"] = estimate.level
+    if test is not None:
+        found |= {"effect_size": test.effect_size, "w_plus": test.w_plus, "n_nonzero": test.n, "method": test.method}
+        found |= {"p_wilcoxon": test.p_value, "p_smallest": test.smallest_p}
+    if t is not None:
+        found |= {"t": t.t, "dof": t.dof, "p_t": t.p_value}
+    found |= {name: getattr(each, name) for name in ("family", "p_holm", "p_fdr", "p_friedman", "margin")}
+    found |= {name: getattr(each, name) for name in ("p_equivalence", "p_equivalence_holm", "word", "note")}
+    found |= {"part": "primary" if each.primary else "exploratory", "n_needed": each.needed}
+    return {name: _cell(found.get(name)) for name in COLUMNS}
+
+
+def stats_text(comparisons: Iterable[Comparison]) -> str:
+    """The comparisons as TSV text with a header line."""
+    lines = [COLUMNS, *(tuple(row(each).values()) for each in comparisons)]
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One cell of the paper's table.
+
+    Attributes
+    ----------
+    spread : over participants in whom the figure is defined
+    of : participants that have the series
+    against_raw, against_spline : signed-rank test of the same participants against raw and bspline, not corrected;
+        None for these themselves
+    """
+
+    spread: Spread
+    of: int
+    against_raw: Wilcoxon | None
+    against_spline: Wilcoxon | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PaperTable:
+    """Region sizes in paper units and their overlap for one pair of conditions.
+
+    Attributes
+    ----------
+    task, variant : which runs
+    conditions : the two
+    lines : (smoothing in mm, series) to the cells of first size, second size and Dice, in this order
+    """
+
+    task: str
+    variant: str
+    conditions: tuple[str, str]
+    lines: Mapping[tuple[float, str], tuple[Cell, Cell, Cell]]
+
+
+def paper_tables(values: Values, methods: Sequence[str]) -> list[PaperTable]:
+    """The paper's table for every task and pair of conditions, threshold by its equation 2."""
+    pairs = dict.fromkeys(
+        (q.task, q.variant, q.contrast) for q in values if q.measure == "quarter_dice" and "+" in q.contrast
+    )
+    tables = []
+    for task, variant, contrast in pairs:
+        a, b = contrast.split("+", 1)
+        lines = {}
+        widths = sorted({q.fwhm_mm for q in values if (q.task, q.variant, q.contrast) == (task, variant, contrast)})
+        for fwhm in widths:
+            of = [_series(values, task, variant, measure, name, fwhm) for measure, name in (
+                ("quarter_paper", a), ("quarter_paper", b), ("quarter_dice", contrast))]  # fmt: skip
+            for series in ("raw", *BASELINES, *methods, MEASURED):
+                if any(series in each for each in of):
+                    one, two, three = (_paper_cell(each, series) for each in of)
+                    lines[fwhm, series] = (one, two, three)
+        if lines:
+            tables.append(PaperTable(task=task, variant=variant, conditions=(a, b), lines=lines))
+    return tables
+
+
+def _series(
+    values: Values, task: str, variant: str, measure: str, contrast: str, fwhm: float
+) -> Mapping[str, Mapping[str, float]]:
+    question = Question(task, variant, "activation", measure, MISSING, MISSING, contrast, fwhm)
+    return values.get(question, {})
+
+
+def _paper_cell(series: Mapping[str, Mapping[str, float]], name: str) -> Cell:
+    own = series.get(name, {})
+    tests = [_test(own, series.get(other, {})) if name != other else None for other in ("raw", "bspline")]
+    return Cell(spread=spread(list(own.values())), of=len(own), against_raw=tests[0], against_spline=tests[1])
+
+
+def _test(own: Mapping[str, float], other: Mapping[str, float]) -> Wilcoxon | None:
+    both = [who for who in sorted(own.keys() & other.keys()) if math.isfinite(own[who]) and math.isfinite(other[who])]
+    if len(both) < 2:
+        return None
+    return wilcoxon(differences([own[who] for who in both], [other[who] for who in both]))

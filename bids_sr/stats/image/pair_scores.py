@@ -1,0 +1,106 @@
+"""How well a super-resolved image meets the fine one of a pair that was not trained on, with intervals over slices.
+
+Slices are the units: the network sees one at a time, and neighbors share little of its error. Resampling them gives the
+interval of a score, and, with the same slices for both, that of a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.image_similarity import ssim
+
+Array = npt.NDArray[Any]
+N_BOOT = 1000
+_RANGE = (2.5, 97.5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceScores:
+    """Sums over the voxels of each slice, from which scores of any set of slices follow.
+
+    Attributes
+    ----------
+    squared : squared error, (S,)
+    similar : structural similarity, (S,)
+    counts : voxels in the mask, (S,)
+    data_range : of both scores, in the images' unit
+    """
+
+    squared: Array
+    similar: Array
+    counts: Array
+    data_range: float
+
+    def psnr(self, slices: Array) -> Array:
+        """PSNR (dB) of sets of slices, (..., S') → (...); infinite for equal images."""
+        error = self.squared[slices].sum(-1) / self.counts[slices].sum(-1)
+        with np.errstate(divide="ignore"):
+            return np.asarray(10 * np.log10(self.data_range**2 / error))
+
+    def ssim(self, slices: Array) -> Array:
+        """Structural similarity of sets of slices."""
+        return np.asarray(self.similar[slices].sum(-1) / self.counts[slices].sum(-1))
+
+
+def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> SliceScores:
+    """Score the slices (third axis) that show anything of the mask.
+
+    Parameters
+    ----------
+    image, truth, mask : (X, Y, Z)
+    data_range : what PSNR and SSIM are relative to, in the images' unit
+
+    Raises
+    ------
+    ValueError : an empty mask, or images of different shape
+    """
+    if not image.shape == truth.shape == mask.shape:
+        raise ValueError(f"shapes differ: image {image.shape}, truth {truth.shape}, mask {mask.shape}")
+    shown = [z for z in range(mask.shape[2]) if mask[..., z].any()]
+    if not shown:
+        raise ValueError("the mask is empty")
+    a, b = image.astype(np.float64), truth.astype(np.float64)
+    counts = np.array([mask[..., z].sum() for z in shown], dtype=float)
+    squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in shown]
+    similar = [ssim(b[..., z], a[..., z], data_range=data_range, mask=mask[..., z]) for z in shown]
+    return SliceScores(
+        squared=np.array(squared), similar=np.array(similar) * counts, counts=counts, data_range=data_range
+    )
+
+
+def holdout_rows(scores: Mapping[str, SliceScores], method: str, *, seed: int, n_boot: int = N_BOOT) -> list[EvalRow]:
+    """Scores of every series, and the gain of the method over each of the others.
+
+    Parameters
+    ----------
+    scores : series → its scores on the same slices; `method` is one of them
+    seed : of the resampling
+    """
+    own = scores[method]
+    n = len(own.counts)
+    every = np.arange(n)
+    drawn = np.random.default_rng(seed).integers(0, n, (n_boot, n))
+    rows = []
+    for name, score in scores.items():
+        for measure, of in (("pair_psnr", score.psnr), ("pair_ssim", score.ssim)):
+            rows.append(_row(name, measure, float(of(every)), of(drawn), n))
+    for name, score in scores.items():
+        if name != method:
+            gain = float(own.psnr(every) - score.psnr(every))
+            rows.append(_row(method, "pair_gain_psnr", gain, own.psnr(drawn) - score.psnr(drawn), n, against=name))
+    return rows
+
+
+def _row(series: str, measure: str, value: float, drawn: Array, n: int, against: str = "n/a") -> EvalRow:
+    lower, upper = np.percentile(drawn, _RANGE) if np.isfinite(drawn).all() else (np.nan, np.nan)
+    return EvalRow(
+        series=series, measure=measure, value=value, against=against, region="brain", lower=float(lower),
+        upper=float(upper), n=n,
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+"""Quality of a series over time, in one pass over its volumes: signal over noise, and how smooth the noise is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Volume = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_]
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesQuality:
+    """Quality of a series inside a mask.
+
+    Attributes
+    ----------
+    mean, noise, tsnr : (X, Y, Z) mean, standard deviation in time after a quadratic trend, their ratio (0 where there
+        is no noise); 0 outside the mask
+    fwhm_mm : smoothness of the noise along the three voxel axes; None for an axis along which neighbors do not
+        correlate
+    n_volumes : that entered
+    """
+
+    mean: Float
+    noise: Float
+    tsnr: Float
+    fwhm_mm: tuple[float | None, float | None, float | None]
+    n_volumes: int
+
+
+def _trend(n: int, degree: int) -> Float:
+    """Orthonormal polynomials over n times, (n, degree + 1)."""
+    return np.linalg.qr(np.vander(np.linspace(-1, 1, n), degree + 1, increasing=True))[0]
+
+
+def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:
+    """FWHM in mm from the correlation of neighboring voxels along each axis.
+
+    White noise under a Gaussian of standard deviation σ has correlation exp(−d²/4σ²) at distance d.
+    """
+    out: list[float | None] = []
+    for r, zoom in zip(correlations, zooms, strict=True):
+        out.append(float(zoom * np.sqrt(2 * np.log(2) / -np.log(r))) if 0 < r < 1 else None)
+    return tuple(out)
+
+
+def series_quality(
+    volumes: Iterable[Volume], mask: Mask, zooms: Sequence[float], *, n_volumes: int, degree: int = 2
+) -> SeriesQuality:
+    """Quality of a series that is seen once, volume by volume.
+
+    Parameters
+    ----------
+    volumes : n_volumes arrays (X, Y, Z), dummies left out
+    mask : (X, Y, Z)
+    zooms : voxel size (mm)
+    degree : of the polynomial trend that is no noise
+
+    Raises
+    ------
+    ValueError : the mask is on another grid or empty, or the series has too few volumes
+
+    Notes
+    -----
+    Smoothness comes from differences of successive volumes, which hold little signal and no trend: for each pair of
+    neighbors inside the mask their correlation over time, averaged over pairs.
+    """
+    if n_volumes < degree + 2:
+        raise ValueError(f"{n_volumes} volumes are too few for noise over time")
+    if not mask.any():
+        raise ValueError("the mask is empty")
+    basis = _trend(n_volumes, degree)
+    origin = previous = None
+    loads = np.zeros((degree + 1, *mask.shape))
+    power, squares = np.zeros(mask.shape), np.zeros(mask.shape)
+    products = [np.zeros(tuple(n - (i == axis) for i, n in enumerate(mask.shape))) for axis in range(3)]
+    for t, volume in enumerate(volumes):
+        if volume.shape != mask.shape:
+            raise ValueError(f"volumes of {volume.shape}, mask of {mask.shape}")
+        current = np.where(mask, volume, 0).astype(np.float64)
+        if origin is None or previous is None:
+            origin = previous = current
+        shifted = current - origin  # sums of squares of small numbers keep their digits
+        for load, weight in zip(loads, basis[t], strict=True):
+            load += weight * shifted
+        power += shifted**2
+        step, previous = current - previous, current
+        squares += step**2
+        for axis, product in enumerate(products):
+            n = step.shape[axis]
+            product += np.take(step, range(1, n), axis) * np.take(step, range(n - 1), axis)
+    assert origin is not None  # n_volumes is at least 2
+    mean = origin + loads[0] * basis[0, 0]
+    noise = np.sqrt(np.maximum(power - (loads**2).sum(axis=0), 0) / (n_volumes - degree - 1))
+    noise[noise <= 1e-6 * np.abs(mean)] = 0
+    correlations = [_neighbors(product, squares, mask, axis) for axis, product in enumerate(products)]
+    return SeriesQuality(
+        mean=mean,
+        noise=noise,
+        tsnr=np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0),
+        fwhm_mm=smoothness(correlations, zooms),  # type: ignore[arg-type]
+        n_volumes=n_volumes,
+    )
+
+
+def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:
+    """Mean correlation of neighbors along one axis; 0 where no pair of them varies."""
+    n = mask.shape[axis]
+    if n < 2:
+        return 0.0
+    low, high = range(n - 1), range(1, n)
+    scale = np.sqrt(np.take(squares, low, axis) * np.take(squares, high, axis))
+    pairs = np.take(mask, low, axis) & np.take(mask, high, axis) & (scale > 0)
+    return float((product[pairs] / scale[pairs]).mean()) if pairs.any() else 0.0
+
+
+def quality_figures(quality: SeriesQuality, mask: Mask) -> dict[str, float | None]:
+    """Summary over the mask, by measure (see `bids_sr.metrics.series_metrics`)."""
+    widths = [w for w in quality.fwhm_mm if w is not None]
+    return {
+        "tsnr_median": float(np.median(quality.tsnr[mask])),
+        "mean_signal": float(quality.mean[mask].mean()),
+        "noise_median": float(np.median(quality.noise[mask])),
+        **{f"fwhm_{axis}": width for axis, width in zip("xyz", quality.fwhm_mm, strict=True)},
+        "fwhm_mean": float(np.prod(widths) ** (1 / 3)) if len(widths) == 3 else None,
+        "volumes": quality.n_volumes,
+    }

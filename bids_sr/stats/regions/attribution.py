@@ -1,0 +1,262 @@
+"""The paper's claim taken apart: smaller regions and less overlap by super-resolution, and what makes them so.
+
+The paper compares maps of the acquired series with maps of the finer one, each smoothed with σ = 1.5 of its *own*
+voxels (half as wide in mm after a factor of 2), each thresholded by its own maximum (equation 2). Three things change
+at once beside the method: the grid, the smoothing in mm, and the threshold. Here each is changed alone, in this order:
+
+    raw, smoothed in its voxels → bspline, smoothed as wide in mm      the grid
+                                → bspline, smoothed in its own voxels  the smoothing
+                                → the series, likewise                 the method
+
+The parts multiply (sizes) or add (overlaps) up to the whole. The whole under equation 2 against the whole under a
+fixed threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-srfmri), results; the order is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.stats.glm.time_series import FWHM_PER_SIGMA
+from bids_sr.stats.regions.map_summary import single_conditions
+
+SIGMA_VOXELS = 1.5
+FIXED_Z = "3.1"
+THRESHOLDS = ("quarter", "fdr", FIXED_Z)
+# Name in the column `region`, to the prefix of the measures in the activation tables
+PREFIXES: Mapping[str, str] = {"quarter": "quarter", "fixed": "z31", "fdr": "fdr"}
+GRID_SERIES = "bspline"
+_NEAR_MM = 0.051  # widths are rounded to tenths of mm, in file names as here
+
+
+def claim_widths(voxel_mm: Sequence[float], factor: Sequence[float]) -> tuple[float, float, float]:
+    """FWHM (mm) of no smoothing, of σ = 1.5 high-resolution voxels and of σ = 1.5 acquired voxels.
+
+    Parameters
+    ----------
+    voxel_mm : acquired voxel size by axis
+    factor : acquired over high-resolution voxel, by axis
+
+    Returns
+    -------
+    Three widths, rounded to tenths of mm. The voxel is the in-plane one (geometric mean of axes 0 and 1): the paper is
+    2D, and its slices are thicker than its pixels. The same width serves all three axes, as everywhere in this
+    software.
+    """
+    acquired = math.sqrt(voxel_mm[0] * voxel_mm[1])
+    fine = acquired / math.sqrt(factor[0] * factor[1])
+    low, high = (round(SIGMA_VOXELS * FWHM_PER_SIGMA * size, 1) for size in (acquired, fine))
+    return 0.0, high, low
+
+
+def claim_pair(contrasts: Mapping[str, Mapping[str, float]]) -> tuple[str, str] | None:
+    """The two conditions whose regions are compared: the first two against rest; None where there are fewer."""
+    names = single_conditions(contrasts)
+    return (names[0], names[1]) if len(names) > 1 else None
+
+
+def widths_to_map(
+    widths: Sequence[float], *, smoothing: Sequence[float], kinds: Sequence[str], thresholds: Sequence[str]
+) -> tuple[float, ...]:
+    """Widths that the run's own activation maps do not answer already, without repeats.
+
+    Parameters
+    ----------
+    widths : as `claim_widths` gives them
+    smoothing, kinds, thresholds : of the run's own maps; these serve only where they have every map and threshold that
+        the claim needs
+    """
+    numbers = {_as_number(text) for text in thresholds}
+    complete = {"cc", "glm"} <= set(kinds) and {"quarter", "fdr"} <= set(thresholds) and float(FIXED_Z) in numbers
+    known = smoothing if complete else ()
+    return tuple(w for w in dict.fromkeys(widths) if not any(abs(w - have) < _NEAR_MM for have in known))
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Regions:
+    """Regions of two conditions under one threshold, of one series at one smoothing.
+
+    Attributes
+    ----------
+    sizes : volume of each in the region of interest (mm³); NaN where it was not measured
+    dice : overlap in the region of interest; NaN where a region is empty
+    """
+
+    sizes: tuple[float, float]
+    dice: float
+
+    @property
+    def size(self) -> float:
+        """Mean volume of the two (mm³)."""
+        return (self.sizes[0] + self.sizes[1]) / 2
+
+
+Key = tuple[str, str, float]
+"""Series, threshold (quarter, fixed, fdr), FWHM (mm)."""
+
+
+def collect_regions(
+    rows: Iterable[Mapping[str, str]], pair: tuple[str, str], widths: Sequence[float]
+) -> dict[Key, Regions]:
+    """Regions at the claim's widths from rows of activation tables (`bids_sr.metrics.series_metrics`); the first of equals.
+
+    Parameters
+    ----------
+    rows : of any number of tables, other figures among them
+    pair : the two conditions
+    widths : smoothing (mm); rows of other widths are passed over
+    """
+    values: dict[tuple[str, float, str, str], float] = {}
+    for row in rows:
+        width = next((w for w in widths if abs(float(row["fwhm_mm"]) - w) < _NEAR_MM), None)
+        if width is not None:
+            number = _as_number(row["value"])
+            key = (row["series"], width, row["contrast"], row["measure"])
+            values.setdefault(key, math.nan if number is None else number)
+    found: dict[Key, Regions] = {}
+    for series, width in dict.fromkeys((series, width) for series, width, _, _ in values):
+        for name, prefix in PREFIXES.items():
+            first, second = ((series, width, condition, f"{prefix}_roi_volume") for condition in pair)
+            if first in values and second in values:
+                overlap = values.get((series, width, "+".join(pair), f"{prefix}_dice"), math.nan)
+                found[series, name, width] = Regions(sizes=(values[first], values[second]), dice=overlap)
+    return found
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if a > 0 and b > 0 else math.nan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """One change from raw to a series, taken apart: ratios of sizes, or differences of overlaps; NaN: not defined."""
+
+    total: float
+    grid: float
+    smoothing: float
+    method: float
+
+
+def take_apart(
+    regions: Mapping[Key, Regions], series: str, threshold: str, *, own_mm: float, raw_mm: float, figure: str
+) -> Parts:
+    """Parts of the change from raw to one series under one threshold.
+
+    Parameters
+    ----------
+    own_mm, raw_mm : σ = 1.5 voxels of the fine and of the acquired grid, as FWHM (mm)
+    figure : ``size`` (parts multiply) or ``dice`` (parts add)
+    """
+    absent = Regions(sizes=(math.nan, math.nan), dice=math.nan)
+    steps = [
+        regions.get(key, absent)
+        for key in (
+            ("raw", threshold, raw_mm), (GRID_SERIES, threshold, raw_mm), (GRID_SERIES, threshold, own_mm),
+            (series, threshold, own_mm),
+        )
+    ]  # fmt: skip
+    levels = [step.size if figure == "size" else step.dice for step in steps]
+
+    def change(before: float, after: float) -> float:
+        return _ratio(after, before) if figure == "size" else after - before
+
+    grid, smoothing, method = (change(levels[k], levels[k + 1]) for k in range(3))
+    return Parts(total=change(levels[0], levels[3]), grid=grid, smoothing=smoothing, method=method)
+
+
+def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) -> list[EvalRow]:
+    """The table itself: size and overlap by series, threshold and smoothing."""
+    rows = []
+    for (series, threshold, width), found in regions.items():
+        figures = {
+            "claim_size": found.size,
+            "claim_size_paper": found.size / acquired_mm3,
+            "claim_dice": found.dice,
+        }
+        rows += [
+            EvalRow(series=series, measure=name, value=value, fwhm_mm=width, contrast=pair, region=threshold)
+            for name, value in figures.items()
+        ]
+    return rows
+
+
+def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[EvalRow]:
+    """How often the overlap is not defined, by threshold."""
+    rows = []
+    for threshold in PREFIXES:
+        overlaps = [found.dice for key, found in regions.items() if key[1] == threshold]
+        if overlaps:
+            count = int(np.isnan(overlaps).sum())
+            rows.append(
+                EvalRow(
+                    series="run", measure="claim_undefined", value=count, contrast=pair, region=threshold,
+                    n=len(overlaps),
+                )
+            )  # fmt: skip
+    return rows
+
+
+def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> list[EvalRow]:
+    """The decomposition of each finer series against raw."""
+    rows = []
+    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ("raw", "rawSpline")]
+    for series in names:
+        for figure in ("size", "dice"):
+            parts = {
+                threshold: take_apart(regions, series, threshold, own_mm=own_mm, raw_mm=raw_mm, figure=figure)
+                for threshold in PREFIXES
+            }
+            fixed = parts["fixed"].total
+            for threshold, found in parts.items():
+                given = {
+                    "total": found.total, "part_grid": found.grid, "part_smoothing": found.smoothing,
+                    "part_method": found.method,
+                }  # fmt: skip
+                if threshold != "fixed":
+                    given["part_threshold"] = _ratio(found.total, fixed) if figure == "size" else found.total - fixed
+                rows += [
+                    EvalRow(
+                        series=series, against="raw", measure=f"claim_{part}_{figure}", value=value, fwhm_mm=own_mm,
+                        contrast=pair, region=threshold,
+                    )
+                    for part, value in given.items()
+                ]  # fmt: skip
+    return rows
+
+
+def claim_rows(
+    rows: Iterable[Mapping[str, str]], pair: tuple[str, str], *, voxel_mm: Sequence[float], factor: Sequence[float]
+) -> list[EvalRow]:
+    """The whole table and the decomposition.
+
+    Parameters
+    ----------
+    rows : of activation tables (`bids_sr.metrics.series_metrics`) with thresholds quarter, fdr and z 3.1 at `claim_widths`
+    pair : the two conditions, see `claim_pair`
+    voxel_mm : acquired voxel size by axis
+    factor : acquired over high-resolution voxel, by axis
+
+    Returns
+    -------
+    ``claim_size``, ``claim_size_paper``, ``claim_dice`` (region: threshold; fwhm_mm: smoothing), ``claim_undefined``
+    (series run, n: of how many), and for each finer series ``claim_total_*`` and ``claim_part_*`` against raw.
+    """
+    widths = claim_widths(voxel_mm, factor)
+    regions = collect_regions(rows, pair, widths)
+    name = "+".join(pair)
+    return [
+        *_level_rows(regions, name, float(np.prod(voxel_mm))),
+        *_undefined_rows(regions, name),
+        *_part_rows(regions, name, own_mm=widths[1], raw_mm=widths[2]),
+    ]

@@ -1,0 +1,127 @@
+"""Maps of different series beside one another on the high-resolution grid.
+
+The acquired series enters as its *map* brought up by a cubic spline, series name ``rawSpline``: what finer voxels alone
+make of it. Statistics outside the mask are zeros, not data; before interpolation they take the value of the nearest
+voxel of the mask, so that the mask's border does not pull the map down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from bids_sr.metrics.series_metrics import row
+from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.stats.regions.activation_regions import Mask, Threshold
+from bids_sr.stats.regions.map_summary import Map, Maps, activation_rows, correlation, find_regions
+
+Affine = npt.NDArray[np.float64]
+RAISED = "rawSpline"
+_DESC = re.compile(r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?")
+
+
+def description(series: str, fwhm_mm: float) -> str:
+    """``desc-`` label of a series at one smoothing: the name, then Fwhm and tenths of mm, nothing for 0 mm."""
+    tenths = round(fwhm_mm * 10)
+    return f"{series}Fwhm{tenths}" if tenths else series
+
+
+def parse_description(desc: str) -> tuple[str, float]:
+    """Series and FWHM (mm) of a label made by `description`."""
+    found = _DESC.fullmatch(desc)
+    if found is None:
+        raise ValueError(f"desc-{desc} is no series")
+    return found["series"], int(found["tenths"] or 0) / 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """Where maps live.
+
+    Attributes
+    ----------
+    mask : (X, Y, Z) brain
+    affine : voxel to RAS mm, one frame for all grids of a run
+    """
+
+    mask: Mask
+    affine: Affine
+
+
+def fill_outside(values: Map, mask: Mask) -> Map:
+    """Voxels outside the mask take the value of the nearest voxel (in index distance) inside."""
+    if mask.all() or not mask.any():
+        return values
+    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return values[tuple(nearest)]
+
+
+def raise_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], Map]:
+    """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat)."""
+    raised = {}
+    for key, values in maps.items():
+        filled = fill_outside(values, source.mask)
+        fine = sample_volume(filled, source.affine, target.mask.shape, target.affine, spline=Spline(order=3))
+        raised[key] = np.where(target.mask, fine, 0).astype(np.float32)
+    return raised
+
+
+def likeness_rows(
+    values: Map, key: tuple[str, str], references: Mapping[str, Maps], mask: Mask, *, series: str, fwhm_mm: float
+) -> list[dict[str, str]]:
+    """Correlation over the mask of one map with the same map of each reference series.
+
+    Parameters
+    ----------
+    values, key : the map and its (contrast, stat)
+    references : maps by name of the reference (raw, bspline); one that lacks the map is passed over
+    """
+    contrast, stat = key
+    return [
+        row(series, fwhm_mm, contrast, f"r_{stat}_with_{name}", correlation(values, maps[key], mask))
+        for name, maps in references.items()
+        if key in maps
+    ]
+
+
+def comparison_rows(
+    files: Mapping[str, Mapping[tuple[str, str], str]],
+    load: Callable[[str], Map],
+    contrasts: Mapping[str, Mapping[str, float]],
+    thresholds: Sequence[Threshold],
+    *,
+    acquired: Grid,
+    fine: Grid,
+    roi: Mask,
+    fwhm_mm: float,
+    per_acquired: float,
+) -> list[dict[str, str]]:
+    """All rows that compare the series at one smoothing; holds the maps of raw and bspline and one more at a time.
+
+    Parameters
+    ----------
+    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the fine grid
+    contrasts, thresholds : as the maps were made with
+    roi : on the fine grid
+    per_acquired : fine voxels in one acquired voxel
+    """
+    raised = raise_maps({key: load(path) for key, path in files.get("raw", {}).items()}, acquired, fine)
+    bspline = {key: load(path) for key, path in files.get("bspline", {}).items()}
+    rows = []
+    if raised:
+        rows += activation_rows(
+            raised, find_regions(raised, fine.mask, roi, thresholds), contrasts,
+            mask=fine.mask, roi=roi, affine=fine.affine, series=RAISED, fwhm_mm=fwhm_mm, per_acquired=per_acquired,
+        )  # fmt: skip
+    for series, paths in files.items():
+        references: dict[str, Maps] = {"raw": raised}
+        if series != "bspline":
+            references["bspline"] = bspline
+        for key, path in paths.items() if series != "raw" else ():
+            rows += likeness_rows(load(path), key, references, fine.mask, series=series, fwhm_mm=fwhm_mm)
+    return rows

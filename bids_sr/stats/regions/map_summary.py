@@ -1,0 +1,136 @@
+"""Figures of activation maps: sizes, peaks, overlap of conditions, likeness of maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.metrics.series_metrics import row
+from bids_sr.stats.regions.activation_regions import Mask, Peak, Threshold, centroid, dice, peak
+
+Map = npt.NDArray[np.float32]
+Maps = Mapping[tuple[str, str], Map]
+Affine = npt.NDArray[np.float64]
+Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
+
+
+def single_conditions(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Contrasts of one condition against rest: those whose overlap is of interest."""
+    return [name for name, weights in contrasts.items() if [w > 0 for w in weights.values() if w] == [True]]
+
+
+def find_regions(maps: Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:
+    """Regions by (contrast, threshold label), for every map that a threshold applies to."""
+    return {
+        (name, threshold.label): threshold.region(values, mask, roi)
+        for threshold in thresholds
+        for (name, stat), values in maps.items()
+        if stat == threshold.stat
+    }
+
+
+def _distance(a: npt.NDArray[np.float64] | None, b: npt.NDArray[np.float64] | None) -> float | None:
+    return None if a is None or b is None else float(np.linalg.norm(a - b))
+
+
+def correlation(a: Map, b: Map, mask: Mask) -> float | None:
+    """Pearson correlation over the mask; None where either map is constant in it."""
+    x, y = a[mask].astype(np.float64), b[mask].astype(np.float64)
+    if len(x) < 2 or not x.std() or not y.std():
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _peaks(maps: Maps, name: str, roi: Mask, affine: Affine) -> dict[str, Peak]:
+    """Highest voxel in the ROI of each map of a contrast that has one."""
+    found = {stat: peak(maps[name, stat], roi, affine) for stat in ("t", "cc", "z") if (name, stat) in maps}
+    return {stat: at for stat, at in found.items() if at is not None}
+
+
+def _main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
+    return peaks.get("t", peaks.get("cc"))
+
+
+def contrast_figures(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Affine) -> dict[str, float | None]:
+    """Peaks of one contrast, by measure."""
+    peaks = _peaks(maps, name, roi & mask, affine)
+    out: dict[str, float | None] = {}
+    for stat in ("cc", "t", "z"):
+        if (name, stat) in maps:
+            out[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
+    main = _main_peak(peaks)
+    for index, axis in enumerate("xyz"):
+        out[f"peak_at_{axis}"] = None if main is None else float(main.position[index])
+    if (name, "effect") in maps:
+        out["peak_effect"] = None if main is None else float(maps[name, "effect"][main.index])
+    for stat in ("cc", "t"):
+        if (name, stat) in maps:
+            out[f"brain_peak_{stat}"] = float(maps[name, stat][mask].max())
+    return out
+
+
+def region_figures(region: Mask, threshold: float | None, roi: Mask, affine: Affine, per_acquired: float) -> dict:
+    """Size and place of one region, by measure without prefix; `per_acquired`: its voxels in one acquired voxel."""
+    voxel = float(abs(np.linalg.det(affine[:3, :3])))
+    center = centroid(region & roi, affine)
+    count = int(region.sum())
+    sizes = {"voxels": count, "volume": count * voxel, "paper": count / per_acquired}
+    places = {f"centroid_{axis}": None if center is None else float(center[i]) for i, axis in enumerate("xyz")}
+    return {"threshold": threshold, **sizes, "roi_volume": int((region & roi).sum()) * voxel, **places}
+
+
+def pair_figures(maps: Maps, a: str, b: str, roi: Mask, affine: Affine) -> dict[str, float | None]:
+    """Distance between the peaks of two conditions, and how far each exceeds the other at its own peak."""
+    at, to = (_main_peak(_peaks(maps, name, roi, affine)) for name in (a, b))
+    distance = None if at is None or to is None else _distance(at.position, to.position)
+    out: dict[str, float | None] = {"peak_distance": distance}
+    if (a, "effect") in maps:
+        difference = maps[a, "effect"] - maps[b, "effect"]
+        gap = None if at is None or to is None else (float(difference[at.index]) - float(difference[to.index])) / 2
+        out["effect_separation"] = gap
+    return out
+
+
+def activation_rows(
+    maps: Maps,
+    regions: Regions,
+    contrasts: Mapping[str, Mapping[str, float]],
+    *,
+    mask: Mask,
+    roi: Mask,
+    affine: Affine,
+    series: str,
+    fwhm_mm: float,
+    per_acquired: float,
+) -> list[dict[str, str]]:
+    """All rows of one series at one smoothing.
+
+    Parameters
+    ----------
+    maps, regions : by (contrast, stat) and by (contrast, threshold label); on one grid
+    mask, roi : (X, Y, Z) brain and region of interest
+    affine : voxel to RAS mm
+    per_acquired : voxels of this grid in one acquired voxel; 1 for raw (paper units divide by it)
+    """
+    rows: list[dict[str, str]] = []
+
+    def add(contrast: str, figures: Mapping[str, float | None], prefix: str = "") -> None:
+        rows.extend(row(series, fwhm_mm, contrast, prefix + key, value) for key, value in figures.items())
+
+    add("", {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
+    for name in contrasts:
+        add(name, contrast_figures(maps, name, mask, roi, affine))
+    for (name, label), (region, threshold) in regions.items():
+        add(name, region_figures(region, threshold, roi, affine, per_acquired), f"{label.lower()}_")
+    for a, b in combinations(single_conditions(contrasts), 2):
+        add(f"{a}+{b}", pair_figures(maps, a, b, roi & mask, affine))
+        for label in dict.fromkeys(key[1] for key in regions):
+            first, second = regions[a, label][0], regions[b, label][0]
+            distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))
+            # Overlap inside the ROI for every threshold: the paper's regions end there
+            overlap = dice(first & roi, second & roi)
+            add(f"{a}+{b}", {"dice": overlap, "centroid_distance": distance}, f"{label.lower()}_")
+    return rows

@@ -1,0 +1,354 @@
+"""One participant's structural scans: fused as channels, super-resolved together, measured and shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
+
+from bids_sr.interfaces.anat import LoadTemplate
+from bids_sr.interfaces.learning.fused_contrasts import (
+    MeasureContrasts,
+    PrepareContrasts,
+    ResolveContrasts,
+    TrainContrasts,
+)
+from bids_sr.interfaces.reporting.structural_reportlets import ExplanationReport, ScansReport
+from bids_sr.workflows.plans import StructuralPlan
+from bids_sr.workflows.reportlets.subject_reportlets import init_summary_wf
+from bids_sr.workflows.sinks import init_sink, init_sink_wf, model_fields
+
+METRICS_COLUMNS = {
+    "contrast": "scan that was measured; all: several of them together",
+    "series": "super-resolution method or interpolation; measured: the high-resolution scan itself",
+    "measure": "name of the figure",
+    "value": "the figure; n/a where it cannot be had",
+    "unit": "of the figure; 1 for a pure number",
+    "reference": "heldOut: slices that no model was trained on, against the measured ones; brain: the whole brain, "
+    "alone or against the measured scans",
+}
+Edges = list[tuple[Any, Any, list[tuple[str, str]]]]
+SCANS = ("fine_files", "coarse_files", "mask")
+PREPARED = (*SCANS, "other_files", "facts_json", "head_json")
+ALIGNED = {
+    "rigid": "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]",
+    "affine": "aligned to the high-resolution {} scan by an affine transform that maximizes mutual information in ANTs "
+    "[@ants]",
+    "nonlinear": "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation that "
+    "maximize mutual information in ANTs [@ants]",
+}
+
+
+def init_prepare_contrasts_wf(
+    *, contrasts: Sequence[str], head: str, others: Sequence[str], align: str, template: str, seed: int, sloppy: bool,
+    name: str = "prepare_contrasts_wf",
+) -> LiterateWorkflow:  # fmt: skip
+    """Bring the scans of one head into one frame.
+
+    Parameters
+    ----------
+    contrasts : BIDS suffix of each; the first is the frame
+    head : its name, for cards of models
+    others : interpolations besides the cubic spline
+    align : transforms that bring the scans together: rigid, affine or nonlinear
+    template : space whose template tells where the brain is
+    seed : of everything random
+    sloppy : coarser and quicker, for tests
+    name : of the workflow
+
+    Inputs
+    ------
+    highres, lowres : fine and coarse scan of each contrast, as acquired
+
+    Outputs
+    -------
+    fine_files, coarse_files : scans on one grid, [0, 1], brain alone; coarse ones by cubic spline
+    other_files : all contrasts by each of the other interpolations
+    mask : brain on that grid
+    facts_json : position of each scan
+    head_json : name and files, for networks that are trained on several heads
+    """
+    workflow = LiterateWorkflow(name=name)
+    workflow.__desc__ = (
+        f"The {' and '.join(contrasts)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
+        f"[@n4], {ALIGNED[align].format(contrasts[0])} and interpolated once, each; the brain was told by the "
+        "template's mask, and intensities were scaled linearly to the range from 0 to 1, to one mean in the brain at "
+        "both resolutions. "
+    )
+    inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres"]), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(PREPARED)), name="outputnode")
+    load_template = pe.Node(LoadTemplate(space=template), name="load_template", n_procs=1)
+    prepare = pe.Node(
+        PrepareContrasts(
+            contrasts=list(contrasts), head=head, others=list(others), align=align, seed=seed, sloppy=sloppy
+        ),
+        name="prepare", n_procs=1,
+    )  # fmt: skip
+    workflow.connect([
+        (inputnode, prepare, [("highres", "highres"), ("lowres", "lowres")]),
+        (load_template, prepare, [("template", "template"), ("template_mask", "template_mask")]),
+        (prepare, outputnode, [(field, field) for field in PREPARED]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_fused_wf(
+    *, method: str, contrasts: Sequence[str], head: str, how: Mapping[str, Any], omp_nthreads: int,
+    from_others: bool = False, name: str = "fused_wf",
+) -> LiterateWorkflow:  # fmt: skip
+    """Train a network on all contrasts of one head or of others, or take one that was trained, and apply it.
+
+    Parameters
+    ----------
+    method : name in `bids_sr.sr.methods`
+    contrasts : BIDS suffix of each channel
+    head : its name, for the card
+    how : inputs of `TrainContrasts` that say how: recipe, seed and the like
+    omp_nthreads : threads of one node
+    from_others : whether it is trained on other heads
+    name : of the workflow
+
+    Inputs
+    ------
+    fine_files, coarse_files, mask : scans and brain on one grid
+    heads : descriptions of the heads to train on, with `from_others`
+
+    Outputs
+    -------
+    out_files : super-resolved scan of each contrast
+    model_file, card_file, log_file : weights, card and log
+    """
+    workflow = LiterateWorkflow(name=name)
+    given = "pretrained" in how or how.get("model_source") == "reuse"
+    whose = "pairs of the other participants" if from_others else "participant's own pairs"
+    trained = f"A network ({method}) was trained on the {whose} and "
+    workflow.__desc__ = (f"A network trained beforehand ({method}) " if given else trained) + (
+        "super-resolved all contrasts together, as channels, slice by slice [@attention_unet]. "
+    )
+    outputs = ("out_files", "model_file", "card_file", "log_file")
+    fields = (*SCANS, *["heads"] * from_others)
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name="outputnode")
+    common = {"contrasts": list(contrasts), "threads": omp_nthreads, "device": how["device"]}
+    rest = {key: value for key, value in how.items() if key != "device"}
+    train = pe.Node(
+        TrainContrasts(method=method, head=head, **common, **rest), name="train", n_procs=omp_nthreads
+    )  # fmt: skip
+    resolve = pe.Node(ResolveContrasts(**common), name="resolve", n_procs=omp_nthreads)
+    workflow.connect([
+        (inputnode, train, [(field, field) for field in fields]),
+        (inputnode, resolve, [("coarse_files", "coarse_files"), ("mask", "mask")]),
+        (train, resolve, [("model_file", "model_file")]),
+        (train, outputnode, [(field, field) for field in outputs[1:]]),
+        (resolve, outputnode, [("out_files", "out_files")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_measured_wf(
+    *, contrasts: Sequence[str], series: Sequence[str], seed: int, name: str = "measured_wf"
+) -> LiterateWorkflow:
+    """Measure all series against the fine scans, and show them side by side.
+
+    Parameters
+    ----------
+    contrasts : BIDS suffix of each
+    series : names of all series in the order of ``series_files``
+    seed : of the segmentation
+    name : of the workflow
+
+    Inputs
+    ------
+    fine_files, mask, facts_json : prepared scans
+    series_files : all contrasts of the first series, then of the next
+    card_files : card of each method
+
+    Outputs
+    -------
+    metrics_tsv, dseg : measures, and tissues of the fine scans
+    reportlets, entities : figures and tables, and the entities of each
+    """
+    workflow = LiterateWorkflow(name=name)
+    workflow.__desc__ = (
+        "Images were compared with the measured scans by error, PSNR and SSIM in slices that training had not seen, "
+        "by image quality measures, and by tissues segmented with Atropos [@ants] and white-matter hyperintensities "
+        "[@attention_unet]. "
+    )
+    fields = ("fine_files", "series_files", "mask", "facts_json", "card_files")
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
+    outputs = ("metrics_tsv", "dseg", "reportlets", "entities")
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name="outputnode")
+    common = {"contrasts": list(contrasts), "series_names": [name for name in series for _ in contrasts]}
+    measure = pe.Node(MeasureContrasts(seed=seed, **common), name="measure", n_procs=1)
+    show = pe.Node(ScansReport(**common), name="show", n_procs=1)
+    shared = [(field, field) for field in fields if field != "facts_json"]
+    workflow.connect([
+        (inputnode, measure, shared),
+        (inputnode, show, [*shared, ("facts_json", "facts_json")]),
+        (measure, show, [("out_file", "metrics_tsv")]),
+        (measure, outputnode, [("out_file", "metrics_tsv"), ("dseg", "dseg")]),
+        (show, outputnode, [("out_files", "reportlets"), ("out_entities", "entities")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def add_structural(workflow: LiterateWorkflow, plans: Mapping[str, StructuralPlan]) -> None:
+    """Add what is to be done with the structural scans of all participants.
+
+    The preparation of each head is a workflow of its own, because networks may be trained on the heads of others.
+
+    Parameters
+    ----------
+    workflow : of all participants
+    plans : by name of the participant's workflow, ``sub_01_wf``
+    """
+    prepared = {name: _prepared(plan, f"{name.removesuffix('_wf')}_scans_wf") for name, plan in plans.items()}
+    edges: Edges = []
+    for name, plan in plans.items():
+        own = init_structural_subject_wf(plan=plan, name=name)
+        fields = [field for field in PREPARED if field != "head_json"]
+        edges.append((prepared[name], own, [(f"outputnode.{field}", f"inputnode.{field}") for field in fields]))
+        if plan.from_others:
+            others = [other for other, its in plans.items() if other != name and its.contrasts == plan.contrasts]
+            heads = pe.Node(niu.Merge(len(others)), name=f"{name}_heads", run_without_submitting=True)
+            edges += [
+                (prepared[other], heads, [("outputnode.head_json", f"in{place}")])
+                for place, other in enumerate(others, 1)
+            ]
+            edges.append((heads, own, [("out", "inputnode.heads")]))
+    workflow.connect(edges)
+
+
+def _prepared(plan: StructuralPlan, name: str) -> LiterateWorkflow:
+    """The preparation of one head."""
+    prepare_wf = init_prepare_contrasts_wf(
+        contrasts=plan.contrasts, head=f"sub-{plan.label}", others=plan.others, align=plan.align,
+        template=plan.template, seed=plan.seed, sloppy=plan.sloppy, name=name,
+    )  # fmt: skip
+    prepare_wf.inputs.inputnode.highres = list(plan.highres)
+    prepare_wf.inputs.inputnode.lowres = list(plan.lowres)
+    return prepare_wf
+
+
+def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWorkflow:
+    """Super-resolve the prepared scans of one participant, measure and keep them.
+
+    Parameters
+    ----------
+    plan : what there is and what is to be done
+    name : of the workflow
+
+    Inputs
+    ------
+    fine_files, coarse_files, other_files, mask, facts_json : prepared scans, see `init_prepare_contrasts_wf`
+    heads : descriptions of the other heads, where networks are trained on these
+    """
+    workflow = LiterateWorkflow(name=name)
+    fields = [field for field in PREPARED if field != "head_json"] + ["heads"] * plan.from_others
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
+    fused = {method: _fused(plan, method, inputnode, workflow) for method in plan.methods}
+    series = ("bspline", *plan.others, *plan.methods)
+    measured_wf = init_measured_wf(contrasts=plan.contrasts, series=series, seed=plan.seed)
+    files = pe.Node(niu.Merge(2 + len(fused)), name="series_files", run_without_submitting=True)
+    cards = pe.Node(niu.Merge(max(1, len(fused))), name="cards", run_without_submitting=True)
+    known = ("fine_files", "mask", "facts_json")
+    edges: Edges = [
+        (inputnode, files, [("coarse_files", "in1"), ("other_files", "in2")]),
+        (inputnode, measured_wf, [(field, f"inputnode.{field}") for field in known]),
+        (files, measured_wf, [("out", "inputnode.series_files")]),
+        (cards, measured_wf, [("out", "inputnode.card_files")]),
+    ]
+    for place, fused_wf in enumerate(fused.values(), 1):
+        edges += [
+            (fused_wf, files, [("outputnode.out_files", f"in{2 + place}")]),
+            (fused_wf, cards, [("outputnode.card_file", f"in{place}")]),
+        ]
+    workflow.connect(edges)
+    _keep(plan, inputnode, files, measured_wf, series, workflow)
+    return workflow
+
+
+def _fused(plan: StructuralPlan, method: str, inputnode: pe.Node, workflow: LiterateWorkflow) -> LiterateWorkflow:
+    """One method: its model, its scans, what it looked at, and what is stored of the model."""
+    fused_wf = init_fused_wf(
+        method=method, contrasts=plan.contrasts, head=f"sub-{plan.label}", how=plan.training[method],
+        omp_nthreads=plan.omp_nthreads, from_others=plan.from_others, name=f"fused_{method}_wf",
+    )  # fmt: skip
+    explain = pe.Node(
+        ExplanationReport(contrasts=list(plan.contrasts), method=method if len(plan.methods) > 1 else ""),
+        name=f"explain_{method}", n_procs=1,
+    )  # fmt: skip
+    out = plan.output_dir
+    keep = init_sink(name=f"keep_explanation_{method}", output_dir=out, common={"subject": plan.label})
+    models = model_fields(method=method)
+    keep_model_wf = init_sink_wf(
+        fields=models, output_dir=out, common={**plan.common, "datatype": "models", "acquisition": "anat"},
+        name=f"keep_{method}_wf",
+    )  # fmt: skip
+    workflow.connect([
+        (inputnode, fused_wf, [(f, f"inputnode.{f}") for f in (*SCANS, *["heads"] * plan.from_others)]),
+        (inputnode, explain, [(field, field) for field in SCANS]),
+        (fused_wf, explain, [
+            ("outputnode.out_files", "made_files"),
+            *[(f"outputnode.{field}", field) for field in ("model_file", "card_file", "log_file")],
+        ]),
+        (explain, keep, [("out_files", "in_file"), ("out_entities", "entities")]),
+        (fused_wf, keep_model_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in models]),
+    ])  # fmt: skip
+    return fused_wf
+
+
+def _keep(
+    plan: StructuralPlan, inputnode: pe.Node, files: pe.Node, measured_wf: LiterateWorkflow,
+    series: Sequence[str], workflow: LiterateWorkflow,
+) -> None:  # fmt: skip
+    """Store scans, brain, tissues, measures and figures of a participant."""
+    out, grid = plan.output_dir, f"grid of the high-resolution {plan.contrasts[0]} scan"
+    about = {
+        "Resolution": grid, "SkullStripped": True,
+        "Description": "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan",
+    }  # fmt: skip
+    common = {**plan.common, "datatype": "anat"}
+    scans = init_sink(
+        name="keep_scans", output_dir=out, common=common, sources=plan.sources,
+        entities=[{"res": "hr", "desc": one, "suffix": contrast} for one in series for contrast in plan.contrasts],
+        sidecar=[about] * (len(series) * len(plan.contrasts)),
+    )  # fmt: skip
+    measured = init_sink(
+        name="keep_measured", output_dir=out, common=common, sources=plan.sources,
+        entities=[{"res": "hr", "desc": "measured", "suffix": contrast} for contrast in plan.contrasts],
+        sidecar=[about] * len(plan.contrasts),
+    )  # fmt: skip
+    keep_wf = init_sink_wf(
+        fields=structural_fields(grid=grid),
+        output_dir=out,
+        common=common,
+        sources=plan.sources,
+        name="keep_measures_wf",
+    )
+    figures = init_sink(name="keep_scan_figures", output_dir=out, common={"subject": plan.label})
+    summary_wf = init_summary_wf(summary=plan.facts)
+    summary = init_sink(name="keep_summary", output_dir=out, common={"subject": plan.label})
+    workflow.connect([
+        (files, scans, [("out", "in_file")]),
+        (inputnode, measured, [("fine_files", "in_file")]),
+        (inputnode, keep_wf, [("mask", "inputnode.mask")]),
+        (measured_wf, keep_wf, [("outputnode.dseg", "inputnode.dseg"),
+                                ("outputnode.metrics_tsv", "inputnode.metrics_tsv")]),
+        (measured_wf, figures, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
+        (summary_wf, summary, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
+    ])  # fmt: skip
+
+
+def structural_fields(*, grid: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what is measured of structural scans; `grid` in words, for the sidecars."""
+    described = {name: {"Description": text} for name, text in METRICS_COLUMNS.items()}
+    return {
+        "mask": ({"res": "hr", "desc": "brain", "suffix": "mask"}, {"Type": "Brain", "Resolution": grid}),
+        "dseg": (
+            {"res": "hr", "desc": "measured", "suffix": "dseg"},
+            {"Resolution": grid, "Description": "tissues of the measured scans by Atropos: 1 GM, 2 WM, 3 CSF"},
+        ),
+        "metrics_tsv": ({"desc": "anat", "suffix": "metrics"}, described),
+    }

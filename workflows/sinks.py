@@ -1,0 +1,222 @@
+"""Sinks: what each stage leaves in the derivatives, under which name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
+
+from bids_sr.interfaces.derivatives_sink import WriteDerivatives
+
+Entities = Mapping[str, str]
+
+LOG_COLUMNS = {
+    name: {"Description": text, "Units": unit}
+    for name, text, unit in (
+        (
+            "phase",
+            "search: some slices are held out; refit: again on all slices, for as many steps as did best before; map: "
+            "variance maps of a run are found, in which nothing is trained",
+            "n/a",
+        ),
+        ("iteration", "number of the training step, or of the round of variance maps", "1"),
+        ("loss", "weighted sum of the generator's terms", "1"),
+        ("content", "difference to the measured high-resolution patch", "1"),
+        ("adversarial", "how far the critic tells generated patches from measured ones; n/a before it takes part", "1"),
+        ("perceptual", "difference in features of VGG-19; n/a without its weights", "1"),
+        ("critic", "loss of the critic", "1"),
+        ("backward_critic", "loss of the critic of the way back; of methods with a cycle only", "1"),
+        ("tv", "total variation of the output; of methods with that term only, as the next four", "1"),
+        ("ssim", "one less the structural similarity", "1"),
+        ("cycle", "difference to the image after the way there and back", "1"),
+        ("identity", "difference of what the network makes of a fine image, to that image", "1"),
+        ("sparsify", "total variation of the output and of its difference to the measured image", "1"),
+        ("learning_rate", "of the generator", "1"),
+        ("psnr", "peak signal-to-noise ratio on the held-out slices", "dB"),
+    )
+}
+
+
+def init_sink(
+    *,
+    name: str,
+    output_dir: str,
+    common: Entities,
+    entities: Sequence[Entities] | None = None,
+    sidecar: Sequence[Any] | None = None,
+    sources: Sequence[str] = (),
+    dtype: str = "float32",
+    provenance: Mapping[str, str] | None = None,
+) -> pe.Node:
+    """One node that stores files; entities and sidecars that are not given here are to be connected.
+
+    Parameters
+    ----------
+    output_dir : root of the derivatives
+    common : entities that all the files share
+    entities, sidecar : of each file, in the order of ``in_file``
+    sources : BIDS URIs of the files that these were made from
+    dtype : stored type of uncompressed series
+    provenance : added to every sidecar
+    """
+    node = pe.Node(
+        WriteDerivatives(base_directory=output_dir, common=dict(common), sources=list(sources), dtype=dtype),
+        name=name,
+    )
+    if entities is not None:
+        node.inputs.entities = [dict(each) for each in entities]
+    if provenance is not None:
+        node.inputs.provenance = dict(provenance)
+    if sidecar is not None:
+        node.inputs.sidecar = list(sidecar)
+    return node
+
+
+def init_sink_wf(
+    *,
+    fields: Mapping[str, tuple[Entities, Mapping[str, Any]]],
+    output_dir: str,
+    common: Entities,
+    sources: Sequence[str] = (),
+    dtype: str = "float32",
+    name: str = "derivatives_wf",
+) -> LiterateWorkflow:
+    """Store one file a field under fixed names.
+
+    Parameters
+    ----------
+    fields : name of the field to the entities and the sidecar of its file
+    output_dir : root of the derivatives
+    common : entities that all the files share
+    sources : BIDS URIs of the files that these were made from
+    dtype : stored type of uncompressed series
+
+    Inputs
+    ------
+    (one a key of ``fields``)
+
+    Outputs
+    -------
+    out_file
+        the stored files
+    """
+    workflow = LiterateWorkflow(name=name)
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=["out_file"]), name="outputnode")
+    merge = pe.Node(niu.Merge(len(fields)), name="merge", run_without_submitting=True)
+    sink = init_sink(
+        name="sink",
+        output_dir=output_dir,
+        common=common,
+        entities=[entities for entities, _ in fields.values()],
+        sidecar=[dict(sidecar) for _, sidecar in fields.values()],
+        sources=sources,
+        dtype=dtype,
+    )
+    workflow.connect([
+        (inputnode, merge, [(field, f"in{k}") for k, field in enumerate(fields, 1)]),
+        (merge, sink, [("out", "in_file")]),
+        (sink, outputnode, [("out_file", "out_file")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def anat_fields(*, template: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the anatomical stage leaves: field of its outputnode to entities and sidecar."""
+    return {
+        "t1w_preproc": ({"desc": "preproc", "suffix": "T1w"}, {"SkullStripped": False}),
+        "t1w_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
+        "t1w_dseg": ({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}),
+        "atlas_t1w": (
+            {"desc": "aal", "suffix": "dseg"},
+            {"Description": "AAL2 labels brought to the subject"},
+        ),
+        "roi_t1w": ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"}),
+        "t1w2std_xfm": ({"from": "T1w", "to": template, "mode": "image", "suffix": "xfm"}, {}),
+        "std2t1w_xfm": ({"from": template, "to": "T1w", "mode": "image", "suffix": "xfm"}, {}),
+    }
+
+
+def motion_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what motion estimation leaves."""
+    return {
+        "boldref": ({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False}),
+        "hmc_xfms": (
+            {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
+            {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
+        ),
+    }
+
+
+def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the registration of one run leaves."""
+    fields: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+        "bold_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
+        "bold_mask_hr": (
+            {"res": "hr", "desc": "brain", "suffix": "mask"},
+            {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
+        ),
+    }
+    fields["registration_json"] = ({"desc": "registration", "suffix": "metrics"}, {})
+    if with_anat:
+        fields["roi_bold"] = ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"})
+        fields["boldref2t1w_xfm"] = (
+            {"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
+        )  # fmt: skip
+    if with_pair:
+        fields["highres2boldref_xfm"] = (
+            {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
+        )  # fmt: skip
+    return fields
+
+
+def calibration_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the calibration of one run leaves."""
+    return {
+        "sd_file": (
+            {"desc": "calibrationsd", "suffix": "boldmap"},
+            {"Description": "standard deviation of the calibration's fluctuations, on its own grid; 0 if not usable",
+             "Units": "as the BOLD"},
+        ),
+        "boldref2calibration_xfm": (
+            {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
+            {"Description": "takes a boldref point to its point in the calibration"},
+        ),
+        "calibration_json": ({"desc": "calibration", "suffix": "metrics"}, {}),
+    }  # fmt: skip
+
+
+def _tagged(entities: Entities, tag: str) -> Entities:
+    return {**entities, "acquisition": entities.get("acquisition", "") + tag}
+
+
+def pair_fields(*, high: Entities, low: Entities, tag: str = "") -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of what the stage of a pair leaves.
+
+    Parameters
+    ----------
+    high, low : the entities that tell its members apart
+    tag : tells it from another pair of the same images; "" where there is none
+    """
+    apart = ({"acquisition": "highres"}, {"acquisition": "lowres"}) if dict(high) == dict(low) else (high, low)
+    if tag:
+        apart = (_tagged(apart[0], tag), _tagged(apart[1], tag))
+    preproc = {"desc": "preproc", "suffix": "T2starw"}
+    return {
+        "train_highres": ({**apart[0], **preproc}, {"SkullStripped": False}),
+        "train_lowres": ({**apart[1], **preproc}, {"SkullStripped": False}),
+        "highres2lowres_xfm": (
+            {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
+            {"Description": "takes a point of the low-resolution image to its point in the high-resolution image"},
+        ),
+    }
+
+
+def model_fields(*, method: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Names of a trained model, its card and its log."""
+    return {
+        "model_file": ({"desc": method, "suffix": "model"}, {}),
+        "card_file": ({"desc": method, "suffix": "model"}, {}),
+        "log_file": ({"desc": method, "suffix": "log"}, LOG_COLUMNS),
+    }
