@@ -167,7 +167,7 @@ def counted(act: Callable[[], Any]) -> Work:
 
 
 class Step:
-    """Training steps of a recipe on a pair, as `bids_sr.sr.training.pair_trainer` makes them before or after the critic joins."""
+    """Training steps of a recipe on a pair, of `bids_sr.sr.training.pair_trainer`, before or after the critic joins."""
 
     def __init__(self, recipe: Recipe, pair: TrainingPair, *, adversarial: bool = True) -> None:
         self.adversarial = adversarial

@@ -1,6 +1,7 @@
 """Split halves against the measured run: what beyond the acquired Nyquist limit is true, in three bands.
 
-Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.explained_variance`) come first, then correlations.
+Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.explained_variance`) come first,
+then correlations.
 
 python benchmarks/beyond_nyquist.py BIDS_DIR TRUTH_DIR [--series NAME=FILE ...] [--min-share S]
 python benchmarks/beyond_nyquist.py --run OUT [--name TABLE]

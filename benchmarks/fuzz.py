@@ -28,7 +28,7 @@ from _table import keep
 from bidsmaker import BidsMaker
 from mutations_of_tables import ALL
 
-from bids_sr.cli import main
+from bids_sr.cli import main as cli
 
 LIMIT_S, WALL_S, MEMORY_GB, UNREADABLE = 10.0, 60.0, 1.5, 77
 
@@ -69,7 +69,7 @@ def warm_up(folder: Path) -> None:
 
     maker = BidsMaker(folder / "bids")
     maker.subject()
-    settings = main.parse_settings([str(maker.root), str(folder / "out"), "participant"]).resolved(run_uuid="x")
+    settings = cli.parse_settings([str(maker.root), str(folder / "out"), "participant"]).resolved(run_uuid="x")
     from bids_sr import preflight
 
     plan = preflight.check(settings)
@@ -83,8 +83,8 @@ def _child(argv: Sequence[str], log: Path) -> None:
     os.dup2(descriptor, 2)
     resource.setrlimit(resource.RLIMIT_CPU, (int(3 * LIMIT_S), int(3 * LIMIT_S) + 1))
     plans = []
-    checked = main._check
-    main._check = lambda settings: plans.append(checked(settings)) or plans[-1]
+    checked = cli._check
+    cli._check = lambda settings: plans.append(checked(settings)) or plans[-1]
 
     def stop(settings: object) -> None:
         from bids_sr.preflight import dry_run_text
@@ -93,11 +93,11 @@ def _child(argv: Sequence[str], log: Path) -> None:
         sys.exit(_readable(plans[-1]))
 
     for name in ("_write_settings", "_work", "_set_aside", "_locked"):
-        if hasattr(main, name):
-            setattr(main, name, stop)
+        if hasattr(cli, name):
+            setattr(cli, name, stop)
     code = 1
     try:
-        code = main.main(argv)
+        code = cli.main(argv)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -21,7 +21,7 @@ from _resources import Usage, watch
 from _table import keep
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.preflight import Estimate, checks
+from bids_sr.preflight import Estimate, check
 
 BIN = Path(sys.executable).parent
 REPEATS = 10
@@ -107,7 +107,7 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
         asked = [str(data(args.scratch, name)), str(out), "participant", "-w", str(work), "--nprocs", str(args.procs)]
         asked += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
-        told = checks(parse_settings(asked).resolved(run_uuid="estimate")).estimate
+        told = check(parse_settings(asked).resolved(run_uuid="estimate")).estimate
         usage = watch([str(BIN / "bids-sr"), *asked, "--resource-monitor"], log=args.scratch / f"{case}.log")
         rows.append(row(case, told, usage, out, work))
         kinds.append(steps(case, out))

@@ -53,7 +53,7 @@ class MethodFacts:
 
 def method_names() -> tuple[str, ...]:
     """Names of the methods that learn: one file each in ``sr/methods``; a hyphen of the name is ``_`` in the file's."""
-    return tuple(sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[!_]*.py")))
+    return tuple(sorted(path.stem.replace("_", "-") for path in FOLDER.rglob("[!_]*.py")))
 
 
 def series_label(name: str) -> str:
@@ -75,7 +75,7 @@ def patch_of(name: str, recipe: str, folder: Path = FOLDER) -> tuple[int, ...] |
     function whose first argument it is; the nearest ``patch=`` on that way counts. A method without `paper-mse` has
     `paper` in its place.
     """
-    file = folder / f"{name.replace('-', '_')}.py"
+    file = _file_of(name, folder)
     recipes = next((k.value for k in _method_call(file) if k.arg == "recipes"), None)
     if not isinstance(recipes, ast.Dict):
         return None
@@ -88,13 +88,19 @@ def patch_of(name: str, recipe: str, folder: Path = FOLDER) -> tuple[int, ...] |
 @cache
 def method_facts(folder: Path = FOLDER) -> Mapping[str, MethodFacts]:
     """Facts of every method, by name, in the order of the names."""
-    found = [_read(path) for path in sorted(folder.glob("[!_]*.py"))]
+    found = [_read(path) for path in sorted(folder.rglob("[!_]*.py"))]
     return MappingProxyType({facts.name: facts for facts in sorted(found, key=lambda each: each.name)})
 
 
 def methods_trained_on(*sources: str) -> tuple[str, ...]:
     """Names of the methods that learn from one of these."""
     return tuple(name for name, facts in method_facts().items() if facts.trained_on in sources)
+
+
+def _file_of(name: str, folder: Path) -> Path:
+    """File of a method below the folder of all."""
+    file = f"{name.replace('-', '_')}.py"
+    return next(folder.rglob(file), folder / file)
 
 
 def _assigned(path: Path) -> Mapping[str, ast.expr]:
@@ -120,7 +126,7 @@ def _patch(recipe: ast.expr, path: Path) -> Any:
         there = _assigned(path)
         return _patch(there[recipe.id], path) if recipe.id in there else None
     if isinstance(recipe, ast.Attribute) and isinstance(recipe.value, ast.Name):
-        return _patch(ast.Name(recipe.attr), path.with_name(f"{recipe.value.id}.py"))
+        return _patch(ast.Name(recipe.attr), _file_of(recipe.value.id, path.parents[1]))
     if not isinstance(recipe, ast.Call):
         return None
     largest = any(k.arg == "patch_at_most" and getattr(k.value, "value", False) is True for k in recipe.keywords)

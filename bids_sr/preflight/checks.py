@@ -71,12 +71,12 @@ def _check_tables(found: Survey, problems: list[Problem], notices: list[Notice])
     """Trial types of each run whose table is sound."""
     types = {}
     for run in found.runs:
-        events = events.check_events(run)
-        problems += events.problems
-        notices += events.notices
-        if events.types and not events.problems:
+        table = events.check_events(run)
+        problems += table.problems
+        notices += table.notices
+        if table.types and not table.problems:
             order = found.type_order.get(run.entities.get("task", ""), ())
-            types[run.bold] = events.ordered(events.types, order)
+            types[run.bold] = events.ordered(table.types, order)
     return types
 
 

@@ -2,7 +2,8 @@
 
 `FAST` was measured on a run and a pair of 40 x 40 x 35 voxels by 2 in plane (``benchmarks/methods.py --minutes 0.1``,
 one seed; ``benchmarks/method_costs.py`` measures the same figures by themselves). `srgan` and the methods of variance
-maps are not here: theirs were fitted to whole runs on grids of many sizes, see `bids_sr.preflight.estimates`. Recipes of
+maps are not here: theirs were fitted to whole runs on grids of many sizes, see `bids_sr.preflight.estimates`. Recipes
+of
 the papers are hours to days; but for `srgan`, whose steps and slices ``benchmarks/paper_subject.py`` times, one figure
 stands for all. There a step with features of VGG-19 takes 1.3 times one without (.60 and .46 s on one thread, patches
 of 64).

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import nn
 
+from bids_sr.sr import methods
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.variance.estimator_settings import Estimator
 
@@ -275,10 +276,13 @@ class UnknownMethod(KeyError):
 
 def method_names() -> tuple[str, ...]:
     """Names of all methods, without importing any of them."""
-    from bids_sr.sr import methods
+    return tuple(sorted(_modules()))
 
-    found = (m.name for m in pkgutil.iter_modules(methods.__path__) if not m.name.startswith("_"))
-    return tuple(sorted(name.replace("_", "-") for name in found))
+
+def _modules() -> dict[str, str]:
+    """Module of every method, by the method's name."""
+    found = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
+    return {m.name.rpartition(".")[2].replace("_", "-"): m.name for m in found if not m.ispkg}
 
 
 def get_method(name: str) -> Method:
@@ -289,7 +293,7 @@ def get_method(name: str) -> Method:
         near = difflib.get_close_matches(name, method_names(), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UnknownMethod(f"no method named {name!r}; there are: {', '.join(method_names())}.{hint}")
-    method = importlib.import_module(f"{__package__}.methods.{name.replace('-', '_')}").METHOD
+    method = importlib.import_module(_modules()[name]).METHOD
     assert isinstance(method, Method)
     return method
 

@@ -16,7 +16,7 @@ from bidsmaker import BidsMaker, snapshot
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.io.nifti import save_image
-from bids_sr.preflight import check_data, checks, directories, validator
+from bids_sr.preflight import check, check_data, directories, validator
 
 BOLD = "sub-01_task-tap_bold.nii.gz"
 HIGH, LOW = "sub-01_acq-highres_T2starw.nii.gz", "sub-01_acq-lowres_T2starw.nii.gz"
@@ -411,7 +411,7 @@ def _argv(maker: BidsMaker, extra: list[str] | None) -> list[str]:
 
 def test_the_sound_data_set_has_no_problem(maker: BidsMaker) -> None:
     """Otherwise the cases below would prove nothing."""
-    plan = checks(parse_settings(_argv(maker, None)).resolved(run_uuid="x"))
+    plan = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x"))
     assert plan.problems == ()
     assert plan.warnings == ()
     assert check_data(plan) == ()
@@ -422,7 +422,7 @@ def test_preflight_says_what_is_wrong(name: str, maker: BidsMaker) -> None:
     case = CASES[name]
     settings = parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x")
     before = snapshot(maker.root.parent)
-    problems = checks(settings).problems
+    problems = check(settings).problems
     fitting = [p for p in problems if case.file in p.file and case.reason in p.reason and case.fix in p.fix]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert snapshot(maker.root.parent) == before
@@ -431,7 +431,7 @@ def test_preflight_says_what_is_wrong(name: str, maker: BidsMaker) -> None:
 @pytest.mark.parametrize("name", DATA_CASES)
 def test_the_voxels_are_read_before_work(name: str, maker: BidsMaker) -> None:
     case = DATA_CASES[name]
-    plan = checks(parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x"))
+    plan = check(parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x"))
     assert plan.problems == ()
     (problem,) = check_data(plan)
     assert case.file in problem.file
@@ -465,13 +465,13 @@ def test_too_little_disk(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, caps
 def test_no_permission_to_write(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may write anywhere, so the answer of the system is replaced."""
     monkeypatch.setattr(directories.os, "access", lambda path, mode: False)
-    problems = checks(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
     assert any("the output directory cannot be written" in p.reason for p in problems)
 
 
 def test_a_graph_needs_graphviz(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directories.shutil, "which", lambda program: None)
-    (problem,) = checks(parse_settings(_argv(maker, ["--write-graph"])).resolved(run_uuid="x")).problems
+    (problem,) = check(parse_settings(_argv(maker, ["--write-graph"])).resolved(run_uuid="x")).problems
     assert "graphviz" in problem.reason
 
 

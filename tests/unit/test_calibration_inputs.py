@@ -15,7 +15,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.slurm.slurm_prepare import _paths as slurm_paths
 from bids_sr.config import Paths, Settings, SuperRes, UsageError
 from bids_sr.config.digest import analysis_digest
-from bids_sr.preflight import check_data, checks
+from bids_sr.preflight import check, check_data
 from bids_sr.preflight.plan_text import dry_run_text
 from bids_sr.workflows.node_names import methods_text
 
@@ -58,14 +58,14 @@ def test_a_finer_run_is_found_and_is_no_run_itself(calibrated: BidsMaker) -> Non
 def test_its_events_are_found_and_shown_in_the_plan(calibrated: BidsMaker) -> None:
     calibrated.events(CALIBRATION)
     settings = settings_for(calibrated)
-    plan = checks(settings)
+    plan = check(settings)
     (run,) = plan.subjects[0].runs
     assert run.calibration is not None
     assert run.calibration.events == calibrated.path(f"{CALIBRATION}_events.tsv", "func")
     line = "calibration: sub-01_task-tap_acq-highres_bold.nii.gz, 20 volumes of 3×3×4 mm, its task"
     assert line in dry_run_text(plan, settings)
     none = settings_for(calibrated, "--calibration", "none")
-    assert "calibration: none" in dry_run_text(checks(none), none)
+    assert "calibration: none" in dry_run_text(check(none), none)
 
 
 @pytest.mark.parametrize("option", ["highres", "acq-highres", "FILE"])
@@ -135,7 +135,7 @@ def test_it_tells_the_factor_where_there_is_no_pair(tmp_path: Path, zooms: tuple
     assert found.problems == ()
     (run,) = found.subjects[0].runs
     assert factor_of(run, settings_for(maker, *asked)) == (2.0, 2.0, 1.0)
-    assert checks(settings_for(maker, *asked)).problems == ()
+    assert check(settings_for(maker, *asked)).problems == ()
 
 
 def bad(maker: BidsMaker, **image: object) -> Path:
@@ -201,7 +201,7 @@ def test_a_file_outside_of_the_data_set_serves(maker: BidsMaker, tmp_path: Path)
 
 def test_a_constant_one_is_refused_with_the_way_out(maker: BidsMaker) -> None:
     path = bad(maker, data=np.full((16, 16, 6, 20), 7, dtype=np.int16))
-    plan = checks(settings_for(maker))
+    plan = check(settings_for(maker))
     assert plan.problems == ()
     (problem,) = check_data(plan)
     assert problem.file == str(path)
@@ -261,7 +261,7 @@ def test_dummies_that_were_given_are_those_of_the_calibration_too(calibrated: Bi
 
 def test_it_has_its_row_in_the_estimate(calibrated: BidsMaker) -> None:
     def rows(*options: str) -> dict[str, float]:
-        return {row.stage: row.minutes for row in checks(settings_for(calibrated, *options)).estimate.rows}
+        return {row.stage: row.minutes for row in check(settings_for(calibrated, *options)).estimate.rows}
 
     assert rows()["calibration"] > 0.1
     assert "calibration" not in rows("--calibration", "none")

@@ -11,7 +11,7 @@ from fmriprepmaker import SPACE, FmriprepMaker, rigid, write_linear
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config.digest import analysis_digest
-from bids_sr.preflight import Plan, checks
+from bids_sr.preflight import Plan, check
 
 STEM = "sub-01/func/sub-01_task-tap"
 HMC = f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
@@ -42,7 +42,7 @@ def settings_of(data: BidsMaker, *options: str):
 
 
 def planned(data: BidsMaker, *options: str) -> Plan:
-    return checks(settings_of(data, *options))
+    return check(settings_of(data, *options))
 
 
 def refusals(data: BidsMaker, *options: str) -> str:

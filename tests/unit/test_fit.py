@@ -7,7 +7,7 @@ from bidsmaker import BidsMaker
 
 from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory_model
 from bids_sr.config.memory_model import Sizes
-from bids_sr.preflight import check_machine, checks
+from bids_sr.preflight import check, check_machine
 from bids_sr.preflight.resource_checks import check_memory
 
 
@@ -55,7 +55,7 @@ def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
 
 
 def test_the_machine_is_asked(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = checks(settings_for(maker))
+    plan = check(settings_for(maker))
     monkeypatch.setattr(machine, "memory_gb", lambda: 0.4)
     (problem,) = check_machine(plan, settings_for(maker))
     assert problem.file == "memory"
@@ -67,12 +67,12 @@ def test_a_gpu_that_is_not_there(maker: BidsMaker, monkeypatch: pytest.MonkeyPat
     settings = settings_for(maker, resources=Resources(device="cuda", mem_gb=8.0))
     for there in (True, False):
         monkeypatch.setattr(machine, "has_gpu", lambda there=there: there)
-        found = [problem.file for problem in check_machine(checks(settings_for(maker)), settings)]
+        found = [problem.file for problem in check_machine(check(settings_for(maker)), settings)]
         assert found == ([] if there else ["--device cuda"])
 
 
 def test_memory_given_bounds_the_processes(maker: BidsMaker) -> None:
-    free = checks(settings_for(maker, Resources(nprocs=8))).estimate
-    tight = checks(settings_for(maker, Resources(nprocs=8, mem_gb=1.5))).estimate
+    free = check(settings_for(maker, Resources(nprocs=8))).estimate
+    tight = check(settings_for(maker, Resources(nprocs=8, mem_gb=1.5))).estimate
     assert tight.memory_gb <= 1.5 < free.memory_gb
     assert tight.minutes > free.minutes

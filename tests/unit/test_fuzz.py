@@ -17,7 +17,7 @@ from mutations_of_tables import ALL
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.preflight import check_data, checks
+from bids_sr.preflight import check, check_data
 
 BOLD, EVENTS_TSV, SIDECAR = (f"sub-01_task-tap_{end}" for end in ("bold.nii.gz", "events.tsv", "bold.json"))
 
@@ -108,7 +108,7 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
 def test_what_was_found_is_refused_by_name(name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
     spoil, file, reason = FOUND[name]
     spoil(maker)
-    problems = checks(parse_settings(_argv(maker)).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(_argv(maker)).resolved(run_uuid="x")).problems
     fitting = [each for each in problems if file in each.file and reason in each.reason and each.fix]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert main(_argv(maker, "--dry-run")) == 2
@@ -118,13 +118,13 @@ def test_what_was_found_is_refused_by_name(name: str, maker: BidsMaker, capsys: 
 @pytest.mark.parametrize("value", [[10**400] * 6, [float("nan")] * 6, [1e300] * 6, ["0"] * 6])
 def test_slice_times_that_are_no_times_are_told(maker: BidsMaker, value: list[object]) -> None:
     maker.bold(sidecar={"SliceTiming": value})
-    plan = checks(parse_settings(_argv(maker)).resolved(run_uuid="x"))
+    plan = check(parse_settings(_argv(maker)).resolved(run_uuid="x"))
     assert any("SliceTiming is no list" in notice.text for notice in plan.warnings)
     assert plan.subjects[0].runs[0].slice_timing is None
 
 
 def test_dummies_beyond_the_run_are_refused(maker: BidsMaker) -> None:
-    problems = checks(parse_settings(_argv(maker, "--dummy-scans", "1000000")).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(_argv(maker, "--dummy-scans", "1000000")).resolved(run_uuid="x")).problems
     assert any("are too few" in problem.reason for problem in problems)
 
 
@@ -137,7 +137,7 @@ def test_devices_are_no_option_files(maker: BidsMaker, option: str, capsys: pyte
 def test_the_validator_does_not_wait_for_a_pipe(maker: BidsMaker) -> None:
     os.mkfifo(maker.root / "sourcedata")
     argv = [option for option in _argv(maker) if option != "--skip-bids-validation"]
-    plan = checks(parse_settings(argv).resolved(run_uuid="x"))
+    plan = check(parse_settings(argv).resolved(run_uuid="x"))
     assert plan.problems == ()
     (notice,) = plan.warnings
     assert "not validated" in notice.text
@@ -156,7 +156,7 @@ def test_spoiled_data_sets_end_with_a_word(kind: str, maker: BidsMaker, capsys: 
     assert "Traceback" not in shown.err
     assert snapshot_of_names(maker) == before
     if code == 0:
-        assert check_data(checks(parse_settings(_argv(maker, *options)).resolved(run_uuid="x"))) is not None
+        assert check_data(check(parse_settings(_argv(maker, *options)).resolved(run_uuid="x"))) is not None
 
 
 def snapshot_of_names(maker: BidsMaker) -> set[str]:

@@ -15,7 +15,7 @@ from bids_sr.bids import guide_of, pretrained_for
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
-from bids_sr.preflight import Plan, checks, dry_run_text
+from bids_sr.preflight import Plan, check, dry_run_text
 
 PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
 
@@ -26,7 +26,7 @@ def settings_for(maker: BidsMaker, *extra: str) -> Settings:
 
 
 def planned(maker: BidsMaker, *extra: str) -> Plan:
-    return checks(settings_for(maker, *extra))
+    return check(settings_for(maker, *extra))
 
 
 def no_pair(maker: BidsMaker) -> None:
@@ -419,5 +419,5 @@ def test_a_dry_run_names_the_truth(maker: BidsMaker) -> None:
     truth.bold(zooms=(3.0, 3.0, 4.0))
     truth.image("sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz", "func", (3.0, 3.0, 4.0))
     settings = settings_for(maker, "--truth", str(truth.root))
-    text = dry_run_text(checks(settings), settings)
+    text = dry_run_text(check(settings), settings)
     assert "truth: sub-01_task-tap_bold.nii.gz, effect of thumb" in text

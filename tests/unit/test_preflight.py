@@ -16,7 +16,7 @@ from bidsmaker import EVENTS, BidsMaker
 
 from bids_sr.bids import Problem
 from bids_sr.config import Activation, Paths, Preprocessing, Resources, Selection, Settings, SuperRes
-from bids_sr.preflight import CostModel, Plan, check_data, checks, directories, dry_run_text, format_problems, validator
+from bids_sr.preflight import CostModel, Plan, check, check_data, directories, dry_run_text, format_problems, validator
 from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.costs import cost_of
 from bids_sr.preflight.estimates import estimate
@@ -36,7 +36,7 @@ def maker(tmp_path: Path) -> BidsMaker:
 @pytest.fixture
 def planned(maker: BidsMaker) -> Planned:
     def _planned(**groups: object) -> Plan:
-        return checks(settings_for(maker, **groups))
+        return check(settings_for(maker, **groups))
 
     return _planned
 
@@ -226,7 +226,7 @@ class TestPlaces:
     def test_what_is_written_already_counts(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A finished run can be repeated on a disk that it has filled."""
         settings = settings_for(maker)
-        cost = dataclasses.replace(checks(settings).estimate, output_gb=0.0, work_gb=1e-5)
+        cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
         monkeypatch.setattr(directories, "SPARE_GB", 0.0)
         monkeypatch.setattr(directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0}))
         assert len(directories.check_room(settings, cost)) == 1
@@ -245,9 +245,9 @@ class TestEstimate:
 
     def test_volumes(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
-        few = checks(settings)
+        few = check(settings)
         maker.bold(n_volumes=60)
-        many = checks(settings)
+        many = check(settings)
         rows = {row.stage: row for row in few.estimate.rows}, {row.stage: row for row in many.estimate.rows}
         for stage in ("motion", "series srgan", "comparison"):
             assert rows[1][stage].minutes == pytest.approx(2 * rows[0][stage].minutes)
@@ -261,14 +261,14 @@ class TestEstimate:
 
     def test_constants_act(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
-        plan = checks(settings)
+        plan = check(settings)
         dear = estimate(plan, settings, CostModel(report_s=6000.0))
         assert dear.minutes > plan.estimate.minutes + 30
         assert dear.memory_gb == pytest.approx(plan.estimate.memory_gb)
         assert dear.disk_gb == pytest.approx(plan.estimate.disk_gb)
 
     def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:
-        one, two, many = (checks(settings_for(maker, resources=Resources(nprocs=n))).estimate for n in (1, 2, 64))
+        one, two, many = (check(settings_for(maker, resources=Resources(nprocs=n))).estimate for n in (1, 2, 64))
         assert two.minutes < one.minutes / 1.5
         assert many.minutes > one.minutes / 8, "one run cannot keep 64 processors busy"
         assert one.memory_gb < two.memory_gb < many.memory_gb
@@ -393,7 +393,7 @@ class TestValidator:
 
     def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker) -> None:
         monkeypatch.setattr(validator, "find_validator", lambda: None)
-        plan = checks(settings_for(maker, selection=Selection()))
+        plan = check(settings_for(maker, selection=Selection()))
         assert plan.problems == ()
         assert "not validated" in plan.warnings[0].text
 

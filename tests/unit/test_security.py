@@ -19,7 +19,7 @@ from bidsmaker import BidsMaker
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
-from bids_sr.preflight import checks
+from bids_sr.preflight import check
 from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ def test_a_pickle_under_another_name_is_not_run(
 @pytest.mark.parametrize("value", ["../../x", "..", "/etc/passwd", "a/b", "~", "$HOME", "*", "a b", "\n", "x\0"])
 def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_path: Path) -> None:
     (tmp_path / "filter.json").write_text(json.dumps({"bold": {"session": value}}))
-    problems = checks(parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")).problems
     assert any("no label of BIDS" in problem.reason for problem in problems)
     paths = {"bids_dir": str(maker.root), "output_dir": str(tmp_path / "out")}
     for group, name in (
@@ -170,7 +170,7 @@ def test_a_settings_file_chooses_neither_the_run_nor_where_it_writes(value: str,
 def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
-    problems = checks(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
     word = "no BOLD run" if label == ".." else "which is no entity of BIDS"  # dots begin an extension
     assert any(word in problem.reason for problem in problems), problems
 
@@ -178,7 +178,7 @@ def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
 def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
-    problems = checks(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
     assert any("its name says sub-02 and its folders sub-01" in problem.reason for problem in problems)
 
 
@@ -192,7 +192,7 @@ def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
 def test_metadata_that_name_files_are_not_followed(maker: BidsMaker) -> None:
     for key in ("IntendedFor", "Sources", "B0FieldSource", "AssociatedEmptyRoom", "StimulusFile"):
         maker.bold(sidecar={key: ["../../../etc/passwd", "bids::../../x", "/etc/passwd", "file:///etc/passwd"]})
-        plan = checks(parse_settings(argv(maker)).resolved(run_uuid="x"))
+        plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
         assert plan.problems == ()
         paths = [path for subject in plan.subjects for path in (*subject.t1w, *(run.bold for run in subject.runs))]
         assert all(path.is_relative_to(maker.root) for path in paths)
@@ -203,7 +203,7 @@ def test_no_configuration_of_pybids_is_taken_from_the_data_set(maker: BidsMaker)
     bomb = {"name": "x", "entities": [{"name": "subject", "pattern": "((a+)+)+$"}]}
     for folder in (maker.root, maker.root / "sub-01", maker.root / "sub-01" / "func"):
         (folder / "layout_config.json").write_text(json.dumps(bomb))
-    plan = checks(parse_settings(argv(maker)).resolved(run_uuid="x"))
+    plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
     assert [subject.label for subject in plan.subjects] == ["01"]
 
 

@@ -13,7 +13,7 @@ from bids_sr.bids import Survey, survey_structural
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.interfaces.learning.contrast_plan import structural_values
-from bids_sr.preflight import check_data, checks, dry_run_text
+from bids_sr.preflight import check, check_data, dry_run_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.workflows.fused_structural import init_prepare_contrasts_wf
@@ -91,7 +91,7 @@ def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(
     scans(maker)
     assert settings_for(maker).superres.methods == ("attunet",)
     assert Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.methods == SuperRes().methods
-    plan = checks(settings_for(maker, "--sr-method", "srgan", "unet", "bspline"))
+    plan = check(settings_for(maker, "--sr-method", "srgan", "unet", "bspline"))
     assert {problem.file for problem in plan.problems} == {"--sr-method srgan", "--sr-method bspline"}
 
 
@@ -107,7 +107,7 @@ def test_options_of_functional_runs_are_refused(maker: BidsMaker, option: list[s
 def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None:
     scans(maker, contrasts=("T1w", "FLAIR"))
     settings = settings_for(maker)
-    plan = checks(settings)
+    plan = check(settings)
     assert plan.problems == ()
     text = dry_run_text(plan, settings)
     assert "FLAIR: sub-01_acq-fine_FLAIR.nii.gz from sub-01_acq-coarse_FLAIR.nii.gz" in text
@@ -122,7 +122,7 @@ def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None
 def test_a_damaged_header_is_refused(maker: BidsMaker) -> None:
     scans(maker)
     maker.path("sub-01_acq-fine_T2w.nii.gz", "anat").write_bytes(b"nothing")
-    assert any("acq-fine_T2w" in problem.file for problem in checks(settings_for(maker)).problems)
+    assert any("acq-fine_T2w" in problem.file for problem in check(settings_for(maker)).problems)
 
 
 def test_training_on_others_needs_others_with_the_same_contrasts(maker: BidsMaker) -> None:
@@ -139,7 +139,7 @@ def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) 
     maker.subject()
     argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--train-on", "others"]
     settings = parse_settings([*argv, "--anat-align", "affine", "--skip-bids-validation"]).resolved(run_uuid="x")
-    refused = {problem.file for problem in checks(settings).problems}
+    refused = {problem.file for problem in check(settings).problems}
     assert {"--train-on others", "--anat-align affine"} <= refused
 
 
@@ -148,7 +148,7 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker:
     minutes: list[float] = []
     for given, words in (((), "aligned rigidly"), (("affine",), "affine transform"), (("nonlinear",), "deformation")):
         settings = settings_for(maker, *(("--anat-align", *given) if given else ()))
-        (subject,) = checks(settings).subjects
+        (subject,) = check(settings).subjects
         plan = StructuralPlan(**structural_values(settings, subject, [], "MNI152NLin2009aSym"))
         assert plan.align == plan.facts["Scans brought together"] == (given or ("rigid",))[0]
         wf = init_prepare_contrasts_wf(
@@ -157,7 +157,7 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker:
         )  # fmt: skip
         assert wf.get_node("prepare").inputs.align == plan.align
         assert words in wf.__desc__
-        minutes.append(checks(settings).estimate.rows[0].minutes)
+        minutes.append(check(settings).estimate.rows[0].minutes)
     assert minutes == sorted(set(minutes))
 
 
@@ -180,7 +180,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def test_one_model_a_method_is_taken_and_no_file_is_dropped(maker: BidsMaker, model: Callable[..., Path]) -> None:
     scans(maker)
     first, second = model("first"), model("second")
-    assert checks(settings_for(maker, "--sr-method", "unet", "--pretrained", str(first))).problems == ()
+    assert check(settings_for(maker, "--sr-method", "unet", "--pretrained", str(first))).problems == ()
     (problem,) = look(maker, "--sr-method", "unet", "--pretrained", str(first), str(second)).problems
     assert problem.file == f"--pretrained {second}"
     assert "and so is" in problem.reason
@@ -202,17 +202,17 @@ def test_a_given_model_is_held_against_every_participant_before_the_work(
 ) -> None:
     scans(maker)
     options = ("--sr-method", "unet", "--pretrained", str(model("other", **card)))
-    (problem,) = checks(settings_for(maker, *options)).problems
+    (problem,) = check(settings_for(maker, *options)).problems
     assert problem.file.startswith("sub-01 with --pretrained ")
     assert reason in problem.reason
     assert problem.fix.endswith(".")
-    forced = checks(settings_for(maker, *options, "--force")).problems
+    forced = check(settings_for(maker, *options, "--force")).problems
     assert bool(forced) == ("channels" in card)  # another number of channels is another network
 
 
 def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[..., Path]) -> None:
     scans(maker)
     methods, given = ("--sr-method", "unet", "vit"), ("--pretrained", str(model("mine")))
-    both, one = (checks(settings_for(maker, *methods, *more)).estimate.rows[1].minutes for more in ((), given))
+    both, one = (check(settings_for(maker, *methods, *more)).estimate.rows[1].minutes for more in ((), given))
     assert one == pytest.approx(both / 2)
-    assert checks(settings_for(maker, "--sr-method", "unet", *given)).estimate.rows[1].minutes == 0
+    assert check(settings_for(maker, "--sr-method", "unet", *given)).estimate.rows[1].minutes == 0

@@ -13,7 +13,7 @@ from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.preflight import Plan, check_data, checks
+from bids_sr.preflight import Plan, check, check_data
 
 ALONE = ["--sr-method", "sbl", "--sr-factor", "2"]
 FINE = (3.0, 3.0, 4.0)
@@ -47,7 +47,7 @@ def argv(maker: BidsMaker, *extra: str) -> list[str]:
 
 
 def planned(maker: BidsMaker, *extra: str) -> Plan:
-    return checks(parse_settings(argv(maker, *extra)).resolved(run_uuid="x"))
+    return check(parse_settings(argv(maker, *extra)).resolved(run_uuid="x"))
 
 
 def activation(maker: BidsMaker, condition: str, **image: object) -> Path:
@@ -70,7 +70,7 @@ def test_the_measured_series_is_found(maker: BidsMaker) -> None:
 
 def test_no_truth_is_looked_for_unasked(maker: BidsMaker) -> None:
     line = [part for part in argv(maker) if part not in ("--truth", str(maker.root.parent / "truth"))]
-    assert checks(parse_settings(line).resolved(run_uuid="x")).subjects[0].runs[0].truth is None
+    assert check(parse_settings(line).resolved(run_uuid="x")).subjects[0].runs[0].truth is None
 
 
 def test_known_activation_is_found(maker: BidsMaker) -> None:
@@ -252,7 +252,7 @@ def test_a_truth_that_does_not_fit_is_refused(name: str, maker: BidsMaker, capsy
     case = CASES[name]
     line = argv(maker, *(case.spoil(maker, truth_of(maker)) or ()))
     before = snapshot(maker.root.parent)
-    problems = checks(parse_settings(line).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(line).resolved(run_uuid="x")).problems
     fitting = [p for p in problems if case.file in p.file and case.reason in p.reason and case.fix in p.fix]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert main(line) == 2

@@ -1,4 +1,4 @@
-"""Fused structural scans: preparation, training, application and measures; what they do is in `bids_sr.sr.training.fused`."""
+"""Fused structural scans: preparation, training, application and measures; see `bids_sr.sr.training.fused`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Degradations as linear operators on tensors: what a loss needs of them is forward, adjoint and where they put things.
 
-The matrices are those of `bids_sr.sr.resolution.degradation` and `bids_sr.sr.resolution.interpolation`, one for each axis; here they act on any
-number of leading axes, carry gradients, and know the grids on both sides.
+The matrices are those of `bids_sr.sr.resolution.degradation` and `bids_sr.sr.resolution.interpolation`, one for each
+axis; here they act on any number of leading axes, carry gradients, and know the grids on both sides.
 
 | name | what is done to the fine image | source |
 | --- | --- | --- |

@@ -188,7 +188,8 @@ class Phase(ABC):
         ):  # its own text asks for the command to be given again, which is not needed here
             LOG.warning(
                 "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill only from the "
-                "checkpoint before, if there is one", self.name, self.checkpoint, atomic_files.free_text(self.checkpoint),
+                "checkpoint before, if there is one",
+                self.name, self.checkpoint, atomic_files.free_text(self.checkpoint),
             )  # fmt: skip
 
     def _look(self, parts: dict[str, float]) -> None:

@@ -155,7 +155,7 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
 
 
 def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
-    """Whether the maps are used, and how much of a measured one goes into them; see `bids_sr.sr.variance.held_out_gate`."""
+    """Whether the maps are used, and how much of a measured one goes into them; see `held_out_gate`."""
     if not np.any(data.statistics.components):
         return {"applied": False, "model": "zero filling: too few volumes for a variance"}
     if recipe.least_explained is None:

@@ -1,6 +1,7 @@
 """How often the linear model finds activity in series without signal, and the threshold that such series set.
 
-Series without signal are those of `bids_sr.stats.controls.permutations`. Tests are one-sided, for activation, as the regions of
+Series without signal are those of `bids_sr.stats.controls.permutations`. Tests are one-sided, for activation, as the
+regions of
 the report are. Half a turn more for every phase changes the sign of a shuffle and is as likely: both are counted for
 the voxel-wise rate, which is the mean of both tails, and both give a maximum.
 

@@ -1,6 +1,7 @@
 """Effects of the whole run against known activation, with intervals over resampled blocks.
 
-The agreement of a sum of block maps with a fixed true map (`bids_sr.stats.evaluation.explained_variance`; the true map has no noise, so
+The agreement of a sum of block maps with a fixed true map (`bids_sr.stats.evaluation.explained_variance`; the true
+map has no noise, so
 that explained variance is 1 - |e - t|²/|t|² itself) follows from the inner products of the block maps among themselves
 and with the true map, so that resampled blocks are other weights only, as they are for split halves. Blocks
 of both halves are drawn together, within condition; draws depend on seed, contrast and blocks and not on the series,

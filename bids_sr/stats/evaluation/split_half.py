@@ -9,8 +9,8 @@ Scales: the unit of the signal; percent of *one* mean image, the measured one's 
 sharper static images alone look like better function); and the band beyond the acquired Nyquist limit, which the
 acquisition did not contain: in-plane Fourier coefficients of whole slices at or beyond it, taken before masking.
 
-Beside the correlation stand explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.explained_variance`), from
-the same inner products.
+Beside the correlation stand explained variance, recovered amplitude and right share
+(`bids_sr.stats.evaluation.explained_variance`), from the same inner products.
 
 Intervals: blocks are drawn with replacement within condition and half (within half and sign of the contrast, where a
 condition has a single block there, so that conditions count as a sample). Where that leaves one block alone, there is
@@ -216,7 +216,7 @@ def score_moments(found: Moments, draws: Moments | None, figures: Sequence[str])
     Parameters
     ----------
     found, draws : of the maps (K = 1), and of resampled blocks; None: without
-    figures : of `bids_sr.stats.evaluation.explained_variance.FIGURES`; those of the truth are NaN where its energy is not above 0 for sure
+    figures : of `explained_variance.FIGURES`; those of the truth are NaN where its energy is not above 0 for sure
     """
     size = 0 if draws is None else len(draws.true)
     true = float(found.true[0])

@@ -2,7 +2,8 @@
 
 The variance of an effect has two factors: the dispersion of the whitened residuals, known to 2/dof, and the factor k
 that the design makes of the noise's autocorrelation. Where a voxel's own autocorrelation scatters about that of its
-group (`bids_sr.stats.glm.noise`), log k scatters too. To first order the logarithm of the variance then has the variance
+group (`bids_sr.stats.glm.noise`), log k scatters too. To first order the logarithm of the variance then has the
+variance
 
     2/dof + (d log k / d rho)' C (d log k / d rho)
 

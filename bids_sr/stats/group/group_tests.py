@@ -3,7 +3,8 @@
 The participant is the unit. Each comparison is a method less a reference (the acquired series, a baseline, a control,
 another method or one of the method's own placebos) on one question. Comparisons of one method on one question form a
 family (placebos one of their own) within which p values are corrected by Holm's procedure; false discovery rates are
-over all comparisons of a measure. One comparison a task is fixed beforehand (`bids_sr.stats.group.primary_comparison`); all others
+over all comparisons of a measure. One comparison a task is fixed beforehand
+(`bids_sr.stats.group.primary_comparison`); all others
 are exploratory. Over all series of a question, which the same participants have, stands Friedman's test.
 """
 

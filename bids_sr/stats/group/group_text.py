@@ -1,4 +1,4 @@
-"""The group's statistics as a table, and the paper's table: what is written and shown of `bids_sr.stats.group.group_tests`."""
+"""The group's statistics as a table, and the paper's table: what is written and shown of `group_tests`."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ Key = tuple[str, str, float]
 def collect_regions(
     rows: Iterable[Mapping[str, str]], pair: tuple[str, str], widths: Sequence[float]
 ) -> dict[Key, Regions]:
-    """Regions at the claim's widths from rows of activation tables (`bids_sr.metrics.series_metrics`); the first of equals.
+    """Regions at the claim's widths from rows of activation tables (`series_metrics`); the first of equals.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def claim_rows(
 
     Parameters
     ----------
-    rows : of activation tables (`bids_sr.metrics.series_metrics`) with thresholds quarter, fdr and z 3.1 at `claim_widths`
+    rows : of activation tables (`series_metrics`) with thresholds quarter, fdr and z 3.1 at `claim_widths`
     pair : the two conditions, see `claim_pair`
     voxel_mm : acquired voxel size by axis
     factor : acquired over high-resolution voxel, by axis

@@ -13,7 +13,7 @@ from slurmmaker import program
 from bids_sr.cli.slurm import slurm_main, slurm_options
 from bids_sr.cli.slurm.slurm_prepare import with_resources
 from bids_sr.config import Settings
-from bids_sr.preflight import checks
+from bids_sr.preflight import check
 from bids_sr.preflight.participants import estimates
 from bids_sr.slurm.submission import submissions
 
@@ -179,7 +179,7 @@ def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None
          "selection": {"skip_bids_validation": True}}
     )  # fmt: skip
     settings = with_resources(settings, nprocs=1)
-    plan = checks(settings)
+    plan = check(settings)
     each = estimates(plan, settings)
     assert list(each) == ["sub-01", "sub-02", "sub-03"]
     assert all(0 < cost.minutes < plan.estimate.minutes for cost in each.values())

@@ -210,7 +210,8 @@ def test_a_registration_that_fits_nothing_is_told(reference, tmp_path):
     boldref, mask = reference
     write_linear(tmp_path / "coreg.txt", rigid(40, 0, 0))
     found = run(
-        precomputed_inputs.ImportCoreg(in_xfm=str(tmp_path / "coreg.txt"), origin="x", boldref=boldref, t1w_preproc=boldref,
+        precomputed_inputs.ImportCoreg(in_xfm=str(tmp_path / "coreg.txt"), origin="x", boldref=boldref,
+        t1w_preproc=boldref,
                           t1w_mask=mask),
         tmp_path / "coreg",
     )  # fmt: skip

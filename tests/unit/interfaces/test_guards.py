@@ -110,7 +110,8 @@ def test_uncertainty_with_measured_and_known_truth(tmp_path: Path, mask: str) ->
 def test_one_member_is_no_ensemble(tmp_path: Path, mask: str) -> None:
     with pytest.raises(ValueError, match="ensemble of 1"):
         run(
-            quality_control.EnsembleUncertainty, tmp_path / "run", effects_files=[effects(tmp_path / "m.npz", "srgan", 0)],
+            quality_control.EnsembleUncertainty, tmp_path / "run", effects_files=[effects(tmp_path / "m.npz",
+            "srgan", 0)],
             method="srgan", mask=mask, contrasts=CONTRASTS,
         )  # fmt: skip
 

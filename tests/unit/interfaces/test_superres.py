@@ -154,6 +154,9 @@ def test_reuse_takes_the_model_of_the_directory(files, tmp_path, model):
 
 
 def test_importing_the_shell_is_cheap():
-    code = "import sys, bids_sr.interfaces.learning.pair_training; print([m for m in ('torch', 'scipy.ndimage') if m in sys.modules])"
+    code = (
+        "import sys, bids_sr.interfaces.learning.pair_training; "
+        "print([m for m in ('torch', 'scipy.ndimage') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "torch" not in out

@@ -15,8 +15,8 @@ from bidsmaker import BidsMaker, snapshot
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.preflight import Plan, check_data, checks, dry_run_text, validator
-from bids_sr.retrospective import downsampling, preparation
+from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
+from bids_sr.retrospective import downsampling, prepare
 from bids_sr.retrospective.trimmed_events import moved_events, sidecar_of_events
 from bids_sr.sr.resolution.degradation import coarse_affine, kspace_crop
 
@@ -55,10 +55,10 @@ def settings_for(maker: BidsMaker, *extra: str, how: str = "clean") -> Settings:
 def made(maker: BidsMaker, *extra: str, how: str = "clean") -> tuple[Settings, Plan]:
     """Check, make, and check what was made."""
     settings = settings_for(maker, *extra, how=how)
-    plan = checks(settings)
+    plan = check(settings)
     assert plan.problems == ()
-    derived = preparation(settings, plan.subjects, plan.type_order)
-    again = checks(derived)
+    derived = prepare(settings, plan.subjects, plan.type_order)
+    again = check(derived)
     assert again.problems == ()
     return derived, again
 
@@ -222,9 +222,9 @@ def test_an_interruption_leaves_nothing_half_made(maker: BidsMaker, monkeypatch:
 
     monkeypatch.setattr(downsampling, "write_measured_series", stop)
     settings = settings_for(maker)
-    plan = checks(settings)
+    plan = check(settings)
     with pytest.raises(KeyboardInterrupt):
-        preparation(settings, plan.subjects, plan.type_order)
+        prepare(settings, plan.subjects, plan.type_order)
     made_so_far = maker.root.parent / "out" / "sourcedata"
     assert sorted(path.name for path in made_so_far.iterdir()) == ["retrospective", "retrospective-truth"]
     assert not list(made_so_far.rglob("*.nii.gz"))
@@ -259,7 +259,7 @@ def test_only_what_was_chosen_is_made(maker: BidsMaker) -> None:
 
 
 def refused(maker: BidsMaker, *extra: str) -> str:
-    return "\n".join(map(str, checks(settings_for(maker, *extra)).problems))
+    return "\n".join(map(str, check(settings_for(maker, *extra)).problems))
 
 
 def test_runs_of_two_resolutions_in_one_session_are_refused(maker: BidsMaker) -> None:
@@ -286,14 +286,14 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     assert refused(maker) == ""
     plain = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation"]
     line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
-    problems = checks(parse_settings(line).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(line).resolved(run_uuid="x")).problems
     assert [problem.reason for problem in problems] == ["it holds results of an earlier run with --retrospective"]
 
 
 def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) -> None:
     before = snapshot(maker.root.parent)
     settings = settings_for(maker)
-    plan = checks(settings)
+    plan = check(settings)
     text = dry_run_text(plan, settings)
     assert "brought down by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
     assert "easier than a real pair" in text

@@ -9,7 +9,8 @@ import pytest
 from slurmmaker import program, submission
 
 from bids_sr.config import UsageError
-from bids_sr.slurm import slurm_calls, submissions
+from bids_sr.slurm import slurm_calls
+from bids_sr.slurm import submissions as manage
 from bids_sr.slurm.job_states import State, Why
 from bids_sr.slurm.submission import Submission, submissions
 
@@ -48,7 +49,7 @@ NAMES = ("sub-01", "sub-02", "sub-03", "sub-04")
 
 @pytest.fixture
 def sent(cluster: Cluster, tmp_path: Path) -> Submission:
-    return submissions.submit(submission(tmp_path, NAMES), "[run]\n", after=["5"])
+    return manage.submit(submission(tmp_path, NAMES), "[run]\n", after=["5"])
 
 
 def note(made: Submission, name: str, state: str, code: int | None, **more: object) -> None:
@@ -75,7 +76,7 @@ def test_the_group_job_waits_for_the_array_and_for_what_ran_before(sent: Submiss
 def test_all_jobs_or_none(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "refuse").write_text("invalid partition")
     with pytest.raises(slurm_calls.SlurmError, match="invalid partition"):
-        submissions.submit(submission(tmp_path), "")
+        manage.submit(submission(tmp_path), "")
     assert cluster.kept("scancel") == [["11"]]
     with pytest.raises(UsageError, match="no submissions"):
         submissions(tmp_path / "out")
@@ -83,14 +84,14 @@ def test_all_jobs_or_none(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_retry_asks_for_more_where_there_was_too_little(sent: Submission, cluster: Cluster) -> None:
     broken(sent)
-    ((again, text),) = submissions.retries(submissions.overview(sent.output_dir))
+    ((again, text),) = manage.retries(manage.overview(sent.output_dir))
     assert text == "[run]\n"
     asked = {array.tasks: (array.request.memory_mb, array.request.minutes) for array in again.arrays}
     assert asked == {(("sub-02",),): (8192, 30), (("sub-03",),): (4096, 60), (("sub-04",),): (4096, 30)}
-    later = submissions.submit(dataclasses.replace(again, id="20990101-000000-000000"), text)
+    later = manage.submit(dataclasses.replace(again, id="20990101-000000-000000"), text)
     assert "--dependency=afterany:13:14:15" in cluster.kept("sbatch")[-1]
     cluster.queue.write_text("13_1|RUNNING|None\n14_1|PENDING|Priority\n15_1|PENDING|Priority\n16|PENDING|Dependency\n")
-    seen = submissions.overview(sent.output_dir)
+    seen = manage.overview(sent.output_dir)
     assert {fate.participant: fate.state for fate in seen.fates} == {
         "sub-01": State.DONE, "sub-02": State.RUNNING, "sub-03": State.PENDING, "sub-04": State.PENDING,
         "group": State.PENDING,
@@ -101,24 +102,24 @@ def test_retry_asks_for_more_where_there_was_too_little(sent: Submission, cluste
     note(later, "group", "done", 0)
     cluster.queue.write_text("")
     with pytest.raises(UsageError, match="nothing to retry"):
-        submissions.retries(submissions.overview(sent.output_dir))
+        manage.retries(manage.overview(sent.output_dir))
 
 
 def test_retry_of_those_named_with_what_is_given(sent: Submission) -> None:
     broken(sent)
-    seen = submissions.overview(sent.output_dir)
-    ((again, _),) = submissions.retries(seen, ["sub-02"], memory_mb=99, minutes=7)
+    seen = manage.overview(sent.output_dir)
+    ((again, _),) = manage.retries(seen, ["sub-02"], memory_mb=99, minutes=7)
     assert again.participants == ("sub-02",)
     assert (again.arrays[0].request.memory_mb, again.arrays[0].request.minutes) == (99, 7)
     with pytest.raises(UsageError, match="sub-01: nothing to retry"):
-        submissions.retries(seen, ["sub-01"])
+        manage.retries(seen, ["sub-01"])
 
 
 def test_retry_of_the_group_level_alone(sent: Submission) -> None:
     for name in NAMES:
         note(sent, name, "done", 0)
     note(sent, "group", "failed", 137, oom_kills=1)
-    ((again, _),) = submissions.retries(submissions.overview(sent.output_dir))
+    ((again, _),) = manage.retries(manage.overview(sent.output_dir))
     assert again.arrays == ()
     assert again.group_request is not None
     assert again.group_request.memory_mb == 8192
@@ -126,17 +127,17 @@ def test_retry_of_the_group_level_alone(sent: Submission) -> None:
 
 def test_cancel_one_task_and_then_the_rest(sent: Submission, cluster: Cluster) -> None:
     cluster.queue.write_text("".join(f"11_{task}|RUNNING|None\n" for task in range(1, 5)) + "12|PENDING|Dependency\n")
-    assert submissions.cancel(submissions.overview(sent.output_dir), ["sub-03"]) == ["sub-03"]
+    assert manage.cancel(manage.overview(sent.output_dir), ["sub-03"]) == ["sub-03"]
     assert cluster.kept("scancel") == [["11_3"]]
     cluster.queue.write_text("11_1|RUNNING|None\n12|PENDING|Dependency\n")
-    seen = submissions.overview(sent.output_dir)
+    seen = manage.overview(sent.output_dir)
     # it never started, and SLURM has forgotten it: what was cancelled from here is known
     assert {fate.participant: fate.why for fate in seen.failed} == {
         "sub-02": Why.UNKNOWN, "sub-03": Why.CANCELLED, "sub-04": Why.UNKNOWN,
     }  # fmt: skip
     with pytest.raises(UsageError, match="sub-03: nothing to cancel"):
-        submissions.cancel(seen, ["sub-03"])
-    assert submissions.cancel(seen) == ["sub-01", "group"]
+        manage.cancel(seen, ["sub-03"])
+    assert manage.cancel(seen) == ["sub-01", "group"]
     assert cluster.kept("scancel")[-1] == ["11_1", "12"]
 
 
@@ -158,7 +159,7 @@ def test_waiting_tells_each_change_once_and_looks_twice_at_who_is_lost(sent: Sub
             note(sent, "sub-01", "done", 0)
             note(sent, "group", "done", 0)
 
-    found = submissions.wait(sent.output_dir, said.append, sleep=sleep)
+    found = manage.wait(sent.output_dir, said.append, sleep=sleep)
     assert {fate.state for fate in found} == {State.DONE}
     assert said[-3:] == ["SLURM does not answer, waiting: squeue ended with 1", "sub-01: done", "group: done"]
     assert not [line for line in said if "failed" in line]
@@ -166,16 +167,16 @@ def test_waiting_tells_each_change_once_and_looks_twice_at_who_is_lost(sent: Sub
 
 
 def test_printed_scripts_count_once_somebody_submits_them(cluster: Cluster, tmp_path: Path) -> None:
-    scripts, lines = submissions.print_scripts(submission(tmp_path), "")
+    scripts, lines = manage.print_scripts(submission(tmp_path), "")
     assert not (tmp_path / "sbatch").exists()
     assert [script.name for script in scripts] == ["array-1.sbatch", "group.sbatch"]
     out = tmp_path / "out"
-    assert {fate.state for fate in submissions.overview(out).fates} == {State.UNSENT}
+    assert {fate.state for fate in manage.overview(out).fates} == {State.UNSENT}
     assert os.system(f"bash '{lines}'") == 0  # what the user is told to call
     assert cluster.kept("sbatch")[1][0] == "--dependency=afterany:11"
     note(submissions(out)[0], "sub-01", "running", None, job="11_1", ended=None)
     cluster.queue.write_text("11_1|RUNNING|None\n")
-    assert submissions.overview(out).fates[0].state is State.RUNNING
+    assert manage.overview(out).fates[0].state is State.RUNNING
 
 
 def test_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

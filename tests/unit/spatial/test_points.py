@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.io.itk_transforms import carry
+from bids_sr.spatial.itk_transforms import carry
 from bids_sr.spatial.transforms import TransformError, apply, rigid_matrix, write_itk
 
 RNG = np.random.default_rng(7)
