@@ -25,8 +25,8 @@ from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.method import Recipe
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import Planes
-from bids_sr.sr.training.adversarial import critics_step
 from bids_sr.sr.training.pair_trainer import build_networks, generator_step
+from bids_sr.sr.training.update_steps import critics_step
 from bids_sr.stats.evaluation.split_half import beyond_nyquist
 from bids_sr.stats.glm.contrasts import modelled_types
 from bids_sr.stats.glm.design import read_events

@@ -39,8 +39,8 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.interpolation import upsample
-from bids_sr.sr.training.adversarial import critics_step
 from bids_sr.sr.training.pair_trainer import build_networks, generator_step
+from bids_sr.sr.training.update_steps import critics_step
 
 Array = NDArray[Any]
 FLOAT = 4

@@ -20,7 +20,7 @@ from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.windows import Windows
 from bids_sr.sr.inference.cpu_optimized import lean
 from bids_sr.sr.method import get_method
-from bids_sr.sr.training import adversarial
+from bids_sr.sr.training import update_steps
 
 FACTOR = (2.0, 2.0, 1.0)
 
@@ -39,11 +39,11 @@ def measured(what: str, side: int) -> tuple[float, float]:
     windows = Windows(images, recipe, FACTOR, 3, "cpu")
     shape = windows.at(0).shape
     batch = windows.cut([(0, tuple((0, n) for n in shape))], FACTOR, 0.0)
-    nets = adversarial.build_networks(recipe, FACTOR, 0, "cpu", None, ndim=3)
+    nets = update_steps.build_networks(recipe, FACTOR, 0, "cpu", None, ndim=3)
     before = held()
     if what == "train":
         for _ in range(2):
-            adversarial.generators_step(nets, batch, nets.generator(batch.input), recipe, True)
+            update_steps.generators_step(nets, batch, nets.generator(batch.input), recipe, True)
     else:
         with torch.inference_mode():
             lean(nets.generator.eval())(batch.input)

@@ -89,9 +89,9 @@ def _coarser(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Make the data set that ``--retrospective`` works on, and check it as any other."""
     _stage("making the truth from the data")
     from bids_sr.bids.retrospective_plan import notices_of
-    from bids_sr.retrospective import preparation
+    from bids_sr.retrospective import prepare
 
-    derived = preparation(settings, plan.subjects, plan.type_order, _stage)
+    derived = prepare(settings, plan.subjects, plan.type_order, _stage)
     made = _check(derived)
     return derived, dataclasses.replace(made, warnings=(*notices_of(plan.subjects, settings), *made.warnings))
 

@@ -29,10 +29,10 @@ from bids_sr.sr.method import Method, Recipe
 from bids_sr.sr.models.card import image_entries, perceptual_entry, plain_recipe, started_from
 from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
 from bids_sr.sr.resolution.degradation import Factor, check_factor
-from bids_sr.sr.training import adversarial
-from bids_sr.sr.training.adversarial import Networks
+from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.loop import Phase, Progress, split, torch_threads
 from bids_sr.sr.training.pair_trainer import check_perceptual
+from bids_sr.sr.training.update_steps import Networks
 from bids_sr.sr.training.validation import Look, compare, looks, score
 
 LOG = logging.getLogger(__name__)
@@ -122,11 +122,11 @@ class ImagePhase(Phase):
         adversarial = self.nets.critic is not None and self.at.iteration >= recipe.adversarial_from
         if adversarial:
             for k in range(recipe.critic_steps):
-                parts |= adversarial.critics_step(self.nets, batch if k == 0 else self._batch(), recipe)
+                parts |= update_steps.critics_step(self.nets, batch if k == 0 else self._batch(), recipe)
         with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):
             fake = self.nets.generator(batch.input)
         fake = fake.float()
-        parts |= adversarial.generators_step(self.nets, batch, fake, recipe, adversarial)
+        parts |= update_steps.generators_step(self.nets, batch, fake, recipe, adversarial)
         if self.by_loss:
             self.losses.append(parts["loss"])
         return parts | {"learning_rate": rate}
@@ -152,7 +152,7 @@ class ImagePhase(Phase):
             turns = [every[int(k)] for k in self.rng.integers(len(every), size=len(chosen))]
         batch = self.windows.cut(chosen, factor, self.recipe.background, turns)
         gain = float(np.exp(self.rng.normal(0, vary.gain)))
-        source = (batch.input * gain).contiguous(memory_format=adversarial.channels_last(self.windows.ndim))
+        source = (batch.input * gain).contiguous(memory_format=update_steps.channels_last(self.windows.ndim))
         return replace(batch, input=source, target=batch.target * gain)
 
     def _chosen(self, factor: Factor) -> tuple[tuple[int, ...], list[tuple[int, Box]]]:
@@ -226,7 +226,7 @@ class _Job:
     ) -> ImagePhase:  # fmt: skip
         """Train one phase to its end."""
         whole = None if self.deadline is None else self.started + share * (self.deadline - self.started)
-        nets = adversarial.build_networks(
+        nets = update_steps.build_networks(
             self.recipe, self.factor, self.seed, self.device, self.vgg, channels=self.images.channels,
             ndim=self.method.ndim, start=None if self.start is None else self.start.generator.state_dict(),
         )  # fmt: skip
@@ -327,7 +327,7 @@ def _check(method: Method, recipe: Recipe, images: ImageSet, factor: Factor, sta
         raise ValueError("sets of images are varied by flips and gain only: their coarse images are made beforehand")
     if start is None:
         return
-    count, layers = recipe.freeze_but_last, len(adversarial.weighted_layers(start.generator))
+    count, layers = recipe.freeze_but_last, len(update_steps.weighted_layers(start.generator))
     if count is not None and not 1 <= count <= layers:
         raise ModelError(f"the model to start from has {layers} layers with weights: {count} of them cannot be trained")
     wanted = recipe.build_generator(images.channels, factor).state_dict()

@@ -29,9 +29,9 @@ from bids_sr.sr.models.card import data_entries, perceptual_entry, plain_recipe,
 from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
 from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.training import adversarial
-from bids_sr.sr.training.adversarial import Networks
+from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.loop import Phase, Progress, split, torch_threads
+from bids_sr.sr.training.update_steps import Networks
 
 LOG = logging.getLogger(__name__)
 
@@ -42,12 +42,12 @@ def build_networks(
 ) -> Networks:  # fmt: skip
     """Networks with weights that depend on seed and start alone, their optimizers and the loss terms that are on."""
     state = None if start is None else start.generator.state_dict()
-    return adversarial.build_networks(recipe, pair.factor, seed, device, vgg_weights, start=state)
+    return update_steps.build_networks(recipe, pair.factor, seed, device, vgg_weights, start=state)
 
 
 def generator_step(nets: Networks, batch: Batch, fake: Tensor, recipe: Recipe, adversarial: bool) -> dict[str, float]:
     """One step of the generator on images it has just made; the critic is read, not taught."""
-    return adversarial.generators_step(nets, batch, fake, recipe, adversarial)
+    return update_steps.generators_step(nets, batch, fake, recipe, adversarial)
 
 
 @dataclass(kw_only=True)
@@ -73,7 +73,7 @@ class _PairPhase(Phase):
         parts: dict[str, float] = {}
         if adversarial:
             for _ in range(recipe.critic_steps):
-                parts |= adversarial.critics_step(self.nets, batch, recipe, fake)
+                parts |= update_steps.critics_step(self.nets, batch, recipe, fake)
         parts |= generator_step(self.nets, batch, fake, recipe, adversarial)
         return parts | {"learning_rate": rate}
 

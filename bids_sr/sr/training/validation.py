@@ -15,8 +15,8 @@ from bids_sr.sr.data.windows import Box, Windows
 from bids_sr.sr.method import Recipe
 from bids_sr.sr.models import scores
 from bids_sr.sr.resolution.interpolation import upsample
-from bids_sr.sr.training import adversarial
-from bids_sr.sr.training.adversarial import Networks
+from bids_sr.sr.training import update_steps
+from bids_sr.sr.training.update_steps import Networks
 
 MOST = 8  # windows a look scores, spread evenly over what is held out
 _SIDE = 48  # of a window in three dimensions
@@ -126,7 +126,7 @@ def score(nets: Networks, watched: Sequence[Look], recipe: Recipe, lower: bool =
         for kind, module, weight in nets.terms:
             if kind == "tv":
                 found = [
-                    adversarial.term_value(nets, kind, module, look.batch, image, {})
+                    update_steps.term_value(nets, kind, module, look.batch, image, {})
                     for image, look in zip(made, watched, strict=True)
                 ]
                 error += weight * float(np.mean([float(v) for v in found if v is not None]))

@@ -23,7 +23,7 @@ def _start(what: str, grace: float = 1.0, ignored: str = "") -> subprocess.Popen
         "import hashlib, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits it ignored
         f"{ignored}\n"
-        "from bids_sr.cli import interrupts, run\n"
+        "from bids_sr.cli import interrupts, main as run\n"
         f"interrupts.GRACE_S = {grace}\n"
         "def work(argv):\n"
         "    child = subprocess.Popen(['sleep', '60'])\n"

@@ -179,7 +179,7 @@ def test_an_interrupt_has_its_own_code(call: Callable[..., int], capsys: pytest.
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_interrupts(sent: signal.Signals) -> None:
     code = (
-        "import signal, sys, time\nfrom bids_sr.cli import run\n"
+        "import signal, sys, time\nfrom bids_sr.cli import main as run\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits it ignored
         "def wait(argv):\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "run._run = wait\nsys.exit(run.main([]))"

@@ -69,20 +69,20 @@ def voxels(path: Path) -> np.ndarray:
 
 def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker: BidsMaker) -> None:
     derived, plan = made(maker)
-    (main,) = plan.subjects[0].runs
+    (run,) = plan.subjects[0].runs
     measured = nb.load(maker.path(BOLD, "func"))
-    assert main.truth is not None
-    assert main.truth.bold is not None
-    assert main.truth.slice_timing == tuple(TIMES)
-    truth = nb.load(main.truth.bold)
+    assert run.truth is not None
+    assert run.truth.bold is not None
+    assert run.truth.slice_timing == tuple(TIMES)
+    truth = nb.load(run.truth.bold)
     assert truth.get_data_dtype() == measured.get_data_dtype()  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(voxels(main.truth.bold), np.asarray(measured.dataobj)[..., 10:])  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(voxels(run.truth.bold), np.asarray(measured.dataobj)[..., 10:])  # type: ignore[attr-defined]
     np.testing.assert_array_equal(truth.affine, measured.affine)  # type: ignore[attr-defined]
-    assert (main.shape, main.n_volumes, main.tr) == ((12, 12, 6), 70, 1.0)
-    np.testing.assert_allclose(main.affine, coarse_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5)  # type: ignore[attr-defined]
+    assert (run.shape, run.n_volumes, run.tr) == ((12, 12, 6), 70, 1.0)
+    np.testing.assert_allclose(run.affine, coarse_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5)  # type: ignore[attr-defined]
     fine = np.asarray(measured.dataobj)[..., 37].astype(complex)  # type: ignore[attr-defined]
     np.testing.assert_allclose(
-        voxels(main.bold)[..., 27], np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]), rtol=1e-4
+        voxels(run.bold)[..., 27], np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]), rtol=1e-4
     )
     assert derived.evaluation.truth == derived.paths.retrospective_truth_dir
     assert (derived.evaluation.retrospective, derived.superres.factor) == (None, 2.0)
@@ -92,17 +92,17 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker
 def test_the_pair_holds_nothing_of_the_run(maker: BidsMaker) -> None:
     """Ten volumes at the start make it, and they are in neither series; events move back by as much."""
     _, plan = made(maker)
-    (main,) = plan.subjects[0].runs
-    assert main.pair is not None
-    assert main.pair.lowres is not None
+    (run,) = plan.subjects[0].runs
+    assert run.pair is not None
+    assert run.pair.lowres is not None
     first = voxels(maker.path(BOLD, "func"))[..., :10].mean(-1)
-    np.testing.assert_allclose(voxels(main.pair.highres), first, rtol=1e-5)
+    np.testing.assert_allclose(voxels(run.pair.highres), first, rtol=1e-5)
     low = np.abs(kspace_crop(first.astype(complex), np.eye(4), factor=FACTOR)[0])
-    np.testing.assert_allclose(voxels(main.pair.lowres), low, rtol=1e-3)
-    rows = main.events.read_text().splitlines()
+    np.testing.assert_allclose(voxels(run.pair.lowres), low, rtol=1e-3)
+    rows = run.events.read_text().splitlines()
     assert rows[1].split("\t") == ["-2", "4.0", "thumb"]
     assert len(rows) == 7
-    assert json.loads(main.events.with_suffix(".json").read_text())["trial_type"]["Levels"] == {
+    assert json.loads(run.events.with_suffix(".json").read_text())["trial_type"]["Levels"] == {
         "thumb": "thumb", "little": "little",
     }  # fmt: skip
 
@@ -112,21 +112,21 @@ def test_a_pair_of_the_data_moves_one_level_down(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-fine_run-2", (1.0, 1.0, 4.0))
     maker.star("sub-01_acq-coarse_run-2", (2.0, 2.0, 4.0), data=coarse)
     derived, plan = made(maker, "--dummy-scans", "3")
-    (main,) = plan.subjects[0].runs
-    assert main.pair is not None
-    assert main.pair.highres.name == "sub-01_acq-highres_run-2_T2starw.nii.gz"
-    np.testing.assert_array_equal(voxels(main.pair.highres), coarse)
-    assert main.n_volumes == 77, "no volume makes the pair; the dummies are left out"
+    (run,) = plan.subjects[0].runs
+    assert run.pair is not None
+    assert run.pair.highres.name == "sub-01_acq-highres_run-2_T2starw.nii.gz"
+    np.testing.assert_array_equal(voxels(run.pair.highres), coarse)
+    assert run.n_volumes == 77, "no volume makes the pair; the dummies are left out"
     assert derived.preprocessing.dummy_scans == 0
 
 
 def test_a_fine_image_alone_is_brought_to_the_bold_first(maker: BidsMaker) -> None:
     fine = maker.star("sub-01_acq-fine", (1.0, 1.0, 4.0))
     _, plan = made(maker)
-    (main,) = plan.subjects[0].runs
-    assert main.pair is not None
+    (run,) = plan.subjects[0].runs
+    assert run.pair is not None
     low = kspace_crop(voxels(fine).astype(float), np.eye(4), factor=FACTOR, magnitude=True)[0]
-    np.testing.assert_allclose(voxels(main.pair.highres), low, rtol=1e-4)
+    np.testing.assert_allclose(voxels(run.pair.highres), low, rtol=1e-4)
 
 
 def test_dummies_are_found_before_the_pair_is_made(maker: BidsMaker) -> None:
@@ -134,10 +134,10 @@ def test_dummies_are_found_before_the_pair_is_made(maker: BidsMaker) -> None:
     data[..., :3] = (data[..., :3] * np.array([1.5, 1.3, 1.1])).astype("int16")
     maker.bold(zooms=(2.0, 2.0, 4.0), data=data)
     _, plan = made(maker)
-    (main,) = plan.subjects[0].runs
-    assert main.n_volumes == 67
-    assert main.pair is not None
-    np.testing.assert_allclose(voxels(main.pair.highres), data[..., 3:13].mean(-1), rtol=1e-5)
+    (run,) = plan.subjects[0].runs
+    assert run.n_volumes == 67
+    assert run.pair is not None
+    np.testing.assert_allclose(voxels(run.pair.highres), data[..., 3:13].mean(-1), rtol=1e-5)
 
 
 def test_odd_matrices_are_cropped_alike(maker: BidsMaker) -> None:
@@ -147,19 +147,19 @@ def test_odd_matrices_are_cropped_alike(maker: BidsMaker) -> None:
     image.header["pixdim"][4] = 1.0
     nb.save(image, maker.path(BOLD, "func"))
     _, plan = made(maker)
-    (main,) = plan.subjects[0].runs
-    assert main.truth is not None
-    assert main.truth.bold is not None
-    assert main.shape == (12, 11, 6)
-    np.testing.assert_array_equal(voxels(main.truth.bold), series(shape)[:24, :22, :, 10:])
+    (run,) = plan.subjects[0].runs
+    assert run.truth is not None
+    assert run.truth.bold is not None
+    assert run.shape == (12, 11, 6)
+    np.testing.assert_array_equal(voxels(run.truth.bold), series(shape)[:24, :22, :, 10:])
 
 
 def test_other_factors(maker: BidsMaker) -> None:
     _, plan = made(maker, "--sr-factor", "1.5")
-    (main,) = plan.subjects[0].runs
-    assert main.shape == (16, 16, 6)
-    assert main.pair is not None
-    assert main.pair.factor == (1.5, 1.5, 1.0)
+    (run,) = plan.subjects[0].runs
+    assert run.shape == (16, 16, 6)
+    assert run.pair is not None
+    assert run.pair.factor == (1.5, 1.5, 1.0)
 
 
 def test_noisy_has_the_noise_of_the_measured_series(maker: BidsMaker) -> None:
@@ -246,7 +246,7 @@ def test_several_runs_share_one_pair(maker: BidsMaker) -> None:
     for end in ("bold.nii.gz", "bold.json", "events.tsv"):
         maker.path(f"sub-01_task-tap_{end}", "func").unlink()
     _, plan = made(maker)
-    assert [main.n_volumes for main in plan.subjects[0].runs] == [70, 80]
+    assert [run.n_volumes for run in plan.subjects[0].runs] == [70, 80]
     assert len(plan.subjects[0].pairs) == 1
 
 
@@ -255,7 +255,7 @@ def test_only_what_was_chosen_is_made(maker: BidsMaker) -> None:
     maker.events("sub-01_task-rest", rows=BLOCKS)
     maker.subject("02")
     _, plan = made(maker, "--task-id", "tap", "--participant-label", "01")
-    assert [main.stem for subject in plan.subjects for main in subject.runs] == ["sub-01_task-tap"]
+    assert [run.stem for subject in plan.subjects for run in subject.runs] == ["sub-01_task-tap"]
 
 
 def refused(maker: BidsMaker, *extra: str) -> str:

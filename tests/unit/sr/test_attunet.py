@@ -18,7 +18,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.attention_unet import AttentionGate, AttentionUNet, GuidingCritic
 from bids_sr.sr.networks.unet_generator import WIDTHS, UNet, padded_side
 from bids_sr.sr.networks.vision_transformer import VisionTransformer
-from bids_sr.sr.training import adversarial
+from bids_sr.sr.training import update_steps
 
 SMALL = (4, 6, 8)
 
@@ -301,9 +301,9 @@ def test_a_step_of_the_published_loss_counts_the_ratio():
     recipe = replace(
         get_method("unet").recipes["paper"], build_generator=lambda channels, _: UNet(channels, widths=SMALL)
     )
-    nets = adversarial.build_networks(recipe, (2.0, 2.0, 1.0), 0, "cpu", None)
+    nets = update_steps.build_networks(recipe, (2.0, 2.0, 1.0), 0, "cpu", None)
     image = torch.rand(2, 1, 16, 16)
     batch = Batch(input=image, target=0.5 * image, weight=torch.ones_like(image))
-    parts = adversarial.generators_step(nets, batch, nets.generator(image), recipe, False)
+    parts = update_steps.generators_step(nets, batch, nets.generator(image), recipe, False)
     assert set(parts) == {"content", "ssim", "psnr", "loss"}
     assert parts["loss"] == pytest.approx(parts["content"] + parts["ssim"] + 0.002 * parts["psnr"], rel=1e-4)

@@ -17,8 +17,8 @@ from bids_sr.sr.losses.mae import MAE
 from bids_sr.sr.losses.sparsify import JointSparsify
 from bids_sr.sr.losses.total_variation import TotalVariation
 from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
-from bids_sr.sr.training import adversarial, loop
 from bids_sr.sr.training import image_trainer as engine
+from bids_sr.sr.training import loop, update_steps
 from bids_sr.sr.training.checkpoint import read_checkpoint, write_checkpoint
 from bids_sr.sr.training.journal import log_tsv
 
@@ -119,14 +119,14 @@ def test_a_checkpoint_of_another_start_or_another_set_is_not_gone_on_with(tmp_pa
 
 def broken_at(monkeypatch, step, part):
     """Make one part of the loss not a number at a step."""
-    real, calls = adversarial.generators_step, []
+    real, calls = update_steps.generators_step, []
 
     def broken(*given):
         calls.append(1)
         parts = real(*given)
         return parts | ({part: float("nan"), "loss": float("nan")} if len(calls) == step else {})
 
-    monkeypatch.setattr(adversarial, "generators_step", broken)
+    monkeypatch.setattr(update_steps, "generators_step", broken)
 
 
 @pytest.mark.parametrize(

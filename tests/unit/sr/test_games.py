@@ -19,7 +19,7 @@ from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.resolution.operators import get_operator
-from bids_sr.sr.training import adversarial
+from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.image_trainer import ImagePhase, Region, regions
 from bids_sr.sr.training.validation import looks
 
@@ -58,7 +58,7 @@ def cycle(**given):
     ones = torch.ones(2, 1, 4, 4, 4)
     return (
         how,
-        adversarial.build_networks(how, CUBE, 0, "cpu", None, ndim=3),
+        update_steps.build_networks(how, CUBE, 0, "cpu", None, ndim=3),
         Batch(input=ones, target=2 * ones, weight=ones),
     )
 
@@ -66,7 +66,7 @@ def cycle(**given):
 def test_what_a_cycle_compares():
     terms = tuple(method.LossTerm(kind=k, build=MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1)))
     how, nets, batch = cycle(losses=terms)
-    parts = adversarial.generators_step(nets, batch, nets.generator(batch.input), how, False)
+    parts = update_steps.generators_step(nets, batch, nets.generator(batch.input), how, False)
     # F(G(1)) = 15 against 1, G(F(2)) = 30 against 2; G(2) = 6 against 2, F(1) = 5 against 1
     assert parts == pytest.approx({"cycle": 14 + 28, "identity": 4 + 4, "loss": 42.8})
     # d/dG and d/dF are positive: both numbers go down by Adam's first step
@@ -78,13 +78,13 @@ def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
         losses=(method.LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein", weight_clip=0.4,
     )  # fmt: skip
-    found = adversarial.critics_step(nets, batch, how)
+    found = update_steps.critics_step(nets, batch, how)
     # D(fake) - D(real): .5 (3 - 2) for the fine image, .5 (10 - 1) for the coarse one
     assert found == pytest.approx({"critic": 0.5, "backward_critic": 4.5})
     assert [nets.critic.weight.item(), nets.backward_critic.weight.item()] == pytest.approx([0.4, 0.4]), "not clipped"
     assert nets.generator.value.grad is None
     assert nets.backward.value.grad is None
-    parts = adversarial.generators_step(nets, batch, nets.generator(batch.input), how, True)
+    parts = update_steps.generators_step(nets, batch, nets.generator(batch.input), how, True)
     assert parts["adversarial"] == pytest.approx(-0.4 * 3 - 0.4 * 10)
     assert nets.critic.weight.grad is None or nets.critic.weight.requires_grad
     assert nets.generator.value.item() == pytest.approx(3.001)
@@ -96,15 +96,15 @@ def test_the_penalty_of_a_linear_critic_is_added():
         critic_game="wasserstein-gp", penalty_weight=10.0,
     )  # fmt: skip
     slope = 0.5 / 64 * 8  # .5 / 64 in each of 64 voxels: its length is that times 8
-    assert adversarial.critics_step(nets, batch, how)["critic"] == pytest.approx(0.5 + 10 * (1 - slope) ** 2, rel=1e-5)
+    assert update_steps.critics_step(nets, batch, how)["critic"] == pytest.approx(0.5 + 10 * (1 - slope) ** 2, rel=1e-5)
 
 
 def test_self_supervision_compares_what_the_operator_makes_of_the_output():
     how = recipe(objective="self", build_generator=lambda channels, factor: Times(2))
-    nets = adversarial.build_networks(how, CUBE, 0, "cpu", None, ndim=3)
+    nets = update_steps.build_networks(how, CUBE, 0, "cpu", None, ndim=3)
     fine, coarse = torch.ones(1, 1, 4, 4, 4), torch.ones(1, 1, 2, 2, 2)
     batch = Batch(input=fine, target=5 * coarse, weight=coarse, operator=get_operator("block", (4, 4, 4), CUBE))
-    parts = adversarial.generators_step(nets, batch, nets.generator(fine), how, False)
+    parts = update_steps.generators_step(nets, batch, nets.generator(fine), how, False)
     assert parts["content"] == pytest.approx(9)
     assert nets.generator.value.item() == pytest.approx(2.01)
 
@@ -112,9 +112,9 @@ def test_self_supervision_compares_what_the_operator_makes_of_the_output():
 def test_a_term_that_stands_in_is_there_without_weights_only(monkeypatch):
     stand = method.LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
     how = recipe(losses=(CONTENT, stand))
-    built = adversarial.build_networks(how, CUBE, 0, "cpu", None, ndim=3).terms
+    built = update_steps.build_networks(how, CUBE, 0, "cpu", None, ndim=3).terms
     assert [(kind, type(m), w) for kind, m, w in built] == [("content", MSE, 1.0), ("content", MAE, 0.5)]
-    assert len(adversarial.build_networks(how, CUBE, 0, "cpu", "vgg.safetensors", ndim=3).terms) == 1
+    assert len(update_steps.build_networks(how, CUBE, 0, "cpu", "vgg.safetensors", ndim=3).terms) == 1
     assert plain_recipe(how, vgg=True)["losses"] == {"content:MSE": 1.0}
     assert plain_recipe(how, vgg=False)["losses"] == {"content:MSE": 1.0, "content:MAE": 0.5}
 
@@ -135,10 +135,10 @@ def test_layers_are_counted_from_the_end(count, trained):
         ("c", nn.Conv3d(2, 1, 3)),
     ):  # fmt: skip
         net.add_module(name, layer)
-    adversarial.freeze_but_last(net, count)
+    update_steps.freeze_but_last(net, count)
     assert {n for n, p in net.named_parameters() if p.requires_grad} == {*trained, "c.weight", "c.bias"}
     with pytest.raises(ValueError, match="3 layers with weights: 4"):
-        adversarial.freeze_but_last(net, 4)
+        update_steps.freeze_but_last(net, 4)
 
 
 def test_linear_decay_is_constant_and_then_a_line():
@@ -163,7 +163,7 @@ def phase(how, images, tmp_path, ndim=3, factor=CUBE):
         name="search", recipe=how, slices=(), held_out=(), iterations=how.steps, signature="", deadline=None,
         checkpoint=tmp_path / "c", progress=None, rng=np.random.default_rng(0), windows=windows, regions=train,
         watched=(), by_loss=False, seed=1,
-        nets=adversarial.build_networks(how, factor, 0, "cpu", None, ndim=ndim),
+        nets=update_steps.build_networks(how, factor, 0, "cpu", None, ndim=ndim),
     )  # fmt: skip
 
 
@@ -296,13 +296,13 @@ def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
 def test_each_step_of_the_critic_sees_other_images(tmp_path, monkeypatch):
     game = method.LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
     made = phase(recipe(build_critic=TinyCritic, losses=(CONTENT, game), critic_steps=3), balls(1), tmp_path)
-    seen, real = [], adversarial.critics_step
+    seen, real = [], update_steps.critics_step
 
     def watched(nets, batch, how, fake=None):
         seen.append(batch.target.sum().item())
         return real(nets, batch, how, fake)
 
-    monkeypatch.setattr(adversarial, "critics_step", watched)
+    monkeypatch.setattr(update_steps, "critics_step", watched)
     before = {k: v.clone() for k, v in made.nets.critic.state_dict().items()}
     parts = made.step()
     assert len(set(seen)) == 3

@@ -17,7 +17,7 @@ from bids_sr.sr.networks.dense3d import DenseResidualNet
 from bids_sr.sr.networks.residual3d import ResNet3d, ResNetCritic3d
 from bids_sr.sr.networks.srcnn3d import ConventionalNet3d
 from bids_sr.sr.resolution.operators import get_operator
-from bids_sr.sr.training import adversarial
+from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.image_trainer import fit_images
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
@@ -75,7 +75,7 @@ def players(name, recipe, volume):
     x, y, z = windows.at(0).shape
     boxes = [((0, x), (0, y), (k, k + 1)) for k in (2, 3, 4, 5)] if ndim == 2 else [((0, x), (0, y), (0, z))]
     batch = windows.cut([(0, box) for box in boxes], FACTOR, recipe.background)
-    return adversarial.build_networks(recipe, FACTOR, 3, "cpu", None, ndim=ndim), batch
+    return update_steps.build_networks(recipe, FACTOR, 3, "cpu", None, ndim=ndim), batch
 
 
 @pytest.mark.parametrize("kind", ["paper", "fast"])
@@ -85,7 +85,7 @@ def test_a_few_steps_lower_every_loss_that_is_asked_for(name, kind, volume):
     recipe = shortened(name, kind, learning_rate=3e-3 if name == "circle" else 1e-3)
     nets, batch = players(name, recipe, volume)
     # the critics stand still, so that the loss is one function from the first step to the last
-    rows = [adversarial.generators_step(nets, batch, nets.generator(batch.input), recipe, True) for _ in range(40)]
+    rows = [update_steps.generators_step(nets, batch, nets.generator(batch.input), recipe, True) for _ in range(40)]
     assert set(rows[0]) == {t.kind for t in recipe.losses if t.kind != "perceptual"} | {"loss"}
     assert sum(t.weight * rows[0][t.kind] for t in recipe.losses if t.kind in rows[0]) == pytest.approx(rows[0]["loss"])
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.005 * abs(rows[0]["loss"])
@@ -100,7 +100,7 @@ def test_critics_learn_to_tell_what_generators_make_that_stand_still(name, volum
     recipe = shortened(name, "paper", weight_clip=1.0, penalty_weight=0.0, learning_rate=1e-3)
     nets, batch = players(name, recipe, volume)
     before = {k: v.clone() for k, v in nets.generator.state_dict().items()}
-    rows = [adversarial.critics_step(nets, batch, recipe) for _ in range(12)]
+    rows = [update_steps.critics_step(nets, batch, recipe) for _ in range(12)]
     for key in ("critic", "backward_critic") if name == "circle" else ("critic",):
         assert rows[-1][key] < rows[0][key] - 1e-4
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_the_fidelity_of_tv_is_taken_on_the_coarse_grid(volume):
     fine = nets.generator(batch.input)
     coarse = get_operator("gauss", SHAPE, FACTOR).forward(fine.detach())
     assert coarse.shape == batch.target.shape
-    found = adversarial.generators_step(nets, batch, fine, recipe, False)
+    found = update_steps.generators_step(nets, batch, fine, recipe, False)
     assert found["content"] == pytest.approx(float((coarse - batch.target).square().mean()), rel=1e-5)
     assert found["tv"] == pytest.approx(float(variation(fine.detach())), rel=1e-5)
     assert found["loss"] == pytest.approx(found["content"] + 0.01 * found["tv"], rel=1e-5)
@@ -146,5 +146,5 @@ def test_mean_squared_error_stands_in_only_while_features_are_missing(volume):
     recipe = shortened("cpce", "paper")
     assert [k for k, _, _ in players("cpce", recipe, volume)[0].terms] == ["adversarial", "content"]
     built = replace(recipe, losses=tuple(replace(t, build=lambda *_: torch.nn.Identity()) for t in recipe.losses))
-    given = adversarial.build_networks(built, FACTOR, 0, "cpu", "a file")
+    given = update_steps.build_networks(built, FACTOR, 0, "cpu", "a file")
     assert [k for k, _, _ in given.terms] == ["adversarial", "perceptual"]

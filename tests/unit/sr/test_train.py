@@ -12,7 +12,7 @@ from bids_sr.sr.data.training_pair import PairError, TrainingPair
 from bids_sr.sr.models.card import log_tsv
 from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.resolution.degradation import kspace_crop
-from bids_sr.sr.training import adversarial, loop, pair_trainer
+from bids_sr.sr.training import loop, pair_trainer, update_steps
 
 SRGAN = method.get_method("srgan")
 SHORT = replace(
@@ -98,7 +98,7 @@ def test_a_critic_step_leaves_the_generator_alone(small_pair):
     batch = patches.cut(images, plan, SHORT, Planes((2, 2)))
     fake = nets.generator(batch.input)
     before = {k: v.clone() for k, v in nets.critic.state_dict().items()}
-    adversarial.critics_step(nets, batch, SHORT, fake)
+    update_steps.critics_step(nets, batch, SHORT, fake)
     assert all(p.grad is None for p in nets.generator.parameters())
     assert not same(before, nets.critic.state_dict())
     taught = {k: v.clone() for k, v in nets.critic.state_dict().items()}
