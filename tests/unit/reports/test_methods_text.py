@@ -93,5 +93,5 @@ def test_files_that_come_along_are_found_and_others_named():
 
 def test_every_citation_in_the_workflows_resolves():
     folder = Path(boilerplate.__file__).parents[1] / "workflows"
-    source = "\n".join(path.read_text() for path in folder.glob("*.py"))
+    source = "\n".join(path.read_text() for path in folder.rglob("*.py"))
     assert text.missing_keys(re.sub(r"\[@key[^\]]*\]|\[@KEY[^\]]*\]", "", source), boilerplate.bibliography()) == []

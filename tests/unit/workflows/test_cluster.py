@@ -460,7 +460,7 @@ def test_small_steps_are_known_by_their_interface(tmp_path: Path) -> None:
 
     assert is_small(pe.Node(MergeMetrics(), name="m"))
     assert not is_small(node(tmp_path))
-    sources = "".join(path.read_text() for path in (ROOT.parent / "bids_sr" / "interfaces").glob("*.py"))
+    sources = "".join(path.read_text() for path in (ROOT.parent / "bids_sr" / "interfaces").rglob("*.py"))
     assert [name for name in SMALL if f"class {name}(" not in sources] == []
 
 
