@@ -34,18 +34,11 @@ class DistortionError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distortion:
-    """Shift of the signal along one axis of the acquired grid.
+    """Shift of the signal along one axis of the acquired grid."""
 
-    Parameters
-    ----------
-    shift : (X, Y, Z) acquired voxels, on the grid of the reference
-    affine : of that grid, voxel -> RAS mm
-    axis : of the phase encoding, 0 to 2
-    """
-
-    shift: Array
-    affine: Array
-    axis: int
+    shift: Array  # (X, Y, Z) acquired voxels, on the grid of the reference
+    affine: Array  # of that grid, voxel -> RAS mm
+    axis: int  # of the phase encoding, 0 to 2
 
     @property
     def step(self) -> Matrix:

@@ -35,22 +35,16 @@ class EdgeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mismatch:
-    """Displacement of edges.
+    """Displacement of edges."""
 
-    Attributes
-    ----------
-    shifts : (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge lies from the
-        first one's; of the edges that have a counterpart
-    median, p90 : of the size of the displacement over edges, mm; NaN where too few have a counterpart
-    matched : share of edges that have a counterpart
-    n : edges with a counterpart
-    """
-
+    # (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge lies from the first one's;
+    # of the edges that have a counterpart
     shifts: Array
+    # median, p90: of the size of the displacement over edges, mm; NaN where too few have a counterpart
     median: float
     p90: float
-    matched: float
-    n: int
+    matched: float  # share of edges that have a counterpart
+    n: int  # edges with a counterpart
 
 
 def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:

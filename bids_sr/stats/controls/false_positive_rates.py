@@ -42,62 +42,37 @@ _RESAMPLES = 5000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NullSettings:
-    """How a series without signal is made and tested; all but the first four as in `ActivationSettings`.
+    """How a series without signal is made and tested; all but the first four as in `ActivationSettings`."""
 
-    Attributes
-    ----------
-    n_shuffles : draws of phases and onsets
-    seed : of these draws, and of the voxels
-    max_voxels : at most so many voxels of the mask, drawn at random, are tested; the family of the corrected test is
-        these voxels. 0: all
-    p : of the voxel-wise test, one-sided
-    tr : s
-    n_dummy : volumes at the start that are left out
-    fwhm_mm : Gaussian smoothing before the statistics (mm)
-    high_pass : Hz; 0: straight line
-    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
-    hrf : "spm" or "glover"
-    confound_names : columns of the confounds that enter the model
-    block_bytes : memory for a block of voxels; no result depends on it
-    """
-
-    n_shuffles: int = 100
-    seed: int = 0
+    n_shuffles: int = 100  # draws of phases and onsets
+    seed: int = 0  # of these draws, and of the voxels
+    # at most so many voxels of the mask, drawn at random, are tested; the family of the corrected test is these voxels.
+    # 0: all
     max_voxels: int = 20_000
-    p: float = 0.001
-    tr: float
-    n_dummy: int = 0
-    fwhm_mm: float = 0.0
-    high_pass: float = 1 / 128
+    p: float = 0.001  # of the voxel-wise test, one-sided
+    tr: float  # s
+    n_dummy: int = 0  # volumes at the start that are left out
+    fwhm_mm: float = 0.0  # Gaussian smoothing before the statistics (mm)
+    high_pass: float = 1 / 128  # Hz; 0: straight line
+    # slice_time_ref, has_stc: moment within a TR to which slice timing was corrected, and whether it was
     slice_time_ref: float = 0.5
     has_stc: bool = False
-    hrf: str = "spm"
-    confound_names: tuple[str, ...] = MOTION
-    block_bytes: int = BLOCK_BYTES
+    hrf: str = "spm"  # "spm" or "glover"
+    confound_names: tuple[str, ...] = MOTION  # columns of the confounds that enter the model
+    block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NullRates:
-    """What the shuffles gave.
+    """What the shuffles gave."""
 
-    Attributes
-    ----------
-    rates : (shuffles,) share of voxels beyond p
-    any_corrected : (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
-    maxima : (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
-    observed : (voxels tested,) z of the run itself, all conditions against rest
-    n_voxels : voxels tested
-    n_mask : voxels in the mask
-    p : nominal rate
-    """
-
-    rates: Float
-    any_corrected: Mask
-    maxima: Float
-    observed: Float
-    n_voxels: int
-    n_mask: int
-    p: float
+    rates: Float  # (shuffles,) share of voxels beyond p
+    any_corrected: Mask  # (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
+    maxima: Float  # (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
+    observed: Float  # (voxels tested,) z of the run itself, all conditions against rest
+    n_voxels: int  # voxels tested
+    n_mask: int  # voxels in the mask
+    p: float  # nominal rate
 
     @property
     def threshold(self) -> float:

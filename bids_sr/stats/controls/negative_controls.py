@@ -20,22 +20,13 @@ MEASURES = ("gain_split_ev_beyond", "gain_truth_ev_beyond", _WEAK)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placebo:
-    """One placebo series.
+    """One placebo series."""
 
-    Attributes
-    ----------
-    name : of the series
-    method : whose placebo it is
-    kind : "model" (another model), "contrast" (another contrast) or "map" (another variance map)
-    instead : what takes the place of the subject's own, in words
-    owed : what a gain over it is owed to, in words
-    """
-
-    name: str
-    method: str
-    kind: str
-    instead: str
-    owed: str
+    name: str  # of the series
+    method: str  # whose placebo it is
+    kind: str  # "model" (another model), "contrast" (another contrast) or "map" (another variance map)
+    instead: str  # what takes the place of the subject's own, in words
+    owed: str  # what a gain over it is owed to, in words
 
 
 def _of(method: str, kind: str, owed: str, instead: Mapping[str, str]) -> Iterable[tuple[str, Placebo]]:
@@ -66,28 +57,22 @@ def placebos_of(method: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """One method beside one placebo.
+    """One method beside one placebo."""
 
-    Attributes
-    ----------
-    method, placebo : series
-    measure, contrast, region, fwhm_mm : which figure
-    gain, lower, upper : own less placebo, with its 95 % interval
-    holds : the interval lies above 0
-    words : for the report
-    """
-
+    # method, placebo: series
     method: str
     placebo: str
+    # measure, contrast, region, fwhm_mm: which figure
     measure: str
     contrast: str
     region: str
     fwhm_mm: float
+    # gain, lower, upper: own less placebo, with its 95 % interval
     gain: float
     lower: float
     upper: float
-    holds: bool
-    words: str
+    holds: bool  # the interval lies above 0
+    words: str  # for the report
 
 
 def claims(rows: Iterable[MetricRow]) -> list[Claim]:
@@ -127,26 +112,18 @@ def _claim(row: MetricRow) -> Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Specific:
-    """Whether a method's gain may be called specific to the subject.
+    """Whether a method's gain may be called specific to the subject."""
 
-    Attributes
-    ----------
-    method, measure, contrast, region, fwhm_mm : which figure
-    holds : own less placebo lies above 0 for every placebo there is
-    beside : the placebos there are
-    absent : those of the method that the run had not
-    words : for the report
-    """
-
+    # method, measure, contrast, region, fwhm_mm: which figure
     method: str
     measure: str
     contrast: str
     region: str
     fwhm_mm: float
-    holds: bool
-    beside: tuple[str, ...]
-    absent: tuple[str, ...]
-    words: str
+    holds: bool  # own less placebo lies above 0 for every placebo there is
+    beside: tuple[str, ...]  # the placebos there are
+    absent: tuple[str, ...]  # those of the method that the run had not
+    words: str  # for the report
 
 
 def _figure(claim: Claim) -> tuple[str, str, str, str, float]:

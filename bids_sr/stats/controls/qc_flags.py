@@ -40,21 +40,13 @@ _MIN_VOXELS = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flag:
-    """One flag.
+    """One flag."""
 
-    Attributes
-    ----------
-    name : as in the measure ``flag_NAME``
-    raised : None where it could not be judged
-    text : what was found, with figures
-    remedy : what to do where it is raised
-    contrast, series : what it was judged on
-    """
-
-    name: str
-    raised: bool | None
-    text: str
-    remedy: str
+    name: str  # as in the measure ``flag_NAME``
+    raised: bool | None  # None where it could not be judged
+    text: str  # what was found, with figures
+    remedy: str  # what to do where it is raised
+    # contrast, series: what it was judged on
     contrast: str = MISSING
     series: str = "run"
 

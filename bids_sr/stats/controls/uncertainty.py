@@ -34,42 +34,26 @@ class Ensemble:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tenth:
-    """One row of the reliability table: voxels of one tenth of the standard deviation, all in the maps' unit.
+    """One row of the reliability table: voxels of one tenth of the standard deviation, all in the maps' unit."""
 
-    Attributes
-    ----------
-    sd : root mean square standard deviation of these voxels
-    error : root mean square true error of the mean there; equal to `sd` where the ensemble is calibrated
-    coverage : share of these voxels whose error lies within two standard deviations
-    n : voxels
-    """
-
-    sd: float
-    error: float
-    coverage: float
-    n: int
+    sd: float  # root mean square standard deviation of these voxels
+    error: float  # root mean square true error of the mean there; equal to `sd` where the ensemble is calibrated
+    coverage: float  # share of these voxels whose error lies within two standard deviations
+    n: int  # voxels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """The ensemble's standard deviation held against the true error of its mean.
+    """The ensemble's standard deviation held against the true error of its mean."""
 
-    Attributes
-    ----------
-    r : Pearson correlation of standard deviation and absolute error; NaN where either is constant
-    coverage : share of voxels whose error is at most two standard deviations
-    nominal : the share if the truth were one more member, see `nominal_coverage`
-    r_interval, coverage_interval : 95 % of resampled slices (neighbors within a slice are not independent)
-    n_slices : slices that were resampled
-    tenths : from the smallest to the largest standard deviation; fewer where the maps have fewer voxels
-    """
-
-    r: float
-    coverage: float
-    nominal: float
+    r: float  # Pearson correlation of standard deviation and absolute error; NaN where either is constant
+    coverage: float  # share of voxels whose error is at most two standard deviations
+    nominal: float  # the share if the truth were one more member, see `nominal_coverage`
+    # r_interval, coverage_interval: 95 % of resampled slices (neighbors within a slice are not independent)
     r_interval: tuple[float, float]
     coverage_interval: tuple[float, float]
-    n_slices: int
+    n_slices: int  # slices that were resampled
+    # from the smallest to the largest standard deviation; fewer where the maps have fewer voxels
     tenths: tuple[Tenth, ...]
 
 

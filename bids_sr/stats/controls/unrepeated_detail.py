@@ -39,18 +39,11 @@ class DetailError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FineGrid:
-    """The high-resolution grid and what of it was acquired.
+    """The high-resolution grid and what of it was acquired."""
 
-    Attributes
-    ----------
-    mask : (X, Y, Z) brain
-    zooms : voxel sizes, mm
-    factor : acquired over fine voxel along each axis
-    """
-
-    mask: Mask
-    zooms: tuple[float, float, float]
-    factor: tuple[float, float, float]
+    mask: Mask  # (X, Y, Z) brain
+    zooms: tuple[float, float, float]  # voxel sizes, mm
+    factor: tuple[float, float, float]  # acquired over fine voxel along each axis
 
     def detail(self, image: Map) -> Map:
         """In-plane Fourier coefficients at or beyond the acquired Nyquist limit only, of whole slices."""

@@ -52,21 +52,14 @@ _UNDEFINED = Score(ways=np.array([math.nan]), draws=np.zeros((1, 0)))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """Known activation, and how the effect of the whole run is read off the blocks.
+    """Known activation, and how the effect of the whole run is read off the blocks."""
 
-    Attributes
-    ----------
-    mask : (X, Y, Z) brain
-    factor : acquired over high-resolution voxel by axis
-    targets : by band and contrast, true effect in the N voxels of the brain, (N,)
-    voxels : by region, then by the contrasts that it serves, joined in one tuple, which of the N belong to it
-    weights, draws : by contrast, weights of the blocks (B,) and resampled weights (n_boot, B) or None
-    """
-
-    mask: Mask
-    factor: tuple[float, ...]
-    targets: Mapping[tuple[str, str], Array]
+    mask: Mask  # (X, Y, Z) brain
+    factor: tuple[float, ...]  # acquired over high-resolution voxel by axis
+    targets: Mapping[tuple[str, str], Array]  # by band and contrast, true effect in the N voxels of the brain, (N,)
+    # by region, then by the contrasts that it serves, joined in one tuple, which of the N belong to it
     voxels: Mapping[str, Mapping[tuple[str, ...], Mask]]
+    # weights, draws: by contrast, weights of the blocks (B,) and resampled weights (n_boot, B) or None
     weights: Mapping[str, Float]
     draws: Mapping[str, Float | None]
 

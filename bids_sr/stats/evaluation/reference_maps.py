@@ -106,18 +106,11 @@ def _likeness(a: Map, b: Map, region: Mask) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
-    """What is true of one contrast.
+    """What is true of one contrast."""
 
-    Attributes
-    ----------
-    effect : (X, Y, Z) true effect
-    t : (X, Y, Z) of the measured series, None for known activation
-    active : (X, Y, Z) truly active voxels
-    """
-
-    effect: Map
-    t: Map | None
-    active: Mask
+    effect: Map  # (X, Y, Z) true effect
+    t: Map | None  # (X, Y, Z) of the measured series, None for known activation
+    active: Mask  # (X, Y, Z) truly active voxels
 
 
 def measured_truth(maps: Mapping[tuple[str, str], Map], contrast: str, mask: Mask) -> Truth | None:

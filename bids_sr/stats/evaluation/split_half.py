@@ -76,18 +76,11 @@ def beyond_nyquist(maps: npt.NDArray[np.floating], factor: Sequence[float]) -> A
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inner:
-    """Inner products over a set of voxels of block maps, each map's mean over the voxels taken off; (B, B) each.
+    """Inner products over a set of voxels of block maps, each map's mean over the voxels taken off; (B, B) each."""
 
-    Attributes
-    ----------
-    own : of the series' block maps among themselves
-    cross : of the series' (rows) with the target's (columns)
-    target : of the target's among themselves
-    """
-
-    own: Float
-    cross: Float
-    target: Float
+    own: Float  # of the series' block maps among themselves
+    cross: Float  # of the series' (rows) with the target's (columns)
+    target: Float  # of the target's among themselves
 
     def moments(self, source: Float, target: Float, *, known: bool = False) -> Moments:
         """Inner products of sums of block maps, for weights (K, B) of the series' and of the target's blocks.
@@ -149,18 +142,11 @@ def resampled_weights(blocks: Sequence[Block], halves: Float, n_boot: int, rng: 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """A figure and its resamples, both ways.
+    """A figure and its resamples, both ways."""
 
-    Attributes
-    ----------
-    ways : (2,) with half 0 of the series as source, and with half 1
-    draws : (2, n_boot) the same for resampled blocks; n_boot is 0 where blocks cannot be resampled
-    limit : the figure lies within ± this, and so does its interval
-    """
-
-    ways: Float
-    draws: Float
-    limit: float = math.inf
+    ways: Float  # (2,) with half 0 of the series as source, and with half 1
+    draws: Float  # (2, n_boot) the same for resampled blocks; n_boot is 0 where blocks cannot be resampled
+    limit: float = math.inf  # the figure lies within ± this, and so does its interval
 
     @property
     def value(self) -> float:

@@ -56,27 +56,20 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
 
 @dataclass(kw_only=True)
 class Frame:
-    """What all series share, and how one series is scored in it.
+    """What all series share, and how one series is scored in it."""
 
-    Attributes
-    ----------
-    mask, roi : (X, Y, Z) brain and region of interest
-    factor : acquired over high-resolution voxel by axis
-    bands : scales that are scored
-    halves, draws : by contrast, weights (2, B) and resampled weights (2, n_boot, B) or None
-    regions : by contrast, then by name, the voxels for source half 0 and for source half 1
-    mean : (X, Y, Z) the common mean image, or None without a measured series
-    targets : by band, the measured block maps in the N voxels of the mask (N, B); empty without a measured series
-    """
-
+    # mask, roi: (X, Y, Z) brain and region of interest
     mask: Mask
     roi: Mask
-    factor: tuple[float, ...]
-    bands: tuple[str, ...]
+    factor: tuple[float, ...]  # acquired over high-resolution voxel by axis
+    bands: tuple[str, ...]  # scales that are scored
+    # halves, draws: by contrast, weights (2, B) and resampled weights (2, n_boot, B) or None
     halves: Mapping[str, Float]
     draws: Mapping[str, Float | None]
+    # by contrast, then by name, the voxels for source half 0 and for source half 1
     regions: Mapping[str, Mapping[str, tuple[Mask, Mask]]]
-    mean: Array | None = None
+    mean: Array | None = None  # (X, Y, Z) the common mean image, or None without a measured series
+    # by band, the measured block maps in the N voxels of the mask (N, B); empty without a measured series
     targets: dict[str, Array] = field(default_factory=dict)
     _own: dict[tuple[str, str, str, int], Float] = field(default_factory=dict)
 

@@ -42,19 +42,12 @@ _WORDS: dict[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What can be said of a run.
+    """What can be said of a run."""
 
-    Attributes
-    ----------
-    headline : one or two sentences
-    sentences : what it rests on
-    limits : what it cannot say
-    rows : the same as rows of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
-    """
-
-    headline: str
-    sentences: tuple[Sentence, ...]
-    limits: tuple[str, ...]
+    headline: str  # one or two sentences
+    sentences: tuple[Sentence, ...]  # what it rests on
+    limits: tuple[str, ...]  # what it cannot say
+    # the same as rows of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
     rows: tuple[MetricRow, ...]
 
     def to_json(self) -> dict[str, Any]:

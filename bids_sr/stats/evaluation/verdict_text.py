@@ -13,23 +13,17 @@ from bids_sr.stats.evaluation.evidence import CONTROLS, Decision, Table
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
-    """One statement with the figure that it rests on.
+    """One statement with the figure that it rests on."""
 
-    Attributes
-    ----------
-    text : plain words
-    decision : better, same, worse or unclear; empty where the sentence does not compare
-    measure, series, against, contrast, region : as in the table of the evaluation
-    value, lower, upper : the figure and its 95 % interval; NaN where there is none
-    """
-
-    text: str
-    decision: Decision | str = ""
+    text: str  # plain words
+    decision: Decision | str = ""  # better, same, worse or unclear; empty where the sentence does not compare
+    # measure, series, against, contrast, region: as in the table of the evaluation
     measure: str = MISSING
     series: str = MISSING
     against: str = MISSING
     contrast: str = MISSING
     region: str = MISSING
+    # value, lower, upper: the figure and its 95 % interval; NaN where there is none
     value: float = math.nan
     lower: float = math.nan
     upper: float = math.nan

@@ -52,18 +52,11 @@ _FITTED = 1e-9  # of a course's norm; residuals below this are rounding
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
-    """Autocorrelation of N voxels in G groups.
+    """Autocorrelation of N voxels in G groups."""
 
-    Attributes
-    ----------
-    labels : (N,) group of each voxel
-    rho : (G, p) autocorrelations of the noise at lags 1 … p
-    spread : (G, p, p) covariance of the voxels' own autocorrelations about those of their group
-    """
-
-    labels: Labels
-    rho: Float
-    spread: Float
+    labels: Labels  # (N,) group of each voxel
+    rho: Float  # (G, p) autocorrelations of the noise at lags 1 … p
+    spread: Float  # (G, p, p) covariance of the voxels' own autocorrelations about those of their group
 
     @classmethod
     def white(cls, n: int) -> Noise:

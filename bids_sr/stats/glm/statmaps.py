@@ -30,33 +30,20 @@ STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "t", "z
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActivationSettings:
-    """How maps are made; the same for all series of a run.
+    """How maps are made; the same for all series of a run."""
 
-    Attributes
-    ----------
-    tr : s
-    n_dummy : volumes at the start that are left out
-    fwhm_mm : Gaussian smoothing before the statistics (mm)
-    kinds : of maps, "cc" and "glm"
-    low_pass : Hz, correlation only; None: none
-    high_pass : Hz, linear model only (cosine drift); 0: straight line
-    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
-    hrf : "spm" or "glover"
-    confound_names : columns of the confounds that enter the linear model
-    block_bytes : memory for a block of voxels; no result depends on it
-    """
-
-    tr: float
-    n_dummy: int = 0
-    fwhm_mm: float = 0.0
-    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
-    low_pass: float | None = 0.1
-    high_pass: float = 1 / 128
+    tr: float  # s
+    n_dummy: int = 0  # volumes at the start that are left out
+    fwhm_mm: float = 0.0  # Gaussian smoothing before the statistics (mm)
+    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")  # of maps, "cc" and "glm"
+    low_pass: float | None = 0.1  # Hz, correlation only; None: none
+    high_pass: float = 1 / 128  # Hz, linear model only (cosine drift); 0: straight line
+    # slice_time_ref, has_stc: moment within a TR to which slice timing was corrected, and whether it was
     slice_time_ref: float = 0.5
     has_stc: bool = False
-    hrf: str = "spm"
-    confound_names: tuple[str, ...] = MOTION
-    block_bytes: int = BLOCK_BYTES
+    hrf: str = "spm"  # "spm" or "glover"
+    confound_names: tuple[str, ...] = MOTION  # columns of the confounds that enter the linear model
+    block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

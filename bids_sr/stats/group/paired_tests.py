@@ -25,26 +25,15 @@ _ALIKE = 1e-9  # of the largest figure: differences nearer than this are equal (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wilcoxon:
-    """Result of the signed-rank test.
+    """Result of the signed-rank test."""
 
-    Attributes
-    ----------
-    n : differences that are not zero; the others say nothing about the sign and are left out
-    n_zero : differences that are zero
-    w_plus : sum of the ranks of the positive differences
-    p_value : two-sided; 1 where all differences are zero
-    smallest_p : what this test could at best have reached with so many differences and these ties
-    effect_size : matched-pairs rank-biserial correlation, -1 to 1; NaN where all differences are zero
-    method : exact, normal, or identical (all differences are zero)
-    """
-
-    n: int
-    n_zero: int
-    w_plus: float
-    p_value: float
-    smallest_p: float
-    effect_size: float
-    method: str
+    n: int  # differences that are not zero; the others say nothing about the sign and are left out
+    n_zero: int  # differences that are zero
+    w_plus: float  # sum of the ranks of the positive differences
+    p_value: float  # two-sided; 1 where all differences are zero
+    smallest_p: float  # what this test could at best have reached with so many differences and these ties
+    effect_size: float  # matched-pairs rank-biserial correlation, -1 to 1; NaN where all differences are zero
+    method: str  # exact, normal, or identical (all differences are zero)
 
     @property
     def can_reach(self) -> bool:
@@ -77,20 +66,12 @@ class TTest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Friedman:
-    """Friedman's test; `statistic` and `p_value` are NaN where there is nothing to rank.
+    """Friedman's test; `statistic` and `p_value` are NaN where there is nothing to rank."""
 
-    Attributes
-    ----------
-    statistic : chi-square, corrected for ties
-    dof : series less one
-    p_value : of the chi-square distribution; rough below some ten subjects
-    n : subjects that have a figure of every series; the others are left out
-    """
-
-    statistic: float
-    dof: int
-    p_value: float
-    n: int
+    statistic: float  # chi-square, corrected for ties
+    dof: int  # series less one
+    p_value: float  # of the chi-square distribution; rough below some ten subjects
+    n: int  # subjects that have a figure of every series; the others are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

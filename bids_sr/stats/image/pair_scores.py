@@ -23,20 +23,12 @@ _RANGE = (2.5, 97.5)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceScores:
-    """Sums over the voxels of each slice, from which scores of any set of slices follow.
+    """Sums over the voxels of each slice, from which scores of any set of slices follow."""
 
-    Attributes
-    ----------
-    squared : squared error, (S,)
-    similar : structural similarity, (S,)
-    counts : voxels in the mask, (S,)
-    data_range : of both scores, in the images' unit
-    """
-
-    squared: Array
-    similar: Array
-    counts: Array
-    data_range: float
+    squared: Array  # squared error, (S,)
+    similar: Array  # structural similarity, (S,)
+    counts: Array  # voxels in the mask, (S,)
+    data_range: float  # of both scores, in the images' unit
 
     def psnr(self, slices: Array) -> Array:
         """PSNR (dB) of sets of slices, (..., S') → (...); infinite for equal images."""

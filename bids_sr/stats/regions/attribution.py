@@ -85,16 +85,10 @@ def _as_number(text: str) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regions:
-    """Regions of two conditions under one threshold, of one series at one smoothing.
+    """Regions of two conditions under one threshold, of one series at one smoothing."""
 
-    Attributes
-    ----------
-    sizes : volume of each in the region of interest (mm³); NaN where it was not measured
-    dice : overlap in the region of interest; NaN where a region is empty
-    """
-
-    sizes: tuple[float, float]
-    dice: float
+    sizes: tuple[float, float]  # volume of each in the region of interest (mm³); NaN where it was not measured
+    dice: float  # overlap in the region of interest; NaN where a region is empty
 
     @property
     def size(self) -> float:

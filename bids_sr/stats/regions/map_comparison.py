@@ -41,16 +41,10 @@ def parse_description(desc: str) -> tuple[str, float]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """Where maps live.
+    """Where maps live."""
 
-    Attributes
-    ----------
-    mask : (X, Y, Z) brain
-    affine : voxel to RAS mm, one frame for all grids of a run
-    """
-
-    mask: Mask
-    affine: Affine
+    mask: Mask  # (X, Y, Z) brain
+    affine: Affine  # voxel to RAS mm, one frame for all grids of a run
 
 
 def fill_outside(values: Map, mask: Mask) -> Map:

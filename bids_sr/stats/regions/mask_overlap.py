@@ -19,13 +19,9 @@ Array = npt.NDArray[np.bool_] | npt.NDArray[np.floating]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overlap:
-    """Voxel counts of two masks and what follows from them; a ratio of nothing over nothing is None.
+    """Voxel counts of two masks and what follows from them; a ratio of nothing over nothing is None."""
 
-    Attributes
-    ----------
-    true_positive, false_positive, false_negative, true_negative : voxels
-    """
-
+    # true_positive, false_positive, false_negative, true_negative: voxels
     true_positive: int
     false_positive: int
     false_negative: int
@@ -113,22 +109,16 @@ def tissue_volumes(tissues: Mapping[str, Array], zooms: Sequence[float]) -> dict
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """Bland and Altman's limits of agreement.
+    """Bland and Altman's limits of agreement."""
 
-    Attributes
-    ----------
-    means, differences : one for each pair, the points of the plot
-    bias : mean difference
-    lower, upper : bias -+ 1.96 standard deviations (n - 1) of the differences
-    percent : whether differences are in percent of the mean of the pair
-    """
-
+    # means, differences: one for each pair, the points of the plot
     means: tuple[float, ...]
     differences: tuple[float, ...]
-    bias: float
+    bias: float  # mean difference
+    # lower, upper: bias -+ 1.96 standard deviations (n - 1) of the differences
     lower: float
     upper: float
-    percent: bool
+    percent: bool  # whether differences are in percent of the mean of the pair
 
 
 def bland_altman(reference: Sequence[float], found: Sequence[float], *, percent: bool = True) -> Agreement:

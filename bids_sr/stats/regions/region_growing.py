@@ -22,18 +22,11 @@ Affine = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grown:
-    """A grown region.
+    """A grown region."""
 
-    Attributes
-    ----------
-    roi : (X, Y, Z) the region as given and what was added
-    added : voxels added
-    level : CC from which a voxel was added
-    """
-
-    roi: Mask
-    added: int
-    level: float
+    roi: Mask  # (X, Y, Z) the region as given and what was added
+    added: int  # voxels added
+    level: float  # CC from which a voxel was added
 
 
 def ring(roi: Mask, mask: Mask, affine: Affine, max_mm: float = REACH_MM) -> Mask:
