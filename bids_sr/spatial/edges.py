@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.spatial.masks import grow, voxel_sizes
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -88,7 +89,7 @@ def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
 
 def _along(a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, reach: float) -> tuple[Array, Array]:
     """(shift in mm, likeness) along one axis at the voxels of a mask."""
-    sigma = blur / 2.3548 / sizes
+    sigma = blur / FWHM_PER_SIGMA / sizes
     window = np.array([2.0, 2.0, 1.0]) * blur / sizes
     window[2] = max(blur / sizes[2], 0.5)
     plain = [_edge_strength(image, sigma, axis, 1.0)[at] for image in (a, b)]
@@ -145,7 +146,7 @@ def edge_mismatch(
     axes = (0, 1) if axis is None else (axis,)
     shifts: list[Array] = []
     sizes_of, matched, total = [], 0, 0
-    for each, at in _steep(first, around, axes, blur_mm / 2.3548 / sizes):
+    for each, at in _steep(first, around, axes, blur_mm / FWHM_PER_SIGMA / sizes):
         shift, likeness = _along(first, second, at, each, sizes, blur_mm, reach_mm)
         good = likeness >= _LEAST_LIKENESS
         shifts.append(shift[good])

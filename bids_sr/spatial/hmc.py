@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
 
 LOGGER = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float64]
-_FWHM = 2.3548200450309493
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +80,7 @@ class _Level:
     def __init__(
         self, reference: Array, head: Array, affine: Array, fwhm: float, *, bias_degree: int, samples: int | None
     ) -> None:
-        voxel = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-        self.sigma = fwhm / _FWHM / voxel
+        self.sigma = fwhm / FWHM_PER_SIGMA / voxel_sizes(affine)
         self.inverse = np.linalg.inv(affine)
         smooth = self.smooth(reference)
         voxels = np.argwhere(head)

@@ -103,8 +103,7 @@ class SplitHalf(SimpleInterface):
 
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import table_text
-        from bids_sr.stats.evaluation.split_half_maps import save_figures
-        from bids_sr.stats.evaluation.split_half_table import split_half_rows
+        from bids_sr.stats.evaluation.split_half_table import save_figures, split_half_rows
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
         (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))

@@ -64,6 +64,11 @@ class Effects:
         """Weights of the blocks in each half's effect, (2, B); None where the contrast cannot be split."""
         return half_weights(self.blocks, weights, self.leak)
 
+    def whole(self, weights: Mapping[str, float]) -> Float | None:
+        """Weights of the blocks in the mean effect of both halves, (B,); None where the contrast cannot be split."""
+        halves = self.halves(weights)
+        return None if halves is None else halves.mean(axis=0)
+
     def effect(self, block_weights: Float) -> Array:
         """A sum of block effects, (X, Y, Z), for weights (B,)."""
         return np.asarray(self.betas @ block_weights.astype(np.float32))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.glm.time_series import FWHM_PER_SIGMA
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.regions.map_summary import single_conditions
 
 SIGMA_VOXELS = 1.5
