@@ -6,7 +6,7 @@ Makes the phantom (64 x 64 x 30 x 900 and its pair; kept in WORK), then runs, bo
 
     bids-sr PHANTOM OUT participant --skip-bids-validation --resource-monitor
 
-with all else as it comes: default methods and baselines, both kinds of maps, both smoothings, evaluation and reports. The
+with all as it comes: default methods and baselines, both kinds of maps, both smoothings, evaluation and reports. The
 validator is left out because it looks at the input alone; the monitor writes what each step took, which is what the
 table adds up. `step s` is the clock of the steps of a stage, of which two may run side by side, `processor s` that of
 all their threads. Memory is the peak over the whole group of processes (PSS, so that shared pages count once).
