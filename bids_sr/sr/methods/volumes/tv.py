@@ -5,7 +5,7 @@ variation keeps what B does not see from being noise: |x - B f(x)|^2 + alpha TV(
 
 `paper` is tv-self-sr: equation 2 with alpha .01, ten dense residual layers behind a trilinear interpolation, Adam at
 1e-3, halved after five epochs without a gain, whole volumes drawn at random from the runs. Ours there, because the
-paper is silent: both terms are means over voxels (`losses.structure` says what that changes), intensities are scaled to the
+paper is silent: both terms are means over voxels (see `losses.structure`), intensities are scaled to the
 99th percentile of the mask, a step sees one volume, an epoch 100 of them, training ends after 100 epochs, and B is a
 Gaussian as wide as the coarse voxel followed by decimation.
 
