@@ -13,11 +13,6 @@ from bids_sr.stats.controls.negative_controls import claims, subject_specific
 
 Cells = Sequence[str]
 NOTHING = "<p class='notice'>The evaluation table holds nothing of this.</p>"
-BANDS = {
-    "beyond": "beyond the acquired Nyquist limit",
-    "signal": "signal units",
-    "percent": "percent of one mean image",
-}
 AMOUNTS = ("ev", "r", "amplitude", "right")
 TRUTH = (
     "ev_beyond", "r_beyond", "amplitude_beyond", "right_beyond", "ev_effect", "r_effect", "r_t", "ap", "auc", "dice",
@@ -112,7 +107,7 @@ def _levels(rows: Sequence[EvalRow], prefix: str, names: Sequence[str]) -> list[
     """A table each contrast and scale of one figure; all but the first are folded."""
     parts = []
     for number, contrast in enumerate(pick.contrasts_of(pick.having(rows, f"{prefix}_"))):
-        for band, words in BANDS.items():
+        for band, words in pick.BANDS.items():
             table = _regions_table(rows, f"{prefix}_{band}", contrast, f"{contrast}, {words}", names)
             parts.append(table if number == 0 and band == "beyond" else folded(f"{contrast}, {words}", table))
     return parts
@@ -357,7 +352,7 @@ def _placebo_table(rows: Sequence[EvalRow], caption: str) -> str:
 
 
 def _band(measure: str) -> str:
-    return BANDS.get(measure.rpartition("_")[2], measure)
+    return pick.BANDS.get(measure.rpartition("_")[2], measure)
 
 
 def placebo_words(rows: Sequence[EvalRow]) -> list[str]:
