@@ -37,7 +37,7 @@ def EvaluationReport(
     has_truth : whether high-resolution BOLD or activation is known
     series_names : order of the series
     """
-    from bids_sr.metrics.evaluation_metrics import read_table
+    from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.tables.attribution_tables import claim_html
     from bids_sr.reports.tables.evaluation_rows import having
     from bids_sr.reports.tables.evaluation_tables import holdout_html, images_html
@@ -146,7 +146,7 @@ def QualityReport(
     maps, entities, sidecars : maps of the quality control among others; without sidecars, no calibration is drawn
     background : image to draw over, on any grid
     """
-    from bids_sr.metrics.evaluation_metrics import read_table
+    from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.figures.quality_control_figures import calibration_figure, consistency_figure
     from bids_sr.reports.text.evaluation_text import guards_html
 

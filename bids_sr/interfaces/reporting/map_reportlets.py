@@ -133,8 +133,9 @@ def MetricsReport(
     *, image_tsv: FileName = NO_FILE, activation_tsv: FileName = NO_FILE, series_names: Sequence[str] = ()
 ) -> Iterator[Drawn]:
     """The metrics tables as HTML."""
-    from bids_sr.metrics.series_metrics import read_table
+    from bids_sr.metrics.long_tables import SERIES, read_cells
     from bids_sr.reports.tables.html_tables import metrics_html
 
-    image, activation = (read_table(path) if path else [] for path in (image_tsv, activation_tsv))
+    given = (image_tsv, activation_tsv)
+    image, activation = (read_cells(path, SERIES).to_dict("records") if path else [] for path in given)
     yield Drawn(metrics_html(image, activation, series_names), "metrics")

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.forest_plots import Panel, forest_figure
 from bids_sr.reports.tables import evaluation_rows as pick
@@ -23,7 +23,7 @@ SPLIT_COLUMNS = {
 }
 
 
-def _reference_lines(points: Mapping[str, EvalRow]) -> dict[str, tuple[str, Any, float]]:
+def _reference_lines(points: Mapping[str, MetricRow]) -> dict[str, tuple[str, Any, float]]:
     looks: dict[str, tuple[str, Any]] = {"measured": (s.INK, (0, (4, 2))), "bspline": (s.BLUE, (0, (1, 1.5)))}
     return {name: (*look, points[name].value) for name, look in looks.items() if name in points}
 
@@ -38,7 +38,7 @@ def _forest(grid: Sequence[Sequence[Panel]], labels: Mapping[str, Any], regions:
     return forest_figure(grid, labels, row_names=[text[:1].upper() + text[1:] for text in texts], **how)
 
 
-def agreement_figure(rows: Sequence[EvalRow], *, prefix: str, contrast: str, names: Sequence[str] = ()) -> Figure:
+def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, names: Sequence[str] = ()) -> Figure:
     """Agreement of halves, every series: a column each scale that occurs, a row each region.
 
     Parameters
@@ -71,7 +71,7 @@ def agreement_figure(rows: Sequence[EvalRow], *, prefix: str, contrast: str, nam
 
 
 def contrasts_figure(
-    rows: Sequence[EvalRow], *, prefix: str, contrasts: Sequence[str], names: Sequence[str] = ()
+    rows: Sequence[MetricRow], *, prefix: str, contrasts: Sequence[str], names: Sequence[str] = ()
 ) -> Figure:
     """The highest band for several contrasts: a column each contrast, a row each region."""
     measure = f"{prefix}_beyond"
@@ -83,7 +83,7 @@ def contrasts_figure(
     return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=what)
 
 
-def placebo_figure(rows: Sequence[EvalRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
+def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
     """What each method has more than its placebos and the denoising controls.
 
     Parameters
@@ -113,7 +113,7 @@ def placebo_figure(rows: Sequence[EvalRow], *, measures: Mapping[str, str], cont
     return _forest(grid, labels, regions, hollow=True, xlabel=label)
 
 
-def null_figure(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> Figure:
+def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
     """False positives where there is no signal: mean voxel rate against nominal, and shuffles with any finding."""
     kinds: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
     own = pick.having(rows, "null_rate", "null_fwe")
@@ -134,7 +134,7 @@ def null_figure(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> Figure:
     return forest_figure([panels], labels, xlabel="share with its 95 % interval")
 
 
-def _scaled(row: EvalRow, factor: float) -> EvalRow:
+def _scaled(row: MetricRow, factor: float) -> MetricRow:
     return replace(row, value=factor * row.value, lower=factor * row.lower, upper=factor * row.upper)
 
 
@@ -148,7 +148,7 @@ TRUTH_PANELS = {
 }
 
 
-def truth_figure(rows: Sequence[EvalRow], *, contrast: str, against: str, names: Sequence[str] = ()) -> Figure | None:
+def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, names: Sequence[str] = ()) -> Figure | None:
     """Agreement with the truth against smoothing, a line each series: under smoothing all of them meet.
 
     None where no measure of agreement is defined.

@@ -1,4 +1,4 @@
-"""Figures of quality control: loss of acquired data, uncertainty, unrepeated detail, detail beyond Nyquist, variance."""
+"""Figures of quality control: loss of acquired data, uncertainty, unrepeated detail, beyond Nyquist, variance."""
 
 import math
 from collections.abc import Mapping, Sequence
