@@ -54,7 +54,7 @@ class Reportlet(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.reports.figures.style import save_svg
 
-        self._results = {"out_files": [], "out_entities": []}
+        self._results: dict[str, list[Any]] = {"out_files": [], "out_entities": []}
         for content, desc, suffix, contrast in self.draw(**self.inputs.get_traitsfree()):
             extension = ".html" if isinstance(content, str) else ".svg"
             path = Path(runtime.cwd) / ("_".join(filter(None, [contrast, desc, suffix])) + extension)

@@ -58,11 +58,9 @@ def PairReport(
 
     high, low = tools.load(train_highres), tools.load(train_lowres)
     mask = tools.load(pair_mask) if pair_mask else None
-    pair = [
-        NamedImage(name=name, data=image.data, affine=image.affine)
-        for name, image in (("low resolution", low), ("high resolution", high))
-    ]
-    yield Drawn(pair_figure(*pair, None if mask is None else mask.data), "pair", PAIR)
+    below = NamedImage(name="low resolution", data=low.data, affine=low.affine)
+    above = NamedImage(name="high resolution", data=high.data, affine=high.affine)
+    yield Drawn(pair_figure(below, above, None if mask is None else mask.data), "pair", PAIR)
     if highres:
         grid = high.data.shape, high.affine
         reference, before = tools.onto(low, *grid), tools.onto(highres, *grid)

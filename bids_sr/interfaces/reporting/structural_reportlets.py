@@ -40,7 +40,7 @@ def ScansReport(
     for place, (name, path) in enumerate(zip(series_names, series_files, strict=True)):
         series.setdefault(name, {})[contrasts[place % len(measured)]] = tools.load(path).data
     own = {"head": "own", "fine_files": fine_files, "coarse_files": series_files[: len(contrasts)], "mask": mask}
-    index = shown_slice(brain.data, card_files, head_set(own, contrasts).images[0].checksum())
+    index = shown_slice(brain.data, card_files, head_set(own, list(contrasts)).images[0].checksum())
     yield Drawn(scans_figure(series, measured, brain.data > 0.5, brain.affine, index), "scans", SCANS)
     with Path(metrics_tsv).open(encoding="utf-8", newline="") as stream:
         yield Drawn(structural_html(list(csv.DictReader(stream, delimiter="\t"))), "scans", SCANS)
@@ -94,7 +94,7 @@ def ExplanationReport(
     (low, affine), (high, _) = _stack(list(coarse_files)), _stack(list(fine_files))
     brain = tools.load(mask).data > 0.5
     own = {"head": "own", "fine_files": fine_files, "coarse_files": coarse_files, "mask": mask}
-    index = shown_slice(brain, [card_file], head_set(own, contrasts).images[0].checksum())
+    index = shown_slice(brain, [card_file], head_set(own, list(contrasts)).images[0].checksum())
     seen = explain_slice(load_model(model_file), low, high, brain, affine, index)
     shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
     maps = {f"critic, {text} (score {seen.scores[key]:.2f})": m for key, m, text in shown if m is not None}

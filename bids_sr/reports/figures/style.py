@@ -9,7 +9,7 @@ import base64
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -359,11 +359,11 @@ def panel_grid(
     return fig, np.asarray(fig.subplots(rows, columns, squeeze=False, gridspec_kw=grid))
 
 
-def mark_planes(axes: Sequence[Axes], volume: Volume, planes: Sequence[int], *, color: str = "white") -> None:
+def mark_planes(axes: Iterable[Axes], volume: Volume, planes: Sequence[int], *, color: str = "white") -> None:
     """Write the position of each axial plane, and left and right into the first."""
     for ax, index in zip(axes, planes, strict=True):
         mark_position(ax, volume, 2, index, color=color)
-    mark_sides(axes[0], 2, color=color)
+    mark_sides(next(iter(axes)), 2, color=color)
 
 
 def name_row(ax: Axes, text: str, *, x: float = 0.014, upright: bool = True, size: float = 9.0) -> None:
