@@ -83,7 +83,7 @@ class Known:
         own = maps[inside].T
         true = np.stack([self.targets[band, contrast][inside] for contrast in contrasts])
         gram, cross, power = inner_products(own, own), inner_products(own, true), inner_products(true, true)
-        out = {}
+        out: dict[tuple[str, str], Score] = {}
         for k, contrast in enumerate(contrasts):
             inner = Inner(own=gram, cross=cross[:, [k]], target=power[[k]][:, [k]])
             draws = self.draws[contrast]

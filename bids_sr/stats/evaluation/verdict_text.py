@@ -1,4 +1,4 @@
-"""The words of a verdict: its headline, and what it cannot say."""
+"""Text of a verdict: its headline, and its limits."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ class Sentence:
     value: float = math.nan
     lower: float = math.nan
     upper: float = math.nan
+
+    @classmethod
+    def of(cls, text: str, row: MetricRow, decision: Decision | str = "") -> Sentence:
+        """A statement on one row of the evaluation."""
+        return cls(
+            text=text, decision=decision, measure=row.measure, series=row.series, against=row.against,
+            contrast=row.contrast, region=row.region, value=row.value, lower=row.lower, upper=row.upper,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
