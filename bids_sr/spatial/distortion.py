@@ -9,8 +9,6 @@ belongs to the scanner. A reference point p lies in a volume with the pose M at
 with d in voxels and v the step of one acquired voxel (RAS mm). The same convention as fMRIPrep's own resampling.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Any

@@ -8,8 +8,6 @@ shift at which they are most alike is kept. Only the strength of the gradient co
 differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -9,8 +9,6 @@ vessels, eyes) must not move the head: samples whose residuals vary over time mo
 spread over the run, lose weight for good, and residuals that stand out in one volume lose it there.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Iterable

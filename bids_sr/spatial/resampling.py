@@ -5,8 +5,6 @@ blank the edge slices of every volume that moves by more than nothing and put ju
 lies outside the acquired field of view is for masks to leave out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -11,8 +11,6 @@ a Gumbel distribution through their mean and standard deviation (as Winkler et a
 alike, that is on the safe side.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress

@@ -5,8 +5,6 @@ contrast it learned from, or the map of where the run fluctuates. Detail that a 
 none of these. Whether such detail is true is another question, which only a truth answers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby

@@ -8,8 +8,6 @@ the paper does not give are ours, and stand here as constants.
 All flags on activation are judged on the acquired series, so that none of them depends on a method.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

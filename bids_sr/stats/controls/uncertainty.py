@@ -6,8 +6,6 @@ standard deviation is therefore compared with the true error of the ensemble's m
 share of errors within two standard deviations, and a table by tenths of the standard deviation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

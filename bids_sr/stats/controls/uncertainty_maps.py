@@ -1,7 +1,5 @@
 """Quality-control maps and metrics from effects files: ensemble uncertainty, and detail that does not repeat."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

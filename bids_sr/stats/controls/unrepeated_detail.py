@@ -16,8 +16,6 @@ with 70 % of its energy wrong. Detail along the pair's own edges is not seen eit
 (right share, explained variance) or of placebos.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Which rows of the evaluation can carry a verdict, from the strongest kind of evidence to the weakest."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

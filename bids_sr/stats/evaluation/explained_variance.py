@@ -23,8 +23,6 @@ the halves of the target do not agree for sure (the interval of ``<t_a, t_b>`` r
 of, and only r is defined.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -10,8 +10,6 @@ intervals hold the expected correlation in 78 to 83, 89 to 94, 94 to 96 and 93 t
 97, 94 to 98, 95 to 98 and 91 to 95 %: with two blocks of a condition they are too narrow.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -13,8 +13,6 @@ distribution. Of simulated runs of 60 volumes, each correlated by .6 with the on
 paired.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -13,8 +13,6 @@ detail that all series share (it lifts the correlation of a denoised B-spline fr
 therefore made from the effects of the blocks.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

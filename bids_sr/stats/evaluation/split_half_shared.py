@@ -5,8 +5,6 @@ sharper static images alone look like better function); and the band beyond the 
 acquisition did not contain: in-plane Fourier coefficients of whole slices at or beyond it, taken before masking.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence

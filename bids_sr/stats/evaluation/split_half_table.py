@@ -7,8 +7,6 @@ correlation, for all that counts amplitude by the explained variance. What they 
 `control_best_*` is the best that any width or number reaches in hindsight.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -10,8 +10,6 @@ filling was not applied: it is named first and not compared. Where the evidence 
 be told".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -9,8 +9,6 @@ inner products inside the mask, each voxel's mean taken off; a series that keeps
 ``maps[..., :K] @ loadings[:K]``. They need one pass more.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

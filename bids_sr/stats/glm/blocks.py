@@ -10,8 +10,6 @@ not used: the standard error of its effect is a multiple of the others' (13 time
 before the run), and a mean over blocks would be a mean of that one block's noise.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -8,8 +8,6 @@ course is detrended and filtered alike. Blocks of other conditions stay in the c
 takes them out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -13,8 +13,6 @@ Choices that the paper leaves open and that are ours:
 - Dummy volumes keep their place in time and lose their row.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings

@@ -5,8 +5,6 @@ maps is a difference between the series. Detrending and low-pass belong to the c
 unfiltered series, with drift and motion as regressors.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

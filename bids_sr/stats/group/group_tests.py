@@ -8,8 +8,6 @@ over all comparisons of a measure. One comparison a task is fixed beforehand
 are exploratory. Over all series of a question, which the same participants have, stands Friedman's test.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """The group's statistics as a table, and the paper's table: what is written and shown of `group_tests`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

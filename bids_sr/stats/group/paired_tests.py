@@ -5,8 +5,6 @@ likely), so that its p value is exact with tied ranks too and needs no table. Al
 ``method - reference``, one a subject.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

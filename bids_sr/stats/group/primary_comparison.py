@@ -12,8 +12,6 @@ are normal, 3/pi (Hodges and Lehmann 1956); never fewer than six, the least with
 effect that was seen in few participants is itself uncertain, and with it this number.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -17,8 +17,6 @@ The border, the number of radii and filters and their refinement are the authors
 are ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

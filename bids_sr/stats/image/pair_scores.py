@@ -4,8 +4,6 @@ Slices are the units: the network sees one at a time, and neighbors share little
 interval of a score, and, with the same slices for both, that of a difference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Source: attention-unet, section on metrics (equations 6 to 8), in the form that 
 where the paper's text and MRIQC part, both are there and the docstring says which is the default.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

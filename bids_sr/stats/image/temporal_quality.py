@@ -1,7 +1,5 @@
 """Quality of a series over time, in one pass over its volumes: signal over noise, and how smooth the noise is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 A region that is empty has no centroid and no overlap: such figures are None here and n/a in tables, never 0 or 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

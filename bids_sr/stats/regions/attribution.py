@@ -12,8 +12,6 @@ The parts multiply (sizes) or add (overlaps) up to the whole. The whole under eq
 fixed threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-srfmri), results; the order is ours.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

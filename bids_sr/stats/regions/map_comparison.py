@@ -5,8 +5,6 @@ make of it. Statistics outside the mask are zeros, not data; before interpolatio
 voxel of the mask, so that the mask's border does not pull the map down.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

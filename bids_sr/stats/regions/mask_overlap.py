@@ -3,8 +3,6 @@
 Source: attention-unet, section 3.8.3 (Dice, true positive and negative fraction, positive predictive value).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ The paper mended two misregistered motor areas by growing them and does not say 
 that of the acquired series: all series share the grown region, and none can pull it towards itself.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
