@@ -7,7 +7,8 @@ from typing import Literal
 
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import BoldRun, Subject
-from bids_sr.config import PERCEPTUAL, REMOVED, Settings, SuperRes
+from bids_sr.config import Settings, SuperRes
+from bids_sr.sr.method import REMOVED, get_method
 
 GuideKind = Literal["highres", "none"]
 
@@ -128,7 +129,7 @@ def _check_perceptual(settings: Settings, found: Findings) -> None:
         return
     for name in superres.learned:
         trained = placebo or (superres.model_source != "reuse" and pretrained_for(superres, name) is None)
-        if trained and name in PERCEPTUAL:
+        if trained and get_method(name).recipes["paper"].needs_vgg:
             found.refuse(
                 f"--sr-method {name} --recipe paper",
                 "as published it is taught by features of VGG-19, and there are no weights of that network",

@@ -11,12 +11,12 @@ from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import Header, StructuralPair, Subject, Survey, entities_of, is_magnitude
 from bids_sr.bids.layout import KINDS, Index
 from bids_sr.bids.method_options import check_given_models, refuse_all
-from bids_sr.config import Settings, method_facts
+from bids_sr.config import Settings
+from bids_sr.sr.method import all_methods, method_names
 
 CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
 """BIDS suffix → kind of image in the index, in the order of the channels."""
 _LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolution
-_FUSING = ("attunet", "unet", "vit")
 
 
 def survey_structural(settings: Settings) -> Survey:
@@ -33,11 +33,12 @@ def survey_structural(settings: Settings) -> Survey:
 
 def check_methods(settings: Settings, found: Findings) -> None:
     """Methods that take no fused contrasts, and options of functional runs that could do nothing."""
+    fusing = [method.name for method in all_methods() if method.fuses]
     for name in settings.superres.methods:
-        if name not in _FUSING:
+        if name not in fusing:
             reason = "--sr-target anat fuses contrasts as channels, which this method does not"
-            reason += "" if name in method_facts() else "; interpolations are compared with anyway"
-            found.refuse(f"--sr-method {name}", reason, f"Choose among {', '.join(_FUSING)}.")
+            reason += "" if name in method_names() else "; interpolations are compared with anyway"
+            found.refuse(f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}.")
     check_given_models(settings.superres, found)
     superres, evaluation = settings.superres, settings.evaluation
     useless = {

@@ -13,7 +13,8 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Subject, factor_of, has_factor
 from bids_sr.bids.method_options import method_of_model, pretrained_for, refuse_all
-from bids_sr.config import PERCEPTUAL, REMOVED, Settings, SuperRes, method_facts, patch_of
+from bids_sr.config import Settings, SuperRes
+from bids_sr.sr.method import REMOVED, get_method
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.compatibility import Acquisition
@@ -113,14 +114,14 @@ def tell_recipe(superres: SuperRes, found: Findings) -> None:
         "settings files too, is --recipe paper-mse now."
     )
     for name in superres.learned:
-        if name in PERCEPTUAL and pretrained_for(superres, name) is None:
+        if get_method(name).recipes["paper"].needs_vgg and pretrained_for(superres, name) is None:
             found.tell(f"--sr-method {name} --recipe paper", text)
 
 
 def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
     """A run of one slice: no volume for a 3D method, nothing to hold out for networks; variance maps need neither."""
     for name in superres.learned if run.shape[2] == 1 else ():
-        ndim = method_facts()[name].ndim
+        ndim = get_method(name).ndim
         if ndim == 2 and (name in superres.run_trained or pretrained_for(superres, name) is not None):
             continue
         why = "works in three dimensions" if ndim == 3 else "holds slices out while it is trained"
@@ -145,11 +146,8 @@ def check_card(file: Path, image: Acquisition, where: str, found: Findings, *, f
 def _check_warm_factor(settings: Settings, run: BoldRun, found: Findings) -> None:
     """Another factor than that of the network with which ``--warm-start`` begins: there it is fixed."""
     superres, factor = settings.superres, factor_of(run, settings)
-    if (
-        not superres.warm_start
-        or "srgan" not in superres.learned
-        or np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6)
-    ):
+    begins = superres.warm_start and any(get_method(name).warm for name in superres.learned)
+    if not begins or np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6):
         return
     own, wanted = (" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR))
     reason = f"its factor is {own}, and the network to begin with is one of {wanted}"
@@ -164,12 +162,12 @@ def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
         return
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, factor_of(run, settings), strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
-        sides = patch_of(name, superres.recipe)
+        sides = get_method(name).patch(superres.recipe)
         if sides is None or pretrained_for(superres, name) is not None or _fits(sides, (x, y)):
             continue
         wanted = f"{sides[0]} × {sides[min(1, len(sides) - 1)]}"
         other = "paper" if superres.recipe == "fast" else "fast"
-        instead = patch_of(name, other)
+        instead = get_method(name).patch(other)
         first = f"give --recipe {other}, or " if instead is None or _fits(instead, (x, y)) else ""
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
         found.refuse(
