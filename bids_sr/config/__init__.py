@@ -4,7 +4,6 @@ from bids_sr.config.groups import (
     BASELINES,
     PAIR_BASELINES,
     PAPER_SMOOTHING_MM,
-    PERCEPTUAL,
     Activation,
     Evaluation,
     Paths,
@@ -13,16 +12,6 @@ from bids_sr.config.groups import (
     Run,
     Selection,
     SuperRes,
-    offered_methods,
-)
-from bids_sr.config.method_facts import (
-    REMOVED,
-    MethodFacts,
-    method_facts,
-    method_names,
-    patch_of,
-    series_label,
-    series_labels,
 )
 from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
@@ -31,11 +20,8 @@ __all__ = [
     "BASELINES",
     "PAIR_BASELINES",
     "PAPER_SMOOTHING_MM",
-    "PERCEPTUAL",
-    "REMOVED",
     "Activation",
     "Evaluation",
-    "MethodFacts",
     "Paths",
     "Preprocessing",
     "Resources",
@@ -44,13 +30,7 @@ __all__ = [
     "Settings",
     "SuperRes",
     "UsageError",
-    "method_facts",
-    "method_names",
     "nearest_name",
-    "offered_methods",
-    "patch_of",
     "read_toml",
-    "series_label",
-    "series_labels",
     "split_named",
 ]
