@@ -230,18 +230,10 @@ class SeriesWriter:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        shape4d: tuple[int, int, int, int],
-        affine: Array,
-        tr: float,
-        *,
-        dtype: npt.DTypeLike = "float32",
-        header_like: Any = None,
-        slope: float = 1.0,
-        inter: float = 0.0,
+        self, path: str | os.PathLike[str], shape4d: tuple[int, int, int, int], affine: Array, tr: float, *,
+        dtype: npt.DTypeLike = "float32", header_like: Any = None, slope: float = 1.0, inter: float = 0.0,
         compressed: bool | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.path = Path(path)
         if len(shape4d) != 4:
             raise ImageError(f"{self.path}: a series has 4 axes, not {len(shape4d)}")
@@ -313,14 +305,9 @@ class SeriesWriter:
 
 
 def save_image(
-    data: Array,
-    affine: Array,
-    path: str | os.PathLike[str],
-    *,
-    dtype: npt.DTypeLike | None = None,
-    header_like: Any = None,
-    tr: float | None = None,
-) -> None:
+    data: Array, affine: Array, path: str | os.PathLike[str], *, dtype: npt.DTypeLike | None = None,
+    header_like: Any = None, tr: float | None = None,
+) -> None:  # fmt: skip
     """Write a 3D or 4D image whole or not at all.
 
     Parameters

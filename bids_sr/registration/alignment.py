@@ -23,9 +23,8 @@ from bids_sr.registration.brain import coarse
 from bids_sr.registration.rigid import orthonormal, rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.itk_transforms import carry
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import Spline, sample_volume, sample_warped
 from bids_sr.spatial.transforms import apply, displacement, hr_grid, invert
-from bids_sr.spatial.warp import sample_warped
 
 Array = NDArray[Any]
 Align = Literal["rigid", "affine", "nonlinear"]

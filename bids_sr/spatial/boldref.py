@@ -78,13 +78,9 @@ def make_boldref(
 
 
 def estimate_run(
-    reader: VolumeReader,
-    reference: Array,
-    mask: Array | None = None,
-    *,
-    n_dummy: int = 0,
+    reader: VolumeReader, reference: Array, mask: Array | None = None, *, n_dummy: int = 0,
     settings: HmcSettings | None = None,
-) -> MotionEstimates:
+) -> MotionEstimates:  # fmt: skip
     """Head motion of all volumes of a run; dummy volumes have no estimate and take that of the first steady one.
 
     Parameters
@@ -124,13 +120,9 @@ def estimate_run(
 
 
 def mean_in_reference(
-    reader: VolumeReader,
-    matrices: Array,
-    *,
-    n_dummy: int = 0,
-    volumes: int = 40,
+    reader: VolumeReader, matrices: Array, *, n_dummy: int = 0, volumes: int = 40,
     distortion: Distortion | None = None,
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float32]:  # fmt: skip
     """Mean of steady volumes spread over the run, brought into register by transforms that are known.
 
     The reference of another program may be a single-band image, unsteady or rid of its bias field; this one has the

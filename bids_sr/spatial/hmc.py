@@ -265,14 +265,9 @@ class MotionEstimator:
 
 
 def estimate_motion(
-    volumes: Iterable[Array],
-    reference: Array,
-    mask: Array,
-    affine: Array,
-    settings: HmcSettings | None = None,
-    *,
+    volumes: Iterable[Array], reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None, *,
     calibration: Iterable[Array] = (),
-) -> MotionEstimates:
+) -> MotionEstimates:  # fmt: skip
     """Rigid motion of each volume against a reference; volumes are taken one by one.
 
     Each volume starts where the one before it was found. If that fits worse than usual (a jump) the coarse levels are

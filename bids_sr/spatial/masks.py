@@ -164,14 +164,9 @@ def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
 
 
 def coverage(
-    source: Array,
-    source_affine: Array,
-    shape: Sequence[int],
-    affine: Array,
-    xfm: Array | None = None,
-    *,
+    source: Array, source_affine: Array, shape: Sequence[int], affine: Array, xfm: Array | None = None, *,
     mm: float = 2.0,
-) -> Array:
+) -> Array:  # fmt: skip
     """Mean of `source` over each voxel of another grid: how much of the voxel a mask or tissue fills.
 
     Parameters

@@ -1,11 +1,11 @@
-"""The single interpolation by which every volume reaches its final grid.
+"""Interpolation: the single step by which every volume reaches its final grid.
 
 Edges: a point beyond the outermost sample takes that sample's value, however far it lies. Padding with zeros would
 blank the edge slices of every volume that moves by more than nothing and put jumps into the time series there; what
 lies outside the acquired field of view is for masks to leave out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ Array = npt.NDArray[Any]
 Volume = npt.NDArray[np.float32]
 Shift = tuple[Array, npt.NDArray[np.float64]]
 """How far each target voxel's source point is moved (the shape of the target), and along what (3,; RAS mm)."""
-
 # Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond them is 16 samples
 # away, and a cubic coefficient feels it by 0.27 ** 16: 1e-9 of a step at the edge. A volume that moved by less than
 # these samples is sampled without leaving them.
@@ -31,10 +30,9 @@ _WHOLE = 1e-6  # voxels: a transform this close to a whole-voxel shift is one
 class Spline:
     """How images are interpolated: the one home of these defaults."""
 
-    order: int = 3  # B-spline order, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
-    # beyond the edge, "nearest" (the edge's value) or "constant" (`cval` beyond half a voxel outside)
-    mode: str = "nearest"
-    cval: float = 0.0  # value outside where mode is "constant"
+    order: int = 3  # of the B-spline, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
+    mode: str = "nearest"  # beyond the edge, "nearest" (its value) or "constant" (`cval` beyond half a voxel outside)
+    cval: float = 0.0
 
     def __post_init__(self) -> None:
         if self.order not in (0, 1, 2, 3, 4, 5) or self.mode not in ("nearest", "constant"):
@@ -44,7 +42,7 @@ class Spline:
 def spline_coefficients(volume: Array, spline: Spline | None = None) -> Volume:
     """Coefficients of a volume (X, Y, Z), `PAD` samples wider at each side; compute once, sample often.
 
-    The first axis of the result is contiguous, as it is in files and as `near` reads it.
+    The first axis of the result is contiguous, as it is in files and as `small_motion` reads it.
     """
     spline = spline or Spline()
     if volume.ndim != 3:
@@ -71,48 +69,39 @@ def _shifted(volume: Array, shape: tuple[int, ...], shift: Array) -> Volume:
     return out
 
 
-def _outside(source_shape: tuple[int, ...], shape: tuple[int, ...], matrix: Array) -> npt.NDArray[np.bool_]:
-    """Target voxels that lie more than half a voxel beyond the source's outermost samples."""
-    axes = [np.arange(n, dtype=np.float64) for n in shape]
-    out = np.zeros(shape, dtype=bool)
-    for row, size in zip(matrix[:3], source_shape, strict=True):
-        at = (
-            row[0] * axes[0][:, None, None] + row[1] * axes[1][None, :, None] + row[2] * axes[2][None, None, :] + row[3]
-        )
-        out |= (at < -0.5 - _WHOLE) | (at > size - 0.5 + _WHOLE)
-    return out
+def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
+    """Each slice of the target with its voxels' points in the volume, (3, X, Y) voxels; they stay in the cache."""
+    rows, columns = (np.arange(n, dtype=np.float64) for n in shape[:2])
+    for z in range(shape[2]):
+        yield z, np.stack([r[0] * rows[:, None] + r[1] * columns + (r[2] * z + r[3]) for r in matrix[:3]])
+
+
+def _outside(at: Array, source_shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Points (3, X, Y) more than half a voxel beyond the volume's outermost samples."""
+    edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
+    return np.asarray(((at < -0.5 - _WHOLE) | (at > edges)).any(0))
 
 
 def _warped(
-    coefficients: Volume, source_shape: tuple[int, ...], matrix: Array, step: Array, amount: Array, spline: Spline
-) -> Volume:
-    """A volume through a voxel-to-voxel matrix and a shift of `amount` steps (voxels of the volume), slab by slab."""
-    out = np.empty(amount.shape, dtype=np.float32)
-    rows, columns = (np.arange(n, dtype=np.float64) for n in amount.shape[:2])
-    for z in range(amount.shape[2]):  # coordinates of a slice stay in the cache
-        at = np.stack([
-            row[0] * rows[:, None] + row[1] * columns + (row[2] * z + row[3]) + s * amount[:, :, z]
-            for row, s in zip(matrix[:3], step, strict=True)
-        ])  # fmt: skip
+    coefficients: Volume, source_shape: tuple[int, ...], matrix: Array, shape: tuple[int, ...],
+    moved: Callable[[int], Array], spline: Spline,
+) -> Volume:  # fmt: skip
+    """A volume through a voxel-to-voxel matrix and what moves the points of each slice (3, X, Y; voxels)."""
+    out = np.empty(shape, dtype=np.float32)
+    for z, at in _points(matrix, shape):
+        at += moved(z)
         out[:, :, z] = ndimage.map_coordinates(
             coefficients, at + PAD, order=spline.order, mode="nearest", prefilter=False, output=np.float32
         )
         if spline.mode == "constant":
-            edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
-            out[:, :, z][((at < -0.5 - _WHOLE) | (at > edges)).any(0)] = spline.cval
+            out[:, :, z][_outside(at, source_shape)] = spline.cval
     return out
 
 
 def sample_volume(
-    volume: Array,
-    affine: Array,
-    target_shape: Sequence[int],
-    target_affine: Array,
-    xfm: Array | None = None,
-    spline: Spline | None = None,
-    coefficients: Volume | None = None,
-    shift: Shift | None = None,
-) -> Volume:
+    volume: Array, affine: Array, target_shape: Sequence[int], target_affine: Array, xfm: Array | None = None,
+    spline: Spline | None = None, coefficients: Volume | None = None, shift: Shift | None = None,
+) -> Volume:  # fmt: skip
     """A volume as seen on another grid through one transform, in one interpolation.
 
     Parameters
@@ -132,25 +121,48 @@ def sample_volume(
     """
     spline = spline or Spline()
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
-    matrix = np.linalg.inv(affine) @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
+    back = np.linalg.inv(affine)
+    matrix = back @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
     whole = _whole_shift(matrix) if shift is None else None
+    if whole is None and coefficients is None:
+        coefficients = spline_coefficients(volume, spline)
+    if shift is not None:
+        assert coefficients is not None
+        amount, step = shift[0], (back[:3, :3] @ shift[1])[:, None, None]
+        return _warped(coefficients, volume.shape, matrix, shape, lambda z: step * amount[:, :, z], spline)
     if whole is not None:
         out = _shifted(volume, shape, whole)
-    elif shift is not None:
-        if coefficients is None:
-            coefficients = spline_coefficients(volume, spline)
-        return _warped(coefficients, volume.shape, matrix, np.linalg.inv(affine)[:3, :3] @ shift[1], shift[0], spline)
+    elif spline.order == 3 and is_near(matrix, volume.shape, shape, PAD):
+        assert coefficients is not None
+        out = sample_near(coefficients, matrix, shape, PAD)
     else:
-        if coefficients is None:
-            coefficients = spline_coefficients(volume, spline)
-        if spline.order == 3 and is_near(matrix, volume.shape, shape, PAD):
-            out = sample_near(coefficients, matrix, shape, PAD)
-        else:
-            rows = np.ascontiguousarray(coefficients)  # scipy runs along the last axis
-            out = ndimage.affine_transform(
-                rows, matrix[:3, :3], matrix[:3, 3] + PAD, output_shape=shape, output=np.float32, order=spline.order,
-                mode="nearest", prefilter=False,
-            )  # fmt: skip
+        rows = np.ascontiguousarray(coefficients)  # scipy runs along the last axis
+        out = ndimage.affine_transform(
+            rows, matrix[:3, :3], matrix[:3, 3] + PAD, output_shape=shape, output=np.float32, order=spline.order,
+            mode="nearest", prefilter=False,
+        )  # fmt: skip
     if spline.mode == "constant":
-        out[_outside(volume.shape, shape, matrix)] = spline.cval
+        for z, at in _points(matrix, shape):
+            out[:, :, z][_outside(at, volume.shape)] = spline.cval
     return out
+
+
+def sample_warped(
+    volume: Array, affine: Array, target_affine: Array, xfm: Array, moved: Array, spline: Spline | None = None
+) -> Volume:
+    """A volume as seen on another grid through a matrix and a displacement behind it, in one interpolation.
+
+    Parameters
+    ----------
+    volume, affine, target_affine, spline : as `sample_volume`; the target's shape is that of `moved`
+    xfm : 4x4, takes a target point (RAS mm) to the volume's point
+    moved : (3, *target) mm along RAS, added to the volume's point after `xfm`
+    """
+    spline = spline or Spline()
+    if moved.ndim != 4 or len(moved) != 3 or spline.mode != "nearest":
+        raise ValueError(f"displacements of {moved.shape}, edge {spline.mode!r}: not (3, X, Y, Z) and 'nearest'")
+    back = np.linalg.inv(affine)
+    return _warped(
+        spline_coefficients(volume, spline), volume.shape, back @ xfm @ target_affine, moved.shape[1:],
+        lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1), spline,
+    )  # fmt: skip

@@ -67,14 +67,9 @@ def shift_in_time(series: Array, fraction: float) -> Array:
 
 
 def correct_slice_timing(
-    reader: SlabReader,
-    writer: SlabWriter,
-    slice_times: Sequence[float],
-    tr: float,
-    ref_time: float,
-    *,
+    reader: SlabReader, writer: SlabWriter, slice_times: Sequence[float], tr: float, ref_time: float, *,
     n_dummy: int = 0,
-) -> None:
+) -> None:  # fmt: skip
     """Bring every slice of a series to one time of acquisition; one slice is in memory at a time.
 
     Parameters

@@ -121,14 +121,9 @@ def _tested(mask: Mask, settings: NullSettings) -> Mask:
 
 
 def null_rates(
-    reader: SeriesReader,
-    mask: Mask,
-    events: pd.DataFrame,
-    settings: NullSettings,
-    *,
-    scratch: str | os.PathLike[str],
-    confounds: pd.DataFrame | None = None,
-) -> NullRates:
+    reader: SeriesReader, mask: Mask, events: pd.DataFrame, settings: NullSettings, *,
+    scratch: str | os.PathLike[str], confounds: pd.DataFrame | None = None,
+) -> NullRates:  # fmt: skip
     """Rates of false activity of one series over shuffles.
 
     Parameters

@@ -54,17 +54,9 @@ def _whole(effects: Effects, weights: Mapping[str, float]) -> Map | None:
 
 
 def uncertainty_maps(
-    members: Sequence[Path],
-    method: str,
-    contrasts: Mapping[str, Mapping[str, float]],
-    mask: Mask,
-    affine: Float,
-    *,
-    measured: Path | None = None,
-    truth: Mapping[str, Map] | None = None,
-    n_boot: int = 1000,
-    seed: int = 0,
-) -> tuple[list[MetricRow], list[ControlMap]]:
+    members: Sequence[Path], method: str, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float, *,
+    measured: Path | None = None, truth: Mapping[str, Map] | None = None, n_boot: int = 1000, seed: int = 0,
+) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Spread of the effect between members of an ensemble, and how it predicts their true error.
 
     Parameters
@@ -144,15 +136,9 @@ def _plain(tenth: Tenth) -> dict[str, float | str]:
 
 
 def unrepeated_maps(
-    effects_file: Path,
-    contrasts: Mapping[str, Mapping[str, float]],
-    mask: Mask,
-    affine: Float,
-    factor: tuple[float, float, float],
-    *,
-    guide: Map | None = None,
-    seed: int = 0,
-) -> tuple[list[MetricRow], list[ControlMap]]:
+    effects_file: Path, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float,
+    factor: tuple[float, float, float], *, guide: Map | None = None, seed: int = 0,
+) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Unrepeated fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
 
     Parameters

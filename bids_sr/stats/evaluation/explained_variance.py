@@ -45,7 +45,14 @@ class Moments:
     true: Float  # of the target with itself without its noise
 
     def figure(self, name: str) -> Float:
-        """One of `FIGURES` for every pair, (K,); NaN where what it is divided by is not positive."""
+        """One of `FIGURES` for every pair, (K,); NaN where what it is divided by is not positive.
+
+        Examples
+        --------
+        >>> half = Moments(shared=np.array([2.0]), energy=np.array([1.0]), target=np.array([4.0]), true=np.array([4.0]))
+        >>> [float(half.figure(name)[0]) for name in FIGURES]
+        [1.0, 0.75, 0.5, 1.0]
+        """
         top, below = {
             "r": (self.shared, np.sqrt(np.maximum(self.energy, 0) * np.maximum(self.target, 0))),
             "ev": (2 * self.shared - self.energy, self.true),

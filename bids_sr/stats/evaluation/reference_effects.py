@@ -93,17 +93,9 @@ class Known:
 
 
 def make_known(
-    known: Mapping[str, tuple[Map, Float]],
-    contrasts: Mapping[str, Mapping[str, float]],
-    blocks: Sequence[Block],
-    weights: Mapping[str, Float],
-    *,
-    grid: Grid,
-    roi: Mask,
-    factor: Sequence[float],
-    n_boot: int,
-    seed: int,
-) -> Known | None:
+    known: Mapping[str, tuple[Map, Float]], contrasts: Mapping[str, Mapping[str, float]], blocks: Sequence[Block],
+    weights: Mapping[str, Float], *, grid: Grid, roi: Mask, factor: Sequence[float], n_boot: int, seed: int,
+) -> Known | None:  # fmt: skip
     """Known activation of the contrasts that are known or follow from known ones; None where there is none.
 
     Parameters
@@ -143,16 +135,9 @@ def _figures(maps: Mapping[str, Map], true: Mapping[str, Map], regions: Mapping[
 
 
 def effect_rows(
-    paths: Sequence[PathLike],
-    contrasts: Mapping[str, Mapping[str, float]],
-    *,
-    grid: Grid,
-    roi: Mask,
-    factor: Sequence[float],
-    known: Mapping[str, tuple[Map, Float]],
-    n_boot: int = 1000,
-    seed: int = 0,
-) -> list[MetricRow]:
+    paths: Sequence[PathLike], contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask,
+    factor: Sequence[float], known: Mapping[str, tuple[Map, Float]], n_boot: int = 1000, seed: int = 0,
+) -> list[MetricRow]:  # fmt: skip
     """Rows `truth_r_beyond` and, against known activation, `truth_{r,ev,amplitude,right}_{effect,beyond}`, and gains.
 
     Against the measured series gains are over the B-spline. Against known activation they have intervals and are over

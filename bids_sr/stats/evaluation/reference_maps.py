@@ -154,12 +154,9 @@ def contrast_figures(
 
 
 def foci_figures(
-    maps: Mapping[tuple[str, str], Map],
-    truths: Mapping[str, Truth],
-    conditions: Sequence[str],
-    roi: Mask,
+    maps: Mapping[tuple[str, str], Map], truths: Mapping[str, Truth], conditions: Sequence[str], roi: Mask,
     affine: Float,
-) -> Figures:
+) -> Figures:  # fmt: skip
     """Contrast of the true foci of two conditions in the region of interest, over the true contrast; 1 is the truth."""
     out: Figures = {}
     for a, b in combinations(conditions, 2):
@@ -206,14 +203,9 @@ def figure_rows(figures: Mapping[str, Figures], against: str, fwhm_mm: float) ->
 
 
 def truth_rows(
-    files: Files,
-    load: Callable[[str], Map],
-    contrasts: Mapping[str, Mapping[str, float]],
-    *,
-    grid: Grid,
-    roi: Mask,
+    files: Files, load: Callable[[str], Map], contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask,
     known: Mapping[str, tuple[Map, Float]],
-) -> list[MetricRow]:
+) -> list[MetricRow]:  # fmt: skip
     """All rows of maps of the whole run against the truth; holds the true maps and those of one series at a time.
 
     Parameters

@@ -174,16 +174,9 @@ def _active_regions(selecting: Effects, halves: Float, mask: Mask) -> dict[str, 
 
 
 def make_frame(
-    measured: Effects | None,
-    selecting: Effects,
-    contrasts: Mapping[str, Mapping[str, float]],
-    *,
-    mask: Mask,
-    roi: Mask,
-    factor: Sequence[float],
-    n_boot: int,
-    seed: int,
-) -> Frame:
+    measured: Effects | None, selecting: Effects, contrasts: Mapping[str, Mapping[str, float]], *, mask: Mask,
+    roi: Mask, factor: Sequence[float], n_boot: int, seed: int,
+) -> Frame:  # fmt: skip
     """The frame of a run.
 
     Parameters

@@ -89,16 +89,9 @@ def _control_rows(
 
 
 def split_half_rows(
-    paths: Sequence[PathLike],
-    mask: Mask,
-    affine: Float,
-    roi: Mask,
-    contrasts: Mapping[str, Mapping[str, float]],
-    *,
-    factor: Sequence[float],
-    n_boot: int = 1000,
-    seed: int = 0,
-) -> list[MetricRow]:
+    paths: Sequence[PathLike], mask: Mask, affine: Float, roi: Mask, contrasts: Mapping[str, Mapping[str, float]], *,
+    factor: Sequence[float], n_boot: int = 1000, seed: int = 0,
+) -> list[MetricRow]:  # fmt: skip
     """All rows of a run's split halves; holds the maps of the measured series, of one baseline and of one more series.
 
     Parameters
@@ -143,14 +136,9 @@ def main_contrast(contrasts: Mapping[str, Mapping[str, float]], effects: Effects
 
 
 def save_figures(
-    paths: Sequence[PathLike],
-    mask: Mask,
-    affine: Float,
-    contrasts: Mapping[str, Mapping[str, float]],
-    *,
-    factor: Sequence[float],
-    path: PathLike,
-) -> Path:
+    paths: Sequence[PathLike], mask: Mask, affine: Float, contrasts: Mapping[str, Mapping[str, float]], *,
+    factor: Sequence[float], path: PathLike,
+) -> Path:  # fmt: skip
     """Write the effect of the main contrast in every series, within the box around the mask; whole or not at all.
 
     Keys: ``contrast``, ``series`` (names), ``affine`` (of the box), ``mask``, ``mean`` (the measured one, else the

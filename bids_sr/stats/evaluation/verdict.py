@@ -193,13 +193,9 @@ def _as_rows(
 
 
 def make_verdict(
-    rows: Sequence[MetricRow],
-    *,
-    methods: Sequence[str],
-    baselines: Sequence[str],
-    margin: float | None = None,
+    rows: Sequence[MetricRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None,
     not_applied: Sequence[str] = (),
-) -> Verdict:
+) -> Verdict:  # fmt: skip
     """Say what the evaluation of a run allows to say.
 
     The main region is the brain; in the active region a method may be unclear, but not worse, to claim function.

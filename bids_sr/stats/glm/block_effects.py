@@ -125,15 +125,9 @@ def temporal_components(
 
 
 def block_effects(
-    reader: SeriesReader,
-    mask: Mask,
-    design: BlockDesign,
-    *,
-    series: str,
-    pca_ranks: Sequence[int] = (),
-    with_t: bool = False,
-    scratch: str | os.PathLike[str] = "components.raw",
-) -> Effects:
+    reader: SeriesReader, mask: Mask, design: BlockDesign, *, series: str, pca_ranks: Sequence[int] = (),
+    with_t: bool = False, scratch: str | os.PathLike[str] = "components.raw",
+) -> Effects:  # fmt: skip
     """Effects of all blocks of one series.
 
     Parameters

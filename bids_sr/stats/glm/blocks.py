@@ -100,7 +100,13 @@ def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tupl
 
 
 def assign_halves(blocks: Sequence[Block]) -> list[Block]:
-    """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time."""
+    """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time.
+
+    Examples
+    --------
+    >>> [block.half for block in assign_halves([Block(condition=c, events=()) for c in "aabab"])]
+    [0, 1, 0, 0, 1]
+    """
     seen: Counter[str] = Counter()
     out = []
     for block in blocks:
@@ -166,20 +172,10 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
 
 
 def block_design(
-    events: pd.DataFrame,
-    *,
-    n_volumes: int,
-    tr: float,
-    n_dummy: int = 0,
-    slice_time_ref: float = 0.5,
-    has_stc: bool = False,
-    high_pass: float = 1 / 128,
-    hrf: str = "spm",
-    confounds: pd.DataFrame | None = None,
-    confound_names: Sequence[str] = MOTION,
-    min_share: float = MIN_SHARE,
-    source: str = "events",
-) -> BlockDesign:
+    events: pd.DataFrame, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
+    has_stc: bool = False, high_pass: float = 1 / 128, hrf: str = "spm", confounds: pd.DataFrame | None = None,
+    confound_names: Sequence[str] = MOTION, min_share: float = MIN_SHARE, source: str = "events",
+) -> BlockDesign:  # fmt: skip
     """Model of a run with one regressor for each block; parameters as of `bids_sr.stats.glm.design.build_design`.
 
     Parameters

@@ -150,18 +150,10 @@ def _standardized(values: Float) -> Float | None:
 
 
 def build_design(
-    events: pd.DataFrame,
-    *,
-    n_volumes: int,
-    tr: float,
-    n_dummy: int = 0,
-    slice_time_ref: float = 0.5,
-    has_stc: bool = False,
-    high_pass: float = 1 / 128,
-    hrf: str = "spm",
-    confounds: pd.DataFrame | None = None,
+    events: pd.DataFrame, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
+    has_stc: bool = False, high_pass: float = 1 / 128, hrf: str = "spm", confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
-) -> Design:
+) -> Design:  # fmt: skip
     """Build the model of a run.
 
     Parameters
@@ -218,6 +210,11 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
 
     t, z and CC do not change; the effect becomes a mean over conditions (``all``) or a difference of two means, in the
     unit of one sustained block.
+
+    Examples
+    --------
+    >>> scaled_weights({"thumb": 1.0, "little": -2.0})
+    {'thumb': 0.5, 'little': -1.0}
     """
     sides = (sum(w for w in weights.values() if w > 0), -sum(w for w in weights.values() if w < 0))
     if not max(sides) > 0:

@@ -206,15 +206,9 @@ def like_groups(values: Float, width: float = _WIDTH, most: int = _MOST_GROUPS) 
 
 
 def estimate_noise(
-    blocks: Blocks,
-    matrix: Float,
-    mask: Mask,
-    zooms: Sequence[float],
-    *,
-    level: Float | None = None,
-    fwhm_mm: float = FWHM_MM,
-    order: int = ORDER,
-) -> Noise:
+    blocks: Blocks, matrix: Float, mask: Mask, zooms: Sequence[float], *, level: Float | None = None,
+    fwhm_mm: float = FWHM_MM, order: int = ORDER,
+) -> Noise:  # fmt: skip
     """The noise of a run, from one pass over its courses.
 
     Parameters

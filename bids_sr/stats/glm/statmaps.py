@@ -90,15 +90,9 @@ def _fit(
 
 
 def map_activation(
-    reader: SeriesReader,
-    mask: Mask,
-    events: pd.DataFrame,
-    contrasts: Mapping[str, Mapping[str, float]],
-    settings: ActivationSettings,
-    *,
-    scratch: str | os.PathLike[str],
-    confounds: pd.DataFrame | None = None,
-) -> Activation:
+    reader: SeriesReader, mask: Mask, events: pd.DataFrame, contrasts: Mapping[str, Mapping[str, float]],
+    settings: ActivationSettings, *, scratch: str | os.PathLike[str], confounds: pd.DataFrame | None = None,
+) -> Activation:  # fmt: skip
     """Maps of all contrasts of one series.
 
     Parameters

@@ -83,17 +83,10 @@ def likeness_rows(
 
 
 def comparison_rows(
-    files: Mapping[str, Mapping[tuple[str, str], str]],
-    load: Callable[[str], Map],
-    contrasts: Mapping[str, Mapping[str, float]],
-    thresholds: Sequence[Threshold],
-    *,
-    acquired: Grid,
-    fine: Grid,
-    roi: Mask,
-    fwhm_mm: float,
-    per_acquired: float,
-) -> list[MetricRow]:
+    files: Mapping[str, Mapping[tuple[str, str], str]], load: Callable[[str], Map],
+    contrasts: Mapping[str, Mapping[str, float]], thresholds: Sequence[Threshold], *, acquired: Grid, fine: Grid,
+    roi: Mask, fwhm_mm: float, per_acquired: float,
+) -> list[MetricRow]:  # fmt: skip
     """All rows that compare the series at one smoothing; holds the maps of raw and bspline and one more at a time.
 
     Parameters

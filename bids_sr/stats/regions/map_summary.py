@@ -93,17 +93,9 @@ def pair_figures(maps: Maps, a: str, b: str, roi: Mask, affine: Affine) -> dict[
 
 
 def activation_rows(
-    maps: Maps,
-    regions: Regions,
-    contrasts: Mapping[str, Mapping[str, float]],
-    *,
-    mask: Mask,
-    roi: Mask,
-    affine: Affine,
-    series: str,
-    fwhm_mm: float,
-    per_acquired: float,
-) -> list[MetricRow]:
+    maps: Maps, regions: Regions, contrasts: Mapping[str, Mapping[str, float]], *, mask: Mask, roi: Mask,
+    affine: Affine, series: str, fwhm_mm: float, per_acquired: float,
+) -> list[MetricRow]:  # fmt: skip
     """All rows of one series at one smoothing.
 
     Parameters

@@ -6,9 +6,8 @@ from scipy import ndimage
 
 from bids_sr.registration.alignment import Placement, register_to
 from bids_sr.registration.ants import Image
-from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.resampling import sample_volume, sample_warped
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix
-from bids_sr.spatial.warp import sample_warped
 
 SHAPE = (44, 50, 40)
 AFFINE = np.array([[2.0, 0, 0, -43], [0, 2, 0, -49], [0, 0, 2, -39], [0, 0, 0, 1]])

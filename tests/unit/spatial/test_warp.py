@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import Spline, sample_volume, sample_warped
 from bids_sr.spatial.transforms import rigid_matrix
-from bids_sr.spatial.warp import sample_warped
 
 SHAPE = (12, 14, 10)
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -14], [0, 0, 3, -15], [0, 0, 0, 1]])
