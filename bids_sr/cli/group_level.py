@@ -15,7 +15,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.groups import SuperRes
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.sr.method import offered_methods
-from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
+from bids_sr.stats.group import group_tests, group_text, metric_tables
 from bids_sr.stats.group.metric_tables import Joined, Source
 
 if TYPE_CHECKING:
@@ -176,8 +176,8 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
             comparisons = group_tests.compare(
                 figures.values, methods, units=figures.units, margin=settings.evaluation.margin
             )
-            primary = primary_comparison.primary_comparisons(comparisons, default_method())
-            comparisons = primary_comparison.marked(comparisons, primary)
+            primary = group_tests.primary_comparisons(comparisons, default_method())
+            comparisons = group_tests.marked(comparisons, primary)
         write_ignored(output_dir)
         _describe_tables(output_dir, figures, comparisons)
         processes.busy = 0
@@ -238,7 +238,7 @@ def _content(
     figures: Joined,
     methods: Sequence[str],
     comparisons: Sequence[group_tests.Comparison],
-    primary: Sequence[primary_comparison.Primary],
+    primary: Sequence[group_tests.Primary],
     maps: "GroupMaps",
 ) -> Any:
     """Everything that the page shows."""

@@ -273,7 +273,7 @@ class ImportConfounds(SimpleInterface):
     output_spec = _ConfoundsOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.stats.glm.precomputed_confounds import take_over
+        from bids_sr.stats.glm.confounds import take_over
 
         source = Path(self.inputs.in_file)
         table, described = take_over(source, n_dummy=self.inputs.n_dummy, origin=self.inputs.origin)

@@ -26,10 +26,9 @@ from bids_sr.reports.text.group_verdicts import (
     where_text,
 )
 from bids_sr.reports.text.methods_text import methods_html
-from bids_sr.stats.group.group_tests import Comparison
+from bids_sr.stats.group.group_tests import Comparison, Primary
 from bids_sr.stats.group.group_text import PaperTable
 from bids_sr.stats.group.metric_tables import Question, Values
-from bids_sr.stats.group.primary_comparison import Primary
 
 METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by fixed effects: by

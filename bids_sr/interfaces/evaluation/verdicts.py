@@ -135,7 +135,7 @@ class GrowRoi(SimpleInterface):
         import numpy as np
 
         from bids_sr.io.nifti import load_image, save_image
-        from bids_sr.stats.regions.region_growing import carry_over, grow_roi
+        from bids_sr.stats.regions.activation_regions import carry_over, grow_roi
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
         (roi, affine), (fine_roi, fine_affine) = load_image(inputs.roi), load_image(inputs.roi_hr)

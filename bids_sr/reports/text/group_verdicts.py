@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import UndeclaredMetric, metric
 from bids_sr.stats.evaluation.evidence import PLAIN
-from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison
+from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison, Primary
 from bids_sr.stats.group.metric_tables import Question
 from bids_sr.stats.group.paired_tests import ALPHA
-from bids_sr.stats.group.primary_comparison import Primary
 
 FUNCTION, IMAGE, SIZE, RELIABILITY = "function", "image", "size", "reliability"
 # Measure, what it is evidence of, and its name in a sentence; the strongest evidence first

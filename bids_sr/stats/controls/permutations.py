@@ -30,9 +30,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
 from bids_sr.stats.glm.design import Design, DesignError
-from bids_sr.stats.glm.effective_dof import orthonormal
 from bids_sr.stats.glm.time_series import VoxelCourses
 
 Float = npt.NDArray[np.float64]

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.stats.regions.activation_regions import Map, Mask
-from bids_sr.stats.regions.region_growing import ACTIVE_CC, REACH_MM, Affine, ring
+from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, Affine, Map, Mask, ring
 
 Array = npt.NDArray[np.floating]
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of them together 7 %.
@@ -36,15 +35,26 @@ _MIN_SLICES = 5
 _MIN_VOXELS = 20
 
 
+_REMEDIES = {
+    "task_not_done": "Look at the time courses and ask who ran the session; leave the run out of the group where it "
+    "was so.",
+    "broad": "Look for movement with the task (motion figure) and for other muscles that took part.",
+    "roi_misplaced": "Check the registration figures; --roi-grow adds what the border of the region cuts off.",
+    "artifact": "Look at the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
+    "distortion": "Correct susceptibility distortion before; inject and ratio put detail where the edges are.",
+    "unrepeated": "Do not read single clusters of this series; look at the map of unrepeated detail.",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flag:
-    """One flag."""
+    """One flag of quality control."""
 
     name: str  # as in the measure ``flag_NAME``
-    raised: bool | None  # None where it could not be judged
-    text: str  # what was found, with figures
+    raised: bool | None  # None where it could not be evaluated
+    text: str  # what was found, with numbers
     remedy: str  # what to do where it is raised
-    # contrast, series: what it was judged on
+    # contrast, series: what it was found in
     contrast: str = MISSING
     series: str = "run"
 
@@ -54,26 +64,25 @@ class Flag:
         return MetricRow(series=self.series, measure=f"flag_{self.name}", value=value, contrast=self.contrast)
 
 
+def _flag(name: str, raised: bool | None, text: str, contrast: str = MISSING, series: str = "run") -> Flag:
+    return Flag(name=name, raised=raised, text=text, remedy=_REMEDIES[name], contrast=contrast, series=series)
+
+
 def task_flag(cc: Map, roi: Mask, mask: Mask, contrast: str) -> Flag:
     """Task not done: CC above .5 somewhere in the brain and nowhere in the region of interest (the paper's words)."""
-    remedy = "Look at the time courses and ask who ran the session; leave the run out of the group where it was so."
     inside, outside = roi & mask, mask & ~roi
     if not inside.any() or not outside.any():
-        why = (
+        text = (
             "The region of interest is all of the brain, or none of it: activity here and elsewhere is not told apart."
         )
-        return Flag(name="task_not_done", raised=None, text=why, remedy=remedy, contrast=contrast, series="raw")
+        return _flag("task_not_done", None, text, contrast, "raw")
     here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
     text = f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f} elsewhere in the brain."
-    return Flag(
-        name="task_not_done", raised=here < ACTIVE_CC < elsewhere, text=text, remedy=remedy, contrast=contrast,
-        series="raw",
-    )  # fmt: skip
+    return _flag("task_not_done", here < ACTIVE_CC < elsewhere, text, contrast, "raw")
 
 
 def broad_flag(contrast: str, mask: Mask, *, cc: Map | None = None, fdr: Mask | None = None) -> Flag:
     """Very broad activation: a tenth of the brain with CC ≥ .5; without CC, 30 % of it active at FDR .05."""
-    remedy = "Look for movement with the task (motion figure) and for other muscles that took part."
     if cc is not None:
         share, limit, what = float((cc[mask] >= ACTIVE_CC).mean()), BROAD_SHARE, f"CC of at least {ACTIVE_CC}"
     elif fdr is not None:
@@ -81,20 +90,18 @@ def broad_flag(contrast: str, mask: Mask, *, cc: Map | None = None, fdr: Mask | 
     else:
         raise ValueError("broad activation is judged by correlation or by the FDR region; neither is given")
     text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
-    return Flag(name="broad", raised=share > limit, text=text, remedy=remedy, contrast=contrast, series="raw")
+    return _flag("broad", share > limit, text, contrast, "raw")
 
 
 def misplaced_flag(cc: Map, roi: Mask, mask: Mask, affine: Affine, contrast: str, max_mm: float = REACH_MM) -> Flag:
     """Region of interest misplaced: CC just outside it, up to max_mm, is .5 or more and clearly higher than inside."""
-    remedy = "Check the registration figures; --roi-grow adds what the border of the region cuts off."
     inside, around = roi & mask, ring(roi, mask, affine, max_mm)
     if not inside.any() or not around.any():
         text = "The region of interest has no surroundings in the brain, or no voxel in it."
-        return Flag(name="roi_misplaced", raised=None, text=text, remedy=remedy, contrast=contrast, series="raw")
+        return _flag("roi_misplaced", None, text, contrast, "raw")
     here, near = float(cc[inside].max()), float(cc[around].max())
     text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {max_mm:g} mm around it."
-    raised = near >= ACTIVE_CC and near - here > MISPLACED_CC
-    return Flag(name="roi_misplaced", raised=raised, text=text, remedy=remedy, contrast=contrast, series="raw")
+    return _flag("roi_misplaced", near >= ACTIVE_CC and near - here > MISPLACED_CC, text, contrast, "raw")
 
 
 def slice_residuals(lowres: Array, degraded: Array, mask: Mask) -> npt.NDArray[np.float64]:
@@ -153,22 +160,21 @@ def artifact_flag(lowres: Array, degraded: Array, mask: Mask, head: Mask) -> Fla
 
     Parameters
     ----------
-    lowres, degraded : (X, Y, Z) the low-resolution image, and highres brought to its resolution
+    lowres, degraded : (X, Y, Z) the low-resolution image, and highres downsampled to its resolution
     mask, head : (X, Y, Z) brain, and everything that gives signal
     """
-    remedy = "Look at the pair; acquire it again, or use a method that needs none (--sr-method sbl)."
     bad = outlying_slices(slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
     worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > GHOST_SHARE]
     found = [f"its members disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(bad) + worst
     text = f"The pair: {'; '.join(found)}." if found else "The pair: its members agree alike in all slices; no ghost."
-    return Flag(name="artifact", raised=bool(found), text=text, remedy=remedy)
+    return _flag("artifact", bool(found), text)
 
 
 def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
     """Edges of boldref and highres farther apart than half an acquired voxel; None where it was not measured.
 
-    Where the rows have the flag already, it is put into words and not judged again.
+    Where the rows have the flag already, it gets its text and is not evaluated again.
     """
     found = {row.measure: row.value for row in rows if row.measure in ("edge_mismatch", "flag_distortion")}
     apart = found.get("edge_mismatch", math.nan)
@@ -176,24 +182,20 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
         return None
     limit = acquired_mm / 2
     text = f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel: {limit:.1f} mm)."
-    remedy = "Correct susceptibility distortion before; inject and ratio put detail where the edges are."
-    raised = bool(found.get("flag_distortion", apart > limit))
-    return Flag(name="distortion", raised=raised, text=text, remedy=remedy)
+    return _flag("distortion", bool(found.get("flag_distortion", apart > limit)), text)
 
 
 def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
     """Series in which much fine detail is supported by neither pair nor time course."""
-    remedy = "Do not read single clusters of this series; look at the map of unrepeated detail."
-    return [
-        Flag(
-            name="unrepeated", raised=row.value > UNREPEATED_SHARE, remedy=remedy, contrast=row.contrast,
-            series=row.series,
-            text=f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that neither repeats nor "
-            "follows the pair.",
-        )
-        for row in rows
-        if row.measure == "unrepeated_share" and math.isfinite(row.value)
-    ]  # fmt: skip
+    found = []
+    for row in rows:
+        if row.measure == "unrepeated_share" and math.isfinite(row.value):
+            text = (
+                f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that neither repeats nor "
+                "follows the pair."
+            )
+            found.append(_flag("unrepeated", row.value > UNREPEATED_SHARE, text, row.contrast, row.series))
+    return found
 
 
 def activation_flags(

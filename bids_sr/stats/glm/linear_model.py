@@ -10,7 +10,7 @@ like voxels; the first samples are whitened exactly too. What differs from commo
 - Degrees of freedom are counted once, by rank (`run_glm` divides residuals by the number of columns, which differs
   where columns repeat each other).
 - z. Where voxels of one group differ in their noise, z is taken with as many degrees of freedom as that leaves, see
-  `bids_sr.stats.glm.effective_dof`.
+  `bids_sr.stats.glm.autoregression`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.stats.glm.autoregression import levinson
-from bids_sr.stats.glm.effective_dof import effective_dof
+from bids_sr.stats.glm.autoregression import effective_dof, levinson
 from bids_sr.stats.glm.noise import Noise, moving
 
 Float = npt.NDArray[np.float64]

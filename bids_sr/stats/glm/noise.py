@@ -15,7 +15,7 @@ What a single voxel tells of its autocorrelation is too noisy to whiten with: a 
 5. voxels scatter about what is expected of them so far. What exceeds the scatter of noise is heterogeneity that 2
    and 3 do not reach. By as much as it exceeds it, a voxel's own r_l enters (the best linear prediction, empirical
    Bayes), which is nothing where voxels are alike; 4 is done again. What remains in doubt, and neighbors too few to
-   average, costs degrees of freedom, see `bids_sr.stats.glm.effective_dof`.
+   average, costs degrees of freedom, see `bids_sr.stats.glm.autoregression`.
 
 `benchmarks/null_noise.py` measures what comes of it.
 """
@@ -32,8 +32,8 @@ from scipy import ndimage
 
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm import autoregression as ar
+from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
-from bids_sr.stats.glm.effective_dof import orthonormal
 
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -5,7 +5,7 @@ import pytest
 from scipy import linalg, signal
 
 from bids_sr.stats.glm import autoregression as ar
-from bids_sr.stats.glm.effective_dof import orthonormal
+from bids_sr.stats.glm.autoregression import orthonormal
 
 
 def basis(n=50, columns=6, seed=0):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import signal, stats
 
+from bids_sr.stats.glm.autoregression import effective_dof
 from bids_sr.stats.glm.design import build_design, contrast_vector
-from bids_sr.stats.glm.effective_dof import effective_dof
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import Noise, estimate_noise
 

@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.text.group_verdicts import findings, primary_sentence, verdict
-from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
+from bids_sr.stats.group import group_tests, group_text, metric_tables
 from bids_sr.stats.group.metric_tables import Joined, Question
 
 METHODS = ("sbl", "srgan")
@@ -36,11 +36,11 @@ def people(values: list[float]) -> dict[str, float]:
 def test_the_strongest_baseline_and_no_other_is_primary(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     comparisons = compared(joined(tmp_path).values)
-    (found,) = primary_comparison.primary_comparisons(comparisons, "sbl")
+    (found,) = group_tests.primary_comparisons(comparisons, "sbl")
     assert (found.comparison.series, found.comparison.reference) == ("sbl", "inject")  # of bspline, zerofill, inject
     assert found.comparison.question == BEYOND
     assert found.better
-    marked = primary_comparison.marked(comparisons, [found])
+    marked = group_tests.marked(comparisons, [found])
     assert [each.reference for each in marked if each.primary] == ["inject"]
     rows = [group_text.row(each) for each in marked]
     assert [row["part"] for row in rows].count("primary") == 1
@@ -60,22 +60,20 @@ def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None
     weak = BEYOND._replace(measure="self_r_beyond", against="self")
     active = BEYOND._replace(region="active40")
     questions = {q: series(0.01 * k) for k, q in enumerate((weak, known, other, active, BEYOND))}
-    (found,) = primary_comparison.primary_comparisons(compared(questions), "sbl")
+    (found,) = group_tests.primary_comparisons(compared(questions), "sbl")
     assert found.comparison.question == BEYOND
-    (found,) = primary_comparison.primary_comparisons(compared({weak: series(0), known: series(0)}), "sbl")
+    (found,) = group_tests.primary_comparisons(compared({weak: series(0), known: series(0)}), "sbl")
     assert found.comparison.question == known
-    assert primary_comparison.primary_comparisons(compared({weak: series(0)}), "sbl") == []
-    assert primary_comparison.primary_comparisons(compared({BEYOND: series(0)}), "focuss") == []
+    assert group_tests.primary_comparisons(compared({weak: series(0)}), "sbl") == []
+    assert group_tests.primary_comparisons(compared({BEYOND: series(0)}), "focuss") == []
 
 
 @pytest.mark.parametrize(("effect", "expected"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
 def test_participants_for_the_paired_t_test_are_those_of_the_textbooks(effect: float, expected: int) -> None:
     """Cohen 1988 and G*Power: two-sided .05, 80 % power, one sample."""
-    assert (
-        primary_comparison.paired_power(effect, expected) >= 0.8 > primary_comparison.paired_power(effect, expected - 1)
-    )
+    assert group_tests.paired_power(effect, expected) >= 0.8 > group_tests.paired_power(effect, expected - 1)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
-    needed = primary_comparison.participants_needed(d / d.std(ddof=1) + effect)
+    needed = group_tests.participants_needed(d / d.std(ddof=1) + effect)
     assert needed == max(6, math.ceil(expected * math.pi / 3))
 
 
@@ -83,18 +81,18 @@ def test_power_is_reached_in_simulation_by_the_test_that_is_used() -> None:
     """Signed-rank test of normal differences with the number found: 80 % within what 1,500 draws allow."""
     rng = np.random.default_rng(0)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
-    needed = primary_comparison.participants_needed(d / d.std(ddof=1) + 0.7)
+    needed = group_tests.participants_needed(d / d.std(ddof=1) + 0.7)
     assert needed is not None
     p = scipy_stats.wilcoxon(0.7 + rng.normal(size=(1500, needed)), axis=1, method="exact").pvalue
     assert 0.77 < np.mean(p < 0.05) < 0.86
 
 
 def test_numbers_that_cannot_be_had() -> None:
-    assert primary_comparison.participants_needed([0.1]) is None
-    assert primary_comparison.participants_needed([-0.1, 0.1]) is None
-    assert primary_comparison.participants_needed([1e-6 - 1, 1e-6 + 1]) is None
-    assert primary_comparison.participants_needed([0.1, 0.1, 0.1]) == 6
-    assert primary_comparison.participants_needed([0.1, 0.10001]) == 6
+    assert group_tests.participants_needed([0.1]) is None
+    assert group_tests.participants_needed([-0.1, 0.1]) is None
+    assert group_tests.participants_needed([1e-6 - 1, 1e-6 + 1]) is None
+    assert group_tests.participants_needed([0.1, 0.1, 0.1]) == 6
+    assert group_tests.participants_needed([0.1, 0.10001]) == 6
 
 
 def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import signal
 
 from bids_sr.stats.glm import noise as pooling
-from bids_sr.stats.glm.effective_dof import orthonormal
+from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.noise import Neighborhood, estimate_noise, lag_ratios, like_groups
 
 ZOOMS = (3.0, 3.0, 3.0)
