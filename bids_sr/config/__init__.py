@@ -1,8 +1,6 @@
 """Settings of one call, and the one kind of refusal; the standard library is all that this imports."""
 
 from bids_sr.config.groups import (
-    BASELINES,
-    PAIR_BASELINES,
     PAPER_SMOOTHING_MM,
     PERCEPTUAL,
     Activation,
@@ -21,15 +19,11 @@ from bids_sr.config.method_facts import (
     method_facts,
     method_names,
     patch_of,
-    series_label,
-    series_labels,
 )
 from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
 
 __all__ = [
-    "BASELINES",
-    "PAIR_BASELINES",
     "PAPER_SMOOTHING_MM",
     "PERCEPTUAL",
     "REMOVED",
@@ -50,7 +44,5 @@ __all__ = [
     "offered_methods",
     "patch_of",
     "read_toml",
-    "series_label",
-    "series_labels",
     "split_named",
 ]

@@ -11,14 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.config.method_facts import REMOVED, method_names, methods_trained_on, series_label
+from bids_sr.config.method_facts import REMOVED, method_names, methods_trained_on
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
+from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
 
-BASELINES: dict[str, tuple[str, ...]] = {
-    "default": ("bspline", "zerofill", "sdmod", "inject", "ratio"),
-    "all": ("bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos"),
-}
-PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
 DENSE = frozenset({"tv", "dip", "mse3d", "li", "li-agnostic"})  # paper recipe: one dense network, whole volumes
 PERCEPTUAL = frozenset({"srgan"})  # paper recipe: features of VGG-19 are all that ties it to the fine image
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
@@ -101,7 +97,7 @@ class Selection(_Section):
 
 def offered_methods() -> tuple[str, ...]:
     """Names of the methods, without controls, which stand among the baselines."""
-    return tuple(name for name in method_names() if name not in BASELINES["all"])
+    return tuple(name for name in method_names() if name not in BASELINES)
 
 
 def _refuse_removed(name: str) -> None:
@@ -161,12 +157,12 @@ class SuperRes(_Section):
         )
         learned = offered_methods()
         for name in self.methods:
-            if name not in learned + BASELINES["all"]:
+            if name not in (*learned, *BASELINES):
                 _refuse_removed(name)
                 raise UsageError(
                     f"no super-resolution method is called {name!r}",
-                    f"there are the methods {', '.join(learned)} and the baselines {', '.join(BASELINES['all'])}",
-                    nearest_name(name, learned + BASELINES["all"]) or "choose one of these",
+                    f"there are the methods {', '.join(learned)} and the baselines {', '.join(BASELINES)}",
+                    nearest_name(name, (*learned, *BASELINES)) or "choose one of these",
                 )
         self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
         self._need(self.factor is None or 1 < self.factor <= 8, "factor", "a factor lies above 1, and up to 8")
@@ -180,7 +176,7 @@ class SuperRes(_Section):
     @property
     def learned(self) -> tuple[str, ...]:
         """The methods that train or load a model."""
-        return tuple(name for name in self.methods if name not in BASELINES["all"])
+        return tuple(name for name in self.methods if name not in BASELINES)
 
     @property
     def pair_trained(self) -> tuple[str, ...]:
@@ -221,12 +217,12 @@ class SuperRes(_Section):
         Where only baselines were asked for, those that need a pair are left out unless named, so that data without
         a pair can be run.
         """
-        baselines = BASELINES[self.baselines]
+        baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
         if not self.learned:
             extra = tuple(b for b in baselines if b not in PAIR_BASELINES) if self.baselines == "all" else ()
             return tuple(dict.fromkeys(self.methods + extra))
         named = tuple(name for name in self.methods if name not in self.learned)
-        return tuple(dict.fromkeys(baselines + named + tuple(map(series_label, self.learned))))
+        return tuple(dict.fromkeys(baselines + named + series_names(self.learned)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ The command line needs names, and settings need to know what a method learns fro
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,16 +54,6 @@ class MethodFacts:
 def method_names() -> tuple[str, ...]:
     """Names of the methods that learn: one file each in ``sr/methods``; a hyphen of the name is ``_`` in the file's."""
     return tuple(sorted(path.stem.replace("_", "-") for path in FOLDER.rglob("[!_]*.py")))
-
-
-def series_label(name: str) -> str:
-    """Name of the series that a method makes: in files and in graphs there is no room for a hyphen."""
-    return name.replace("-", "")
-
-
-def series_labels(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of the series that methods make."""
-    return tuple(map(series_label, names))
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from bids_sr.bids import Notice, Problem, Subject, Survey, needs_pair, survey
 from bids_sr.bids.grid_sizes import sizes_of
 from bids_sr.bids.retrospective_plan import foreseen, notices_of
-from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.config import Settings
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.block_checks import check_blocks
 from bids_sr.preflight.design_checks import check_design
@@ -19,6 +19,7 @@ from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.resource_checks import check_memory
 from bids_sr.preflight.structural_plan import check_structural
 from bids_sr.preflight.validator import validate
+from bids_sr.series import PAIR_BASELINES
 
 
 def check(settings: Settings) -> Plan:

@@ -19,6 +19,7 @@ STANDARD = sys.stdlib_module_names
 PURE = {"io", "sr", "spatial", "registration", "metrics", "stats", "reports", "config", "bids", "boilerplate"}
 MAY_IMPORT: dict[str, set[str]] = {
     "boilerplate": set(),
+    "series": set(),
     "config": set(),
     "io": set(),
     "spatial": {"io"},
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "workflows"},
     "cli": PURE | {"execution", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},
 }
+EVERYWHERE = {"io.atomic_files", "series"}  # the standard library alone, and nothing of bids_sr
 HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids"}
 
 
@@ -68,7 +70,7 @@ def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
             names = [f"{base}.{alias.name}" for alias in node.names] if base == "bids_sr" else [base]
         for name in names:
             top, _, rest = name.partition(".")
-            if top == "bids_sr" and rest and not rest.startswith("_") and rest != "io.atomic_files":
+            if top == "bids_sr" and rest and not rest.startswith("_") and rest not in EVERYWHERE:
                 yield node.lineno, rest.partition(".")[0]
 
 

@@ -10,7 +10,8 @@ import torch
 from features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
-from bids_sr.config import BASELINES, REMOVED, method_facts, offered_methods, patch_of
+from bids_sr.config import REMOVED, method_facts, offered_methods, patch_of
+from bids_sr.series import DEFAULT_BASELINES
 from bids_sr.sr import method as sr_method
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.temporal_components import TemporalStatistics
@@ -81,7 +82,7 @@ def test_settings_know_the_methods_without_importing_them():
 
 
 def test_a_control_is_no_method_that_is_offered():
-    assert set(method_facts()) - set(offered_methods()) == {"sdmod"} <= set(BASELINES["default"])
+    assert set(method_facts()) - set(offered_methods()) == {"sdmod"} <= set(DEFAULT_BASELINES)
 
 
 def test_a_removed_name_is_refused_with_what_takes_its_place():

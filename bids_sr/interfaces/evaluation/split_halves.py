@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 from nipype.interfaces.base.support import Bunch
 
 from bids_sr.metrics.evaluation_metrics import PCA_RANKS
+from bids_sr.series import parse_map_label
 
 __all__ = [
     "PCA_RANKS", "BlockEffects", "MergeEvaluation", "SplitHalf", "TruthImages", "TruthMaps",
@@ -183,12 +184,10 @@ class TruthMaps(SimpleInterface):
 
 def _statmaps(files: list[str], entities: list[dict]) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
     """t and effect maps on the high-resolution grid as FWHM → series → (contrast, stat) → file."""
-    from bids_sr.stats.regions.map_comparison import parse_description
-
     out: dict[float, dict[str, dict[tuple[str, str], str]]] = {}
     for path, own in zip(files, entities, strict=True):
         if own["suffix"] == "statmap" and own["stat"] in ("t", "effect"):
-            series, fwhm_mm = parse_description(own["desc"])
+            series, fwhm_mm, _ = parse_map_label(own["desc"])
             if series != "raw":
                 out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = path
     return out

@@ -8,6 +8,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObjec
 
 from bids_sr.interfaces.reporting import figure_data as tools
 from bids_sr.interfaces.reporting.reportlet_figures import FUNCTIONAL, _Reportlet
+from bids_sr.series import map_label
 
 MAX_PAIRS = 3
 
@@ -97,7 +98,7 @@ class ActivationReport(_Reportlet):
             if stat != display.statistic:
                 continue
             rows = _series_maps(files, found.regions.get((contrast, "Fdr", fwhm), {}), names)
-            desc = "activation" + tools.smoothing_label(fwhm)
+            desc = map_label("activation", fwhm / 10)
             figure = activation_figure(rows, scene, display=display)
             self._keep(runtime, figure, desc=desc, suffix=FUNCTIONAL, contrast=contrast)
         return self._done(runtime)
@@ -141,7 +142,7 @@ class RegionsReport(_Reportlet):
             overlap = {name: dice(a.data > 0, b.data > 0) for name, (a, b) in rows.items()}
             values = {name: np.nan if value is None else value for name, value in overlap.items()}
             figure = regions_figure(rows, scene, (one, other), values)
-            desc = "regions" + tools.smoothing_label(fwhm)
+            desc = map_label("regions", fwhm / 10)
             self._keep(
                 runtime, figure, desc=desc, suffix=FUNCTIONAL, contrast=f"{one}Versus{other[:1].upper()}{other[1:]}"
             )

@@ -23,7 +23,8 @@ from bids_sr.reports.figures.style import (
     new_figure,
     style,
 )
-from bids_sr.stats.group.group_tests import ACQUIRED, BASELINES, CONTROLS, MEASURED, Comparison
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
+from bids_sr.stats.group.group_tests import Comparison
 
 Series = Mapping[str, Mapping[str, float]]
 _SPREAD = 0.32  # of a box's half width
@@ -35,8 +36,7 @@ def color_of(series: str, methods: Sequence[str]) -> str:
     """One color a kind of series: acquired, baseline, control, method, measured."""
     if series in methods:
         return ORANGE
-    kinds = ((ACQUIRED, SOFT), (BASELINES, BLUE), (CONTROLS, SKY), ((MEASURED,), GREEN))
-    return next((color for names, color in kinds if series in names), INK)
+    return {"acquired": SOFT, "baseline": BLUE, "control": SKY, "measured": GREEN}.get(kind_of(series), INK)
 
 
 def shown_series(series: Series, methods: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.series import series_name
 
 _WEAK = "gain_self_r_beyond"
 MEASURES = ("gain_split_ev_beyond", "gain_truth_ev_beyond", _WEAK)
@@ -40,7 +41,7 @@ class Placebo:
 
 def _of(method: str, kind: str, owed: str, instead: Mapping[str, str]) -> Iterable[tuple[str, Placebo]]:
     for suffix, words in instead.items():
-        name = f"{method}{suffix}"
+        name = series_name(method, suffix)
         yield name, Placebo(name=name, method=method, kind=kind, instead=words, owed=owed)
 
 

@@ -36,7 +36,6 @@ from bids_sr.stats.evaluation.split_half import (
     inner_products,
     score_moments,
 )
-from bids_sr.stats.evaluation.split_half_table import BASELINES, MEASURED
 from bids_sr.stats.glm.blocks import Block
 from bids_sr.stats.regions.map_comparison import Grid
 from bids_sr.stats.regions.map_summary import Map
@@ -167,7 +166,7 @@ def known_rows(scores: Mapping[str, Scores], known: Known, *, gains: bool) -> It
                 series=series, against=KNOWN, measure=measure, value=score.value, lower=low, upper=high,
                 contrast=contrast, region=region, n=known.units(contrast) if math.isfinite(low) else None,
             )  # fmt: skip
-    pairs = gain_pairs([name for name in scores if name != MEASURED], BASELINES) if gains else []
+    pairs = gain_pairs(list(scores)) if gains else []
     for method, other in pairs:
         for (measure, contrast, region), score in scores[method].items():
             value, low, high = score.less(scores[other][measure, contrast, region])

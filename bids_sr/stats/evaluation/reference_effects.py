@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.series import MEASURED
 from bids_sr.stats.evaluation.known_activation import Scores, known_rows, make_known
 from bids_sr.stats.evaluation.reference_maps import TRUE_T, Figures, figure_rows
 from bids_sr.stats.evaluation.split_half import beyond_nyquist, enough, seeded
 from bids_sr.stats.evaluation.split_half_shared import on_grid
-from bids_sr.stats.evaluation.split_half_table import BASELINES, MEASURED, check_same_run, named_files
+from bids_sr.stats.evaluation.split_half_table import check_same_run, named_files
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.regions.map_comparison import Grid
 from bids_sr.stats.regions.map_summary import Map, correlation
@@ -94,7 +95,7 @@ def effect_rows(
             figures[series] = _figures(maps, true, regions)
         if target is not None:
             scores[series] = target.scores(betas)
-    seeded(scores, (*BASELINES, MEASURED), seed)
+    seeded(scores, seed)
     rows = list(figure_rows(figures, MEASURED, 0.0))
     return rows if target is None else [*rows, *known_rows(scores, target, gains=MEASURED not in files)]
 

@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from bids_sr.series import is_variant_of, kind_of
 from bids_sr.stats.evaluation.explained_variance import FIGURES, OF_TRUTH, Moments
 from bids_sr.stats.glm.blocks import Block
 
@@ -272,33 +273,16 @@ def enough(region: Mask) -> bool:
     return int(region.sum()) >= _LEAST_VOXELS
 
 
-def method_of(series: str, methods: Sequence[str]) -> str | None:
-    """The method whose placebo or member a series is: its name is the method's and goes on with a capital letter."""
-    for name in sorted(methods, key=len, reverse=True):
-        if series.startswith(name) and series[len(name) : len(name) + 1].isupper():
-            return name
-    return None
-
-
-def members_of(series: Sequence[str], methods: Sequence[str]) -> dict[str, list[str]]:
-    """Each method with the series that are itself trained from other seeds (`sblSeed1`), itself first."""
-    return {
-        method: [method, *(name for name in series if name.removeprefix(f"{method}Seed").isdigit())]
-        for method in methods
-    }
-
-
-def seeded(scores: Mapping[str, dict[Any, Score]], baselines: Sequence[str], seed: int) -> None:
+def seeded(scores: Mapping[str, dict[Any, Score]], seed: int) -> None:
     """Let the resamples of every network with members of other seeds vary with the seed, in place.
 
     Parameters
     ----------
     scores : by series, then by figure
-    baselines : series that no method made
     seed : of which member each resample draws; the same for all figures of a method
     """
-    learned = [name for name in scores if name not in baselines]
-    for method, names in members_of(list(scores), learned).items():
+    for method in [name for name in scores if kind_of(name) == "method"]:
+        names = [method, *(name for name in scores if kind_of(name) == "member" and is_variant_of(name, (method,)))]
         if len(names) < 2:
             continue
         rng = np.random.default_rng([seed, *method.encode()])
@@ -310,24 +294,17 @@ def seeded(scores: Mapping[str, dict[Any, Score]], baselines: Sequence[str], see
                 scores[method][key] = with_seeds(own, members, picks[own.draws.shape[1]])
 
 
-def gain_pairs(series: Sequence[str], baselines: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, what it is held against): every baseline, control and other method, and the method's own placebos.
-
-    Parameters
-    ----------
-    series : all names; measured is none of them
-    baselines : those that are baselines or controls
-    """
-    learned = [name for name in series if name not in baselines]
-    methods = [name for name in learned if method_of(name, learned) is None]
-    pairs = []
-    for method in methods:
-        for other in series:
-            owner = method_of(other, methods)
-            member = owner is not None and other[len(owner) :].startswith("Seed")
-            if other != method and (owner is None or owner == method) and not member:
-                pairs.append((method, other))
-    return pairs
+def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(method, what it is held against): every baseline, control and other method, and the method's own placebos."""
+    return [
+        (method, other)
+        for method in names
+        for other in names
+        if kind_of(method) == "method"
+        and other != method
+        and kind_of(other) not in ("member", "measured")
+        and (kind_of(other) != "placebo" or is_variant_of(other, (method,)))
+    ]
 
 
 def halves_of(blocks: Sequence[Block], halves: Mapping[str, Float], n_boot: int, seed: int) -> dict[str, Float | None]:

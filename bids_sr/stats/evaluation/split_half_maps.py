@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.series import MEASURED, kind_of
 from bids_sr.stats.evaluation.split_half import beyond_nyquist
 from bids_sr.stats.evaluation.split_half_shared import on_grid
-from bids_sr.stats.evaluation.split_half_table import MEASURED, named_files
+from bids_sr.stats.evaluation.split_half_table import named_files
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 
 Float = npt.NDArray[np.float64]
@@ -41,7 +42,7 @@ def save_figures(
     units, whole and beyond the acquired Nyquist limit. Without a contrast that can be split, ``series`` is empty.
     Ensemble members are left out.
     """
-    files = {name: file for name, file in named_files(paths).items() if "Seed" not in name}
+    files = {name: file for name, file in named_files(paths).items() if kind_of(name) != "member"}
     first = load_effects(files.get(MEASURED, next(iter(files.values()))))
     contrast = main_contrast(contrasts, first)
     where = np.argwhere(mask)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.stats.evaluation.explained_variance import FIGURES
 from bids_sr.stats.evaluation.split_half import (
@@ -24,7 +25,6 @@ from bids_sr.stats.evaluation.split_half import (
 )
 from bids_sr.stats.glm.block_effects import Effects
 from bids_sr.stats.glm.blocks import missing_conditions
-from bids_sr.stats.regions.map_comparison import RAISED
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
         sample_volume(m, effects.affine, shape, affine, spline=Spline(order=3))
         for m in np.moveaxis(effects.betas, -1, 0)
     ]
-    return RAISED, np.stack(maps, axis=-1)
+    return RAW_SPLINE, np.stack(maps, axis=-1)
 
 
 @dataclass(kw_only=True)

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.series import MEASURED, PCA, SMOOTH
 from bids_sr.stats.evaluation.split_half import Score, gain_pairs, seeded
 from bids_sr.stats.evaluation.split_half_shared import Frame, Key, make_frame, on_grid
 from bids_sr.stats.glm.block_effects import Effects, load_effects, series_of
 from bids_sr.stats.glm.blocks import Block
 from bids_sr.stats.glm.time_series import smooth
-from bids_sr.stats.regions.map_comparison import RAISED
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -32,11 +32,6 @@ Scores = dict[Key, Score]
 PathLike = str | os.PathLike[str]
 LOGGER = logging.getLogger(__name__)
 
-MEASURED = "measured"
-SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
-CONTROLS = (SMOOTH, PCA)
-# Series that no method made; every other name is a method, or begins with a method's (placebo, ensemble member)
-BASELINES = ("nearest", "linear", "bspline", "lanczos", "zerofill", "sdmod", "inject", "ratio", RAISED, *CONTROLS)
 CONTROL_FWHM_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 
@@ -141,7 +136,7 @@ def _gain_rows(scores: Mapping[str, Scores], frame: Frame) -> list[EvalRow]:
     kind = "split_" if frame.targets else "self_"
     names = [name for name in scores if name != MEASURED]
     rows = []
-    for method, other in gain_pairs(names, BASELINES):
+    for method, other in gain_pairs(names):
         for key, found in scores[method].items():
             if not key[0].startswith(kind) or key not in scores[other]:
                 continue
@@ -218,7 +213,7 @@ def split_half_rows(
             for control, tried in control_trials(frame, effects):
                 scores[control], chosen, best = choose(tried)
                 rows += _control_rows(control, chosen, best)
-    seeded(scores, (*BASELINES, MEASURED), seed)
+    seeded(scores, seed)
     rows = [*(row for name, found in scores.items() for row in _score_rows(name, found, frame)), *rows]
     if not any(math.isfinite(row.value) for row in rows):
         LOGGER.warning("no figure of the split halves is defined: %s", ", ".join(contrasts))

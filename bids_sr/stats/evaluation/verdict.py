@@ -18,10 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bids_sr.metrics.evaluation_metrics import MISSING, EvalRow
+from bids_sr.series import CONTROLS, IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 from bids_sr.stats.evaluation.evidence import (
-    CONTROLS,
-    IMAGE_REFERENCES,
     PLAIN,
     WORTH,
     Table,

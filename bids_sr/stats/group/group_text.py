@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bids_sr.stats.group.group_tests import BASELINES, MEASURED, Comparison, better
+from bids_sr.series import BASELINES, MEASURED
+from bids_sr.stats.group.group_tests import Comparison, better
 from bids_sr.stats.group.metric_tables import MISSING, Question, Values
 from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.series import ACQUIRED
 from bids_sr.stats.glm.time_series import FWHM_PER_SIGMA
 from bids_sr.stats.regions.map_summary import single_conditions
 
@@ -210,7 +211,7 @@ def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[EvalRow]:
 def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> list[EvalRow]:
     """The decomposition of each finer series against raw."""
     rows = []
-    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ("raw", "rawSpline")]
+    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ACQUIRED]
     for series in names:
         for figure in ("size", "dice"):
             parts = {
