@@ -124,10 +124,10 @@ def test_every_package_is_listed(setup: configparser.ConfigParser) -> None:
             found.add(".".join(parts if parts[0] == "bids_sr" else ("bids_sr", *parts)))
     assert found == listed
     for name in listed:
-        folder = ROOT / name.replace(".", "/")
+        place = name.replace(".", "/")
         for home, at in HOMES.items():
-            if name.replace(".", "/") == home:
-                folder = ROOT / at
+            place = at + place.removeprefix(home) if f"{place}/".startswith(f"{home}/") else place
+        folder = ROOT / place
         assert (folder / "__init__.py").is_file(), f"{name} has no __init__.py"
 
 

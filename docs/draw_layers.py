@@ -1,0 +1,136 @@
+"""Draw the layers of the package from its imports: python docs/draw_layers.py writes docs/figures/layers.svg.
+
+A part stands one row above the highest part that it imports. Parts of the two lowest rows are imported nearly
+everywhere, so that arrows to them are left out, as are those that another way of arrows already says.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TOPS = ("bids_sr", "workflows", "boilerplate")
+WIDTH, HEIGHT, GAP, ROW = 118, 40, 16, 84
+TEXT = {
+    "boilerplate": "names, templates, .bib",
+    "config": "settings, TOML, locks",
+    "io": "NIfTI, atomic files",
+    "series": "names and kinds",
+    "spatial": "motion, resampling",
+    "metrics": "registry, similarity",
+    "sr": "methods, training",
+    "stats": "GLM, evaluation, group",
+    "registration": "ANTs, brain, atlas",
+    "bids": "the data set",
+    "reports": "figures, tables, pages",
+    "preflight": "checks, estimates",
+    "retrospective": "downsampled copies",
+    "phantom": "simulated data sets",
+    "slurm": "arrays of participants",
+    "interfaces": "nipype around arrays",
+    "execution": "MultiProc, SLURM",
+    "workflows": "nodes and edges",
+    "cli": "commands",
+}
+
+
+def part_of(path: Path) -> str:
+    """The part that a file belongs to: a folder of bids_sr, a module beside them, or a folder beside bids_sr."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] != "bids_sr" else parts[1]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The parts that a file imports, at any place."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "bids_sr" else [node.module]
+            )
+        yield from (
+            name.split(".")[1] for name in names if name.startswith("bids_sr.") and not name.startswith("bids_sr.__")
+        )
+
+
+def graph() -> dict[str, set[str]]:
+    """Each part and the parts that it imports."""
+    files = [
+        path
+        for top in TOPS
+        for path in (ROOT / top).rglob("*.py")
+        if path.parent.name != "bids_sr" or path.stem != "__init__"
+    ]
+    found: dict[str, set[str]] = {part_of(path): set() for path in files}
+    for path in files:
+        found[part_of(path)] |= set(imports(path)) & set(found)
+    return {part: used - {part} for part, used in sorted(found.items())}
+
+
+def levels(used: dict[str, set[str]]) -> dict[str, int]:
+    """The row of each part, 0 at the bottom.
+
+    Raises
+    ------
+    ValueError : parts that import one another in a circle
+    """
+    rows: dict[str, int] = {}
+    while len(rows) < len(used):
+        ready = {part for part in set(used) - set(rows) if used[part] <= set(rows)}
+        if not ready:
+            raise ValueError(f"imports in a circle among {', '.join(sorted(set(used) - set(rows)))}")
+        rows |= {part: 1 + max((rows[below] for below in used[part]), default=-1) for part in ready}
+    return rows
+
+
+def _reached(part: str, used: dict[str, set[str]]) -> set[str]:
+    return set().union(*({below} | _reached(below, used) for below in used[part])) if used[part] else set()
+
+
+def shown(used: dict[str, set[str]], rows: dict[str, int]) -> list[tuple[str, str]]:
+    """Arrows that are drawn."""
+    return [
+        (part, below)
+        for part in used
+        for below in sorted(used[part])
+        if rows[below] > 0 and not any(below in _reached(other, used) for other in used[part] - {below})
+    ]  # fmt: skip
+
+
+def drawn() -> str:
+    """The figure as SVG."""
+    used = graph()
+    rows = levels(used)
+    top = max(rows.values())
+    by_row = [[part for part in used if rows[part] == row] for row in range(top + 1)]
+    widest = max(map(len, by_row)) * (WIDTH + GAP) + GAP
+    at = {
+        part: ((widest - len(row) * (WIDTH + GAP) + GAP) / 2 + k * (WIDTH + GAP), (top - n) * ROW + GAP)
+        for n, row in enumerate(by_row)
+        for k, part in enumerate(row)
+    }
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {widest} {top * ROW + HEIGHT + 2 * GAP}" '
+        'font-family="sans-serif" font-size="12">',
+        "<title>Layers of bids-sr: every arrow is an import</title>",
+    ]
+    for part, below in shown(used, rows):
+        (x, y), (u, v) = at[part], at[below]
+        ends = f'x1="{x + WIDTH / 2:g}" y1="{y + HEIGHT}" x2="{u + WIDTH / 2:g}" y2="{v}"'
+        out.append(f'<line {ends} stroke="#9aa5ad" stroke-width="1"/>')
+    for part, (x, y) in at.items():
+        out.append(
+            f'<rect x="{x:g}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="#eef3f7" stroke="#00568c"/>'
+        )
+        out.append(f'<text x="{x + WIDTH / 2:g}" y="{y + 17}" text-anchor="middle" font-weight="bold">{part}</text>')
+        small = f'x="{x + WIDTH / 2:g}" y="{y + 31}" text-anchor="middle" font-size="9" fill="#5b6770"'
+        out.append(f"<text {small}>{TEXT.get(part, '')}</text>")
+    return "\n".join([*out, "</svg>", ""])
+
+
+if __name__ == "__main__":
+    (ROOT / "docs/figures/layers.svg").write_text(drawn(), encoding="utf-8")
+    sys.exit(0)
