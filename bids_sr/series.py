@@ -92,13 +92,14 @@ def series(name: str) -> Series:
     >>> series("srganSeed2")
     Series(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
     """
-    fixed: dict[str, Kind] = {MEASURED: "measured", RUN: "run", **dict.fromkeys(ACQUIRED, "acquired")}
-    fixed |= dict.fromkeys(BASELINES, "baseline") | dict.fromkeys(CONTROLS, "control")
-    if name in fixed:
-        return Series(name, fixed[name], name)
-    found = _VARIANT.fullmatch(name)
+    fixed: tuple[tuple[Kind, Iterable[str]], ...] = (
+        ("acquired", ACQUIRED), ("baseline", BASELINES), ("control", CONTROLS), ("measured", (MEASURED,)),
+        ("run", (RUN,)),
+    )  # fmt: skip
+    kind = next((kind for kind, names in fixed if name in names), None)
+    found = None if kind else _VARIANT.fullmatch(name)
     if found is None:
-        return Series(name, "method", name)
+        return Series(name, kind or "method", name)
     return Series(name, "placebo" if found["seed"] is None else "member", found["method"], found["variant"])
 
 
