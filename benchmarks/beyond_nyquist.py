@@ -35,8 +35,9 @@ import numpy as np
 import pandas as pd
 from _table import keep
 
+from bids_sr.interfaces.evaluation.split_halves import PCA_RANKS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.metrics.evaluation_metrics import PCA_RANKS, EvalRow, read_table
+from bids_sr.metrics.long_tables import MetricRow, read_table
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.sr.inference.guided_baselines import inject, match_gain, ratio
 from bids_sr.sr.resolution.interpolation import upsample
@@ -203,7 +204,7 @@ def of_run(out: Path, title: str) -> None:
             keep(f"{title}_gains", f"Differences beyond the Nyquist limit: {stem}", gains)
 
 
-def _shown(row: EvalRow | None) -> str:
+def _shown(row: MetricRow | None) -> str:
     if row is None or not np.isfinite(row.value):
         return "n/a"
     ends = f" [{row.lower:.2f}, {row.upper:.2f}]" if np.isfinite(row.lower) else ""

@@ -13,14 +13,14 @@ from typing import Any
 
 from _table import keep
 
-from bids_sr.metrics.evaluation_metrics import EvalRow, read_table
+from bids_sr.metrics.long_tables import MetricRow, read_table
 
 BANDS = ("signal", "percent", "beyond")
 REGIONS = ("brain", "active40", "active")
 SCORES = ("split_ev", "split_r", "split_amplitude", "split_right", "truth_ev", "truth_r", "self_r")
 
 
-def interval(row: EvalRow | None) -> str:
+def interval(row: MetricRow | None) -> str:
     """A figure with its interval."""
     if row is None:
         return ""
@@ -28,7 +28,7 @@ def interval(row: EvalRow | None) -> str:
     return f"{row.value:.3f}{ends}"
 
 
-def scores(rows: list[EvalRow], contrast: str, prefix: str) -> list[dict[str, Any]]:
+def scores(rows: list[MetricRow], contrast: str, prefix: str) -> list[dict[str, Any]]:
     """A line a series: one figure in each band and region."""
     bands = ("effect", "beyond") if prefix.startswith("truth_") else BANDS
     own = [r for r in rows if r.contrast == contrast and r.fwhm_mm == 0 and r.measure.startswith(f"{prefix}_")]
@@ -43,7 +43,7 @@ def scores(rows: list[EvalRow], contrast: str, prefix: str) -> list[dict[str, An
     ]  # fmt: skip
 
 
-def gains(rows: list[EvalRow], contrast: str, prefix: str) -> list[dict[str, Any]]:
+def gains(rows: list[MetricRow], contrast: str, prefix: str) -> list[dict[str, Any]]:
     """A line a method and what it is held against: difference beyond Nyquist."""
     own = [r for r in rows if r.contrast == contrast and r.measure == f"gain_{prefix}_beyond" and r.region in REGIONS]
     found = {(r.series, r.against, r.region): r for r in own}
@@ -58,7 +58,7 @@ def gains(rows: list[EvalRow], contrast: str, prefix: str) -> list[dict[str, Any
     ]
 
 
-def others(rows: list[EvalRow]) -> list[dict[str, Any]]:
+def others(rows: list[MetricRow]) -> list[dict[str, Any]]:
     """False activity, images, guards and flags."""
     wanted = ("null_rate", "null_fwe", "truth_psnr", "truth_ssim", "gain_truth_psnr", "pair_gain_psnr", "ensemble_r",
               "ensemble_coverage", "edge_mismatch", "unrepeated_share")  # fmt: skip

@@ -23,7 +23,7 @@ from bids_sr.interfaces.head_motion import Confounds, EstimateDummies, EstimateM
 from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
 from bids_sr.interfaces.learning.variance_maps import EstimateVariance
 from bids_sr.interfaces.series_images import ImportSeries
-from bids_sr.metrics.evaluation_metrics import read_table
+from bids_sr.metrics.long_tables import read_table
 
 FACTOR = (2.0, 2.0, 1.0)
 VARIANCE = ("sdmod", "wmn", "focuss", "sbl")

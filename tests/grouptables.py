@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.metrics import evaluation_metrics, series_metrics
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import SERIES, MetricRow, metric_rows, table_text
+from bids_sr.stats.group import metric_tables
 
 FACTS = {"GeneratedByVersion": "1.0", "SettingsDigest": "abc"}
 
@@ -14,8 +14,8 @@ def write_tables(
     output_dir: Path,
     participant: str,
     *,
-    rows: Sequence[EvalRow] = (),
-    activation: Sequence[Mapping[str, str]] = (),
+    rows: Sequence[MetricRow] = (),
+    activation: Sequence[MetricRow] = (),
     run: str = "task-tap",
     facts: Mapping[str, str] = FACTS,
 ) -> None:
@@ -24,29 +24,35 @@ def write_tables(
     folder.mkdir(parents=True, exist_ok=True)
     texts = {}
     if rows:
-        texts["evaluation"] = evaluation_metrics.table_text(rows)
+        texts["evaluation"] = table_text(rows)
     if activation:
-        texts["activation"] = series_metrics.table_text(activation)
+        texts["activation"] = table_text(activation, SERIES)
     for kind, text in texts.items():
         stem = folder / f"sub-{participant}_{run}_desc-{kind}_metrics"
         stem.with_suffix(".tsv").write_text(text)
         stem.with_suffix(".json").write_text(json.dumps(dict(facts)))
 
 
-def detail(series: str, value: float, **how: float) -> EvalRow:
+def detail(series: str, value: float, **how: float) -> MetricRow:
     """Confirmed detail beyond Nyquist of one series."""
-    return EvalRow(
+    return MetricRow(
         series=series, against="measured", contrast="all", region="brain", measure="split_ev_beyond", value=value, **how
     )  # fmt: skip
 
 
-def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0) -> list[dict[str, str]]:
+def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0) -> list[MetricRow]:
     """Region sizes and overlap of one series."""
     return [
-        series_metrics.row(series, fwhm, "thumb", "quarter_paper", thumb),
-        series_metrics.row(series, fwhm, "little", "quarter_paper", little),
-        series_metrics.row(series, fwhm, "thumb+little", "quarter_dice", dice),
+        *metric_rows(series, {"quarter_paper": thumb}, fwhm_mm=fwhm, contrast="thumb"),
+        *metric_rows(series, {"quarter_paper": little}, fwhm_mm=fwhm, contrast="little"),
+        *metric_rows(series, {"quarter_dice": dice}, fwhm_mm=fwhm, contrast="thumb+little"),
     ]
+
+
+def every_value(folder: Path) -> list[metric_tables.RunValue]:
+    """All values of all tables below a folder."""
+    sources = metric_tables.find_sources(folder)
+    return [value for each in sources for value in metric_tables.run_values(each, metric_tables.read_cells(each))]
 
 
 def cohort(output_dir: Path, count: int = 8) -> list[str]:

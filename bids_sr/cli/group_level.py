@@ -16,8 +16,7 @@ from bids_sr.config.groups import SuperRes
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
-from bids_sr.stats.group.group_join import Joined
-from bids_sr.stats.group.metric_tables import Source
+from bids_sr.stats.group.metric_tables import Joined, Source
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
@@ -195,14 +194,14 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
     """Write the long table, one source in memory at a time, and keep what is compared."""
     joined = Joined(compared=group_tests.compared)
     with path.open("w", encoding="utf-8") as stream:
-        stream.write(metric_tables.table_text([]))
+        stream.write("\t".join(metric_tables.COLUMNS) + "\n")
         for source in sources:
             try:
-                rows = metric_tables.read_cells(source)
-                joined.add(source, rows)
+                table = metric_tables.read_cells(source)
+                joined.add(source, table)
             except ValueError as error:
                 raise UsageError(str(error), "it is no table of this version", "run that participant again") from error
-            stream.writelines(metric_tables.lines_of(source, rows))
+            stream.writelines(metric_tables.lines_of(source, table))
     joined.close()
     return joined
 

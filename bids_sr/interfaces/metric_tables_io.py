@@ -37,7 +37,7 @@ class SeriesQuality(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.metrics.series_metrics import row, table_text
+        from bids_sr.metrics.long_tables import SERIES, metric_rows, table_text
         from bids_sr.stats.image.temporal_quality import quality_figures, series_quality
 
         start, mask = self.inputs.n_dummy, load_image(self.inputs.mask)[0] > 0.5
@@ -48,7 +48,7 @@ class SeriesQuality(SimpleInterface):
         if isdefined(self.inputs.consistency_file):
             figures |= _consistency(self.inputs.consistency_file, start)
         path = Path(runtime.cwd, "quality.tsv")
-        path.write_text(table_text(row(self.inputs.series, 0.0, "", key, value) for key, value in figures.items()))
+        path.write_text(table_text(metric_rows(self.inputs.series, figures), SERIES))
         self._results["metrics_tsv"] = str(path)
         return runtime
 
@@ -80,11 +80,13 @@ class MergeMetrics(SimpleInterface):
     output_spec = _MergeMetricsOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.series_metrics import columns_json, read_table, table_text
+        from bids_sr.metrics.long_tables import SERIES, columns_json, read_table, table_text
 
-        rows = [row for path in self.inputs.in_files for row in read_table(path)]
+        rows = [row for path in self.inputs.in_files for row in read_table(path, SERIES)]
         out, described = Path(runtime.cwd, "metrics.tsv"), Path(runtime.cwd, "metrics.json")
-        out.write_text(table_text(rows))
-        described.write_text(json.dumps(columns_json(row["measure"] for row in rows), indent=2, ensure_ascii=False))
+        out.write_text(table_text(rows, SERIES))
+        described.write_text(
+            json.dumps(columns_json(SERIES, (row.measure for row in rows)), indent=2, ensure_ascii=False)
+        )
         self._results.update(out_file=str(out), out_json=str(described))
         return runtime

@@ -155,17 +155,17 @@ def _metrics(inputs: Any, found: Any, regions: Any, mask: Any, roi: Any, affine:
     """Write the figures of one series at one smoothing."""
     from math import prod
 
-    from bids_sr.metrics.series_metrics import row, table_text
+    from bids_sr.metrics.long_tables import SERIES, metric_rows, table_text
     from bids_sr.stats.regions.map_summary import activation_rows
 
     design, series, fwhm_mm = found.design, inputs.series, inputs.fwhm_mm
     figures = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
-    rows = [row(series, fwhm_mm, "", key, value) for key, value in figures.items()] if "glm" in inputs.kinds else []
+    rows = metric_rows(series, figures, fwhm_mm=fwhm_mm) if "glm" in inputs.kinds else []
     rows += activation_rows(
         found.maps, regions, inputs.contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
         per_acquired=1 if series == "raw" else prod(inputs.factor),
     )  # fmt: skip
-    path.write_text(table_text(rows))
+    path.write_text(table_text(rows, SERIES))
     return str(path)
 
 
@@ -194,7 +194,7 @@ class CompareMaps(SimpleInterface):
         from math import prod
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.series_metrics import table_text
+        from bids_sr.metrics.long_tables import SERIES, table_text
         from bids_sr.stats.regions.activation_regions import parse_thresholds
         from bids_sr.stats.regions.map_comparison import Grid, comparison_rows
 
@@ -210,7 +210,7 @@ class CompareMaps(SimpleInterface):
                 acquired=acquired, fine=fine, roi=roi.mask, fwhm_mm=fwhm_mm, per_acquired=prod(inputs.factor),
             )  # fmt: skip
         out = Path(runtime.cwd, "comparison.tsv")
-        out.write_text(table_text(rows))
+        out.write_text(table_text(rows, SERIES))
         self._results["metrics_tsv"] = str(out)
         return runtime
 

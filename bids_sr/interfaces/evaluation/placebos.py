@@ -55,7 +55,7 @@ class NullShuffles(SimpleInterface):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.metrics.long_tables import table_text
         from bids_sr.stats.controls.false_positive_rates import null_rates, null_rows
         from bids_sr.stats.glm.design import read_confounds, read_events
 
@@ -201,7 +201,7 @@ class MergeRows(SimpleInterface):
     output_spec = _MergeRowsOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.evaluation_metrics import read_table, table_text
+        from bids_sr.metrics.long_tables import read_table, table_text
 
         out = Path(runtime.cwd) / "rows.tsv"
         out.write_text(table_text(row for path in self.inputs.in_files for row in read_table(path)))

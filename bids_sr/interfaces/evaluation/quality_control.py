@@ -39,7 +39,7 @@ class _MapsOutputSpec(_RowsOutputSpec):
 
 
 def _write_rows(rows: Iterable[Any], cwd: Path, name: str) -> str:
-    from bids_sr.metrics.evaluation_metrics import table_text
+    from bids_sr.metrics.long_tables import table_text
 
     path = cwd / f"{name}.tsv"
     path.write_text(table_text(rows), encoding="utf-8")
@@ -199,10 +199,10 @@ class PrecisionGuard(SimpleInterface):
 
 
 def _precision_rows(found: Any, series: str) -> list[Any]:
-    from bids_sr.metrics.evaluation_metrics import EvalRow
+    from bids_sr.metrics.long_tables import MetricRow
 
     return [
-        EvalRow(series=series, measure="precision_change", value=value, contrast=name, region="brain")
+        MetricRow(series=series, measure="precision_change", value=value, contrast=name, region="brain")
         for name, value in found.by_contrast.items()
     ]
 
@@ -279,7 +279,7 @@ class EdgeMismatch(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.evaluation_metrics import EvalRow
+        from bids_sr.metrics.long_tables import MetricRow
         from bids_sr.spatial.edges import edge_mismatch
         from bids_sr.spatial.masks import voxel_sizes
         from bids_sr.spatial.resampling import sample_volume
@@ -300,7 +300,7 @@ class EdgeMismatch(SimpleInterface):
             "flag_distortion": found.median > limit,
         }
         rows = [
-            EvalRow(series="run", measure=name, value=float(value), region="brain", n=found.n)
+            MetricRow(series="run", measure=name, value=float(value), region="brain", n=found.n)
             for name, value in values.items()
         ]
         self._results |= {
@@ -347,7 +347,7 @@ class DomainGate(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.evaluation_metrics import EvalRow
+        from bids_sr.metrics.long_tables import MetricRow
         from bids_sr.sr.models.model import read_card
         from bids_sr.sr.models.training_domain import domain_difference
 
@@ -359,7 +359,7 @@ class DomainGate(SimpleInterface):
             warnings = [f"{inputs.series}: {text}" for text in found.warnings]
             values = {"domain_distance": found.distance, "domain_edges": found.edges, "flag_domain": bool(warnings)}
             rows = [
-                EvalRow(series=inputs.series, measure=name, value=float(value), region="brain")
+                MetricRow(series=inputs.series, measure=name, value=float(value), region="brain")
                 for name, value in values.items()
             ]
         for text in warnings:

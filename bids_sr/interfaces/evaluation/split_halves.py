@@ -16,12 +16,10 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
-from bids_sr.metrics.evaluation_metrics import PCA_RANKS
 from bids_sr.series import parse_map_label
 
-__all__ = [
-    "PCA_RANKS", "BlockEffects", "MergeEvaluation", "SplitHalf", "TruthImages", "TruthMaps",
-]  # fmt: skip
+# Numbers of temporal components that the control bsplinePca chooses from
+PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 
 
 class _BlockEffectsInputSpec(BaseInterfaceInputSpec):
@@ -106,7 +104,7 @@ class SplitHalf(SimpleInterface):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.metrics.long_tables import table_text
         from bids_sr.stats.evaluation.split_half_maps import save_figures
         from bids_sr.stats.evaluation.split_half_table import split_half_rows
 
@@ -156,7 +154,7 @@ class TruthMaps(SimpleInterface):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.metrics.long_tables import table_text
         from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
         from bids_sr.stats.evaluation.reference_maps import truth_rows
         from bids_sr.stats.regions.map_comparison import Grid
@@ -214,7 +212,7 @@ class TruthImages(SimpleInterface):
         from contextlib import ExitStack
 
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.metrics.long_tables import table_text
         from bids_sr.stats.evaluation.reference_images import MEASURED, image_rows, volume_scores
 
         inputs = self.inputs
@@ -250,13 +248,13 @@ class MergeEvaluation(SimpleInterface):
     output_spec = _MergeEvaluationOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.evaluation_metrics import columns_json, read_table, table_text
+        from bids_sr.metrics.long_tables import EVALUATION, columns_json, read_table, table_text
         from bids_sr.stats.evaluation.not_applied import compared_rows
 
         rows = compared_rows(row for path in self.inputs.in_files for row in read_table(path))
         out, described = Path(runtime.cwd, "evaluation.tsv"), Path(runtime.cwd, "evaluation.json")
         out.write_text(table_text(rows), encoding="utf-8")
-        text = json.dumps(columns_json(row.measure for row in rows), indent=2, ensure_ascii=False)
+        text = json.dumps(columns_json(EVALUATION, (row.measure for row in rows)), indent=2, ensure_ascii=False)
         described.write_text(text, encoding="utf-8")
         self._results |= {"out_file": str(out), "out_json": str(described)}
         return runtime

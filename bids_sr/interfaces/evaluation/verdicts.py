@@ -49,13 +49,12 @@ class ClaimTable(SimpleInterface):
     output_spec = _TableOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.evaluation_metrics import table_text
-        from bids_sr.metrics.series_metrics import read_table
+        from bids_sr.metrics.long_tables import SERIES, read_table, table_text
         from bids_sr.stats.regions.attribution import claim_rows
 
         inputs = self.inputs
         rows = claim_rows(
-            [row for path in inputs.in_files for row in read_table(path)], (inputs.pair[0], inputs.pair[1]),
+            [row for path in inputs.in_files for row in read_table(path, SERIES)], (inputs.pair[0], inputs.pair[1]),
             voxel_mm=inputs.voxel_mm, factor=inputs.factor,
         )  # fmt: skip
         self._results["out_file"] = _write(Path(runtime.cwd, "claim.tsv"), table_text(rows))
@@ -191,7 +190,7 @@ class Flags(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from dataclasses import asdict
 
-        from bids_sr.metrics.evaluation_metrics import read_table, table_text
+        from bids_sr.metrics.long_tables import read_table, table_text
 
         tables = self.inputs.tables if isdefined(self.inputs.tables) else []
         given = [row for path in tables for row in read_table(path)]
@@ -283,7 +282,7 @@ class Verdict(SimpleInterface):
     output_spec = _VerdictOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.evaluation_metrics import read_table, table_text
+        from bids_sr.metrics.long_tables import read_table, table_text
         from bids_sr.stats.evaluation.verdict import make_verdict
 
         inputs, cwd = self.inputs, Path(runtime.cwd)

@@ -204,7 +204,7 @@ class MeasureContrasts(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.interfaces.learning.fused_scores import held_out_slices, measured_rows
         from bids_sr.io.nifti import save_image
-        from bids_sr.stats.image.structural_measures import table
+        from bids_sr.metrics.long_tables import STRUCTURAL, table_text
 
         inputs, here = self.inputs, Path(runtime.cwd)
         fine, affine = _stack(inputs.fine_files)
@@ -217,7 +217,7 @@ class MeasureContrasts(SimpleInterface):
         own = head_set(head_of(inputs), inputs.contrasts)
         slices = held_out_slices(inputs.card_files, mask.shape[2], own.images[0].checksum())
         rows, labels = measured_rows(measured, series, mask, affine, slices, seed=inputs.seed)
-        (here / "metrics.tsv").write_text(table(rows), encoding="utf-8")
+        (here / "metrics.tsv").write_text(table_text(rows, STRUCTURAL), encoding="utf-8")
         save_image(labels, affine, here / "dseg.nii")
         self._results |= {"out_file": str(here / "metrics.tsv"), "dseg": str(here / "dseg.nii")}
         return runtime

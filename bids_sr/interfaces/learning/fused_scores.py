@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.registration.tissues import NAMES, segment_tissues, tissue_masks
-from bids_sr.stats.image.structural_measures import Row, lesions, likeness, quality, segmentations
+from bids_sr.stats.image.structural_measures import lesions, likeness, quality, segmentations
 
 Array = NDArray[Any]
 LOG = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def held_out_slices(card_files: Sequence[str], depth: int, checksum: str) -> lis
 def measured_rows(
     measured: Mapping[str, Array], series: Mapping[str, Mapping[str, Array]], mask: Array, affine: Array,
     slices: Sequence[int], *, seed: int,
-) -> tuple[list[Row], Array]:  # fmt: skip
+) -> tuple[list[MetricRow], Array]:  # fmt: skip
     """All rows of the table, and the tissues of the measured scans (1 GM, 2 WM, 3 CSF).
 
     Parameters
@@ -54,7 +55,7 @@ def measured_rows(
     zooms = [float(v) for v in np.sqrt((affine[:3, :3] ** 2).sum(0))]
     every = {"measured": measured, **series}
     found = {name: tissues for name, scans in every.items() if (tissues := _tissues(scans, mask, affine, seed, name))}
-    rows: list[Row] = []
+    rows: list[MetricRow] = []
     for contrast, truth in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
         rows += likeness(contrast, images, truth, mask, slices)

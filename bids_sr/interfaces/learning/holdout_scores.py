@@ -34,7 +34,7 @@ class ScorePair(SimpleInterface):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.evaluation_metrics import table_text
+        from bids_sr.metrics.long_tables import table_text
         from bids_sr.sr.data.training_pair import TrainingPair
         from bids_sr.sr.inference.apply_to_series import make_upsampler
         from bids_sr.sr.models.model import load_model

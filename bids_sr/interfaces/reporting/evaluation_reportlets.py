@@ -42,7 +42,7 @@ class EvaluationReport(_Reportlet):
     input_spec = _EvaluationReportInputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.metrics.evaluation_metrics import read_table
+        from bids_sr.metrics.long_tables import read_table
         from bids_sr.reports.tables.attribution_tables import claim_html
         from bids_sr.reports.tables.evaluation_rows import having
         from bids_sr.reports.tables.evaluation_tables import holdout_html, images_html
@@ -159,7 +159,7 @@ class GuardsReport(_Reportlet):
     input_spec = _GuardsReportInputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.metrics.evaluation_metrics import read_table
+        from bids_sr.metrics.long_tables import read_table
         from bids_sr.reports.text.evaluation_text import guards_html
 
         rows = read_table(self.inputs.in_table)

@@ -161,12 +161,14 @@ class MetricsReport(_Reportlet):
     input_spec = _MetricsReportInputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.metrics.series_metrics import read_table
+        from bids_sr.metrics.long_tables import SERIES, read_cells
         from bids_sr.reports.tables.html_tables import metrics_html
 
         names = self.inputs.series_names if isdefined(self.inputs.series_names) else []
         given = [self.inputs.image_tsv, self.inputs.activation_tsv]
-        image, activation = ([] if not isdefined(path) else read_table(path) for path in given)
+        image, activation = (
+            [] if not isdefined(path) else read_cells(path, SERIES).to_dict("records") for path in given
+        )
         self._keep(runtime, metrics_html(image, activation, names), desc="metrics", suffix=FUNCTIONAL)
         return self._done(runtime)
 

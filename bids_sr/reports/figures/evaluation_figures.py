@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.figures.forest_plots import Panel, forest_figure, literal
 from bids_sr.reports.figures.style import (
     BLUE,
@@ -33,14 +33,14 @@ BANDS = {
 }
 
 
-def _reference_lines(points: Mapping[str, EvalRow]) -> dict[str, tuple[str, Any, float]]:
+def _reference_lines(points: Mapping[str, MetricRow]) -> dict[str, tuple[str, Any, float]]:
     looks = {"measured": (INK, (0, (4, 2)), "measured"), "bspline": (BLUE, (0, (1, 1.5)), "bspline")}
     return {
         text: (color, dashes, points[name].value) for name, (color, dashes, text) in looks.items() if name in points
     }
 
 
-def _columns(rows: Sequence[EvalRow], prefix: str, bands: Sequence[str]) -> dict[str, str]:
+def _columns(rows: Sequence[MetricRow], prefix: str, bands: Sequence[str]) -> dict[str, str]:
     """Measures of the agreement that occur, each with its title."""
     if prefix == "split_ev":
         wanted = {
@@ -55,7 +55,7 @@ def _columns(rows: Sequence[EvalRow], prefix: str, bands: Sequence[str]) -> dict
 
 
 def agreement_figure(
-    rows: Sequence[EvalRow], *, prefix: str, contrast: str, names: Sequence[str] = (), bands: Sequence[str] = ()
+    rows: Sequence[MetricRow], *, prefix: str, contrast: str, names: Sequence[str] = (), bands: Sequence[str] = ()
 ) -> Figure:
     """Agreement of halves, every series: a column each scale, a row each region.
 
@@ -87,7 +87,7 @@ def agreement_figure(
 
 
 def contrasts_figure(
-    rows: Sequence[EvalRow], *, prefix: str, contrasts: Sequence[str], names: Sequence[str] = ()
+    rows: Sequence[MetricRow], *, prefix: str, contrasts: Sequence[str], names: Sequence[str] = ()
 ) -> Figure:
     """The finest band for several contrasts: a column each contrast, a row each region."""
     own = [row for row in pick.having(rows, f"{prefix}_beyond") if row.contrast in contrasts]
@@ -110,7 +110,7 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def placebo_figure(rows: Sequence[EvalRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
+def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
     """What each method has more than its placebos and the denoising controls.
 
     Parameters
@@ -143,7 +143,7 @@ def placebo_figure(rows: Sequence[EvalRow], *, measures: Mapping[str, str], cont
     )  # fmt: skip
 
 
-def null_figure(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> Figure:
+def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
     """False positives where there is no signal: mean voxel rate against nominal, and shuffles with any finding."""
     kinds: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
     own = pick.having(rows, "null_rate", "null_fwe")
@@ -164,7 +164,7 @@ def null_figure(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> Figure:
     return forest_figure([panels], labels, xlabel="share with its 95 % interval")
 
 
-def _scaled(row: EvalRow, factor: float) -> EvalRow:
+def _scaled(row: MetricRow, factor: float) -> MetricRow:
     return replace(row, value=factor * row.value, lower=factor * row.lower, upper=factor * row.upper)
 
 
@@ -178,7 +178,7 @@ TRUTH_PANELS = {
 }
 
 
-def truth_figure(rows: Sequence[EvalRow], *, contrast: str, against: str, names: Sequence[str] = ()) -> Figure | None:
+def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, names: Sequence[str] = ()) -> Figure | None:
     """Agreement with the truth against smoothing, a line each series: under smoothing all of them meet.
 
     None where no measure of agreement is defined.

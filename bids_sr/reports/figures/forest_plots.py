@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.figures.style import (
     BLUE,
     GREEN,
@@ -68,7 +68,7 @@ class Panel:
     """
 
     title: str
-    points: Mapping[str, EvalRow]
+    points: Mapping[str, MetricRow]
     lines: Mapping[str, tuple[str, Any, float]] = field(default_factory=dict)
     strong: bool = False
 
@@ -144,7 +144,7 @@ def _panel(
         _point(ax, place, panel.points.get(key), kind, hollow=hollow)
 
 
-def _point(ax: Axes, place: int, row: EvalRow | None, kind: Kind, *, hollow: bool) -> None:
+def _point(ax: Axes, place: int, row: MetricRow | None, kind: Kind, *, hollow: bool) -> None:
     color, marker = LOOKS[kind]
     beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center", "ha": "right"}
     if row is None or not math.isfinite(row.value):

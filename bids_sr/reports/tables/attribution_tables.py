@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import NOTHING, cell, table_html
 
@@ -17,7 +17,7 @@ PARTS = {
 }
 
 
-def claim_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
+def claim_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
     """Size and overlap of the regions by series, smoothing and threshold, and what each step contributes."""
     own = pick.having(rows, "claim_")
     parts = []
@@ -33,12 +33,12 @@ def claim_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
     return "".join(parts) or NOTHING
 
 
-def _thresholds(rows: Iterable[EvalRow]) -> list[str]:
+def _thresholds(rows: Iterable[MetricRow]) -> list[str]:
     found = list(dict.fromkeys(row.region for row in rows))
     return [name for name in THRESHOLDS if name in found] + [name for name in found if name not in THRESHOLDS]
 
 
-def _claim_levels(rows: Sequence[EvalRow], pair: str, names: Sequence[str]) -> str:
+def _claim_levels(rows: Sequence[MetricRow], pair: str, names: Sequence[str]) -> str:
     levels = [row for row in rows if row.measure in ("claim_size", "claim_dice")]
     thresholds = _thresholds(levels)
     found = {(row.series, row.fwhm_mm, row.region, row.measure): row for row in levels}
@@ -61,7 +61,7 @@ def _claim_levels(rows: Sequence[EvalRow], pair: str, names: Sequence[str]) -> s
     return table_html(f"Regions of {title}: mean size and overlap (quarter: the threshold of the paper)", heads, lines)
 
 
-def _claim_parts(rows: Sequence[EvalRow], pair: str, figure: str, names: Sequence[str]) -> str:
+def _claim_parts(rows: Sequence[MetricRow], pair: str, figure: str, names: Sequence[str]) -> str:
     own = [row for row in rows if row.measure in {f"claim_{part}_{figure}" for part in PARTS}]
     found = {(row.series, row.region, row.measure): row for row in own}
     lines = [

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr import series as registry
-from bids_sr.metrics.evaluation_metrics import MISSING, EvalRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 
@@ -53,7 +53,7 @@ def region_text(region: str) -> str:
     return {"roi": "region of interest", MISSING: "", "brain": "whole brain"}.get(region, region)
 
 
-def regions_of(rows: Iterable[EvalRow]) -> list[str]:
+def regions_of(rows: Iterable[MetricRow]) -> list[str]:
     """Regions of the rows: brain, region of interest, then active regions by threshold, then others."""
     found = list(dict.fromkeys(row.region for row in rows))
     active = sorted((r for r in found if _ACTIVE.match(r)), key=lambda r: int(r.removeprefix("active")))
@@ -61,20 +61,20 @@ def regions_of(rows: Iterable[EvalRow]) -> list[str]:
     return first + active + [r for r in found if r not in first and r not in active]
 
 
-def shown_regions(rows: Sequence[EvalRow]) -> list[str]:
+def shown_regions(rows: Sequence[MetricRow]) -> list[str]:
     """The brain, and the active region of the headline (|t| of 4, or the threshold nearest to it)."""
     found = regions_of(rows)
     active = sorted((r for r in found if _ACTIVE.match(r)), key=lambda r: abs(int(r.removeprefix("active")) - 40))
     return [r for r in found if r == "brain"] + active[:1] or found[:2]
 
 
-def contrasts_of(rows: Iterable[EvalRow]) -> list[str]:
+def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
     """Contrasts as they come, that of all conditions first."""
     found = list(dict.fromkeys(row.contrast for row in rows))
     return sorted(found, key=lambda name: name != "all")
 
 
-def series_of(rows: Iterable[EvalRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()) -> list[str]:
+def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()) -> list[str]:
     """Series of the rows by kind (baselines, controls, methods, ..., measured), in the wanted order within each.
 
     Parameters
@@ -96,16 +96,16 @@ def series_of(rows: Iterable[EvalRow], wanted: Sequence[str] = (), kinds: Iterab
 
 
 def pick(
-    rows: Iterable[EvalRow],
+    rows: Iterable[MetricRow],
     measure: str,
     *,
     contrast: str | None = None,
     region: str | None = None,
     against: str | None = None,
     fwhm_mm: float | None = None,
-) -> dict[str, EvalRow]:
+) -> dict[str, MetricRow]:
     """Rows of one measure by series; of several that answer, the first."""
-    found: dict[str, EvalRow] = {}
+    found: dict[str, MetricRow] = {}
     for row in rows:
         same = row.measure == measure and all(
             wanted is None or wanted == value
@@ -116,12 +116,12 @@ def pick(
     return found
 
 
-def having(rows: Iterable[EvalRow], *prefixes: str) -> list[EvalRow]:
+def having(rows: Iterable[MetricRow], *prefixes: str) -> list[MetricRow]:
     """Rows whose measure begins with one of these."""
     return [row for row in rows if row.measure.startswith(prefixes)]
 
 
-def known(row: EvalRow | None) -> bool:
+def known(row: MetricRow | None) -> bool:
     """Whether there is a row with a value."""
     return row is not None and math.isfinite(row.value)
 
@@ -134,14 +134,14 @@ def value_text(value: float) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def interval_text(row: EvalRow) -> str:
+def interval_text(row: MetricRow) -> str:
     """A row's interval in brackets; nothing where it has none."""
     if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
         return ""
     return f"[{value_text(row.lower)}, {value_text(row.upper)}]"
 
 
-def placebo_gains(rows: Iterable[EvalRow]) -> list[EvalRow]:
+def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """What each method has more than its placebos and than the controls: explained variance, without a truth r."""
     return [
         row
@@ -156,7 +156,7 @@ def figure_of(measures: Iterable[str]) -> str:
     return " and ".join(FIGURE_TEXT.get(kind, kind) for kind in kinds)
 
 
-def shown_series(names: Sequence[str], scores: Mapping[str, EvalRow]) -> list[str]:
+def shown_series(names: Sequence[str], scores: Mapping[str, MetricRow]) -> list[str]:
     """Series whose maps are shown: plain interpolation, the two methods that agree best, and what was measured.
 
     Parameters

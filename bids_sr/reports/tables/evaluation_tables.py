@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from html import escape
 
-from bids_sr.metrics.evaluation_metrics import MEASURE_TEXT, MISSING, EvalRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 
@@ -19,28 +20,10 @@ BANDS = {
     "percent": "percent of one mean image",
 }
 AMOUNTS = ("ev", "r", "amplitude", "right")
-TRUTH = (
-    "ev_beyond", "r_beyond", "amplitude_beyond", "right_beyond", "ev_effect", "r_effect", "r_t", "ap", "auc", "dice",
-    "centroid", "foci",
-)  # fmt: skip
-HEADS = {
-    "ev_beyond": "explained variance beyond Nyquist",
-    "amplitude_beyond": "recovered amplitude beyond Nyquist",
-    "right_beyond": "right share beyond Nyquist",
-    "ev_effect": "explained variance",
-    "r_t": "r of t",
-    "r_effect": "r of effect",
-    "r_beyond": "r beyond Nyquist",
-    "ap": "average precision",
-    "auc": "ROC area",
-    "dice": "Dice, matched size",
-    "centroid": "centroid distance",
-    "foci": "contrast of the foci",
-}
 FIGURES = pick.FIGURE_TEXT
 
 
-def cell(row: EvalRow | None, *, bold: bool = False) -> str:
+def cell(row: MetricRow | None, *, bold: bool = False) -> str:
     """A figure with its interval, as the inside of a table cell."""
     if row is None:
         return "–"
@@ -90,7 +73,7 @@ def folded(title: str, content: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{content}</details>" if content else ""
 
 
-def agreement_html(rows: Sequence[EvalRow], *, prefix: str, names: Sequence[str] = ()) -> str:
+def agreement_html(rows: Sequence[MetricRow], *, prefix: str, names: Sequence[str] = ()) -> str:
     """Agreement of halves: regions (thresholds of the active region) as columns, a table each contrast and scale.
 
     Parameters
@@ -108,7 +91,7 @@ def agreement_html(rows: Sequence[EvalRow], *, prefix: str, names: Sequence[str]
     return "".join([*parts, _controls(rows)]) or NOTHING
 
 
-def _levels(rows: Sequence[EvalRow], prefix: str, names: Sequence[str]) -> list[str]:
+def _levels(rows: Sequence[MetricRow], prefix: str, names: Sequence[str]) -> list[str]:
     """A table each contrast and scale of one figure; all but the first are folded."""
     parts = []
     for number, contrast in enumerate(pick.contrasts_of(pick.having(rows, f"{prefix}_"))):
@@ -118,7 +101,7 @@ def _levels(rows: Sequence[EvalRow], prefix: str, names: Sequence[str]) -> list[
     return parts
 
 
-def _amounts(rows: Sequence[EvalRow], names: Sequence[str]) -> str:
+def _amounts(rows: Sequence[MetricRow], names: Sequence[str]) -> str:
     """Explained variance, r, recovered amplitude and right share beside one another, beyond the Nyquist limit."""
     own = pick.having(rows, "split_ev_beyond")
     contrast = next(iter(pick.contrasts_of(own)), None)
@@ -140,7 +123,7 @@ def _amounts(rows: Sequence[EvalRow], names: Sequence[str]) -> str:
 
 
 def _regions_table(
-    rows: Sequence[EvalRow], measure: str, contrast: str, caption: str, names: Sequence[str], *, kinds: Cells = ()
+    rows: Sequence[MetricRow], measure: str, contrast: str, caption: str, names: Sequence[str], *, kinds: Cells = ()
 ) -> str:
     own = [row for row in rows if row.measure == measure and row.contrast == contrast]
     regions = pick.regions_of(own)
@@ -154,7 +137,7 @@ def _regions_table(
     return table_html(f"{what[:1].upper()}{what[1:]} and 95 % interval: {caption}", heads, lines)
 
 
-def _differences(rows: Sequence[EvalRow], measure: str, names: Sequence[str]) -> str:
+def _differences(rows: Sequence[MetricRow], measure: str, names: Sequence[str]) -> str:
     """Methods against what is no method, region by region; bold where the interval excludes 0."""
     own = [
         row
@@ -182,7 +165,7 @@ def _differences(rows: Sequence[EvalRow], measure: str, names: Sequence[str]) ->
     return "".join(tables)
 
 
-def _controls(rows: Sequence[EvalRow]) -> str:
+def _controls(rows: Sequence[MetricRow]) -> str:
     """What the denoising controls were given, and what they would reach at the setting that is best in hindsight."""
     own = pick.having(rows, "control_")
     contrast = next(iter(pick.contrasts_of(own)), MISSING)
@@ -204,7 +187,7 @@ def _controls(rows: Sequence[EvalRow]) -> str:
     return folded("Settings of the denoising controls", table)
 
 
-def truth_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
+def truth_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
     """Agreement with the truth: a line each series and smoothing, a table each contrast, region and kind of truth."""
     own = pick.having(rows, "truth_")
     parts = []
@@ -212,15 +195,15 @@ def truth_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
     keys.sort(key=lambda key: (key[0] != "measured", key[1] != "all"))
     for number, (against, contrast, region) in enumerate(keys):
         some = [row for row in own if (row.against, row.contrast, row.region) == (against, contrast, region)]
-        measures = [name for name in TRUTH if any(row.measure == f"truth_{name}" for row in some)]
+        there = {row.measure for row in some}
+        measures = [each for each in METRICS.values() if each.label and each.name in there]
         lines = []
         for fwhm in sorted({row.fwhm_mm for row in some}):
-            found = {name: pick.pick(some, f"truth_{name}", fwhm_mm=fwhm) for name in measures}
+            found = {each.name: pick.pick(some, each.name, fwhm_mm=fwhm) for each in measures}
             for name in pick.series_of([row for row in some if row.fwhm_mm == fwhm], names):
-                cells = [f"{fwhm:g}", *[cell(found[measure].get(name)) for measure in measures]]
+                cells = [f"{fwhm:g}", *[cell(found[each.name].get(name)) for each in measures]]
                 lines.append(((pick.series_text(name),), cells))
-        units = {name: unit for name in measures if (unit := MEASURE_TEXT[f"truth_{name}"][0]) != "1"}
-        heads = [("series", ""), ("smoothing", "mm"), *[(HEADS[name], units.get(name, "")) for name in measures]]
+        heads = [("series", ""), ("smoothing", "mm"), *[(m.label, "" if m.unit == "1" else m.unit) for m in measures]]
         what = "the measured high-resolution series" if against == "measured" else "the known activation"
         where = f", {pick.region_text(region)}" if region != MISSING else ""
         title = f"{contrast} against {what}{where}"
@@ -229,19 +212,21 @@ def truth_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
     return "".join(parts) or NOTHING
 
 
-def holdout_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
+def holdout_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
     """Image quality on the pair that was not trained on; methods against all others."""
     caption = "Images of the pair that was not trained on"
     return _images_html(pick.having(rows, "pair_"), names, ("pair_psnr", "pair_ssim"), "pair_gain_psnr", caption)
 
 
-def images_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
+def images_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
     """Likeness of volumes to the measured ones; all series against B-spline and the injected image."""
     caption = "Volumes against those measured at the high resolution"
     return _images_html(rows, names, ("truth_psnr", "truth_ssim"), "gain_truth_psnr", caption)
 
 
-def _images_html(own: Sequence[EvalRow], names: Sequence[str], wanted: tuple[str, str], gain: str, caption: str) -> str:
+def _images_html(
+    own: Sequence[MetricRow], names: Sequence[str], wanted: tuple[str, str], gain: str, caption: str
+) -> str:
     measures = [name for name in wanted if any(row.measure == name for row in own)]
     heads = dict(zip(wanted, (("PSNR", "dB"), ("SSIM", "")), strict=True))
     found = {name: pick.pick(own, name) for name in measures}
@@ -259,7 +244,7 @@ def _images_html(own: Sequence[EvalRow], names: Sequence[str], wanted: tuple[str
     return levels + differences or NOTHING
 
 
-def null_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
+def null_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
     """False positives of each series in words and figures."""
     own = pick.having(rows, "null_")
     nominal = next((row.value for row in own if row.measure == "null_nominal"), 0.001)
@@ -278,7 +263,7 @@ def null_html(rows: Sequence[EvalRow], names: Sequence[str] = ()) -> str:
     return rates_table + _threshold_html(own, names, kinds) or NOTHING
 
 
-def _threshold_html(own: Sequence[EvalRow], names: Sequence[str], kinds: tuple[pick.Kind, ...]) -> str:
+def _threshold_html(own: Sequence[MetricRow], names: Sequence[str], kinds: tuple[pick.Kind, ...]) -> str:
     """What each series shows beyond the threshold that its own shuffles set."""
     found = [pick.pick(own, measure) for measure in ("null_threshold", "null_peak", "null_active")]
     lines = []
@@ -290,7 +275,7 @@ def _threshold_html(own: Sequence[EvalRow], names: Sequence[str], kinds: tuple[p
     return table_html("Thresholds that the shuffles set (maximum statistic)", heads, lines, texts=(3,))
 
 
-def threshold_words(threshold: EvalRow | None, peak: EvalRow | None, active: EvalRow | None) -> str:
+def threshold_words(threshold: MetricRow | None, peak: MetricRow | None, active: MetricRow | None) -> str:
     """Whether a series' peak passes the threshold of its shuffles, and how many of its voxels do."""
     if threshold is None or peak is None or active is None or not pick.known(peak):
         return "not measured"
@@ -301,13 +286,13 @@ def threshold_words(threshold: EvalRow | None, peak: EvalRow | None, active: Eva
     return f"the peak passes; {active.value:.0f} of {active.n or 0} voxels tested do"
 
 
-def _per_mille(row: EvalRow | None) -> str:
+def _per_mille(row: MetricRow | None) -> str:
     if row is None:
         return cell(None)
     return cell(replace(row, value=1000 * row.value, lower=1000 * row.lower, upper=1000 * row.upper))
 
 
-def null_words(row: EvalRow | None, nominal: float) -> str:
+def null_words(row: MetricRow | None, nominal: float) -> str:
     """Whether a rate's interval covers what the test promises."""
     if row is None or not pick.known(row):
         return "not measured"
@@ -318,7 +303,7 @@ def null_words(row: EvalRow | None, nominal: float) -> str:
     return "too many false positives" if row.lower > nominal else "fewer than nominal (conservative)"
 
 
-def placebo_html(rows: Sequence[EvalRow]) -> str:
+def placebo_html(rows: Sequence[MetricRow]) -> str:
     """What is owed to this subject's own pair, guide and time course: own less each placebo, in words first."""
     own = pick.placebo_gains(rows)
     if not own:
@@ -337,7 +322,7 @@ def placebo_html(rows: Sequence[EvalRow]) -> str:
     return "".join(parts)
 
 
-def _placebo_table(rows: Sequence[EvalRow], caption: str) -> str:
+def _placebo_table(rows: Sequence[MetricRow], caption: str) -> str:
     """A line each method and placebo, a column each region."""
     regions = pick.regions_of(rows)
     found = {(row.series, row.against, row.region): row for row in rows}
@@ -360,7 +345,7 @@ def _band(measure: str) -> str:
     return BANDS.get(measure.rpartition("_")[2], measure)
 
 
-def placebo_words(rows: Sequence[EvalRow]) -> list[str]:
+def placebo_words(rows: Sequence[MetricRow]) -> list[str]:
     """A sentence each method: whether its gain may be called specific to this subject.
 
     Parameters

@@ -5,7 +5,8 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from bids_sr.metrics.series_metrics import MISSING, describe
+from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.registry import METRICS, UndeclaredMetric, metric
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Row = Mapping[str, str]
@@ -59,8 +60,9 @@ def number(value: str | None) -> str:
 def meaning(measure: str) -> tuple[str, str]:
     """Unit and explanation of a measure, wherever it is declared; the unit is empty where it is declared nowhere."""
     try:
-        return describe(measure)
-    except KeyError:
+        found = metric(measure)
+        return found.unit, found.description
+    except UndeclaredMetric:
         base = next((name for name in IMAGE_TEXT if name in measure.lower()), None)
         return IMAGE_TEXT[base] if base else ("", "see the JSON beside the table")
 
@@ -171,8 +173,9 @@ def _as_number(text: str) -> float:
 
 
 def _heading(measure: str) -> str:
-    """A measure as a column's head: words, abbreviations in capitals."""
-    return " ".join(word.upper() if word in _CAPITALS else word for word in measure.split("_"))
+    """A measure as a column's head: its label, else words, abbreviations in capitals."""
+    label = METRICS[measure].label if measure in METRICS else ""
+    return label or " ".join(word.upper() if word in _CAPITALS else word for word in measure.split("_"))
 
 
 def _unit(measure: str) -> str:

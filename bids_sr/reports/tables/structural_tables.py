@@ -21,7 +21,7 @@ def structural_html(rows: Sequence[Row]) -> str:
 
     Parameters
     ----------
-    rows : of the table of measures, by column; see `bids_sr.stats.image.structural_measures.COLUMNS`
+    rows : of the table of measures, by column; see `bids_sr.metrics.long_tables.STRUCTURAL`
     """
     parts = []
     for contrast in dict.fromkeys(row["contrast"] for row in rows):

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from bids_sr.metrics.evaluation_metrics import MEASURE_TEXT, MISSING, EvalRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell, folded, table_html
 from bids_sr.reports.tables.html_tables import messages_html
@@ -50,7 +51,7 @@ def _number(value: Any) -> float:
 
 
 def verdict_html(
-    verdict: Mapping[str, Any], rows: Sequence[EvalRow] = (), flags: Sequence[Mapping[str, Any]] | None = None
+    verdict: Mapping[str, Any], rows: Sequence[MetricRow] = (), flags: Sequence[Mapping[str, Any]] | None = None
 ) -> str:
     """The verdict: one headline, the sentences it rests on, their figures, what they cannot say, and warnings.
 
@@ -103,7 +104,7 @@ def _mark(sentence: Mapping[str, Any]) -> str:
 def _figures(sentences: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for each in sentences:
-        row = EvalRow(
+        row = MetricRow(
             series=str(each.get("series", "")), measure=str(each.get("measure", "")), value=_number(each.get("value")),
             lower=_number(each.get("lower")), upper=_number(each.get("upper")),
         )  # fmt: skip
@@ -118,7 +119,7 @@ def _figures(sentences: Sequence[Mapping[str, Any]]) -> str:
 
 def measure_text(measure: str) -> str:
     """A measure in a few words: what the evaluation's table says of it, up to the first colon; its name otherwise."""
-    declared = MEASURE_TEXT.get(measure)
+    declared = METRICS.get(measure)
     if declared is None:
         return measure
     known = {
@@ -132,10 +133,10 @@ def measure_text(measure: str) -> str:
         "self_r_signal": "r within the series, signal units",
     }
     short = measure.removeprefix("gain_")
-    return known.get(short, declared[1].removeprefix("difference to the series named in against, of: "))
+    return known.get(short, declared.description.removeprefix("difference to the series named in against, of: "))
 
 
-def flags_html(rows: Sequence[EvalRow], flags: Sequence[Mapping[str, Any]] | None = None) -> str:
+def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> str:
     """A warning for every flag that is up.
 
     Parameters
@@ -151,11 +152,12 @@ def flags_html(rows: Sequence[EvalRow], flags: Sequence[Mapping[str, Any]] | Non
         if up and measure not in told:
             names = [row.series for row in up if row.series not in ("run", MISSING)]
             about = f" ({', '.join(dict.fromkeys(names))})" if names else ""
-            warnings.append(FLAG_TEXT.get(measure, MEASURE_TEXT.get(measure, ("", measure))[1]) + about)
+            text = METRICS[measure].description if measure in METRICS else measure
+            warnings.append(FLAG_TEXT.get(measure, text) + about)
     return messages_html("warning", warnings)
 
 
-def guards_html(rows: Sequence[EvalRow], flags: Sequence[Mapping[str, Any]] | None = None) -> str:
+def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> str:
     """Flags, those that were looked for and are down, and the figures of the guards; see `flags_html`."""
     looked = [row for row in rows if row.measure.startswith("flag_") and pick.known(row)]
     down = [
@@ -169,7 +171,7 @@ def guards_html(rows: Sequence[EvalRow], flags: Sequence[Mapping[str, Any]] | No
     for measure in GUARDS:
         for row in rows:
             if row.measure == measure:
-                unit, text = MEASURE_TEXT[measure]
+                unit, text = METRICS[measure].unit, METRICS[measure].description
                 about = row.contrast if row.contrast != MISSING else "mean image" * (measure == "unrepeated_share")
                 other = f"against {row.against}" if row.against != MISSING else ""
                 where = ", ".join(filter(None, [about, pick.region_text(row.region), other]))

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bids_sr.metrics import evaluation_metrics, series_metrics
+from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.registry import UndeclaredMetric, metric
 from bids_sr.stats.evaluation.evidence import PLAIN
 from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison
-from bids_sr.stats.group.metric_tables import MISSING, Question
+from bids_sr.stats.group.metric_tables import Question
 from bids_sr.stats.group.paired_tests import ALPHA
 from bids_sr.stats.group.primary_comparison import Primary
 
@@ -64,12 +65,11 @@ class Finding:
 
 def meaning(measure: str) -> tuple[str, str]:
     """Unit and meaning of a measure, in whichever table it is declared; empty where in none."""
-    if measure in evaluation_metrics.MEASURE_TEXT:
-        return evaluation_metrics.MEASURE_TEXT[measure]
     try:
-        return series_metrics.describe(measure)
-    except KeyError:
+        found = metric(measure)
+    except UndeclaredMetric:
         return "", ""
+    return found.unit, found.description
 
 
 def findings(comparisons: Iterable[Comparison], methods: Sequence[str]) -> list[Finding]:

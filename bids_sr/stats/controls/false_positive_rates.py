@@ -26,7 +26,7 @@ import pandas as pd
 from scipy import special, stats
 
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.permutations import filtered, noise_source, random_events, random_phases, shuffled_blocks
 from bids_sr.stats.glm.design import MOTION, Design, DesignError, build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
@@ -265,19 +265,19 @@ def share_interval(count: int, n: int, level: float = 0.95) -> tuple[float, floa
     return float(found.low), float(found.high)
 
 
-def null_rows(found: NullRates, series: str, *, fwhm_mm: float = 0.0, seed: int = 0) -> list[EvalRow]:
+def null_rows(found: NullRates, series: str, *, fwhm_mm: float = 0.0, seed: int = 0) -> list[MetricRow]:
     """Rows of the evaluation: rate with its interval, what the test promises, share of shuffles with any finding."""
     n, any_found = len(found.rates), int(found.any_corrected.sum())
     common: dict[str, Any] = {"series": series, "fwhm_mm": fwhm_mm, "contrast": "all", "region": "brain"}
     lower, upper = mean_interval(found.rates, seed)
     low, high = share_interval(any_found, n)
     return [
-        EvalRow(**common, measure="null_rate", value=float(found.rates.mean()), lower=lower, upper=upper, n=n),
-        EvalRow(**common, measure="null_nominal", value=found.p),
-        EvalRow(**common, measure="null_fwe", value=any_found / n, lower=low, upper=high, n=n),
-        EvalRow(**common, measure="null_threshold", value=found.threshold, n=n),
-        EvalRow(**common, measure="null_peak", value=float(found.observed.max())),
-        EvalRow(
+        MetricRow(**common, measure="null_rate", value=float(found.rates.mean()), lower=lower, upper=upper, n=n),
+        MetricRow(**common, measure="null_nominal", value=found.p),
+        MetricRow(**common, measure="null_fwe", value=any_found / n, lower=low, upper=high, n=n),
+        MetricRow(**common, measure="null_threshold", value=found.threshold, n=n),
+        MetricRow(**common, measure="null_peak", value=float(found.observed.max())),
+        MetricRow(
             **common, measure="null_active", value=float((found.observed > found.threshold).sum()), n=found.n_voxels
         ),
     ]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import series_name
 
 _WEAK = "gain_self_r_beyond"
@@ -91,7 +91,7 @@ class Claim:
     words: str
 
 
-def claims(rows: Iterable[EvalRow]) -> list[Claim]:
+def claims(rows: Iterable[MetricRow]) -> list[Claim]:
     """Every gain of a method over one of its placebos.
 
     Parameters
@@ -107,7 +107,7 @@ def claims(rows: Iterable[EvalRow]) -> list[Claim]:
     return [_claim(row) for row in found if row.measure == MEASURES[best[row.series]]]
 
 
-def _claim(row: EvalRow) -> Claim:
+def _claim(row: MetricRow) -> Claim:
     placebo = PLACEBOS[row.against]
     band = f"{row.value:+.3f} (95 % interval {row.lower:.3f} to {row.upper:.3f})"
     if row.lower > 0:

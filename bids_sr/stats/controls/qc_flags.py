@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.evaluation_metrics import MISSING, EvalRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.stats.regions.activation_regions import Map, Mask
 from bids_sr.stats.regions.region_growing import ACTIVE_CC, REACH_MM, Affine, ring
 
@@ -58,10 +58,10 @@ class Flag:
     contrast: str = MISSING
     series: str = "run"
 
-    def row(self) -> EvalRow:
+    def row(self) -> MetricRow:
         """As a row of the evaluation: 1, 0, or n/a."""
         value = math.nan if self.raised is None else float(self.raised)
-        return EvalRow(series=self.series, measure=f"flag_{self.name}", value=value, contrast=self.contrast)
+        return MetricRow(series=self.series, measure=f"flag_{self.name}", value=value, contrast=self.contrast)
 
 
 def task_flag(cc: Map, roi: Mask, mask: Mask, contrast: str) -> Flag:
@@ -175,7 +175,7 @@ def artifact_flag(lowres: Array, degraded: Array, mask: Mask, head: Mask) -> Fla
     return Flag(name="artifact", raised=bool(found), text=text, remedy=remedy)
 
 
-def distortion_flag(rows: Sequence[EvalRow], acquired_mm: float) -> Flag | None:
+def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
     """Edges of boldref and highres farther apart than half an acquired voxel; None where it was not measured.
 
     Where the rows have the flag already, it is put into words and not judged again.
@@ -191,7 +191,7 @@ def distortion_flag(rows: Sequence[EvalRow], acquired_mm: float) -> Flag | None:
     return Flag(name="distortion", raised=raised, text=text, remedy=remedy)
 
 
-def unrepeated_flags(rows: Sequence[EvalRow]) -> list[Flag]:
+def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
     """Series in which much fine detail is supported by neither pair nor time course."""
     remedy = "Do not read single clusters of this series; look at the map of unrepeated detail."
     return [

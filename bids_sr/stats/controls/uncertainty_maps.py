@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.uncertainty import Calibration, EnsembleError, calibrate, ensemble
 from bids_sr.stats.controls.unrepeated_detail import (
     THRESHOLD,
@@ -65,7 +65,7 @@ def uncertainty_maps(
     truth: Mapping[str, Map] | None = None,
     n_boot: int = 1000,
     seed: int = 0,
-) -> tuple[list[EvalRow], list[GuardMap]]:
+) -> tuple[list[MetricRow], list[GuardMap]]:
     """Spread of the effect between members of an ensemble, and how it stands to their true error.
 
     Parameters
@@ -85,7 +85,7 @@ def uncertainty_maps(
     """
     if len(members) < 2:
         raise EnsembleError(f"an ensemble of {len(members)} has no spread; ask for --n-ensemble 2 or more")
-    rows: list[EvalRow] = []
+    rows: list[MetricRow] = []
     maps: list[GuardMap] = []
     for name, weights in contrasts.items():
         effects = (_whole(_on_grid(load_effects(path), mask, affine, path), weights) for path in members)
@@ -95,7 +95,7 @@ def uncertainty_maps(
             continue
         found = ensemble(known)
         share: dict[str, Any] = {"series": method, "contrast": name, "region": "brain"}
-        rows.append(EvalRow(measure="ensemble_sd", value=float(np.median(found.sd[mask])), n=found.count, **share))
+        rows.append(MetricRow(measure="ensemble_sd", value=float(np.median(found.sd[mask])), n=found.count, **share))
         against: dict[str, Map] = {}
         if measured is not None:
             target = _whole(_on_grid(load_effects(measured), mask, affine, measured), weights)
@@ -116,18 +116,18 @@ def uncertainty_maps(
     return rows, maps
 
 
-def _calibration_rows(found: Calibration, against: str, share: Mapping[str, Any]) -> list[EvalRow]:
+def _calibration_rows(found: Calibration, against: str, share: Mapping[str, Any]) -> list[MetricRow]:
     common = {**share, "against": against}
     return [
-        EvalRow(
+        MetricRow(
             measure="ensemble_r", value=found.r, lower=found.r_interval[0], upper=found.r_interval[1],
             n=found.n_slices, **common,
         ),
-        EvalRow(
+        MetricRow(
             measure="ensemble_coverage", value=found.coverage, lower=found.coverage_interval[0],
             upper=found.coverage_interval[1], n=found.n_slices, **common,
         ),
-        EvalRow(measure="ensemble_nominal", value=found.nominal, **common),
+        MetricRow(measure="ensemble_nominal", value=found.nominal, **common),
     ]  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def unrepeated_maps(
     *,
     guide: Map | None = None,
     seed: int = 0,
-) -> tuple[list[EvalRow], list[GuardMap]]:
+) -> tuple[list[MetricRow], list[GuardMap]]:
     """Unrepeated fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
 
     Parameters
@@ -189,12 +189,12 @@ def unrepeated_maps(
     grid = FineGrid(mask=mask, zooms=effects.zooms, factor=factor)
     series = effects.series
     guided = None if guide is None else to_intensity(guide, effects.mean, grid)
-    rows: list[EvalRow] = []
+    rows: list[MetricRow] = []
     static: Map = np.zeros(mask.shape)
     if guided is not None:
         static = mean_detail(effects.mean, guided, grid)
         share = unrepeated_share(static, mask)
-        rows.append(EvalRow(series=series, measure="unrepeated_share", value=share, region="brain"))
+        rows.append(MetricRow(series=series, measure="unrepeated_share", value=share, region="brain"))
     maps = []
     for name, weights in contrasts.items():
         halves = effects.halves(weights)
@@ -206,7 +206,7 @@ def unrepeated_maps(
         dynamic = effect_detail(first, second, grid, guided=guided, seed=seed)
         share, count = unrepeated_share(dynamic, mask), len(first) + len(second)
         rows.append(
-            EvalRow(series=series, contrast=name, measure="unrepeated_share", value=share, region="brain", n=count)
+            MetricRow(series=series, contrast=name, measure="unrepeated_share", value=share, region="brain", n=count)
         )
         sidecar = _unrepeated_sidecar(share, unrepeated_share(static, mask), guided is not None, weights)
         both = np.maximum(static, dynamic).astype(np.float32)

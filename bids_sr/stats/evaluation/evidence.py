@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import IMAGE_REFERENCES
 
 Decision = Literal["better", "same", "worse", "unclear"]
@@ -77,7 +77,7 @@ EVIDENCE = (
 IMAGE_EVIDENCE = {"gain_truth_psnr": "against the measured volumes", "pair_gain_psnr": "on a pair not trained on"}
 
 
-def image_gains(rows: Sequence[EvalRow], method: str) -> list[tuple[EvalRow, str]]:
+def image_gains(rows: Sequence[MetricRow], method: str) -> list[tuple[MetricRow, str]]:
     """Gains of a method over bspline and inject, and over what they were found, by the best evidence it has."""
     for measure, words in IMAGE_EVIDENCE.items():
         found = {r.against: r for r in rows if r.measure == measure and r.series == method}
@@ -125,9 +125,9 @@ class Table:
     contrast: str
     fwhm_mm: float
     regions: tuple[str, ...]
-    levels: tuple[EvalRow, ...]
-    gains: tuple[EvalRow, ...]
-    others: tuple[EvalRow, ...] = ()
+    levels: tuple[MetricRow, ...]
+    gains: tuple[MetricRow, ...]
+    others: tuple[MetricRow, ...] = ()
 
     def beside(self, series: str, region: str) -> list[tuple[str, float]]:
         """Name and value of what is told beside a series' level, as far as it is known."""
@@ -136,18 +136,18 @@ class Table:
             (words, found[name]) for name, words in self.evidence.beside if math.isfinite(found.get(name, math.nan))
         ]
 
-    def level(self, series: str, region: str) -> EvalRow | None:
+    def level(self, series: str, region: str) -> MetricRow | None:
         """Figure of a series itself."""
         return next((r for r in self.levels if (r.series, r.region) == (series, region)), None)
 
-    def gain(self, series: str, against: str, region: str) -> EvalRow | None:
+    def gain(self, series: str, against: str, region: str) -> MetricRow | None:
         """Difference of two series; where the table has it the other way round, turned."""
         for row in self.gains:
             if (row.series, row.against, row.region) == (series, against, region):
                 return row
         for row in self.gains:
             if (row.series, row.against, row.region) == (against, series, region):
-                return EvalRow(
+                return MetricRow(
                     series=series, against=against, measure=row.measure, value=-row.value, lower=-row.upper,
                     upper=-row.lower, fwhm_mm=row.fwhm_mm, contrast=row.contrast, region=region, n=row.n,
                 )  # fmt: skip
@@ -160,7 +160,7 @@ class Table:
         return MARGIN_SHARE * gap if gap > 0 else math.nan
 
 
-def _regions(rows: Sequence[EvalRow]) -> tuple[str, ...]:
+def _regions(rows: Sequence[MetricRow]) -> tuple[str, ...]:
     found = list(dict.fromkeys(row.region for row in rows))
     active = [r for r in found if r.startswith("active") and r.removeprefix("active").isdigit()]
     active.sort(key=lambda r: abs(int(r.removeprefix("active")) - 40))
@@ -173,7 +173,7 @@ def _belongs(kind: Evidence, with_measured: bool) -> bool:
     return kind.name not in ("known", "maps") or (kind.name == "maps") == with_measured
 
 
-def best_table(rows: Sequence[EvalRow], methods: Sequence[str]) -> Table | None:
+def best_table(rows: Sequence[MetricRow], methods: Sequence[str]) -> Table | None:
     """The strongest evidence that the rows hold on any of the methods, preferably with an interval.
 
     The contrast is ``all`` (every condition against rest) where there is one, else the first; the smoothing the least.

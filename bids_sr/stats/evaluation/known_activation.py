@@ -23,7 +23,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.evaluation.explained_variance import FIGURES
 from bids_sr.stats.evaluation.reference_maps import known_truths
 from bids_sr.stats.evaluation.split_half import (
@@ -151,7 +151,7 @@ def make_known(
     )  # fmt: skip
 
 
-def known_rows(scores: Mapping[str, Scores], known: Known, *, gains: bool) -> Iterator[EvalRow]:
+def known_rows(scores: Mapping[str, Scores], known: Known, *, gains: bool) -> Iterator[MetricRow]:
     """Rows of every series and, if wanted, of each method less baselines, other methods and its placebos.
 
     Parameters
@@ -162,7 +162,7 @@ def known_rows(scores: Mapping[str, Scores], known: Known, *, gains: bool) -> It
     for series, found in scores.items():
         for (measure, contrast, region), score in found.items():
             low, high = score.interval
-            yield EvalRow(
+            yield MetricRow(
                 series=series, against=KNOWN, measure=measure, value=score.value, lower=low, upper=high,
                 contrast=contrast, region=region, n=known.units(contrast) if math.isfinite(low) else None,
             )  # fmt: skip
@@ -170,7 +170,7 @@ def known_rows(scores: Mapping[str, Scores], known: Known, *, gains: bool) -> It
     for method, other in pairs:
         for (measure, contrast, region), score in scores[method].items():
             value, low, high = score.less(scores[other][measure, contrast, region])
-            yield EvalRow(
+            yield MetricRow(
                 series=method, against=other, measure=f"gain_{measure}", value=value, lower=low, upper=high,
                 contrast=contrast, region=region, n=known.units(contrast) if math.isfinite(low) else None,
             )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import is_variant_of
 
 APPLIED = "verdict_applied"
@@ -29,7 +29,7 @@ def stands_for(series: str, not_applied: Sequence[str]) -> bool:
     return series in not_applied or is_variant_of(series, not_applied)
 
 
-def compared_rows(rows: Iterable[EvalRow], not_applied: Sequence[str] = ()) -> list[EvalRow]:
+def compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str] = ()) -> list[MetricRow]:
     """Rows without the comparisons of methods that were not applied, nor those with them; their own figures stay.
 
     Parameters

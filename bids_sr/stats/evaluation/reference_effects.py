@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.stats.evaluation.known_activation import Scores, known_rows, make_known
 from bids_sr.stats.evaluation.reference_maps import TRUE_T, Figures, figure_rows
@@ -53,7 +53,7 @@ def effect_rows(
     known: Mapping[str, tuple[Map, Float]],
     n_boot: int = 1000,
     seed: int = 0,
-) -> list[EvalRow]:
+) -> list[MetricRow]:
     """Rows `truth_r_beyond` and, against known activation, `truth_{r,ev,amplitude,right}_{effect,beyond}`, and gains.
 
     Against the measured series gains are over the B-spline. Against known activation they have intervals and are over
@@ -104,11 +104,11 @@ def _active(measured: Effects, weights: Float, grid: Grid) -> Mask:
     return grid.mask & (np.abs(measured.smooth_t(weights)) > TRUE_T)
 
 
-def replaced(rows: Sequence[EvalRow], by: Sequence[EvalRow]) -> list[EvalRow]:
+def replaced(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricRow]:
     """Rows without those that others tell anew, and then these others: figures with an interval replace bare ones."""
     told = {_what(row) for row in by}
     return [*(row for row in rows if _what(row) not in told), *by]
 
 
-def _what(row: EvalRow) -> tuple[object, ...]:
+def _what(row: MetricRow) -> tuple[object, ...]:
     return row.series, row.against, row.fwhm_mm, row.contrast, row.region, row.measure

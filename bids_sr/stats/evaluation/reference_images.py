@@ -24,8 +24,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.evaluation_metrics import EvalRow
 from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import IMAGE_REFERENCES, MEASURED
 
 Array = npt.NDArray[np.float32]
@@ -142,7 +142,7 @@ def volume_scores(
     return {name: VolumeScores(psnr=scores[:, 0], ssim=scores[:, 1]) for name, scores in table.items()}
 
 
-def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int = 1000) -> list[EvalRow]:
+def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int = 1000) -> list[MetricRow]:
     """Mean scores of every series, and gains of each over `bspline` and `inject`, where there are these.
 
     Parameters
@@ -157,9 +157,9 @@ def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int
         return []
     drawn, count = stretches(sizes.pop(), n_boot, seed)
 
-    def row(series: str, measure: str, values: Float, against: str) -> EvalRow:
+    def row(series: str, measure: str, values: Float, against: str) -> MetricRow:
         low, high = mean_interval(values, drawn, count)
-        return EvalRow(
+        return MetricRow(
             series=series, against=against, measure=measure, value=float(values.mean()), lower=low, upper=high,
             region="brain", n=count or None,
         )  # fmt: skip

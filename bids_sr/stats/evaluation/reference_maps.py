@@ -24,7 +24,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.glm.design import scaled_weights
 from bids_sr.stats.regions.activation_regions import Mask, centroid, dice, peak
@@ -215,16 +215,16 @@ def _series_figures(
     return out | foci_figures(maps, truths, conditions, roi, grid.affine)
 
 
-def figure_rows(figures: Mapping[str, Figures], against: str, fwhm_mm: float) -> Iterator[EvalRow]:
+def figure_rows(figures: Mapping[str, Figures], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
     """Rows of every series and, where there is a B-spline, what each has over it."""
     base = figures.get(REFERENCE, {})
     for series, found in figures.items():
         for (contrast, region, name), value in found.items():
             given = {"series": series, "fwhm_mm": fwhm_mm, "contrast": contrast, "region": region}
-            yield EvalRow(measure=f"truth_{name}", value=value, against=against, **given)  # type: ignore[arg-type]
+            yield MetricRow(measure=f"truth_{name}", value=value, against=against, **given)  # type: ignore[arg-type]
             if against == "measured" and series not in (REFERENCE, "measured") and (contrast, region, name) in base:
                 gain = value - base[contrast, region, name]
-                yield EvalRow(measure=f"gain_truth_{name}", value=gain, against=REFERENCE, **given)  # type: ignore[arg-type]
+                yield MetricRow(measure=f"gain_truth_{name}", value=gain, against=REFERENCE, **given)  # type: ignore[arg-type]
 
 
 def truth_rows(
@@ -235,7 +235,7 @@ def truth_rows(
     grid: Grid,
     roi: Mask,
     known: Mapping[str, tuple[Map, Float]],
-) -> list[EvalRow]:
+) -> list[MetricRow]:
     """All rows of maps of the whole run against the truth; holds the true maps and those of one series at a time.
 
     Parameters
@@ -253,7 +253,7 @@ def truth_rows(
     if not roi.any():
         LOGGER.warning("region of interest: no voxel inside the brain; its figures are n/a")
     conditions, fixed = single_conditions(contrasts), known_truths(known, contrasts, grid)
-    rows: list[EvalRow] = []
+    rows: list[MetricRow] = []
     for fwhm_mm, by_series in files.items():
         measured = {key: load(path) for key, path in by_series.get("measured", {}).items()}
         if any(values.shape != grid.mask.shape for values in measured.values()):

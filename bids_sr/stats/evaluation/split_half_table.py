@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED, PCA, SMOOTH
 from bids_sr.stats.evaluation.split_half import Score, gain_pairs, seeded
 from bids_sr.stats.evaluation.split_half_shared import Frame, Key, make_frame, on_grid
@@ -100,26 +100,26 @@ def control_trials(frame: Frame, bspline: Effects) -> Iterator[tuple[str, dict[f
         yield PCA, {float(rank): frame.scores(bspline.reduced(rank), ("split",)) for rank in bspline.ranks}
 
 
-def _control_rows(name: str, chosen: Mapping[Key, tuple[float, float]], best: Mapping[Key, float]) -> list[EvalRow]:
+def _control_rows(name: str, chosen: Mapping[Key, tuple[float, float]], best: Mapping[Key, float]) -> list[MetricRow]:
     """What a control was given, mean of both ways, for r beyond Nyquist; and what it reaches in hindsight."""
     measure = "control_fwhm" if name == SMOOTH else "control_rank"
     rows = []
     for (stem, band, contrast, region), pair in chosen.items():
         given = {"series": name, "against": MEASURED, "contrast": contrast, "region": region}
         if (stem, band) == ("split_r", "beyond"):
-            rows.append(EvalRow(measure=measure, value=sum(pair) / 2, **given))  # type: ignore[arg-type]
+            rows.append(MetricRow(measure=measure, value=sum(pair) / 2, **given))  # type: ignore[arg-type]
         figure = f"control_best_{stem.removeprefix('split_')}_{band}"
         value = best[stem, band, contrast, region]
-        rows.append(EvalRow(measure=figure, value=value, **given))  # type: ignore[arg-type]
+        rows.append(MetricRow(measure=figure, value=value, **given))  # type: ignore[arg-type]
     return rows
 
 
-def _score_rows(series: str, scores: Scores, frame: Frame) -> list[EvalRow]:
+def _score_rows(series: str, scores: Scores, frame: Frame) -> list[MetricRow]:
     rows = []
     for (stem, band, contrast, region), found in scores.items():
         low, high = found.interval
         rows.append(
-            EvalRow(
+            MetricRow(
                 series=series, against="self" if stem == "self_r" else MEASURED, measure=f"{stem}_{band}",
                 value=found.value, lower=low, upper=high, contrast=contrast, region=region, n=_units(frame, contrast),
             )
@@ -131,7 +131,7 @@ def _units(frame: Frame, contrast: str) -> int:
     return int(np.count_nonzero(frame.halves[contrast]))
 
 
-def _gain_rows(scores: Mapping[str, Scores], frame: Frame) -> list[EvalRow]:
+def _gain_rows(scores: Mapping[str, Scores], frame: Frame) -> list[MetricRow]:
     """Each method against baselines, controls, other methods and its placebos; against the truth where there is one."""
     kind = "split_" if frame.targets else "self_"
     names = [name for name in scores if name != MEASURED]
@@ -143,7 +143,7 @@ def _gain_rows(scores: Mapping[str, Scores], frame: Frame) -> list[EvalRow]:
             value, low, high = found.less(scores[other][key])
             stem, band, contrast, region = key
             rows.append(
-                EvalRow(
+                MetricRow(
                     series=method, against=other, measure=f"gain_{stem}_{band}", value=value, lower=low, upper=high,
                     contrast=contrast, region=region, n=_units(frame, contrast),
                 )
@@ -177,7 +177,7 @@ def split_half_rows(
     factor: Sequence[float],
     n_boot: int = 1000,
     seed: int = 0,
-) -> list[EvalRow]:
+) -> list[MetricRow]:
     """All rows of a run's split halves; holds the maps of the measured series, of one baseline and of one more series.
 
     Parameters
@@ -203,7 +203,7 @@ def split_half_rows(
     if selecting.betas.shape[:3] != mask.shape:
         raise ValueError(f"effects of {selecting.series} lie on another grid than the high-resolution mask")
     scores: dict[str, Scores] = {}
-    rows: list[EvalRow] = []
+    rows: list[MetricRow] = []
     for path in files.values():
         effects = load_effects(path)
         check_same_run([effects], selecting)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bids_sr.metrics.evaluation_metrics import MISSING, EvalRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 from bids_sr.stats.evaluation.evidence import (
@@ -54,7 +54,7 @@ class Verdict:
     headline: str
     sentences: tuple[Sentence, ...]
     limits: tuple[str, ...]
-    rows: tuple[EvalRow, ...]
+    rows: tuple[MetricRow, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Headline, sentences and limits as plain values; numbers that are not defined are None."""
@@ -65,7 +65,7 @@ class Verdict:
         return {"headline": self.headline, "sentences": plain, "limits": list(self.limits)}
 
 
-def _interval(row: EvalRow, digits: int = 3, sign: bool = True) -> str:
+def _interval(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
     value = f"{row.value:+.{digits}f}" if sign else f"{row.value:.{digits}f}"
     if math.isfinite(row.lower) and math.isfinite(row.upper):
         return f"{value} (95 % interval {row.lower:.{digits}f} to {row.upper:.{digits}f})"
@@ -84,7 +84,7 @@ def _compare(table: Table, method: str, other: str, region: str, margin: float) 
     if row is None:
         own, its = table.level(method, region), table.level(other, region)
         value = math.nan if own is None or its is None else own.value - its.value
-        row = EvalRow(
+        row = MetricRow(
             series=method, against=other, measure=table.evidence.gain, value=value, contrast=table.contrast,
             region=region,
         )  # fmt: skip
@@ -138,7 +138,7 @@ def _level_sentence(table: Table, series: str) -> Sentence | None:
     )  # fmt: skip
 
 
-def _image(rows: Sequence[EvalRow], method: str) -> tuple[list[Sentence], bool | None]:
+def _image(rows: Sequence[MetricRow], method: str) -> tuple[list[Sentence], bool | None]:
     """Image quality against measured volumes, else on a second pair; None where either reference is absent."""
     sentences = []
     for row, where in image_gains(rows, method):
@@ -156,7 +156,7 @@ def _image(rows: Sequence[EvalRow], method: str) -> tuple[list[Sentence], bool |
     return sentences, all(each.decision == "better" for each in sentences)
 
 
-def _specific(rows: Sequence[EvalRow], table: Table, method: str) -> tuple[list[Sentence], bool | None]:
+def _specific(rows: Sequence[MetricRow], table: Table, method: str) -> tuple[list[Sentence], bool | None]:
     """Whether own less placebo excludes 0, for every placebo there is; None without any."""
     found = [
         each for each in claims(rows)
@@ -177,7 +177,7 @@ def _specific(rows: Sequence[EvalRow], table: Table, method: str) -> tuple[list[
     return [*sentences, Sentence(text=together.words, series=method)], together.holds
 
 
-def _claim_sentences(rows: Sequence[EvalRow], methods: Sequence[str]) -> list[Sentence]:
+def _claim_sentences(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Sentence]:
     """The paper's claim in one sentence a method: what of the smaller regions is owed to the method."""
     out = []
     for method in methods:
@@ -200,30 +200,32 @@ def _claim_sentences(rows: Sequence[EvalRow], methods: Sequence[str]) -> list[Se
 def _as_rows(
     table: Table | None, functions: Sequence[Function], images: dict[str, bool | None],
     specific: dict[str, bool | None], margins: dict[str, float],
-) -> list[EvalRow]:  # fmt: skip
+) -> list[MetricRow]:  # fmt: skip
     out = []
     if table is not None:
         place: dict[str, Any] = {"contrast": table.contrast, "fwhm_mm": table.fwhm_mm}
         out += [
-            EvalRow(
+            MetricRow(
                 series=each.series, against=each.against, measure="verdict", value=WORTH[each.decision],
                 region=each.region, **place,
             )
             for function in functions for each in function.sentences
         ]  # fmt: skip
-        out += [EvalRow(series="run", measure="verdict_margin", value=m, region=r, **place) for r, m in margins.items()]
+        out += [
+            MetricRow(series="run", measure="verdict_margin", value=m, region=r, **place) for r, m in margins.items()
+        ]
     for name, found in (
         ("function", {each.method: each.holds for each in functions}), ("image", images), ("specific", specific),
     ):  # fmt: skip
         out += [
-            EvalRow(series=method, measure=f"verdict_{name}", value=math.nan if holds is None else float(holds))
+            MetricRow(series=method, measure=f"verdict_{name}", value=math.nan if holds is None else float(holds))
             for method, holds in found.items()
         ]
     return out
 
 
 def make_verdict(
-    rows: Sequence[EvalRow],
+    rows: Sequence[MetricRow],
     *,
     methods: Sequence[str],
     baselines: Sequence[str],
@@ -248,7 +250,7 @@ def make_verdict(
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]
     rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.against, idle))]
-    applied = [EvalRow(series=name, measure=APPLIED, value=value) for names, value in ((methods, 1.0), (idle, 0.0))
+    applied = [MetricRow(series=name, measure=APPLIED, value=value) for names, value in ((methods, 1.0), (idle, 0.0))
                for name in names]  # fmt: skip
     table = best_table(rows, methods)
     functions: list[Function] = []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bids_sr.metrics.evaluation_metrics import MISSING, EvalRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import Decision, Table
@@ -107,7 +107,7 @@ def headline(
 
 
 def limits_of(
-    rows: Sequence[EvalRow], table: Table | None, images: dict[str, bool | None], specific: dict[str, bool | None],
+    rows: Sequence[MetricRow], table: Table | None, images: dict[str, bool | None], specific: dict[str, bool | None],
     margin: float,
 ) -> list[str]:  # fmt: skip
     limits = []
@@ -143,9 +143,9 @@ def limits_of(
     return limits
 
 
-def _undefined(row: EvalRow) -> bool:
+def _undefined(row: MetricRow) -> bool:
     return row.series == "measured" and not math.isfinite(row.value)
 
 
-def _has_interval(row: EvalRow) -> bool:
+def _has_interval(row: MetricRow) -> bool:
     return math.isfinite(row.lower) and math.isfinite(row.upper)

@@ -13,9 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
-from bids_sr.metrics.series_metrics import REGION_TEXT
+from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.group.metric_tables import Question, Values
@@ -38,43 +37,9 @@ from bids_sr.stats.group.paired_tests import (
 
 SHARE_OF_GAP = 0.1
 
-HIGHER, LOWER, ONE, NEITHER = "higher", "lower", "near 1", "neither"
-# What is better. `NEITHER`: a difference is no merit by itself; a smaller region can be a smaller piece of the truth.
-_BETTER: Mapping[str, str] = {
-    **{f"split_r_{band}": HIGHER for band in ("signal", "percent", "beyond")},
-    **{
-        name.format(figure): direction
-        for name in ("split_{}_signal", "split_{}_beyond", "truth_{}_effect", "truth_{}_beyond")
-        for figure, direction in (("ev", HIGHER), ("amplitude", ONE), ("right", HIGHER))
-    },
-    **{f"self_r_{band}": NEITHER for band in ("signal", "beyond")},
-    **{f"truth_{name}": HIGHER for name in ("r_t", "r_effect", "r_beyond", "ap", "auc", "dice")},
-    "truth_centroid": LOWER,
-    "truth_foci": ONE,
-    "truth_psnr": HIGHER,
-    "truth_ssim": HIGHER,
-    "pair_psnr": HIGHER,
-    "pair_ssim": HIGHER,
-    "psnr": HIGHER,
-    "ssim": HIGHER,
-    **dict.fromkeys(("rmse", "mae", "nmse", "consistency", "inconsistency_median"), LOWER),
-    **dict.fromkeys(("tsnr_median", "fwhm_mean", "peak_cc", "peak_t", "peak_effect", "peak_distance"), NEITHER),
-    **dict.fromkeys(("effect_separation", "claim_size", "claim_size_paper", "claim_dice", "null_rate"), NEITHER),
-}
-_REGION = ("volume", "paper", "dice", "centroid_distance")
 SETTLED = {1: "better", -1: "worse"}
 UNSETTLED = {1: "larger", -1: "smaller"}
 SAME, UNDECIDED, NONE = "same", "undecided", "not comparable"
-
-
-@lru_cache(maxsize=4096)
-def better(measure: str) -> str | None:
-    """Which direction of a measure is better; None for measures that are not compared (places, counts, thresholds)."""
-    if measure in _BETTER:
-        return _BETTER[measure]
-    prefix, _, rest = measure.partition("_")
-    of_region = prefix in ("quarter", "fdr") or (prefix[:1] == "z" and prefix[1:].isdigit())
-    return NEITHER if of_region and rest in _REGION and rest in REGION_TEXT else None
 
 
 def compared(measure: str) -> bool:

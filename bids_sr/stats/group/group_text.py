@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bids_sr.metrics.long_tables import MISSING, number_text, tsv_text
+from bids_sr.metrics.registry import better
 from bids_sr.series import BASELINES, MEASURED
-from bids_sr.stats.group.group_tests import Comparison, better
-from bids_sr.stats.group.metric_tables import MISSING, Question, Values
+from bids_sr.stats.group.group_tests import Comparison
+from bids_sr.stats.group.metric_tables import Question, Values
 from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
 
 _P = "p value, two-sided"
@@ -72,12 +74,6 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
 COLUMNS = tuple(COLUMN_TEXT)
 
 
-def _cell(value: float | int | str | None) -> str:
-    if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
-        return MISSING
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
 def row(each: Comparison) -> dict[str, str]:
     """One comparison as it stands in ``group_stats.tsv``."""
     test, estimate, t = each.test, each.estimate, each.t
@@ -103,13 +99,16 @@ def row(each: Comparison) -> dict[str, str]:
     found |= {name: getattr(each, name) for name in ("family", "p_holm", "p_fdr", "p_friedman", "margin")}
     found |= {name: getattr(each, name) for name in ("p_equivalence", "p_equivalence_holm", "word", "note")}
     found |= {"part": "primary" if each.primary else "exploratory", "n_needed": each.needed}
-    return {name: _cell(found.get(name)) for name in COLUMNS}
+    cells = {name: found.get(name) for name in COLUMNS}
+    return {
+        name: number_text(value) if isinstance(value, float) else MISSING if value in (None, "") else str(value)
+        for name, value in cells.items()
+    }
 
 
 def stats_text(comparisons: Iterable[Comparison]) -> str:
     """The comparisons as TSV text with a header line."""
-    lines = [COLUMNS, *(tuple(row(each).values()) for each in comparisons)]
-    return "".join("\t".join(line) + "\n" for line in lines)
+    return tsv_text(COLUMNS, (list(row(each).values()) for each in comparisons))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

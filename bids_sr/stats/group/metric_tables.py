@@ -1,7 +1,6 @@
-"""The tables of metrics of all participants as one long table, and what of it belongs together.
+"""Metrics of all participants as one long table, and runs of a participant combined, so that it is the unit of tests.
 
-Runs of one participant are combined first (fixed effects), so that the participant is the unit of every test: by
-inverse variance where every run's figure has an interval, else by their plain mean.
+Runs are combined as fixed effects: by inverse variance where every run's value has an interval, else by their mean.
 """
 
 from __future__ import annotations
@@ -9,31 +8,34 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bids_sr.metrics import evaluation_metrics, series_metrics
+from bids_sr.metrics import long_tables
+from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
+from bids_sr.stats.evaluation.not_applied import APPLIED, stands_for
 
-MISSING = series_metrics.MISSING
+if TYPE_CHECKING:
+    import pandas as pd
+
 TABLES = ("image", "activation", "evaluation")
-COLUMNS = (
-    "participant", "session", "task", "run", "variant", "table", "series", "against", "fwhm_mm", "contrast", "region",
-    "measure", "value", "lower", "upper", "unit",
-)  # fmt: skip
-COLUMN_TEXT: Mapping[str, dict[str, str]] = {
+_RUN: Mapping[str, dict[str, str]] = {
     "participant": {"Description": "Participant, with sub-"},
     "session": {"Description": "Label of the session; n/a where there are none"},
     "task": {"Description": "Label of the task"},
     "run": {"Description": "Number of the run; n/a where there is one"},
     "variant": {"Description": "Other entities in the name of the run (such as dir-AP); variants are not combined"},
     "table": {"Description": "The participant's table that the row comes from: image, activation or evaluation"},
-    **{name: dict(evaluation_metrics.COLUMN_TEXT[name]) for name in COLUMNS[6:]},
 }
+CELLS = tuple(name for name in EVALUATION if name != "n")
+COLUMN_TEXT: Mapping[str, dict[str, str]] = {**_RUN, **{name: dict(EVALUATION[name]) for name in CELLS}}
+COLUMNS = tuple(COLUMN_TEXT)
 _NAME = re.compile(r"(?P<entities>.+)_desc-(?P<table>[a-z]+)_metrics\.tsv")
-_VERSION, _DIGEST = "GeneratedByVersion", "SettingsDigest"
 _Z95 = 1.959963984540054
+_CLAIMS = ("claim_total_", "claim_part_")
 
 
 class Question(NamedTuple):
@@ -50,11 +52,7 @@ class Question(NamedTuple):
 
 
 Values = Mapping[Question, Mapping[str, Mapping[str, float]]]
-"""Question, then series, then participant, to the figure."""
-
-
-Cells = tuple[str, str, str, str, str, str, str, str, str, str]
-"""Series, against, FWHM, contrast, region, measure, value, lower, upper and unit, as they stand in a table."""
+"""Question, then series, then participant, to the value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +64,7 @@ class Source:
     path : the TSV file
     table : image, activation or evaluation
     participant, session, task, run, variant : of the run, as in the group's table
-    version, digest : of the program and of the settings that decided the figures; empty where not recorded
+    version, digest : of the program and of the settings that decided the values; empty where not recorded
     """
 
     path: Path
@@ -86,58 +84,27 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The run in words."""
-        parts = [self.participant, *(f"{key}-{value}" for key, value in zip(
-            ("ses", "task", "run"), (self.session, self.task, self.run), strict=True) if value != MISSING)]  # fmt: skip
-        return " ".join([*parts, *([self.variant] if self.variant != MISSING else [])])
+        """The run as text."""
+        named = {"ses-": self.session, "task-": self.task, "run-": self.run, "": self.variant}
+        return " ".join([self.participant, *(key + label for key, label in named.items() if label != MISSING)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
-    """One row of the long table: a figure and where it comes from."""
+class RunValue:
+    """One value of one run, with its interval."""
 
     source: Source
+    question: Question
     series: str
-    against: str
-    fwhm_mm: float
-    contrast: str
-    region: str
-    measure: str
     value: float
     lower: float
     upper: float
-    unit: str
-
-    @property
-    def question(self) -> Question:
-        """What was measured."""
-        at = self.source
-        return Question(
-            at.task, at.variant, at.table, self.measure, self.against, self.region, self.contrast, self.fwhm_mm
-        )
-
-    def text(self) -> tuple[str, ...]:
-        """The row as it stands in the table."""
-        at = self.source
-        value, lower, upper = (_number(each) for each in (self.value, self.lower, self.upper))
-        return (
-            at.participant, at.session, at.task, at.run, at.variant, at.table, self.series, self.against,
-            f"{self.fwhm_mm:g}", self.contrast, self.region, self.measure, value, lower, upper, self.unit,
-        )  # fmt: skip
-
-
-def _number(value: float) -> str:
-    return f"{value:.6g}" if math.isfinite(value) else MISSING
 
 
 def find_sources(output_dir: Path, wanted: Callable[[Source], bool] = lambda _: True) -> list[Source]:
     """All metrics tables of participants below a folder of derivatives, in the order of their names."""
-    found = []
-    for path in output_dir.glob("sub-*/**/func/*_metrics.tsv"):
-        source = _source(path)
-        if source is not None and wanted(source):
-            found.append(source)
-    return sorted(found, key=lambda each: (each.where, TABLES.index(each.table)))
+    found = filter(None, map(_source, output_dir.glob("sub-*/**/func/*_metrics.tsv")))
+    return sorted(filter(wanted, found), key=lambda each: (each.where, TABLES.index(each.table)))
 
 
 def _source(path: Path) -> Source | None:
@@ -149,71 +116,40 @@ def _source(path: Path) -> Source | None:
     beside = path.with_suffix(".json")
     facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
     return Source(
-        path=path,
-        table=match["table"],
-        participant=f"sub-{own['sub']}",
-        session=own["ses"],
-        task=own["task"],
-        run=own["run"],
-        variant="_".join(f"{key}-{value}" for key, value in entities.items()) or MISSING,
-        version=str(facts.get(_VERSION, "")),
-        digest=str(facts.get(_DIGEST, "")),
-    )
-
-
-def read_cells(source: Source) -> list[Cells]:
-    """Rows of one table as text, in the order of the last ten of `COLUMNS`.
-
-    Raises
-    ------
-    ValueError : the table has other columns than it should, or a line other cells
-    """
-    columns = evaluation_metrics.COLUMNS if source.table == "evaluation" else series_metrics.COLUMNS
-    header, *lines = source.path.read_text(encoding="utf-8").splitlines() or [""]
-    if tuple(header.split("\t")) != columns:
-        raise ValueError(f"{source.path}: columns {header!r}, expected {' '.join(columns)}")
-    rows = [line.split("\t") for line in lines]
-    if any(len(row) != len(columns) for row in rows):
-        raise ValueError(f"{source.path}: a line has more or fewer than {len(columns)} cells")
-    if source.table == "evaluation":
-        return [(*row[:9], row[10]) for row in rows]  # type: ignore[misc]
-    missing = MISSING
-    return [(row[0], missing, row[1], row[2], missing, row[3], row[4], missing, missing, row[5]) for row in rows]
-
-
-def figure_of(source: Source, cells: Cells) -> Figure:
-    """One row of `read_cells` as a figure; ValueError where a number is none."""
-    series, against, fwhm, contrast, region, measure, *numbers, unit = cells
-    try:
-        value, lower, upper = (math.nan if text == MISSING else float(text) for text in numbers)
-        width = float(fwhm)
-    except ValueError as error:
-        raise ValueError(f"{source.path}: {error}") from error
-    return Figure(
-        source=source, series=series, against=against, fwhm_mm=width, contrast=contrast, region=region,
-        measure=measure, value=value, lower=lower, upper=upper, unit=unit,
+        path=path, table=match["table"], participant=f"sub-{own['sub']}", session=own["ses"], task=own["task"],
+        run=own["run"], variant="_".join(f"{key}-{value}" for key, value in entities.items()) or MISSING,
+        version=str(facts.get("GeneratedByVersion", "")), digest=str(facts.get("SettingsDigest", "")),
     )  # fmt: skip
 
 
-def read_figures(source: Source) -> list[Figure]:
-    """Rows of one table.
-
-    Raises
-    ------
-    ValueError : the table has other columns than it should, or no numbers where they are due
-    """
-    return [figure_of(source, cells) for cells in read_cells(source)]
+def read_cells(source: Source) -> pd.DataFrame:
+    """One table as text, with the columns `CELLS`; ValueError where it has other columns than it should."""
+    table = long_tables.read_cells(source.path, EVALUATION if source.table == "evaluation" else SERIES)
+    return table.reindex(columns=list(CELLS), fill_value=MISSING)
 
 
-def lines_of(source: Source, rows: Iterable[Cells]) -> Iterable[str]:
+def run_values(source: Source, table: pd.DataFrame) -> list[RunValue]:
+    """Rows of `read_cells` as numbers; ValueError where a number is none."""
+    found = []
+    try:
+        for at in table.itertuples(index=False):
+            value, lower, upper = map(long_tables.parsed_number, (at.value, at.lower, at.upper))
+            question = Question(
+                source.task, source.variant, source.table, at.measure, at.against, at.region, at.contrast,
+                float(at.fwhm_mm),
+            )  # fmt: skip
+            found.append(
+                RunValue(source=source, question=question, series=at.series, value=value, lower=lower, upper=upper)
+            )
+    except ValueError as error:
+        raise ValueError(f"{source.path}: {error}") from error
+    return found
+
+
+def lines_of(source: Source, table: pd.DataFrame) -> Iterable[str]:
     """The rows of one table as lines of the long one."""
     own = "\t".join((*source.where, source.table))
-    return (f"{own}\t{chr(9).join(cells)}\n" for cells in rows)
-
-
-def table_text(figures: Iterable[Figure]) -> str:
-    """The long table as TSV text with a header line."""
-    return "".join("\t".join(line) + "\n" for line in [COLUMNS, *(each.text() for each in figures)])
+    return (own + "\t" + "\t".join(cells) + "\n" for cells in table.itertuples(index=False, name=None))
 
 
 def mixed(sources: Sequence[Source]) -> list[str]:
@@ -229,25 +165,17 @@ def mixed(sources: Sequence[Source]) -> list[str]:
         if len(by_value) < 2:
             continue
         rule, *others = sorted(by_value, key=lambda value: (-len(by_value[value]), value))
-        lines.append(f"{what}: {_named(rule)} in {len(by_value[rule])} tables, such as {by_value[rule][0].path}")
+        known = rule or "not recorded"
+        lines.append(f"{what}: {known} in {len(by_value[rule])} tables, such as {by_value[rule][0].path}")
         for value in others:
-            shown = [str(source.path) for source in by_value[value][:6]]
-            more = len(by_value[value]) - len(shown)
-            lines.append(f"{what}: {_named(value)} in {', '.join(shown)}" + (f" and {more} more" if more else ""))
+            shown = ", ".join(str(source.path) for source in by_value[value][:6])
+            more = len(by_value[value]) - 6
+            lines.append(f"{what}: {value or 'not recorded'} in {shown}" + (f" and {more} more" if more > 0 else ""))
     return lines
 
 
-def _named(value: str) -> str:
-    return value or "not recorded"
-
-
 def absent(expected: Iterable[str], sources: Sequence[Source]) -> list[str]:
-    """Who and what is missing, in words: participants without any table, and runs that lack a table that others have.
-
-    Parameters
-    ----------
-    expected : participants that there should be, with ``sub-``
-    """
+    """Who and what is missing: participants (``sub-…``) without any table, runs without one that others have."""
     present = {source.participant for source in sources}
     lines = [f"{label}: no table of metrics at all" for label in sorted(set(expected) - present)]
     kinds: dict[str, set[str]] = {}
@@ -262,38 +190,84 @@ def absent(expected: Iterable[str], sources: Sequence[Source]) -> list[str]:
     return lines
 
 
-def combine(figures: Iterable[Figure], compared: Callable[[str], bool]) -> dict[Question, dict[str, dict[str, float]]]:
-    """One figure for each participant, series and question; runs of a participant by fixed effects.
-
-    Parameters
-    ----------
-    compared : whether a measure is of interest
-    """
-    runs: dict[Question, dict[str, dict[str, list[Figure]]]] = {}
-    for each in figures:
-        if compared(each.measure):
-            series = runs.setdefault(each.question, {}).setdefault(each.series, {})
-            series.setdefault(each.source.participant, []).append(each)
-    return {
-        question: {
-            name: {participant: fixed_effect(own) for participant, own in people.items()}
-            for name, people in series.items()
-        }
-        for question, series in runs.items()
-    }
+def combine(values: Iterable[RunValue], wanted: Callable[[str], bool]) -> dict[Question, dict[str, dict[str, float]]]:
+    """One value for each participant, series and question of the wanted metrics; runs by fixed effects."""
+    runs: dict[tuple[Question, str, str], list[RunValue]] = defaultdict(list)
+    for each in values:
+        if wanted(each.question.measure):
+            runs[each.question, each.series, each.source.participant].append(each)
+    out: dict[Question, dict[str, dict[str, float]]] = {}
+    for (question, series, participant), own in runs.items():
+        out.setdefault(question, {}).setdefault(series, {})[participant] = fixed_effect(own)
+    return out
 
 
-def fixed_effect(runs: Sequence[Figure]) -> float:
-    """Figures of several runs as one: weighted by inverse variance where all have an interval, else their mean.
+def fixed_effect(runs: Sequence[RunValue]) -> float:
+    """Values of several runs as one: weighted by inverse variance where all have an interval, else their mean.
 
-    Runs in which the figure is not defined are left out; NaN where it is defined in none.
+    Runs in which the value is not defined are left out; NaN where it is defined in none.
     """
     known = [each for each in runs if math.isfinite(each.value)]
     if len(known) < 2:
         return known[0].value if known else math.nan
     errors = [(each.upper - each.lower) / (2 * _Z95) for each in known]
-    if all(math.isfinite(error) and error > 0 for error in errors):
-        weights = [1 / error**2 for error in errors]
-    else:
-        weights = [1.0] * len(known)
+    sure = all(math.isfinite(error) and error > 0 for error in errors)
+    weights = [1 / error**2 if sure else 1.0 for error in errors]
     return sum(w * each.value for w, each in zip(weights, known, strict=True)) / sum(weights)
+
+
+@dataclass(slots=True, kw_only=True)
+class Joined:
+    """What the tables hold together; `add` takes them in the order of participants, `close` ends it.
+
+    Attributes
+    ----------
+    compared : whether a metric is of interest
+    values, claims : combined values of those metrics, and of the attribution of region size
+    units : by metric, of all metrics
+    series : all that have values
+    flags : those raised: name of the run, series, metric
+    idle : methods that were not applied in a run, which are not compared there: name of the run, method
+    """
+
+    compared: Callable[[str], bool]
+    values: dict[Question, dict[str, dict[str, float]]] = field(default_factory=dict)
+    claims: dict[Question, dict[str, dict[str, float]]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    series: set[str] = field(default_factory=set)
+    flags: list[tuple[str, str, str]] = field(default_factory=list)
+    idle: list[tuple[str, str]] = field(default_factory=list)
+    _open: list[RunValue] = field(default_factory=list)
+    _participant: str = ""
+
+    def add(self, source: Source, table: pd.DataFrame) -> None:
+        """Take one table of `read_cells`; those of one participant come together. ValueError where a number is none."""
+        if source.participant != self._participant:
+            self.close()
+            self._participant = source.participant
+        self.units |= dict(zip(table["measure"], table["unit"], strict=True))
+        self.series |= set(table["series"])
+        kept = {name for name in table["measure"] if self.compared(name) or name.startswith(_CLAIMS)}
+        self._open += run_values(source, table[table["measure"].isin(kept)])
+        for series, measure, value in zip(table["series"], table["measure"], table["value"], strict=True):
+            if measure == APPLIED and value == "0":
+                self.idle.append((source.name, series))
+            if measure.startswith("flag_") and value == "1":
+                self.flags.append((source.name, series, measure))
+
+    def close(self) -> None:
+        """Combine the runs of the participant that was added last."""
+        idle: dict[str, list[str]] = {}
+        for run, method in self.idle:
+            idle.setdefault(run, []).append(method)
+        kept = [each for each in self._open if not _idle(each, idle.get(each.source.name, ()))]
+        for target, wanted in ((self.values, self.compared), (self.claims, lambda name: name.startswith(_CLAIMS))):
+            for question, series in combine(kept, wanted).items():
+                for name, people in series.items():
+                    target.setdefault(question, {}).setdefault(name, {}).update(people)
+        self._open = []
+
+
+def _idle(each: RunValue, methods: Sequence[str]) -> bool:
+    """Whether a value is of, or against, a method that was not applied in its run."""
+    return any(stands_for(name, methods) for name in (each.series, each.question.against))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
 from bids_sr.metrics.image_similarity import ssim
+from bids_sr.metrics.long_tables import MetricRow
 
 Array = npt.NDArray[Any]
 N_BOOT = 1000
@@ -75,7 +75,7 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     )
 
 
-def holdout_rows(scores: Mapping[str, SliceScores], method: str, *, seed: int, n_boot: int = N_BOOT) -> list[EvalRow]:
+def holdout_rows(scores: Mapping[str, SliceScores], method: str, *, seed: int, n_boot: int = N_BOOT) -> list[MetricRow]:
     """Scores of every series, and the gain of the method over each of the others.
 
     Parameters
@@ -98,9 +98,9 @@ def holdout_rows(scores: Mapping[str, SliceScores], method: str, *, seed: int, n
     return rows
 
 
-def _row(series: str, measure: str, value: float, drawn: Array, n: int, against: str = "n/a") -> EvalRow:
+def _row(series: str, measure: str, value: float, drawn: Array, n: int, against: str = "n/a") -> MetricRow:
     lower, upper = np.percentile(drawn, _RANGE) if np.isfinite(drawn).all() else (np.nan, np.nan)
-    return EvalRow(
+    return MetricRow(
         series=series, measure=measure, value=value, against=against, region="brain", lower=float(lower),
         upper=float(upper), n=n,
     )  # fmt: skip

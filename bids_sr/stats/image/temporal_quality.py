@@ -120,7 +120,7 @@ def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:
 
 
 def quality_figures(quality: SeriesQuality, mask: Mask) -> dict[str, float | None]:
-    """Summary over the mask, by measure (see `bids_sr.metrics.series_metrics`)."""
+    """Summary over the mask, by measure (see `bids_sr.metrics.registry`)."""
     widths = [w for w in quality.fwhm_mm if w is not None]
     return {
         "tsnr_median": float(np.median(quality.tsnr[mask])),

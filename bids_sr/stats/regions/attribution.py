@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import ACQUIRED
 from bids_sr.stats.glm.time_series import FWHM_PER_SIGMA
 from bids_sr.stats.regions.map_summary import single_conditions
@@ -107,10 +107,8 @@ Key = tuple[str, str, float]
 """Series, threshold (quarter, fixed, fdr), FWHM (mm)."""
 
 
-def collect_regions(
-    rows: Iterable[Mapping[str, str]], pair: tuple[str, str], widths: Sequence[float]
-) -> dict[Key, Regions]:
-    """Regions at the claim's widths from rows of activation tables (`series_metrics`); the first of equals.
+def collect_regions(rows: Iterable[MetricRow], pair: tuple[str, str], widths: Sequence[float]) -> dict[Key, Regions]:
+    """Regions at the claim's widths from rows of activation tables ; the first of equals.
 
     Parameters
     ----------
@@ -120,11 +118,9 @@ def collect_regions(
     """
     values: dict[tuple[str, float, str, str], float] = {}
     for row in rows:
-        width = next((w for w in widths if abs(float(row["fwhm_mm"]) - w) < _NEAR_MM), None)
+        width = next((w for w in widths if abs(row.fwhm_mm - w) < _NEAR_MM), None)
         if width is not None:
-            number = _as_number(row["value"])
-            key = (row["series"], width, row["contrast"], row["measure"])
-            values.setdefault(key, math.nan if number is None else number)
+            values.setdefault((row.series, width, row.contrast, row.measure), row.value)
     found: dict[Key, Regions] = {}
     for series, width in dict.fromkeys((series, width) for series, width, _, _ in values):
         for name, prefix in PREFIXES.items():
@@ -176,7 +172,7 @@ def take_apart(
     return Parts(total=change(levels[0], levels[3]), grid=grid, smoothing=smoothing, method=method)
 
 
-def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) -> list[EvalRow]:
+def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) -> list[MetricRow]:
     """The table itself: size and overlap by series, threshold and smoothing."""
     rows = []
     for (series, threshold, width), found in regions.items():
@@ -186,13 +182,13 @@ def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) 
             "claim_dice": found.dice,
         }
         rows += [
-            EvalRow(series=series, measure=name, value=value, fwhm_mm=width, contrast=pair, region=threshold)
+            MetricRow(series=series, measure=name, value=value, fwhm_mm=width, contrast=pair, region=threshold)
             for name, value in figures.items()
         ]
     return rows
 
 
-def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[EvalRow]:
+def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[MetricRow]:
     """How often the overlap is not defined, by threshold."""
     rows = []
     for threshold in PREFIXES:
@@ -200,7 +196,7 @@ def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[EvalRow]:
         if overlaps:
             count = int(np.isnan(overlaps).sum())
             rows.append(
-                EvalRow(
+                MetricRow(
                     series="run", measure="claim_undefined", value=count, contrast=pair, region=threshold,
                     n=len(overlaps),
                 )
@@ -208,7 +204,7 @@ def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[EvalRow]:
     return rows
 
 
-def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> list[EvalRow]:
+def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> list[MetricRow]:
     """The decomposition of each finer series against raw."""
     rows = []
     names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ACQUIRED]
@@ -227,7 +223,7 @@ def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_
                 if threshold != "fixed":
                     given["part_threshold"] = _ratio(found.total, fixed) if figure == "size" else found.total - fixed
                 rows += [
-                    EvalRow(
+                    MetricRow(
                         series=series, against="raw", measure=f"claim_{part}_{figure}", value=value, fwhm_mm=own_mm,
                         contrast=pair, region=threshold,
                     )
@@ -237,13 +233,13 @@ def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_
 
 
 def claim_rows(
-    rows: Iterable[Mapping[str, str]], pair: tuple[str, str], *, voxel_mm: Sequence[float], factor: Sequence[float]
-) -> list[EvalRow]:
+    rows: Iterable[MetricRow], pair: tuple[str, str], *, voxel_mm: Sequence[float], factor: Sequence[float]
+) -> list[MetricRow]:
     """The whole table and the decomposition.
 
     Parameters
     ----------
-    rows : of activation tables (`series_metrics`) with thresholds quarter, fdr and z 3.1 at `claim_widths`
+    rows : of activation tables  with thresholds quarter, fdr and z 3.1 at `claim_widths`
     pair : the two conditions, see `claim_pair`
     voxel_mm : acquired voxel size by axis
     factor : acquired over high-resolution voxel, by axis

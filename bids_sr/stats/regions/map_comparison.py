@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.metrics.series_metrics import row
+from bids_sr.metrics.long_tables import MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.stats.regions.activation_regions import Mask, Threshold
@@ -57,7 +57,7 @@ def raise_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], 
 
 def likeness_rows(
     values: Map, key: tuple[str, str], references: Mapping[str, Maps], mask: Mask, *, series: str, fwhm_mm: float
-) -> list[dict[str, str]]:
+) -> list[MetricRow]:
     """Correlation over the mask of one map with the same map of each reference series.
 
     Parameters
@@ -66,11 +66,12 @@ def likeness_rows(
     references : maps by name of the reference (raw, bspline); one that lacks the map is passed over
     """
     contrast, stat = key
-    return [
-        row(series, fwhm_mm, contrast, f"r_{stat}_with_{name}", correlation(values, maps[key], mask))
+    found = {
+        f"r_{stat}_with_{name}": correlation(values, maps[key], mask)
         for name, maps in references.items()
         if key in maps
-    ]
+    }
+    return metric_rows(series, found, fwhm_mm=fwhm_mm, contrast=contrast)
 
 
 def comparison_rows(
@@ -84,7 +85,7 @@ def comparison_rows(
     roi: Mask,
     fwhm_mm: float,
     per_acquired: float,
-) -> list[dict[str, str]]:
+) -> list[MetricRow]:
     """All rows that compare the series at one smoothing; holds the maps of raw and bspline and one more at a time.
 
     Parameters

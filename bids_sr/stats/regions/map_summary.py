@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.series_metrics import row
+from bids_sr.metrics.long_tables import MISSING, MetricRow, metric_rows
 from bids_sr.stats.regions.activation_regions import Mask, Peak, Threshold, centroid, dice, peak
 
 Map = npt.NDArray[np.float32]
@@ -105,7 +105,7 @@ def activation_rows(
     series: str,
     fwhm_mm: float,
     per_acquired: float,
-) -> list[dict[str, str]]:
+) -> list[MetricRow]:
     """All rows of one series at one smoothing.
 
     Parameters
@@ -115,12 +115,13 @@ def activation_rows(
     affine : voxel to RAS mm
     per_acquired : voxels of this grid in one acquired voxel; 1 for raw (paper units divide by it)
     """
-    rows: list[dict[str, str]] = []
+    rows: list[MetricRow] = []
 
     def add(contrast: str, figures: Mapping[str, float | None], prefix: str = "") -> None:
-        rows.extend(row(series, fwhm_mm, contrast, prefix + key, value) for key, value in figures.items())
+        named = {prefix + name: value for name, value in figures.items()}
+        rows.extend(metric_rows(series, named, fwhm_mm=fwhm_mm, contrast=contrast))
 
-    add("", {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
+    add(MISSING, {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
     for name in contrasts:
         add(name, contrast_figures(maps, name, mask, roi, affine))
     for (name, label), (region, threshold) in regions.items():

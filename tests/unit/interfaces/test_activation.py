@@ -13,7 +13,7 @@ from bids_sr.interfaces.derivatives_sink import derivative_path
 from bids_sr.interfaces.metric_tables_io import MergeMetrics, SeriesQuality
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps, CompareMaps, default_confounds
 from bids_sr.io.nifti import SeriesWriter, save_image
-from bids_sr.metrics.series_metrics import COLUMNS, read_table
+from bids_sr.metrics.long_tables import SERIES, read_cells
 from bids_sr.stats.glm.design import MOTION
 from bids_sr.workflows.bold.map_activation import init_activation_wf, init_comparison_wf
 
@@ -73,7 +73,7 @@ def maps_of(files, series, cwd, **changes):
 
 
 def values(path):
-    return {(r["contrast"], r["measure"]): r["value"] for r in read_table(path)}
+    return {(r["contrast"], r["measure"]): r["value"] for r in read_cells(path, SERIES).to_dict("records")}
 
 
 def test_maps_are_written_named_and_described(files, tmp_path):
@@ -153,7 +153,7 @@ def test_maps_of_series_are_compared(files, tmp_path):
         contrasts=CONTRASTS, thresholds=["quarter", "fdr"], factor=(2.0, 2.0, 1.0),
     )  # fmt: skip
     (tmp_path / "cmp").mkdir()
-    rows = read_table(compare.run(cwd=tmp_path / "cmp").outputs.metrics_tsv)
+    rows = read_cells(compare.run(cwd=tmp_path / "cmp").outputs.metrics_tsv, SERIES).to_dict("records")
     by = {(r["series"], r["contrast"], r["measure"]): r for r in rows}
     assert float(by["srgan", "thumb", "r_t_with_bspline"]["value"]) == pytest.approx(1.0)  # here the same file
     assert 0.3 < float(by["srgan", "thumb", "r_effect_with_raw"]["value"]) < 1
@@ -169,12 +169,12 @@ def test_quality_and_merged_tables(files, tmp_path):
         quality = SeriesQuality(in_file=files / path, mask=files / f"mask_{grid}.nii.gz", n_dummy=2, series=name)
         tables.append(quality.run(cwd=tmp_path / name).outputs.metrics_tsv)
     merged = MergeMetrics(in_files=tables).run(cwd=tmp_path).outputs
-    rows = read_table(merged.out_file)
+    rows = read_cells(merged.out_file, SERIES).to_dict("records")
     by = {(r["series"], r["measure"]): r["value"] for r in rows}
     assert float(by["raw", "tsnr_median"]) == pytest.approx(1000 / 8, rel=0.05)
     assert by["raw", "volumes"] == "78"
     described = json.loads(Path(merged.out_json).read_text())
-    assert tuple(described) == COLUMNS
+    assert tuple(described) == tuple(SERIES)
     assert set(described["measure"]["Levels"]) == {r["measure"] for r in rows}
 
 
@@ -192,7 +192,7 @@ def test_workflows_run(files, tmp_path):
     graph = workflow.run()
     results = {n.name: n.result.outputs for n in graph.nodes}
     assert len(results["merge_files"].out) == len(results["merge_entities"].out) == 2 * (3 * 4 + 3 * 2)
-    rows = read_table(results["metrics"].out_file)
+    rows = read_cells(results["metrics"].out_file, SERIES).to_dict("records")
     assert {r["fwhm_mm"] for r in rows} == {"0", "5"}
     assert "[@nilearn]" in workflow.visit_desc()
     compare = init_comparison_wf(contrasts=CONTRASTS, thresholds=["quarter"], factor=(2, 2, 1))

@@ -15,7 +15,7 @@ from bids_sr.interfaces.evaluation.split_halves import (
     TruthMaps,
 )
 from bids_sr.io.nifti import SeriesWriter, save_image
-from bids_sr.metrics.evaluation_metrics import EvalRow, read_table, table_text
+from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.design import MOTION, read_events
 
@@ -185,7 +185,7 @@ def test_ranks_of_the_control_are_at_hand_for_workflows():
 
 def test_tables_are_joined_and_described(tmp_path):
     for name, measure in (("a", "split_r_beyond"), ("b", "truth_ap")):
-        row = EvalRow(series="sbl", measure=measure, value=0.5)
+        row = MetricRow(series="sbl", measure=measure, value=0.5)
         (tmp_path / name).write_text(table_text([row]))
     done = MergeEvaluation(in_files=[tmp_path / "a", tmp_path / "b"]).run(cwd=tmp_path).outputs
     assert [r.measure for r in read_table(done.out_file)] == ["split_r_beyond", "truth_ap"]

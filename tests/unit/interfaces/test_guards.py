@@ -13,7 +13,7 @@ from torch import nn
 from bids_sr.interfaces.derivatives_sink import derivative_path
 from bids_sr.interfaces.evaluation import quality_control
 from bids_sr.io.nifti import SeriesWriter, load_image, save_image
-from bids_sr.metrics.evaluation_metrics import EvalRow, columns_json, read_table
+from bids_sr.metrics.long_tables import EVALUATION, MetricRow, columns_json, read_table
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
@@ -76,7 +76,7 @@ def check_maps(found: Any, stat: str, series: str) -> None:
         json.dumps(sidecar, allow_nan=False)
 
 
-def by(rows: list[EvalRow], measure: str, **match: str) -> list[EvalRow]:
+def by(rows: list[MetricRow], measure: str, **match: str) -> list[MetricRow]:
     return [r for r in rows if r.measure == measure and all(getattr(r, k) == v for k, v in match.items())]
 
 
@@ -104,7 +104,7 @@ def test_uncertainty_with_measured_and_known_truth(tmp_path: Path, mask: str) ->
     assert not by(rows, "ensemble_r", contrast="aMinusB", against="truth")
     assert not by(rows, "ensemble_sd", contrast="c")  # one block
     assert len(found.sidecars[0]["Reliability"]["measured"]) == 10
-    assert columns_json(row.measure for row in rows)
+    assert columns_json(EVALUATION, (row.measure for row in rows))
 
 
 def test_one_member_is_no_ensemble(tmp_path: Path, mask: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from bids_sr.interfaces.learning.holdout_scores import ScorePair
 from bids_sr.interfaces.learning.pair_training import TrainModel
 from bids_sr.io.nifti import save_image
-from bids_sr.metrics.evaluation_metrics import EvalRow, read_table
+from bids_sr.metrics.long_tables import MetricRow, read_table
 from bids_sr.sr.resolution.degradation import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -38,7 +38,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(made.outputs.model_file)
 
 
-def score(model_file: str, pair: dict[str, str], folder: Path) -> dict[tuple[str, str, str], EvalRow]:
+def score(model_file: str, pair: dict[str, str], folder: Path) -> dict[tuple[str, str, str], MetricRow]:
     folder.mkdir(exist_ok=True)
     done = ScorePair(model_file=model_file, factor=FACTOR, series="srgan", **pair).run(cwd=str(folder))
     assert Path(done.outputs.out_file).parent == folder

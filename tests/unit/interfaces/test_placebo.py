@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.interfaces.evaluation.placebos import AnotherContrast, MergeRows, NullShuffles, other_models
 from bids_sr.io.nifti import SeriesWriter, load_image, save_image
-from bids_sr.metrics.evaluation_metrics import read_table
+from bids_sr.metrics.long_tables import read_table
 from bids_sr.spatial.transforms import hr_grid, write_itk
 from bids_sr.sr.resolution.degradation import kspace_crop
 

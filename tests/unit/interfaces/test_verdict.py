@@ -10,7 +10,7 @@ from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 from bids_sr.interfaces.evaluation.verdicts import ClaimTable, Flags, GrowRoi, Verdict, correlation_maps
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps
 from bids_sr.io.nifti import SeriesWriter, load_image, save_image
-from bids_sr.metrics.evaluation_metrics import EvalRow, read_table, table_text
+from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.stats.regions.attribution import claim_widths
 from bids_sr.workflows.evaluation.attribute import THRESHOLDS, init_claim_wf, init_roi_growth_wf
 
@@ -109,7 +109,7 @@ def test_flags_are_rows_and_words(files, raw_maps, tmp_path):
     mask[5:11, 5:11] = 1
     for name, data, affine in (("high", high, FINE_AFFINE), ("low", low, AFFINE), ("head", mask, AFFINE)):
         save_image(data, affine, tmp_path / f"{name}.nii.gz")
-    (tmp_path / "edges.tsv").write_text(table_text([EvalRow(series="run", measure="edge_mismatch", value=2.5)]))
+    (tmp_path / "edges.tsv").write_text(table_text([MetricRow(series="run", measure="edge_mismatch", value=2.5)]))
     found = Flags(
         in_files=raw_maps.out_files, in_entities=raw_maps.out_entities, contrasts=CONTRASTS, factor=FACTOR,
         mask=files / "mask_lr.nii.gz", roi=files / "roi_lr.nii.gz", train_highres=tmp_path / "high.nii.gz",
@@ -136,7 +136,7 @@ def test_flags_without_pair_and_tables(files, raw_maps, tmp_path):
 
 
 def test_a_flag_that_was_raised_elsewhere_is_not_repeated(files, raw_maps, tmp_path):
-    edges = [EvalRow(series="run", measure=m, value=1.0) for m in ("edge_mismatch", "flag_distortion")]
+    edges = [MetricRow(series="run", measure=m, value=1.0) for m in ("edge_mismatch", "flag_distortion")]
     (tmp_path / "edges.tsv").write_text(table_text(edges))
     found = Flags(
         in_files=raw_maps.out_files, in_entities=raw_maps.out_entities, contrasts=CONTRASTS, factor=FACTOR,
@@ -149,10 +149,10 @@ def test_a_flag_that_was_raised_elsewhere_is_not_repeated(files, raw_maps, tmp_p
 
 def test_verdict_on_files(tmp_path):
     rows = [
-        EvalRow(series="sbl", against=other, measure="gain_split_ev_beyond", value=0.1, lower=0.05, upper=0.15,
+        MetricRow(series="sbl", against=other, measure="gain_split_ev_beyond", value=0.1, lower=0.05, upper=0.15,
                 contrast="all", region="brain") for other in ("bspline", "inject")
     ]  # fmt: skip
-    rows.append(EvalRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.3, lower=0.2, upper=0.4,
+    rows.append(MetricRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.3, lower=0.2, upper=0.4,
                         contrast="all", region="brain"))  # fmt: skip
     (tmp_path / "rows.tsv").write_text(table_text(rows))
     found = Verdict(in_files=[tmp_path / "rows.tsv"], methods=["sbl"], baselines=["bspline", "inject"]).run(
@@ -169,11 +169,11 @@ def test_verdict_on_files(tmp_path):
 )
 def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(tmp_path, card):
     rows = [
-        EvalRow(series=one, against=other, measure="gain_split_ev_beyond", value=0.1, lower=0.05, upper=0.15,
+        MetricRow(series=one, against=other, measure="gain_split_ev_beyond", value=0.1, lower=0.05, upper=0.15,
                 contrast="all", region="brain")
         for one, other in (("sbl", "bspline"), ("sbl", "sblMirror"), ("srgan", "sbl"), ("srgan", "bspline"))
     ]  # fmt: skip
-    rows.append(EvalRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.0))
+    rows.append(MetricRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.0))
     (tmp_path / "rows.tsv").write_text(table_text(rows))
     (tmp_path / "sbl.json").write_text(json.dumps(card))
     (tmp_path / "focuss.json").write_text(json.dumps({"applied": True, "held_out": {"model": "it is the one here"}}))

@@ -14,7 +14,7 @@ import yaml
 from bids_sr import boilerplate
 from bids_sr.interfaces.derivatives_sink import derivative_path
 from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, GuardsReport, VarianceReport
-from bids_sr.metrics.evaluation_metrics import EvalRow, table_text
+from bids_sr.metrics.long_tables import MetricRow, table_text
 from bids_sr.reports.figures import detail_figures, evaluation_figures, forest_plots, quality_control_figures, style
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -23,7 +23,7 @@ LEVELS = {"bspline": 0.018, "inject": 0.038, "bsplinePca": 0.064, "sbl": 0.122, 
 BAD = "<b>$\\frac$ & --> x"
 
 
-def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")) -> list[EvalRow]:
+def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")) -> list[MetricRow]:
     """Rows as a run has them: halves, truth, placebos, no signal, claim, guards."""
     prefix, other = ("split_r", "measured") if truth else ("self_r", "self")
     rows = []
@@ -34,7 +34,7 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
             for name, level in LEVELS.items():
                 value = level * factor / (1 + number)
                 rows += [
-                    EvalRow(
+                    MetricRow(
                         series=name, against=other, measure=f"{prefix}_{band}", value=value + shift,
                         lower=value + shift - 0.02, upper=value + shift + 0.02, **share,
                     )
@@ -46,19 +46,19 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
                     rows += [explained, replace(explained, measure="split_ev_signal")]
             for own, against, value in (("sbl", "sblMirror", 0.05), ("sbl", "bsplinePca", 0.01)):
                 rows.append(
-                    EvalRow(series=own, against=against, measure=f"gain_{leading}_beyond", value=value,
+                    MetricRow(series=own, against=against, measure=f"gain_{leading}_beyond", value=value,
                             lower=value - 0.02, upper=value + 0.02, **share)
                 )  # fmt: skip
     if truth:
         rows += [
-            EvalRow(series=name, against="measured", measure="truth_r_t", value=0.9 + level / 10, contrast="all",
+            MetricRow(series=name, against="measured", measure="truth_r_t", value=0.9 + level / 10, contrast="all",
                     region="brain", fwhm_mm=fwhm)
             for name, level in LEVELS.items() for fwhm in (0.0, 5.0)
         ]  # fmt: skip
-    rows += [EvalRow(series=name, measure="null_rate", value=0.00123, lower=0.0009, upper=0.0015) for name in LEVELS]
-    rows += [EvalRow(series="run", measure="null_nominal", value=0.001)]
-    rows += [EvalRow(series="sbl", measure="claim_size", value=5.0, contrast="a+b", region="quarter")]
-    return [*rows, EvalRow(series="run", measure="edge_mismatch", value=1.0)]
+    rows += [MetricRow(series=name, measure="null_rate", value=0.00123, lower=0.0009, upper=0.0015) for name in LEVELS]
+    rows += [MetricRow(series="run", measure="null_nominal", value=0.001)]
+    rows += [MetricRow(series="sbl", measure="claim_size", value=5.0, contrast="a+b", region="quarter")]
+    return [*rows, MetricRow(series="run", measure="edge_mismatch", value=1.0)]
 
 
 def words(figure, tmp_path) -> list[str]:

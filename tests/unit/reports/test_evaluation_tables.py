@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_sr.metrics.evaluation_metrics import MEASURE_TEXT, EvalRow
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.tables import attribution_tables as claim
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables import evaluation_tables as tables
@@ -18,13 +19,13 @@ from bids_sr.stats.controls.negative_controls import PLACEBOS
 BAD = "<script>alert('x')</script> & $\\frac"
 
 
-def row(series: str, measure: str, value: float, **given) -> EvalRow:
-    return EvalRow(series=series, measure=measure, value=value, **given)
+def row(series: str, measure: str, value: float, **given) -> MetricRow:
+    return MetricRow(series=series, measure=measure, value=value, **given)
 
 
-def gain(method: str, other: str, value: float, half: float = 0.02, **given) -> EvalRow:
+def gain(method: str, other: str, value: float, half: float = 0.02, **given) -> MetricRow:
     share = {"contrast": "all", "region": "brain", "measure": "gain_split_ev_beyond", **given}
-    return EvalRow(series=method, against=other, value=value, lower=value - half, upper=value + half, n=24, **share)
+    return MetricRow(series=method, against=other, value=value, lower=value - half, upper=value + half, n=24, **share)
 
 
 def table_cells(html: str, caption: str) -> list[list[str]]:
@@ -77,7 +78,7 @@ def test_values_are_rounded_and_never_lost(value):
         assert float(shown.replace("−", "-")) == pytest.approx(value, abs=0.0501 if abs(value) >= 10 else 0.00501)
 
 
-def agreement(prefix: str = "split_r") -> list[EvalRow]:
+def agreement(prefix: str = "split_r") -> list[MetricRow]:
     rows = []
     for k, name in enumerate(("bspline", "sbl", "measured")):
         for region, factor in (("brain", 1), ("active40", 2), ("active30", 1.5)):
@@ -335,7 +336,7 @@ def test_guards_show_unit_interval_and_place():
 
 
 def test_every_measure_of_the_verdict_has_few_words():
-    shown = [m for m in MEASURE_TEXT if m.startswith(("gain_", "pair_gain"))]
+    shown = [m for m in METRICS if m.startswith(("gain_", "pair_gain"))]
     assert shown
     assert all(text.measure_text(m) and "named in against, of" not in text.measure_text(m) for m in shown)
 

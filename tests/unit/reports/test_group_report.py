@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grouptables import cohort
+from grouptables import cohort, every_value
 
+from bids_sr.metrics.registry import metric
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report
@@ -22,9 +23,9 @@ BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "br
 
 def made(folder: Path, count: int) -> tuple[list[group_tests.Comparison], metric_tables.Values]:
     cohort(folder, count)
-    figures = [row for source in metric_tables.find_sources(folder) for row in metric_tables.read_figures(source)]
+    figures = every_value(folder)
     values = metric_tables.combine(figures, group_tests.compared)
-    return group_tests.compare(values, NAMES, units={each.measure: each.unit for each in figures}), values
+    return group_tests.compare(values, NAMES, units={q.measure: metric(q.measure).unit for q in values}), values
 
 
 def content(folder: Path, count: int, **how: object) -> GroupContent:

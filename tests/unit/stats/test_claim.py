@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from bids_sr.metrics.evaluation_metrics import read_table, table_text
-from bids_sr.metrics.series_metrics import row
+from bids_sr.metrics.long_tables import metric_rows, read_table, table_text
 from bids_sr.stats.regions.attribution import (
     THRESHOLDS,
     Parts,
@@ -42,9 +41,9 @@ def worked_rows():
     rows = []
     for (series, width, prefix), (first, second, overlap) in WORKED.items():
         rows += [
-            row(series, width, "thumb", f"{prefix}_roi_volume", first),
-            row(series, width, "little", f"{prefix}_roi_volume", second),
-            row(series, width, "thumb+little", f"{prefix}_dice", overlap),
+            *metric_rows(series, {f"{prefix}_roi_volume": first}, fwhm_mm=width, contrast="thumb"),
+            *metric_rows(series, {f"{prefix}_roi_volume": second}, fwhm_mm=width, contrast="little"),
+            *metric_rows(series, {f"{prefix}_dice": overlap}, fwhm_mm=width, contrast="thumb+little"),
         ]
     return rows
 
@@ -129,7 +128,7 @@ def test_undefined_overlap_is_neither_0_nor_1_and_is_counted(rows):
 
 
 def test_a_missing_step_is_not_made_up():
-    regions = collect_regions([r for r in worked_rows() if r["series"] != "raw"], PAIR, (0.0, FINE, COARSE))
+    regions = collect_regions([r for r in worked_rows() if r.series != "raw"], PAIR, (0.0, FINE, COARSE))
     parts = take_apart(regions, "sbl", "quarter", own_mm=FINE, raw_mm=COARSE, figure="size")
     assert isinstance(parts, Parts)
     assert math.isnan(parts.total)
@@ -138,8 +137,8 @@ def test_a_missing_step_is_not_made_up():
 
 
 def test_other_widths_and_repeats_do_not_enter():
-    stray = [row("raw", 5.0, c, "quarter_roi_volume", 1.0) for c in PAIR]
-    again = [row("raw", COARSE, c, "quarter_roi_volume", 1.0) for c in PAIR]
+    stray = [r for c in PAIR for r in metric_rows("raw", {"quarter_roi_volume": 1.0}, fwhm_mm=5.0, contrast=c)]
+    again = [r for c in PAIR for r in metric_rows("raw", {"quarter_roi_volume": 1.0}, fwhm_mm=COARSE, contrast=c)]
     regions = collect_regions([*worked_rows(), *stray, *again], PAIR, (0.0, FINE, COARSE))
     assert regions["raw", "quarter", COARSE].size == 6000
     assert {key[2] for key in regions} == {FINE, COARSE}

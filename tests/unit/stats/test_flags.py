@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.qc_flags import (
     activation_flags,
     artifact_flag,
@@ -150,18 +150,18 @@ def test_ghost_at_half_a_field_of_view():
 
 
 def test_distortion_is_more_than_half_a_voxel():
-    rows = [EvalRow(series="run", measure="edge_mismatch", value=1.6)]
+    rows = [MetricRow(series="run", measure="edge_mismatch", value=1.6)]
     assert distortion_flag(rows, 3.0).raised is True
     assert distortion_flag(rows, 3.4).raised is False
     assert distortion_flag([], 3.0) is None
-    judged = [*rows, EvalRow(series="run", measure="flag_distortion", value=1.0)]
+    judged = [*rows, MetricRow(series="run", measure="flag_distortion", value=1.0)]
     assert distortion_flag(judged, 3.4).raised is True
-    unmeasured = [EvalRow(series="run", measure="edge_mismatch", value=float("nan"))]
+    unmeasured = [MetricRow(series="run", measure="edge_mismatch", value=float("nan"))]
     assert distortion_flag(unmeasured, 3.0) is None
 
 
 def test_unrepeated_detail_by_series():
-    rows = [EvalRow(series=s, measure="unrepeated_share", value=v) for s, v in (("srgan", 0.2), ("sbl", 0.01))]
+    rows = [MetricRow(series=s, measure="unrepeated_share", value=v) for s, v in (("srgan", 0.2), ("sbl", 0.01))]
     assert {f.series: f.raised for f in unrepeated_flags(rows)} == {"srgan": True, "sbl": False}
 
 

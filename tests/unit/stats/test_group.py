@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from grouptables import FACTS, cohort, detail, sizes, write_tables
+from grouptables import FACTS, cohort, detail, every_value, sizes, write_tables
 from scipy import stats as scipy_stats
 
+from bids_sr.metrics.registry import better, metric
 from bids_sr.stats.group import group_tests, group_text, metric_tables
 from bids_sr.stats.group.metric_tables import Question
 
@@ -15,14 +16,13 @@ BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "br
 METHODS = ("sbl", "srgan")
 
 
-def joined(folder: Path) -> tuple[list[metric_tables.Figure], metric_tables.Values]:
-    figures = [row for source in metric_tables.find_sources(folder) for row in metric_tables.read_figures(source)]
-    return figures, metric_tables.combine(figures, group_tests.compared)
+def joined(folder: Path) -> metric_tables.Values:
+    return metric_tables.combine(every_value(folder), group_tests.compared)
 
 
 def compared(folder: Path, margin: float | None = None) -> dict[tuple[Question, str, str], group_tests.Comparison]:
-    figures, values = joined(folder)
-    units = {each.measure: each.unit for each in figures}
+    values = joined(folder)
+    units = {question.measure: metric(question.measure).unit for question in values}
     return {
         (each.question, each.series, each.reference): each
         for each in group_tests.compare(values, METHODS, units=units, margin=margin)
@@ -36,9 +36,10 @@ def test_every_table_of_every_run_is_found_and_named(tmp_path: Path) -> None:
     assert first.where == ("sub-01", "a", "tap", "2", "dir-AP")
     assert first.name == "sub-01 ses-a task-tap run-2 dir-AP"
     assert (second.table, second.session, second.run) == ("activation", "n/a", "n/a")
-    line = metric_tables.table_text(metric_tables.read_figures(first)).splitlines()
-    assert tuple(line[0].split("\t")) == metric_tables.COLUMNS
-    assert line[1].split("\t")[:8] == ["sub-01", "a", "tap", "2", "dir-AP", "evaluation", "sbl", "measured"]
+    (line,) = metric_tables.lines_of(first, metric_tables.read_cells(first))
+    cells = dict(zip(metric_tables.COLUMNS, line.rstrip("\n").split("\t"), strict=True))
+    assert list(cells.values())[:8] == ["sub-01", "a", "tap", "2", "dir-AP", "evaluation", "sbl", "measured"]
+    assert (cells["measure"], cells["value"], cells["unit"]) == ("split_ev_beyond", "0.1", "1")
     assert set(metric_tables.COLUMN_TEXT) == set(metric_tables.COLUMNS)
 
 
@@ -47,17 +48,17 @@ def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
     source = metric_tables.find_sources(tmp_path)[0]
     source.path.write_text("series\tvalue\nsbl\t1\n")
     with pytest.raises(ValueError, match="columns"):
-        metric_tables.read_figures(source)
+        metric_tables.read_cells(source)
 
 
 def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.10, lower=0.08, upper=0.12)], run="task-tap_run-1")
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.40, lower=0.36, upper=0.44)], run="task-tap_run-2")
-    assert joined(tmp_path)[1][BEYOND]["sbl"]["sub-01"] == pytest.approx((4 * 0.10 + 1 * 0.40) / 5)
+    assert joined(tmp_path)[BEYOND]["sbl"]["sub-01"] == pytest.approx((4 * 0.10 + 1 * 0.40) / 5)
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.40)], run="task-tap_run-2")
-    assert joined(tmp_path)[1][BEYOND]["sbl"]["sub-01"] == pytest.approx(0.25)
+    assert joined(tmp_path)[BEYOND]["sbl"]["sub-01"] == pytest.approx(0.25)
     write_tables(tmp_path, "01", rows=[detail("sbl", math.nan)], run="task-tap_run-2")
-    assert joined(tmp_path)[1][BEYOND]["sbl"]["sub-01"] == pytest.approx(0.10)
+    assert joined(tmp_path)[BEYOND]["sbl"]["sub-01"] == pytest.approx(0.10)
 
 
 def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def replace_contrast(measure: str, contrast: str) -> Question:
 def test_a_comparison_has_the_figures_of_scipy(tmp_path: Path) -> None:
     cohort(tmp_path, 9)
     each = compared(tmp_path)[BEYOND, "srgan", "inject"]
-    values = joined(tmp_path)[1][BEYOND]
+    values = joined(tmp_path)[BEYOND]
     a, b = ([values[name][who] for who in sorted(values[name])] for name in ("srgan", "inject"))
     assert each.test is not None
     assert each.t is not None
@@ -112,7 +113,7 @@ def test_a_comparison_has_the_figures_of_scipy(tmp_path: Path) -> None:
 
 def test_sameness_needs_a_margin_and_comes_from_the_gap(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
-    values = joined(tmp_path)[1]
+    values = joined(tmp_path)
     # bspline to measured is .2 with an odd part whose median over pairs is zero
     assert group_tests.margin_of(BEYOND, values[BEYOND], None, "1") == pytest.approx(0.02, rel=0.01)
     assert group_tests.margin_of(BEYOND, values[BEYOND], 0.3, "1") == 0.3
@@ -186,11 +187,11 @@ def test_a_figure_that_nobody_has_is_not_comparable() -> None:
 
 
 def test_places_and_counts_are_not_compared() -> None:
-    assert group_tests.better("peak_at_x") is None
-    assert group_tests.better("quarter_voxels") is None
-    assert group_tests.better("z31_dice") == "neither"
-    assert group_tests.better("truth_centroid") == "lower"
-    assert group_tests.better("gain_split_r_beyond") is None
+    assert better("peak_at_x") is None
+    assert better("quarter_voxels") is None
+    assert better("z31_dice") == "neither"
+    assert better("truth_centroid") == "lower"
+    assert better("gain_split_r_beyond") is None
 
 
 def test_the_table_of_statistics(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_false_discovery_rates_are_over_all_comparisons_of_a_measure(tmp_path: P
 
 def test_the_papers_table(tmp_path: Path) -> None:
     cohort(tmp_path, 8)
-    (paper,) = group_text.paper_tables(joined(tmp_path)[1], METHODS)
+    (paper,) = group_text.paper_tables(joined(tmp_path), METHODS)
     assert paper.conditions == ("thumb", "little")
     assert [series for _, series in paper.lines] == ["raw", "bspline", "sbl"]
     thumb, little, dice = paper.lines[0.0, "sbl"]

@@ -8,11 +8,10 @@ import pytest
 from grouptables import cohort, detail, write_tables
 from scipy import stats as scipy_stats
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.text.group_verdicts import findings, primary_sentence, verdict
 from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
-from bids_sr.stats.group.group_join import Joined
-from bids_sr.stats.group.metric_tables import Question
+from bids_sr.stats.group.metric_tables import Joined, Question
 
 METHODS = ("sbl", "srgan")
 BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
@@ -101,8 +100,8 @@ def test_numbers_that_cannot_be_had() -> None:
 def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(tmp_path: Path) -> None:
     cohort(tmp_path, 8)
     rows = [detail("zerofill", 0.02), detail("sbl", 0.02), detail("sblMirror", 0.01), detail("srgan", 0.1)]
-    idle = EvalRow(series="sbl", measure="verdict_applied", value=0)
-    write_tables(tmp_path, "09", rows=[*rows, idle, EvalRow(series="srgan", measure="verdict_applied", value=1)])
+    idle = MetricRow(series="sbl", measure="verdict_applied", value=0)
+    write_tables(tmp_path, "09", rows=[*rows, idle, MetricRow(series="srgan", measure="verdict_applied", value=1)])
     found = joined(tmp_path)
     assert found.idle == [("sub-09 task-tap", "sbl")]
     assert "sub-09" not in found.values[BEYOND]["sbl"]

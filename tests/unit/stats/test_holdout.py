@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bids_sr.metrics.evaluation_metrics import read_table, table_text
 from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.metrics.long_tables import read_table, table_text
 from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
 
 RNG = np.random.default_rng(0)

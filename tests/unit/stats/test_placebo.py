@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.negative_controls import PLACEBOS, VARIANCE, claims, placebos_of, subject_specific
 
 
 def gain(method, placebo, value, lower, upper, measure="gain_split_ev_beyond", region="brain"):
-    return EvalRow(series=method, against=placebo, measure=measure, value=value, lower=lower, upper=upper,
+    return MetricRow(series=method, against=placebo, measure=measure, value=value, lower=lower, upper=upper,
                    contrast="all", region=region)  # fmt: skip
 
 

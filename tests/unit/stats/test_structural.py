@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.image.structural_measures import Row, lesions, likeness, quality, segmentations, table
+from bids_sr.metrics.long_tables import STRUCTURAL, MetricRow, table_text
+from bids_sr.stats.image.structural_measures import lesions, likeness, quality, segmentations
 
 ZOOMS = (1.0, 1.0, 2.0)
 
@@ -77,10 +78,11 @@ def test_lesions_are_what_is_brighter_than_the_brain():
 
 def test_the_table_says_where_there_is_no_figure():
     rows = [
-        Row(contrast="T1w", series="a", measure="psnr", value=float("inf"), unit="dB", reference="heldOut"),
-        Row(contrast="T1w", series="a", measure="mae", value=1 / 3, unit="1", reference="heldOut"),
-        Row(contrast="T1w", series="a", measure="fwhm", value=None, unit="mm", reference="brain"),
+        MetricRow(contrast="T1w", series="a", measure="psnr", value=float("inf"), reference="heldOut"),
+        MetricRow(contrast="T1w", series="a", measure="mae", value=1 / 3, reference="heldOut"),
+        MetricRow(contrast="T1w", series="a", measure="fwhm", value=float("nan"), reference="brain"),
     ]
-    lines = table(rows).splitlines()
+    lines = table_text(rows, STRUCTURAL).splitlines()
     assert lines[0] == "contrast\tseries\tmeasure\tvalue\tunit\treference"
     assert [line.split("\t")[3] for line in lines[1:]] == ["n/a", "0.333333", "n/a"]
+    assert [line.split("\t")[4] for line in lines[1:]] == ["dB", "1", "mm"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bids_sr.metrics.evaluation_metrics import EvalRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.evaluation.known_activation import make_known
 from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
 from bids_sr.stats.evaluation.split_half import beyond_nyquist
@@ -182,6 +182,6 @@ def test_what_is_not_known_or_too_small_is_not_told(paths):
 
 def test_rows_with_an_interval_take_the_place_of_bare_ones():
     given = {"series": "sbl", "measure": "truth_r_effect", "against": "truth", "contrast": "all", "region": "brain"}
-    bare, wide = EvalRow(value=0.5, **given), EvalRow(value=0.5, fwhm_mm=4.0, **given)
-    sure = EvalRow(value=0.51, lower=0.4, upper=0.6, **given)
+    bare, wide = MetricRow(value=0.5, **given), MetricRow(value=0.5, fwhm_mm=4.0, **given)
+    sure = MetricRow(value=0.51, lower=0.4, upper=0.6, **given)
     assert replaced([bare, wide], [sure]) == [wide, sure]

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from bids_sr.metrics.evaluation_metrics import EvalRow, read_table, table_text
+from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.stats.evaluation.evidence import best_table, decide
 from bids_sr.stats.evaluation.verdict import make_verdict
 
@@ -15,14 +15,14 @@ LEVELS = {"bspline": 0.018, "inject": 0.038, "sbl": 0.121, "srgan": 0.069, "meas
 
 
 def gain(series, against, value, half=0.01, region="brain", measure="gain_split_ev_beyond", contrast="all"):
-    return EvalRow(
+    return MetricRow(
         series=series, against=against, measure=measure, value=value, lower=value - half, upper=value + half,
         contrast=contrast, region=region, n=12,
     )  # fmt: skip
 
 
 def level(series, value, region="brain", measure="split_ev_beyond", against="measured"):
-    return EvalRow(
+    return MetricRow(
         series=series, against=against, measure=measure, value=value, lower=value - 0.01, upper=value + 0.01,
         contrast="all", region=region, n=12,
     )  # fmt: skip
@@ -100,7 +100,7 @@ def test_one_control_that_is_not_beaten_forbids_the_claim():
 def test_a_map_that_explains_nothing_for_sure_may_claim_nothing(low, expected):
     """Above every baseline because those are worse than none: no claim without explained variance above 0."""
     rows = [r for r in truth_rows() if (r.series, r.measure, r.region) != ("sbl", "split_ev_beyond", "brain")]
-    rows.append(EvalRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.02, lower=low,
+    rows.append(MetricRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.02, lower=low,
                         upper=0.05, contrast="all", region="brain"))  # fmt: skip
     assert flagged(judge(rows), "function")["sbl"] == expected
 
@@ -218,7 +218,7 @@ def test_known_activation_alone_carries_a_verdict_and_says_that_controls_are_abs
 
 
 def test_measured_images_alone_do_not_make_differences_those_to_the_measured_series():
-    rows = [*known_rows(), EvalRow(series="sbl", against="measured", measure="truth_psnr", value=30.0)]
+    rows = [*known_rows(), MetricRow(series="sbl", against="measured", measure="truth_psnr", value=30.0)]
     assert best_table(rows, ["sbl"]).evidence.name == "known"
 
 
@@ -229,7 +229,9 @@ def test_a_difference_written_the_other_way_round_is_turned():
 
 
 def image(series, against, value, half=0.1, measure="pair_gain_psnr"):
-    return EvalRow(series=series, against=against, measure=measure, value=value, lower=value - half, upper=value + half)
+    return MetricRow(
+        series=series, against=against, measure=measure, value=value, lower=value - half, upper=value + half
+    )
 
 
 def test_image_quality_needs_bspline_and_inject_beaten():
@@ -261,10 +263,10 @@ def test_subject_specific_only_where_own_less_placebo_excludes_zero():
 
 
 def test_flags_and_the_papers_claim_are_said():
-    rows = [EvalRow(series="raw", measure="flag_task_not_done", value=1.0, contrast="thumb")]
-    rows += [EvalRow(series="raw", measure="flag_broad", value=0.0, contrast="thumb")]
+    rows = [MetricRow(series="raw", measure="flag_task_not_done", value=1.0, contrast="thumb")]
+    rows += [MetricRow(series="raw", measure="flag_broad", value=0.0, contrast="thumb")]
     for name, value in (("total", 0.54), ("part_grid", 0.9), ("part_smoothing", 2 / 3), ("part_method", 0.9)):
-        rows.append(EvalRow(series="sbl", measure=f"claim_{name}_size", value=value, region="quarter"))
+        rows.append(MetricRow(series="sbl", measure=f"claim_{name}_size", value=value, region="quarter"))
     verdict = judge(rows)
     assert "Flags were raised: task not done." in verdict.limits
     text = next(s.text for s in verdict.sentences if "paper's rules" in s.text)
@@ -284,11 +286,11 @@ def test_plain_values_and_table(tmp_path):
 
 def test_any_sure_difference_to_its_plain_form_counts_and_a_plain_form_is_not_better_than_itself():
     rows = [
-        EvalRow(series=one, against="measured", measure="split_ev_beyond", value=value, lower=value - 0.05,
+        MetricRow(series=one, against="measured", measure="split_ev_beyond", value=value, lower=value - 0.05,
                 upper=value + 0.05, contrast="all", region="brain", n=8)
         for one, value in (("sbl", 0.40), ("wmn", 0.36), ("bspline", 0.01), ("measured", 0.9))
     ] + [
-        EvalRow(series=one, against=other, measure="gain_split_ev_beyond", value=value, lower=value - 0.02,
+        MetricRow(series=one, against=other, measure="gain_split_ev_beyond", value=value, lower=value - 0.02,
                 upper=value + 0.02, contrast="all", region="brain", n=8)
         for one, other, value in (("sbl", "bspline", 0.39), ("wmn", "bspline", 0.35), ("sbl", "wmn", 0.04))
     ]  # fmt: skip

@@ -1,0 +1,376 @@
+"""Registry of metrics: unit, description, direction of merit and label of all that tables, tests and report name.
+
+To add a metric: `register` it here, and let the function that measures it give it as a row
+(`bids_sr.metrics.long_tables.MetricRow`). Sidecars, group statistics and tables of the report follow.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Better = Literal["higher", "lower", "near 1", "neither"]
+HIGHER, LOWER, ONE, NEITHER = Better.__args__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes
+    ----------
+    name : as in the column `measure`
+    unit : 1 for a pure number, signal for the unit of the BOLD series
+    description : for the sidecar
+    better : direction of merit; NEITHER: a difference is no merit by itself (a smaller region can be a smaller piece of
+        the truth); None: the group does not compare it (places, counts, thresholds, differences)
+    label : head of its column in the report; empty: the words of the name
+    """
+
+    name: str
+    unit: str
+    description: str
+    better: Better | None = None
+    label: str = ""
+
+
+class UndeclaredMetric(KeyError):
+    """A name that no metric is registered under."""
+
+
+METRICS: dict[str, Metric] = {}
+REGION_METRICS: dict[str, Metric] = {}
+"""Metrics of a thresholded region; their full names have the threshold as prefix (quarter_, fdr_, z31_)."""
+
+
+def register(*metrics: Metric) -> None:
+    """Add metrics; ValueError where a name is taken."""
+    for metric in metrics:
+        if metric.name in METRICS:
+            raise ValueError(f"measure {metric.name!r} is declared twice")
+        METRICS[metric.name] = metric
+
+
+def metric(name: str) -> Metric:
+    """The metric of a name.
+
+    Raises
+    ------
+    UndeclaredMetric : there is none
+
+    Examples
+    --------
+    >>> metric("z31_volume").unit
+    'mm^3'
+    """
+    if name in METRICS:
+        return METRICS[name]
+    prefix, _, rest = name.partition("_")
+    if rest in REGION_METRICS and (prefix in ("quarter", "fdr") or (prefix[:1] == "z" and prefix[1:].isdigit())):
+        return replace(REGION_METRICS[rest], name=name)
+    raise UndeclaredMetric(f"measure {name!r} is declared nowhere")
+
+
+def better(name: str) -> Better | None:
+    """Direction of merit of a metric; None where it is not compared or not registered."""
+    try:
+        return metric(name).better
+    except UndeclaredMetric:
+        return None
+
+
+def _with_gains(metrics: Iterable[Metric], words: str = "difference to the series named in against, of: ") -> None:
+    """Register metrics, and their differences between two series."""
+    for each in metrics:
+        register(each, Metric(f"gain_{each.name}", each.unit, words + each.description))
+
+
+# Regions, by threshold
+for _region in (
+    Metric("threshold", "1", "threshold that was applied: CC for quarter, z for the others"),
+    Metric("voxels", "voxel", "voxels of the region, on the grid of the series"),
+    Metric("volume", "mm^3", "volume of the region", NEITHER),
+    Metric(
+        "paper", "acquired voxel", "voxels of the region divided by the factor of super-resolution, as in the paper",
+        NEITHER,
+    ),
+    Metric("roi_volume", "mm^3", "volume of the region's part inside the region of interest"),
+    *(
+        Metric(f"centroid_{axis}", "mm", "center of the region's part inside the region of interest, RAS")
+        for axis in "xyz"
+    ),
+    Metric(
+        "dice", "1", "overlap of the regions of two conditions, 2|A∩B|/(|A|+|B|); n/a where either is empty", NEITHER
+    ),
+    Metric("centroid_distance", "mm", "distance between the centers of the regions of two conditions", NEITHER),
+):  # fmt: skip
+    REGION_METRICS[_region.name] = _region
+
+# Activation maps
+register(
+    *(
+        Metric(f"peak_{stat}", "1", f"highest {stat} in the region of interest", direction)
+        for stat, direction in (("cc", NEITHER), ("t", NEITHER), ("z", None))
+    ),
+    *(Metric(f"peak_at_{axis}", "mm", "where the highest t (CC, if there is no t) lies, RAS") for axis in "xyz"),
+    Metric("peak_effect", "signal", "effect at the highest t in the region of interest", NEITHER),
+    Metric("brain_peak_cc", "1", "highest CC in the brain"),
+    Metric("brain_peak_t", "1", "highest t in the brain"),
+    Metric(
+        "peak_distance", "mm", "distance between the highest t (or CC) of two conditions in the region of interest",
+        NEITHER,
+    ),
+    Metric(
+        "effect_separation", "signal",
+        "how far each condition's effect exceeds the other's at its own peak, mean of both: contrast between the foci",
+        NEITHER,
+    ),
+    Metric("roi_voxels", "voxel", "voxels of the region of interest inside the mask"),
+    Metric("mask_voxels", "voxel", "voxels of the mask"),
+    Metric("dof", "1", "degrees of freedom of the linear model"),
+    Metric("design_rank", "1", "rank of the linear model's design"),
+    Metric("design_columns", "1",
+           "columns of the linear model's design; more than its rank where some repeat each other"),
+    *(
+        Metric(f"r_{stat}_with_{other}", "1", f"correlation over the brain of the {stat} map with that of {other}")
+        for stat in ("cc", "effect", "t", "z")
+        for other in ("raw", "bspline")
+    ),
+)  # fmt: skip
+
+# Quality of a series and likeness of images; structural scans have a unit of their own
+register(
+    Metric(
+        "inconsistency_median", "1",
+        "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is brought back "
+        "to the acquired resolution, before motion correction", LOWER,
+    ),
+    Metric("inconsistency_max", "1", "largest of the same over volumes"),
+    Metric(
+        "tsnr_median", "1", "median over the mask of mean over standard deviation in time, quadratic trend removed",
+        NEITHER,
+    ),
+    Metric("mean_signal", "signal", "mean of the series in the mask"),
+    Metric("noise_median", "signal",
+           "median over the mask of the standard deviation in time, quadratic trend removed"),
+    *(
+        Metric(f"fwhm_{axis}", "mm", f"smoothness of the noise along voxel axis {axis}, from temporal differences")
+        for axis in "xyz"
+    ),
+    Metric("fwhm_mean", "mm", "geometric mean of the smoothness along the three axes", NEITHER),
+    Metric("psnr", "dB", "peak signal-to-noise ratio against the reference, its range in the mask as the peak", HIGHER),
+    Metric("ssim", "1", "structural similarity with the reference, mean over the mask; 1 is equal", HIGHER),
+    Metric("rmse", "signal", "root of the mean squared difference from the reference in the mask", LOWER),
+    Metric("mae", "signal", "mean absolute difference from the reference in the mask", LOWER),
+    Metric("nmse", "1", "squared difference from the reference over the squared reference, in the mask", LOWER),
+    Metric(
+        "consistency", "1", "‖B(SR) - LR‖ / ‖LR‖: what of the acquired data the result, made coarse again, misses",
+        LOWER,
+    ),
+    Metric("volumes", "volume", "volumes that entered, dummies left out"),
+    Metric("efc", "1", "entropy focus criterion in the brain"),
+    Metric("fwhm", "mm", "smoothness of the image, mean over axes"),
+    Metric("cjv", "1", "coefficient of joint variation of gray and white matter"),
+    Metric("wm2max", "1", "median of white matter over the brightest of the image"),
+    *(
+        Metric(f"ratio_{one}_over_{other}_{statistic}", "1", f"{statistic} of {one} over that of {other}")
+        for one, other in (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
+        for statistic in ("mean", "sd", "p05", "p95")
+    ),
+    *(
+        Metric(f"{name}_{tissue}", unit, f"{text} {tissue}")
+        for tissue in ("gm", "wm", "csf", "wmh")
+        for name, unit, text in (
+            ("volume", "ml", "volume of"),
+            ("dice", "1", "overlap with the measured scan's"),
+            ("tpf", "1", "true positive fraction of"),
+            ("tnf", "1", "true negative fraction of"),
+            ("ppv", "1", "positive predictive value of"),
+        )
+    ),
+)  # fmt: skip
+
+# Agreement with the truth: of split halves (split_), of the halves of one series (self_), of the whole run (truth_)
+_BEYOND = "only in-plane Fourier coefficients at or beyond the acquired Nyquist limit"
+_SIGNAL = "signal units"
+_AMPLITUDES: tuple[tuple[str, str, Better, str], ...] = (
+    ("ev", "explained variance 1 - |e - t|²/|t|² of the true effect t by that of the series", HIGHER,
+     "explained variance"),
+    ("amplitude", "recovered amplitude (slope of the series' effect over the true one; 1 is all of it)", ONE,
+     "recovered amplitude"),
+    ("right", "right share (of the energy of the series' effect that of the true one, 0 to 1, negative where r is)",
+     HIGHER, "right share"),
+)  # fmt: skip
+for _kind, _direction, _bands in (
+    ("split", HIGHER, {
+        "signal": "the effect of one half of the blocks with the measured effect of the other half, signal units",
+        "percent": "the same in percent of one common mean image",
+        "beyond": f"the same, {_BEYOND}",
+    }),
+    ("self", NEITHER, {
+        "signal": "the effects of the two halves of the blocks of one series: reliability, not truth",
+        "beyond": "the same beyond the acquired Nyquist limit: a filter that makes its own detail passes this",
+    }),
+):  # fmt: skip
+    register(
+        *(
+            Metric(f"{gain}{_kind}_r_{band}", "1", f"{what} {text}", None if gain else _direction)
+            for gain, what in (
+                ("", "correlation of"), ("gain_", "difference to the series named in against, of the r of"),
+            )
+            for band, text in _bands.items()
+        )
+    )  # fmt: skip
+_with_gains(
+    Metric(
+        f"split_{name}_{band}", "1",
+        f"{text}; one half of the blocks against the measured other half, whose noise is taken out by the covariance "
+        f"of the measured halves; {where}", direction,
+    )
+    for name, text, direction, _ in _AMPLITUDES
+    for band, where in (("signal", _SIGNAL), ("beyond", _BEYOND))
+)  # fmt: skip
+
+
+def _truth_amplitude(band: str) -> dict[str, Metric]:
+    where, place = (_BEYOND, " beyond Nyquist") if band == "beyond" else (_SIGNAL, "")
+    return {
+        name: Metric(
+            f"truth_{name}_{band}", "1", f"{text}; known activation; {where}", direction,
+            label + place if band == "beyond" or name == "ev" else "",
+        )
+        for name, text, direction, label in _AMPLITUDES
+    }  # fmt: skip
+
+
+_beyond, _effect = _truth_amplitude("beyond"), _truth_amplitude("effect")
+# those with a label are the columns of the report's table of the truth, in this order
+_with_gains([
+    _beyond["ev"],
+    Metric(
+        "truth_r_beyond", "1",
+        "correlation of the effect map with that of the truth beyond the acquired Nyquist limit", HIGHER,
+        "r beyond Nyquist",
+    ),
+    _beyond["amplitude"],
+    _beyond["right"],
+    *_effect.values(),
+    Metric("truth_r_effect", "1", "correlation of the effect map with that of the truth", HIGHER, "r of effect"),
+    Metric("truth_r_t", "1", "correlation of the t map with that of the truth", HIGHER, "r of t"),
+    Metric("truth_ap", "1", "average precision of t for the truly active voxels", HIGHER, "average precision"),
+    Metric(
+        "truth_auc", "1", "area under the receiver operating characteristic of t for the truly active voxels", HIGHER,
+        "ROC area",
+    ),
+    Metric(
+        "truth_dice", "1", "Dice of the truly active voxels and as many voxels of highest t", HIGHER,
+        "Dice, matched size",
+    ),
+    Metric("truth_centroid", "mm", "distance of the centers of these two regions", LOWER, "centroid distance"),
+    Metric(
+        "truth_foci", "1",
+        "contrast of the foci: effect of each condition less the other's at its focus, over the truth's", ONE,
+        "contrast of the foci",
+    ),
+    Metric(
+        "truth_psnr", "dB",
+        "peak signal-to-noise ratio of single volumes, measured ones as reference, mean over volumes; the peak "
+        "is the 99th percentile of the mean measured volume", HIGHER,
+    ),
+    Metric(
+        "truth_ssim", "1", "structural similarity of single volumes to the measured ones, mean over volumes", HIGHER
+    ),
+])  # fmt: skip
+
+# Denoising controls, series without signal, images of a second pair
+register(
+    Metric("control_fwhm", "mm", "smoothing that the control was given, the best of those tried"),
+    *(
+        Metric(f"control_best_{name}", "1",
+               f"the split_{name} that the control reaches at the best setting in hindsight")
+        for name in ("r_signal", "r_percent", "r_beyond", "ev_signal", "ev_beyond")
+    ),
+    Metric("control_rank", "1", "temporal components that the control kept, chosen on the other half"),
+    Metric(
+        "null_rate", "1", "share of voxels with t beyond p < .001 where there is no signal, mean over shuffles", NEITHER
+    ),
+    Metric("null_nominal", "1", "the share that the test promises"),
+    Metric("null_fwe", "1", "share of shuffles with any voxel beyond p < .05, corrected for all voxels (Bonferroni)"),
+    Metric("null_threshold", "1",
+           "z that the largest of all voxels passes in 5 % of the shuffles (maximum statistic)"),
+    Metric("null_peak", "1", "largest z of the voxels tested in the run itself, all conditions against rest"),
+    Metric("null_active", "1",
+           "number of the voxels tested (n) whose z in the run itself is beyond null_threshold"),
+    Metric("pair_psnr", "dB", "peak signal-to-noise ratio on the pair that was not trained on", HIGHER),
+    Metric("pair_ssim", "1", "structural similarity on the pair that was not trained on", HIGHER),
+    Metric("pair_gain_psnr", "dB",
+           "peak signal-to-noise ratio less that of the series named in against, held-out pair"),
+)  # fmt: skip
+
+# Quality control: uncertainty, unrepeated detail, precision, distortion, domain, flags
+register(
+    Metric(
+        "ensemble_sd", "signal",
+        "median over the region of the standard deviation of the effect between ensemble members",
+    ),
+    Metric("ensemble_r", "1",
+           "correlation of the ensemble's standard deviation with the true absolute error of its mean"),
+    Metric("ensemble_coverage", "1",
+           "share of voxels whose true error lies within two standard deviations of the ensemble"),
+    Metric("ensemble_nominal", "1",
+           "the same share if the truth were one more member; less coverage: members share an error"),
+    Metric(
+        "unrepeated_share", "1",
+        "share of voxels with fine detail that neither repeats between the halves nor follows the pair; wrong detail "
+        "that a method makes alike in both halves is not seen",
+    ),
+    Metric("precision_change", "1", "change of t by lower precision, root mean square over the noise of t"),
+    Metric("edge_mismatch", "mm", "distance of the edges of the boldref from those of the T2*-weighted image, median"),
+    Metric("edge_mismatch_p90", "mm", "the same distance, which a tenth of the edges exceeds"),
+    Metric("domain_distance", "1",
+           "farthest quantile of the BOLD's intensities from those trained on, over the 99th percentile"),
+    Metric("domain_edges", "1", "edge content of the BOLD over that of the image trained on"),
+    *(
+        Metric(f"flag_{name}", "1", f"1 where {text}, else 0")
+        for name, text in (
+            ("task_not_done", "CC exceeds .5 elsewhere and nowhere in the region of interest"),
+            ("broad", "activation covers an unusually large part of the brain"),
+            ("artifact", "the pair has an artifact"),
+            ("roi_misplaced", "the region of interest misses the nearest activation"),
+            ("distortion", "edges of boldref and T2*-weighted image lie apart"),
+            ("unrepeated", "much fine detail neither repeats nor follows the pair"),
+            ("domain", "intensities or edges of the BOLD are unlike those the model was trained on"),
+        )
+    ),
+)  # fmt: skip
+
+# Attribution of region size, and the verdict
+register(
+    Metric("claim_size", "mm^3", "size of the region in the region of interest, mean of the two conditions", NEITHER),
+    Metric("claim_dice", "1", "overlap of the regions of the two conditions", NEITHER),
+    Metric("claim_size_paper", "acquired voxel", "the same in acquired voxels, as the paper counts", NEITHER),
+    Metric("claim_undefined", "1",
+           "rows of this threshold whose overlap is not defined, because a region is empty; n of all"),
+    *(
+        Metric(f"claim_{part}_{figure}", "1", f"{what}, {text}")
+        for figure, what in (("size", "ratio of sizes"), ("dice", "difference of overlaps"))
+        for part, text in (
+            ("total", "the series smoothed in its own voxels against raw in its own: what the paper reports"),
+            ("part_grid", "bspline against raw, smoothed alike in mm: the finer grid alone"),
+            ("part_smoothing", "bspline smoothed in its own voxels against bspline smoothed as raw in mm"),
+            ("part_method", "the series against bspline, both smoothed in their own voxels"),
+            ("part_threshold", "total of this threshold against the total of a fixed one"),
+        )
+    ),
+    Metric("verdict", "1", "1 better than the series in against, 0 the same, -1 worse; n/a: it cannot be told"),
+    *(
+        Metric(f"verdict_{name}", "1", f"1 where the evidence allows to say that the method {text}, else 0")
+        for name, text in (
+            ("function", "shows more true BOLD detail than every baseline, control and plain arithmetic"),
+            ("image", "gives better images than bspline and inject"),
+            ("specific", "owes some of that to this subject's own data, as own less placebo excludes 0"),
+        )
+    ),
+    Metric("verdict_applied", "1",
+           "1 where the method was applied, 0 where it fell back to zero filling and was not compared"),
+    Metric("verdict_margin", "1", "half width of the interval around 0 that counts as the same"),
+)  # fmt: skip
