@@ -23,9 +23,10 @@ from bids_sr.sr.data.temporal_components import TemporalStatistics, halves_of, t
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
-from bids_sr.sr.method import Method, Recipe, RecipeName, get_method, get_recipe
+from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.method import recipe_name as own_name
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
+from bids_sr.sr.recipe import Recipe, RecipeName
 from bids_sr.sr.training.image_trainer import fit_images
 from bids_sr.sr.training.pair_trainer import fit
 from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData, fit_variance

@@ -22,9 +22,9 @@ from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.data.patches import cut, draw
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
-from bids_sr.sr.method import Recipe
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.pair_trainer import build_networks, generator_step
 from bids_sr.sr.training.update_steps import critics_step
 from bids_sr.stats.evaluation.split_half import beyond_nyquist

@@ -34,9 +34,9 @@ from bids_sr.sr.data.patches import cut, draw
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, kspace_low
-from bids_sr.sr.method import Recipe
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.training.pair_trainer import build_networks, generator_step

@@ -21,9 +21,10 @@ from bids_sr.io.atomic_files import write_json
 from bids_sr.phantom.clinical_scans import CONTRASTS
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.inference.sliding_window import apply_in_patches
-from bids_sr.sr.method import Method, Recipe, get_method
+from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, save_model
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.fused import SAME_GRID, contrast_set, super_resolve_contrasts, together
 from bids_sr.sr.training.image_trainer import fit_images
 

@@ -27,9 +27,10 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.volumetric import VolumeUpsampler
-from bids_sr.sr.method import Recipe, get_method
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import block_mean
 from bids_sr.sr.training.image_trainer import fit_images
 from bids_sr.stats.group.paired_tests import paired_t

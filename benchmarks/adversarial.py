@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bids_sr.sr.data.training_pair import TrainingPair
-from bids_sr.sr.method import Recipe, get_method
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models import scores
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.loop import split
 from bids_sr.sr.training.pair_trainer import fit, predict
 from bids_sr.stats.evaluation.split_half import beyond_nyquist

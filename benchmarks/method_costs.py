@@ -1,4 +1,4 @@
-"""What training and applying each method costs: the figures of bids_sr/preflight/costs.py.
+"""What training and applying each method costs: the `costs` of the files in bids_sr/sr/methods.
 
 python benchmarks/method_costs.py BIDS_DIR WORK [--recipe fast] [--methods NAME ...] [--threads N]
 
@@ -20,8 +20,9 @@ import numpy as np
 from _methods_run import LOOKS, Pace, Scene, pace_of, shortened, train
 from _table import keep
 
-from bids_sr.sr.method import Method, Recipe, RecipeName, get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.recipe import Recipe, RecipeName
 
 FINE = 4  # fine voxels an acquired one, at the factor of the scene
 

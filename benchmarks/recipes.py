@@ -36,8 +36,9 @@ from _recipes_run import Known, Measured, curve, is_phantom, read_log, training_
 from _table import keep
 
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.method import Recipe, get_method
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, read_card, save_model
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.pair_trainer import fit
 
 

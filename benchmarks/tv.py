@@ -45,8 +45,9 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_params
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.method import Recipe, get_method
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, TrainedModel
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.operators import Degradation, get_operator
 from bids_sr.sr.training.image_trainer import fit_images
 from bids_sr.stats.glm import seedcorr

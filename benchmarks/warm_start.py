@@ -49,10 +49,11 @@ from superres import FACTOR
 from bids_sr.io.atomic_files import write_bytes
 from bids_sr.sr.data.patches import SliceSet
 from bids_sr.sr.data.training_pair import TrainingPair
-from bids_sr.sr.method import Recipe, get_method
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, read_card
 from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.networks.subpixel import SubPixelNet
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.loop import split
 from bids_sr.sr.training.pair_trainer import _PairPhase, _psnr, build_networks, fit, predict
 

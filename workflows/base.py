@@ -11,13 +11,14 @@ from bids_sr.bids.fmriprep import SPACES
 from bids_sr.bids.grid_sizes import sizes_of
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.boilerplate import HERE
-from bids_sr.config import Settings, method_facts
+from bids_sr.config import PAIR_BASELINES, Settings
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
-from bids_sr.interfaces.evaluation.placebos import has_placebos, other_models
+from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
 from bids_sr.interfaces.learning.contrast_plan import structural_values
-from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_names
+from bids_sr.series import member_name, series_name, series_names
+from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names
 from bids_sr.workflows.fused_structural import add_structural
 from bids_sr.workflows.node_memory import declare_memory
@@ -45,9 +46,6 @@ Results included in this manuscript come from *bids-sr* {version} (based on *Nip
 Every series, the acquired one, plain interpolations of it and super-resolved ones, went through the same analysis, \
 so that what super-resolution adds can be told from what interpolation and smoothing do.
 """
-
-WARM = "srgan"  # the method that has weights to begin with
-OWN_WORDS = ("srgan", "wmn", "focuss", "sbl")  # described where their training is built
 
 Contrasts = Mapping[Path, Mapping[str, Mapping[str, float]]]
 
@@ -179,6 +177,8 @@ def _named(path: Path, *names: str) -> dict[str, str]:
 def _training(settings: Settings) -> Training:
     """How networks are trained or found."""
     superres = settings.superres
+    known = {series_name(name): get_method(name) for name in (*superres.learned, *superres.run_trained)}
+    warm = {label: method for label, method in known.items() if superres.warm_start and method.warm}
     return Training(
         recipe=superres.recipe,
         model_source=superres.model_source,
@@ -189,11 +189,11 @@ def _training(settings: Settings) -> Training:
             for path in [pretrained_for(superres, method)]
             if path is not None
         },
-        methods={series_name(method): method for method in superres.learned if series_name(method) != method},
-        about={
-            series_name(method): method_facts()[method].about for method in superres.learned if method not in OWN_WORDS
-        },
-        starts={WARM: str(HERE / "models" / f"{WARM}_start.safetensors")} if superres.warm_start else {},
+        methods={label: method.name for label, method in known.items() if label != method.name},
+        about={label: method.about for label, method in known.items()},
+        text={label: method.own_text(superres.recipe, warm=label in warm) for label, method in known.items()},
+        starts={label: str(HERE / "models" / f"{label}_start.safetensors") for label in warm},
+        calibrated=tuple(label for label, method in known.items() if method.calibrated),
         vgg_weights=text_of(superres.vgg_weights),
         max_train_minutes=superres.max_train_minutes,
         seed=settings.resources.random_seed,
@@ -211,9 +211,9 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
     if run.pair is None:  # a model that was given needs none
         here += series_names([name for name in superres.pair_trained if pretrained_for(superres, name) is not None])
     models = tuple(name for name in names if name in (*series_names(superres.pair_trained), *here))
-    on_run = tuple(name for name in names if name in superres.run_trained)
+    on_run = tuple(name for name in names if name in series_names(superres.run_trained))
     controls = tuple(name for name in on_run if name not in series_names(superres.learned))
-    seeded = tuple(name for name in on_run if name == "sbl")  # wmn and focuss draw nothing, and have no other seed
+    seeded = tuple(name for name in (*models, *on_run) if method_of_series(name).draws)
     own = tuple(name for name in on_run if name not in controls)
     with_anat = bool(subject.t1w)
     return SeriesPlan(
@@ -224,8 +224,8 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
         on_volumes=tuple(name for name in models if name in here),
         guided=tuple(name for name in names if name in PAIR_BASELINES),
         extras=(
-            *_members(settings, (*models, *seeded)),
-            *_placebos(settings, run, tuple(filter(has_placebos, models)), own, with_anat),
+            *_members(settings, seeded),
+            *_placebos(settings, run, (*models, *own), with_anat),
         ),
         guide_kind=guide_of(superres, run),
         corrected=run.given is not None and run.given.field is not None,
@@ -252,28 +252,33 @@ def _members(settings: Settings, methods: Sequence[str]) -> tuple[Extra, ...]:
 def _placebos(
     settings: Settings,
     run: BoldRun,
-    models: Sequence[str],
-    on_run: Sequence[str],
+    methods: Sequence[str],
     with_anat: bool,
 ) -> tuple[Extra, ...]:
     """The placebos that can be made of a run, where they were asked for."""
     if not settings.evaluation.null_checks:
         return ()
     found = []
-    store = settings.paths.output_dir / "sourcedata" / "models"
-    for method in (*models, *on_run):
+    store, factor = settings.paths.output_dir / "sourcedata" / "models", factor_of(run, settings)
+    suffixes = {method: [each.suffix for each in method_of_series(method).placebos] for method in methods}
+    for method in methods:
         shipped = HERE / "models" / f"{method}_phantom.safetensors"
-        if shipped.exists():
+        if "Phantom" in suffixes[method] and shipped.exists():
             found.append(Extra(name=series_name(method, "Phantom"), method=method, model=str(shipped)))
-        factor = factor_of(run, settings)
-        for other in other_models(store, method, run.entities["subject"], factor=factor, zooms=run.zooms)[:1]:
-            found.append(Extra(name=series_name(method, "Other"), method=method, model=str(other)))
+        if "Other" in suffixes[method]:
+            others = other_models(store, method, run.entities["subject"], factor=factor, zooms=run.zooms)
+            found += [Extra(name=series_name(method, "Other"), method=method, model=str(other)) for other in others[:1]]
     if with_anat:
-        found += [Extra(name=series_name(method, "T1w"), method=method, contrast=True) for method in models]
+        found += [
+            Extra(name=series_name(method, "T1w"), method=method, contrast=True)
+            for method in methods
+            if "T1w" in suffixes[method]
+        ]
     found += [
-        Extra(name=series_name(method, how.capitalize()), method=method, displace=how)
-        for method in on_run
-        for how in ("mirror", "shift")
+        Extra(name=series_name(method, how), method=method, displace=how.lower())
+        for method in methods
+        for how in ("Mirror", "Shift")
+        if how in suffixes[method]
     ]
     return tuple(found)
 

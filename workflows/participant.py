@@ -219,7 +219,7 @@ def _trained(subject: SubjectPlan, method: str, pair: PairPlan, seed: int, name:
     how = subject.training
     return init_train_wf(
         method=how.method(method), recipe=how.recipe, factor=pair.factor, model_source=how.model_source,
-        model_dir=how.model_dir, about=how.about.get(method, ""),
+        model_dir=how.model_dir, about=how.about.get(method, ""), text=how.text.get(method, ""),
         pretrained=how.pretrained.get(method), seed=how.seed + seed, omp_nthreads=subject.omp_nthreads,
         max_train_minutes=how.max_train_minutes, device=how.device, precision=how.precision, force=how.force,
         sloppy=how.sloppy, vgg_weights=how.vgg_weights, start=how.starts.get(method), name=name,

@@ -105,8 +105,9 @@ class Training:
     """How networks are trained or found; see the command line for what each means.
 
     `pretrained` holds the weights that are used instead of training, by series. `methods` tells the method of a series
-    where that has another name, and `about` what each method is, with its reference, for the methods text. `starts`
-    holds the weights with which training begins, by series; the others begin with none.
+    where that has another name, `about` what each method is, with its reference, for the methods text, and `text` what
+    it says there of its training itself. `starts` holds the weights with which training begins, by series; the others
+    begin with none. `calibrated` are the series whose maps a calibration enters.
     """
 
     recipe: str
@@ -122,7 +123,9 @@ class Training:
     sloppy: bool
     methods: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
+    text: Mapping[str, str] = field(default_factory=dict)
     starts: Mapping[str, str] = field(default_factory=dict)
+    calibrated: tuple[str, ...] = ()
 
     def method(self, series: str) -> str:
         """Name of the method that makes a series."""
@@ -213,7 +216,7 @@ class SeriesPlan:
     @property
     def takes_calibration(self) -> bool:
         """Whether there is a method whose maps a calibration enters."""
-        return "sbl" in self.on_run
+        return any(name in self.training.calibrated for name in self.on_run)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.bids.inputs import BoldRun, Problem, Subject
-from bids_sr.config import PERCEPTUAL, REMOVED, Settings, SuperRes
+from bids_sr.config import Settings, SuperRes
+from bids_sr.sr.method import REMOVED, get_method
 
 GuideKind = Literal["highres", "none"]
 
@@ -170,7 +171,7 @@ def check_perceptual(settings: Settings) -> list[Problem]:
             "or --recipe fast.",
         )
         for name in trained
-        if name in PERCEPTUAL
+        if get_method(name).recipes["paper"].needs_vgg
     ]
 
 

@@ -12,12 +12,12 @@ from bids_sr.bids import query
 from bids_sr.bids.inputs import Header, InputError, Notice, Problem, StructuralPair, Subject, Survey, entities_of
 from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_given_models
-from bids_sr.config import Settings, method_facts
+from bids_sr.config import Settings
+from bids_sr.sr.method import all_methods, method_names
 
 KINDS = {"T1w": "t1w", "T2w": "t2w", "FLAIR": "flair"}
 """BIDS suffix → kind of image in the index, in the order of the channels."""
 _LEAST = 1.5  # coarse over fine voxel volume; less is no second resolution
-_FUSING = ("attunet", "unet", "vit")
 
 
 @dataclass(slots=True)
@@ -45,13 +45,14 @@ def survey_structural(settings: Settings) -> Survey:
 
 def check_methods(settings: Settings) -> list[Problem]:
     """Methods that take no fused contrasts, and options of functional runs that could do nothing."""
-    wrong = [name for name in settings.superres.methods if name not in _FUSING]
+    fusing = [method.name for method in all_methods() if method.fuses]
+    wrong = [name for name in settings.superres.methods if name not in fusing]
     problems = [
         Problem(
             file=f"--sr-method {name}",
             reason="--sr-target anat fuses contrasts as channels, which this method does not"
-            + ("" if name in method_facts() else "; interpolations are compared with anyway"),
-            fix=f"Choose among {', '.join(_FUSING)}.",
+            + ("" if name in method_names() else "; interpolations are compared with anyway"),
+            fix=f"Choose among {', '.join(fusing)}.",
         )
         for name in wrong
     ]

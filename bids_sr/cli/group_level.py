@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr import __version__
-from bids_sr.config import Settings, UsageError, offered_methods
+from bids_sr.config import Settings, UsageError
 from bids_sr.config.groups import SuperRes
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.series import BASELINES, MEASURED, RAW
+from bids_sr.sr.method import offered_methods
 from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
 from bids_sr.stats.group.metric_tables import Joined, Source
 

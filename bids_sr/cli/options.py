@@ -11,7 +11,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from bids_sr.config import PAPER_SMOOTHING_MM, Settings, offered_methods
+from bids_sr.config import PAPER_SMOOTHING_MM, Settings
+from bids_sr.sr.method import offered_methods
 
 GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 

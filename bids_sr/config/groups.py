@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.config.method_facts import REMOVED, method_names, methods_trained_on
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
+from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
 
-DENSE = frozenset({"tv", "dip", "mse3d", "li", "li-agnostic"})  # paper recipe: one dense network, whole volumes
-PERCEPTUAL = frozenset({"srgan"})  # paper recipe: features of VGG-19 are all that ties it to the fine image
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
 ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
 
@@ -93,11 +91,6 @@ class Selection(_Section):
                 )
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
         self._need(all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up")
-
-
-def offered_methods() -> tuple[str, ...]:
-    """Names of the methods, without controls, which stand among the baselines."""
-    return tuple(name for name in method_names() if name not in BASELINES)
 
 
 def _refuse_removed(name: str) -> None:
@@ -203,7 +196,7 @@ class SuperRes(_Section):
     @property
     def dense(self) -> bool:
         """Whether a network of ten dense layers over whole volumes is trained, as the paper of `tv` has it."""
-        return self.recipe != "fast" and not DENSE.isdisjoint(self.learned)
+        return self.recipe != "fast" and any(get_method(name).large for name in self.learned)
 
     def models_to_reuse(self, output_dir: Path) -> Path | None:
         """Where models are looked for; those of the output itself where reuse is asked for and no place named."""

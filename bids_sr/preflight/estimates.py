@@ -19,13 +19,9 @@ from bids_sr.bids.grid_sizes import sizes_of
 from bids_sr.bids.method_options import method_of_model
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
-from bids_sr.preflight.costs import cost_of
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name
-
-# methods and recipes whose cost on grids of many sizes was measured; of all others `preflight.costs` knows it
-_RECIPES = ("fast", "paper", "paper-mse")
-_MEASURED = (("srgan", "fast"), *((name, recipe) for name in ("wmn", "focuss", "sbl") for recipe in _RECIPES))
+from bids_sr.sr.method import get_method
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,21 +39,13 @@ class CostModel:
     registration_s_grid: float = 115.0
     pair_s: float = 1.0
     pair_s_grid: float = 35.0
-    train_s: float = 20.0
-    train_s_grid: float = 310.0
-    warm_share: float = 0.25  # of the steps, where `srgan` begins with weights
-    run_s: float = 4.0  # variance maps of a run
-    run_s_grid: float = 300.0
-    run_s_high: float = 0.1
-    quick_share: float = 0.1  # of the second, for maps whose likelihood is not sought (wmn, focuss)
-    placebos: tuple[int, int] = (3, 3)  # of a method trained on the pair, of one with variance maps of the run
     shuffle_s: float = 0.05
     report_s: float = 12.0
     report_s_grid: float = 20.0
     motion_s_low: float = 0.35
     series_s_high: float = 0.18
     guided_s_high: float = 0.35
-    learned_s_high: float = 0.42
+    measured_s_high: float = 0.42
     keep_s_high: float = 0.065
     activation_s_high: float = 0.05
     map_s: float = 0.2  # of each node of maps, however large
@@ -173,7 +161,7 @@ def _anatomical(work: _Work) -> Row:
 def _calibrations(work: _Work) -> list[Row]:
     """The calibration of each run that a method will use one for."""
     found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
-    if not found or "sbl" not in work.settings.superres.run_trained:
+    if not found or not any(get_method(name).calibrated for name in work.settings.superres.run_trained):
         return []
     volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
     seconds = sum(work.model.calibration_s + work.model.calibration_s_high * size for size in volumes)
@@ -187,33 +175,26 @@ def _motion(work: _Work) -> Row:
 
 
 def _training(work: _Work) -> list[Row]:
-    superres, model = work.settings.superres, work.model
+    superres = work.settings.superres
     given = [method_of_model(file) for file in superres.pretrained]
     if superres.model_source == "reuse":
         return []
     limit = (superres.max_train_minutes or math.inf) * 60
     pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
-    whole = model.train_s + model.train_s_grid * work.sizes.low
-    seconds = 0.0
+    low, high, seconds = work.sizes.low, work.sizes.high, 0.0
     for name in superres.learned:
         if name in given:
             continue
-        if (name, superres.recipe) in _MEASURED:
-            share = model.warm_share if superres.warm_start and name == "srgan" else 1.0
-            seconds += min(share * whole, limit) * pairs if name in superres.pair_trained else _maps_s(work, name)
-        else:
-            cost = cost_of(name, superres.recipe)
-            count = len(work.runs) if name in superres.volume_trained else pairs
-            seconds += min(cost.training(work.sizes.high), limit) * count
+        method, cost = get_method(name), get_method(name).cost(superres.recipe)
+        if method.trained_on == "series":  # each run by its own size; nothing is trained that could stop on the clock
+            seconds += sum(cost.training(low=work.grid([run]), volumes=work.high([run])) for run in work.runs)
+            continue
+        share = 1.0
+        if superres.warm_start and superres.recipe == "fast" and "fast" in method.warm:
+            share = method.warm["fast"].steps / method.recipes["fast"].steps
+        count = len(work.runs) if method.of_the_run else pairs
+        seconds += min(share * cost.training(low=low, high=high), limit) * count
     return [work.row("training", seconds * superres.n_ensemble, "EstimateVariance")] if seconds else []
-
-
-def _maps_s(work: _Work, name: str) -> float:
-    """Processor seconds in which the variance maps of all runs are found."""
-    model = work.model
-    share = 1.0 if name == "sbl" else model.quick_share
-    grid, high = work.grid(work.runs), work.high(work.runs)
-    return model.run_s * len(work.runs) + share * model.run_s_grid * grid + model.run_s_high * high
 
 
 def _series_s(work: _Work, name: str) -> float:
@@ -221,10 +202,8 @@ def _series_s(work: _Work, name: str) -> float:
     model = work.model
     superres = work.settings.superres
     method = next((each for each in superres.learned if series_name(each) == name), None)
-    if method is not None and (method, superres.recipe) in _MEASURED:
-        return model.learned_s_high + model.keep_s_high
     if method is not None:
-        return cost_of(method, superres.recipe).series + model.series_s_high + model.keep_s_high
+        return get_method(method).cost(superres.recipe).series + model.series_s_high + model.keep_s_high
     return (model.guided_s_high if name in PAIR_BASELINES else model.series_s_high) + model.keep_s_high
 
 
@@ -259,15 +238,13 @@ def _evaluation(work: _Work) -> list[Row]:
     rows = [work.row("comparison", model.judge_s_high * count * high, "BlockEffects")]
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
-        placebos = (superres.pair_trained, superres.run_trained)
-        for number, names in zip(model.placebos, placebos, strict=True):
-            extras |= {name: extras[name] + number for name in names if name in extras}  # controls have none
+        extras |= {name: number + len(get_method(name).placebos) for name, number in extras.items()}
     truth = any(run.truth is not None and run.truth.bold is not None for run in work.runs)
     made = sum(extras.values()) + truth
     if made:
         # a member or a placebo takes what its method's series does, but for keeping it
         each = sum(n * (_series_s(work, series_name(name)) - model.keep_s_high) for name, n in extras.items())
-        seconds = (each + truth * model.learned_s_high + made * model.judge_s_high) * high
+        seconds = (each + truth * model.measured_s_high + made * model.judge_s_high) * high
         disk = made * (1 + model.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
         rows.append(work.row("series to compare with", seconds, "SuperResolve", disk))
     if wanted.null_checks:

@@ -12,7 +12,8 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, Notice, Problem, Subject, factor_of, has_factor
 from bids_sr.bids.method_options import method_of_model, pretrained_for
-from bids_sr.config import PERCEPTUAL, REMOVED, Settings, SuperRes, method_facts, patch_of
+from bids_sr.config import Settings, SuperRes
+from bids_sr.sr.method import REMOVED, get_method
 
 WARM_FACTOR = (2.0, 2.0, 1.0)  # of the network that comes with the program
 _LOAD = (
@@ -104,7 +105,7 @@ def notices_of_recipe(superres: SuperRes) -> list[Notice]:
     return [
         Notice(file=f"--sr-method {name} --recipe paper", text=text)
         for name in superres.learned
-        if name in PERCEPTUAL and pretrained_for(superres, name) is None
+        if get_method(name).recipes["paper"].needs_vgg and pretrained_for(superres, name) is None
     ]
 
 
@@ -112,11 +113,11 @@ def _single_slice(superres: SuperRes, run: BoldRun) -> Iterator[Problem]:
     """A run of one slice: no volume for a 3D method, nothing to hold out for networks; variance maps need neither."""
     if run.shape[2] > 1:
         return
-    facts = method_facts()
     for name in superres.learned:
-        if facts[name].ndim == 2 and (name in superres.run_trained or pretrained_for(superres, name) is not None):
+        ndim = get_method(name).ndim
+        if ndim == 2 and (name in superres.run_trained or pretrained_for(superres, name) is not None):
             continue
-        why = "works in three dimensions" if facts[name].ndim == 3 else "holds slices out while it is trained"
+        why = "works in three dimensions" if ndim == 3 else "holds slices out while it is trained"
         yield Problem(
             file=str(run.bold),
             reason=f"it has a single slice, and {name} {why}",
@@ -154,7 +155,7 @@ def _misfits_of(file: Path, settings: Settings, runs: Sequence[BoldRun]) -> list
 def _other_factors(settings: Settings, runs: Sequence[BoldRun]) -> Iterator[Problem]:
     """Runs by another factor than that of the network with which ``--warm-start`` begins: there it is fixed."""
     superres = settings.superres
-    if not superres.warm_start or "srgan" not in superres.learned:
+    if not superres.warm_start or not any(get_method(name).warm for name in superres.learned):
         return
     for run in runs:
         factor = factor_of(run, settings)
@@ -174,12 +175,12 @@ def _patches(settings: Settings, run: BoldRun) -> Iterator[Problem]:
         return
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, factor_of(run, settings), strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
-        sides = patch_of(name, superres.recipe)
+        sides = get_method(name).patch(superres.recipe)
         if sides is None or pretrained_for(superres, name) is not None or _fits(sides, (x, y)):
             continue
         wanted = f"{sides[0]} × {sides[min(1, len(sides) - 1)]}"
         other = "paper" if superres.recipe == "fast" else "fast"
-        instead = patch_of(name, other)
+        instead = get_method(name).patch(other)
         first = f"give --recipe {other}, or " if instead is None or _fits(instead, (x, y)) else ""
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
         yield Problem(

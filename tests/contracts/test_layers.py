@@ -2,7 +2,8 @@
 
 The table is the whole rule; there is no list of exceptions. `workflows/base.py` is the one place of the workflows
 that sees settings and inputs. Below all parts lies `bids_sr/io/atomic_files.py`, which writes files in whole, knows
-nothing else of bids_sr and may be imported by everything, as the version may.
+nothing else of bids_sr and may be imported by everything, as the version may. `sr/methods` (`bids_sr/sr/method.py`,
+`recipe.py` and `methods/`) says what methods are: plain values, which settings, estimates, workflows and tables read.
 """
 
 import ast
@@ -16,30 +17,44 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STANDARD = sys.stdlib_module_names
-PURE = {"io", "sr", "spatial", "registration", "metrics", "stats", "reports", "config", "bids", "boilerplate"}
+PURE = {
+    "io",
+    "sr",
+    "sr/methods",
+    "spatial",
+    "registration",
+    "metrics",
+    "stats",
+    "reports",
+    "config",
+    "bids",
+    "boilerplate",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "boilerplate": set(),
     "series": set(),
-    "config": set(),
+    "config": {"sr/methods"},
     "io": set(),
     "spatial": {"io"},
     "registration": {"io", "spatial", "sr", "stats"},
     "metrics": {"io"},
     "sr": {"io", "spatial", "metrics"},
-    "stats": {"io", "spatial", "metrics"},
+    "sr/methods": set(),
+    "stats": {"io", "spatial", "metrics", "sr/methods"},
     "reports": {"io", "stats", "metrics", "boilerplate"},
-    "bids": {"config"},
-    "preflight": {"bids", "config", "io", "sr", "stats"},
+    "bids": {"config", "sr/methods"},
+    "preflight": {"bids", "config", "io", "sr", "sr/methods", "stats"},
     "retrospective": {"bids", "config", "io", "spatial", "sr", "stats"},
     "slurm": {"config", "boilerplate"},
     "phantom": {"io", "sr", "spatial", "stats"},
     "interfaces": PURE,
     "execution": {"io", "interfaces"},
     "workflows": {"interfaces", "boilerplate"},
-    "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "workflows"},
+    "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "sr/methods", "workflows"},
     "cli": PURE | {"execution", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},
 }
 EVERYWHERE = {"io.atomic_files", "series"}  # the standard library alone, and nothing of bids_sr
+LIGHT = {"method", "methods", "recipe"}
 HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids"}
 
 
@@ -55,7 +70,12 @@ def module_of(path: Path) -> list[str]:
 
 def part_of(path: Path) -> str:
     module = module_of(path)
-    return "workflows/base" if module[1:] == ["workflows", "base"] else module[1]
+    return "workflows/base" if module[1:] == ["workflows", "base"] else part_named(module[1:])
+
+
+def part_named(module: list[str]) -> str:
+    """The part of a module, by its names below bids_sr."""
+    return "sr/methods" if module[0] == "sr" and module[1:2] and module[1] in LIGHT else module[0]
 
 
 def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
@@ -67,11 +87,12 @@ def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             package = module_of(path)[: -node.level] if node.level else []
             base = ".".join([*package, *([node.module] if node.module else [])])
-            names = [f"{base}.{alias.name}" for alias in node.names] if base == "bids_sr" else [base]
+            split = base in ("bids_sr", "bids_sr.sr")
+            names = [f"{base}.{alias.name}" for alias in node.names] if split else [base]
         for name in names:
             top, _, rest = name.partition(".")
             if top == "bids_sr" and rest and not rest.startswith("_") and rest not in EVERYWHERE:
-                yield node.lineno, rest.partition(".")[0]
+                yield node.lineno, part_named(rest.split("."))
 
 
 def strays(text: str, path: Path) -> list[str]:
@@ -80,7 +101,7 @@ def strays(text: str, path: Path) -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{line}: {here} imports {part}"
         for line, part in imported_parts(ast.parse(text), path)
-        if part != own and part not in MAY_IMPORT[here]
+        if part.partition("/")[0] != own and part not in MAY_IMPORT[here]
     ]
 
 
@@ -103,6 +124,8 @@ def test_imports_point_one_way() -> None:
         ("workflows/bold/hmc_workflow.py", "from bids_sr.config import Settings"),
         ("boilerplate/x.py", "import bids_sr.config"),
         ("bids_sr/spatial/x.py", "from bids_sr.config import files"),
+        ("bids_sr/config/x.py", "from bids_sr.sr.networks.critics import PatchCritic"),
+        ("bids_sr/config/x.py", "from bids_sr.sr import networks"),
         ("bids_sr/io/atomic_files.py", "from bids_sr.config import UsageError"),
         ("bids_sr/phantom/x.py", "from bids_sr.cli.phantom_main import main"),
     ],
@@ -118,6 +141,7 @@ def test_an_import_against_the_direction_is_seen(path: str, text: str) -> None:
         ("bids_sr/cli/x.py", "from bids_sr import __version__, preflight\nimport bids_sr"),
         ("bids_sr/sr/x.py", "from . import degrade\nfrom ..spatial import nifti"),
         ("bids_sr/spatial/x.py", "from bids_sr import _files"),
+        ("bids_sr/config/x.py", "from bids_sr.sr.method import Method\nfrom bids_sr.sr.methods.volumes import tv"),
     ],
 )
 def test_an_import_along_the_direction_is_allowed(path: str, text: str) -> None:
@@ -128,6 +152,7 @@ def test_config_and_parser_need_the_standard_library_only() -> None:
     for path in [
         ROOT / "bids_sr/io/atomic_files.py",
         *(ROOT / "bids_sr" / "config").glob("*.py"),
+        *(path for path in sources() if part_of(path) == "sr/methods"),
         ROOT / "bids_sr/cli/options.py",
         ROOT / "bids_sr/cli/parser.py",
         ROOT / "bids_sr/cli/main.py",

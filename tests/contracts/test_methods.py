@@ -10,14 +10,12 @@ import torch
 from features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
-from bids_sr.config import REMOVED, method_facts, offered_methods, patch_of
 from bids_sr.series import DEFAULT_BASELINES
-from bids_sr.sr import method as sr_method
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.apply_to_series import inconsistency, make_upsampler
-from bids_sr.sr.method import UnknownMethod, get_method, get_recipe, method_names
+from bids_sr.sr.method import REMOVED, UnknownMethod, all_methods, get_method, get_recipe, method_names, offered_methods
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.registry import sloppy_recipe
 from bids_sr.sr.resolution.degradation import kspace_crop
@@ -72,23 +70,25 @@ def test_a_method_carries_its_name_and_a_reference_that_exists(name):
     assert method.reference in keys
 
 
-def test_settings_know_the_methods_without_importing_them():
-    assert tuple(method_facts()) == method_names()
-    for name, facts in method_facts().items():
-        method = get_method(name)
-        fields = ("name", "trained_on", "needs_pair", "ndim", "reference", "summary")
-        assert {f: getattr(facts, f) for f in fields} == {f: getattr(method, f) for f in fields}
-    assert all(facts.needs_pair is (not facts.of_the_run) for facts in method_facts().values())
+def test_a_method_needs_a_pair_unless_it_learns_from_the_run():
+    assert all(method.needs_pair is (not method.of_the_run) for method in all_methods())
 
 
 def test_a_control_is_no_method_that_is_offered():
-    assert set(method_facts()) - set(offered_methods()) == {"sdmod"} <= set(DEFAULT_BASELINES)
+    assert set(method_names()) - set(offered_methods()) == {"sdmod"} <= set(DEFAULT_BASELINES)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_network_and_loss_that_a_recipe_names_is_there(name):
+    for recipe in (*get_method(name).recipes.values(), *get_method(name).warm.values()):
+        builders = [recipe.build_generator, recipe.build_critic, recipe.build_penalty, recipe.build_backward]
+        named = [getattr(one, "build", one) for one in builders if one is not None] + [t.build for t in recipe.losses]
+        assert all(callable(each.loaded) for each in named)
 
 
 def test_a_removed_name_is_refused_with_what_takes_its_place():
-    assert dict(sr_method.REMOVED) == dict(REMOVED)
     for name, now in REMOVED.items():
-        assert name not in method_facts()
+        assert name not in method_names()
         assert now in offered_methods()
         with pytest.raises(UnknownMethod, match=f"'{name}' was removed from the program; {now} takes its place"):
             get_method(name)
@@ -199,10 +199,3 @@ def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path
     assert fine.shape == (22, 18, 5)
     assert np.isfinite(fine).all()
     np.testing.assert_array_equal(volume, before)
-
-
-@pytest.mark.parametrize("name", method_names())
-def test_settings_know_the_patches_of_every_recipe(name):
-    for recipe, how in get_method(name).recipes.items():
-        sides = (how.patch,) if isinstance(how.patch, int) else how.patch
-        assert patch_of(name, recipe) == (None if how.patch_at_most else sides)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from bids_sr import series as registry
-from bids_sr.config import method_names
 from bids_sr.series import (
     BASELINES,
     CONTROLS,
@@ -22,6 +21,7 @@ from bids_sr.series import (
     series,
     series_name,
 )
+from bids_sr.sr.method import method_names
 from bids_sr.sr.resolution.interpolation import MATRICES
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 

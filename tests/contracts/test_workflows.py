@@ -54,7 +54,7 @@ CALIBRATED = replace(ACQUISITION, calibration=CalibrationPlan(
 ))  # fmt: skip
 TRAINING = Training(recipe="fast", model_source="auto", model_dir=None, pretrained={}, vgg_weights=None,
                     max_train_minutes=None, seed=0, device="cpu", precision="auto", force=False,
-                    sloppy=True)  # fmt: skip
+                    sloppy=True, calibrated=("sbl",))  # fmt: skip
 HOW = {"data_consistency": "report", "precision": "auto", "device": "cpu", "training": TRAINING}
 EXTRAS = {
     "member": Extra(name="srganSeed1", method="srgan", seed=1),

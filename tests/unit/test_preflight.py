@@ -18,9 +18,9 @@ from bids_sr.bids import Problem
 from bids_sr.config import Activation, Paths, Preprocessing, Resources, Selection, Settings, SuperRes
 from bids_sr.preflight import CostModel, Plan, check, check_data, directories, dry_run_text, format_problems, validator
 from bids_sr.preflight import voxel_checks as voxels
-from bids_sr.preflight.costs import cost_of
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.events import contrasts_of_runs, ordered
+from bids_sr.sr.method import get_method
 
 NO_VALIDATOR = Selection(skip_bids_validation=True)
 Planned = Callable[..., Plan]
@@ -279,7 +279,8 @@ class TestEstimate:
             return sum(row.minutes for row in planned(superres=SuperRes(recipe="paper", **given)).estimate.rows)
 
         bounded = minutes(methods=("srgan",), max_train_minutes=1.0)
-        assert minutes(methods=("srgan",)) - bounded == pytest.approx(cost_of("srgan", "paper").always / 60, rel=0.01)
+        cost = get_method("srgan").cost("paper")
+        assert minutes(methods=("srgan",)) - bounded == pytest.approx(cost.always / 60, rel=0.01)
         reused = planned(superres=SuperRes(recipe="paper", model_source="reuse")).estimate.rows
         assert "training" not in [row.stage for row in reused]
 
@@ -420,7 +421,7 @@ class TestValidator:
 
 
 def test_a_method_that_sees_planes_trains_no_longer_on_larger_volumes() -> None:
-    tv, unet = cost_of("tv", "fast"), cost_of("unet", "fast")
-    assert tv.training(0.2) > 1.9 * tv.training(0.1)
-    assert tv.training(3.0) == tv.training(0.6)
-    assert unet.training(3.0) == pytest.approx(5 * unet.training(0.6))
+    tv, unet = get_method("tv").cost("fast"), get_method("unet").cost("fast")
+    assert tv.training(high=0.2) > 1.9 * tv.training(high=0.1)
+    assert tv.training(high=3.0) == tv.training(high=0.6)
+    assert unet.training(high=3.0) == pytest.approx(5 * unet.training(high=0.6))

@@ -213,7 +213,9 @@ def _variance_of_run(run: RunParts, stages: Stages, method: str) -> Edges:
     variance_wf = stages.models[method] = init_variance_wf(
         factor=run.acquisition.factor, recipe=how.recipe, seed=how.seed, model_source=how.model_source,
         model_dir=how.model_dir, pretrained=how.pretrained.get(method), omp_nthreads=run.omp_nthreads, force=how.force,
-        sloppy=how.sloppy, method=method, with_calibration=stages.calibration is not None,
+        sloppy=how.sloppy, method=how.method(method), with_calibration=stages.calibration is not None,
+        text=how.text.get(method) or how.about.get(method, ""), calibrated=method in how.calibrated,
+        control=method in run.plan.controls,
         name=f"variance_{method}_wf",
     )  # fmt: skip
     edges: Edges = [

@@ -8,14 +8,8 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.learning.variance_maps import EstimateVariance
 
-_TEXTS = {
-    "wmn": "the standard deviation over time of its zero-filled change (weighted minimum norm) [@focuss]",
-    "focuss": "the standard deviation over time of its own reconstruction, re-estimated twice (FOCUSS) "
-    "[@focuss; @ktfocuss]",
-    "sbl": "the maps that maximize the marginal likelihood of its temporal components (sparse Bayesian learning) "
-    "[@sparse_bayes]",
-}
 CALIBRATION = ("calibration_sd", "calibration_sd_low", "calibration_xfm", "calibration_json")
+_CONTROL = "As a control, the standard deviation over time of the zero-filled change was taken of the run."
 _CALIBRATED = (
     " The map measured in the calibration was blended in (weighted mean of logarithms) by the share with which "
     "held-out halves were explained best, or left out where it did not add to them."
@@ -35,6 +29,9 @@ def init_variance_wf(
     sloppy: bool = False,
     method: str = "sbl",
     with_calibration: bool = False,
+    text: str = "",
+    calibrated: bool = False,
+    control: bool = False,
     name: str = "variance_wf",
 ) -> LiterateWorkflow:
     """Find where a run fluctuates on the high-resolution grid, and whether that may be used.
@@ -53,6 +50,9 @@ def init_variance_wf(
     sloppy : fewer draws, for tests
     method : name in `bids_sr.sr.methods`
     with_calibration : whether a short high-resolution run was measured
+    text : what the maps are, for the methods text
+    calibrated : whether such a run enters maps of this method
+    control : whether it stands among the baselines
     name : of the workflow
 
     Inputs
@@ -73,9 +73,9 @@ def init_variance_wf(
     weight_file : high-resolution grid; standard deviation of the fluctuations
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
-        _text(method, given=pretrained is not None or model_source == "reuse", calibrated=with_calibration) + "\n"
-    )
+    given = pretrained is not None or model_source == "reuse"
+    what = _CONTROL if control else _text(method, text, given=given, calibrated=calibrated and with_calibration)
+    workflow.__desc__ = f"{what}\n"
     calibration = CALIBRATION * with_calibration
     fields = ["in_file", "bold_mask", "n_dummy", "hmc_xfms", *calibration]
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
@@ -102,15 +102,13 @@ def init_variance_wf(
     return workflow
 
 
-def _text(method: str, *, given: bool, calibrated: bool) -> str:
+def _text(method: str, text: str, *, given: bool, calibrated: bool) -> str:
     """Methods text of the estimation."""
-    if method == "sdmod":
-        return "As a control, the standard deviation over time of the zero-filled change was taken of the run."
     if given:
         return f"Variance maps of another run ({method}) were used for super-resolution."
     return (
         "The change of the run over time was reconstructed beyond the acquired band of k-space under a Gaussian prior "
-        f"whose variance map was {_TEXTS.get(method, method)}. The map of each half of the run had to explain part of "
+        f"whose variance map was {text or method}. The map of each half of the run had to explain part of "
         "what zero filling misses in the other half, one level of resolution down; otherwise the run was zero filled."
-        + (_CALIBRATED if calibrated and method == "sbl" else "")
+        + (_CALIBRATED if calibrated else "")
     )

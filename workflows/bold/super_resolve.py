@@ -30,6 +30,7 @@ def init_train_wf(
     vgg_weights: str | None = None,
     start: str | None = None,
     about: str = "",
+    text: str = "",
     name: str = "train_wf",
 ) -> LiterateWorkflow:
     """Train a network on the subject's T2*-weighted pair, or reuse one.
@@ -51,7 +52,8 @@ def init_train_wf(
     sloppy : a handful of iterations, for tests
     vgg_weights : file for the perceptual term, or None: the term is off
     start : weights to begin training with, or None
-    about : what the method is, with its reference, for the methods text; "" where that is written here
+    about : what the method is, with its reference, for the methods text
+    text : what the methods text says of its training, where it says that itself
     name : of the workflow
 
     Inputs
@@ -68,8 +70,7 @@ def init_train_wf(
     """
     workflow = LiterateWorkflow(name=name)
     given = pretrained is not None or model_source == "reuse"
-    text = _training_text(method=method, recipe=recipe, pretrained=given, about=about, warm=start is not None)
-    workflow.__desc__ = text + "\n"
+    workflow.__desc__ = _training_text(method=method, recipe=recipe, pretrained=given, about=about, text=text) + "\n"
     inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres", "mask"]), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["model_file", "card_file", "log_file"]), name="outputnode")
     train = pe.Node(
@@ -94,35 +95,15 @@ def init_train_wf(
     return workflow
 
 
-def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "", warm: bool = False) -> str:
+def _training_text(*, method: str, recipe: str, pretrained: bool, about: str = "", text: str = "") -> str:
     """Methods text of the training."""
     if pretrained:
         return f"A network trained beforehand ({method}) was used for super-resolution."
-    if about:
-        full = (
-            "with settings of ours for the published ones" if _WITHOUT_PAPER in about else "with the published settings"
-        )
-        how = "with a smaller network and fewer steps" if recipe == "fast" else full
-        return f"The network {method} ({about}) was trained on this subject's own pair of T2*-weighted images, {how}."
-    own = "trained on this subject's own pair of T2*-weighted images"
-    if recipe == "fast":
-        until = (
-            "training began with weights learned from simulated heads, and took those that did best on held-out slices"
-            if warm
-            else "training went on until held-out slices gained no more"
-        )
-        return (
-            f"A data-consistent network ({method}) was {own}, after the idea of [@stss_srfmri]: a smaller network that "
-            "works on the acquired grid and predicts only the band of k-space that was not measured, taught by squared "
-            f"error; {until}. In the benchmark of the package its adversarial term added no detail, so that it is not "
-            "called a generative adversarial network."
-        )
-    how = {
-        "paper": "by features of VGG-19 and a critic, on all slices for the published number of steps",
-        "paper-mse": "with the published settings, but with squared error in the loss, and until held-out slices "
-        "gained no more; the network was then trained anew on all slices for as many steps",
-    }[recipe]
-    return f"A generative adversarial network ({method}) was {own} [@stss_srfmri; @srgan], {how}."
+    if text:
+        return text
+    full = "with settings of ours for the published ones" if _WITHOUT_PAPER in about else "with the published settings"
+    how = "with a smaller network and fewer steps" if recipe == "fast" else full
+    return f"The network {method} ({about}) was trained on this subject's own pair of T2*-weighted images, {how}."
 
 
 def init_series_wf(

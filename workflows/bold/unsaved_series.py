@@ -134,7 +134,7 @@ def _by_variance(
     calibration = CALIBRATION * (acquisition.calibration is not None)
     variance_wf = init_variance_wf(
         factor=acquisition.factor, recipe=how.recipe, seed=how.seed + extra.seed, model_source="auto",
-        omp_nthreads=omp_nthreads, force=True, sloppy=how.sloppy, method=extra.method,
+        omp_nthreads=omp_nthreads, force=True, sloppy=how.sloppy, method=how.method(extra.method),
         with_calibration=acquisition.calibration is not None,
     )  # fmt: skip
     return [
@@ -159,7 +159,7 @@ def _learned_on_t1w(
     contrast_wf = init_other_contrast_wf(factor=acquisition.factor)
     train_wf = init_train_wf(
         method=how.method(extra.method), recipe=how.recipe, factor=acquisition.factor, model_source="train",
-        model_dir=None, about=how.about.get(extra.method, ""),
+        model_dir=None, about=how.about.get(extra.method, ""), text=how.text.get(extra.method, ""),
         pretrained=None, seed=how.seed, omp_nthreads=omp_nthreads, max_train_minutes=how.max_train_minutes,
         device=how.device, precision=how.precision, force=True, sloppy=how.sloppy, vgg_weights=how.vgg_weights,
         start=how.starts.get(extra.method),  # begun otherwise than the real one, it would differ by that too

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.config import UsageError, machine, nearest_name, offered_methods
+from bids_sr.config import UsageError, machine, nearest_name
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError
 from bids_sr.sr.data.training_pair import PairError
 from bids_sr.sr.inference.apply_to_series import InferenceError
-from bids_sr.sr.method import UnknownMethod, get_method
+from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
 from bids_sr.sr.models.compatibility import ModelMismatch, check_model, describe
 from bids_sr.sr.models.model import ModelError
 from bids_sr.sr.resolution.degradation import ResolutionError

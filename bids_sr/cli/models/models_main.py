@@ -17,9 +17,10 @@ from bids_sr import __version__
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.options import path
 from bids_sr.cli.parser import Parser, hyphens
-from bids_sr.config import UsageError, nearest_name, offered_methods
+from bids_sr.config import UsageError, nearest_name
 from bids_sr.io.atomic_files import FULL, DiskFullError, full_text
 from bids_sr.series import INTERPOLATIONS
+from bids_sr.sr.method import offered_methods
 
 DONE, FAILED, REFUSED = 0, 1, 2
 DESCRIPTION = """\

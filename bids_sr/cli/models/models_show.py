@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.config import method_facts, offered_methods
 from bids_sr.series import BASELINES, INTERPOLATIONS
+from bids_sr.sr.method import get_method, offered_methods
 
 _LEARNS_FROM = {
     "pair": "a pair of fine and coarse images",
@@ -24,7 +24,7 @@ def list_models(options: argparse.Namespace) -> None:
     print("Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method METHOD)")
     rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "what it is")]
     for name in offered_methods():
-        facts = method_facts()[name]
+        facts = get_method(name)
         learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
         rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
     print_table(rows)
@@ -42,8 +42,6 @@ def list_models(options: argparse.Namespace) -> None:
 def _sizes(name: str) -> str:
     """Parameters of the generator in each recipe, at a factor of 2 (nothing is allocated); "-" where there is none."""
     import torch
-
-    from bids_sr.sr.method import get_method
 
     method, found = get_method(name), []
     for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):

@@ -22,12 +22,13 @@ from bids_sr.cli.models.models_apply import IN_PLANE
 from bids_sr.cli.models.models_evaluate import factor_between
 from bids_sr.cli.models.models_files import Scene, contrast_of, factor_from, make_folder, open_model, scene_of
 from bids_sr.cli.models.models_files import threads_and_device as _device
-from bids_sr.config import UsageError, nearest_name, offered_methods
+from bids_sr.config import UsageError, nearest_name
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.sr.method import Method, Recipe, get_method, get_recipe, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe, offered_methods, recipe_name
 from bids_sr.sr.models.card import log_tsv
 from bids_sr.sr.models.model import save_model
+from bids_sr.sr.recipe import Recipe
 
 if TYPE_CHECKING:
     from bids_sr.sr.data.images import ImageSet, TrainingImage

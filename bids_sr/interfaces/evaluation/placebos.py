@@ -134,13 +134,6 @@ class AnotherContrast(SimpleInterface):
         return runtime
 
 
-def has_placebos(method: str) -> bool:
-    """Whether the evaluation knows what placebos of a method are owed to."""
-    from bids_sr.stats.controls.negative_controls import placebos_of
-
-    return bool(placebos_of(method))
-
-
 def other_models(
     models_dir: str | Path,
     method: str,

@@ -73,7 +73,8 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
         temporal_statistics,
         too_short,
     )
-    from bids_sr.sr.method import VarianceRecipe, get_method, get_recipe, recipe_name
+    from bids_sr.sr.method import get_method, get_recipe, recipe_name
+    from bids_sr.sr.recipe import VarianceRecipe
     from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData
 
     mask, moving = load_image(inputs.mask)[0] > 0.5, isdefined(inputs.hmc_xfms)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bids_sr.sr.method import Recipe
 from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import fine_size
 from bids_sr.sr.resolution.interpolation import matrix_for
 from bids_sr.sr.resolution.operators import Degradation

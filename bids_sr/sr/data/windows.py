@@ -19,7 +19,7 @@ from torch import Tensor
 from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
 from bids_sr.sr.data.patch_sampling import PatchPlaces, SamplingError, Symmetry, symmetries
 from bids_sr.sr.data.patches import Batch
-from bids_sr.sr.method import Recipe
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor, coarse_size, fine_size
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.resolution.operators import get_operator

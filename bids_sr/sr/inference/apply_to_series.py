@@ -215,7 +215,7 @@ def _by_variance(
     """The upsampler of a run's variance maps; static detail of the guide, where there is one, is added at the end."""
     import torch
 
-    from bids_sr.sr.method import VarianceRecipe
+    from bids_sr.sr.recipe import VarianceRecipe
     from bids_sr.sr.resolution.levels import to_slices, to_volume
     from bids_sr.sr.variance.upsampler import VarianceUpsampler, displaced
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from bids_sr.sr.data.training_pair import TrainingPair
-from bids_sr.sr.method import Method, Recipe, VarianceRecipe
+from bids_sr.sr.method import Method
 from bids_sr.sr.models.compatibility import slice_orientation
 from bids_sr.sr.models.training_domain import domain_entry
+from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import fine_size
 from bids_sr.sr.training.journal import log_tsv as log_tsv
 

@@ -19,7 +19,7 @@ from bids_sr.sr.models import card_checks
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bids_sr.sr.method import Recipe
+    from bids_sr.sr.recipe import Recipe
 
 CARD_VERSION = 1
 _REQUIRED = ("card_version", "method", "recipe", "factor", "resolution", "contrast", "orientation", "weights_sha256")

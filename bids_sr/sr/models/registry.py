@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bids_sr.sr.data.training_pair import TrainingPair
-from bids_sr.sr.method import Method, Recipe, VarianceRecipe, get_method, get_recipe
+from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import log_tsv, plain_recipe
 from bids_sr.sr.models.model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
+from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.training.pair_trainer import fit
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bids_sr.sr.resolution.degradation import Factor, crop_matrix, fill_matrix, fine_size
-
-
-def in_plane(factor: Factor) -> None:
-    """Refuse a factor that asks for thinner slices of a network in 2D; raises ValueError."""
-    if factor[2] != 1:
-        raise ValueError(f"a 2D network works in-plane; the factor {factor} also asks for thinner slices")
+from bids_sr.sr.resolution.degradation import crop_matrix, fill_matrix, fine_size
 
 
 class ResidualBlock(nn.Module):

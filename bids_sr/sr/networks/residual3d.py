@@ -43,7 +43,7 @@ class ResNet3d(nn.Module):
 class ResNetCritic3d(nn.Module):
     """Volumes (N, C, X, Y, Z) to one score each, (N, 1).
 
-    The score is a logit: the paper's sigmoid is part of `losses.bce`, where it cannot overflow. Features are averaged
+    The score is a logit: the paper's sigmoid is part of the loss, where it cannot overflow. Features are averaged
     over the patch before the dense layer (ours), so that it serves patches of any size.
 
     Parameters

@@ -25,9 +25,10 @@ from bids_sr.sr.data.images import ImageSet, ImageSetError
 from bids_sr.sr.data.patch_sampling import Symmetry
 from bids_sr.sr.data.patches import Batch
 from bids_sr.sr.data.windows import Box, Windows
-from bids_sr.sr.method import Method, Recipe
+from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import image_entries, perceptual_entry, plain_recipe, started_from
 from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor, check_factor
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.loop import Phase, Progress, split, torch_threads

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bids_sr.io import atomic_files
-from bids_sr.sr.method import Recipe
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.checkpoint import (
     CheckpointError,
     flatten_optimizer,

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.patches import Batch, SliceSet, cut, draw, upsample_slices
 from bids_sr.sr.data.training_pair import TrainingPair
-from bids_sr.sr.method import Method, Recipe
+from bids_sr.sr.method import Method
 from bids_sr.sr.models import scores
 from bids_sr.sr.models.card import data_entries, perceptual_entry, plain_recipe, started_from
 from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
 from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.loop import Phase, Progress, split, torch_threads

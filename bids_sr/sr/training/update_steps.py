@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from bids_sr.sr.data.patches import Batch
-from bids_sr.sr.losses.wasserstein import clip_weights
-from bids_sr.sr.method import Recipe
+from bids_sr.sr.losses.adversarial import clip_weights
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor
 
 
@@ -121,7 +121,7 @@ def _penalty(recipe: Recipe, device: str) -> nn.Module | None:
     """What bounds the critic's slope, where the game wants a penalty for it."""
     if recipe.critic_game != "wasserstein-gp":
         return None
-    from bids_sr.sr.losses.penalty import GradientPenalty
+    from bids_sr.sr.losses.adversarial import GradientPenalty
 
     return (recipe.build_penalty or GradientPenalty)().to(device)
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.patches import Batch
 from bids_sr.sr.data.windows import Box, Windows
-from bids_sr.sr.method import Recipe
 from bids_sr.sr.models import scores
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.update_steps import Networks

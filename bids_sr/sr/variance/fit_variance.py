@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
-from bids_sr.sr.method import Method, Recipe, VarianceRecipe
+from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import run_entries
 from bids_sr.sr.models.model import TrainedModel
+from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor
 from bids_sr.sr.resolution.levels import level_above, to_slices
 from bids_sr.sr.training.loop import Progress, torch_threads
@@ -119,7 +120,7 @@ def fit_variance(
     with torch_threads(threads):
         window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
         components = _slices(data.statistics)
-        verdict = _judge(recipe, data, seed)
+        verdict = _judge(method, recipe, data, seed)
         prior = _nothing(window, recipe)
         if verdict["applied"]:
             prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
@@ -154,7 +155,7 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
-def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
+def _judge(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
     """Whether the maps are used, and how much of a measured one goes into them; see `held_out_gate`."""
     if not np.any(data.statistics.components):
         return {"applied": False, "model": "zero filling: too few volumes for a variance"}
@@ -163,7 +164,7 @@ def _judge(recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
     fallback = "zero filling: "
     if data.halves is None:
         return {"applied": False, "model": f"{fallback}too few volumes to tell fluctuations from noise"}
-    blends = (0.0,) if data.measured is None or data.measured_low is None or recipe.estimator.kind != "sbl" else BLENDS
+    blends = BLENDS if method.calibrated and data.measured is not None and data.measured_low is not None else (0.0,)
     try:
         tried = held_out_shares(
             [_slices(half) for half in data.halves], data.mask > 0, data.factor, recipe.estimator, seed=seed,

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.levels import Level, level_below
-from bids_sr.sr.variance.estimator_settings import Estimator
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
 

@@ -31,7 +31,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.variance.prior import Prior, Window
 
 LOG = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ class VarianceMaps(nn.Module):
     weight: Tensor
     noise: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *_channels_and_factor: object) -> None:
         super().__init__()
         self.register_buffer("weight", torch.zeros(1, 1, 1, 1))
         self.register_buffer("noise", torch.zeros(()))

@@ -13,6 +13,7 @@ from itertools import groupby
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import series_name
+from bids_sr.sr.method import all_methods
 
 _WEAK = "gain_self_r_beyond"
 MEASURES = ("gain_split_ev_beyond", "gain_truth_ev_beyond", _WEAK)
@@ -39,25 +40,14 @@ class Placebo:
     owed: str
 
 
-def _of(method: str, kind: str, owed: str, instead: Mapping[str, str]) -> Iterable[tuple[str, Placebo]]:
-    for suffix, words in instead.items():
-        name = series_name(method, suffix)
-        yield name, Placebo(name=name, method=method, kind=kind, instead=words, owed=owed)
-
-
-VARIANCE = ("wmn", "focuss", "sbl")
-_OTHER = {"Phantom": "a model trained on a simulated head", "Other": "the model of another subject"}
-PLACEBOS: Mapping[str, Placebo] = dict([
-    *_of("srgan", "model", "a model of this subject", _OTHER),
-    *_of("srgan", "contrast", "the contrast of the pair", {"T1w": "a model trained on this subject's T1w image"}),
-    *(
-        placebo for method in VARIANCE for placebo in _of(method, "map", "where this run fluctuates", {
-            "Mirror": "the variance map of this run, left and right exchanged",
-            "Shift": "the variance map of this run, moved by three acquired voxels",
-            "Other": "the variance map of another subject",
-        })
-    ),
-])  # fmt: skip
+PLACEBOS: Mapping[str, Placebo] = {
+    series_name(method.name, each.suffix): Placebo(
+        name=series_name(method.name, each.suffix), method=series_name(method.name), kind=each.kind,
+        instead=each.instead, owed=each.owed,
+    )
+    for method in all_methods()
+    for each in method.placebos
+}  # fmt: skip
 
 
 def placebos_of(method: str) -> tuple[str, ...]:

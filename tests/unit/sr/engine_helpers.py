@@ -6,11 +6,12 @@ from torch import nn
 
 from bids_sr.sr import method
 from bids_sr.sr.data.images import ImageSet, TrainingImage
-from bids_sr.sr.losses.mse import MSE
+from bids_sr.sr.losses.pixel import MSE
+from bids_sr.sr.recipe import LossTerm, Recipe
 from bids_sr.sr.training.image_trainer import fit_images
 
 AFFINE = np.diag([1.0, 1, 1, 1])
-CONTENT = method.LossTerm(kind="content", build=MSE, weight=1.0)
+CONTENT = LossTerm(kind="content", build=MSE, weight=1.0)
 
 
 class Tiny(nn.Module):
@@ -60,7 +61,7 @@ def recipe(ndim=3, **given):
         "losses": (CONTENT,), "upsampled_by": "linear", "patch": 8, "batch": 2, "iterations": 12, "evaluate_every": 4,
         "learning_rate": 1e-2, "hold_out": 4, "refit": False, "degradation": "block",
     }  # fmt: skip
-    return method.Recipe(**defaults | given)
+    return Recipe(**defaults | given)
 
 
 def a_method(ndim=3, **given):

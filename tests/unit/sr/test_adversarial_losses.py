@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from bids_sr.sr.losses.penalty import GradientPenalty
-from bids_sr.sr.losses.sparsify import JointSparsify
-from bids_sr.sr.losses.total_variation import TotalVariation, variation
-from bids_sr.sr.losses.wasserstein import AdversarialWasserstein, clip_weights
+from bids_sr.sr.losses.adversarial import AdversarialWasserstein, GradientPenalty, clip_weights
+from bids_sr.sr.losses.structure import JointSparsify, TotalVariation, variation
 
 SHAPES = [(6, 5), (6, 5, 4)]
 

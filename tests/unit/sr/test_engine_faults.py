@@ -11,12 +11,10 @@ import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, balls, fit, recipe, same
 
 from bids_sr.io import atomic_files
-from bids_sr.sr import method
-from bids_sr.sr.losses.bce import AdversarialBCE
-from bids_sr.sr.losses.mae import MAE
-from bids_sr.sr.losses.sparsify import JointSparsify
-from bids_sr.sr.losses.total_variation import TotalVariation
-from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
+from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
+from bids_sr.sr.losses.pixel import MAE
+from bids_sr.sr.losses.structure import JointSparsify, TotalVariation
+from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.training import image_trainer as engine
 from bids_sr.sr.training import loop, update_steps
 from bids_sr.sr.training.checkpoint import read_checkpoint, write_checkpoint
@@ -28,7 +26,7 @@ class Stopped(Exception):
 
 
 def term(kind, build, weight):
-    return method.LossTerm(kind=kind, build=build, weight=weight)
+    return LossTerm(kind=kind, build=build, weight=weight)
 
 
 def dropping(channels, _factor):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, ball, balls, fit, recipe, same
 
-from bids_sr.sr import method
 from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
 from bids_sr.sr.data.training_pair import PairError
-from bids_sr.sr.losses.bce import AdversarialBCE
-from bids_sr.sr.losses.total_variation import TotalVariation
+from bids_sr.sr.losses.adversarial import AdversarialBCE
+from bids_sr.sr.losses.structure import TotalVariation
 from bids_sr.sr.models.model import LoadedModel, ModelError
+from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.resolution.operators import get_operator
 
 
@@ -64,7 +64,7 @@ def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_one
     image = TrainingImage(
         coarse=coarse, mask=coarse > 300, affine=np.diag([2.0, 2, 2, 1]), contrast="bold", name="volume"
     )
-    tv = method.LossTerm(kind="tv", build=TotalVariation, weight=0.3)
+    tv = LossTerm(kind="tv", build=TotalVariation, weight=0.3)
     how = recipe(
         objective="self", hold_out=0, patch=None, batch=1, iterations=120, evaluate_every=20, background=1.0,
     )  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_refit_takes_all_images_for_as_many_steps_as_did_best(tmp_path):
 
 
 def test_a_kept_critic_travels_with_the_generator(tmp_path):
-    game = method.LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.0)
+    game = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.0)
     how = recipe(build_critic=TinyCritic, losses=(CONTENT, game), keep_critic=True)
     made = fit(balls(1), how, tmp_path / "a")
     alone = fit(balls(1), replace(how, build_critic=None, keep_critic=False), tmp_path / "b")

@@ -12,11 +12,10 @@ from bids_sr.sr import method
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.data.patches import Batch
 from bids_sr.sr.data.windows import Windows
-from bids_sr.sr.losses.bce import AdversarialBCE
-from bids_sr.sr.losses.mae import MAE
-from bids_sr.sr.losses.mse import MSE
-from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
+from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
+from bids_sr.sr.losses.pixel import MAE, MSE
 from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training import update_steps
@@ -64,7 +63,7 @@ def cycle(**given):
 
 
 def test_what_a_cycle_compares():
-    terms = tuple(method.LossTerm(kind=k, build=MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1)))
+    terms = tuple(LossTerm(kind=k, build=MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1)))
     how, nets, batch = cycle(losses=terms)
     parts = update_steps.generators_step(nets, batch, nets.generator(batch.input), how, False)
     # F(G(1)) = 15 against 1, G(F(2)) = 30 against 2; G(2) = 6 against 2, F(1) = 5 against 1
@@ -75,7 +74,7 @@ def test_what_a_cycle_compares():
 
 def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
     how, nets, batch = cycle(
-        losses=(method.LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
+        losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein", weight_clip=0.4,
     )  # fmt: skip
     found = update_steps.critics_step(nets, batch, how)
@@ -92,7 +91,7 @@ def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
 
 def test_the_penalty_of_a_linear_critic_is_added():
     how, nets, batch = cycle(
-        losses=(method.LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
+        losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein-gp", penalty_weight=10.0,
     )  # fmt: skip
     slope = 0.5 / 64 * 8  # .5 / 64 in each of 64 voxels: its length is that times 8
@@ -110,7 +109,7 @@ def test_self_supervision_compares_what_the_operator_makes_of_the_output():
 
 
 def test_a_term_that_stands_in_is_there_without_weights_only(monkeypatch):
-    stand = method.LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
+    stand = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
     how = recipe(losses=(CONTENT, stand))
     built = update_steps.build_networks(how, CUBE, 0, "cpu", None, ndim=3).terms
     assert [(kind, type(m), w) for kind, m, w in built] == [("content", MSE, 1.0), ("content", MAE, 0.5)]
@@ -249,7 +248,7 @@ def test_a_generator_that_works_on_the_coarse_grid_gets_the_window_of_it(tmp_pat
 
 
 def test_a_turned_window_is_turned_in_input_target_and_weight(tmp_path):
-    made = phase(recipe(augmentation=method.Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path)
+    made = phase(recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path)
     box = ((4, 12), (4, 12), (2, 10))
     turns = made.windows.turns(CUBE, (8, 8, 8))
     assert len(turns) == 48
@@ -294,7 +293,7 @@ def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
 
 
 def test_each_step_of_the_critic_sees_other_images(tmp_path, monkeypatch):
-    game = method.LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
+    game = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
     made = phase(recipe(build_critic=TinyCritic, losses=(CONTENT, game), critic_steps=3), balls(1), tmp_path)
     seen, real = [], update_steps.critics_step
 

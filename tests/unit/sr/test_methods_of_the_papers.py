@@ -9,7 +9,7 @@ import torch
 
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.data.windows import Windows
-from bids_sr.sr.losses.total_variation import variation
+from bids_sr.sr.losses.structure import variation
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.circle_generators import CircleCritic, CircleNet
 from bids_sr.sr.networks.conveying_encoder import CPCECritic, CPCENet

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from bids_sr.sr.data import patches
-from bids_sr.sr.method import Augmentation, get_method
+from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.network_blocks import Planes
+from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.resolution import degradation
 
 FAST = get_method("srgan").recipes["fast"]

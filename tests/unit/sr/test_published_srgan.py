@@ -8,12 +8,13 @@ import pytest
 import torch
 from features import WEIGHTS, with_features
 
-from bids_sr.config import PERCEPTUAL, SuperRes, patch_of
+from bids_sr.config import SuperRes
 from bids_sr.reports.text.training_text import held_out_text
 from bids_sr.sr.data.images import ImageSet
-from bids_sr.sr.method import Augmentation, get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models import model, registry
 from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.training import pair_trainer
 from bids_sr.sr.training.image_trainer import fit_images
 
@@ -45,7 +46,7 @@ def test_squared_error_stands_beside_it_under_a_name_of_its_own():
 
 def test_the_command_line_knows_without_torch_which_recipes_need_features():
     needing = {(name, kind) for name in method_names() for kind, r in get_method(name).recipes.items() if r.needs_vgg}
-    assert needing == {(name, "paper") for name in PERCEPTUAL}
+    assert needing == {("srgan", "paper")}
 
 
 def test_other_methods_have_paper_where_paper_mse_is_asked_for():
@@ -55,8 +56,8 @@ def test_other_methods_have_paper_where_paper_mse_is_asked_for():
     assert recipe_name(get_method("tv"), "fast") == "fast"
     for name in (name for name in method_names() if "paper" in get_method(name).recipes):
         get_recipe(get_method(name), names[name])
-        assert patch_of(name, "paper-mse") == patch_of(name, names[name])
-    assert patch_of("cpce", "paper-mse") == (64,)
+        assert get_method(name).patch("paper-mse") == get_method(name).patch(names[name])
+    assert get_method("cpce").patch("paper-mse") == (64,)
     assert SuperRes(methods=("tv",), recipe="paper-mse").dense
 
 

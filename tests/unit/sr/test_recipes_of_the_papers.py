@@ -2,13 +2,10 @@
 
 import pytest
 
-from bids_sr.sr.losses.mae import MAE
-from bids_sr.sr.losses.mse import MSE
-from bids_sr.sr.losses.sparsify import JointSparsify
-from bids_sr.sr.losses.ssim import SSIMLoss
-from bids_sr.sr.losses.total_variation import TotalVariation
+from bids_sr.sr.losses.adversarial import AdversarialWasserstein
+from bids_sr.sr.losses.pixel import MAE, MSE
+from bids_sr.sr.losses.structure import JointSparsify, SSIMLoss, TotalVariation
 from bids_sr.sr.losses.vgg import VGGPerceptual
-from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.circle_generators import CircleNet
 from bids_sr.sr.networks.dense3d import DenseResidualNet
@@ -24,7 +21,7 @@ def paper(name):
 
 def terms(name, recipe="paper"):
     """{kind: (class, weight)} of a recipe's loss."""
-    return {t.kind: (t.build, t.weight) for t in get_method(name).recipes[recipe].losses}
+    return {t.kind: (t.build.loaded, t.weight) for t in get_method(name).recipes[recipe].losses}
 
 
 @pytest.mark.parametrize("name", TV_FAMILY)

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from bids_sr.config import method_facts
 from bids_sr.reports.figures.superres_figures import training_figure
+from bids_sr.sr.method import get_method
 from bids_sr.workflows.bold.super_resolve import _training_text
 
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_srgan_of_recipe_fast_is_called_what_it_is(warm):
-    text = _training_text(method="srgan", recipe="fast", pretrained=False, warm=warm)
+    own = get_method("srgan").own_text("fast", warm=warm)
+    text = _training_text(method="srgan", recipe="fast", pretrained=False, text=own)
     assert text.startswith("A data-consistent network (srgan) was trained on this subject's own pair")
     assert "not called a generative adversarial network" in text
     assert ("simulated heads" in text) is warm
@@ -18,7 +19,11 @@ def test_srgan_of_recipe_fast_is_called_what_it_is(warm):
 
 
 def test_the_published_run_and_its_variant_are_told_apart():
-    texts = {kind: _training_text(method="srgan", recipe=kind, pretrained=False) for kind in ("paper", "paper-mse")}
+    own = get_method("srgan").own_text
+    texts = {
+        kind: _training_text(method="srgan", recipe=kind, pretrained=False, text=own(kind))
+        for kind in ("paper", "paper-mse")
+    }
     assert all(text.startswith("A generative adversarial network (srgan)") for text in texts.values())
     assert "features of VGG-19" in texts["paper"]
     assert "on all slices for the published number of steps" in texts["paper"]
@@ -29,13 +34,13 @@ def test_the_published_run_and_its_variant_are_told_apart():
 @pytest.mark.parametrize("name", ["li", "li-agnostic"])
 @pytest.mark.parametrize("recipe", ["fast", "paper", "paper-mse"])
 def test_methods_without_their_paper_are_marked(name, recipe):
-    text = _training_text(method=name, recipe=recipe, pretrained=False, about=method_facts()[name].about)
+    text = _training_text(method=name, recipe=recipe, pretrained=False, about=get_method(name).about)
     assert "written without its paper" in text
     assert ("with the published settings" in text) is False
 
 
 def test_methods_with_their_paper_say_which_settings():
-    about = method_facts()["unet"].about
+    about = get_method("unet").about
     for recipe, words in (("fast", "a smaller network"), ("paper", "published settings"), ("paper-mse", "published")):
         assert words in _training_text(method="unet", recipe=recipe, pretrained=False, about=about)
 

@@ -6,8 +6,8 @@ The change over time is reconstructed under a Gaussian prior whose variance map 
 
 from __future__ import annotations
 
-from bids_sr.sr.method import Method, VarianceRecipe
-from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Method, maps_cost
+from bids_sr.sr.recipe import Estimator, VarianceRecipe
 
 FAST = VarianceRecipe(estimator=Estimator(kind="focuss", fwhm=(2.0,), power=0.7, rounds=2))
 
@@ -19,4 +19,11 @@ METHOD = Method(
     reference="focuss",
     summary="FOCUSS: weighted minimum norm, its weights estimated again from its result",
     trained_on="series",
+    placebos=PLACEBOS_OF_A_RUN,
+    costs=maps_cost(low=30.0),
+    draws=False,
+    text={
+        "any": "the standard deviation over time of its own reconstruction, re-estimated twice (FOCUSS) "
+        "[@focuss; @ktfocuss]"
+    },
 )

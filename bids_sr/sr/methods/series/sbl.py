@@ -6,8 +6,8 @@ The change over time is reconstructed under a Gaussian prior whose variance map 
 
 from __future__ import annotations
 
-from bids_sr.sr.method import Method, VarianceRecipe
-from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Method, maps_cost
+from bids_sr.sr.recipe import Estimator, VarianceRecipe
 
 FAST = VarianceRecipe(estimator=Estimator(kind="sbl"))
 
@@ -19,4 +19,11 @@ METHOD = Method(
     reference="sparse_bayes",
     summary="sparse Bayesian learning: variance maps that maximize the likelihood of what was acquired",
     trained_on="series",
+    placebos=PLACEBOS_OF_A_RUN,
+    costs=maps_cost(low=300.0),
+    calibrated=True,
+    text={
+        "any": "the maps that maximize the marginal likelihood of its temporal components (sparse Bayesian learning) "
+        "[@sparse_bayes]"
+    },
 )

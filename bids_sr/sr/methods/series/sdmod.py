@@ -8,8 +8,8 @@ published it.
 
 from __future__ import annotations
 
-from bids_sr.sr.method import Method, VarianceRecipe
-from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.method import Method
+from bids_sr.sr.recipe import Estimator, VarianceRecipe
 
 FAST = VarianceRecipe(estimator=Estimator(kind="sdmod", fwhm=(), rounds=0), least_explained=None)
 
@@ -21,4 +21,6 @@ METHOD = Method(
     reference="focuss",
     summary="zero filling times its standard deviation over time over that of its surroundings: a control",
     trained_on="series",
+    control=True,
+    draws=False,
 )

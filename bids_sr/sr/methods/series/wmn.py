@@ -6,8 +6,8 @@ The change over time is reconstructed under a Gaussian prior whose variance map 
 
 from __future__ import annotations
 
-from bids_sr.sr.method import Method, VarianceRecipe
-from bids_sr.sr.variance.estimator_settings import Estimator
+from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Method, maps_cost
+from bids_sr.sr.recipe import Estimator, VarianceRecipe
 
 FAST = VarianceRecipe(estimator=Estimator(kind="wmn", fwhm=(2.0,), rounds=0))
 
@@ -19,4 +19,8 @@ METHOD = Method(
     reference="focuss",
     summary="weighted minimum norm: the change weighted by the standard deviation of its zero-filled copy",
     trained_on="series",
+    placebos=PLACEBOS_OF_A_RUN,
+    costs=maps_cost(low=30.0),
+    draws=False,
+    text={"any": "the standard deviation over time of its zero-filled change (weighted minimum norm) [@focuss]"},
 )

@@ -15,50 +15,29 @@ PSNR is left out.
 
 from __future__ import annotations
 
-from bids_sr.sr.losses.critic_score import CriticScore
-from bids_sr.sr.losses.mae import MAE
-from bids_sr.sr.losses.psnr import PSNRLoss
-from bids_sr.sr.losses.ssim import SSIMLoss
-from bids_sr.sr.method import Augmentation, LossTerm, Method, Recipe
-from bids_sr.sr.networks.attention_unet import AttentionUNet, GuidingCritic
-from bids_sr.sr.resolution.degradation import Factor
+from dataclasses import replace
+from typing import Any
+
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.recipe import Augmentation, Recipe, loss, network
 
 FAST_WIDTHS = (16, 32, 64, 128, 256)
 
 
-def in_plane(factor: Factor) -> None:
-    """Refuse a factor that asks for thinner slices; raises ValueError."""
-    if factor[2] != 1:
-        raise ValueError(f"a 2D network works in-plane; the factor {factor} also asks for thinner slices")
-
-
-def without_critic(losses: tuple[LossTerm, ...]) -> tuple[LossTerm, ...]:
-    """Terms of a network that has no critic beside it."""
-    return tuple(term for term in losses if term.kind != "adversarial")
-
-
-def _paper_generator(channels: int, factor: Factor) -> AttentionUNet:
-    in_plane(factor)
-    return AttentionUNet(channels)
-
-
-def _fast_generator(channels: int, factor: Factor) -> AttentionUNet:
-    in_plane(factor)
-    return AttentionUNet(channels, widths=FAST_WIDTHS, head="residual", sizes="multiple")
-
-
-def _small_critic(channels: int) -> GuidingCritic:
-    return GuidingCritic(channels, width=16)
+def without_critic(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe of a network that has no critic beside it."""
+    losses = tuple(term for term in recipe.losses if term.kind != "adversarial")
+    return replace(recipe, build_critic=None, keep_critic=False, losses=losses, critic_steps=1, **changes)
 
 
 PAPER = Recipe(
-    build_generator=_paper_generator,
-    build_critic=GuidingCritic,
+    build_generator=network("attention_unet.AttentionUNet", flat=True),
+    build_critic=network("attention_unet.GuidingCritic"),
     losses=(
-        LossTerm(kind="content", build=MAE, weight=1.0),
-        LossTerm(kind="ssim", build=SSIMLoss, weight=1.0),
-        LossTerm(kind="psnr", build=PSNRLoss, weight=0.002),
-        LossTerm(kind="adversarial", build=CriticScore, weight=0.0),
+        loss("content", "pixel.MAE", 1.0),
+        loss("ssim", "structure.SSIMLoss", 1.0),
+        loss("psnr", "pixel.PSNRLoss", 0.002),
+        loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
     upsampled_by="bspline",
     batch=8,
@@ -72,12 +51,14 @@ PAPER = Recipe(
 )
 
 FAST = Recipe(
-    build_generator=_fast_generator,
-    build_critic=_small_critic,
+    build_generator=network(
+        "attention_unet.AttentionUNet", flat=True, widths=FAST_WIDTHS, head="residual", sizes="multiple"
+    ),
+    build_critic=network("attention_unet.GuidingCritic", width=16),
     losses=(
-        LossTerm(kind="content", build=MAE, weight=1.0),
-        LossTerm(kind="ssim", build=SSIMLoss, weight=0.1),
-        LossTerm(kind="adversarial", build=CriticScore, weight=0.0),
+        loss("content", "pixel.MAE", 1.0),
+        loss("ssim", "structure.SSIMLoss", 0.1),
+        loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
     upsampled_by="zerofill",
     batch=4,
@@ -102,4 +83,6 @@ METHOD = Method(
     reference="attention_unet",
     summary="attention U-Net on whole slices, several contrasts fused, with a critic beside it to look at",
     trained_on="images",
+    fuses=True,
+    costs={"fast": Cost(high=620.0, series=1.06)},
 )

@@ -12,45 +12,17 @@ small part of the loss from the 200th step on.
 
 from __future__ import annotations
 
-from bids_sr.sr.losses.mae import MAE
-from bids_sr.sr.losses.mse import MSE
-from bids_sr.sr.losses.penalty import GradientPenalty
-from bids_sr.sr.losses.sparsify import JointSparsify
-from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
-from bids_sr.sr.method import Augmentation, LossTerm, Method, Recipe
-from bids_sr.sr.networks.circle_generators import WIDTHS, CircleCritic, CircleNet
-from bids_sr.sr.networks.network_blocks import in_plane
-from bids_sr.sr.resolution.degradation import Factor
-
-
-def _paper_generator(channels: int, factor: Factor) -> CircleNet:
-    in_plane(factor)
-    return CircleNet(channels)
-
-
-def _paper_critic(channels: int) -> CircleCritic:
-    return CircleCritic(channels)
-
-
-def _fast_generator(channels: int, factor: Factor) -> CircleNet:
-    in_plane(factor)
-    return CircleNet(
-        channels, widths=tuple(width // 4 for width in WIDTHS), branches=(12, 4), joined=(16, 8), dropout=0.0
-    )
-
-
-def _fast_critic(channels: int) -> CircleCritic:
-    return CircleCritic(channels, widths=(8, 16, 32, 32), dense=32)
-
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.recipe import Augmentation, Recipe, lazy, loss, network
 
 PAPER = Recipe(
-    build_generator=_paper_generator,
-    build_critic=_paper_critic,
+    build_generator=network("circle_generators.CircleNet", flat=True),
+    build_critic=network("circle_generators.CircleCritic"),
     losses=(
-        LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),
-        LossTerm(kind="cycle", build=MAE, weight=1.0),
-        LossTerm(kind="identity", build=MAE, weight=0.5),
-        LossTerm(kind="sparsify", build=JointSparsify, weight=1e-3),
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
+        loss("cycle", "pixel.MAE", 1.0),
+        loss("identity", "pixel.MAE", 0.5),
+        loss("sparsify", "structure.JointSparsify", 1e-3),
     ),
     upsampled_by="zerofill",
     patch=64,
@@ -63,7 +35,7 @@ PAPER = Recipe(
     decay_from=50,
     final_learning_rate=2e-6,
     critic_game="wasserstein-gp",
-    build_penalty=GradientPenalty,
+    build_penalty=lazy("losses.adversarial.GradientPenalty"),
     penalty_weight=10.0,
     critic_steps=5,
     refit=False,
@@ -72,14 +44,21 @@ PAPER = Recipe(
 )
 
 FAST = Recipe(
-    build_generator=_fast_generator,
-    build_critic=_fast_critic,
+    build_generator=network(
+        "circle_generators.CircleNet",
+        flat=True,
+        widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4),
+        branches=(12, 4),
+        joined=(16, 8),
+        dropout=0.0,
+    ),
+    build_critic=network("circle_generators.CircleCritic", widths=(8, 16, 32, 32), dense=32),
     losses=(
-        LossTerm(kind="content", build=MSE, weight=1.0),
-        LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1e-4),
-        LossTerm(kind="cycle", build=MAE, weight=1e-3),
-        LossTerm(kind="identity", build=MAE, weight=5e-4),
-        LossTerm(kind="sparsify", build=JointSparsify, weight=1e-6),
+        loss("content", "pixel.MSE", 1.0),
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),
+        loss("cycle", "pixel.MAE", 1e-3),
+        loss("identity", "pixel.MAE", 5e-4),
+        loss("sparsify", "structure.JointSparsify", 1e-6),
     ),
     upsampled_by="zerofill",
     patch=64,
@@ -90,7 +69,7 @@ FAST = Recipe(
     schedule="one-cycle",
     critic_learning_rate=5e-4,
     critic_game="wasserstein-gp",
-    build_penalty=GradientPenalty,
+    build_penalty=lazy("losses.adversarial.GradientPenalty"),
     adversarial_from=200,
     gradient_limit=0.05,
     background=0.1,
@@ -110,4 +89,5 @@ METHOD = Method(
     reference="gan_cpce_circle",
     summary="two networks, to the fine image and back, each against a Wasserstein critic, held together by cycles",
     trained_on="images",
+    costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
 )

@@ -13,40 +13,16 @@ penalty from the 200th step on.
 
 from __future__ import annotations
 
-from bids_sr.sr.losses.mse import MSE
-from bids_sr.sr.losses.vgg import VGGPerceptual
-from bids_sr.sr.losses.wasserstein import AdversarialWasserstein
-from bids_sr.sr.method import Augmentation, LossTerm, Method, Recipe
-from bids_sr.sr.networks.conveying_encoder import CPCECritic, CPCENet
-from bids_sr.sr.networks.network_blocks import in_plane
-from bids_sr.sr.resolution.degradation import Factor
-
-
-def _paper_generator(channels: int, factor: Factor) -> CPCENet:
-    in_plane(factor)
-    return CPCENet(channels)
-
-
-def _paper_critic(channels: int) -> CPCECritic:
-    return CPCECritic(channels)
-
-
-def _fast_generator(channels: int, factor: Factor) -> CPCENet:
-    in_plane(factor)
-    return CPCENet(channels, skip=True)
-
-
-def _fast_critic(channels: int) -> CPCECritic:
-    return CPCECritic(channels, widths=(8, 16, 32), dense=32)
-
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.recipe import Augmentation, Recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=_paper_generator,
-    build_critic=_paper_critic,
+    build_generator=network("conveying_encoder.CPCENet", flat=True),
+    build_critic=network("conveying_encoder.CPCECritic"),
     losses=(
-        LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),
-        LossTerm(kind="perceptual", build=VGGPerceptual, weight=0.1),
-        LossTerm(kind="content", build=MSE, weight=1.0, stands_in=True),
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
+        loss("perceptual", "vgg.VGGPerceptual", 0.1),
+        loss("content", "pixel.MSE", 1.0, stands_in=True),
     ),
     upsampled_by="zerofill",
     patch=64,
@@ -66,12 +42,12 @@ PAPER = Recipe(
 )
 
 FAST = Recipe(
-    build_generator=_fast_generator,
-    build_critic=_fast_critic,
+    build_generator=network("conveying_encoder.CPCENet", flat=True, skip=True),
+    build_critic=network("conveying_encoder.CPCECritic", widths=(8, 16, 32), dense=32),
     losses=(
-        LossTerm(kind="content", build=MSE, weight=1.0),
-        LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1e-4),
-        LossTerm(kind="perceptual", build=VGGPerceptual, weight=1e-4),
+        loss("content", "pixel.MSE", 1.0),
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),
+        loss("perceptual", "vgg.VGGPerceptual", 1e-4),
     ),
     upsampled_by="zerofill",
     patch=64,
@@ -100,4 +76,5 @@ METHOD = Method(
     reference="gan_cpce_circle",
     summary="encoder-decoder with conveying paths against a Wasserstein critic, slice by slice",
     trained_on="images",
+    costs={"fast": Cost(always=58.0, high=3.0, series=1.24)},
 )

@@ -7,32 +7,17 @@ tells what they are good for. The critic is left out: nothing is read from it he
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from bids_sr.sr.method import Method
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
-from bids_sr.sr.networks.attention_unet import normalized_convolution
-from bids_sr.sr.networks.unet_generator import UNet
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.recipe import lazy, network
 
-
-def _paper_generator(channels: int, factor: Factor) -> UNet:
-    attunet.in_plane(factor)
-    return UNet(channels)
-
-
-def _fast_generator(channels: int, factor: Factor) -> UNet:
-    attunet.in_plane(factor)
-    return UNet(channels, widths=attunet.FAST_WIDTHS, block=normalized_convolution, head="residual")
-
-
-PAPER = replace(
-    attunet.PAPER, build_generator=_paper_generator, build_critic=None, keep_critic=False,
-    losses=attunet.without_critic(attunet.PAPER.losses), critic_steps=1,
-)  # fmt: skip
-FAST = replace(
-    attunet.FAST, build_generator=_fast_generator, build_critic=None, keep_critic=False,
-    losses=attunet.without_critic(attunet.FAST.losses),
+PAPER = attunet.without_critic(attunet.PAPER, build_generator=network("unet_generator.UNet", flat=True))
+FAST = attunet.without_critic(
+    attunet.FAST,
+    build_generator=network(
+        "unet_generator.UNet", flat=True, widths=attunet.FAST_WIDTHS, head="residual",
+        block=lazy("networks.attention_unet.normalized_convolution"),
+    ),
 )  # fmt: skip
 
 METHOD = Method(
@@ -43,4 +28,6 @@ METHOD = Method(
     reference="unet",
     summary="U-Net on whole slices, the attention U-Net's comparison",
     trained_on="images",
+    fuses=True,
+    costs={"fast": Cost(high=345.0, series=0.99)},
 )

@@ -6,31 +6,15 @@ small transformer of the same kind, whose patches are added to the interpolated 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from bids_sr.sr.method import Method
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
-from bids_sr.sr.networks.vision_transformer import VisionTransformer
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.recipe import network
 
-
-def _paper_generator(channels: int, factor: Factor) -> VisionTransformer:
-    attunet.in_plane(factor)
-    return VisionTransformer(channels)
-
-
-def _fast_generator(channels: int, factor: Factor) -> VisionTransformer:
-    attunet.in_plane(factor)
-    return VisionTransformer(channels, patch=8, width=96, heads=4, depth=4, grid=16, head="residual")
-
-
-PAPER = replace(
-    attunet.PAPER, build_generator=_paper_generator, build_critic=None, keep_critic=False,
-    losses=attunet.without_critic(attunet.PAPER.losses), critic_steps=1,
-)  # fmt: skip
-FAST = replace(
-    attunet.FAST, build_generator=_fast_generator, build_critic=None, keep_critic=False,
-    losses=attunet.without_critic(attunet.FAST.losses), learning_rate=1e-3,
+NETWORK = "vision_transformer.VisionTransformer"
+PAPER = attunet.without_critic(attunet.PAPER, build_generator=network(NETWORK, flat=True))
+FAST = attunet.without_critic(
+    attunet.FAST, learning_rate=1e-3,
+    build_generator=network(NETWORK, flat=True, patch=8, width=96, heads=4, depth=4, grid=16, head="residual"),
 )  # fmt: skip
 
 METHOD = Method(
@@ -41,4 +25,6 @@ METHOD = Method(
     reference="vit_mri",
     summary="vision transformer on whole slices, the attention U-Net's comparison",
     trained_on="images",
+    fuses=True,
+    costs={"fast": Cost(high=147.0, series=0.29)},
 )

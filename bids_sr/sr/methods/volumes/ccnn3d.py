@@ -10,24 +10,13 @@ filling in the place of the cubic interpolation, which leaves a scanner's coarse
 
 from __future__ import annotations
 
-from bids_sr.sr.losses.mse import MSE
-from bids_sr.sr.method import Augmentation, LossTerm, Method, Recipe
-from bids_sr.sr.networks.srcnn3d import ConventionalNet3d
-from bids_sr.sr.resolution.degradation import Factor
-
-
-def _paper_generator(channels: int, _factor: Factor) -> ConventionalNet3d:
-    return ConventionalNet3d(channels)
-
-
-def _fast_generator(channels: int, _factor: Factor) -> ConventionalNet3d:
-    return ConventionalNet3d(channels, widths=(32, 16), skip=True)
-
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.recipe import Augmentation, Recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=_paper_generator,
+    build_generator=network("srcnn3d.ConventionalNet3d"),
     build_critic=None,
-    losses=(LossTerm(kind="content", build=MSE, weight=1.0),),
+    losses=(loss("content", "pixel.MSE", 1.0),),
     upsampled_by="bspline",
     patch=21,
     batch=32,
@@ -41,7 +30,7 @@ PAPER = Recipe(
 )
 
 FAST = Recipe(
-    build_generator=_fast_generator,
+    build_generator=network("srcnn3d.ConventionalNet3d", widths=(32, 16), skip=True),
     build_critic=None,
     losses=PAPER.losses,
     upsampled_by="zerofill",
@@ -67,4 +56,5 @@ METHOD = Method(
     reference="mouse_sr",
     summary="three volumetric convolutions on patches; the plainest network there is",
     trained_on="images",
+    costs={"fast": Cost(always=44.0, high=2.0, series=0.65)},
 )

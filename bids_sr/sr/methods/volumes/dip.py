@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Method, Recipe
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import tv
+from bids_sr.sr.recipe import Recipe
 
 
 def _without_prior(recipe: Recipe) -> Recipe:
@@ -27,4 +28,6 @@ METHOD = Method(
     reference="dip",
     summary="tv without its prior: volumes that agree with the acquired ones once brought down",
     trained_on="self",
+    large=True,
+    costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},
 )

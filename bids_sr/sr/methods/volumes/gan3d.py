@@ -11,29 +11,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bids_sr.sr.losses.bce import AdversarialBCE
-from bids_sr.sr.method import LossTerm, Method
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import resnet3d
-from bids_sr.sr.networks.residual3d import ResNetCritic3d
-
-
-def _paper_critic(channels: int) -> ResNetCritic3d:
-    return ResNetCritic3d(channels)
-
-
-def _fast_critic(channels: int) -> ResNetCritic3d:
-    return ResNetCritic3d(channels, width=8, blocks=2, stride=2)
-
+from bids_sr.sr.recipe import loss, network
 
 PAPER = replace(
     resnet3d.PAPER,
-    build_critic=_paper_critic,
-    losses=(*resnet3d.PAPER.losses, LossTerm(kind="adversarial", build=AdversarialBCE, weight=1e-3)),
+    build_critic=network("residual3d.ResNetCritic3d"),
+    losses=(
+        *resnet3d.PAPER.losses,
+        loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
+    ),
 )
 FAST = replace(
     resnet3d.FAST,
-    build_critic=_fast_critic,
-    losses=(*resnet3d.FAST.losses, LossTerm(kind="adversarial", build=AdversarialBCE, weight=1e-4)),
+    build_critic=network("residual3d.ResNetCritic3d", width=8, blocks=2, stride=2),
+    losses=(
+        *resnet3d.FAST.losses,
+        loss("adversarial", "adversarial.AdversarialBCE", 1e-4),
+    ),
     critic_learning_rate=5e-4,
     adversarial_from=150,
 )
@@ -46,4 +42,5 @@ METHOD = Method(
     reference="mouse_sr",
     summary="resnet3d against a critic: sharper to look at, farther from the truth in numbers",
     trained_on="images",
+    costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
 )

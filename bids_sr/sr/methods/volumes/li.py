@@ -10,18 +10,17 @@ because it cares as much for a quiet background as for the brain.
 
 from __future__ import annotations
 
-from bids_sr.sr.losses.mae import MAE
-from bids_sr.sr.losses.ssim import SSIMLoss
-from bids_sr.sr.method import LossTerm, Method, Recipe
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import tv
 from bids_sr.sr.methods.volumes.mse3d import supervised
+from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
 def compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     """Absolute error, and structural similarity of a given weight."""
     return (
-        LossTerm(kind="content", build=MAE, weight=1.0),
-        LossTerm(kind="ssim", build=SSIMLoss, weight=similarity),
+        loss("content", "pixel.MAE", 1.0),
+        loss("ssim", "structure.SSIMLoss", similarity),
     )
 
 
@@ -36,4 +35,6 @@ METHOD = Method(
     reference="li_agnostic",
     summary="the network of tv, taught with fine volumes by absolute error and similarity; written without its paper",
     trained_on="images",
+    large=True,
+    costs={"fast": Cost(always=130.0, high=3.0, series=1.09)},
 )

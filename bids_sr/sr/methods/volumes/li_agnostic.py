@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Method
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import li
 
 FACTORS = (1.25, 1.5, 1.75, 2.0)
@@ -23,4 +23,6 @@ METHOD = Method(
     reference="li_agnostic",
     summary="li for any factor: volumes are brought down by factors drawn at random; written without its paper",
     trained_on="images",
+    large=True,
+    costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
 )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bids_sr.sr.losses.mse import MSE
-from bids_sr.sr.method import LossTerm, Method, Recipe
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import tv
+from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
 def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
@@ -18,7 +18,7 @@ def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 
-CONTENT = LossTerm(kind="content", build=MSE, weight=1.0)
+CONTENT = loss("content", "pixel.MSE", 1.0)
 
 METHOD = Method(
     name="mse3d",
@@ -28,4 +28,6 @@ METHOD = Method(
     reference="tv_self_sr",
     summary="the network of tv, taught with fine volumes by mean squared error",
     trained_on="images",
+    large=True,
+    costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
 )

@@ -10,22 +10,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Method
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import ccnn3d
-from bids_sr.sr.networks.residual3d import ResNet3d
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.recipe import network
 
-
-def _paper_generator(channels: int, _factor: Factor) -> ResNet3d:
-    return ResNet3d(channels)
-
-
-def _fast_generator(channels: int, _factor: Factor) -> ResNet3d:
-    return ResNet3d(channels, width=16, blocks=3, skip=True)
-
-
-PAPER = replace(ccnn3d.PAPER, build_generator=_paper_generator)
-FAST = replace(ccnn3d.FAST, build_generator=_fast_generator, learning_rate=2e-3)
+PAPER = replace(ccnn3d.PAPER, build_generator=network("residual3d.ResNet3d"))
+FAST = replace(
+    ccnn3d.FAST, build_generator=network("residual3d.ResNet3d", width=16, blocks=3, skip=True), learning_rate=2e-3
+)
 
 METHOD = Method(
     name="resnet3d",
@@ -35,4 +27,5 @@ METHOD = Method(
     reference="mouse_sr",
     summary="ten volumetric residual blocks on patches; made to be trained on one kind of image and tuned on another",
     trained_on="images",
+    costs={"fast": Cost(always=95.0, high=3.0, series=1.15)},
 )

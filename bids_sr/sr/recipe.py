@@ -1,0 +1,314 @@
+"""How a method is trained, or its variance maps estimated: networks, losses, schedule, augmentation, as plain data.
+
+Generator, critic and losses belong to the recipe, because the published and the fast form of one idea may be different
+networks. They are named (`lazy`, `network`) and imported when they are built.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import cos, pi
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bids_sr.sr.resolution.degradation import Factor
+
+RecipeName = Literal["fast", "paper", "paper-mse"]
+LossKind = Literal["content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
+_TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms that see the image that is asked for
+
+
+def in_plane(factor: Factor) -> None:
+    """Refuse a factor that asks for thinner slices; raises ValueError."""
+    if factor[2] != 1:
+        raise ValueError(f"a 2D network works in-plane; the factor {factor} also asks for thinner slices")
+
+
+@dataclass(frozen=True, slots=True)
+class lazy:
+    """A class of `bids_sr.sr`, by its dotted name below it; it is imported when it is called.
+
+    Examples
+    --------
+    >>> lazy("losses.pixel.MSE").__name__
+    'MSE'
+    """
+
+    path: str
+
+    @property
+    def __name__(self) -> str:
+        return self.path.rpartition(".")[2]
+
+    @property
+    def loaded(self) -> Callable[..., nn.Module]:
+        """The class itself."""
+        module, _, name = self.path.rpartition(".")
+        found: Callable[..., nn.Module] = getattr(importlib.import_module(f"bids_sr.sr.{module}"), name)
+        return found
+
+    def __call__(self, *args: Any, **settings: Any) -> nn.Module:
+        return self.loaded(*args, **settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network class with its settings, called with the number of channels and, for a generator, the factor."""
+
+    build: lazy
+    settings: Mapping[str, Any]
+    flat: bool
+
+    def __call__(self, channels: int, factor: Factor | None = None) -> nn.Module:
+        if self.flat and factor is not None:
+            in_plane(factor)
+        return self.build(channels, **self.settings)
+
+
+def network(path: str, *, flat: bool = False, **settings: Any) -> Network:
+    """A network of `bids_sr.sr.networks`; a `flat` one refuses factors that ask for thinner slices."""
+    return Network(lazy(f"networks.{path}"), settings, flat)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossTerm:
+    """One term of the generator's loss.
+
+    Parameters
+    ----------
+    kind : what the loop hands to it: "content" and "psnr" (output, target, weight), "adversarial" (critic's scores),
+        "perceptual" (output, target; needs the weights of VGG-19, and is left out, said in the card, without them),
+        "tv" (output), "ssim" (output, target, weight), and between two generators G to the fine and F back to the
+        coarse image: "cycle" (F(G(x)), x, weight) and the other way round, "identity" (G(y), y, weight) and
+        (F(x), x, weight), "sparsify" (G(x), y, weight)
+    build : makes the module; a perceptual term is built from the path of the weights
+    weight : factor in the sum
+    stands_in : the term is there only while the perceptual one is off for want of VGG-19's weights
+    """
+
+    kind: LossKind
+    build: Callable[..., nn.Module]
+    weight: float
+    stands_in: bool = False
+
+
+def loss(kind: LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
+    """A term whose class of `bids_sr.sr.losses` is named by its path there."""
+    return LossTerm(kind=kind, build=lazy(f"losses.{path}"), weight=weight, stands_in=stands_in)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """How training images are varied. Everything is done to the fine image and reaches the coarse one through physics.
+
+    The coarse image becomes B(A(fine)) + A(coarse - B(fine)), where B crops k-space, so that what the acquired coarse
+    image holds beyond B(fine), its own noise, stays in it.
+
+    Parameters
+    ----------
+    dihedral : flips of both in-plane axes and, on square matrices, their exchange: these map the centers of the voxels
+        of both grids onto centers, as every rotation by other angles or shift by whole fine voxels would not
+    shift : largest shift in-plane (fine voxels; by a phase ramp): the head lies between the samples differently in
+        every BOLD volume
+    gamma : standard deviation of the logarithm of an exponent on intensity: BOLD and T2* images differ in contrast
+    gain : standard deviation of the logarithm of a factor on intensity
+    noise : standard deviation of noise in the coarse image (in units of the scaled intensity). The same noise, zero
+        filled, is added to the fine image: the network learns to see through it, not to remove it
+    """
+
+    dihedral: bool = False
+    shift: float = 0.0
+    gamma: float = 0.0
+    gain: float = 0.0
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a method is trained.
+
+    Parameters
+    ----------
+    build_generator : (in_channels, factor) -> network from (N, C, *grid) to the high-resolution grid
+    build_critic : (in_channels) -> network from images to scores, or None
+    losses : terms of the generator's loss
+    upsampled_by : interpolation that brings the input to the high-resolution grid before the generator, or None for a
+        generator that works on the acquired grid
+    patch : side of the patches (high-resolution voxels), or one side an axis; None for whole slices or volumes
+    patch_at_most : the sides are the largest there may be: a smaller image is seen whole in-plane
+    batch, iterations : images a step, steps at most
+    epochs, patches : where both are given, the length instead: `patches` places are drawn once and each is seen once
+        an epoch; looks at what was held out are then `look_epochs` epochs apart
+    learning_rate, betas, schedule : of Adam; "constant", "one-cycle" (a fifth of the way up, then down to nothing),
+        "plateau" (times `plateau_factor` after `plateau_patience` looks without a gain) or "linear-decay" (constant
+        up to `decay_from`, in epochs where the recipe is given in epochs, then in a line to `final_learning_rate`)
+    critic_learning_rate : of the critic's Adam; the generator's where None
+    critic_steps : critic steps a generator step
+    critic_game : "bce" (the adversarial term's own), "wasserstein" (the same, and the critic's weights are clipped to
+        +- `weight_clip` after each step) or "wasserstein-gp" (plus `penalty_weight` times what `build_penalty` makes)
+    build_penalty : makes the penalty, called with (critic, real, fake)
+    build_backward : the generator from fine to coarse of the objective "cycle"; `build_generator` where None
+    adversarial_from : first iteration with an adversarial term
+    gradient_limit : norm to which the generator's gradient is clipped, or None; a deep net without normalization needs
+        it at large steps
+    background : weight of the content loss outside the mask (1 inside)
+    evaluate_every : iterations between looks at the held-out slices, and between checkpoints
+    patience : looks without a gain of .005 dB after which training stops; None: never
+    hold_out : every n-th slice is held out; 0: none, and the last weights are kept
+    refit : train again on all slices for as many steps as did best on the held-out ones
+    augmentation : how training images are varied
+    objective : "supervised"; "self" (the output is brought down by the degradation and compared with the coarse image:
+        no fine image is needed); or "cycle" (two generators, see `LossTerm`)
+    degradation : name in `operators`, where the coarse image has to be made, and for the objective "self"
+    factors : factors to draw from at each step, for one network of many; what is not 1 in the factor trained for is
+        exchanged for the number drawn. Empty: that factor alone
+    freeze_but_last : layers with weights, counted from the end, that a warm start goes on training; None: all
+    keep_critic : whether the trained critic is kept beside the generator, to be looked at
+    intensity : what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest value, for
+        networks that end in a sigmoid)
+    """
+
+    build_generator: Callable[[int, Factor], nn.Module]
+    build_critic: Callable[[int], nn.Module] | None
+    losses: tuple[LossTerm, ...]
+    upsampled_by: str | None = None
+    patch: int | tuple[int, ...] | None = None
+    batch: int = 4
+    iterations: int = 1000
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["constant", "one-cycle", "plateau", "linear-decay"] = "constant"
+    critic_learning_rate: float | None = None
+    critic_steps: int = 1
+    adversarial_from: int = 0
+    gradient_limit: float | None = None
+    background: float = 1.0
+    evaluate_every: int = 100
+    patience: int | None = None
+    hold_out: int = 5
+    refit: bool = True
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    epochs: int | None = None
+    patches: int | None = None
+    look_epochs: int = 1
+    decay_from: int = 0
+    final_learning_rate: float = 0.0
+    plateau_patience: int = 5
+    plateau_factor: float = 0.5
+    critic_game: Literal["bce", "wasserstein", "wasserstein-gp"] = "bce"
+    weight_clip: float = 0.01
+    penalty_weight: float = 10.0
+    build_penalty: Callable[[], nn.Module] | None = None
+    build_backward: Callable[[int, Factor], nn.Module] | None = None
+    objective: Literal["supervised", "self", "cycle"] = "supervised"
+    degradation: str = "kspace"
+    factors: tuple[float, ...] = ()
+    freeze_but_last: int | None = None
+    keep_critic: bool = False
+    intensity: Literal["percentile", "unit"] = "percentile"
+    patch_at_most: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) != (self.patches is None):
+            raise ValueError("a recipe in epochs needs both `epochs` and `patches`")
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Steps that see each of the `patches` once; 1 where the recipe is given in iterations."""
+        return 1 if self.patches is None else -(-self.patches // self.batch)
+
+    @property
+    def steps(self) -> int:
+        """Steps at most."""
+        return self.iterations if self.epochs is None else self.epochs * self.steps_an_epoch
+
+    @property
+    def look_every(self) -> int:
+        """Steps between looks at what was held out, and between checkpoints."""
+        return self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
+
+    def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
+        """Terms of the loss that are on with, or without, weights of VGG-19."""
+        off = "none" if vgg else "perceptual", "none" if self.build_critic is not None else "adversarial"
+        return tuple(t for t in self.losses if t.kind not in off and not (t.stands_in and vgg))
+
+    @property
+    def contested(self) -> bool:
+        """Whether an adversarial term is part of the loss, which then says nothing of how good the output is."""
+        return self.build_critic is not None and any(t.kind == "adversarial" and t.weight != 0 for t in self.losses)
+
+    @property
+    def needs_vgg(self) -> bool:
+        """Whether nothing but the perceptual term ties the output to the image that is asked for."""
+        perceptual = any(term.kind == "perceptual" for term in self.losses)
+        return perceptual and not any(term.kind in _TIES for term in self.terms_on(False))
+
+    def rate(self, iteration: int, base: float) -> float:
+        """Learning rate of a step (counted from 0); a plateau's factor is the loop's business."""
+        if self.schedule in ("constant", "plateau"):
+            return base
+        if self.schedule == "linear-decay":
+            start = self.decay_from * self.steps_an_epoch
+            done = max(0, iteration - start) / max(1, self.steps - 1 - start)
+            return base + min(1.0, done) * (self.final_learning_rate - base)
+        top = max(1, self.steps // 5)
+        if iteration < top:
+            return base * (0.04 + 0.96 * 0.5 * (1 - cos(pi * iteration / top)))
+        return base * 0.5 * (1 + cos(pi * (iteration - top) / max(1, self.steps - top)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimator:
+    """How the variance maps w of a run are found.
+
+    Parameters
+    ----------
+    kind : "wmn", "focuss", "sbl", or "sdmod" for the control that multiplies by a standard deviation
+    fwhm : full widths of the correlations K_q (voxels of the high-resolution grid), one variance map each; none for
+        sdmod
+    noise : s2 over the mean variance of the data
+    power : to which standard deviations are raised (wmn, focuss)
+    rounds : estimations of w again (focuss), updates (sbl)
+    draws : from the prior, an update
+    step : power of the ratio by which w is multiplied
+    equalize : components are divided by this power of their size
+    smooth, across : standard deviations of the smoothing of the ratios, in plane and across slices (voxels)
+    pull : share by which log w is drawn towards its neighborhood (1 voxel) at each update
+    """
+
+    kind: str = "sbl"
+    fwhm: tuple[float, ...] = (3.0, 1.5)
+    noise: float = 1e-3
+    power: float = 1.0
+    rounds: int = 6
+    draws: int = 48
+    step: float = 0.5
+    equalize: float = 0.75
+    smooth: float = 0.7
+    across: float = 0.4
+    pull: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VarianceRecipe(Recipe):
+    """How the variance maps of a run are found; nothing is trained, and what belongs to training is not used.
+
+    Parameters
+    ----------
+    estimator : settings of the maps
+    components : strongest temporal components of the change that stand for all volumes
+    least_explained : share of zero filling's error that the map of one half of the run has to explain in the other
+        half, one level of resolution down; with less the series is zero filled; None for a control,
+        which is not put to that test
+    """
+
+    estimator: Estimator
+    components: int = 40
+    least_explained: float | None = 0.02
+    build_generator: Callable[[int, Factor], nn.Module] = lazy("variance.weight_maps.VarianceMaps")
+    build_critic: Callable[[int], nn.Module] | None = None
+    losses: tuple[LossTerm, ...] = ()

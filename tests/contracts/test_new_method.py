@@ -1,0 +1,96 @@
+"""Adding a method is one file: it is offered, planned, estimated and given its negative controls, and nothing else."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+METHOD = '''
+"""A network of the pair that is in no list."""
+
+from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
+from bids_sr.sr.recipe import Recipe, loss, network
+
+FAST = Recipe(
+    build_generator=network("srresnet.SRResNet", flat=True, width=4, blocks=1), build_critic=None,
+    losses=(loss("content", "pixel.MSE", 1.0),), upsampled_by="zerofill", patch=16, iterations=2,
+)
+METHOD = Method(
+    name="new-net", ndim=2, needs_pair=True, recipes={"fast": FAST, "paper": FAST}, reference="toy",
+    summary="a network that only a test knows", trained_on="images", placebos=PLACEBOS_OF_A_PAIR,
+    costs={"fast": Cost(always=6000.0)},
+)
+'''
+MAPS = '''
+"""Maps of the run that are in no list."""
+
+from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Method
+from bids_sr.sr.recipe import Estimator, VarianceRecipe
+
+FAST = VarianceRecipe(estimator=Estimator(kind="wmn", fwhm=(2.0,), rounds=0))
+METHOD = Method(
+    name="new-maps", ndim=2, needs_pair=False, recipes={"fast": FAST, "paper": FAST}, reference="toy",
+    summary="maps that only a test knows", trained_on="series", placebos=PLACEBOS_OF_A_RUN, draws=False,
+)
+'''
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import bids_sr.sr.methods
+
+folder = Path(sys.argv[1])
+bids_sr.sr.methods.__path__.append(str(folder / "methods"))
+
+from bidsmaker import BidsMaker
+from graphmaker import planned_graph
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.preflight import check
+from bids_sr.sr.method import offered_methods
+from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.method import get_method
+from bids_sr.stats.controls.negative_controls import placebos_of
+from bids_sr.workflows.base import methods_text
+
+assert {"new-net", "new-maps"} < set(offered_methods())
+maker = BidsMaker(folder / "bids")
+maker.subject()
+options = ["--sr-method", "new-net", "new-maps", "--null-checks", "2", "--n-ensemble", "2"]
+argv = [str(maker.root), str(folder / "out"), "participant", "-w", str(folder / "work"), "--skip-bids-validation"]
+plan = check(parse_settings([*argv, *options]).resolved(run_uuid="x"))
+assert plan.problems == (), plan.problems
+assert {"newnet", "newmaps"} < set(plan.series), plan.series
+rows = {row.stage: row for row in plan.estimate.rows}
+assert {"series newnet", "series newmaps"} < set(rows)
+assert 200 < rows["training"].minutes < 210, rows["training"]  # two seeds of 100 minutes, and the maps
+graph = planned_graph(maker, folder, *options)
+extras = {part.removeprefix("extra_").removesuffix("_wf") for name in graph.list_node_names()
+          for part in name.split(".") if part.startswith("extra_new")}
+assert extras == {"newnetSeed1", "newnetT1w", "newmapsMirror", "newmapsShift"}, extras
+assert placebos_of("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
+assert placebos_of("newmaps") == ("newmapsMirror", "newmapsShift", "newmapsOther")
+for node, method in (("train", "new-net"), ("estimate", "new-maps")):
+    found = {graph.get_node(name).inputs.method for name in graph.list_node_names()
+             if name.split(".")[-1] == node and "new" in name}
+    assert found == {method}, found
+text = methods_text(graph)
+assert "new-net (a network that only a test knows [@toy])" in text, text
+assert "maps that only a test knows [@toy]" in text, text
+card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1], "resolution": {"lowres_mm": [3, 3, 3]},
+        "contrast": "T2starw", "orientation": "I-S"}
+network = get_method("new-net").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+assert load_model(save_model(folder / "model", network.state_dict(), card)[0]).card["method"] == "new-net"
+"""
+
+
+def test_a_method_is_one_file(tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "new_net.py").write_text(METHOD)
+    (tmp_path / "methods" / "new_maps.py").write_text(MAPS)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
