@@ -11,13 +11,13 @@ from bids_sr.bids.fmriprep import SPACES
 from bids_sr.bids.grid_sizes import sizes_of
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.boilerplate import HERE
-from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.config import Settings
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
 from bids_sr.interfaces.learning.contrast_plan import structural_values
-from bids_sr.series import member_name, series_name, series_names
+from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_names
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names
 from bids_sr.workflows.fused_structural import add_structural
