@@ -1,5 +1,6 @@
 """Files to the arrays that figures are drawn from: grids for display, thinned carpets, maps found by their entities."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,16 @@ def load(path: str) -> Image:
     return Image(data=data, affine=affine)
 
 
-def onto(image: Image, shape: Sequence[int], affine: Array, xfm: Array | None = None) -> Array:
-    """Linear interpolation onto a display grid, zero outside; ``xfm`` takes a grid point to the image's point."""
+def read_json(path: str) -> Any:
+    """What a JSON file holds."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def onto(image: Image | str, shape: Sequence[int], affine: Array, xfm: Array | None = None) -> Array:
+    """An image (or its file) on a display grid, linearly, zero outside; ``xfm`` takes a grid point to the image's."""
     from bids_sr.spatial.resampling import Spline, sample_volume
 
+    image = load(image) if isinstance(image, str) else image
     same = image.data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same:
         return image.data
@@ -158,9 +165,3 @@ def sort_maps(paths: Sequence[str], entities: Sequence[Mapping[str, str]]) -> Ma
 def flat(lists: Iterable[Any]) -> list[Any]:
     """One list of what may be lists of lists (as joins of workflows make them)."""
     return [item for each in lists for item in (flat(each) if isinstance(each, list) else [each])]
-
-
-def written(path: Path, text: str) -> Path:
-    """Write text and give the path back."""
-    path.write_text(text, encoding="utf-8")
-    return path

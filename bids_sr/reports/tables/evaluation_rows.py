@@ -19,6 +19,11 @@ KIND_TEXT: Mapping[Kind, str] = {
     "member": "members of an ensemble",
     "run": "the run",
 }
+BANDS: Mapping[str, str] = {
+    "beyond": "beyond the acquired Nyquist limit",
+    "signal": "signal units",
+    "percent": "percent of one mean image",
+}
 FIGURE_TEXT: Mapping[str, str] = {
     "ev": "explained variance",
     "r": "correlation r",

@@ -279,7 +279,7 @@ def test_no_regions_no_files(files, maps, tmp_path):
 
 def test_tables_and_summary(files, tmp_path):
     assert descs(run(map_reportlets.MetricsReport(activation_tsv=files["table.tsv"]), tmp_path)) == ["metrics"]
-    summary = map_reportlets.SummaryReport(summary={"Run": "x"}, n_dummy=3, desc="runsummary", suffix="bold")
+    summary = reportlet_figures.SummaryReport(summary={"Run": "x"}, n_dummy=3, desc="runsummary", suffix="bold")
     assert descs(run(summary, tmp_path)) == ["runsummary"]
     assert "<td>3</td>" in (tmp_path / "runsummary_bold.html").read_text()
 
