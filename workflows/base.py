@@ -8,7 +8,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.bids import BoldRun, Pair, Subject, entities_of, factor_of, guide_of, pretrained_for
 from bids_sr.bids.fmriprep import SPACES
-from bids_sr.bids.grid_sizes import sizes_of
+from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings

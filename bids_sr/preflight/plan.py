@@ -1,7 +1,5 @@
 """What preflight hands on: the plan of a call, with everything that speaks against it and what it will cost."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
