@@ -1,7 +1,5 @@
 """Methods that were not applied: their series is zero filling under another name, and says nothing of the method."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

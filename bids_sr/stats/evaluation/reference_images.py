@@ -13,8 +13,6 @@ distribution. Of simulated runs of 60 volumes, each correlated by .6 with the on
 paired.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,16 +75,10 @@ def mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tup
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeScores:
-    """Scores of the volumes of one series.
+    """Scores of the volumes of one series."""
 
-    Attributes
-    ----------
-    psnr : (n,) dB, infinite for a volume that equals the measured one
-    ssim : (n,)
-    """
-
-    psnr: Float
-    ssim: Float
+    psnr: Float  # (n,) dB, infinite for a volume that equals the measured one
+    ssim: Float  # (n,)
 
 
 def measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:

@@ -5,8 +5,6 @@ make of it. Statistics outside the mask are zeros, not data; before interpolatio
 voxel of the mask, so that the mask's border does not pull the map down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,16 +23,10 @@ Affine = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """Where maps live.
+    """Where maps live."""
 
-    Attributes
-    ----------
-    mask : (X, Y, Z) brain
-    affine : voxel to RAS mm, one frame for all grids of a run
-    """
-
-    mask: Mask
-    affine: Affine
+    mask: Mask  # (X, Y, Z) brain
+    affine: Affine  # voxel to RAS mm, one frame for all grids of a run
 
 
 def fill_outside(values: Map, mask: Mask) -> Map:
