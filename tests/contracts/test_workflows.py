@@ -418,6 +418,12 @@ def test_every_mandatory_input_is_given_or_wired(case):
         assert needed <= wired, f"{name}: {full} lacks {sorted(needed - wired)}"
 
 
+def test_the_measured_series_is_brought_to_the_high_resolution_grid():
+    builder, values = CASES["func"]
+    ends = {into: (source, out) for source, out, target, into in _edges(builder(**values)) if target == "truth_wf"}
+    assert ends["inputnode.reference"] == ("bold_registration_wf", "outputnode.bold_mask_hr")
+
+
 def test_text_of_methods_cites_what_the_bibliography_has(case):
     from bids_sr.boilerplate import bibliography
 
