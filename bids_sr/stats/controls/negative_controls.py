@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.sr.method import all_methods, series_label
+from bids_sr.series import series_name
+from bids_sr.sr.method import all_methods
 
 _WEAK = "gain_self_r_beyond"
 MEASURES = ("gain_split_ev_beyond", "gain_truth_ev_beyond", _WEAK)
@@ -29,8 +30,8 @@ class Placebo:
 
 
 PLACEBOS: Mapping[str, Placebo] = {
-    f"{series_label(method.name)}{each.suffix}": Placebo(
-        name=f"{series_label(method.name)}{each.suffix}", method=series_label(method.name), kind=each.kind,
+    series_name(method.name, each.suffix): Placebo(
+        name=series_name(method.name, each.suffix), method=series_name(method.name), kind=each.kind,
         instead=each.instead, owed=each.owed,
     )
     for method in all_methods()

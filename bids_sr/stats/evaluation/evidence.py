@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import IMAGE_REFERENCES
 
 Decision = Literal["better", "same", "worse", "unclear"]
-CONTROLS = ("bsplineSmooth", "bsplinePca")
 PLAIN = ("zerofill", "sdmod", "wmn")
 """Simple arithmetic that every method must beat where the run has it, whether it stands as a baseline or a method."""
 MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
@@ -61,7 +61,6 @@ EVIDENCE = (
 )  # fmt: skip
 
 
-IMAGE_REFERENCES = ("bspline", "inject")
 # What can carry a claim on images, the stronger first, and over what its gain was found
 IMAGE_EVIDENCE = {"gain_truth_psnr": "against the measured volumes", "pair_gain_psnr": "on a pair not trained on"}
 

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation.explained_variance import FIGURES
 from bids_sr.stats.evaluation.reference_maps import TRUE_T, Figures, figure_rows, known_truths
 from bids_sr.stats.evaluation.split_half import (
-    MEASURED,
     Inner,
     Score,
     Scores,

@@ -25,19 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import MEASURED, is_variant_of, kind_of
 from bids_sr.stats.evaluation.explained_variance import FIGURES, OF_TRUTH, Moments
 from bids_sr.stats.glm.blocks import Block
-from bids_sr.stats.regions.map_comparison import RAISED
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Key = tuple[str, str, str, str]
 """Of a score: split_r, split_ev, …, self_r, truth_r, …; band; contrast; region."""
-MEASURED = "measured"
-CONTROLS = ("bsplineSmooth", "bsplinePca")
-# Series that no method made; every other name is a method, or begins with a method's (placebo, ensemble member)
-BASELINES = ("nearest", "linear", "bspline", "lanczos", "zerofill", "sdmod", "inject", "ratio", RAISED, *CONTROLS)
 _STEP = 0.2
 _LEAST_VOXELS = 10
 _CHUNK = 16384  # voxels whose inner products are summed in the maps' own precision; the sums are double
@@ -241,14 +237,6 @@ def enough(region: Mask) -> bool:
     return int(region.sum()) >= _LEAST_VOXELS
 
 
-def method_of(series: str, methods: Sequence[str]) -> str | None:
-    """The method whose placebo or member a series is: its name is the method's and goes on with a capital letter."""
-    for name in sorted(methods, key=len, reverse=True):
-        if series.startswith(name) and series[len(name) : len(name) + 1].isupper():
-            return name
-    return None
-
-
 def seeded(scores: Mapping[str, Scores], seed: int) -> None:
     """Let the resamples of every network with members of other seeds (`sblSeed1`) vary with the seed, in place.
 
@@ -257,8 +245,8 @@ def seeded(scores: Mapping[str, Scores], seed: int) -> None:
     scores : by series
     seed : of which member each resample draws; the same for all metrics of a method
     """
-    for method in [name for name in scores if name not in (*BASELINES, MEASURED)]:
-        names = [method, *(name for name in scores if name.removeprefix(f"{method}Seed").isdigit())]
+    for method in [name for name in scores if kind_of(name) == "method"]:
+        names = [method, *(name for name in scores if kind_of(name) == "member" and is_variant_of(name, (method,)))]
         if len(names) < 2:
             continue
         rng = np.random.default_rng([seed, *method.encode()])
@@ -270,18 +258,17 @@ def seeded(scores: Mapping[str, Scores], seed: int) -> None:
                 scores[method][key] = with_seeds(own, members, picks[own.draws.shape[1]])
 
 
-def gain_pairs(series: Sequence[str]) -> list[tuple[str, str]]:
+def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """(method, what it is compared with): every baseline, control and other method, and the method's own placebos."""
-    learned = [name for name in series if name not in BASELINES]
-    methods = [name for name in learned if method_of(name, learned) is None]
-    pairs = []
-    for method in methods:
-        for other in series:
-            owner = method_of(other, methods)
-            member = owner is not None and other[len(owner) :].startswith("Seed")
-            if other != method and (owner is None or owner == method) and not member:
-                pairs.append((method, other))
-    return pairs
+    return [
+        (method, other)
+        for method in names
+        for other in names
+        if kind_of(method) == "method"
+        and other != method
+        and kind_of(other) not in ("member", "measured")
+        and (kind_of(other) != "placebo" or is_variant_of(other, (method,)))
+    ]
 
 
 def score_rows(scores: Mapping[str, Scores], units: Callable[[str, float], int | None]) -> Iterator[MetricRow]:
@@ -300,7 +287,7 @@ def gain_rows(
     scores: Mapping[str, Scores], kind: str, units: Callable[[str, float], int | None]
 ) -> Iterator[MetricRow]:
     """Each method less baselines, controls, other methods and its placebos, in the scores of one kind (`split_`)."""
-    for method, other in gain_pairs([name for name in scores if name != MEASURED]):
+    for method, other in gain_pairs(list(scores)):
         for key, found in scores[method].items():
             if not key[0].startswith(kind) or key not in scores[other]:
                 continue

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.stats.evaluation.explained_variance import FIGURES
 from bids_sr.stats.evaluation.split_half import Inner, Scores, enough, halves_of, inner_products, score
 from bids_sr.stats.glm.block_effects import Effects, load_effects, series_of
 from bids_sr.stats.glm.blocks import Block, missing_conditions
-from bids_sr.stats.regions.map_comparison import RAISED
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
         raise ValueError(f"effects of {effects.series} lie on another grid than the high-resolution mask")
     spline = Spline(order=3)
     maps = [sample_volume(m, effects.affine, shape, affine, spline=spline) for m in np.moveaxis(effects.betas, -1, 0)]
-    return RAISED, np.stack(maps, axis=-1)
+    return RAW_SPLINE, np.stack(maps, axis=-1)
 
 
 def named_files(paths: Sequence[PathLike]) -> dict[str, PathLike]:

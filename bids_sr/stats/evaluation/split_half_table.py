@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from bids_sr.io import atomic_files
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import MEASURED, PCA, SMOOTH, kind_of
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.split_half import CONTROLS, MEASURED, Key, Score, Scores, gain_rows, score_rows, seeded
+from bids_sr.stats.evaluation.split_half import Key, Score, Scores, gain_rows, score_rows, seeded
 from bids_sr.stats.evaluation.split_half_shared import Frame, PathLike, make_frame, named_files, on_grid, series_of_run
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.glm.time_series import smooth
@@ -27,7 +28,7 @@ from bids_sr.stats.glm.time_series import smooth
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 LOGGER = logging.getLogger(__name__)
-SMOOTH, PCA = CONTROLS
+
 CONTROL_FWHM_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 
@@ -146,7 +147,7 @@ def save_figures(
     units, whole and beyond the acquired Nyquist limit. Without a contrast that can be split, ``series`` is empty.
     Ensemble members are left out.
     """
-    files = {name: file for name, file in named_files(paths).items() if "Seed" not in name}
+    files = {name: file for name, file in named_files(paths).items() if kind_of(name) != "member"}
     contrast = main_contrast(contrasts, load_effects(files.get(MEASURED, next(iter(files.values())))))
     where = np.argwhere(mask)
     low, high = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(3, int), np.array(mask.shape))

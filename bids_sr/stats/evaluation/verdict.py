@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.series import CONTROLS, IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 from bids_sr.stats.evaluation.evidence import (
-    CONTROLS,
-    IMAGE_REFERENCES,
     PLAIN,
     WORTH,
     Table,

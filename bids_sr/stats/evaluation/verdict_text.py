@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.series import CONTROLS
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import CONTROLS, Decision, Table
+from bids_sr.stats.evaluation.evidence import Decision, Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.group.metric_tables import Question, Values
 from bids_sr.stats.group.paired_tests import (
@@ -41,10 +42,6 @@ from bids_sr.stats.group.paired_tests import (
     wilcoxon,
 )
 
-ACQUIRED = ("raw", "rawSpline")
-BASELINES = ("bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos")
-CONTROLS = ("bsplineSmooth", "bsplinePca")
-MEASURED = "measured"
 SHARE_OF_GAP = 0.1
 
 SETTLED = {1: "better", -1: "worse"}
@@ -101,10 +98,9 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> lis
     A method is held against everything that is not itself; a baseline against the acquired series alone, which shows
     what the finer grid does without any method.
     """
-    found = [(name, "acquired") for name in ACQUIRED if name in known]
+    first = (*ACQUIRED, *BASELINES, *CONTROLS) if series in methods else ACQUIRED
+    found: list[tuple[str, str]] = [(name, kind_of(name)) for name in first if name in known]
     if series in methods:
-        found += [(name, "baseline") for name in BASELINES if name in known]
-        found += [(name, "control") for name in CONTROLS if name in known]
         found += [(name, "method") for name in methods if name in known and name != series]
         found += [(name, "placebo") for name, p in PLACEBOS.items() if p.method == series and name in known]
     return found

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from bids_sr.metrics.long_tables import MISSING, number_text, tsv_text
 from bids_sr.metrics.registry import better
-from bids_sr.stats.group.group_tests import BASELINES, MEASURED, Comparison
+from bids_sr.series import BASELINES, MEASURED
+from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.metric_tables import Question, Values
 from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import ACQUIRED
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.regions.map_summary import single_conditions
 
@@ -198,7 +199,7 @@ def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[MetricRow
 def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> list[MetricRow]:
     """The decomposition of each finer series against raw."""
     rows = []
-    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ("raw", "rawSpline")]
+    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ACQUIRED]
     for series in names:
         for figure in ("size", "dice"):
             parts = {
