@@ -48,7 +48,7 @@ def grid(shape: tuple[int, int, int], zooms: tuple[float, float, float], middle:
 
 def seen(image: Image, on: Image, xfm: np.ndarray, *, noise: float = 0.0, seed: int = 0) -> Image:
     """`image` on the grid of `on`, averaged over its voxels; `xfm` takes a point of that grid to the image's point."""
-    factor = masks.fine_factor(on.affine, 2.0)
+    factor = masks.hr_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
     outside = Spline(order=1, mode="constant")
     fine = sample_volume(image.data, image.affine, shape, affine, xfm, outside)

@@ -347,7 +347,7 @@ def _evaluation(
         null_checks=settings.evaluation.null_checks,
         roi_grow=settings.evaluation.roi_grow,
         pair_conditions=pair,
-        claim_widths=widths,
+        attribution_widths=widths,
         split=split,
         margin=settings.evaluation.margin,
         **given,

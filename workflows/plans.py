@@ -235,7 +235,7 @@ class EvaluationPlan:
     truth_maps : known activation, contrast to file
     null_checks : shuffles of the test without signal; 0 is none
     pair_conditions : two single conditions whose regions are compared, or none
-    claim_widths : smoothing (mm) at which they are, besides that of the maps
+    attribution_widths : smoothing (mm) at which they are, besides that of the maps
     roi_grow : grow the region of interest into the nearest activation of the raw series
     split : whether there are blocks enough to split the run into halves
     margin : differences within it count as none; None: told from the measured series
@@ -246,7 +246,7 @@ class EvaluationPlan:
     truth_maps: Mapping[str, str] = field(default_factory=dict)
     null_checks: int = 0
     pair_conditions: tuple[str, ...] = ()
-    claim_widths: tuple[float, ...] = ()
+    attribution_widths: tuple[float, ...] = ()
     roi_grow: bool = False
     split: bool = True
     margin: float | None = None

@@ -38,13 +38,13 @@ class SeriesQuality(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.metrics.long_tables import SERIES, metric_rows, table_text
-        from bids_sr.stats.image.temporal_quality import quality_figures, series_quality
+        from bids_sr.stats.image.temporal_quality import quality_metrics, series_quality
 
         start, mask = self.inputs.n_dummy, load_image(self.inputs.mask)[0] > 0.5
         with SeriesReader(self.inputs.in_file) as reader:
             n_volumes = reader.shape[3] - start
             quality = series_quality(reader.volumes(start), mask, reader.zooms, n_volumes=n_volumes)
-        figures = quality_figures(quality, mask)
+        figures = quality_metrics(quality, mask)
         if isdefined(self.inputs.consistency_file):
             figures |= _consistency(self.inputs.consistency_file, start)
         path = Path(runtime.cwd, "quality.tsv")

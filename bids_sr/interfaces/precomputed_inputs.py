@@ -120,7 +120,7 @@ class ImportMotion(SimpleInterface):
         import numpy as np
 
         from bids_sr.io.nifti import SeriesReader, save_image
-        from bids_sr.spatial.boldref import given_motion, mean_in_reference
+        from bids_sr.spatial.boldref import mean_in_reference, precomputed_motion
         from bids_sr.spatial.distortion import load_distortion
         from bids_sr.spatial.masks import brain_mask
         from bids_sr.spatial.transforms import read_itk, write_itk
@@ -133,7 +133,7 @@ class ImportMotion(SimpleInterface):
             if len(matrices) != reader.shape[3]:
                 raise ValueError(f"{inputs.hmc_xfms}: {len(matrices)} transforms for {reader.shape[3]} volumes")
             mean = mean_in_reference(reader, matrices, n_dummy=inputs.n_dummy, distortion=warp)
-            motion = given_motion(matrices, brain_mask(mean, reader.affine), reader.affine)
+            motion = precomputed_motion(matrices, brain_mask(mean, reader.affine), reader.affine)
             save_image(mean, reader.affine, here / "boldref.nii.gz", header_like=reader.header)
         write_itk(here / "hmc_xfms.txt", motion.matrices)
         table = motion_table(motion.params, np.full(len(matrices), np.nan))

@@ -60,7 +60,7 @@ def full_text(path: Path, *, needed: int | None = None) -> str:
 
 
 def free_text(path: Path) -> str:
-    """How much room the file system of a path has, in words."""
+    """How much room the file system of a path has, as text."""
     place = file_system_of(path)
     return f"{amount(shutil.disk_usage(place).free)} are free on the file system {place}"
 

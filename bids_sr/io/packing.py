@@ -1,4 +1,4 @@
-"""Gzip for measured values: coded byte by byte, without the search for repetitions that noise does not have.
+"""Gzip compression of measured series by run-length coding, without a search for repetitions.
 
 Series that were interpolated repeat nothing but their empty background of zeros. Looking only for runs of one byte
 takes half the time of gzip's fastest level for them, and the files come out no larger. For masks, labels and whatever

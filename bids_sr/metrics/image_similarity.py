@@ -1,4 +1,4 @@
-"""How like a reference an image is. Nothing is scaled or cropped, and the data range is given, never guessed."""
+"""Image similarity: MAE, RMSE, NMSE, PSNR and SSIM; nothing is scaled or cropped, and the data range is stated."""
 
 import numpy as np
 import numpy.typing as npt

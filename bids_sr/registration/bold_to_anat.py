@@ -169,7 +169,7 @@ def region_on_bold(
     mask = Image(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     found = []
     for grid in grids:
-        factor = masks.fine_factor(grid.affine, 2.0)
+        factor = masks.hr_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
         fine = apply(mask, Image(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
         found.append((masks.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))

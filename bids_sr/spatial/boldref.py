@@ -151,7 +151,7 @@ def mean_in_reference(
     return np.asarray(total / len(chosen), dtype=np.float32)
 
 
-def given_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
+def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
     """Head motion that is known, as the estimate here would give it: parameters about the middle of the head.
 
     Parameters

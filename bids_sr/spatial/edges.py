@@ -1,4 +1,4 @@
-"""How far the edges of one image lie from those of another: distortion that a rigid transform cannot undo.
+"""Displacement between the edges of two images: distortion that a rigid transform cannot undo.
 
 Echo-planar images are stretched along the phase-encoding axis wherever the field is not homogeneous, T2*-weighted
 images of a conventional sequence are not. Where a method lays the detail of the one over the other, edges that lie
@@ -126,7 +126,7 @@ def edge_mismatch(
     affine : voxel to RAS mm; only voxel sizes are used
     blur_mm : width (FWHM) that both images are brought to at least, the voxel of the coarser acquisition
     axis : 0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at its own edges, and
-        the figures are those of the two axes together
+        the metrics are those of the two axes together
     reach_mm : farthest displacement that is looked for
 
     Raises

@@ -1,4 +1,4 @@
-"""Masks and the geometry around them: Otsu, morphology in mm, coarse grids, coverage of one grid by a mask on another.
+"""Masks and their geometry: Otsu, morphology in mm, low-resolution grids, coverage of a grid by a mask on another.
 
 Everything works on arrays with their voxel-to-RAS affine; distances are in mm, whatever the shape of the voxels.
 """
@@ -143,14 +143,14 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
     if (factor > 0.99).all():
         return np.asarray(volume, dtype=np.float32), np.asarray(affine, dtype=float)
     shape, grid = hr_grid(volume.shape, affine, factor)
-    # a Gaussian whose width, with that of the fine voxel, makes the coarse voxel's (FWHM = voxel)
+    # a Gaussian whose width, with that of the high-resolution voxel, makes the low-resolution voxel's (FWHM = voxel)
     smooth = ndimage.gaussian_filter(
         np.asarray(volume, dtype=np.float32), 0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0)), mode="nearest"
     )
     return sample_volume(smooth, affine, shape, grid, spline=Spline(order=1)), grid
 
 
-def fine_factor(affine: Array, mm: float) -> tuple[int, int, int]:
+def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
     """How many times each axis must be divided for voxels of at most `mm`."""
     n = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
     return int(n[0]), int(n[1]), int(n[2])
@@ -180,7 +180,7 @@ def coverage(
     -------
     float32 array of `shape`, in the range of the source
     """
-    factor = fine_factor(affine, mm)
+    factor = hr_factor(affine, mm)
     fine_shape, fine_affine = hr_grid(tuple(shape), affine, factor)
     fine = sample_volume(np.asarray(source, np.float32), source_affine, fine_shape, fine_affine, xfm, OUTSIDE_IS_ZERO)
     return block_average(fine, factor)

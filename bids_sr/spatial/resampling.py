@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.spatial.small_motion import is_near, sample_near
+from bids_sr.spatial.small_motion import is_small_motion, sample_small_motion
 
 Array = npt.NDArray[Any]
 Volume = npt.NDArray[np.float32]
@@ -132,9 +132,9 @@ def sample_volume(
         return _warped(coefficients, volume.shape, matrix, shape, lambda z: step * amount[:, :, z], spline)
     if whole is not None:
         out = _shifted(volume, shape, whole)
-    elif spline.order == 3 and is_near(matrix, volume.shape, shape, PAD):
+    elif spline.order == 3 and is_small_motion(matrix, volume.shape, shape, PAD):
         assert coefficients is not None
-        out = sample_near(coefficients, matrix, shape, PAD)
+        out = sample_small_motion(coefficients, matrix, shape, PAD)
     else:
         rows = np.ascontiguousarray(coefficients)  # scipy runs along the last axis
         out = ndimage.affine_transform(

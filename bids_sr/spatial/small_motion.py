@@ -1,4 +1,4 @@
-"""The cubic spline sampled on nearly its own grid, as every volume of a run is: in its pose, off by a voxel or two.
+"""Small-motion resampling: the cubic spline on nearly its own grid, by passes over contiguous memory.
 
 A sample there needs coefficients whose offsets hardly change from voxel to voxel. So instead of gathering 64 values for
 each voxel, whole runs of voxels are multiplied by one offset's weights at a time: a few hundred passes over contiguous
@@ -35,8 +35,8 @@ def _rows(shape: tuple[int, int, int], row: int) -> int:
     return min(shape[1], max(1, _RUN // row))
 
 
-def is_near(matrix: Array, source: tuple[int, ...], shape: tuple[int, int, int], pad: int) -> bool:
-    """Whether `sample_near` can be used, and is worth it.
+def is_small_motion(matrix: Array, source: tuple[int, ...], shape: tuple[int, int, int], pad: int) -> bool:
+    """Whether `sample_small_motion` can be used, and is worth it.
 
     matrix: 4x4, target voxel -> voxel of the volume; source: shape of the volume, whose coefficients have `pad` more
     samples at each side; shape: of the target.
@@ -84,13 +84,13 @@ def _runs(shape: tuple[int, int, int], row: int) -> Iterator[tuple[int, int, int
             yield z, y, min(step, shape[1] - y)
 
 
-def sample_near(coefficients: Floats, matrix: Array, shape: tuple[int, int, int], pad: int) -> Floats:
+def sample_small_motion(coefficients: Floats, matrix: Array, shape: tuple[int, int, int], pad: int) -> Floats:
     """A volume on a grid that is nearly its own.
 
     Parameters
     ----------
     coefficients : (X + 2 pad, Y + 2 pad, Z + 2 pad), of the cubic spline; fastest where the first axis is contiguous
-    matrix : 4x4, target voxel -> voxel of the volume without its padding; one for which `is_near` holds
+    matrix : 4x4, target voxel -> voxel of the volume without its padding; one for which `is_small_motion` holds
     shape : of the target
     pad : samples before the volume's first along each axis
 

@@ -88,7 +88,7 @@ OWN_BY_GPU = replace(OWN, device="cuda", extras=())
 PLAIN = SeriesPlan(names=("bspline",), models=(), guided=(), **HOW)
 JUDGED = EvaluationPlan(truth_file="/nowhere/truth.nii.gz", truth_slice_times=(0.0, 1.0), null_checks=10,
                         truth_maps={"thumb": "/nowhere/thumb.nii.gz"}, pair_conditions=("thumb", "little"),
-                        claim_widths=(10.6,), roi_grow=True)  # fmt: skip
+                        attribution_widths=(10.6,), roi_grow=True)  # fmt: skip
 UNSPLIT = EvaluationPlan(split=False)
 ACTIVATION = ActivationPlan(contrasts=CONTRASTS, kinds=("cc", "glm"), smoothing=(0.0, 5.0), low_pass=0.1,
                             high_pass=0.008, thresholds=("quarter", "fdr"))  # fmt: skip

@@ -34,7 +34,7 @@ def init_claim_wf(
     Parameters
     ----------
     series : names in the order of ``series_files``; ``raw`` among them is on the acquired grid
-    pair : the two conditions (`bids_sr.stats.regions.attribution.claim_pair`)
+    pair : the two conditions (`bids_sr.stats.regions.attribution.attribution_pair`)
     contrasts : name to weights of trial types, the two among them
     widths : Gaussian smoothing (mm) that the run's own tables do not have (`attribution.widths_to_map`); one
         pass over every series each

@@ -177,7 +177,7 @@ def claim(
     names = ["raw", *plan.names, *evaluation.measured]
     claim_wf = init_claim_wf(
         series=names, pair=evaluation.pair_conditions, contrasts=plain(activation.contrasts),
-        widths=evaluation.claim_widths, voxel_mm=acquisition.voxel, factor=acquisition.factor, tr=acquisition.tr,
+        widths=evaluation.attribution_widths, voxel_mm=acquisition.voxel, factor=acquisition.factor, tr=acquisition.tr,
         low_pass=activation.low_pass, high_pass=activation.high_pass, slice_time_ref=acquisition.slice_time_ref,
         has_stc=acquisition.slice_times is not None,
     )  # fmt: skip

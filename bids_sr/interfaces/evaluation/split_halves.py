@@ -105,7 +105,7 @@ class SplitHalf(SimpleInterface):
 
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import table_text
-        from bids_sr.stats.evaluation.split_half_table import save_figures, split_half_rows
+        from bids_sr.stats.evaluation.split_half_table import save_effect_maps, split_half_rows
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
         (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))
@@ -114,7 +114,7 @@ class SplitHalf(SimpleInterface):
                 inputs.effects_files, mask > 0.5, affine, roi > 0.5, inputs.contrasts, factor=inputs.factor,
                 n_boot=inputs.n_boot, seed=inputs.seed,
             )  # fmt: skip
-            figures = save_figures(
+            figures = save_effect_maps(
                 inputs.effects_files, mask > 0.5, affine, inputs.contrasts, factor=inputs.factor,
                 path=cwd / "split_half.npz",
             )  # fmt: skip

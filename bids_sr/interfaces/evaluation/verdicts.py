@@ -50,10 +50,10 @@ class ClaimTable(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.metrics.long_tables import SERIES, read_table, table_text
-        from bids_sr.stats.regions.attribution import claim_rows
+        from bids_sr.stats.regions.attribution import attribution_rows
 
         inputs = self.inputs
-        rows = claim_rows(
+        rows = attribution_rows(
             [row for path in inputs.in_files for row in read_table(path, SERIES)], (inputs.pair[0], inputs.pair[1]),
             voxel_mm=inputs.voxel_mm, factor=inputs.factor,
         )  # fmt: skip
@@ -71,10 +71,12 @@ def plan_claim(
     thresholds: Sequence[str],
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """The two conditions whose regions are compared (none: an empty tuple), and widths to be mapped for that (mm)."""
-    from bids_sr.stats.regions.attribution import claim_pair, claim_widths, widths_to_map
+    from bids_sr.stats.regions.attribution import attribution_pair, attribution_widths, widths_to_map
 
-    widths = claim_widths(voxel_mm, factor)
-    return claim_pair(contrasts) or (), widths_to_map(widths, smoothing=smoothing, kinds=kinds, thresholds=thresholds)
+    widths = attribution_widths(voxel_mm, factor)
+    return attribution_pair(contrasts) or (), widths_to_map(
+        widths, smoothing=smoothing, kinds=kinds, thresholds=thresholds
+    )
 
 
 def correlation_maps(files: Sequence[str], entities: Sequence[Mapping[str, str]], names: Sequence[str]) -> dict:

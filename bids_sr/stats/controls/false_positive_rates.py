@@ -30,7 +30,7 @@ from bids_sr.stats.glm.design import Design, DesignError, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.statmaps import ModelSettings
-from bids_sr.stats.glm.time_series import extract_courses
+from bids_sr.stats.glm.time_series import extract_time_series
 
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -96,7 +96,7 @@ def _drawn_design(
 
 
 def _fitted(blocks: Blocks, design: Design, vector: Float, mask: Mask, zooms: Sequence[float], level: Float) -> Float:
-    """z (N,) of one contrast; `blocks` gives the blocks of courses, and gives them anew when it is called again."""
+    """z (N,) of one contrast; `blocks` gives the blocks of time series, and gives them anew when it is called again."""
     noise = estimate_noise(blocks(), design.matrix, mask, zooms, level=level)
     model = ContrastModel(design.matrix, vector[None], noise, rank=design.rank)
     return np.concatenate([model.fit(block, voxels).z[0] for voxels, block in blocks()])
@@ -146,28 +146,28 @@ def null_rates(
     """
     n_volumes, mask = reader.shape[3], np.asarray(mask, dtype=bool)
     part = _tested(mask, settings)
-    with extract_courses(reader, part, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as courses:
+    with extract_time_series(reader, part, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as signals:
         design = settings.design(events, n_volumes, confounds)
-        source = noise_source(courses, design, settings.block_bytes)
+        source = noise_source(signals, design, settings.block_bytes)
 
         def measured() -> Iterator[tuple[slice, Any]]:
-            return courses.blocks(settings.block_bytes)
+            return signals.blocks(settings.block_bytes)
 
         observed = _fitted(measured, design, _average(design, design.conditions), part, reader.zooms, source.level)
         rates, corrected, maxima = [], [], []
         for shuffle in range(settings.n_shuffles):
             rng = np.random.default_rng([settings.seed, 0, shuffle])
-            phases = random_phases(courses.n_times, rng)
-            step = int(rng.integers(courses.n_voxels // 4, 3 * courses.n_voxels // 4 + 1))
+            phases = random_phases(signals.n_times, rng)
+            step = int(rng.integers(signals.n_voxels // 4, 3 * signals.n_voxels // 4 + 1))
             drawn, vector = _drawn_design(events, n_volumes, settings, confounds, rng, phases)
-            shuffled = partial(shuffled_blocks, courses, source, settings.block_bytes, phases, step)
+            shuffled = partial(shuffled_blocks, signals, source, settings.block_bytes, phases, step)
             z = _fitted(shuffled, drawn, vector, part, reader.zooms, source.level)
             rates.append(float((np.abs(z) > -special.ndtri(settings.p)).mean()) / 2)
             corrected.append(bool(z.max() > -special.ndtri(0.05 / len(z))))
             maxima += [float(z.max()), float(-z.min())]
         return NullRates(
             rates=np.array(rates), any_corrected=np.array(corrected), maxima=np.array(maxima), observed=observed,
-            n_voxels=courses.n_voxels, n_mask=int(mask.sum()), p=settings.p,
+            n_voxels=signals.n_voxels, n_mask=int(mask.sum()), p=settings.p,
         )  # fmt: skip
 
 

@@ -1,21 +1,22 @@
-"""How often the linear model finds activity in a series without any: the run's own noise, its order in time undone.
+"""Series without signal from a run's own noise: residuals with random phases and random onsets.
 
-One shuffle takes the courses apart from what the run's model explains (task, confounds, drift), gives every frequency
-of the remainder a new phase, the same in all voxels, and asks the same model about onsets drawn at random. Phases that
-are the same everywhere keep the power spectrum of each voxel and the covariance of any two, so that smooth series stay
-smooth and broad networks broad; what is lost is any tie to the task. Shuffles of one run share its noise: the unit of
-the interval is the shuffle, never the voxel.
+One shuffle takes the time series apart from what the run's model explains (task, confounds, drift), gives every
+frequency of the remainder a new phase, the same in all voxels, and asks the same model about onsets drawn at random.
+Phases that are the same everywhere keep the power spectrum of each voxel and the covariance of any two, so that
+smooth series stay smooth and broad networks broad; what is lost is any tie to the task. Shuffles of one run share its
+noise: the unit of the interval is the shuffle, never the voxel.
 
-The model takes its share of the noise away, most of it at the frequencies of the task and of slow head motion, and the
-shuffled courses go through a model of the same size again. Left alone they would be too quiet just there. So
+The model takes its share of the noise away, most of it at the frequencies of the task and of slow head motion, and
+the shuffled time series go through a model of the same size again. Left alone they would be too quiet just there. So
 
-- confounds and drift get the phases of the courses. What they took away is then theirs in the shuffle too, and no
+- confounds and drift get the phases of the time series. What they took away is then theirs in the shuffle too, and no
   degree of freedom is taken twice;
 - the part that lay in the task is filled in. Raising what is left at these frequencies would not do: it is the sine
-  where the task was the cosine, one course for all voxels, and every shuffle would have too much or too little of it.
-  What fills the gap are shares of a quarter turn of the task (as much noise, at the same frequencies, and nothing of
-  the response) from another voxel, in units of the standard deviation of either. They come from voxels equally far
-  apart in the order of the mask, so that neighbors get what belongs to neighbors. No model of the spectrum is needed.
+  where the task was the cosine, one time series for all voxels, and every shuffle would have too much or too little
+  of it. The task's variance is replaced by its Hilbert transform taken from another voxel (as much noise, at the same
+  frequencies, and nothing of the response), in units of the standard deviation of either. They come from voxels
+  equally far apart in the order of the mask, so that neighbors get what belongs to neighbors. No model of the
+  spectrum is needed.
 
 On noise of known autocorrelation the rate is then that of fresh noise, .88 to 1.09 of it (`benchmarks/shuffles.py`).
 """
@@ -33,7 +34,7 @@ import pandas as pd
 from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
 from bids_sr.stats.glm.design import Design, DesignError
-from bids_sr.stats.glm.time_series import VoxelCourses
+from bids_sr.stats.glm.time_series import VoxelTimeSeries
 
 Float = npt.NDArray[np.float64]
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
@@ -91,9 +92,9 @@ def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128
     return factors
 
 
-def filtered(courses: Float, factors: npt.NDArray[Any]) -> Float:
-    """Courses (T, N) whose frequencies are multiplied by factors (T // 2 + 1,), the same in every column."""
-    return np.fft.irfft(factors[:, None] * np.fft.rfft(courses, axis=0), n=len(courses), axis=0)
+def filtered(signals: Float, factors: npt.NDArray[Any]) -> Float:
+    """Time series (T, N) whose frequencies are multiplied by factors (T // 2 + 1,), the same in every column."""
+    return np.fft.irfft(factors[:, None] * np.fft.rfft(signals, axis=0), n=len(signals), axis=0)
 
 
 def quarter_turn(n: int) -> npt.NDArray[np.complex128]:
@@ -125,43 +126,43 @@ class NoiseSpace:
         first, sizes, second = np.linalg.svd(turned - basis @ (basis.T @ turned), full_matrices=False)
         return cls(basis=basis, task=task, beside=(first * (sizes > _LEAST_LEFT)) @ second)
 
-    def residuals(self, courses: npt.NDArray[np.floating]) -> Float:
-        """Courses (T, N) without what the basis explains."""
-        rest = courses.astype(np.float64)
+    def residuals(self, signals: npt.NDArray[np.floating]) -> Float:
+        """Time series (T, N) without what the basis explains."""
+        rest = signals.astype(np.float64)
         rest -= self.basis @ (self.basis.T @ rest)
         return rest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseSource:
-    """What makes noise without signal of a run's courses."""
+    """What makes noise without signal of a run's time series."""
 
     space: NoiseSpace  # of the run's noise
     # (K, N) of all N voxels in `space.beside`, in units of the standard deviation of each voxel's residuals
     shares: Float
-    level: Float  # (N,) mean signal, which shuffled courses have not
+    level: Float  # (N,) mean signal, which shuffled time series have not
 
     def shuffled(
-        self, courses: npt.NDArray[np.floating], voxels: slice, phases: npt.NDArray[np.complex128], step: int
+        self, signals: npt.NDArray[np.floating], voxels: slice, phases: npt.NDArray[np.complex128], step: int
     ) -> Float:
-        """Noise of courses (T, n) of some of the voxels.
+        """Noise of time series (T, n) of some of the voxels.
 
         Parameters
         ----------
         phases : (T // 2 + 1,), the same for all voxels
         step : how much further on in the order of voxels lies the one that fills the gap of the task
         """
-        rest = self.space.residuals(courses)
+        rest = self.space.residuals(signals)
         lenders = (np.arange(voxels.start, voxels.stop) + step) % self.shares.shape[1]
         rest += self.space.task @ (self.shares[:, lenders] * rest.std(axis=0))
         return filtered(rest, phases)
 
 
-def noise_source(courses: VoxelCourses, design: Design, block_bytes: int) -> NoiseSource:
-    """The source for the courses of a run and its model."""
+def noise_source(signals: VoxelTimeSeries, design: Design, block_bytes: int) -> NoiseSource:
+    """The source for the time series of a run and its model."""
     space = NoiseSpace.of(design)
     shares, level, any_varies = [], [], False
-    for _, block in courses.blocks(block_bytes):
+    for _, block in signals.blocks(block_bytes):
         level.append(block.mean(axis=0, dtype=np.float64))
         residuals = space.residuals(block)
         spread = residuals.std(axis=0)
@@ -175,8 +176,8 @@ def noise_source(courses: VoxelCourses, design: Design, block_bytes: int) -> Noi
 
 
 def shuffled_blocks(
-    courses: VoxelCourses, source: NoiseSource, block_bytes: int, phases: npt.NDArray[np.complex128], step: int
+    signals: VoxelTimeSeries, source: NoiseSource, block_bytes: int, phases: npt.NDArray[np.complex128], step: int
 ) -> Iterator[tuple[slice, Float]]:
     """Blocks of one shuffle."""
-    for voxels, block in courses.blocks(block_bytes):
+    for voxels, block in signals.blocks(block_bytes):
         yield voxels, source.shuffled(block, voxels, phases, step)

@@ -1,11 +1,11 @@
-"""Flags: what was wrong where the paper's method failed, looked for in every run.
+"""Quality-control flags: reasons why the method failed in the paper, looked for in every run.
 
 The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC above .5 in the brain
 and below in the motor area), activation very broad, artifacts in the pair, motor area misregistered. To these comes
 distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Limits that
 the paper does not give are ours, and stand here as constants.
 
-All flags on activation are judged on the acquired series, so that none of them depends on a method.
+All flags on activation are evaluated on the acquired series, so that none of them depends on a method.
 """
 
 import math
@@ -186,7 +186,7 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
 
 
 def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
-    """Series in which much fine detail is supported by neither pair nor time course."""
+    """Series in which much fine detail is supported by neither pair nor time time series."""
     found = []
     for row in rows:
         if row.measure == "unrepeated_share" and math.isfinite(row.value):
@@ -205,7 +205,7 @@ def activation_flags(
 
     Parameters
     ----------
-    maps : CC by condition; may be empty, then only breadth is judged, by `fdr`
+    maps : CC by condition; may be empty, then only breadth is evaluated, by `fdr`
     fdr : FDR regions by condition
     """
     found = []

@@ -1,4 +1,4 @@
-"""How much a disturbance of a series changes its t: in units of the noise of t, which is one."""
+"""Change of t statistics by a perturbation of the series, in units of the noise of t."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Change:
 
 
 class _Fit:
-    """Ordinary least squares of courses that come volume by volume."""
+    """Ordinary least squares of time series that come volume by volume."""
 
     def __init__(self, design: Float, first: Course) -> None:
         left, sizes, right = np.linalg.svd(design, full_matrices=False)
@@ -43,9 +43,9 @@ class _Fit:
         self.squares, self.products = np.zeros(len(first)), np.zeros((rank, len(first)))
         self.rows = 0
 
-    def add(self, course: Course) -> None:
+    def add(self, signal: Course) -> None:
         """The next volume, (V,)."""
-        y = course - self.first
+        y = signal - self.first
         self.squares += y * y
         self.products += self.basis[self.rows][:, None] * y
         self.rows += 1
@@ -80,8 +80,8 @@ def t_change(
         if not fits:
             fits = [_Fit(design.matrix, pair[0]), _Fit(design.matrix, pair[0])]
         if rows < len(design.matrix):
-            for fit, course in zip(fits, pair, strict=True):
-                fit.add(course)
+            for fit, signal in zip(fits, pair, strict=True):
+                fit.add(signal)
         rows += 1
     if rows != len(design.matrix) or not fits:
         raise ValueError(f"{rows} volumes and a design of {len(design.matrix)} rows")

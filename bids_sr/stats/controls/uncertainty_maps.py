@@ -15,7 +15,7 @@ from bids_sr.stats.controls.uncertainty import EnsembleError, Tenth, calibrate, 
 from bids_sr.stats.controls.unrepeated_detail import (
     THRESHOLD,
     DetailError,
-    FineGrid,
+    HighResGrid,
     block_terms,
     effect_detail,
     mean_detail,
@@ -156,7 +156,7 @@ def unrepeated_maps(
     ValueError : a file on another grid
     """
     effects = _load(effects_file, mask, affine)
-    grid = FineGrid(mask=mask, zooms=effects.zooms, factor=factor)
+    grid = HighResGrid(mask=mask, zooms=effects.zooms, factor=factor)
     series = effects.series
     guided = None if guide is None else to_intensity(guide, effects.mean, grid)
     rows: list[MetricRow] = []
@@ -184,7 +184,7 @@ def unrepeated_maps(
     return rows, maps
 
 
-def to_intensity(guide: Map, mean: Map, grid: FineGrid) -> Map:
+def to_intensity(guide: Map, mean: Map, grid: HighResGrid) -> Map:
     """The pair's image times one factor: least squares to the mean image, in the acquired band, in the mask."""
     if guide.shape != mean.shape:
         raise DetailError(f"a guide of {guide.shape} voxels and a mean of {mean.shape}")

@@ -1,11 +1,11 @@
-"""Fine detail that neither repeats between the halves of the blocks nor follows the subject's pair.
+"""Detail beyond the acquired Nyquist limit that repeats neither between halves of the blocks nor in the pair.
 
 Two questions, one map. Fine detail is what lies at or beyond the acquired Nyquist limit in-plane; everything is local:
 means under a Gaussian window about one acquired voxel wide.
 
 - Mean image: how much of the method's detail is not the detail of the high-resolution image of the pair? That image's
   own detail, times a local factor between 0 and 1, is taken away (a method may show less of it, not more, and not its
-  negative). What is left is held against the energy of the image's own detail.
+  negative). What is left is compared with the energy of the image's own detail.
 - Effect: how much of what the map shows is fine detail that is supported neither by time (the detail of one half of
   the blocks agrees with that of the other half, more than when the signs of blocks are flipped) nor by the pair (it
   follows the detail of the high-resolution image, more than where that image is shifted).
@@ -38,12 +38,12 @@ class DetailError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FineGrid:
+class HighResGrid:
     """The high-resolution grid and what of it was acquired."""
 
     mask: Mask  # (X, Y, Z) brain
     zooms: tuple[float, float, float]  # voxel sizes, mm
-    factor: tuple[float, float, float]  # acquired over fine voxel along each axis
+    factor: tuple[float, float, float]  # acquired over high-resolution voxel along each axis
 
     def detail(self, image: Map) -> Map:
         """See `beyond_nyquist`, in double precision."""
@@ -56,7 +56,7 @@ class FineGrid:
         return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
 
 
-def _check(grid: FineGrid, *images: Map | None) -> None:
+def _check(grid: HighResGrid, *images: Map | None) -> None:
     for image in images:
         if image is not None and image.shape[-3:] != grid.mask.shape:
             raise DetailError(f"an image of {image.shape[-3:]} voxels and a mask of {grid.mask.shape}")
@@ -66,13 +66,13 @@ def _check(grid: FineGrid, *images: Map | None) -> None:
         raise DetailError(f"a factor of {grid.factor} leaves nothing beyond the acquired Nyquist limit")
 
 
-def mean_detail(mean: Map, guided: Map, grid: FineGrid) -> Map:
+def mean_detail(mean: Map, guided: Map, grid: HighResGrid) -> Map:
     """Share of local detail in a mean image that is not the pair's.
 
     Parameters
     ----------
     mean : (X, Y, Z) mean of the method's series
-    guided : the same of `inject`: what was acquired, with the detail of the pair's fine image in the run's intensity
+    guided : the same of `inject`: what was acquired, with the detail of the pair's image in the run's intensity
     grid : where both live
 
     Returns
@@ -118,7 +118,7 @@ def _signs(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return np.concatenate([np.ones((1, count), np.float32), drawn])
 
 
-def _agrees(fixed: Map, blocks: Sequence[Map], grid: FineGrid, rng: np.random.Generator) -> Mask:
+def _agrees(fixed: Map, blocks: Sequence[Map], grid: HighResGrid, rng: np.random.Generator) -> Mask:
     """Voxels of the mask (N,) in which blocks agree with a fixed pattern more than with their signs drawn anew."""
     products = np.stack([grid.local(fixed * block)[grid.mask] for block in blocks])
     drawn = _signs(len(blocks), rng) @ products
@@ -127,7 +127,7 @@ def _agrees(fixed: Map, blocks: Sequence[Map], grid: FineGrid, rng: np.random.Ge
     return np.asarray((reached <= max(1, int((1 - _CONFIDENCE) * len(drawn)))) & (observed > 0))
 
 
-def time_support(first: Map, second: Map, grid: FineGrid, *, seed: int = 0) -> Mask:
+def time_support(first: Map, second: Map, grid: HighResGrid, *, seed: int = 0) -> Mask:
     """Voxels around which the detail of the two halves agrees.
 
     Parameters
@@ -150,8 +150,8 @@ def time_support(first: Map, second: Map, grid: FineGrid, *, seed: int = 0) -> M
     return out
 
 
-def pair_support(effect: Map, guided: Map, grid: FineGrid) -> Mask:
-    """Voxels around which the detail of an effect follows that of the pair's fine image, with either sign.
+def pair_support(effect: Map, guided: Map, grid: HighResGrid) -> Mask:
+    """Voxels around which the detail of an effect follows that of the pair's high-resolution image, with either sign.
 
     The local squared correlation of the two, the pair's energy held at a quarter of its median at least, exceeds its
     95 % point over the mask where the pair is shifted in-plane by 4 acquired voxels and more.
@@ -170,7 +170,7 @@ def pair_support(effect: Map, guided: Map, grid: FineGrid) -> Mask:
     return follows(pair) > np.quantile(np.concatenate(null), _CONFIDENCE)
 
 
-def effect_detail(first: Map, second: Map, grid: FineGrid, *, guided: Map | None = None, seed: int = 0) -> Map:
+def effect_detail(first: Map, second: Map, grid: HighResGrid, *, guided: Map | None = None, seed: int = 0) -> Map:
     """Share of what an effect shows locally that is fine detail without support.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Which rows of the evaluation can carry a verdict, from the strongest kind of evidence to the weakest."""
+"""Evidence of the evaluation that can carry a verdict, from the strongest kind to the weakest."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Evidence:
     # level, gain: measures of a series, and of the difference to another series
     level: str
     gain: str
-    against: str  # what the level is held against in the table
+    against: str  # what the level is compared with in the table
     words: str  # what is measured
     is_truth: bool = True  # whether it can show that detail is true; repeatability alone cannot
     above_zero: bool = False  # whether a claim needs the level itself above 0: a map that explains nothing is no detail
@@ -118,7 +118,7 @@ class Table:
         ]
 
     def level(self, series: str, region: str) -> MetricRow | None:
-        """Figure of a series itself."""
+        """Metric of a series itself."""
         return next((r for r in self.levels if (r.series, r.region) == (series, region)), None)
 
     def gain(self, series: str, against: str, region: str) -> MetricRow | None:

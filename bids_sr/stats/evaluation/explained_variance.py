@@ -1,4 +1,4 @@
-"""What a map has of the truth: correlation, explained variance, recovered amplitude, right share.
+"""Correlation, explained variance, recovered amplitude and right share of a map against the truth.
 
 All follow from four inner products over voxels, each map less its mean over them: of the map e with the target t, of
 each with itself, and of the target with itself *without its noise*. The last is exact for known activation. A measured
@@ -15,7 +15,7 @@ is taken as it is, noise included. So the target's noise costs a series nothing 
 half explains 2 - 1/r of the variance, where r is the correlation of the halves, and not 1. A map of zeros explains 0, a
 wrong map less than 0. The correlation is blind to amplitude: a hundredth of the true detail has that of all of it.
 
-Intervals of simulated runs (`splithalf`) held the expected figure in 88 to 99 % with three blocks a half and more, and
+Intervals of simulated runs (`splithalf`) held the expected metric in 88 to 99 % with three blocks a half and more, and
 in 71 to 83 % with two, where they are too narrow; those of differences in 88 to 98 and 71 to 87 %.
 
 What changes between the halves (habituation, motion) counts as noise of the target and as error of the series. Where

@@ -1,4 +1,4 @@
-"""Methods that were not applied: their series is zero filling under another name, and says nothing of the method."""
+"""Methods that fell back to zero filling: their rows are not compared with others."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def stands_for(series: str, not_applied: Sequence[str]) -> bool:
 
 
 def compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str] = ()) -> list[MetricRow]:
-    """Rows without the comparisons of methods that were not applied, nor those with them; their own figures stay.
+    """Rows without the comparisons of methods that were not applied, nor those with them; their own metrics stay.
 
     Parameters
     ----------

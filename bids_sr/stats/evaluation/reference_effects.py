@@ -22,7 +22,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation.explained_variance import FIGURES
-from bids_sr.stats.evaluation.reference_maps import TRUE_T, Figures, figure_rows, known_truths
+from bids_sr.stats.evaluation.reference_maps import TRUE_T, Figures, known_truths, reference_rows
 from bids_sr.stats.evaluation.split_half import (
     Inner,
     Score,
@@ -180,7 +180,7 @@ def effect_rows(
         if target is not None:
             scores[series] = target.scores(betas)
     seeded(scores, seed)
-    rows = list(figure_rows(figures, MEASURED, 0.0))
+    rows = list(reference_rows(figures, MEASURED, 0.0))
     if target is not None:
         rows += score_rows(scores, target.units)
         rows += gain_rows(scores, "truth_", target.units) if MEASURED not in files else ()

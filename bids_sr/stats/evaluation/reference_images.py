@@ -1,8 +1,8 @@
-"""Single volumes of each series against the measured high-resolution volumes of the same run: PSNR and SSIM.
+"""PSNR and SSIM of single volumes against the measured high-resolution volumes of the same run.
 
 Both are taken inside the brain, volume by volume, relative to *one* data range: the 99th percentile inside the brain of
 the mean over time of the measured volumes that are scored. The measured volumes hold noise of their own, so that no
-series can reach them, and smooth images are favored as they always are by these two figures.
+series can reach them, and smooth images are favored as they always are by these two metrics.
 
 Volumes that follow one another are alike. The interval of a mean over volumes therefore comes from stretches of
 consecutive scored volumes, about as long as there are stretches, drawn with replacement from the run taken as a circle

@@ -1,16 +1,17 @@
-"""Maps of the whole run against the truth: the measured high-resolution series of the same run, or known activation.
+"""Agreement of whole-run maps with the measured high-resolution series or with known activation.
 
-Against the measured series, maps at one smoothing are held against its maps at the same smoothing; truly active is t of
-the measured map above 4. Both contain the same physiology, and where the acquired series was made of the measured one,
-the same noise: these figures say how alike the maps are, the split halves how much of that is signal. Known activation
-is free of noise and stays as sharp as it is, whatever the smoothing; truly active is 25 % of its maximum and more.
+Against the measured series, maps at one smoothing are compared with its maps at the same smoothing; truly active is t
+of the measured map above 4. Both contain the same physiology, and where the acquired series was made of the measured
+one, the same noise: these metrics say how alike the maps are, the split halves how much of that is signal. Known
+activation is free of noise and stays as sharp as it is, whatever the smoothing; truly active is 25 % of its maximum
+and more.
 
 What is not defined is NaN here and n/a in the table: correlations with a constant, Dice and centers where nothing is
 active, anything in a region without voxels.
 
-Figures beyond the acquired Nyquist limit need whole slices, and maps of activation end at the mask, whose edge is fine
-detail that all series share (it lifts the correlation of a denoised B-spline from .03 to .07 in the brain). They are
-therefore made from the effects of the blocks.
+Metrics beyond the acquired Nyquist limit need whole slices, and maps of activation end at the mask, whose edge is
+fine detail that all series share (it lifts the correlation of a denoised B-spline from .03 to .07 in the brain). They
+are therefore made from the effects of the blocks.
 """
 
 import logging
@@ -136,10 +137,10 @@ def known_truths(
     return out
 
 
-def contrast_figures(
+def contrast_metrics(
     maps: Mapping[tuple[str, str], Map], contrast: str, truth: Truth, regions: Mapping[str, Mask], affine: Float
 ) -> Figures:
-    """Figures of one contrast of one series; regions to find active voxels in are brain and roi."""
+    """Metrics of one contrast of one series; regions to find active voxels in are brain and roi."""
     out: Figures = {}
     t, effect = maps.get((contrast, "t")), maps.get((contrast, "effect"))
     for region, voxels in regions.items():
@@ -153,7 +154,7 @@ def contrast_figures(
     return out
 
 
-def foci_figures(
+def foci_metrics(
     maps: Mapping[tuple[str, str], Map], truths: Mapping[str, Truth], conditions: Sequence[str], roi: Mask,
     affine: Float,
 ) -> Figures:  # fmt: skip
@@ -181,16 +182,16 @@ def _regions(truth: Truth, grid: Grid, roi: Mask) -> dict[str, Mask]:
     return {"brain": grid.mask, "roi": roi, f"active{round(10 * TRUE_T)}": grid.mask & (np.abs(truth.t) > TRUE_T)}
 
 
-def _series_figures(
+def _series_metrics(
     maps: Mapping[tuple[str, str], Map], truths: Mapping[str, Truth], conditions: Sequence[str], grid: Grid, roi: Mask
 ) -> Figures:
     out: Figures = {}
     for name, truth in truths.items():
-        out |= contrast_figures(maps, name, truth, _regions(truth, grid, roi), grid.affine)
-    return out | foci_figures(maps, truths, conditions, roi, grid.affine)
+        out |= contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
+    return out | foci_metrics(maps, truths, conditions, roi, grid.affine)
 
 
-def figure_rows(figures: Mapping[str, Figures], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
+def reference_rows(figures: Mapping[str, Figures], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
     """Rows of every series and, where there is a B-spline, what each has over it."""
     base = figures.get(REFERENCE, {})
     for series, found in figures.items():
@@ -235,7 +236,7 @@ def truth_rows(
             maps = {key: load(path) for key, path in paths.items()}
             for against, true in truths.items():
                 if true and series != against:
-                    figures[against][series] = _series_figures(maps, true, conditions, grid, roi)
+                    figures[against][series] = _series_metrics(maps, true, conditions, grid, roi)
         for against, found in figures.items():
-            rows += figure_rows(found, against, fwhm_mm)
+            rows += reference_rows(found, against, fwhm_mm)
     return rows

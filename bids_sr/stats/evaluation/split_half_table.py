@@ -136,7 +136,7 @@ def main_contrast(contrasts: Mapping[str, Mapping[str, float]], effects: Effects
     return "all" if "all" in able else next(iter(able), None)
 
 
-def save_figures(
+def save_effect_maps(
     paths: Sequence[PathLike], mask: Mask, affine: Float, contrasts: Mapping[str, Mapping[str, float]], *,
     factor: Sequence[float], path: PathLike,
 ) -> Path:  # fmt: skip

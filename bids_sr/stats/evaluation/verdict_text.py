@@ -14,7 +14,7 @@ from bids_sr.stats.evaluation.evidence import Decision, Table
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
-    """One statement with the figure that it rests on."""
+    """One statement with the metric that it rests on."""
 
     text: str  # plain words
     decision: Decision | str = ""  # better, same, worse or unclear; empty where the sentence does not compare
@@ -24,7 +24,7 @@ class Sentence:
     against: str = MISSING
     contrast: str = MISSING
     region: str = MISSING
-    # value, lower, upper: the figure and its 95 % interval; NaN where there is none
+    # value, lower, upper: the metric and its 95 % interval; NaN where there is none
     value: float = math.nan
     lower: float = math.nan
     upper: float = math.nan
@@ -51,7 +51,7 @@ class Function:
 
 
 def idle_text(not_applied: Sequence[str]) -> str:
-    """Who was not applied, in words."""
+    """Who was not applied, as text."""
     if not not_applied:
         return ""
     many = len(not_applied) > 1
@@ -62,8 +62,8 @@ def idle_text(not_applied: Sequence[str]) -> str:
     )
 
 
-def _owed(won: Sequence[str], sentences: Sequence[Sentence], specific: dict[str, bool | None]) -> str:
-    """Whether the gain of those that won is owed to this subject's own data; a placebo that reaches it is named."""
+def _attributable(won: Sequence[str], sentences: Sequence[Sentence], specific: dict[str, bool | None]) -> str:
+    """Whether the gain of those that won is attributable to this subject's own data; placebos that reach it."""
     own = [method for method in won if specific.get(method)]
     text = f"Part of the gain of {' and '.join(own)} is owed to this subject's own data. " if own else ""
     for method in (each for each in won if specific.get(each) is False):
@@ -97,7 +97,7 @@ def headline(
         if won:
             verb = "shows" if len(won) == 1 else "show"
             first = f"{' and '.join(won)} {verb} more true BOLD detail than {rivals}. "
-            first += _owed(won, sentences, specific)
+            first += _attributable(won, sentences, specific)
         if lost and won:
             first += f"For {' and '.join(lost)} this cannot be said."
         elif lost:

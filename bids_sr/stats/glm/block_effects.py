@@ -1,6 +1,6 @@
 """Effects of the blocks of one series, whole slices, in one pass over the file.
 
-Every figure of the split halves is a function of these few maps: effects of halves and of contrasts are sums of them,
+Every metric of the split halves is a function of these few maps: effects of halves and of contrasts are sums of them,
 smoothing and Fourier filters are linear, and resampled blocks are other weights. So a series is read once and its file
 is not needed again.
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from bids_sr.io import atomic_files
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
-from bids_sr.stats.glm.time_series import extract_courses, smooth
+from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
@@ -114,9 +114,9 @@ def temporal_components(
     reader: SeriesReader, mask: Mask, start: int, count: int, scratch: str | os.PathLike[str]
 ) -> Float:
     """Leading eigenvectors of the series' inner products in time, (rows, count); signs are arbitrary but fixed."""
-    with extract_courses(reader, mask, scratch, start=start) as courses:
-        gram = np.zeros((courses.n_times, courses.n_times))
-        for _, block in courses.blocks():
+    with extract_time_series(reader, mask, scratch, start=start) as signals:
+        gram = np.zeros((signals.n_times, signals.n_times))
+        for _, block in signals.blocks():
             y = block.astype(np.float64)
             y -= y.mean(axis=0)
             gram += y @ y.T

@@ -54,7 +54,7 @@ class BlockDesign:
 
     blocks: tuple[Block, ...]  # in order of time, B of them
     matrix: Float  # (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row
-    weights: Float  # (rows, B); a voxel's course times these is the effect of each block
+    weights: Float  # (rows, B); a voxel's time series times these is the effect of each block
     covariance: Float  # (B, B); of the effects, for noise of variance one
     # (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros where the effect can be
     # told from everything else
@@ -166,8 +166,8 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
     before, after = max(0, int(np.ceil((times[0] - first) / tr))), max(0, int(np.ceil((last - times[-1]) / tr)))
     wide = times[0] + tr * np.arange(-before, len(times) + after)
     inside = slice(before, before + len(times))
-    for index, course in zip(cut, condition_regressors(_table(near), wide, hrf=hrf).values(), strict=True):
-        shares[index] = float((course[inside] ** 2).sum() / max((course**2).sum(), 1e-300))
+    for index, signal in zip(cut, condition_regressors(_table(near), wide, hrf=hrf).values(), strict=True):
+        shares[index] = float((signal[inside] ** 2).sum() / max((signal**2).sum(), 1e-300))
     return shares
 
 

@@ -125,8 +125,8 @@ def expected_change(slabs: Iterable[Array]) -> float:
 def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
     """Masks of cerebrospinal fluid, white matter and their core for aCompCor, inside the brain mask.
 
-    The core holds no voxel that touches gray matter. On coarse grids few voxels are pure: where a mask has less than 20
-    voxels the probability asked for is lowered in steps, and the core may touch gray matter.
+    The core holds no voxel that touches gray matter. On low-resolution grids few voxels are pure: where a mask has less
+    than 20 voxels the probability asked for is lowered in steps, and the core may touch gray matter.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Contrasts: which trial types are modelled, and what each named comparison weighs them with.
+"""Contrasts: weights of trial types in each named comparison.
 
 Preflight resolves the contrasts of every run before work starts and the activation stage uses the result, so
 that a misspelt name is refused at once and means the same thing everywhere.

@@ -1,11 +1,11 @@
-"""Correlation of each voxel's course with the task: the activation map of the paper.
+"""Correlation of each voxel's time series with the task: the activation map of the paper.
 
 Source: STSS-SRfMRI (stss-srfmri), equation 1, on vectors without their mean: of raw signals the equation is nearly
 constant, as all of them are mostly mean. Before it, linear detrending and a temporal low-pass (the paper names no
 cut-off; 0.1 Hz is ours: the canonical response passes little above it, and respiration lies above it). The low-pass
 is the projection on cosines (DCT-II) up to the cut-off: no phase, no start-up, the same at both ends. The task's
-course is detrended and filtered alike. Blocks of other conditions stay in the course, as in the paper; only the GLM
-takes them out.
+time series is detrended and filtered alike. Blocks of other conditions stay in the time series, as in the paper;
+only the GLM takes them out.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ FLAT = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TemporalFilter:
-    """Linear detrending, then a low-pass, as two sets of orthonormal courses."""
+    """Linear detrending, then a low-pass, as two sets of orthonormal time series."""
 
     trend: Float  # (T, 2) constant and slope
     band: Float | None  # (T, K) cosines kept, already without trend, or None where nothing is filtered out
 
-    def apply(self, courses: Float) -> Float:
-        """Filtered courses, (T, N) from (T, N)."""
-        rest = courses - self.trend @ (self.trend.T @ courses)
+    def apply(self, signals: Float) -> Float:
+        """Filtered time series, (T, N) from (T, N)."""
+        rest = signals - self.trend @ (self.trend.T @ signals)
         return rest if self.band is None else self.band @ (self.band.T @ rest)
 
 
@@ -54,13 +54,13 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> TemporalFilter
     return TemporalFilter(trend=trend, band=band)
 
 
-def cross_correlation(courses: Float, tasks: Float, temporal: TemporalFilter) -> Float:
-    """CC = x·y / (|x| |y|) of filtered, mean-free courses.
+def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) -> Float:
+    """CC = x·y / (|x| |y|) of filtered, mean-free time series.
 
     Parameters
     ----------
-    courses : (T, N) signal of N voxels
-    tasks : (T, C) convolved on/off course of each contrast
+    signals : (T, N) signal of N voxels
+    tasks : (T, C) convolved on/off time series of each contrast
 
     Returns
     -------
@@ -68,16 +68,16 @@ def cross_correlation(courses: Float, tasks: Float, temporal: TemporalFilter) ->
 
     Notes
     -----
-    The band's cosines are orthonormal, so products and norms of filtered courses are those of their coefficients.
+    The band's cosines are orthonormal, so products and norms of filtered time series are those of their coefficients.
     """
 
     def coefficients(values: Float) -> Float:
         rest = values - temporal.trend @ (temporal.trend.T @ values)
         return rest if temporal.band is None else temporal.band.T @ rest
 
-    x, y = coefficients(np.asarray(tasks, dtype=np.float64)), coefficients(np.asarray(courses, dtype=np.float64))
+    x, y = coefficients(np.asarray(tasks, dtype=np.float64)), coefficients(np.asarray(signals, dtype=np.float64))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
-    flat = y_norm <= FLAT * np.sqrt(len(courses)) * np.abs(courses).max(axis=0, initial=0.0)
+    flat = y_norm <= FLAT * np.sqrt(len(signals)) * np.abs(signals).max(axis=0, initial=0.0)
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]
     out = np.divide(x.T @ y, scale, out=np.zeros_like(scale), where=scale > 0)
     out[:, flat] = 0.0

@@ -102,7 +102,7 @@ def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_s
 
 
 def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
-    """Convolved on/off course of each trial type at the given times; a sustained block's plateau is one.
+    """Convolved on/off time series of each trial type at the given times; a sustained block's plateau is one.
 
     Events before the run count: what they leave behind in the first volumes is part of the model, however early.
     """

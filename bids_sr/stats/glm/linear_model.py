@@ -47,7 +47,7 @@ class ContrastEstimates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Whitener:
-    """Turns courses of one autoregressive process into white ones with the variance of what it cannot predict."""
+    """Turns time series of one autoregressive process into white ones with the variance of what it cannot predict."""
 
     predictors: tuple[Float, ...]  # for k = 0 … p, weights (k,) of the k samples before, the latest first
     scale: Float  # (p + 1,) by what the error of each is divided
@@ -100,7 +100,7 @@ class ContrastModel:
 
     Notes
     -----
-    Given the noise, a voxel's result depends on its own course alone, whatever block it comes in.
+    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in.
     """
 
     def __init__(self, matrix: Float, contrasts: Float, noise: Noise, *, rank: int | None = None) -> None:
@@ -137,21 +137,21 @@ class ContrastModel:
             self._groups[group] = self._solve(group)
         return self._groups[group]
 
-    def fit(self, courses: npt.NDArray[np.floating], voxels: slice = slice(None)) -> ContrastEstimates:
+    def fit(self, signals: npt.NDArray[np.floating], voxels: slice = slice(None)) -> ContrastEstimates:
         """Estimate every contrast in every voxel.
 
         Parameters
         ----------
-        courses : (T, N) unfiltered signal
+        signals : (T, N) unfiltered signal
         voxels : which of the noise's voxels these are
         """
-        count, n = len(self.contrasts), courses.shape[1]
+        count, n = len(self.contrasts), signals.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:
             raise ValueError(f"courses of {n} voxels, noise of {len(labels)}")
         effect, variance = np.zeros((count, n)), np.zeros((count, n))
         effective = np.full((count, n), float(self.dof))
-        y = np.asarray(courses, dtype=np.float64)
+        y = np.asarray(signals, dtype=np.float64)
         centered = y - y.mean(axis=0)
         varies = np.flatnonzero(moving(y, centered))
         for group in np.unique(labels[varies]):

@@ -1,4 +1,4 @@
-"""The autocorrelation of a run's noise, for each voxel from its neighbors and from voxels of the same brightness.
+"""Autocorrelation of the noise, pooled over neighboring voxels and voxels of the same brightness.
 
 What a single voxel tells of its autocorrelation is too noisy to whiten with: a coefficient from 60 volumes errs by
 .2, and t then passes p < .001 in twice as many voxels as it should, however long the model is. So
@@ -47,7 +47,7 @@ _MOST_GROUPS = 64
 _FEW_VOXELS = 200  # no regression on brightness among fewer
 _OUTLYING = 3.0
 _UNSEEN = 0.02  # of the clearest direction: what residuals show less of, they show nothing of
-_FITTED = 1e-9  # of a course's norm; residuals below this are rounding
+_FITTED = 1e-9  # of a time series's norm; residuals below this are rounding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,20 +73,20 @@ class VoxelLags:
     level: Float
 
 
-def moving(courses: Float, centered: Float) -> Mask:
-    """Which of the courses (T, N) vary by more than rounding; `centered` are they without their means."""
-    return np.asarray(centered.std(axis=0) > FLAT * np.abs(courses).max(axis=0, initial=0.0))
+def moving(signals: Float, centered: Float) -> Mask:
+    """Which of the time series (T, N) vary by more than rounding; `centered` are they without their means."""
+    return np.asarray(centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0))
 
 
-def lag_ratios(courses: npt.NDArray[np.floating], basis: Float, order: int) -> tuple[Float, Mask]:
+def lag_ratios(signals: npt.NDArray[np.floating], basis: Float, order: int) -> tuple[Float, Mask]:
     """Ratios (order, N) of lag products to power of residuals, and which voxels have residuals; 0 where not.
 
     Parameters
     ----------
-    courses : (T, N)
+    signals : (T, N)
     basis : (T, P) orthonormal, of a design with a constant among its columns' combinations
     """
-    y = np.asarray(courses, dtype=np.float64)
+    y = np.asarray(signals, dtype=np.float64)
     rest = y - y.mean(axis=0)
     known = moving(y, rest)
     size = np.einsum("tn,tn->n", rest, rest)
@@ -209,15 +209,15 @@ def estimate_noise(
     blocks: Blocks, matrix: Float, mask: Mask, zooms: Sequence[float], *, level: Float | None = None,
     fwhm_mm: float = FWHM_MM, order: int = ORDER,
 ) -> Noise:  # fmt: skip
-    """The noise of a run, from one pass over its courses.
+    """The noise of a run, from one pass over its time series.
 
     Parameters
     ----------
-    blocks : (which voxels, courses (T, n)) of all voxels of the mask, in the order of `numpy.flatnonzero`
+    blocks : (which voxels, time series (T, n)) of all voxels of the mask, in the order of `numpy.flatnonzero`
     matrix : (T, P) design
     mask : (X, Y, Z)
     zooms : voxel size (mm)
-    level : (N,) brightness, where the courses have lost theirs
+    level : (N,) brightness, where the time series have lost theirs
     fwhm_mm : of the neighborhood
     order : of the autoregressive process; less where there are fewer than six degrees of freedom a lag
 

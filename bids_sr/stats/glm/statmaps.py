@@ -19,7 +19,7 @@ from bids_sr.stats.glm.correlation import cross_correlation, temporal_filter
 from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
-from bids_sr.stats.glm.time_series import BLOCK_BYTES, VoxelCourses, extract_courses
+from bids_sr.stats.glm.time_series import BLOCK_BYTES, VoxelTimeSeries, extract_time_series
 
 Map = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -67,19 +67,19 @@ class Activation:
 
 
 def _fit(
-    courses: VoxelCourses, design: Design, vectors: npt.NDArray[np.float64], settings: ActivationSettings,
+    signals: VoxelTimeSeries, design: Design, vectors: npt.NDArray[np.float64], settings: ActivationSettings,
     mask: Mask, zooms: Sequence[float],
 ) -> dict[str, Map]:  # fmt: skip
     """Values by stat, each (contrasts, voxels) float32."""
     stats = [stat for kind in settings.kinds for stat in STATS[kind]]
-    values = {stat: np.zeros((len(vectors), courses.n_voxels), dtype=np.float32) for stat in stats}
-    temporal = temporal_filter(courses.n_times, settings.tr, settings.low_pass)
+    values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
+    temporal = temporal_filter(signals.n_times, settings.tr, settings.low_pass)
     tasks = design.matrix @ vectors.T
     model = None
     if "glm" in settings.kinds:
-        noise = estimate_noise(courses.blocks(settings.block_bytes), design.matrix, mask, zooms)
+        noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
         model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
-    for voxels, block in courses.blocks(settings.block_bytes):
+    for voxels, block in signals.blocks(settings.block_bytes):
         if "cc" in values:
             values["cc"][:, voxels] = cross_correlation(block.astype(np.float64), tasks, temporal)
         if model is not None:
@@ -112,8 +112,8 @@ def map_activation(
     design = settings.design(events, reader.shape[3], confounds)
     vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])
     mask = np.asarray(mask, dtype=bool)
-    with extract_courses(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as courses:
-        values = _fit(courses, design, vectors, settings, mask, reader.zooms)
+    with extract_time_series(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as signals:
+        values = _fit(signals, design, vectors, settings, mask, reader.zooms)
     maps: dict[tuple[str, str], Map] = {}
     for index, name in enumerate(contrasts):
         for stat, found in values.items():

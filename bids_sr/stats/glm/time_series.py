@@ -1,4 +1,4 @@
-"""Courses of the voxels inside a mask, in blocks of voxels, from a file that is read volume by volume.
+"""Time series of the voxels inside a mask, in blocks of voxels, from a file that is read volume by volume.
 
 Statistics need all times of a voxel, files hold all voxels of a time. The first pass smooths each volume and appends
 its mask voxels to a scratch file; the second reads that file in blocks of voxels whose size follows from a budget in
@@ -58,8 +58,8 @@ def smooth(volume: npt.NDArray[np.floating], zooms: Sequence[float], fwhm_mm: fl
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VoxelCourses:
-    """Scratch file of float32 courses, (n_times, n_voxels) in C order; a context manager that removes the file.
+class VoxelTimeSeries:
+    """Scratch file of float32 time series, (n_times, n_voxels) in C order; a context manager that removes the file.
 
     Voxels are in the order of `numpy.flatnonzero` of the mask.
     """
@@ -68,7 +68,7 @@ class VoxelCourses:
     n_times: int
     n_voxels: int
 
-    def __enter__(self) -> VoxelCourses:
+    def __enter__(self) -> VoxelTimeSeries:
         return self
 
     def __exit__(
@@ -77,7 +77,7 @@ class VoxelCourses:
         self.path.unlink(missing_ok=True)
 
     def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Volume]]:
-        """Yield (which voxels, courses (n_times, n)) for all voxels; fitting a block takes about `budget` bytes."""
+        """Yield (which voxels, time series (n_times, n)) for all voxels; fitting a block takes about `budget` bytes."""
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
         with open(self.path, "rb", buffering=0) as stream:
             for start in range(0, self.n_voxels, width):
@@ -90,10 +90,10 @@ class VoxelCourses:
                 yield slice(start, stop), block
 
 
-def extract_courses(
+def extract_time_series(
     reader: SeriesReader, mask: Mask, path: str | os.PathLike[str], *, fwhm_mm: float = 0.0, start: int = 0
-) -> VoxelCourses:
-    """Write the smoothed courses of the mask's voxels to a scratch file.
+) -> VoxelTimeSeries:
+    """Write the smoothed time series of the mask's voxels to a scratch file.
 
     Parameters
     ----------
@@ -115,4 +115,4 @@ def extract_courses(
     with open(path, "wb") as stream:
         for volume in reader.volumes(start):
             stream.write(smooth(volume, reader.zooms, fwhm_mm).ravel()[inside].tobytes())
-    return VoxelCourses(path=Path(path), n_times=reader.shape[3] - start, n_voxels=len(inside))
+    return VoxelTimeSeries(path=Path(path), n_times=reader.shape[3] - start, n_voxels=len(inside))

@@ -63,7 +63,7 @@ class Comparison:
     series: str
     reference: str
     role: str  # of the reference: acquired, baseline, control, method or placebo
-    # n, n_undefined: participants that enter; participants that have both series and lack one of the figures
+    # n, n_undefined: participants that enter; participants that have both series and lack one of the metrics
     n: int
     n_undefined: int
     # own, other: spread of both series over the participants that enter
@@ -82,7 +82,7 @@ class Comparison:
     p_fdr: float = math.nan
     p_equivalence_holm: float = math.nan
     p_friedman: float = math.nan  # Friedman's test over all series of the question, of participants that have them all
-    # Hodges-Lehmann interval of the series' own figures, where those are explained variance
+    # Hodges-Lehmann interval of the series' own metrics, where those are explained variance
     level: Interval | None = None
     differences: tuple[float, ...] = field(default=(), repr=False)  # (n,) own - other, one a participant
     # primary, needed: whether it was fixed beforehand; then the participants for 80 % power, None if not known
@@ -95,7 +95,7 @@ class Comparison:
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
     """References of a series among the known ones, each with its role.
 
-    A method is held against everything that is not itself; a baseline against the acquired series alone, which shows
+    A method is compared with everything that is not itself; a baseline against the acquired series alone, which shows
     what the finer grid does without any method.
     """
     first = (*ACQUIRED, *BASELINES, *CONTROLS) if series in methods else ACQUIRED
@@ -107,7 +107,7 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> lis
 
 
 def as_tested(measure: str, value: float) -> float:
-    """A figure as it is compared: its distance from 1 where near 1 is better, else itself."""
+    """A metric as it is compared: its distance from 1 where near 1 is better, else itself."""
     return abs(value - 1) if better(measure) == ONE else value
 
 
@@ -133,11 +133,11 @@ def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], giv
 def compare(
     values: Values, methods: Sequence[str], *, units: Mapping[str, str], margin: float | None = None
 ) -> list[Comparison]:
-    """All comparisons, corrected and judged.
+    """All comparisons, corrected and evaluated.
 
     Parameters
     ----------
-    values : combined figures
+    values : combined metrics
     methods : names of the methods under test
     units : of the measures
     margin : of equivalence for pure numbers; None: from the gap, see `margin_of`
@@ -181,7 +181,7 @@ def _one(
 
 
 def _corrected(family: Sequence[Comparison]) -> list[Comparison]:
-    """Correct the p values of one family and judge each comparison."""
+    """Correct the p values of one family and evaluate each comparison."""
     p = holm([each.test.p_value if each.test and each.n > 1 else math.nan for each in family])
     same = holm([each.p_equivalence for each in family])
     size = sum(math.isfinite(value) for value in p)

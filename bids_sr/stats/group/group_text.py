@@ -113,7 +113,7 @@ def stats_text(comparisons: Iterable[Comparison]) -> str:
 class Cell:
     """One cell of the paper's table."""
 
-    spread: Spread  # over participants in whom the figure is defined
+    spread: Spread  # over participants in whom the metric is defined
     of: int  # participants that have the series
     # against_raw, against_spline: signed-rank test of the same participants against raw and bspline, not corrected;
     # None for these themselves

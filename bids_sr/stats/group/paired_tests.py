@@ -1,4 +1,4 @@
-"""Statistics of paired figures over subjects: few subjects, ties and equal values are the rule, not the exception.
+"""Paired tests over subjects: exact Wilcoxon, Hodges-Lehmann, t, TOST, Friedman, Holm and Benjamini-Hochberg.
 
 Wilcoxon's signed-rank test is computed from its own permutation distribution (every sign of every difference equally
 likely), so that its p value is exact with tied ranks too and needs no table. All functions take the differences
@@ -18,7 +18,7 @@ from scipy import special, stats
 Array = npt.NDArray[np.float64]
 EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
-_ALIKE = 1e-9  # of the largest figure: differences nearer than this are equal (tables hold six digits)
+_ALIKE = 1e-9  # of the largest metric: differences nearer than this are equal (tables hold six digits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,11 +83,11 @@ class Spread:
 
 
 def differences(values: Sequence[float], reference: Sequence[float]) -> Array:
-    """Differences of two lists of figures, those within rounding of zero set to zero.
+    """Differences of two lists of metrics, those within rounding of zero set to zero.
 
     Raises
     ------
-    ValueError : lists of different length, or figures that are not finite
+    ValueError : lists of different length, or metrics that are not finite
     """
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):

@@ -1,4 +1,4 @@
-"""One-sample t tests of many voxels at once, participant by participant: memory does not grow with their number."""
+"""One-sample t tests over participants, voxel by voxel, with running sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a super-resolved image meets the fine one of a pair that was not trained on, with intervals over slices.
+"""PSNR and SSIM on a held-out pair, with intervals over slices.
 
 Slices are the units: the network sees one at a time, and neighbors share little of its error. Resampling them gives the
 interval of a score, and, with the same slices for both, that of a difference.

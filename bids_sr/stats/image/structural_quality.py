@@ -1,4 +1,4 @@
-"""Quality of a structural image without a reference, from its intensities and the tissues' masks.
+"""No-reference quality metrics of structural images: CJV, EFC, FWHM, WM2max, ratios between tissues.
 
 Source: attention-unet, section on metrics (equations 6 to 8), in the form that MRIQC (Esteban et al. 2017) gives them;
 where the paper's text and MRIQC part, both are there and the docstring says which is the default.
@@ -100,7 +100,7 @@ def fwhm(image: Image, zooms: Sequence[float], mask: Mask | None = None) -> dict
     -----
     FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, the estimator of AFNI's 3dFWHMx
     that MRIQC runs. Equation 8 of attention-unet names half the maximum only. An anatomical image is no noise: the
-    figure compares images of one head on one grid.
+    metric compares images of one head on one grid.
     """
     x = np.asarray(image, dtype=np.float64)
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)

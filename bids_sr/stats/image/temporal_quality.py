@@ -1,4 +1,4 @@
-"""Quality of a series over time, in one pass over its volumes: signal over noise, and how smooth the noise is."""
+"""Temporal signal-to-noise ratio and smoothness of the noise of a series, in one pass over its volumes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:
     return float((product[pairs] / scale[pairs]).mean()) if pairs.any() else 0.0
 
 
-def quality_figures(quality: SeriesQuality, mask: Mask) -> dict[str, float | None]:
+def quality_metrics(quality: SeriesQuality, mask: Mask) -> dict[str, float | None]:
     """Summary over the mask, by measure (see `bids_sr.metrics.registry`)."""
     widths = [w for w in quality.fwhm_mm if w is not None]
     return {

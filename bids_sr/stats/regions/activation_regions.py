@@ -1,6 +1,6 @@
 """Regions of activity: thresholds, sizes, overlap, where they lie.
 
-A region that is empty has no centroid and no overlap: such figures are None here and n/a in tables, never 0 or 1.
+A region that is empty has no centroid and no overlap: such metrics are None here and n/a in tables, never 0 or 1.
 """
 
 from collections.abc import Sequence
@@ -197,19 +197,19 @@ def grow_roi(roi: Mask, cc_map: Map, mask: Mask, affine: Affine, max_mm: float =
     return Grown(roi=roi | added, added=int(added.sum()), level=level)
 
 
-def carry_over(added: Mask, affine: Affine, roi: Mask, mask: Mask, fine_affine: Affine) -> Mask:
-    """A region on a finer grid with the voxels added on the coarse one, each fine voxel by the coarse one it lies in.
+def carry_over(added: Mask, affine: Affine, roi: Mask, mask: Mask, hr_affine: Affine) -> Mask:
+    """A region on a high-resolution grid, grown by its voxels within those added on the low-resolution grid.
 
     Parameters
     ----------
-    added : (X, Y, Z) on the coarse grid
-    affine, fine_affine : voxel to RAS mm, one frame
-    roi, mask : (X', Y', Z') region and brain on the fine grid
+    added : (X, Y, Z) on the low-resolution grid
+    affine, hr_affine : voxel to RAS mm, one frame
+    roi, mask : (X', Y', Z') region and brain on the high-resolution grid
     """
-    to_coarse = np.linalg.inv(affine) @ fine_affine
+    to_low = np.linalg.inv(affine) @ hr_affine
     points = np.indices(mask.shape).reshape(3, -1)
-    # A center on the border of two coarse voxels (odd factors of 2) must not fall by rounding noise
-    index = np.floor(to_coarse[:3, :3] @ points + to_coarse[:3, 3:] + 0.5 + 1e-6).astype(int)
+    # A center on the border of two low-resolution voxels (odd factors of 2) must not fall by rounding noise
+    index = np.floor(to_low[:3, :3] @ points + to_low[:3, 3:] + 0.5 + 1e-6).astype(int)
     within = ((index >= 0) & (index < np.array(added.shape)[:, None])).all(axis=0)
     values = np.zeros(points.shape[1], dtype=bool)
     values[within] = added[tuple(index[:, within])]

@@ -1,4 +1,4 @@
-"""The paper's claim taken apart: smaller regions and less overlap by super-resolution, and what makes them so.
+"""Attribution of region size: how much of a change is due to grid, smoothing, threshold and method.
 
 The paper compares maps of the acquired series with maps of the finer one, each smoothed with σ = 1.5 of its *own*
 voxels (half as wide in mm after a factor of 2), each thresholded by its own maximum (equation 2). Three things change
@@ -13,13 +13,13 @@ fixed threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-s
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.series import ACQUIRED
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.regions.map_summary import single_conditions
 
@@ -32,7 +32,7 @@ GRID_SERIES = "bspline"
 _NEAR_MM = 0.051  # widths are rounded to tenths of mm, in file names as here
 
 
-def claim_widths(voxel_mm: Sequence[float], factor: Sequence[float]) -> tuple[float, float, float]:
+def attribution_widths(voxel_mm: Sequence[float], factor: Sequence[float]) -> tuple[float, float, float]:
     """FWHM (mm) of no smoothing, of σ = 1.5 high-resolution voxels and of σ = 1.5 acquired voxels.
 
     Parameters
@@ -52,7 +52,7 @@ def claim_widths(voxel_mm: Sequence[float], factor: Sequence[float]) -> tuple[fl
     return 0.0, high, low
 
 
-def claim_pair(contrasts: Mapping[str, Mapping[str, float]]) -> tuple[str, str] | None:
+def attribution_pair(contrasts: Mapping[str, Mapping[str, float]]) -> tuple[str, str] | None:
     """The two conditions whose regions are compared: the first two against rest; None where there are fewer."""
     names = single_conditions(contrasts)
     return (names[0], names[1]) if len(names) > 1 else None
@@ -65,7 +65,7 @@ def widths_to_map(
 
     Parameters
     ----------
-    widths : as `claim_widths` gives them
+    widths : as `attribution_widths` gives them
     smoothing, kinds, thresholds : of the run's own maps; these serve only where they have every map and threshold that
         the claim needs
     """
@@ -104,7 +104,7 @@ def collect_regions(rows: Iterable[MetricRow], pair: tuple[str, str], widths: Se
 
     Parameters
     ----------
-    rows : of any number of tables, other figures among them
+    rows : of any number of tables, other metrics among them
     pair : the two conditions
     widths : smoothing (mm); rows of other widths are passed over
     """
@@ -164,75 +164,55 @@ def take_apart(
     return Parts(total=change(levels[0], levels[3]), grid=grid, smoothing=smoothing, method=method)
 
 
-def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) -> list[MetricRow]:
-    """The table itself: size and overlap by series, threshold and smoothing."""
-    rows = []
+def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) -> Iterator[MetricRow]:
+    """Size and overlap by series, threshold and smoothing; and how often the overlap is not defined."""
     for (series, threshold, width), found in regions.items():
-        figures = {
-            "claim_size": found.size,
-            "claim_size_paper": found.size / acquired_mm3,
-            "claim_dice": found.dice,
-        }
-        rows += [
-            MetricRow(series=series, measure=name, value=value, fwhm_mm=width, contrast=pair, region=threshold)
-            for name, value in figures.items()
-        ]
-    return rows
-
-
-def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[MetricRow]:
-    """How often the overlap is not defined, by threshold."""
-    rows = []
+        values = {
+            "claim_size": found.size, "claim_size_paper": found.size / acquired_mm3, "claim_dice": found.dice,
+        }  # fmt: skip
+        for name, value in values.items():
+            yield MetricRow(series=series, measure=name, value=value, fwhm_mm=width, contrast=pair, region=threshold)
     for threshold in PREFIXES:
         overlaps = [found.dice for key, found in regions.items() if key[1] == threshold]
         if overlaps:
-            count = int(np.isnan(overlaps).sum())
-            rows.append(
-                MetricRow(
-                    series="run", measure="claim_undefined", value=count, contrast=pair, region=threshold,
-                    n=len(overlaps),
-                )
+            yield MetricRow(
+                series="run", measure="claim_undefined", value=int(np.isnan(overlaps).sum()), contrast=pair,
+                region=threshold, n=len(overlaps),
             )  # fmt: skip
-    return rows
 
 
-def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> list[MetricRow]:
+def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> Iterator[MetricRow]:
     """The decomposition of each finer series against raw."""
-    rows = []
-    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ACQUIRED]
-    for series in names:
-        for figure in ("size", "dice"):
-            parts = {
-                threshold: take_apart(regions, series, threshold, own_mm=own_mm, raw_mm=raw_mm, figure=figure)
-                for threshold in PREFIXES
-            }
-            fixed = parts["fixed"].total
-            for threshold, found in parts.items():
-                given = {
-                    "total": found.total, "part_grid": found.grid, "part_smoothing": found.smoothing,
-                    "part_method": found.method,
-                }  # fmt: skip
-                if threshold != "fixed":
-                    given["part_threshold"] = _ratio(found.total, fixed) if figure == "size" else found.total - fixed
-                rows += [
-                    MetricRow(
-                        series=series, against="raw", measure=f"claim_{part}_{figure}", value=value, fwhm_mm=own_mm,
-                        contrast=pair, region=threshold,
-                    )
-                    for part, value in given.items()
-                ]  # fmt: skip
-    return rows
+    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ("raw", "rawSpline")]
+    for series, figure in product(names, ("size", "dice")):
+        parts = {
+            threshold: take_apart(regions, series, threshold, own_mm=own_mm, raw_mm=raw_mm, figure=figure)
+            for threshold in PREFIXES
+        }
+        fixed = parts["fixed"].total
+        for threshold, found in parts.items():
+            values = {
+                "total": found.total, "part_grid": found.grid, "part_smoothing": found.smoothing,
+                "part_method": found.method,
+            }  # fmt: skip
+            if threshold != "fixed":
+                values["part_threshold"] = _ratio(found.total, fixed) if figure == "size" else found.total - fixed
+            for part, value in values.items():
+                yield MetricRow(
+                    series=series, against="raw", measure=f"claim_{part}_{figure}", value=value, fwhm_mm=own_mm,
+                    contrast=pair, region=threshold,
+                )  # fmt: skip
 
 
-def claim_rows(
+def attribution_rows(
     rows: Iterable[MetricRow], pair: tuple[str, str], *, voxel_mm: Sequence[float], factor: Sequence[float]
 ) -> list[MetricRow]:
     """The whole table and the decomposition.
 
     Parameters
     ----------
-    rows : of activation tables  with thresholds quarter, fdr and z 3.1 at `claim_widths`
-    pair : the two conditions, see `claim_pair`
+    rows : of activation tables  with thresholds quarter, fdr and z 3.1 at `attribution_widths`
+    pair : the two conditions, see `attribution_pair`
     voxel_mm : acquired voxel size by axis
     factor : acquired over high-resolution voxel, by axis
 
@@ -241,11 +221,10 @@ def claim_rows(
     ``claim_size``, ``claim_size_paper``, ``claim_dice`` (region: threshold; fwhm_mm: smoothing), ``claim_undefined``
     (series run, n: of how many), and for each finer series ``claim_total_*`` and ``claim_part_*`` against raw.
     """
-    widths = claim_widths(voxel_mm, factor)
+    widths = attribution_widths(voxel_mm, factor)
     regions = collect_regions(rows, pair, widths)
     name = "+".join(pair)
     return [
         *_level_rows(regions, name, float(np.prod(voxel_mm))),
-        *_undefined_rows(regions, name),
         *_part_rows(regions, name, own_mm=widths[1], raw_mm=widths[2]),
     ]

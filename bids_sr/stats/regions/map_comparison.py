@@ -1,4 +1,4 @@
-"""Maps of different series beside one another on the high-resolution grid.
+"""Comparison of the maps of different series on the high-resolution grid.
 
 The acquired series enters as its *map* brought up by a cubic spline, series name ``rawSpline``: what finer voxels alone
 make of it. Statistics outside the mask are zeros, not data; before interpolation they take the value of the nearest
@@ -37,7 +37,7 @@ def fill_outside(values: Map, mask: Mask) -> Map:
     return values[tuple(nearest)]
 
 
-def raise_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], Map]:
+def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], Map]:
     """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat)."""
     raised = {}
     for key, values in maps.items():
@@ -75,12 +75,13 @@ def comparison_rows(
 
     Parameters
     ----------
-    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the fine grid
+    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the
+        high-resolution one
     contrasts, thresholds : as the maps were made with
-    roi : on the fine grid
-    per_acquired : fine voxels in one acquired voxel
+    roi : on the high-resolution grid
+    per_acquired : high-resolution voxels in one acquired voxel
     """
-    raised = raise_maps({key: load(path) for key, path in files.get("raw", {}).items()}, acquired, fine)
+    raised = upsample_maps({key: load(path) for key, path in files.get("raw", {}).items()}, acquired, fine)
     bspline = {key: load(path) for key, path in files.get("bspline", {}).items()}
     rows = []
     if raised:

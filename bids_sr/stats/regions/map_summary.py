@@ -1,4 +1,4 @@
-"""Figures of activation maps: sizes, peaks, overlap of conditions, likeness of maps."""
+"""Metrics of activation maps: sizes, peaks, overlap of conditions, correlation of maps."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -52,7 +52,7 @@ def _main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
     return peaks.get("t", peaks.get("cc"))
 
 
-def contrast_figures(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Affine) -> dict[str, float | None]:
+def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Affine) -> dict[str, float | None]:
     """Peaks of one contrast, by measure."""
     peaks = _peaks(maps, name, roi & mask, affine)
     out: dict[str, float | None] = {}
@@ -70,7 +70,7 @@ def contrast_figures(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Affin
     return out
 
 
-def region_figures(region: Mask, threshold: float | None, roi: Mask, affine: Affine, per_acquired: float) -> dict:
+def region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Affine, per_acquired: float) -> dict:
     """Size and place of one region, by measure without prefix; `per_acquired`: its voxels in one acquired voxel."""
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
     center = centroid(region & roi, affine)
@@ -80,7 +80,7 @@ def region_figures(region: Mask, threshold: float | None, roi: Mask, affine: Aff
     return {"threshold": threshold, **sizes, "roi_volume": int((region & roi).sum()) * voxel, **places}
 
 
-def pair_figures(maps: Maps, a: str, b: str, roi: Mask, affine: Affine) -> dict[str, float | None]:
+def pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Affine) -> dict[str, float | None]:
     """Distance between the peaks of two conditions, and how far each exceeds the other at its own peak."""
     at, to = (_main_peak(_peaks(maps, name, roi, affine)) for name in (a, b))
     distance = None if at is None or to is None else _distance(at.position, to.position)
@@ -113,11 +113,11 @@ def activation_rows(
 
     add(MISSING, {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
     for name in contrasts:
-        add(name, contrast_figures(maps, name, mask, roi, affine))
+        add(name, contrast_metrics(maps, name, mask, roi, affine))
     for (name, label), (region, threshold) in regions.items():
-        add(name, region_figures(region, threshold, roi, affine, per_acquired), f"{label.lower()}_")
+        add(name, region_metrics(region, threshold, roi, affine, per_acquired), f"{label.lower()}_")
     for a, b in combinations(single_conditions(contrasts), 2):
-        add(f"{a}+{b}", pair_figures(maps, a, b, roi & mask, affine))
+        add(f"{a}+{b}", pair_metrics(maps, a, b, roi & mask, affine))
         for label in dict.fromkeys(key[1] for key in regions):
             first, second = regions[a, label][0], regions[b, label][0]
             distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))

@@ -1,4 +1,4 @@
-"""Agreement of masks and of volumes: a segmentation of a super-resolved image against that of the reference.
+"""Overlap of segmentations and volumes of tissues.
 
 Source: attention-unet, section 3.8.3 (Dice, true positive and negative fraction, positive predictive value).
 """

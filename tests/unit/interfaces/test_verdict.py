@@ -11,7 +11,7 @@ from bids_sr.interfaces.evaluation.verdicts import ClaimTable, Flags, GrowRoi, V
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps
 from bids_sr.io.nifti import SeriesWriter, load_image, save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
-from bids_sr.stats.regions.attribution import claim_widths
+from bids_sr.stats.regions.attribution import attribution_widths
 from bids_sr.workflows.evaluation.attribute import THRESHOLDS, init_claim_wf, init_roi_growth_wf
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
@@ -197,7 +197,7 @@ def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(t
 def test_claim_workflow_on_a_small_run(files, raw_maps, tmp_path):
     workflow = init_claim_wf(
         series=("raw", "bspline"), pair=("thumb", "little"), contrasts=CONTRASTS,
-        widths=claim_widths(VOXEL, FACTOR)[1:], voxel_mm=VOXEL, factor=FACTOR, **MODEL,
+        widths=attribution_widths(VOXEL, FACTOR)[1:], voxel_mm=VOXEL, factor=FACTOR, **MODEL,
     )  # fmt: skip
     workflow.base_dir = str(tmp_path)
     inputs = workflow.get_node("inputnode").inputs

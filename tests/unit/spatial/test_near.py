@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from bids_sr.spatial import small_motion
 from bids_sr.spatial.resampling import PAD, sample_volume, spline_coefficients
-from bids_sr.spatial.small_motion import is_near, sample_near
+from bids_sr.spatial.small_motion import is_small_motion, sample_small_motion
 from bids_sr.spatial.transforms import rigid_matrix
 
 SHAPE = (21, 17, 9)
@@ -34,8 +34,8 @@ def test_values_are_those_of_the_spline_point_by_point(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_motion, "_MOST_TAPS", 10_000)
         patch.setattr(small_motion, "_RUN", run)  # from a row at a time to a slice
-        assert is_near(matrix, SHAPE, shape, PAD)
-        got = sample_near(COEFFICIENTS, matrix, shape, PAD)
+        assert is_small_motion(matrix, SHAPE, shape, PAD)
+        got = sample_small_motion(COEFFICIENTS, matrix, shape, PAD)
     assert got.shape == shape
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, _point_by_point(matrix, shape), atol=CLOSE)
@@ -46,7 +46,7 @@ def test_voxels_of_a_run_may_have_different_nearest_samples() -> None:
     matrix = np.diag([1.1, 1.0, 1.0, 1.0])
     matrix[:3, 3] = 0.3, -0.2, 0.1
     np.testing.assert_allclose(
-        sample_near(COEFFICIENTS, matrix, SHAPE, PAD), _point_by_point(matrix, SHAPE), atol=CLOSE
+        sample_small_motion(COEFFICIENTS, matrix, SHAPE, PAD), _point_by_point(matrix, SHAPE), atol=CLOSE
     )
 
 
@@ -54,12 +54,12 @@ def test_far_grids_are_left_to_others() -> None:
     def shifted(voxels: float, axis: int) -> bool:
         matrix = np.eye(4)
         matrix[axis, 3] = voxels
-        return is_near(matrix, SHAPE, SHAPE, PAD)
+        return is_small_motion(matrix, SHAPE, SHAPE, PAD)
 
     assert all(shifted(sign * 6.9, axis) for sign in (-1, 1) for axis in range(3))
     assert not any(shifted(voxels, axis) for voxels in (-7.1, 7.1) for axis in range(3))
-    assert not is_near(np.diag([0.5, 0.5, 1, 1]), SHAPE, (42, 34, 9), PAD)
-    assert not is_near(rigid_matrix([0, 0, 0, 0.3, 0.3, 0.3], [10, 8, 4]), SHAPE, SHAPE, PAD)
+    assert not is_small_motion(np.diag([0.5, 0.5, 1, 1]), SHAPE, (42, 34, 9), PAD)
+    assert not is_small_motion(rigid_matrix([0, 0, 0, 0.3, 0.3, 0.3], [10, 8, 4]), SHAPE, SHAPE, PAD)
 
 
 def test_no_axis_and_no_larger_target_may_lead_out_of_the_padding() -> None:
@@ -67,11 +67,11 @@ def test_no_axis_and_no_larger_target_may_lead_out_of_the_padding() -> None:
         for column in range(3):
             matrix = np.eye(4)
             matrix[row, column] += 7.5 / (SHAPE[column] - 1)
-            assert not is_near(matrix, SHAPE, SHAPE, PAD), (row, column)
+            assert not is_small_motion(matrix, SHAPE, SHAPE, PAD), (row, column)
     half = rigid_matrix([0.5, 0.5, 0.5, 0, 0, 0], [0, 0, 0])
     for axis in range(3):
-        assert is_near(half, SHAPE, tuple(n + 6 * (k == axis) for k, n in enumerate(SHAPE)), PAD)
-        assert not is_near(half, SHAPE, tuple(n + 7 * (k == axis) for k, n in enumerate(SHAPE)), PAD)
+        assert is_small_motion(half, SHAPE, tuple(n + 6 * (k == axis) for k, n in enumerate(SHAPE)), PAD)
+        assert not is_small_motion(half, SHAPE, tuple(n + 7 * (k == axis) for k, n in enumerate(SHAPE)), PAD)
 
 
 def test_a_displacement_that_ends_with_the_padding_to_rounding() -> None:
@@ -86,15 +86,16 @@ def test_a_displacement_that_ends_with_the_padding_to_rounding() -> None:
 @settings(max_examples=60, deadline=None)
 def test_wherever_it_is_called_near_it_is_right(params: tuple[float, ...]) -> None:
     matrix = rigid_matrix(params, [10, 8, 4])
-    if is_near(matrix, SHAPE, SHAPE, PAD):
-        got = sample_near(COEFFICIENTS, matrix, SHAPE, PAD)
+    if is_small_motion(matrix, SHAPE, SHAPE, PAD):
+        got = sample_small_motion(COEFFICIENTS, matrix, SHAPE, PAD)
         np.testing.assert_allclose(got, _point_by_point(matrix, SHAPE), atol=CLOSE)
 
 
 def test_a_volume_takes_the_short_way_in_its_pose_and_the_long_one_else(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     monkeypatch.setattr(
-        "bids_sr.spatial.resampling.sample_near", lambda *given: taken.append(given) or sample_near(*given)
+        "bids_sr.spatial.resampling.sample_small_motion",
+        lambda *at: taken.append(at) or sample_small_motion(*at),
     )
     affine = np.diag([2.0, 2.0, 3.0, 1.0])
     sample_volume(VOLUME, affine, SHAPE, affine, rigid_matrix([0.3, 0.2, -0.4, 0.01, 0, 0.02], [20, 16, 12]))
@@ -105,5 +106,5 @@ def test_a_volume_takes_the_short_way_in_its_pose_and_the_long_one_else(monkeypa
 
 def test_what_is_constant_stays_so() -> None:
     flat = spline_coefficients(np.full(SHAPE, 812.0, np.float32))
-    got = sample_near(flat, rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]), SHAPE, PAD)
+    got = sample_small_motion(flat, rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]), SHAPE, PAD)
     assert (got == 812).all()

@@ -8,9 +8,9 @@ from bids_sr.metrics.long_tables import metric_rows, read_table, table_text
 from bids_sr.stats.regions.attribution import (
     THRESHOLDS,
     Parts,
-    claim_pair,
-    claim_rows,
-    claim_widths,
+    attribution_pair,
+    attribution_rows,
+    attribution_widths,
     collect_regions,
     take_apart,
     widths_to_map,
@@ -56,21 +56,21 @@ def figure(rows, series, measure, region, width=FINE):
 
 @pytest.fixture(scope="module")
 def rows():
-    return claim_rows(worked_rows(), PAIR, voxel_mm=VOXEL, factor=FACTOR)
+    return attribution_rows(worked_rows(), PAIR, voxel_mm=VOXEL, factor=FACTOR)
 
 
 def test_widths_are_one_and_a_half_voxels_of_each_grid():
-    assert claim_widths(VOXEL, FACTOR) == (0.0, FINE, COARSE)
-    assert claim_widths((3.0, 3.0, 3.3), (1.5, 1.5, 1.0)) == (0.0, 7.1, 10.6)
-    assert claim_widths((2.0, 4.5, 9.0), (1.0, 1.0, 3.0)) == (0.0, 10.6, 10.6)
+    assert attribution_widths(VOXEL, FACTOR) == (0.0, FINE, COARSE)
+    assert attribution_widths((3.0, 3.0, 3.3), (1.5, 1.5, 1.0)) == (0.0, 7.1, 10.6)
+    assert attribution_widths((2.0, 4.5, 9.0), (1.0, 1.0, 3.0)) == (0.0, 10.6, 10.6)
 
 
 def test_pair_is_the_first_two_conditions_against_rest():
     contrasts = {
         "aMinusB": {"a": 1.0, "b": -1.0}, "a": {"a": 1.0}, "all": {"a": 0.5, "b": 0.5}, "b": {"b": 1.0}, "c": {"c": 1.0}
     }  # fmt: skip
-    assert claim_pair(contrasts) == ("a", "b")
-    assert claim_pair({"a": {"a": 1.0}, "all": {"a": 1.0, "b": 1.0}}) is None
+    assert attribution_pair(contrasts) == ("a", "b")
+    assert attribution_pair({"a": {"a": 1.0}, "all": {"a": 1.0, "b": 1.0}}) is None
 
 
 def test_only_what_the_run_lacks_is_mapped():

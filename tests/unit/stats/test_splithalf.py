@@ -11,7 +11,7 @@ from bids_sr.stats.evaluation.split_half import (
     resampled_weights,
     score,
 )
-from bids_sr.stats.evaluation.split_half_table import choose, save_figures, split_half_rows
+from bids_sr.stats.evaluation.split_half_table import choose, save_effect_maps, split_half_rows
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
 from bids_sr.stats.glm.time_series import smooth
@@ -301,7 +301,7 @@ def test_figures_file_holds_the_main_contrast_within_the_mask(run, tmp_path):
     paths, _, series = run
     mask = np.zeros(SHAPE, dtype=bool)
     mask[4:20, 2:9, 1:3] = True
-    with np.load(save_figures(paths, mask, AFFINE, CONTRASTS, factor=(2, 2, 1), path=tmp_path / "f.npz")) as found:
+    with np.load(save_effect_maps(paths, mask, AFFINE, CONTRASTS, factor=(2, 2, 1), path=tmp_path / "f.npz")) as found:
         assert str(found["contrast"]) == "all"
         assert set(found["series"]) == set(series) - {"sblSeed1"}
         whole = series["sbl"].mean(-1)

@@ -12,7 +12,7 @@ from bids_sr.stats.regions.map_comparison import (
     Grid,
     comparison_rows,
     fill_outside,
-    raise_maps,
+    upsample_maps,
 )
 from bids_sr.stats.regions.map_summary import activation_rows, correlation, find_regions, single_conditions
 
@@ -129,7 +129,7 @@ def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
     fine_affine = np.array([[2.0, 0, 0, -1], [0, 2.0, 0, -1], [0, 0, 4.0, 0], [0, 0, 0, 1]])
     fine = np.kron(mask, np.ones((2, 2, 1))).astype(bool)
     source, target = Grid(mask=mask, affine=affine), Grid(mask=fine, affine=fine_affine)
-    raised = raise_maps({("a", "t"): values}, source, target)["a", "t"]
+    raised = upsample_maps({("a", "t"): values}, source, target)["a", "t"]
     np.testing.assert_allclose(raised[fine], 7.0, rtol=1e-5)
     assert not raised[~fine].any()
 
@@ -139,7 +139,7 @@ def test_comparison_puts_raw_on_the_fine_grid(maps):
     acquired = Grid(mask=mask, affine=AFFINE)
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
     fine = Grid(mask=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
-    raised = raise_maps(maps, acquired, fine)
+    raised = upsample_maps(maps, acquired, fine)
     store = {f"raw/{c}/{s}": v for (c, s), v in maps.items()}
     store |= {f"srgan/{c}/{s}": 2 * v + 1 for (c, s), v in raised.items()}
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
-from bids_sr.stats.glm.time_series import extract_courses, smooth
+from bids_sr.stats.glm.time_series import extract_time_series, smooth
 from bids_sr.stats.image.temporal_quality import series_quality, smoothness
 
 
@@ -92,7 +92,7 @@ def test_courses_come_back_in_the_order_of_the_mask(series, tmp_path):
     scratch = tmp_path / "scratch.raw"
     with SeriesReader(series) as reader:
         whole = np.stack(list(reader.volumes()))
-        with extract_courses(reader, mask, scratch, start=4) as courses:
+        with extract_time_series(reader, mask, scratch, start=4) as courses:
             blocks = list(courses.blocks(budget=60 * 36 * 7))
             assert scratch.stat().st_size == 4 * 56 * mask.sum()
     assert len(blocks) > 10
@@ -133,7 +133,7 @@ def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
     with (
         SeriesReader(series) as reader,
         pytest.raises(RuntimeError, match="in the middle"),
-        extract_courses(reader, np.ones((9, 8, 5), dtype=bool), tmp_path / "s.raw"),
+        extract_time_series(reader, np.ones((9, 8, 5), dtype=bool), tmp_path / "s.raw"),
     ):
         raise RuntimeError("in the middle")
     assert list(tmp_path.glob("*.raw")) == []
@@ -142,6 +142,6 @@ def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
 def test_masks_that_do_not_fit_are_refused(series, tmp_path):
     with SeriesReader(series) as reader:
         with pytest.raises(ValueError, match=r"series\.nii.*mask of \(3, 3, 3\)"):
-            extract_courses(reader, np.ones((3, 3, 3), dtype=bool), tmp_path / "s.raw")
+            extract_time_series(reader, np.ones((3, 3, 3), dtype=bool), tmp_path / "s.raw")
         with pytest.raises(ValueError, match="empty"):
-            extract_courses(reader, np.zeros((9, 8, 5), dtype=bool), tmp_path / "s.raw")
+            extract_time_series(reader, np.zeros((9, 8, 5), dtype=bool), tmp_path / "s.raw")

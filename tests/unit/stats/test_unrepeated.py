@@ -16,7 +16,7 @@ def round_brain() -> np.ndarray:
     return (x - 31.5) ** 2 + (y - 31.5) ** 2 < 26**2
 
 
-GRID = unrepeated_detail.FineGrid(mask=round_brain(), zooms=(1.5, 1.5, 3.0), factor=TWO)
+GRID = unrepeated_detail.HighResGrid(mask=round_brain(), zooms=(1.5, 1.5, 3.0), factor=TWO)
 
 
 def near(at: tuple[int, int, int], voxels: float = 2.0) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_detail_is_what_lies_at_or_beyond_the_acquired_limit() -> None:
 
 def test_detail_fits_grids_of_odd_size_and_other_factors() -> None:
     shape = (45, 38, 3)
-    grid = unrepeated_detail.FineGrid(mask=np.ones(shape, bool), zooms=(1, 1, 1), factor=(1.5, 2.0, 1.0))
+    grid = unrepeated_detail.HighResGrid(mask=np.ones(shape, bool), zooms=(1, 1, 1), factor=(1.5, 2.0, 1.0))
     image = np.random.default_rng(0).normal(size=shape)
     full = np.fft.fft2(image, axes=(0, 1))
     inside = [np.abs(np.fft.fftfreq(n) * n) < n / f / 2 - 1e-6 for n, f in ((45, 1.5), (38, 2.0))]
@@ -166,8 +166,8 @@ def test_no_detail_nothing_unrepeated() -> None:
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
-    empty = unrepeated_detail.FineGrid(mask=~np.ones(SHAPE, bool), zooms=(1, 1, 1), factor=TWO)
-    same = unrepeated_detail.FineGrid(mask=GRID.mask, zooms=(1, 1, 1), factor=(1.0, 1.0, 2.0))
+    empty = unrepeated_detail.HighResGrid(mask=~np.ones(SHAPE, bool), zooms=(1, 1, 1), factor=TWO)
+    same = unrepeated_detail.HighResGrid(mask=GRID.mask, zooms=(1, 1, 1), factor=(1.0, 1.0, 2.0))
     with pytest.raises(unrepeated_detail.DetailError, match="mask is empty"):
         unrepeated_detail.mean_detail(GUIDED, GUIDED, empty)
     with pytest.raises(unrepeated_detail.DetailError, match="nothing beyond"):
