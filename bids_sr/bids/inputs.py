@@ -167,6 +167,11 @@ class BoldRun:
         """Length of the run (s)."""
         return self.n_volumes * self.tr
 
+    @property
+    def images(self) -> tuple[Path | None, ...]:
+        """Images that are read for this run besides those of its pairs; None for what is not there."""
+        return self.bold, self.calibration and self.calibration.bold, self.truth and self.truth.bold
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
@@ -186,6 +191,14 @@ class Subject:
     def pairs(self) -> tuple[Pair, ...]:
         """The distinct pairs of the runs, in the order of the runs."""
         return tuple(dict.fromkeys(run.pair for run in self.runs if run.pair is not None))
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Every image that is read, each once: what is checked voxel by voxel before the work."""
+        paired = (*self.structural, *self.pairs, *self.holdouts.values())
+        found = [path for pair in paired for path in (pair.highres, pair.lowres)]
+        found = [*self.t1w[:1], *found, *(path for run in self.runs for path in run.images)]
+        return tuple(dict.fromkeys(path for path in found if path is not None))
 
     @property
     def holdouts(self) -> dict[Pair, Pair]:
