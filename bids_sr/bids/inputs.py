@@ -51,10 +51,10 @@ class Pair:
 
     Attributes
     ----------
-    highres, lowres : absolute paths; `lowres` is None where only the fine image was acquired
+    highres, lowres : absolute paths; `lowres` is None where only the other one was acquired
     session : session of the images, or None
     factor : low-resolution voxel size / high-resolution voxel size, each axis
-    truncated : the low image has to be made from the fine one by k-space truncation
+    truncated : the low-resolution image has to be made from the other one by k-space truncation
     """
 
     highres: Path

@@ -29,7 +29,7 @@ _DENSE_TRAINING = 14.0
 class Sizes:
     """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume.
 
-    `scans` are those of the largest fine structural scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
+    `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
     all heads that one network is trained on; `learned` those of the high-resolution volume where a method learns from
     the run's own volumes, and 0 otherwise; `dense` those where a dense network of recipe `paper` works.
     """
