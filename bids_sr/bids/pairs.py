@@ -10,7 +10,8 @@ import numpy as np
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import Header, Pair, Triple, entities_of
 from bids_sr.bids.method_options import pretrained_for
-from bids_sr.config import PAIR_BASELINES, Settings, SuperRes
+from bids_sr.config import Settings, SuperRes
+from bids_sr.series import PAIR_BASELINES
 
 SIZE_TOLERANCE = 0.10  # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
 RATIO_TOLERANCE = 0.02  # so far may a ratio of voxel sizes lie from a simple fraction

@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
-from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods, series_label
+from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
+from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
 
-BASELINES: dict[str, tuple[str, ...]] = {
-    "default": ("bspline", "zerofill", "sdmod", "inject", "ratio"),
-    "all": ("bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos"),
-}
-PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
 ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
 
@@ -108,7 +104,7 @@ class Selection(Section):
 
 def _check_method(name: str) -> None:
     """Refuse what is no method or baseline; of a method of an earlier version say what has come of it."""
-    learned, baselines, what = offered_methods(), BASELINES["all"], f"no super-resolution method is called {name!r}"
+    learned, baselines, what = offered_methods(), tuple(BASELINES), f"no super-resolution method is called {name!r}"
     if name in REMOVED and name not in learned + baselines:
         fix = f"name {REMOVED[name]} instead (--sr-method {REMOVED[name]}, or methods of the settings file)"
         raise UsageError(what, f"it was removed from the program; {REMOVED[name]} takes its place", fix)
@@ -167,7 +163,7 @@ class SuperRes(Section):
     @property
     def learned(self) -> tuple[str, ...]:
         """The methods that train or load a model."""
-        return tuple(name for name in self.methods if name not in BASELINES["all"])
+        return tuple(name for name in self.methods if name not in BASELINES)
 
     @property
     def pair_trained(self) -> tuple[str, ...]:
@@ -207,12 +203,12 @@ class SuperRes(Section):
         Where only baselines were asked for, those that need a pair are left out unless named, so that data without
         a pair can be run.
         """
-        baselines = BASELINES[self.baselines]
+        baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
         if not self.learned:
             extra = tuple(b for b in baselines if b not in PAIR_BASELINES) if self.baselines == "all" else ()
             return tuple(dict.fromkeys(self.methods + extra))
         named = tuple(name for name in self.methods if name not in self.learned)
-        return tuple(dict.fromkeys(baselines + named + tuple(map(series_label, self.learned))))
+        return tuple(dict.fromkeys(baselines + named + series_names(self.learned)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

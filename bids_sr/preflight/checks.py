@@ -6,7 +6,7 @@ from pathlib import Path
 from bids_sr.bids import Findings, Subject, Survey, needs_pair, survey
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
-from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.config import Settings
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.design_checks import can_be_split, is_estimable
 from bids_sr.preflight.estimates import estimate
@@ -15,6 +15,7 @@ from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.resource_checks import check_memory
 from bids_sr.preflight.structural_plan import check_structural
 from bids_sr.preflight.validator import validate
+from bids_sr.series import PAIR_BASELINES
 
 
 def check(settings: Settings) -> Plan:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Notice, Problem, Subject
-from bids_sr.config import PAIR_BASELINES
+from bids_sr.series import PAIR_BASELINES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
