@@ -149,7 +149,7 @@ def _anatomical(work: _Work) -> Row:
     disk = 0.0
     for subject in subjects:
         if subject.t1w:
-            share = 1.0 if subject.given is None else model.given_share
+            share = 1.0 if subject.precomputed is None else model.given_share
             seconds += share * (always + for_voxels * work.sizes.t1w)
             disk += model.template_gb + model.t1w_copies * work.sizes.t1w * 4e-3
         seconds += len(subject.pairs) * (model.pair_s + model.pair_s_grid * work.sizes.low)
