@@ -30,13 +30,13 @@ from _table import keep
 from numpy.typing import NDArray
 from scipy import stats
 
+from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import scores
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.loop import split
 from bids_sr.sr.training.pair_trainer import fit, predict
-from bids_sr.stats.evaluation.split_half import beyond_nyquist
 
 Array = NDArray[Any]
 SRGAN = get_method("srgan")

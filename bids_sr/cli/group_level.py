@@ -14,6 +14,7 @@ from bids_sr import __version__
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.groups import SuperRes
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
+from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
 from bids_sr.stats.group.metric_tables import Joined, Source
@@ -228,7 +229,7 @@ def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes"
         return chosen(f"sub-{run['sub']}", run.get("ses", ""), run.get("task", ""), run.get("run", ""))
 
     output_dir = settings.paths.output_dir
-    series = ("raw", *group_tests.BASELINES, *offered_methods(), group_tests.MEASURED)
+    series = (RAW, *BASELINES, *offered_methods(), MEASURED)
     return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
 
 

@@ -21,10 +21,10 @@ from markupsafe import Markup
 from bids_sr.boilerplate import path as carried
 from bids_sr.io import atomic_files
 from bids_sr.reports.markup import environment
+from bids_sr.series import parse_map_label
 
 RUN_TITLES = {"ceagent": "contrast agent", "direction": "phase encoding"}
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-_SMOOTHING = re.compile(r"Fwhm(\d+)$")
 Key = tuple[str | None, ...]
 Spec = Mapping[str, Any]
 
@@ -98,8 +98,8 @@ def embedded(file: Path, *, static: bool = True) -> Markup:
 
 def smoothing_text(desc: str) -> str:
     """Smoothing in words, from the end of a desc entity."""
-    found = _SMOOTHING.search(desc)
-    return f"smoothed by {int(found[1]) / 10:g} mm (FWHM)" if found else "not smoothed"
+    fwhm_mm = parse_map_label(desc).fwhm_mm if desc else 0.0
+    return f"smoothed by {fwhm_mm:g} mm (FWHM)" if fwhm_mm else "not smoothed"
 
 
 def find_figures(root: Path, subject: str) -> BIDSLayout | None:

@@ -30,6 +30,7 @@ from bids_sr.reports.text.group_verdicts import (
     where_text,
 )
 from bids_sr.reports.text.methods_text import methods_html
+from bids_sr.series import map_label
 from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.group_text import PaperTable
 from bids_sr.stats.group.metric_tables import Question, Values
@@ -195,7 +196,7 @@ def sizes_html(content: GroupContent, figure_dir: Path) -> Markup:
             panels = [(title, content.values.get(question, {})) for title, question in asked.items()]
             out.append(_figure(
                 partial(group_figures.paired_figure, panels, content.methods),
-                figure_dir / f"group_desc-paper{number}Fwhm{round(fwhm * 10)}.svg",
+                figure_dir / f"group_desc-{map_label(f'paper{number}', fwhm)}.svg",
                 f"Sizes (acquired voxels) and overlap, task {paper.task}, {fwhm:g} mm smoothing; a line a participant.",
             ))  # fmt: skip
     if out:

@@ -10,9 +10,10 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 from nipype.interfaces import utility as niu
-from nipype.interfaces.base import isdefined
+from nipype.interfaces.base import Undefined, isdefined
 
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives, derivative_path
+from bids_sr.interfaces.head_motion import EstimateDummies
 from bids_sr.workflows.base import methods_text
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
@@ -35,6 +36,11 @@ def _two_sessions(maker: BidsMaker) -> None:
     """Each session has a pair of its own: two models."""
     maker.subject("01", session="a")
     maker.subject("01", session="b")
+
+
+def _interleaved_slices(maker: BidsMaker) -> None:
+    maker.subject()
+    maker.bold(sidecar={"SliceTiming": [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]})
 
 
 def _two_runs(maker: BidsMaker) -> None:
@@ -60,9 +66,9 @@ def _neither_pair_nor_t1w(maker: BidsMaker) -> None:
 def _two_tasks_of_two_resolutions(maker: BidsMaker) -> None:
     """One fine image and two BOLD resolutions: two pairs that share their high-resolution member and the session."""
     maker.subject()
-    maker.bold("sub-01_task-rhythm", zooms=(4.0, 4.0, 4.0))
+    maker.bold("sub-01_task-rhythm", zooms=(4.0, 4.0, 4.0), n_volumes=150)  # too many for a calibration
     maker.events("sub-01_task-rhythm")
-    _without(maker, "*highres*")
+    _without(maker, "*_T2starw.*")
     maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
 
 
@@ -124,6 +130,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, baselines all": (_two_subjects, ["--baselines", "all", "--contrasts", "thumb-little"]),
     "two sessions, output space": (_two_sessions, ["--output-spaces", "MNI152NLin2009aSym"]),
     "two sessions, one of them": (_two_sessions, ["--session-label", "b", "--roi", "brain"]),
+    "slice timing": (_interleaved_slices, ["--sr-method", "bspline"]),
     "two runs, reuse": (_two_runs_and_a_model, ["--model-source", "reuse", "--activation", "glm"]),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
     "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper-mse"]),
@@ -215,6 +222,26 @@ def test_every_fixed_name_can_be_made(graph: Any) -> None:
                 "extension": ".svg" if figures else extension.get(suffix, ".nii.gz"),
             }
             assert derivative_path(full).startswith(("sub-", "sourcedata/models/sub-"))
+
+
+def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Any) -> None:
+    """A step that is not told takes it that there are none, and nothing fails."""
+    flat = graph._create_flat_graph()
+    steps = [node for node in flat.nodes() if isdefined(getattr(node.inputs, "n_dummy", Undefined))]
+    deaf = {type(node.interface) for node in steps if not any(_makers(flat, node, "n_dummy"))}
+    assert deaf <= {EstimateDummies}, "only these may be given their number by the user"
+
+
+def test_every_stage_gets_what_it_reads(graph: Any) -> None:
+    """nipype runs a step whose optional input leads nowhere; only these two are optional for their stage."""
+    flat = graph._create_flat_graph()
+    for node in (each for each in flat.nodes() if isinstance(each.interface, niu.IdentityInterface)):
+        ends = (data["connect"] for _, _, data in flat.in_edges(node, data=True))
+        given = {into for connected in ends for _, into in connected}
+        given |= {name for name in node.inputs.copyable_trait_names() if isdefined(getattr(node.inputs, name))}
+        starts = (data["connect"] for _, _, data in flat.out_edges(node, data=True))
+        read = {out if isinstance(out, str) else out[0] for connected in starts for out, _ in connected}
+        assert read - given <= {"tpms_bold", "lowres"}, f"{node.fullname} lacks {sorted(read - given)}"
 
 
 def test_the_text_of_methods_is_made(graph: Any) -> None:

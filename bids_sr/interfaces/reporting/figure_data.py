@@ -1,7 +1,6 @@
 """Files to the arrays that figures are drawn from: grids for display, thinned carpets, maps found by their entities."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.series import parse_map_label
+
 Array = npt.NDArray[Any]
 MAX_CARPET_ROWS = 1500
 DISPLAY_MM = 1.5
 FINE_MM = 0.85
-_DESC = re.compile(r"^(?P<series>.+?)(?:Fwhm(?P<fwhm>\d+))?(?P<region>Quarter|Fdr|Z\d+)?$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,14 +126,6 @@ def table(path: str) -> dict[str, Array]:
     return {name: pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float) for name in frame}
 
 
-def description(desc: str) -> tuple[str, int, str]:
-    """Series, smoothing in tenths of mm, and kind of region, of a desc entity such as ``srganFwhm50Quarter``."""
-    found = _DESC.match(desc)
-    if found is None:
-        return desc, 0, ""
-    return found["series"], int(found["fwhm"] or 0), found["region"] or ""
-
-
 def ordered(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
     """Names in the wanted order, then the others; each once."""
     known = list(dict.fromkeys(names))
@@ -161,17 +153,13 @@ def sort_maps(paths: Sequence[str], entities: Sequence[Mapping[str, str]]) -> Ma
     for path, each in zip(paths, entities, strict=True):
         if each.get("space"):
             continue
-        series, fwhm, region = description(each.get("desc", ""))
+        series, fwhm_mm, region = parse_map_label(each["desc"])
+        fwhm = round(10 * fwhm_mm)
         if each.get("suffix") == "statmap":
             stats.setdefault((each["contrast"], each["stat"], fwhm), {})[series] = path
         elif each.get("suffix") == "mask" and region:
             regions.setdefault((each["label"], region, fwhm), {})[series] = path
     return MapFiles(stats=stats, regions=regions)
-
-
-def smoothing_label(tenths: int) -> str:
-    """The part of a desc entity that names a smoothing: nothing for none, ``Fwhm50`` for 5 mm."""
-    return f"Fwhm{tenths:02d}" if tenths else ""
 
 
 def flat(lists: Iterable[Any]) -> list[Any]:

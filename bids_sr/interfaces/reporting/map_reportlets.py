@@ -8,6 +8,7 @@ import numpy as np
 
 from bids_sr.interfaces.reporting import figure_data as tools
 from bids_sr.interfaces.reporting.reportlet import NO_FILE, Drawn, FileName, reportlet
+from bids_sr.series import map_label
 
 MAX_PAIRS = 3
 
@@ -82,7 +83,7 @@ def ActivationReport(
             regions = found.regions.get((contrast, "Fdr", fwhm), {})
             rows = [_series_map(name, files[name], regions.get(name)) for name in tools.ordered(files, series_names)]
             figure = activation_figure(rows, scene, display=display)
-            yield Drawn(figure, "activation" + tools.smoothing_label(fwhm), contrast=contrast)
+            yield Drawn(figure, map_label("activation", fwhm / 10), contrast=contrast)
 
 
 def _condition_pairs(labels: Sequence[str], given: Sequence[str]) -> list[tuple[str, str]]:
@@ -125,7 +126,7 @@ def RegionsReport(
             values = {name: np.nan if value is None else value for name, value in overlap.items()}
             figure = regions_figure(rows, scene, (one, other), values)
             contrast = f"{one}Versus{other[:1].upper()}{other[1:]}"
-            yield Drawn(figure, "regions" + tools.smoothing_label(fwhm), contrast=contrast)
+            yield Drawn(figure, map_label("regions", fwhm / 10), contrast=contrast)
 
 
 @reportlet

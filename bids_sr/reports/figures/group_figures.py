@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.stats.group.group_tests import ACQUIRED, BASELINES, CONTROLS, MEASURED, Comparison
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
+from bids_sr.stats.group.group_tests import Comparison
 
 Series = Mapping[str, Mapping[str, float]]
 _SPREAD = 0.32  # of a box's half width
@@ -24,8 +25,7 @@ def color_of(series: str, methods: Sequence[str]) -> str:
     """One color a kind of series: acquired, baseline, control, method, measured."""
     if series in methods:
         return s.ORANGE
-    kinds = ((ACQUIRED, s.SOFT), (BASELINES, s.BLUE), (CONTROLS, s.SKY), ((MEASURED,), s.GREEN))
-    return next((color for names, color in kinds if series in names), s.INK)
+    return {"acquired": s.SOFT, "baseline": s.BLUE, "control": s.SKY, "measured": s.GREEN}.get(kind_of(series), s.INK)
 
 
 def shown_series(series: Series, methods: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.patches import Batch, SliceSet, cut, draw, upsample_slices
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method
@@ -104,7 +105,7 @@ def _psnr(output: Tensor, images: SliceSet, which: tuple[int, ...]) -> float:
 def held_out_scores(output: Tensor, images: SliceSet, which: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """PSNR (dB) and SSIM in the mask of the network's slices, beside B-spline and zero filling of the same."""
     rows = {"network": output}
-    for name in ("bspline", "zerofill"):
+    for name in VALIDATION_BASELINES:
         rows[name] = upsample_slices(images.lowres[list(which)], images.factor, name)
     return {
         name: {

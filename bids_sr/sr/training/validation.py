@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.patches import Batch
 from bids_sr.sr.data.windows import Box, Windows
 from bids_sr.sr.models import scores
@@ -21,7 +22,6 @@ from bids_sr.sr.training.update_steps import Networks
 MOST = 8  # windows a look scores, spread evenly over what is held out
 _SIDE = 48  # of a window in three dimensions
 _CONTEXT = 6  # slices around what is held out that a network in three dimensions may see, and is not scored in
-_BASELINES = ("bspline", "zerofill")
 _SMALLEST_SSIM = 11  # side of the structural similarity's own window
 
 
@@ -143,7 +143,9 @@ def compare(generator: nn.Module, windows: Windows, watched: Sequence[Look]) -> 
     if windows.recipe.objective == "self":
         return {"network": {"consistency_psnr": round(-10 * float(np.log10(max(_error(made, watched), 1e-12))), 4)}}
     # at factor 1 every interpolation is the input itself
-    plain = {"input": "bspline"} if all(f == 1 for f in windows.factor) else {name: name for name in _BASELINES}
+    plain = (
+        {"input": "bspline"} if all(f == 1 for f in windows.factor) else {name: name for name in VALIDATION_BASELINES}
+    )
     rows = {"network": made} | {name: _interpolated(how, windows, watched) for name, how in plain.items()}
     return {name: _figures(images, watched) for name, images in rows.items()}
 

@@ -284,23 +284,6 @@ def test_tables_and_summary(files, tmp_path):
     assert "<td>3</td>" in (tmp_path / "runsummary_bold.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("desc", "parts"),
-    [
-        ("srganFwhm50Quarter", ("srgan", 50, "Quarter")),
-        ("raw", ("raw", 0, "")),
-        ("rawSpline", ("rawSpline", 0, "")),
-        ("bsplineFwhm132", ("bspline", 132, "")),
-        ("ratioFdr", ("ratio", 0, "Fdr")),
-        ("mse3dFwhm05", ("mse3d", 5, "")),
-    ],
-)
-def test_descriptions_are_taken_apart(desc, parts):
-    assert tools.description(desc) == parts
-    if not parts[2]:
-        assert parts[0] + tools.smoothing_label(parts[1]) == desc
-
-
 def test_maps_in_a_template_space_are_left_out():
     found = tools.sort_maps(
         ["a"], [{"space": "MNI", "contrast": "thumb", "stat": "t", "desc": "raw", "suffix": "statmap"}]
