@@ -32,7 +32,7 @@ from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import block_mean
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.trainer import fit
 from bids_sr.stats.group.paired_tests import paired_t
 from bids_sr.stats.image.image_resolution import effective_resolution
 
@@ -183,7 +183,7 @@ class School:
     ) -> tuple[TrainedModel, float]:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
-            made = fit_images(
+            made = fit(
                 get_method(method), recipe, data, factor=self.factor, recipe_name="fast", seed=seed, work_dir=work,
                 threads=self.threads, start=start,
             )  # fmt: skip

@@ -38,7 +38,7 @@ from _table import keep
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.training.trainer import fit
 
 BASELINES = ("bspline", "zerofill")
 

@@ -36,7 +36,7 @@ from bids_sr.sr.inference.apply_to_series import BASELINES, Upsampler, inconsist
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.training.trainer import fit
 
 FACTOR = (2.0, 2.0, 1.0)
 Array = NDArray[np.floating]

@@ -49,7 +49,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.operators import Degradation, get_operator
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.trainer import fit
 from bids_sr.stats.glm import seedcorr
 from bids_sr.stats.glm.time_series import extract_courses
 from bids_sr.stats.regions.mask_overlap import jaccard
@@ -133,7 +133,7 @@ def learn(
     def fitted(recipe: Recipe) -> tuple[TrainedModel, float]:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
-            made = fit_images(
+            made = fit(
                 method, recipe, images, factor=factor, recipe_name="fast", seed=seed, work_dir=work, threads=threads
             )  # fmt: skip
         return made, time.process_time() - begun

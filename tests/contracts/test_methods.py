@@ -19,9 +19,8 @@ from bids_sr.sr.method import REMOVED, UnknownMethod, all_methods, get_method, g
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.registry import sloppy_recipe
 from bids_sr.sr.resolution.degradation import kspace_crop
-from bids_sr.sr.training.image_trainer import fit_images
-from bids_sr.sr.training.pair_trainer import fit
-from bids_sr.sr.variance.fit_variance import RunData, fit_variance
+from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.variance.fit_variance import RunData
 
 
 def cases(kind):
@@ -141,7 +140,7 @@ def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
         affine=np.diag([3.0, 3, 4, 1]), factor=factor,
     )  # fmt: skip
     method = get_method(name)
-    made = fit_variance(
+    made = fit(
         method, sloppy_recipe(method.recipes[recipe]), data, recipe_name=recipe, seed=0, work_dir=tmp_path / "work"
     )
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
@@ -188,7 +187,7 @@ def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )  # fmt: skip
     given = {"factor": pair.factor, "recipe_name": "fast", "seed": 0, "work_dir": tmp_path / "work"}
-    made = fit_images(method, short, ImageSet.from_pair(pair), **given)
+    made = fit(method, short, ImageSet.from_pair(pair), **given)
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "images"):
         assert key in model.card

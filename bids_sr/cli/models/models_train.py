@@ -73,19 +73,16 @@ def train(options: argparse.Namespace) -> None:
 def _fitted(
     method: Method, recipe: Recipe, images: ImageSet, factor: Factor, start: LoadedModel | None, **common: Any
 ) -> TrainedModel:  # fmt: skip
-    """Train with the loop that belongs to the method and the number of images."""
-    from bids_sr.sr.training.image_trainer import fit_images
-    from bids_sr.sr.training.pair_trainer import fit
+    """Train on the images, or on the one there is as a pair where the method learns from a pair."""
+    from bids_sr.sr.training.trainer import fit
 
-    if method.trained_on != "pair":
-        return fit_images(method, recipe, images, factor=factor, start=start, **common)
-    if start is None and len(images.images) == 1:
+    if method.trained_on == "pair" and start is None and len(images.images) == 1:
         return fit(method, recipe, _pair(images.images[0], factor), **common)
     vary = recipe.augmentation
-    if (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
+    if method.trained_on == "pair" and (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
         print(f"note: with several images, or from a model, {method.name} varies them by flips and gain alone")
         recipe = replace(recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
-    return fit_images(method, recipe, images, factor=factor, start=start, **common)
+    return fit(method, recipe, images, factor=factor, start=start, **common)
 
 
 def _pair(image: TrainingImage, factor: Factor) -> TrainingPair:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import log_tsv, plain_recipe
-from bids_sr.sr.models.model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
+from bids_sr.sr.models.model import ModelError, card_path, load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.training.trainer import fit
 
 if TYPE_CHECKING:
     from bids_sr.sr.data.images import ImageSet
@@ -38,7 +38,7 @@ class Request:
         the same settings and seed, and trains otherwise
     model_dir : where models lie, searched with its subfolders; None searches nothing
     pretrained : a weights file that is used whatever `source` says
-    seed, threads, device, max_minutes, vgg_weights : see `train.fit`
+    seed, threads, device, max_minutes, vgg_weights : see `trainer.fit`
     factor : coarse over fine voxel size, for a set of images; pairs and runs know their own
     start : weights to begin training with; on a pair, by the method's recipe for that (`Method.warm`)
     train_last : layers that a warm start goes on training, instead of what the recipe says
@@ -187,7 +187,7 @@ def obtain_model(
     Raises
     ------
     ModelError : nothing to reuse, or the file is damaged
-    TrainingDiverged, PairError : see `train.fit`
+    TrainingDiverged, PairError : see `trainer.fit`
     """
     method, recipe = get_method(request.method), wanted_recipe(request)
     log = out_dir / f"{request.method}.tsv"
@@ -213,35 +213,15 @@ def _train(
         raise ModelError(
             f"{request.method} is trained on the subject's {method.trained_on}, and there is none; give --pretrained"
         )
-    model = _fit(request, method, recipe, data, out_dir / "checkpoints", progress)
+    data, factor = training_data(request, data)
+    model = fit(
+        method, recipe, data, recipe_name=request.recipe, seed=request.seed, work_dir=out_dir / "checkpoints",
+        factor=factor, threads=request.threads, device=request.device, max_minutes=request.max_minutes,
+        vgg_weights=request.vgg_weights, start=None if request.start is None else load_model(request.start),
+        progress=progress,
+    )  # fmt: skip
     card = dict(model.card) | ({"sloppy": True} if request.sloppy else {})
     card |= {} if request.align is None else {"anat_align": request.align}
     json.dumps(card)
     log.write_text(log_tsv(model.log))
     return (*save_model(out_dir / request.method, model.state, card), log)
-
-
-def _fit(
-    request: Request, method: Method, recipe: Recipe, data: TrainingData, work_dir: Path,
-    progress: Callable[[str, int, int], None] | None,
-) -> TrainedModel:  # fmt: skip
-    """Train with the loop that belongs to the kind of data."""
-    common: dict[str, Any] = {
-        "recipe_name": request.recipe, "seed": request.seed, "work_dir": work_dir, "threads": request.threads,
-        "device": request.device, "max_minutes": request.max_minutes, "progress": progress,
-    }  # fmt: skip
-    data, factor = training_data(request, data)
-    start = None if request.start is None else load_model(request.start)
-    if isinstance(data, TrainingPair):
-        return fit(method, recipe, data, start=start, vgg_weights=request.vgg_weights, **common)
-    from bids_sr.sr.data.images import ImageSet
-
-    if isinstance(data, ImageSet):
-        from bids_sr.sr.training.image_trainer import fit_images
-
-        return fit_images(
-            method, recipe, data, factor=factor, start=start, vgg_weights=request.vgg_weights, **common
-        )  # fmt: skip
-    from bids_sr.sr.variance.fit_variance import fit_variance
-
-    return fit_variance(method, recipe, data, **common)

@@ -111,7 +111,7 @@ def super_resolve_contrasts(
     """
     import torch
 
-    from bids_sr.sr.training.loop import torch_threads
+    from bids_sr.sr.training.phase import torch_threads
 
     ready = _prepared(model, coarse, mask, affine, device)
     generator = model.generator.to(device)
