@@ -112,7 +112,7 @@ class Scene:
             name, FACTOR, affine=self.affine, model=model, scale=self.scale, threads=threads, gain=self.gain,
             guide=PosedImage(data=self.highres, affine=self.fine), mask=self.mask,
             mean=PosedImage(data=self.boldref, affine=self.affine),
-            statistics=self.statistics if model is not None and model.card.get("trained_on") == "series" else None,
+            statistics=self.statistics if model is not None and model.card.trained_on == "series" else None,
         )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ class School:
         """In what a kept model differs from the one that is wanted, by its card."""
         wanted = plain({
             "data_sha256": data.checksums(), "factor": self.factor, "settings": plain_recipe(recipe),
-            "started_from": None if start is None else start.card["weights_sha256"],
+            "started_from": None if start is None else start.card.weights_sha256,
         })  # fmt: skip
         card = {key: model.card.get(key) for key in wanted}
         card["started_from"] = (model.card.get("started_from") or {}).get("weights_sha256")

@@ -46,6 +46,7 @@ from bids_sr.spatial.transforms import rigid_params
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.operators import Degradation, get_operator
@@ -149,7 +150,7 @@ def learn(
     made, busy = fitted(recipe)
     generator = recipe.build_generator(1, factor)
     generator.load_state_dict(dict(made.state))
-    return LoadedModel(generator=generator.eval(), recipe=recipe, card=made.card), busy, steps
+    return LoadedModel(generator=generator.eval(), recipe=recipe, card=ModelCard.from_json(made.card)), busy, steps
 
 
 def brought_up(name: str, model: LoadedModel | None, level: Level, coarse: Array, scale: float, threads: int) -> Array:

@@ -52,6 +52,7 @@ from bids_sr.sr.data.examples import Batch, ValidationPatch
 from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, read_card
 from bids_sr.sr.networks.subpixel import SubPixelNet
 from bids_sr.sr.recipe import Recipe
@@ -308,7 +309,9 @@ def score(given: argparse.Namespace) -> None:
                 if path is None:
                     return [judge.scores(label, None, 1)]
                 net = starting_with(load_file(path))(1, FACTOR).eval()
-                return [judge.scores("srgan", LoadedModel(generator=net, recipe=FAST, card={"method": "srgan"}), 1)]
+                return [
+                    judge.scores("srgan", LoadedModel(generator=net, recipe=FAST, card=ModelCard(method="srgan")), 1)
+                ]
 
             (found,) = kept_rows(given.work / "truth" / f"{label.replace(' ', '_')}.json", own, scored)
             rows.append({"series": label, **found})

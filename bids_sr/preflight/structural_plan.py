@@ -70,8 +70,8 @@ def _misfit(settings: Settings, subject: Subject, header: Header, file: Path) ->
     where = f"sub-{subject.label} with --pretrained {file}"
     try:
         card = read_card(file)
-        if (channels := int(card.get("channels", 1))) != len(contrasts):
-            reason = f"the model takes {channels} contrasts ({card['contrast']}), there are {joined(contrasts)}"
+        if (channels := card.channels) != len(contrasts):
+            reason = f"the model takes {channels} contrasts ({card.contrast}), there are {joined(contrasts)}"
             fix = "Give a model of these contrasts, or leave the file out of --pretrained to train one."
             yield Problem(file=where, reason=reason, fix=fix)
             return

@@ -145,10 +145,10 @@ def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
     )
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "applied"):
-        assert key in model.card
-    assert model.card["trained_on"] == "series"
+        assert key in model.card.json
+    assert model.card.json["trained_on"] == "series"
     assert model.generator.weight.shape[1:] == (round(6 * factor[2]), *(int(n * factor[0] + 0.5) for n in shape[:2]))
-    assert bool(model.generator.weight.any()) is model.card["applied"]
+    assert bool(model.generator.weight.any()) is model.card.json["applied"]
 
 
 @pytest.mark.parametrize(("name", "recipe"), CASES)
@@ -168,9 +168,13 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     )  # fmt: skip
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"):
-        assert key in model.card
-    assert set(model.card["held_out"]) >= {"slices", "iteration"}
-    assert set(model.card["held_out" if short.hold_out else "on_trained_slices"]) >= {"network", "bspline", "zerofill"}
+        assert key in model.card.json
+    assert set(model.card.json["held_out"]) >= {"slices", "iteration"}
+    assert set(model.card.json["held_out" if short.hold_out else "on_trained_slices"]) >= {
+        "network",
+        "bspline",
+        "zerofill",
+    }
 
 
 @pytest.mark.parametrize("name", SET_METHODS)
@@ -190,8 +194,8 @@ def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path
     made = fit(method, short, ImageSet.from_pair(pair), **given)
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "images"):
-        assert key in model.card
-    assert (model.card["trained_on"], model.card["ndim"]) == (method.trained_on, method.ndim)
+        assert key in model.card.json
+    assert (model.card.json["trained_on"], model.card.json["ndim"]) == (method.trained_on, method.ndim)
     volume = 100 + 50 * rng.random((11, 9, 5), dtype=np.float32)
     before = volume.copy()
     fine = make_upsampler(name, pair.factor, model=model, scale=150.0)(volume, np.eye(4))

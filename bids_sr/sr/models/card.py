@@ -69,7 +69,7 @@ def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None)
 def started_from(model: LoadedModel) -> dict[str, Any]:
     """What a card says of the model that training began with."""
     keys = ("name", "method", "recipe", "contrast", "resolution", "weights_sha256", "trained_with", "started_from")
-    return {key: model.card[key] for key in keys if key in model.card}
+    return {key: model.card.json[key] for key in keys if key in model.card.json} | {"recipe": model.card.recipe}
 
 
 def card_entries(

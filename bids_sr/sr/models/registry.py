@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import log_tsv, plain_recipe
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import ModelError, card_path, load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import Factor
@@ -111,7 +112,7 @@ def training_data(request: Request, data: TrainingData) -> tuple[TrainingData, F
     return data, factor
 
 
-def models_in(model_dir: Path | None) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
     """(weights, card) of every readable model below a directory, in the order of their names."""
     if model_dir is None or not model_dir.is_dir():
         return
@@ -127,25 +128,15 @@ def log_of(weights: Path) -> Path:
     return weights.with_name(weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv")
 
 
-def _same_training(card: Mapping[str, Any], request: Request, recipe: Recipe, data: TrainingData) -> bool:
+def _same_training(card: ModelCard, request: Request, recipe: Recipe, data: TrainingData) -> bool:
     """Whether training now would make the model of this card."""
     data, factor = training_data(request, data)
-    begun = None if request.start is None else read_card(request.start)["weights_sha256"]
-    wanted = {
-        "method": request.method,
-        "recipe": request.recipe,
-        "seed": request.seed,
-        "factor": list(factor),
-        "data_sha256": data.checksums(),
-        "reproducible": True,
-    }
+    begun = None if request.start is None else read_card(request.start).weights_sha256
     vgg = request.vgg_weights is not None
-    if card.get("settings") not in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe)):
-        return False
-    perceptual = card.get("perceptual", {}).get("active", False)
-    if card.get("started_from", {}).get("weights_sha256") != begun:
-        return False
-    return all(card.get(k) == v for k, v in wanted.items()) and perceptual == vgg
+    own = (card.method, card.recipe, card.seed, card.factor, card.data_sha256, card.perceptual, card.start_sha256)
+    wanted = (request.method, request.recipe, request.seed, tuple(factor), data.checksums(), vgg, begun)
+    same_settings = card.settings in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe))
+    return card.reproducible and same_settings and own == wanted
 
 
 def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> Path | None:
@@ -164,9 +155,9 @@ def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> P
                 return weights
     if request.source != "reuse":
         return None
-    fitting = [each for each in found if (each[1]["method"], each[1]["recipe"]) == (request.method, request.recipe)]
+    fitting = [each for each in found if (each[1].method, each[1].recipe) == (request.method, request.recipe)]
     sums = None if data is None else training_data(request, data)[0].checksums()
-    own = [each for each in fitting if sums is not None and each[1].get("data_sha256") == sums]
+    own = [each for each in fitting if sums is not None and each[1].data_sha256 == sums]
     for weights, _ in (*own, *fitting):  # that of the very pair before that of another, whatever its settings
         return weights
     raise ModelError(

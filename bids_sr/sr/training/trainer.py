@@ -58,7 +58,7 @@ class _Job:
     @property
     def signature(self) -> str:
         """Tells whether a checkpoint belongs to this training."""
-        begun = None if self.start is None else self.start.card.get("weights_sha256")
+        begun = None if self.start is None else self.start.card.weights_sha256
         text = repr((
             self.method.name, plain_recipe(self.recipe), self.examples.checksums(), self.examples.factor, self.seed,
             self.vgg is not None, begun, self.mixed,
@@ -192,8 +192,8 @@ def _check(
         if (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
             raise ValueError("sets of images are varied by flips and gain only: their coarse images are made before")
     if start is not None and isinstance(data, TrainingPair):
-        own = (start.card["method"], start.card["recipe"], tuple(float(f) for f in start.card["factor"]))
-        wanted = (method.name, recipe_name, tuple(float(f) for f in factor))
+        own = (start.card.method, start.card.recipe, start.card.factor)
+        wanted = (method.name, recipe_name, factor)
         if own != wanted:
             told = ["{} ({}) by {}".format(*each) for each in (wanted, own)]
             raise ModelError(f"training of {told[0]} cannot begin with a model of {told[1]}")
@@ -211,7 +211,7 @@ def _check_network(method: Method, recipe: Recipe, start: LoadedModel, channels:
     wrong = [k for k in {*wanted, *found} if k not in wanted or k not in found or wanted[k].shape != found[k].shape]
     if wrong:
         raise ModelError(
-            f"the model to start from ({start.card['method']}, {start.card['recipe']}) is another network than that of "
+            f"the model to start from ({start.card.method}, {start.card.recipe}) is another network than that of "
             f"{method.name}: {', '.join(sorted(wrong)[:3])} differ"
         )
 

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError, load_model, save_model
 from bids_sr.sr.networks.attention_unet import AttentionUNet, GuidingCritic
 from bids_sr.sr.training.fused import SAME_GRID, contrast_set, explain_slice, super_resolve_contrasts, unit_range
@@ -28,7 +29,7 @@ def head(seed=0, shape=(24, 26, 8)):
 
 
 def model(generator, recipe, channels=2, critic=None):
-    card = {"method": "attunet", "channels": channels, "contrast": "T1w+T2w"}
+    card = ModelCard(method="attunet", channels=channels, contrast="T1w+T2w")
     return LoadedModel(generator=generator, recipe=recipe, card=card, critic=critic)
 
 

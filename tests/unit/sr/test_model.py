@@ -45,7 +45,7 @@ def test_round_trip(saved):
     torch.manual_seed(0)
     wanted = SRGAN.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
     assert all(torch.equal(wanted[k], v) for k, v in loaded.generator.state_dict().items())
-    assert loaded.card["contrast"] == "T2starw"
+    assert loaded.card.contrast == "T2starw"
     assert not loaded.generator.training
     assert [p.name for p in saved[0].parent.iterdir() if p.name.startswith(".")] == []
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models import model, registry
 from bids_sr.sr.models.card import card_entries, plain_recipe
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.training import trainer, update_steps
 
@@ -151,9 +151,9 @@ def old(small_pair, tmp_path):
 
 def test_an_old_card_is_read_as_what_it_is(old):
     assert json.loads(model.card_path(old).read_text())["recipe"] == "paper"
-    assert model.read_card(old)["recipe"] == "paper-mse"
+    assert model.read_card(old).recipe == "paper-mse"
     loaded = model.load_model(old)
-    assert loaded.card["recipe"] == "paper-mse"
+    assert loaded.card.recipe == "paper-mse"
     assert loaded.recipe == MSE
 
 
@@ -180,10 +180,10 @@ def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
 def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "new", made.state, made.card)
-    assert model.read_card(weights)["recipe"] == "paper"
+    assert model.read_card(weights).recipe == "paper"
     assert "content:MSE" not in plain_recipe(PAPER, vgg=True)["losses"]
-    other = SimpleNamespace(method="cpce", recipe="paper").__dict__ | {"settings": {"losses": {"content:MSE": 1}}}
-    assert model.renamed(other) is other
+    other = {"method": "cpce", "recipe": "paper"} | {"settings": {"losses": {"content:MSE": 1}}}
+    assert ModelCard.from_json(other).recipe == "paper"
 
 
 def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):

@@ -13,6 +13,7 @@ from bids_sr.sr import method
 from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.models import model, registry
 from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.training import trainer
 from bids_sr.sr.training.validation import compare
 
@@ -37,7 +38,7 @@ def same(a, b):
 
 
 def test_the_package_says_where_its_weights_come_from(start):
-    card = start.card
+    card = start.card.json
     assert (card["name"], card["method"], card["recipe"], card["factor"]) == ("srgan_start", "srgan", "fast", [2, 2, 1])
     assert "warm_start.py learn" in card["trained_with"]
     assert card["heads"]["seeds"] == list(range(1000, 1009))
@@ -101,7 +102,7 @@ def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(small_pair, tmp_path
     [({"factor": [1.5, 1.5, 1.0]}, "fast"), ({"method": "vit"}, "fast"), ({"recipe": "paper"}, "fast"), ({}, "paper")],
 )
 def test_weights_of_another_network_are_refused(small_pair, tmp_path, start, change, name):
-    other = replace(start, card={**start.card, **change})
+    other = replace(start, card=ModelCard.from_json({**start.card.json, **change}))
     with pytest.raises(model.ModelError, match="cannot begin with a model of"):
         fit(small_pair, tmp_path, recipe_name=name, start=other)
 
