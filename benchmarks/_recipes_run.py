@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.data.patches import cut, draw
@@ -26,7 +27,6 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
-from bids_sr.stats.evaluation.split_half import beyond_nyquist
 from bids_sr.stats.glm.contrasts import modelled_types
 from bids_sr.stats.glm.design import read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation

@@ -40,6 +40,7 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
+from bids_sr.sr.variance.prior import Prior
 
 Array = NDArray[Any]
 FLOAT = 4
@@ -248,6 +249,19 @@ def of_a_volume(volume: Array, affine: Array, factor: Factor, model: LoadedModel
             work=down, run=lambda: kspace_low(fine, volume.shape),
         ),
     ]  # fmt: skip
+
+
+def of_variance(prior: Prior, shape: Sequence[int]) -> Kernel:
+    """What the variance maps of `sbl` add to a volume; no part of a stage, as a gate may leave the maps out."""
+    coarse = torch.randn(shape[2], shape[0], shape[1], generator=torch.Generator().manual_seed(0))
+
+    def run() -> torch.Tensor:
+        with torch.inference_mode():
+            return prior.beyond(coarse)
+
+    return Kernel(
+        name="variance-weighted reconstruction (sbl)", unit="volume", parts=(), work=counted(run), run=run
+    )  # fmt: skip
 
 
 def of_training(recipe: Recipe, pair: TrainingPair) -> list[Kernel]:

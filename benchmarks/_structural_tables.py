@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from bids_sr.phantom.clinical_scans import CONTRASTS
 from bids_sr.stats.group.paired_tests import differences, wilcoxon
-from bids_sr.stats.regions.mask_overlap import Agreement, bland_altman
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -31,6 +31,48 @@ VOLUMES = (
 )
 VOLUMES += "the fine scans, and repeated fine scans differed by medians of 1 to 4.7 % (fluid), 0.5 to 2.7 % (venous "
 VOLUMES += "sinuses), 9.2 to 12.7 % (pial layers)."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """Bland and Altman's limits of agreement."""
+
+    # means, differences: one for each pair, the points of the plot
+    means: tuple[float, ...]
+    differences: tuple[float, ...]
+    bias: float  # mean difference
+    # lower, upper: bias -+ 1.96 standard deviations (n - 1) of the differences
+    lower: float
+    upper: float
+    percent: bool  # whether differences are in percent of the mean of the pair
+
+
+def bland_altman(reference: Sequence[float], found: Sequence[float], *, percent: bool = True) -> Agreement:
+    """Agreement of two measurements of the same things; differences are found less reference.
+
+    Parameters
+    ----------
+    reference, found : one value each (ml, for volumes)
+    percent : differences in percent of the mean of the two, as attention-unet, figure 10, plots them
+
+    Raises
+    ------
+    ValueError : fewer than two pairs, lists of different length, or a mean of 0 under percent
+    """
+    a, b = np.asarray(reference, dtype=np.float64), np.asarray(found, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or len(a) < 2:
+        raise ValueError(f"limits of agreement want two lists of one length of at least 2, not {a.shape} and {b.shape}")
+    means = (a + b) / 2
+    differences = b - a
+    if percent:
+        if not means.all():
+            raise ValueError("a pair with a mean of 0 has no difference in percent")
+        differences = 100 * differences / means
+    bias, spread = float(differences.mean()), 1.96 * float(differences.std(ddof=1))
+    return Agreement(
+        means=tuple(means.tolist()), differences=tuple(differences.tolist()),
+        bias=bias, lower=bias - spread, upper=bias + spread, percent=percent,
+    )  # fmt: skip
 
 
 def keep_all(

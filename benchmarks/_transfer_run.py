@@ -165,8 +165,8 @@ class School:
             "data_sha256": data.checksums(), "factor": self.factor, "settings": plain_recipe(recipe),
             "started_from": None if start is None else start.card.weights_sha256,
         })  # fmt: skip
-        card = {key: model.card.get(key) for key in wanted}
-        card["started_from"] = (model.card.get("started_from") or {}).get("weights_sha256")
+        card = {key: model.card.json.get(key) for key in wanted}
+        card["started_from"] = model.card.start_sha256
         card["settings"] = {key: card["settings"].get(key) for key in wanted["settings"]}
         return [key for key in wanted if card[key] != wanted[key]]
 

@@ -30,6 +30,7 @@ from _table import keep
 from numpy.typing import NDArray
 from scipy import stats
 
+from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.data.examples import split
 from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.data.training_pair import TrainingPair
@@ -38,7 +39,6 @@ from bids_sr.sr.models import scores
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.training.validation import outputs
-from bids_sr.stats.evaluation.split_half import beyond_nyquist
 
 Array = NDArray[Any]
 SRGAN = get_method("srgan")

@@ -30,12 +30,13 @@ from _kept import checksum, kept_rows
 from _methods_run import EXPLAINED, Judge, Pace, Scene, loaded, trained
 from _table import RESULTS, keep
 
-from bids_sr.sr.inference.apply_to_series import BASELINES
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.sr.method import method_names
 from bids_sr.sr.models.model import LoadedModel
 
 Row = dict[str, Any]
 FLAT_DB = 0.05
+BASELINES = (*INTERPOLATIONS, *PAIR_BASELINES)  # those that stand alone on single volumes
 EV, EV_ACTIVE = "explained variance", "explained variance active"
 # (better, worse, by, paper) as the papers have it, at the factor nearest to 2
 ORDERINGS = (

@@ -4,9 +4,9 @@ python benchmarks/paper_subject.py WORK [--preset paper] [--procs 2] [--paper-st
 
 Makes the phantom (64 x 64 x 30 x 900 and its pair; kept in WORK), then runs, bound to two processors,
 
-    bids-sr PHANTOM OUT participant --sr-method srgan --skip-bids-validation --resource-monitor
+    bids-sr PHANTOM OUT participant --skip-bids-validation --resource-monitor
 
-with all else as it comes: default baselines, both kinds of maps, both smoothings, evaluation and reports. The
+with all as it comes: default methods and baselines, both kinds of maps, both smoothings, evaluation and reports. The
 validator is left out because it looks at the input alone; the monitor writes what each step took, which is what the
 table adds up. `step s` is the clock of the steps of a stage, of which two may run side by side, `processor s` that of
 all their threads. Memory is the peak over the whole group of processes (PSS, so that shared pages count once).
@@ -41,9 +41,20 @@ import pandas as pd
 import torch
 from _recipes_run import training_pair
 from _resources import watch
-from _roofline import Kernel, Peaks, Step, measure_peaks, of_a_volume, of_training, on_threads, seconds
+from _roofline import (
+    Kernel,
+    Peaks,
+    Step,
+    measure_peaks,
+    of_a_volume,
+    of_training,
+    of_variance,
+    on_threads,
+    seconds,
+)
 from _roofline import row as roofline_row
 from _table import RESULTS, keep
+from variance import drawn_prior
 
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import SeriesReader, load_image
@@ -111,8 +122,8 @@ def run(given: argparse.Namespace, phantom: Path, out: Path) -> Finished:
     for folder in (out, work):
         shutil.rmtree(folder, ignore_errors=True)
     command = [
-        BIN / "bids-sr", phantom, out, "participant", "-w", work, "--sr-method", "srgan", "--nprocs", given.procs,
-        "--skip-bids-validation", "--resource-monitor",
+        BIN / "bids-sr", phantom, out, "participant", "-w", work, "--nprocs", given.procs, "--skip-bids-validation",
+        "--resource-monitor",
     ]  # fmt: skip
     usage = watch([*map(str, command)], log=given.work / "run.log", every=1.0)
     took = {key: value for key, value in asdict(usage).items() if key in Finished.__dataclass_fields__}
@@ -214,8 +225,8 @@ def verdict(usage: Finished, paper: Paper, sizes: tuple[int, int], given: argpar
     planned = get_method("srgan").recipes["paper-mse"].steps
     training, slices = planned * paper.step[0] / 3600, sizes[0] * sizes[1] * paper.slice[0] / 3600
     memory = usage.peak_gib * 2**30 / 1e9
-    bars = f"{usage.seconds / 60:.1f} min (bar 30) and {memory:.2f} GB (bar 4)"
-    held = usage.code == 0 and usage.seconds <= 1800 and memory <= 4
+    bars = f"{usage.seconds / 60:.1f} min (bar 12) and {memory:.2f} GB (bar 2)"
+    held = usage.code == 0 and usage.seconds <= 720 and memory <= 2
     procs, load = ("not kept" if v is None else f"{v:g}" for v in (usage.procs, usage.load))
     return [
         f"Exit code {usage.code}; {bars} on {procs} processors: {'held' if held else 'NOT held'}. Preset "
@@ -321,6 +332,7 @@ def main() -> int:
         kernels = [
             *of_training(get_method("srgan").recipes["fast"], pair),
             *of_a_volume(np.asarray(volume), affine, pair.factor, model, PosedImage(data=data, affine=grid)),
+            of_variance(drawn_prior(volume.shape), volume.shape),
         ]
         report_roofline(kernels, measure_peaks(), found, {TRAINING: steps, **dict.fromkeys(names, sizes[1])})
     return 0

@@ -35,12 +35,11 @@ from _recipes_compare import compare
 from _recipes_run import Known, Measured, curve, is_phantom, read_log, training_pair, work_after, work_of_a_step
 from _table import keep
 
+from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.trainer import fit
-
-BASELINES = ("bspline", "zerofill")
 
 
 def options() -> argparse.Namespace:
@@ -87,7 +86,7 @@ def train(given: argparse.Namespace) -> None:
         clock, busy = time.monotonic() - clock, time.process_time() - busy
         rows += curve(made.log, recipe, work, seed)
         held, done = made.card["held_out"], made.log[-1]["iteration"]
-        scores = {name: held[name] for name in ("network", *BASELINES)}
+        scores = {name: held[name] for name in ("network", *VALIDATION_BASELINES)}
         remarks.append(
             f"Seed {seed}: {done} of {recipe.iterations} iterations ({work_after(done, recipe, work):.4g} of "
             f"{planned:.4g} x 1e12 operations) in {busy / 60:.1f} min of processor, {clock / 60:.1f} min of clock "
@@ -109,8 +108,8 @@ def log(given: argparse.Namespace) -> None:
     rows = curve(read_log(given.work / "log_search.tsv"), recipe, work_of_a_step(recipe, pair), 0)
     remarks = [f"From the log, after {rows[-1]['iteration']} of {recipe.iterations} iterations."]
     for path in sorted(given.work.glob(f"srgan_{given.recipe}*.safetensors")):
-        held = read_card(path).json["held_out"]
-        scores = {name: held[name] for name in ("network", *BASELINES)}
+        held = read_card(path).held_out
+        scores = {name: held[name] for name in ("network", *VALIDATION_BASELINES)}
         remarks.append(f"Best at iteration {held['iteration']}; held-out slices: {json.dumps(scores)}.")
     put(given, rows, remarks)
 
@@ -132,7 +131,7 @@ def score(given: argparse.Namespace) -> None:
         else:
             judge = Measured.read(given.bids_dir, given.truth_dir, Path(scratch), **more)
         rows = []
-        for name, model in [(name, None) for name in BASELINES] + [("srgan", model) for model in models]:
+        for name, model in [(name, None) for name in VALIDATION_BASELINES] + [("srgan", model) for model in models]:
             busy = time.process_time()
             found = judge.scores(name, model, given.threads)
             held = None if model is None else model.card.json["held_out"]["network"]

@@ -94,10 +94,11 @@ def _cpu() -> float:
 def inner(what: str, data: str, place: str) -> int:
     """One measurement in a process of its own."""
     if what == "index":
+        from bids_sr.bids import Findings
         from bids_sr.bids.layout import open_index
         from bids_sr.bids.query import participants
 
-        labels, _ = participants(Path(data))
+        labels = participants(Path(data), Findings())
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
     from collections import namedtuple

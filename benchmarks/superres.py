@@ -29,10 +29,11 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.training_pair import TrainingPair
-from bids_sr.sr.inference.apply_to_series import BASELINES, Upsampler, inconsistency, make_upsampler
+from bids_sr.sr.inference.apply_to_series import Upsampler, inconsistency, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
@@ -95,7 +96,8 @@ def main() -> None:
     gain = match_gain(highres, boldref, mask)
     common = {"affine": affine, "scale": scale, "guide": guide, "gain": gain}
     ups = {
-        name: make_upsampler(name, FACTOR, **common, mean=PosedImage(data=boldref, affine=affine)) for name in BASELINES
+        name: make_upsampler(name, FACTOR, **common, mean=PosedImage(data=boldref, affine=affine))
+        for name in (*INTERPOLATIONS, *PAIR_BASELINES)
     }
     for name, (model, _, _) in models.items():
         ups[name] = make_upsampler("srgan", FACTOR, model=model, scale=scale, threads=given.threads)

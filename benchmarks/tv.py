@@ -1,7 +1,6 @@
 """Self-supervised super-resolution of volumes against interpolation and supervised networks, factors 1.25 to 2 in 3D.
 
 benchmarks/tv.py images BIDS_DIR --work DIR [--seconds S] [--seeds N] [--factors F …] [--methods NAME …] [--alone N]
-benchmarks/tv.py functional BIDS_DIR [--seconds S] [--factors F …] [--methods NAME …]
 
 `images`: volumes of one run are brought down by tv's own B (Gaussian and decimation) and by a k-space crop, brought up
 again and compared with what they were. Training volumes come from the first two thirds of the run, the four that are
@@ -10,12 +9,7 @@ are amortised over the training volumes. dip is tv with alpha = 0. Every network
 through its whole schedule; the fast recipes are used. PSNR has the 99th percentile of the mean volume in the brain as
 peak, and the paper's peak is not known: compare the differences to trilinear only.
 
-`functional`: the whole run, brought down and up, then realigned; seed correlation maps of the acquired run and of each
-series at r >= .5 (accuracy, false discovery rate), and the Jaccard index of brain masks made by one rule from the mean
-of each series. Seeds are points of MNI152 carried over by the centroids of the two brains, and moved to the nearest
-voxel of the brain; without a registration they hit regions, not gyri (ours).
-
-Writes benchmarks/results/tv_{images,functional}.{json,md}.
+Writes benchmarks/results/tv_images.{json,md}.
 """
 
 import argparse
@@ -37,12 +31,8 @@ from _methods_run import Pace, brain, pace_of, shortened
 from _table import keep
 from numpy.typing import NDArray
 
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.image_similarity import psnr, ssim
-from bids_sr.spatial.boldref import estimate_run
-from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import rigid_params
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
@@ -51,17 +41,12 @@ from bids_sr.sr.models.model import LoadedModel, TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.operators import Degradation, get_operator
 from bids_sr.sr.training.trainer import fit
-from bids_sr.stats.glm import seedcorr
-from bids_sr.stats.glm.time_series import extract_courses
-from bids_sr.stats.regions.mask_overlap import jaccard
 
 Array = NDArray[Any]
 Row = dict[str, Any]
 INTERPOLATIONS = ("linear", "nearest", "bspline", "zerofill")
 SELF = ("tv", "tv kspace", "dip")
 ASSUMED = {"tv": "gauss", "tv kspace": "kspace", "dip": "gauss"}  # what is assumed to have brought the volume down
-SEEDS_MNI = {"sensory-motor": (-38, -22, 56), "default mode": (0, -52, 26), "visual": (8, -80, 6)}
-MNI_CENTER = (0.0, -20.0, 10.0)  # centroid of the brain of MNI152, to the nearest 5 mm
 # tv-self-sr: table 1 for interpolation and "alone", table 2 for the others: PSNR (dB) and SSIM
 PAPER: Mapping[str, Mapping[float, tuple[float, float]]] = {
     "linear": {1.25: (78.16, 0.9446), 1.5: (75.07, 0.9265), 1.75: (73.54, 0.9169), 2: (69.59, 0.8855)},
@@ -74,12 +59,6 @@ PAPER: Mapping[str, Mapping[float, tuple[float, float]]] = {
     "li": {1.25: (85.91, 0.9733), 1.5: (80.46, 0.9572), 1.75: (78.58, 0.9468), 2: (76.32, 0.9375)},
     "li-agnostic": {1.25: (84.09, 0.9707), 1.5: (81.32, 0.9590), 1.75: (77.43, 0.9426), 2: (73.78, 0.9204)},
 }
-PAPER_MAPS = {
-    ("sensory-motor", 1.25): (0.9690, 0.0099), ("sensory-motor", 2): (0.9598, 0.0128),
-    ("default mode", 1.25): (0.9522, 0.0055), ("default mode", 2): (0.7916, 0.0209),
-    ("visual", 1.25): (0.9869, 0.0038), ("visual", 2): (0.9873, 0.0024),
-}  # fmt: skip
-PAPER_JACCARD = {1.25: 0.9769, 2: 0.9684}
 
 
 def split(volumes: list[Array], train: int, score: int) -> tuple[list[Array], list[Array]]:
@@ -255,110 +234,21 @@ def keep_images(rows: list[Row], given: argparse.Namespace) -> None:
     keep("tv_images", "Volumes brought down and up: self-supervised, supervised, interpolated", table, remarks=remarks)
 
 
-def functional(given: argparse.Namespace) -> None:
-    """Seed correlation maps and brain masks of each series against those of the acquired run."""
-    rows: list[Row] = []
-    with SeriesReader(one(given.bids_dir, "sub-*/func/*_bold.nii.gz")) as reader:
-        volumes, affine, tr = list(reader.volumes()), reader.affine, reader.tr
-        reference = np.mean(volumes, axis=0)
-        poses = estimate_run(reader, reference, brain_mask(reference, affine)).matrices
-    training, _ = split(volumes, given.train, 1)
-    paces: dict[str, Pace] = {}
-    for factor in given.factors:
-        level = Level(volumes[0].shape, affine, factor, "gauss")
-        ways: dict[str, LoadedModel | None] = {"acquired": None, "linear": None, "bspline": None}
-        for name in given.methods:
-            data = level.coarse_only(training) if name in SELF else level.pairs(training)
-            ways[name] = learn(name, data, level.factor, given.seconds, 0, given.threads, paces)[0]
-        known: dict[str, Array] = {}
-        mask = brain_mask(reference[level.window], level.affine)
-        for name, model in ways.items():
-            maps, own = connectivity(name, model, level, volumes, poses, mask, tr, given.threads)
-            if name == "acquired":
-                known = maps
-                first = own
-                continue
-            for network, found in maps.items():
-                seen = seedcorr.agreement(known[network], found)
-                printed = PAPER_MAPS.get((network, factor)) if name == "tv" else None
-                rows.append({
-                    "factor": factor, "series": name, "network": network, "accuracy": round(seen.accuracy or 0.0, 4),
-                    "false discovery rate": "" if seen.ppv is None else round(1 - seen.ppv, 4),
-                    "false positive fraction": "" if seen.tnf is None else round(1 - seen.tnf, 4),
-                    "voxels, acquired": int((known[network] >= seedcorr.THRESHOLD).sum()),
-                    "paper": f"{printed[0]:.4f} / {printed[1]:.4f} %" if printed else "",
-                    "brain mask, Jaccard": round(jaccard(first, own) or 0.0, 4),
-                    "paper, Jaccard": PAPER_JACCARD.get(factor, "") if name == "tv" else "",
-                })  # fmt: skip
-    title = "Seed correlation at r >= .5: the acquired run against what was brought down and up"
-    remark = (
-        f"{given.seconds:g} s of processor a training, fast recipes. Accuracy over the brain is high where a network "
-        "is small. Interpolation correlates neighbors, so that more voxels reach the threshold: false discoveries are "
-        "a part of what is found, the false positive fraction a part of what is outside. The paper prints its false "
-        "discovery rate in %; figures that small may be the latter."
-    )
-    keep("tv_functional", title, rows, remarks=[remark])
-
-
-def connectivity(
-    name: str, model: LoadedModel | None, level: Level, volumes: list[Array], poses: Array, mask: NDArray[np.bool_],
-    tr: float, threads: int,
-) -> tuple[dict[str, Array], NDArray[np.bool_]]:  # fmt: skip
-    """(map of each network over the mask's voxels, brain mask of the series' own mean)."""
-    small = [level.down(volume) for volume in volumes] if name != "acquired" else []
-    mean = np.mean(small, axis=0) if small else None
-    scale = 1.0 if mean is None else float(np.percentile(mean[brain(mean)], 99))
-    shape = volumes[0][level.window].shape
-    total = np.zeros(shape)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "series.nii")
-        with SeriesWriter(path, (*shape, len(volumes)), level.affine, tr) as writer:
-            for t, volume in enumerate(volumes):
-                image = volume[level.window] if not small else brought_up(name, model, level, small[t], scale, threads)
-                placed = sample_volume(
-                    np.ascontiguousarray(image, np.float32), level.affine, shape, level.affine, poses[t]
-                )
-                total += placed
-                writer.append(placed)
-        center = level.affine[:3, :3] @ np.argwhere(mask).mean(0) + level.affine[:3, 3]
-        params = np.stack([rigid_params(pose, center) for pose in poses])
-        at = np.argwhere(mask) @ level.affine[:3, :3].T + level.affine[:3, 3]
-        spheres = []
-        for point in SEEDS_MNI.values():
-            wanted = center + np.subtract(point, MNI_CENTER)
-            spheres.append(seedcorr.seed_sphere(mask, level.affine, at[np.linalg.norm(at - wanted, axis=1).argmin()]))
-        seeds = np.stack([sphere[mask] for sphere in spheres])
-        with SeriesReader(path) as reader:
-            courses = extract_courses(reader, mask, Path(folder, "courses"), fwhm_mm=seedcorr.FWHM_MM)
-        design = seedcorr.nuisance(len(volumes), tr, params)
-        with courses:
-            maps = seedcorr.seed_maps(courses, seeds, design, seedcorr.kept(params))
-    return dict(zip(SEEDS_MNI, maps, strict=True)), brain_mask(total / len(volumes), level.affine)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("images", "functional"))
+    parser.add_argument("what", choices=("images",))
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("--seconds", type=float, default=60, help="of processor time a training")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--factors", type=float, nargs="+", default=None)
-    parser.add_argument("--methods", nargs="+", default=None)
+    parser.add_argument("--factors", type=float, nargs="+", default=[1.25, 1.5, 1.75, 2])
+    parser.add_argument("--methods", nargs="+", default=[*SELF, "mse3d", "li", "li-agnostic"])
     parser.add_argument("--train", type=int, default=8, help="training volumes")
     parser.add_argument("--alone", type=int, default=2, help="volumes that get a network (tv) of their own")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, help="what is scored is kept here; needed for images")
+    parser.add_argument("--work", type=Path, required=True, help="what is scored is kept here")
     given = parser.parse_args()
-    if given.what == "images":
-        if given.work is None:
-            parser.error("images needs --work")
-        given.work.mkdir(parents=True, exist_ok=True)
-    defaults = {
-        "images": ([1.25, 1.5, 1.75, 2], [*SELF, "mse3d", "li", "li-agnostic"]), "functional": ([1.25, 2], ["tv"])
-    }  # fmt: skip
-    given.factors = given.factors or defaults[given.what][0]
-    given.methods = given.methods or defaults[given.what][1]
-    (images if given.what == "images" else functional)(given)
+    given.work.mkdir(parents=True, exist_ok=True)
+    images(given)
 
 
 if __name__ == "__main__":

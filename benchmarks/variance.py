@@ -42,6 +42,15 @@ def head(shape: tuple[int, int, int]) -> Window:
     return Window.around(level_above(shape, (2.0, 2.0, 1.0)), (x / 0.36) ** 2 + (y / 0.43) ** 2 < 1)
 
 
+def drawn_prior(shape: tuple[int, int, int]) -> Prior:
+    """A prior whose maps are drawn, for a head that fills a plane."""
+    window, fwhm = head(shape), Estimator().fwhm
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn((len(fwhm), *(s.stop - s.start for s in window.fine)), generator=generator).mul(0.8).exp()
+    plain = Prior(window=window, weight=weight, fwhm=fwhm, noise=0.0)
+    return Prior(window=window, weight=weight, fwhm=fwhm, noise=1e-3 * plain.mean_variance)
+
+
 def seconds(call: Callable[[], object], times: int = 5) -> float:
     """Processor time of the fastest of a few calls."""
     found = []
@@ -56,13 +65,10 @@ def cost() -> None:
     """By matrix."""
     rows = []
     for shape in MATRICES:
-        window, fwhm = head(shape), Estimator().fwhm
-        generator = torch.Generator().manual_seed(0)
-        weight = torch.randn((len(fwhm), *(s.stop - s.start for s in window.fine)), generator=generator).mul(0.8).exp()
-        plain = Prior(window=window, weight=weight, fwhm=fwhm, noise=0.0)
-        prior = Prior(window=window, weight=weight, fwhm=fwhm, noise=1e-3 * plain.mean_variance)
+        prior = drawn_prior(shape)
+        window = prior.window
         data = torch.zeros(shape[2], *shape[:2])
-        data[window.coarse] = prior.draw(generator)
+        data[window.coarse] = prior.draw(torch.Generator().manual_seed(1))
         cut = data[window.coarse].contiguous()
         row = {"acquired": " x ".join(map(str, shape)), f"s, {ITERATIONS} steps": seconds(partial(prior.beyond, data))}
         rows.append(row | {"of these 10 steps": seconds(partial(prior.solve, cut, 10, 0.0))})

@@ -5,7 +5,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from bids_sr.slurm.array_spec import in_tasks
+from bids_sr.slurm.job_requests import in_tasks
 from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)

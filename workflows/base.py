@@ -8,16 +8,17 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.bids import BoldRun, Pair, Subject, entities_of, factor_of, guide_of, pretrained_for
 from bids_sr.bids.fmriprep import SPACES
-from bids_sr.bids.grid_sizes import sizes_of
+from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.boilerplate import HERE
-from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.config import Settings
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
 from bids_sr.interfaces.learning.contrast_plan import structural_values
-from bids_sr.sr.method import get_method, method_of_series, series_label, series_labels
+from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_names
+from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names
 from bids_sr.workflows.fused_structural import add_structural
 from bids_sr.workflows.node_memory import declare_memory
@@ -118,8 +119,8 @@ def _subject_plan(
     return SubjectPlan(
         label=subject.label, output_dir=str(settings.paths.output_dir),
         omp_nthreads=settings.resources.omp_nthreads or 1, training=_training(settings),
-        methods=series_labels(settings.superres.pair_trained),
-        members=_members(settings, series_labels(settings.superres.pair_trained)),
+        methods=series_names(settings.superres.pair_trained),
+        members=_members(settings, series_names(settings.superres.pair_trained)),
         t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w), given=anat,
         t1w_common={"subject": subject.label, "datatype": "anat", **(_named(t1w, "session") if t1w else {})},
         template=template, roi=settings.activation.roi, pairs=tuple(pairs.values()),
@@ -176,14 +177,14 @@ def _named(path: Path, *names: str) -> dict[str, str]:
 def _training(settings: Settings) -> Training:
     """How networks are trained or found."""
     superres = settings.superres
-    known = {series_label(name): get_method(name) for name in (*superres.learned, *superres.run_trained)}
+    known = {series_name(name): get_method(name) for name in (*superres.learned, *superres.run_trained)}
     warm = {label: method for label, method in known.items() if superres.warm_start and method.warm}
     return Training(
         recipe=superres.recipe,
         model_source=superres.model_source,
         model_dir=text_of(superres.models_to_reuse(settings.paths.output_dir)),
         pretrained={
-            series_label(method): str(path)
+            series_name(method): str(path)
             for method in superres.learned
             for path in [pretrained_for(superres, method)]
             if path is not None
@@ -206,12 +207,12 @@ def _training(settings: Settings) -> Training:
 def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Sequence[str]) -> SeriesPlan:
     """Which series are made of a run."""
     superres, names = settings.superres, tuple(name for name in series if name != "raw")
-    here = series_labels(superres.volume_trained)
+    here = series_names(superres.volume_trained)
     if run.pair is None:  # a model that was given needs none
-        here += series_labels([name for name in superres.pair_trained if pretrained_for(superres, name) is not None])
-    models = tuple(name for name in names if name in (*series_labels(superres.pair_trained), *here))
-    on_run = tuple(name for name in names if name in series_labels(superres.run_trained))
-    controls = tuple(name for name in on_run if name not in series_labels(superres.learned))
+        here += series_names([name for name in superres.pair_trained if pretrained_for(superres, name) is not None])
+    models = tuple(name for name in names if name in (*series_names(superres.pair_trained), *here))
+    on_run = tuple(name for name in names if name in series_names(superres.run_trained))
+    controls = tuple(name for name in on_run if name not in series_names(superres.learned))
     seeded = tuple(name for name in (*models, *on_run) if method_of_series(name).draws)
     own = tuple(name for name in on_run if name not in controls)
     with_anat = bool(subject.t1w)
@@ -239,10 +240,12 @@ def _members(settings: Settings, methods: Sequence[str]) -> tuple[Extra, ...]:
     """The further members of each method's ensemble; the method itself is the first."""
     count = settings.superres.n_ensemble
     superres = settings.superres
-    given = series_labels(name for name in superres.learned if pretrained_for(superres, name) is not None)
+    given = series_names(name for name in superres.learned if pretrained_for(superres, name) is not None)
     trained = (method for method in methods if method not in given)
     return tuple(
-        Extra(name=f"{method}Seed{seed}", method=method, seed=seed) for method in trained for seed in range(1, count)
+        Extra(name=member_name(method, seed), method=method, seed=seed)
+        for method in trained
+        for seed in range(1, count)
     )
 
 
@@ -261,16 +264,18 @@ def _placebos(
     for method in methods:
         shipped = HERE / "models" / f"{method}_phantom.safetensors"
         if "Phantom" in suffixes[method] and shipped.exists():
-            found.append(Extra(name=f"{method}Phantom", method=method, model=str(shipped)))
+            found.append(Extra(name=series_name(method, "Phantom"), method=method, model=str(shipped)))
         if "Other" in suffixes[method]:
             others = other_models(store, method, run.entities["subject"], factor=factor, zooms=run.zooms)
-            found += [Extra(name=f"{method}Other", method=method, model=str(other)) for other in others[:1]]
+            found += [Extra(name=series_name(method, "Other"), method=method, model=str(other)) for other in others[:1]]
     if with_anat:
         found += [
-            Extra(name=f"{method}T1w", method=method, contrast=True) for method in methods if "T1w" in suffixes[method]
+            Extra(name=series_name(method, "T1w"), method=method, contrast=True)
+            for method in methods
+            if "T1w" in suffixes[method]
         ]
     found += [
-        Extra(name=f"{method}{how}", method=method, displace=how.lower())
+        Extra(name=series_name(method, how), method=method, displace=how.lower())
         for method in methods
         for how in ("Mirror", "Shift")
         if how in suffixes[method]

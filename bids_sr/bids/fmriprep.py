@@ -1,23 +1,30 @@
-"""Find what fMRIPrep left of a participant and of a run, and say what speaks against its use.
+"""Precomputed results of fMRIPrep (``--derivatives``) of a participant and of a run, found and checked.
 
 Names are those that fMRIPrep has used since version 23.2; from older output only the anatomy is taken, as they did not
 keep the head-motion transforms. Nothing but names, headers, tables and transform files is read.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from bids_sr.bids import headers as hd
-from bids_sr.bids.inputs import BoldRun, Header, Problem, entities_of
-from bids_sr.bids.precomputed import Derivatives, GivenAnat, GivenField, GivenRun
-from bids_sr.bids.precomputed_checks import check_confounds, check_transforms, differing_grid
+from bids_sr.bids.findings import Findings, InputError
+from bids_sr.bids.inputs import BoldRun, entities_of, same_run, stem_of
+from bids_sr.bids.layout import IMAGES, read_object, suffix_of
+from bids_sr.bids.precomputed import (
+    Derivatives,
+    GivenAnat,
+    GivenField,
+    GivenRun,
+    check_confounds,
+    check_grid,
+    check_transforms,
+)
 from bids_sr.config import split_named
 
 PROGRAMS = ("fmriprep", "smriprep")
@@ -26,70 +33,55 @@ TISSUES = ("GM", "WM", "CSF")
 SPACES = ("MNI152NLin2009aSym", "MNI152NLin2009cAsym", "MNI152NLin6Asym")
 """Templates of which this program carries a copy, so that a transform to them can be used without a download."""
 ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
-_IMAGES = (".nii.gz", ".nii")
+RUN_KEYS = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
+"""Entities that tell runs apart: echoes are one run, magnitude goes without saying."""
 
 
-class Found(Protocol):
-    """Takes up what is found, and what speaks against it."""
-
-    problems: list[Problem]
-
-    def refuse(self, file: Path | str, reason: str, fix: str) -> None:
-        """Add a problem."""
-
-    def tell(self, file: Path | str, text: str) -> None:
-        """Add a notice."""
-
-    def header(self, path: Path) -> Header | None:
-        """Header of an image; a failure is a problem."""
-
-
-def open_derivatives(options: Iterable[str], bids_dir: Path) -> tuple[tuple[Derivatives, ...], list[Problem]]:
-    """The folders that ``--derivatives`` names, and what is wrong with them."""
-    found: list[Derivatives] = []
-    problems: list[Problem] = []
+def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) -> tuple[Derivatives, ...]:
+    """The folders that ``--derivatives`` names; what is wrong with one becomes a problem."""
+    opened: dict[str, Derivatives] = {}
     for text in options:
         name, root = split_named(text)
-        opened = _open(name, root.absolute(), bids_dir)
-        if isinstance(opened, Problem):
-            problems.append(opened)
-        elif opened.name in {other.name for other in found}:
+        folder = _open(name, root.absolute(), bids_dir, found)
+        if folder is not None and folder.name in opened:
             fix = "Give each folder a name of its own: --derivatives one=DIR two=DIR."
-            problems.append(Problem(file=f"--derivatives {text}", reason="two folders have one name", fix=fix))
-        else:
-            found.append(opened)
-    return tuple(found), problems
+            found.refuse(f"--derivatives {text}", "two folders have one name", fix)
+        elif folder is not None:
+            opened[folder.name] = folder
+    return tuple(opened.values())
 
 
-def _open(name: str, root: Path, bids_dir: Path) -> Derivatives | Problem:
-    described = root / "dataset_description.json"
-
-    def refused(reason: str, fix: str) -> Problem:
-        return Problem(file=str(described if root.is_dir() else root), reason=reason, fix=fix)
-
+def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives | None:
+    described, fix = root / "dataset_description.json", "Name the output folder of fMRIPrep."
+    program = version = ""
     if not root.is_dir():
-        return refused("--derivatives names no folder that is there", "Check the path.")
+        found.refuse(root, "--derivatives names no folder that is there", "Check the path.")
+        return None
     if root.resolve() == bids_dir.resolve():
-        return refused("it is the data set itself, not what was made of it", "Name the output folder of fMRIPrep.")
+        found.refuse(described, "it is the data set itself, not what was made of it", fix)
+        return None
     try:
         content = json.loads(described.read_text(encoding="utf-8"))
         made_by = content.get("GeneratedBy") or [content["PipelineDescription"]]
         program, version = str(made_by[0]["Name"]), str(made_by[0].get("Version", ""))
     except FileNotFoundError:
         inner = sorted(path.parent.name for path in root.glob("*/dataset_description.json"))
-        fix = f"Name the folder inside it: {root / inner[0]}." if inner else "Name the output folder of fMRIPrep."
-        return refused("there is no description of a data set, so it is not known what made the folder", fix)
+        fix = f"Name the folder inside it: {root / inner[0]}." if inner else fix
+        found.refuse(described, "there is no description of a data set, so it is not known what made the folder", fix)
+        return None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         fix = "Copy the file again; it names the program in GeneratedBy."
-        return refused(f"it does not say what made the folder ({type(error).__name__})", fix)
+        found.refuse(described, f"it does not say what made the folder ({type(error).__name__})", fix)
+        return None
     if program.lower() not in PROGRAMS:
         fix = "Name the output folder of fMRIPrep, whose names and conventions are known here."
-        return refused(f"it was made by {program}, not by fMRIPrep", fix)
+        found.refuse(described, f"it was made by {program}, not by fMRIPrep", fix)
+        return None
     return Derivatives(root=root, name=name or program.lower(), program=program, version=version)
 
 
 def given_anat(
-    sources: Sequence[Derivatives], label: str, images: Sequence[Path], spaces: Sequence[str], found: Found
+    sources: Sequence[Derivatives], label: str, images: Sequence[Path], spaces: Sequence[str], found: Findings
 ) -> GivenAnat | None:
     """The anatomy of a participant from the first folder that has it.
 
@@ -120,13 +112,13 @@ def given_anat(
     return None
 
 
-def _anat_of(origin: Derivatives, label: str, session: str | None, found: Found) -> GivenAnat | None:
+def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findings) -> GivenAnat | None:
     """Files of the participant's own folder, else of the session of its T1w image, else of its first session."""
     top = origin.root / f"sub-{label}"
     folders = [top / "anat", *([top / f"ses-{session}" / "anat"] if session else []), *sorted(top.glob("ses-*/anat"))]
     for folder in folders:
         files = [path for path in sorted(folder.glob("sub-*_*")) if _own_space(path)]
-        images = [path for path in files if path.name.endswith(tuple(f"_desc-preproc_T1w{e}" for e in _IMAGES))]
+        images = [path for path in files if path.name.endswith(tuple(f"_desc-preproc_T1w{e}" for e in IMAGES))]
         if not images:
             continue
         mask = _only(files, images[0], "_desc-brain_mask")
@@ -148,7 +140,7 @@ def _own_space(path: Path) -> bool:
 def _only(files: Sequence[Path], beside: Path, ending: str) -> Path | None:
     """The file with an ending and the entities of another one."""
     stem = re.sub(r"_desc-preproc_T1w\..*$", "", beside.name)
-    return next((path for path in files for e in _IMAGES if path.name == f"{stem}{ending}{e}"), None)
+    return next((path for path in files for e in IMAGES if path.name == f"{stem}{ending}{e}"), None)
 
 
 def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -162,18 +154,19 @@ def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
     return {space: (ways["there"], ways["back"]) for space, ways in both.items() if len(ways) == 2}
 
 
-def _check_anat(anat: GivenAnat, found: Found) -> None:
+def _check_anat(anat: GivenAnat, found: Findings) -> None:
     """All images on one grid of three axes; composite transforms that are what their names say."""
-    grid = found.header(anat.preproc)
+    grid = hd.read_header(anat.preproc, found)
     if grid is None:
         return
     if len(hd.squeeze_3d(grid)) != 3:
         found.refuse(anat.preproc, f"it has the shape {grid.shape}; one 3D image is due", "Run fMRIPrep again.")
         return
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        header = found.header(path)
-        if header is not None and (text := differing_grid(header, grid.shape[:3], grid.affine)):
-            found.refuse(path, f"{text} {anat.preproc.name}", "Copy the folder again; all come from one run.")
+        header = hd.read_header(path, found)
+        if header is not None:
+            fix = "Copy the folder again; all come from one run."
+            check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, found)
     for path in (path for ways in anat.spaces.values() for path in ways):
         if path.suffix == ".h5":
             with path.open("rb") as stream:
@@ -181,10 +174,10 @@ def _check_anat(anat: GivenAnat, found: Found) -> None:
             if not sound:
                 found.refuse(path, "it is no HDF5 file, as composite transforms are", "Copy the file again.")
         else:
-            found.problems += check_transforms(path, 1)
+            check_transforms(path, 1, found)
 
 
-def given_run(sources: Sequence[Derivatives], run: BoldRun, anat: GivenAnat | None, found: Found) -> GivenRun | None:
+def given_run(sources: Sequence[Derivatives], run: BoldRun, anat: GivenAnat | None, found: Findings) -> GivenRun | None:
     """What there is of a run, from the first folder that has its head motion.
 
     Parameters
@@ -215,56 +208,47 @@ def _version(origin: Derivatives) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", origin.version)[:2])
 
 
-def _identity(entities: Mapping[str, str]) -> dict[str, str]:
-    """Entities that tell runs apart: echoes are one run, magnitude goes without saying, run-01 is run 1."""
-    kept = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
-    found = {name: entities[name] for name in kept if name in entities}
-    return found | ({"run": str(int(found["run"]))} if found.get("run", "").isdigit() else {})
-
-
 def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
     """Files of a run in its own space, by what their names have beyond the run's entities."""
     folder = origin.root / f"sub-{run.entities['subject']}"
     folder = (folder / f"ses-{run.entities['session']}" if "session" in run.entities else folder) / "func"
-    wanted, found = _identity(run.entities), {}
+    found = {}
     for path in sorted(folder.glob("sub-*_*")):
-        if _own_space(path) and _identity(entities_of(path)) == wanted:
+        if _own_space(path) and same_run(entities_of(path), run.entities, RUN_KEYS):
             found[re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)] = path
     return found
 
 
 def _image(files: Mapping[str, Path], stem: str) -> Path | None:
-    return next((files[f"{stem}{e}"] for e in _IMAGES if f"{stem}{e}" in files), None)
+    return next((files[f"{stem}{e}"] for e in IMAGES if f"{stem}{e}" in files), None)
 
 
 def _run_of(
-    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], hmc: Path, anat: GivenAnat | None, found: Found
+    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], hmc: Path, anat: GivenAnat | None, found: Findings
 ) -> GivenRun:
     """Files of a run, checked."""
-    found.problems += check_transforms(hmc, run.n_volumes)
+    check_transforms(hmc, run.n_volumes, found)
     for stem in ("desc-hmc_boldref", "desc-coreg_boldref", "desc-brain_mask"):
         path = _image(files, stem)
-        header = None if path is None else found.header(path)
-        if path is not None and header is not None and (text := differing_grid(header, run.shape, run.affine)):
+        header = None if path is None else hd.read_header(path, found)
+        if header is not None:
             fix = "Name the fMRIPrep output of this very data set; its transforms hold for no other grid."
-            found.refuse(path, f"{text} the run {run.bold.name}", fix)
+            check_grid(header, run.shape, run.affine, f"the run {run.bold.name}", fix, found)
     coreg = None
     if anat is not None:
         names = (f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in ANATOMIES)
         coreg = next((files[name] for name in names if name in files), None)
     if coreg is not None:
-        found.problems += check_transforms(coreg, 1)
-    confounds, n_dummy = files.get("desc-confounds_timeseries.tsv"), None
-    if confounds is not None:
-        problems, n_dummy = check_confounds(confounds, run.n_volumes)
-        found.problems += problems
+        check_transforms(coreg, 1, found)
+    confounds = files.get("desc-confounds_timeseries.tsv")
     return GivenRun(
         origin=origin, hmc=hmc, mask=_image(files, "desc-brain_mask"), coreg=coreg, confounds=confounds,
-        n_dummy=n_dummy, field=_field_of(origin, run, files, found),
+        n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, found),
+        field=_field_of(origin, run, files, found),
     )  # fmt: skip
 
 
-def _tell_missing(given: GivenRun, run: BoldRun, anat: GivenAnat | None, found: Found) -> None:
+def _tell_missing(given: GivenRun, run: BoldRun, anat: GivenAnat | None, found: Findings) -> None:
     """Say what is made here although the rest is taken over."""
     missing = [
         words
@@ -279,7 +263,7 @@ def _tell_missing(given: GivenRun, run: BoldRun, anat: GivenAnat | None, found: 
         found.tell(run.bold, f"{given.origin.words} left no {' and no '.join(missing)} of it; that is made here.")
 
 
-def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], found: Found) -> GivenField | None:
+def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], found: Findings) -> GivenField | None:
     """The field map that the run was corrected with."""
     pattern = re.compile(r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt")
     ways = {match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))}
@@ -294,7 +278,7 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
     (name, xfm), place = next(iter(fields.items())), run.entities.get("session")
     top = origin.root / f"sub-{run.entities['subject']}"
     folder = (top / f"ses-{place}" if place else top) / "fmap"
-    images = [p for e in _IMAGES for p in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{e}"))]
+    images = [p for e in IMAGES for p in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{e}"))]
     if not images:
         found.refuse(
             xfm,
@@ -302,12 +286,12 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
             "Copy the fmap folder of the fMRIPrep output too; without it the correction cannot be applied here.",
         )
         return None
-    found.problems += check_transforms(xfm, 1)
-    header, sidecar = found.header(images[0]), _sidecar(images[0])
+    check_transforms(xfm, 1, found)
+    header, units = hd.read_header(images[0], found), _units(images[0])
     if header is not None and len(hd.squeeze_3d(header)) != 3:
         found.refuse(images[0], f"it has the shape {header.shape}; one 3D image is due", "Run fMRIPrep again.")
-    if sidecar.get("Units", "Hz") != "Hz":
-        found.refuse(images[0], f"its Units are {sidecar['Units']}, not Hz", "Give the field in Hz.")
+    if units != "Hz":
+        found.refuse(images[0], f"its Units are {units}, not Hz", "Give the field in Hz.")
     direction, readout = str(run.sidecar.get("PhaseEncodingDirection", "")), total_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         lacking = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
@@ -317,13 +301,12 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
     return GivenField(name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout)
 
 
-def _sidecar(image: Path) -> dict[str, Any]:
-    path = image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+def _units(image: Path) -> Any:
+    """Units of a field map, Hz where nothing is said."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return read_object(image.with_name(f"{stem_of(image)}_{suffix_of(image)}.json")).get("Units", "Hz")
+    except InputError:
+        return "Hz"
 
 
 def total_readout_time(run: BoldRun) -> float | None:

@@ -1,43 +1,45 @@
-"""Headers of images: read without the data, and never with a traceback."""
-
-from __future__ import annotations
+"""Headers of images: geometry and timing, read without the data and never with a traceback."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bids_sr.bids.inputs import Header, Notice, Problem
+from bids_sr.bids.findings import Findings
+from bids_sr.bids.inputs import Header, Subject, factor_of, has_factor
+from bids_sr.config import Settings
+from bids_sr.config.memory_model import Sizes
 from bids_sr.config.reading import regular
 
 SHORTEST_TR = 0.02  # s; no series is measured faster
 TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
-READ_ERRORS = (
-    OSError,
-    EOFError,
-    zlib.error,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-)  # what a truncated or corrupt file raises, gzip or not
+READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
+"""What a truncated or corrupt file raises, gzip or not."""
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
-def read_header(path: Path) -> Header | Problem:
-    """Read the header of a NIfTI image, or say why that fails."""
+def read_header(path: Path, found: Findings) -> Header | None:
+    """Read the header of a NIfTI image once; why that fails becomes a problem."""
+    if path not in found.headers and (header := _read(path, found)) is not None:
+        found.headers[path] = header
+    return found.headers.get(path)
+
+
+def _read(path: Path, found: Findings) -> Header | None:
     import nibabel as nb
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
+    if path.is_symlink() and not path.exists():
+        fix = "Fetch the content (`datalad get` or `git annex get`)."
+        found.refuse(path, "it is a link whose target is missing", fix)
+        return None
     if not path.exists():
-        broken = path.is_symlink()
-        return Problem(
-            file=str(path),
-            reason="it is a link whose target is missing" if broken else "there is no such file",
-            fix="Fetch the content (`datalad get` or `git annex get`)." if broken else "Check the path.",
-        )
+        found.refuse(path, "there is no such file", "Check the path.")
+        return None
     try:
         regular(path)
         image: Any = nb.load(path)
@@ -47,17 +49,14 @@ def read_header(path: Path) -> Header | Problem:
         dtype = header.get_data_dtype()
         units, slice_axis = header.get_xyzt_units()[1], header.get_dim_info()[2]
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
-        return Problem(
-            file=str(path),
-            reason=f"its header cannot be read ({_first_line(error)}): truncated, corrupt or no NIfTI image",
-            fix="Copy the file again from where it came, or convert the DICOM images again.",
-        )
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = f"its header cannot be read ({first_line}): truncated, corrupt or no NIfTI image"
+        found.refuse(path, reason, "Copy the file again from where it came, or convert the DICOM images again.")
+        return None
     if len(shape) < 3 or min(shape) < 1 or not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        return Problem(
-            file=str(path),
-            reason=f"its header makes no sense: shape {shape}, or an affine that is singular",
-            fix="Convert the DICOM images again.",
-        )
+        reason = f"its header makes no sense: shape {shape}, or an affine that is singular"
+        found.refuse(path, reason, "Convert the DICOM images again.")
+        return None
     affine.setflags(write=False)
     tr = zooms[3] * _SECONDS.get(units, 1.0) if len(zooms) > 3 else None
     return Header(
@@ -71,11 +70,6 @@ def read_header(path: Path) -> Header | Problem:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def squeeze_3d(header: Header) -> tuple[int, ...]:
     """Shape without trailing axes of length one."""
     shape = header.shape
@@ -84,120 +78,73 @@ def squeeze_3d(header: Header) -> tuple[int, ...]:
     return shape
 
 
-def check_bold_header(header: Header) -> list[Problem]:
-    """What the header alone says against using an image as a BOLD series."""
-    path, shape = str(header.path), header.shape
+def is_bold(header: Header, found: Findings) -> bool:
+    """Whether an image can be a BOLD series as far as its header tells; a problem says why not."""
+    path, shape = header.path, header.shape
+    size = "×".join(map(str, shape))
+    before = len(found.problems)
     if header.complex:
-        return [
-            Problem(
-                file=path,
-                reason="its voxels are complex or colored numbers; a BOLD series of magnitudes is needed",
-                fix="Store the magnitude as its own file (`_part-mag_bold.nii.gz`).",
-            )
-        ]
-    if len(shape) == 3:
-        return [
-            Problem(
-                file=path,
-                reason=f"it is a 3D image of {_times(shape)} voxels where a 4D series is due",
-                fix="Join the volumes of the run into one 4D file, or rename a single image to `_sbref`.",
-            )
-        ]
-    if len(shape) > 4:
-        return [
-            Problem(
-                file=path,
-                reason=f"it has {len(shape)} dimensions ({_times(shape)}) where 4 are due",
-                fix="Convert the DICOM images again into a 4D series.",
-            )
-        ]
-    if shape[3] < 2:
-        return [
-            Problem(
-                file=path,
-                reason="it holds one volume; motion and activity need a series",
-                fix="Check that the conversion did not stop early, or rename a single image to `_sbref`.",
-            )
-        ]
-    return []
+        reason = "its voxels are complex or colored numbers; a BOLD series of magnitudes is needed"
+        found.refuse(path, reason, "Store the magnitude as its own file (`_part-mag_bold.nii.gz`).")
+    elif len(shape) == 3:
+        fix = "Join the volumes of the run into one 4D file, or rename a single image to `_sbref`."
+        found.refuse(path, f"it is a 3D image of {size} voxels where a 4D series is due", fix)
+    elif len(shape) > 4:
+        reason = f"it has {len(shape)} dimensions ({size}) where 4 are due"
+        found.refuse(path, reason, "Convert the DICOM images again into a 4D series.")
+    elif shape[3] < 2:
+        fix = "Check that the conversion did not stop early, or rename a single image to `_sbref`."
+        found.refuse(path, "it holds one volume; motion and activity need a series", fix)
+    return len(found.problems) == before
 
 
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
-
-
-def repetition_time(header: Header, value: object) -> tuple[float | None, list[Problem], list[Notice]]:
-    """Repetition time (s) from the sidecar, held against the header.
+def repetition_time(header: Header, value: object, found: Findings) -> float | None:
+    """Repetition time (s) from the sidecar, held against the header; None with a problem.
 
     Parameters
     ----------
     value : ``RepetitionTime`` after inheritance, or None
     """
-    path = str(header.path)
+    path = header.path
     said = f" (the header says {header.tr:g} s)" if header.tr else ""
     if value is None:
         hint = f"{header.tr:g}" if header.tr else "the time in seconds"
-        return (
-            None,
-            [
-                Problem(
-                    file=path,
-                    reason=f"RepetitionTime is missing from its sidecar{said}",
-                    fix=f'Add "RepetitionTime": {hint} to the JSON file beside it, if that is how it was measured.',
-                )
-            ],
-            [],
-        )
+        fix = f'Add "RepetitionTime": {hint} to the JSON file beside it, if that is how it was measured.'
+        found.refuse(path, f"RepetitionTime is missing from its sidecar{said}", fix)
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not SHORTEST_TR <= value < 100:
-        return (
-            None,
-            [
-                Problem(
-                    file=path,
-                    reason=f"RepetitionTime is {value!r}, which is no time in seconds{said}",
-                    fix="Give RepetitionTime in seconds in the sidecar.",
-                )
-            ],
-            [],
-        )
+        reason = f"RepetitionTime is {value!r}, which is no time in seconds{said}"
+        found.refuse(path, reason, "Give RepetitionTime in seconds in the sidecar.")
+        return None
     if header.tr is None:
-        return float(value), [], [Notice(file=path, text=f"the header holds no repetition time; {value:g} s is used.")]
-    if abs(header.tr - value) > TR_TOLERANCE:
-        return (
-            None,
-            [
-                Problem(
-                    file=path,
-                    reason=f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header",
-                    fix="Find out which is right and mend the other (header: pixdim[4] and the unit of time).",
-                )
-            ],
-            [],
-        )
-    return float(value), [], []
+        found.tell(path, f"the header holds no repetition time; {value:g} s is used.")
+    elif abs(header.tr - value) > TR_TOLERANCE:
+        reason = f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header"
+        fix = "Find out which is right and mend the other (header: pixdim[4] and the unit of time)."
+        found.refuse(path, reason, fix)
+        return None
+    return float(value)
 
 
-def slice_times(
-    header: Header, sidecar: Mapping[str, object], tr: float
-) -> tuple[tuple[float, ...] | None, list[Notice]]:
+def slice_times(header: Header, sidecar: Mapping[str, object], tr: float, found: Findings) -> tuple[float, ...] | None:
     """Acquisition time of each slice along axis 2 (s), or None where there is nothing to correct or to trust."""
-    value, path = sidecar.get("SliceTiming"), str(header.path)
-    skipped = "slice timing is not corrected."
+    value = sidecar.get("SliceTiming")
     if value is None:
-        return None, []
-    if not isinstance(value, list) or not all(isinstance(t, int | float) and abs(t) < 1e6 for t in value):
-        return None, [Notice(file=path, text=f"SliceTiming is no list of numbers of seconds; {skipped}")]
-    if len(value) != header.shape[2]:
-        text = f"SliceTiming has {len(value)} entries and the image {header.shape[2]} slices; {skipped}"
-        return None, [Notice(file=path, text=text)]
-    if min(value) < 0 or max(value) >= tr:
-        text = f"SliceTiming runs from {min(value):g} to {max(value):g} s, beyond a volume of {tr:g} s; {skipped}"
-        return None, [Notice(file=path, text=text)]
+        return None
     direction = str(sidecar.get("SliceEncodingDirection", "k"))
-    if direction not in ("k", "k-"):
-        return None, [Notice(file=path, text=f"slices were acquired along axis {direction}; {skipped}")]
-    times = tuple(float(t) for t in (reversed(value) if direction == "k-" else value))
-    return (times if len(set(times)) > 1 else None), []
+    if not isinstance(value, list) or not all(isinstance(t, int | float) and abs(t) < 1e6 for t in value):
+        why = "SliceTiming is no list of numbers of seconds"
+    elif len(value) != header.shape[2]:
+        why = f"SliceTiming has {len(value)} entries and the image {header.shape[2]} slices"
+    elif min(value) < 0 or max(value) >= tr:
+        why = f"SliceTiming runs from {min(value):g} to {max(value):g} s, beyond a volume of {tr:g} s"
+    elif direction not in ("k", "k-"):
+        why = f"slices were acquired along axis {direction}"
+    else:
+        times = tuple(float(t) for t in (reversed(value) if direction == "k-" else value))
+        return times if len(set(times)) > 1 else None
+    found.tell(header.path, f"{why}; slice timing is not corrected.")
+    return None
 
 
 def slice_axis(header: Header, sidecar: Mapping[str, object]) -> int:
@@ -214,3 +161,26 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> int:
         if same and abs(zooms[axis] - others[0]) > 0.1 * others.max():
             return axis
     return 2
+
+
+def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
+    """The largest grid of each kind, of all participants; runs without a factor are not worked on."""
+    every = tuple(subjects)
+    runs = [run for one in every for run in one.runs if has_factor(run, settings)]
+    scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
+    high = max((prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0)
+    return Sizes(
+        scans=scans,
+        trained=scans * (max(1, len(every) - 1) if settings.superres.train_on == "others" else 1),
+        t1w=max((_millions(one.t1w[0]) for one in every if one.t1w), default=0.0),
+        low=max((prod(run.shape) / 1e6 for run in runs), default=0.0),
+        high=high,
+        learned=high if settings.superres.volume_trained else 0.0,
+        dense=high if settings.superres.dense else 0.0,
+    )
+
+
+def _millions(path: Path) -> float:
+    """Millions of voxels of an image; a file that cannot be read is complained of elsewhere."""
+    header = read_header(path, Findings())
+    return 0.0 if header is None else prod(header.shape[:3]) / 1e6

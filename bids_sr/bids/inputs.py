@@ -1,16 +1,15 @@
-"""What was found in the data set: frozen values that the rest of the program reads, and what stands in the way."""
+"""Data model of the inputs: participants, BOLD runs, image pairs and what belongs to them, as frozen values."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from bids_sr.bids.findings import Notice, Problem
 from bids_sr.bids.precomputed import GivenAnat, GivenRun
-from bids_sr.config import UsageError
+from bids_sr.config import Settings
 
 Triple = tuple[float, float, float]
 
@@ -22,43 +21,6 @@ ENTITIES: dict[str, str] = {
     "res": "res", "den": "den", "label": "label", "desc": "desc",
 }  # fmt: skip
 """Short entity name in a file name → long name of pybids."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """One reason why the run cannot start.
-
-    Attributes
-    ----------
-    file : what it is about (a path, or an option where there is no file)
-    reason, fix : what is wrong; what the user can do
-    """
-
-    file: str
-    reason: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.file}\n  why: {self.reason}\n  fix: {self.fix}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Notice:
-    """Something done otherwise than the user may expect; it goes to the terminal and into the report."""
-
-    file: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.text}"
-
-
-class InputError(UsageError):
-    """The data set cannot be used as it stands; `problems` holds every reason found."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,17 +231,20 @@ class Survey:
     notices: tuple[Notice, ...] = ()
 
 
-class Seen(Protocol):
-    """Takes up what speaks against a call, and what is to be told."""
+def has_factor(run: BoldRun, settings: Settings) -> bool:
+    """Whether anything tells by how much a run is super-resolved: a pair, ``--sr-factor`` or a calibration."""
+    return run.pair is not None or settings.superres.factor is not None or run.calibration is not None
 
-    problems: list[Problem]
-    notices: list[Notice]
 
-    def refuse(self, file: Path | str, reason: str, fix: str) -> None:
-        """Add a problem."""
-
-    def tell(self, file: Path | str, text: str) -> None:
-        """Add a notice."""
+def factor_of(run: BoldRun, settings: Settings) -> Triple:
+    """Factor of super-resolution of a run: that of its pair, else the one named, else that of its calibration."""
+    if run.pair is not None:
+        return run.pair.factor
+    if settings.superres.factor is not None:
+        return settings.superres.factor, settings.superres.factor, 1.0
+    if run.calibration is not None:
+        return run.calibration.factor
+    raise ValueError(f"{run.bold}: neither a pair nor --sr-factor nor a calibration tells the factor")
 
 
 def stem_of(path: Path) -> str:
@@ -292,3 +257,30 @@ def entities_of(path: Path) -> dict[str, str]:
     """Entities in a file name, with the long names of pybids, in the order of the name (labels stay text)."""
     pairs = (part.partition("-") for part in path.name.split("_")[:-1] if "-" in part)
     return {ENTITIES.get(key, key): value for key, _, value in pairs}
+
+
+def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable[str]) -> bool:
+    """Whether two sets of entities name one scan, as far as these keys tell; session and run count as numbers.
+
+    >>> same_run({"task": "tap", "run": "01"}, {"task": "tap", "run": "1", "desc": "hmc"}, ("task", "run"))
+    True
+    """
+    numbered = ("session", "run")
+    return all(label_of(first, key, numbered) == label_of(second, key, numbered) for key in keys)
+
+
+def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)) -> str:
+    """Label of an entity, "" without one; that of an entity which is numbered without leading zeros."""
+    label = entities.get(key, "")
+    return str(int(label)) if key in numbered and label.isdigit() else label
+
+
+def applies_to(file: Path, image: Path) -> bool:
+    """Whether all entities in the name of a sidecar or table are those of an image (inheritance principle)."""
+    own = entities_of(image)
+    return all(own.get(key) == value for key, value in entities_of(file).items())
+
+
+def is_magnitude(path: Path) -> bool:
+    """False for phase, real and imaginary parts."""
+    return entities_of(path).get("part", "mag") == "mag"

@@ -1,22 +1,27 @@
-"""An index of the data set by pybids, asked once for all participants; sidecars and tables by inheritance.
+"""Index of a data set by pybids, asked once for all participants; sidecars and tables by inheritance.
 
 pybids indexes names only. Its own reading of sidecars asks the database once for every events table, which grows with
-the square of the number of participants; sidecars are read here, when they are needed.
+the square of the number of participants; sidecars are read here, when they are needed. Its `database_path` is used, in
+a folder named by the files that are there, as pybids reads a database without asking whether it still holds.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_sr.bids.inputs import ENTITIES, InputError, Problem, entities_of, stem_of
+from bids_sr.bids.findings import refusal
+from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
 from bids_sr.config.reading import read_text
 
 if TYPE_CHECKING:
@@ -28,19 +33,17 @@ _LABEL = "[0-9A-Za-z+]+"
 _FOLDERS = ("anat", "func")
 _TABLE = r"[^/]*(?<![^_/])(?:bold|events)\.(?:json|tsv)"
 _TABLE_NAME = re.compile(_TABLE)
-_QUERIES: dict[str, dict[str, str]] = {
-    "bold": {"datatype": "func", "suffix": "bold"},
-    "t1w": {"datatype": "anat", "suffix": "T1w"},
-    "t2starw": {"datatype": "anat", "suffix": "T2starw"},
-    "t2w": {"datatype": "anat", "suffix": "T2w"},
-    "flair": {"datatype": "anat", "suffix": "FLAIR"},
+KINDS: dict[str, tuple[str, str]] = {
+    "bold": ("func", "bold"),
+    "t1w": ("anat", "T1w"),
+    "t2starw": ("anat", "T2starw"),
+    "t2w": ("anat", "T2w"),
+    "flair": ("anat", "FLAIR"),
 }
+"""Kind of image, as ``--bids-filter-file`` names it → folder and suffix."""
+TABLE_ERRORS = (OSError, UnicodeDecodeError, csv.Error)
+"""What `read_rows` raises."""
 _NAME_KEYS = frozenset({*ENTITIES.values(), "suffix", "extension", "datatype", "fmap", "staining", "inversion"})
-
-
-def refuse(file: Path | str, reason: str, fix: str) -> InputError:
-    """Make the exception for a single problem, to raise."""
-    return InputError([Problem(file=str(file), reason=reason, fix=fix)])
 
 
 class Index:
@@ -59,7 +62,7 @@ class Index:
         self._beside: dict[tuple[Path, str, str], list[Path]] = {}
         for name in layout.get(extension=[".json", ".tsv"], suffix=["bold", "events"], return_type="filename"):
             path = Path(name)
-            self._beside.setdefault((path.parent, _suffix(path), path.suffix), []).append(path)
+            self._beside.setdefault((path.parent, suffix_of(path), path.suffix), []).append(path)
 
     def find(self, kind: str, label: str) -> list[Path]:
         """Images of a kind (bold, t1w, t2starw, t2w, flair) of one participant, sorted by name."""
@@ -68,14 +71,15 @@ class Index:
         return self._images[kind].get(label, [])
 
     def _ask(self, kind: str) -> dict[str, list[Path]]:
-        query = {"extension": list(IMAGES), **_QUERIES[kind], **self._filters.get(kind, {})}
+        folder, suffix = KINDS[kind]
+        query = {"extension": list(IMAGES), "datatype": folder, "suffix": suffix, **self._filters.get(kind, {})}
         query.pop("subject", None)
         folders = query.pop("datatype")  # pybids takes it from the whole path, also from above the data set
         folders = folders if isinstance(folders, list) else [folders]
         try:
             found = self._layout.get(return_type="filename", **query)
         except (ValueError, TypeError) as error:
-            raise refuse(
+            raise refusal(
                 f"--bids-filter-file ({kind})",
                 f"it holds an entity or a value that the data set does not know ({str(error).split('. ')[0][:200]})",
                 "Use the long names of pybids: session, acquisition, run, echo, part, reconstruction, direction.",
@@ -83,21 +87,18 @@ class Index:
         images: dict[str, list[Path]] = {}
         for path in sorted(map(Path, found)):
             if path.parent.name in folders:
-                images.setdefault(_participant(path, self._root), []).append(path)
+                images.setdefault(path.relative_to(self._root).parts[0].removeprefix("sub-"), []).append(path)
         return images
 
     def _inherited(self, image: Path, suffix: str, extension: str) -> Iterator[Path]:
         """Files of this suffix and extension in the folder of an image and above, from the root on, that apply."""
-        own = entities_of(image)
         above = [image.parent, *image.parent.parents]
         if self._root not in above:  # a file of another data set has what lies beside it
             beside = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
             yield from [beside] * beside.is_file()
             return
         for folder in reversed(above[: above.index(self._root) + 1]):
-            there = self._beside.get((folder, suffix, extension), ())
-            fitting = [path for path in there if all(own.get(k) == v for k, v in entities_of(path).items())]
-            yield from sorted(fitting, key=lambda path: len(entities_of(path)))
+            yield from applicable(image, self._beside.get((folder, suffix, extension), ()))
 
     def events(self, image: Path) -> Path | None:
         """Table of events that applies to an image, or None."""
@@ -110,53 +111,7 @@ class Index:
         ------
         InputError : a JSON file that applies cannot be read or holds no object
         """
-        found: dict[str, Any] = {}
-        for file in self._inherited(path, _suffix(path), ".json"):
-            found.update(read_object(file))
-        return {key: value for key, value in found.items() if value is not None}
-
-
-def _suffix(path: Path) -> str:
-    return path.name.split(".")[0].rpartition("_")[2]
-
-
-def _participant(path: Path, root: Path) -> str:
-    return path.relative_to(root).parts[0].removeprefix("sub-")
-
-
-@lru_cache(maxsize=4096)
-def _read_text(path: Path, changed: int) -> str:
-    return read_text(path, encoding="utf-8-sig")
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises
-    ------
-    InputError : it cannot be read, is no JSON, or holds something else
-    """
-    try:
-        found = json.loads(_read_text(path, path.stat().st_mtime_ns))
-    except (OSError, ValueError, RecursionError) as error:
-        raise refuse(path, f"it cannot be read as JSON ({error})", "Mend the file.") from error
-    if not isinstance(found, dict):
-        raise refuse(path, "it holds no JSON object", "Mend the file: metadata are written as {…}.")
-    return found
-
-
-def inherited(image: Path, tables: Iterable[Path]) -> Path | None:
-    """Table that applies to an image by the inheritance principle: nearest directory, then most entities in common.
-
-    A table applies when it stands in the directory of the image or above and all its entities are those of the image.
-    """
-    own = entities_of(image)
-    fitting = [
-        table
-        for table in tables
-        if table.parent in image.parents and all(own.get(k) == v for k, v in entities_of(table).items())
-    ]
-    return max(fitting, key=lambda table: (len(table.parts), len(entities_of(table))), default=None)
+        return merged(self._inherited(path, suffix_of(path), ".json"))
 
 
 def open_index(
@@ -204,11 +159,11 @@ def _layout(bids_dir: Path, labels: Sequence[str] | None, database: Path | None,
     except UnicodeEncodeError as error:
         odd = next((entry.path for entry in listing(bids_dir) if not entry.path.isprintable()), bids_dir)
         shown = os.fsencode(odd).decode(errors="backslashreplace")
-        raise refuse(
+        raise refusal(
             shown, "its name is no text in UTF-8", "Rename it: names have letters, digits, _ and -."
         ) from error
     except OSError as error:
-        raise refuse(
+        raise refusal(
             bids_dir, f"a file in it cannot be read ({error}; {error.__cause__})", "Mend that file."
         ) from error
 
@@ -236,7 +191,7 @@ def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout
                 if old != folder:
                     shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise refuse(
+        raise refusal(
             f"--bids-database-dir {database_dir}", f"the index cannot be written there ({error})",
             "Choose a directory that can be written, or leave the option out.",
         ) from error  # fmt: skip
@@ -294,3 +249,84 @@ def _tables_in(folder: Path) -> list[os.DirEntry[str]]:
 
 def _folders(folder: Path, prefix: str) -> list[str]:
     return sorted(entry.path for entry in os.scandir(folder) if entry.name.startswith(prefix) and entry.is_dir())
+
+
+@lru_cache(maxsize=4096)
+def _read_text(path: Path, changed: int) -> str:
+    return read_text(path, encoding="utf-8-sig")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    InputError : it cannot be read, is no JSON, or holds something else
+    """
+    try:
+        found = json.loads(_read_text(path, path.stat().st_mtime_ns))
+    except (OSError, ValueError, RecursionError) as error:
+        raise refusal(path, f"it cannot be read as JSON ({error})", "Mend the file.") from error
+    if not isinstance(found, dict):
+        raise refusal(path, "it holds no JSON object", "Mend the file: metadata are written as {…}.")
+    return found
+
+
+def merged(files: Iterable[Path]) -> dict[str, Any]:
+    """Content of sidecars, of which later ones take precedence; values of null are left out."""
+    found: dict[str, Any] = {}
+    for file in files:
+        found.update(read_object(file))
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def suffix_of(path: Path) -> str:
+    """Suffix of BIDS in a file name: ``bold``, ``events``, ``T1w``."""
+    return path.name.split(".")[0].rpartition("_")[2]
+
+
+def applicable(image: Path, files: Iterable[Path]) -> list[Path]:
+    """Files of one folder that apply to an image, those with more entities later."""
+    return sorted((file for file in files if applies_to(file, image)), key=lambda file: len(entities_of(file)))
+
+
+def sidecars_on_disk(image: Path, root: Path) -> Iterator[Path]:
+    """JSON files that apply to an image, from the root of its data set down."""
+    suffix = suffix_of(image)
+    for folder in reversed(image.parents):
+        if folder == root or root in folder.parents:
+            yield from applicable(image, (p for p in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(p) == suffix))
+
+
+def inherited(image: Path, tables: Iterable[Path]) -> Path | None:
+    """Table that applies to an image by the inheritance principle: nearest directory, then most entities in common.
+
+    A table applies when it stands in the directory of the image or above and all its entities are those of the image.
+    """
+    fitting = [table for table in tables if table.parent in image.parents and applies_to(table, image)]
+    return max(fitting, key=lambda table: (len(table.parts), len(entities_of(table))), default=None)
+
+
+def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
+    """Columns of a tab-separated table, and its rows with their line numbers.
+
+    Parameters
+    ----------
+    most : so many rows are read, and no more
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError, csv.Error : it cannot be read
+    """
+    stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
+    reader = csv.DictReader(stream, delimiter="\t")
+    columns = list(reader.fieldnames or [])
+    return columns, [(reader.line_num, record) for record in islice(reader, most)]
+
+
+def column(table: Path, name: str) -> list[str]:
+    """Values of a column as text; empty where the table has none or cannot be read (preflight says so elsewhere)."""
+    try:
+        return [row.get(name) or "" for _, row in read_rows(table)[1]]
+    except TABLE_ERRORS:
+        return []

@@ -1,6 +1,4 @@
-"""Choice of the T2*-weighted pair of a run, told from voxel sizes or from the labels that the user names."""
-
-from __future__ import annotations
+"""T2*-weighted pair of a run, chosen by voxel sizes or by labels; with ``--pair-holdout`` a second one to score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,39 +7,52 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids.inputs import Header, Notice, Pair, Problem, Triple, entities_of
+from bids_sr.bids.findings import Findings
+from bids_sr.bids.inputs import Header, Pair, Triple, entities_of
 from bids_sr.bids.method_options import pretrained_for
-from bids_sr.config import PAIR_BASELINES, Settings, SuperRes
+from bids_sr.config import Settings, SuperRes
+from bids_sr.series import PAIR_BASELINES
 
 SIZE_TOLERANCE = 0.10  # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
 RATIO_TOLERANCE = 0.02  # so far may a ratio of voxel sizes lie from a simple fraction
 MAX_DENOMINATOR = 4
 MIN_OVERLAP, FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that the image covers
 HOW_TO_CHOOSE = "Choose with --hr-acq LABEL and --lr-acq LABEL (the acq- labels of the two images)"
+_TWO = (
+    "Leave --pair-holdout out, or add a second pair: another session, or run-1 and run-2 of both images "
+    "(a --bids-filter-file that keeps one of them hides the other)."
+)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """A pair, or why there is none; neither means that the participant has no T2*-weighted image."""
+@dataclass(slots=True)
+class Choice(Findings):
+    """A pair, or why there is none; neither means that the participant has no T2*-weighted image.
+
+    Attributes
+    ----------
+    pair : to train on
+    holdout : to score, where that was asked for
+    """
 
     pair: Pair | None = None
-    problems: tuple[Problem, ...] = ()
-    notices: tuple[Notice, ...] = ()
+    holdout: Pair | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Session:
+    """High- and low-resolution images of one session."""
+
     label: str | None
-    fine: list[Header]
+    high: list[Header]
     low: list[Header]
 
 
-def _refuse(file: Path | str, reason: str, fix: str) -> Choice:
-    return Choice(problems=(Problem(file=str(file), reason=reason, fix=fix),))
-
-
 def simple_ratio(ratio: float) -> float | None:
-    """Return the simple fraction within 2 % of a ratio (denominator up to 4, the simplest first), or None."""
+    """Return the simple fraction within 2 % of a ratio (denominator up to 4, the simplest first), or None.
+
+    >>> simple_ratio(1.99), simple_ratio(1.34), simple_ratio(1.41)
+    (2.0, 1.3333333333333333, None)
+    """
     for denominator in range(1, MAX_DENOMINATOR + 1):
         nearest = Fraction(max(1, round(ratio * denominator)), denominator)
         if abs(ratio / nearest - 1) <= RATIO_TOLERANCE:
@@ -95,213 +106,199 @@ def choose(bold: Header, session: str | None, candidates: Sequence[Header], supe
     candidates : headers of the magnitude T2*-weighted images of the participant, every session
     superres : `hr_acq`, `lr_acq`, `factor` and `force` count
     """
-    if not candidates:
-        return Choice()
+    found = Choice()
     by_session: dict[str | None, list[Header]] = {}
     for header in candidates:
         by_session.setdefault(entities_of(header.path).get("session"), []).append(header)
     for label, images in by_session.items():
-        contradiction = _contradiction(images, superres)
-        if contradiction and (label == session or len(by_session) == 1):
-            return contradiction
+        if (label == session or len(by_session) == 1) and _contradicts(images, superres, found):
+            return found
     wanted = [_split(label, images, bold, superres) for label, images in by_session.items()]
-    complete = [s for s in wanted if s.fine and s.low]
-    usable = complete or [s for s in wanted if s.fine]
+    usable = [s for s in wanted if s.high and s.low] or [s for s in wanted if s.high]
     chosen = [s for s in usable if s.label == session] or usable
-    if not chosen:
-        return _none_fits(bold, candidates, superres)
     if len(chosen) > 1:
         names = ", ".join(f"ses-{s.label}" for s in chosen)
-        return _refuse(
-            bold.path,
-            f"its own session holds no T2*-weighted pair and several other sessions do ({names})",
-            'Choose one with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.',
-        )
-    if len(chosen[0].fine) > 1 or len(chosen[0].low) > 1:
-        return _ambiguous(bold, chosen[0])
-    low = chosen[0].low[0] if chosen[0].low else None
-    return _make(bold, chosen[0].fine[0], low, chosen[0].label, superres)
+        reason = f"its own session holds no T2*-weighted pair and several other sessions do ({names})"
+        fix = 'Choose one with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
+        found.refuse(bold.path, reason, fix)
+    elif chosen and (len(chosen[0].high) > 1 or len(chosen[0].low) > 1):
+        _ambiguous(bold, chosen[0], found)
+    elif chosen:
+        low = chosen[0].low[0] if chosen[0].low else None
+        _make(bold, chosen[0].high[0], low, chosen[0].label, superres, found)
+    elif candidates:
+        _none_fits(bold, candidates, superres, found)
+    return found
+
+
+def choose_two(bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes) -> Choice:
+    """Choose the pair of a run that is trained on, and the one that is held out.
+
+    Images of one session and one number of a run make a pair. Those of the run's own session come first, then the
+    lowest numbers; the second is held out.
+
+    Parameters
+    ----------
+    bold, session, candidates, superres : as in `choose`
+
+    Returns
+    -------
+    choice : with a problem where there are fewer than two sound pairs of one factor
+    """
+    found = Choice()
+    groups: dict[tuple[str | None, str], list[Header]] = {}
+    for header in candidates:
+        labels = entities_of(header.path)
+        groups.setdefault((labels.get("session"), labels.get("run", "")), []).append(header)
+    order = sorted(groups, key=lambda key: (key[0] != session, key[0] or "", int(key[1]) if key[1].isdigit() else 0))
+    choices = [choose(bold, key[0], groups[key], superres) for key in order]
+    sound = [(choice, choice.pair) for choice in choices if choice.pair is not None]
+    if candidates and len(sound) < 2:
+        why = "; ".join(dict.fromkeys(p.reason for choice in choices if choice.pair is None for p in choice.problems))
+        reason = f"--pair-holdout needs two T2*-weighted pairs of the participant, and there is {len(sound) or 'none'}"
+        found.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
+    elif candidates:
+        (first, pair), (second, spare) = sound[:2]
+        names = [" and ".join(path.name for path in (each.highres, each.lowres) if path) for each in (pair, spare)]
+        if pair.factor == spare.factor:
+            found.pair, found.holdout = pair, spare
+            found.add(notices=[*first.notices, *second.notices])
+            found.tell(bold.path, f"trained on {names[0]}, scored on {names[1]}.")
+        else:
+            reason = f"its two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
+            found.refuse(bold.path, reason, _TWO)
+    return found
 
 
 def _split(label: str | None, images: Sequence[Header], bold: Header, superres: SuperRes) -> _Session:
-    """Fine and low images of a session, by the labels that the user named or else by voxel size."""
-    by_label = {"fine": superres.hr_acq, "low": superres.lr_acq}
-    free = [h for h in images if _acq(h) not in (superres.hr_acq, superres.lr_acq)]
-    fine = [h for h in images if _acq(h) == by_label["fine"]] if by_label["fine"] else None
-    low = [h for h in images if _acq(h) == by_label["low"]] if by_label["low"] else None
+    """High- and low-resolution images of a session, by the labels that the user named or else by voxel size."""
+    high, low = superres.hr_acq, superres.lr_acq
+    free = [h for h in images if _acq(h) not in (high, low)]
     return _Session(
         label=label,
-        fine=[h for h in free if _is_finer(h, bold)] if fine is None else fine,
-        low=[h for h in free if _is_like(h, bold)] if low is None else low,
+        high=[h for h in images if _acq(h) == high] if high else [h for h in free if _is_finer(h, bold)],
+        low=[h for h in images if _acq(h) == low] if low else [h for h in free if _is_like(h, bold)],
     )
 
 
-def _contradiction(images: Sequence[Header], superres: SuperRes) -> Choice | None:
+def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) -> bool:
     """Refuse two images whose resolutions are equal, or the other way round than their labels say."""
     high = [h for h in images if _acq(h) == superres.hr_acq or (not superres.hr_acq and "high" in _acq(h).lower())]
     low = [h for h in images if _acq(h) == superres.lr_acq or (not superres.lr_acq and "low" in _acq(h).lower())]
     if len(high) != 1 or len(low) != 1:
         if len(images) != 2 or superres.hr_acq or superres.lr_acq:
-            return None
+            return False
         high, low = [images[0]], [images[1]]
         if not np.allclose(_in_plane(high[0]), _in_plane(low[0]), rtol=RATIO_TOLERANCE):
-            return None
+            return False
     ratio = _in_plane(low[0]) / _in_plane(high[0])
     if np.all(np.abs(ratio - 1) <= RATIO_TOLERANCE):
-        return _refuse(
-            high[0].path,
-            f"it and {low[0].path.name} have equal resolutions ({sizes(high[0])}); there is no detail to learn",
-            f"Give a finer image as the high-resolution one. {HOW_TO_CHOOSE}.",
-        )
-    if np.any(ratio < 1):
-        return _refuse(
-            high[0].path,
-            f"the pair is swapped: {sizes(high[0])} in it, and {sizes(low[0])} in {low[0].path.name}",
-            f"Exchange the acq- labels of the two images. {HOW_TO_CHOOSE}.",
-        )
-    return None
+        reason = f"it and {low[0].path.name} have equal resolutions ({sizes(high[0])}); there is no detail to learn"
+        found.refuse(high[0].path, reason, f"Give a finer image as the high-resolution one. {HOW_TO_CHOOSE}.")
+    elif np.any(ratio < 1):
+        reason = f"the pair is swapped: {sizes(high[0])} in it, and {sizes(low[0])} in {low[0].path.name}"
+        found.refuse(high[0].path, reason, f"Exchange the acq- labels of the two images. {HOW_TO_CHOOSE}.")
+    return bool(found.problems)
 
 
-def _none_fits(bold: Header, candidates: Sequence[Header], superres: SuperRes) -> Choice:
+def _none_fits(bold: Header, candidates: Sequence[Header], superres: SuperRes, found: Findings) -> None:
     listed = "; ".join(f"{h.path.name}: {sizes(h)}" for h in candidates)
     asked = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
+    fix = f"Add a finer acq-highres_T2starw image. {HOW_TO_CHOOSE}."
     if asked:
-        return _refuse(
-            bold.path,
-            f"no T2*-weighted image of this participant fits {' and '.join(asked)} ({listed})",
-            "Give labels that stand in these file names with --hr-acq and --lr-acq, or leave the options out.",
-        )
-    if all(np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < RATIO_TOLERANCE) for h in candidates):
+        reason = f"no T2*-weighted image of this participant fits {' and '.join(asked)} ({listed})"
+        fix = "Give labels that stand in these file names with --hr-acq and --lr-acq, or leave the options out."
+    elif all(np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < RATIO_TOLERANCE) for h in candidates):
         reason = f"the T2*-weighted images have equal resolutions, none finer than the BOLD's {sizes(bold)} ({listed})"
     else:
         reason = f"no T2*-weighted image is finer in plane than the BOLD's {sizes(bold)} ({listed})"
-    return _refuse(bold.path, reason, f"Add a finer acq-highres_T2starw image. {HOW_TO_CHOOSE}.")
+    found.refuse(bold.path, reason, fix)
 
 
-def _ambiguous(bold: Header, session: _Session) -> Choice:
-    fine = ", ".join(h.path.name for h in session.fine)
+def _ambiguous(bold: Header, session: _Session, found: Findings) -> None:
+    high = ", ".join(h.path.name for h in session.high)
     low = ", ".join(h.path.name for h in session.low) or "none"
-    labels = {_acq(h) for h in session.fine}, {_acq(h) for h in session.low}
     fix = f"{HOW_TO_CHOOSE}."
-    if len(labels[0]) < len(session.fine) or len(labels[1]) < len(session.low):
+    if any(len(set(map(_acq, images))) < len(images) for images in (session.high, session.low)):
         fix += (
             ' Repeats under one label are told apart with --bids-filter-file and {"t2starw": {"run": 1}}; '
             "--pair-holdout trains on the first and scores on the second."
         )
-    return _refuse(
-        bold.path, f"two or more T2*-weighted pairs could serve it: high resolution {fine}; low resolution {low}", fix
-    )
+    reason = f"two or more T2*-weighted pairs could serve it: high resolution {high}; low resolution {low}"
+    found.refuse(bold.path, reason, fix)
 
 
-def _make(bold: Header, fine: Header, low: Header | None, session: str | None, superres: SuperRes) -> Choice:
+def _make(
+    bold: Header, high: Header, low: Header | None, session: str | None, superres: SuperRes, found: Choice
+) -> None:
     """Check the two images against the run and one another, and work out the factor."""
-    problems: list[Problem] = []
-    notices: list[Notice] = []
-    for image in [fine] + ([low] if low else []):
-        problems += _geometry_problems(bold, image)
-        share = overlap(bold, image)
-        if not problems and share < FAIR_OVERLAP:
-            notices.append(Notice(file=str(image.path), text=f"it covers {share:.0%} of the BOLD field of view only."))
+    for image in [high, low] if low else [high]:
+        _check_geometry(bold, image, found)
     if low is not None and not _is_like(low, bold):
-        _say(
-            superres.force, problems, notices, low.path,
+        reason = (
             f"its voxels ({sizes(low)}) differ by more than 10 % from the BOLD's ({sizes(bold)}): "
-            "the model would be used at a resolution it was not trained at",
-            "Choose another image with --lr-acq, or accept it with --force.",
-        )  # fmt: skip
-    factor = _factor(bold, fine, low, superres, problems, notices)
-    if problems or factor is None:
-        return Choice(problems=tuple(problems), notices=tuple(notices))
+            "the model would be used at a resolution it was not trained at"
+        )
+        fix = "Choose another image with --lr-acq, or accept it with --force."
+        found.refuse_unless(superres.force, low.path, reason, fix)
+    factor = _factor(bold, high, low, superres, found)
+    if found.problems or factor is None:
+        return
     if low is None:
         text = (
             f"there is no low-resolution T2*-weighted image; a k-space-truncated copy of it (factor {factor[0]:g}) "
             "takes its place. Noise and contrast of such a copy are kinder than those of a real acquisition."
         )
-        notices.append(Notice(file=str(fine.path), text=text))
-    pair = Pair(
-        highres=fine.path, lowres=low.path if low else None, session=session, factor=factor, truncated=low is None
-    )
-    return Choice(pair=pair, notices=tuple(notices))
+        found.tell(high.path, text)
+    lowres = low.path if low else None
+    found.pair = Pair(highres=high.path, lowres=lowres, session=session, factor=factor, truncated=low is None)
 
 
-def _say(force: bool, problems: list[Problem], notices: list[Notice], path: Path, reason: str, fix: str) -> None:
-    if force:
-        notices.append(Notice(file=str(path), text=f"{reason}; --force was given."))
-    else:
-        problems.append(Problem(file=str(path), reason=reason, fix=fix))
-
-
-def _geometry_problems(bold: Header, image: Header) -> list[Problem]:
-    if not same_axes(bold, image):
-        return [
-            Problem(
-                file=str(image.path),
-                reason=f"its axes stand in another order than those of {bold.path.name}",
-                fix="Reorient one of them so that both store slices along the third axis.",
-            )
-        ]
+def _check_geometry(bold: Header, image: Header, found: Findings) -> None:
     share = overlap(bold, image)
-    if share < MIN_OVERLAP:
-        return [
-            Problem(
-                file=str(image.path),
-                reason=f"its field of view covers {share:.0%} of that of {bold.path.name}: they do not overlap",
-                fix="Check the orientation in the headers (qform, sform), or choose another pair (--hr-acq, --lr-acq).",
-            )
-        ]
-    return []
+    if not same_axes(bold, image):
+        reason = f"its axes stand in another order than those of {bold.path.name}"
+        found.refuse(image.path, reason, "Reorient one of them so that both store slices along the third axis.")
+    elif share < MIN_OVERLAP:
+        reason = f"its field of view covers {share:.0%} of that of {bold.path.name}: they do not overlap"
+        fix = "Check the orientation in the headers (qform, sform), or choose another pair (--hr-acq, --lr-acq)."
+        found.refuse(image.path, reason, fix)
+    elif not found.problems and share < FAIR_OVERLAP:
+        found.tell(image.path, f"it covers {share:.0%} of the BOLD field of view only.")
 
 
-def _factor(
-    bold: Header,
-    fine: Header,
-    low: Header | None,
-    superres: SuperRes,
-    problems: list[Problem],
-    notices: list[Notice],
-) -> Triple | None:
-    """Ratio of voxel sizes; along slices 1 where the low image is made from the fine one, in plane."""
+def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, found: Findings) -> Triple | None:
+    """Ratio of voxel sizes; along slices 1 where the low-resolution image is made from the other one, in plane."""
     coarse = low or bold
-    ratios = np.asarray(coarse.zooms) / np.asarray(fine.zooms)
+    ratios = np.asarray(coarse.zooms) / np.asarray(high.zooms)
     if low is None:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
-            text = f"its slices are {fine.zooms[2]:.3g} mm apart, the BOLD's {bold.zooms[2]:.3g} mm."
-            notices.append(Notice(file=str(fine.path), text=text))
+            text = f"its slices are {high.zooms[2]:.3g} mm apart, the BOLD's {bold.zooms[2]:.3g} mm."
+            found.tell(high.path, text)
         ratios[2] = 1.0
     factors = [simple_ratio(float(ratio)) for ratio in ratios]
     if superres.factor is not None:
         limit = RATIO_TOLERANCE if low else SIZE_TOLERANCE
         if np.any(np.abs(ratios[:2] / superres.factor - 1) > limit):
-            found = "×".join(f"{ratio:.3g}" for ratio in ratios[:2])
-            problems.append(
-                Problem(
-                    file=str(fine.path),
-                    reason=f"voxel sizes of {coarse.path.name} and of it stand as {found}, not as --sr-factor says",
-                    fix="Leave --sr-factor out, or choose another pair (--hr-acq, --lr-acq).",
-                )
-            )
+            stand = "×".join(f"{ratio:.3g}" for ratio in ratios[:2])
+            reason = f"voxel sizes of {coarse.path.name} and of it stand as {stand}, not as --sr-factor says"
+            found.refuse(high.path, reason, "Leave --sr-factor out, or choose another pair (--hr-acq, --lr-acq).")
         factors[:2] = [superres.factor, superres.factor]
     elif low is None:  # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
         near = [float(round(ratio)) for ratio in ratios[:2]]
         fits = all(abs(r / n - 1) <= SIZE_TOLERANCE for r, n in zip(ratios[:2], near, strict=True) if n)
         factors[:2] = [f or (n if fits and n > 1 else None) for f, n in zip(factors[:2], near, strict=True)]
-    whole = [f for f in factors if f is not None]
-    if len(whole) < 3:
-        problems.append(
-            Problem(
-                file=str(fine.path),
-                reason=f"voxel sizes ({sizes(coarse)} over {sizes(fine)}) do not stand in a simple ratio",
-                fix="Reconstruct one of the images so that the ratio is near 2, 3/2, 4/3 or the like.",
-            )
-        )
+    x, y, z = factors
+    if x is None or y is None or z is None:
+        reason = f"voxel sizes ({sizes(coarse)} over {sizes(high)}) do not stand in a simple ratio"
+        fix = "Reconstruct one of the images so that the ratio is near 2, 3/2, 4/3 or the like."
+        found.refuse(high.path, reason, fix)
         return None
-    if whole[2] != 1.0:
-        _say(
-            superres.force, problems, notices, fine.path,
-            f"the pair differs along slices ({sizes(coarse)} over {sizes(fine)}); the methods work in plane",
-            "Give a pair with slices of one thickness stored along the third axis, or try with --force.",
-        )  # fmt: skip
-    return whole[0], whole[1], whole[2]
+    if z != 1.0:
+        reason = f"the pair differs along slices ({sizes(coarse)} over {sizes(high)}); the methods work in plane"
+        fix = "Give a pair with slices of one thickness stored along the third axis, or try with --force."
+        found.refuse_unless(superres.force, high.path, reason, fix)
+    return x, y, z
 
 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:
@@ -313,18 +310,18 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
     return trained + tuple(name for name in superres.methods if name in PAIR_BASELINES)
 
 
-def no_pair(label: str, bolds: Sequence[Path], settings: Settings) -> list[Problem]:
+def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings, found: Findings) -> None:
     """What stands against runs whose participant has no T2*-weighted image at all, with every way out."""
     wanted = needs_pair(settings.superres)
     if settings.evaluation.pair_holdout:
         wanted = (*wanted, "--pair-holdout")
     elif settings.evaluation.retrospective is not None:  # which makes a pair of the run
-        return []
+        return
     if not wanted:
-        if settings.superres.factor is not None:
-            return []
-        reason = "it has no T2*-weighted pair to tell the factor of super-resolution"
-        return [Problem(file=f"sub-{label}", reason=reason, fix="Give the factor, for example --sr-factor 2.")]
+        if settings.superres.factor is None:
+            reason = "it has no T2*-weighted pair to tell the factor of super-resolution"
+            found.refuse(f"sub-{label}", reason, "Give the factor, for example --sr-factor 2.")
+        return
     looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
     verb = "needs" if len(wanted) == 1 else "need"
     reason = (
@@ -338,4 +335,4 @@ def no_pair(label: str, bolds: Sequence[Path], settings: Settings) -> list[Probl
         "runs baselines alone; --retrospective brings the BOLD down, raises it again and compares."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
-    return [Problem(file=f"sub-{label} ({bolds[0].name}{more})", reason=reason, fix=fix)]
+    found.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)

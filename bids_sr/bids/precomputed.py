@@ -1,10 +1,26 @@
-"""What another program has already made of a participant, as frozen values: files, and what is not among them."""
+"""Precomputed derivatives of another program: data model, and checks of transform files, tables and grids."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_sr.bids.findings import Findings
+
+if TYPE_CHECKING:
+    from bids_sr.bids.inputs import Header
+
+LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
+MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+GRID_TOLERANCE_MM = 0.01
+COPY_AGAIN = "Copy the file again from the fMRIPrep output."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,3 +131,70 @@ class GivenRun:
         if self.field is not None:
             found |= {"fieldmap": self.field.fieldmap, "boldref2fmap_xfm": self.field.xfm}
         return {name: path for name, path in found.items() if path is not None}
+
+
+def check_grid(header: Header, shape: Sequence[int], affine: np.ndarray, other: str, fix: str, found: Findings) -> None:
+    """Refuse an image on another grid than this one, which is that of `other`."""
+    corners = np.array([[0, 0, 0, 1], [*(np.array(shape[:3]) - 1), 1]], float).T
+    apart = float(np.abs((header.affine - affine) @ corners).max())
+    if tuple(header.shape[:3]) != tuple(shape[:3]):
+        own, wanted = (" × ".join(map(str, each)) for each in (header.shape[:3], shape[:3]))
+        found.refuse(header.path, f"its matrix {own} is not the {wanted} of {other}", fix)
+    elif apart > GRID_TOLERANCE_MM:
+        found.refuse(header.path, f"its voxels lie up to {apart:.2g} mm from those of {other}", fix)
+
+
+def check_transforms(path: Path, count: int, found: Findings) -> None:
+    """Refuse what is no ITK text file of so many linear transforms with finite numbers."""
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        found.refuse(path, f"it cannot be read as ITK text ({type(error).__name__})", COPY_AGAIN)
+        return
+    kinds = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
+    numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
+    other = ", ".join(sorted(set(kinds) - set(LINEAR)))
+    if not text.startswith("#Insight Transform File"):
+        found.refuse(path, "it is no ITK transform text file", COPY_AGAIN)
+    elif other:
+        found.refuse(path, f"it holds transforms of the kind {other}, not affine ones", COPY_AGAIN)
+    elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
+        found.refuse(path, "some of its transforms are incomplete or hold what is no number", COPY_AGAIN)
+    elif len(kinds) != count:
+        what = f"{count} volumes" if count > 1 else "one transform, as its name says"
+        found.refuse(path, f"it holds {len(kinds)} transforms for {what}", COPY_AGAIN)
+
+
+def _finite(line: str) -> bool:
+    try:
+        return all(math.isfinite(float(number)) for number in line.split()) and bool(line.strip())
+    except ValueError:
+        return False
+
+
+def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
+    """Volumes marked as not steady in a table with one row a volume and the six motion parameters; None if refused."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.reader(stream, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        found.refuse(path, f"the table cannot be read ({type(error).__name__})", COPY_AGAIN)
+        return None
+    names, body = (rows[0], [row for row in rows[1:] if row]) if rows else ([], [])
+    missing = [name for name in MOTION if name not in names]
+    fix, reason = COPY_AGAIN, ""
+    if missing:
+        reason = f"the table has no column {', '.join(missing)}"
+    elif len(body) != n_volumes:
+        reason = f"the table has {len(body)} rows and the run {n_volumes} volumes"
+        fix = "Name the fMRIPrep output of this very run, and leave no volume out of either."
+    elif any(len(row) != len(names) for row in body):
+        reason = "rows of the table differ in length from its first line"
+    elif odd := [name for name in MOTION if not all(_finite(row[names.index(name)]) for row in body)]:
+        reason = f"the column {odd[0]} holds what is no number"
+    if reason:
+        found.refuse(path, reason, fix)
+        return None
+    marked = [names.index(name) for name in names if name.startswith("non_steady_state_outlier")]
+    early = [any(row[column] not in ("0", "0.0") for column in marked) for row in body]
+    return early.index(False) if False in early else len(early)

@@ -1,21 +1,17 @@
-"""What is asked of the data set before it is indexed: its root, participants, filters and first tables."""
+"""Selection of what a data set holds: root, participants, filters, well-formed names and one file a run."""
 
-from __future__ import annotations
-
-import csv
-import io
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.bids.inputs import Notice, Problem, entities_of
-from bids_sr.bids.layout import read_object, refuse
+from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.inputs import entities_of, is_magnitude
+from bids_sr.bids.layout import KINDS, read_object
 from bids_sr.config import Selection, nearest_name
 from bids_sr.config.reading import read_text
 
-FILTER_KEYS = ("bold", "t1w", "t2starw", "t2w", "flair")
 _SAFE = re.compile(r"[0-9A-Za-z.+]+")
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
@@ -24,16 +20,16 @@ _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
 def check_dataset(bids_dir: Path) -> None:
     """Raise `InputError` unless the directory is the root of a BIDS data set."""
     if not bids_dir.is_dir():
-        raise refuse(bids_dir, "there is no such directory", "Give the root directory of a BIDS data set.")
+        raise refusal(bids_dir, "there is no such directory", "Give the root directory of a BIDS data set.")
     description = bids_dir / "dataset_description.json"
     if not description.exists():
-        raise refuse(
+        raise refusal(
             bids_dir,
             "it is no BIDS data set: dataset_description.json is missing",
             "Give the directory that holds dataset_description.json and the sub-… directories.",
         )
     if "Name" not in read_object(description):
-        raise refuse(description, "it names no data set", 'Add "Name" and "BIDSVersion" to it.')
+        raise refusal(description, "it names no data set", 'Add "Name" and "BIDSVersion" to it.')
 
 
 def some(labels: Sequence[str], limit: int = 20) -> str:
@@ -42,7 +38,7 @@ def some(labels: Sequence[str], limit: int = 20) -> str:
     return shown + (f" and {len(labels) - limit} more" if len(labels) > limit else "")
 
 
-def participants(bids_dir: Path) -> tuple[list[str], list[Notice]]:
+def participants(bids_dir: Path, found: Findings) -> list[str]:
     """Labels of all participants of a data set, sorted; folders whose names are no labels are told.
 
     Raises
@@ -52,49 +48,80 @@ def participants(bids_dir: Path) -> tuple[list[str], list[Notice]]:
     named = sorted(p.name.removeprefix("sub-") for p in bids_dir.glob("sub-*") if p.is_dir())
     existing = [label for label in named if _LABEL.fullmatch(label)]
     if not existing:
-        raise refuse(bids_dir, "it holds no sub-… directory", "Give the root directory of a BIDS data set.")
-    odd = [label for label in named if label not in existing]
-    text = "its name is no label of BIDS (letters and digits), so it is left out."
-    return existing, [Notice(file=str(bids_dir / f"sub-{label}"), text=text) for label in odd]
+        raise refusal(bids_dir, "it holds no sub-… directory", "Give the root directory of a BIDS data set.")
+    for label in sorted(set(named) - set(existing)):
+        text = "its name is no label of BIDS (letters and digits), so it is left out."
+        found.tell(bids_dir / f"sub-{label}", text)
+    return existing
 
 
-def odd_name(path: Path) -> Problem | None:
-    """What is wrong with the name of an image below its ``sub-…[/ses-…]/anat`` or ``func``, from which others are made.
+def choose(bids_dir: Path, existing: Sequence[str], selection: Selection, found: Findings) -> list[str]:
+    """Labels to work on, and a problem for each that was asked for and is not there."""
+    wanted, there = selection.participant_label or existing, set(existing)
+    for label in wanted:
+        if label not in there:
+            fix = f"Choose among {some(existing)}. {nearest_name(label, existing)}".strip()
+            found.refuse(bids_dir / f"sub-{label}", f"there is no participant {label!r} in the data set", fix)
+    return [label for label in wanted if label in there]
+
+
+def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
+    """Images below ``sub-…[/ses-…]/anat`` or ``func`` whose names are sound; others become problems.
 
     Labels end up in the names of results, so nothing but letters and digits may be in them.
     """
+    return [path for path in paths if _is_well_named(path, found)]
+
+
+def _is_well_named(path: Path, found: Findings) -> bool:
     *entities, _ = path.name.split(".")[0].split("_")
     odd = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
     if odd is not None:
         reason = f"its name holds {odd!r}, which is no entity of BIDS: letters, a dash, then letters and digits"
-        return Problem(file=str(path), reason=reason, fix="Rename the file, and those that belong to it.")
+        found.refuse(path, reason, "Rename the file, and those that belong to it.")
+        return False
     place = path.parent.parent
     folders = [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
     own = [part for part in entities if part.startswith(("sub-", "ses-"))]
     if own != folders:
         reason = f"its name says {' '.join(own) or 'no participant'} and its folders {' '.join(folders)}"
-        return Problem(file=str(path), reason=reason, fix="Rename the file, or move it to where it belongs.")
-    return None
+        found.refuse(path, reason, "Rename the file, or move it to where it belongs.")
+    return own == folders
 
 
-def odd_names(paths: Sequence[Path]) -> dict[Path, Problem]:
-    """The images of which something is wrong with the name."""
-    return {path: problem for path in paths if (problem := odd_name(path)) is not None}
+def magnitudes(paths: Sequence[Path], found: Findings) -> list[Path]:
+    """Images of magnitude; phase, real and imaginary parts are left out and that is said."""
+    for path in paths:
+        if not is_magnitude(path):
+            found.tell(path, f"it is part-{entities_of(path)['part']}; only magnitudes are used.")
+    return [path for path in paths if is_magnitude(path)]
 
 
-def choose(bids_dir: Path, existing: Sequence[str], selection: Selection) -> tuple[list[str], list[Problem]]:
-    """Labels to work on, and a problem for each that was asked for and is not there."""
-    wanted, there = selection.participant_label or existing, set(existing)
-    problems = [
-        Problem(
-            file=str(bids_dir / f"sub-{label}"),
-            reason=f"there is no participant {label!r} in the data set",
-            fix=f"Choose among {some(existing)}. {nearest_name(label, existing)}".strip(),
-        )
-        for label in wanted
-        if label not in there
-    ]
-    return [label for label in wanted if label in there], problems
+def bold_runs(paths: Sequence[Path], found: Findings) -> list[Path]:
+    """One file a run: the magnitude; several echoes, or a phase alone, are refused."""
+    groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    for path in paths:
+        key = tuple((k, v) for k, v in entities_of(path).items() if k not in ("echo", "part"))
+        groups.setdefault(key, []).append(path)
+    return [run for files in groups.values() if (run := _one_file(files, found)) is not None]
+
+
+def _one_file(files: Sequence[Path], found: Findings) -> Path | None:
+    """The file of a run that is used, or None with a problem."""
+    if not any(map(is_magnitude, files)):
+        reason = "only phase, real or imaginary parts of this run are there"
+        found.refuse(files[0], reason, "Add the magnitude (part-mag).")
+        return None
+    usable = magnitudes(files, found)
+    echoes, names = sorted({entities_of(path).get("echo", "") for path in usable}), ", ".join(p.name for p in usable)
+    if len(echoes) > 1:
+        fix = 'Combine them beforehand, or choose one with --bids-filter-file and {"bold": {"echo": 2}}.'
+        found.refuse(usable[0], f"the run has {len(echoes)} echoes ({names}), which are not combined here", fix)
+    elif len(usable) > 1:
+        found.refuse(usable[0], f"several files stand for one run ({names})", "Keep one of them.")
+    elif echoes != [""]:
+        found.tell(usable[0], f"echo {echoes[0]} alone is used.")
+    return usable[0] if len(usable) == 1 else None
 
 
 def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
@@ -110,17 +137,17 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(read_text(path))
     except OSError as error:
-        raise refuse(path, f"the filter file cannot be read ({error.strerror})", "Check the path.") from error
+        raise refusal(path, f"the filter file cannot be read ({error.strerror})", "Check the path.") from error
     except (ValueError, RecursionError) as error:
-        raise refuse(path, f"the filter file is no JSON ({error})", "Mend the file.") from error
+        raise refusal(path, f"the filter file is no JSON ({error})", "Mend the file.") from error
     example = 'Write for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
     if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
-        raise refuse(path, "the filter file holds something else than queries by kind of image", example)
+        raise refusal(path, "the filter file holds something else than queries by kind of image", example)
     filters: dict[str, dict[str, Any]] = {}
     for kind, query in content.items():
-        if kind not in FILTER_KEYS:
-            raise refuse(
-                path, f"{kind!r} is no kind of image read here", f"The kinds are {', '.join(FILTER_KEYS)}. {example}"
+        if kind not in KINDS:
+            raise refusal(
+                path, f"{kind!r} is no kind of image read here", f"The kinds are {', '.join(KINDS)}. {example}"
             )
         filters[kind] = {entity: _filter_value(path, value) for entity, value in query.items()}
     return filters
@@ -134,7 +161,7 @@ def _filter_value(path: Path, value: object) -> Any:
 
         return Query.NONE if value is None else Query[str(value).split(".")[1].upper()]
     if isinstance(value, str) and (not _SAFE.fullmatch(value) or ".." in value):
-        raise refuse(path, f"{value!r} is no label of BIDS", "Labels have letters and digits; paths are not taken.")
+        raise refusal(path, f"{value!r} is no label of BIDS", "Labels have letters and digits; paths are not taken.")
     return value
 
 
@@ -146,12 +173,3 @@ def first_table(bids_dir: Path, task: str) -> Path | None:
                 if entities_of(table).get("task", "") == task:
                     return table
     return None
-
-
-def column(table: Path, name: str) -> list[str]:
-    """Values of a column as text; empty where the table has none or cannot be read (preflight says so elsewhere)."""
-    try:
-        stream = io.StringIO(read_text(table, encoding="utf-8-sig"), newline="")
-        return [row.get(name) or "" for row in csv.DictReader(stream, delimiter="\t")]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []

@@ -1,11 +1,7 @@
-"""The truth of a run: its measured high-resolution series, or known activation, found in a directory by its labels."""
+"""Truth of a run (``--truth``): its measured high-resolution series or known activation, found by its labels."""
 
-from __future__ import annotations
-
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +9,9 @@ import numpy as np
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids import query
-from bids_sr.bids.inputs import BoldRun, Header, Notice, Problem, Triple, Truth, entities_of, stem_of
+from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.inputs import BoldRun, Header, Triple, Truth, entities_of, is_magnitude, same_run, stem_of
+from bids_sr.bids.layout import column, merged, sidecars_on_disk
 
 EDGE_TOLERANCE = 0.1  # of a high-resolution voxel: so far may the corners of the fields of view lie apart
 TIME_TOLERANCE = 1e-3  # s
@@ -25,27 +23,17 @@ FORMS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """The truth of a run, or why there is none that can be used."""
-
-    truth: Truth | None = None
-    problems: tuple[Problem, ...] = ()
-    notices: tuple[Notice, ...] = ()
-
-
-def check_root(root: Path) -> list[Problem]:
-    """A directory for the truth that is not there, or holds no participant."""
+def check_root(root: Path) -> None:
+    """Raise `InputError` for a directory of the truth that is not there, or holds no participant."""
     if not root.is_dir():
-        return [_problem(f"--truth {root}", "there is no such directory", "Check the path.")]
-    if any(path.is_dir() for path in root.glob("sub-*")):
-        return []
-    inner = root / "derivatives" / "ground-truth"
-    fix = f"Give {inner}." if inner.is_dir() else f"Give the directory that holds the sub-… directories. {FORMS}."
-    return [_problem(f"--truth {root}", "it holds no sub-… directory", fix)]
+        raise refusal(f"--truth {root}", "there is no such directory", "Check the path.")
+    if not any(path.is_dir() for path in root.glob("sub-*")):
+        inner = root / "derivatives" / "ground-truth"
+        fix = f"Give {inner}." if inner.is_dir() else f"Give the directory that holds the sub-… directories. {FORMS}."
+        raise refusal(f"--truth {root}", "it holds no sub-… directory", fix)
 
 
-def find_truth(root: Path, run: BoldRun, factor: Triple, *, with_timing: bool = True) -> Found:
+def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True) -> Truth | None:
     """Find the truth of one run and hold it against the run.
 
     Parameters
@@ -53,6 +41,7 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, *, with_timing: bool = 
     root : directory that `check_root` accepts
     run : the run under test
     factor : low-resolution over high-resolution voxel size
+    found : takes what speaks against it
     with_timing : whether slice timing is corrected
     """
     label = run.entities["subject"]
@@ -60,103 +49,85 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, *, with_timing: bool = 
     if not folder.is_dir():
         there = query.some(sorted(path.name for path in root.glob("sub-*") if path.is_dir()))
         fix = f"Give the truth of this participant, or choose those that have one with --participant-label ({there})."
-        return Found(problems=(_problem(folder, f"there is no truth of sub-{label} in {root}", fix),))
+        found.refuse(folder, f"there is no truth of sub-{label} in {root}", fix)
+        return None
     every = sorted(folder.rglob("func/*_bold.nii*")), sorted(folder.rglob(f"func/{ACTIVATION}"))
-    bolds, maps = ([path for path in paths if _same_run(path, run)] for paths in every)
-    bolds = [path for path in bolds if entities_of(path).get("part", "mag") == "mag"]
+    bolds, maps = ([p for p in paths if same_run(entities_of(p), run.entities, KEYS)] for paths in every)
+    bolds = list(filter(is_magnitude, bolds))
     if not bolds and not maps:
         others = query.some(sorted({path.name for paths in every for path in paths}))
         reason = f"there is no truth of {run.stem} in it, only of other runs ({others})"
-        return Found(problems=(_problem(folder, reason, f"Give the truth of this run (--truth). {FORMS}."),))
+        found.refuse(folder, reason, f"Give the truth of this run (--truth). {FORMS}.")
+        return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
         reason = f"several series could be the truth of {run.stem}: {names}"
-        return Found(problems=(_problem(folder, reason, "Keep one of them in that directory."),))
-    problems: list[Problem] = []
-    notices: list[Notice] = []
-    for path in maps:
-        problems += _check_map(path, run, factor)
-    sidecar: dict[str, Any] = {}
-    timing = None
-    if bolds:
-        sidecar = _sidecar(bolds[0], root)
-        problems += _check_series(bolds[0], sidecar, run, factor)
-        if with_timing and not problems:
-            timing = _timing(bolds[0], sidecar, run, notices)
-    if problems:
-        return Found(problems=tuple(problems), notices=tuple(notices))
+        found.refuse(folder, reason, "Keep one of them in that directory.")
+        return None
+    own = Findings()
     activations = {entities_of(path)["contrast"]: path.absolute() for path in maps}
-    bold = bolds[0].absolute() if bolds else None
-    truth = Truth(bold=bold, sidecar=sidecar, slice_timing=timing, activations=activations)
-    return Found(truth=truth, notices=tuple(notices))
+    for path in maps:
+        _check_map(path, run, factor, own)
+    truth = Truth(activations=activations)
+    if bolds:
+        sidecar = merged(sidecars_on_disk(bolds[0], root))
+        _check_series(bolds[0], sidecar, run, factor, own)
+        timing = _timing(bolds[0], sidecar, run, own) if with_timing and not own.problems else None
+        truth = Truth(bold=bolds[0].absolute(), sidecar=sidecar, slice_timing=timing, activations=activations)
+    found.add(own.problems, own.notices)
+    return None if own.problems else truth
 
 
-def _problem(file: Path | str, reason: str, fix: str) -> Problem:
-    return Problem(file=str(file), reason=reason, fix=fix)
-
-
-def _same_run(path: Path, run: BoldRun) -> bool:
-    found = entities_of(path)
-    return all(_number(found.get(key)) == _number(run.entities.get(key)) for key in KEYS)
-
-
-def _number(label: str | None) -> str | None:
-    return str(int(label)) if label is not None and label.isdigit() else label
-
-
-def _check_series(path: Path, sidecar: Mapping[str, Any], run: BoldRun, factor: Triple) -> list[Problem]:
+def _check_series(path: Path, sidecar: Mapping[str, Any], run: BoldRun, factor: Triple, found: Findings) -> None:
     """What speaks against a series as the truth of a run; the first that makes the others pointless ends it."""
     if path.resolve() == run.bold.resolve() or path.samefile(run.bold):
         inner = path.parents[1] / ".." / "derivatives" / "ground-truth"
         hint = "the known activation lies in derivatives/ground-truth" if inner.is_dir() else FORMS
-        return [
-            _problem(path, "it is the run itself, which cannot be its own truth", f"Give another directory: {hint}.")
-        ]
-    header = hd.read_header(path)
-    if isinstance(header, Problem):
-        return [header]
-    problems = hd.check_bold_header(header) or _check_grid(header, run, factor)
-    if problems:
-        return problems
+        found.refuse(path, "it is the run itself, which cannot be its own truth", f"Give another directory: {hint}.")
+        return
+    header = hd.read_header(path, found)
+    if header is None or not hd.is_bold(header, found) or not _is_on_grid(header, run, factor, found):
+        return
     n_volumes = header.shape[3]
     if n_volumes != run.n_volumes:
         reason = f"it has {n_volumes} volumes and {run.bold.name} {run.n_volumes}: another run, or cut otherwise"
-        problems.append(_problem(path, reason, "Give the measured volumes of this very run, no more and no fewer."))
+        found.refuse(path, reason, "Give the measured volumes of this very run, no more and no fewer.")
     tr = sidecar.get("RepetitionTime", header.tr)
     if isinstance(tr, int | float) and abs(tr - run.tr) > TIME_TOLERANCE:
         reason = f"its repetition time is {tr:g} s and that of {run.bold.name} {run.tr:g} s"
-        problems.append(_problem(path, reason, "Give the measured volumes of this very run, or mend the sidecar."))
-    return problems + _check_events(path, run)
+        found.refuse(path, reason, "Give the measured volumes of this very run, or mend the sidecar.")
+    _check_events(path, run, found)
 
 
-def _check_map(path: Path, run: BoldRun, factor: Triple) -> list[Problem]:
-    header = hd.read_header(path)
-    if isinstance(header, Problem):
-        return [header]
-    if len(hd.squeeze_3d(header)) != 3:
-        return [_problem(path, "it is no 3D image", "Give one map for each condition.")]
-    return _check_grid(header, run, factor)
+def _check_map(path: Path, run: BoldRun, factor: Triple, found: Findings) -> None:
+    header = hd.read_header(path, found)
+    if header is not None and len(hd.squeeze_3d(header)) != 3:
+        found.refuse(path, "it is no 3D image", "Give one map for each condition.")
+    elif header is not None:
+        _is_on_grid(header, run, factor, found)
 
 
-def _check_grid(header: Header, run: BoldRun, factor: Triple) -> list[Problem]:
-    """The high-resolution grid of the run: its outer edges, divided by the factor."""
+def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -> bool:
+    """Whether an image lies on the high-resolution grid of the run: its outer edges, divided by the factor."""
     expected = tuple(math.floor(n * f + 0.5) for n, f in zip(run.shape, factor, strict=True))
-    found = header.shape[:3]
-    if found != expected:
-        names = " and ".join("×".join(map(str, shape)) for shape in (found, expected))
+    if header.shape[:3] != expected:
+        names = " and ".join("×".join(map(str, shape)) for shape in (header.shape[:3], expected))
         reason = f"its matrix is not that of {run.bold.name} raised by {'×'.join(f'{f:g}' for f in factor)}: {names}"
         fix = "Give the truth at the resolution that the run is raised to (--sr-factor where there is no pair)."
-        return [_problem(header.path, reason, fix)]
+        found.refuse(header.path, reason, fix)
+        return False
     apart = _corners_apart(header, run)
     limit = EDGE_TOLERANCE * min(header.zooms)
-    if apart <= limit:
-        return []
-    reason = (
-        f"its field of view is not that of {run.bold.name}: the outer edges lie up to {apart:.3g} mm apart, "
-        f"{limit:.2g} mm are allowed"
-    )
-    fix = "Give a truth with the same field of view, orientation and order of axes; the affines in the headers tell."
-    return [_problem(header.path, reason, fix)]
+    if apart > limit:
+        reason = (
+            f"its field of view is not that of {run.bold.name}: the outer edges lie up to {apart:.3g} mm apart, "
+            f"{limit:.2g} mm are allowed"
+        )
+        fix = (
+            "Give a truth with the same field of view, orientation and order of axes; the affines in the headers tell."
+        )
+        found.refuse(header.path, reason, fix)
+    return apart <= limit
 
 
 def _corners_apart(header: Header, run: BoldRun) -> float:
@@ -169,21 +140,22 @@ def _corners_apart(header: Header, run: BoldRun) -> float:
     return float(np.linalg.norm(places[0] - places[1], axis=1).max())
 
 
-def _check_events(path: Path, run: BoldRun) -> list[Problem]:
+def _check_events(path: Path, run: BoldRun, found: Findings) -> None:
     """Events beside the truth that are not those of the run."""
     table = path.with_name(f"{stem_of(path)}_events.tsv")
     if not table.is_file():
-        return []
+        return
     own, other = (_rows(file) for file in (run.events, table))
-    if len(own) == len(other) and all(_alike(a, b) for a, b in zip(own, other, strict=True)):
-        return []
-    reason = f"its {len(other)} events are not the {len(own)} of {run.events.name} in onset, duration and trial type"
-    fix = "Give the truth of this very run; if some volumes were left out, move the onsets of both tables alike."
-    return [_problem(table, reason, fix)]
+    if len(own) != len(other) or not all(_alike(a, b) for a, b in zip(own, other, strict=True)):
+        reason = (
+            f"its {len(other)} events are not the {len(own)} of {run.events.name} in onset, duration and trial type"
+        )
+        fix = "Give the truth of this very run; if some volumes were left out, move the onsets of both tables alike."
+        found.refuse(table, reason, fix)
 
 
 def _rows(table: Path) -> list[tuple[str, str, str]]:
-    columns = [query.column(table, name) for name in ("onset", "duration", "trial_type")]
+    columns = [column(table, name) for name in ("onset", "duration", "trial_type")]
     return sorted(zip(*columns, strict=True)) if len({len(column) for column in columns}) == 1 else []
 
 
@@ -198,34 +170,12 @@ def _close(first: str, second: str) -> bool:
         return first == second
 
 
-def _timing(path: Path, sidecar: Mapping[str, Any], run: BoldRun, notices: list[Notice]) -> tuple[float, ...] | None:
+def _timing(path: Path, sidecar: Mapping[str, Any], run: BoldRun, found: Findings) -> tuple[float, ...] | None:
     """Slice times of the truth; those of the run where its own sidecar is silent."""
-    header = hd.read_header(path)
-    if isinstance(header, Problem) or sidecar.get("SliceTiming") is None:
-        same = run.slice_timing if not isinstance(header, Problem) and header.shape[2] == run.shape[2] else None
-        if same is not None:
-            notices.append(Notice(file=str(path), text="it tells no SliceTiming; that of the run is taken."))
-        return same
-    times, told = hd.slice_times(header, sidecar, run.tr)
-    notices += told
-    return times
-
-
-def _sidecar(image: Path, root: Path) -> dict[str, Any]:
-    """Metadata of an image after inheritance, from the root of its data set down."""
-    own, merged = entities_of(image), {}
-    suffix = image.name.removesuffix(".gz").removesuffix(".nii").rpartition("_")[2]
-    folders = [folder for folder in reversed(image.parents) if folder == root or root in folder.parents]
-    for folder in folders:
-        fitting = [
-            path
-            for path in folder.glob(f"*{suffix}.json")
-            if path.stem.rpartition("_")[2] == suffix and all(own.get(k) == v for k, v in entities_of(path).items())
-        ]
-        for path in sorted(fitting, key=lambda path: len(entities_of(path))):
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise query.refuse(path, f"it cannot be read as JSON ({error})", "Mend the file.") from error
-            merged.update(content if isinstance(content, dict) else {})
-    return merged
+    header = hd.read_header(path, found)
+    if header is not None and sidecar.get("SliceTiming") is not None:
+        return hd.slice_times(header, sidecar, run.tr, found)
+    same = run.slice_timing if header is not None and header.shape[2] == run.shape[2] else None
+    if same is not None:
+        found.tell(path, "it tells no SliceTiming; that of the run is taken.")
+    return same

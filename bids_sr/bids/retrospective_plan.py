@@ -1,13 +1,11 @@
-"""What ``--retrospective`` will make of each run, from headers alone: its size, its pair, the volumes it gives up."""
-
-from __future__ import annotations
+"""Plan of ``--retrospective`` from headers alone: size and pair of each downsampled run, and volumes it gives up."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from bids_sr.bids.inputs import BoldRun, Notice, Pair, Problem, Subject, Triple, Truth, entities_of
+from bids_sr.bids.findings import Findings
+from bids_sr.bids.inputs import BoldRun, Pair, Subject, Triple, Truth, entities_of
 from bids_sr.config import Settings
 
 DEFAULT_FACTOR = 2.0
@@ -16,13 +14,13 @@ _ONE_AT_A_TIME = "Run them apart, each with its own output directory: --session-
 
 
 def retrospective_factor(settings: Settings) -> Triple:
-    """By how much the BOLD is brought down: ``--sr-factor`` in plane, 2 where it is not given."""
+    """By how much the BOLD is downsampled: ``--sr-factor`` in plane, 2 where it is not given."""
     factor = settings.superres.factor or DEFAULT_FACTOR
     return factor, factor, 1.0
 
 
 def averaged(run: BoldRun) -> int:
-    """Number of volumes whose mean takes the place of the fine image of a pair."""
+    """Number of volumes whose mean takes the place of the high-resolution image of a pair."""
     return max(LEAST_AVERAGED, math.ceil(SHARE_AVERAGED * run.n_volumes))
 
 
@@ -47,37 +45,31 @@ def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
     return (settings.preprocessing.dummy_scans or 0) + (averaged(run) if makes else 0)
 
 
-def check_retrospective(subject: Subject) -> list[Problem]:
-    """Runs that cannot stand in one data set of coarser copies, as the names of their pairs would be the same."""
-    problems = []
+def check_retrospective(subject: Subject, found: Findings) -> None:
+    """Runs that cannot stand in one downsampled data set, as the names of their pairs would be the same."""
     places: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
-        if places.setdefault(pair_place(pair), pair) != pair:
-            reason = (
-                f"--retrospective: one session has pairs of two kinds ({places[pair_place(pair)].highres.name} too)"
-            )
-            problems.append(Problem(file=str(pair.highres), reason=reason, fix=_ONE_AT_A_TIME))
+        first = places.setdefault(pair_place(pair), pair)
+        if first != pair:
+            reason = f"--retrospective: one session has pairs of two kinds ({first.highres.name} too)"
+            found.refuse(pair.highres, reason, _ONE_AT_A_TIME)
     for session, maker in makers(subject).items():
         for run in subject.runs:
             if run.entities.get("session") != session:
                 continue
             if run.pair is not None:
                 reason = f"--retrospective: it has a pair, and {maker.stem} of the same session has none"
+                found.refuse(run.bold, reason, _ONE_AT_A_TIME)
             elif any(abs(a / b - 1) > 0.02 for a, b in zip(run.zooms, maker.zooms, strict=True)):
-                reason = (
-                    f"--retrospective: its voxels differ from those of {maker.stem}, and one pair has to serve both"
-                )
-            else:
-                continue
-            problems.append(Problem(file=str(run.bold), reason=reason, fix=_ONE_AT_A_TIME))
-    return problems
+                reason = f"its voxels differ from those of {maker.stem}, and one pair has to serve both"
+                found.refuse(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
 
 
 def foreseen(subject: Subject, settings: Settings) -> Subject:
-    """The participant as it will be in the coarser data set, for estimates; paths are those of the data as they are."""
+    """The participant as it will be in the downsampled data set, for estimates; paths stay those of the data."""
     factor = retrospective_factor(settings)
 
-    def coarser(run: BoldRun) -> BoldRun:
+    def downsampled(run: BoldRun) -> BoldRun:
         nx, ny, nz = (max(1, int(n / f)) for n, f in zip(run.shape, factor, strict=True))
         dx, dy, dz = (zoom * f for zoom, f in zip(run.zooms, factor, strict=True))
         pair = Pair(
@@ -94,17 +86,13 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
             truth=Truth(bold=run.bold),
         )
 
-    return replace(subject, runs=tuple(coarser(run) for run in subject.runs))
+    return replace(subject, runs=tuple(downsampled(run) for run in subject.runs))
 
 
-def notices_of(subjects: Sequence[Subject], settings: Settings) -> list[Notice]:
+def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: Findings) -> None:
     """What is made, for the terminal and the report."""
-    told = []
-    how = (
-        "with as much thermal noise as the run has"
-        if settings.evaluation.retrospective == "noisy"
-        else "no noise added"
-    )
+    noisy = settings.evaluation.retrospective == "noisy"
+    how = "with as much thermal noise as the run has" if noisy else "no noise added"
     factor = retrospective_factor(settings)[0]
     for subject in subjects:
         for run in subject.runs:
@@ -112,18 +100,15 @@ def notices_of(subjects: Sequence[Subject], settings: Settings) -> list[Notice]:
                 f"--retrospective: a copy brought down by {factor:g} in plane ({how}) is worked on; the series as "
                 "it was measured is the truth."
             )
-            told.append(Notice(file=str(run.bold), text=text))
+            found.tell(run.bold, text)
         for run in makers(subject).values():
             text = (
                 f"there is no T2*-weighted pair: the mean of {averaged(run)} volumes at its start takes the place of "
                 "the highres image, and they are left out of the run and of the truth. Such a pair has the contrast, "
                 "distortion and pose of the run, so it is easier than a real pair."
             )
-            told.append(Notice(file=str(run.bold), text=text))
+            found.tell(run.bold, text)
         for pair in subject.pairs:
-            name = Path(pair.lowres or pair.highres).name
-            text = (
-                f"--retrospective: {name} at the resolution of the BOLD is the highres image, brought down the lowres."
-            )
-            told.append(Notice(file=str(pair.highres), text=text))
-    return told
+            name = (pair.lowres or pair.highres).name
+            text = f"{name} at the resolution of the BOLD is the highres image, brought down the lowres."
+            found.tell(pair.highres, f"--retrospective: {text}")

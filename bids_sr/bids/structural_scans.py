@@ -1,103 +1,78 @@
-"""Structural scans at two resolutions, for ``--sr-target anat``: which contrasts a participant has twice."""
-
-from __future__ import annotations
+"""Structural scans at two resolutions (``--sr-target anat``): the contrasts that a participant has twice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids import query
-from bids_sr.bids.inputs import Header, InputError, Notice, Problem, StructuralPair, Subject, Survey, entities_of
-from bids_sr.bids.layout import Index, open_index
-from bids_sr.bids.method_options import check_given_models
+from bids_sr.bids.collect import open_dataset
+from bids_sr.bids.findings import Findings, InputError
+from bids_sr.bids.inputs import Header, StructuralPair, Subject, Survey, entities_of, is_magnitude
+from bids_sr.bids.layout import KINDS, Index
+from bids_sr.bids.method_options import check_given_models, refuse_all
 from bids_sr.config import Settings
 from bids_sr.sr.method import all_methods, method_names
 
-KINDS = {"T1w": "t1w", "T2w": "t2w", "FLAIR": "flair"}
+CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
 """BIDS suffix → kind of image in the index, in the order of the channels."""
-_LEAST = 1.5  # coarse over fine voxel volume; less is no second resolution
-
-
-@dataclass(slots=True)
-class _Findings:
-    """What piles up while the data set is walked through."""
-
-    problems: list[Problem] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
-    headers: dict[Path, Header] = field(default_factory=dict)
+_LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolution
 
 
 def survey_structural(settings: Settings) -> Survey:
     """Participants with their structural pairs; problems are returned, not raised. Only headers are read."""
-    seen = _Findings(problems=check_methods(settings))
+    seen = Findings()
+    subjects: tuple[Subject, ...] = ()
+    check_methods(settings, seen)
     try:
         subjects = _walk(settings, seen)
     except InputError as error:
-        seen.problems += error.problems
-        subjects = ()
-    return Survey(
-        subjects=subjects, headers=seen.headers, problems=tuple(dict.fromkeys(seen.problems)),
-        notices=tuple(dict.fromkeys(seen.notices)),
-    )  # fmt: skip
+        seen.add(error.problems)
+    return Survey(subjects=subjects, headers=seen.headers, problems=tuple(seen.problems), notices=tuple(seen.notices))
 
 
-def check_methods(settings: Settings) -> list[Problem]:
+def check_methods(settings: Settings, found: Findings) -> None:
     """Methods that take no fused contrasts, and options of functional runs that could do nothing."""
     fusing = [method.name for method in all_methods() if method.fuses]
-    wrong = [name for name in settings.superres.methods if name not in fusing]
-    problems = [
-        Problem(
-            file=f"--sr-method {name}",
-            reason="--sr-target anat fuses contrasts as channels, which this method does not"
-            + ("" if name in method_names() else "; interpolations are compared with anyway"),
-            fix=f"Choose among {', '.join(fusing)}.",
-        )
-        for name in wrong
-    ]
-    problems += check_given_models(settings.superres)
-    evaluation = settings.evaluation
+    for name in settings.superres.methods:
+        if name not in fusing:
+            reason = "--sr-target anat fuses contrasts as channels, which this method does not"
+            reason += "" if name in method_names() else "; interpolations are compared with anyway"
+            found.refuse(f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}.")
+    check_given_models(settings.superres, found)
+    superres, evaluation = settings.superres, settings.evaluation
     useless = {
         "--truth": evaluation.truth is not None,
         "--retrospective": evaluation.retrospective is not None,
         "--pair-holdout": evaluation.pair_holdout,
         "--null-checks": evaluation.null_checks > 0,
-        "--n-ensemble": settings.superres.n_ensemble > 1,
-        "--sr-factor": settings.superres.factor is not None,
-        "--warm-start": settings.superres.warm_start,
+        "--n-ensemble": superres.n_ensemble > 1,
+        "--sr-factor": superres.factor is not None,
+        "--warm-start": superres.warm_start,
         "--derivatives": bool(settings.preprocessing.derivatives),
     }
-    return problems + [
-        Problem(file=flag, reason="it means nothing with --sr-target anat", fix="Leave one of the two options out.")
-        for flag, given in useless.items()
-        if given
-    ]
+    fix = "Leave one of the two options out."
+    refuse_all(found, [(asked, flag, "it means nothing with --sr-target anat", fix) for flag, asked in useless.items()])
 
 
-def _walk(settings: Settings, seen: _Findings) -> tuple[Subject, ...]:
-    bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
-    query.check_dataset(bids_dir)
-    existing, notices = query.participants(bids_dir)
-    labels, problems = query.choose(bids_dir, existing, selection)
-    seen.notices += notices
-    seen.problems += problems
-    filters = query.read_filters(selection.bids_filter_file)
-    index = open_index(bids_dir, labels, existing, selection.bids_database_dir, filters)
+def _walk(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
+    query.check_dataset(settings.paths.bids_dir.absolute())
+    labels, index = open_dataset(settings, seen)
     subjects = []
     for label in labels:
-        pairs = [pair for suffix in KINDS for pair in _pairs(index, label, suffix, settings, seen)]
+        pairs = [pair for suffix in CONTRASTS for pair in _pairs(index, label, suffix, settings, seen)]
         if pairs:
             subjects.append(Subject(label=label, t1w=(), runs=(), structural=tuple(pairs)))
-        elif label in selection.participant_label or len(labels) == 1:
-            seen.problems.append(_no_pair(label))
+        elif label in settings.selection.participant_label or len(labels) == 1:
+            _refuse_without_pair(label, seen)
         else:
-            text = "none of T1w, T2w and FLAIR is there at two resolutions, so it is left out."
-            seen.notices.append(Notice(file=f"sub-{label}", text=text))
+            seen.tell(f"sub-{label}", "none of T1w, T2w and FLAIR is there at two resolutions, so it is left out.")
     if labels and not subjects and not seen.problems:
-        seen.problems.append(_no_pair("*"))
-    if settings.superres.train_on == "others":
-        seen.problems += [_no_other(subject.label) for subject in subjects if not others_of(subject, subjects)]
+        _refuse_without_pair("*", seen)
+    for subject in subjects:
+        if settings.superres.train_on == "others" and not others_of(subject, subjects):
+            reason = "--train-on others: no other participant of this call has the same contrasts at two resolutions"
+            seen.refuse(f"sub-{subject.label}", reason, "Choose more participants, or leave --train-on out.")
     return tuple(subjects)
 
 
@@ -109,50 +84,28 @@ def others_of(subject: Subject, subjects: Sequence[Subject]) -> tuple[Subject, .
     )
 
 
-def _no_other(label: str) -> Problem:
-    return Problem(
-        file=f"sub-{label}",
-        reason="--train-on others: no other participant of this call has the same contrasts at two resolutions",
-        fix="Choose more participants, or leave --train-on out.",
-    )
+def _refuse_without_pair(label: str, found: Findings) -> None:
+    reason = "none of T1w, T2w and FLAIR is there at two resolutions, so there is nothing to learn from"
+    fix = "Add the scans (told apart by acq-), name them with --hr-acq and --lr-acq, or choose other participants."
+    found.refuse(f"sub-{label}", reason, fix)
 
 
-def _no_pair(label: str) -> Problem:
-    return Problem(
-        file=f"sub-{label}",
-        reason="none of T1w, T2w and FLAIR is there at two resolutions, so there is nothing to learn from",
-        fix="Add the scans (told apart by acq-), name them with --hr-acq and --lr-acq, or choose other participants.",
-    )
-
-
-def _pairs(index: Index, label: str, suffix: str, settings: Settings, seen: _Findings) -> list[StructuralPair]:
+def _pairs(index: Index, label: str, suffix: str, settings: Settings, seen: Findings) -> list[StructuralPair]:
     """The pair of one contrast, or none: its finest image and its coarsest one."""
-    found = index.find(KINDS[suffix], label)
-    odd = query.odd_names(found)
-    seen.problems += odd.values()
-    wanted = settings.selection.session_label
-    paths = [
-        path
-        for path in found
-        if path not in odd
-        and entities_of(path).get("part", "mag") == "mag"
-        and (not wanted or entities_of(path).get("session", "") in wanted)
-    ]
+    wanted, superres = settings.selection.session_label, settings.superres
+    paths = query.well_named(index.find(CONTRASTS[suffix], label), seen)
+    paths = [p for p in paths if is_magnitude(p) and (not wanted or entities_of(p).get("session", "") in wanted)]
     images = [header for header in (_header(path, seen) for path in paths) if header is not None]
-    superres = settings.superres
     high = min(_of(images, superres.hr_acq), key=_volume, default=None)
     low = max(_of(images, superres.lr_acq), key=_volume, default=None)
     if high is None or low is None:
         return []
     if _volume(low) < _LEAST * _volume(high):
-        if images:
-            text = f"{suffix} is there at one resolution alone and is not super-resolved."
-            seen.notices.append(Notice(file=f"sub-{label}", text=text))
+        seen.tell(f"sub-{label}", f"{suffix} is there at one resolution alone and is not super-resolved.")
         return []
-    unused = [header.path.name for header in images if header.path not in (high.path, low.path)]
-    if unused:
+    if any(header.path not in (high.path, low.path) for header in images):
         text = f"of {len(images)} {suffix} images this one and {low.path.name} are used, the finest and the coarsest."
-        seen.notices.append(Notice(file=str(high.path), text=text))
+        seen.tell(high.path, text)
     return [StructuralPair(contrast=suffix, highres=high.path, lowres=low.path)]
 
 
@@ -166,15 +119,11 @@ def _volume(header: Header) -> float:
     return prod(header.zooms)
 
 
-def _header(path: Path, seen: _Findings) -> Header | None:
+def _header(path: Path, seen: Findings) -> Header | None:
     """Header of a single 3D image of magnitudes, or None with a problem."""
-    found = hd.read_header(path)
-    if isinstance(found, Problem):
-        seen.problems.append(found)
-        return None
-    seen.headers[path] = found
-    if len(hd.squeeze_3d(found)) != 3 or found.complex:
-        reason = f"it is no single 3D image of magnitudes ({found.shape})"
-        seen.problems.append(Problem(file=str(path), reason=reason, fix="Store the magnitude as a 3D image."))
-        return None
-    return found
+    header = hd.read_header(path, seen)
+    if header is None or (len(hd.squeeze_3d(header)) == 3 and not header.complex):
+        return header
+    reason = f"it is no single 3D image of magnitudes ({header.shape})"
+    seen.refuse(path, reason, "Store the magnitude as a 3D image.")
+    return None

@@ -14,6 +14,7 @@ from bids_sr import __version__
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.groups import SuperRes
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
+from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
 from bids_sr.stats.group.metric_tables import Joined, Source
@@ -228,7 +229,7 @@ def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes"
         return chosen(f"sub-{run['sub']}", run.get("ses", ""), run.get("task", ""), run.get("run", ""))
 
     output_dir = settings.paths.output_dir
-    series = ("raw", *group_tests.BASELINES, *offered_methods(), group_tests.MEASURED)
+    series = (RAW, *BASELINES, *offered_methods(), MEASURED)
     return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
 
 
@@ -293,8 +294,8 @@ def _map_figures(maps: "GroupMaps", folder: Path) -> list[Any]:
     """A figure of z for each task and contrast: a row each series, the same planes, one color scale."""
     from bids_sr.interfaces.group.group_maps import Z_SHOWN
     from bids_sr.io.nifti import load_image
-    from bids_sr.reports.figures.activation_figures import Display, Scene, SeriesMap, activation_figure
-    from bids_sr.reports.figures.style import save_svg
+    from bids_sr.reports.figures.activation_figures import Display, Scene, activation_figure
+    from bids_sr.reports.figures.style import NamedImage, save_svg
     from bids_sr.reports.group_report import MapFigure
 
     if not maps.maps or maps.background is None or maps.mask is None or maps.affine is None:
@@ -305,7 +306,7 @@ def _map_figures(maps: "GroupMaps", folder: Path) -> list[Any]:
     found = []
     for task, variant, contrast in dict.fromkeys((each.task, each.variant, each.contrast) for each in maps.maps):
         own = [m for m in maps.maps if (m.task, m.variant, m.contrast) == (task, variant, contrast)]
-        rows = [SeriesMap(name=m.series, data=load_image(m.files["z"])[0], affine=maps.affine) for m in own]
+        rows = [NamedImage(name=m.series, data=load_image(m.files["z"])[0], affine=maps.affine) for m in own]
         file = folder / f"group_task-{task}_contrast-{contrast}_desc-maps.svg"
         save_svg(activation_figure(rows, scene, display=display, n_slices=3), file)
         counts = sorted({len(m.participants) for m in own})

@@ -64,36 +64,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = parse_settings(argv).resolved(run_uuid=identifier)
-    _set_up_logging(settings.run.verbosity)
-    _announce(settings)
-    if settings.selection.analysis_level == "group":
-        return _group(settings)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(settings.run.verbosity, 2)]
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=level)
+    logging.getLogger("bids_sr").setLevel(level)
+    _stage(f"bids-sr {__version__}, run {identifier}")
+    for line in settings.summary():
+        print(textwrap.fill(line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False))
+    return _participants(settings) if settings.selection.analysis_level == "participant" else _group(settings)
+
+
+def _participants(settings: Settings) -> int:
+    """The participant level."""
     plan = _check(settings)
+    from bids_sr import preflight
+
     if settings.run.dry_run:
-        return _show_plan(plan, settings)
+        _stage("plan (dry run: nothing is written)")
+        print(preflight.dry_run_text(plan, settings))
+        return DONE
     paths, labels = settings.paths, [subject.label for subject in plan.subjects]
-    with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=identifier):
+    run = settings.run.run_uuid
+    with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):
         for label in labels:
             for folder in (paths.output_dir, *paths.output_dir.glob("sourcedata/*")):
                 remove_leftovers(folder / f"sub-{label}")
         if not (settings.run.boilerplate_only or settings.run.reports_only):
-            _check_data(plan)
+            _stage("checking the data")
+            _refuse(preflight.check_data(plan))
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
-            settings, plan = _coarser(settings, plan)
-        outcome = _work(settings, plan)
+            settings, plan = _downsampled(settings, plan)
+        _stage("running")
+        from bids_sr.cli.participant_level import run_participants
+
+        outcome = run_participants(settings, plan, _stage)
     return _conclude(outcome, plan)
 
 
-def _coarser(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
+def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Make the data set that ``--retrospective`` works on, and check it as any other."""
     _stage("making the truth from the data")
-    from bids_sr.bids.retrospective_plan import notices_of
+    from bids_sr.bids import Findings
+    from bids_sr.bids.retrospective_plan import tell_retrospective
     from bids_sr.retrospective import prepare
 
     derived = prepare(settings, plan.subjects, plan.type_order, _stage)
-    made = _check(derived)
-    return derived, dataclasses.replace(made, warnings=(*notices_of(plan.subjects, settings), *made.warnings))
+    made, found = _check(derived), Findings()
+    tell_retrospective(plan.subjects, settings, found)
+    return derived, dataclasses.replace(made, warnings=(*found.notices, *made.warnings))
 
 
 def _group(settings: Settings) -> int:
@@ -113,12 +131,6 @@ def _group(settings: Settings) -> int:
     return _conclude(outcome)
 
 
-def _announce(settings: Settings) -> None:
-    _stage(f"bids-sr {__version__}, run {settings.run.run_uuid}")
-    for line in settings.summary():
-        print(textwrap.fill(line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False))
-
-
 def _check(settings: Settings) -> "Plan":
     """Check what headers and tables tell; refuse with every problem at once."""
     _stage("checking the inputs")
@@ -132,14 +144,6 @@ def _check(settings: Settings) -> "Plan":
     return plan
 
 
-def _check_data(plan: "Plan") -> None:
-    """Check the images themselves: the last thing before anything is written."""
-    _stage("checking the data")
-    from bids_sr import preflight
-
-    _refuse(preflight.check_data(plan))
-
-
 def _refuse(problems: "Sequence[Problem]") -> None:
     from bids_sr.preflight import format_problems
 
@@ -147,25 +151,9 @@ def _refuse(problems: "Sequence[Problem]") -> None:
         raise UsageError(format_problems(problems))
 
 
-def _show_plan(plan: "Plan", settings: Settings) -> int:
-    _stage("plan (dry run: nothing is written)")
-    from bids_sr.preflight import dry_run_text
-
-    print(dry_run_text(plan, settings))
-    return DONE
-
-
-def _write_settings(settings: Settings) -> Path:
+def _write_settings(settings: Settings) -> None:
     """Write the settings to the logs of this run, whole or not at all."""
-    target = settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml"
-    return write_whole(target, settings.to_toml())
-
-
-def _work(settings: Settings, plan: "Plan") -> "RunOutcome":
-    _stage("running")
-    from bids_sr.cli.participant_level import run_participants
-
-    return run_participants(settings, plan, _stage)
+    write_whole(settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml", settings.to_toml())
 
 
 def _conclude(outcome: "RunOutcome", plan: "Plan | None" = None) -> int:
@@ -174,8 +162,7 @@ def _conclude(outcome: "RunOutcome", plan: "Plan | None" = None) -> int:
         _stage(f"report: {report}")
     for crash in outcome.crash_files:
         _complain(f"crashed: {crash}")
-        told = _advice(crash)
-        _complain(textwrap.indent("\n".join(told), "  "))
+        _complain(textwrap.indent("\n".join(_advice(crash)), "  "))
     for missing in outcome.missing:
         _complain(f"missing: {missing}")
     if plan is not None and any("disk is full" in line for crash in outcome.crash_files for line in _advice(crash)):
@@ -195,12 +182,6 @@ def _advice(crash: Path) -> list[str]:
     except OSError:
         return []
     return [line for line in lines if line.startswith(_TOLD)]
-
-
-def _set_up_logging(verbosity: int) -> None:
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=level)
-    logging.getLogger("bids_sr").setLevel(level)
 
 
 def _stage(text: str) -> None:

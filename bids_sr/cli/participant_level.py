@@ -101,7 +101,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
 
 def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
     """Processors and memory of the steps: what is given, less what the program and waiting workers hold."""
-    from bids_sr.bids.grid_sizes import sizes_of
+    from bids_sr.bids.headers import sizes_of
 
     resources = settings.resources
     wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
@@ -123,6 +123,7 @@ def _plugin(settings: Settings) -> dict[str, Any]:
 
 def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkflow":
     """Build the graph and write what describes the output as a whole."""
+    from bids_sr.bids import Findings
     from bids_sr.bids.fmriprep import open_derivatives
     from bids_sr.interfaces.dataset_description import write_dataset
     from bids_sr.reports.text.methods_text import write_citations
@@ -139,7 +140,7 @@ def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkfl
     )
     output_dir = settings.paths.output_dir
     bids_dir, given = settings.paths.bids_dir, settings.preprocessing.derivatives
-    links = {each.name: each.root for each in open_derivatives(given, bids_dir)[0]}
+    links = {each.name: each.root for each in open_derivatives(given, bids_dir, Findings())}
     write_dataset(output_dir, bids_dir=bids_dir, version=__version__, links=links)
     text = methods_text(workflow)
     for folder in (log_dir, output_dir):

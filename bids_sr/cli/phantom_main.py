@@ -1,7 +1,5 @@
 """Console script `bids-sr-phantom`: a simulated BIDS data set with known truth."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

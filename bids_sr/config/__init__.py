@@ -1,8 +1,6 @@
 """Settings of one call, and the one kind of refusal; the standard library is all that this imports."""
 
 from bids_sr.config.groups import (
-    BASELINES,
-    PAIR_BASELINES,
     PAPER_SMOOTHING_MM,
     Activation,
     Evaluation,
@@ -17,8 +15,6 @@ from bids_sr.config.settings import Settings, read_toml
 from bids_sr.config.values import UsageError, nearest_name, split_named
 
 __all__ = [
-    "BASELINES",
-    "PAIR_BASELINES",
     "PAPER_SMOOTHING_MM",
     "Activation",
     "Evaluation",

@@ -1,4 +1,4 @@
-"""The groups of settings: every default stands here and nowhere else, every value is checked when it is made.
+"""Settings by group: every default stands here and nowhere else, every value is checked when it is made.
 
 A value that cannot hold is refused with a `UsageError` when the object is built, whether it came from the
 command line, from a settings file or from Python.
@@ -6,19 +6,15 @@ command line, from a settings file or from Python.
 
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
-from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods, series_label
+from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
+from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
 
-BASELINES: dict[str, tuple[str, ...]] = {
-    "default": ("bspline", "zerofill", "sdmod", "inject", "ratio"),
-    "all": ("bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos"),
-}
-PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the highres T2*w image
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
 ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
 
@@ -28,15 +24,19 @@ def hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-class _Section:
+class Section:
     """What all groups of settings share: values are brought to their annotated types, then checked."""
 
     __slots__ = ()
 
     def __post_init__(self) -> None:
         for name, hint in hints(type(self)).items():
-            self._set(name, as_annotated(getattr(self, name), hint, f"{type(self).__name__.lower()}.{name}"))
+            self._set(name, as_annotated(getattr(self, name), hint, self._where(name)))
         self._check()
+
+    def _where(self, name: str) -> str:
+        """A setting as messages name it."""
+        return f"{type(self).__name__.lower()}.{name}"
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # only while the object is being made
@@ -48,11 +48,19 @@ class _Section:
         if not holds:
             value = getattr(self, name)
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise UsageError(f"{type(self).__name__.lower()}.{name}: {shown}", why, "change that value")
+            raise UsageError(f"{self._where(name)}: {shown}", why, "change that value")
+
+    def _need_positive(self, name: str, why: str) -> None:
+        value = getattr(self, name)
+        self._need(value is None or value > 0, name, why)
+
+    def _each_once(self, *names: str) -> None:
+        for name in names:
+            self._set(name, tuple(dict.fromkeys(getattr(self, name))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Paths(_Section):
+class Paths(Section):
     """Where the data are, where results go, and where the work is kept so that it can be resumed."""
 
     bids_dir: Path = field(metadata=ONCE)
@@ -71,7 +79,7 @@ class Paths(_Section):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection(_Section):
+class Selection(Section):
     """Which part of the data set is worked on; empty means everything. Labels carry no prefix."""
 
     analysis_level: Literal["participant", "group"] = field(default="participant", metadata=ONCE)
@@ -88,27 +96,25 @@ class Selection(_Section):
             labels = tuple(dict.fromkeys(label.removeprefix(prefix) for label in getattr(self, name)))
             self._set(name, labels)
             for label in labels:
-                self._need(
-                    re.fullmatch("[0-9A-Za-z]+", label) is not None,
-                    name,
-                    f"{label!r} is no BIDS label: letters and digits, several of them separated by spaces",
-                )
+                why = f"{label!r} is no BIDS label: letters and digits, several of them separated by spaces"
+                self._need(_is_label(label), name, why)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
         self._need(all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up")
 
 
-def _refuse_removed(name: str) -> None:
-    """Say of a method of an earlier version what has come of it."""
-    if name in REMOVED:
-        raise UsageError(
-            f"no super-resolution method is called {name!r}",
-            f"it was removed from the program; {REMOVED[name]} takes its place",
-            f"name {REMOVED[name]} instead (--sr-method {REMOVED[name]}, or methods of the settings file)",
-        )
+def _check_method(name: str) -> None:
+    """Refuse what is no method or baseline; of a method of an earlier version say what has come of it."""
+    learned, baselines, what = offered_methods(), tuple(BASELINES), f"no super-resolution method is called {name!r}"
+    if name in REMOVED and name not in learned + baselines:
+        fix = f"name {REMOVED[name]} instead (--sr-method {REMOVED[name]}, or methods of the settings file)"
+        raise UsageError(what, f"it was removed from the program; {REMOVED[name]} takes its place", fix)
+    if name not in learned + baselines:
+        why = f"there are the methods {', '.join(learned)} and the baselines {', '.join(baselines)}"
+        raise UsageError(what, why, nearest_name(name, learned + baselines) or "choose one of these")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SuperRes(_Section):
+class SuperRes(Section):
     """How resolution is raised. `factor` is the ratio of voxel sizes in plane; None: told by the T2*w pair.
 
     `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's own
@@ -141,39 +147,23 @@ class SuperRes(_Section):
     n_ensemble: int = 1
 
     def _check(self) -> None:
-        self._set("methods", tuple(dict.fromkeys(self.methods)))
-        self._set("pretrained", tuple(dict.fromkeys(self.pretrained)))
-        for name in ("hr_acq", "lr_acq"):
+        self._each_once("methods", "pretrained")
+        for name in ("hr_acq", "lr_acq", "calibration"):
             label = getattr(self, name)
             self._set(name, label and label.removeprefix("acq-"))
-        self._set("calibration", self.calibration.removeprefix("acq-"))
-        self._need(
-            re.fullmatch(r"[0-9A-Za-z]+|.*\.nii(\.gz)?", self.calibration) is not None,
-            "calibration",
-            "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
-        )
-        learned = offered_methods()
+        named = _is_label(self.calibration) or self.calibration_file is not None
+        self._need(named, "calibration", "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)")
         for name in self.methods:
-            if name not in learned + BASELINES["all"]:
-                _refuse_removed(name)
-                raise UsageError(
-                    f"no super-resolution method is called {name!r}",
-                    f"there are the methods {', '.join(learned)} and the baselines {', '.join(BASELINES['all'])}",
-                    nearest_name(name, learned + BASELINES["all"]) or "choose one of these",
-                )
+            _check_method(name)
         self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
         self._need(self.factor is None or 1 < self.factor <= 8, "factor", "a factor lies above 1, and up to 8")
-        self._need(
-            self.max_train_minutes is None or self.max_train_minutes > 0,
-            "max_train_minutes",
-            "it is a positive number",
-        )
+        self._need_positive("max_train_minutes", "it is a positive number")
         self._need(1 <= self.n_ensemble <= 20, "n_ensemble", "a number of models lies from 1 to 20")
 
     @property
     def learned(self) -> tuple[str, ...]:
         """The methods that train or load a model."""
-        return tuple(name for name in self.methods if name not in BASELINES["all"])
+        return tuple(name for name in self.methods if name not in BASELINES)
 
     @property
     def pair_trained(self) -> tuple[str, ...]:
@@ -183,9 +173,8 @@ class SuperRes(_Section):
     @property
     def run_trained(self) -> tuple[str, ...]:
         """The methods and controls that find the variance maps of a run, for each run its own."""
-        return tuple(
-            name for name in dict.fromkeys((*self.learned, *self.series)) if name in methods_trained_on("series")
-        )
+        found = methods_trained_on("series")
+        return tuple(name for name in dict.fromkeys((*self.learned, *self.series)) if name in found)
 
     @property
     def volume_trained(self) -> tuple[str, ...]:
@@ -214,16 +203,16 @@ class SuperRes(_Section):
         Where only baselines were asked for, those that need a pair are left out unless named, so that data without
         a pair can be run.
         """
-        baselines = BASELINES[self.baselines]
+        baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
         if not self.learned:
             extra = tuple(b for b in baselines if b not in PAIR_BASELINES) if self.baselines == "all" else ()
             return tuple(dict.fromkeys(self.methods + extra))
         named = tuple(name for name in self.methods if name not in self.learned)
-        return tuple(dict.fromkeys(baselines + named + tuple(map(series_label, self.learned))))
+        return tuple(dict.fromkeys(baselines + named + series_names(self.learned)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preprocessing(_Section):
+class Preprocessing(Section):
     """Before super-resolution. `dummy_scans` None: detected. `slice_time_ref` is a fraction of the TR.
 
     `derivatives` are folders that another program left, as ``NAME=DIR`` or ``DIR``; what is in them is not made again.
@@ -237,18 +226,18 @@ class Preprocessing(_Section):
     output_dtype: Literal["int16", "float32"] = "int16"
 
     def _check(self) -> None:
-        self._set("derivatives", tuple(dict.fromkeys(self.derivatives)))
+        self._each_once("derivatives")
         for text in self.derivatives:
             self._need(bool(text.strip()) and not text.endswith("="), "derivatives", "it is NAME=DIR, or DIR alone")
         self._need(self.dummy_scans is None or self.dummy_scans >= 0, "dummy_scans", "it is a number from 0 up")
         self._need(0 <= self.slice_time_ref <= 1, "slice_time_ref", "a fraction of the TR lies from 0 to 1")
         self._need(len(self.output_spaces) <= 1, "output_spaces", "maps go to one template in a run")
         for space in self.output_spaces:
-            self._need(re.fullmatch("[0-9A-Za-z]+", space) is not None, "output_spaces", "a space is one plain name")
+            self._need(_is_label(space), "output_spaces", "a space is one plain name")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Activation(_Section):
+class Activation(Section):
     """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
     `low_pass` None switches the filter off. `contrasts` empty: each trial type, all of them, and pairs of up to three.
@@ -263,30 +252,22 @@ class Activation(_Section):
     thresholds: tuple[str, ...] = ("quarter", "fdr")
 
     def _check(self) -> None:
-        for name in ("contrasts", "kinds", "smoothing", "thresholds"):
-            self._set(name, tuple(dict.fromkeys(getattr(self, name))))
+        self._each_once("contrasts", "kinds", "smoothing", "thresholds")
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
         self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
         self._need(all(0 <= mm <= 50 for mm in self.smoothing), "smoothing", "a width lies from 0 to 50 mm")
         self._need(_apart(self.smoothing), "smoothing", "two widths are alike in tenths of a millimeter")
         self._need(self.high_pass >= 0, "high_pass", "a frequency is not negative")
-        self._need(
-            self.low_pass is None or self.low_pass > self.high_pass,
-            "low_pass",
-            "it lies above the high-pass frequency",
-        )
-        for threshold in self.thresholds:
-            self._need(
-                threshold in ("quarter", "fdr") or re.fullmatch(r"\d+(\.\d+)?", threshold) is not None,
-                "thresholds",
-                "a threshold is quarter, fdr or a value of z such as 3.1",
-            )
-        numbers = [float(threshold) for threshold in self.thresholds if threshold not in ("quarter", "fdr")]
-        self._need(_apart(numbers), "thresholds", "two values of z are alike in tenths")
+        above = self.low_pass is None or self.low_pass > self.high_pass
+        self._need(above, "low_pass", "it lies above the high-pass frequency")
+        numbers = [threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")]
+        readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
+        self._need(readable, "thresholds", "a threshold is quarter, fdr or a value of z such as 3.1")
+        self._need(_apart(map(float, numbers)), "thresholds", "two values of z are alike in tenths")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation(_Section):
+class Evaluation(Section):
     """What tells whether the finer maps are true.
 
     `truth` and `retrospective` exclude one another: one brings the truth, the other makes it from the data.
@@ -302,17 +283,14 @@ class Evaluation(_Section):
     margin: float | None = None
 
     def _check(self) -> None:
-        self._need(
-            self.truth is None or self.retrospective is None,
-            "retrospective",
-            "it makes its own truth, so it excludes evaluation.truth (--truth)",
-        )
+        alone = self.truth is None or self.retrospective is None
+        self._need(alone, "retrospective", "it makes its own truth, so it excludes evaluation.truth (--truth)")
         self._need(0 <= self.null_checks <= 100_000, "null_checks", "a number of shuffles lies from 0 to 100000")
-        self._need(self.margin is None or self.margin > 0, "margin", "it is a positive number")
+        self._need_positive("margin", "it is a positive number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Resources(_Section):
+class Resources(Section):
     """What the machine gives. None: all processors, one thread a node, the memory that is free.
 
     `use_plugin` is a file that says how nodes become jobs of a cluster, see `bids_sr.config.plugin`.
@@ -328,18 +306,15 @@ class Resources(_Section):
     def _check(self) -> None:
         for name in ("nprocs", "omp_nthreads"):
             self._need(getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1")
-        threads, given = self.omp_nthreads, self.nprocs
-        self._need(
-            threads is None or given is None or threads <= given,
-            "omp_nthreads",
-            f"one step cannot take more threads than there are processors (nprocs is {given})",
-        )
-        self._need(self.mem_gb is None or self.mem_gb > 0, "mem_gb", "it is a positive number of gigabytes")
+        fits = self.omp_nthreads is None or self.nprocs is None or self.omp_nthreads <= self.nprocs
+        why = f"one step cannot take more threads than there are processors (nprocs is {self.nprocs})"
+        self._need(fits, "omp_nthreads", why)
+        self._need_positive("mem_gb", "it is a positive number of gigabytes")
         self._need(0 <= self.random_seed < 2**32, "random_seed", "a seed lies from 0 to 4294967295")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run(_Section):
+class Run(Section):
     """How this one call runs and what it tells. `verbosity`: 0 stages, 1 details, 2 everything."""
 
     stop_on_first_crash: bool = False
@@ -358,6 +333,12 @@ class Run(_Section):
         self._need(self.verbosity >= 0, "verbosity", "it is a number from 0 up")
 
 
-def _apart(values: Sequence[float]) -> bool:
+def _apart(values: Iterable[float]) -> bool:
     """Whether values differ in tenths, which is what names of files hold of them."""
-    return len({round(value * 10) for value in values}) == len(values)
+    tenths = [round(value * 10) for value in values]
+    return len(set(tenths)) == len(tenths)
+
+
+def _is_label(text: str) -> bool:
+    """Whether a text has letters and digits alone."""
+    return re.fullmatch("[0-9A-Za-z]+", text) is not None

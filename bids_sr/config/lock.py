@@ -2,7 +2,8 @@
 
 One small file for each participant in both directories names who holds it. Whether its holder still runs is told
 without comparing clocks: on the same machine by the process, elsewhere by whether the holder touches the file while
-it is watched. A run whose lock was taken from it, because its machine slept, interrupts itself.
+it is watched. A run whose lock was taken from it, because its machine slept, interrupts itself. The library filelock
+has no such heartbeat: it trusts ``flock``, which several network file systems of clusters keep on one host alone.
 """
 
 import contextlib

@@ -4,8 +4,6 @@ The figures were measured by ``benchmarks/resources.py``, in the process that ra
 and its fork server hold, a little for each worker that waits, and what the steps add that run at one time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,14 +1,15 @@
-"""The file of ``--use-plugin``: whether steps run on this machine or as jobs of SLURM, and how jobs are asked for."""
+"""Plugin file (``--use-plugin``): whether steps run on this machine or as jobs of SLURM, and how jobs are asked for."""
 
 import dataclasses
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from bids_sr.config.groups import hints
-from bids_sr.config.values import UsageError, as_annotated, nearest_name
+from bids_sr.config.groups import Section
+from bids_sr.config.values import UsageError, nearest_name
 
 NAMES = ("MultiProc", "SLURM", "SLURMGraph")
 OWN = {
@@ -17,18 +18,12 @@ OWN = {
 }  # fmt: skip
 """Options of sbatch, short and long, that the plugin sets itself or that would make it wait in vain."""
 REFUSED_OPTIONS = {
-    *OWN.values(),
-    "--wrap",
-    "--parsable",
-    "--test-only",
-    "--usage",
-    "--kill-on-invalid-dep",
-    "--clusters",
-}
+    *OWN.values(), "--wrap", "--parsable", "--test-only", "--usage", "--kill-on-invalid-dep", "--clusters",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plugin:
+class Plugin(Section):
     """How the steps of a run reach a processor.
 
     Attributes
@@ -60,15 +55,15 @@ class Plugin:
     grace_seconds: float = 20.0
     patience_seconds: float = 600.0
 
-    def __post_init__(self) -> None:
-        for name, hint in hints(type(self)).items():
-            where = name if name == "plugin" else f"plugin_args.{name}"
-            object.__setattr__(self, name, as_annotated(getattr(self, name), hint, where))
-        for name, least in (("memory_extra_gb", 0), ("grace_seconds", 0), ("patience_seconds", 0)):
-            self._need(getattr(self, name) >= least, name, "it is a number from 0 up")
+    def _where(self, name: str) -> str:
+        return name if name == "plugin" else f"plugin_args.{name}"
+
+    def _check(self) -> None:
+        for name in ("memory_extra_gb", "grace_seconds", "patience_seconds"):
+            self._need(getattr(self, name) >= 0, name, "it is a number from 0 up")
         self._need(self.max_jobs >= 1, "max_jobs", "at least 1")
         self._need(self.poll_seconds > 0, "poll_seconds", "it is a positive number of seconds")
-        self._need(self.time_minutes is None or self.time_minutes > 0, "time_minutes", "it is a positive number")
+        self._need_positive("time_minutes", "it is a positive number")
         for name in ("sbatch_args", "gpu_args"):
             _check_arguments(name, getattr(self, name))
 
@@ -89,9 +84,8 @@ class Plugin:
         if name == "MultiProc" and arguments:
             raise UsageError(f"plugin_args in {path}", "MultiProc takes none", "use --nprocs and --mem")
         if name == "SLURMGraph" and "max_jobs" in arguments:
-            raise UsageError(
-                f"max_jobs in {path}", "SLURMGraph submits all jobs at once", 'leave it out, or plugin = "SLURM"'
-            )
+            fix = 'leave it out, or plugin = "SLURM"'
+            raise UsageError(f"max_jobs in {path}", "SLURMGraph submits all jobs at once", fix)
         found = cls(plugin=name, **arguments)
         return dataclasses.replace(found, template=_template(found.template, path))
 
@@ -104,10 +98,6 @@ class Plugin:
         """Everything but the name, as plain values."""
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "plugin"}
 
-    def _need(self, holds: bool, name: str, why: str) -> None:
-        if not holds:
-            raise UsageError(f"plugin_args.{name}: {getattr(self, name)}", why, "change that value")
-
 
 def _tables(path: Path) -> dict[str, Any]:
     try:
@@ -118,7 +108,7 @@ def _tables(path: Path) -> dict[str, Any]:
         raise UsageError(f"plugin file {path}", f"is no TOML: {error}", "mend that line") from error
 
 
-def _refuse_unknown(found: dict[str, Any], known: "tuple[str, ...] | list[str]", path: Path) -> None:
+def _refuse_unknown(found: dict[str, Any], known: Sequence[str], path: Path) -> None:
     for name in found:
         if name not in known:
             fix = nearest_name(name, known) or f"there are {', '.join(known)}"

@@ -80,9 +80,8 @@ class Settings:
             for item in dataclasses.fields(section):
                 value = getattr(section, item.name)
                 text = " ".join(map(str, value)) or "-" if isinstance(value, tuple) else str(value)
-                shown.append(
-                    f"{item.name}={text}{'' if value == item.default or item.default is dataclasses.MISSING else '*'}"
-                )
+                star = "" if item.default in (value, dataclasses.MISSING) else "*"
+                shown.append(f"{item.name}={text}{star}")
             lines.append(f"{group.name:<14}{', '.join(shown)}")
         return lines
 
@@ -106,10 +105,8 @@ class Settings:
         preprocessing["derivatives"] = tuple(_absolute_named(text) for text in self.preprocessing.derivatives)
         if resources["nprocs"] is None:
             resources["nprocs"] = machine.processors()
-        if resources["omp_nthreads"] is None:
-            resources["omp_nthreads"] = (
-                1  # small batches train several times slower on two threads; nodes run side by side
-            )
+        if resources["omp_nthreads"] is None:  # small batches train several times slower on two threads
+            resources["omp_nthreads"] = 1
         groups["run"]["run_uuid"] = run_uuid
         return self.from_mapping(groups)
 

@@ -16,6 +16,8 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
+from bids_sr.series import map_label, parse_map_label
+
 _COMPCOR_VOLUMES = 50
 
 
@@ -113,9 +115,8 @@ def _maps(inputs: Any, found: Any) -> list[tuple[Any, dict, dict]]:
     """Each map with its entities and what it says of itself."""
     from bids_sr.interfaces import statmap_names
     from bids_sr.stats.glm.design import scaled_weights
-    from bids_sr.stats.regions.map_comparison import description
 
-    desc, settings = description(inputs.series, inputs.fwhm_mm), _settings(inputs)
+    desc, settings = map_label(inputs.series, inputs.fwhm_mm), _settings(inputs)
     out = []
     for (name, stat), values in found.maps.items():
         own = statmap_names.entities(series=inputs.series, contrast=name, stat=stat, desc=desc, suffix="statmap")
@@ -127,11 +128,10 @@ def _maps(inputs: Any, found: Any) -> list[tuple[Any, dict, dict]]:
 def _regions(inputs: Any, regions: Any, thresholds: Any) -> list[tuple[Any, dict, dict]]:
     """Each region as an 8-bit image with its entities and what it says of itself."""
     from bids_sr.interfaces import statmap_names
-    from bids_sr.stats.regions.map_comparison import description
 
     out = []
     for (name, label), (region, applied) in regions.items():
-        desc = description(inputs.series, inputs.fwhm_mm) + label
+        desc = map_label(inputs.series, inputs.fwhm_mm, label)
         own = statmap_names.entities(series=inputs.series, label=name, desc=desc, suffix="mask")
         out.append((region.astype("uint8"), own, statmap_names.region_sidecar(thresholds[label], applied)))
     return out
@@ -217,11 +217,9 @@ class CompareMaps(SimpleInterface):
 
 def _by_smoothing(files: list[str], entities: list[dict]) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
     """Statistical maps as FWHM → series → (contrast, stat) → file; regions are passed over."""
-    from bids_sr.stats.regions.map_comparison import parse_description
-
     out: dict[float, dict[str, dict[tuple[str, str], str]]] = {}
     for path, own in zip(files, entities, strict=True):
         if own["suffix"] == "statmap":
-            series, fwhm_mm = parse_description(own["desc"])
+            series, fwhm_mm, _ = parse_map_label(own["desc"])
             out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = path
     return out

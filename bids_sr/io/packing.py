@@ -5,8 +5,6 @@ takes half the time of gzip's fastest level for them, and the files come out no 
 is smooth gzip's own search is better.
 """
 
-from __future__ import annotations
-
 import io
 import zlib
 from typing import IO, Any

@@ -1,7 +1,5 @@
 """How like a reference an image is. Nothing is scaled or cropped, and the data range is given, never guessed."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

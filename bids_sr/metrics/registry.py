@@ -14,23 +14,15 @@ HIGHER, LOWER, ONE, NEITHER = Better.__args__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric.
+    """One metric."""
 
-    Attributes
-    ----------
-    name : as in the column `measure`
-    unit : 1 for a pure number, signal for the unit of the BOLD series
-    description : for the sidecar
-    better : direction of merit; NEITHER: a difference is no merit by itself (a smaller region can be a smaller piece of
-        the truth); None: the group does not compare it (places, counts, thresholds, differences)
-    label : head of its column in the report; empty: the words of the name
-    """
-
-    name: str
-    unit: str
-    description: str
+    name: str  # as in the column `measure`
+    unit: str  # 1 for a pure number, signal for the unit of the BOLD series
+    description: str  # for the sidecar
+    # direction of merit; NEITHER: a difference is no merit by itself (a smaller region can be a smaller piece of the
+    # truth); None: the group does not compare it (places, counts, thresholds, differences)
     better: Better | None = None
-    label: str = ""
+    label: str = ""  # head of its column in the report; empty: the words of the name
 
 
 class UndeclaredMetric(KeyError):

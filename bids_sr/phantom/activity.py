@@ -1,7 +1,5 @@
 """Where the simulated head is active, how strongly, and when."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

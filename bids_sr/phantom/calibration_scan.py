@@ -1,7 +1,5 @@
 """The short BOLD run at the high resolution: same head, same fluctuations and task, another pose, noise of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -5,8 +5,6 @@ in-plane, another position of the head. Contrasts are those of spin echoes; the 
 literature at 3 T, chosen by us. Both members of a pair have one protocol: real pairs differ in contrast too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Smooth random fields and separable up-sampling: the building blocks of the simulated head."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

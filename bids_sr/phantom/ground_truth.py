@@ -1,7 +1,5 @@
 """What is known about a simulated subject, written beside the data as `derivatives/ground-truth`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

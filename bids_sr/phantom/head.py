@@ -5,8 +5,6 @@ of 152 people and has no fine detail of its own; tissue borders are therefore sh
 that each subject has detail that no template or other subject knows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any

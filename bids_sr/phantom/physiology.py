@@ -1,7 +1,5 @@
 """What changes a BOLD series besides activity and motion: drift, breathing, heartbeat, approach to the steady state."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

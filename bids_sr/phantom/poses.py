@@ -3,8 +3,6 @@
 All matrices take a point of a reference frame to where it lies in the image (RAS mm), as `spatial.transforms` says.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

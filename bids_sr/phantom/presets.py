@@ -1,7 +1,5 @@
 """Sizes and timings of the simulated studies."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

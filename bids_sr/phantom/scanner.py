@@ -5,8 +5,6 @@ through the slice, averages over the slice, gives it a smooth phase, keeps the c
 its own and takes the magnitude last.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The simulated study as a BIDS data set, there as a whole or not at all."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

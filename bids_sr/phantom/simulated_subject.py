@@ -1,7 +1,5 @@
 """One simulated subject: everything drawn, everything known, and the acquisitions as arrays."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

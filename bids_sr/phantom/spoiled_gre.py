@@ -1,7 +1,5 @@
 """Signal of the simulated head under a spoiled gradient echo."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Text files of the data set, written so that equal content gives equal bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any

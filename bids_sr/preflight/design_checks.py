@@ -1,43 +1,68 @@
-"""Whether the model of a run can be built and tells its contrasts, before hours go into what it is fit to."""
-
-from __future__ import annotations
+"""Linear model of a run before the work: whether it can be built, and whether its blocks can be split in two halves."""
 
 from collections.abc import Mapping
 
-from bids_sr.bids import BoldRun, Problem
+from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 
-MOST_VOLUMES = 5000  # beyond, the look at the model takes longer than all others
+MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
+NEEDED = 2  # blocks of a condition: one for each half
 
 
-def check_design(run: BoldRun, contrasts: Mapping[str, Mapping[str, float]], settings: Settings) -> list[Problem]:
-    """What speaks against the linear model of a run with a sound events table, motion apart.
+def is_estimable(
+    run: BoldRun, contrasts: Mapping[str, Mapping[str, float]], settings: Settings, found: Findings
+) -> bool:
+    """Whether the linear model of a run with a sound events table holds, motion apart; a problem says why not.
 
     Parameters
     ----------
     contrasts : name → trial type → weight
     """
     if "glm" not in settings.activation.kinds or run.n_volumes > MOST_VOLUMES:
-        return []
+        return True
     from bids_sr.stats.glm.design import DesignError, build_design, contrast_vector, read_events
 
     try:
         events = read_events(run.events)
     except (DesignError, ValueError) as error:  # of pandas, too
         reason = f"it cannot be read as a table ({error})".replace(f"{run.events}: ", "")
-        return [Problem(file=str(run.events), reason=reason, fix="Store it as tab-separated text in UTF-8.")]
-    problems = []
+        found.refuse(run.events, reason, "Store it as tab-separated text in UTF-8.")
+        return False
+    dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
     try:
-        design = build_design(
-            events,
-            n_volumes=run.n_volumes,
-            tr=run.tr,
-            n_dummy=settings.preprocessing.dummy_scans or 0,
-            high_pass=settings.activation.high_pass,
-        )
+        design = build_design(events, n_volumes=run.n_volumes, tr=run.tr, n_dummy=dummies, high_pass=high_pass)
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
     except DesignError as error:
         fix = "Check onsets and durations, or choose others with --contrasts."
-        problems.append(Problem(file=str(run.events), reason=f"its linear model does not hold: {error}", fix=fix))
-    return problems
+        found.refuse(run.events, f"its linear model does not hold: {error}", fix)
+        return False
+    return True
+
+
+def can_be_split(run: BoldRun, settings: Settings, found: Findings) -> bool:
+    """Whether any condition of a run with a sound events table has blocks for two halves; the others are told."""
+    import pandas as pd
+
+    from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
+    from bids_sr.stats.glm.contrasts import modelled_types
+    from bids_sr.stats.glm.design import frame_times
+
+    table = pd.read_csv(run.events, sep="\t", encoding="utf-8-sig", dtype={"trial_type": str})
+    table = table.dropna(subset=["onset", "duration", "trial_type"])
+    table = table[table["trial_type"].isin(modelled_types(table["trial_type"]))]
+    if table.empty:
+        return False
+    blocks = find_blocks(table.astype({"onset": float, "duration": float}))
+    times = frame_times(run.n_volumes, run.tr)[settings.preprocessing.dummy_scans or 0 :]
+    counts = dict.fromkeys((block.condition for block in blocks), 0)
+    for block, share in zip(blocks, response_shares(blocks, times, run.tr, "spm"), strict=True):
+        counts[block.condition] += share >= MIN_SHARE
+    few = [f"{name} ({count})" for name, count in counts.items() if count < NEEDED]
+    what = f"fewer than two blocks inside the run: {', '.join(few)}"
+    if few and len(few) < len(counts):
+        found.tell(run.events, f"{what}; they do not enter the split halves.")
+    elif few:
+        text = f"{what}. The run cannot be split in halves, so what they would tell is left out of the evaluation."
+        found.tell(run.events, text)
+    return not few or len(few) < len(counts)

@@ -1,4 +1,4 @@
-"""What a call will cost, from image sizes alone: a linear model whose constants stand in one place.
+"""Time, memory and disk of a call, from image sizes alone: a linear model whose constants stand in one place.
 
 Time is that of processors of 2024, measured as processor seconds of all processes by ``benchmarks/resources.py`` and
 spread over those that can be kept busy; memory is the peak of all processes together, which does not grow with the
@@ -6,21 +6,21 @@ number of volumes because nodes stream; disk counts what lies in the working dir
 the results.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bids_sr.bids import BoldRun, factor_of, has_factor
-from bids_sr.bids.grid_sizes import sizes_of
+from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import method_of_model
-from bids_sr.config import PAIR_BASELINES, Settings
+from bids_sr.bids.retrospective_plan import foreseen
+from bids_sr.config import Settings
 from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
 from bids_sr.preflight.plan import Estimate, Plan, Row
-from bids_sr.sr.method import get_method, series_label
+from bids_sr.series import PAIR_BASELINES, series_name
+from bids_sr.sr.method import get_method
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +200,7 @@ def _series_s(work: _Work, name: str) -> float:
     """Processor seconds that a million voxels of the high-resolution series take, and that keeping them takes."""
     model = work.model
     superres = work.settings.superres
-    method = next((each for each in superres.learned if series_label(each) == name), None)
+    method = next((each for each in superres.learned if series_name(each) == name), None)
     if method is not None:
         return get_method(method).cost(superres.recipe).series + model.series_s_high + model.keep_s_high
     return (model.guided_s_high if name in PAIR_BASELINES else model.series_s_high) + model.keep_s_high
@@ -242,7 +242,7 @@ def _evaluation(work: _Work) -> list[Row]:
     made = sum(extras.values()) + truth
     if made:
         # a member or a placebo takes what its method's series does, but for keeping it
-        each = sum(n * (_series_s(work, series_label(name)) - model.keep_s_high) for name, n in extras.items())
+        each = sum(n * (_series_s(work, series_name(name)) - model.keep_s_high) for name, n in extras.items())
         seconds = (each + truth * model.measured_s_high + made * model.judge_s_high) * high
         disk = made * (1 + model.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
         rows.append(work.row("series to compare with", seconds, "SuperResolve", disk))
@@ -266,3 +266,12 @@ def _results(work: _Work) -> float:
             maps = size / run.n_volumes * contrasts * 6 * len(settings.activation.smoothing)
             total += share * size + model.map_compression * maps
     return total
+
+
+def estimates(plan: Plan, settings: Settings) -> dict[str, Estimate]:
+    """Participant (``sub-01``) → cost of a call that works on nobody else; `plan` as `check` returned it."""
+    found = {}
+    for subject in plan.subjects:
+        worked_on = foreseen(subject, settings) if settings.evaluation.retrospective is not None else subject
+        found[f"sub-{subject.label}"] = estimate(replace(plan, subjects=(worked_on,)), settings)
+    return found

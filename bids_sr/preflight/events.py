@@ -1,16 +1,13 @@
-"""Events tables and the contrasts asked of them."""
+"""Events tables of BOLD runs, the contrasts asked of them, and whether runs are long enough for their model."""
 
-from __future__ import annotations
-
-import csv
-import io
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Notice, Problem, RunFiles
+from bids_sr.bids import BoldRun, Findings, RunFiles, stem_of
+from bids_sr.bids.layout import TABLE_ERRORS, read_rows
 from bids_sr.config import Settings
 from bids_sr.config.reading import read_text
 from bids_sr.stats.glm.contrasts import Contrast, ContrastError, modelled_types, resolve_contrasts
@@ -24,15 +21,6 @@ _WHERE = "Add a table with the columns onset, duration and trial_type"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Events:
-    """Modelled trial types of a run, in order of appearance, and what was found wrong or odd."""
-
-    types: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    notices: tuple[Notice, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Row:
     line: int
     onset: float
@@ -40,114 +28,108 @@ class _Row:
     trial_type: str
 
 
-@dataclass(slots=True)
-class _Table:
-    path: Path
-    rows: list[_Row] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+def check_events(run: RunFiles, found: Findings) -> tuple[str, ...]:
+    """Modelled trial types of a run in order of appearance, its table held against its length (where that is known).
 
-    def refuse(self, reason: str, fix: str) -> None:
-        self.problems.append(Problem(file=str(self.path), reason=reason, fix=fix))
-
-
-def check_events(run: RunFiles) -> Events:
-    """Read the events of a run and hold them against its length (where that is known)."""
+    Empty where there is a problem.
+    """
     if run.events is None:
-        name = run.bold.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_bold") + "_events.tsv"
-        problem = Problem(
-            file=str(run.bold), reason="no events table applies to it", fix=f"{_WHERE} as {run.bold.parent / name}."
-        )
-        return Events(problems=(problem,))
-    table = _read(run.events)
-    types = modelled_types(row.trial_type for row in table.rows)
-    if not table.problems and not types:
-        table.refuse("it names no trial type that is modelled (all rows are rest)", f"{_WHERE} to model.")
-    duration = run.header.shape[3] * run.tr if run.header is not None and run.tr is not None else None
-    notices: list[Notice] = []
-    if duration is not None:
-        types = _against_length(table, run, types, duration, notices)
-    return Events(types=types, problems=tuple(table.problems), notices=tuple(notices))
+        path = run.bold.parent / f"{stem_of(run.bold)}_events.tsv"
+        found.refuse(run.bold, "no events table applies to it", f"{_WHERE} as {path}.")
+        return ()
+    own = Findings()
+    rows = _read(run.events, own)
+    types = modelled_types(row.trial_type for row in rows)
+    if not own.problems and not types:
+        reason = "it names no trial type that is modelled (all rows are rest)"
+        own.refuse(run.events, reason, f"{_WHERE} to model.")
+    if run.header is not None and run.tr is not None:
+        modelled = [row for row in rows if row.trial_type in types]
+        types = _against_length(modelled, types, run, run.header.shape[3] * run.tr, own)
+    found.add(own.problems, own.notices)
+    return () if own.problems else types
 
 
 def _against_length(
-    table: _Table, run: RunFiles, types: tuple[str, ...], duration: float, notices: list[Notice]
+    rows: Sequence[_Row], types: tuple[str, ...], run: RunFiles, duration: float, found: Findings
 ) -> tuple[str, ...]:
-    modelled = [row for row in table.rows if row.trial_type in types]
-    astray = [row for row in modelled if row.onset < -ASTRAY_S or row.onset + row.duration > duration + ASTRAY_S]
+    """Types with events in the run, of which the duration (s) is known."""
+    assert run.events is not None
+    table = run.events
+    astray = [row for row in rows if row.onset < -ASTRAY_S or row.onset + row.duration > duration + ASTRAY_S]
     if astray:
-        table.refuse(
+        found.refuse(
+            table,
             f"{len(astray)} events lie more than an hour from {run.bold.name} (the first: onset {astray[0].onset:g} s, "
             f"duration {astray[0].duration:g} s, line {astray[0].line})",
             "Check that onsets and durations are in seconds from the first volume.",
         )
-    late = [row for row in modelled if row.onset >= duration]
+    late = [row for row in rows if row.onset >= duration]
     if late:
-        table.refuse(
-            f"{len(late)} of {len(modelled)} events begin after the end of {run.bold.name} at {duration:g} s "
+        found.refuse(
+            table,
+            f"{len(late)} of {len(rows)} events begin after the end of {run.bold.name} at {duration:g} s "
             f"(the first: {late[0].trial_type!r} at {late[0].onset:g} s, line {late[0].line})",
             "Check that onsets are in seconds from the first volume, that the table belongs to this run and that the "
             "series is complete.",
         )
-    over = [row for row in modelled if row.onset < duration < row.onset + row.duration - 1e-3]
+    over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if over:
         text = f"{len(over)} events go on after the end of the run at {duration:g} s; what lies beyond does not count."
-        notices.append(Notice(file=str(table.path), text=text))
-    counting = {row.trial_type for row in modelled if row.onset + row.duration > MIN_ONSET}
+        found.tell(table, text)
+    counting = {row.trial_type for row in rows if row.onset + row.duration > MIN_ONSET}
     for name in types:
         if name not in counting and not late:
             text = f"every event of {name!r} lies more than 24 s before the first volume; it is not modelled."
-            notices.append(Notice(file=str(table.path), text=text))
-    kept = tuple(name for name in types if name in counting)
-    if types and not kept and not late:
-        table.refuse("all of its events lie more than 24 s before the first volume", "Check the onsets.")
-    return kept
+            found.tell(table, text)
+    if types and not counting and not late:
+        found.refuse(table, "all of its events lie more than 24 s before the first volume", "Check the onsets.")
+    return tuple(name for name in types if name in counting)
 
 
-def _read(path: Path) -> _Table:
-    table = _Table(path=path)
+def _read(path: Path, found: Findings) -> list[_Row]:
     try:
-        stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
-        reader = csv.DictReader(stream, delimiter="\t")
-        columns = list(reader.fieldnames or [])
-        records = [(reader.line_num, record) for record in islice(reader, MOST_EVENTS + 1)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        table.refuse(f"it cannot be read as a table ({error})", "Store it as tab-separated text in UTF-8.")
-        return table
+        columns, records = read_rows(path, MOST_EVENTS + 1)
+    except TABLE_ERRORS as error:
+        found.refuse(path, f"it cannot be read as a table ({error})", "Store it as tab-separated text in UTF-8.")
+        return []
     missing = [name for name in ("onset", "duration", "trial_type") if name not in columns]
     if missing:
         have = ", ".join(str(name) for name in columns) or "none"
-        table.refuse(f"columns are missing: {', '.join(missing)} (there are: {have})", f"{_WHERE}, separated by tabs.")
-        return table
+        reason = f"columns are missing: {', '.join(missing)} (there are: {have})"
+        found.refuse(path, reason, f"{_WHERE}, separated by tabs.")
+        return []
     if len(records) > MOST_EVENTS:
         fix = "Check that it lists events, and is no recording."
-        table.refuse(f"it has more than {MOST_EVENTS} rows, too many for the events of a run", fix)
-        return table
+        found.refuse(path, f"it has more than {MOST_EVENTS} rows, too many for the events of a run", fix)
+        return []
     if not records:
-        table.refuse("it has no rows", f"{_WHERE} that says what the participant did.")
-    for line, record in records:
-        _add(table, line, record)
-    if "\0" in stream.getvalue():
-        table.refuse("it holds NUL bytes, which end a name for some programs", "Store it as plain text in UTF-8.")
+        found.refuse(path, "it has no rows", f"{_WHERE} that says what the participant did.")
+    rows = [row for line, record in records if (row := _row(path, line, record, found)) is not None]
+    if "\0" in read_text(path, encoding="utf-8-sig"):
+        fix = "Store it as plain text in UTF-8."
+        found.refuse(path, "it holds NUL bytes, which end a name for some programs", fix)
     wide = next((line for line, record in records if None in record), None)
     if wide is not None:
-        table.refuse(f"line {wide} has more cells than there are columns", "Give each line as many cells as columns.")
-    return table
+        fix = "Give each line as many cells as columns."
+        found.refuse(path, f"line {wide} has more cells than there are columns", fix)
+    return rows
 
 
-def _add(table: _Table, line: int, record: Mapping[str, str | None]) -> None:
+def _row(path: Path, line: int, record: Mapping[str, str | None], found: Findings) -> _Row | None:
+    """A row of the table; the first three that are unsound become problems, as they tell enough."""
     onset, duration = _number(record["onset"]), _number(record["duration"])
     name = (record["trial_type"] or "").strip()
-    if modelled_types([name]) and (onset is None or duration is None or duration < 0):
-        if len(table.problems) < 3:  # the first lines tell enough
-            table.refuse(
-                f"line {line}: onset {record['onset']!r}, duration {record['duration']!r} are no times in seconds",
-                "Give both in seconds; a duration of 0 stands for a brief event.",
-            )
-        return
-    if len(name) > LONGEST_NAME and len(table.problems) < 3:
+    fix = ""
+    if unsound := bool(modelled_types([name])) and (onset is None or duration is None or duration < 0):
+        reason = f"line {line}: onset {record['onset']!r}, duration {record['duration']!r} are no times in seconds"
+        fix = "Give both in seconds; a duration of 0 stands for a brief event."
+    elif len(name) > LONGEST_NAME:
         reason = f"line {line}: the name of the trial type has {len(name)} letters ({name[:20]}…)"
-        table.refuse(reason, f"Give it a name of {LONGEST_NAME} letters at most; it becomes part of file names.")
-    table.rows.append(_Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name))
+        fix = f"Give it a name of {LONGEST_NAME} letters at most; it becomes part of file names."
+    if fix and len(found.problems) < 3:
+        found.refuse(path, reason, fix)
+    return None if unsound else _Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
 
 
 def _number(text: str | None) -> float | None:
@@ -158,23 +140,18 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def check_length(run: BoldRun, n_types: int, settings: Settings) -> list[Problem]:
-    """A run too short for its own model: trial types, motion, drift and the mean."""
+def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findings) -> bool:
+    """Whether a run has volumes for its own model: trial types, motion, drift and the mean."""
     dummies = settings.preprocessing.dummy_scans or 0
     rows = run.n_volumes - dummies
     drift = math.floor(2 * rows * run.tr * settings.activation.high_pass)
     columns = n_types + MOTION_REGRESSORS + drift + 1
     needed = columns + 1 if "glm" in settings.activation.kinds else 3
-    if rows >= needed:
-        return []
-    what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
-    return [
-        Problem(
-            file=str(run.bold),
-            reason=f"{what} are too few: the linear model has {columns} regressors and {needed} volumes are needed",
-            fix="Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.",
-        )
-    ]
+    if rows < needed:
+        what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
+        reason = f"{what} are too few: the linear model has {columns} regressors and {needed} volumes are needed"
+        found.refuse(run.bold, reason, "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.")
+    return rows >= needed
 
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
@@ -184,8 +161,8 @@ def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
 
 
 def contrasts_of_runs(
-    types: Mapping[Path, Sequence[str]], requested: Sequence[str]
-) -> tuple[dict[Path, dict[str, Contrast]], list[Problem], list[Notice]]:
+    types: Mapping[Path, Sequence[str]], requested: Sequence[str], found: Findings
+) -> dict[Path, dict[str, Contrast]]:
     """Contrasts of each run.
 
     A contrast asked for must fit one run at least; in runs that lack one of its trial types it is left out, which is
@@ -196,41 +173,35 @@ def contrasts_of_runs(
     types : BOLD file → modelled trial types, in order
     requested : contrasts as the user wrote them; empty: the default ones
     """
-    found: dict[Path, dict[str, Contrast]] = {path: {} for path in types}
     if not requested:
-        return {path: resolve_contrasts(names) for path, names in types.items()}, [], []
-    problems, notices = [], []
-    everything = tuple(dict.fromkeys(name for names in types.values() for name in names))
+        return {path: resolve_contrasts(names) for path, names in types.items()}
+    contrasts: dict[Path, dict[str, Contrast]] = {path: {} for path in types}
+    everything, unfit = tuple(dict.fromkeys(name for names in types.values() for name in names)), False
     for text in requested:
         fits = 0
         for path, names in types.items():
-            try:
-                resolved = resolve_contrasts(names, [text])
-            except ContrastError:
-                continue
-            found[path].update(resolved)
-            fits += 1
-        if not fits:
-            problems.append(_no_contrast(text, everything))
-        elif fits < len(types):
-            notices.append(Notice(file=f"--contrasts {text}", text=f"it fits {fits} of {len(types)} runs."))
-    for path, contrasts in found.items():
-        if not contrasts and not problems:
-            text = "none of the contrasts asked for fits it, so it yields no map of activity"
-            problems.append(
-                Problem(file=str(path), reason=text, fix="Leave the run out (--task-id, --run-id) or add a contrast.")
-            )
-    return found, problems, notices
+            with contextlib.suppress(ContrastError):
+                contrasts[path].update(resolve_contrasts(names, [text]))
+                fits += 1
+        if 0 < fits < len(types):
+            found.tell(f"--contrasts {text}", f"it fits {fits} of {len(types)} runs.")
+        elif not fits:
+            unfit = True
+            _refuse_contrast(text, everything, found)
+    for path, those in contrasts.items():
+        if not those and not unfit:
+            reason = "none of the contrasts asked for fits it, so it yields no map of activity"
+            found.refuse(path, reason, "Leave the run out (--task-id, --run-id) or add a contrast.")
+            unfit = True  # the first of them tells enough
+    return contrasts
 
 
-def _no_contrast(text: str, types: Sequence[str]) -> Problem:
+def _refuse_contrast(text: str, types: Sequence[str], found: Findings) -> None:
     try:
         resolved = resolve_contrasts(types, [text])
     except ContrastError as error:
-        return Problem(file=f"--contrasts {text}", reason=error.reason, fix=error.fix)
+        found.refuse(f"--contrasts {text}", error.reason, error.fix)
+        return
     names = ", ".join(name for weights in resolved.values() for name in weights)
-    return Problem(
-        file=f"--contrasts {text}",
-        reason=f"no run holds all of its trial types ({names}) together",
-        fix="A contrast compares trial types within a run.",
-    )
+    reason = f"no run holds all of its trial types ({names}) together"
+    found.refuse(f"--contrasts {text}", reason, "A contrast compares trial types within a run.")

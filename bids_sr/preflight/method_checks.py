@@ -1,19 +1,23 @@
-"""What methods ask of the data, and whether models that were given fit them; told from headers and cards alone."""
+"""Methods and given models against the data: slices, patches, factors and model cards, from headers alone."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Notice, Problem, Subject, factor_of, has_factor
-from bids_sr.bids.method_options import method_of_model, pretrained_for
+from bids_sr.bids import BoldRun, Findings, Subject, factor_of, has_factor
+from bids_sr.bids.method_options import method_of_model, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
 from bids_sr.sr.method import REMOVED, get_method
+
+if TYPE_CHECKING:
+    from bids_sr.sr.models.compatibility import Acquisition
 
 WARM_FACTOR = (2.0, 2.0, 1.0)  # of the network that comes with the program
 _LOAD = (
@@ -22,14 +26,12 @@ _LOAD = (
 )
 
 
-def check_pretrained(superres: SuperRes) -> list[Problem]:
+def check_pretrained(superres: SuperRes, found: Findings) -> None:
     """Models given with ``--pretrained`` that are damaged, foreign or not what their cards say."""
     from bids_sr.sr.models.model import ModelError, verify
 
-    if not superres.learned:
-        return []  # no use for them
     reasons = {}
-    for file in superres.pretrained:
+    for file in superres.pretrained if superres.learned else ():
         if method_of_model(file) in REMOVED:
             continue  # told by `check_given_models`
         if file.is_file() and file.suffix == ".safetensors":  # others are refused as no such file
@@ -41,7 +43,7 @@ def check_pretrained(superres: SuperRes) -> list[Problem]:
     sound = [file for file, reason in reasons.items() if not reason]
     reasons |= dict(zip(sound, _networks_refuse(sound), strict=True))
     fix = "Name the .safetensors file of a model whose card (.json, the same name) lies beside it, both unchanged."
-    return [Problem(file=f"--pretrained {file}", reason=reason, fix=fix) for file, reason in reasons.items() if reason]
+    refuse_all(found, [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()])
 
 
 def _networks_refuse(files: Sequence[Path]) -> list[str]:
@@ -72,7 +74,7 @@ def refusal(file: str | Path) -> str:
     return ""
 
 
-def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Problem]:
+def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findings) -> None:
     """Methods that cannot work on these images, and models that were trained on others.
 
     Parameters
@@ -82,93 +84,78 @@ def check_methods(settings: Settings, subjects: Sequence[Subject]) -> list[Probl
     """
     superres = settings.superres
     if not superres.learned:
-        return []
+        return
     runs = [run for subject in subjects for run in subject.runs if has_factor(run, settings)]
-    problems = [problem for run in runs for problem in _single_slice(superres, run)]
-    if problems:
-        return problems
-    problems = [*_misfits(settings, runs), *_other_factors(settings, runs)]
+    before = len(found.problems)
     for run in runs:
-        problems += _patches(settings, run)
-    return list(dict.fromkeys(problems))
+        _check_slices(superres, run, found)
+    if len(found.problems) > before:
+        return
+    for file in superres.pretrained:
+        if file.is_file() and method_of_model(file) in superres.learned:
+            from bids_sr.sr.models.compatibility import describe
+
+            for run in runs:
+                image = describe(np.asarray(run.affine), "bold", factor_of(run, settings))
+                check_card(file, image, f"{run.bold} with --pretrained {file}", found, force=superres.force)
+    for run in runs:
+        _check_warm_factor(settings, run, found)
+    for run in runs:
+        _check_patches(settings, run, found)
 
 
-def notices_of_recipe(superres: SuperRes) -> list[Notice]:
+def tell_recipe(superres: SuperRes, found: Findings) -> None:
     """What recipe `paper` does otherwise than it did, and than the other recipes do."""
     if superres.recipe != "paper" or superres.model_source == "reuse":
-        return []
+        return
     text = (
         "this is the published run: features of VGG-19 without squared error beside them, all slices, no early end, "
         "so that nothing is held out and no held-out figure can be told. What --recipe paper stood for at first, in "
         "settings files too, is --recipe paper-mse now."
     )
-    return [
-        Notice(file=f"--sr-method {name} --recipe paper", text=text)
-        for name in superres.learned
-        if get_method(name).recipes["paper"].needs_vgg and pretrained_for(superres, name) is None
-    ]
-
-
-def _single_slice(superres: SuperRes, run: BoldRun) -> Iterator[Problem]:
-    """A run of one slice: no volume for a 3D method, nothing to hold out for networks; variance maps need neither."""
-    if run.shape[2] > 1:
-        return
     for name in superres.learned:
+        if get_method(name).recipes["paper"].needs_vgg and pretrained_for(superres, name) is None:
+            found.tell(f"--sr-method {name} --recipe paper", text)
+
+
+def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
+    """A run of one slice: no volume for a 3D method, nothing to hold out for networks; variance maps need neither."""
+    for name in superres.learned if run.shape[2] == 1 else ():
         ndim = get_method(name).ndim
         if ndim == 2 and (name in superres.run_trained or pretrained_for(superres, name) is not None):
             continue
         why = "works in three dimensions" if ndim == 3 else "holds slices out while it is trained"
-        yield Problem(
-            file=str(run.bold),
-            reason=f"it has a single slice, and {name} {why}",
-            fix="Take baselines alone (--sr-method bspline zerofill), or a slice-wise method with --pretrained MODEL.",
-        )
+        fix = "Take baselines alone (--sr-method bspline zerofill), or a slice-wise method with --pretrained MODEL."
+        found.refuse(run.bold, f"it has a single slice, and {name} {why}", fix)
 
 
-def _misfits(settings: Settings, runs: Sequence[BoldRun]) -> list[Problem]:
-    """Runs that the given models were not trained for."""
-    superres = settings.superres
-    given = [file for file in superres.pretrained if file.is_file() and method_of_model(file) in superres.learned]
-    return [problem for file in given for problem in _misfits_of(file, settings, runs)]
-
-
-def _misfits_of(file: Path, settings: Settings, runs: Sequence[BoldRun]) -> list[Problem]:
-    from bids_sr.sr.models.compatibility import ModelMismatch, check_model, describe
+def check_card(file: Path, image: Acquisition, where: str, found: Findings, *, force: bool) -> None:
+    """Refuse a model whose card says that it was trained on other images than these."""
+    from bids_sr.sr.models.compatibility import ModelMismatch, check_model
     from bids_sr.sr.models.model import ModelError, read_card
 
-    superres = settings.superres
     try:
-        card = read_card(file)
+        check_model(read_card(file), image, force=force)
     except ModelError:
-        return []  # told by `check_pretrained`
-    problems = []
-    for run in runs:
-        try:
-            check_model(card, describe(np.asarray(run.affine), "bold", factor_of(run, settings)), force=superres.force)
-        except ModelMismatch as error:
-            reason, _, remedy = str(error).partition(" Remedy: ")
-            fix = f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Take another model."
-            problems.append(Problem(file=f"{run.bold} with --pretrained {file}", reason=reason, fix=fix))
-    return problems
+        return  # told by `check_pretrained`
+    except ModelMismatch as error:
+        reason, _, remedy = str(error).partition(" Remedy: ")
+        found.refuse(where, reason, f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Take another model.")
 
 
-def _other_factors(settings: Settings, runs: Sequence[BoldRun]) -> Iterator[Problem]:
-    """Runs by another factor than that of the network with which ``--warm-start`` begins: there it is fixed."""
-    superres = settings.superres
-    if not superres.warm_start or not any(get_method(name).warm for name in superres.learned):
+def _check_warm_factor(settings: Settings, run: BoldRun, found: Findings) -> None:
+    """Another factor than that of the network with which ``--warm-start`` begins: there it is fixed."""
+    superres, factor = settings.superres, factor_of(run, settings)
+    begins = superres.warm_start and any(get_method(name).warm for name in superres.learned)
+    if not begins or np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6):
         return
-    for run in runs:
-        factor = factor_of(run, settings)
-        if any(abs(own - wanted) > 1e-6 for own, wanted in zip(factor, WARM_FACTOR, strict=True)):
-            told = [" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR)]
-            yield Problem(
-                file=f"{run.bold} with --warm-start",
-                reason=f"its factor is {told[0]}, and the network to begin with is one of {told[1]}",
-                fix="Leave --warm-start out, or run this factor in a call of its own.",
-            )
+    own, wanted = (" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR))
+    reason = f"its factor is {own}, and the network to begin with is one of {wanted}"
+    fix = "Leave --warm-start out, or run this factor in a call of its own."
+    found.refuse(f"{run.bold} with --warm-start", reason, fix)
 
 
-def _patches(settings: Settings, run: BoldRun) -> Iterator[Problem]:
+def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
     """Training patches that are larger in plane than the images they are cut from; thin slabs cut them down."""
     superres = settings.superres
     if superres.model_source == "reuse":
@@ -183,10 +170,10 @@ def _patches(settings: Settings, run: BoldRun) -> Iterator[Problem]:
         instead = get_method(name).patch(other)
         first = f"give --recipe {other}, or " if instead is None or _fits(instead, (x, y)) else ""
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
-        yield Problem(
-            file=f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
-            reason=f"patches of {wanted} voxels do not fit into its slices of {x} × {y} (at the high resolution)",
-            fix=fix[:1].upper() + fix[1:],
+        found.refuse(
+            f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
+            f"patches of {wanted} voxels do not fit into its slices of {x} × {y} (at the high resolution)",
+            fix[:1].upper() + fix[1:],
         )
 
 

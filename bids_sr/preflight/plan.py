@@ -1,13 +1,11 @@
 """What preflight hands on: the plan of a call, with everything that speaks against it and what it will cost."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Notice, Problem, Subject
-from bids_sr.config import PAIR_BASELINES
+from bids_sr.series import PAIR_BASELINES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,14 +1,11 @@
-"""The plan in words, for ``--dry-run`` and for messages."""
+"""Text of the plan, for ``--dry-run`` and for messages."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.bids import BoldRun, Problem, Subject, factor_of, has_factor
 from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.plan import Plan
-from bids_sr.preflight.structural_plan import structural_lines
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
@@ -22,67 +19,61 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     """What would run: participants, runs, pairs, series, contrasts, smoothing, and the estimate of its cost."""
     lines = [f"data set {settings.paths.bids_dir}", f"results  {settings.paths.output_dir}"]
     for subject in (each for each in plan.subjects if each.structural):
-        lines += [f"sub-{subject.label}: structural scans", *structural_lines(subject)]
+        lines.append(f"sub-{subject.label}: structural scans")
+        lines += [f"  {pair.contrast}: {pair.highres.name} from {pair.lowres.name}" for pair in subject.structural]
     for subject in (each for each in plan.subjects if not each.structural):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
     lines.append(f"series: {' '.join(plan.series)}")
-    if settings.superres.target == "anat":
-        return "\n".join([*lines, *_cost_lines(plan), *_warnings(plan)])
-    lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
-    lines.append("maps: " + " ".join(settings.activation.kinds))
-    return "\n".join([*lines, *_cost_lines(plan), *_warnings(plan)])
-
-
-def _warnings(plan: Plan) -> list[str]:
-    return ["warnings:", *(f"  {notice}" for notice in plan.warnings)] if plan.warnings else []
+    if settings.superres.target != "anat":
+        lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
+        lines.append("maps: " + " ".join(settings.activation.kinds))
+    warnings = ["warnings:", *(f"  {notice}" for notice in plan.warnings)] if plan.warnings else []
+    return "\n".join([*lines, *_cost_lines(plan), *warnings])
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
-    shape = "×".join(map(str, run.shape))
-    zooms = "×".join(f"{zoom:.3g}" for zoom in run.zooms)
     timing = "with slice timing" if run.slice_timing else "no slice timing"
-    lines = [f"{run.stem}: {shape} voxels of {zooms} mm, {run.n_volumes} volumes, TR {run.tr:g} s, {timing}"]
+    size = f"{_times(run.shape)} voxels of {_times(run.zooms)} mm, {run.n_volumes} volumes"
+    lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {timing}"]
     if run.truth is not None:
         known = [run.truth.bold.name] if run.truth.bold else []
         lines.append("  truth: " + ", ".join([*known, *(f"effect of {name}" for name in run.truth.activations)]))
     if run.pair is not None:
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
-        lines.append(f"  pair: {run.pair.highres.name} and {low}")
-    else:
-        lines.append("  pair: none")
-    lines.append(f"  calibration: {_calibration_words(run)}")
+    lines.append(f"  pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")
+    lines.append(f"  calibration: {_calibration_text(run)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
     elif has_factor(run, settings):
-        lines.append("  factor: " + "×".join(f"{f:g}" for f in factor_of(run, settings)))
+        lines.append(f"  factor: {_times(factor_of(run, settings), 'g')}")
     left_out = [name for name in plan.series if name not in plan.series_of(run)]
     if left_out and settings.evaluation.retrospective is None:
         lines.append(f"  without a pair not made: {' '.join(left_out)}")
-    lines.append(
-        "  contrasts: " + "; ".join(f"{k} = {_formula(v)}" for k, v in plan.contrasts.get(run.bold, {}).items())
-    )
-    return lines
+    contrasts = plan.contrasts.get(run.bold, {})
+    return [*lines, "  contrasts: " + "; ".join(f"{name} = {_formula(w)}" for name, w in contrasts.items())]
 
 
-def _calibration_words(run: BoldRun) -> str:
+def _times(values: Iterable[float], form: str = ".3g") -> str:
+    return "×".join(str(value) if isinstance(value, int) else f"{value:{form}}" for value in values)
+
+
+def _calibration_text(run: BoldRun) -> str:
     """Which short run at the high resolution a run is calibrated with."""
     found = run.calibration
     if found is None:
         return "none"
-    zooms = "×".join(f"{zoom:.3g}" for zoom in found.zooms)
     task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
-    return f"{found.bold.name}, {found.n_volumes} volumes of {zooms} mm{task}"
+    return f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
 
 
 def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
     number = next(k for k, each in enumerate(subject.runs) if each is run)
     made = foreseen(subject, settings).runs[number]
-    sizes = "×".join(map(str, made.shape)), "×".join(f"{zoom:.3g}" for zoom in made.zooms)
-    factor = "×".join(f"{f:g}" for f in retrospective_factor(settings))
-    how = settings.evaluation.retrospective
-    return f"will be brought down by {factor} ({how}) to {sizes[0]} voxels of {sizes[1]} mm, {made.n_volumes} volumes"
+    size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {made.n_volumes} volumes"
+    factor = _times(retrospective_factor(settings), "g")
+    return f"will be brought down by {factor} ({settings.evaluation.retrospective}) to {size}"
 
 
 def _formula(weights: Mapping[str, float]) -> str:

@@ -1,7 +1,5 @@
 """The BIDS validator of the BIDS community, run on the data set as a program; it needs no network."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -13,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.bids import Notice, Problem
+from bids_sr.bids import Findings
 
 PROGRAM = "bids-validator-deno"
 TIMEOUT_S = 600.0
@@ -32,35 +30,28 @@ def find_validator() -> Path | None:
     return Path(found) if found else None
 
 
-def validate(
-    bids_dir: Path, participants: Sequence[str], known: Collection[Path] = (), timeout_s: float = TIMEOUT_S
-) -> tuple[list[Problem], list[Notice]]:
-    """Run the validator.
+def validate(bids_dir: Path, participants: Sequence[str], found: Findings, timeout_s: float = TIMEOUT_S) -> None:
+    """Run the validator; errors of one kind become one problem, and why it did not answer a notice.
 
     Parameters
     ----------
     participants : labels chosen; errors in files of others are left out
-    known : files for which a problem was already found
-
-    Returns
-    -------
-    problems : errors, those of one kind together
-    notices : that the validator was not there, did not end or did not answer
+    found : files that have a problem already need no second one
     """
     program = find_validator()
-    if program is None:
-        return [], [Notice(file=str(bids_dir), text=f"not validated: {PROGRAM} is not installed.")]
     endless = next(special_files(bids_dir), None)
-    if endless is not None:
+    if program is None:
+        found.tell(bids_dir, f"not validated: {PROGRAM} is not installed.")
+    elif endless is not None:
         text = "it is a pipe or a device, which the validator would wait for or read without end: not validated."
-        return [], [Notice(file=str(endless), text=text)]
-    try:
-        report = _run(program, bids_dir, timeout_s)
-    except subprocess.TimeoutExpired:
-        return [], [Notice(file=str(bids_dir), text=f"not validated: the validator did not end in {timeout_s:g} s.")]
-    except (OSError, ValueError) as error:
-        return [], [Notice(file=str(bids_dir), text=f"not validated: the validator failed ({error}).")]
-    return problems_of(report, bids_dir, participants, known), []
+        found.tell(endless, text)
+    else:
+        try:
+            problems_of(_run(program, bids_dir, timeout_s), bids_dir, participants, found)
+        except subprocess.TimeoutExpired:
+            found.tell(bids_dir, f"not validated: the validator did not end in {timeout_s:g} s.")
+        except (OSError, ValueError) as error:
+            found.tell(bids_dir, f"not validated: the validator failed ({error}).")
 
 
 def special_files(folder: Path) -> Iterator[Path]:
@@ -81,11 +72,8 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> Mapping[str, Any]:
         environment = {**os.environ, "DENO_DIR": cache, "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
         done = subprocess.run(
             [program, "--format", "json", "--ignoreWarnings", bids_dir.absolute()],
-            capture_output=True,
-            timeout=timeout_s,
-            env=environment,
-            check=False,
-        )
+            capture_output=True, timeout=timeout_s, env=environment, check=False,
+        )  # fmt: skip
     start = done.stdout.find(b"{")
     if start < 0:
         raise ValueError((done.stderr or done.stdout).decode(errors="replace").strip()[-300:] or "no answer")
@@ -95,28 +83,22 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> Mapping[str, Any]:
     return report
 
 
-def problems_of(
-    report: Mapping[str, Any], bids_dir: Path, participants: Sequence[str], known: Collection[Path]
-) -> list[Problem]:
+def problems_of(report: Mapping[str, Any], bids_dir: Path, participants: Sequence[str], found: Findings) -> None:
     """Turn the errors of a report into problems, one for each kind."""
-    messages = report["issues"].get("codeMessages", {})
+    messages, known = report["issues"].get("codeMessages", {}), {Path(problem.file) for problem in found.problems}
     kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for issue in report["issues"].get("issues", []):
         if issue.get("severity") == "error" and _concerns(issue, bids_dir, participants, known):
             kinds.setdefault((str(issue.get("code", "")), str(issue.get("subCode", ""))), []).append(issue)
-    problems = []
     for (code, key), issues in kinds.items():
         files = [str(bids_dir / str(issue.get("location", "")).lstrip("/")) for issue in issues]
         more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
         text = _first(messages.get(code, "")) or _first(str(issues[0].get("issueMessage", "")))
-        problems.append(
-            Problem(
-                file=", ".join(files[:SHOWN]) + more,
-                reason=f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
-                fix="Mend it so that the validator finds no error, or go on without it: --skip-bids-validation.",
-            )
+        found.refuse(
+            ", ".join(files[:SHOWN]) + more,
+            f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
+            "Mend it so that the validator finds no error, or go on without it: --skip-bids-validation.",
         )
-    return problems
 
 
 def _concerns(issue: Mapping[str, Any], bids_dir: Path, participants: Sequence[str], known: Collection[Path]) -> bool:
@@ -129,5 +111,4 @@ def _concerns(issue: Mapping[str, Any], bids_dir: Path, participants: Sequence[s
 
 
 def _first(text: str) -> str:
-    sentences = text.strip().replace("\n", " ").split(". ")
-    return sentences[0].rstrip(".")
+    return text.strip().replace("\n", " ").split(". ")[0].rstrip(".")

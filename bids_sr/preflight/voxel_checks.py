@@ -1,49 +1,45 @@
-"""Checks that need the voxels: one forward pass through each image, a volume in memory at a time."""
+"""Voxels of the images: one forward pass through each, a volume in memory at a time; and truth against its run.
 
-from __future__ import annotations
+Downsampled to the resolution of the run, the truth has to look like it, and to change from a volume to the next as it
+does. Noise and physiology of one run are those of no other, so that the second tells runs of one head apart.
+"""
 
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
-from bids_sr.bids import Problem
+from bids_sr.bids import BoldRun, Findings, Problem
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.preflight.plan import Plan
-from bids_sr.preflight.reference_checks import check_truth
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 Progress = Callable[[Path, int, int], None]
 _CHUNK = 1 << 20
+PLACES = 10  # in time, at each of which two volumes that follow one another are read
+ALIKE = 0.5  # correlation over voxels below which it is another head, or the same one elsewhere
+TOGETHER = 0.1  # correlation of changes below which it is another run; it was .25 and more with much noise added
+_BRIGHT = 0.25  # of the 98th percentile
 
-
-@dataclass(slots=True)
-class _Seen:
-    """What one pass has found."""
-
-    not_finite: list[int] = field(default_factory=list)
-    flat: list[int] = field(default_factory=list)
-    sums: set[int] = field(default_factory=set)
-    count: int = 0
+Array = npt.NDArray[np.float64]
 
 
 def files_of(plan: Plan) -> tuple[Path, ...]:
     """Images that the plan reads, each once."""
-    found: dict[Path, None] = {}
+    found: list[Path | None] = []
     for subject in plan.subjects:
-        found.update(dict.fromkeys(subject.t1w[:1]))
-        found.update(dict.fromkeys(path for pair in subject.structural for path in (pair.highres, pair.lowres)))
-        for pair in subject.pairs:
-            found.update(dict.fromkeys(p for p in (pair.highres, pair.lowres) if p is not None))
-        found.update(dict.fromkeys(run.bold for run in subject.runs))
-        found.update(dict.fromkeys(run.calibration.bold for run in subject.runs if run.calibration))
-        for pair in subject.holdouts.values():
-            found.update(dict.fromkeys(p for p in (pair.highres, pair.lowres) if p is not None))
-        found.update(dict.fromkeys(run.truth.bold for run in subject.runs if run.truth and run.truth.bold))
-    return tuple(found)
+        found += subject.t1w[:1]
+        found += [path for scans in subject.structural for path in (scans.highres, scans.lowres)]
+        found += [path for pair in subject.pairs for path in (pair.highres, pair.lowres)]
+        found += [run.bold for run in subject.runs]
+        found += [run.calibration.bold for run in subject.runs if run.calibration]
+        found += [path for pair in subject.holdouts.values() for path in (pair.highres, pair.lowres)]
+        found += [run.truth.bold for run in subject.runs if run.truth]
+    return tuple(dict.fromkeys(path for path in found if path is not None))
 
 
 def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, ...]:
@@ -53,69 +49,49 @@ def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, .
     ----------
     progress : called before each file with its path, its number from 0, and the number of files
     """
-    files = files_of(plan)
+    files, found = files_of(plan), Findings()
     calibrations = {run.calibration.bold for one in plan.subjects for run in one.runs if run.calibration}
-    problems: list[Problem] = []
     for number, path in enumerate(files):
         if progress is not None:
             progress(path, number, len(files))
-        found = check_image(path)
-        if path in calibrations:
-            found = [replace(problem, fix=f"{problem.fix} Or add --calibration none.") for problem in found]
-        problems += found
-    if not problems:
-        for subject in plan.subjects:
-            problems += [problem for run in subject.runs for problem in check_truth(run)]
-    return tuple(problems)
+        check_image(path, found, " Or add --calibration none." if path in calibrations else "")
+    if not found.problems:
+        for run in (run for subject in plan.subjects for run in subject.runs):
+            check_truth(run, found)
+    return tuple(found.problems)
 
 
-def check_image(path: Path) -> list[Problem]:
-    """Problems of the voxels of one image; memory is that of a volume."""
-    seen = _Seen()
+def check_image(path: Path, found: Findings, or_else: str = "") -> None:
+    """Problems of the voxels of one image; memory is that of a volume. `or_else` is a further way out."""
+    not_finite: list[int] = []
+    flat: list[int] = []
+    sums: set[int] = set()
+    count = 0
     try:
         for volume in _volumes(path):
-            _look(volume, seen)
+            low, high = volume.min(), volume.max()  # both carry a NaN along
+            if not (np.isfinite(low) and np.isfinite(high)):
+                not_finite.append(count)
+            elif low == high:
+                flat.append(count)
+            sums.add(zlib.crc32(volume.data))
+            count += 1
     except READ_ERRORS as error:
-        return [
-            Problem(
-                file=str(path),
-                reason=f"it is truncated or corrupt: it ends or breaks in volume {seen.count + 1} ({error})",
-                fix="Copy the file again from where it came (compare its size and checksum there).",
-            )
-        ]
-    return _verdict(path, seen)
-
-
-def _look(volume: np.ndarray, seen: _Seen) -> None:
-    low, high = volume.min(), volume.max()  # both carry a NaN along
-    if not (np.isfinite(low) and np.isfinite(high)):
-        seen.not_finite.append(seen.count)
-    elif low == high:
-        seen.flat.append(seen.count)
-    seen.sums.add(zlib.crc32(volume.data))
-    seen.count += 1
-
-
-def _verdict(path: Path, seen: _Seen) -> list[Problem]:
-    if seen.not_finite:
-        bad = f" in {len(seen.not_finite)} of {seen.count} volumes, {_numbers(seen.not_finite)}"
-        where = "" if seen.count == 1 else bad
-        return [
-            Problem(
-                file=str(path),
-                reason=f"it holds voxels that are NaN or infinite{where}",
-                fix="Convert it again without masking by NaN, or replace these voxels by 0.",
-            )
-        ]
-    if len(seen.flat) == seen.count:
-        reason = "it is constant: all voxels have one value"
-    elif seen.flat:
-        reason = f"{len(seen.flat)} of {seen.count} volumes are constant, {_numbers(seen.flat)}"
-    elif seen.count > 1 and len(seen.sums) == 1:
-        reason = f"its {seen.count} volumes are identical: it does not change over time"
-    else:
-        return []
-    return [Problem(file=str(path), reason=reason, fix="Convert the DICOM images again, or leave this image out.")]
+        reason = f"it is truncated or corrupt: it ends or breaks in volume {count + 1} ({error})"
+        fix = f"Copy the file again from where it came (compare its size and checksum there).{or_else}"
+        found.refuse(path, reason, fix)
+        return
+    fix = f"Convert the DICOM images again, or leave this image out.{or_else}"
+    if not_finite:
+        where = "" if count == 1 else f" in {len(not_finite)} of {count} volumes, {_numbers(not_finite)}"
+        fix = f"Convert it again without masking by NaN, or replace these voxels by 0.{or_else}"
+        found.refuse(path, f"it holds voxels that are NaN or infinite{where}", fix)
+    elif len(flat) == count:
+        found.refuse(path, "it is constant: all voxels have one value", fix)
+    elif flat:
+        found.refuse(path, f"{len(flat)} of {count} volumes are constant, {_numbers(flat)}", fix)
+    elif count > 1 and len(sums) == 1:
+        found.refuse(path, f"its {count} volumes are identical: it does not change over time", fix)
 
 
 def _numbers(indices: list[int]) -> str:
@@ -157,3 +133,52 @@ def _exactly(stream: BinaryIO, size: int) -> bytearray:
             raise EOFError(f"{size - filled} bytes are missing")
         filled += got
     return buffer
+
+
+def check_truth(run: BoldRun, found: Findings) -> None:
+    """Hold the voxels of the truth against those of the run; both are sound images of as many volumes."""
+    if run.truth is None or run.truth.bold is None:
+        return
+    starts = np.unique(np.linspace(0, run.n_volumes - 2, PLACES).round().astype(int))
+    wanted = sorted({int(t) for start in starts for t in (start, start + 1)})
+    own, other = _some_volumes(run.bold, wanted), _some_volumes(run.truth.bold, wanted)
+    factor = tuple(n / m for n, m in zip(other[wanted[0]].shape, run.shape, strict=True))
+    low = {t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()}
+    mean = np.mean([own[t] for t in wanted], axis=0)
+    inside = mean > _BRIGHT * np.percentile(mean, 98)
+    alike = _correlation(mean[inside], np.mean([low[t] for t in wanted], axis=0)[inside])
+    changes = [np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)]
+    together = _correlation(*changes)
+    fix = "Give the measured volumes of this very run with --truth."
+    if alike < ALIKE:
+        what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or one elsewhere"
+        found.refuse(run.truth.bold, f"brought down, {what}", fix)
+    elif together < TOGETHER:
+        reason = f"it does not change as {run.bold.name} does (correlation {together:.2f}): another run of that head"
+        found.refuse(run.truth.bold, reason, fix)
+
+
+def _correlation(first: Array, second: Array) -> float:
+    a, b = first - first.mean(), second - second.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else 0.0
+
+
+def _some_volumes(path: Path, wanted: list[int]) -> dict[int, Array]:
+    """Some volumes of a series, in one forward pass."""
+    import nibabel as nb
+
+    image: Any = nb.load(path)
+    dtype, shape = image.header.get_data_dtype(), image.shape[:3]
+    slope, intercept = (
+        default if value is None or not np.isfinite(value) else value
+        for value, default in zip(image.header.get_slope_inter(), (1.0, 0.0), strict=True)
+    )
+    size = int(np.prod(shape)) * dtype.itemsize
+    found = {}
+    with _open(path) as stream:
+        for t in wanted:
+            stream.seek(int(image.dataobj.offset) + t * size)
+            raw = np.frombuffer(stream.read(size), dtype=dtype).astype(np.float64)
+            found[t] = (raw * slope + intercept).reshape(shape, order="F")
+    return found

@@ -24,6 +24,7 @@ from nireports.assembler.reportlet import Reportlet
 
 from bids_sr.boilerplate import path as carried
 from bids_sr.io import atomic_files
+from bids_sr.series import parse_map_label
 
 RUN_TITLES = {
     "session": "session",
@@ -37,7 +38,6 @@ RUN_TITLES = {
     "chunk": "chunk",
 }
 _LINK = re.compile(r'(?:src|data)="\./([^"]+)"')
-_SMOOTHING = re.compile(r"Fwhm(\d+)$")
 Key = tuple[str | None, ...]
 
 
@@ -144,8 +144,8 @@ def embedded(content: str, root: Path) -> str:
 
 def smoothing_text(desc: str) -> str:
     """Smoothing in words, from the end of a desc entity."""
-    found = _SMOOTHING.search(desc)
-    return f"smoothed by {int(found[1]) / 10:g} mm (FWHM)" if found else "not smoothed"
+    fwhm_mm = parse_map_label(desc).fwhm_mm if desc else 0.0
+    return f"smoothed by {fwhm_mm:g} mm (FWHM)" if fwhm_mm else "not smoothed"
 
 
 def find_figures(root: Path, subject: str) -> BIDSLayout | None:

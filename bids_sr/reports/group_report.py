@@ -26,6 +26,7 @@ from bids_sr.reports.text.group_verdicts import (
     where_text,
 )
 from bids_sr.reports.text.methods_text import methods_html
+from bids_sr.series import map_label
 from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.group_text import PaperTable
 from bids_sr.stats.group.metric_tables import Question, Values
@@ -201,7 +202,7 @@ def sizes_html(content: GroupContent, figure_dir: Path) -> str:
                     ("Dice", "quarter_dice", "+".join(paper.conditions)),
                 )
             ]  # fmt: skip
-            file = figure_dir / f"group_desc-paper{number}Fwhm{round(fwhm * 10)}.svg"
+            file = figure_dir / f"group_desc-{map_label(f'paper{number}', fwhm)}.svg"
             out.append(_figure(
                 lambda panels=panels: group_figures.paired_figure(panels, content.methods), file,
                 f"Sizes (acquired voxels) and overlap, task {paper.task}, {fwhm:g} mm smoothing; a line a participant.",

@@ -1,7 +1,5 @@
 """Images brought down as a scanner with a coarser matrix would have measured them, volume by volume."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ were made from (files, settings, version) and of what they hold says later wheth
 call that is resumed keep their times, and nothing that depends on them is done again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

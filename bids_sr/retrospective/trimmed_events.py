@@ -1,7 +1,5 @@
 """Events of a run whose first volumes were left out."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

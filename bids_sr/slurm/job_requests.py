@@ -1,11 +1,9 @@
-"""What jobs ask for: the estimate with head room; more for those that had too little."""
-
-from __future__ import annotations
+"""Requests of SLURM jobs (memory, time, with head room), and tasks of an array (``--array 1-10``, ``1-20:2%4``)."""
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bids_sr.config import UsageError
 from bids_sr.slurm.submission import Request
@@ -18,6 +16,7 @@ LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 4096, 60
 RAISE = 2
+_PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
 
 
@@ -31,19 +30,11 @@ def request_for(
     costs : memory (GB) and time (min) of each task, as estimated
     cpus, gpus : of a task
     memory_mb, minutes : what the user fixed; None: from the costs with head room, rounded up
-
-    Returns
-    -------
-    request : of one task
     """
     memory = max(memory for memory, _ in costs) * 1000**3 / 1024**2 * MEMORY_ROOM / PROGRAM_SHARE
     longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
-    return Request(
-        cpus=cpus,
-        memory_mb=memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),
-        minutes=minutes or _up(longest, STEP_MIN),
-        gpus=gpus,
-    )
+    memory_mb, minutes = memory_mb or max(LEAST_MB, _up(memory, STEP_MB)), minutes or _up(longest, STEP_MIN)
+    return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus)
 
 
 def group_request(participants: int) -> Request:
@@ -53,11 +44,8 @@ def group_request(participants: int) -> Request:
 
 def raised(request: Request, *, memory: bool, time: bool) -> Request:
     """Twice the memory, the time, or both."""
-    return replace(
-        request,
-        memory_mb=request.memory_mb * (RAISE if memory else 1),
-        minutes=request.minutes * (RAISE if time else 1),
-    )
+    more, longer = (RAISE if each else 1 for each in (memory, time))
+    return replace(request, memory_mb=request.memory_mb * more, minutes=request.minutes * longer)
 
 
 def program_gib(request: Request) -> float:
@@ -76,12 +64,10 @@ def signal_seconds(request: Request) -> int:
 
 
 def minutes_of(text: str) -> int:
-    """Read a time as SLURM writes it: ``90``, ``90:00``, ``1:30:00``, ``1-12``, ``1-12:30``; seconds round up.
+    """Read a time as SLURM writes it; seconds round up. Raises `UsageError` for what is no time, or none at all.
 
-    Raises
-    ------
-    UsageError
-        it is no such time, or none at all
+    >>> [minutes_of(text) for text in ("90", "90:30", "1:30:00", "1-12", "1-12:30")]
+    [90, 91, 90, 2160, 2190]
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:
@@ -106,3 +92,54 @@ def time_text(minutes: int) -> str:
 
 def _up(value: float, step: int) -> int:
     return math.ceil(value / step) * step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """Tasks from 1, ascending, and how many may run at once (0: no limit)."""
+
+    indices: tuple[int, ...]
+    at_once: int = 0
+
+
+def choose(spec: str, tasks: int) -> Chosen:
+    """Read ``--array`` for an array of so many tasks; an empty one chooses all.
+
+    Raises `UsageError` for what cannot be read, or names tasks that there are not.
+    """
+    ranges, percent, limit = spec.replace(" ", "").partition("%")
+    if percent and not (limit.isascii() and limit.isdigit() and int(limit)):
+        raise _unreadable(spec, f"{limit!r} is no number of tasks that run at once")
+    indices: set[int] = set()
+    for part in ranges.split(",") if ranges else ():
+        match = _PART.fullmatch(part) if part.isascii() else None
+        if match is None:
+            raise _unreadable(spec, f"{part!r} is no task and no range of tasks")
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        if first < 1 or last > tasks or first > last or step < 1:
+            raise _unreadable(spec, f"{part!r} is no part of the tasks 1 to {tasks}")
+        indices.update(range(first, last + 1, step))
+    return Chosen(indices=tuple(sorted(indices or range(1, tasks + 1))), at_once=int(limit or 0))
+
+
+def _unreadable(spec: str, why: str) -> UsageError:
+    return UsageError(f"--array {spec}", why, "write it as 1-10, 3,5 or 1-20:2, with %4 behind it for 4 at once")
+
+
+def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
+    """Ascending tasks as SLURM takes them, runs of neighbors joined."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return f"{text}%{at_once}" if at_once else text
+
+
+def in_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
+    """Participants in tasks of `batch` each, in their order."""
+    if batch < 1:
+        raise UsageError(f"--batch {batch}", "a task has at least one participant", "give 1 or more")
+    return tuple(tuple(labels[at : at + batch]) for at in range(0, len(labels), batch))

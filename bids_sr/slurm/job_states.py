@@ -1,16 +1,17 @@
-"""What became of each participant: status files, the queue and SLURM's messages in the logs, joined."""
-
-from __future__ import annotations
+"""States of participants from status files, the queue and SLURM's messages in the logs; the table of them."""
 
 import contextlib
 import json
+import shlex
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bids_sr.slurm.job_requests import RAISE, time_text
 from bids_sr.slurm.slurm_calls import parse_queue
 from bids_sr.slurm.submission import GROUP, Request, Submission
 
@@ -21,6 +22,7 @@ ACTIVE = frozenset({
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 )
+HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
 CANCELLED_FILE = "cancelled.txt"
 TAIL_BYTES = 20_000
 MESSAGES = (  # of slurmstepd, in the log of the task
@@ -164,22 +166,15 @@ def _fate(submission: Submission, name: str, job: str, queue: Mapping[str, str],
         seen = queue.get(job, "")
         if seen not in ACTIVE and not (status and status.state in ("done", "failed")):
             seen = seen if seen not in ("", "FAILED", "COMPLETED") else message_in(log) or seen
-        state, why = judge(status, seen)
-    starts = status.restarts + 1 if status else 0
+        state, why = state_of(status, seen)
     return Fate(
-        participant=name,
-        state=state,
-        why=why,
+        participant=name, state=state, why=why, job=job, log=log, request=request, minutes=_minutes(status, state),
         exit_code=status.exit_code if status and status.state in ("done", "failed") else None,
-        starts=starts,
-        minutes=_minutes(status, state),
-        job=job,
-        log=log,
-        request=request,
-    )
+        starts=status.restarts + 1 if status else 0,
+    )  # fmt: skip
 
 
-def judge(status: Status | None, seen: str) -> tuple[State, Why]:
+def state_of(status: Status | None, seen: str) -> tuple[State, Why]:
     """State and reason from a status file and the state in SLURM (empty: SLURM has forgotten the job)."""
     if status is not None and status.state == "done":
         return State.DONE, Why.NOTHING
@@ -207,14 +202,9 @@ def _why(status: Status, seen: str) -> Why:
 def _lost(status: Status | None, seen: str) -> Why:
     """The reason of a task that is gone without a last word."""
     known = {
-        "OUT_OF_MEMORY": Why.MEMORY,
-        "TIMEOUT": Why.TIME,
-        "DEADLINE": Why.TIME,
-        "CANCELLED": Why.CANCELLED,
-        "PREEMPTED": Why.CANCELLED,
-        "NODE_FAIL": Why.NODE,
-        "BOOT_FAIL": Why.NODE,
-    }
+        "OUT_OF_MEMORY": Why.MEMORY, "TIMEOUT": Why.TIME, "DEADLINE": Why.TIME, "CANCELLED": Why.CANCELLED,
+        "PREEMPTED": Why.CANCELLED, "NODE_FAIL": Why.NODE, "BOOT_FAIL": Why.NODE,
+    }  # fmt: skip
     return known.get(seen, Why.UNKNOWN if status is None else Why.KILLED)
 
 
@@ -223,13 +213,13 @@ def message_in(log: Path) -> str:
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            text = stream.read().decode("utf-8", errors="replace")
+            lines = stream.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    for line in reversed(text.splitlines()):
+    for line in reversed(lines):
         if line.startswith("slurmstepd"):
-            for words, state in MESSAGES:
-                if words in line:
+            for text, state in MESSAGES:
+                if text in line:
                     return state
     return ""
 
@@ -240,3 +230,51 @@ def _minutes(status: Status | None, state: State) -> float | None:
     if status.ended is None and state is not State.RUNNING:
         return None
     return max(0.0, ((status.ended or time.time()) - status.started) / 60)
+
+
+def table(found: Sequence[Fate]) -> str:
+    """A line each, columns aligned."""
+    rows = [HEADS, *(_row(fate) for fate in found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _row(fate: Fate) -> tuple[str, ...]:
+    code = "-" if fate.exit_code is None else str(fate.exit_code)
+    minutes = "-" if fate.minutes is None else f"{fate.minutes:.1f}"
+    return fate.participant, fate.state, code, str(fate.starts), minutes, fate.job or "-", fate.why or "-"
+
+
+def summary(found: Sequence[Fate]) -> str:
+    """How many are where."""
+    people = [fate for fate in found if fate.participant != GROUP]
+    counts = Counter(fate.state for fate in people)
+    parts = [f"{counts[state]} {state}" for state in State if counts[state]]
+    group = [f"group level {fate.state}" for fate in found if fate.participant == GROUP]
+    return f"{len(people)} participants: {', '.join([*parts, *group])}"
+
+
+def remedies(found: Sequence[Fate], output_dir: Path) -> list[str]:
+    """For each failure what to do, and where its log is."""
+    retry = f"bids-sr-slurm retry {shlex.quote(str(output_dir))}"
+    return [
+        f"{fate.participant}: {fate.why}; {_remedy(fate, retry)}; log: {fate.log}"
+        for fate in found
+        if fate.state is State.FAILED
+    ]
+
+
+def _remedy(fate: Fate, retry: str) -> str:
+    asked = fate.request
+    texts = {
+        Why.MEMORY: f"it had {asked.memory_mb / 1024:.1f} GB, `{retry}` asks for {asked.memory_mb * RAISE / 1024:.1f}",
+        Why.TIME: f"it had {time_text(asked.minutes)} for each start, `{retry}` asks for "
+        f"{time_text(asked.minutes * RAISE)} and goes on from where it stopped",
+        Why.REFUSED: f"the log says what is to be mended; then `{retry}`",
+        Why.CRASHED: f"the log names the step and its crash file; then `{retry}`",
+        Why.ABSENT: "the node does not find the program; submit again with --setup FILE that makes it known, or "
+        "--container IMAGE",
+    }
+    return texts.get(fate.why, f"`{retry}` goes on from there")

@@ -1,6 +1,4 @@
-"""Scripts of a submission and the command lines that submit them; every text from outside is quoted."""
-
-from __future__ import annotations
+"""Job scripts of a submission and the command lines that submit them; every text from outside is quoted."""
 
 import re
 import shlex
@@ -11,8 +9,7 @@ from bids_sr import __version__
 from bids_sr.boilerplate import path as carried
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.slurm.array_spec import as_spec
-from bids_sr.slurm.job_requests import program_gib, signal_seconds, time_text
+from bids_sr.slurm.job_requests import as_spec, program_gib, signal_seconds, time_text
 from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 
 QUEUE_FORMAT = "%i|%T|%r"
@@ -28,13 +25,9 @@ def script_of(submission: Submission, array: ArrayJob | None) -> str:
     if request is None:
         raise ValueError("a submission without a group job has no script of it")
     environment = jinja2.Environment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        comment_start_string="{##",  # the usual one is a length in the language of the shell
-        comment_end_string="##}",
-    )
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
+        comment_start_string="{##", comment_end_string="##}",  # the usual one is a length in the language of the shell
+    )  # fmt: skip
     environment.filters["quote"] = shlex.quote
     site = submission.site
     template = environment.from_string(carried("sbatch.tmpl").read_text(encoding="utf-8"))

@@ -1,6 +1,4 @@
-"""The one place that calls SLURM: argument lists, never a line of the shell."""
-
-from __future__ import annotations
+"""Calls of SLURM, all of them, by argument lists and never a line of the shell."""
 
 import getpass
 import os
@@ -35,12 +33,8 @@ def queue(job_names: Sequence[str]) -> dict[str, str]:
     """Jobs by number (``12_3`` of a task) with their states, those that ended shortly before included."""
     found: dict[str, str] = {}
     for chunk in _chunks(job_names):
-        names = ",".join(chunk)
-        out = _call(
-            "squeue",
-            ["--noheader", "--array", "--all", "--states=all", f"--name={names}", f"--format={QUEUE_FORMAT}"],
-        )
-        found.update(parse_queue(out))
+        what = [f"--name={','.join(chunk)}", f"--format={QUEUE_FORMAT}"]
+        found.update(parse_queue(_call("squeue", ["--noheader", "--array", "--all", "--states=all", *what])))
     return found
 
 

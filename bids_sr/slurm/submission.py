@@ -1,6 +1,4 @@
-"""What was submitted, kept as one JSON file a submission, ``logs/slurm/<id>/submission.json`` below the output."""
-
-from __future__ import annotations
+"""Records of submissions to SLURM, one JSON file each, ``logs/slurm/<id>/submission.json`` below the output."""
 
 import dataclasses
 import json
@@ -171,24 +169,13 @@ def load(path: Path) -> Submission:
 def _submission(values: dict[str, Any]) -> Submission:
     site = values.pop("site")
     site["binds"] = tuple(site["binds"])
-    arrays = tuple(
-        ArrayJob(
-            **{
-                **array,
-                "tasks": tuple(map(tuple, array["tasks"])),
-                "indices": tuple(array["indices"]),
-                "request": Request(**array["request"]),
-            }
-        )
-        for array in values.pop("arrays")
-    )
-    group = values.pop("group_request")
+    for array in values["arrays"]:
+        array |= {"tasks": tuple(map(tuple, array["tasks"])), "indices": tuple(array["indices"])}
+        array["request"] = Request(**array["request"])
+    arrays, group = tuple(ArrayJob(**array) for array in values.pop("arrays")), values.pop("group_request")
     paths: dict[str, Any] = {name: Path(values.pop(name)) for name in ("bids_dir", "output_dir", "work_dir")}
-    return Submission(**values, **paths, arrays=arrays, site=Site(**site), group_request=_request(group))
-
-
-def _request(values: dict[str, int] | None) -> Request | None:
-    return None if values is None else Request(**values)
+    request = None if group is None else Request(**group)
+    return Submission(**values, **paths, arrays=arrays, site=Site(**site), group_request=request)
 
 
 def submissions(output_dir: Path) -> list[Submission]:

@@ -1,6 +1,4 @@
-"""Submitting, retrying, cancelling and waiting: what joins the records of an output with the calls of SLURM."""
-
-from __future__ import annotations
+"""Submit, retry, cancel and wait: the records of an output joined with the calls of SLURM."""
 
 import shlex
 import time
@@ -11,8 +9,7 @@ from pathlib import Path
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.slurm import slurm_calls
-from bids_sr.slurm.array_spec import in_tasks
-from bids_sr.slurm.job_requests import group_request, raised
+from bids_sr.slurm.job_requests import group_request, in_tasks, raised
 from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, Why, fates
 from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Site, Submission, latest, new_id, submissions
@@ -161,21 +158,16 @@ def retries(
     for name, fate in failed.items():
         old = seen.origin[name]
         text = (old.folder / "settings.toml").read_text(encoding="utf-8")
-        request = raised(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
-        request = replace(request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes)
+        request = _request_again(fate, memory_mb, minutes)
         kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(request, []).append(name)
     found: list[tuple[Submission, str]] = []
     for (text, site, bids_dir, work_dir), by_request in kinds.items():
         old = seen.origin[next(iter(by_request.values()))[0]]
         made = Submission(
-            id=new_id(),
-            bids_dir=bids_dir,
-            output_dir=old.output_dir,
-            work_dir=work_dir,
+            id=new_id(), bids_dir=bids_dir, output_dir=old.output_dir, work_dir=work_dir, site=site,
             arrays=tuple(_array(number, names, each) for number, (each, names) in enumerate(by_request.items(), 1)),
-            site=site,
             group_request=group_request(len(seen.origin)) if old.group_request else None,
-        )
+        )  # fmt: skip
         found.append((made, text))
     return found
 
@@ -186,10 +178,15 @@ def _group_again(seen: Overview, *, memory_mb: int | None, minutes: int | None) 
     old = seen.group_origin
     if fate is None or old is None or fate.state is not State.FAILED:
         raise UsageError("there is nothing to retry", "nothing failed", "see `bids-sr-slurm status OUT`")
-    request = raised(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
-    request = replace(request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes)
+    request = _request_again(fate, memory_mb, minutes)
     made = replace(old, id=new_id(), arrays=(), group_request=request, group_job="", printed=False)
     return made, (old.folder / "settings.toml").read_text(encoding="utf-8")
+
+
+def _request_again(fate: Fate, memory_mb: int | None, minutes: int | None) -> Request:
+    """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
+    request = raised(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
+    return replace(request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes)
 
 
 def _array(number: int, names: list[str], request: Request) -> ArrayJob:

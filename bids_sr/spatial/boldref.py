@@ -5,8 +5,6 @@ make a first reference; volumes spread over the run are registered to it, averag
 averaged again. Volumes that fit badly (spikes, motion within the volume) have no part in it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Protocol
 

@@ -9,8 +9,6 @@ belongs to the scanner. A reference point p lies in a volume with the pose M at
 with d in voxels and v the step of one acquired voxel (RAS mm). The same convention as fMRIPrep's own resampling.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -34,18 +32,11 @@ class DistortionError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distortion:
-    """Shift of the signal along one axis of the acquired grid.
+    """Shift of the signal along one axis of the acquired grid."""
 
-    Parameters
-    ----------
-    shift : (X, Y, Z) acquired voxels, on the grid of the reference
-    affine : of that grid, voxel -> RAS mm
-    axis : of the phase encoding, 0 to 2
-    """
-
-    shift: Array
-    affine: Array
-    axis: int
+    shift: Array  # (X, Y, Z) acquired voxels, on the grid of the reference
+    affine: Array  # of that grid, voxel -> RAS mm
+    axis: int  # of the phase encoding, 0 to 2
 
     @property
     def step(self) -> Matrix:

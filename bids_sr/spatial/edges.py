@@ -8,8 +8,6 @@ shift at which they are most alike is kept. Only the strength of the gradient co
 differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.spatial.masks import grow, voxel_sizes
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -35,22 +34,16 @@ class EdgeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mismatch:
-    """Displacement of edges.
+    """Displacement of edges."""
 
-    Attributes
-    ----------
-    shifts : (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge lies from the
-        first one's; of the edges that have a counterpart
-    median, p90 : of the size of the displacement over edges, mm; NaN where too few have a counterpart
-    matched : share of edges that have a counterpart
-    n : edges with a counterpart
-    """
-
+    # (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge lies from the first one's;
+    # of the edges that have a counterpart
     shifts: Array
+    # median, p90: of the size of the displacement over edges, mm; NaN where too few have a counterpart
     median: float
     p90: float
-    matched: float
-    n: int
+    matched: float  # share of edges that have a counterpart
+    n: int  # edges with a counterpart
 
 
 def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
@@ -94,7 +87,7 @@ def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
 
 def _along(a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, reach: float) -> tuple[Array, Array]:
     """(shift in mm, likeness) along one axis at the voxels of a mask."""
-    sigma = blur / 2.3548 / sizes
+    sigma = blur / FWHM_PER_SIGMA / sizes
     window = np.array([2.0, 2.0, 1.0]) * blur / sizes
     window[2] = max(blur / sizes[2], 0.5)
     plain = [_edge_strength(image, sigma, axis, 1.0)[at] for image in (a, b)]
@@ -151,7 +144,7 @@ def edge_mismatch(
     axes = (0, 1) if axis is None else (axis,)
     shifts: list[Array] = []
     sizes_of, matched, total = [], 0, 0
-    for each, at in _steep(first, around, axes, blur_mm / 2.3548 / sizes):
+    for each, at in _steep(first, around, axes, blur_mm / FWHM_PER_SIGMA / sizes):
         shift, likeness = _along(first, second, at, each, sizes, blur_mm, reach_mm)
         good = likeness >= _LEAST_LIKENESS
         shifts.append(shift[good])

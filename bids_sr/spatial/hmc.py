@@ -9,8 +9,6 @@ vessels, eyes) must not move the head: samples whose residuals vary over time mo
 spread over the run, lose weight for good, and residuals that stand out in one volume lose it there.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Iterable
@@ -22,68 +20,47 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
 
 LOGGER = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float64]
-_FWHM = 2.3548200450309493
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HmcSettings:
-    """Choices of the motion estimate; the one home of these defaults (ours).
+    """Choices of the motion estimate; the one home of these defaults (ours)."""
 
-    Parameters
-    ----------
-    fwhm_mm : Gaussian smoothing of reference and volumes at the final level (mm)
-    coarse_fwhm_mm : the same at the levels that catch large jumps, coarsest first (mm)
-    bias_degree : degree of the intensity bias polynomial; 0 leaves a gain
-    margin : voxels by which the head mask is dilated, so that its outline counts
-    max_iterations : Gauss-Newton steps a level
-    tolerance_mm : a step that moves no point at `radius_mm` by more ends a level
-    radius_mm : converts rad to mm in `tolerance_mm`
-    quick_samples : samples of the coarse levels, and of the first steps at the final one
-    outlier : residuals above this many robust standard deviations lose weight, those above twice it all of it; 0: off
-    calibration_volumes : volumes that callers spread over the run for `estimate_motion(calibration=...)`
-    unsteady : samples whose residual variance is r times the median, r above this, weigh (unsteady / r) ** 2; 0: off
-    jump : a relative residual above this many times its running median sends a volume to the coarse levels
-    min_inside : least share of the samples that must lie in the field of view
-    """
-
-    fwhm_mm: float = 5.0
+    fwhm_mm: float = 5.0  # Gaussian smoothing of reference and volumes at the final level (mm)
+    # the same at the levels that catch large jumps, coarsest first (mm)
     coarse_fwhm_mm: tuple[float, ...] = (16.0, 8.0)
-    bias_degree: int = 2
-    margin: int = 2
-    max_iterations: int = 25
-    tolerance_mm: float = 2e-3
-    radius_mm: float = 70.0
-    quick_samples: int = 8000
+    bias_degree: int = 2  # degree of the intensity bias polynomial; 0 leaves a gain
+    margin: int = 2  # voxels by which the head mask is dilated, so that its outline counts
+    max_iterations: int = 25  # Gauss-Newton steps a level
+    tolerance_mm: float = 2e-3  # a step that moves no point at `radius_mm` by more ends a level
+    radius_mm: float = 70.0  # converts rad to mm in `tolerance_mm`
+    quick_samples: int = 8000  # samples of the coarse levels, and of the first steps at the final one
+    # residuals above this many robust standard deviations lose weight, those above twice it all of it; 0: off
     outlier: float = 2.5
-    calibration_volumes: int = 40
+    calibration_volumes: int = 40  # volumes that callers spread over the run for `estimate_motion(calibration=...)`
+    # samples whose residual variance is r times the median, r above this, weigh (unsteady / r) ** 2; 0: off
     unsteady: float = 1.3
+    # a relative residual above this many times its running median sends a volume to the coarse levels
     jump: float = 1.3
-    min_inside: float = 0.3
+    min_inside: float = 0.3  # least share of the samples that must lie in the field of view
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MotionEstimates:
-    """Head motion of T volumes.
+    """Head motion of T volumes."""
 
-    Parameters
-    ----------
-    matrices : (T, 4, 4), take a reference point to where it lies in volume t (RAS mm)
-    params : (T, 6) translation of `center` (mm) and rotation vector (rad), as `transforms.rigid_params`
-    center : (3,) point of the reference about which rotations are told (RAS mm)
-    iterations : (T,) Gauss-Newton steps spent
-    residual : (T,) rms of what the model leaves, over the rms of the reference
-    """
-
-    matrices: Matrix
-    params: Matrix
-    center: Matrix
-    iterations: npt.NDArray[np.int64]
-    residual: Matrix
+    matrices: Matrix  # (T, 4, 4), take a reference point to where it lies in volume t (RAS mm)
+    params: Matrix  # (T, 6) translation of `center` (mm) and rotation vector (rad), as `transforms.rigid_params`
+    center: Matrix  # (3,) point of the reference about which rotations are told (RAS mm)
+    iterations: npt.NDArray[np.int64]  # (T,) Gauss-Newton steps spent
+    residual: Matrix  # (T,) rms of what the model leaves, over the rms of the reference
 
 
 def bias_basis(points: Array, center: Array, degree: int) -> Matrix:
@@ -101,8 +78,7 @@ class _Level:
     def __init__(
         self, reference: Array, head: Array, affine: Array, fwhm: float, *, bias_degree: int, samples: int | None
     ) -> None:
-        voxel = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-        self.sigma = fwhm / _FWHM / voxel
+        self.sigma = fwhm / FWHM_PER_SIGMA / voxel_sizes(affine)
         self.inverse = np.linalg.inv(affine)
         smooth = self.smooth(reference)
         voxels = np.argwhere(head)

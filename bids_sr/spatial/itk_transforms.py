@@ -3,8 +3,6 @@
 What ITK does to a point, without an image: some ten times quicker than resampling images of coordinates.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path

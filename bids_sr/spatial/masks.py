@@ -3,8 +3,6 @@
 Everything works on arrays with their voxel-to-RAS affine; distances are in mm, whatever the shape of the voxels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

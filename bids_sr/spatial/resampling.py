@@ -5,8 +5,6 @@ blank the edge slices of every volume that moves by more than nothing and put ju
 lies outside the acquired field of view is for masks to leave out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,18 +29,12 @@ _WHOLE = 1e-6  # voxels: a transform this close to a whole-voxel shift is one
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spline:
-    """How images are interpolated: the one home of these defaults.
+    """How images are interpolated: the one home of these defaults."""
 
-    Parameters
-    ----------
-    order : B-spline order, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
-    mode : beyond the edge, "nearest" (the edge's value) or "constant" (`cval` beyond half a voxel outside)
-    cval : value outside where mode is "constant"
-    """
-
-    order: int = 3
+    order: int = 3  # B-spline order, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
+    # beyond the edge, "nearest" (the edge's value) or "constant" (`cval` beyond half a voxel outside)
     mode: str = "nearest"
-    cval: float = 0.0
+    cval: float = 0.0  # value outside where mode is "constant"
 
     def __post_init__(self) -> None:
         if self.order not in (0, 1, 2, 3, 4, 5) or self.mode not in ("nearest", "constant"):

@@ -6,8 +6,6 @@ common time within 0.5 % of its amplitude up to 0.15 of the sampling rate, 3 % a
 half of it, as the pulse mostly is, is aliased already and not repaired.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Protocol
 

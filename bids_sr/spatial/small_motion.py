@@ -6,8 +6,6 @@ memory. Voxels between which the nearest sample changes share a run, with weight
 The result is that of the same spline sampled point by point, to rounding in single precision.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

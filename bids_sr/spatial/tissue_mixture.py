@@ -5,8 +5,6 @@ posteriors are averaged over neighbors and enter the next as a further factor: a
 Quick and deterministic; meant for confound signals and reports, not for volumetry.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ In memory a transform is a 4x4 matrix in RAS mm that takes a **reference** point
 image (what resampling needs). On disk it is ITK text, in LPS mm, the same direction.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """An image through a deformation that is no matrix: displaced point by point, still in one interpolation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

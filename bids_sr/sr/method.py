@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf
 from types import MappingProxyType
 from typing import Literal
 
+from bids_sr.series import series_name
 from bids_sr.sr import methods
 from bids_sr.sr.recipe import Recipe, RecipeName, VarianceRecipe
 
@@ -224,19 +225,9 @@ def offered_methods() -> tuple[str, ...]:
     return tuple(method.name for method in all_methods() if not method.control)
 
 
-def series_label(name: str) -> str:
-    """Name of the series that a method makes: in files and in graphs there is no room for a hyphen."""
-    return name.replace("-", "")
-
-
-def series_labels(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of the series that methods make."""
-    return tuple(map(series_label, names))
-
-
 def method_of_series(label: str) -> Method:
     """The method that makes a series; raises `UnknownMethod`."""
-    return get_method(next((name for name in method_names() if series_label(name) == label), label))
+    return get_method(next((name for name in method_names() if series_name(name) == label), label))
 
 
 def recipe_name(method: Method, name: str) -> str:

@@ -10,9 +10,10 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 from nipype.interfaces import utility as niu
-from nipype.interfaces.base import isdefined
+from nipype.interfaces.base import Undefined, isdefined
 
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives, derivative_path
+from bids_sr.interfaces.head_motion import EstimateDummies
 from bids_sr.workflows.base import methods_text
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
@@ -35,6 +36,11 @@ def _two_sessions(maker: BidsMaker) -> None:
     """Each session has a pair of its own: two models."""
     maker.subject("01", session="a")
     maker.subject("01", session="b")
+
+
+def _interleaved_slices(maker: BidsMaker) -> None:
+    maker.subject()
+    maker.bold(sidecar={"SliceTiming": [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]})
 
 
 def _two_runs(maker: BidsMaker) -> None:
@@ -124,6 +130,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, baselines all": (_two_subjects, ["--baselines", "all", "--contrasts", "thumb-little"]),
     "two sessions, output space": (_two_sessions, ["--output-spaces", "MNI152NLin2009aSym"]),
     "two sessions, one of them": (_two_sessions, ["--session-label", "b", "--roi", "brain"]),
+    "slice timing": (_interleaved_slices, ["--sr-method", "bspline"]),
     "two runs, reuse": (_two_runs_and_a_model, ["--model-source", "reuse", "--activation", "glm"]),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
     "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper-mse"]),
@@ -215,6 +222,14 @@ def test_every_fixed_name_can_be_made(graph: Any) -> None:
                 "extension": ".svg" if figures else extension.get(suffix, ".nii.gz"),
             }
             assert derivative_path(full).startswith(("sub-", "sourcedata/models/sub-"))
+
+
+def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Any) -> None:
+    """A step that is not told takes it that there are none, and nothing fails."""
+    flat = graph._create_flat_graph()
+    steps = [node for node in flat.nodes() if isdefined(getattr(node.inputs, "n_dummy", Undefined))]
+    deaf = {type(node.interface) for node in steps if not any(_makers(flat, node, "n_dummy"))}
+    assert deaf <= {EstimateDummies}, "only these may be given their number by the user"
 
 
 def test_the_text_of_methods_is_made(graph: Any) -> None:

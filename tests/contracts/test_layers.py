@@ -32,6 +32,7 @@ PURE = {
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "boilerplate": set(),
+    "series": set(),
     "config": {"sr/methods"},
     "io": set(),
     "spatial": {"io"},
@@ -52,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "sr/methods", "workflows"},
     "cli": PURE | {"execution", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},
 }
+EVERYWHERE = {"io.atomic_files", "series"}  # the standard library alone, and nothing of bids_sr
 LIGHT = {"method", "methods", "recipe"}
 HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids"}
 
@@ -89,7 +91,7 @@ def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
             names = [f"{base}.{alias.name}" for alias in node.names] if split else [base]
         for name in names:
             top, _, rest = name.partition(".")
-            if top == "bids_sr" and rest and not rest.startswith("_") and rest != "io.atomic_files":
+            if top == "bids_sr" and rest and not rest.startswith("_") and rest not in EVERYWHERE:
                 yield node.lineno, part_named(rest.split("."))
 
 

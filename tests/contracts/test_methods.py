@@ -10,7 +10,7 @@ import torch
 from features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
-from bids_sr.config import BASELINES
+from bids_sr.series import DEFAULT_BASELINES
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.data.training_pair import TrainingPair
@@ -74,7 +74,7 @@ def test_a_method_needs_a_pair_unless_it_learns_from_the_run():
 
 
 def test_a_control_is_no_method_that_is_offered():
-    assert set(method_names()) - set(offered_methods()) == {"sdmod"} <= set(BASELINES["default"])
+    assert set(method_names()) - set(offered_methods()) == {"sdmod"} <= set(DEFAULT_BASELINES)
 
 
 @pytest.mark.parametrize("name", method_names())

@@ -4,9 +4,11 @@ import json
 import re
 
 import pandas as pd
+import pytest
 
 from .conftest import call
 
+pytestmark = pytest.mark.slow
 FUNC = "sub-01/func/sub-01_task-tap"
 
 

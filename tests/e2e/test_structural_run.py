@@ -13,6 +13,7 @@ from bids_sr.phantom.simulated_dataset import Study, make_dataset
 
 from .conftest import BIN, Finished, call
 
+pytestmark = pytest.mark.slow
 CONTRASTS, SERIES = ("T1w", "T2w", "FLAIR"), ("bspline", "linear", "attunet", "measured")
 
 

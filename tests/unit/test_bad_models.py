@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker, snapshot
+from checking import problems_of
 from safetensors.torch import load, save
 
 from bids_sr.cli.main import main
@@ -213,7 +214,9 @@ def test_the_bytes_of_a_model_are_not_unpickled_on_the_way(maker: BidsMaker, sou
 def test_of_several_models_the_damaged_one_is_named(maker: BidsMaker, sound: Path) -> None:
     first = copied(maker, sound)
     second, _ = save_model(maker.root.parent / "other", load(sound.read_bytes()), {**CARD, "method": "vit"})
-    problems = method_checks.check_pretrained(SuperRes(methods=("srgan", "vit"), pretrained=(first, second)))
+    problems = problems_of(
+        method_checks.check_pretrained, SuperRes(methods=("srgan", "vit"), pretrained=(first, second))
+    )
     assert [problem.file for problem in problems] == [f"--pretrained {second}"]
 
 
@@ -222,6 +225,6 @@ def test_a_process_of_its_own_says_the_same(maker: BidsMaker, sound: Path, monke
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(method_checks, "refusal", lambda file: "not here")
     path = Path(foreign(maker, sound)[-1])
-    (problem,) = method_checks.check_pretrained(SuperRes(methods=("srgan",), pretrained=(path,)))
+    (problem,) = problems_of(method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,)))
     assert "other.safetensors: does not fit this program: its tensors are not those of srgan (fast): " in problem.reason
     assert problem.reason.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")

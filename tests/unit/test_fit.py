@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
+from checking import problems_of
 
 from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory_model
 from bids_sr.config.memory_model import Sizes
@@ -40,18 +41,18 @@ def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
     sizes = Sizes(t1w=60.0, low=0.1, high=0.4)
     enough = memory_model.BASE_GB + memory_model.largest_gb(sizes)
     settings = settings_for(maker, resources=Resources(mem_gb=1.5))
-    (problem,) = check_memory(settings, sizes, 1.5)
+    (problem,) = problems_of(check_memory, settings, sizes, 1.5)
     assert problem.file == "--mem 1.5"
     assert f"{enough:.1f} GB" in problem.reason
     assert "--mem" in problem.fix
     assert "T1w image" in problem.fix
-    (fine,) = check_memory(settings, Sizes(low=0.5, high=8.0), 1.5)
+    (fine,) = problems_of(check_memory, settings, Sizes(low=0.5, high=8.0), 1.5)
     assert "--sr-factor" in fine.fix
-    (none,) = check_memory(settings, Sizes(), 0.2)
+    (none,) = problems_of(check_memory, settings, Sizes(), 0.2)
     assert "--sr-factor" not in none.fix
     assert "T1w" not in none.fix
-    assert check_memory(settings, sizes, enough) == []
-    assert check_memory(settings, sizes, None) == []
+    assert problems_of(check_memory, settings, sizes, enough) == []
+    assert problems_of(check_memory, settings, sizes, None) == []
 
 
 def test_the_machine_is_asked(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:

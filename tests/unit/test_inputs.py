@@ -15,7 +15,18 @@ from bidsmaker import FOV, BidsMaker, affine_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_sr.bids import InputError, Pair, Survey, collect, entities_of, factor_of, needs_pair, stem_of, survey
+from bids_sr.bids import (
+    Findings,
+    InputError,
+    Pair,
+    Survey,
+    collect,
+    entities_of,
+    factor_of,
+    needs_pair,
+    stem_of,
+    survey,
+)
 from bids_sr.bids import headers as hd
 from bids_sr.bids.inputs import Header
 from bids_sr.bids.layout import inherited
@@ -352,15 +363,16 @@ class TestHeaders:
 
     @pytest.mark.parametrize(("header_tr", "value", "expected"), [(2.0, 2.0, 2.0), (1.9999, 2, 2.0), (None, 2.0, 2.0)])
     def test_repetition_time(self, header_tr: float | None, value: float, expected: float) -> None:
-        tr, problems, notices = hd.repetition_time(self.header(tr=header_tr), value)
-        assert (tr, problems) == (expected, [])
-        assert bool(notices) is (header_tr is None)
+        found = Findings()
+        assert hd.repetition_time(self.header(tr=header_tr), value, found) == expected
+        assert found.problems == []
+        assert bool(found.notices) is (header_tr is None)
 
     @pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
     def test_no_repetition_time(self, value: object) -> None:
-        tr, problems, _ = hd.repetition_time(self.header(), value)
-        assert tr is None
-        assert len(problems) == 1
+        found = Findings()
+        assert hd.repetition_time(self.header(), value, found) is None
+        assert len(found.problems) == 1
 
     def test_units_of_the_header(self, maker: BidsMaker) -> None:
         import nibabel as nb
@@ -370,17 +382,18 @@ class TestHeaders:
         image.header.set_xyzt_units("mm", "msec")  # type: ignore[attr-defined]
         image.header["pixdim"][4] = 2000  # type: ignore[index]
         nb.save(image, path)
-        found = hd.read_header(path)
+        found = hd.read_header(path, Findings())
         assert isinstance(found, Header)
         assert found.tr == pytest.approx(2.0)
 
     def test_slice_times(self) -> None:
         times = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
-        assert hd.slice_times(self.header(), {"SliceTiming": times}, 2.0) == (tuple(times), [])
-        flipped, _ = hd.slice_times(self.header(), {"SliceTiming": times, "SliceEncodingDirection": "k-"}, 2.0)
-        assert flipped == tuple(reversed(times))
-        assert hd.slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0) == (None, [])
-        assert hd.slice_times(self.header(), {}, 2.0) == (None, [])
+        found, flipped = Findings(), {"SliceTiming": times, "SliceEncodingDirection": "k-"}
+        assert hd.slice_times(self.header(), {"SliceTiming": times}, 2.0, found) == tuple(times)
+        assert hd.slice_times(self.header(), flipped, 2.0, found) == tuple(reversed(times))
+        assert hd.slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0, found) is None
+        assert hd.slice_times(self.header(), {}, 2.0, found) is None
+        assert found == Findings()
 
     @pytest.mark.parametrize(
         ("sidecar", "text"),
@@ -392,8 +405,9 @@ class TestHeaders:
         ],
     )
     def test_slice_times_that_are_skipped_aloud(self, sidecar: dict[str, object], text: str) -> None:
-        times, (notice,) = hd.slice_times(self.header(), sidecar, 2.0)
-        assert times is None
+        found = Findings()
+        assert hd.slice_times(self.header(), sidecar, 2.0, found) is None
+        (notice,) = found.notices
         assert text in notice.text
         assert "not corrected" in notice.text
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from bidsmaker import EVENTS, BidsMaker
+from checking import found_by, problems_of
 
-from bids_sr.bids import Problem
+from bids_sr.bids import Findings, Problem
 from bids_sr.config import Activation, Paths, Preprocessing, Resources, Selection, Settings, SuperRes
-from bids_sr.preflight import CostModel, Plan, check, check_data, directories, dry_run_text, format_problems, validator
+from bids_sr.preflight import Plan, check, check_data, directories, dry_run_text, format_problems, validator
 from bids_sr.preflight import voxel_checks as voxels
-from bids_sr.preflight.estimates import estimate
+from bids_sr.preflight.estimates import CostModel, estimate
 from bids_sr.preflight.events import contrasts_of_runs, ordered
 from bids_sr.sr.method import get_method
 
@@ -149,18 +150,19 @@ class TestContrasts:
     def test_runs_of_two_tasks(self) -> None:
         tap, look = Path("tap"), Path("look")
         types = {tap: ("thumb", "little"), look: ("face", "thumb")}
-        found, problems, notices = contrasts_of_runs(types, ["thumb-little", "thumb", "face"])
-        assert problems == []
+        said = Findings()
+        found = contrasts_of_runs(types, ["thumb-little", "thumb", "face"], said)
+        assert said.problems == []
         assert list(found[tap]) == ["thumbMinusLittle", "thumb"]
         assert list(found[look]) == ["thumb", "face"]
-        assert [n.text for n in notices] == ["it fits 1 of 2 runs."] * 2
+        assert [n.text for n in said.notices] == ["it fits 1 of 2 runs."] * 2
 
     def test_types_of_different_runs_cannot_be_compared(self) -> None:
-        _, problems, _ = contrasts_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"])
+        problems = problems_of(contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"])
         assert "no run holds all of its trial types (thumb, face) together" in problems[0].reason
 
     def test_a_run_that_no_contrast_fits(self) -> None:
-        _, problems, _ = contrasts_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"])
+        problems = problems_of(contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"])
         assert [p.file for p in problems] == ["b"]
 
     def test_order(self) -> None:
@@ -176,13 +178,13 @@ class TestPlaces:
 
     def test_output_may_exist_or_not(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
-        assert directories.check_places(settings) == []
+        assert problems_of(directories.check_places, settings) == []
         settings.paths.output_dir.mkdir()
-        assert directories.check_places(settings) == []
+        assert problems_of(directories.check_places, settings) == []
 
     def test_a_link_into_the_data_set_is_followed(self, maker: BidsMaker) -> None:
         (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
-        (problem,) = directories.check_places(settings_for(maker))
+        (problem,) = problems_of(directories.check_places, settings_for(maker))
         assert "inside the data set" in problem.reason
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -190,7 +192,7 @@ class TestPlaces:
         out = maker.root.parent / "out"
         out.mkdir()
         out.chmod(stat.S_IRUSR | stat.S_IXUSR)
-        (problem,) = directories.check_places(settings_for(maker))
+        (problem,) = problems_of(directories.check_places, settings_for(maker))
         assert "cannot be written" in problem.reason
 
     @pytest.mark.parametrize("name", ["logs", "sub-01"])
@@ -198,9 +200,9 @@ class TestPlaces:
         out = maker.root.parent / "out"
         for folder in (out / "logs", out / "sub-01"):
             folder.mkdir(parents=True)
-        assert directories.check_places(settings_for(maker)) == []
+        assert problems_of(directories.check_places, settings_for(maker)) == []
         monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
-        (problem,) = directories.check_places(settings_for(maker))
+        (problem,) = problems_of(directories.check_places, settings_for(maker))
         assert problem.file == str(out / name)
         assert "cannot be written" in problem.reason
 
@@ -210,18 +212,22 @@ class TestPlaces:
         image = tmp_path / "tf" / "tpl-MNI152NLin2009bAsym" / "tpl-MNI152NLin2009bAsym_res-01_T1w.nii.gz"
         image.parent.mkdir(parents=True)
         image.touch()
-        assert len(directories.check_templates(settings, with_anat=True)) == 1, "an empty file was never fetched"
+        assert len(problems_of(directories.check_templates, settings, with_anat=True)) == 1, (
+            "an empty file was never fetched"
+        )
         image.write_bytes(b"x")
-        assert directories.check_templates(settings, with_anat=True) == []
-        assert "no participant has a T1w" in directories.check_templates(settings, with_anat=False)[0].reason
+        assert problems_of(directories.check_templates, settings, with_anat=True) == []
+        assert (
+            "no participant has a T1w" in problems_of(directories.check_templates, settings, with_anat=False)[0].reason
+        )
 
     def test_a_template_that_a_package_carries(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         """As `LoadTemplate` finds it: fMRIPrep's default space needs no cache."""
         monkeypatch.setenv("TEMPLATEFLOW_HOME", "/nowhere")
         settings = settings_for(maker, preprocessing=Preprocessing(output_spaces=("MNI152NLin2009cAsym",)))
-        assert directories.check_templates(settings, with_anat=True) == []
+        assert problems_of(directories.check_templates, settings, with_anat=True) == []
         monkeypatch.setattr(directories.importlib.util, "find_spec", lambda name: None)
-        assert len(directories.check_templates(settings, with_anat=True)) == 1
+        assert len(problems_of(directories.check_templates, settings, with_anat=True)) == 1
 
     def test_what_is_written_already_counts(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A finished run can be repeated on a disk that it has filled."""
@@ -229,15 +235,15 @@ class TestPlaces:
         cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
         monkeypatch.setattr(directories, "SPARE_GB", 0.0)
         monkeypatch.setattr(directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0}))
-        assert len(directories.check_room(settings, cost)) == 1
+        assert len(problems_of(directories.check_room, settings, cost)) == 1
         folder = maker.root.parent / "work"
         folder.mkdir()
         (folder / "image.nii").write_bytes(b"0" * 20_000)
-        assert directories.check_room(settings, cost) == []
+        assert problems_of(directories.check_room, settings, cost) == []
 
     def test_unknown_files(self, maker: BidsMaker) -> None:
         settings = settings_for(maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0))
-        assert [p.file for p in directories.check_places(settings)] == ["/nowhere/model.safetensors"]
+        assert [p.file for p in problems_of(directories.check_places, settings)] == ["/nowhere/model.safetensors"]
 
 
 class TestEstimate:
@@ -325,7 +331,7 @@ class TestVoxels:
             data = rng.integers(0, 900, (16, 16, 16, n_volumes), dtype="int16")
             path = maker.bold(data=data, n_volumes=n_volumes)
             tracemalloc.start()
-            assert voxels.check_image(path) == []
+            assert problems_of(voxels.check_image, path) == []
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert peaks[1] < 1.2 * peaks[0] + 50_000
@@ -339,10 +345,10 @@ class TestVoxels:
         header = nb.Nifti1Header(endianness=">" if dtype.startswith(">") else "<")
         header.set_data_dtype(dtype)
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
-        assert voxels.check_image(tmp_path / name) == []
+        assert problems_of(voxels.check_image, tmp_path / name) == []
         data[..., 1] = 3
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
-        (problem,) = voxels.check_image(tmp_path / name)
+        (problem,) = problems_of(voxels.check_image, tmp_path / name)
         assert "1 of 3 volumes are constant, counted from 0: 1" in problem.reason
 
     def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
@@ -351,7 +357,7 @@ class TestVoxels:
         content = bytearray(path.read_bytes())
         content[-6] ^= 0xFF
         path.write_bytes(bytes(content))
-        (problem,) = voxels.check_image(path)
+        (problem,) = problems_of(voxels.check_image, path)
         assert "truncated or corrupt" in problem.reason
 
     def test_each_image_is_read_once(self, maker: BidsMaker, planned: Planned) -> None:
@@ -373,7 +379,10 @@ class TestValidator:
 
     def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Problem]:
         full = [{"severity": "error", **issue} for issue in issues]
-        return validator.problems_of(self.report(*full), Path("/d"), ["01"], known)
+        before = [Problem(str(path), "", "") for path in known]
+        found = Findings(problems=[*before])
+        validator.problems_of(self.report(*full), Path("/d"), ["01"], found)
+        return found.problems[len(before) :]
 
     def test_one_kind_is_one_problem(self) -> None:
         issues = [{"code": "NOT_INCLUDED", "location": f"/sub-01/x{i}.nii"} for i in range(5)]
@@ -409,14 +418,14 @@ class TestValidator:
         program.write_text(f"#!/bin/sh\nexec 2>&1\n{body}\n")
         program.chmod(0o755)
         monkeypatch.setattr(validator, "find_validator", lambda: program)
-        problems, (notice,) = validator.validate(tmp_path, ["01"], timeout_s=1.0)
-        assert problems == []
-        assert text in notice.text
+        found = found_by(validator.validate, tmp_path, ["01"], timeout_s=1.0)
+        assert found.problems == []
+        assert [text in notice.text for notice in found.notices] == [True]
 
     @pytest.mark.skipif(validator.find_validator() is None, reason="bids-validator-deno is not installed")
     def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
         before = sorted(tmp_path.rglob("*"))
-        assert validator.validate(maker.root, ["01"]) == ([], [])
+        assert found_by(validator.validate, maker.root, ["01"]) == Findings()
         assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -90,3 +90,19 @@ def test_a_network_without_tissues_is_named_and_has_no_row(
     assert "| bspline | rigid |" in written
     assert "| empty |" not in written
     assert "no tissues in some or all images of: empty, rigid" in written
+
+
+def test_limits_of_agreement_by_hand(run: ModuleType) -> None:
+    from _structural_tables import bland_altman
+
+    # differences 1, 3, 2: mean 2, standard deviation 1
+    plain = bland_altman([10, 20, 30], [11, 23, 32], percent=False)
+    assert (plain.bias, plain.lower, plain.upper) == pytest.approx((2, 2 - 1.96, 2 + 1.96))
+    assert plain.means == (10.5, 21.5, 31)
+    share = bland_altman([10, 20], [30, 20])
+    assert share.differences == (100, 0)
+    assert share.bias == 50
+    with pytest.raises(ValueError, match="at least 2"):
+        bland_altman([1], [2])
+    with pytest.raises(ValueError, match="percent"):
+        bland_altman([1, -1], [2, 1])

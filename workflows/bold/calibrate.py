@@ -8,7 +8,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.head_motion import BoldMask, EstimateDummies, EstimateMotion, MakeBoldRef
 from bids_sr.interfaces.learning.calibration import CalibrationSD, RegisterCalibration
-from bids_sr.interfaces.reporting.calibration_reportlets import CalibrationReport
+from bids_sr.interfaces.reporting.reportlet_figures import CalibrationReport
 from bids_sr.interfaces.series_images import ImportSeries
 from bids_sr.workflows.bold.estimate_variance import CALIBRATION
 from bids_sr.workflows.bold.series_maps import Edges

@@ -12,8 +12,6 @@ from bids_sr.interfaces.head_motion import SliceTiming
 from bids_sr.interfaces.learning.pair_training import SuperResolve
 from bids_sr.interfaces.series_images import ImportSeries
 
-SERIES = "measured"
-
 
 def init_truth_wf(
     *,

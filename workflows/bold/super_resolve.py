@@ -7,18 +7,9 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
+from bids_sr.series import BASELINES
 
 _WITHOUT_PAPER = "written without its paper"  # in what a method says of itself that is known from others alone
-_BASELINES = {
-    "nearest": "nearest-neighbor interpolation",
-    "linear": "trilinear interpolation",
-    "bspline": "cubic B-spline interpolation",
-    "lanczos": "Lanczos interpolation with three lobes",
-    "zerofill": "in-plane zero filling of k-space",
-    "inject": "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted image",
-    "ratio": "the high-resolution T2*-weighted image multiplied by the interpolated relative signal change",
-    "sdmod": "zero filling of the change times its standard deviation over time over that of its surroundings",
-}
 
 
 def init_train_wf(
@@ -206,8 +197,8 @@ def _series_text(series: str, of_run: bool, corrected: bool) -> str:
     once = (
         f"Each volume was then interpolated once, with its estimated head motion{shifted}, on the high-resolution grid."
     )
-    if series in _BASELINES:
-        return f"As a baseline, the series was also brought to the high resolution by {_BASELINES[series]}."
+    if series in BASELINES:
+        return f"As a baseline, the series was also brought to the high resolution by {BASELINES[series]}."
     if of_run:
         return (
             f"What {series} reconstructs of the change of every volume against the mean of the run, under the variance "

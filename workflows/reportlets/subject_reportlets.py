@@ -1,4 +1,4 @@
-"""Figures and tables of the report: one builder for the anatomy, one for the pair, one for a run, one for the summary.
+"""Workflows that draw the report: one builder for the anatomy, one for the pair, one for a run, one for the summary.
 
 Each gives parallel lists, ``reportlets`` and ``entities``, for a sink; no result depends on anything made here.
 """
@@ -14,7 +14,6 @@ from bids_sr.interfaces.reporting.map_reportlets import (
     ActivationReport,
     MetricsReport,
     RegionsReport,
-    SummaryReport,
     SuperresReport,
 )
 from bids_sr.interfaces.reporting.reportlet_figures import (
@@ -25,30 +24,44 @@ from bids_sr.interfaces.reporting.reportlet_figures import (
     NormReport,
     PairReport,
     RegistrationReport,
+    SummaryReport,
     TrainingReport,
 )
-from bids_sr.workflows.bold.series_maps import Edges
 
-OUTPUTS = ("reportlets", "entities")
-
-
-def _figure(interface: Any, name: str) -> pe.Node:
-    return pe.Node(interface, name=name, n_procs=1)
+OUTPUTS = {"out_files": "reportlets", "out_entities": "entities"}
+Drawing = tuple[Any, Mapping[str, str]]
+"""An interface, and its inputs by the field of the inputnode that each comes from."""
 
 
-def _gathered(nodes: Sequence[pe.Node], outputnode: pe.Node) -> Edges:
-    """Join what several nodes drew, in their order."""
-    edges: Edges = []
-    for field, output in (("out_files", "reportlets"), ("out_entities", "entities")):
+def same(*fields: str) -> dict[str, str]:
+    """Fields of the inputnode that are named as the inputs they go to."""
+    return {field: field for field in fields}
+
+
+def drawing_workflow(name: str, drawings: Mapping[str, Drawing]) -> LiterateWorkflow:
+    """Nodes that draw, side by side: what they drew is joined in their order.
+
+    Parameters
+    ----------
+    name : of the workflow
+    drawings : by the name of their node; together their fields are those of the inputnode
+    """
+    workflow = LiterateWorkflow(name=name)
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUTS.values())), name="outputnode")
+    nodes = [pe.Node(interface, name=each, n_procs=1) for each, (interface, _) in drawings.items()]
+    fields = list(dict.fromkeys(field for _, wires in drawings.values() for field in wires))
+    if fields:
+        inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
+        wired = zip(nodes, drawings.values(), strict=True)
+        workflow.connect([(inputnode, node, list(wires.items())) for node, (_, wires) in wired if wires])
+    if len(nodes) == 1:
+        workflow.connect([(nodes[0], outputnode, list(OUTPUTS.items()))])
+        return workflow
+    for field, output in OUTPUTS.items():
         merge = pe.Node(niu.Merge(len(nodes)), name=f"all_{output}", run_without_submitting=True)
-        edges += [(node, merge, [(field, f"in{number}")]) for number, node in enumerate(nodes, 1)]
-        edges.append((merge, outputnode, [("out", output)]))
-    return edges
-
-
-def _ends(fields: Sequence[str]) -> tuple[pe.Node, pe.Node]:
-    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
-    return inputnode, pe.Node(niu.IdentityInterface(fields=list(OUTPUTS)), name="outputnode")
+        workflow.connect([(node, merge, [(field, f"in{number}")]) for number, node in enumerate(nodes, 1)])
+        workflow.connect([(merge, outputnode, [("out", output)])])
+    return workflow
 
 
 def init_summary_wf(
@@ -67,11 +80,7 @@ def init_summary_wf(
     reportlets : one fragment of HTML
     entities : of it
     """
-    workflow = LiterateWorkflow(name=name)
-    outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUTS)), name="outputnode")
-    show = _figure(SummaryReport(summary=dict(summary), desc=desc, suffix=suffix), "show")
-    workflow.connect([(show, outputnode, [("out_files", "reportlets"), ("out_entities", "entities")])])
-    return workflow
+    return drawing_workflow(name, {"show": (SummaryReport(summary=dict(summary), desc=desc, suffix=suffix), {})})
 
 
 def init_anat_reportlets_wf(*, name: str = "anat_reportlets_wf") -> LiterateWorkflow:
@@ -91,26 +100,15 @@ def init_anat_reportlets_wf(*, name: str = "anat_reportlets_wf") -> LiterateWork
     reportlets : figures
     entities : of each
     """
-    workflow = LiterateWorkflow(name=name)
-    inputnode, outputnode = _ends(
-        ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_t1w", "std_t1w", "template", "template_mask")
-    )
-    brain = _figure(AnatReport(), "brain")
-    norm = _figure(NormReport(), "norm")
-    workflow.connect([
-        (inputnode, brain, [("t1w_preproc", "t1w"), ("t1w_mask", "mask"), ("t1w_tpms", "tpms"), ("roi_t1w", "roi")]),
-        (inputnode, norm, [
-            ("t1w_preproc", "t1w"), *[(field, field) for field in ("std_t1w", "template", "template_mask")],
-        ]),
-        *_gathered((brain, norm), outputnode),
-    ])  # fmt: skip
-    return workflow
+    brain = {"t1w_preproc": "t1w", "t1w_mask": "mask", "t1w_tpms": "tpms", "roi_t1w": "roi"}
+    norm = {"t1w_preproc": "t1w", **same("std_t1w", "template", "template_mask")}
+    return drawing_workflow(name, {"brain": (AnatReport(), brain), "norm": (NormReport(), norm)})
 
 
 def init_pair_reportlets_wf(
     *, with_model: bool, method: str = "", name: str = "pair_reportlets_wf"
 ) -> LiterateWorkflow:
-    """Draw the T2*-weighted pair, its register, and the course of training.
+    """Draw the T2*-weighted pair, its registration, and the progress of training.
 
     Parameters
     ----------
@@ -122,7 +120,7 @@ def init_pair_reportlets_wf(
     ------
     train_highres, train_lowres, pair_mask : the pair as it entered training, brain mask of the lowres image
     highres : highres image as acquired
-    pair_json : what is known of the pair's register
+    pair_json : what is known of the pair's registration
     log_file, card_file : of the training, only with a model
 
     Outputs
@@ -130,21 +128,16 @@ def init_pair_reportlets_wf(
     reportlets : figures and fragments of HTML
     entities : of each
     """
-    workflow = LiterateWorkflow(name=name)
-    shown = ("train_highres", "train_lowres", "pair_mask", "highres", "pair_json")
-    training = ("log_file", "card_file") if with_model else ()
-    inputnode, outputnode = _ends((*shown, *training))
-    nodes = [_figure(PairReport(), "pair")]
-    edges: Edges = [(inputnode, nodes[0], [(field, field) for field in shown])]
+    drawings: dict[str, Drawing] = {
+        "pair": (PairReport(), same("train_highres", "train_lowres", "pair_mask", "highres", "pair_json"))
+    }
     if with_model:
-        nodes.append(_figure(TrainingReport(method=method), "training"))
-        edges.append((inputnode, nodes[1], [(field, field) for field in training]))
-    workflow.connect([*edges, *_gathered(nodes, outputnode)])
-    return workflow
+        drawings["training"] = (TrainingReport(method=method), same("log_file", "card_file"))
+    return drawing_workflow(name, drawings)
 
 
 def init_training_reportlets_wf(*, method: str, of_run: bool, name: str = "training_reportlets_wf") -> LiterateWorkflow:
-    """Draw the course of one training alone.
+    """Draw the progress of one training alone.
 
     Parameters
     ----------
@@ -161,12 +154,8 @@ def init_training_reportlets_wf(*, method: str, of_run: bool, name: str = "train
     reportlets : figures and fragments of HTML
     entities : of each
     """
-    workflow = LiterateWorkflow(name=name)
-    inputnode, outputnode = _ends(("log_file", "card_file"))
-    drawn = _figure(TrainingReport(method=method, of_run=of_run), "course")
-    edges: Edges = [(inputnode, drawn, [(field, field) for field in ("log_file", "card_file")])]
-    workflow.connect([*edges, *_gathered([drawn], outputnode)])
-    return workflow
+    drawn = TrainingReport(method=method, of_run=of_run)
+    return drawing_workflow(name, {"course": (drawn, same("log_file", "card_file"))})
 
 
 def init_run_reportlets_wf(
@@ -200,37 +189,21 @@ def init_run_reportlets_wf(
     reportlets : figures and fragments of HTML
     entities : of each
     """
-    workflow = LiterateWorkflow(name=name)
-    anat = ("t1w_preproc", "t1w_mask", "t1w_tpms", "boldref2t1w_xfm") if with_anat else ()
-    pair = ("highres", "guide_hr") if with_pair else ()
-    tissues, fine = ("tpms_bold",) * with_anat, ("bold_mask_hr",) * with_pair
-    below = ("boldref",) * (with_anat or with_pair)
-    inputnode, outputnode = _ends((
-        *below, "bold_mask", "n_dummy", "preproc_file", "confounds_tsv", "registration_json",
-        *tissues, *anat, *fine, *pair,
-    ))  # fmt: skip
-    about = _figure(SummaryReport(summary=dict(summary or {}), desc="runsummary", suffix="bold"), "about")
-    motion = _figure(MotionReport(), "motion")
-    facts = _figure(RegistrationReport(), "facts")
-    nodes = [about, motion, facts]
-    edges: Edges = [
-        (inputnode, about, [("n_dummy", "n_dummy")]),
-        (inputnode, facts, [("registration_json", "in_json")]),
-        (inputnode, motion, [
-            ("confounds_tsv", "confounds_tsv"), ("preproc_file", "preproc_file"), ("bold_mask", "mask"),
-            ("n_dummy", "n_dummy"), *[(field, "tpms") for field in tissues],
-        ]),
-    ]  # fmt: skip
+    motion = {**same("confounds_tsv", "preproc_file", "n_dummy"), "bold_mask": "mask"}
     if with_anat:
-        nodes.append(_figure(CoregReport(), "coreg"))
-        edges.append((inputnode, nodes[-1], [("boldref", "boldref"), *[(field, field) for field in anat]]))
+        motion["tpms_bold"] = "tpms"
+    about = SummaryReport(summary=dict(summary or {}), desc="runsummary", suffix="bold")
+    drawings: dict[str, Drawing] = {
+        "about": (about, same("n_dummy")),
+        "motion": (MotionReport(), motion),
+        "facts": (RegistrationReport(), {"registration_json": "in_json"}),
+    }
+    if with_anat:
+        coreg = same("boldref", "t1w_preproc", "t1w_mask", "t1w_tpms", "boldref2t1w_xfm")
+        drawings["coreg"] = (CoregReport(), coreg)
     if with_pair:
-        nodes.append(_figure(GuideReport(), "guide"))
-        edges.append(
-            (inputnode, nodes[-1], [("boldref", "boldref"), ("bold_mask_hr", "mask_hr"), *[(f, f) for f in pair]])
-        )
-    workflow.connect([*edges, *_gathered(nodes, outputnode)])
-    return workflow
+        drawings["guide"] = (GuideReport(), {**same("boldref", "highres", "guide_hr"), "bold_mask_hr": "mask_hr"})
+    return drawing_workflow(name, drawings)
 
 
 def init_maps_reportlets_wf(
@@ -256,7 +229,7 @@ def init_maps_reportlets_wf(
     maps, maps_entities
         statistical maps and regions of all series, with their entities
     image_tsv, activation_tsv
-        figures of the series and of the maps
+        metrics of the series and of the maps
     boldref
         reference of the run, only without a pair
     guide_hr
@@ -267,26 +240,14 @@ def init_maps_reportlets_wf(
     reportlets : figures and fragments of HTML
     entities : of each
     """
-    workflow = LiterateWorkflow(name=name)
-    below = "guide_hr" if with_pair else "boldref"
-    inputnode, outputnode = _ends((
-        "preproc_file", "bold_mask_hr", "roi_bold_hr", "series_files", "maps", "maps_entities", "image_tsv",
-        "activation_tsv", below,
-    ))  # fmt: skip
-    names, every = list(series), ["raw", *series]
+    every = ["raw", *series]
     given: dict[str, Any] = {"conditions": list(conditions)} if conditions else {}
-    slices = _figure(SuperresReport(series_names=names), "slices")
-    maps = _figure(ActivationReport(series_names=every), "maps")
-    regions = _figure(RegionsReport(series_names=every, **given), "regions")
-    metrics = _figure(MetricsReport(series_names=every), "metrics")
-    grid = [("bold_mask_hr", "mask_hr"), ("roi_bold_hr", "roi_hr")]
-    edges: Edges = [
-        (inputnode, slices, [("series_files", "series_files"), ("preproc_file", "raw_file"), *grid]),
-        (inputnode, metrics, [("image_tsv", "image_tsv"), ("activation_tsv", "activation_tsv")]),
-        *[
-            (inputnode, node, [("maps", "maps"), ("maps_entities", "entities"), (below, "background"), *grid])
-            for node in (maps, regions)
-        ],
-    ]
-    workflow.connect([*edges, *_gathered([slices, maps, regions, metrics], outputnode)])
-    return workflow
+    grid = {"bold_mask_hr": "mask_hr", "roi_bold_hr": "roi_hr"}
+    maps = {"maps": "maps", "maps_entities": "entities", "guide_hr" if with_pair else "boldref": "background", **grid}
+    slices = {"series_files": "series_files", "preproc_file": "raw_file", **grid}
+    return drawing_workflow(name, {
+        "slices": (SuperresReport(series_names=list(series)), slices),
+        "maps": (ActivationReport(series_names=every), maps),
+        "regions": (RegionsReport(series_names=every, **given), maps),
+        "metrics": (MetricsReport(series_names=every), same("image_tsv", "activation_tsv")),
+    })  # fmt: skip

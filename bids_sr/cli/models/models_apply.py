@@ -26,11 +26,12 @@ from bids_sr.cli.models.models_files import (
     threads_and_device,
     to_write,
 )
-from bids_sr.config import BASELINES, UsageError
+from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.apply_to_series import GUIDED, InferenceError, Upsampler, inconsistency, make_upsampler
+from bids_sr.sr.inference.apply_to_series import InferenceError, Upsampler, inconsistency, make_upsampler
 from bids_sr.sr.models.training_domain import domain_difference
 from bids_sr.sr.resolution.interpolation import MATRICES
 
@@ -77,12 +78,12 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
     options : of the command line (factor, contrast, force, precision, threads, device)
     default : factor where the command line names none and there is no model
     """
-    if name in GUIDED:
+    if name in PAIR_BASELINES:
         raise UsageError(
             name, "it takes its detail from a fine image of the same participant, in register with the run",
             "use bids-sr, which registers them: --sr-method inject ratio",
         )  # fmt: skip
-    if name in BASELINES["all"] and name not in MATRICES:
+    if name in BASELINES and name not in INTERPOLATIONS:
         raise UsageError(
             name, "it weighs changes over time by where a run fluctuates, which needs its brain and head motion",
             f"use bids-sr, which finds them: --sr-method {name}",

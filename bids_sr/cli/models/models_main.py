@@ -19,6 +19,7 @@ from bids_sr.cli.options import path
 from bids_sr.cli.parser import Parser, hyphens
 from bids_sr.config import UsageError, nearest_name
 from bids_sr.io.atomic_files import FULL, DiskFullError, full_text
+from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import offered_methods
 
 DONE, FAILED, REFUSED = 0, 1, 2
@@ -27,7 +28,6 @@ Models of super-resolution outside a run: list the methods, train one on many im
 evaluate it against a reference, read its card. A trained model then serves a whole analysis:
 bids-sr ... --sr-method METHOD --pretrained MODEL.safetensors
 For research; not for clinical use."""
-PLAIN = ("nearest", "linear", "bspline", "lanczos", "zerofill")
 DEGRADATIONS = ("kspace", "block", "gauss", "trilinear")
 
 
@@ -67,7 +67,9 @@ def _card(parser: argparse.ArgumentParser) -> None:
 
 
 def _apply(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help=f"trained model (.safetensors), or one of {' '.join(PLAIN)}")
+    parser.add_argument(
+        "model", metavar="MODEL", help=f"trained model (.safetensors), or one of {' '.join(INTERPOLATIONS)}"
+    )
     parser.add_argument("image", type=path, metavar="IMAGE", help="NIfTI image or series to super-resolve")
     parser.add_argument("out", type=path, metavar="OUT", help="NIfTI file to write; a JSON file goes beside it")
     _grid(parser)

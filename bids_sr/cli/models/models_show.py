@@ -8,18 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.sr.method import get_method, offered_methods
 
-_BASELINES = {
-    "nearest": "the coarse voxel in which a fine center lies",
-    "linear": "trilinear",
-    "bspline": "cubic B-spline, interpolating",
-    "lanczos": "windowed sinc with three lobes",
-    "zerofill": "k-space zero filling in plane",
-    "sdmod": "zero filling times its standard deviation over time over that of its surroundings (in bids-sr only)",
-    "inject": "zero filling with the missing band taken from the highres T2*w image (in bids-sr only)",
-    "ratio": "highres T2*w image times the interpolated relative change (in bids-sr only)",
-}
 _LEARNS_FROM = {
     "pair": "a pair of fine and coarse images",
     "images": "fine images, with measured or made coarse ones",
@@ -38,7 +29,9 @@ def list_models(options: argparse.Namespace) -> None:
         rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
     print_table(rows)
     print("\nBaselines (nothing is learned)")
-    print_table(list(_BASELINES.items()))
+    print_table([
+        (name, text if name in INTERPOLATIONS else f"{text} (in bids-sr only)") for name, text in BASELINES.items()
+    ])  # fmt: skip
     from bids_sr.boilerplate import HERE
 
     for title, folder in [("with the package", HERE / "models"), *((str(each), each) for each in options.folder)]:

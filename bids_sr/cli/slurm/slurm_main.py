@@ -52,8 +52,10 @@ def _submit(arguments: list[str]) -> int:
     own = {name.removeprefix("slurm."): value for name, value in given.items() if name.startswith("slurm.")}
     given = {name: value for name, value in given.items() if not name.startswith("slurm.")}
     settings = settings_of(parser, given).resolved(run_uuid="")
+    from bids_sr.slurm.job_requests import DEFAULT_CPUS
+
     if "resources.nprocs" not in given and "run.config_file" not in given:
-        settings = with_resources(settings, nprocs=_default_cpus())
+        settings = with_resources(settings, nprocs=DEFAULT_CPUS)
     _say("checking the inputs")
     submission, text, seen = prepare(settings, own)
     after = seen.open_jobs if seen else ()
@@ -62,12 +64,6 @@ def _submit(arguments: list[str]) -> int:
     if own.get("print_only"):
         return _print_only(submission, text, after)
     return _send([(submission, text)], after, wait=bool(own.get("wait")))
-
-
-def _default_cpus() -> int:
-    from bids_sr.slurm.job_requests import DEFAULT_CPUS
-
-    return DEFAULT_CPUS
 
 
 def _print_only(submission: "Submission", text: str, after: Sequence[str]) -> int:
@@ -81,31 +77,24 @@ def _print_only(submission: "Submission", text: str, after: Sequence[str]) -> in
 
 
 def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: bool) -> int:
-    from bids_sr.slurm.submissions import submit
+    from bids_sr.slurm import submissions
 
     waited_for = list(after)
     for submission, text in made:
-        sent = submit(submission, text, after=waited_for)
+        sent = submissions.submit(submission, text, after=waited_for)
         jobs = [*(array.job for array in sent.arrays), *([sent.group_job] if sent.group_job else [])]
         waited_for += jobs
         _say(f"submitted: {', '.join(jobs)}; scripts, logs and state are in {sent.folder}")
     output_dir = made[0][0].output_dir
     if wait:
-        return _wait(output_dir)
+        return _show(submissions.wait(output_dir, _say), output_dir)
     print(f"see how it goes: bids-sr-slurm status {shlex.quote(str(output_dir))}")
     return DONE
 
 
-def _wait(output_dir: Path) -> int:
-    from bids_sr.slurm.submissions import wait
-
-    return _show(wait(output_dir, _say), output_dir)
-
-
 def _show(found: "Sequence[Any]", output_dir: Path) -> int:
     """Print the table; the code tells whether anything failed."""
-    from bids_sr.slurm.job_states import State
-    from bids_sr.slurm.status_table import remedies, summary, table
+    from bids_sr.slurm.job_states import State, remedies, summary, table
 
     print(table(found))
     print(summary(found))

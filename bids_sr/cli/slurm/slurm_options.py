@@ -1,6 +1,7 @@
 """The options of ``bids-sr-slurm`` and its commands; those of ``bids-sr`` are taken as they are."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from bids_sr import __version__
@@ -26,57 +27,54 @@ def build_parser() -> Parser:
     parser.add_argument("paths.bids_dir", metavar="DIR", type=path, help="root of the BIDS data set")
     parser.add_argument("paths.output_dir", metavar="OUT", type=path, help="where the derivatives go")
     parser.add_argument("--version", action="version", version=f"bids-sr-slurm {__version__}")
-    group = parser.add_argument_group("SLURM")
-    _add_handling(group)
-    group.add_argument("--array", dest="slurm.array", metavar="SPEC",
-                       help="tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 "
-                       "(default: all)")  # fmt: skip
-    group.add_argument("--batch", dest="slurm.batch", metavar="N", type=int,
-                       help="participants a task, one after the other (default: 1)")  # fmt: skip
+    add = _adder(parser.add_argument_group("SLURM"))
+    _add_handling(add)
+    add("--array SPEC", "tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 (default: all)")
+    add("--batch N", "participants a task, one after the other (default: 1)", type=int)
     for name in ("partition", "account", "qos"):
-        group.add_argument(f"--{name}", dest=f"slurm.{name}", metavar="NAME", help=f"{name} (default: the site's)")
-    group.add_argument("--time", dest="slurm.time", metavar="TIME",
-                       help="time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)")  # fmt: skip
-    group.add_argument("--cpus", dest="resources.nprocs", metavar="N", type=int,
-                       help="processors of a task, as --nprocs (default: 4)")  # fmt: skip
-    group.add_argument("--gpus", dest="slurm.gpus", metavar="N", type=int,
-                       help="GPUs of a task (default: 1 with --device cuda, else 0)")  # fmt: skip
-    group.add_argument("--container", dest="slurm.container", metavar="IMAGE",
-                       help="image that apptainer or singularity runs, in place of the installed program")  # fmt: skip
-    group.add_argument("--setup", dest="slurm.setup", metavar="FILE", type=path,
-                       help="lines of the shell that each job reads first, such as module load; bids-sr is then found "
-                       "by PATH")  # fmt: skip
-    group.add_argument("--requeues", dest="slurm.requeues", metavar="N", type=int,
-                       help="how often a task that reaches its time limit goes back into the queue "
-                       "(default: 3)")  # fmt: skip
-    group.add_argument("--no-group", dest="slurm.no_group", action="store_true", help="no job for the group level")
+        add(f"--{name} NAME", f"{name} (default: the site's)")
+    add("--time TIME", "time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)")
+    add("--cpus N", "processors of a task, as --nprocs (default: 4)", type=int, dest="resources.nprocs")
+    add("--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)", type=int)
+    add("--container IMAGE", "image that apptainer or singularity runs, in place of the installed program")
+    setup = "lines of the shell that each job reads first, such as module load; bids-sr is then found by PATH"
+    add("--setup FILE", setup, type=path)
+    requeues = "how often a task that reaches its time limit goes back into the queue (default: 3)"
+    add("--requeues N", requeues, type=int)
+    add("--no-group", "no job for the group level", action="store_true")
     add_options(parser)
     return parser
 
 
-def _add_handling(group: Any) -> None:
-    group.add_argument("--print-only", dest="slurm.print_only", action="store_true",
-                       help="write and show the scripts and submit nothing")  # fmt: skip
-    group.add_argument("--wait", dest="slurm.wait", action="store_true",
-                       help="return when all jobs have ended: 0 if nothing failed, else 1")  # fmt: skip
+def _adder(group: Any) -> Callable[..., None]:
+    """Adds an option to a group: its flag and the name of its value as they stand in the help, and its help."""
+
+    def add(flag: str, help: str, **how: Any) -> None:
+        name, _, metavar = flag.partition(" ")
+        if metavar:
+            how["metavar"] = metavar
+        group.add_argument(name, help=help, **{"dest": f"slurm.{name[2:].replace('-', '_')}", **how})
+
+    return add
+
+
+def _add_handling(add: Callable[..., None]) -> None:
+    add("--print-only", "write and show the scripts and submit nothing", action="store_true")
+    add("--wait", "return when all jobs have ended: 0 if nothing failed, else 1", action="store_true")
 
 
 def retry_parser() -> Parser:
     """The parser of ``bids-sr-slurm retry``."""
-    parser = _later(
-        "retry",
+    again = (
         "submit again those that failed: more memory for those that ran out of it, more time for those that timed "
-        "out; and a new group job",
+        "out; and a new group job"
     )
+    parser = _later("retry", again)
     _add_people(parser)
-    parser.add_argument(
-        "--mem",
-        metavar="SIZE",
-        type=gigabytes,
-        help="memory of the program in each task: 8, 8G; the job asks for a ninth more",
-    )
+    memory = "memory of the program in each task: 8, 8G; the job asks for a ninth more"
+    parser.add_argument("--mem", metavar="SIZE", type=gigabytes, help=memory)
     parser.add_argument("--time", metavar="TIME", help="time limit of each task")
-    _add_handling(parser)
+    _add_handling(_adder(parser))
     return parser
 
 

@@ -41,7 +41,7 @@ def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, 
         with every problem at once
     """
     from bids_sr import preflight
-    from bids_sr.preflight.participants import estimates
+    from bids_sr.preflight.estimates import estimates
     from bids_sr.slurm import sbatch_scripts, submissions
     from bids_sr.slurm.job_requests import group_request
     from bids_sr.slurm.submission import Submission, new_id
@@ -91,8 +91,7 @@ def _arrays(
     plan: "Plan", costs: "dict[str, Estimate]", settings: Settings, own: dict[str, Any]
 ) -> "tuple[ArrayJob, ...]":
     """The one array of a submission."""
-    from bids_sr.slurm.array_spec import choose, in_tasks
-    from bids_sr.slurm.job_requests import job_mb, minutes_of, request_for
+    from bids_sr.slurm.job_requests import choose, in_tasks, job_mb, minutes_of, request_for
     from bids_sr.slurm.submission import ArrayJob
 
     minutes = minutes_of(own["time"]) if "time" in own else None

@@ -16,6 +16,8 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
+from bids_sr.series import MEASURED, parse_map_label
+
 # Numbers of temporal components that the control bsplinePca chooses from
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 
@@ -103,8 +105,7 @@ class SplitHalf(SimpleInterface):
 
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import table_text
-        from bids_sr.stats.evaluation.split_half_maps import save_figures
-        from bids_sr.stats.evaluation.split_half_table import split_half_rows
+        from bids_sr.stats.evaluation.split_half_table import save_figures, split_half_rows
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
         (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))
@@ -180,12 +181,10 @@ class TruthMaps(SimpleInterface):
 
 def _statmaps(files: list[str], entities: list[dict]) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
     """t and effect maps on the high-resolution grid as FWHM → series → (contrast, stat) → file."""
-    from bids_sr.stats.regions.map_comparison import parse_description
-
     out: dict[float, dict[str, dict[tuple[str, str], str]]] = {}
     for path, own in zip(files, entities, strict=True):
         if own["suffix"] == "statmap" and own["stat"] in ("t", "effect"):
-            series, fwhm_mm = parse_description(own["desc"])
+            series, fwhm_mm, _ = parse_map_label(own["desc"])
             if series != "raw":
                 out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = path
     return out
@@ -213,7 +212,7 @@ class TruthImages(SimpleInterface):
 
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.metrics.long_tables import table_text
-        from bids_sr.stats.evaluation.reference_images import MEASURED, image_rows, volume_scores
+        from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
 
         inputs = self.inputs
         files = dict(zip(inputs.series_names, inputs.series_files, strict=True))

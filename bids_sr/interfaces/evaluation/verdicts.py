@@ -18,6 +18,8 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
+from bids_sr.series import parse_map_label
+
 _FACTOR = {"mandatory": True, "desc": "LR voxel / HR voxel, by axis"}
 
 
@@ -77,12 +79,10 @@ def plan_claim(
 
 def correlation_maps(files: Sequence[str], entities: Sequence[Mapping[str, str]], names: Sequence[str]) -> dict:
     """Files of raw's correlation maps at its widest smoothing, by contrast; only of the contrasts named."""
-    from bids_sr.stats.regions.map_comparison import parse_description
-
     found: dict[str, tuple[float, str]] = {}
     for path, own in zip(files, entities, strict=True):
         if own["suffix"] == "statmap" and own["stat"] == "cc" and own["contrast"] in names:
-            series, width = parse_description(own["desc"])
+            series, width, _ = parse_map_label(own["desc"])
             if series == "raw" and width >= found.get(own["contrast"], (-1.0, ""))[0]:
                 found[own["contrast"]] = (width, path)
     return {name: path for name, (_, path) in found.items()}
@@ -95,7 +95,7 @@ def _fdr_regions(files: Sequence[str], entities: Sequence[Mapping[str, str]], na
         for path, own in zip(files, entities, strict=True)
         if own["suffix"] == "mask"
         and own.get("label") in names
-        and own["desc"].startswith("raw")
+        and parse_map_label(own["desc"]).series == "raw"
         and "res" not in own
         and own["desc"].endswith("Fdr")
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_sr.stats.regions.map_comparison import parse_description
+from bids_sr.series import parse_map_label
 
 _STATMAP = re.compile(
     r"(?P<run>.+?)(?:_space-(?P<space>[A-Za-z0-9]+))?(?:_res-[A-Za-z0-9]+)?_contrast-(?P<contrast>[A-Za-z0-9]+)"
@@ -67,7 +67,7 @@ def find_runs(output_dir: Path, wanted: Callable[[Mapping[str, str]], bool] = la
             match = _STATMAP.fullmatch(name) if name.endswith("_statmap.nii.gz") else None
             if match is None:
                 continue
-            series, fwhm = parse_description(match["desc"])
+            series, fwhm, _ = parse_map_label(match["desc"])
             key = (match["contrast"], series, fwhm, match["stat"])
             if match["space"]:
                 in_space.setdefault(match["run"], {}).setdefault(match["space"], {})[key] = folder / name

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bids_sr.interfaces.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
 from bids_sr.interfaces.group.template_sampling import Target, participant_of, target_of, way_of
+from bids_sr.series import map_label
 from bids_sr.stats.group.second_level import Running
 
 LOGGER = logging.getLogger(__name__)
@@ -286,7 +287,6 @@ def _store(
     """Write effect, t and z, each with its sidecar first."""
     from bids_sr.io import atomic_files
     from bids_sr.io.nifti import save_image
-    from bids_sr.stats.regions.map_comparison import description
 
     contrast, name, fwhm, _ = key
     parts = [f"task-{run.task}", *([run.variant] if run.variant != "n/a" else []), f"space-{target.space}", "res-2"]
@@ -297,7 +297,7 @@ def _store(
     }
     files = {}
     for stat, values in found.items():
-        stem = "_".join(["group", *parts, f"contrast-{contrast}", f"stat-{stat}", f"desc-{description(name, fwhm)}"])
+        stem = "_".join(["group", *parts, f"contrast-{contrast}", f"stat-{stat}", f"desc-{map_label(name, fwhm)}"])
         path = output_dir / "group" / f"{stem}_statmap.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         sidecar = {

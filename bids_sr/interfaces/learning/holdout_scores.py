@@ -5,8 +5,7 @@ from pathlib import Path
 from nipype.interfaces.base import Bunch, File, SimpleInterface, TraitedSpec, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-
-BASELINES = ("bspline", "zerofill")
+from bids_sr.series import VALIDATION_BASELINES
 
 
 class _ScorePairInput(DeviceInputSpec):
@@ -51,7 +50,7 @@ class ScorePair(SimpleInterface):
         truth = pair.gain * pair.highres
         scores = {}
         with threadpool_limits(inputs.threads):
-            for name in (*BASELINES, inputs.series):
+            for name in (*VALIDATION_BASELINES, inputs.series):
                 given = {}
                 if name == inputs.series:
                     device = choose_device(inputs.device)

@@ -21,6 +21,7 @@ from bids_sr.interfaces.learning.training_inputs import (
     factor_trait,
     request_of,
 )
+from bids_sr.series import PAIR_BASELINES
 
 
 class _TrainInputSpec(PerceptualInputSpec):
@@ -141,7 +142,7 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
     import numpy as np
 
     from bids_sr.io.nifti import load_image
-    from bids_sr.sr.inference.apply_to_series import GUIDED, make_upsampler
+    from bids_sr.sr.inference.apply_to_series import make_upsampler
     from bids_sr.sr.models.compatibility import check_model, describe
     from bids_sr.sr.models.model import load_model
 
@@ -156,7 +157,7 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
         if model.card.trained_on == "series":
             given |= _run_guides(inputs, boldref, reference, mask)
         given |= {"precision": inputs.precision, "device": choose_device(inputs.device), "threads": inputs.threads}
-    elif inputs.series in GUIDED:
+    elif inputs.series in PAIR_BASELINES:
         given |= _guides(inputs, boldref, reference, mask)
     return make_upsampler(inputs.series, inputs.factor, affine=affine, **given), reference
 

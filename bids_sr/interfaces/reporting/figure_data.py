@@ -1,6 +1,6 @@
 """Files to the arrays that figures are drawn from: grids for display, thinned carpets, maps found by their entities."""
 
-import re
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.series import parse_map_label
+
 Array = npt.NDArray[Any]
 MAX_CARPET_ROWS = 1500
 DISPLAY_MM = 1.5
 FINE_MM = 0.85
-_DESC = re.compile(r"^(?P<series>.+?)(?:Fwhm(?P<fwhm>\d+))?(?P<region>Quarter|Fdr|Z\d+)?$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,10 +33,16 @@ def load(path: str) -> Image:
     return Image(data=data, affine=affine)
 
 
-def onto(image: Image, shape: Sequence[int], affine: Array, xfm: Array | None = None) -> Array:
-    """Linear interpolation onto a display grid, zero outside; ``xfm`` takes a grid point to the image's point."""
+def read_json(path: str) -> Any:
+    """What a JSON file holds."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def onto(image: Image | str, shape: Sequence[int], affine: Array, xfm: Array | None = None) -> Array:
+    """An image (or its file) on a display grid, linearly, zero outside; ``xfm`` takes a grid point to the image's."""
     from bids_sr.spatial.resampling import Spline, sample_volume
 
+    image = load(image) if isinstance(image, str) else image
     same = image.data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same:
         return image.data
@@ -119,14 +126,6 @@ def table(path: str) -> dict[str, Array]:
     return {name: pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float) for name in frame}
 
 
-def description(desc: str) -> tuple[str, int, str]:
-    """Series, smoothing in tenths of mm, and kind of region, of a desc entity such as ``srganFwhm50Quarter``."""
-    found = _DESC.match(desc)
-    if found is None:
-        return desc, 0, ""
-    return found["series"], int(found["fwhm"] or 0), found["region"] or ""
-
-
 def ordered(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
     """Names in the wanted order, then the others; each once."""
     known = list(dict.fromkeys(names))
@@ -154,7 +153,8 @@ def sort_maps(paths: Sequence[str], entities: Sequence[Mapping[str, str]]) -> Ma
     for path, each in zip(paths, entities, strict=True):
         if each.get("space"):
             continue
-        series, fwhm, region = description(each.get("desc", ""))
+        series, fwhm_mm, region = parse_map_label(each["desc"])
+        fwhm = round(10 * fwhm_mm)
         if each.get("suffix") == "statmap":
             stats.setdefault((each["contrast"], each["stat"], fwhm), {})[series] = path
         elif each.get("suffix") == "mask" and region:
@@ -162,17 +162,6 @@ def sort_maps(paths: Sequence[str], entities: Sequence[Mapping[str, str]]) -> Ma
     return MapFiles(stats=stats, regions=regions)
 
 
-def smoothing_label(tenths: int) -> str:
-    """The part of a desc entity that names a smoothing: nothing for none, ``Fwhm50`` for 5 mm."""
-    return f"Fwhm{tenths:02d}" if tenths else ""
-
-
 def flat(lists: Iterable[Any]) -> list[Any]:
     """One list of what may be lists of lists (as joins of workflows make them)."""
     return [item for each in lists for item in (flat(each) if isinstance(each, list) else [each])]
-
-
-def written(path: Path, text: str) -> Path:
-    """Write text and give the path back."""
-    path.write_text(text, encoding="utf-8")
-    return path

@@ -1,304 +1,216 @@
-"""Nipype interfaces that draw the report's figures; what is drawn, and how, is in ``bids_sr.reports``.
+"""Reportlets of anatomy, registrations, head motion, training and calibration, drawn from files."""
 
-Each returns parallel lists: files in the node's directory, and the entities under which the sink stores them.
-"""
-
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
-
 from bids_sr.interfaces.reporting import figure_data as tools
-
-ANATOMICAL, PAIR, FUNCTIONAL = "T1w", "T2starw", "bold"
-
-
-class _ReportletOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="figures (SVG) or fragments of HTML")
-    out_entities = traits.List(traits.Dict, desc="entities of each file: desc, contrast, suffix, extension, datatype")
+from bids_sr.interfaces.reporting.reportlet import ANATOMICAL, NO_FILE, PAIR, Drawn, FileName, reportlet
 
 
-class _Reportlet(SimpleInterface):
-    """What all reportlets share: keeping what was drawn."""
+@reportlet
+def AnatReport(
+    *, t1w: FileName, mask: FileName, tpms: Sequence[FileName] = (), roi: FileName = NO_FILE
+) -> Iterator[Drawn]:
+    """Brain mask, tissues (GM, WM, CSF probabilities) and region of interest on the T1w image."""
+    from bids_sr.reports.figures.anat_figures import Outline, mosaic_figure
 
-    output_spec = _ReportletOutputSpec
-
-    def _keep(self, runtime: Any, content: Any, *, desc: str, suffix: str, contrast: str = "") -> None:
-        """Write a figure or a fragment into the node's directory and add it to the outputs."""
-        from bids_sr.reports.figures.style import save_svg
-
-        extension = ".html" if isinstance(content, str) else ".svg"
-        path = Path(runtime.cwd) / ("_".join(filter(None, [contrast, desc, suffix])) + extension)
-        if isinstance(content, str):
-            tools.written(path, content)
-        else:
-            save_svg(content, path)
-        entities = {"datatype": "figures", "desc": desc, "suffix": suffix, "extension": extension}
-        if contrast:
-            entities["contrast"] = contrast
-        self._results.setdefault("out_files", []).append(str(path))
-        self._results.setdefault("out_entities", []).append(entities)
-
-    def _done(self, runtime: Any) -> Any:
-        self._results.setdefault("out_files", [])
-        self._results.setdefault("out_entities", [])
-        return runtime
+    looks = (("brain mask", "#d55e00"), ("white matter", "#56b4e9"), ("gray matter", "#f0e442"))
+    grid = tools.native_or_display(tools.load(mask))
+    shown = [tools.onto(each, *grid) for each in [mask, *[tpms[k] for k in (1, 0) if k < len(tpms)]]]
+    lines = [Outline(name=name, data=d, color=color) for (name, color), d in zip(looks, shown, strict=False)]
+    image, affine = tools.onto(t1w, *grid), grid[1]
+    yield Drawn(mosaic_figure(image, affine, lines, mask=shown[0]), "brain", ANATOMICAL)
+    if roi:
+        lines = [Outline(name="region of interest", data=tools.onto(roi, *grid), color="#00e5ff")]
+        yield Drawn(mosaic_figure(image, affine, lines, mask=shown[0]), "roi", ANATOMICAL)
 
 
-class _AnatReportInputSpec(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w image")
-    mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
-    tpms = InputMultiObject(File(exists=True), desc="GM, WM and CSF probabilities on its grid")
-    roi = File(exists=True, desc="region of interest on its grid")
-
-
-class AnatReport(_Reportlet):
-    """Brain mask, tissues and region of interest on the T1w image."""
-
-    input_spec = _AnatReportInputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.reports.figures.anat_figures import Outline, mosaic_figure
-
-        looks = (("brain mask", "#d55e00"), ("white matter", "#56b4e9"), ("gray matter", "#f0e442"))
-        mask = tools.load(self.inputs.mask)
-        shape, affine = tools.native_or_display(mask)
-        tpms = self.inputs.tpms if isdefined(self.inputs.tpms) else []
-        masks = [mask, *[tools.load(tpms[k]) for k in (1, 0) if k < len(tpms)]]
-        shown = [tools.onto(each, shape, affine) for each in masks]
-        lines = [Outline(name=name, data=d, color=color) for (name, color), d in zip(looks, shown, strict=False)]
-        image = tools.onto(tools.load(self.inputs.t1w), shape, affine)
-        self._keep(runtime, mosaic_figure(image, affine, lines, mask=shown[0]), desc="brain", suffix=ANATOMICAL)
-        if isdefined(self.inputs.roi):
-            region = tools.onto(tools.load(self.inputs.roi), shape, affine)
-            lines = [Outline(name="region of interest", data=region, color="#00e5ff")]
-            self._keep(runtime, mosaic_figure(image, affine, lines, mask=shown[0]), desc="roi", suffix=ANATOMICAL)
-        return self._done(runtime)
-
-
-class _NormReportInputSpec(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w image")
-    std_t1w = File(exists=True, mandatory=True, desc="T1w image in the template's space")
-    template = File(exists=True, mandatory=True, desc="T1w template")
-    template_mask = File(exists=True, desc="brain mask of the template")
-
-
-class NormReport(_Reportlet):
+@reportlet
+def NormReport(
+    *, t1w: FileName, std_t1w: FileName, template: FileName, template_mask: FileName = NO_FILE
+) -> Iterator[Drawn]:
     """T1w against the template, before and after normalization."""
+    from bids_sr.reports.figures.anat_figures import isolines, registration_figure
 
-    input_spec = _NormReportInputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.reports.figures.anat_figures import isolines, registration_figure
-
-        target = tools.load(self.inputs.template)
-        grid = (target.data.shape, target.affine)
-        inside = tools.load(self.inputs.template_mask).data if isdefined(self.inputs.template_mask) else None
-        before, after = (tools.onto(tools.load(path), *grid) for path in (self.inputs.t1w, self.inputs.std_t1w))
-        figure = registration_figure(
-            target.data, before, after, target.affine, isolines(target.data, inside),
-            names=("template", "T1w before", "T1w after"), mask=inside,
-        )  # fmt: skip
-        self._keep(runtime, figure, desc="norm", suffix=ANATOMICAL)
-        return self._done(runtime)
+    target = tools.load(template)
+    inside = tools.load(template_mask).data if template_mask else None
+    before, after = (tools.onto(path, target.data.shape, target.affine) for path in (t1w, std_t1w))
+    yield Drawn(registration_figure(
+        target.data, before, after, target.affine, isolines(target.data, inside),
+        names=("template", "T1w before", "T1w after"), mask=inside,
+    ), "norm", ANATOMICAL)  # fmt: skip
 
 
-class _PairReportInputSpec(BaseInterfaceInputSpec):
-    train_highres = File(exists=True, mandatory=True, desc="highres T2*w in the frame of lowres")
-    train_lowres = File(exists=True, mandatory=True, desc="lowres T2*w")
-    pair_mask = File(exists=True, desc="brain on the grid of lowres")
-    highres = File(exists=True, desc="highres T2*w as acquired")
-    pair_json = File(exists=True, desc="offset of the pair, and whether it was resampled or truncated")
-
-
-class PairReport(_Reportlet):
-    """The T2*w pair as used for training, and its register before and after."""
-
-    input_spec = _PairReportInputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
-        from bids_sr.reports.figures.superres_figures import SeriesVolume, pair_figure
-
-        high, low = tools.load(self.inputs.train_highres), tools.load(self.inputs.train_lowres)
-        mask = tools.load(self.inputs.pair_mask).data if isdefined(self.inputs.pair_mask) else None
-        pair = [
-            SeriesVolume(name=name, data=image.data, affine=image.affine)
-            for name, image in (("low resolution", low), ("high resolution", high))
-        ]
-        self._keep(runtime, pair_figure(pair[0], pair[1], mask), desc="pair", suffix=PAIR)
-        if isdefined(self.inputs.highres):
-            shape, affine = high.data.shape, high.affine
-            reference = tools.onto(low, shape, affine)
-            before = tools.onto(tools.load(self.inputs.highres), shape, affine)
-            inside = (
-                None if mask is None else tools.onto(tools.Image(data=mask, affine=low.affine), shape, affine) > 0.5
-            )
-            figure = registration_figure(
-                reference, before, high.data, affine, isolines(reference, inside), mask=inside, views=AXIAL_VIEWS,
-                names=("low resolution", "high res. before", "high res. after"),
-            )  # fmt: skip
-            self._keep(runtime, figure, desc="pairreg", suffix=PAIR)
-        if isdefined(self.inputs.pair_json):
-            self._keep(runtime, _facts(self.inputs.pair_json), desc="pairinfo", suffix=PAIR)
-        return self._done(runtime)
-
-
-def _facts(path: str) -> str:
-    """A JSON file of plain values as a fragment of HTML."""
-    import json
-
+@reportlet
+def PairReport(
+    *,
+    train_highres: FileName,
+    train_lowres: FileName,
+    pair_mask: FileName = NO_FILE,
+    highres: FileName = NO_FILE,
+    pair_json: FileName = NO_FILE,
+) -> Iterator[Drawn]:
+    """The T2*w pair as used for training (in the frame of lowres), and its register before and after."""
+    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.reports.figures.style import NamedImage
+    from bids_sr.reports.figures.superres_figures import pair_figure
     from bids_sr.reports.tables.html_tables import facts_html
 
-    return facts_html(json.loads(Path(path).read_text(encoding="utf-8")))
+    high, low = tools.load(train_highres), tools.load(train_lowres)
+    mask = tools.load(pair_mask) if pair_mask else None
+    below = NamedImage(name="low resolution", data=low.data, affine=low.affine)
+    above = NamedImage(name="high resolution", data=high.data, affine=high.affine)
+    yield Drawn(pair_figure(below, above, None if mask is None else mask.data), "pair", PAIR)
+    if highres:
+        grid = high.data.shape, high.affine
+        reference, before = tools.onto(low, *grid), tools.onto(highres, *grid)
+        inside = None if mask is None else tools.onto(mask, *grid) > 0.5
+        yield Drawn(registration_figure(
+            reference, before, high.data, high.affine, isolines(reference, inside), mask=inside, views=AXIAL_VIEWS,
+            names=("low resolution", "high res. before", "high res. after"),
+        ), "pairreg", PAIR)  # fmt: skip
+    if pair_json:
+        yield Drawn(facts_html(tools.read_json(pair_json)), "pairinfo", PAIR)
 
 
-class _TrainingReportInputSpec(BaseInterfaceInputSpec):
-    log_file = File(exists=True, mandatory=True, desc="log of the training (TSV)")
-    card_file = File(exists=True, mandatory=True, desc="card of the model (JSON)")
-    method = traits.Str(usedefault=True, desc="name of the method, where several are trained: goes into desc")
-    of_run = traits.Bool(False, usedefault=True, desc="trained on the volumes of a run, not on the pair")
+@reportlet
+def TrainingReport(
+    *, log_file: FileName, card_file: FileName, method: str = "", of_run: bool = False
+) -> Iterator[Drawn]:
+    """The training curve with the levels of plain interpolation, and what the model's card says.
+
+    Parameters
+    ----------
+    method : its name, where several are trained: goes into desc
+    of_run : trained on the volumes of a run, not on the pair
+    """
+    from bids_sr.reports.figures.superres_figures import training_figure
+    from bids_sr.reports.tables.html_tables import card_html
+    from bids_sr.reports.text.training_text import read_training
+    from bids_sr.sr.models.model import renamed
+
+    card = renamed(tools.read_json(card_file))
+    stem, suffix = ("volume", "bold") if of_run else ("", PAIR)
+    label = method[:1].upper() + method[1:]
+    figure = training_figure(read_training(tools.table(log_file), card))
+    yield Drawn(figure, f"{stem}training{label}", suffix)
+    yield Drawn(card_html(card), f"{stem}card{label}", suffix)
 
 
-class TrainingReport(_Reportlet):
-    """The training curve with the levels of plain interpolation, and what the model's card says."""
-
-    input_spec = _TrainingReportInputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        import json
-
-        from bids_sr.reports.figures.superres_figures import training_figure
-        from bids_sr.reports.tables.html_tables import card_html
-        from bids_sr.reports.text.training_text import read_training
-        from bids_sr.sr.models.model import renamed
-
-        card = renamed(json.loads(Path(self.inputs.card_file).read_text(encoding="utf-8")))
-        found = read_training(tools.table(self.inputs.log_file), card)
-        figure = training_figure(found.steps, found.curves, found.levels, found.losses, chosen_step=found.chosen_step)
-        label = self.inputs.method[:1].upper() + self.inputs.method[1:]
-        stem, suffix = ("volume", "bold") if self.inputs.of_run else ("", PAIR)
-        for what, shown in (("training", figure), ("card", card_html(card))):
-            self._keep(runtime, shown, desc=f"{stem}{what}{label}", suffix=suffix)
-        return self._done(runtime)
-
-
-class _CoregReportInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    t1w_preproc = File(exists=True, mandatory=True, desc="T1w image")
-    t1w_mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
-    t1w_tpms = InputMultiObject(File(exists=True), desc="GM, WM and CSF probabilities on its grid")
-    boldref2t1w_xfm = File(exists=True, mandatory=True, desc="ITK text, takes a T1w point to its boldref point")
-
-
-class CoregReport(_Reportlet):
+@reportlet
+def CoregReport(
+    *,
+    boldref: FileName,
+    t1w_preproc: FileName,
+    t1w_mask: FileName,
+    t1w_tpms: Sequence[FileName] = (),
+    boldref2t1w_xfm: FileName,
+) -> Iterator[Drawn]:
     """BOLD reference against T1w, before and after registration."""
+    from bids_sr.reports.figures.anat_figures import Outline, registration_figure
 
-    input_spec = _CoregReportInputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.reports.figures.anat_figures import Outline, registration_figure
-
-        mask, bold = tools.load(self.inputs.t1w_mask), tools.load(self.inputs.boldref)
-        shape, affine = tools.display_grid(mask)
-        inside = tools.onto(mask, shape, affine)
-        lines = [Outline(name="brain mask of T1w", data=inside, color="#d55e00")]
-        if isdefined(self.inputs.t1w_tpms) and len(self.inputs.t1w_tpms) > 1:
-            white = tools.onto(tools.load(self.inputs.t1w_tpms[1]), shape, affine)
-            lines.append(Outline(name="white matter of T1w", data=white, color="#56b4e9"))
-        matrix = tools.first_matrix(self.inputs.boldref2t1w_xfm)
-        before, after = tools.onto(bold, shape, affine), tools.onto(bold, shape, affine, matrix)
-        brain, covered = inside > 0.5, (inside > 0.5) & (after > 0)
-        figure = registration_figure(
-            tools.onto(tools.load(self.inputs.t1w_preproc), shape, affine),
-            before,
-            after,
-            affine, lines, names=("T1w", "boldref before", "boldref after"), mask=covered if covered.any() else brain,
-        )  # fmt: skip
-        self._keep(runtime, figure, desc="coreg", suffix=FUNCTIONAL)
-        return self._done(runtime)
+    grid = tools.display_grid(tools.load(t1w_mask))
+    inside = tools.onto(t1w_mask, *grid)
+    lines = [Outline(name="brain mask of T1w", data=inside, color="#d55e00")]
+    if len(t1w_tpms) > 1:
+        lines.append(Outline(name="white matter of T1w", data=tools.onto(t1w_tpms[1], *grid), color="#56b4e9"))
+    before = tools.onto(boldref, *grid)
+    after = tools.onto(boldref, *grid, tools.first_matrix(boldref2t1w_xfm))
+    brain = inside > 0.5
+    covered = brain & (after > 0)
+    yield Drawn(registration_figure(
+        tools.onto(t1w_preproc, *grid), before, after, grid[1], lines, names=("T1w", "boldref before", "boldref after"),
+        mask=covered if covered.any() else brain,
+    ), "coreg")  # fmt: skip
 
 
-class _GuideReportInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    guide_hr = File(exists=True, mandatory=True, desc="highres T2*w on the high-resolution grid of the BOLD reference")
-    highres = File(exists=True, desc="highres T2*w as acquired")
-    mask_hr = File(exists=True, desc="brain on the high-resolution grid")
+@reportlet
+def GuideReport(
+    *, boldref: FileName, guide_hr: FileName, highres: FileName = NO_FILE, mask_hr: FileName = NO_FILE
+) -> Iterator[Drawn]:
+    """Highres T2*w against the BOLD reference, before and after registration (`guide_hr`: on its high-res. grid)."""
+    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+
+    guide = tools.load(guide_hr)
+    grid = guide.data.shape, guide.affine
+    reference = tools.onto(boldref, *grid)
+    mask = tools.load(mask_hr).data if mask_hr else None
+    yield Drawn(registration_figure(
+        reference, tools.onto(highres or guide, *grid), guide.data, guide.affine, isolines(reference, mask), mask=mask,
+        views=AXIAL_VIEWS, names=("boldref", "highres before", "highres after"),
+    ), "highres")  # fmt: skip
 
 
-class GuideReport(_Reportlet):
-    """Highres T2*w against the BOLD reference, before and after registration."""
+@reportlet
+def MotionReport(
+    *,
+    confounds_tsv: FileName,
+    preproc_file: FileName,
+    mask: FileName,
+    tpms: Sequence[FileName] = (),
+    n_dummy: int = 0,
+) -> Iterator[Drawn]:
+    """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
+    from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
 
-    input_spec = _GuideReportInputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
-
-        guide = tools.load(self.inputs.guide_hr)
-        shape, affine = guide.data.shape, guide.affine
-        reference = tools.onto(tools.load(self.inputs.boldref), shape, affine)
-        before = (
-            tools.onto(tools.load(self.inputs.highres), shape, affine) if isdefined(self.inputs.highres) else guide.data
-        )
-        mask = tools.load(self.inputs.mask_hr).data if isdefined(self.inputs.mask_hr) else None
-        figure = registration_figure(
-            reference, before, guide.data, affine, isolines(reference, mask), mask=mask, views=AXIAL_VIEWS,
-            names=("boldref", "highres before", "highres after"),
-        )  # fmt: skip
-        self._keep(runtime, figure, desc="highres", suffix=FUNCTIONAL)
-        return self._done(runtime)
+    columns = tools.table(confounds_tsv)
+    tissues = {name: tools.load(path).data for name, path in zip(("GM", "WM", "CSF"), tpms, strict=False)}
+    rows, groups, tr = tools.carpet(preproc_file, tools.load(mask).data, tissues)
+    yield Drawn(motion_figure(columns, tr, n_dummy=n_dummy), "motion")
+    wanted = (("FD (mm)", "framewise_displacement"), ("DVARS", "std_dvars"), ("global", "global_signal"))
+    traces = {label: columns[name] for label, name in wanted if name in columns}
+    yield Drawn(carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy), "carpet")
 
 
-class _MotionReportInputSpec(BaseInterfaceInputSpec):
-    confounds_tsv = File(exists=True, mandatory=True, desc="confounds of the run")
-    preproc_file = File(exists=True, mandatory=True, desc="motion-corrected series on the acquired grid")
-    mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    tpms = InputMultiObject(File(exists=True), desc="GM, WM and CSF probabilities on its grid")
-    n_dummy = traits.Int(0, usedefault=True, desc="non-steady volumes at the start")
-
-
-class MotionReport(_Reportlet):
-    """Motion parameters, FD and DVARS, and the carpet plot."""
-
-    input_spec = _MotionReportInputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
-
-        columns, n_dummy = tools.table(self.inputs.confounds_tsv), self.inputs.n_dummy
-        tpms = self.inputs.tpms if isdefined(self.inputs.tpms) else []
-        tissues = {name: tools.load(path).data for name, path in zip(("GM", "WM", "CSF"), tpms, strict=False)}
-        rows, groups, tr = tools.carpet(self.inputs.preproc_file, tools.load(self.inputs.mask).data, tissues)
-        self._keep(runtime, motion_figure(columns, tr, n_dummy=n_dummy), desc="motion", suffix=FUNCTIONAL)
-        wanted = (("FD (mm)", "framewise_displacement"), ("DVARS", "std_dvars"), ("global", "global_signal"))
-        traces = {label: columns[name] for label, name in wanted if name in columns}
-        figure = carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy)
-        self._keep(runtime, figure, desc="carpet", suffix=FUNCTIONAL)
-        return self._done(runtime)
-
-
-class _RegistrationReportInputSpec(BaseInterfaceInputSpec):
-    in_json = File(exists=True, mandatory=True, desc="facts of the registrations of a run")
-
-
-class RegistrationReport(_Reportlet):
+@reportlet
+def RegistrationReport(*, in_json: FileName) -> Iterator[Drawn]:
     """How well the run was registered, with a warning for whatever looks wrong."""
+    from bids_sr.reports.tables.html_tables import registration_html
 
-    input_spec = _RegistrationReportInputSpec
+    yield Drawn(registration_html(tools.read_json(in_json)), "registration")
 
-    def _run_interface(self, runtime: Any) -> Any:
-        import json
 
-        from bids_sr.reports.tables.html_tables import registration_html
+@reportlet
+def CalibrationReport(
+    *,
+    boldref: FileName,
+    bold_mask: FileName,
+    calibration_ref: FileName,
+    sd_file: FileName,
+    boldref2calibration_xfm: FileName,
+    calibration_json: FileName,
+) -> Iterator[Drawn]:
+    """The calibration against the run, its standard deviation map in the place of the run, and what it told."""
+    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.reports.figures.style import NamedImage
+    from bids_sr.reports.figures.superres_figures import pair_figure
+    from bids_sr.reports.text.calibration_text import calibration_html
+    from bids_sr.spatial.masks import voxel_sizes
+    from bids_sr.spatial.transforms import hr_grid
 
-        facts = json.loads(Path(self.inputs.in_json).read_text(encoding="utf-8"))
-        self._keep(runtime, registration_html(facts), desc="registration", suffix=FUNCTIONAL)
-        return self._done(runtime)
+    facts: dict[str, Any] = tools.read_json(calibration_json)
+    low, own, mask = tools.load(boldref), tools.load(calibration_ref), tools.load(bold_mask)
+    ratio = voxel_sizes(low.affine) / voxel_sizes(own.affine)
+    grid = hr_grid(low.data.shape, low.affine, [max(float(each), 1.0) for each in ratio])
+    matrix = tools.first_matrix(boldref2calibration_xfm)
+    inside, reference = tools.onto(mask, *grid) > 0.5, tools.onto(low, *grid)
+    yield Drawn(registration_figure(
+        reference, tools.onto(own, *grid), tools.onto(own, *grid, matrix), grid[1], isolines(reference, inside),
+        mask=inside, views=AXIAL_VIEWS, names=("boldref", "calibration before", "calibration after"),
+    ), "calibrationreg")  # fmt: skip
+    if facts["usable"]:
+        shown = NamedImage(name="standard deviation", data=tools.onto(sd_file, *grid, matrix), affine=grid[1])
+        below = NamedImage(name="boldref", data=low.data, affine=low.affine)
+        yield Drawn(pair_figure(below, shown, mask.data), "calibrationsd")
+    yield Drawn(calibration_html(facts, float(voxel_sizes(low.affine)[:2].max())), "calibrationfacts")
+
+
+@reportlet
+def SummaryReport(
+    *, summary: Mapping[str, Any], n_dummy: int | None = None, desc: str = "summary", suffix: str = ANATOMICAL
+) -> Iterator[Drawn]:
+    """What was found and what was done, with warnings aloud; see `summary_html`."""
+    from bids_sr.reports.tables.html_tables import summary_html
+
+    dummies = {} if n_dummy is None else {"Non-steady volumes": n_dummy}
+    yield Drawn(summary_html({**summary, **dummies}), desc, suffix)

@@ -7,25 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bids_sr.reports.figures.style import (
-    FLICKER,
-    INK,
-    Array,
-    FigureInputError,
-    Volume,
-    bounding_box,
-    canonical,
-    cropped,
-    gray_limits,
-    height_over_width,
-    mark_position,
-    mark_sides,
-    new_figure,
-    show_contour,
-    show_plane,
-    slice_indices,
-    style,
-)
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.style import Array, FigureInputError, Volume
 
 Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
@@ -53,7 +36,7 @@ class Outline:
 
 
 def _planes(mask: Array, views: Views) -> list[tuple[int, int]]:
-    return [(axis, index) for axis, n_planes in views for index in slice_indices(mask, axis, n_planes)]
+    return [(axis, index) for axis, n_planes in views for index in s.slice_indices(mask, axis, n_planes)]
 
 
 def _check_same_grid(reference: Array, others: Sequence[Array]) -> None:
@@ -67,18 +50,18 @@ def _prepared(
 ) -> tuple[list[Volume], list[Volume], Volume]:
     """Bring everything to RAS order and cut it to the head."""
     _check_same_grid(images[0], [*images[1:], *[o.data for o in outlines], *([] if mask is None else [mask])])
-    around = canonical(np.asarray(images[0] != 0 if mask is None else mask > 0), affine)
-    box = bounding_box(around.data, around.zooms, margin_mm=12.0)
-    shown = [cropped(canonical(image, affine), box) for image in images]
-    lines = [cropped(canonical(np.asarray(o.data, dtype=np.float32), affine), box) for o in outlines]
-    return shown, lines, cropped(around, box)
+    around = s.canonical(np.asarray(images[0] != 0 if mask is None else mask > 0), affine)
+    box = s.bounding_box(around.data, around.zooms, margin_mm=12.0)
+    shown = [s.cropped(s.canonical(image, affine), box) for image in images]
+    lines = [s.cropped(s.canonical(np.asarray(o.data, dtype=np.float32), affine), box) for o in outlines]
+    return shown, lines, s.cropped(around, box)
 
 
 def _legend(fig: Figure, outlines: Sequence[Outline], note: str) -> None:
     handles = [Line2D([], [], color=o.color, lw=1.6, label=o.name) for o in outlines]
     if handles:
         fig.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=8, bbox_to_anchor=(0.045, 0.0))
-    fig.text(0.995, 0.012, note, ha="right", va="bottom", fontsize=7.5, color=INK)
+    fig.text(0.995, 0.012, note, ha="right", va="bottom", fontsize=7.5, color=s.INK)
 
 
 def mosaic_figure(
@@ -100,24 +83,23 @@ def mosaic_figure(
     views : one row each: axis, number of planes
     """
     (volume,), lines, around = _prepared([image], outlines, affine, mask)
-    low, high = gray_limits(volume.data, around.data)
+    low, high = s.gray_limits(volume.data, around.data)
     columns = max(n for _, n in views)
-    whole = [slice(0, n) for n in volume.data.shape]
-    heights = [12.0 / columns * height_over_width(whole, volume, axis) for axis, _ in views]
-    with style():
-        fig = new_figure(12.0, sum(heights) + 0.4)
+    heights = [12.0 / columns * s.height_over_width(None, volume, axis) for axis, _ in views]
+    with s.style():
+        fig = s.new_figure(12.0, sum(heights) + 0.4)
         tall = fig.get_figheight()
         for row, (axis, n_planes) in enumerate(views):
             bottom = (0.4 + sum(heights[row + 1 :])) / tall
-            for column, index in enumerate(slice_indices(around.data, axis, n_planes)):
+            for column, index in enumerate(s.slice_indices(around.data, axis, n_planes)):
                 ax = fig.add_axes((column / columns + 0.001, bottom, 1 / columns - 0.002, (heights[row] - 0.02) / tall))
                 ax.set_facecolor("black")
-                show_plane(ax, volume, axis, index, vmin=low, vmax=high)
+                s.show_plane(ax, volume, axis, index, vmin=low, vmax=high)
                 for outline, line in zip(outlines, lines, strict=True):
-                    show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
-                mark_position(ax, volume, axis, index)
+                    s.show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
+                s.mark_position(ax, volume, axis, index)
                 if column == 0:
-                    mark_sides(ax, axis)
+                    s.mark_sides(ax, axis)
         _legend(fig, outlines, "Neurological orientation: left is left")
     return fig
 
@@ -152,16 +134,15 @@ def registration_figure(
         if the images are not on one grid
     """
     shown, lines, around = _prepared([reference, before, after], outlines, affine, mask)
-    limits = [gray_limits(volume.data, around.data) for volume in shown]
+    limits = [s.gray_limits(volume.data, around.data) for volume in shown]
     planes = _planes(around.data, views)
-    whole = [slice(0, n) for n in shown[0].data.shape]
     # all panels are equally high; a plane's width follows from its proportions
-    shares = np.array([1 / height_over_width(whole, shown[0], axis) for axis, _ in planes])
+    shares = np.array([1 / s.height_over_width(None, shown[0], axis) for axis, _ in planes])
     widths = 0.97 * shares / shares.sum()
     lefts = 0.03 + np.concatenate([[0.0], np.cumsum(widths)[:-1]])
     height = 12.0 * 0.97 / float(shares.sum())
-    with style():
-        fig = new_figure(12.0, 3 * height + 0.4)
+    with s.style():
+        fig = s.new_figure(12.0, 3 * height + 0.4)
         unit = height / fig.get_figheight()
         for row, name in enumerate(names):
             bottom = 0.4 / fig.get_figheight() + (2 - row) * unit
@@ -170,15 +151,15 @@ def registration_figure(
                 ax = fig.add_axes((lefts[column], bottom, widths[column] - 0.002, unit * 0.985))
                 ax.set_facecolor("black")
                 if row == 2:
-                    show_plane(ax, shown[0], axis, index, vmin=limits[0][0], vmax=limits[0][1])
-                image = show_plane(ax, shown[row], axis, index, vmin=limits[row][0], vmax=limits[row][1])
+                    s.show_plane(ax, shown[0], axis, index, vmin=limits[0][0], vmax=limits[0][1])
+                image = s.show_plane(ax, shown[row], axis, index, vmin=limits[row][0], vmax=limits[row][1])
                 if row == 2:
-                    image.set_gid(f"{FLICKER}-{column}")
+                    image.set_gid(f"{s.FLICKER}-{column}")
                 for outline, line in zip(outlines, lines, strict=True):
-                    show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
+                    s.show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
                 if row == 0:
-                    mark_position(ax, shown[0], axis, index)
-                    mark_sides(ax, axis)
+                    s.mark_position(ax, shown[0], axis, index)
+                    s.mark_sides(ax, axis)
         _legend(fig, outlines, "Left is left. Point at the figure: reference and registered image take turns below")
     return fig
 

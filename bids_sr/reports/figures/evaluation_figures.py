@@ -10,104 +10,77 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.figures.forest_plots import Panel, forest_figure, literal
-from bids_sr.reports.figures.style import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    SOFT,
-    new_figure,
-)
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.forest_plots import Panel, forest_figure
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_rows import Kind
 
-LINE_COLORS = (BLUE, SKY, GREEN, PURPLE, ORANGE, SOFT)
-BANDS = {
-    "signal": "signal units",
-    "percent": "percent of one mean image",
-    "beyond": "beyond the acquired Nyquist limit",
+LINE_COLORS = (s.BLUE, s.SKY, s.GREEN, s.PURPLE, s.ORANGE, s.SOFT)
+SPLIT_COLUMNS = {
+    "split_ev_beyond": "explained variance beyond Nyquist",
+    "split_ev_signal": "explained variance, signal units",
+    "split_r_beyond": "r beyond Nyquist",
 }
 
 
 def _reference_lines(points: Mapping[str, MetricRow]) -> dict[str, tuple[str, Any, float]]:
-    looks = {"measured": (INK, (0, (4, 2)), "measured"), "bspline": (BLUE, (0, (1, 1.5)), "bspline")}
-    return {
-        text: (color, dashes, points[name].value) for name, (color, dashes, text) in looks.items() if name in points
-    }
+    looks: dict[str, tuple[str, Any]] = {"measured": (s.INK, (0, (4, 2))), "bspline": (s.BLUE, (0, (1, 1.5)))}
+    return {name: (*look, points[name].value) for name, look in looks.items() if name in points}
 
 
-def _columns(rows: Sequence[MetricRow], prefix: str, bands: Sequence[str]) -> dict[str, str]:
-    """Measures of the agreement that occur, each with its title."""
-    if prefix == "split_ev":
-        wanted = {
-            "split_ev_beyond": "explained variance beyond Nyquist",
-            "split_ev_signal": "explained variance, signal units",
-            "split_r_beyond": "r beyond Nyquist",
-        }
-    else:
-        wanted = {f"{prefix}_{band}": BANDS[band] for band in bands or BANDS}
-    found = {row.measure for row in rows}
-    return {measure: title for measure, title in wanted.items() if measure in found}
+def _labels(names: Sequence[str]) -> dict[str, tuple[str, Kind]]:
+    return {name: (pick.series_text(name), pick.kind_of(name)) for name in names}
 
 
-def agreement_figure(
-    rows: Sequence[MetricRow], *, prefix: str, contrast: str, names: Sequence[str] = (), bands: Sequence[str] = ()
-) -> Figure:
-    """Agreement of halves, every series: a column each scale, a row each region.
+def _forest(grid: Sequence[Sequence[Panel]], labels: Mapping[str, Any], regions: Sequence[str], **how: Any) -> Figure:
+    """A row of panels each region."""
+    texts = [pick.region_text(region) for region in regions]
+    return forest_figure(grid, labels, row_names=[text[:1].upper() + text[1:] for text in texts], **how)
+
+
+def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, names: Sequence[str] = ()) -> Figure:
+    """Agreement of halves, every series: a column each scale that occurs, a row each region.
 
     Parameters
     ----------
     rows : of the evaluation
-    prefix : ``split_ev`` or ``split_r`` (against the measured half), or ``self_r`` (within the series)
+    prefix : ``split_ev`` (r beyond the limit beside it) or ``split_r`` (against the measured half), or ``self_r``
+        (within the series)
     contrast : the contrast shown
     names : order of the series
-    bands : scales to show; default: all that occur. Beside explained variance r beyond the limit is shown
     """
-    columns = _columns(rows, prefix, bands)
+    bands = {f"{prefix}_{band}": pick.BANDS[band] for band in ("signal", "percent", "beyond")}
+    columns = SPLIT_COLUMNS if prefix == "split_ev" else bands
     own = [row for row in rows if row.contrast == contrast and row.measure in columns]
-    columns = _columns(own, prefix, bands)
-    series = pick.series_of(own, names)
+    there = {row.measure for row in own}
     regions = pick.shown_regions(own)
-    grid = []
-    for region in regions:
-        found = [pick.pick(own, measure, region=region) for measure in columns]
-        grid.append([
-            Panel(title=columns[measure], points=points, lines=_reference_lines(points),
-                  strong=measure == f"{prefix}_beyond")
-            for measure, points in zip(columns, found, strict=True)
-        ])  # fmt: skip
-    labels = {name: (pick.series_text(name), pick.kind_of(name)) for name in series}
+    found = [
+        {measure: pick.pick(own, measure, region=region) for measure in columns if measure in there}
+        for region in regions
+    ]
+    grid = [
+        [
+            Panel(title=columns[m], points=points, lines=_reference_lines(points), strong=m == f"{prefix}_beyond")
+            for m, points in row.items()
+        ]
+        for row in found
+    ]
     label = "explained variance; correlation r" if prefix == "split_ev" else "correlation r"
     label += ", 95 % interval" if any(math.isfinite(row.lower) for row in own) else ""
-    return forest_figure(grid, labels, row_names=[_capital(pick.region_text(r)) for r in regions], xlabel=label)
+    return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=label)
 
 
 def contrasts_figure(
     rows: Sequence[MetricRow], *, prefix: str, contrasts: Sequence[str], names: Sequence[str] = ()
 ) -> Figure:
-    """The finest band for several contrasts: a column each contrast, a row each region."""
-    own = [row for row in pick.having(rows, f"{prefix}_beyond") if row.contrast in contrasts]
+    """The highest band for several contrasts: a column each contrast, a row each region."""
+    measure = f"{prefix}_beyond"
+    own = [row for row in pick.having(rows, measure) if row.contrast in contrasts]
     regions = pick.shown_regions(own)
-    grid = []
-    for region in regions:
-        found = [pick.pick(own, f"{prefix}_beyond", contrast=c, region=region) for c in contrasts]
-        grid.append([
-            Panel(title=c, points=points, lines=_reference_lines(points))
-            for c, points in zip(contrasts, found, strict=True)
-        ])  # fmt: skip
-    labels = {name: (pick.series_text(name), pick.kind_of(name)) for name in pick.series_of(own, names)}
-    return forest_figure(
-        grid, labels, row_names=[_capital(pick.region_text(r)) for r in regions],
-        xlabel=f"{pick.FIGURE_TEXT[prefix.partition('_')[2]]} beyond the acquired Nyquist limit",
-    )  # fmt: skip
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    found = [{c: pick.pick(own, measure, contrast=c, region=region) for c in contrasts} for region in regions]
+    grid = [[Panel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()] for row in found]
+    what = f"{pick.FIGURE_TEXT[prefix.partition('_')[2]]} beyond the acquired Nyquist limit"
+    return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=what)
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
@@ -123,24 +96,21 @@ def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], co
     regions = pick.shown_regions(own)
     pairs = list(dict.fromkeys((row.series, row.against) for row in own))
     pairs.sort(key=lambda pair: (pick.kind_of(pair[1]) == "control", pair[0]))
-    labels: dict[str, tuple[str, Kind]] = {
-        f"{one}|{other}": (f"{one} − {other}", pick.kind_of(other)) for one, other in pairs
-    }
-    found = {(f"{row.series}|{row.against}", row.measure, row.region): row for row in own}
+    labels = {f"{one}|{other}": (f"{one} − {other}", pick.kind_of(other)) for one, other in pairs}
+    found = {(row.measure, row.region, f"{row.series}|{row.against}"): row for row in own}
+    there = {row.measure for row in own}
     grid = [
         [
             Panel(
                 title=title, strong="beyond" in measure,
-                points={key: found[key, measure, region] for key in labels if (key, measure, region) in found},
+                points={key: found[measure, region, key] for key in labels if (measure, region, key) in found},
             )
-            for measure, title in measures.items() if any(row.measure == measure for row in own)
+            for measure, title in measures.items() if measure in there
         ]
         for region in regions
     ]  # fmt: skip
-    return forest_figure(
-        grid, labels, row_names=[_capital(pick.region_text(r)) for r in regions], hollow=True,
-        xlabel=f"own less placebo: difference of {pick.figure_of(measures)}, 95 % interval",
-    )  # fmt: skip
+    label = f"own less placebo: difference of {pick.figure_of(measures)}, 95 % interval"
+    return _forest(grid, labels, regions, hollow=True, xlabel=label)
 
 
 def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
@@ -153,14 +123,14 @@ def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
         {name: _scaled(row, factor) for name, row in each.items()}
         for each, factor in zip(found, (1000, 100), strict=True)
     )
-    look: tuple[str, Any] = (GREEN, (0, (4, 2)))
+    look: tuple[str, Any] = (s.GREEN, (0, (4, 2)))
     panels = [
         Panel(title="voxels beyond p < .001, per mille, mean over shuffles", points=rates, strong=True,
               lines={"what the test promises": (*look, 1000 * nominal)}),
         Panel(title="shuffles with any voxel beyond p < .05 corrected, percent", points=families,
               lines={"what the test promises": (*look, 5.0)}),
     ]  # fmt: skip
-    labels = {name: (pick.series_text(name), pick.kind_of(name)) for name in pick.series_of(own, names, kinds)}
+    labels = _labels(pick.series_of(own, names, kinds))
     return forest_figure([panels], labels, xlabel="share with its 95 % interval")
 
 
@@ -191,8 +161,8 @@ def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, name
     if not shown or not series:
         return None
     looks = _line_looks(series)
-    with literal():
-        fig = new_figure(12.0, 3.5)
+    with s.style():
+        fig = s.new_figure(12.0, 3.5)
         axes = np.asarray(fig.subplots(1, len(shown), squeeze=False, gridspec_kw={
             "left": 0.04, "right": 0.99, "top": 0.91, "bottom": 0.31, "wspace": 0.2}))[0]  # fmt: skip
         for ax, measure in zip(axes, shown, strict=True):
@@ -205,8 +175,7 @@ def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, name
             ax.set_xlabel("smoothing, FWHM (mm)", fontsize=8)
             ax.set_xticks(sorted({row.fwhm_mm for row in own}))
             ax.tick_params(labelsize=7.5)
-            ax.grid(color="#eceff1", lw=0.6)
-            ax.set_axisbelow(True)
+            s.light_grid(ax)
         handles = [
             Line2D([], [], color=c, marker=m, ls=d, ms=4.5, lw=1.3, label=pick.series_text(name))
             for name, (c, m, d) in looks.items()
@@ -221,7 +190,7 @@ def _line_looks(series: Sequence[str]) -> dict[str, tuple[str, str, Any]]:
     methods, others = 0, 0
     for name in series:
         if pick.kind_of(name) in ("method", "measured"):
-            colors = (RED, INK, ORANGE, PURPLE)
+            colors = (s.RED, s.INK, s.ORANGE, s.PURPLE)
             looks[name] = (colors[methods % 4], "Do^s"[methods % 4], "-")
             methods += 1
         else:

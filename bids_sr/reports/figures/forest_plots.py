@@ -5,12 +5,10 @@ anything; the values stand beside them, because a figure that cannot be read off
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,41 +16,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.figures.style import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    RED,
-    SOFT,
-    Array,
-    FigureInputError,
-    new_figure,
-    style,
-)
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.style import Array, FigureInputError
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_rows import Kind
 
 LOOKS: Mapping[Kind, tuple[str, str]] = {
-    "baseline": (BLUE, "o"),
-    "control": (PURPLE, "s"),
-    "method": (RED, "D"),
-    "placebo": (ORANGE, "v"),
-    "measured": (INK, "^"),
-    "member": (GREEN, "P"),
-    "run": (SOFT, "o"),
+    "baseline": (s.BLUE, "o"),
+    "control": (s.PURPLE, "s"),
+    "method": (s.RED, "D"),
+    "placebo": (s.ORANGE, "v"),
+    "measured": (s.INK, "^"),
+    "member": (s.GREEN, "P"),
+    "run": (s.SOFT, "o"),
 }
 ROW_INCH = 0.235
 LOWEST = -1.5
 """The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
-
-
-@contextmanager
-def literal() -> Iterator[None]:
-    """Our look, with dollar signs in names drawn as they are instead of being read as formulas."""
-    with style(), mpl.rc_context({"text.parse_math": False}):
-        yield
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +81,8 @@ def forest_figure(
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")
     body, gap = len(labels) * ROW_INCH, 0.7 if row_names else 0.36
-    with literal():
-        fig = new_figure(12.0, (body + gap) * len(grid) + 0.75)
+    with s.style():
+        fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.75)
         tall = fig.get_figheight()
         left = min(0.33, 0.03 + 0.0062 * max(len(text) for text, _ in labels.values()))
         spaces = {"left": left, "right": 0.985, "bottom": 0.72 / tall, "top": 1 - gap / tall, "wspace": 0.08}
@@ -127,16 +107,15 @@ def _panel(
     places = range(len(labels))
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_yticks(list(places), [text for text, _ in labels.values()] if named else [""] * len(labels), fontsize=8.5)
-    ax.tick_params(axis="y", length=0, colors=INK)
+    ax.tick_params(axis="y", length=0, colors=s.INK)
     ax.tick_params(axis="x", labelsize=7.5)
     ax.set_title(panel.title, fontsize=9, loc="left", fontweight="bold" if panel.strong else "normal", pad=4)
     ax.spines["left"].set_visible(False)
-    ax.grid(axis="x", color="#eceff1", lw=0.6)
-    ax.set_axisbelow(True)
+    s.light_grid(ax, "x")
     if panel.strong:
         ax.set_facecolor("#f7f9fb")
     if zero:
-        ax.axvline(0, color=SOFT, lw=0.8)
+        ax.axvline(0, color=s.SOFT, lw=0.8)
     for color, dashes, place in panel.lines.values():
         if math.isfinite(place):
             ax.axvline(place, color=color, lw=1.0, ls=dashes, zorder=1)
@@ -148,13 +127,13 @@ def _point(ax: Axes, place: int, row: MetricRow | None, kind: Kind, *, hollow: b
     color, marker = LOOKS[kind]
     beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center", "ha": "right"}
     if row is None or not math.isfinite(row.value):
-        ax.text(0.99, place, "n/a", color=SOFT, **beside)
+        ax.text(0.99, place, "n/a", color=s.SOFT, **beside)
         return
     if math.isfinite(row.lower) and math.isfinite(row.upper):
         ax.plot([row.lower, row.upper], [place, place], color=color, lw=1.5, solid_capstyle="butt", zorder=2)
     face = "white" if hollow and not row.excludes_zero else color
     ax.plot([row.value], [place], marker, color=color, mfc=face, ms=5, mew=1.1, zorder=3)
-    ax.text(0.99, place, "◂ " * (row.value < LOWEST) + pick.value_text(row.value), color=INK, **beside)
+    ax.text(0.99, place, "◂ " * (row.value < LOWEST) + pick.value_text(row.value), color=s.INK, **beside)
 
 
 def _share_limits(axes: Array) -> None:
@@ -178,5 +157,5 @@ def _legend(fig: Figure, kinds: Sequence[Kind], panels: Sequence[Panel], *, holl
     lines = {name: look for panel in panels for name, look in panel.lines.items()}
     handles += [Line2D([], [], color=c, ls=dashes, lw=1.0, label=name) for name, (c, dashes, _) in lines.items()]
     if hollow:
-        handles.append(Line2D([], [], color=SOFT, marker="o", mfc="white", ls="", ms=5, label="interval holds 0"))
+        handles.append(Line2D([], [], color=s.SOFT, marker="o", mfc="white", ls="", ms=5, label="interval holds 0"))
     fig.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6), fontsize=8, columnspacing=1.6)

@@ -10,20 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bids_sr.reports.figures.style import (
-    BLUE,
-    GREEN,
-    GRID,
-    INK,
-    ORANGE,
-    RED,
-    SKY,
-    SOFT,
-    FigureInputError,
-    new_figure,
-    style,
-)
-from bids_sr.stats.group.group_tests import ACQUIRED, BASELINES, CONTROLS, MEASURED, Comparison
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.style import FigureInputError
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
+from bids_sr.stats.group.group_tests import Comparison
 
 Series = Mapping[str, Mapping[str, float]]
 _SPREAD = 0.32  # of a box's half width
@@ -34,9 +24,8 @@ _MANY = 100  # participants; more are drawn as pixels, as so many paths make a p
 def color_of(series: str, methods: Sequence[str]) -> str:
     """One color a kind of series: acquired, baseline, control, method, measured."""
     if series in methods:
-        return ORANGE
-    kinds = ((ACQUIRED, SOFT), (BASELINES, BLUE), (CONTROLS, SKY), ((MEASURED,), GREEN))
-    return next((color for names, color in kinds if series in names), INK)
+        return s.ORANGE
+    return {"acquired": s.SOFT, "baseline": s.BLUE, "control": s.SKY, "measured": s.GREEN}.get(kind_of(series), s.INK)
 
 
 def shown_series(series: Series, methods: Sequence[str]) -> list[str]:
@@ -65,8 +54,8 @@ def paired_figure(panels: Sequence[tuple[str, Series]], methods: Sequence[str], 
     drawn = [each for each in drawn if each[2]]
     if not drawn:
         raise FigureInputError("there is no figure to draw")
-    with style():
-        fig = new_figure(12.0, 3.4)
+    with s.style():
+        fig = s.new_figure(12.0, 3.4)
         axes = fig.subplots(1, len(drawn), squeeze=False, gridspec_kw={"wspace": 0.22})[0]
         for ax, (title, series, names) in zip(axes, drawn, strict=True):
             _boxes(ax, series, names, methods)
@@ -81,7 +70,7 @@ def _boxes(ax: Axes, series: Series, names: Sequence[str], methods: Sequence[str
     many = len(people) > _MANY
     lines = [[*(series[name].get(who, math.nan) for name in names), math.nan] for who in people]
     places = [*range(len(names)), math.nan] * len(people)  # one line that is broken between participants
-    ax.plot(places, [value for line in lines for value in line], color=GRID, lw=0.7, zorder=1, rasterized=many)
+    ax.plot(places, [value for line in lines for value in line], color=s.GRID, lw=0.7, zorder=1, rasterized=many)
     for x, name in enumerate(names):
         values = np.array([v for v in series[name].values() if math.isfinite(v)])
         color = color_of(name, methods)
@@ -110,18 +99,18 @@ def differences_figure(comparisons: Sequence[Comparison], *, unit: str = "") -> 
     rows = [each for each in comparisons if each.estimate is not None]
     if not rows:
         raise FigureInputError("there is no difference to draw")
-    colors = {"better": GREEN, "worse": RED, "same": BLUE, "larger": INK, "smaller": INK}
-    with style():
-        fig = new_figure(12.0, 0.9 + 0.27 * len(rows))
+    colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}
+    with s.style():
+        fig = s.new_figure(12.0, 0.9 + 0.27 * len(rows))
         ax = fig.subplots()
         margin = rows[0].margin
         if math.isfinite(margin):
-            ax.axvspan(-margin, margin, color=GRID, alpha=0.6, lw=0)
-        ax.axvline(0, color=SOFT, lw=0.8)
+            ax.axvspan(-margin, margin, color=s.GRID, alpha=0.6, lw=0)
+        ax.axvline(0, color=s.SOFT, lw=0.8)
         for y, each in enumerate(rows):
             if each.estimate is None:
                 continue
-            color = colors.get(each.word, SOFT)
+            color = colors.get(each.word, s.SOFT)
             ax.plot([each.estimate.lower, each.estimate.upper], [y, y], color=color, lw=1.6)
             ax.plot([each.estimate.value], [y], "o", ms=5, color=color)
             ax.annotate(each.word, (1.005, y), xycoords=("axes fraction", "data"), va="center", color=color)

@@ -6,25 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bids_sr.reports.figures.style import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    SOFT,
-    Array,
-    blank,
-    color_bar,
-    new_figure,
-    style,
-)
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.style import Array
 
 AXES = ("x", "y", "z")
-AXIS_COLORS = (RED, GREEN, BLUE)
-TISSUE_COLORS = {"GM": BLUE, "WM": ORANGE, "CSF": SKY, "brain": SOFT}
+AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
+TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}
 
 
 def _column(table: Mapping[str, Array], names: Sequence[str]) -> Array | None:
@@ -38,8 +25,7 @@ def _tidy(ax: Axes, label: str, *, last: bool, n_dummy: int, end: float, step: f
     ax.set_ylabel(label, fontsize=8)
     ax.tick_params(labelsize=7, labelbottom=last)
     ax.set_xlim(-step / 2, end + step / 2)
-    ax.grid(axis="y", color="#eceff1", lw=0.6)
-    ax.set_axisbelow(True)
+    s.light_grid(ax, "y")
     if n_dummy:
         ax.axvspan(-step / 2, (n_dummy - 0.5) * step, color="#e9edf0", lw=0)
 
@@ -67,19 +53,19 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
     )
     n_volumes = max((len(np.asarray(c)) for c in table.values()), default=1)
     time = np.arange(n_volumes) * tr
-    with style():
-        fig = new_figure(12.0, 6.2)
+    with s.style():
+        fig = s.new_figure(12.0, 6.2)
         grid = {"left": 0.075, "right": 0.985, "top": 0.985, "bottom": 0.075, "hspace": 0.12}
         axes = fig.subplots(4, 1, gridspec_kw=grid)
         for ax, (label, curves) in zip(axes, panels, strict=True):
             _tidy(ax, label, last=ax is axes[-1], n_dummy=n_dummy, end=time[-1], step=tr)
             known = [curve for curve in curves if curve is not None]
             if len(known) < len(curves):
-                ax.text(0.5, 0.5, "not in the confounds table", transform=ax.transAxes, ha="center", color=SOFT)
+                ax.text(0.5, 0.5, "not in the confounds table", transform=ax.transAxes, ha="center", color=s.SOFT)
                 continue
             for curve, axis, color in zip(known, AXES, AXIS_COLORS, strict=False):
                 single = len(known) == 1
-                ax.plot(time, curve, color=INK if single else color, lw=1.0, label=None if single else axis)
+                ax.plot(time, curve, color=s.INK if single else color, lw=1.0, label=None if single else axis)
                 if single:
                     unit = "mm" if "mm" in label else ""
                     text = _summary(curve[n_dummy:], unit)
@@ -87,7 +73,7 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
             if len(curves) > 1:
                 ax.legend(loc="upper left", ncols=3, fontsize=7.5, handlelength=1.2, borderpad=0.1)
             if label.startswith("FD"):
-                ax.axhline(0.5, color=RED, lw=0.7, ls=(0, (4, 3)))
+                ax.axhline(0.5, color=s.RED, lw=0.7, ls=(0, (4, 3)))
         axes[-1].set_xlabel("Time (s); gray: non-steady volumes" if n_dummy else "Time (s)", fontsize=8)
     return fig
 
@@ -135,26 +121,26 @@ def carpet_figure(
     traces = dict(traces or {})
     n_volumes = rows.shape[1]
     time = np.arange(n_volumes) * tr
-    with style():
-        fig = new_figure(12.0, 3.9 + 0.75 * len(traces))
+    with s.style():
+        fig = s.new_figure(12.0, 3.9 + 0.75 * len(traces))
         heights = [*([1.0] * len(traces)), 4.6]
         grid = {"left": 0.075, "right": 0.93, "top": 0.985, "bottom": 0.09, "hspace": 0.08, "height_ratios": heights}
         axes = np.atleast_1d(fig.subplots(len(heights), 1, gridspec_kw=grid))
-        for ax, (label, curve), color in zip(axes, traces.items(), (INK, PURPLE, GREEN, RED), strict=False):
+        for ax, (label, curve), color in zip(axes, traces.items(), (s.INK, s.PURPLE, s.GREEN, s.RED), strict=False):
             _tidy(ax, label, last=False, n_dummy=n_dummy, end=time[-1], step=tr)
             ax.plot(time, np.asarray(curve, dtype=float), color=color, lw=0.9)
             ax.yaxis.label.set(rotation=0, ha="right", va="center")
         ax = axes[-1]
         edges = (-tr / 2, time[-1] + tr / 2, rows.shape[0], 0)
         image = ax.imshow(rows, cmap="gray", vmin=-2, vmax=2, aspect="auto", interpolation="none", extent=edges)
-        blank(ax)
+        s.blank(ax)
         ax.set_xticks(ax.get_xticks() if n_volumes < 2 else np.linspace(0, time[-1], 9))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
         ax.tick_params(labelsize=7)
         ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
         start = 0
         for name, count in tissues:
-            color = TISSUE_COLORS.get(name, SOFT)
+            color = TISSUE_COLORS.get(name, s.SOFT)
             strip = {"transform": ax.get_yaxis_transform(), "clip_on": False, "lw": 0, "color": color}
             ax.fill_between([-0.012, -0.004], start, start + count, **strip)
             middle, beside = start + count / 2, ax.get_yaxis_transform()
@@ -162,5 +148,5 @@ def carpet_figure(
             start += count
             if start < rows.shape[0]:
                 ax.axhline(start, color=color, lw=0.8)
-        color_bar(fig, image, (0.945, 0.12, 0.008, 0.3), "standard deviations")
+        s.color_bar(fig, image, (0.945, 0.12, 0.008, 0.3), "standard deviations")
     return fig

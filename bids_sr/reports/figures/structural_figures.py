@@ -8,20 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bids_sr.reports.figures.style import (
-    INK,
-    Array,
-    FigureInputError,
-    Volume,
-    blank,
-    canonical,
-    gray_limits,
-    mark_position,
-    mark_sides,
-    new_figure,
-    show_plane,
-    style,
-)
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.style import Array, FigureInputError, Volume
 
 _WIDTH, _LEFT, _TOP = 12.0, 0.05, 0.3  # inches wide; share for names of rows; inches for names of columns
 
@@ -31,7 +19,7 @@ def _slab(image: Array, affine: Array, index: int) -> tuple[Volume, int]:
     step = np.eye(4)
     step[2, 3] = index
     axis = int(nib.orientations.io_orientation(affine)[2, 0])
-    return canonical(np.asarray(image, dtype=np.float32)[..., None], np.asarray(affine, float) @ step), axis
+    return s.canonical(np.asarray(image, dtype=np.float32)[..., None], np.asarray(affine, float) @ step), axis
 
 
 def _grid(rows: int, columns: int, proportion: float) -> tuple[Figure, list[list[Axes]]]:
@@ -39,22 +27,13 @@ def _grid(rows: int, columns: int, proportion: float) -> tuple[Figure, list[list
     wide = _WIDTH * (1 - _LEFT) / columns
     tall = wide * proportion
     height = rows * tall + _TOP
-    fig = new_figure(_WIDTH, height)
-    axes = []
-    for row in range(rows):
-        bottom = (height - _TOP - (row + 1) * tall) / height
-        axes.append([
-            fig.add_axes((_LEFT + column * (1 - _LEFT) / columns, bottom, 0.995 * (1 - _LEFT) / columns,
-                          0.99 * tall / height))
-            for column in range(columns)
-        ])  # fmt: skip
-    return fig, axes
-
-
-def _proportion(volume: Volume, axis: int) -> float:
-    wide, high = (a for a in range(3) if a != axis)
-    size = np.array(volume.data.shape) * volume.zooms
-    return float(size[high] / size[wide])
+    fig = s.new_figure(_WIDTH, height)
+    width = (1 - _LEFT) / columns
+    bottoms = [(height - _TOP - (row + 1) * tall) / height for row in range(rows)]
+    return fig, [
+        [fig.add_axes((_LEFT + k * width, bottom, 0.995 * width, 0.99 * tall / height)) for k in range(columns)]
+        for bottom in bottoms
+    ]
 
 
 def scans_figure(
@@ -78,35 +57,29 @@ def scans_figure(
     names = [*series, "measured"]
     rows, last = list(measured), list(series)[-1]
     first, axis = _slab(mask[..., index], affine, index)
-    with style():
-        fig, axes = _grid(len(rows), len(names) + 1, _proportion(first, axis))
+    with s.style():
+        fig, axes = _grid(len(rows), len(names) + 1, s.height_over_width(None, first, axis))
         for panels, contrast in zip(axes, rows, strict=True):
-            low, high = gray_limits(measured[contrast], mask)
+            low, high = s.gray_limits(measured[contrast], mask)
             scans = [*(series[name][contrast] for name in series), measured[contrast]]
-            for ax, name, scan in zip(panels, names, scans, strict=False):
-                volume, _ = _slab(scan[..., index], affine, index)
-                show_plane(ax, volume, axis, 0, vmin=low, vmax=high)
-                _named(ax, name, contrast, first_row=contrast == rows[0], first_column=ax is panels[0])
+            for ax, scan in zip(panels, scans, strict=False):
+                s.show_plane(ax, _slab(scan[..., index], affine, index)[0], axis, 0, vmin=low, vmax=high)
             left = series[last][contrast][..., index] - measured[contrast][..., index]
-            volume, _ = _slab(left, affine, index)
-            show_plane(panels[-1], volume, axis, 0, cmap="RdBu_r", vmin=-0.25 * high, vmax=0.25 * high)
-            _named(panels[-1], f"{last} − measured", contrast, first_row=contrast == rows[0], first_column=False)
-        mark_sides(axes[0][0], axis)
-        mark_position(axes[0][0], first, axis, 0)
+            colors: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -0.25 * high, "vmax": 0.25 * high}
+            s.show_plane(panels[-1], _slab(left, affine, index)[0], axis, 0, **colors)
+            place: dict[str, Any] = {"transform": panels[0].transAxes, "rotation": 90, "ha": "right", "va": "center"}
+            panels[0].text(-0.02, 0.5, contrast, fontsize=9, color=s.INK, **place)
+        for ax, name in zip(axes[0], [*names, f"{last} − measured"], strict=True):
+            ax.set_title(name, fontsize=9, color=s.INK, pad=3)
+        s.mark_sides(axes[0][0], axis)
+        s.mark_position(axes[0][0], first, axis, 0)
     return fig
-
-
-def _named(ax: Axes, column: str, row: str, *, first_row: bool, first_column: bool) -> None:
-    if first_row:
-        ax.set_title(column, fontsize=9, color=INK, pad=3)
-    if first_column:
-        ax.text(-0.02, 0.5, row, transform=ax.transAxes, rotation=90, ha="right", va="center", fontsize=9, color=INK)
 
 
 def explanation_figure(
     image: Array, masks: Sequence[Array], maps: Mapping[str, Array], affine: Array, index: int
 ) -> Figure:
-    """Attention masks of the gates, coarse to fine, then maps of the critic, each over one slice.
+    """Attention masks of the gates, low to high resolution, then maps of the critic, each over one slice.
 
     Parameters
     ----------
@@ -128,16 +101,15 @@ def explanation_figure(
         raise FigureInputError("neither attention masks nor maps of a critic to show")
     columns = min(len(panels), 4)
     below, axis = _slab(image, affine, index)
-    low, high = gray_limits(image)
-    with style():
-        fig, axes = _grid(-(-len(panels) // columns), columns, _proportion(below, axis) + 0.09)
+    low, high = s.gray_limits(image)
+    with s.style():
+        fig, axes = _grid(-(-len(panels) // columns), columns, s.height_over_width(None, below, axis) + 0.09)
         flat = [ax for row in axes for ax in row]
         for ax, (title, values, most) in zip(flat, panels, strict=False):
-            show_plane(ax, below, axis, 0, vmin=low, vmax=high)
-            volume, _ = _slab(values, affine, index)
+            s.show_plane(ax, below, axis, 0, vmin=low, vmax=high)
             shown: dict[str, Any] = {"cmap": "inferno", "alpha": 0.6, "vmin": 0.0, "vmax": most}
-            show_plane(ax, volume, axis, 0, **shown)
-            ax.set_title(title, fontsize=8.5, color=INK, pad=3)
+            s.show_plane(ax, _slab(values, affine, index)[0], axis, 0, **shown)
+            ax.set_title(title, fontsize=8.5, color=s.INK, pad=3)
         for ax in flat[len(panels) :]:
-            blank(ax)
+            s.blank(ax)
     return fig

@@ -1,4 +1,4 @@
-"""What all figures share: one look, planes shown the right way up, SVG files that are small and reproducible.
+"""Style shared by all figures: colors, mosaics of slices, SVG files that are small and reproducible.
 
 Images are shown in *neurological* orientation (left is left) after the affine has been read: arrays are first
 brought to the closest RAS order, so that no storage order can turn a figure upside down. Pixels are drawn as
@@ -9,11 +9,11 @@ import base64
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import nibabel as nib
@@ -37,23 +37,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442",
 )  # fmt: skip
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "text.color": INK,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "bids-sr",
-    "svg.image_inline": True,
-}
+    "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "legend.frameon": False,
+    "text.parse_math": False,  # dollar signs in names are drawn as they are
+    "axes.edgecolor": SOFT, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.titlesize": 9,
+    "axes.spines.top": False, "axes.spines.right": False, "xtick.color": SOFT, "ytick.color": SOFT,
+    "figure.facecolor": "white", "svg.fonttype": "path", "svg.hashsalt": "bids-sr", "svg.image_inline": True,
+}  # fmt: skip
 FLICKER = "flicker"
 _FLICKER_CSS = (
     "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}"
@@ -62,19 +51,18 @@ _FLICKER_CSS = (
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
 _PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 AXIS_NAMES = ("x", "y", "z")
-# the letters at the left, right, bottom and top of a plane that is cut across x, y or z
-EDGE_LETTERS = (("P", "A", "I", "S"), ("L", "R", "I", "S"), ("L", "R", "P", "A"))
+# the letters at the left and right of a plane that is cut across x, y or z
+EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
+FAINT = "#eceff1"
 
 
 class FigureInputError(ValueError):
     """Arrays that cannot be drawn together; the message names the shapes."""
 
 
-@contextmanager
-def style() -> Iterator[None]:
+def style() -> AbstractContextManager[None]:
     """Our matplotlib settings, for making *and* for saving a figure."""
-    with mpl.rc_context(STYLE):
-        yield
+    return mpl.rc_context(STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -124,6 +112,24 @@ def _smaller_png(encoded: str) -> str:
     buffer = io.BytesIO()
     small.save(buffer, format="png", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedImage:
+    """A volume or a map of one series, on the grid it has: acquired for ``raw``, high-resolution for the others.
+
+    Parameters
+    ----------
+    name : what its row or column is called
+    data : (X, Y, Z)
+    affine : voxel → RAS mm; series may lie on different grids of one field of view
+    significant : mask of the FDR region on the same grid, or None
+    """
+
+    name: str
+    data: Array
+    affine: Array
+    significant: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,11 +193,15 @@ def plane(volume: Volume, axis: int, index: int) -> Array:
     return volume.data[where].T
 
 
+def _across(axis: int) -> list[int]:
+    return [a for a in range(3) if a != axis]
+
+
 def extent(volume: Volume, axis: int) -> tuple[float, float, float, float]:
     """Edges of a plane in mm, from zero, so that pixels have their true proportions."""
-    across = [a for a in range(3) if a != axis]
     size = np.array(volume.data.shape) * volume.zooms
-    return (0.0, float(size[across[0]]), 0.0, float(size[across[1]]))
+    wide, high = size[_across(axis)]
+    return (0.0, float(wide), 0.0, float(high))
 
 
 def gray_limits(data: Array, mask: Array | None = None) -> tuple[float, float]:
@@ -210,11 +220,19 @@ def slice_indices(mask: Array, axis: int, n_slices: int) -> list[int]:
 
     An empty mask is taken as the whole image.
     """
-    across = tuple(a for a in range(3) if a != axis)
-    filled = np.flatnonzero(np.asarray(mask).any(axis=across))
+    filled = np.flatnonzero(np.asarray(mask).any(axis=tuple(_across(axis))))
     first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, mask.shape[axis] - 1)
     margin = max(0.12, 0.5 / (n_slices + 0.5)) * (last - first)
     return sorted({round(v) for v in np.linspace(first + margin, last - margin, n_slices)})
+
+
+def planes_apart(strength: Array, n_slices: int, apart: int) -> list[int]:
+    """Indices of the strongest planes (of those above 0) at least ``apart`` from each other, ascending."""
+    chosen: list[int] = []
+    for k in np.argsort(-strength, kind="stable"):
+        if strength[k] > 0 and all(abs(int(k) - c) >= apart for c in chosen):
+            chosen.append(int(k))
+    return sorted(chosen[:n_slices])
 
 
 def bounding_box(mask: Array, zooms: Array, *, margin_mm: float = 6.0) -> Box:
@@ -223,7 +241,7 @@ def bounding_box(mask: Array, zooms: Array, *, margin_mm: float = 6.0) -> Box:
         return (slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2]))
     box = []
     for axis in range(3):
-        filled = np.flatnonzero(np.asarray(mask).any(axis=tuple(a for a in range(3) if a != axis)))
+        filled = np.flatnonzero(np.asarray(mask).any(axis=tuple(_across(axis))))
         margin = int(np.ceil(margin_mm / float(zooms[axis])))
         box.append(slice(max(int(filled[0]) - margin, 0), min(int(filled[-1]) + margin + 1, mask.shape[axis])))
     return (box[0], box[1], box[2])
@@ -239,11 +257,11 @@ def limited_box(box: Sequence[slice], volume: Volume, size_mm: Sequence[float], 
     return (sides[0], sides[1], box[2])
 
 
-def height_over_width(box: Sequence[slice], volume: Volume, axis: int = 2) -> float:
-    """Proportion in mm of a plane across ``axis`` of a box."""
-    wide, high = (a for a in range(3) if a != axis)
-    size = [(box[a].stop - box[a].start) * float(volume.zooms[a]) for a in (wide, high)]
-    return size[1] / size[0]
+def height_over_width(box: Sequence[slice] | None, volume: Volume, axis: int = 2) -> float:
+    """Proportion in mm of a plane across ``axis`` of a box; default: of the whole volume."""
+    counts = volume.data.shape if box is None else [side.stop - side.start for side in box]
+    wide, high = (counts[a] * float(volume.zooms[a]) for a in _across(axis))
+    return high / wide
 
 
 def cropped(volume: Volume, box: Sequence[slice]) -> Volume:
@@ -271,16 +289,9 @@ def show_plane(ax: Axes, volume: Volume, axis: int, index: int, **kwargs: Any) -
 
 
 def show_contour(
-    ax: Axes,
-    volume: Volume,
-    axis: int,
-    index: int,
-    color: str,
-    *,
-    level: float = 0.5,
-    width: float = 0.8,
-    shortest: float = 0.0,
-) -> None:
+    ax: Axes, volume: Volume, axis: int, index: int, color: str,
+    *, level: float = 0.5, width: float = 0.8, shortest: float = 0.0,
+) -> None:  # fmt: skip
     """Outline of a mask or an isoline of an image on a plane; nothing where the plane does not cross the level.
 
     Lines shorter than ``shortest`` (mm) are left out: specks of a noisy image would make files large and hide the rest.
@@ -299,16 +310,9 @@ def show_contour(
 
 def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:
     """Write the letters of left and right (or posterior and anterior) into the picture."""
-    left, right, _, _ = EDGE_LETTERS[axis]
-    box: dict[str, Any] = {
-        "transform": ax.transAxes,
-        "fontsize": 7,
-        "color": color,
-        "va": "center",
-        "fontweight": "bold",
-    }
-    ax.text(0.015, 0.5, left, ha="left", **box)
-    ax.text(0.985, 0.5, right, ha="right", **box)
+    look: dict[str, Any] = {"fontsize": 7, "color": color, "va": "center", "fontweight": "bold"}
+    for place, letter, side in zip((0.015, 0.985), EDGE_LETTERS[axis], ("left", "right"), strict=True):
+        ax.text(place, 0.5, letter, ha=side, transform=ax.transAxes, **look)
 
 
 def mark_position(ax: Axes, volume: Volume, axis: int, index: int, *, color: str = "white") -> None:
@@ -318,6 +322,57 @@ def mark_position(ax: Axes, volume: Volume, axis: int, index: int, *, color: str
     ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize=6.5, color=color, ha="left", va="bottom")
 
 
+Window = tuple[Sequence[slice], int]
+"""Part of an axial plane: a box, of which the third side does not matter, and the plane's index."""
+
+
+def _flat(window: Window) -> Box:
+    (x, y, _), index = window
+    return (x, y, slice(index, index + 1))
+
+
+def show_window(ax: Axes, volume: Volume, window: Window, **kwargs: Any) -> Any:
+    """Draw part of an axial plane; see `show_plane`."""
+    return show_plane(ax, cropped(volume, _flat(window)), 2, 0, **kwargs)
+
+
+def show_window_contour(ax: Axes, volume: Volume | None, window: Window, color: str, *, width: float) -> None:
+    """Outline of a mask (None: of nothing) on part of an axial plane."""
+    if volume is not None:
+        show_contour(ax, cropped(volume, _flat(window)), 2, 0, color, width=width)
+
+
+def panel_grid(
+    rows: int, columns: int, heights: float | Sequence[float], *,
+    left: float, right: float = 0.999, top: float = 0.0, bottom: float = 0.0, space: float = 0.012,
+) -> tuple[Figure, Array]:  # fmt: skip
+    """A figure, 12 inches wide, of panels that almost touch, and its axes (rows, columns).
+
+    Heights of a row (or of each), and the room at the top and at the bottom, are in inches; left and right are shares
+    of the width, ``space`` is a share of a panel.
+    """
+    each = [heights] * rows if isinstance(heights, float) else list(heights)
+    tall = sum(each) + top + bottom
+    fig = new_figure(12.0, tall)
+    grid: dict[str, Any] = {"left": left, "right": right, "top": 1 - top / tall, "bottom": bottom / tall,
+                            "wspace": space, "hspace": space, "height_ratios": each}  # fmt: skip
+    return fig, np.asarray(fig.subplots(rows, columns, squeeze=False, gridspec_kw=grid))
+
+
+def mark_planes(axes: Iterable[Axes], volume: Volume, planes: Sequence[int], *, color: str = "white") -> None:
+    """Write the position of each axial plane, and left and right into the first."""
+    for ax, index in zip(axes, planes, strict=True):
+        mark_position(ax, volume, 2, index, color=color)
+    mark_sides(next(iter(axes)), 2, color=color)
+
+
+def name_row(ax: Axes, text: str, *, x: float = 0.014, upright: bool = True, size: float = 9.0) -> None:
+    """Write a name at the left of a row of panels; ``x`` is a share of the figure's width."""
+    place = ax.get_position()
+    look: dict[str, Any] = {"rotation": 90, "ha": "center"} if upright else {"ha": "right", "linespacing": 1.5}
+    ax.figure.text(x, (place.y0 + place.y1) / 2, text, va="center", fontsize=size, **look)
+
+
 def color_bar(fig: Figure, image: Any, box: tuple[float, float, float, float], label: str) -> None:
     """A thin scale in figure coordinates (left, bottom, width, height)."""
     cax = fig.add_axes(box)
@@ -325,3 +380,15 @@ def color_bar(fig: Figure, image: Any, box: tuple[float, float, float, float], l
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
+
+
+def bar_below(fig: Figure, image: Any, label: str, *, bottom: float = 0.4, height: float = 0.09) -> None:
+    """A color scale below the middle of the panels (inches)."""
+    tall = fig.get_figheight()
+    color_bar(fig, image, (0.36, bottom / tall, 0.28, height / tall), label)
+
+
+def light_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Faint lines behind curves."""
+    ax.grid(axis=axis, color=FAINT, lw=0.6)
+    ax.set_axisbelow(True)

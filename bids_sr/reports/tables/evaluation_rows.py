@@ -3,17 +3,12 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
+from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 
-Kind = Literal["baseline", "method", "control", "placebo", "member", "measured", "run"]
-BASELINES = ("raw", "rawSpline", "bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos")
-CONTROLS: Mapping[str, str] = {
-    "bsplineSmooth": "bspline, smoothed as fits best",
-    "bsplinePca": "bspline, denoised in time (PCA)",
-}
 ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
 KIND_TEXT: Mapping[Kind, str] = {
     "baseline": "plain interpolation",
@@ -24,6 +19,11 @@ KIND_TEXT: Mapping[Kind, str] = {
     "member": "members of an ensemble",
     "run": "the run",
 }
+BANDS: Mapping[str, str] = {
+    "beyond": "beyond the acquired Nyquist limit",
+    "signal": "signal units",
+    "percent": "percent of one mean image",
+}
 FIGURE_TEXT: Mapping[str, str] = {
     "ev": "explained variance",
     "r": "correlation r",
@@ -31,21 +31,13 @@ FIGURE_TEXT: Mapping[str, str] = {
     "right": "right share",
 }
 """What of the truth a measure of the halves tells (`split_ev_beyond`: explained variance)."""
-_MEMBER = re.compile(r"^.+Seed\d+$")
 _ACTIVE = re.compile(r"^active(\d+)$")
 
 
 def kind_of(series: str) -> Kind:
-    """What a series is, from its name."""
-    if series in ("measured", "run"):
-        return "measured" if series == "measured" else "run"
-    if series in CONTROLS:
-        return "control"
-    if series in BASELINES:
-        return "baseline"
-    if _MEMBER.match(series):
-        return "member"
-    return "placebo" if series in PLACEBOS else "method"
+    """Kind of a series in tables and figures, where the acquired one stands among the baselines."""
+    kind = registry.kind_of(series)
+    return "baseline" if kind == "acquired" else kind
 
 
 def placebo_text(series: str) -> str:
@@ -99,7 +91,7 @@ def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iter
     kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     found = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
     place = {name: k for k, name in enumerate(wanted)}
-    known = {name: k for k, name in enumerate((*BASELINES, *CONTROLS))}
+    known = {name: k for k, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))}
     return sorted(
         found,
         key=lambda name: (

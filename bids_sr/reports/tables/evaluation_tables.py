@@ -14,11 +14,6 @@ from bids_sr.stats.controls.negative_controls import claims, subject_specific
 
 Cells = Sequence[str]
 NOTHING = "<p class='notice'>The evaluation table holds nothing of this.</p>"
-BANDS = {
-    "beyond": "beyond the acquired Nyquist limit",
-    "signal": "signal units",
-    "percent": "percent of one mean image",
-}
 AMOUNTS = ("ev", "r", "amplitude", "right")
 FIGURES = pick.FIGURE_TEXT
 
@@ -95,7 +90,7 @@ def _levels(rows: Sequence[MetricRow], prefix: str, names: Sequence[str]) -> lis
     """A table each contrast and scale of one figure; all but the first are folded."""
     parts = []
     for number, contrast in enumerate(pick.contrasts_of(pick.having(rows, f"{prefix}_"))):
-        for band, words in BANDS.items():
+        for band, words in pick.BANDS.items():
             table = _regions_table(rows, f"{prefix}_{band}", contrast, f"{contrast}, {words}", names)
             parts.append(table if number == 0 and band == "beyond" else folded(f"{contrast}, {words}", table))
     return parts
@@ -342,7 +337,7 @@ def _placebo_table(rows: Sequence[MetricRow], caption: str) -> str:
 
 
 def _band(measure: str) -> str:
-    return BANDS.get(measure.rpartition("_")[2], measure)
+    return pick.BANDS.get(measure.rpartition("_")[2], measure)
 
 
 def placebo_words(rows: Sequence[MetricRow]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.guided_baselines import PosedImage, inject, kspace_low, ratio
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Precision = Literal["auto", "fp32", "bf16"]
 Consistency = Literal["off", "report", "enforce"]
-GUIDED = ("inject", "ratio")
-BASELINES = (*MATRICES, *GUIDED)
 # voxels of the network's grid that go through it at once: enough to keep the cores busy, few enough for their caches
 _AT_ONCE = 1 << 14
 
@@ -162,7 +161,7 @@ def make_upsampler(
 
     Parameters
     ----------
-    name : a baseline (`BASELINES`), "raw" (nothing is upsampled), or a method's name together with its model
+    name : a baseline but `sdmod`, "raw" (nothing is upsampled), or a method's name together with its model
     factor : acquired over wanted voxel size
     affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of a run
     model, scale, precision, device, threads : for a network, see `NetworkUpsampler`
@@ -189,8 +188,10 @@ def make_upsampler(
         return lambda volume, pose: volume
     if name in MATRICES:
         return lambda volume, pose: upsample(name, volume, factor)
-    if name not in GUIDED:
-        raise InferenceError(f"{name} is no baseline ({', '.join(BASELINES)}) and came without a trained model")
+    if name not in PAIR_BASELINES:
+        raise InferenceError(
+            f"{name} is no baseline ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))}) and came without a trained model"
+        )
     if guide is None or affine is None or (name == "ratio" and mean is None):
         raise InferenceError(f"{name} needs the subject's high-resolution image and its transform to the BOLD")
     source, grid = guide, np.asarray(affine, float)

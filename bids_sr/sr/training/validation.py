@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.examples import Examples, ValidationPatch
 from bids_sr.sr.models import scores
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.update_steps import Networks
 
-_BASELINES = ("bspline", "zerofill")
 _SMALLEST_SSIM = 11  # side of the structural similarity's own window
 
 
@@ -69,7 +69,8 @@ def compare(
     if recipe.objective == "self":
         return {"network": {"consistency_psnr": round(-10 * float(np.log10(max(_error(made, watched), 1e-12))), 4)}}
     # at factor 1 every interpolation is the input itself
-    plain = {"input": "bspline"} if all(f == 1 for f in examples.factor) else {name: name for name in _BASELINES}
+    same_grid = all(f == 1 for f in examples.factor)
+    plain = {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
     rows = {"network": made}
     rows |= {name: [examples.interpolated(how, patch) for patch in watched] for name, how in plain.items()}
     return {name: _figures(images, watched) for name, images in rows.items()}

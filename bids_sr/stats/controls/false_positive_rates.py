@@ -1,9 +1,8 @@
-"""How often the linear model finds activity in series without signal, and the threshold that such series set.
+"""False-positive rates of the linear model in series without signal, and the threshold that such series set.
 
 Series without signal are those of `bids_sr.stats.controls.permutations`. Tests are one-sided, for activation, as the
-regions of
-the report are. Half a turn more for every phase changes the sign of a shuffle and is as likely: both are counted for
-the voxel-wise rate, which is the mean of both tails, and both give a maximum.
+regions of the report are. Half a turn more for every phase changes the sign of a shuffle and is as likely: both are
+counted for the voxel-wise rate, which is the mean of both tails, and both give a maximum.
 
 Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of them (maximum
 statistic; Nichols and Holmes 2002). It holds for this run's noise and its smoothness whatever the model of the noise
@@ -12,10 +11,9 @@ a Gumbel distribution through their mean and standard deviation (as Winkler et a
 alike, that is on the safe side.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,10 +26,11 @@ from scipy import special, stats
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.permutations import filtered, noise_source, random_events, random_phases, shuffled_blocks
-from bids_sr.stats.glm.design import MOTION, Design, DesignError, build_design, contrast_vector
+from bids_sr.stats.glm.design import Design, DesignError, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
-from bids_sr.stats.glm.time_series import BLOCK_BYTES, extract_courses
+from bids_sr.stats.glm.statmaps import ModelSettings
+from bids_sr.stats.glm.time_series import extract_courses
 
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -41,63 +40,28 @@ _RESAMPLES = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NullSettings:
-    """How a series without signal is made and tested; all but the first four as in `ActivationSettings`.
+class NullSettings(ModelSettings):
+    """How a series without signal is made and tested."""
 
-    Attributes
-    ----------
-    n_shuffles : draws of phases and onsets
-    seed : of these draws, and of the voxels
-    max_voxels : at most so many voxels of the mask, drawn at random, are tested; the family of the corrected test is
-        these voxels. 0: all
-    p : of the voxel-wise test, one-sided
-    tr : s
-    n_dummy : volumes at the start that are left out
-    fwhm_mm : Gaussian smoothing before the statistics (mm)
-    high_pass : Hz; 0: straight line
-    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
-    hrf : "spm" or "glover"
-    confound_names : columns of the confounds that enter the model
-    block_bytes : memory for a block of voxels; no result depends on it
-    """
-
-    n_shuffles: int = 100
-    seed: int = 0
+    n_shuffles: int = 100  # draws of phases and onsets
+    seed: int = 0  # of these draws, and of the voxels
+    # at most so many voxels of the mask, drawn at random, are tested; the family of the corrected test is these voxels.
+    # 0: all
     max_voxels: int = 20_000
-    p: float = 0.001
-    tr: float
-    n_dummy: int = 0
-    fwhm_mm: float = 0.0
-    high_pass: float = 1 / 128
-    slice_time_ref: float = 0.5
-    has_stc: bool = False
-    hrf: str = "spm"
-    confound_names: tuple[str, ...] = MOTION
-    block_bytes: int = BLOCK_BYTES
+    p: float = 0.001  # of the voxel-wise test, one-sided
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NullRates:
-    """What the shuffles gave.
+    """What the shuffles gave."""
 
-    Attributes
-    ----------
-    rates : (shuffles,) share of voxels beyond p
-    any_corrected : (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
-    maxima : (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
-    observed : (voxels tested,) z of the run itself, all conditions against rest
-    n_voxels : voxels tested
-    n_mask : voxels in the mask
-    p : nominal rate
-    """
-
-    rates: Float
-    any_corrected: Mask
-    maxima: Float
-    observed: Float
-    n_voxels: int
-    n_mask: int
-    p: float
+    rates: Float  # (shuffles,) share of voxels beyond p
+    any_corrected: Mask  # (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
+    maxima: Float  # (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
+    observed: Float  # (voxels tested,) z of the run itself, all conditions against rest
+    n_voxels: int  # voxels tested
+    n_mask: int  # voxels in the mask
+    p: float  # nominal rate
 
     @property
     def threshold(self) -> float:
@@ -116,18 +80,19 @@ def _drawn_design(
 ) -> tuple[Design, Float]:  # fmt: skip
     """Design of random onsets, and the mean of all conditions against rest as its contrast.
 
-    Confounds and drift get the phases of the courses.
+    Confounds and drift get the phases of the time series. Onsets are drawn until the model can be estimated.
     """
     start, end = settings.n_dummy * settings.tr, n_volumes * settings.tr
     names = sorted(events["trial_type"].unique())
-    for draw in range(_DRAWS):
-        try:
-            design = _turned(_design(random_events(events, start, end, rng), n_volumes, settings, confounds), phases)
-            return design, _average(design, names)
-        except DesignError:
-            if draw == _DRAWS - 1:
-                raise
-    raise AssertionError("unreachable: the last draw returns or raises")
+
+    def drawn() -> tuple[Design, Float]:
+        design = settings.design(random_events(events, start, end, rng), n_volumes, confounds)
+        return (turned := _turned(design, phases)), _average(turned, names)
+
+    for _ in range(_DRAWS - 1):
+        with suppress(DesignError):
+            return drawn()
+    return drawn()
 
 
 def _fitted(blocks: Blocks, design: Design, vector: Float, mask: Mask, zooms: Sequence[float], level: Float) -> Float:
@@ -142,14 +107,6 @@ def _turned(design: Design, phases: npt.NDArray[np.complex128]) -> Design:
     count = len(design.conditions)
     matrix = np.hstack([design.matrix[:, :count], filtered(design.matrix[:, count:], phases)])
     return replace(design, matrix=matrix, rank=int(np.linalg.matrix_rank(matrix)))
-
-
-def _design(events: pd.DataFrame, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None) -> Design:
-    return build_design(
-        events, n_volumes=n_volumes, tr=settings.tr, n_dummy=settings.n_dummy,
-        slice_time_ref=settings.slice_time_ref, has_stc=settings.has_stc, high_pass=settings.high_pass,
-        hrf=settings.hrf, confounds=confounds, confound_names=settings.confound_names,
-    )  # fmt: skip
 
 
 def _tested(mask: Mask, settings: NullSettings) -> Mask:
@@ -195,7 +152,7 @@ def null_rates(
     n_volumes, mask = reader.shape[3], np.asarray(mask, dtype=bool)
     part = _tested(mask, settings)
     with extract_courses(reader, part, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as courses:
-        design = _design(events, n_volumes, settings, confounds)
+        design = settings.design(events, n_volumes, confounds)
         source = noise_source(courses, design, settings.block_bytes)
 
         def measured() -> Iterator[tuple[slice, Any]]:

@@ -107,18 +107,11 @@ def quarter_turn(n: int) -> npt.NDArray[np.complex128]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseSpace:
-    """Where the noise of a run lies, seen from its model.
+    """Where the noise of a run lies, seen from its model."""
 
-    Attributes
-    ----------
-    basis : (T, rank) orthonormal basis of task, drift and confounds, which are taken away
-    task : (T, K) orthonormal basis of what the task has beyond drift and confounds
-    beside : (T, K) orthonormal, as near to a quarter turn of `task` as a direction outside the model can be
-    """
-
-    basis: Float
-    task: Float
-    beside: Float
+    basis: Float  # (T, rank) orthonormal basis of task, drift and confounds, which are taken away
+    task: Float  # (T, K) orthonormal basis of what the task has beyond drift and confounds
+    beside: Float  # (T, K) orthonormal, as near to a quarter turn of `task` as a direction outside the model can be
 
     @classmethod
     def of(cls, design: Design) -> NoiseSpace:
@@ -141,18 +134,12 @@ class NoiseSpace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseSource:
-    """What makes noise without signal of a run's courses.
+    """What makes noise without signal of a run's courses."""
 
-    Attributes
-    ----------
-    space : of the run's noise
-    shares : (K, N) of all N voxels in `space.beside`, in units of the standard deviation of each voxel's residuals
-    level : (N,) mean signal, which shuffled courses have not
-    """
-
-    space: NoiseSpace
+    space: NoiseSpace  # of the run's noise
+    # (K, N) of all N voxels in `space.beside`, in units of the standard deviation of each voxel's residuals
     shares: Float
-    level: Float
+    level: Float  # (N,) mean signal, which shuffled courses have not
 
     def shuffled(
         self, courses: npt.NDArray[np.floating], voxels: slice, phases: npt.NDArray[np.complex128], step: int

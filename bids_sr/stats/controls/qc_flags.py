@@ -8,8 +8,6 @@ the paper does not give are ours, and stand here as constants.
 All flags on activation are judged on the acquired series, so that none of them depends on a method.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,21 +38,13 @@ _MIN_VOXELS = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flag:
-    """One flag.
+    """One flag."""
 
-    Attributes
-    ----------
-    name : as in the measure ``flag_NAME``
-    raised : None where it could not be judged
-    text : what was found, with figures
-    remedy : what to do where it is raised
-    contrast, series : what it was judged on
-    """
-
-    name: str
-    raised: bool | None
-    text: str
-    remedy: str
+    name: str  # as in the measure ``flag_NAME``
+    raised: bool | None  # None where it could not be judged
+    text: str  # what was found, with figures
+    remedy: str  # what to do where it is raised
+    # contrast, series: what it was judged on
     contrast: str = MISSING
     series: str = "run"
 

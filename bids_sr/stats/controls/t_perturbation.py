@@ -1,7 +1,5 @@
 """How much a disturbance of a series changes its t: in units of the noise of t, which is one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,18 +1,17 @@
-"""How far members of an ensemble disagree, and whether that says how wrong their mean is.
+"""Ensemble uncertainty: how far members disagree, and whether that predicts the error of their mean.
 
 Members differ in the seed of their training only. Their standard deviation shows what chance in training decides; what
 all members share (the same pair, the same method, the same blind spot) it cannot see. Where the truth is known the
-standard deviation is therefore held against the true error of the ensemble's mean: its correlation with the error, the
+standard deviation is therefore compared with the true error of the ensemble's mean: its correlation with the error, the
 share of errors within two standard deviations, and a table by tenths of the standard deviation.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 Map = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -34,43 +33,26 @@ class Ensemble:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tenth:
-    """One row of the reliability table: voxels of one tenth of the standard deviation, all in the maps' unit.
+    """One row of the reliability table: voxels of one tenth of the standard deviation, all in the maps' unit."""
 
-    Attributes
-    ----------
-    sd : root mean square standard deviation of these voxels
-    error : root mean square true error of the mean there; equal to `sd` where the ensemble is calibrated
-    coverage : share of these voxels whose error lies within two standard deviations
-    n : voxels
-    """
-
-    sd: float
-    error: float
-    coverage: float
-    n: int
+    sd: float  # root mean square standard deviation of these voxels
+    error: float  # root mean square true error of the mean there; equal to `sd` where the ensemble is calibrated
+    coverage: float  # share of these voxels whose error lies within two standard deviations
+    n: int  # voxels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """The ensemble's standard deviation held against the true error of its mean.
+    """The ensemble's standard deviation against the true error of its mean."""
 
-    Attributes
-    ----------
-    r : Pearson correlation of standard deviation and absolute error; NaN where either is constant
-    coverage : share of voxels whose error is at most two standard deviations
-    nominal : the share if the truth were one more member, see `nominal_coverage`
-    r_interval, coverage_interval : 95 % of resampled slices (neighbors within a slice are not independent)
-    n_slices : slices that were resampled
-    tenths : from the smallest to the largest standard deviation; fewer where the maps have fewer voxels
-    """
-
-    r: float
-    coverage: float
-    nominal: float
+    r: float  # Pearson correlation of standard deviation and absolute error; NaN where either is constant
+    coverage: float  # share of voxels whose error is at most two standard deviations
+    nominal: float  # the share if the truth were one more member, see `nominal_coverage`
+    # r_interval, coverage_interval: 95 % of resampled slices (neighbors within a slice are not independent)
     r_interval: tuple[float, float]
     coverage_interval: tuple[float, float]
-    n_slices: int
-    tenths: tuple[Tenth, ...]
+    n_slices: int  # slices that were resampled
+    tenths: tuple[Tenth, ...]  # from the smallest to the largest standard deviation; fewer where there are few voxels
 
 
 def ensemble(members: Iterable[Map]) -> Ensemble:
@@ -100,19 +82,21 @@ def nominal_coverage(count: int) -> float:
     """Share of errors within two standard deviations if truth and members came from one normal distribution.
 
     The error of the mean of M members then has variance (1 + 1/M) of theirs, and over their own standard deviation it
-    follows t with M - 1 degrees of freedom: .77 for 3 members, .95 for very many.
-    """
-    from scipy import special
+    follows t with M - 1 degrees of freedom.
 
+    Examples
+    --------
+    >>> round(nominal_coverage(3), 2), round(nominal_coverage(1000), 2)
+    (0.77, 0.95)
+    """
     return float(2 * special.stdtr(count - 1, 2 / np.sqrt(1 + 1 / count)) - 1)
 
 
 def calibrate(found: Ensemble, truth: Map, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> Calibration:
-    """Hold an ensemble's standard deviation against the true error of its mean.
+    """Compare an ensemble's standard deviation with the true error of its mean.
 
     Parameters
     ----------
-    found : of `ensemble`
     truth : (X, Y, Z), same unit; where it was measured, its own noise is part of the error, so that coverage is
         understated
     mask : voxels that count
@@ -127,26 +111,21 @@ def calibrate(found: Ensemble, truth: Map, mask: Mask, *, n_boot: int = 1000, se
     if not mask.any():
         raise EnsembleError("the mask of the calibration is empty")
     sd, error = found.sd[mask], np.abs(found.mean[mask] - truth[mask].astype(np.float64))
-    slices = np.nonzero(mask)[2]
-    sums = _slice_sums(sd, error, slices, mask.shape[2])
+    # sums by slice, from which correlation and coverage of any selection of slices follow
+    terms = (np.ones(len(sd)), sd, error, sd * sd, error * error, sd * error, (error <= 2 * sd).astype(float))
+    sums = np.stack([np.bincount(np.nonzero(mask)[2], weights=term) for term in terms], axis=1)
     sums = sums[sums[:, 0] > 0]
     rng = np.random.default_rng(seed)
-    drawn = [_figures(sums[rng.integers(len(sums), size=len(sums))].sum(0)) for _ in range(n_boot)]
-    r, coverage = _figures(sums.sum(0))
-    intervals = [_interval([draw[k] for draw in drawn]) if len(sums) > 1 else (np.nan, np.nan) for k in (0, 1)]
+    drawn = np.array([_agreement(sums[rng.integers(len(sums), size=len(sums))].sum(0)) for _ in range(n_boot)])
+    r, coverage = _agreement(sums.sum(0))
+    intervals = [_interval(drawn[:, k]) if len(sums) > 1 and n_boot else (np.nan, np.nan) for k in (0, 1)]
     return Calibration(
         r=r, coverage=coverage, nominal=nominal_coverage(found.count), r_interval=intervals[0],
         coverage_interval=intervals[1], n_slices=len(sums), tenths=reliability(sd, error),
     )  # fmt: skip
 
 
-def _slice_sums(sd: Map, error: Map, slices: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.float64]:
-    """(slices, 7) sums from which correlation and coverage of any selection of slices follow."""
-    terms = (np.ones(len(sd)), sd, error, sd * sd, error * error, sd * error, (error <= 2 * sd).astype(float))
-    return np.stack([np.bincount(slices, weights=term, minlength=count) for term in terms], axis=1)
-
-
-def _figures(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _agreement(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
     """(correlation, coverage) of the sums of some slices."""
     n, x, y, xx, yy, xy, within = sums
     spread = (xx - x * x / n) * (yy - y * y / n)
@@ -154,12 +133,10 @@ def _figures(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
     return (float((xy - x * y / n) / np.sqrt(spread)) if spread > tiny else float("nan")), float(within / n)
 
 
-def _interval(values: list[float]) -> tuple[float, float]:
+def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Middle 95 % of what is defined."""
-    known = np.array([value for value in values if np.isfinite(value)])
-    if not known.size:
-        return float("nan"), float("nan")
-    low, high = np.percentile(known, [2.5, 97.5])
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
     return float(low), float(high)
 
 

@@ -1,6 +1,4 @@
-"""Maps and figures of the guards from effects files: where an ensemble disagrees, and what detail does not repeat."""
-
-from __future__ import annotations
+"""Quality-control maps and metrics from effects files: ensemble uncertainty, and detail that does not repeat."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.controls.uncertainty import Calibration, EnsembleError, calibrate, ensemble
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.stats.controls.uncertainty import EnsembleError, Tenth, calibrate, ensemble
 from bids_sr.stats.controls.unrepeated_detail import (
     THRESHOLD,
     DetailError,
@@ -32,8 +30,8 @@ LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GuardMap:
-    """One map of a guard, (X, Y, Z), 0 outside the mask, with what it says of itself."""
+class ControlMap:
+    """One map of quality control, (X, Y, Z), 0 outside the mask, with its sidecar."""
 
     values: Map
     contrast: str
@@ -42,16 +40,17 @@ class GuardMap:
     sidecar: Mapping[str, Any]
 
 
-def _whole(effects: Effects, weights: Mapping[str, float]) -> Map | None:
-    """Effect of a contrast over the blocks of both halves; None where the contrast cannot be split."""
-    halves = effects.halves(weights)
-    return None if halves is None else effects.effect(halves.mean(axis=0))
-
-
-def _on_grid(effects: Effects, mask: Mask, affine: Float, path: Path) -> Effects:
+def _load(path: Path, mask: Mask, affine: Float) -> Effects:
+    effects = load_effects(path)
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
         raise ValueError(f"{path}: effects on another grid ({effects.mask.shape}) than the mask ({mask.shape})")
     return effects
+
+
+def _whole(effects: Effects, weights: Mapping[str, float]) -> Map | None:
+    """Effect of a contrast over the blocks of both halves; None where the contrast cannot be split."""
+    found = effects.whole(weights)
+    return None if found is None else effects.effect(found)
 
 
 def uncertainty_maps(
@@ -65,8 +64,8 @@ def uncertainty_maps(
     truth: Mapping[str, Map] | None = None,
     n_boot: int = 1000,
     seed: int = 0,
-) -> tuple[list[MetricRow], list[GuardMap]]:
-    """Spread of the effect between members of an ensemble, and how it stands to their true error.
+) -> tuple[list[MetricRow], list[ControlMap]]:
+    """Spread of the effect between members of an ensemble, and how it predicts their true error.
 
     Parameters
     ----------
@@ -86,49 +85,37 @@ def uncertainty_maps(
     if len(members) < 2:
         raise EnsembleError(f"an ensemble of {len(members)} has no spread; ask for --n-ensemble 2 or more")
     rows: list[MetricRow] = []
-    maps: list[GuardMap] = []
+    maps: list[ControlMap] = []
     for name, weights in contrasts.items():
-        effects = (_whole(_on_grid(load_effects(path), mask, affine, path), weights) for path in members)
+        effects = [_whole(_load(path, mask, affine), weights) for path in members]
         known = [effect for effect in effects if effect is not None]
         if len(known) < 2:
             LOGGER.warning("%s: contrast %s cannot be made of the blocks; it has no uncertainty map", method, name)
             continue
         found = ensemble(known)
-        share: dict[str, Any] = {"series": method, "contrast": name, "region": "brain"}
-        rows.append(MetricRow(measure="ensemble_sd", value=float(np.median(found.sd[mask])), n=found.count, **share))
+        common: dict[str, Any] = {"series": method, "contrast": name, "region": "brain"}
+        rows.append(MetricRow(measure="ensemble_sd", value=float(np.median(found.sd[mask])), n=found.count, **common))
         against: dict[str, Map] = {}
-        if measured is not None:
-            target = _whole(_on_grid(load_effects(measured), mask, affine, measured), weights)
-            against |= {} if target is None else {"measured": target}
+        if measured is not None and (target := _whole(_load(measured, mask, affine), weights)) is not None:
+            against["measured"] = target
         if truth is not None and name in truth:
             against["truth"] = truth[name]
         tables = {}
         for label, target in against.items():
-            calibration = calibrate(found, target, mask, n_boot=n_boot, seed=seed)
-            rows += _calibration_rows(calibration, label, share)
-            tables[label] = [asdict(tenth) for tenth in calibration.tenths]
-        maps.append(
-            GuardMap(
-                values=np.where(mask, found.sd, 0).astype(np.float32), contrast=name, stat="sd", series=method,
-                sidecar=_sd_sidecar(found.count, weights, tables),
-            )
-        )  # fmt: skip
+            fit = calibrate(found, target, mask, n_boot=n_boot, seed=seed)
+            for measure, value, (lower, upper), n in (
+                ("ensemble_r", fit.r, fit.r_interval, fit.n_slices),
+                ("ensemble_coverage", fit.coverage, fit.coverage_interval, fit.n_slices),
+                ("ensemble_nominal", fit.nominal, (np.nan, np.nan), None),
+            ):
+                rows.append(
+                    MetricRow(measure=measure, value=value, lower=lower, upper=upper, n=n, against=label, **common)
+                )
+            tables[label] = [_plain(tenth) for tenth in fit.tenths]
+        values = np.where(mask, found.sd, 0).astype(np.float32)
+        sidecar = _sd_sidecar(found.count, weights, tables)
+        maps.append(ControlMap(values=values, contrast=name, stat="sd", series=method, sidecar=sidecar))
     return rows, maps
-
-
-def _calibration_rows(found: Calibration, against: str, share: Mapping[str, Any]) -> list[MetricRow]:
-    common = {**share, "against": against}
-    return [
-        MetricRow(
-            measure="ensemble_r", value=found.r, lower=found.r_interval[0], upper=found.r_interval[1],
-            n=found.n_slices, **common,
-        ),
-        MetricRow(
-            measure="ensemble_coverage", value=found.coverage, lower=found.coverage_interval[0],
-            upper=found.coverage_interval[1], n=found.n_slices, **common,
-        ),
-        MetricRow(measure="ensemble_nominal", value=found.nominal, **common),
-    ]  # fmt: skip
 
 
 def _sd_sidecar(count: int, weights: Mapping[str, float], tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,20 +130,17 @@ def _sd_sidecar(count: int, weights: Mapping[str, float], tables: Mapping[str, A
         out["Reliability"] = {
             "Description": "Voxels in tenths of the standard deviation: its root mean square, that of the true error "
             "of the mean, the share of errors within two standard deviations, and voxels; by what the error is against",
-            **{label: _plain(table) for label, table in tables.items()},
+            **tables,
         }
     return out
 
 
-def _plain(table: Sequence[Mapping[str, float]]) -> list[dict[str, float | str]]:
-    """Rows for JSON, five digits, whole numbers whole."""
-
-    def cell(value: float) -> float | str:
-        if isinstance(value, int):
-            return value
-        return float(f"{value:.5g}") if isfinite(value) else "n/a"
-
-    return [{key: cell(value) for key, value in row.items()} for row in table]
+def _plain(tenth: Tenth) -> dict[str, float | str]:
+    """A row for JSON, five digits, whole numbers whole."""
+    return {
+        key: value if isinstance(value, int) else float(f"{value:.5g}") if isfinite(value) else MISSING
+        for key, value in asdict(tenth).items()
+    }
 
 
 def unrepeated_maps(
@@ -168,24 +152,24 @@ def unrepeated_maps(
     *,
     guide: Map | None = None,
     seed: int = 0,
-) -> tuple[list[MetricRow], list[GuardMap]]:
+) -> tuple[list[MetricRow], list[ControlMap]]:
     """Unrepeated fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
 
     Parameters
     ----------
     effects_file : of the series
     contrasts, mask, affine : as `uncertainty_maps` takes them
-    factor : acquired over fine voxel along each axis
-    guide : fine image of the pair on the grid of the mask, in any intensity; None: there is none, and only time can
-        support detail
+    factor : acquired over high-resolution voxel along each axis
+    guide : high-resolution image of the pair on the grid of the mask, in any intensity; None: there is none, and only
+        time can support detail
     seed : of the sign flips
 
     Raises
     ------
-    DetailError : see `stats.unrepeated`
+    DetailError : see `bids_sr.stats.controls.unrepeated_detail`
     ValueError : a file on another grid
     """
-    effects = _on_grid(load_effects(effects_file), mask, affine, effects_file)
+    effects = _load(effects_file, mask, affine)
     grid = FineGrid(mask=mask, zooms=effects.zooms, factor=factor)
     series = effects.series
     guided = None if guide is None else to_intensity(guide, effects.mean, grid)
@@ -210,12 +194,12 @@ def unrepeated_maps(
         )
         sidecar = _unrepeated_sidecar(share, unrepeated_share(static, mask), guided is not None, weights)
         both = np.maximum(static, dynamic).astype(np.float32)
-        maps.append(GuardMap(values=both, contrast=name, stat="unrepeated", series=series, sidecar=sidecar))
+        maps.append(ControlMap(values=both, contrast=name, stat="unrepeated", series=series, sidecar=sidecar))
     return rows, maps
 
 
 def to_intensity(guide: Map, mean: Map, grid: FineGrid) -> Map:
-    """The pair's fine image times one factor: least squares to the mean image, in the acquired band, in the mask."""
+    """The pair's image times one factor: least squares to the mean image, in the acquired band, in the mask."""
     if guide.shape != mean.shape:
         raise DetailError(f"a guide of {guide.shape} voxels and a mean of {mean.shape}")
     low, target = ((image - grid.detail(image))[grid.mask] for image in (guide, mean))

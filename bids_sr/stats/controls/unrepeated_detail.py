@@ -16,14 +16,14 @@ with 70 % of its energy wrong. Detail along the pair's own edges is not seen eit
 (right share, explained variance) or of placebos.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+
+from bids_sr.spatial.nyquist import beyond_nyquist
 
 Map = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -39,30 +39,15 @@ class DetailError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FineGrid:
-    """The high-resolution grid and what of it was acquired.
+    """The high-resolution grid and what of it was acquired."""
 
-    Attributes
-    ----------
-    mask : (X, Y, Z) brain
-    zooms : voxel sizes, mm
-    factor : acquired over fine voxel along each axis
-    """
-
-    mask: Mask
-    zooms: tuple[float, float, float]
-    factor: tuple[float, float, float]
+    mask: Mask  # (X, Y, Z) brain
+    zooms: tuple[float, float, float]  # voxel sizes, mm
+    factor: tuple[float, float, float]  # acquired over fine voxel along each axis
 
     def detail(self, image: Map) -> Map:
-        """In-plane Fourier coefficients at or beyond the acquired Nyquist limit only, of whole slices."""
-        spectrum = np.fft.rfft2(np.asarray(image, dtype=np.float64), axes=(1, 0))
-        sizes = image.shape[:2]
-        limits = [n / f / 2 for n, f in zip(sizes, self.factor, strict=False)]
-        below = [
-            np.abs(np.fft.fftfreq(n) * n) < limit - 1e-6 if f > 1 else np.ones(n, bool)
-            for n, limit, f in zip(sizes, limits, self.factor, strict=False)
-        ]
-        spectrum[below[0][: spectrum.shape[0], None] & below[1]] = 0
-        return np.fft.irfft2(spectrum, s=sizes[::-1], axes=(1, 0))
+        """See `beyond_nyquist`, in double precision."""
+        return beyond_nyquist(np.asarray(image, dtype=np.float64), self.factor)
 
     def local(self, image: Map) -> Map:
         """Mean under a Gaussian of one acquired in-plane voxel as standard deviation, half of it across slices."""

@@ -1,16 +1,14 @@
 """Which rows of the evaluation can carry a verdict, from the strongest kind of evidence to the weakest."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import IMAGE_REFERENCES
 
 Decision = Literal["better", "same", "worse", "unclear"]
-CONTROLS = ("bsplineSmooth", "bsplinePca")
 PLAIN = ("zerofill", "sdmod", "wmn")
 """Simple arithmetic that every method must beat where the run has it, whether it stands as a baseline or a method."""
 MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
@@ -19,27 +17,17 @@ WORTH: dict[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear":
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """One kind of evidence on function.
+    """One kind of evidence on function."""
 
-    Attributes
-    ----------
-    name : short name
-    level, gain : measures of a series, and of the difference to another series
-    against : what the level is held against in the table
-    words : what is measured
-    is_truth : whether it can show that detail is true; repeatability alone cannot
-    above_zero : whether a claim needs the level itself above 0: a map that explains nothing is no detail
-    beside : measures told beside the level, each with its name
-    """
-
-    name: str
+    name: str  # short name
+    # level, gain: measures of a series, and of the difference to another series
     level: str
     gain: str
-    against: str
-    words: str
-    is_truth: bool = True
-    above_zero: bool = False
-    beside: tuple[tuple[str, str], ...] = ()
+    against: str  # what the level is held against in the table
+    words: str  # what is measured
+    is_truth: bool = True  # whether it can show that detail is true; repeatability alone cannot
+    above_zero: bool = False  # whether a claim needs the level itself above 0: a map that explains nothing is no detail
+    beside: tuple[tuple[str, str], ...] = ()  # measures told beside the level, each with its name
 
 
 def _beside(stem: str) -> tuple[tuple[str, str], ...]:
@@ -73,7 +61,6 @@ EVIDENCE = (
 )  # fmt: skip
 
 
-IMAGE_REFERENCES = ("bspline", "inject")
 # What can carry a claim on images, the stronger first, and over what its gain was found
 IMAGE_EVIDENCE = {"gain_truth_psnr": "against the measured volumes", "pair_gain_psnr": "on a pair not trained on"}
 
@@ -111,24 +98,17 @@ def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """Rows of one kind of evidence for one contrast at one smoothing.
+    """Rows of one kind of evidence for one contrast at one smoothing."""
 
-    Attributes
-    ----------
-    evidence : the kind
-    contrast, fwhm_mm : for which the verdict is given
-    regions : brain first, then the active region nearest to |t| > 4, or the truly active voxels
-    levels, gains : rows
-    others : rows of the measures that are told beside the level
-    """
-
-    evidence: Evidence
+    evidence: Evidence  # the kind
+    # contrast, fwhm_mm: for which the verdict is given
     contrast: str
     fwhm_mm: float
-    regions: tuple[str, ...]
+    regions: tuple[str, ...]  # brain first, then the active region nearest to |t| > 4, or the truly active voxels
+    # levels, gains: rows
     levels: tuple[MetricRow, ...]
     gains: tuple[MetricRow, ...]
-    others: tuple[MetricRow, ...] = ()
+    others: tuple[MetricRow, ...] = ()  # rows of the measures that are told beside the level
 
     def beside(self, series: str, region: str) -> list[tuple[str, float]]:
         """Name and value of what is told beside a series' level, as far as it is known."""

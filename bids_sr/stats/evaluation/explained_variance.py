@@ -23,8 +23,6 @@ the halves of the target do not agree for sure (the interval of ``<t_a, t_b>`` r
 of, and only r is defined.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -39,20 +37,12 @@ OF_TRUTH = FIGURES[1:]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moments:
-    """Inner products over voxels of pairs of maps, (K,) each, unit of the maps squared.
+    """Inner products over voxels of pairs of maps, (K,) each, unit of the maps squared."""
 
-    Attributes
-    ----------
-    shared : of the map under test and the target
-    energy : of the map with itself
-    target : of the target with itself, its noise included
-    true : of the target with itself without its noise
-    """
-
-    shared: Float
-    energy: Float
-    target: Float
-    true: Float
+    shared: Float  # of the map under test and the target
+    energy: Float  # of the map with itself
+    target: Float  # of the target with itself, its noise included
+    true: Float  # of the target with itself without its noise
 
     def figure(self, name: str) -> Float:
         """One of `FIGURES` for every pair, (K,); NaN where what it is divided by is not positive."""

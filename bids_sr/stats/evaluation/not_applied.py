@@ -1,12 +1,10 @@
 """Methods that were not applied: their series is zero filling under another name, and says nothing of the method."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.evaluation.split_half import method_of
+from bids_sr.series import is_variant_of
 
 APPLIED = "verdict_applied"
 _COMPARING = ("gain_", "pair_gain_")
@@ -26,7 +24,7 @@ def was_applied(card: Mapping[str, Any]) -> bool:
 
 def stands_for(series: str, not_applied: Sequence[str]) -> bool:
     """Whether a series is that of a method that was not applied, or its placebo, or its member of another seed."""
-    return series in not_applied or method_of(series, not_applied) is not None
+    return series in not_applied or is_variant_of(series, not_applied)
 
 
 def compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str] = ()) -> list[MetricRow]:

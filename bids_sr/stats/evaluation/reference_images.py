@@ -13,8 +13,6 @@ distribution. Of simulated runs of 60 volumes, each correlated by .6 with the on
 paired.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,12 +24,11 @@ from scipy import stats
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import IMAGE_REFERENCES, MEASURED
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-MEASURED = "measured"
-REFERENCES = ("bspline", "inject")
 SCORES = ("psnr", "ssim")
 _PERCENTILE = 99
 _LEAST_VOLUMES = 4  # two stretches of two
@@ -78,16 +75,10 @@ def mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tup
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeScores:
-    """Scores of the volumes of one series.
+    """Scores of the volumes of one series."""
 
-    Attributes
-    ----------
-    psnr : (n,) dB, infinite for a volume that equals the measured one
-    ssim : (n,)
-    """
-
-    psnr: Float
-    ssim: Float
+    psnr: Float  # (n,) dB, infinite for a volume that equals the measured one
+    ssim: Float  # (n,)
 
 
 def measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:
@@ -167,7 +158,7 @@ def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int
 
     rows = [row(s, f"truth_{name}", getattr(own, name), MEASURED) for s, own in scores.items() for name in SCORES]
     for series, own in scores.items():
-        for other in (name for name in REFERENCES if name in scores and name != series):
+        for other in (name for name in IMAGE_REFERENCES if name in scores and name != series):
             for name in SCORES:
                 a, b = getattr(own, name), getattr(scores[other], name)
                 gain = np.subtract(a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b))

@@ -13,8 +13,6 @@ detail that all series share (it lifts the correlation of a denoised B-spline fr
 therefore made from the effects of the blocks.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,29 +45,16 @@ def average_precision(score: npt.NDArray[np.floating], active: Mask) -> float:
     ----------
     score, active : (N,) how active a voxel looks, and whether it is
     """
-    hits, chosen = _cumulative(score, active)
-    if not hits.size or hits[-1] == 0:
-        return math.nan
-    return float((np.diff(hits, prepend=0) * hits / chosen).sum() / hits[-1])
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(active, score)) if active.any() else math.nan
 
 
 def roc_auc(score: npt.NDArray[np.floating], active: Mask) -> float:
     """Chance that an active voxel scores above an inactive one, ties half; NaN where either kind is missing."""
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
-    positive, n = int(active.sum()), len(active)
-    if positive in (0, n):
-        return math.nan
-    ranks = rankdata(score)[active].sum()
-    return float((ranks - positive * (positive + 1) / 2) / (positive * (n - positive)))
-
-
-def _cumulative(score: npt.NDArray[np.floating], active: Mask) -> tuple[Float, Float]:
-    """Active voxels and all voxels at or above each distinct score, from the highest."""
-    order = np.argsort(-score, kind="stable")
-    ranked = score[order]
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1) if len(ranked) else np.zeros(0, dtype=int)
-    return np.cumsum(active[order], dtype=np.float64)[last], last + 1.0
+    return float(roc_auc_score(active, score)) if active.any() and not active.all() else math.nan
 
 
 def matched_region(score: Map, region: Mask, count: int) -> Mask:
@@ -106,18 +91,11 @@ def _likeness(a: Map, b: Map, region: Mask) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
-    """What is true of one contrast.
+    """What is true of one contrast."""
 
-    Attributes
-    ----------
-    effect : (X, Y, Z) true effect
-    t : (X, Y, Z) of the measured series, None for known activation
-    active : (X, Y, Z) truly active voxels
-    """
-
-    effect: Map
-    t: Map | None
-    active: Mask
+    effect: Map  # (X, Y, Z) true effect
+    t: Map | None  # (X, Y, Z) of the measured series, None for known activation
+    active: Mask  # (X, Y, Z) truly active voxels
 
 
 def measured_truth(maps: Mapping[tuple[str, str], Map], contrast: str, mask: Mask) -> Truth | None:

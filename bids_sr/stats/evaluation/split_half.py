@@ -1,16 +1,9 @@
-"""How well the effect in one half of a run's blocks agrees with the effect in its other half, and how sure that is.
+"""Split-half agreement of effect maps from inner products of block maps, with intervals over resampled blocks.
 
-The correlation over voxels of two sums of block maps follows from inner products of the block maps alone. So for each
+The agreement over voxels of two sums of block maps follows from inner products of the block maps alone. So for each
 set of voxels and each scale there are three small matrices (own, cross, target), and resampled blocks are only other
 weights: a thousand resamples cost nothing, and the same resamples serve every series, so that differences between
-series have intervals.
-
-Scales: the unit of the signal; percent of *one* mean image, the measured one's (in percent of each series' own mean
-sharper static images alone look like better function); and the band beyond the acquired Nyquist limit, which the
-acquisition did not contain: in-plane Fourier coefficients of whole slices at or beyond it, taken before masking.
-
-Beside the correlation stand explained variance, recovered amplitude and right share
-(`bids_sr.stats.evaluation.explained_variance`), from the same inner products.
+series have intervals. The metrics are those of `bids_sr.stats.evaluation.explained_variance`.
 
 Intervals: blocks are drawn with replacement within condition and half (within half and sign of the contrast, where a
 condition has a single block there, so that conditions count as a sample). Where that leaves one block alone, there is
@@ -25,69 +18,34 @@ and, where networks of several seeds were trained, what another seed would (`wit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
 
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import MEASURED, is_variant_of, kind_of
 from bids_sr.stats.evaluation.explained_variance import FIGURES, OF_TRUTH, Moments
 from bids_sr.stats.glm.blocks import Block
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-BANDS = ("signal", "percent", "beyond")
-ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
-MAIN_REGION = "active40"
+Key = tuple[str, str, str, str]
+"""Of a score: split_r, split_ev, …, self_r, truth_r, …; band; contrast; region."""
 _STEP = 0.2
 _LEAST_VOXELS = 10
 _CHUNK = 16384  # voxels whose inner products are summed in the maps' own precision; the sums are double
 
 
-def beyond_nyquist(maps: npt.NDArray[np.floating], factor: Sequence[float]) -> Array:
-    """Only the in-plane Fourier coefficients at or beyond the limit of the acquired matrix.
-
-    Parameters
-    ----------
-    maps : (X, Y, Z[, B]) whole slices on the high-resolution grid
-    factor : acquired over high-resolution voxel by axis; n voxels at factor f were acquired as n/f, whose limit is
-        n/(2f) cycles over the field of view. An axis of factor 1 has no limit of its own. Where the factor is above 1
-        across slices only, the band is the one beyond their limit
-
-    Raises
-    ------
-    ValueError : no axis has a factor above 1
-    """
-    axes = [axis for axis in (0, 1) if factor[axis] > 1] or [axis for axis in (2,) if factor[axis] > 1]
-    if not axes:
-        raise ValueError(f"a factor of {tuple(factor)} leaves nothing beyond the acquired limit")
-    spectrum = fft.fftn(np.asarray(maps, dtype=np.float32), axes=axes)
-    inner = np.ones((1,) * spectrum.ndim, dtype=bool)
-    for axis in axes:
-        n = spectrum.shape[axis]
-        within = np.abs(fft.fftfreq(n) * n) < n / (2 * factor[axis]) - 1e-6
-        inner = inner & within.reshape([-1 if k == axis else 1 for k in range(spectrum.ndim)])
-    spectrum *= ~inner
-    return np.ascontiguousarray(fft.ifftn(spectrum, axes=axes).real)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inner:
-    """Inner products over a set of voxels of block maps, each map's mean over the voxels taken off; (B, B) each.
+    """Inner products over a set of voxels of block maps, each map's mean over the voxels taken off; (B, B) each."""
 
-    Attributes
-    ----------
-    own : of the series' block maps among themselves
-    cross : of the series' (rows) with the target's (columns)
-    target : of the target's among themselves
-    """
-
-    own: Float
-    cross: Float
-    target: Float
+    own: Float  # of the series' block maps among themselves
+    cross: Float  # of the series' (rows) with the target's (columns)
+    target: Float  # of the target's among themselves
 
     def moments(self, source: Float, target: Float, *, known: bool = False) -> Moments:
         """Inner products of sums of block maps, for weights (K, B) of the series' and of the target's blocks.
@@ -107,7 +65,13 @@ class Inner:
 
 
 def inner_products(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Float:
-    """(A, B) inner products of maps in rows, (A, N) and (B, N), each less its own mean over the N voxels."""
+    """(A, B) inner products of maps in rows, (A, N) and (B, N), each less its own mean over the N voxels.
+
+    Examples
+    --------
+    >>> inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
+    array([[4.]])
+    """
     out = np.zeros((len(a), len(b)))
     mean_a, mean_b = (x.mean(axis=1, dtype=np.float64)[:, None].astype(x.dtype) for x in (a, b))
     for start in range(0, a.shape[1], _CHUNK):
@@ -123,9 +87,8 @@ def _strata(blocks: Sequence[Block], weights: Float) -> list[list[int]]:
     for index in np.flatnonzero(weights):
         by_condition.setdefault(blocks[index].condition, []).append(int(index))
         by_sign.setdefault(bool(weights[index] > 0), []).append(int(index))
-    if all(len(part) > 1 for part in by_condition.values()):
-        return list(by_condition.values())
-    return list(by_sign.values())
+    alone = any(len(part) < 2 for part in by_condition.values())
+    return list(by_sign.values()) if alone else list(by_condition.values())
 
 
 def resampled_weights(blocks: Sequence[Block], halves: Float, n_boot: int, rng: np.random.Generator) -> Float | None:
@@ -147,24 +110,27 @@ def resampled_weights(blocks: Sequence[Block], halves: Float, n_boot: int, rng: 
     return out
 
 
+def halves_of(blocks: Sequence[Block], halves: Mapping[str, Float], n_boot: int, seed: int) -> dict[str, Float | None]:
+    """Resampled weights of every contrast; those of one contrast do not depend on which others there are."""
+    return {
+        name: resampled_weights(blocks, weights, n_boot, np.random.default_rng([seed, *name.encode()]))
+        if n_boot
+        else None
+        for name, weights in halves.items()
+    }
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """A figure and its resamples, both ways.
+    """A metric and its resamples, by way: with half 0 of the series as source, and with half 1; one for whole runs."""
 
-    Attributes
-    ----------
-    ways : (2,) with half 0 of the series as source, and with half 1
-    draws : (2, n_boot) the same for resampled blocks; n_boot is 0 where blocks cannot be resampled
-    limit : the figure lies within ± this, and so does its interval
-    """
-
-    ways: Float
-    draws: Float
-    limit: float = math.inf
+    ways: Float  # (ways,)
+    draws: Float  # (ways, n_boot) the same for resampled blocks; n_boot is 0 where blocks cannot be resampled
+    limit: float = math.inf  # the value lies within ± this, and so does its interval
 
     @property
     def value(self) -> float:
-        """Mean of both ways."""
+        """Mean of the ways."""
         return float(self.ways.mean())
 
     @property
@@ -181,6 +147,9 @@ class Score:
         return (value, *interval(value, (self.draws - other.draws).mean(axis=0)))
 
 
+Scores = dict[Key, Score]
+
+
 def interval(value: float, draws: Float) -> tuple[float, float]:
     """95 % interval of a value from small resampling steps (see the module's text); NaN without resamples."""
     if not draws.size or not np.isfinite(draws).all() or not math.isfinite(value):
@@ -190,18 +159,16 @@ def interval(value: float, draws: Float) -> tuple[float, float]:
 
 
 def with_seeds(own: Score, members: Sequence[Score], picks: npt.NDArray[np.intp]) -> Score:
-    """A figure of a network whose resamples vary with the seed of its training too.
+    """A metric of a network whose resamples vary with the seed of its training too.
+
+    Each resample gains the drawn member's deviation from the members' mean, in the same small step as blocks and by
+    sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a mean over seeds) beside that of blocks.
 
     Parameters
     ----------
     own : of the series itself, which is one seed
-    members : of all seeds, its own among them, M of them
+    members : of all M seeds, its own among them
     picks : (n_boot,) which member each resample draws
-
-    Notes
-    -----
-    Each resample gains the drawn member's deviation from the members' mean, in the same small step as blocks and by
-    sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a mean over seeds) beside that of blocks.
     """
     ways = np.array([member.ways for member in members])
     if len(members) < 2 or own.draws.shape[1] != len(picks) or not np.isfinite(ways).all():
@@ -210,30 +177,42 @@ def with_seeds(own: Score, members: Sequence[Score], picks: npt.NDArray[np.intp]
     return Score(ways=own.ways, draws=own.draws + apart[picks].T, limit=own.limit)
 
 
-def score_moments(found: Moments, draws: Moments | None, figures: Sequence[str]) -> dict[str, tuple[float, Float]]:
-    """Figures of one pair of maps, each with its resamples (n_boot,).
+def score_moments(
+    ways: Sequence[tuple[Moments, Moments | None] | None], n_boot: int, figures: Sequence[str] = FIGURES
+) -> dict[str, Score]:
+    """Scores by metric of the same pair of maps taken one or two ways.
 
     Parameters
     ----------
-    found, draws : of the maps (K = 1), and of resampled blocks; None: without
-    figures : of `explained_variance.FIGURES`; those of the truth are NaN where its energy is not above 0 for sure
+    ways : moments of the maps (K = 1), and of resampled blocks or None; None where there are too few voxels
+    n_boot : number of resamples
+    figures : of `FIGURES`; those that need the energy of the truth are NaN where it is not above 0 for sure
     """
-    size = 0 if draws is None else len(draws.true)
-    true = float(found.true[0])
-    low = true if draws is None else interval(true, draws.true)[0]
-    out = {}
-    for name in figures:
-        if name in OF_TRUTH and not (true > 0 and low > 0):
-            out[name] = math.nan, np.full(size, math.nan)
-        else:
-            out[name] = float(found.figure(name)[0]), np.zeros(0) if draws is None else draws.figure(name)
-    return out
+    values: dict[str, list[float]] = {name: [] for name in figures}
+    draws: dict[str, list[Float]] = {name: [] for name in figures}
+    for way in ways:
+        sure = False
+        if way is not None:
+            found, drawn = way
+            true = float(found.true[0])
+            sure = true > 0 and (drawn is None or interval(true, drawn.true)[0] > 0)
+        for name in figures:
+            defined = way is not None and (sure or name not in OF_TRUTH)
+            values[name].append(float(found.figure(name)[0]) if defined else math.nan)
+            empty = np.full(n_boot, math.nan)
+            draws[name].append(drawn.figure(name) if defined and drawn is not None else empty)
+    return {
+        name: Score(
+            ways=np.array(values[name]), draws=np.array(draws[name]), limit=1.0 if name == "r" else math.inf
+        )
+        for name in figures
+    }  # fmt: skip
 
 
 def score(
     inners: Sequence[Inner | None], halves: Float, draws: Float | None, figures: Sequence[str] = FIGURES
 ) -> dict[str, Score]:
-    """How each half of the series agrees with the other half of the target, by figure.
+    """How each half of the series agrees with the other half of the target, by metric.
 
     Parameters
     ----------
@@ -241,30 +220,16 @@ def score(
     halves, draws : (2, B) and (2, n_boot, B)
     figures : of `bids_sr.stats.evaluation.explained_variance.FIGURES`
     """
-    size = 0 if draws is None else draws.shape[1]
-    ways: list[dict[str, tuple[float, Float]]] = []
-    for source, inner in enumerate(inners):
-        if inner is None:
-            ways.append(dict.fromkeys(figures, (math.nan, np.full(size, math.nan))))
-            continue
-        found = inner.moments(halves[None, source], halves[None, 1 - source])
-        drawn = None if draws is None else inner.moments(draws[source], draws[1 - source])
-        ways.append(score_moments(found, drawn, figures))
-    return {
-        name: Score(
-            ways=np.array([way[name][0] for way in ways]), draws=np.array([way[name][1] for way in ways]),
-            limit=1.0 if name == "r" else math.inf,
+    ways = [
+        None
+        if inner is None
+        else (
+            inner.moments(halves[None, source], halves[None, 1 - source]),
+            None if draws is None else inner.moments(draws[source], draws[1 - source]),
         )
-        for name in figures
-    }  # fmt: skip
-
-
-def active_regions(t_maps: Sequence[Array], mask: Mask) -> dict[str, tuple[Mask, Mask]]:
-    """Voxels of the mask with |t| above each threshold in half 0 and in half 1, by name of the region."""
-    return {
-        f"active{round(10 * limit)}": (mask & (np.abs(t_maps[0]) > limit), mask & (np.abs(t_maps[1]) > limit))
-        for limit in ACTIVE_T
-    }
+        for source, inner in enumerate(inners)
+    ]
+    return score_moments(ways, 0 if draws is None else draws.shape[1], figures)
 
 
 def enough(region: Mask) -> bool:
@@ -272,33 +237,16 @@ def enough(region: Mask) -> bool:
     return int(region.sum()) >= _LEAST_VOXELS
 
 
-def method_of(series: str, methods: Sequence[str]) -> str | None:
-    """The method whose placebo or member a series is: its name is the method's and goes on with a capital letter."""
-    for name in sorted(methods, key=len, reverse=True):
-        if series.startswith(name) and series[len(name) : len(name) + 1].isupper():
-            return name
-    return None
-
-
-def members_of(series: Sequence[str], methods: Sequence[str]) -> dict[str, list[str]]:
-    """Each method with the series that are itself trained from other seeds (`sblSeed1`), itself first."""
-    return {
-        method: [method, *(name for name in series if name.removeprefix(f"{method}Seed").isdigit())]
-        for method in methods
-    }
-
-
-def seeded(scores: Mapping[str, dict[Any, Score]], baselines: Sequence[str], seed: int) -> None:
-    """Let the resamples of every network with members of other seeds vary with the seed, in place.
+def seeded(scores: Mapping[str, Scores], seed: int) -> None:
+    """Let the resamples of every network with members of other seeds (`sblSeed1`) vary with the seed, in place.
 
     Parameters
     ----------
-    scores : by series, then by figure
-    baselines : series that no method made
-    seed : of which member each resample draws; the same for all figures of a method
+    scores : by series
+    seed : of which member each resample draws; the same for all metrics of a method
     """
-    learned = [name for name in scores if name not in baselines]
-    for method, names in members_of(list(scores), learned).items():
+    for method in [name for name in scores if kind_of(name) == "method"]:
+        names = [method, *(name for name in scores if kind_of(name) == "member" and is_variant_of(name, (method,)))]
         if len(names) < 2:
             continue
         rng = np.random.default_rng([seed, *method.encode()])
@@ -310,31 +258,42 @@ def seeded(scores: Mapping[str, dict[Any, Score]], baselines: Sequence[str], see
                 scores[method][key] = with_seeds(own, members, picks[own.draws.shape[1]])
 
 
-def gain_pairs(series: Sequence[str], baselines: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, what it is held against): every baseline, control and other method, and the method's own placebos.
-
-    Parameters
-    ----------
-    series : all names; measured is none of them
-    baselines : those that are baselines or controls
-    """
-    learned = [name for name in series if name not in baselines]
-    methods = [name for name in learned if method_of(name, learned) is None]
-    pairs = []
-    for method in methods:
-        for other in series:
-            owner = method_of(other, methods)
-            member = owner is not None and other[len(owner) :].startswith("Seed")
-            if other != method and (owner is None or owner == method) and not member:
-                pairs.append((method, other))
-    return pairs
+def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(method, what it is compared with): every baseline, control and other method, and the method's own placebos."""
+    return [
+        (method, other)
+        for method in names
+        for other in names
+        if kind_of(method) == "method"
+        and other != method
+        and kind_of(other) not in ("member", "measured")
+        and (kind_of(other) != "placebo" or is_variant_of(other, (method,)))
+    ]
 
 
-def halves_of(blocks: Sequence[Block], halves: Mapping[str, Float], n_boot: int, seed: int) -> dict[str, Float | None]:
-    """Resampled weights of every contrast; those of one contrast do not depend on which others there are."""
-    return {
-        name: resampled_weights(blocks, weights, n_boot, np.random.default_rng([seed, *name.encode()]))
-        if n_boot
-        else None
-        for name, weights in halves.items()
-    }
+def score_rows(scores: Mapping[str, Scores], units: Callable[[str, float], int | None]) -> Iterator[MetricRow]:
+    """Rows of every series; `units` gives their n from the contrast and the lower end of the interval."""
+    against = {"split": MEASURED, "self": "self", "truth": "truth"}
+    for series, found in scores.items():
+        for (stem, band, contrast, region), one in found.items():
+            low, high = one.interval
+            yield MetricRow(
+                series=series, against=against[stem.partition("_")[0]], measure=f"{stem}_{band}", value=one.value,
+                lower=low, upper=high, contrast=contrast, region=region, n=units(contrast, low),
+            )  # fmt: skip
+
+
+def gain_rows(
+    scores: Mapping[str, Scores], kind: str, units: Callable[[str, float], int | None]
+) -> Iterator[MetricRow]:
+    """Each method less baselines, controls, other methods and its placebos, in the scores of one kind (`split_`)."""
+    for method, other in gain_pairs(list(scores)):
+        for key, found in scores[method].items():
+            if not key[0].startswith(kind) or key not in scores[other]:
+                continue
+            value, low, high = found.less(scores[other][key])
+            stem, band, contrast, region = key
+            yield MetricRow(
+                series=method, against=other, measure=f"gain_{stem}_{band}", value=value, lower=low, upper=high,
+                contrast=contrast, region=region, n=units(contrast, low),
+            )  # fmt: skip

@@ -1,37 +1,32 @@
-"""What all series of a run share when their halves are scored: voxels, scales, weights, resamples, and the target."""
+"""Shared inputs of split-half agreement: masks, bands, block weights, bootstrap draws, and the measured maps.
 
-from __future__ import annotations
+Bands: the unit of the signal; percent of *one* mean image, the measured one's (in percent of each series' own mean
+sharper static images alone look like better function); and the band beyond the acquired Nyquist limit, which the
+acquisition did not contain: in-plane Fourier coefficients of whole slices at or beyond it, taken before masking.
+"""
 
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.series import RAW_SPLINE
+from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.stats.evaluation.explained_variance import FIGURES
-from bids_sr.stats.evaluation.split_half import (
-    BANDS,
-    Inner,
-    Score,
-    active_regions,
-    beyond_nyquist,
-    enough,
-    halves_of,
-    inner_products,
-    score,
-)
-from bids_sr.stats.glm.block_effects import Effects
-from bids_sr.stats.glm.blocks import missing_conditions
-from bids_sr.stats.regions.map_comparison import RAISED
+from bids_sr.stats.evaluation.split_half import Inner, Scores, enough, halves_of, inner_products, score
+from bids_sr.stats.glm.block_effects import Effects, load_effects, series_of
+from bids_sr.stats.glm.blocks import Block, missing_conditions
 
 Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Key = tuple[str, str, str, str]  # "split_r", "split_ev", … or "self_r"; band, contrast, region
-AMPLITUDE_BANDS = ("signal", "beyond")
-"""Scales on which amplitudes are compared; percent of one mean image differs from signal by a fixed map."""
+PathLike = str | os.PathLike[str]
+BANDS = ("signal", "percent", "beyond")
+ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
 LOGGER = logging.getLogger(__name__)
 _LEAST_MEAN = 0.05  # of the brain's median: percent of less than this is no percent of signal
 
@@ -47,38 +42,66 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
         return effects.series, effects.betas
     if effects.series != "raw":
         raise ValueError(f"effects of {effects.series} lie on another grid than the high-resolution mask")
-    maps = [
-        sample_volume(m, effects.affine, shape, affine, spline=Spline(order=3))
-        for m in np.moveaxis(effects.betas, -1, 0)
-    ]
-    return RAISED, np.stack(maps, axis=-1)
+    spline = Spline(order=3)
+    maps = [sample_volume(m, effects.affine, shape, affine, spline=spline) for m in np.moveaxis(effects.betas, -1, 0)]
+    return RAW_SPLINE, np.stack(maps, axis=-1)
+
+
+def named_files(paths: Sequence[PathLike]) -> dict[str, PathLike]:
+    """Effects files by series; ValueError for two files of one series."""
+    out: dict[str, PathLike] = {}
+    for path in paths:
+        name = series_of(path)
+        if name in out:
+            raise ValueError(f"{path} and {out[name]} are both effects of {name}")
+        out[name] = path
+    return out
+
+
+def series_of_run(
+    files: Mapping[str, PathLike], reference: Effects, shape: tuple[int, ...], affine: Float
+) -> Iterator[tuple[str, Array, Effects]]:
+    """Name, block maps on the high-resolution grid, and effects of one series after the other.
+
+    Raises
+    ------
+    ValueError : blocks differ from those of the reference (names both series), or another grid
+    """
+    wanted = [_signature(block) for block in reference.blocks]
+    for path in files.values():
+        effects = load_effects(path)
+        if [_signature(block) for block in effects.blocks] != wanted:
+            raise ValueError(
+                f"effects of {effects.series} and of {reference.series} have different blocks: they are not of one "
+                "run, or were made with other events or another model"
+            )
+        yield (*on_grid(effects, shape, affine), effects)
+
+
+def _signature(block: Block) -> tuple[object, ...]:
+    """What makes a block the same in two files; times to the millisecond."""
+    return block.condition, block.half, block.used, tuple((round(a, 3), round(b, 3)) for a, b in block.events)
 
 
 @dataclass(kw_only=True)
 class Frame:
-    """What all series share, and how one series is scored in it.
+    """What all series share, and how one series is scored in it."""
 
-    Attributes
-    ----------
-    mask, roi : (X, Y, Z) brain and region of interest
-    factor : acquired over high-resolution voxel by axis
-    bands : scales that are scored
-    halves, draws : by contrast, weights (2, B) and resampled weights (2, n_boot, B) or None
-    regions : by contrast, then by name, the voxels for source half 0 and for source half 1
-    mean : (X, Y, Z) the common mean image, or None without a measured series
-    targets : by band, the measured block maps in the N voxels of the mask (N, B); empty without a measured series
-    """
-
-    mask: Mask
-    roi: Mask
-    factor: tuple[float, ...]
-    bands: tuple[str, ...]
-    halves: Mapping[str, Float]
-    draws: Mapping[str, Float | None]
+    mask: Mask  # (X, Y, Z) brain
+    factor: tuple[float, ...]  # acquired over high-resolution voxel by axis
+    bands: tuple[str, ...]  # scales that are scored
+    halves: Mapping[str, Float]  # by contrast, weights (2, B)
+    draws: Mapping[str, Float | None]  # by contrast, resampled weights (2, n_boot, B) or None
+    # by contrast, then by name, the voxels for source half 0 and for source half 1
     regions: Mapping[str, Mapping[str, tuple[Mask, Mask]]]
-    mean: Array | None = None
+    mean: Array | None = None  # (X, Y, Z) the common mean image, or None without a measured series
+    # by band, the measured block maps in the N voxels of the mask (N, B); empty without a measured series
     targets: dict[str, Array] = field(default_factory=dict)
     _own: dict[tuple[str, str, str, int], Float] = field(default_factory=dict)
+
+    def units(self, contrast: str, _: float = 0.0) -> int:
+        """Blocks that count in a contrast."""
+        return int(np.count_nonzero(self.halves[contrast]))
 
     def banded(self, betas: Array, band: str) -> Array:
         """Block maps (X, Y, Z, B) on one of the scales, then in the voxels of the mask, (N, B)."""
@@ -91,31 +114,32 @@ class Frame:
             return betas[self.mask] * scale[self.mask][:, None]
         return betas[self.mask]
 
-    def scores(self, betas: Array, kinds: Sequence[str] = ("split", "self")) -> dict[Key, Score]:
-        """Scores of one series by kind and figure (`split_ev`), band, contrast and region.
+    def scores(self, betas: Array, kinds: Sequence[str] = ("split", "self")) -> Scores:
+        """Scores of one series by kind and metric (`split_ev`), band, contrast and region.
 
         Parameters
         ----------
         betas : (X, Y, Z, B) block maps on the high-resolution grid
         kinds : "split" (against the other half of the measured series) and "self" (of the series itself)
         """
-        out: dict[Key, Score] = {}
+        out: Scores = {}
         for band in self.bands:
             maps = self.banded(betas, band)
+            # percent of one mean image differs from signal by a fixed map: amplitudes are compared once
+            figures = FIGURES if band != "percent" else FIGURES[:1]
             for region, contrast, inners in self._inners(maps, band):
                 given = self.halves[contrast], self.draws[contrast]
                 if "split" in kinds and self.targets:
-                    found = score(inners, *given, FIGURES if band in AMPLITUDE_BANDS else FIGURES[:1])
+                    found = score(inners, *given, figures)
                     out |= {(f"split_{name}", band, contrast, region): one for name, one in found.items()}
                 if "self" in kinds and band != "percent":
                     own = [None if i is None else Inner(own=i.own, cross=i.own, target=i.own) for i in inners]
                     out["self_r", band, contrast, region] = score(own, *given, FIGURES[:1])["r"]
         return out
 
-    def _inners(self, maps: Array, band: str) -> list[tuple[str, str, list[Inner | None]]]:
+    def _inners(self, maps: Array, band: str) -> Iterator[tuple[str, str, list[Inner | None]]]:
         """Inner products for every region of every contrast; brain and roi, the same for all, are made once."""
         made: dict[str, list[Inner | None]] = {}
-        out = []
         for contrast, regions in self.regions.items():
             for region, voxels in regions.items():
                 shared = voxels[0] is voxels[1]
@@ -125,8 +149,7 @@ class Frame:
                     first = self._inner(maps, band, voxels[0], (band, region, where, 0))
                     inners = [first, first if shared else self._inner(maps, band, voxels[1], (band, region, where, 1))]
                     made[region] = inners
-                out.append((region, contrast, inners))
-        return out
+                yield region, contrast, inners
 
     def _inner(self, maps: Array, band: str, voxels: Mask, key: tuple[str, str, str, int]) -> Inner | None:
         if not enough(voxels):
@@ -140,6 +163,14 @@ class Frame:
         if key not in self._own:
             self._own[key] = inner_products(target, target)
         return Inner(own=own, cross=inner_products(series, target), target=self._own[key])
+
+
+def _active_regions(selecting: Effects, halves: Float, mask: Mask) -> dict[str, tuple[Mask, Mask]]:
+    """Voxels of the mask with |t| above each threshold in half 0 and in half 1, by name of the region."""
+    if selecting.smooth_variance is None:
+        return {}
+    first, second = (np.abs(selecting.smooth_t(half)) for half in halves)
+    return {f"active{round(10 * t)}": (mask & (first > t), mask & (second > t)) for t in ACTIVE_T}
 
 
 def make_frame(
@@ -172,16 +203,14 @@ def make_frame(
     mask, roi = np.asarray(mask, dtype=bool), np.asarray(roi, dtype=bool) & mask
     if not enough(roi):
         LOGGER.warning("region of interest: %d voxels inside the brain; its figures are n/a", int(roi.sum()))
-    regions: dict[str, dict[str, tuple[Mask, Mask]]] = {}
-    for name, both in halves.items():
-        regions[name] = {"brain": (mask, mask), "roi": (roi, roi)}
-        if selecting.smooth_variance is not None:
-            regions[name] |= active_regions([selecting.smooth_t(half) for half in both], mask)
     bands = tuple(b for b in BANDS if (b != "percent" or measured is not None) and (b != "beyond" or max(factor) > 1))
     frame = Frame(
-        mask=mask, roi=roi, factor=tuple(factor), bands=bands, halves=halves,
-        draws=halves_of(selecting.blocks, halves, n_boot, seed), regions=regions,
-        mean=None if measured is None else measured.mean,
+        mask=mask, factor=tuple(factor), bands=bands, halves=halves,
+        draws=halves_of(selecting.blocks, halves, n_boot, seed), mean=None if measured is None else measured.mean,
+        regions={
+            name: {"brain": (mask, mask), "roi": (roi, roi)} | _active_regions(selecting, both, mask)
+            for name, both in halves.items()
+        },
     )  # fmt: skip
     if measured is not None:
         frame.targets = {band: frame.banded(measured.betas, band) for band in bands}

@@ -7,58 +7,29 @@ correlation, for all that counts amplitude by the explained variance. What they 
 `control_best_*` is the best that any width or number reaches in hindsight.
 """
 
-from __future__ import annotations
-
 import logging
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.io import atomic_files
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.evaluation.split_half import Score, gain_pairs, seeded
-from bids_sr.stats.evaluation.split_half_shared import Frame, Key, make_frame, on_grid
-from bids_sr.stats.glm.block_effects import Effects, load_effects, series_of
-from bids_sr.stats.glm.blocks import Block
+from bids_sr.series import MEASURED, PCA, SMOOTH, kind_of
+from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.stats.evaluation.split_half import Key, Score, Scores, gain_rows, score_rows, seeded
+from bids_sr.stats.evaluation.split_half_shared import Frame, PathLike, make_frame, named_files, on_grid, series_of_run
+from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.glm.time_series import smooth
-from bids_sr.stats.regions.map_comparison import RAISED
 
-Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Scores = dict[Key, Score]
-PathLike = str | os.PathLike[str]
 LOGGER = logging.getLogger(__name__)
 
-MEASURED = "measured"
-SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
-CONTROLS = (SMOOTH, PCA)
-# Series that no method made; every other name is a method, or begins with a method's (placebo, ensemble member)
-BASELINES = ("nearest", "linear", "bspline", "lanczos", "zerofill", "sdmod", "inject", "ratio", RAISED, *CONTROLS)
 CONTROL_FWHM_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
-
-
-def _signature(block: Block) -> tuple[object, ...]:
-    """What makes a block the same in two files; times to the millisecond."""
-    return block.condition, block.half, block.used, tuple((round(a, 3), round(b, 3)) for a, b in block.events)
-
-
-def check_same_run(effects: Sequence[Effects], reference: Effects) -> None:
-    """Refuse effects whose blocks are not those of the reference.
-
-    Raises
-    ------
-    ValueError : blocks differ; names both series
-    """
-    wanted = [_signature(block) for block in reference.blocks]
-    for one in effects:
-        if [_signature(block) for block in one.blocks] != wanted:
-            raise ValueError(
-                f"effects of {one.series} and of {reference.series} have different blocks: they are not of one run, or "
-                "were made with other events or another model"
-            )
 
 
 def choose(tried: Mapping[float, Scores]) -> tuple[Scores, dict[Key, tuple[float, float]], dict[Key, float]]:
@@ -105,71 +76,17 @@ def control_trials(frame: Frame, bspline: Effects) -> Iterator[tuple[str, dict[f
         yield PCA, {float(rank): frame.scores(bspline.reduced(rank), ("split",)) for rank in bspline.ranks}
 
 
-def _control_rows(name: str, chosen: Mapping[Key, tuple[float, float]], best: Mapping[Key, float]) -> list[MetricRow]:
-    """What a control was given, mean of both ways, for r beyond Nyquist; and what it reaches in hindsight."""
-    measure = "control_fwhm" if name == SMOOTH else "control_rank"
-    rows = []
+def _control_rows(
+    name: str, chosen: Mapping[Key, tuple[float, float]], best: Mapping[Key, float]
+) -> Iterator[MetricRow]:
+    """The setting of a control for r beyond Nyquist, mean of both ways; and what it reaches in hindsight."""
     for (stem, band, contrast, region), pair in chosen.items():
-        given = {"series": name, "against": MEASURED, "contrast": contrast, "region": region}
+        given: dict[str, Any] = {"series": name, "against": MEASURED, "contrast": contrast, "region": region}
         if (stem, band) == ("split_r", "beyond"):
-            rows.append(MetricRow(measure=measure, value=sum(pair) / 2, **given))  # type: ignore[arg-type]
+            measure = "control_fwhm" if name == SMOOTH else "control_rank"
+            yield MetricRow(measure=measure, value=sum(pair) / 2, **given)
         figure = f"control_best_{stem.removeprefix('split_')}_{band}"
-        value = best[stem, band, contrast, region]
-        rows.append(MetricRow(measure=figure, value=value, **given))  # type: ignore[arg-type]
-    return rows
-
-
-def _score_rows(series: str, scores: Scores, frame: Frame) -> list[MetricRow]:
-    rows = []
-    for (stem, band, contrast, region), found in scores.items():
-        low, high = found.interval
-        rows.append(
-            MetricRow(
-                series=series, against="self" if stem == "self_r" else MEASURED, measure=f"{stem}_{band}",
-                value=found.value, lower=low, upper=high, contrast=contrast, region=region, n=_units(frame, contrast),
-            )
-        )  # fmt: skip
-    return rows
-
-
-def _units(frame: Frame, contrast: str) -> int:
-    return int(np.count_nonzero(frame.halves[contrast]))
-
-
-def _gain_rows(scores: Mapping[str, Scores], frame: Frame) -> list[MetricRow]:
-    """Each method against baselines, controls, other methods and its placebos; against the truth where there is one."""
-    kind = "split_" if frame.targets else "self_"
-    names = [name for name in scores if name != MEASURED]
-    rows = []
-    for method, other in gain_pairs(names, BASELINES):
-        for key, found in scores[method].items():
-            if not key[0].startswith(kind) or key not in scores[other]:
-                continue
-            value, low, high = found.less(scores[other][key])
-            stem, band, contrast, region = key
-            rows.append(
-                MetricRow(
-                    series=method, against=other, measure=f"gain_{stem}_{band}", value=value, lower=low, upper=high,
-                    contrast=contrast, region=region, n=_units(frame, contrast),
-                )
-            )  # fmt: skip
-    return rows
-
-
-def named_files(paths: Sequence[PathLike]) -> dict[str, PathLike]:
-    """Effects files by series.
-
-    Raises
-    ------
-    ValueError : two files of one series
-    """
-    out: dict[str, PathLike] = {}
-    for path in paths:
-        name = series_of(path)
-        if name in out:
-            raise ValueError(f"{path} and {out[name]} are both effects of {name}")
-        out[name] = path
-    return out
+        yield MetricRow(measure=figure, value=best[stem, band, contrast, region], **given)
 
 
 def split_half_rows(
@@ -202,24 +119,69 @@ def split_half_rows(
     selecting = measured or load_effects(files.get("bspline", next(iter(files.values()))))
     if measured is not None:
         on_grid(measured, mask.shape, affine)
-    frame = make_frame(
-        measured, selecting, contrasts, mask=mask, roi=roi, factor=factor, n_boot=n_boot, seed=seed
-    )  # fmt: skip
+    frame = make_frame(measured, selecting, contrasts, mask=mask, roi=roi, factor=factor, n_boot=n_boot, seed=seed)
     if selecting.betas.shape[:3] != mask.shape:
         raise ValueError(f"effects of {selecting.series} lie on another grid than the high-resolution mask")
     scores: dict[str, Scores] = {}
-    rows: list[MetricRow] = []
-    for path in files.values():
-        effects = load_effects(path)
-        check_same_run([effects], selecting)
-        name, betas = on_grid(effects, mask.shape, affine)
+    controls: list[MetricRow] = []
+    for name, betas, effects in series_of_run(files, selecting, mask.shape, affine):
         scores[name] = frame.scores(betas)
         if name == "bspline" and measured is not None:
             for control, tried in control_trials(frame, effects):
                 scores[control], chosen, best = choose(tried)
-                rows += _control_rows(control, chosen, best)
-    seeded(scores, (*BASELINES, MEASURED), seed)
-    rows = [*(row for name, found in scores.items() for row in _score_rows(name, found, frame)), *rows]
+                controls += _control_rows(control, chosen, best)
+    seeded(scores, seed)
+    rows = [*score_rows(scores, frame.units), *controls]
     if not any(math.isfinite(row.value) for row in rows):
         LOGGER.warning("no figure of the split halves is defined: %s", ", ".join(contrasts))
-    return rows + _gain_rows(scores, frame)
+    return [*rows, *gain_rows(scores, "split_" if frame.targets else "self_", frame.units)]
+
+
+def main_contrast(contrasts: Mapping[str, Mapping[str, float]], effects: Effects) -> str | None:
+    """``all`` where there is one, else the first contrast that can be split; None where none can."""
+    able = [name for name, weights in contrasts.items() if effects.halves(weights) is not None]
+    return "all" if "all" in able else next(iter(able), None)
+
+
+def save_figures(
+    paths: Sequence[PathLike],
+    mask: Mask,
+    affine: Float,
+    contrasts: Mapping[str, Mapping[str, float]],
+    *,
+    factor: Sequence[float],
+    path: PathLike,
+) -> Path:
+    """Write the effect of the main contrast in every series, within the box around the mask; whole or not at all.
+
+    Keys: ``contrast``, ``series`` (names), ``affine`` (of the box), ``mask``, ``mean`` (the measured one, else the
+    first series'), and ``effect_NAME`` and ``beyond_NAME`` (X, Y, Z) for every series: mean of both halves in signal
+    units, whole and beyond the acquired Nyquist limit. Without a contrast that can be split, ``series`` is empty.
+    Ensemble members are left out.
+    """
+    files = {name: file for name, file in named_files(paths).items() if kind_of(name) != "member"}
+    contrast = main_contrast(contrasts, load_effects(files.get(MEASURED, next(iter(files.values())))))
+    where = np.argwhere(mask)
+    low, high = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(3, int), np.array(mask.shape))
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    moved = np.array(affine, dtype=np.float64)
+    moved[:3, 3] += moved[:3, :3] @ low
+    arrays: dict[str, Any] = {"contrast": np.array(contrast or ""), "affine": moved, "mask": mask[box]}
+    names = []
+    for file in files.values() if contrast else ():
+        effects = load_effects(file)
+        name, betas = on_grid(effects, mask.shape, affine)
+        weights = effects.whole(contrasts[str(contrast)])
+        if weights is None:
+            continue
+        effect = betas @ weights.astype(np.float32)
+        names.append(name)
+        arrays[f"effect_{name}"] = effect[box]
+        if max(factor) > 1:
+            arrays[f"beyond_{name}"] = beyond_nyquist(effect, factor)[box]
+        if effects.mean.shape == mask.shape and ("mean" not in arrays or name == MEASURED):
+            arrays["mean"] = effects.mean[box]
+    target = Path(path)
+    with atomic_files.whole_file(target) as part, open(part, "wb") as stream:
+        np.savez(stream, **arrays, series=np.array(names, dtype=str))
+    return target

@@ -1,27 +1,24 @@
-"""The verdict in plain words: better than, the same as, or worse than what, on which measure, how sure.
+"""Verdict of a run: better than, the same as, or worse than what, in which metric, and how sure.
 
 Two questions are kept apart. *Image quality* says that single images look more like those of a finer acquisition; a
 network must beat ``inject``, which plainly carries static detail over, before it may claim that. *Function* says that
 the map of activity shows true BOLD detail (of neurons or of the veins that drain them, which no map here tells
 apart); it may be claimed only against a truth, and only by a method that explains variance of it, and more than every
 baseline, every denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an interval
-above 0. What a placebo reaches as well is not owed to this subject's own data. A method that fell back to zero filling
-was not applied: it is named first and not compared. Where the evidence does not decide, the words are "it cannot be
-told".
+above 0. What a placebo reaches as well is not attributable to this subject's own data. A method that fell back to zero
+filling was not applied: it is named first and not compared. Where the evidence does not decide, the text is "it cannot
+be told".
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.series import CONTROLS, IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 from bids_sr.stats.evaluation.evidence import (
-    CONTROLS,
-    IMAGE_REFERENCES,
     PLAIN,
     WORTH,
     Table,
@@ -42,20 +39,12 @@ _WORDS: dict[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What can be said of a run.
+    """What can be said of a run."""
 
-    Attributes
-    ----------
-    headline : one or two sentences
-    sentences : what it rests on
-    limits : what it cannot say
-    rows : the same as rows of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
-    """
-
-    headline: str
-    sentences: tuple[Sentence, ...]
-    limits: tuple[str, ...]
-    rows: tuple[MetricRow, ...]
+    headline: str  # one or two sentences
+    sentences: tuple[Sentence, ...]  # what it rests on
+    limits: tuple[str, ...]  # what it cannot say
+    rows: tuple[MetricRow, ...]  # of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
 
     def to_json(self) -> dict[str, Any]:
         """Headline, sentences and limits as plain values; numbers that are not defined are None."""
@@ -95,13 +84,10 @@ def _compare(table: Table, method: str, other: str, region: str, margin: float) 
         text = f"{method} {_WORDS[decision]} {other}: {_interval(row)}, {_where(region)}."
     else:
         text = f"{method} was not compared with {other}, {_where(region)}."
-    return Sentence(
-        text=text, decision=decision, measure=row.measure, series=method, against=other, contrast=row.contrast,
-        region=region, value=row.value, lower=row.lower, upper=row.upper,
-    )  # fmt: skip
+    return Sentence.of(text, row, decision)
 
 
-def _between(table: Table, methods: Sequence[str], margins: dict[str, float]) -> list[Sentence]:
+def _between(table: Table, methods: Sequence[str], margins: Mapping[str, float]) -> list[Sentence]:
     """The methods beside one another, where the table compares them; no claim rests on it."""
     return [
         _compare(table, one, other, region, margins[region])
@@ -112,7 +98,7 @@ def _between(table: Table, methods: Sequence[str], margins: dict[str, float]) ->
     ]
 
 
-def _function(table: Table, method: str, references: Sequence[str], margins: dict[str, float]) -> Function:
+def _function(table: Table, method: str, references: Sequence[str], margins: Mapping[str, float]) -> Function:
     sentences = [
         _compare(table, method, other, region, margins[region]) for region in table.regions for other in references
     ]
@@ -126,17 +112,16 @@ def _function(table: Table, method: str, references: Sequence[str], margins: dic
     return Function(method=method, sentences=tuple(sentences), holds=holds)
 
 
-def _level_sentence(table: Table, series: str) -> Sentence | None:
-    """How much of the detail a series has."""
-    region = table.regions[0]
-    row = table.level(series, region)
-    if row is None or not math.isfinite(row.value):
-        return None
-    beside = "".join(f", {words} {value:.3f}" for words, value in table.beside(series, region))
-    return Sentence(
-        text=f"{series}: {_interval(row, sign=False)}{beside}, {_where(region)}.", measure=row.measure, series=series,
-        against=row.against, contrast=row.contrast, region=region, value=row.value, lower=row.lower, upper=row.upper,
-    )  # fmt: skip
+def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
+    """How much of the detail each series has."""
+    region, found = table.regions[0], []
+    for series in names:
+        row = table.level(series, region)
+        if row is not None and math.isfinite(row.value):
+            beside = "".join(f", {words} {value:.3f}" for words, value in table.beside(series, region))
+            text = f"{series}: {_interval(row, sign=False)}{beside}, {_where(region)}."
+            found.append(Sentence.of(text, row))
+    return found
 
 
 def _image(rows: Sequence[MetricRow], method: str) -> tuple[list[Sentence], bool | None]:
@@ -144,42 +129,31 @@ def _image(rows: Sequence[MetricRow], method: str) -> tuple[list[Sentence], bool
     sentences = []
     for row, where in image_gains(rows, method):
         decision = decide(row.lower, row.upper)
-        sentences.append(
-            Sentence(
-                text=f"Images: {method} {_WORDS[decision]} {row.against}: {_interval(row, 2)} dB {where}.",
-                decision=decision, measure=row.measure, series=method, against=row.against, value=row.value,
-                lower=row.lower, upper=row.upper,
-            )
-        )  # fmt: skip
+        text = f"Images: {method} {_WORDS[decision]} {row.against}: {_interval(row, 2)} dB {where}."
+        sentences.append(Sentence.of(text, replace(row, contrast=MISSING, region=MISSING), decision))
+    better = [each.decision == "better" for each in sentences]
     if len(sentences) < len(IMAGE_REFERENCES):
-        failed = any(each.decision != "better" for each in sentences)
-        return sentences, False if failed else None
-    return sentences, all(each.decision == "better" for each in sentences)
+        return sentences, None if all(better) else False
+    return sentences, all(better)
 
 
 def _specific(rows: Sequence[MetricRow], table: Table, method: str) -> tuple[list[Sentence], bool | None]:
     """Whether own less placebo excludes 0, for every placebo there is; None without any."""
+    place = method, table.contrast, table.fwhm_mm, table.regions[0]
     found = [
-        each for each in claims(rows)
-        if (each.method, each.contrast, each.fwhm_mm) == (method, table.contrast, table.fwhm_mm)
-        and each.region == table.regions[0]
-    ]  # fmt: skip
+        each
+        for each in claims(rows)
+        if (each.row.series, each.row.contrast, each.row.fwhm_mm, each.row.region) == place
+    ]
     if not found:
         return [], None
-    sentences = [
-        Sentence(
-            text=each.words, decision=decide(each.lower, each.upper), measure=each.measure, series=method,
-            against=each.placebo, contrast=each.contrast, region=each.region, value=each.gain, lower=each.lower,
-            upper=each.upper,
-        )
-        for each in found
-    ]  # fmt: skip
+    sentences = [Sentence.of(each.words, each.row, decide(each.row.lower, each.row.upper)) for each in found]
     together = subject_specific(found)[0]
     return [*sentences, Sentence(text=together.words, series=method)], together.holds
 
 
-def _claim_sentences(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Sentence]:
-    """The paper's claim in one sentence a method: what of the smaller regions is owed to the method."""
+def _attribution(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Sentence]:
+    """The paper's claim in one sentence a method: what of the smaller regions is attributable to the method."""
     out = []
     for method in methods:
         found = {r.measure: r.value for r in rows if r.series == method and r.region == "quarter"}
@@ -187,37 +161,29 @@ def _claim_sentences(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[
         parts = [found.get(f"claim_{name}_size", math.nan) for name in names]
         if all(map(math.isfinite, parts)):
             total, grid, smoothing, own = parts
-            out.append(
-                Sentence(
-                    text=f"Regions by the paper's rules are {total:.2f} times as large with {method} as with the "
-                    f"acquired series: {grid:.2f} by the finer grid, times {smoothing:.2f} by smoothing in finer "
-                    f"voxels, times {own:.2f} by {method} itself.",
-                    series=method,
-                )
-            )  # fmt: skip
+            text = (
+                f"Regions by the paper's rules are {total:.2f} times as large with {method} as with the acquired "
+                f"series: {grid:.2f} by the finer grid, times {smoothing:.2f} by smoothing in finer voxels, times "
+                f"{own:.2f} by {method} itself."
+            )
+            out.append(Sentence(text=text, series=method))
     return out
 
 
 def _as_rows(
-    table: Table | None, functions: Sequence[Function], images: dict[str, bool | None],
-    specific: dict[str, bool | None], margins: dict[str, float],
+    table: Table | None, functions: Sequence[Function], images: Mapping[str, bool | None],
+    specific: Mapping[str, bool | None], margins: Mapping[str, float],
 ) -> list[MetricRow]:  # fmt: skip
     out = []
     if table is not None:
         place: dict[str, Any] = {"contrast": table.contrast, "fwhm_mm": table.fwhm_mm}
-        out += [
-            MetricRow(
-                series=each.series, against=each.against, measure="verdict", value=WORTH[each.decision],
-                region=each.region, **place,
-            )
-            for function in functions for each in function.sentences
-        ]  # fmt: skip
-        out += [
-            MetricRow(series="run", measure="verdict_margin", value=m, region=r, **place) for r, m in margins.items()
-        ]
-    for name, found in (
-        ("function", {each.method: each.holds for each in functions}), ("image", images), ("specific", specific),
-    ):  # fmt: skip
+        for each in (sentence for function in functions for sentence in function.sentences):
+            given: dict[str, Any] = {"series": each.series, "against": each.against, "region": each.region}
+            out.append(MetricRow(measure="verdict", value=WORTH[each.decision], **given, **place))
+        for region, margin in margins.items():
+            out.append(MetricRow(series="run", measure="verdict_margin", value=margin, region=region, **place))
+    function = {each.method: each.holds for each in functions}
+    for name, found in (("function", function), ("image", images), ("specific", specific)):
         out += [
             MetricRow(series=method, measure=f"verdict_{name}", value=math.nan if holds is None else float(holds))
             for method, holds in found.items()
@@ -235,24 +201,20 @@ def make_verdict(
 ) -> Verdict:
     """Say what the evaluation of a run allows to say.
 
+    The main region is the brain; in the active region a method may be unclear, but not worse, to claim function.
+
     Parameters
     ----------
     rows : of the evaluation, of all tables
-    methods : under judgment
+    methods : under evaluation
     baselines : all of them must be beaten before function may be claimed, and the controls
     margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of the gap between
         bspline and measured
     not_applied : methods that fell back to zero filling; they, their placebos and their members are left out
-
-    Notes
-    -----
-    The main region is the brain; in the active region a method may be unclear, but not worse, to claim function.
     """
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]
     rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.against, idle))]
-    applied = [MetricRow(series=name, measure=APPLIED, value=value) for names, value in ((methods, 1.0), (idle, 0.0))
-               for name in names]  # fmt: skip
     table = best_table(rows, methods)
     functions: list[Function] = []
     sentences: list[Sentence] = []
@@ -264,20 +226,19 @@ def make_verdict(
         margins = {region: table.margin(region) if margin is None else margin for region in table.regions}
         smooth = f", {table.fwhm_mm:g} mm FWHM" if table.fwhm_mm else ""
         sentences.append(Sentence(text=f"Measured: {table.evidence.words}; contrast {table.contrast}{smooth}."))
-        levels = (_level_sentence(table, series) for series in (*methods, "bspline", "measured"))
-        sentences += [each for each in levels if each is not None]
-        functions = [
-            _function(table, method, [name for name in references if name != method], margins) for method in methods
-        ]
-        for function in functions:
-            own, specific[function.method] = _specific(rows, table, function.method)
-            sentences += [*function.sentences, *own]
+        sentences += _level_sentences(table, (*methods, "bspline", "measured"))
+        for method in methods:
+            functions.append(_function(table, method, [name for name in references if name != method], margins))
+            own, specific[method] = _specific(rows, table, method)
+            sentences += [*functions[-1].sentences, *own]
         sentences += _between(table, methods, margins)
     images: dict[str, bool | None] = {}
     for method in methods:
         own, images[method] = _image(rows, method)
         sentences += own
-    sentences += _claim_sentences(rows, methods)
+    sentences += _attribution(rows, methods)
+    applied = [MetricRow(series=name, measure=APPLIED, value=1.0) for name in methods]
+    applied += [MetricRow(series=name, measure=APPLIED, value=0.0) for name in idle]
     return Verdict(
         headline=(idle_text(idle) + headline(table, functions, images, specific, sentences)).strip(),
         sentences=tuple(sentences),

@@ -1,4 +1,4 @@
-"""The words of a verdict: its headline, and what it cannot say."""
+"""Text of a verdict: its headline, and its limits."""
 
 from __future__ import annotations
 
@@ -7,32 +7,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.series import CONTROLS
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import CONTROLS, Decision, Table
+from bids_sr.stats.evaluation.evidence import Decision, Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
-    """One statement with the figure that it rests on.
+    """One statement with the figure that it rests on."""
 
-    Attributes
-    ----------
-    text : plain words
-    decision : better, same, worse or unclear; empty where the sentence does not compare
-    measure, series, against, contrast, region : as in the table of the evaluation
-    value, lower, upper : the figure and its 95 % interval; NaN where there is none
-    """
-
-    text: str
-    decision: Decision | str = ""
+    text: str  # plain words
+    decision: Decision | str = ""  # better, same, worse or unclear; empty where the sentence does not compare
+    # measure, series, against, contrast, region: as in the table of the evaluation
     measure: str = MISSING
     series: str = MISSING
     against: str = MISSING
     contrast: str = MISSING
     region: str = MISSING
+    # value, lower, upper: the figure and its 95 % interval; NaN where there is none
     value: float = math.nan
     lower: float = math.nan
     upper: float = math.nan
+
+    @classmethod
+    def of(cls, text: str, row: MetricRow, decision: Decision | str = "") -> Sentence:
+        """A statement on one row of the evaluation."""
+        return cls(
+            text=text, decision=decision, measure=row.measure, series=row.series, against=row.against,
+            contrast=row.contrast, region=row.region, value=row.value, lower=row.lower, upper=row.upper,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,8 +14,6 @@ to second order and for this design. The ratio's bias matters: of noise of .35 i
 autocorrelation comes out .02 too low without it and .002 with it, and t too often beyond its threshold by a tenth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -9,8 +9,6 @@ inner products inside the mask, each voxel's mean taken off; a series that keeps
 ``maps[..., :K] @ loadings[:K]``. They need one pass more.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,34 +33,22 @@ _STRIP = 32768  # voxels whose sums stay in the processor's cache
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effects:
-    """Effects of B blocks of one series.
+    """Effects of B blocks of one series."""
 
-    Attributes
-    ----------
-    series : its name
-    affine : (4, 4) voxel to RAS mm
-    mask : (X, Y, Z) brain
-    betas : (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
-    mean : (X, Y, Z) mean over time
-    variance : (X, Y, Z) of the residuals
-    blocks, covariance, leak, dof : see `bids_sr.stats.glm.blocks.BlockDesign`
-    smooth_variance : (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
-    ranks : numbers of temporal components to choose from
-    pca_maps, pca_loadings : (X, Y, Z, K) and (K, B), empty without ranks
-    """
-
-    series: str
-    affine: Float
-    mask: Mask
-    betas: Array
-    mean: Array
-    variance: Array
+    series: str  # its name
+    affine: Float  # (4, 4) voxel to RAS mm
+    mask: Mask  # (X, Y, Z) brain
+    betas: Array  # (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
+    mean: Array  # (X, Y, Z) mean over time
+    variance: Array  # (X, Y, Z) of the residuals
+    # blocks, covariance, leak, dof: see `bids_sr.stats.glm.blocks.BlockDesign`
     blocks: tuple[Block, ...]
     covariance: Float
     leak: Float
     dof: int
-    smooth_variance: Array | None = None
-    ranks: tuple[int, ...] = ()
+    smooth_variance: Array | None = None  # (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
+    ranks: tuple[int, ...] = ()  # numbers of temporal components to choose from
+    # pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks
     pca_maps: Array = field(default_factory=lambda: np.zeros((0, 0, 0, 0), dtype=np.float32))
     pca_loadings: Float = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -75,6 +61,11 @@ class Effects:
     def halves(self, weights: Mapping[str, float]) -> Float | None:
         """Weights of the blocks in each half's effect, (2, B); None where the contrast cannot be split."""
         return half_weights(self.blocks, weights, self.leak)
+
+    def whole(self, weights: Mapping[str, float]) -> Float | None:
+        """Weights of the blocks in the mean effect of both halves, (B,); None where the contrast cannot be split."""
+        halves = self.halves(weights)
+        return None if halves is None else halves.mean(axis=0)
 
     def effect(self, block_weights: Float) -> Array:
         """A sum of block effects, (X, Y, Z), for weights (B,)."""

@@ -10,8 +10,6 @@ not used: the standard error of its effect is a multiple of the others' (13 time
 before the run), and a mean over blocks would be a mean of that one block's noise.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,49 +39,29 @@ class TooFewBlocks(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """One unit of a run.
+    """One unit of a run."""
 
-    Attributes
-    ----------
-    condition : trial type
-    events : (onset, duration) in s of what is convolved; one for a sustained block
-    half : 0 or 1
-    share : of its response that lies inside the run, 0–1
-    used : whether it counts; else it is modelled and weighs nothing
-    """
-
-    condition: str
-    events: tuple[tuple[float, float], ...]
-    half: int = 0
-    share: float = 1.0
-    used: bool = True
+    condition: str  # trial type
+    events: tuple[tuple[float, float], ...]  # (onset, duration) in s of what is convolved; one for a sustained block
+    half: int = 0  # 0 or 1
+    share: float = 1.0  # of its response that lies inside the run, 0–1
+    used: bool = True  # whether it counts; else it is modelled and weighs nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockDesign:
-    """A run's model with one regressor for each block, and how effects of blocks are read off a series.
+    """A run's model with one regressor for each block, and how effects of blocks are read off a series."""
 
-    Attributes
-    ----------
-    blocks : in order of time, B of them
-    matrix : (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row
-    weights : (rows, B); a voxel's course times these is the effect of each block
-    covariance : (B, B); of the effects, for noise of variance one
-    leak : (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros where the effect
-        can be told from everything else
-    basis : (rows, rank) orthonormal columns that span the model
-    n_dummy : volumes at the start that have no row
-    dof : rows less rank
-    """
-
-    blocks: tuple[Block, ...]
-    matrix: Float
-    weights: Float
-    covariance: Float
+    blocks: tuple[Block, ...]  # in order of time, B of them
+    matrix: Float  # (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row
+    weights: Float  # (rows, B); a voxel's course times these is the effect of each block
+    covariance: Float  # (B, B); of the effects, for noise of variance one
+    # (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros where the effect can be
+    # told from everything else
     leak: Float
-    basis: Float
-    n_dummy: int
-    dof: int
+    basis: Float  # (rows, rank) orthonormal columns that span the model
+    n_dummy: int  # volumes at the start that have no row
+    dof: int  # rows less rank
 
 
 def find_blocks(events: pd.DataFrame, *, max_gap: float = MAX_GAP_S, max_units: int = MAX_UNITS) -> list[Block]:

@@ -4,8 +4,6 @@ Pure functions of arrays, and one that gathers a table from a motion-corrected s
 one over its slabs, so that memory hardly depends on the length of the run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Preflight resolves the contrasts of every run before work starts and the activat
 that a misspelt name is refused at once and means the same thing everywhere.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Sequence

@@ -8,8 +8,6 @@ course is detrended and filtered alike. Blocks of other conditions stay in the c
 takes them out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,16 +20,10 @@ FLAT = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TemporalFilter:
-    """Linear detrending, then a low-pass, as two sets of orthonormal courses.
+    """Linear detrending, then a low-pass, as two sets of orthonormal courses."""
 
-    Attributes
-    ----------
-    trend : (T, 2) constant and slope
-    band : (T, K) cosines kept, already without trend, or None where nothing is filtered out
-    """
-
-    trend: Float
-    band: Float | None
+    trend: Float  # (T, 2) constant and slope
+    band: Float | None  # (T, K) cosines kept, already without trend, or None where nothing is filtered out
 
     def apply(self, courses: Float) -> Float:
         """Filtered courses, (T, N) from (T, N)."""

@@ -13,8 +13,6 @@ Choices that the paper leaves open and that are ours:
 - Dummy volumes keep their place in time and lose their row.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings
@@ -43,30 +41,17 @@ class DesignError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Design:
-    """The model of one run, rows of dummy volumes left out.
+    """The model of one run, rows of dummy volumes left out."""
 
-    Attributes
-    ----------
-    matrix : (rows, columns) float64, read-only; conditions first, then confounds, drift, constant
-    columns : name of each column
-    conditions : names of the columns that are conditions; their plateau is one
-    n_dummy : volumes at the start that have no row
-    tr : repetition time (s)
-    hrf : name of the response model
-    high_pass : cut-off of the cosine drift (Hz); 0 is a straight line
-    frame_times : (rows,) when each row was acquired (s after the first volume's start)
-    rank : of the matrix; below the number of columns where confounds or conditions repeat each other
-    """
-
-    matrix: Float
-    columns: tuple[str, ...]
-    conditions: tuple[str, ...]
-    n_dummy: int
-    tr: float
-    hrf: str
-    high_pass: float
-    frame_times: Float
-    rank: int
+    matrix: Float  # (rows, columns) float64, read-only; conditions first, then confounds, drift, constant
+    columns: tuple[str, ...]  # name of each column
+    conditions: tuple[str, ...]  # names of the columns that are conditions; their plateau is one
+    n_dummy: int  # volumes at the start that have no row
+    tr: float  # repetition time (s)
+    hrf: str  # name of the response model
+    high_pass: float  # cut-off of the cosine drift (Hz); 0 is a straight line
+    frame_times: Float  # (rows,) when each row was acquired (s after the first volume's start)
+    rank: int  # of the matrix; below the number of columns where confounds or conditions repeat each other
 
     @property
     def dof(self) -> int:

@@ -12,8 +12,6 @@ spread (Satterthwaite 1946; the step that Kenward and Roger 1997 take for mixed 
 and t has all of its degrees of freedom; a voxel alone in its mask has the error of its own estimate.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

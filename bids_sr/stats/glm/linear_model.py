@@ -31,21 +31,13 @@ _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContrastEstimates:
-    """Estimates of C contrasts in N voxels, each (C, N).
+    """Estimates of C contrasts in N voxels, each (C, N)."""
 
-    Attributes
-    ----------
-    effect : in the series' unit; signal change of a sustained block
-    variance : of the effect, unit squared
-    t : effect / sqrt(variance), 0 where a voxel does not vary
-    dof : degrees of freedom of the residuals
-    effective : degrees of freedom of t, fewer than `dof` where voxels that share a model of the noise differ in it
-    """
-
-    effect: Float
-    variance: Float
-    t: Float
-    dof: int
+    effect: Float  # in the series' unit; signal change of a sustained block
+    variance: Float  # of the effect, unit squared
+    t: Float  # effect / sqrt(variance), 0 where a voxel does not vary
+    dof: int  # degrees of freedom of the residuals
+    # degrees of freedom of t, fewer than `dof` where voxels that share a model of the noise differ in it
     effective: Float
 
     @property
@@ -56,16 +48,10 @@ class ContrastEstimates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Whitener:
-    """Turns courses of one autoregressive process into white ones with the variance of what it cannot predict.
+    """Turns courses of one autoregressive process into white ones with the variance of what it cannot predict."""
 
-    Attributes
-    ----------
-    predictors : for k = 0 … p, weights (k,) of the k samples before, the latest first
-    scale : (p + 1,) by what the error of each is divided
-    """
-
-    predictors: tuple[Float, ...]
-    scale: Float
+    predictors: tuple[Float, ...]  # for k = 0 … p, weights (k,) of the k samples before, the latest first
+    scale: Float  # (p + 1,) by what the error of each is divided
 
     @classmethod
     def of(cls, rho: Float) -> _Whitener:

@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm import autoregression as ar
 from bids_sr.stats.glm.correlation import FLAT
 from bids_sr.stats.glm.effective_dof import orthonormal
@@ -41,7 +42,6 @@ Blocks = Iterable[tuple[slice, npt.NDArray[np.floating]]]
 ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom that a lag needs
-_FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 _WIDTH = 0.02
 _MOST_GROUPS = 64
 _FEW_VOXELS = 200  # no regression on brightness among fewer
@@ -52,18 +52,11 @@ _FITTED = 1e-9  # of a course's norm; residuals below this are rounding
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
-    """Autocorrelation of N voxels in G groups.
+    """Autocorrelation of N voxels in G groups."""
 
-    Attributes
-    ----------
-    labels : (N,) group of each voxel
-    rho : (G, p) autocorrelations of the noise at lags 1 … p
-    spread : (G, p, p) covariance of the voxels' own autocorrelations about those of their group
-    """
-
-    labels: Labels
-    rho: Float
-    spread: Float
+    labels: Labels  # (N,) group of each voxel
+    rho: Float  # (G, p) autocorrelations of the noise at lags 1 … p
+    spread: Float  # (G, p, p) covariance of the voxels' own autocorrelations about those of their group
 
     @classmethod
     def white(cls, n: int) -> Noise:
@@ -132,7 +125,7 @@ class Neighborhood:
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
         self._known, self._mask = known, mask
-        self._sigmas = [fwhm_mm / _FWHM_PER_SIGMA / float(zoom) for zoom in zooms]
+        self._sigmas = [fwhm_mm / FWHM_PER_SIGMA / float(zoom) for zoom in zooms]
         self._total = self._sum(known.astype(np.float64))
         peak = square = 1.0
         for sigma in self._sigmas:

@@ -4,8 +4,6 @@ fMRIPrep's table has a hundred columns and more, of which a linear model of a sh
 `bids_sr.stats.glm.confounds` are kept, and as many components of aCompCor as are made there.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -5,12 +5,10 @@ maps is a difference between the series. Detrending and low-pass belong to the c
 unfiltered series, with drift and motion as regressors.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,34 +27,35 @@ STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "t", "z
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ActivationSettings:
-    """How maps are made; the same for all series of a run.
+class ModelSettings:
+    """The linear model of a run and the series that it is fitted to; the same for all series of a run."""
 
-    Attributes
-    ----------
-    tr : s
-    n_dummy : volumes at the start that are left out
-    fwhm_mm : Gaussian smoothing before the statistics (mm)
-    kinds : of maps, "cc" and "glm"
-    low_pass : Hz, correlation only; None: none
-    high_pass : Hz, linear model only (cosine drift); 0: straight line
-    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
-    hrf : "spm" or "glover"
-    confound_names : columns of the confounds that enter the linear model
-    block_bytes : memory for a block of voxels; no result depends on it
-    """
-
-    tr: float
-    n_dummy: int = 0
-    fwhm_mm: float = 0.0
-    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
-    low_pass: float | None = 0.1
-    high_pass: float = 1 / 128
+    tr: float  # s
+    n_dummy: int = 0  # volumes at the start that are left out
+    fwhm_mm: float = 0.0  # Gaussian smoothing before the statistics (mm)
+    high_pass: float = 1 / 128  # Hz, cosine drift; 0: straight line
+    # moment within a TR to which slice timing was corrected, and whether it was
     slice_time_ref: float = 0.5
     has_stc: bool = False
-    hrf: str = "spm"
-    confound_names: tuple[str, ...] = MOTION
-    block_bytes: int = BLOCK_BYTES
+    hrf: str = "spm"  # or glover
+    confound_names: tuple[str, ...] = MOTION  # columns of the confounds that enter the linear model
+    block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
+
+    def design(self, events: pd.DataFrame, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
+        """See `build_design`."""
+        return build_design(
+            events, n_volumes=n_volumes, tr=self.tr, n_dummy=self.n_dummy, slice_time_ref=self.slice_time_ref,
+            has_stc=self.has_stc, high_pass=self.high_pass, hrf=self.hrf, confounds=confounds,
+            confound_names=self.confound_names,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivationSettings(ModelSettings):
+    """How maps are made."""
+
+    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
+    low_pass: float | None = 0.1  # Hz, correlation only; None: none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,27 +66,10 @@ class Activation:
     design: Design
 
 
-def _design(
-    settings: ActivationSettings, n_volumes: int, events: pd.DataFrame, confounds: pd.DataFrame | None
-) -> Design:
-    return build_design(
-        events,
-        n_volumes=n_volumes,
-        tr=settings.tr,
-        n_dummy=settings.n_dummy,
-        slice_time_ref=settings.slice_time_ref,
-        has_stc=settings.has_stc,
-        high_pass=settings.high_pass,
-        hrf=settings.hrf,
-        confounds=confounds,
-        confound_names=settings.confound_names,
-    )
-
-
 def _fit(
     courses: VoxelCourses, design: Design, vectors: npt.NDArray[np.float64], settings: ActivationSettings,
     mask: Mask, zooms: Sequence[float],
-) -> Any:  # fmt: skip
+) -> dict[str, Map]:  # fmt: skip
     """Values by stat, each (contrasts, voxels) float32."""
     stats = [stat for kind in settings.kinds for stat in STATS[kind]]
     values = {stat: np.zeros((len(vectors), courses.n_voxels), dtype=np.float32) for stat in stats}
@@ -133,7 +115,7 @@ def map_activation(
     DesignError : see `build_design` and `contrast_vector`
     ValueError : the mask is empty or lies on another grid
     """
-    design = _design(settings, reader.shape[3], events, confounds)
+    design = settings.design(events, reader.shape[3], confounds)
     vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])
     mask = np.asarray(mask, dtype=bool)
     with extract_courses(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as courses:

@@ -23,10 +23,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 Volume = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
 

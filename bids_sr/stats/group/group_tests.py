@@ -8,13 +8,12 @@ over all comparisons of a measure. One comparison a task is fixed beforehand
 are exploratory. Over all series of a question, which the same participants have, stands Friedman's test.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.group.metric_tables import Question, Values
 from bids_sr.stats.group.paired_tests import (
@@ -34,10 +33,6 @@ from bids_sr.stats.group.paired_tests import (
     wilcoxon,
 )
 
-ACQUIRED = ("raw", "rawSpline")
-BASELINES = ("bspline", "zerofill", "sdmod", "inject", "ratio", "nearest", "linear", "lanczos")
-CONTROLS = ("bsplineSmooth", "bsplinePca")
-MEASURED = "measured"
 SHARE_OF_GAP = 0.1
 
 SETTLED = {1: "better", -1: "worse"}
@@ -52,50 +47,40 @@ def compared(measure: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One series against one reference on one question.
+    """One series against one reference on one question."""
 
-    Attributes
-    ----------
-    question, series, reference : what is compared
-    role : of the reference: acquired, baseline, control, method or placebo
-    n, n_undefined : participants that enter; participants that have both series and lack one of the figures
-    own, other : spread of both series over the participants that enter
-    test, estimate, t : of the differences own - other (of distances from 1 where that is better); None for n = 0
-    margin, p_equivalence : TOST; NaN without margin
-    family : comparisons that are corrected together
-    p_holm, p_fdr, p_equivalence_holm : corrected
-    p_friedman : Friedman's test over all series of the question, of participants that have them all
-    level : Hodges-Lehmann interval of the series' own figures, where those are explained variance
-    differences : (n,) own - other, one a participant
-    primary, needed : whether it was fixed beforehand; then the participants for 80 % power, None if not known
-    word : better, worse, larger, smaller, same, undecided, not comparable
-    note : what the reader must know
-    """
-
+    # question, series, reference: what is compared
     question: Question
     series: str
     reference: str
-    role: str
+    role: str  # of the reference: acquired, baseline, control, method or placebo
+    # n, n_undefined: participants that enter; participants that have both series and lack one of the figures
     n: int
     n_undefined: int
+    # own, other: spread of both series over the participants that enter
     own: Spread
     other: Spread
+    # test, estimate, t: of the differences own - other (of distances from 1 where that is better); None for n = 0
     test: Wilcoxon | None
     estimate: Interval | None
     t: TTest | None
+    # margin, p_equivalence: TOST; NaN without margin
     margin: float
     p_equivalence: float
-    family: int = 1
+    family: int = 1  # comparisons that are corrected together
+    # p_holm, p_fdr, p_equivalence_holm: corrected
     p_holm: float = math.nan
     p_fdr: float = math.nan
     p_equivalence_holm: float = math.nan
-    p_friedman: float = math.nan
+    p_friedman: float = math.nan  # Friedman's test over all series of the question, of participants that have them all
+    # Hodges-Lehmann interval of the series' own figures, where those are explained variance
     level: Interval | None = None
-    differences: tuple[float, ...] = field(default=(), repr=False)
+    differences: tuple[float, ...] = field(default=(), repr=False)  # (n,) own - other, one a participant
+    # primary, needed: whether it was fixed beforehand; then the participants for 80 % power, None if not known
     primary: bool = False
     needed: int | None = None
-    word: str = UNDECIDED
-    note: str = ""
+    word: str = UNDECIDED  # better, worse, larger, smaller, same, undecided, not comparable
+    note: str = ""  # what the reader must know
 
 
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -104,10 +89,9 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> lis
     A method is held against everything that is not itself; a baseline against the acquired series alone, which shows
     what the finer grid does without any method.
     """
-    found = [(name, "acquired") for name in ACQUIRED if name in known]
+    first = (*ACQUIRED, *BASELINES, *CONTROLS) if series in methods else ACQUIRED
+    found: list[tuple[str, str]] = [(name, kind_of(name)) for name in first if name in known]
     if series in methods:
-        found += [(name, "baseline") for name in BASELINES if name in known]
-        found += [(name, "control") for name in CONTROLS if name in known]
         found += [(name, "method") for name in methods if name in known and name != series]
         found += [(name, "placebo") for name, p in PLACEBOS.items() if p.method == series and name in known]
     return found

@@ -1,14 +1,13 @@
 """The group's statistics as a table, and the paper's table: what is written and shown of `group_tests`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bids_sr.metrics.long_tables import MISSING, number_text, tsv_text
 from bids_sr.metrics.registry import better
-from bids_sr.stats.group.group_tests import BASELINES, MEASURED, Comparison
+from bids_sr.series import BASELINES, MEASURED
+from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.metric_tables import Question, Values
 from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
 
@@ -112,36 +111,25 @@ def stats_text(comparisons: Iterable[Comparison]) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One cell of the paper's table.
+    """One cell of the paper's table."""
 
-    Attributes
-    ----------
-    spread : over participants in whom the figure is defined
-    of : participants that have the series
-    against_raw, against_spline : signed-rank test of the same participants against raw and bspline, not corrected;
-        None for these themselves
-    """
-
-    spread: Spread
-    of: int
+    spread: Spread  # over participants in whom the figure is defined
+    of: int  # participants that have the series
+    # against_raw, against_spline: signed-rank test of the same participants against raw and bspline, not corrected;
+    # None for these themselves
     against_raw: Wilcoxon | None
     against_spline: Wilcoxon | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperTable:
-    """Region sizes in paper units and their overlap for one pair of conditions.
+    """Region sizes in paper units and their overlap for one pair of conditions."""
 
-    Attributes
-    ----------
-    task, variant : which runs
-    conditions : the two
-    lines : (smoothing in mm, series) to the cells of first size, second size and Dice, in this order
-    """
-
+    # task, variant: which runs
     task: str
     variant: str
-    conditions: tuple[str, str]
+    conditions: tuple[str, str]  # the two
+    # (smoothing in mm, series) to the cells of first size, second size and Dice, in this order
     lines: Mapping[tuple[float, str], tuple[Cell, Cell, Cell]]
 
 

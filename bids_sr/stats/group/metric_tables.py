@@ -57,23 +57,17 @@ Values = Mapping[Question, Mapping[str, Mapping[str, float]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One table of one run.
+    """One table of one run."""
 
-    Attributes
-    ----------
-    path : the TSV file
-    table : image, activation or evaluation
-    participant, session, task, run, variant : of the run, as in the group's table
-    version, digest : of the program and of the settings that decided the values; empty where not recorded
-    """
-
-    path: Path
-    table: str
+    path: Path  # the TSV file
+    table: str  # image, activation or evaluation
+    # participant, session, task, run, variant: of the run, as in the group's table
     participant: str
     session: str
     task: str
     run: str
     variant: str
+    # version, digest: of the program and of the settings that decided the values; empty where not recorded
     version: str
     digest: str
 
@@ -218,24 +212,16 @@ def fixed_effect(runs: Sequence[RunValue]) -> float:
 
 @dataclass(slots=True, kw_only=True)
 class Joined:
-    """What the tables hold together; `add` takes them in the order of participants, `close` ends it.
+    """What the tables hold together; `add` takes them in the order of participants, `close` ends it."""
 
-    Attributes
-    ----------
-    compared : whether a metric is of interest
-    values, claims : combined values of those metrics, and of the attribution of region size
-    units : by metric, of all metrics
-    series : all that have values
-    flags : those raised: name of the run, series, metric
-    idle : methods that were not applied in a run, which are not compared there: name of the run, method
-    """
-
-    compared: Callable[[str], bool]
+    compared: Callable[[str], bool]  # whether a metric is of interest
+    # values, claims: combined values of those metrics, and of the attribution of region size
     values: dict[Question, dict[str, dict[str, float]]] = field(default_factory=dict)
     claims: dict[Question, dict[str, dict[str, float]]] = field(default_factory=dict)
-    units: dict[str, str] = field(default_factory=dict)
-    series: set[str] = field(default_factory=set)
-    flags: list[tuple[str, str, str]] = field(default_factory=list)
+    units: dict[str, str] = field(default_factory=dict)  # by metric, of all metrics
+    series: set[str] = field(default_factory=set)  # all that have values
+    flags: list[tuple[str, str, str]] = field(default_factory=list)  # those raised: name of the run, series, metric
+    # methods that were not applied in a run, which are not compared there: name of the run, method
     idle: list[tuple[str, str]] = field(default_factory=list)
     _open: list[RunValue] = field(default_factory=list)
     _participant: str = ""

@@ -5,8 +5,6 @@ likely), so that its p value is exact with tied ranks too and needs no table. Al
 ``method - reference``, one a subject.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,26 +23,15 @@ _ALIKE = 1e-9  # of the largest figure: differences nearer than this are equal (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wilcoxon:
-    """Result of the signed-rank test.
+    """Result of the signed-rank test."""
 
-    Attributes
-    ----------
-    n : differences that are not zero; the others say nothing about the sign and are left out
-    n_zero : differences that are zero
-    w_plus : sum of the ranks of the positive differences
-    p_value : two-sided; 1 where all differences are zero
-    smallest_p : what this test could at best have reached with so many differences and these ties
-    effect_size : matched-pairs rank-biserial correlation, -1 to 1; NaN where all differences are zero
-    method : exact, normal, or identical (all differences are zero)
-    """
-
-    n: int
+    n: int  # differences that are not zero; the others say nothing about the sign and are left out
     n_zero: int
-    w_plus: float
-    p_value: float
-    smallest_p: float
-    effect_size: float
-    method: str
+    w_plus: float  # sum of the ranks of the positive differences
+    p_value: float  # two-sided; 1 where all differences are zero
+    smallest_p: float  # what this test could at best have reached with so many differences and these ties
+    effect_size: float  # matched-pairs rank-biserial correlation, -1 to 1; NaN where all differences are zero
+    method: str  # exact, normal, or identical (all differences are zero)
 
     @property
     def can_reach(self) -> bool:
@@ -54,7 +41,7 @@ class Wilcoxon:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """An estimate, its interval, and the confidence that the interval really has (at least what was asked, if it can).
+    """An estimate, its interval, and the confidence that the interval really has.
 
     `level` falls short of .95 where so few differences allow no wider interval than from the smallest to the largest.
     """
@@ -77,20 +64,12 @@ class TTest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Friedman:
-    """Friedman's test; `statistic` and `p_value` are NaN where there is nothing to rank.
+    """Friedman's test; `statistic` and `p_value` are NaN where there is nothing to rank."""
 
-    Attributes
-    ----------
-    statistic : chi-square, corrected for ties
-    dof : series less one
-    p_value : of the chi-square distribution; rough below some ten subjects
-    n : subjects that have a figure of every series; the others are left out
-    """
-
-    statistic: float
-    dof: int
-    p_value: float
-    n: int
+    statistic: float  # chi-square, corrected for ties
+    dof: int  # series less one
+    p_value: float  # of the chi-square distribution; rough below some ten subjects
+    n: int  # subjects that have a value of every series; the others are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,13 +213,19 @@ def _ordered_mean(d: Array, rank: int) -> float:
 
 
 def paired_t(found: npt.ArrayLike) -> TTest:
-    """Student's t test that the mean of the differences is zero, two-sided."""
+    """Student's t test that the mean of the differences is zero, two-sided.
+
+    Examples
+    --------
+    >>> round(paired_t([1.0, 2.0, 3.0]).p_value, 4)
+    0.0742
+    """
     d = np.asarray(found, dtype=np.float64)
-    mean, error, dof = _mean_error(d)
-    if not error > 0:
+    mean, dof = float(d.mean()), len(d) - 1
+    if dof < 1 or _alike(d):
         return TTest(mean=mean, t=math.nan, dof=dof, p_value=math.nan)
-    t = mean / error
-    return TTest(mean=mean, t=t, dof=dof, p_value=2 * float(stats.t.sf(abs(t), dof)))
+    test = stats.ttest_1samp(d, 0.0)
+    return TTest(mean=mean, t=float(test.statistic), dof=dof, p_value=float(test.pvalue))
 
 
 def equivalence(found: npt.ArrayLike, margin: float) -> float:
@@ -248,23 +233,19 @@ def equivalence(found: npt.ArrayLike, margin: float) -> float:
 
     Where the differences do not vary the answer is certain: 0 inside the margin, 1 outside. NaN for one difference.
     """
+    from statsmodels.stats.weightstats import DescrStatsW
+
     d = np.asarray(found, dtype=np.float64)
-    mean, error, dof = _mean_error(d)
     if len(d) < 2 or not margin > 0:
         return math.nan
-    if not error > 0:
-        return 0.0 if abs(mean) < margin else 1.0
-    above, below = (mean + margin) / error, (mean - margin) / error
-    return float(max(stats.t.sf(above, dof), stats.t.cdf(below, dof)))
+    if _alike(d):
+        return 0.0 if abs(float(d.mean())) < margin else 1.0
+    return float(DescrStatsW(d).ttost_mean(-margin, margin)[0])
 
 
-def _mean_error(d: Array) -> tuple[float, float, int]:
-    """Mean, its standard error (0 where the differences are alike, NaN for one) and degrees of freedom."""
-    mean = float(d.mean())
-    if len(d) < 2:
-        return mean, math.nan, 0
-    sd = float(d.std(ddof=1))
-    return mean, 0.0 if sd <= _ALIKE * abs(mean) else sd / math.sqrt(len(d)), len(d) - 1
+def _alike(d: Array) -> bool:
+    """Whether differences vary by no more than rounding."""
+    return not float(d.std(ddof=1)) > _ALIKE * abs(float(d.mean()))
 
 
 def friedman(series: Sequence[npt.ArrayLike]) -> Friedman:
@@ -290,23 +271,22 @@ def friedman(series: Sequence[npt.ArrayLike]) -> Friedman:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected by Holm's step-down procedure; NaN stay NaN and do not count."""
-    return _corrected(p_values, lambda p, n: np.maximum.accumulate(p * (n - np.arange(n))))
+    return _corrected(p_values, "holm")
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """p values as false discovery rates (Benjamini and Hochberg 1995); NaN stay NaN and do not count."""
-    return _corrected(p_values, lambda p, n: np.minimum.accumulate((p * n / np.arange(1, n + 1))[::-1])[::-1])
+    return _corrected(p_values, "fdr_bh")
 
 
-def _corrected(p_values: Sequence[float], step: Any) -> list[float]:
-    """Apply a stepwise rule to the ascending p values that there are, and put them back in their places."""
+def _corrected(p_values: Sequence[float], method: str) -> list[float]:
+    from statsmodels.stats.multitest import multipletests
+
     p = np.asarray(p_values, dtype=np.float64)
-    out = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    if len(order):
-        out[order] = np.minimum(step(p[order], len(order)), 1.0)
-    return [float(value) for value in out]
+    known = np.isfinite(p)
+    if known.any():
+        p[known] = multipletests(p[known], method=method)[1]
+    return p.tolist()
 
 
 def spread(values: npt.ArrayLike) -> Spread:

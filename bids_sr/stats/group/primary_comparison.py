@@ -12,8 +12,6 @@ are normal, 3/pi (Hodges and Lehmann 1956); never fewer than six, the least with
 effect that was seen in few participants is itself uncertain, and with it this number.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,17 +33,11 @@ MOST = 100_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Primary:
-    """The primary comparison of one task.
+    """The primary comparison of one task."""
 
-    Attributes
-    ----------
-    comparison : method less strongest baseline; its p value is that of the signed-rank test, not corrected
-    better : whether p < .05 in favor of the method
-    needed : participants for 80 % power if the effect is as observed; None where that is more than 100,000 or not known
-    """
-
-    comparison: Comparison
-    better: bool
+    comparison: Comparison  # method less strongest baseline; its p value is that of the signed-rank test, not corrected
+    better: bool  # whether p < .05 in favor of the method
+    # participants for 80 % power if the effect is as observed; None where that is more than 100,000 or not known
     needed: int | None
 
 

@@ -15,17 +15,12 @@ _SMALLEST_P = 1e-300  # so that z stays finite
 
 @dataclass(slots=True)
 class Running:
-    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each.
+    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each."""
 
-    Attributes
-    ----------
-    mean, squares : float64
-    people : names of those who were added
-    """
-
+    # mean, squares: float64
     mean: Array
     squares: Array
-    people: list[str] = field(default_factory=list)
+    people: list[str] = field(default_factory=list)  # names of those who were added
 
     @classmethod
     def of(cls, voxels: int) -> Running:

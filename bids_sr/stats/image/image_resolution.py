@@ -17,8 +17,6 @@ The border, the number of radii and filters and their refinement are the authors
 are ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,20 +34,12 @@ _BORDER = 20  # pixels that fade out at each edge, at most an eighth of the axis
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EffectiveResolution:
-    """What was found.
+    """What was found."""
 
-    Attributes
-    ----------
-    cutoff : K, part of the Nyquist frequency up to which there is signal; median over slices
-    half_period_mm : voxel size / K (mm), as mouse-sr prints it
-    period_mm : twice that (mm)
-    slices : number of slices in which a cut-off was found
-    """
-
-    cutoff: float
-    half_period_mm: float
-    period_mm: float
-    slices: int
+    cutoff: float  # K, part of the Nyquist frequency up to which there is signal; median over slices
+    half_period_mm: float  # voxel size / K (mm), as mouse-sr prints it
+    period_mm: float  # twice that (mm)
+    slices: int  # number of slices in which a cut-off was found
 
 
 def effective_resolution(

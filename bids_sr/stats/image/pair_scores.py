@@ -4,8 +4,6 @@ Slices are the units: the network sees one at a time, and neighbors share little
 interval of a score, and, with the same slices for both, that of a difference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,20 +21,12 @@ _RANGE = (2.5, 97.5)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceScores:
-    """Sums over the voxels of each slice, from which scores of any set of slices follow.
+    """Sums over the voxels of each slice, from which scores of any set of slices follow."""
 
-    Attributes
-    ----------
-    squared : squared error, (S,)
-    similar : structural similarity, (S,)
-    counts : voxels in the mask, (S,)
-    data_range : of both scores, in the images' unit
-    """
-
-    squared: Array
-    similar: Array
-    counts: Array
-    data_range: float
+    squared: Array  # squared error, (S,)
+    similar: Array  # structural similarity, (S,)
+    counts: Array  # voxels in the mask, (S,)
+    data_range: float  # of both scores, in the images' unit
 
     def psnr(self, slices: Array) -> Array:
         """PSNR (dB) of sets of slices, (..., S') → (...); infinite for equal images."""

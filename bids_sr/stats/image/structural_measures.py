@@ -3,8 +3,6 @@
 Source: attention_unet, section 3.8. All images of a contrast lie on one grid and in one unit, scaled to [0, 1].
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -4,14 +4,13 @@ Source: attention-unet, section on metrics (equations 6 to 8), in the form that 
 where the paper's text and MRIQC part, both are there and the docstring says which is the default.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.image.temporal_quality import smoothness
 
 Image = npt.NDArray[np.floating]
@@ -156,7 +155,7 @@ def white_matter_hyperintensities(
     if not inside.any():
         raise ValueError("the brain mask is empty")
     if smooth_mm > 0:
-        sigma = [smooth_mm / np.sqrt(8 * np.log(2)) / z for z in zooms[:3]]
+        sigma = [smooth_mm / FWHM_PER_SIGMA / z for z in zooms[:3]]
         values = ndimage.gaussian_filter(np.where(inside, values, 0), sigma)
         values = values / np.maximum(ndimage.gaussian_filter(inside.astype(float), sigma), 1e-6)
     found = inside & (values > values[inside].mean() + deviations * values[inside].std())

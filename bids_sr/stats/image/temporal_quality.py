@@ -1,7 +1,5 @@
 """Quality of a series over time, in one pass over its volumes: signal over noise, and how smooth the noise is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,22 +13,16 @@ Float = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeriesQuality:
-    """Quality of a series inside a mask.
+    """Quality of a series inside a mask."""
 
-    Attributes
-    ----------
-    mean, noise, tsnr : (X, Y, Z) mean, standard deviation in time after a quadratic trend, their ratio (0 where there
-        is no noise); 0 outside the mask
-    fwhm_mm : smoothness of the noise along the three voxel axes; None for an axis along which neighbors do not
-        correlate
-    n_volumes : that entered
-    """
-
+    # mean, noise, tsnr: (X, Y, Z) mean, standard deviation in time after a quadratic trend, their ratio (0 where there
+    # is no noise); 0 outside the mask
     mean: Float
     noise: Float
     tsnr: Float
+    # smoothness of the noise along the three voxel axes; None for an axis along which neighbors do not correlate
     fwhm_mm: tuple[float | None, float | None, float | None]
-    n_volumes: int
+    n_volumes: int  # that entered
 
 
 def _trend(n: int, degree: int) -> Float:

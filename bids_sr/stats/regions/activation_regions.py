@@ -3,8 +3,6 @@
 A region that is empty has no centroid and no overlap: such figures are None here and n/a in tables, never 0 or 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,18 +104,11 @@ def peak(values: Map, region: Mask, affine: npt.NDArray[np.float64]) -> Peak | N
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Threshold:
-    """One entry of ``--threshold``: how regions are made from maps.
+    """One entry of ``--threshold``: how regions are made from maps."""
 
-    Attributes
-    ----------
-    label : as it stands in file names (Quarter, Fdr, Z31)
-    stat : the map it is applied to, cc or z
-    z : value of a fixed threshold, else None
-    """
-
-    label: str
-    stat: str
-    z: float | None = None
+    label: str  # as it stands in file names (Quarter, Fdr, Z31)
+    stat: str  # the map it is applied to, cc or z
+    z: float | None = None  # value of a fixed threshold, else None
 
     def region(self, values: Map, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
         """Region and the threshold in the map's own unit; quarter in the ROI, the others in the mask."""

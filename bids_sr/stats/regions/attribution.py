@@ -12,8 +12,6 @@ The parts multiply (sizes) or add (overlaps) up to the whole. The whole under eq
 fixed threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-srfmri), results; the order is ours.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.glm.time_series import FWHM_PER_SIGMA
+from bids_sr.series import ACQUIRED
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.regions.map_summary import single_conditions
 
 SIGMA_VOXELS = 1.5
@@ -85,16 +84,10 @@ def _as_number(text: str) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regions:
-    """Regions of two conditions under one threshold, of one series at one smoothing.
+    """Regions of two conditions under one threshold, of one series at one smoothing."""
 
-    Attributes
-    ----------
-    sizes : volume of each in the region of interest (mm³); NaN where it was not measured
-    dice : overlap in the region of interest; NaN where a region is empty
-    """
-
-    sizes: tuple[float, float]
-    dice: float
+    sizes: tuple[float, float]  # volume of each in the region of interest (mm³); NaN where it was not measured
+    dice: float  # overlap in the region of interest; NaN where a region is empty
 
     @property
     def size(self) -> float:
@@ -206,7 +199,7 @@ def _undefined_rows(regions: Mapping[Key, Regions], pair: str) -> list[MetricRow
 def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> list[MetricRow]:
     """The decomposition of each finer series against raw."""
     rows = []
-    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ("raw", "rawSpline")]
+    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ACQUIRED]
     for series in names:
         for figure in ("size", "dice"):
             parts = {

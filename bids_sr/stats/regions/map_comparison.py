@@ -5,9 +5,6 @@ make of it. Statistics outside the mask are zeros, not data; before interpolatio
 voxel of the mask, so that the mask's border does not pull the map down.
 """
 
-from __future__ import annotations
-
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,41 +13,20 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.metrics.long_tables import MetricRow, metric_rows
+from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.stats.regions.activation_regions import Mask, Threshold
 from bids_sr.stats.regions.map_summary import Map, Maps, activation_rows, correlation, find_regions
 
 Affine = npt.NDArray[np.float64]
-RAISED = "rawSpline"
-_DESC = re.compile(r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?")
-
-
-def description(series: str, fwhm_mm: float) -> str:
-    """``desc-`` label of a series at one smoothing: the name, then Fwhm and tenths of mm, nothing for 0 mm."""
-    tenths = round(fwhm_mm * 10)
-    return f"{series}Fwhm{tenths}" if tenths else series
-
-
-def parse_description(desc: str) -> tuple[str, float]:
-    """Series and FWHM (mm) of a label made by `description`."""
-    found = _DESC.fullmatch(desc)
-    if found is None:
-        raise ValueError(f"desc-{desc} is no series")
-    return found["series"], int(found["tenths"] or 0) / 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """Where maps live.
+    """Where maps live."""
 
-    Attributes
-    ----------
-    mask : (X, Y, Z) brain
-    affine : voxel to RAS mm, one frame for all grids of a run
-    """
-
-    mask: Mask
-    affine: Affine
+    mask: Mask  # (X, Y, Z) brain
+    affine: Affine  # voxel to RAS mm, one frame for all grids of a run
 
 
 def fill_outside(values: Map, mask: Mask) -> Map:
@@ -117,7 +93,7 @@ def comparison_rows(
     if raised:
         rows += activation_rows(
             raised, find_regions(raised, fine.mask, roi, thresholds), contrasts,
-            mask=fine.mask, roi=roi, affine=fine.affine, series=RAISED, fwhm_mm=fwhm_mm, per_acquired=per_acquired,
+            mask=fine.mask, roi=roi, affine=fine.affine, series=RAW_SPLINE, fwhm_mm=fwhm_mm, per_acquired=per_acquired,
         )  # fmt: skip
     for series, paths in files.items():
         references: dict[str, Maps] = {"raw": raised}

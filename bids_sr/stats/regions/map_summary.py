@@ -1,7 +1,5 @@
 """Figures of activation maps: sizes, peaks, overlap of conditions, likeness of maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 

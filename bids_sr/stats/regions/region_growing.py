@@ -4,8 +4,6 @@ The paper mended two misregistered motor areas by growing them and does not say 
 that of the acquired series: all series share the grown region, and none can pull it towards itself.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,18 +20,11 @@ Affine = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grown:
-    """A grown region.
+    """A grown region."""
 
-    Attributes
-    ----------
-    roi : (X, Y, Z) the region as given and what was added
-    added : voxels added
-    level : CC from which a voxel was added
-    """
-
-    roi: Mask
-    added: int
-    level: float
+    roi: Mask  # (X, Y, Z) the region as given and what was added
+    added: int  # voxels added
+    level: float  # CC from which a voxel was added
 
 
 def ring(roi: Mask, mask: Mask, affine: Affine, max_mm: float = REACH_MM) -> Mask:

@@ -14,7 +14,7 @@ from bids_sr.cli.slurm import slurm_main, slurm_options
 from bids_sr.cli.slurm.slurm_prepare import with_resources
 from bids_sr.config import Settings
 from bids_sr.preflight import check
-from bids_sr.preflight.participants import estimates
+from bids_sr.preflight.estimates import estimates
 from bids_sr.slurm.submission import submissions
 
 ROOT = Path(__file__).parents[3]

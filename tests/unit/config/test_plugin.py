@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
+from checking import problems_of
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
@@ -114,6 +115,6 @@ def test_preflight_misses_the_commands_of_slurm(tmp_path: Path, monkeypatch: pyt
     line = [str(tmp_path / "in"), str(tmp_path / "out"), "participant", "--use-plugin", str(tmp_path / "plugin.toml")]
     settings = parse_settings(line).resolved(run_uuid="x")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert [problem.reason for problem in check_places(settings)] == [
+    assert [problem.reason for problem in problems_of(check_places, settings)] == [
         "sbatch, squeue, scontrol, scancel of SLURM is not on the PATH"
     ]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bids_sr import boilerplate
-from bids_sr.interfaces.reporting.calibration_reportlets import CalibrationReport
+from bids_sr.interfaces.reporting.reportlet_figures import CalibrationReport
 from bids_sr.reports.text.calibration_text import calibration_html, warnings
 from bids_sr.spatial.transforms import write_itk
 

@@ -13,9 +13,9 @@ import yaml
 
 from bids_sr import boilerplate
 from bids_sr.interfaces.derivatives_sink import derivative_path
-from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, GuardsReport, VarianceReport
+from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, QualityReport, VarianceReport
 from bids_sr.metrics.long_tables import MetricRow, table_text
-from bids_sr.reports.figures import detail_figures, evaluation_figures, forest_plots, quality_control_figures, style
+from bids_sr.reports.figures import evaluation_figures, forest_plots, quality_control_figures, style
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
 SPEC = yaml.safe_load(boilerplate.path("reports-spec.yml").read_text().replace("{subject}", "01"))
@@ -176,7 +176,7 @@ def test_nothing_to_draw_is_said():
     with pytest.raises(style.FigureInputError, match="no figure"):
         forest_plots.forest_figure([], {})
     with pytest.raises(style.FigureInputError, match="no map"):
-        detail_figures.beyond_figure({}, AFFINE, np.ones(SHAPE))
+        quality_control_figures.beyond_figure({}, AFFINE, np.ones(SHAPE))
     with pytest.raises(style.FigureInputError, match="no map"):
         quality_control_figures.overlay_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE), label="x")
     with pytest.raises(style.FigureInputError, match="nowhere"):
@@ -191,7 +191,9 @@ def test_maps_beyond_nyquist_share_one_scale_set_by_the_last(tmp_path):
     rng = np.random.default_rng(0)
     truth = rng.standard_normal(SHAPE)
     maps = {"bspline": 100 * truth, "measured": truth}
-    fig = detail_figures.beyond_figure(maps, AFFINE, np.ones(SHAPE), scores={"bspline": 0.018, "measured": math.nan})
+    fig = quality_control_figures.beyond_figure(
+        maps, AFFINE, np.ones(SHAPE), scores={"bspline": 0.018, "measured": math.nan}
+    )
     limits = {image.get_clim() for ax in fig.axes for image in ax.images}
     assert len(limits) == 1
     assert limits.pop()[1] == pytest.approx(np.percentile(np.abs(truth), 99), rel=1e-5)
@@ -291,7 +293,7 @@ def test_an_empty_table_draws_nothing(given_files, tmp_path):
 
 def test_guards(given_files, tmp_path):
     rows = [{"sd": 1.0, "error": 2.0, "coverage": 0.5, "n": 3}, {"sd": "n/a", "error": 1.0, "coverage": 1.0, "n": 3}]
-    interface = GuardsReport(
+    interface = QualityReport(
         in_table=given_files["truth.tsv"], flags_json=given_files["flags.json"],
         consistency_files=[given_files["consistency.tsv"]], consistency_names=["sbl"],
         maps=[[given_files["sd.nii"]], [given_files["detail.nii"], given_files["mask.nii"]]],
@@ -308,7 +310,7 @@ def test_guards(given_files, tmp_path):
 
 
 def test_guards_without_maps_or_ensemble(given_files, tmp_path):
-    assert run(GuardsReport(in_table=given_files["truth.tsv"]), tmp_path) == [("guards", "guards.html")]
+    assert run(QualityReport(in_table=given_files["truth.tsv"]), tmp_path) == [("guards", "guards.html")]
 
 
 @pytest.mark.parametrize("guide", [True, False])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bids_sr.reports.figures import activation_figures, anat_figures, motion_figures, style, superres_figures
-from bids_sr.reports.figures.activation_figures import Scene, SeriesMap
-from bids_sr.reports.figures.superres_figures import SeriesVolume
+from bids_sr.reports.figures.activation_figures import Scene
+from bids_sr.reports.figures.style import NamedImage
+from bids_sr.reports.text.training_text import TrainingRecord
 
 FINE = np.diag([-2.0, 2.0, 3.0, 1.0])
 FINE[:3, 3] = [31.0, -40.0, 5.0]
@@ -211,19 +212,20 @@ def test_carpet_figure_names_groups_and_counts_rows():
 
 def test_training_figure_shows_levels_and_the_stopping_point():
     steps = np.arange(0.0, 100, 10)
-    fig = superres_figures.training_figure(
-        steps, {"srgan": steps / 10}, {"bspline": 3.0, "inject": np.nan}, {"loss": np.ones(10)}, chosen_step=50
-    )
+    levels = {"bspline": 3.0, "inject": np.nan}
+    fig = superres_figures.training_figure(TrainingRecord(
+        steps=steps, curves={"srgan": steps / 10}, levels=levels, losses={"loss": np.ones(10)}, chosen_step=50
+    ))  # fmt: skip
     labels = fig.axes[0].get_legend_handles_labels()[1]
     assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
 
 
-def series_of(image: np.ndarray) -> list[SeriesVolume]:
+def series_of(image: np.ndarray) -> list[NamedImage]:
     low = image.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
     return [
-        SeriesVolume(name="raw", data=low, affine=COARSE),
-        SeriesVolume(name="bspline", data=image, affine=FINE),
-        SeriesVolume(name="srgan", data=image + 20, affine=FINE),
+        NamedImage(name="raw", data=low, affine=COARSE),
+        NamedImage(name="bspline", data=image, affine=FINE),
+        NamedImage(name="srgan", data=image + 20, affine=FINE),
     ]
 
 
@@ -244,14 +246,14 @@ def test_slice_figure_wants_its_reference(head, scene):
         superres_figures.slice_figure(series_of(head[0]), scene.roi, reference="zerofill")
 
 
-def maps_of(scene: Scene, peak: float) -> list[SeriesMap]:
+def maps_of(scene: Scene, peak: float) -> list[NamedImage]:
     t = np.zeros(SHAPE)
     t[6:10, 14:20, 3] = peak
     low = t.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
     return [
-        SeriesMap(name="raw", data=low, affine=COARSE, significant=low > 4),
-        SeriesMap(name="bspline", data=t * 0.5, affine=FINE),
-        SeriesMap(name="srgan", data=t, affine=FINE),
+        NamedImage(name="raw", data=low, affine=COARSE, significant=low > 4),
+        NamedImage(name="bspline", data=t * 0.5, affine=FINE),
+        NamedImage(name="srgan", data=t, affine=FINE),
     ]
 
 
@@ -271,7 +273,7 @@ def test_the_first_map_alone_chooses_the_planes(scene):
     assert activation_figures.informative_planes(scene, rows[0], 1) == [3]
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
-    other = SeriesMap(name="srgan", data=elsewhere, affine=FINE)
+    other = NamedImage(name="srgan", data=elsewhere, affine=FINE)
     assert activation_figures.informative_planes(scene, rows[0], 1) != activation_figures.informative_planes(
         scene, other, 1
     )
@@ -280,14 +282,14 @@ def test_the_first_map_alone_chooses_the_planes(scene):
 def test_a_later_row_cannot_choose_its_own_best_planes(scene):
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
-    rows = [*maps_of(scene, 9.0), SeriesMap(name="other", data=elsewhere, affine=FINE)]
+    rows = [*maps_of(scene, 9.0), NamedImage(name="other", data=elsewhere, affine=FINE)]
     fig = activation_figures.activation_figure(rows, scene, n_slices=1)
     written = {text.get_text() for ax in fig.axes for text in ax.texts if text.get_text().startswith("z =")}
     assert written == {"z = +14 mm"}  # plane 3 of 3 mm, the first at 5 mm
 
 
 def test_the_color_scale_is_the_median_of_the_maps_but_not_below_the_floor():
-    rows = [SeriesMap(name=str(v), data=np.full(LOW, float(v)), affine=COARSE) for v in (1, 8, 300)]
+    rows = [NamedImage(name=str(v), data=np.full(LOW, float(v)), affine=COARSE) for v in (1, 8, 300)]
     assert activation_figures.common_scale(rows, 6.0) == 8
     assert activation_figures.common_scale(rows[:1], 6.0) == 6
 
@@ -301,7 +303,7 @@ def test_regions_are_coded_one_other_both(scene):
     one, other = np.zeros(SHAPE), np.zeros(SHAPE)
     one[6:9, 14:18, 3] = 1
     other[8:11, 14:18, 3] = 1
-    pair = tuple(SeriesMap(name="srgan", data=each, affine=FINE) for each in (one, other))
+    pair = tuple(NamedImage(name="srgan", data=each, affine=FINE) for each in (one, other))
     fig = activation_figures.regions_figure({"srgan": pair}, scene, ("thumb", "little"), {"srgan": 0.25}, n_slices=1)
     codes = np.asarray(next(ax.images[1] for ax in fig.axes if len(ax.images) == 2).get_array(), dtype=float)
     counts = {code: int(np.sum(codes == code)) for code in (1, 2, 3)}

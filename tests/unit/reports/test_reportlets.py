@@ -279,26 +279,9 @@ def test_no_regions_no_files(files, maps, tmp_path):
 
 def test_tables_and_summary(files, tmp_path):
     assert descs(run(map_reportlets.MetricsReport(activation_tsv=files["table.tsv"]), tmp_path)) == ["metrics"]
-    summary = map_reportlets.SummaryReport(summary={"Run": "x"}, n_dummy=3, desc="runsummary", suffix="bold")
+    summary = reportlet_figures.SummaryReport(summary={"Run": "x"}, n_dummy=3, desc="runsummary", suffix="bold")
     assert descs(run(summary, tmp_path)) == ["runsummary"]
     assert "<td>3</td>" in (tmp_path / "runsummary_bold.html").read_text()
-
-
-@pytest.mark.parametrize(
-    ("desc", "parts"),
-    [
-        ("srganFwhm50Quarter", ("srgan", 50, "Quarter")),
-        ("raw", ("raw", 0, "")),
-        ("rawSpline", ("rawSpline", 0, "")),
-        ("bsplineFwhm132", ("bspline", 132, "")),
-        ("ratioFdr", ("ratio", 0, "Fdr")),
-        ("mse3dFwhm05", ("mse3d", 5, "")),
-    ],
-)
-def test_descriptions_are_taken_apart(desc, parts):
-    assert tools.description(desc) == parts
-    if not parts[2]:
-        assert parts[0] + tools.smoothing_label(parts[1]) == desc
 
 
 def test_maps_in_a_template_space_are_left_out():

@@ -11,7 +11,9 @@ import nibabel as nb
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker, snapshot
+from checking import found_by
 
+from bids_sr.bids import Findings
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -321,9 +323,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
 def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
     derived, _ = made(maker)
     for root in (derived.paths.retrospective_dir, derived.paths.retrospective_truth_dir):
-        problems, notices = validator.validate(root, ["01"])
-        assert problems == []
-        assert notices == []
+        assert found_by(validator.validate, root, ["01"]) == Findings()
 
 
 @pytest.mark.parametrize(

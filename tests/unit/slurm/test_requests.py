@@ -5,8 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.array_spec import as_spec, choose, in_tasks
-from bids_sr.slurm.job_requests import job_mb, minutes_of, program_gib, raised, request_for, signal_seconds, time_text
+from bids_sr.slurm.job_requests import (
+    as_spec,
+    choose,
+    in_tasks,
+    job_mb,
+    minutes_of,
+    program_gib,
+    raised,
+    request_for,
+    signal_seconds,
+    time_text,
+)
 from bids_sr.slurm.submission import Request
 
 ASKED = Request(cpus=4, memory_mb=4096, minutes=60)

@@ -10,9 +10,20 @@ from hypothesis import strategies as st
 from slurmmaker import submission
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.job_states import ACTIVE, State, Status, Why, fates, judge, message_in, read_status
+from bids_sr.slurm.job_states import (
+    ACTIVE,
+    State,
+    Status,
+    Why,
+    fates,
+    message_in,
+    read_status,
+    remedies,
+    state_of,
+    summary,
+    table,
+)
 from bids_sr.slurm.sbatch_scripts import write_scripts
-from bids_sr.slurm.status_table import remedies, summary, table
 from bids_sr.slurm.submission import Submission, latest, load, submissions
 
 
@@ -56,7 +67,7 @@ def wrote(state: str, code: int | None = None, **more: object) -> Status:
     ],
 )
 def test_state_and_reason(status: Status | None, seen: str, state: State, why: Why) -> None:
-    assert judge(status, seen) == (state, why)
+    assert state_of(status, seen) == (state, why)
 
 
 @given(
@@ -67,7 +78,7 @@ def test_state_and_reason(status: Status | None, seen: str, state: State, why: W
     st.sampled_from([*sorted(ACTIVE), "", "FAILED", "TIMEOUT", "CANCELLED", "COMPLETED", "SOMETHING_NEW"]),
 )  # fmt: skip
 def test_every_failure_has_a_reason_and_nothing_else_has(status: Status | None, seen: str) -> None:
-    state, why = judge(status, seen)
+    state, why = state_of(status, seen)
     assert (state is State.FAILED) == bool(why)
     assert state is not State.DONE
     if seen not in ACTIVE:

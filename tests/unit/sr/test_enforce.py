@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference import apply_to_series, guided_baselines
 from bids_sr.sr.method import get_method
@@ -30,12 +31,12 @@ def upsampler(name: str, factor: tuple[float, float, float], volume: np.ndarray)
     shape, fine = hr_grid(volume.shape, AFFINE, factor)
     guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=fine)
     mean = guided_baselines.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
-    given = {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0} if name in apply_to_series.GUIDED else {}
+    given = {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0} if name in PAIR_BASELINES else {}
     return apply_to_series.make_upsampler(name, factor, **given)
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])
-@pytest.mark.parametrize("name", [*apply_to_series.BASELINES, "fast", "paper"])
+@pytest.mark.parametrize("name", [*INTERPOLATIONS, *PAIR_BASELINES, "fast", "paper"])
 def test_what_was_acquired_is_kept_after_enforcing(tmp_path, name: str, factor: tuple[float, float, float]) -> None:
     if name in ("fast", "paper") and factor[2] != 1:
         with pytest.raises((ValueError, apply_to_series.InferenceError), match=r"in-plane|keeps the slices"):

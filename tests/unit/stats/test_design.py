@@ -54,6 +54,14 @@ def test_dummies_lose_their_row_but_not_their_time():
     assert cut.frame_times[0] == pytest.approx(15.0)
 
 
+def test_confounds_lose_the_rows_of_the_dummies():
+    design = build_design(
+        events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, n_dummy=7, confounds=pd.DataFrame({"late": np.arange(60) > 55}),
+        confound_names=("late",),
+    )  # fmt: skip
+    assert set(np.flatnonzero(design.matrix[:, design.columns.index("late")] > 0)) == {49, 50, 51, 52}
+
+
 def test_rows_of_rest_are_not_modelled(tmp_path):
     path = tmp_path / "events.tsv"
     path.write_text("onset\tduration\ttrial_type\n0\t10\trest\n10\t10\tthumb\n20\t10\tn/a\n30\t10\tBaseline\n")

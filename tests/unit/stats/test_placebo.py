@@ -63,7 +63,7 @@ def test_measured_data_come_before_the_series_itself():
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
         gain("srgan", "srganOther", 0.1, 0.05, 0.2, measure="gain_self_r_beyond"),
     ]
-    assert [(c.method, c.measure) for c in claims(rows)] == [
+    assert [(c.row.series, c.row.measure) for c in claims(rows)] == [
         ("sbl", "gain_split_ev_beyond"), ("srgan", "gain_self_r_beyond"),
     ]  # fmt: skip
     weak = next(s for s in subject_specific(claims(rows)) if s.method == "srgan")

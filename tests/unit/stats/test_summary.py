@@ -11,9 +11,7 @@ from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_comparison import (
     Grid,
     comparison_rows,
-    description,
     fill_outside,
-    parse_description,
     raise_maps,
 )
 from bids_sr.stats.regions.map_summary import activation_rows, correlation, find_regions, single_conditions
@@ -114,12 +112,6 @@ def test_tables_with_other_columns_are_refused(tmp_path):
     path.write_text("a\tb\n1\t2\n")
     with pytest.raises(ValueError, match=r"m\.tsv"):
         read_table(path, SERIES)
-
-
-@pytest.mark.parametrize(("width", "text"), [(0.0, "raw"), (5.0, "rawFwhm50"), (13.2, "rawFwhm132")])
-def test_descriptions_go_there_and_back(width, text):
-    assert description("raw", width) == text
-    assert parse_description(text) == ("raw", width)
 
 
 def test_correlation_needs_variation():

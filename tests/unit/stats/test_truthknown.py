@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.evaluation.known_activation import make_known
-from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
-from bids_sr.stats.evaluation.split_half import beyond_nyquist
+from bids_sr.metrics.long_tables import EVALUATION, MetricRow
+from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.stats.evaluation.reference_effects import effect_rows, make_known, replaced
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
 from bids_sr.stats.regions.map_comparison import Grid
@@ -126,7 +125,7 @@ def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by
 def test_draws_are_those_of_the_seed_and_of_no_other_contrast_or_series(paths):
     whole = rows_of(paths, truth())
     again = rows_of(paths, truth())
-    assert [r.text() for r in again.values()] == [r.text() for r in whole.values()]
+    assert [r.cells(EVALUATION) for r in again.values()] == [r.cells(EVALUATION) for r in whole.values()]
     alone = rows_of(paths[2:3], {"thumb": truth()["thumb"]})
     key = ("sbl", "truth", "thumb", "brain", "truth_r_beyond")
     assert (alone[key].lower, alone[key].upper) == pytest.approx((whole[key].lower, whole[key].upper), abs=1e-5)
@@ -145,7 +144,7 @@ def test_intervals_hold_what_other_blocks_of_the_run_would_give():
         {"thumb": (true["thumb"], AFFINE)}, CONTRASTS, BLOCKS, weights, grid=GRID, roi=GRID.mask, factor=FACTOR,
         n_boot=300, seed=0,
     )  # fmt: skip
-    key = ("truth_r_beyond", "thumb", "brain")
+    key = ("truth_r", "beyond", "thumb", "brain")
     runs = []
     for seed in range(150):
         better, worse = (known.scores(betas_of(seed, share, true, 3.0))[key] for share in (0.8, 0.2))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.reports.figures.superres_figures import training_figure
+from bids_sr.reports.text.training_text import TrainingRecord
 from bids_sr.sr.method import get_method
 from bids_sr.workflows.bold.super_resolve import _training_text
 
@@ -48,5 +49,8 @@ def test_methods_with_their_paper_say_which_settings():
 @pytest.mark.parametrize(("psnr", "said"), [([np.nan, np.nan], True), ([np.nan, 25.0], False)])
 def test_a_curve_without_held_out_slices_says_so(psnr, said):
     steps = np.array([1.0, 2.0])
-    figure = training_figure(steps, {"srgan": np.array(psnr)}, {}, {"loss": steps}, chosen_step=2.0)
+    curves = {"srgan": np.array(psnr)}
+    figure = training_figure(
+        TrainingRecord(steps=steps, curves=curves, levels={}, losses={"loss": steps}, chosen_step=2.0)
+    )
     assert ("no slice was held out" in [text.get_text() for text in figure.axes[0].texts]) is said

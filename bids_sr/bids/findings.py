@@ -1,0 +1,90 @@
+"""Problems and notices that are collected while a data set is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.config import UsageError
+
+if TYPE_CHECKING:
+    from bids_sr.bids.inputs import Header
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason why the run cannot start.
+
+    Attributes
+    ----------
+    file : what it is about (a path, or an option where there is no file)
+    reason, fix : what is wrong; what the user can do
+    """
+
+    file: str
+    reason: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.file}\n  why: {self.reason}\n  fix: {self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something done otherwise than the user may expect; it goes to the terminal and into the report."""
+
+    file: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.text}"
+
+
+class InputError(UsageError):
+    """The data set cannot be used as it stands; `problems` holds every reason found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def refusal(file: Path | str, reason: str, fix: str) -> InputError:
+    """Make the exception for a single problem, to raise."""
+    return InputError([Problem(str(file), reason, fix)])
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is found while inputs are checked, each problem and notice once.
+
+    Attributes
+    ----------
+    problems, notices : in the order of being found
+    headers : of the images read so far
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    headers: dict[Path, Header] = field(default_factory=dict)
+
+    def refuse(self, file: Path | str, reason: str, fix: str) -> None:
+        """Add a problem."""
+        self.add([Problem(str(file), reason, fix)])
+
+    def tell(self, file: Path | str, text: str) -> None:
+        """Add a notice."""
+        self.add(notices=[Notice(str(file), text)])
+
+    def refuse_unless(self, forced: bool, file: Path | str, reason: str, fix: str) -> None:
+        """Add a problem, or a notice where ``--force`` was given."""
+        if forced:
+            self.tell(file, f"{reason}; --force was given.")
+        else:
+            self.refuse(file, reason, fix)
+
+    def add(self, problems: Sequence[Problem] = (), notices: Sequence[Notice] = ()) -> None:
+        """Add problems and notices that are not there yet."""
+        self.problems += [problem for problem in dict.fromkeys(problems) if problem not in self.problems]
+        self.notices += [notice for notice in dict.fromkeys(notices) if notice not in self.notices]

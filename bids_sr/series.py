@@ -1,0 +1,144 @@
+"""Registry of the series of a run: acquired, baselines, controls, methods with their variants, measured.
+
+Names of series, and the ``desc-`` labels of their maps, are made and read here and nowhere else. The module needs the
+standard library alone, so that options, settings, statistics and reports can all ask it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+Kind = Literal["acquired", "baseline", "control", "method", "placebo", "member", "measured", "run"]
+
+RAW, RAW_SPLINE = "raw", "rawSpline"  # as acquired; its maps as cubic splines on the high-resolution grid
+MEASURED = "measured"  # acquired at the high resolution in the same run: the truth
+RUN = "run"  # rows of tables that are about the run as a whole
+ACQUIRED = (RAW, RAW_SPLINE)
+_DEFAULT_BASELINES = {
+    "bspline": "cubic B-spline interpolation",
+    "zerofill": "in-plane zero filling of k-space",
+    "sdmod": "zero filling of the change times its standard deviation over time over that of its surroundings",
+    "inject": "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted image",
+    "ratio": "the high-resolution T2*-weighted image multiplied by the interpolated relative signal change",
+}
+BASELINES: Mapping[str, str] = MappingProxyType({
+    **_DEFAULT_BASELINES,
+    "nearest": "nearest-neighbor interpolation",
+    "linear": "trilinear interpolation",
+    "lanczos": "Lanczos interpolation with three lobes",
+})  # fmt: skip
+"""Every baseline with what it does, in the order of the tables; none of them has a model."""
+DEFAULT_BASELINES = tuple(_DEFAULT_BASELINES)
+PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the high-resolution T2*-weighted image
+INTERPOLATIONS = ("nearest", "linear", "bspline", "lanczos", "zerofill")  # linear operators on a single volume
+VALIDATION_BASELINES = ("bspline", "zerofill")  # beside every network on held-out patches and images
+IMAGE_REFERENCES = ("bspline", "inject")  # images are held against these
+SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
+CONTROLS: Mapping[str, str] = MappingProxyType({
+    SMOOTH: "bspline, smoothed as fits best",
+    PCA: "bspline, denoised in time (PCA)",
+})  # fmt: skip
+"""Denoising controls with what was done, made of the B-spline series within the evaluation."""
+_VARIANT = re.compile(r"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|Seed(?P<seed>\d+))")
+_LABEL = re.compile(r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|Fdr|Z\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of a run.
+
+    Attributes
+    ----------
+    name : in tables and file names
+    kind : "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run"
+    method : the method that a placebo or member of an ensemble is a variant of; for all others the name
+    variant : "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1" (members)
+    """
+
+    name: str
+    kind: Kind
+    method: str
+    variant: str = ""
+
+
+def series_name(method: str, variant: str = "") -> str:
+    """Name of the series that a method makes, or of its variant; files and graphs have no room for a hyphen.
+
+    >>> series_name("li-agnostic"), series_name("sbl", "Mirror")
+    ('liagnostic', 'sblMirror')
+    """
+    return method.replace("-", "") + variant
+
+
+def series_names(methods: Iterable[str]) -> tuple[str, ...]:
+    """Names of the series that methods make."""
+    return tuple(map(series_name, methods))
+
+
+def member_name(method: str, seed: int) -> str:
+    """Name of another member of a method's ensemble; the method itself is the first."""
+    return series_name(method, f"Seed{seed}")
+
+
+@cache
+def series(name: str) -> Series:
+    """Look a series up by its name; what is nothing else is a method.
+
+    >>> series("srganSeed2")
+    Series(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
+    """
+    fixed: tuple[tuple[Kind, Iterable[str]], ...] = (
+        ("acquired", ACQUIRED), ("baseline", BASELINES), ("control", CONTROLS), ("measured", (MEASURED,)),
+        ("run", (RUN,)),
+    )  # fmt: skip
+    kind = next((kind for kind, names in fixed if name in names), None)
+    found = None if kind else _VARIANT.fullmatch(name)
+    if found is None:
+        return Series(name, kind or "method", name)
+    return Series(name, "placebo" if found["seed"] is None else "member", found["method"], found["variant"])
+
+
+def kind_of(name: str) -> Kind:
+    """Kind of a series, from its name."""
+    return series(name).kind
+
+
+def is_learned(name: str) -> bool:
+    """Whether a series is that of a method, its placebo or a member of its ensemble."""
+    return kind_of(name) in ("method", "placebo", "member")
+
+
+def is_variant_of(name: str, methods: Iterable[str]) -> bool:
+    """Whether a series is a placebo of one of these methods, or a member of its ensemble."""
+    return bool(series(name).variant) and series(name).method in methods
+
+
+class MapLabel(NamedTuple):
+    """Series, smoothing (mm FWHM) and kind of region ("" for a map) of a ``desc-`` label."""
+
+    series: str
+    fwhm_mm: float
+    region: str
+
+
+def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
+    """``desc-`` label of a map: the series, then Fwhm and tenths of mm (nothing for 0 mm), then the region.
+
+    >>> map_label("srgan", 5.0, "Quarter")
+    'srganFwhm50Quarter'
+    """
+    tenths = round(fwhm_mm * 10)
+    return f"{series}Fwhm{tenths}{region}" if tenths else f"{series}{region}"
+
+
+def parse_map_label(label: str) -> MapLabel:
+    """Read a label made by `map_label`; `ValueError` for an empty one."""
+    found = _LABEL.fullmatch(label)
+    if found is None:
+        raise ValueError(f"desc-{label} is no series")
+    return MapLabel(found["series"], int(found["tenths"] or 0) / 10, found["region"] or "")
