@@ -45,11 +45,17 @@ class Examples(Protocol):
     scored instead.
     """
 
-    ndim: int
-    channels: int
-    factor: Factor
     unit: str
     scores_training: bool
+    factor: Factor
+
+    @property
+    def ndim(self) -> int:
+        """2 (slice by slice) or 3."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image."""
 
     def parts(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """(parts to train on, parts that are held out)."""

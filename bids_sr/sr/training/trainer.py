@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -161,7 +161,7 @@ def fit(
         first = job.phase("search", train, watched, recipe.steps, 0.55 if refit else 1.0)
         first.nets.generator.load_state_dict(first.best)
         shown = watched or (examples.validation(train) if examples.scores_training else ())
-        reached = compare(first.nets.generator, examples, shown, recipe) if shown else {}
+        reached: dict[str, Any] = compare(first.nets.generator, examples, shown, recipe) if shown else {}
         last = job.phase("refit", train + held, (), max(1, first.at.best_iteration), 1.0) if refit else first
     phases = (first, last) if refit else (first,)
     LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
@@ -217,7 +217,7 @@ def _check_network(method: Method, recipe: Recipe, start: LoadedModel, channels:
 
 
 def _training_entries(
-    job: _Job, phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: Mapping[str, Any]
+    job: _Job, phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: dict[str, Any]
 ) -> dict[str, Any]:
     """The part of the card that training found out."""
     first, recipe, examples = phases[0], job.recipe, job.examples
