@@ -14,13 +14,15 @@
 <ul>
 {% for section in sections %}
 <li><a href="#{{ section.name }}">{{ section.title }}</a>
-{% if section.groups %}
+{% for block in section.blocks if block.run %}
+{% if loop.first %}
 <ul>
-{% for group in section.groups %}
-<li><a href="#{{ group.anchor }}">{{ group.label }}</a></li>
-{% endfor %}
+{% endif %}
+<li><a href="#{{ block.name }}">{{ block.run }}</a></li>
+{% if loop.last %}
 </ul>
 {% endif %}
+{% endfor %}
 </li>
 {% endfor %}
 </ul>
@@ -30,19 +32,22 @@
 {% for section in sections %}
 <section id="{{ section.name }}">
 <h2>{{ section.title }}</h2>
-{% for reportlet in section.reportlets %}
-<div class="reportlet" id="{{ reportlet.name }}">
-{% if reportlet.title %}
-<h3 class="run">{{ reportlet.title }}</h3>
+{% for block in section.blocks %}
+<div class="reportlet" id="{{ block.name }}">
+{% if block.run %}
+<h3 class="run">{{ block.run[:1]|upper }}{{ block.run[1:] }}</h3>
 {% endif %}
-{% if reportlet.subtitle %}
-<h4>{{ reportlet.subtitle }}</h4>
+{% if block.subtitle %}
+<h4>{{ block.subtitle }}</h4>
 {% endif %}
-{% for content, caption in reportlet.components %}
+{% for panel in block.panels %}
 <figure>
-{{ content|safe }}
-{% if caption %}
-<figcaption>{{ caption }}</figcaption>
+{% if panel.heading %}
+<h4>{{ panel.heading }}</h4>
+{% endif %}
+{{ panel.content }}
+{% if panel.caption %}
+<figcaption>{{ panel.caption }}</figcaption>
 {% endif %}
 </figure>
 {% endfor %}

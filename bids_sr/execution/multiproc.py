@@ -37,7 +37,6 @@ PRELOAD = (
     "nilearn.glm.first_level",
     "ants",
     "matplotlib.pyplot",
-    "nireports.interfaces.reporting",
     "skimage.metrics",
 )
 """Loaded once, in the fork server: every worker then shares them, 0.2 GB and 3 s of a processor for each."""

@@ -59,8 +59,8 @@ def _check_model(settings: Settings, subject: Subject, header: Header, file: Pat
         card = read_card(file)
     except ModelError:
         return  # told by `check_pretrained`
-    if (channels := int(card.get("channels", 1))) != len(contrasts):
-        reason = f"the model takes {channels} contrasts ({card['contrast']}), there are {joined(contrasts)}"
+    if (channels := card.channels) != len(contrasts):
+        reason = f"the model takes {channels} contrasts ({card.contrast}), there are {joined(contrasts)}"
         fix = "Give a model of these contrasts, or leave the file out of --pretrained to train one."
         found.refuse(where, reason, fix)
     else:

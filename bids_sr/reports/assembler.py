@@ -1,10 +1,8 @@
-"""Our report on top of nireports: its specification format and its reportlets, our template, figures inside the page.
-
-What differs from nireports' own assembly, and why:
+"""Report page from its specification: find the figures of a subject, group them by run, name what is missing, render.
 
 - Files are found by a pybids layout of the *figures of one subject* with our own entities (``contrast``), read
   from file names alone, so that a folder called ``task-x`` above the output changes nothing.
-- Reportlets of a run are shown once for each run, those without a run before them; nireports leaves the latter out.
+- Reportlets of a run are shown once for each run, those without a run before them.
 - Figures become data URIs: the page opens from disk, moves without its folder and asks no network for anything.
 - What was not written is named, so that a partial run cannot be taken for a whole one.
 """
@@ -12,134 +10,90 @@ What differs from nireports' own assembly, and why:
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import yaml
 from bids.layout import BIDSLayout, BIDSLayoutIndexer
-from nireports.assembler.report import Report, SubReport
-from nireports.assembler.reportlet import Reportlet
+from markupsafe import Markup
 
 from bids_sr.boilerplate import path as carried
 from bids_sr.io import atomic_files
+from bids_sr.reports.markup import environment
 from bids_sr.series import parse_map_label
 
-RUN_TITLES = {
-    "session": "session",
-    "task": "task",
-    "acquisition": "acquisition",
-    "ceagent": "contrast agent",
-    "reconstruction": "reconstruction",
-    "direction": "phase encoding",
-    "run": "run",
-    "echo": "echo",
-    "chunk": "chunk",
-}
-_LINK = re.compile(r'(?:src|data)="\./([^"]+)"')
+RUN_TITLES = {"ceagent": "contrast agent", "direction": "phase encoding"}
+MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 Key = tuple[str | None, ...]
+Spec = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FigureFile:
     """A file in ``figures``: its path, and its entities by their long names."""
 
-    path: str
+    path: Path
     entities: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
-    """The files of one reportlet, in the form in which nireports asks its layout for them."""
+class Panel:
+    """Markup of one figure or fragment, and what stands above and below it."""
 
-    root: str
-    files: Sequence[FigureFile]
-
-    def get(self, **_: Any) -> Sequence[FigureFile]:
-        """The files, whatever the query: it has been answered already."""
-        return self.files
+    content: Markup
+    heading: str = ""
+    caption: str = ""
 
 
-class EmbeddedReportlet(Reportlet):
-    """A reportlet whose figures lie inside the page."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """A reportlet of the page: its anchor, the run that begins with it, its heading and its panels."""
 
-    __slots__ = ()
-
-    def __init__(self, selection: Selection, config: Mapping[str, Any], out_dir: Path, name: str) -> None:
-        super().__init__(selection, config={**config, "name": name}, out_dir=out_dir)
-        headings = [config.get("heading", "").format(**file.entities) for file in selection.files]
-        self.components = [
-            (_headed(heading) + embedded(content, out_dir), caption)
-            for heading, (content, caption) in zip(headings, self.components, strict=True)
-        ]
+    name: str
+    panels: Sequence[Panel]
+    run: str = ""
+    subtitle: str = ""
 
 
-def _headed(heading: str) -> str:
-    return f"<h4>{escape(heading)}</h4>" if heading else ""
-
-
-class TextReportlet:
-    """A reportlet made of a fragment of HTML instead of files."""
-
-    def __init__(self, name: str, fragment: str) -> None:
-        self.name = name
-        self.title = self.subtitle = self.description = None
-        self.components = [(fragment, None)]
-
-    def is_empty(self) -> bool:
-        """Whether there is nothing to show."""
-        return not self.components[0][0]
-
-
-class Section(SubReport):
-    """A section: also one where nothing was found, because its absence is news too.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """A section of the page: also one where nothing was found, because its absence is news too.
 
     Parameters
     ----------
     name : anchor in the page
     title : heading
-    reportlets : what it shows
-    groups : anchor and label of each run in it
+    blocks : what it shows
     missing : what it should have shown
     on_request : what it shows only if asked
     """
 
-    __slots__ = {
-        "groups": "anchor and label of each run",
-        "missing": "what should have been here",
-        "on_request": "what is here only if asked for",
-    }
-
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        reportlets: Sequence[Any],
-        groups: Sequence[Mapping[str, str]],
-        missing: Sequence[str],
-        on_request: Sequence[str] = (),
-    ) -> None:
-        super().__init__(name, isnested=bool(groups), reportlets=list(reportlets), title=title)
-        self.groups = list(groups)
-        self.missing = list(missing)
-        self.on_request = list(on_request)
+    name: str
+    title: str
+    blocks: Sequence[Block] = ()
+    missing: Sequence[str] = ()
+    on_request: Sequence[str] = ()
 
 
-def embedded(content: str, root: Path) -> str:
-    """Reportlet HTML with its figure as a data URI; other HTML stays as it is.
+def data_uri(file: Path) -> str:
+    """A figure as an address that holds it."""
+    return f"data:{MEDIA_TYPES[file.suffix]};base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+def embedded(file: Path, *, static: bool = True) -> Markup:
+    """A figure inside the page, or the HTML of a fragment that we wrote.
 
     A figure that answers to the pointer becomes an ``object`` (an image would not let the pointer through).
     """
-    found = _LINK.search(content)
-    if found is None or 'class="svg-reportlet"' not in content:
-        return content
-    file = root / found[1]
-    uri = "data:image/svg+xml;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
-    label = escape(file.stem, quote=True)
-    if "<object" in content:
-        return f'<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"></object>'
-    return f'<img src="{uri}" alt="{label}">'
+    if file.suffix not in MEDIA_TYPES:
+        return Markup(file.read_text(encoding="utf-8").strip())
+    image = (
+        '<img src="{uri}" alt="{label}">'
+        if static or file.suffix != ".svg"
+        else '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"></object>'
+    )
+    return Markup(image).format(uri=data_uri(file), label=file.stem)
 
 
 def smoothing_text(desc: str) -> str:
@@ -157,26 +111,23 @@ def find_figures(root: Path, subject: str) -> BIDSLayout | None:
     return BIDSLayout(folder, config=[str(carried("figures.json"))], indexer=indexer, validate=False)
 
 
-def matching(layout: BIDSLayout | None, query: Mapping[str, Any]) -> list[FigureFile]:
-    """Files that answer a query of the specification, in the order of their names."""
+def matching(layout: BIDSLayout | None, query: Spec) -> list[FigureFile]:
+    """Files that answer a query of the specification, in the order of their names; empty files are left out."""
     if layout is None:
         return []
     wanted = dict(query)
-    if wanted.get("regex_search"):
+    if wanted.pop("regex_search", False):
         # pybids searches anywhere in the value; a specification means the whole value
         wanted = {
             key: [f"^{re.escape(v)}$" for v in value] if isinstance(value, list) else f"^(?:{value})$"
             for key, value in wanted.items()
-            if key != "regex_search"
         } | {"regex_search": True}
-    files = layout.get(**wanted, invalid_filters="allow")
     found = []
-    for file in files:
-        if not Path(file.path).stat().st_size:
-            continue
-        words = {"smoothing": smoothing_text(file.entities.get("desc", ""))}
-        found.append(FigureFile(path=file.path, entities={"contrast": "n/a", **file.entities, **words}))
-    return sorted(found, key=lambda f: (str(f.entities["contrast"]), str(f.entities.get("desc", "")), f.path))
+    for file in layout.get(**wanted, invalid_filters="allow"):
+        if Path(file.path).stat().st_size:
+            shown = {"contrast": "n/a", **file.entities, "smoothing": smoothing_text(file.entities.get("desc", ""))}
+            found.append(FigureFile(path=Path(file.path), entities=shown))
+    return sorted(found, key=lambda f: (str(f.entities["contrast"]), str(f.entities.get("desc", "")), str(f.path)))
 
 
 def run_label(entities: Sequence[str], key: Key) -> str:
@@ -189,13 +140,23 @@ def _sortable(key: Key) -> tuple[tuple[int, int, str], ...]:
     return tuple((v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key)
 
 
-def shown_sections(sections: Sequence[Mapping[str, Any]], layout: BIDSLayout | None) -> list[Mapping[str, Any]]:
+def _key(file: FigureFile, entities: Sequence[str]) -> Key:
+    """The run of a file: its values of the ordering entities. Figures without a task belong to no run."""
+    if "task" in entities and file.entities.get("task") is None:
+        return (None,) * len(entities)
+    return tuple(None if (value := file.entities.get(name)) is None else str(value) for name in entities)
+
+
+def shown_sections(sections: Sequence[Spec], layout: BIDSLayout | None) -> list[Spec]:
     """Sections of the kind of run that was made.
 
     A section with `only` is shown where that figure is there; then those that were found nothing for are left out,
     because a run on structural scans owes nothing about BOLD.
     """
-    special = [each for each in sections if each.get("only") and matching(layout, _only(each))]
+    special = [
+        each for each in sections
+        if each.get("only") and matching(layout, {"datatype": "figures", "desc": each["only"]})
+    ]  # fmt: skip
     if not special:
         return [each for each in sections if not each.get("only")]
     return [
@@ -205,110 +166,65 @@ def shown_sections(sections: Sequence[Mapping[str, Any]], layout: BIDSLayout | N
     ]
 
 
-def _only(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {"datatype": "figures", "desc": section["only"]}
-
-
-class SubjectReport(Report):
-    """The report of one subject.
+def assemble(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -> list[Section]:
+    """Sections of the page, from the specification and the files that answer it.
 
     Parameters
     ----------
-    out_dir : root of the derivatives
-    subject : label without ``sub-``
-    run_uuid : of the run that makes the report
-    custom : fragments of HTML for the reportlets that are not files, by the name in the specification
+    spec : read from ``reports-spec.yml``
+    layout : of the subject's figures
+    custom : HTML of the reportlets that are not files, by the name in the specification
     """
+    return [_section(each, layout, custom) for each in shown_sections(spec["sections"], layout)]
 
-    def __init__(self, out_dir: Path, subject: str, *, run_uuid: str, custom: Mapping[str, str]) -> None:
-        self.custom = dict(custom)
-        super().__init__(
-            out_dir,
-            run_uuid,
-            bootstrap_file=carried("reports-spec.yml"),
-            out_filename=f"sub-{subject}.html",
-            reportlets_dir=out_dir,
-            plugins=[],
-            subject=subject,
-        )
 
-    def index(self, config: dict[str, Any]) -> None:
-        """Find the files of every section of the specification."""
-        root = Path(config["root"])
-        layout = find_figures(root, config["bids_filters"]["subject"])
-        for section in shown_sections(config["sections"], layout):
-            self.sections.append(self._section(layout, section, root))
-
-    def _section(self, layout: BIDSLayout | None, section: Mapping[str, Any], root: Path) -> Section:
-        entities = [name for name in section.get("ordering", "").split(",") if name]
-        found = [matching(layout, each["bids"]) if "bids" in each else [] for each in section["reportlets"]]
-        keys: list[Key] = sorted(
-            {_key(file, entities) for files in found for file in files} or {(None,) * len(entities)}, key=_sortable
-        )
-        reportlets: list[Any] = []
-        groups: list[dict[str, str]] = []
-        absent = _absent(section["reportlets"], found)
-        missing, on_request = _named(absent, "missing"), _named(absent, "request")
-        for key in keys:
-            label = run_label(entities, key)
-            shown = self._group(section, found, entities, key, root)
-            if shown and label:
-                groups.append({"anchor": shown[0].name, "label": label})
-                shown[0].title = label[:1].upper() + label[1:]
-                lacking = _absent_in_run(section, found, entities, key)
-                missing += [f"{words} of {label}" for words in _named(lacking, "missing")]
-                on_request += [f"{words} of {label}" for words in _named(lacking, "request")]
-            reportlets += shown
-        return Section(section["name"], section["title"], reportlets, groups, missing, on_request)
-
-    def _group(
-        self,
-        section: Mapping[str, Any],
-        found: Sequence[Sequence[FigureFile]],
-        entities: Sequence[str],
-        key: Key,
-        root: Path,
-    ) -> list[Any]:
-        """Reportlets of one run (or of none)."""
+def _section(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -> Section:
+    entities = [name for name in spec.get("ordering", "").split(",") if name]
+    found = [matching(layout, each["bids"]) if "bids" in each else [] for each in spec["reportlets"]]
+    nobody = (None,) * len(entities)
+    keys: list[Key] = sorted({_key(file, entities) for files in found for file in files} or {nobody}, key=_sortable)
+    of_runs = {number for number, files in enumerate(found) if any(_key(file, entities) != nobody for file in files)}
+    absent = _absent(spec["reportlets"], found)
+    missing, on_request = _named(absent, "missing"), _named(absent, "request")
+    blocks: list[Block] = []
+    for key in keys:
+        label = run_label(entities, key)
+        own = [[file for file in files if _key(file, entities) == key] for files in found]
         suffix = "-".join(f"{name}-{value}" for name, value in zip(entities, key, strict=True) if value)
-        shown: list[Any] = []
-        for number, (each, files) in enumerate(zip(section["reportlets"], found, strict=True)):
-            name = "-".join(filter(None, [section["name"], suffix, str(number)]))
-            if "custom" in each:
-                shown.append(TextReportlet(name, self.custom.get(each["custom"], "")))
-                continue
-            own = [file for file in files if _key(file, entities) == key]
-            if own:
-                shown.append(EmbeddedReportlet(Selection(root=str(root), files=own), each, root, name))
-        return [each for each in shown if not each.is_empty()]
-
-    def generate_report(self) -> int:
-        """Render the page and put it in place in whole."""
-        write_page(Path(self.out_filename), title=self.title, sections=self.sections)
-        return 0
+        shown = _blocks(spec, own, suffix, custom)
+        if shown and label:
+            shown[0] = replace(shown[0], run=label)
+            # what other runs have and this one lacks
+            lacking = [each for each in _absent(spec["reportlets"], own) if spec["reportlets"].index(each) in of_runs]
+            missing += [f"{text} of {label}" for text in _named(lacking, "missing")]
+            on_request += [f"{text} of {label}" for text in _named(lacking, "request")]
+        blocks += shown
+    return Section(name=spec["name"], title=spec["title"], blocks=blocks, missing=missing, on_request=on_request)
 
 
-def write_page(target: Path, *, title: str, sections: Sequence[Any]) -> None:
-    """Render sections by our template, everything but our own fragments escaped, and put the page in place in whole."""
-    template = carried("report.tpl")
-    loader = jinja2.FileSystemLoader(str(template.parent))
-    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)
-    page = environment.get_template(template.name).render(
-        title=title, sections=sections, css=carried("report.css").read_text(encoding="utf-8")
-    )
-    atomic_files.write_whole(target, page)
+def _blocks(spec: Spec, found: Sequence[Sequence[FigureFile]], suffix: str, custom: Mapping[str, str]) -> list[Block]:
+    """Reportlets of one run (or of none) that have something to show."""
+    blocks = []
+    for number, (each, files) in enumerate(zip(spec["reportlets"], found, strict=True)):
+        name = "-".join(filter(None, [spec["name"], suffix, str(number)]))
+        panels = [
+            Panel(
+                content=embedded(file.path, static=each.get("static", True)),
+                heading=each.get("heading", "").format(**file.entities),
+                caption=each.get("caption", "").format(**file.entities),
+            )
+            for file in files
+        ]
+        if custom.get(each.get("custom", "")):
+            panels = [Panel(content=Markup(custom[each["custom"]]))]
+        if any(panel.content for panel in panels):
+            blocks.append(Block(name=name, panels=panels, subtitle=each.get("subtitle", "") if files else ""))
+    return blocks
 
 
-def _key(file: FigureFile, entities: Sequence[str]) -> Key:
-    """The run of a file: its values of the ordering entities. Figures without a task belong to no run."""
-    if "task" in entities and file.entities.get("task") is None:
-        return (None,) * len(entities)
-    return tuple(None if (value := file.entities.get(name)) is None else str(value) for name in entities)
-
-
-def _absent(reportlets: Sequence[Mapping[str, Any]], found: Sequence[Sequence[Any]]) -> list[Mapping[str, Any]]:
+def _absent(reportlets: Sequence[Spec], found: Sequence[Sequence[Any]]) -> list[Spec]:
     """Reportlets of files that were not found, but for those whose stead another one takes (``unless``)."""
-    there = {each["bids"]["desc"] for each, files in zip(reportlets, found, strict=True) if "bids" in each and files}
+    there = {each["bids"]["desc"] for each, files in zip(reportlets, found, strict=True) if files}
     return [
         each
         for each, files in zip(reportlets, found, strict=True)
@@ -316,21 +232,34 @@ def _absent(reportlets: Sequence[Mapping[str, Any]], found: Sequence[Sequence[An
     ]
 
 
-def _named(absent: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
+def _named(absent: Sequence[Spec], kind: str) -> list[str]:
     """Words for absent reportlets, of those made on request or of the others; empty words are left out."""
     if kind == "request":
         return [each["request"] for each in absent if each.get("request")]
     return [words for each in absent if "request" not in each and (words := each.get("missing", each["bids"]["desc"]))]
 
 
-def _absent_in_run(
-    section: Mapping[str, Any], found: Sequence[Sequence[FigureFile]], entities: Sequence[str], key: Key
-) -> list[Mapping[str, Any]]:
-    """Reportlets that other runs have and this one lacks."""
-    own = [[file for file in files if _key(file, entities) == key] for files in found]
-    elsewhere = {
-        number
-        for number, files in enumerate(found)
-        if any(any(value is not None for value in _key(file, entities)) for file in files)
-    }
-    return [each for each in _absent(section["reportlets"], own) if section["reportlets"].index(each) in elsewhere]
+def write_subject_page(
+    root: Path, subject: str, *, custom: Mapping[str, str], specification: Path | None = None
+) -> Path:
+    """Write the page of one subject.
+
+    Parameters
+    ----------
+    root : of the derivatives
+    subject : label without ``sub-``
+    custom : HTML of the reportlets that are not files, by the name in the specification
+    specification : default: ``reports-spec.yml``
+    """
+    spec = yaml.safe_load((specification or carried("reports-spec.yml")).read_text(encoding="utf-8"))
+    sections = assemble(spec, find_figures(root, subject), custom)
+    target = root / f"sub-{subject}.html"
+    write_page(target, title=spec["title"].format(subject=subject), sections=sections)
+    return target
+
+
+def write_page(target: Path, *, title: str, sections: Sequence[Section]) -> None:
+    """Render sections by our template, everything but our own markup escaped, and put the page in place in whole."""
+    css = carried("report.css").read_text(encoding="utf-8")
+    page = environment().get_template("report.tpl").render(title=title, sections=sections, css=css)
+    atomic_files.write_whole(target, page)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
 from bids_sr.boilerplate import bibliography
+from bids_sr.reports.assembler import Block, Panel, Section, data_uri, write_page
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError, save_svg
+from bids_sr.reports.markup import folded, joined, render
 from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
 from bids_sr.reports.text.group_verdicts import (
@@ -109,12 +113,6 @@ class GroupContent:
     primary: Sequence[Primary] = ()
 
 
-def image_html(file: Path, label: str) -> str:
-    """An SVG file inside the page."""
-    code = base64.b64encode(file.read_bytes()).decode("ascii")
-    return f'<img src="data:image/svg+xml;base64,{code}" alt="{escape(label, quote=True)}">'
-
-
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
     """Draw the figures, assemble the page and put it in place in whole.
 
@@ -124,8 +122,6 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
     content : what it is made from
     figure_dir : where the SVG files go; they are inside the page too
     """
-    from bids_sr.reports.assembler import Section, TextReportlet, write_page
-
     told = findings(content.comparisons, content.methods)
     figure_dir.mkdir(parents=True, exist_ok=True)
     parts = [
@@ -138,124 +134,121 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
         ("about", "About", facts_html(content.about), ()),
     ]
     sections = [
-        Section(name, title, [TextReportlet(f"{name}-0", text)] if text else [], [], missing if not text else [])
+        Section(name=name, title=title, blocks=[Block(name=f"{name}-0", panels=[Panel(content=text)])])
+        if text else Section(name=name, title=title, missing=missing)
         for name, title, text, missing in parts
-    ]
+    ]  # fmt: skip
     write_page(target, title="bids-sr: group", sections=sections)
     return target
 
 
-def verdict_html(content: GroupContent, told: Sequence[Finding]) -> str:
+def verdict_html(content: GroupContent, told: Sequence[Finding]) -> Markup:
     """What may be claimed, in words; then every finding as a sentence."""
-    count = len(content.participants)
-    absent = "".join(f"<li>{escape(line)}</li>" for line in content.absent)
-    missing = f"<div class='warning'><strong>Missing.</strong><ul>{absent}</ul></div>" if absent else ""
-    lines = "".join(f"<li><strong>{escape(line)}</strong></li>" for line in verdict(told, content.methods))
-    said = "".join(f"<li>{escape(sentence(each))}</li>" for each in told)
+    lines = verdict(told, content.methods)
+    said = [sentence(each) for each in told]
     strongest = [each for each in told if each.question.measure == told[0].question.measure]
-    placebos = "".join(f"<li>{escape(text)}</li>" for each in strongest if (text := placebo_sentence(each)))
-    return (
-        f"<p>{count} participants.</p>{missing}{_idle_html(content)}{_primary_html(content)}"
-        + ("<h3>Exploratory</h3>" if lines or said else "")
-        + (f"<ul>{lines}</ul>" if lines else "<p class='notice'>No method under test has figures to compare.</p>")
-        + (f"<h3>What was compared</h3><ul>{said}</ul>" if said else "")
-        + (f"<h3>Beside the placebos</h3><ul>{placebos}</ul>" if placebos else "")
-    )
+    placebos = [text for each in strongest if (text := placebo_sentence(each))]
+    nothing = render("note", "notice", "No method under test has figures to compare.")
+    none = render(
+        "note", "notice", "None: it is the default method less the strongest baseline in explained variance, which "
+        "needs a measured or known truth.",
+    )  # fmt: skip
+    primary = [primary_sentence(each) for each in content.primary]
+    return joined([
+        Markup("<p>{} participants.</p>").format(len(content.participants)),
+        render("box", "Missing.", content.absent),
+        render("box", "Not applied, and not compared.", content.idle),
+        render("headed", "Primary comparison, fixed beforehand", _list(primary, bold=True) or none),
+        Markup("<h3>Exploratory</h3>") if lines or said else "",
+        _list(lines, bold=True) or nothing,
+        render("headed", "What was compared", _list(said)),
+        render("headed", "Beside the placebos", _list(placebos)),
+    ])  # fmt: skip
 
 
-def _idle_html(content: GroupContent) -> str:
-    """Who was not applied where: first of all, as it is out of every comparison."""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in content.idle)
-    return f"<div class='warning'><strong>Not applied, and not compared.</strong><ul>{lines}</ul></div>" * bool(lines)
+def _list(texts: Sequence[str], *, bold: bool = False) -> Markup:
+    return render("items", texts, bold) if texts else Markup("")
 
 
-def _primary_html(content: GroupContent) -> str:
-    """The comparison that was fixed beforehand, or that there is none."""
-    lines = "".join(f"<li><strong>{escape(primary_sentence(each))}</strong></li>" for each in content.primary)
-    none = (
-        "<p class='notice'>None: it is the default method less the strongest baseline in explained variance, which "
-        "needs a measured or known truth.</p>"
-    )
-    return f"<h3>Primary comparison, fixed beforehand</h3>{f'<ul>{lines}</ul>' if lines else none}"
-
-
-def participants_html(content: GroupContent) -> str:
+def participants_html(content: GroupContent) -> Markup:
     """Who entered, who is missing, what could not be made, whose report has warnings."""
     facts = {"Entered": list(content.participants), "Missing": list(content.absent) or "nobody"}
-    out = facts_html(facts) + messages_html("notice", list(content.left_out))
-    flags = "".join(f"<li>{escape(line)}</li>" for line in content.flags)
-    return out + (f"<h3>Flags of the participants' own reports</h3><ul>{flags}</ul>" if flags else "")
+    flags = render("headed", "Flags of the participants' own reports", _list(content.flags))
+    return facts_html(facts) + messages_html("notice", list(content.left_out)) + flags
 
 
-def sizes_html(content: GroupContent, figure_dir: Path) -> str:
+def sizes_html(content: GroupContent, figure_dir: Path) -> Markup:
     """The paper's table and the figures of what is in it, then the parts of the claim."""
     out = []
     for number, paper in enumerate(content.papers):
         out.append(paper_html(paper))
+        one, other = paper.conditions
+        wanted = (
+            (f"size, {one}", "quarter_paper", one),
+            (f"size, {other}", "quarter_paper", other),
+            ("Dice", "quarter_dice", f"{one}+{other}"),
+        )
         for fwhm in dict.fromkeys(key[0] for key in paper.lines):
-            panels = [
-                (title, content.values.get(Question(
-                    paper.task, paper.variant, "activation", measure, "n/a", "n/a", contrast, fwhm), {}))
-                for title, measure, contrast in (
-                    (f"size, {paper.conditions[0]}", "quarter_paper", paper.conditions[0]),
-                    (f"size, {paper.conditions[1]}", "quarter_paper", paper.conditions[1]),
-                    ("Dice", "quarter_dice", "+".join(paper.conditions)),
-                )
-            ]  # fmt: skip
-            file = figure_dir / f"group_desc-{map_label(f'paper{number}', fwhm)}.svg"
+            asked = {
+                title: Question(paper.task, paper.variant, "activation", measure, "n/a", "n/a", contrast, fwhm)
+                for title, measure, contrast in wanted
+            }
+            panels = [(title, content.values.get(question, {})) for title, question in asked.items()]
             out.append(_figure(
-                lambda panels=panels: group_figures.paired_figure(panels, content.methods), file,
+                partial(group_figures.paired_figure, panels, content.methods),
+                figure_dir / f"group_desc-{map_label(f'paper{number}', fwhm)}.svg",
                 f"Sizes (acquired voxels) and overlap, task {paper.task}, {fwhm:g} mm smoothing; a line a participant.",
             ))  # fmt: skip
     if out:
-        out.append(f"<p>{escape(SIZE_NOTE)}</p>")
-    return "".join(out) + claims_html(content.claims)
+        out.append(Markup("<p>{}</p>").format(SIZE_NOTE))
+    return joined([*out, claims_html(content.claims)])
 
 
-def _figure(draw: Any, file: Path, caption: str) -> str:
+def _figure(draw: Callable[[], Figure], file: Path, caption: str) -> Markup:
     """A figure inside the page with its caption; a notice where there is nothing to draw."""
     try:
         save_svg(draw(), file)
     except FigureInputError as error:
-        return f"<p class='missing'>No figure: {escape(str(error))} ({escape(caption)})</p>"
-    return f"<figure>{image_html(file, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+        return render("note", "missing", f"No figure: {error} ({caption})")
+    return render("figure", data_uri(file), caption, caption)
 
 
-def findings_html(content: GroupContent, told: Sequence[Finding], figure_dir: Path) -> str:
+def findings_html(content: GroupContent, told: Sequence[Finding], figure_dir: Path) -> Markup:
     """For each question of the verdict: boxes of all series, differences of each method, and the table."""
     out = []
     for number, question in enumerate(dict.fromkeys(each.question for each in told)):
         own = [each for each in told if each.question == question]
         unit, text = meaning(question.measure)
         title = f"{own[0].title[:1].upper()}{own[0].title[1:]}"
-        out.append(f"<h3>{escape(title)}</h3><p>{escape(f'{where_text(question)}. {question.measure}: {text}.')}</p>")
-        series = content.values.get(question, {})
+        about = f"{where_text(question)}. {question.measure}: {text}."
+        out.append(Markup("<h3>{}</h3><p>{}</p>").format(title, about))
         if own[0].kind != SIZE:  # those stand beside the paper's table
+            panels = [("", content.values.get(question, {}))]
             out.append(_figure(
-                lambda own=series, unit=unit: group_figures.paired_figure([("", own)], content.methods, unit=unit),
+                partial(group_figures.paired_figure, panels, content.methods, unit=unit),
                 figure_dir / f"group_desc-boxes{number}.svg",
                 "Boxes: median and quartiles; a line a participant.",
             ))  # fmt: skip
         for each in own:
             rows = (*each.comparisons, *each.placebos)
             out.append(_figure(
-                lambda rows=rows, unit=unit: group_figures.differences_figure(rows, unit=unit),
+                partial(group_figures.differences_figure, rows, unit=unit),
                 figure_dir / f"group_desc-differences{number}{each.method}.svg",
                 f"{each.method} less each reference: Hodges-Lehmann estimate, interval; band: margin of equivalence.",
             ))  # fmt: skip
-            table = comparisons_html(rows, f"{each.method} against its references")
-            out.append(f"<details><summary>{escape(each.method)}: figures</summary>{table}</details>")
-    return "".join(out)
+            out.append(
+                folded(f"{each.method}: figures", comparisons_html(rows, f"{each.method} against its references"))
+            )
+    return joined(out)
 
 
-def group_maps_html(content: GroupContent) -> str:
+def group_maps_html(content: GroupContent) -> Markup:
     """Figures of the group maps and their table."""
     shown = [
-        f"<h3>{escape(each.heading)}</h3><figure>{image_html(each.file, each.heading)}"
-        f"<figcaption>{escape(each.caption)}</figcaption></figure>"
+        render("headed", each.heading, render("figure", data_uri(each.file), each.heading, each.caption))
         for each in content.map_figures
     ]
-    return "".join(shown) + maps_html(content.maps)
+    return joined([*shown, maps_html(content.maps)])
 
 
 def _methods_text(content: GroupContent) -> str:

@@ -4,11 +4,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
+
+from markupsafe import Markup
 
 from bids_sr import __version__
 from bids_sr.boilerplate import bibliography
+from bids_sr.reports.markup import folded, joined, render
 from bids_sr.reports.tables.html_tables import facts_html
 from bids_sr.reports.text.methods_text import methods_html
 
@@ -44,52 +46,33 @@ def crash_files(log_dir: Path) -> list[Path]:
     return sorted(log_dir.rglob("crash-*")) if log_dir.is_dir() else []
 
 
-def errors_html(log_dir: Path) -> str:
-    """What crashed, with the node and the end of the traceback."""
-    files = crash_files(log_dir)
-    if not files:
-        return '<p class="fine">No errors to report!</p>'
-    parts = [
-        f'<p class="warning"><strong>{len(files)} step(s) failed.</strong> What depends on them is missing above.</p>'
-    ]
-    for file in files:
-        if file.suffix == ".pklz":
-            parts.append(f"<p>{escape(file.name)}: a pickled crash file, which is not opened here.</p>")
-            continue
-        crash = read_crash(file)
-        lines = crash.traceback.splitlines()
-        tail = "\n".join(lines[-TRACEBACK_LINES:])
-        whole = f"<details><summary>Whole traceback</summary><pre>{escape(crash.traceback)}</pre></details>"
-        parts.append(
-            f"<h4>{escape(crash.node)}</h4><p>File: <code>{escape(crash.file)}</code></p><pre>{escape(tail)}</pre>"
-            + (whole if len(lines) > TRACEBACK_LINES else "")
-        )
-    return "\n".join(parts)
+def errors_html(log_dir: Path) -> Markup:
+    """What crashed, with the node and the end of the traceback; pickled crash files are named alone."""
+    entries: list[tuple[str, Crash | None, str]] = []
+    for file in crash_files(log_dir):
+        crash = None if file.suffix == ".pklz" else read_crash(file)
+        tail = "\n".join(crash.traceback.splitlines()[-TRACEBACK_LINES:]) if crash else ""
+        entries.append((file.name, crash, tail))
+    return render("crashes", entries)
 
 
-def about_html(run_uuid: str, log_dir: Path, *, command: str | None, extra: Mapping[str, str] | None = None) -> str:
+def about_html(run_uuid: str, log_dir: Path, *, command: str | None, extra: Mapping[str, str] | None = None) -> Markup:
     """Version, command, run and settings."""
+    facts = {"bids-sr version": __version__, "Run": run_uuid, **({"Command": command} if command else {})}
     settings = log_dir / "settings.toml"
-    facts = {
-        "bids-sr version": __version__,
-        "Run": run_uuid,
-        **({"Command": command} if command else {}),
-        **(extra or {}),
-    }
     text = settings.read_text(encoding="utf-8") if settings.exists() else ""
-    shown = f"<details><summary>All settings</summary><pre>{escape(text)}</pre></details>" if text else ""
-    return facts_html(facts) + (shown or '<p class="missing">The settings of this run were not found.</p>')
+    missing = render("note", "missing", "The settings of this run were not found.")
+    return facts_html(facts | dict(extra or {})) + (folded("All settings", render("source", text)) if text else missing)
 
 
-def methods_fragment(markdown: str) -> str:
+def methods_fragment(markdown: str) -> Markup:
     """The methods text with references, and its sources to copy."""
     if not markdown.strip():
-        return '<p class="missing">The methods text was not written.</p>'
-    return (
-        "<p>This text may be reused freely; please keep its citations.</p>"
-        + methods_html(markdown, bibliography())
-        + f"<details><summary>Markdown source</summary><pre>{escape(markdown)}</pre></details>"
-    )
+        return render("note", "missing", "The methods text was not written.")
+    return joined([
+        Markup("<p>This text may be reused freely; please keep its citations.</p>"),
+        methods_html(markdown, bibliography()), folded("Markdown source", render("source", markdown)),
+    ])  # fmt: skip
 
 
 def build_report(
@@ -122,7 +105,7 @@ def build_report(
     -------
     path of the page
     """
-    from bids_sr.reports.assembler import SubjectReport
+    from bids_sr.reports.assembler import write_subject_page
 
     root, logs = Path(output_dir).absolute(), Path(log_dir)
     label = subject.removeprefix("sub-")
@@ -131,9 +114,7 @@ def build_report(
         "errors": errors_html(logs),
         "about": about_html(run_uuid, logs, command=command, extra=extra),
     }
-    report = SubjectReport(root, label, run_uuid=run_uuid, custom=custom)
-    report.generate_report()
-    return Path(report.out_filename)
+    return write_subject_page(root, label, custom=custom)
 
 
 def _markdown(given: str | os.PathLike[str] | None, defaults: tuple[Path, ...]) -> str:

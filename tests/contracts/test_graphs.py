@@ -66,9 +66,9 @@ def _neither_pair_nor_t1w(maker: BidsMaker) -> None:
 def _two_tasks_of_two_resolutions(maker: BidsMaker) -> None:
     """One fine image and two BOLD resolutions: two pairs that share their high-resolution member and the session."""
     maker.subject()
-    maker.bold("sub-01_task-rhythm", zooms=(4.0, 4.0, 4.0))
+    maker.bold("sub-01_task-rhythm", zooms=(4.0, 4.0, 4.0), n_volumes=150)  # too many for a calibration
     maker.events("sub-01_task-rhythm")
-    _without(maker, "*highres*")
+    _without(maker, "*_T2starw.*")
     maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
 
 
@@ -230,6 +230,18 @@ def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Any) -> None
     steps = [node for node in flat.nodes() if isdefined(getattr(node.inputs, "n_dummy", Undefined))]
     deaf = {type(node.interface) for node in steps if not any(_makers(flat, node, "n_dummy"))}
     assert deaf <= {EstimateDummies}, "only these may be given their number by the user"
+
+
+def test_every_stage_gets_what_it_reads(graph: Any) -> None:
+    """nipype runs a step whose optional input leads nowhere; only these two are optional for their stage."""
+    flat = graph._create_flat_graph()
+    for node in (each for each in flat.nodes() if isinstance(each.interface, niu.IdentityInterface)):
+        ends = (data["connect"] for _, _, data in flat.in_edges(node, data=True))
+        given = {into for connected in ends for _, into in connected}
+        given |= {name for name in node.inputs.copyable_trait_names() if isdefined(getattr(node.inputs, name))}
+        starts = (data["connect"] for _, _, data in flat.out_edges(node, data=True))
+        read = {out if isinstance(out, str) else out[0] for connected in starts for out, _ in connected}
+        assert read - given <= {"tpms_bold", "lowres"}, f"{node.fullname} lacks {sorted(read - given)}"
 
 
 def test_the_text_of_methods_is_made(graph: Any) -> None:

@@ -1,11 +1,13 @@
-"""The paper's claim taken apart, as tables: size and overlap of regions, and what each step contributes."""
+"""Attribution of region size as tables: size and overlap of regions, and what each step contributes."""
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Hashable, Iterable, Sequence
+
+from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.reports.markup import joined
 from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.tables.evaluation_tables import NOTHING, cell, table_html
+from bids_sr.reports.tables.evaluation_tables import NOTHING, Names, Rows, cells, table_of
 
 THRESHOLDS = {"quarter": "quarter", "fixed": "z > 3.1", "fdr": "FDR .05"}
 PARTS = {
@@ -17,20 +19,21 @@ PARTS = {
 }
 
 
-def claim_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
+def claim_html(rows: Rows, names: Names = ()) -> Markup:
     """Size and overlap of the regions by series, smoothing and threshold, and what each step contributes."""
     own = pick.having(rows, "claim_")
     parts = []
     for pair in dict.fromkeys(row.contrast for row in own):
         some = [row for row in own if row.contrast == pair]
-        parts.append(_claim_levels(some, pair, names))
-        parts += [_claim_parts(some, pair, figure, names) for figure in ("size", "dice")]
+        parts.append(_levels(some, pair, names))
+        parts += [_parts(some, pair, metric, names) for metric in ("size", "dice")]
         parts += [
-            f"<p>Overlap not defined, because a region is empty: {row.value:g} of {row.n} with threshold "
-            f"{escape(THRESHOLDS.get(row.region, row.region))}.</p>"
+            Markup("<p>Overlap not defined, because a region is empty: {:g} of {} with threshold {}.</p>").format(
+                row.value, row.n, THRESHOLDS.get(row.region, row.region)
+            )
             for row in some if row.measure == "claim_undefined" and row.value > 0
         ]  # fmt: skip
-    return "".join(parts) or NOTHING
+    return joined(parts) or NOTHING
 
 
 def _thresholds(rows: Iterable[MetricRow]) -> list[str]:
@@ -38,41 +41,36 @@ def _thresholds(rows: Iterable[MetricRow]) -> list[str]:
     return [name for name in THRESHOLDS if name in found] + [name for name in found if name not in THRESHOLDS]
 
 
-def _claim_levels(rows: Sequence[MetricRow], pair: str, names: Sequence[str]) -> str:
+def _levels(rows: Rows, pair: str, names: Names) -> Markup:
     levels = [row for row in rows if row.measure in ("claim_size", "claim_dice")]
-    thresholds = _thresholds(levels)
-    found = {(row.series, row.fwhm_mm, row.region, row.measure): row for row in levels}
-    heads = [("series", ""), ("smoothing", "mm")]
-    heads += [
-        (f"{what}: {THRESHOLDS.get(t, t)}", unit) for t in thresholds for what, unit in (("size", "mm³"), ("Dice", ""))
-    ]
-    lines = []
-    for fwhm in sorted({row.fwhm_mm for row in levels}):
-        for name in pick.series_of([row for row in levels if row.fwhm_mm == fwhm], names):
-            cells = [f"{fwhm:g}"]
-            for t in thresholds:
-                size, overlap = (found.get((name, fwhm, t, f"claim_{what}")) for what in ("size", "dice"))
-                cells += [
-                    f"{size.value:.0f}" if pick.known(size) and size else "–" if size is None else "n/a",
-                    cell(overlap),
-                ]
-            lines.append(((pick.series_text(name),), cells))
-    title = pair.replace("+", " and ")
-    return table_html(f"Regions of {title}: mean size and overlap (quarter: the threshold of the paper)", heads, lines)
+    columns = []
+    for region in _thresholds(levels):
+        own = {(r.series, r.fwhm_mm, r.measure): r for r in levels if r.region == region}
+        sizes = {key[:2]: row for key, row in own.items() if "size" in key[2]}
+        size = {key: f"{row.value:.0f}" if pick.known(row) else "n/a" for key, row in sizes.items()}
+        dice = cells({key[:2]: row for key, row in own.items() if "dice" in key[2]})
+        label = THRESHOLDS.get(region, region)
+        columns += [(f"size: {label}", "mm³", size), (f"Dice: {label}", "", dice)]
+    lines: dict[Hashable, Sequence[str]] = {
+        (name, fwhm): (pick.series_text(name), f"{fwhm:g}")
+        for fwhm in sorted({row.fwhm_mm for row in levels})
+        for name in pick.series_of([row for row in levels if row.fwhm_mm == fwhm], names)
+    }
+    caption = f"Regions of {pair.replace('+', ' and ')}: mean size and overlap (quarter: the threshold of the paper)"
+    return table_of(caption, ["series", ("smoothing", "mm")], lines, columns)
 
 
-def _claim_parts(rows: Sequence[MetricRow], pair: str, figure: str, names: Sequence[str]) -> str:
-    own = [row for row in rows if row.measure in {f"claim_{part}_{figure}" for part in PARTS}]
-    found = {(row.series, row.region, row.measure): row for row in own}
-    lines = [
-        (
-            (pick.series_text(name), THRESHOLDS.get(t, t)),
-            [cell(found.get((name, t, f"claim_{part}_{figure}"))) for part in PARTS],
-        )
-        for t in _thresholds(own)
+def _parts(rows: Rows, pair: str, metric: str, names: Names) -> Markup:
+    measures = {f"claim_{part}_{metric}": text for part, text in PARTS.items()}
+    own = [row for row in rows if row.measure in measures]
+    found = {measure: {(r.series, r.region): r for r in own if r.measure == measure} for measure in measures}
+    lines: dict[Hashable, Sequence[str]] = {
+        (name, region): (pick.series_text(name), THRESHOLDS.get(region, region))
+        for region in _thresholds(own)
         for name in pick.series_of(own, names)
-        if (name, t, f"claim_total_{figure}") in found
-    ]
-    what = "size, as ratios that multiply" if figure == "size" else "overlap, as differences that add"
+        if (name, region) in found[f"claim_total_{metric}"]
+    }
+    what = "size, as ratios that multiply" if metric == "size" else "overlap, as differences that add"
     caption = f"The change from raw taken apart, {pair.replace('+', ' and ')}: {what}"
-    return table_html(caption, [("series", ""), ("threshold", ""), *[(text, "") for text in PARTS.values()]], lines)
+    columns = [(text, "", cells(found[measure])) for measure, text in measures.items()]
+    return table_of(caption, ["series", "threshold"], lines, columns, names=2)

@@ -1,74 +1,80 @@
-"""Tables of the evaluation as fragments of HTML: each figure with its interval, in words where words are due.
+"""Tables of the evaluation as HTML: each metric with its interval, and a reading where one is due.
 
-A difference is set in bold where its interval excludes 0, nowhere else: a larger figure alone is no finding.
+A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no finding.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
+from typing import Any
+
+from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.registry import METRICS
+from bids_sr.reports.markup import Head, folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 
-Cells = Sequence[str]
-NOTHING = "<p class='notice'>The evaluation table holds nothing of this.</p>"
+Rows = Sequence[MetricRow]
+Names = Sequence[str]
+Column = tuple[str, str, Mapping[Any, str]]
+"""Head, unit, and cells by the key of their line."""
+NOTHING = Markup("<p class='notice'>The evaluation table holds nothing of this.</p>")
 AMOUNTS = ("ev", "r", "amplitude", "right")
-FIGURES = pick.FIGURE_TEXT
 
 
 def cell(row: MetricRow | None, *, bold: bool = False) -> str:
-    """A figure with its interval, as the inside of a table cell."""
+    """A value with its interval, as the inside of a table cell."""
     if row is None:
         return "–"
-    text = escape(pick.value_text(row.value))
-    if bold and row.excludes_zero:
-        text = f"<strong>{text}</strong>"
-    interval = escape(pick.interval_text(row))
-    return f"{text}<br><small>{interval}</small>" if interval else text
+    return render("value", pick.value_text(row.value), pick.interval_text(row), bold and row.excludes_zero)
 
 
-def table_html(
-    caption: str, heads: Sequence[tuple[str, str]], lines: Iterable[tuple[Cells, Cells]], *, texts: Iterable[int] = ()
-) -> str:
-    """A table; empty where it has no line.
+def cells(rows: Mapping[Any, MetricRow], *, bold: bool = False) -> dict[Any, str]:
+    """Values with their intervals, by the same keys."""
+    return {key: cell(row, bold=bold) for key, row in rows.items()}
+
+
+def table_of(
+    caption: str,
+    heads: Sequence[Head],
+    lines: Mapping[Hashable, Sequence[str]],
+    columns: Iterable[Column],
+    *,
+    names: int = 1,
+    texts: Collection[int] = (),
+) -> Markup:
+    """A table of columns; a line without a cell in one has a dash there.
 
     Parameters
     ----------
     caption : plain text
-    heads : text and unit of each column, plain text
-    lines : row headings as plain text, and cells as HTML
-    texts : columns, counted from the first, whose cells hold words
+    heads : of what each line begins with
+    lines : what each line begins with, by its key
+    columns : those that follow
+    names, texts : see `table`; what a line begins with holds words
     """
-    rows = list(lines)
-    if not rows:
-        return ""
-    words = {*range(len(rows[0][0])), *texts}
-    kind = ["".join(" class='text'" for _ in [0] if k in words) for k in range(len(heads))]
-    head = "".join(
-        f"<th scope='col'{kind[k]}>{escape(text)}{f'<br><small>{escape(unit)}</small>' if unit else ''}</th>"
-        for k, (text, unit) in enumerate(heads)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(f"<th scope='row'>{escape(name)}</th>" for name in names)
-        + "".join(f"<td{kind[k]}>{content}</td>" for k, content in enumerate(cells, len(names)))
-        + "</tr>"
-        for names, cells in rows
-    )
-    return (
-        f"<div class='wide'><table class='metrics'><caption>{escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    filled = list(columns)
+    rows = [[*first, *(found.get(key, "–") for _, _, found in filled)] for key, first in lines.items()]
+    top = [*heads, *((head, unit) for head, unit, _ in filled)]
+    return table(caption, top, rows, names=names, texts={*range(names), *texts})
 
 
-def folded(title: str, content: str) -> str:
-    """Content behind a line to click; nothing where there is none."""
-    return f"<details><summary>{escape(title)}</summary>{content}</details>" if content else ""
+def _lines(rows: Iterable[MetricRow], names: Names, kinds: tuple[pick.Kind, ...] = ()) -> dict[Hashable, list[str]]:
+    """A line each series."""
+    return {name: [pick.series_text(name)] for name in pick.series_of(rows, names, kinds)}
 
 
-def agreement_html(rows: Sequence[MetricRow], *, prefix: str, names: Sequence[str] = ()) -> str:
+def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column]:
+    """Differences of each pair of series, a column each region."""
+    return [
+        (pick.region_text(region), "",
+         cells({(row.series, row.against): row for row in rows if row.region == region}, bold=True))
+        for region in regions
+    ]  # fmt: skip
+
+
+def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
     """Agreement of halves: regions (thresholds of the active region) as columns, a table each contrast and scale.
 
     Parameters
@@ -82,57 +88,43 @@ def agreement_html(rows: Sequence[MetricRow], *, prefix: str, names: Sequence[st
         parts.insert(1, _amounts(rows, names))
     parts.append(_differences(rows, f"gain_{prefix}_beyond", names))
     if prefix == "split_ev":
-        parts.append(folded("Correlations", "".join(_levels(rows, "split_r", names))))
-    return "".join([*parts, _controls(rows)]) or NOTHING
+        parts.append(folded("Correlations", joined(_levels(rows, "split_r", names))))
+    return joined([*parts, _controls(rows)]) or NOTHING
 
 
-def _levels(rows: Sequence[MetricRow], prefix: str, names: Sequence[str]) -> list[str]:
-    """A table each contrast and scale of one figure; all but the first are folded."""
+def _levels(rows: Rows, prefix: str, names: Names) -> list[Markup]:
+    """A table each contrast and scale of one metric; all but the first are folded."""
     parts = []
+    what = pick.FIGURE_TEXT[prefix.split("_")[1]]
     for number, contrast in enumerate(pick.contrasts_of(pick.having(rows, f"{prefix}_"))):
-        for band, words in pick.BANDS.items():
-            table = _regions_table(rows, f"{prefix}_{band}", contrast, f"{contrast}, {words}", names)
-            parts.append(table if number == 0 and band == "beyond" else folded(f"{contrast}, {words}", table))
+        for band, text in pick.BANDS.items():
+            measure = f"{prefix}_{band}"
+            own = [row for row in rows if row.measure == measure and row.contrast == contrast]
+            columns = [
+                (pick.region_text(region), "", cells(pick.pick(own, measure, region=region)))
+                for region in pick.regions_of(own)
+            ]
+            caption = f"{what[:1].upper()}{what[1:]} and 95 % interval: {contrast}, {text}"
+            made = table_of(caption, ["series"], _lines(own, names), columns)
+            parts.append(made if number == 0 and band == "beyond" else folded(f"{contrast}, {text}", made))
     return parts
 
 
-def _amounts(rows: Sequence[MetricRow], names: Sequence[str]) -> str:
+def _amounts(rows: Rows, names: Names) -> Markup:
     """Explained variance, r, recovered amplitude and right share beside one another, beyond the Nyquist limit."""
     own = pick.having(rows, "split_ev_beyond")
     contrast = next(iter(pick.contrasts_of(own)), None)
-    regions = pick.shown_regions([row for row in own if row.contrast == contrast])
-    found = {
-        (name, region): pick.pick(rows, f"split_{name}_beyond", contrast=contrast, region=region)
-        for name in AMOUNTS
-        for region in regions
-    }
-    heads = [("series", ""), *[(FIGURES[name], pick.region_text(region)) for region in regions for name in AMOUNTS]]
-    lines = [
-        (
-            (pick.series_text(series),),
-            [cell(found[name, region].get(series)) for region in regions for name in AMOUNTS],
-        )
-        for series in pick.series_of([row for row in own if row.contrast == contrast], names)
-    ]
-    return table_html(f"What of the measured detail beyond the acquired Nyquist limit: {contrast}", heads, lines)
+    own = [row for row in own if row.contrast == contrast]
+    columns = [
+        (pick.FIGURE_TEXT[name], pick.region_text(region),
+         cells(pick.pick(rows, f"split_{name}_beyond", contrast=contrast, region=region)))
+        for region in pick.shown_regions(own) for name in AMOUNTS
+    ]  # fmt: skip
+    caption = f"What of the measured detail beyond the acquired Nyquist limit: {contrast}"
+    return table_of(caption, ["series"], _lines(own, names), columns)
 
 
-def _regions_table(
-    rows: Sequence[MetricRow], measure: str, contrast: str, caption: str, names: Sequence[str], *, kinds: Cells = ()
-) -> str:
-    own = [row for row in rows if row.measure == measure and row.contrast == contrast]
-    regions = pick.regions_of(own)
-    found = {region: pick.pick(own, measure, region=region) for region in regions}
-    heads = [("series", ""), *[(pick.region_text(region), "") for region in regions]]
-    lines = [
-        ((pick.series_text(name),), [cell(found[region].get(name)) for region in regions])
-        for name in pick.series_of(own, names)
-    ]
-    what = FIGURES[measure.split("_")[1]]
-    return table_html(f"{what[:1].upper()}{what[1:]} and 95 % interval: {caption}", heads, lines)
-
-
-def _differences(rows: Sequence[MetricRow], measure: str, names: Sequence[str]) -> str:
+def _differences(rows: Rows, measure: str, names: Names) -> Markup:
     """Methods against what is no method, region by region; bold where the interval excludes 0."""
     own = [
         row
@@ -140,27 +132,19 @@ def _differences(rows: Sequence[MetricRow], measure: str, names: Sequence[str]) 
         if row.measure == measure and pick.kind_of(row.series) == "method" and pick.kind_of(row.against) != "placebo"
     ]
     tables = []
+    what = {"split_ev": "explained variance"}.get(measure.removeprefix("gain_").rpartition("_")[0], "r")
     for number, contrast in enumerate(pick.contrasts_of(own)):
         some = [row for row in own if row.contrast == contrast]
-        regions = pick.regions_of(some)
-        found = {(row.series, row.against, row.region): row for row in some}
-        pairs = sorted(
-            {(row.series, row.against): None for row in some},
-            key=lambda pair: pick.series_of(some, names).index(pair[0]),
-        )
-        lines = [
-            ((one, f"− {other}"), [cell(found.get((one, other, region)), bold=True) for region in regions])
-            for one, other in pairs
-        ]
-        heads = [("method", ""), ("less", ""), *[(pick.region_text(region), "") for region in regions]]
-        what = {"split_ev": "explained variance"}.get(measure.removeprefix("gain_").rpartition("_")[0], "r")
+        order = pick.series_of(some, names)
+        pairs = sorted(dict.fromkeys((row.series, row.against) for row in some), key=lambda pair: order.index(pair[0]))
         caption = f"Difference of {what} beyond the acquired Nyquist limit: {contrast} (bold: the interval excludes 0)"
-        table = table_html(caption, heads, lines)
-        tables.append(table if number == 0 else folded(f"Differences, {contrast}", table))
-    return "".join(tables)
+        lines: dict[Hashable, list[str]] = {(one, other): [one, f"− {other}"] for one, other in pairs}
+        made = table_of(caption, ["method", "less"], lines, _by_region(some, pick.regions_of(some)), names=2)
+        tables.append(made if number == 0 else folded(f"Differences, {contrast}", made))
+    return joined(tables)
 
 
-def _controls(rows: Sequence[MetricRow]) -> str:
+def _controls(rows: Rows) -> Markup:
     """What the denoising controls were given, and what they would reach at the setting that is best in hindsight."""
     own = pick.having(rows, "control_")
     contrast = next(iter(pick.contrasts_of(own)), MISSING)
@@ -172,17 +156,15 @@ def _controls(rows: Sequence[MetricRow]) -> str:
             here = [row for row in own if (row.series, row.region) == (name, region)]
             text = "; ".join(given[r.measure].format(f"{r.value:g}") for r in here if r.measure in given)
             best = next((row for row in here if row.measure == "control_best_r_beyond"), None)
-            reached = next(iter(pick.pick(
-                [row for row in rows if row.series == name], "split_r_beyond", contrast=contrast, region=region
-            ).values()), None)  # fmt: skip
-            lines.append(((name, pick.region_text(region)), [escape(text or MISSING), cell(reached), cell(best)]))
-    heads = [("control", ""), ("region", ""), ("given", ""), ("r beyond Nyquist", ""), ("best in hindsight", "")]
+            reached = pick.pick(rows, "split_r_beyond", contrast=contrast, region=region).get(name)
+            lines.append([name, pick.region_text(region), text or MISSING, cell(reached), cell(best)])
     where = f", {contrast}" if contrast != MISSING else ""
-    table = table_html(f"Denoising controls{where}: settings chosen on the other half", heads, lines, texts=(2,))
-    return folded("Settings of the denoising controls", table)
+    caption = f"Denoising controls{where}: settings chosen on the other half"
+    heads = ["control", "region", "given", "r beyond Nyquist", "best in hindsight"]
+    return folded("Settings of the denoising controls", table(caption, heads, lines, names=2, texts={0, 1, 2}))
 
 
-def truth_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
+def truth_html(rows: Rows, names: Names = ()) -> Markup:
     """Agreement with the truth: a line each series and smoothing, a table each contrast, region and kind of truth."""
     own = pick.having(rows, "truth_")
     parts = []
@@ -191,83 +173,73 @@ def truth_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
     for number, (against, contrast, region) in enumerate(keys):
         some = [row for row in own if (row.against, row.contrast, row.region) == (against, contrast, region)]
         there = {row.measure for row in some}
-        measures = [each for each in METRICS.values() if each.label and each.name in there]
-        lines = []
-        for fwhm in sorted({row.fwhm_mm for row in some}):
-            found = {each.name: pick.pick(some, each.name, fwhm_mm=fwhm) for each in measures}
-            for name in pick.series_of([row for row in some if row.fwhm_mm == fwhm], names):
-                cells = [f"{fwhm:g}", *[cell(found[each.name].get(name)) for each in measures]]
-                lines.append(((pick.series_text(name),), cells))
-        heads = [("series", ""), ("smoothing", "mm"), *[(m.label, "" if m.unit == "1" else m.unit) for m in measures]]
+        lines: dict[Hashable, list[str]] = {
+            (name, fwhm): [pick.series_text(name), f"{fwhm:g}"]
+            for fwhm in sorted({row.fwhm_mm for row in some})
+            for name in pick.series_of([row for row in some if row.fwhm_mm == fwhm], names)
+        }
+        columns = [
+            (each.label, "" if each.unit == "1" else each.unit,
+             cells({(row.series, row.fwhm_mm): row for row in reversed(some) if row.measure == each.name}))
+            for each in METRICS.values() if each.label and each.name in there
+        ]  # fmt: skip
         what = "the measured high-resolution series" if against == "measured" else "the known activation"
         where = f", {pick.region_text(region)}" if region != MISSING else ""
         title = f"{contrast} against {what}{where}"
-        table = table_html(title, heads, lines)
-        parts.append(table if number < 2 else folded(title, table))
-    return "".join(parts) or NOTHING
+        made = table_of(title, ["series", ("smoothing", "mm")], lines, columns)
+        parts.append(made if number < 2 else folded(title, made))
+    return joined(parts) or NOTHING
 
 
-def holdout_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
+def holdout_html(rows: Rows, names: Names = ()) -> Markup:
     """Image quality on the pair that was not trained on; methods against all others."""
     caption = "Images of the pair that was not trained on"
     return _images_html(pick.having(rows, "pair_"), names, ("pair_psnr", "pair_ssim"), "pair_gain_psnr", caption)
 
 
-def images_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
+def images_html(rows: Rows, names: Names = ()) -> Markup:
     """Likeness of volumes to the measured ones; all series against B-spline and the injected image."""
     caption = "Volumes against those measured at the high resolution"
     return _images_html(rows, names, ("truth_psnr", "truth_ssim"), "gain_truth_psnr", caption)
 
 
-def _images_html(
-    own: Sequence[MetricRow], names: Sequence[str], wanted: tuple[str, str], gain: str, caption: str
-) -> str:
-    measures = [name for name in wanted if any(row.measure == name for row in own)]
-    heads = dict(zip(wanted, (("PSNR", "dB"), ("SSIM", "")), strict=True))
-    found = {name: pick.pick(own, name) for name in measures}
-    lines = [
-        ((pick.series_text(name),), [cell(found[measure].get(name)) for measure in measures])
-        for name in pick.series_of([row for row in own if row.measure in measures], names)
-    ]
-    levels = table_html(caption, [("series", ""), *[heads[name] for name in measures]], lines)
-    gains = [row for row in own if row.measure == gain]
-    differences = table_html(
-        f"{caption}: differences (bold: the interval excludes 0)",
-        [("method", ""), ("less", ""), ("PSNR", "dB")],
-        [((row.series, f"− {row.against}"), [cell(row, bold=True)]) for row in gains],
-    )
-    return levels + differences or NOTHING
+def _images_html(own: Rows, names: Names, wanted: tuple[str, str], gain: str, caption: str) -> Markup:
+    heads = zip(wanted, (("PSNR", "dB"), ("SSIM", "")), strict=True)
+    columns = [(*head, cells(found)) for name, head in heads if (found := pick.pick(own, name))]
+    levels = table_of(caption, ["series"], _lines([r for r in own if r.measure in wanted], names), columns)
+    gains = [[row.series, f"− {row.against}", cell(row, bold=True)] for row in own if row.measure == gain]
+    caption = f"{caption}: differences (bold: the interval excludes 0)"
+    return levels + table(caption, ["method", "less", ("PSNR", "dB")], gains, names=2, texts={0, 1}) or NOTHING
 
 
-def null_html(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> str:
-    """False positives of each series in words and figures."""
+def null_html(rows: Rows, names: Names = ()) -> Markup:
+    """False positives of each series: rates, what they mean, and what passes the threshold of its own shuffles."""
     own = pick.having(rows, "null_")
     nominal = next((row.value for row in own if row.measure == "null_nominal"), 0.001)
     rates, families = pick.pick(own, "null_rate"), pick.pick(own, "null_fwe")
     kinds: tuple[pick.Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
-    lines = []
-    for name in pick.series_of([*rates.values(), *families.values()], names, kinds):
-        rate, family = rates.get(name), families.get(name)
-        count = str(rate.n) if rate is not None and rate.n is not None else "–"
-        lines.append(((pick.series_text(name),), [_per_mille(rate), null_words(rate, nominal), cell(family), count]))
-    heads = [
-        ("series", ""), ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}"), ("reading", ""),
-        ("shuffles with any finding", "p < .05 corrected; nominal .05"), ("shuffles", ""),
-    ]  # fmt: skip
-    rates_table = table_html("False positives where there is no signal", heads, lines, texts=(2,))
-    return rates_table + _threshold_html(own, names, kinds) or NOTHING
-
-
-def _threshold_html(own: Sequence[MetricRow], names: Sequence[str], kinds: tuple[pick.Kind, ...]) -> str:
-    """What each series shows beyond the threshold that its own shuffles set."""
-    found = [pick.pick(own, measure) for measure in ("null_threshold", "null_peak", "null_active")]
-    lines = []
-    for name in pick.series_of([*found[0].values()], names, kinds):
-        threshold, peak, active = (each.get(name) for each in found)
-        words = threshold_words(threshold, peak, active)
-        lines.append(((pick.series_text(name),), [cell(threshold), cell(peak), words]))
-    heads = [("series", ""), ("threshold", "z; p < .05 familywise"), ("peak", "z; all conditions"), ("reading", "")]
-    return table_html("Thresholds that the shuffles set (maximum statistic)", heads, lines, texts=(3,))
+    lines = _lines([*rates.values(), *families.values()], names, kinds)
+    thousands = {
+        name: replace(row, value=1000 * row.value, lower=1000 * row.lower, upper=1000 * row.upper)
+        for name, row in rates.items()
+    }
+    columns: list[Column] = [
+        ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}", cells(thousands)),
+        ("reading", "", {name: null_words(rates.get(str(name)), nominal) for name in lines}),
+        ("shuffles with any finding", "p < .05 corrected; nominal .05", cells(families)),
+        ("shuffles", "", {name: str(row.n) for name, row in rates.items() if row.n is not None}),
+    ]
+    made = table_of("False positives where there is no signal", ["series"], lines, columns, texts={2})
+    threshold, peak, active = (pick.pick(own, f"null_{name}") for name in ("threshold", "peak", "active"))
+    lines = _lines(threshold.values(), names, kinds)
+    reading = {name: threshold_words(*(each.get(str(name)) for each in (threshold, peak, active))) for name in lines}
+    columns = [
+        ("threshold", "z; p < .05 familywise", cells(threshold)),
+        ("peak", "z; all conditions", cells(peak)),
+        ("reading", "", reading),
+    ]
+    caption = "Thresholds that the shuffles set (maximum statistic)"
+    return made + table_of(caption, ["series"], lines, columns, texts={3}) or NOTHING
 
 
 def threshold_words(threshold: MetricRow | None, peak: MetricRow | None, active: MetricRow | None) -> str:
@@ -281,12 +253,6 @@ def threshold_words(threshold: MetricRow | None, peak: MetricRow | None, active:
     return f"the peak passes; {active.value:.0f} of {active.n or 0} voxels tested do"
 
 
-def _per_mille(row: MetricRow | None) -> str:
-    if row is None:
-        return cell(None)
-    return cell(replace(row, value=1000 * row.value, lower=1000 * row.lower, upper=1000 * row.upper))
-
-
 def null_words(row: MetricRow | None, nominal: float) -> str:
     """Whether a rate's interval covers what the test promises."""
     if row is None or not pick.known(row):
@@ -298,49 +264,33 @@ def null_words(row: MetricRow | None, nominal: float) -> str:
     return "too many false positives" if row.lower > nominal else "fewer than nominal (conservative)"
 
 
-def placebo_html(rows: Sequence[MetricRow]) -> str:
-    """What is owed to this subject's own pair, guide and time course: own less each placebo, in words first."""
+def placebo_html(rows: Rows) -> Markup:
+    """What is attributable to this subject's own pair, guide and time series: own less each placebo, in words first."""
     own = pick.placebo_gains(rows)
-    if not own:
-        return NOTHING
     parts = []
     for number, contrast in enumerate(pick.contrasts_of(own)):
         some = [row for row in own if row.contrast == contrast]
         if number == 0:
             beyond = [row for row in some if row.measure.endswith("_beyond")] or some
-            parts.append("".join(f"<p>{escape(text)}</p>" for text in placebo_words(beyond)))
+            parts += [Markup("<p>{}</p>").format(text) for text in placebo_words(beyond)]
         for measure in sorted({row.measure for row in some}, key=lambda name: not name.endswith("_beyond")):
-            caption = f"Own less placebo: {contrast}, {_band(measure)} (bold: the interval excludes 0)"
-            table = _placebo_table([row for row in some if row.measure == measure], caption)
-            first = number == 0 and measure.endswith("_beyond")
-            parts.append(table if first else folded(f"Own less placebo: {contrast}, {_band(measure)}", table))
-    return "".join(parts)
+            title = f"Own less placebo: {contrast}, {pick.BANDS.get(measure.rpartition('_')[2], measure)}"
+            made = _placebo_table([row for row in some if row.measure == measure], title)
+            parts.append(made if number == 0 and measure.endswith("_beyond") else folded(title, made))
+    return joined(parts) or NOTHING
 
 
-def _placebo_table(rows: Sequence[MetricRow], caption: str) -> str:
+def _placebo_table(rows: Rows, title: str) -> Markup:
     """A line each method and placebo, a column each region."""
-    regions = pick.regions_of(rows)
-    found = {(row.series, row.against, row.region): row for row in rows}
     pairs = sorted({(r.series, r.against): None for r in rows}, key=lambda p: (p[0], pick.kind_of(p[1]) == "control"))
-    heads = [("method", ""), ("less", ""), ("which is", ""), *[(pick.region_text(region), "") for region in regions]]
-    lines = [
-        (
-            (one, other),
-            [
-                escape(pick.placebo_text(other)),
-                *[cell(found.get((one, other, region)), bold=True) for region in regions],
-            ],
-        )
-        for one, other in pairs
-    ]
-    return table_html(caption, heads, lines, texts=(2,))
+    lines: dict[Hashable, list[str]] = {(one, other): [one, other, pick.placebo_text(other)] for one, other in pairs}
+    return table_of(
+        f"{title} (bold: the interval excludes 0)", ["method", "less", "which is"], lines,
+        _by_region(rows, pick.regions_of(rows)), names=2, texts={2},
+    )  # fmt: skip
 
 
-def _band(measure: str) -> str:
-    return pick.BANDS.get(measure.rpartition("_")[2], measure)
-
-
-def placebo_words(rows: Sequence[MetricRow]) -> list[str]:
+def placebo_words(rows: Rows) -> list[str]:
     """A sentence each method: whether its gain may be called specific to this subject.
 
     Parameters

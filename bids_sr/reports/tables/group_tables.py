@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
-from bids_sr.reports.text.group_verdicts import number, p_text
+from markupsafe import Markup
+
+from bids_sr.reports.markup import joined, render, table
+from bids_sr.reports.text.group_verdicts import interval_text, number, p_text
 from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.group_text import Cell, PaperTable
 from bids_sr.stats.group.metric_tables import Values
@@ -23,19 +25,6 @@ PAPER = (
 PARTS = ("total", "part_grid", "part_smoothing", "part_method", "part_threshold")
 
 
-def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, style: str = "metrics") -> str:
-    """A table; captions and heads are escaped, cells are fragments of HTML, the first of each row is its head."""
-    top = "".join(f"<th scope='col'>{escape(text)}</th>" for text in head)
-    body = "".join(
-        f"<tr><th scope='row'>{first}</th>" + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
-        for first, *rest in rows
-    )
-    return (
-        f"<div class='wide'><table class='{style}'><caption>{escape(caption)}</caption>"
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
 def spread_text(value: Spread) -> str:
     """Median and quartiles."""
     if not value.n:
@@ -44,8 +33,8 @@ def spread_text(value: Spread) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    lacking = f"<br><small>defined in {cell.spread.n} of {cell.of}</small>" if cell.spread.n < cell.of else ""
-    return (escape(spread_text(cell.spread)) if cell.of else "–") + lacking
+    lacking = f"defined in {cell.spread.n} of {cell.of}" if cell.spread.n < cell.of else ""
+    return render("value", spread_text(cell.spread) if cell.of else "–", lacking)
 
 
 def _p(test: Wilcoxon | None) -> str:
@@ -54,79 +43,70 @@ def _p(test: Wilcoxon | None) -> str:
     if test.method == "identical":
         return "identical"
     short = p_text(test.p_value).removeprefix("p = ").removeprefix("p ")
-    return escape(short) + ("" if test.can_reach else f"<br><small>at best {number(test.smallest_p)}</small>")
+    return render("value", short, "" if test.can_reach else f"at best {number(test.smallest_p)}")
 
 
-def paper_html(paper: PaperTable) -> str:
+def paper_html(paper: PaperTable) -> Markup:
     """The paper's table with every baseline beside the methods, and the paper's own numbers."""
     a, b = paper.conditions
-    head = ["series", "smoothing (mm)"]
+    heads = ["series", "smoothing (mm)"]
     for what in (f"size, {a}", f"size, {b}", f"Dice, {a} and {b}"):
-        head += [f"{what}: median (IQR)", "p, raw", "p, bspline"]
-    rows = []
+        heads += [f"{what}: median (IQR)", "p, raw", "p, bspline"]
+    rows: list[list[str]] = []
     for (fwhm, series), cells in paper.lines.items():
-        row = [escape(series), f"{fwhm:g}"]
-        for cell in cells:
-            row += [_cell(cell), _p(cell.against_raw), _p(cell.against_spline)]
-        rows.append(row)
+        tests = [(_cell(cell), _p(cell.against_raw), _p(cell.against_spline)) for cell in cells]
+        rows.append([series, f"{fwhm:g}", *(text for each in tests for text in each)])
     for name, smoothing, *medians, p_values in PAPER:
-        row = [f"<em>{escape(name)}</em>", escape(smoothing)]
-        for median, p_value in zip(medians, p_values, strict=True):
-            row += [escape(str(median)), escape(str(p_value)).removeprefix("p = ") or "–", "–"]
-        rows.append(row)
+        own = [(m, p.removeprefix("p = ") or "–", "–") for m, p in zip(medians, p_values, strict=True)]
+        rows.append([Markup("<em>{}</em>").format(name), smoothing, *(str(text) for each in own for text in each)])
     where = f"task {paper.task}" + (f", {paper.variant}" if paper.variant != "n/a" else "")
-    return table(f"Region size (acquired voxels) and overlap, {where}", head, rows)
+    return table(f"Region size (acquired voxels) and overlap, {where}", heads, rows)
 
 
-def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> str:
+def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> Markup:
     """Comparisons of one question as a table."""
-    head = (
+    heads = (
         "series", "reference", "n", "median (IQR)", "reference's", "difference [interval]", "effect size", "p",
         "p, Holm", "FDR", "p, equivalence", "word", "note",
     )  # fmt: skip
     rows = []
     for each in comparisons:
-        interval = "–"
+        interval: str = "–"
         if each.estimate is not None:
-            ends = f"[{number(each.estimate.lower, sign=True)}, {number(each.estimate.upper, sign=True)}]"
-            level = f" <small>{100 * each.estimate.level:.0f} %</small>" if each.estimate.level < 0.949 else ""
-            interval = f"{number(each.estimate.value, sign=True)} {ends}{level}"
+            interval = interval_text(each.estimate)
+            if each.estimate.level < 0.949:
+                interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * each.estimate.level)
         effect = number(each.test.effect_size, sign=True) if each.test else "–"
         rows.append([
-            escape(each.series), escape(each.reference), str(each.n), spread_text(each.own), spread_text(each.other),
-            interval, effect, _p(each.test), *(number(p) for p in (each.p_holm, each.p_fdr, each.p_equivalence_holm)),
-            escape(each.word), escape(each.note),
+            each.series, each.reference, each.n, spread_text(each.own), spread_text(each.other), interval, effect,
+            _p(each.test), *(number(p) for p in (each.p_holm, each.p_fdr, each.p_equivalence_holm)), each.word,
+            each.note,
         ])  # fmt: skip
-    return table(caption, head, rows) if rows else ""
+    return table(caption, heads, rows)
 
 
-def claims_html(values: Values) -> str:
+def claims_html(values: Values) -> Markup:
     """Which part of the reported effect is method, which grid, which smoothing: medians over participants.
 
     Parameters
     ----------
-    values : combined figures of the ``claim_total_`` and ``claim_part_`` measures
+    values : combined values of the ``claim_total_`` and ``claim_part_`` metrics
     """
     out = []
-    for figure, nothing, text in (("size", 1.0, "ratio of sizes"), ("dice", 0.0, "difference of overlaps")):
-        lines: dict[tuple[str, str, str, str], dict[str, list[float]]] = {}
+    for metric, nothing, text in (("size", 1.0, "ratio of sizes"), ("dice", 0.0, "difference of overlaps")):
+        lines: dict[tuple[str, str], dict[str, list[float]]] = {}
         for question, series in values.items():
             stem = question.measure.removeprefix("claim_")
-            part = stem.removesuffix(f"_{figure}")
+            part = stem.removesuffix(f"_{metric}")
             if part == stem or part not in PARTS:
                 continue
             for name, people in series.items():
-                key = (question.task, question.contrast, question.region, name)
+                key = (f"{name}, {question.region}", f"{question.task}, {question.contrast.replace('+', ' and ')}")
                 lines.setdefault(key, {}).setdefault(part, []).extend(people.values())
-        rows = [
-            [escape(f"{name}, {region}"), escape(f"{task}, {contrast.replace('+', ' and ')}")]
-            + [_part(parts.get(part, []), nothing) for part in PARTS]
-            for (task, contrast, region, name), parts in lines.items()
-        ]
-        if rows:
-            head = ("series, threshold", "task, conditions", *(part.replace("part_", "") for part in PARTS))
-            out.append(table(f"The paper's claim taken apart: {text} (no effect is {nothing:g})", head, rows))
-    return "".join(out)
+        rows = [[*key, *(_part(parts.get(part, []), nothing) for part in PARTS)] for key, parts in lines.items()]
+        heads = ("series, threshold", "task, conditions", *(part.replace("part_", "") for part in PARTS))
+        out.append(table(f"The paper's claim taken apart: {text} (no effect is {nothing:g})", heads, rows))
+    return joined(out)
 
 
 def _part(values: Sequence[float], nothing: float) -> str:
@@ -134,15 +114,10 @@ def _part(values: Sequence[float], nothing: float) -> str:
     if not known:
         return "–"
     test = wilcoxon(differences(known, [nothing] * len(known))) if len(known) > 1 else None
-    return (
-        f"{escape(spread_text(spread(known)))}<br><small>p {_p(test)}</small>" if test else spread_text(spread(known))
-    )
+    return render("value", spread_text(spread(known)), Markup("p {}").format(_p(test)) if test else "")
 
 
-def maps_html(rows: Sequence[Mapping[str, str]]) -> str:
+def maps_html(rows: Sequence[Mapping[str, str]]) -> Markup:
     """Table of group maps: one row each, columns as the keys of the first."""
-    if not rows:
-        return ""
-    return table(
-        "Group maps, smallest smoothing above 0", list(rows[0]), [[escape(v) for v in row.values()] for row in rows]
-    )
+    heads = list(rows[0]) if rows else []
+    return table("Group maps, smallest smoothing above 0", heads, [list(row.values()) for row in rows])

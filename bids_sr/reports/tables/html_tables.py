@@ -1,12 +1,14 @@
-"""Fragments of HTML for the report: summary, facts, model card, metrics tables. All text from outside is escaped."""
+"""Pieces of HTML for the report: summary, facts, model card, tables of metrics, facts of the registrations."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from itertools import groupby
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import METRICS, UndeclaredMetric, metric
+from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Row = Mapping[str, str]
@@ -16,23 +18,12 @@ OPEN_TABLES = 3
 _CAPITALS = {"psnr", "ssim", "rmse", "mae", "nmse", "fdr", "cc", "fwhm", "roi", "sr", "lr"}
 # what the report shows of the activation table, in this order; the rest is in the TSV
 SINGLE = (
-    "peak_cc",
-    "peak_t",
-    "peak_z",
-    "peak_effect",
-    "quarter_volume",
-    "quarter_paper",
-    "fdr_volume",
-    "fdr_threshold",
-)
+    "peak_cc", "peak_t", "peak_z", "peak_effect", "quarter_volume", "quarter_paper", "fdr_volume", "fdr_threshold",
+)  # fmt: skip
 PAIRED = (
-    "quarter_dice",
-    "fdr_dice",
-    "quarter_centroid_distance",
-    "fdr_centroid_distance",
-    "peak_distance",
+    "quarter_dice", "fdr_dice", "quarter_centroid_distance", "fdr_centroid_distance", "peak_distance",
     "effect_separation",
-)
+)  # fmt: skip
 IMAGE_TEXT: Mapping[str, tuple[str, str]] = {
     "psnr": ("dB", "peak signal-to-noise ratio against the reference; higher is nearer"),
     "ssim": ("1", "structural similarity with the reference; 1 is equal"),
@@ -77,28 +68,22 @@ def label_html(value: Value) -> str:
         return number(f"{value}")
     if isinstance(value, list | tuple):
         if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
-            return ", ".join(label_html(item) for item in value) or "none"
-        return "<ul>" + "".join(f"<li>{label_html(item)}</li>" for item in value) + "</ul>"
-    return escape("none" if value is None else str(value))
+            return Markup(", ").join(label_html(item) for item in value) or "none"
+        return render("items", [label_html(item) for item in value])
+    return "none" if value is None else str(value)
 
 
-def facts_html(facts: Mapping[str, Value]) -> str:
+def facts_html(facts: Mapping[str, Value]) -> Markup:
     """Labels and values in two columns; nested mappings become tables within."""
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(str(key).replace('_', ' '))}</th><td>{label_html(value)}</td></tr>"
-        for key, value in facts.items()
-    )
-    return f"<table class='facts'>{rows}</table>"
+    return render("facts", {str(key).replace("_", " "): label_html(value) for key, value in facts.items()})
 
 
-def messages_html(kind: str, messages: Value) -> str:
+def messages_html(kind: str, messages: Value) -> Markup:
     """Messages that must not be overlooked, each in a box of its own; ``kind`` is ``warning`` or ``notice``."""
-    items = [messages] if isinstance(messages, str) else list(messages or [])
-    title = kind.capitalize()
-    return "".join(f"<p class='{kind}' role='note'><strong>{title}.</strong> {escape(str(item))}</p>" for item in items)
+    return render("messages", kind, [messages] if isinstance(messages, str) else list(messages or []))
 
 
-def summary_html(summary: Mapping[str, Value]) -> str:
+def summary_html(summary: Mapping[str, Value]) -> Markup:
     """The summary: warnings and notices first, then the facts.
 
     Parameters
@@ -106,23 +91,18 @@ def summary_html(summary: Mapping[str, Value]) -> str:
     summary : labels to text, numbers, lists or nested mappings; the keys ``warnings`` and ``notices`` (any case) hold
         messages that are shown in boxes
     """
-    parts: list[str] = []
-    facts: dict[str, Value] = {}
-    for key, value in summary.items():
-        if key.lower() in WARNING_KEYS:
-            parts.insert(0, messages_html("warning", value))
-        elif key.lower() in NOTICE_KEYS:
-            parts.append(messages_html("notice", value))
-        else:
-            facts[key] = value
-    return "".join(parts) + facts_html(facts)
+    kinds = dict.fromkeys(WARNING_KEYS, "warning") | dict.fromkeys(NOTICE_KEYS, "notice")
+    boxes = [(kinds[key.lower()], value) for key, value in summary.items() if key.lower() in kinds]
+    facts = {key: value for key, value in summary.items() if key.lower() not in kinds}
+    boxes.sort(key=lambda each: each[0] != "warning")
+    return joined(messages_html(*each) for each in boxes) + facts_html(facts)
 
 
-def card_html(card: Mapping[str, Value]) -> str:
+def card_html(card: Mapping[str, Value]) -> Markup:
     """What the held-out slices say, what training began with, and the model card, folded."""
     numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
-    text = f"<p>{escape(numbers)}</p>" if numbers else ""
-    return f"{text}<details><summary>Model card</summary>{facts_html(card)}</details>"
+    text = Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
+    return text + folded("Model card", facts_html(card))
 
 
 def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
@@ -131,7 +111,7 @@ def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
     return [name for name in wanted if name in known] + [name for name in known if name not in wanted]
 
 
-def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[str], caption: str) -> str:
+def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[str], caption: str) -> Markup:
     """A table with a row for each series and smoothing and a column for each measure.
 
     Parameters
@@ -139,30 +119,17 @@ def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[st
     rows : of one contrast
     measures : columns; those that occur nowhere are left out
     series : order of the rows
-    caption : what the table is about, plain text
+    caption : what the table is about
     """
     values = {(r["series"], r["fwhm_mm"], r["measure"]): r["value"] for r in rows}
     shown = [m for m in measures if any(key[2] == m and value != MISSING for key, value in values.items())]
     lines = [
-        (name, fwhm)
+        [name, number(fwhm), *(number(values.get((name, fwhm, m))) for m in shown)]
         for fwhm in sorted({r["fwhm_mm"] for r in rows}, key=_as_number)
         for name in series
         if any((name, fwhm, m) in values for m in shown)
     ]
-    if not shown or not lines:
-        return ""
-    head = "".join(f"<th scope='col'>{escape(_heading(m))}<br><small>{escape(_unit(m))}</small></th>" for m in shown)
-    body = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{number(fwhm)}</td>"
-        + "".join(f"<td>{number(values.get((name, fwhm, m)))}</td>" for m in shown)
-        + "</tr>"
-        for name, fwhm in lines
-    )
-    first = "<th scope='col'>series</th><th scope='col'>smoothing<br><small>mm</small></th>"
-    return (
-        f"<div class='wide'><table class='metrics'><caption>{escape(caption)}</caption>"
-        f"<thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return table(caption, ["series", ("smoothing", "mm"), *((_heading(m), _unit(m)) for m in shown)], lines)
 
 
 def _as_number(text: str) -> float:
@@ -202,15 +169,13 @@ def difference_text(rows: Sequence[Row], *, reference: str = "bspline") -> str:
     return "; ".join(lines)
 
 
-def _glossary(measures: Iterable[str]) -> str:
-    items = "".join(
-        f"<dt>{escape(_heading(m))}</dt><dd>{escape(meaning(m)[1])}{escape(f' ({_unit(m)})' if _unit(m) else '')}</dd>"
-        for m in measures
-    )
-    return f"<details><summary>What the columns mean</summary><dl>{items}</dl></details>" if items else ""
+def _glossary(measures: Iterable[str]) -> Markup:
+    units = {measure: f" ({_unit(measure)})" if _unit(measure) else "" for measure in measures}
+    entries = [(_heading(measure), meaning(measure)[1] + unit) for measure, unit in units.items()]
+    return folded("What the columns mean", render("glossary", entries)) if entries else Markup("")
 
 
-def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = ()) -> str:
+def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = ()) -> Markup:
     """Both metrics tables: image measures, then activation measures by contrast.
 
     Nothing is highlighted: which difference counts is a matter of its interval, not of the larger figure.
@@ -220,7 +185,7 @@ def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequenc
     image, activation : rows of the long tables; either may be empty
     names : order of the series
     """
-    parts = []
+    parts: list[Markup] = []
     used: list[str] = []
     for contrast, group in _by_contrast(image):
         found = tuple(dict.fromkeys(row["measure"] for row in group))
@@ -228,7 +193,7 @@ def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequenc
         parts.append(pivot_html(group, found, ordered_series(group, names), f"Image measures{where}"))
         used += found
     if difference := difference_text(image):
-        parts.append(f"<p>Differences in this table: {escape(difference)}.</p>")
+        parts.append(Markup("<p>Differences in this table: {}.</p>").format(difference))
     shown = 0
     # the overlap of two conditions is the paper's main result: the first pair comes before single contrasts
     for contrast, group in sorted(_by_contrast(activation), key=lambda each: "+" not in each[0]):
@@ -236,14 +201,14 @@ def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequenc
             continue
         measures = PAIRED if "+" in contrast else SINGLE
         title = contrast.replace("+", " against ") if "+" in contrast else contrast
-        table = pivot_html(group, measures, ordered_series(group, names), f"Activation measures, {title}")
-        shown += bool(table)
-        if table and (shown > OPEN_TABLES or ("+" in contrast and shown > 1)):
-            table = f"<details><summary>Activation measures, {escape(title)}</summary>{table}</details>"
-        parts.append(table)
+        title = f"Activation measures, {title}"
+        made = pivot_html(group, measures, ordered_series(group, names), title)
+        shown += bool(made)
+        parts.append(folded(title, made) if shown > OPEN_TABLES or ("+" in contrast and shown > 1) else made)
         used += [m for m in measures if any(row["measure"] == m for row in group)]
-    text = "".join(part for part in parts if part)
-    return text + _glossary(dict.fromkeys(used)) if text else "<p class='notice'>No measures were written.</p>"
+    if not any(parts):
+        return Markup("<p class='notice'>No measures were written.</p>")
+    return joined(parts) + _glossary(dict.fromkeys(used))
 
 
 def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -266,7 +231,7 @@ REGISTRATION_FACTS = {
 PARTIAL_FOV = 0.9
 
 
-def registration_html(facts: Mapping[str, Any]) -> str:
+def registration_html(facts: Mapping[str, Any]) -> Markup:
     """Figures of a run's registrations in words, warnings first.
 
     Parameters

@@ -1,8 +1,10 @@
 """Tables of fused structural scans in the report."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
+from markupsafe import Markup
+
+from bids_sr.reports.markup import joined, table
 from bids_sr.reports.tables.html_tables import number
 
 LIKENESS = ("psnr", "ssim", "mae", "nmse")
@@ -16,7 +18,7 @@ _CAPTIONS = {
 Row = Mapping[str, str]
 
 
-def structural_html(rows: Sequence[Row]) -> str:
+def structural_html(rows: Sequence[Row]) -> Markup:
     """All tables: likeness and quality of each contrast, then tissues and lesions.
 
     Parameters
@@ -33,34 +35,21 @@ def structural_html(rows: Sequence[Row]) -> str:
             "classes": [m for m in there if m.startswith((_VOLUMES, *_OVERLAPS))],
         }
         parts += [_table(own, measures, f"{_title(contrast)}: {_CAPTIONS[kind]}") for kind, measures in groups.items()]
-    return "".join(parts)
+    return joined(parts)
 
 
 def _title(contrast: str) -> str:
     return "All contrasts together" if contrast == "all" else contrast
 
 
-def _table(rows: Sequence[Row], measures: Sequence[str], caption: str) -> str:
+def _table(rows: Sequence[Row], measures: Sequence[str], caption: str) -> Markup:
     """Series in rows, measures in columns; empty where there is no such measure."""
-    if not measures:
-        return ""
     values = {(row["series"], row["measure"]): row["value"] for row in rows}
-    units = {row["measure"]: row["unit"] for row in rows}
-    every = dict.fromkeys(row["series"] for row in rows)
-    names = [name for name in every if any((name, m) in values for m in measures)]
-    head = "".join(
-        f"<th scope='col'>{escape(m.removeprefix('ratio_').replace('_', ' '))}"
-        + (f"<br><small>{escape(units[m])}</small>" if units[m] != "1" else "")
-        + "</th>"
-        for m in measures
-    )
-    body = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th>"
-        + "".join(f"<td>{number(values.get((name, m)))}</td>" for m in measures)
-        + "</tr>"
-        for name in names
-    )
-    return (
-        f"<div class='wide'><table class='metrics'><caption>{escape(caption)}</caption>"
-        f"<thead><tr><th scope='col'>series</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    units = {row["measure"]: "" if row["unit"] == "1" else row["unit"] for row in rows}
+    heads = [(m.removeprefix("ratio_").replace("_", " "), units[m]) for m in measures]
+    lines = [
+        [name, *(number(values.get((name, m))) for m in measures)]
+        for name in dict.fromkeys(row["series"] for row in rows)
+        if any((name, m) in values for m in measures)
+    ]
+    return table(caption, ["series", *heads], lines)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
 
 FACTS = {
@@ -38,7 +40,7 @@ MOSTLY_NOISE = 0.9
 _HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or distorted otherwise
 
 
-def calibration_html(facts: Mapping[str, Any], voxel_mm: float) -> str:
+def calibration_html(facts: Mapping[str, Any], voxel_mm: float) -> Markup:
     """Facts of a calibration, warnings first.
 
     Parameters

@@ -1,14 +1,16 @@
-"""The verdict and the guards as fragments of HTML: plain words first, then the figures, warnings where one is due."""
+"""The verdict and quality control as HTML: text first, then the values, warnings where one is due."""
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.registry import METRICS
+from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.tables.evaluation_tables import cell, folded, table_html
+from bids_sr.reports.tables.evaluation_tables import cell
 from bids_sr.reports.tables.html_tables import messages_html
 
 DECISIONS: Mapping[str, tuple[str, str]] = {
@@ -52,8 +54,8 @@ def _number(value: Any) -> float:
 
 def verdict_html(
     verdict: Mapping[str, Any], rows: Sequence[MetricRow] = (), flags: Sequence[Mapping[str, Any]] | None = None
-) -> str:
-    """The verdict: one headline, the sentences it rests on, their figures, what they cannot say, and warnings.
+) -> Markup:
+    """The verdict: one headline, the sentences it rests on, their values, what they cannot say, and warnings.
 
     Parameters
     ----------
@@ -61,60 +63,48 @@ def verdict_html(
         value, lower and upper, any of which may be absent), limits (texts)
     rows, flags : see `flags_html`
     """
-    headline = escape(str(verdict.get("headline", "No verdict was reached.")))
+    headline = str(verdict.get("headline", "No verdict was reached."))
     sentences = [each if isinstance(each, Mapping) else {"text": str(each)} for each in verdict.get("sentences", [])]
     decided = [each for each in sentences if each.get("decision")]
-    told = [each for each in sentences if each.get("text") and not (each.get("decision") and len(decided) > MAX_TOLD)]
-    items = [_mark(each) + escape(str(each["text"])) for each in told]
-    items += summed_up(decided) if len(decided) > MAX_TOLD else []
-    points = "".join(f"<li>{item}</li>" for item in items)
-    limits = "".join(f"<li>{escape(str(each))}</li>" for each in verdict.get("limits", []))
-    table = _figures(decided)
-    return (
-        flags_html(rows, flags)
-        + f"<div class='verdict'><p class='headline'>{headline}</p>"
-        + (f"<ul class='sentences'>{points}</ul>" if points else "")
-        + "</div>"
-        + (folded("The figures that the verdict rests on", table) if len(decided) > MAX_TOLD else table)
-        + (f"<h4>What this cannot say</h4><ul>{limits}</ul>" if limits else "")
-    )
+    many = len(decided) > MAX_TOLD
+    points: list[str] = []
+    for each in sentences:
+        if each.get("text") and not (each.get("decision") and many):
+            found = DECISIONS.get(str(each.get("decision", "")))
+            points.append(render("decision", " ".join(found), str(each["text"])) if found else str(each["text"]))
+    points += summed_up(decided) if many else []
+    values = folded("The figures that the verdict rests on", _figures(decided)) if many else _figures(decided)
+    limits = [str(each) for each in verdict.get("limits", [])]
+    return flags_html(rows, flags) + render("verdict", headline, points, values, limits)
 
 
-def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Many comparisons in few lines of HTML: for each series, region and decision, against whom."""
+def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """Many comparisons in few lines: for each series, region and decision, against whom."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for each in sentences:
         key = tuple(str(each.get(name, MISSING)) for name in ("series", "region", "measure", "decision"))
         groups.setdefault(key, []).append(str(each.get("against", MISSING)))
     lines = []
     for (series, region, measure, decision), others in groups.items():
-        sign, _ = DECISIONS.get(decision, ("", ""))
         where = ", ".join(filter(None, [pick.region_text(region), measure_text(measure)]))
-        text = f"{SUMMED.get(decision, decision)} {', '.join(dict.fromkeys(others))} ({where})"
-        lines.append(f"<span class='decision'>{escape(sign)}</span> {escape(f'{series} {text}')}")
+        text = f"{series} {SUMMED.get(decision, decision)} {', '.join(dict.fromkeys(others))} ({where})"
+        lines.append(render("decision", DECISIONS.get(decision, ("", ""))[0], text))
     return lines
 
 
-def _mark(sentence: Mapping[str, Any]) -> str:
-    """The decision of a sentence as a sign with its word, which does not rest on color."""
-    found = DECISIONS.get(str(sentence.get("decision", "")))
-    return f"<span class='decision'>{found[0]} {found[1]}</span> " if found else ""
-
-
-def _figures(sentences: Sequence[Mapping[str, Any]]) -> str:
+def _figures(sentences: Sequence[Mapping[str, Any]]) -> Markup:
     lines = []
     for each in sentences:
         row = MetricRow(
             series=str(each.get("series", "")), measure=str(each.get("measure", "")), value=_number(each.get("value")),
             lower=_number(each.get("lower")), upper=_number(each.get("upper")),
         )  # fmt: skip
-        sign, words = DECISIONS.get(str(each["decision"]), ("", str(each["decision"])))
+        reading = " ".join(DECISIONS.get(str(each["decision"]), ("", str(each["decision"])))).strip()
         where = pick.region_text(str(each.get("region", MISSING)))
         text = ", ".join(filter(None, [measure_text(row.measure), where]))
-        cells = [escape(str(each.get("against", "–"))), escape(text), cell(row), escape(f"{sign} {words}".strip())]
-        lines.append(((row.series or "–",), cells))
-    heads = [("series", ""), ("against", ""), ("measure", ""), ("difference, 95 % interval", ""), ("reading", "")]
-    return table_html("What the verdict rests on", heads, lines, texts=(1, 2, 4))
+        lines.append([row.series or "–", str(each.get("against", "–")), text, cell(row), reading])
+    heads = ["series", "against", "measure", "difference, 95 % interval", "reading"]
+    return table("What the verdict rests on", heads, lines, texts={0, 1, 2, 4})
 
 
 def measure_text(measure: str) -> str:
@@ -136,7 +126,7 @@ def measure_text(measure: str) -> str:
     return known.get(short, declared.description.removeprefix("difference to the series named in against, of: "))
 
 
-def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> str:
+def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> Markup:
     """A warning for every flag that is up.
 
     Parameters
@@ -157,25 +147,20 @@ def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | N
     return messages_html("warning", warnings)
 
 
-def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> str:
-    """Flags, those that were looked for and are down, and the figures of the guards; see `flags_html`."""
+def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> Markup:
+    """Flags, those that were looked for and are down, and the metrics of quality control; see `flags_html`."""
     looked = [row for row in rows if row.measure.startswith("flag_") and pick.known(row)]
-    down = [
-        m
-        for m in dict.fromkeys(row.measure for row in looked)
-        if not any(r.value > 0 for r in looked if r.measure == m)
-    ]
-    names = [measure.removeprefix("flag_").replace("_", " ") for measure in down]
-    quiet = f"<p class='fine'>Looked for and not found: {escape(', '.join(names))}.</p>" if names else ""
+    up = {row.measure for row in looked if row.value > 0}
+    down = dict.fromkeys(row.measure for row in looked if row.measure not in up)
+    names = ", ".join(measure.removeprefix("flag_").replace("_", " ") for measure in down)
+    quiet = render("note", "fine", f"Looked for and not found: {names}.") if names else ""
     lines = []
     for measure in GUARDS:
-        for row in rows:
-            if row.measure == measure:
-                unit, text = METRICS[measure].unit, METRICS[measure].description
-                about = row.contrast if row.contrast != MISSING else "mean image" * (measure == "unrepeated_share")
-                other = f"against {row.against}" if row.against != MISSING else ""
-                where = ", ".join(filter(None, [about, pick.region_text(row.region), other]))
-                value = f"{cell(row)} {escape('' if unit == '1' else unit)}".strip()
-                lines.append(((row.series, where or "–"), [value, escape(text)]))
-    heads = [("series", ""), ("where", ""), ("value, 95 % interval", ""), ("meaning", "")]
-    return flags_html(rows, flags) + quiet + table_html("Guards", heads, lines, texts=(3,))
+        for row in (row for row in rows if row.measure == measure):
+            about = row.contrast if row.contrast != MISSING else "mean image" * (measure == "unrepeated_share")
+            other = f"against {row.against}" if row.against != MISSING else ""
+            where = ", ".join(filter(None, [about, pick.region_text(row.region), other]))
+            unit = "" if METRICS[measure].unit == "1" else f" {METRICS[measure].unit}"
+            lines.append([row.series, where or "–", joined([cell(row), unit]), METRICS[measure].description])
+    heads = ["series", "where", "value, 95 % interval", "meaning"]
+    return joined([flags_html(rows, flags), quiet, table("Guards", heads, lines, names=2, texts={0, 1, 3})])

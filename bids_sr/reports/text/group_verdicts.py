@@ -11,7 +11,7 @@ from bids_sr.metrics.registry import UndeclaredMetric, metric
 from bids_sr.stats.evaluation.evidence import PLAIN
 from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison
 from bids_sr.stats.group.metric_tables import Question
-from bids_sr.stats.group.paired_tests import ALPHA
+from bids_sr.stats.group.paired_tests import ALPHA, Interval
 from bids_sr.stats.group.primary_comparison import Primary
 
 FUNCTION, IMAGE, SIZE, RELIABILITY = "function", "image", "size", "reliability"
@@ -131,6 +131,12 @@ def number(value: float, *, sign: bool = False) -> str:
     return (f"{value:+.3g}" if sign else f"{value:.3g}").replace("-", "−")
 
 
+def interval_text(estimate: Interval) -> str:
+    """A difference with the ends of its interval."""
+    ends = f"[{number(estimate.lower, sign=True)}, {number(estimate.upper, sign=True)}]"
+    return f"{number(estimate.value, sign=True)} {ends}"
+
+
 def p_text(value: float) -> str:
     """A p value in words of a sentence."""
     if not math.isfinite(value):
@@ -151,8 +157,7 @@ def _group_text(word: str, own: Sequence[Comparison]) -> str:
     if word == UNDECIDED or not estimates:
         return text
     least = min(estimates, key=lambda each: abs(each.value))
-    ends = f"[{number(least.lower, sign=True)}, {number(least.upper, sign=True)}]"
-    size = f"by {'at least ' if len(own) > 1 else ''}{number(least.value, sign=True)} {ends}"
+    size = f"by {'at least ' if len(own) > 1 else ''}{interval_text(least)}"
     if word == SAME:
         bound = f" within ±{number(own[0].margin)}" if math.isfinite(own[0].margin) else ""
         return f"{text}{bound}"
@@ -236,11 +241,10 @@ def primary_sentence(found: Primary) -> str:
     estimate, test = each.estimate, each.test
     if estimate is None or test is None or each.n < 2:
         return f"{each.series} less {each.reference}: {each.n} participant(s) have both ({where_text(each.question)})."
-    ends = f"[{number(estimate.lower, sign=True)}, {number(estimate.upper, sign=True)}]"
     word = "better" if found.better else "worse" if test.p_value < ALPHA and test.effect_size < 0 else "undecided"
     text = (
         f"{each.series} less {each.reference}, {HEADLINES[each.question.measure][1]} ({where_text(each.question)}): "
-        f"{word}, {number(estimate.value, sign=True)} {ends}, {p_text(test.p_value)} (signed-rank test, not "
+        f"{word}, {interval_text(estimate)}, {p_text(test.p_value)} (signed-rank test, not "
         f"corrected), n = {each.n}."
     )
     if not test.can_reach:

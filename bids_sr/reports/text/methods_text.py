@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
+
 from bids_sr.boilerplate import bibliography
 from bids_sr.boilerplate import path as carried
 from bids_sr.io import atomic_files
@@ -157,7 +159,7 @@ def missing_keys(markdown: str, bibtex: str) -> list[str]:
     return [key for key in cited_keys(markdown) if key not in known]
 
 
-def methods_html(markdown: str, bibtex: str) -> str:
+def methods_html(markdown: str, bibtex: str) -> Markup:
     """The methods text as a fragment of HTML, references at the end.
 
     Parameters
@@ -169,10 +171,10 @@ def methods_html(markdown: str, bibtex: str) -> str:
     entries = {key: parse_entry(raw[key]) for key in cited_keys(markdown) if key in raw}
     body = "\n".join(_block(block, entries) for block in re.split(r"\n\s*\n", markdown.strip()) if block.strip())
     if not entries:
-        return body
+        return Markup(body)
     order = sorted(entries, key=lambda key: (short_reference(entries[key]).casefold(), key))
     items = "".join(f'<li id="ref-{escape(key)}">{reference_html(entries[key])}</li>' for key in order)
-    return f'{body}\n<h4>References</h4>\n<ol class="references">{items}</ol>'
+    return Markup(f'{body}\n<h4>References</h4>\n<ol class="references">{items}</ol>')
 
 
 def _block(block: str, entries: Mapping[str, Entry]) -> str:

@@ -180,7 +180,8 @@ def test_an_interrupt_has_its_own_code(call: Callable[..., int], capsys: pytest.
 def test_a_signal_interrupts(sent: signal.Signals) -> None:
     code = (
         "import signal, sys, time\nfrom bids_sr.cli import main as run\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits it ignored
+        # a job in the background inherits the first ignored, one below nohup the second
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "def wait(argv):\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "run._run = wait\nsys.exit(run.main([]))"
     )

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import yaml
 
-from bids_sr.reports.assembler import SubjectReport, shown_sections
+from bids_sr.boilerplate import path as carried
+from bids_sr.reports.assembler import assemble, find_figures, shown_sections
 from bids_sr.reports.figures.structural_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables.structural_tables import structural_html
@@ -62,15 +64,16 @@ def page(tmp_path, names):
     figures.mkdir(parents=True)
     for name in names:
         (figures / name).write_text("<p>x</p>" if name.endswith("html") else "<svg/>")
-    return SubjectReport(tmp_path, "01", run_uuid="x", custom={"methods": "m", "errors": "e", "about": "a"})
+    spec = yaml.safe_load(carried("reports-spec.yml").read_text(encoding="utf-8"))
+    return assemble(spec, find_figures(tmp_path, "01"), {"methods": "m", "errors": "e", "about": "a"})
 
 
 def test_a_report_of_scans_owes_nothing_about_bold_and_the_other_way_round(tmp_path):
     scans = page(tmp_path / "a", ["sub-01_desc-summary_T1w.html", "sub-01_desc-scans_metrics.html"])
-    assert [section.name for section in scans.sections] == ["summary", "structural", "methods", "errors", "about"]
-    assert any("slice of each contrast" in words for words in scans.sections[1].missing)
+    assert [section.name for section in scans] == ["summary", "structural", "methods", "errors", "about"]
+    assert any("slice of each contrast" in words for words in scans[1].missing)
     runs = page(tmp_path / "b", ["sub-01_desc-summary_T1w.html"])
-    names = [section.name for section in runs.sections]
+    names = [section.name for section in runs]
     assert "structural" not in names
     assert {"motion", "superres", "activation"} <= set(names)
     assert shown_sections([{"name": "x", "reportlets": []}], None) == [{"name": "x", "reportlets": []}]

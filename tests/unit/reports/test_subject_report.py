@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bids_sr import boilerplate
+from bids_sr.reports.assembler import write_subject_page
 from bids_sr.reports.figures import style
 from bids_sr.reports.subject_report import build_report, errors_html, read_crash
 
@@ -322,3 +324,32 @@ def test_the_working_directory_does_not_matter(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(out.parent)
     _, text = page_of(Path(os.path.relpath(out)), logs)
     assert text == expected
+
+
+def test_a_new_figure_and_one_line_of_the_specification_make_a_section(finished, drawn, tmp_path):
+    """docs/extending.md, followed literally: a file with a `desc-` of its own, and one entry for it."""
+    out, _ = finished
+    for run in ("1", "2"):
+        (out / "sub-01" / "figures" / f"sub-01_task-tap_run-{run}_desc-drift_bold.svg").write_text(drawn)
+    entry = "- {bids: {datatype: figures, desc: drift, suffix: bold, extension: [.svg]}, subtitle: Drift <x>}"
+    own = f"- {{name: drift, title: Drift, ordering: 'session,task,run', reportlets: [{entry[2:]}]}}\n"
+    text = boilerplate.path("reports-spec.yml").read_text(encoding="utf-8")
+    spec = tmp_path / "spec.yml"
+    spec.write_text(text.replace("- name: superres-training\n", f"  {entry}\n{own}- name: superres-training\n", 1))
+    page = write_subject_page(out, "01", custom={}, specification=spec).read_text(encoding="utf-8")
+    motion = page[page.index('<section id="motion"') : page.index('<section id="drift"')]
+    section = page[page.index('<section id="drift"') : page.index('<section id="superres-training"')]
+    assert '<li><a href="#drift">Drift</a>' in page
+    for part in (motion, section):
+        assert part.count("<h4>Drift &lt;x&gt;</h4>") == 2
+        assert part.count('alt="sub-01_task-tap_run-1_desc-drift_bold"') == 1
+    assert section.index("Task tap, run 1") < section.index("Task tap, run 2")
+
+
+def test_an_entry_without_its_figure_is_named_by_its_desc(finished, tmp_path):
+    text = boilerplate.path("reports-spec.yml").read_text(encoding="utf-8")
+    entry = "  - bids: {datatype: figures, desc: drift, suffix: bold, extension: [.svg]}\n"
+    spec = tmp_path / "spec.yml"
+    spec.write_text(text.replace("- name: superres-training\n", f"{entry}- name: superres-training\n", 1))
+    page = write_subject_page(finished[0], "01", custom={}, specification=spec).read_text(encoding="utf-8")
+    assert "Not in this report: drift." in page

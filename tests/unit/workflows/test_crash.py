@@ -72,7 +72,7 @@ def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
             raise files.DiskFullError(path, len(text))
         return whole(path, text)
 
-    monkeypatch.setattr(crash._files, "write_whole", full)
+    monkeypatch.setattr(crash.atomic_files, "write_whole", full)
     path = write_crash(node, WHY, crash_dir=tmp_path / "logs")
     assert path.parent == Path(node.base_dir)
     assert path.exists()

@@ -1,0 +1,53 @@
+"""HTML of the report by Jinja templates, everything that is not markup already escaped."""
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bids_sr.boilerplate import path
+
+Head = str | tuple[str, str]
+"""Head of a column, with or without a unit."""
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Templates that come with the program."""
+    loader = jinja2.FileSystemLoader(str(path("report.tpl").parent))
+    return jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)
+
+
+def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
+    """A piece of HTML by one of the macros of ``macros.tpl``; text is escaped, markup is taken as it is."""
+    module: Any = environment().get_template("macros.tpl").module
+    return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
+
+
+def joined(parts: Iterable[str]) -> Markup:
+    """Pieces one after another; those that are plain text are escaped."""
+    return Markup("").join(parts)
+
+
+def table(
+    caption: str, heads: Sequence[Head], rows: Iterable[Sequence[Any]], *, names: int = 1, texts: Collection[int] = ()
+) -> Markup:
+    """A table; nothing where it has no row.
+
+    Parameters
+    ----------
+    caption, heads : plain text
+    rows : cells as text or markup
+    names : how many cells at the start of each row are headings
+    texts : columns, counted from the first, that hold words
+    """
+    lines = list(rows)
+    columns = [(head, None) if isinstance(head, str) else (head[0], head[1] or None) for head in heads]
+    return render("table", caption, columns, lines, names, frozenset(texts)) if lines else Markup("")
+
+
+def folded(title: str, content: str) -> Markup:
+    """Content behind a line to click; nothing where there is none."""
+    return render("folded", title, content) if content else Markup("")

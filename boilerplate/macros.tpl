@@ -1,0 +1,88 @@
+{# Pieces of the report. Arguments are plain text, escaped here, or markup made by these macros. #}
+{% macro table(caption, heads, rows, names=1, texts=()) %}
+<div class='wide'><table class='metrics'><caption>{{ caption }}</caption><thead><tr>
+{% for text, unit in heads %}
+<th scope='col'{% if loop.index0 in texts %} class='text'{% endif %}>{{ text }}{% if unit is not none %}<br><small>{{ unit }}</small>{% endif %}</th>
+{% endfor %}
+</tr></thead><tbody>
+{% for row in rows %}
+<tr>{% for content in row %}{% if loop.index0 < names %}<th scope='row'>{{ content }}</th>{% else %}<td{% if loop.index0 in texts %} class='text'{% endif %}>{{ content }}</td>{% endif %}{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% endmacro %}
+
+{% macro value(text, small="", bold=false) %}
+{% if bold %}<strong>{{ text }}</strong>{% else %}{{ text }}{% endif %}{% if small %}<br><small>{{ small }}</small>{% endif %}
+{% endmacro %}
+
+{% macro folded(title, content) %}
+<details><summary>{{ title }}</summary>{{ content }}</details>
+{% endmacro %}
+
+{% macro messages(kind, items) %}
+{% for item in items %}<p class='{{ kind }}' role='note'><strong>{{ kind|capitalize }}.</strong> {{ item }}</p>{% endfor %}
+{% endmacro %}
+
+{% macro items(texts, bold=false, kind="") %}
+<ul{% if kind %} class='{{ kind }}'{% endif %}>{% for text in texts %}<li>{% if bold %}<strong>{{ text }}</strong>{% else %}{{ text }}{% endif %}</li>{% endfor %}</ul>
+{% endmacro %}
+
+{% macro facts(mapping) %}
+<table class='facts'>{% for key, value in mapping.items() %}<tr><th scope='row'>{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
+{% endmacro %}
+
+{% macro glossary(entries) %}
+<dl>{% for term, text in entries %}<dt>{{ term }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
+{% endmacro %}
+
+{% macro verdict(headline, points, table, limits) %}
+<div class='verdict'><p class='headline'>{{ headline }}</p>{% if points %}{{ items(points, kind="sentences") }}{% endif %}</div>{{ table }}
+{% if limits %}<h4>What this cannot say</h4>{{ items(limits) }}{% endif %}
+{% endmacro %}
+
+{% macro decision(words, text="") %}<span class='decision'>{{ words }}</span> {{ text }}{% endmacro %}
+
+{% macro figure(uri, label, caption=none) %}
+<figure><img src="{{ uri }}" alt="{{ label }}">{% if caption is not none %}<figcaption>{{ caption }}</figcaption>{% endif %}</figure>
+{% endmacro %}
+
+{% macro box(title, lines) %}
+{% if lines %}<div class='warning'><strong>{{ title }}</strong>{{ items(lines) }}</div>{% endif %}
+{% endmacro %}
+
+{% macro headed(title, content) %}{% if content %}<h3>{{ title }}</h3>{{ content }}{% endif %}{% endmacro %}
+
+{% macro crashes(entries) %}
+{% if entries %}
+<p class="warning"><strong>{{ entries|length }} step(s) failed.</strong> What depends on them is missing above.</p>
+{% else %}
+<p class="fine">No errors to report!</p>
+{% endif %}
+{% for file, crash, tail in entries %}
+{% if crash is none %}
+<p>{{ file }}: a pickled crash file, which is not opened here.</p>
+{% else %}
+<h4>{{ crash.node }}</h4><p>File: <code>{{ crash.file }}</code></p><pre>{{ tail }}</pre>
+{% if tail != crash.traceback %}{{ folded("Whole traceback", source(crash.traceback)) }}{% endif %}
+
+{% endif %}
+{% endfor %}
+{% endmacro %}
+
+{% macro source(text) %}<pre>{{ text }}</pre>{% endmacro %}
+
+{% macro note(kind, text) %}<p class="{{ kind }}">{{ text }}</p>{% endmacro %}
+
+{% macro references(entries) %}
+<h4>References</h4>
+<ol class="references">{% for key, text in entries %}<li id="ref-{{ key }}">{{ text }}</li>{% endfor %}</ol>
+{% endmacro %}
+
+{% macro page(title, css, content) %}
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<style>{{ css }} main { margin: 0 auto; max-width: 50rem; }</style></head>
+<body><main>
+{{ content }}
+</main></body></html>
+{% endmacro %}

@@ -1,0 +1,187 @@
+"""Tables and texts of the report from stand-in data: elements, classes and words are those that were written once.
+
+`BIDS_SR_UPDATE=1 pytest tests/unit/reports/test_html_structure.py` writes `expected_html.txt` anew.
+"""
+
+import os
+from html.parser import HTMLParser
+from pathlib import Path
+
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.reports.tables.attribution_tables import claim_html
+from bids_sr.reports.tables.evaluation_tables import (
+    agreement_html,
+    holdout_html,
+    images_html,
+    null_html,
+    placebo_html,
+    truth_html,
+)
+from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
+from bids_sr.reports.tables.html_tables import card_html, metrics_html, registration_html, summary_html
+from bids_sr.reports.tables.structural_tables import structural_html
+from bids_sr.reports.text.calibration_text import calibration_html
+from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
+from bids_sr.stats.group import group_tests
+from bids_sr.stats.group.group_text import paper_tables
+from bids_sr.stats.group.metric_tables import Question
+
+EXPECTED = Path(__file__).with_name("expected_html.txt")
+
+
+class Outline(HTMLParser):
+    """Elements with their attributes, and words, a line each."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.lines.append("<" + " ".join([tag, *(f"{name}={value}" for name, value in sorted(attrs))]) + ">")
+
+    def handle_endtag(self, tag):
+        self.lines.append(f"</{tag}>")
+
+    def handle_data(self, data):
+        if data.strip():
+            self.lines.append(" ".join(data.split()))
+
+
+def compact(html: str) -> str:
+    """The outline with a line for each row of a table, and for each other element that holds words."""
+    text = "".join(Outline(html).lines)
+    for tag in ("</tr>", "</p>", "</li>", "</caption>", "</summary>", "</details>", "</table>", "</dt>", "</dd>"):
+        text = text.replace(tag, tag + "\n")
+    return text
+
+
+def rows_of_a_run() -> list[MetricRow]:
+    rows = []
+
+    def add(series: str, measure: str, value: float, half: float = 0.01, **where) -> None:
+        ends = {"lower": value - half, "upper": value + half, "n": 20} if half else {}
+        rows.append(MetricRow(series=series, measure=measure, value=value, **ends, **where))
+
+    for k, name in enumerate(("bspline", "bsplinePca", "sbl", "srgan", "sblMirror", "measured")):
+        for contrast in ("faces", "all"):
+            for region in ("brain", "active40"):
+                for measure in ("split_ev_beyond", "split_ev_signal", "split_r_beyond", "split_amplitude_beyond"):
+                    add(name, measure, 0.03 * (k + 1), contrast=contrast, region=region, against="measured")
+                if name in ("sbl", "srgan"):
+                    for other in ("bspline", "bsplinePca", "sblMirror"):
+                        where = {"contrast": contrast, "region": region, "against": other}
+                        add(name, "gain_split_ev_beyond", 0.02 * k - 0.05, 0.02, **where)
+        for fwhm in (0.0, 5.0):
+            for measure in ("truth_r_effect", "truth_centroid"):
+                where = {"contrast": "all", "region": "brain", "against": "truth", "fwhm_mm": fwhm}
+                add(name, measure, 0.1 * (k + 1), **where)
+            for threshold in ("quarter", "fdr"):
+                for measure in ("claim_size", "claim_dice", "claim_total_size", "claim_part_grid_size"):
+                    add(name, measure, 10.0 + k, contrast="a+b", region=threshold, fwhm_mm=fwhm)
+        add(name, "null_rate", 0.001 * (k + 1), 0.0005)
+        add(name, "null_fwe", 0.05)
+        for measure, value in (("null_threshold", 3.5), ("null_peak", 3.0 + 0.2 * k), ("null_active", 7.0)):
+            add(name, measure, value, 0)
+        for measure in ("pair_psnr", "pair_ssim", "truth_psnr", "truth_ssim"):
+            add(name, measure, 30.0 + k, against="measured")
+    add("sbl", "pair_gain_psnr", 2.0, against="bspline")
+    add("sbl", "gain_truth_psnr", 0.2, 0.5, against="bspline")
+    add("bsplinePca", "control_rank", 4.0, 0, contrast="all", region="brain")
+    add("bsplinePca", "control_best_r_beyond", 0.4, contrast="all", region="brain")
+    add("run", "claim_undefined", 2.0, 0, contrast="a+b", region="quarter")
+    add("run", "edge_mismatch", 1.25, 0)
+    add("sbl", "ensemble_sd", 0.5, contrast="all", region="active40", against="srgan")
+    add("run", "flag_broad", 1.0, 0)
+    add("run", "flag_artifact", 0.0, 0)
+    return rows
+
+
+VERDICT = {
+    "headline": "sbl is <better>",
+    "sentences": [
+        {"text": "Words & words.", "decision": "better", "measure": "gain_split_ev_beyond", "series": "sbl",
+         "against": "bspline", "value": 0.1, "lower": 0.05, "upper": 0.15, "region": "brain"},
+        "Plain text.",
+    ],
+    "limits": ["Nothing else"],
+}  # fmt: skip
+
+
+def series_rows() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    def one(series: str, fwhm: str, contrast: str, measure: str, value: str) -> dict[str, str]:
+        return {"series": series, "fwhm_mm": fwhm, "contrast": contrast, "measure": measure, "value": value, "unit": ""}
+
+    image = [one(s, "0", "n/a", m, v) for s, v in (("bspline", "30.5"), ("srgan", "31")) for m in ("psnr", "ssim")]
+    activation = [
+        one(s, f, c, m, v)
+        for s, v in (("raw", "4.5"), ("srgan", "n/a"), ("bspline", "-12.25"))
+        for f in ("0", "5")
+        for c, m in (("a", "peak_t"), ("b", "peak_t"), ("c", "quarter_volume"), ("d", "peak_z"),
+                     ("a+b", "quarter_dice"), ("a+c", "peak_distance"))
+    ]  # fmt: skip
+    return image, activation
+
+
+def group_pages() -> dict[str, str]:
+    people = [f"sub-{n}" for n in range(9)]
+    levels = {"raw": 0.5, "bspline": 0.4, "srgan": 0.3, "sbl": 0.2}
+    values = {
+        Question("tap", "n/a", "activation", measure, "n/a", "n/a", contrast, 0.0): {
+            name: {
+                who: scale * level * (1 + 0.01 * k * (-1) ** k) for k, who in enumerate(people[: 9 - (name == "sbl")])
+            }
+            for name, level in levels.items()
+        }
+        for measure, contrast, scale in (
+            ("quarter_paper", "a", 100), ("quarter_paper", "b", 90), ("quarter_dice", "a+b", 1),
+        )
+    }  # fmt: skip
+    claims = {
+        Question("tap", "n/a", "evaluation", f"claim_{part}_size", "n/a", "quarter", "a+b", 0.0): {
+            "sbl": {who: 0.9 - 0.01 * k for k, who in enumerate(people)}
+        }
+        for part in ("total", "part_grid")
+    }
+    compared = group_tests.compare(values, ["sbl", "srgan"], units={})
+    own = [each for each in compared if each.series == "sbl"]
+    return {
+        "paper": "".join(paper_html(each) for each in paper_tables(values, ["sbl", "srgan"])),
+        "comparisons": comparisons_html(own, "sbl <against> all"),
+        "claims": claims_html(claims),
+        "maps": maps_html([{"series": "sbl", "peak": "<4>"}]),
+    }
+
+
+def pages() -> dict[str, str]:
+    rows = rows_of_a_run()
+    image, activation = series_rows()
+    scans = [
+        {"contrast": c, "series": s, "measure": m, "value": "0.25", "unit": u, "reference": "heldOut"}
+        for c in ("T1w", "all") for s in ("bspline", "attunet")
+        for m, u in (("psnr", "dB"), ("cjv", "1"), ("volume_wm", "ml"), ("ratio_gm_over_wm_mean", "1"))
+    ]  # fmt: skip
+    card = {
+        "method": "srgan", "factor": [2, 2, 1], "nested": {"a_b": None, "c": [{"d": True}]},
+        "held_out": {"slices": [1, 2], "network": {"psnr": 31.0, "ssim": 0.9}, "bspline": {"psnr": 30.0, "ssim": 0.8}},
+    }  # fmt: skip
+    flags = [{"name": "task", "raised": True, "text": "Told <so>.", "remedy": "Do it."}]
+    return {
+        "agreement": agreement_html(rows, prefix="split_ev", names=["srgan", "sbl"]),
+        "truth": truth_html(rows), "holdout": holdout_html(rows), "images": images_html(rows),
+        "null": null_html(rows), "placebo": placebo_html(rows), "claim": claim_html(rows),
+        "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
+        "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
+        "metrics": metrics_html(image, activation, ["raw", "bspline", "srgan"]), "structural": structural_html(scans),
+        "summary": summary_html({"Subject": "sub-01", "Warnings": ["<w>"], "Notices": "n", "Runs": [1, 2], "x": {}}),
+        "card": card_html(card), "registration": registration_html({"bold_t1w_nmi": 1.16, "roi_is_brain": True}),
+        "calibration": calibration_html({"usable": True, "n_volumes": 20, "overlap": 0.5, "censored": [1, 2]}, 6.0),
+        **group_pages(),
+    }  # fmt: skip
+
+
+def test_the_html_of_stand_in_data_is_as_it_was():
+    found = "\n".join(f"== {name}\n{compact(html)}" for name, html in pages().items())
+    if os.environ.get("BIDS_SR_UPDATE"):
+        EXPECTED.write_text(found, encoding="utf-8")
+    assert found == EXPECTED.read_text(encoding="utf-8")
