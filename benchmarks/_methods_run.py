@@ -27,9 +27,8 @@ from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.method import recipe_name as own_name
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.recipe import Recipe, RecipeName
-from bids_sr.sr.training.image_trainer import fit_images
-from bids_sr.sr.training.pair_trainer import fit
-from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData, fit_variance
+from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData
 from bids_sr.stats.evaluation.split_half_shared import Frame, make_frame
 from bids_sr.stats.glm.block_effects import Effects, block_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
@@ -113,7 +112,7 @@ class Scene:
             name, FACTOR, affine=self.affine, model=model, scale=self.scale, threads=threads, gain=self.gain,
             guide=PosedImage(data=self.highres, affine=self.fine), mask=self.mask,
             mean=PosedImage(data=self.boldref, affine=self.affine),
-            statistics=self.statistics if model is not None and model.card.get("trained_on") == "series" else None,
+            statistics=self.statistics if model is not None and model.card.trained_on == "series" else None,
         )  # fmt: skip
 
 
@@ -135,7 +134,7 @@ def train(
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as work:
         if method.trained_on == "series":
-            made = fit_variance(method, recipe, scene.over_time, work_dir=work, **common)
+            made = fit(method, recipe, scene.over_time, work_dir=work, **common)
         elif method.trained_on == "pair":
             made = fit(method, recipe, scene.pair, work_dir=work, vgg_weights=vgg, **common)
         else:
@@ -143,7 +142,7 @@ def train(
             if method.trained_on == "self":
                 some = np.linspace(0, len(scene.volumes) - 1, VOLUMES).round().astype(int)
                 images = ImageSet.from_volumes([scene.volumes[t] for t in some], scene.mask, scene.affine)
-            made = fit_images(method, recipe, images, factor=FACTOR, work_dir=work, vgg_weights=vgg, **common)
+            made = fit(method, recipe, images, factor=FACTOR, work_dir=work, vgg_weights=vgg, **common)
     return made, time.process_time() - begun
 
 

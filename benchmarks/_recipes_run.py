@@ -26,8 +26,7 @@ from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.pair_trainer import build_networks, generator_step
-from bids_sr.sr.training.update_steps import critics_step
+from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
 from bids_sr.stats.glm.contrasts import modelled_types
 from bids_sr.stats.glm.design import read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
@@ -53,7 +52,7 @@ def training_pair(root: Path) -> TrainingPair:
 
 def work_of_a_step(recipe: Recipe, pair: TrainingPair) -> dict[bool, float]:
     """Floating-point operations (1e12) of one step without and with the critic."""
-    images, nets = pair.slices("cpu"), build_networks(recipe, pair, 0, "cpu", None)
+    images, nets = pair.slices("cpu"), build_networks(recipe, pair.factor, 0, "cpu", None)
     which, shape = pair.usable_slices(), images.highres.shape[-2:]
     plan = draw(np.random.default_rng(0), which, (shape[0], shape[1]), recipe)
     batch = cut(images, plan, recipe, Planes(images.factor))
@@ -63,7 +62,7 @@ def work_of_a_step(recipe: Recipe, pair: TrainingPair) -> dict[bool, float]:
             fake = nets.generator(batch.input)
             for _ in range(recipe.critic_steps if adversarial else 0):
                 critics_step(nets, batch, recipe, fake)
-            generator_step(nets, batch, fake, recipe, adversarial)
+            generators_step(nets, batch, fake, recipe, adversarial)
         found[adversarial] = counter.get_total_flops() / 1e12
     return found
 

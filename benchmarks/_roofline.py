@@ -39,8 +39,7 @@ from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.interpolation import upsample
-from bids_sr.sr.training.pair_trainer import build_networks, generator_step
-from bids_sr.sr.training.update_steps import critics_step
+from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
 from bids_sr.sr.variance.prior import Prior
 
 Array = NDArray[Any]
@@ -168,12 +167,12 @@ def counted(act: Callable[[], Any]) -> Work:
 
 
 class Step:
-    """Training steps of a recipe on a pair, of `bids_sr.sr.training.pair_trainer`, before or after the critic joins."""
+    """Training steps of a recipe on a pair, of `bids_sr.sr.training.trainer`, before or after the critic joins."""
 
     def __init__(self, recipe: Recipe, pair: TrainingPair, *, adversarial: bool = True) -> None:
         self.adversarial = adversarial
         self.recipe, self.images = recipe, pair.slices("cpu")
-        self.nets = build_networks(recipe, pair, 0, "cpu", None)
+        self.nets = build_networks(recipe, pair.factor, 0, "cpu", None)
         self.planes, self.which = Planes(self.images.factor), pair.usable_slices()
         self.rng = np.random.default_rng(0)
 
@@ -185,7 +184,7 @@ class Step:
         fake = self.nets.generator(batch.input)
         for _ in range(self.recipe.critic_steps if self.adversarial else 0):
             critics_step(self.nets, batch, self.recipe, fake)
-        generator_step(self.nets, batch, fake, self.recipe, self.adversarial)
+        generators_step(self.nets, batch, fake, self.recipe, self.adversarial)
 
 
 def along(sizes: Sequence[int], wanted: Sequence[int]) -> Work:

@@ -23,10 +23,11 @@ from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.fused import SAME_GRID, contrast_set, super_resolve_contrasts, together
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.trainer import fit
 
 Array = NDArray[Any]
 HOLD_OUT = 4  # every fourth training head chooses the stopping point, as 11 of 51 did in the paper
@@ -157,7 +158,7 @@ def _train(cell: Cell, how: How, path: Path, images: ImageSet) -> None:
     def fitted(one: Recipe) -> tuple[TrainedModel, float]:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
-            made = fit_images(
+            made = fit(
                 method, one, images, factor=SAME_GRID, recipe_name="fast", seed=how.seed, work_dir=folder
             )  # fmt: skip
         return made, time.process_time() - begun
@@ -189,7 +190,7 @@ def load(cell: Cell, how: How, path: Path, shape: Sequence[int]) -> LoadedModel:
     generator.load_state_dict({k: v for k, v in load_file(path).items() if not k.startswith("critic.")})
     generator.eval()
     network: nn.Module = Patchwise(generator, how.patch) if cell.patches else generator
-    return LoadedModel(generator=network.eval(), recipe=recipe, card=card)
+    return LoadedModel(generator=network.eval(), recipe=recipe, card=ModelCard.from_json(card))
 
 
 def made_of(cell: Cell, how: How, paths: Sequence[Path], head: PreparedHead) -> Array:

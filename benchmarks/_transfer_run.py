@@ -32,7 +32,7 @@ from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import block_mean
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.trainer import fit
 from bids_sr.stats.group.paired_tests import paired_t
 from bids_sr.stats.image.image_resolution import effective_resolution
 
@@ -163,10 +163,10 @@ class School:
         """In what a kept model differs from the one that is wanted, by its card."""
         wanted = plain({
             "data_sha256": data.checksums(), "factor": self.factor, "settings": plain_recipe(recipe),
-            "started_from": None if start is None else start.card["weights_sha256"],
+            "started_from": None if start is None else start.card.weights_sha256,
         })  # fmt: skip
-        card = {key: model.card.get(key) for key in wanted}
-        card["started_from"] = (model.card.get("started_from") or {}).get("weights_sha256")
+        card = {key: model.card.json.get(key) for key in wanted}
+        card["started_from"] = model.card.start_sha256
         card["settings"] = {key: card["settings"].get(key) for key in wanted["settings"]}
         return [key for key in wanted if card[key] != wanted[key]]
 
@@ -183,7 +183,7 @@ class School:
     ) -> tuple[TrainedModel, float]:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
-            made = fit_images(
+            made = fit(
                 get_method(method), recipe, data, factor=self.factor, recipe_name="fast", seed=seed, work_dir=work,
                 threads=self.threads, start=start,
             )  # fmt: skip

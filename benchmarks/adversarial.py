@@ -31,12 +31,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.sr.data.examples import split
+from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import scores
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.loop import split
-from bids_sr.sr.training.pair_trainer import fit, predict
+from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.validation import outputs
 
 Array = NDArray[Any]
 SRGAN = get_method("srgan")
@@ -83,8 +85,9 @@ def trained(pair: TrainingPair, arm: str, seed: int, given: argparse.Namespace) 
         made = fit(SRGAN, recipe, pair, recipe_name="fast", seed=seed, work_dir=folder, threads=given.threads)
         net = recipe.build_generator(1, pair.factor)
         net.load_state_dict(made.state)
-        _, held = split(pair.usable_slices(), recipe.hold_out)
-        output = predict(net, pair.slices("cpu"), held, recipe)[:, 0].numpy()
+        examples = PairExamples(pair, recipe, "cpu")
+        _, held = examples.parts()
+        output = torch.cat(outputs(net, examples.validation(held)))[:, 0].numpy()
         np.save(images, output)
         row = {**figures(output, pair, held), "step kept": made.card["held_out"]["iteration"]}
         told.write_text(json.dumps(row))

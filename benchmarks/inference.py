@@ -47,6 +47,7 @@ from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.data.patches import upsample_slices
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.interpolation import upsample
 
@@ -90,7 +91,7 @@ def model_of(case: Case) -> LoadedModel:
         if not parameter.abs().max() > 0:
             nn.init.normal_(parameter, std=0.03)
     card = {"method": case.method, "recipe": case.recipe}
-    return LoadedModel(generator=net.eval().requires_grad_(False), recipe=recipe, card=card)
+    return LoadedModel(generator=net.eval().requires_grad_(False), recipe=recipe, card=ModelCard.from_json(card))
 
 
 def plain_loop(model: LoadedModel, case: Case) -> Callable[[Array], Array]:

@@ -326,7 +326,7 @@ def main() -> int:
     model = load_model(weights)
     (fine,) = phantom.glob("sub-*/anat/*acq-highres_T2starw.nii.gz")
     data, grid = load_image(fine)
-    steps = sum(phase["iterations"] for phase in model.card["phases"].values())
+    steps = sum(phase["iterations"] for phase in model.card.json["phases"].values())
     names = [str(name).removeprefix(SERIES) for name in found.index if SERIES in str(name)]
     with on_threads(1):
         kernels = [

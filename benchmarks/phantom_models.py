@@ -23,7 +23,7 @@ from bids_sr.spatial.transforms import hr_grid, read_itk
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.training.trainer import fit
 
 MODELS = Path(__file__).parents[1] / "boilerplate" / "models"
 NAME, LIMIT = "srgan_phantom", 2_000_000  # bytes

@@ -39,7 +39,7 @@ from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.training.trainer import fit
 
 
 def options() -> argparse.Namespace:
@@ -108,7 +108,7 @@ def log(given: argparse.Namespace) -> None:
     rows = curve(read_log(given.work / "log_search.tsv"), recipe, work_of_a_step(recipe, pair), 0)
     remarks = [f"From the log, after {rows[-1]['iteration']} of {recipe.iterations} iterations."]
     for path in sorted(given.work.glob(f"srgan_{given.recipe}*.safetensors")):
-        held = read_card(path)["held_out"]
+        held = read_card(path).held_out
         scores = {name: held[name] for name in ("network", *VALIDATION_BASELINES)}
         remarks.append(f"Best at iteration {held['iteration']}; held-out slices: {json.dumps(scores)}.")
     put(given, rows, remarks)
@@ -134,13 +134,13 @@ def score(given: argparse.Namespace) -> None:
         for name, model in [(name, None) for name in VALIDATION_BASELINES] + [("srgan", model) for model in models]:
             busy = time.process_time()
             found = judge.scores(name, model, given.threads)
-            held = None if model is None else model.card["held_out"]["network"]
+            held = None if model is None else model.card.json["held_out"]["network"]
             rows.append({
-                "series": name if model is None else f"srgan {given.recipe}, seed {model.card['seed']}",
+                "series": name if model is None else f"srgan {given.recipe}, seed {model.card.json['seed']}",
                 **{key: round(value, 4) for key, value in found.items()},
                 "held-out PSNR (dB)": "" if held is None else held["psnr"],
                 "held-out SSIM": "" if held is None else held["ssim"],
-                "iteration": "" if model is None else model.card["held_out"]["iteration"],
+                "iteration": "" if model is None else model.card.json["held_out"]["iteration"],
                 "processor (s)": round(time.process_time() - busy, 1),
             })  # fmt: skip
     keep(

@@ -36,8 +36,9 @@ from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.apply_to_series import Upsampler, inconsistency, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.training.trainer import fit
 
 FACTOR = (2.0, 2.0, 1.0)
 Array = NDArray[np.floating]
@@ -66,7 +67,7 @@ def train(pair: TrainingPair, seed: int, threads: int, *, refit: bool = False) -
         made = fit(method, recipe, pair, recipe_name="fast", seed=seed, work_dir=work, threads=threads)
     generator = recipe.build_generator(1, pair.factor)
     generator.load_state_dict(dict(made.state))
-    model = LoadedModel(generator=generator.eval(), recipe=recipe, card=made.card)
+    model = LoadedModel(generator=generator.eval(), recipe=recipe, card=ModelCard.from_json(made.card))
     return model, time.monotonic() - started, time.process_time() - busy
 
 
@@ -114,7 +115,7 @@ def main() -> None:
             name: {"seconds": round(wall, 1), "processor_seconds": round(busy, 1)}
             for name, (_, wall, busy) in models.items()
         },
-        "held_out_of_pair": {name: model.card["held_out"] for name, (model, _, _) in models.items()},
+        "held_out_of_pair": {name: model.card.json["held_out"] for name, (model, _, _) in models.items()},
         "threads": given.threads, "volumes": len(chosen), "gain_of_guide": gain,
         "load_average": round(os.getloadavg()[0], 1),
     }  # fmt: skip

@@ -141,7 +141,7 @@ def measured(data: Phantoms | Halves, given: argparse.Namespace) -> list[Row]:
     def add(network: str, trained: Any, seed: int, school: School, model: Any, levels: tuple[int, ...]) -> None:
         for level in levels:
             of = network if model is None else f"{trained}mm_{network}_{given.seconds:g}s_seed{seed}"
-            own = data.origin() | {"model": None if model is None else model.card["weights_sha256"]}
+            own = data.origin() | {"model": None if model is None else model.card.json["weights_sha256"]}
             begin = {"network": network, "trained": trained, "tested": level, "seed": seed}
             rows.extend(begin | row for row in kept_rows(
                 school.folder / f"{of}_at_{level}mm.scores.json", own,

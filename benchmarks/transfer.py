@@ -191,7 +191,7 @@ def measured(data: Phantoms | Halves, given: argparse.Namespace) -> list[Row]:
 
     def add(target: str, arm: str, seed: int, model: LoadedModel | None, name: str = given.method) -> None:
         path = folder / f"{target}_{arm.replace(' ', '-').replace(',', '')}_{name}_{given.budget}_{seed}.scores.json"
-        own = data.origin() | {"model": None if model is None else model.card["weights_sha256"]}
+        own = data.origin() | {"model": None if model is None else model.card.json["weights_sha256"]}
         found = kept_rows(path, own, lambda: scores(data, target, school, name, model))
         rows.extend({"target": target, "arm": arm, "seed": seed} | row for row in found)
 

@@ -36,10 +36,11 @@ from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.operators import Degradation, get_operator
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.trainer import fit
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -112,7 +113,7 @@ def learn(
     def fitted(recipe: Recipe) -> tuple[TrainedModel, float]:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
-            made = fit_images(
+            made = fit(
                 method, recipe, images, factor=factor, recipe_name="fast", seed=seed, work_dir=work, threads=threads
             )  # fmt: skip
         return made, time.process_time() - begun
@@ -128,7 +129,7 @@ def learn(
     made, busy = fitted(recipe)
     generator = recipe.build_generator(1, factor)
     generator.load_state_dict(dict(made.state))
-    return LoadedModel(generator=generator.eval(), recipe=recipe, card=made.card), busy, steps
+    return LoadedModel(generator=generator.eval(), recipe=recipe, card=ModelCard.from_json(made.card)), busy, steps
 
 
 def brought_up(name: str, model: LoadedModel | None, level: Level, coarse: Array, scale: float, threads: int) -> Array:

@@ -26,7 +26,7 @@ from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_s
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.levels import level_above
-from bids_sr.sr.variance.fit_variance import fit_variance
+from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.prior import ITERATIONS, Prior, Window
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
@@ -108,7 +108,7 @@ def series(root: Path) -> None:
         acquired = folder / "acquired.nii"
         for name, recipe in (("gate", get_recipe(method, "fast")), ("maps", ungated(method))):
             began = time.perf_counter()
-            made = fit_variance(method, recipe, data, recipe_name="fast", seed=0, work_dir=folder, threads=THREADS)
+            made = fit(method, recipe, data, recipe_name="fast", seed=0, work_dir=folder, threads=THREADS)
             rows.append({"step": f"set-up: {name}", "s": time.perf_counter() - began})
         shape, affine = hr_grid(data.statistics.mean.shape, data.affine, FACTOR)
         upsampler = VarianceUpsampler(

@@ -31,7 +31,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,18 @@ from safetensors.torch import load_file, save
 from superres import FACTOR
 
 from bids_sr.io.atomic_files import write_bytes
-from bids_sr.sr.data.patches import SliceSet
+from bids_sr.sr.data.examples import Batch, ValidationPatch
+from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, read_card
-from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.networks.subpixel import SubPixelNet
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.loop import split
-from bids_sr.sr.training.pair_trainer import _PairPhase, _psnr, build_networks, fit, predict
+from bids_sr.sr.training.phase import Phase
+from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.update_steps import build_networks
+from bids_sr.sr.training.validation import compare
 
 Row = dict[str, Any]
 State = dict[str, torch.Tensor]
@@ -102,51 +106,44 @@ def heads_of(given: argparse.Namespace) -> dict[int, list[TrainingPair]]:
     return kept_pairs(range(FIRST_SEED, FIRST_SEED + given.heads), folder)
 
 
-def stacked(pairs: list[TrainingPair]) -> tuple[SliceSet, tuple[int, ...]]:
-    """Slices of several heads of one matrix, each head in its own intensity; those that show enough of the head."""
-    sets, usable, first = [pair.slices() for pair in pairs], [], 0
-    for pair in pairs:
-        usable += [first + z for z in pair.usable_slices()]
-        first += pair.lowres.shape[2]
-    joined = {name: torch.cat([getattr(one, name) for one in sets]) for name in ("lowres", "highres", "mask")}
-    return SliceSet(**joined, factor=sets[0].factor), tuple(usable)
+class Heads:
+    """Several heads of several matrices as examples: each step draws one of the matrices."""
 
+    ndim, channels, unit, scores_training = 2, 1, "slices", False
 
-@dataclass(kw_only=True)
-class Heads(_PairPhase):
-    """Training on several matrices: each step draws one of them."""
+    def __init__(self, groups: list[list[TrainingPair]], recipe: Recipe) -> None:
+        self.groups = [[PairExamples(pair, recipe, "cpu") for pair in pairs] for pairs in groups]
+        self.factor = groups[0][0].factor
 
-    groups: list[tuple[SliceSet, tuple[int, ...]]]
-    watched: list[tuple[SliceSet, tuple[int, ...]]]
+    def batch(self, rng: np.random.Generator, parts: Any, *, iteration: int, seed: int, size: int) -> Batch:
+        group = self.groups[int(rng.integers(len(self.groups)))]
+        joined = copy(group[0])
+        joined.images = replace(group[0].images, **{
+            name: torch.cat([getattr(one.images, name) for one in group]) for name in ("lowres", "highres", "mask")
+        })  # fmt: skip
+        usable, first = [], 0
+        for one in group:
+            usable += [first + z for z in one.pair.usable_slices()]
+            first += one.pair.lowres.shape[2]
+        return joined.batch(rng, usable, iteration=iteration, seed=seed, size=size)
 
-    @property
-    def scored(self) -> bool:
-        return True
-
-    def step(self) -> dict[str, float]:
-        self.images, self.slices = self.groups[int(self.rng.integers(len(self.groups)))]
-        return super().step()
-
-    def score(self) -> float:
-        found = [
-            _psnr(predict(self.nets.generator, images, which, self.recipe), images, which)
-            for images, which in self.watched
-        ]
-        return float(np.mean(found))
+    def validation(self) -> tuple[ValidationPatch, ...]:
+        """Every sixth slice of each head."""
+        return tuple(
+            patch for group in self.groups for one in group for patch in one.validation(one.pair.usable_slices()[::6])
+        )
 
 
 def learn(given: argparse.Namespace) -> None:
     """The network of the simulated heads; the last heads choose its weights among the looks."""
     pairs, steps = heads_of(given), given.steps[0]
     recipe = replace(shortened(FAST, steps), evaluate_every=max(1, steps // 12))
-    groups = [stacked(each[:-KEPT_BACK]) for each in pairs.values()]
-    watched = [(images, which[::6]) for images, which in (stacked(each[-KEPT_BACK:]) for each in pairs.values())]
-    any_pair = pairs[40][0]
-    phase = Heads(
-        name="search", recipe=recipe, images=groups[0][0], slices=(), held_out=(), iterations=steps,
-        nets=build_networks(recipe, any_pair, 0, "cpu", None), planes=Planes(groups[0][0].factor),
+    heads = Heads([each[:-KEPT_BACK] for each in pairs.values()], recipe)
+    phase = Phase(
+        name="search", recipe=recipe, iterations=steps, nets=build_networks(recipe, heads.factor, 0, "cpu", None),
+        examples=heads, parts=(), watched=Heads([each[-KEPT_BACK:] for each in pairs.values()], recipe).validation(),
+        by_loss=False, seed=0, rng=np.random.default_rng(0), deadline=None, progress=None,
         signature=f"heads-{given.heads}-{steps}", checkpoint=given.work / "learn.checkpoint.safetensors",
-        deadline=None, progress=None, rng=np.random.default_rng(0), groups=groups, watched=watched,
     )  # fmt: skip
     begun = time.process_time()
     phase.run()
@@ -172,9 +169,9 @@ def starting_with(state: State) -> Callable[..., SubPixelNet]:
 
 def untrained(state: State, pair: TrainingPair) -> float:
     """Held-out PSNR of the learned network as it is."""
-    _, held = split(pair.usable_slices(), FAST.hold_out)
-    images = pair.slices()
-    return _psnr(predict(starting_with(state)(1, pair.factor), images, held, FAST), images, held)
+    examples = PairExamples(pair, FAST, "cpu")
+    watched = examples.validation(examples.parts()[1])
+    return compare(starting_with(state)(1, pair.factor), examples, watched, FAST)["network"]["psnr"]
 
 
 def run(pair: TrainingPair, recipe: Recipe, seed: int, keep_at: Path | None) -> Row:
@@ -312,7 +309,9 @@ def score(given: argparse.Namespace) -> None:
                 if path is None:
                     return [judge.scores(label, None, 1)]
                 net = starting_with(load_file(path))(1, FACTOR).eval()
-                return [judge.scores("srgan", LoadedModel(generator=net, recipe=FAST, card={"method": "srgan"}), 1)]
+                return [
+                    judge.scores("srgan", LoadedModel(generator=net, recipe=FAST, card=ModelCard(method="srgan")), 1)
+                ]
 
             (found,) = kept_rows(given.work / "truth" / f"{label.replace(' ', '_')}.json", own, scored)
             rows.append({"series": label, **found})

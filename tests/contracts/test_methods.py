@@ -19,9 +19,8 @@ from bids_sr.sr.method import REMOVED, UnknownMethod, all_methods, get_method, g
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.registry import sloppy_recipe
 from bids_sr.sr.resolution.degradation import kspace_crop
-from bids_sr.sr.training.image_trainer import fit_images
-from bids_sr.sr.training.pair_trainer import fit
-from bids_sr.sr.variance.fit_variance import RunData, fit_variance
+from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.variance.fit_variance import RunData
 
 
 def cases(kind):
@@ -141,15 +140,15 @@ def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
         affine=np.diag([3.0, 3, 4, 1]), factor=factor,
     )  # fmt: skip
     method = get_method(name)
-    made = fit_variance(
+    made = fit(
         method, sloppy_recipe(method.recipes[recipe]), data, recipe_name=recipe, seed=0, work_dir=tmp_path / "work"
     )
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "applied"):
-        assert key in model.card
-    assert model.card["trained_on"] == "series"
+        assert key in model.card.json
+    assert model.card.json["trained_on"] == "series"
     assert model.generator.weight.shape[1:] == (round(6 * factor[2]), *(int(n * factor[0] + 0.5) for n in shape[:2]))
-    assert bool(model.generator.weight.any()) is model.card["applied"]
+    assert bool(model.generator.weight.any()) is model.card.json["applied"]
 
 
 @pytest.mark.parametrize(("name", "recipe"), CASES)
@@ -169,9 +168,13 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     )  # fmt: skip
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"):
-        assert key in model.card
-    assert set(model.card["held_out"]) >= {"slices", "iteration"}
-    assert set(model.card["held_out" if short.hold_out else "on_trained_slices"]) >= {"network", "bspline", "zerofill"}
+        assert key in model.card.json
+    assert set(model.card.json["held_out"]) >= {"slices", "iteration"}
+    assert set(model.card.json["held_out" if short.hold_out else "on_trained_slices"]) >= {
+        "network",
+        "bspline",
+        "zerofill",
+    }
 
 
 @pytest.mark.parametrize("name", SET_METHODS)
@@ -188,11 +191,11 @@ def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )  # fmt: skip
     given = {"factor": pair.factor, "recipe_name": "fast", "seed": 0, "work_dir": tmp_path / "work"}
-    made = fit_images(method, short, ImageSet.from_pair(pair), **given)
+    made = fit(method, short, ImageSet.from_pair(pair), **given)
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "images"):
-        assert key in model.card
-    assert (model.card["trained_on"], model.card["ndim"]) == (method.trained_on, method.ndim)
+        assert key in model.card.json
+    assert (model.card.json["trained_on"], model.card.json["ndim"]) == (method.trained_on, method.ndim)
     volume = 100 + 50 * rng.random((11, 9, 5), dtype=np.float32)
     before = volume.copy()
     fine = make_upsampler(name, pair.factor, model=model, scale=150.0)(volume, np.eye(4))

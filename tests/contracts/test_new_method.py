@@ -81,7 +81,7 @@ assert "maps that only a test knows [@toy]" in text, text
 card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1], "resolution": {"lowres_mm": [3, 3, 3]},
         "contrast": "T2starw", "orientation": "I-S"}
 network = get_method("new-net").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
-assert load_model(save_model(folder / "model", network.state_dict(), card)[0]).card["method"] == "new-net"
+assert load_model(save_model(folder / "model", network.state_dict(), card)[0]).card.method == "new-net"
 """
 
 

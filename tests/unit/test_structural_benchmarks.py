@@ -60,7 +60,7 @@ def test_a_pace_is_measured_once_for_all_alignments_and_outlives_the_run(
 
     made = SimpleNamespace(state={}, card={"parameters": 1, "held_out": {"iteration": 1}})
     monkeypatch.setattr(run, "pace_of", pace_of)
-    monkeypatch.setattr(run, "fit_images", lambda *_args, **_how: made)
+    monkeypatch.setattr(run, "fit", lambda *_args, **_how: made)
     monkeypatch.setattr(run, "save_model", lambda *_args: None)
     how = run.How(seconds=10, patch=16, weight=0.1, seed=0)
     images = SimpleNamespace(images=[SimpleNamespace(shape=(32, 32, 8))])

@@ -92,7 +92,7 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
         factor = factor_from(options.factor, default or IN_PLANE)
         return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, factor, affine=reader.affine))
     model = open_model(name)
-    x, y, z = model.card["factor"]
+    x, y, z = model.card.factor
     own: Factor = (float(x), float(y), float(z))
     if (
         default is None
@@ -106,11 +106,11 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
 
     def make(scene: Scene) -> Upsampler:
         return make_upsampler(
-            str(model.card["method"]), factor, affine=reader.affine, model=model, scale=scene.scale, mask=scene.mask,
+            model.card.method, factor, affine=reader.affine, model=model, scale=scene.scale, mask=scene.mask,
             precision=options.precision, device=device, threads=options.threads,
         )  # fmt: skip
 
-    return Ready(name=str(model.card["method"]), factor=factor, make=make, model=model, overruled=tuple(overruled))
+    return Ready(name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled))
 
 
 def apply(options: argparse.Namespace) -> None:
@@ -171,7 +171,6 @@ def _bar(done: int, count: int) -> None:
 def _sidecar(out: Path, options: argparse.Namespace, prepared: Ready, notes: list[str], lost: float) -> None:
     """What the image was made of, and how, beside it."""
     stem = out.name.removesuffix(".gz").removesuffix(".nii")
-    card = prepared.model.card if prepared.model is not None else {}
     content = {
         "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
         "Sources": [str(options.image)],
@@ -179,7 +178,7 @@ def _sidecar(out: Path, options: argparse.Namespace, prepared: Ready, notes: lis
         "Factor": list(prepared.factor),
         "GeneratedByVersion": __version__,
         "LostShareOfAcquired": round(lost, 6),
-        **({"Model": str(options.model), "ModelSHA256": card["weights_sha256"]} if card else {}),
+        **({"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256} if prepared.model else {}),
         **({"Notes": notes} if notes else {}),
     }
     write_whole(out.with_name(f"{stem}.json"), json.dumps(content, indent=2) + "\n")

@@ -94,7 +94,7 @@ def _default_factor(options: argparse.Namespace) -> Factor:
 
     for name in options.model:
         if name not in MATRICES:
-            x, y, z = open_model(name).card["factor"]
+            x, y, z = open_model(name).card.factor
             return float(x), float(y), float(z)
     return IN_PLANE
 

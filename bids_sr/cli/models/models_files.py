@@ -145,19 +145,19 @@ def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Fac
     ModelMismatch, UsageError : with every difference and the remedy
     """
     card = model.card
-    if card.get("trained_on") == "series":
+    if card.trained_on == "series":
         raise UsageError(
-            f"a model of {card['method']}", "it says where one run fluctuates, and acts on changes against its mean",
-            f"use bids-sr ... --sr-method {card['method']} --pretrained MODEL",
+            f"a model of {card.method}", "it says where one run fluctuates, and acts on changes against its mean",
+            f"use bids-sr ... --sr-method {card.method} --pretrained MODEL",
         )  # fmt: skip
-    channels = int(card.get("channels", 1))
+    channels = card.channels
     if channels > 1:
         raise UsageError(
-            f"a model of {card['method']} for {card['contrast']}",
+            f"a model of {card.method} for {card.contrast}",
             f"it takes {channels} contrasts of one head at once, brought to one grid and scaled together; here is one",
-            f"use bids-sr ... --sr-target anat --sr-method {card['method']} --pretrained MODEL, which prepares them",
+            f"use bids-sr ... --sr-target anat --sr-method {card.method} --pretrained MODEL, which prepares them",
         )
-    method = get_method(card["method"])
+    method = get_method(card.method)
     if method.ndim == 3 and reader.shape[2] < 2:
         raise UsageError(
             f"{reader.path}", f"{method.name} works in three dimensions, and this is a single slice",

@@ -199,7 +199,7 @@ def _failed(error: Exception) -> int:
         place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
         _complain(str(error) if isinstance(error, DiskFullError) else full_text(place))
         return FAILED
-    from bids_sr.sr.training.loop import OutOfDeviceMemory, TrainingDiverged
+    from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged
 
     if not isinstance(error, OutOfDeviceMemory | TrainingDiverged):
         _complain(traceback.format_exc().rstrip())

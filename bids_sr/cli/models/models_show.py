@@ -65,17 +65,16 @@ def _models(folder: Path) -> None:
         except ModelError as error:
             rows.append((weights.name, printable(f"cannot be used: {error}")))
             continue
-        mm = " x ".join(f"{v:.3g}" for v in card["resolution"]["lowres_mm"])
-        factor = " x ".join(f"{v:g}" for v in card["factor"])
-        rows.append((str(weights.relative_to(folder)), f"{card['method']} ({card['recipe']})", f"{mm} mm by {factor}",
-                     str(card["contrast"]), _reached(card)))  # fmt: skip
+        mm = " x ".join(f"{v:.3g}" for v in card.lowres_mm)
+        factor = " x ".join(f"{v:g}" for v in card.factor)
+        rows.append((str(weights.relative_to(folder)), f"{card.method} ({card.recipe})", f"{mm} mm by {factor}",
+                     card.contrast, reached(card.held_out)))  # fmt: skip
     print_table([tuple(printable(cell) for cell in row) for row in rows] or [("none",)])
 
 
-def _reached(card: Mapping[str, Any]) -> str:
+def reached(held_out: Mapping[str, Any]) -> str:
     """PSNR on what was held out, where the card says."""
-    scores = card.get("held_out")
-    network = scores.get("network") if isinstance(scores, Mapping) else None
+    network = held_out.get("network")
     psnr = network.get("psnr") if isinstance(network, Mapping) else None
     return f"held-out PSNR {psnr:.1f} dB" if isinstance(psnr, int | float) else ""
 
@@ -84,7 +83,8 @@ def show_card(options: argparse.Namespace) -> None:
     """Print a card; the weights are checked against it first."""
     from bids_sr.cli.models.models_files import open_model
 
-    card = dict(open_model(options.model).card)
+    model = open_model(options.model)
+    card = {**model.card.json, "recipe": model.card.recipe}
     if options.json:
         print(json.dumps(card, indent=2, sort_keys=True))
         return

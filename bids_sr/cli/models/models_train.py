@@ -73,19 +73,16 @@ def train(options: argparse.Namespace) -> None:
 def _fitted(
     method: Method, recipe: Recipe, images: ImageSet, factor: Factor, start: LoadedModel | None, **common: Any
 ) -> TrainedModel:  # fmt: skip
-    """Train with the loop that belongs to the method and the number of images."""
-    from bids_sr.sr.training.image_trainer import fit_images
-    from bids_sr.sr.training.pair_trainer import fit
+    """Train on the images, or on the one there is as a pair where the method learns from a pair."""
+    from bids_sr.sr.training.trainer import fit
 
-    if method.trained_on != "pair":
-        return fit_images(method, recipe, images, factor=factor, start=start, **common)
-    if start is None and len(images.images) == 1:
+    if method.trained_on == "pair" and start is None and len(images.images) == 1:
         return fit(method, recipe, _pair(images.images[0], factor), **common)
     vary = recipe.augmentation
-    if (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
+    if method.trained_on == "pair" and (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
         print(f"note: with several images, or from a model, {method.name} varies them by flips and gain alone")
         recipe = replace(recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
-    return fit_images(method, recipe, images, factor=factor, start=start, **common)
+    return fit(method, recipe, images, factor=factor, start=start, **common)
 
 
 def _pair(image: TrainingImage, factor: Factor) -> TrainingPair:
@@ -134,10 +131,10 @@ def _check(options: argparse.Namespace, method: Method, start: LoadedModel | Non
         raise UsageError(f"--max-minutes {options.max_minutes}", "it is a positive number", "change that number")
     if options.train_last is not None and start is None:
         raise UsageError("--train-last", "the other layers would keep random weights", "give a model with --from")
-    if start is not None and start.card["method"] != method.name:
+    if start is not None and start.card.method != method.name:
         raise UsageError(
-            f"--from {options.start}", f"it is a model of {start.card['method']}, not of {method.name}",
-            f"train {start.card['method']}, or leave --from out",
+            f"--from {options.start}", f"it is a model of {start.card.method}, not of {method.name}",
+            f"train {start.card.method}, or leave --from out",
         )  # fmt: skip
     if not options.fine and not options.coarse:
         raise UsageError("no image", "training needs at least one", "give --fine FILE ..., or --coarse FILE ...")
@@ -176,10 +173,10 @@ def _check(options: argparse.Namespace, method: Method, start: LoadedModel | Non
 
 def _recipe(options: argparse.Namespace, method: Method, start: LoadedModel | None) -> Recipe:
     """The recipe with what the command line changes; a warm start keeps the network of its model."""
-    if start is not None and start.card["recipe"] != options.recipe:
+    if start is not None and start.card.recipe != options.recipe:
         raise UsageError(
-            f"--recipe {options.recipe}", f"the model to begin with has the network of {start.card['recipe']}",
-            f"give --recipe {start.card['recipe']}",
+            f"--recipe {options.recipe}", f"the model to begin with has the network of {start.card.recipe}",
+            f"give --recipe {start.card.recipe}",
         )  # fmt: skip
     recipe = get_recipe(method, options.recipe)
     if recipe.needs_vgg and options.vgg_weights is None:
@@ -197,7 +194,7 @@ def _factor(options: argparse.Namespace, method: Method, start: LoadedModel | No
     """The factor: of measured pairs where there are some, else as asked, else the model's, else 2 (in plane, in 2D)."""
     default: Factor = IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
     if start is not None:
-        x, y, z = start.card["factor"]
+        x, y, z = start.card.factor
         default = (float(x), float(y), float(z))
     if options.fine and options.coarse:
         found = set()

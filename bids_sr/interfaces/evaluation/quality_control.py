@@ -182,7 +182,7 @@ class PrecisionGuard(SimpleInterface):
         inputs, rows = self.inputs, []
         device = choose_device(inputs.device)
         lower = inputs.precision == "bf16" or (inputs.precision == "auto" and device.startswith("cuda"))
-        tried = lower and read_card(inputs.model_file).get("trained_on") != "series"
+        tried = lower and read_card(inputs.model_file).trained_on != "series"
         if lower and not tried:
             LOGGER.info("%s is applied in fp32, whatever precision is asked for", inputs.series)
         chosen, passes, change = "fp32", True, None

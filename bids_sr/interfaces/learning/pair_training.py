@@ -154,7 +154,7 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
     if isdefined(inputs.model_file):
         given["model"] = model = load_model(inputs.model_file)
         check_model(model.card, describe(affine, "bold", inputs.factor), force=inputs.force)
-        if model.card.get("trained_on") == "series":
+        if model.card.trained_on == "series":
             given |= _run_guides(inputs, boldref, reference, mask)
         given |= {"precision": inputs.precision, "device": choose_device(inputs.device), "threads": inputs.threads}
     elif inputs.series in PAIR_BASELINES:

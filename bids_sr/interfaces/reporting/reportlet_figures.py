@@ -87,9 +87,10 @@ def TrainingReport(
     from bids_sr.reports.figures.superres_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
     from bids_sr.reports.text.training_text import read_training
-    from bids_sr.sr.models.model import renamed
+    from bids_sr.sr.models.card_checks import ModelCard
 
-    card = renamed(tools.read_json(card_file))
+    kept = tools.read_json(card_file)
+    card = {**kept, "recipe": ModelCard.from_json(kept).recipe}
     stem, suffix = ("volume", "bold") if of_run else ("", PAIR)
     label = method[:1].upper() + method[1:]
     figure = training_figure(read_training(tools.table(log_file), card))

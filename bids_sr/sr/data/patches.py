@@ -1,21 +1,24 @@
-"""Training images: what is drawn is drawn first, as plain numbers, and applied afterwards without chance.
+"""Slices of a pair as training examples: chance is drawn first, as plain numbers, and applied afterwards.
 
 `draw` uses the random generator and gives a `PatchPlan`; `cut` turns a plan into tensors and may be replayed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bids_sr.sr.data.examples import Batch, ValidationPatch, split
+from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import fine_size
 from bids_sr.sr.resolution.interpolation import matrix_for
-from bids_sr.sr.resolution.operators import Degradation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,19 +63,6 @@ class SliceSet:
     def to_input(self, lowres: Tensor, upsampled_by: str | None) -> Tensor:
         """What the generator is given for coarse slices."""
         return upsample_slices(lowres, self.factor, upsampled_by)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """input (N, C, *), target and weight (N, C or 1, *) of one step.
-
-    With an operator the target is a coarse image, and the output is brought down by it before they are compared.
-    """
-
-    input: Tensor
-    target: Tensor
-    weight: Tensor
-    operator: Degradation | None = None
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], upsampled_by: str | None) -> Tensor:
@@ -166,3 +156,55 @@ def _windows(stack: Tensor, origins: tuple[tuple[int, int], ...], side: int) -> 
     return torch.stack(
         [image[..., x : x + side, y : y + side] for image, (x, y) in zip(stack, origins, strict=True)]
     ).contiguous()
+
+
+class PairExamples:
+    """The slices of one pair, as `bids_sr.sr.data.examples.Examples`."""
+
+    ndim, channels, unit, scores_training = 2, 1, "slices", True
+
+    def __init__(self, pair: TrainingPair, recipe: Recipe, device: str) -> None:
+        self.pair, self.recipe, self.factor, self.images = pair, recipe, pair.factor, pair.slices(device)
+        self.planes = Planes(self.images.factor)
+
+    def parts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(slices to train on, slices that are held out)."""
+        return split(self.pair.usable_slices(), self.recipe.hold_out)
+
+    def validation(self, parts: Sequence[int]) -> tuple[ValidationPatch, ...]:
+        """Whole slices."""
+        images = self.images
+        rows, columns = images.highres.shape[-2:]
+        return tuple(
+            ValidationPatch(
+                image=0, box=((0, rows), (0, columns), (z, z + 1)),
+                batch=Batch(
+                    input=images.to_input(images.lowres[z : z + 1], self.recipe.upsampled_by),
+                    target=images.highres[z : z + 1], weight=images.mask[z : z + 1],
+                ),
+            )
+            for z in parts
+        )  # fmt: skip
+
+    def batch(self, rng: np.random.Generator, parts: Sequence[int], *, iteration: int, seed: int, size: int) -> Batch:
+        """Slices of a step, varied as the recipe says; neither the step nor the seed matter besides `rng`."""
+        rows, columns = self.images.highres.shape[-2:]
+        plan = draw(rng, tuple(parts), (rows, columns), replace(self.recipe, batch=size))
+        return cut(self.images, plan, self.recipe, self.planes)
+
+    def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
+        """A slice by an interpolation instead of a network."""
+        z = patch.box[2][0]
+        return upsample_slices(self.images.lowres[z : z + 1], self.images.factor, name)
+
+    def held_out(self, held: Sequence[int], watched: Sequence[ValidationPatch]) -> dict[str, Any]:
+        """The slices that were held out."""
+        return {"slices": list(held)}
+
+    def described(self) -> dict[str, Any]:
+        """What the card says of the pair."""
+        return self.pair.described()
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the pair's images."""
+        return self.pair.checksums()

@@ -94,6 +94,20 @@ class TrainingPair:
             for name, image in (("lowres", self.lowres), ("highres", self.highres), ("mask", self.mask > 0))
         }
 
+    def described(self) -> dict[str, Any]:
+        """What the card says of the pair; see `bids_sr.sr.models.card.card_entries`."""
+        zooms = np.sqrt((np.asarray(self.lowres_affine, float)[:3, :3] ** 2).sum(0))
+        finer = [n / fine_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True)]
+        return {
+            "factor": self.factor, "contrast": self.contrast, "affine": self.lowres_affine,
+            "zooms": (zooms, zooms * finer),
+            "image": self.lowres, "mask": self.mask, "data_sha256": self.checksums(),
+            "intensity": {
+                "scale": self.scale, "highres_gain": self.gain,
+                "rule": "99th percentile of the coarse image in the mask is 1",
+            },
+        }  # fmt: skip
+
     def usable_slices(self, least: float = 0.02) -> tuple[int, ...]:
         """Slices of which at least this part is mask; at least two must be left."""
         part = (self.mask > 0).mean((0, 1))

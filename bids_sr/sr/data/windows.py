@@ -16,15 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.sr.data.examples import Batch, Box
 from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
 from bids_sr.sr.data.patch_sampling import PatchPlaces, SamplingError, Symmetry, symmetries
-from bids_sr.sr.data.patches import Batch
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor, coarse_size, fine_size
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.resolution.operators import get_operator
-
-Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

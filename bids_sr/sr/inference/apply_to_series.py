@@ -123,15 +123,14 @@ def _network(
     """The upsampler of a network, slice by slice or of volumes, with the scale on which it was trained."""
     from bids_sr.sr.method import get_method
 
-    channels = int(model.card.get("channels", 1))
-    if channels != 1:
+    card = model.card
+    if card.channels != 1:
         raise InferenceError(
-            f"the model fuses {channels} contrasts ({model.card['contrast']}), and a series has one: see --sr-target"
+            f"the model fuses {card.channels} contrasts ({card.contrast}), and a series has one: see --sr-target"
         )
     # a network that was trained on images whose largest value was 1 gets as much headroom here
-    headroom = model.card.get("intensity", {}).get("headroom")
-    scale = scale * float(headroom[0]) if headroom else scale
-    if "method" in model.card and get_method(model.card["method"]).ndim == 3:
+    scale *= 1.0 if card.headroom is None else card.headroom
+    if card.method and get_method(card.method).ndim == 3:
         from bids_sr.sr.inference.volumetric import VolumeUpsampler
 
         if not np.isfinite(scale) or scale <= 0:
@@ -177,7 +176,7 @@ def make_upsampler(
     InferenceError : something that the name needs is not there
     """
     factor = check_factor(factor)
-    if model is not None and model.card.get("trained_on") == "series":
+    if model is not None and model.card.trained_on == "series":
         if affine is None or statistics is None or mask is None:
             raise InferenceError(f"{name} needs the run's mean and components, its mask and its affine")
         return _by_variance(model, factor, affine, statistics, mask, guide, gain, threads, distortion, displace)
@@ -220,7 +219,7 @@ def _by_variance(
     from bids_sr.sr.variance.upsampler import VarianceUpsampler, displaced
 
     if not isinstance(model.recipe, VarianceRecipe):
-        raise InferenceError(f"the recipe of {model.card['method']} is not one of variance maps")
+        raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
     torch.set_num_threads(threads)
     state = model.generator.state_dict()
     upsampler = VarianceUpsampler(

@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.compatibility import slice_orientation
 from bids_sr.sr.models.training_domain import domain_entry
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.resolution.degradation import fine_size
 from bids_sr.sr.training.journal import log_tsv as log_tsv
 
 if TYPE_CHECKING:
-    from bids_sr.sr.data.images import ImageSet
-    from bids_sr.sr.data.windows import Windows
     from bids_sr.sr.models.model import LoadedModel
-    from bids_sr.sr.variance.fit_variance import RunData
+
+
+class Described(Protocol):
+    """Data that can be described."""
+
+    def described(self) -> dict[str, Any]:
+        """See `card_entries`."""
+
 
 # of `Recipe`, added after models had been made
 _YOUNGER = (
@@ -66,113 +69,40 @@ def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None)
 def started_from(model: LoadedModel) -> dict[str, Any]:
     """What a card says of the model that training began with."""
     keys = ("name", "method", "recipe", "contrast", "resolution", "weights_sha256", "trained_with", "started_from")
-    return {key: model.card[key] for key in keys if key in model.card}
+    return {key: model.card.json[key] for key in keys if key in model.card.json} | {"recipe": model.card.recipe}
 
 
-def data_entries(method: Method, recipe: Recipe, recipe_name: str, pair: TrainingPair, vgg: bool) -> dict[str, Any]:
-    """The part of the card that is known before training; vgg: whether there are weights for the perceptual term."""
-    from bids_sr import __version__
-
-    zooms = np.sqrt((np.asarray(pair.lowres_affine)[:3, :3] ** 2).sum(0))
-    finer = [n / fine_size(n, f) for n, f in zip(pair.lowres.shape, pair.factor, strict=True)]
-    return {
-        "method": method.name,
-        "reference": method.reference,
-        "recipe": recipe_name,
-        "settings": plain_recipe(recipe, vgg=vgg),
-        "factor": list(pair.factor),
-        "contrast": pair.contrast,
-        "orientation": slice_orientation(pair.lowres_affine),
-        "resolution": {
-            "lowres_mm": [round(float(z), 4) for z in zooms],
-            "highres_mm": [round(float(z * f), 4) for z, f in zip(zooms, finer, strict=True)],
-            "lowres_shape": list(pair.lowres.shape),
-        },
-        "domain": domain_entry(pair.lowres, pair.mask),
-        "data_sha256": pair.checksums(),
-        "intensity": {
-            "scale": pair.scale,
-            "highres_gain": pair.gain,
-            "rule": "99th percentile of the coarse image in the mask is 1",
-        },
-        "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
-    }
-
-
-def run_entries(method: Method, recipe: Recipe, recipe_name: str, data: RunData) -> dict[str, Any]:
-    """The part of the card that is known before training, for a method that learns from the run itself."""
-    from bids_sr import __version__
-
-    shape = data.statistics.mean.shape
-    zooms = np.sqrt((np.asarray(data.affine)[:3, :3] ** 2).sum(0))
-    finer = [n / fine_size(n, f) for n, f in zip(shape, data.factor, strict=True)]
-    return {
-        "method": method.name,
-        "trained_on": method.trained_on,
-        "reference": method.reference,
-        "recipe": recipe_name,
-        "settings": plain_recipe(recipe),
-        "factor": list(data.factor),
-        "contrast": data.contrast,
-        "orientation": slice_orientation(data.affine),
-        "resolution": {
-            "lowres_mm": [round(float(z), 4) for z in zooms],
-            "highres_mm": [round(float(z * f), 4) for z, f in zip(zooms, finer, strict=True)],
-            "lowres_shape": list(shape),
-        },
-        "domain": domain_entry(data.statistics.mean, data.mask),
-        "data_sha256": data.checksums(),
-        "intensity": {"rule": "signal units of the run"},
-        "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
-    }
-
-
-def image_entries(
-    method: Method, recipe: Recipe, recipe_name: str, images: ImageSet, windows: Windows, vgg: bool
+def card_entries(
+    method: Method, recipe: Recipe, recipe_name: str, data: Described, *, vgg: bool | None = None
 ) -> dict[str, Any]:
-    """The part of the card that is known before training, for a set of images; `vgg` as for a pair.
+    """The part of the card that is known before training.
 
-    The first image stands for the set in resolution, orientation and looks; the names of all are listed.
+    Parameters
+    ----------
+    method, recipe, recipe_name : what is trained
+    data : whose `described` gives `factor`, `contrast`, `affine` (voxel -> RAS mm), `zooms` (mm, of the low and of the
+        high resolution), `image` and `mask` at low resolution, `data_sha256`, `intensity`, and further entries
+    vgg : whether there are weights for the perceptual term; None where nothing is trained
     """
     from bids_sr import __version__
 
-    first, seen = images.images[0], windows.at(0)
-    zooms = np.asarray(first.zooms)
-    step = np.array([p / q for p, q in seen.steps])
-    fine, coarse = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
-    affine = np.asarray(first.affine, float)
-    return {
+    told = dict(data.described())
+    factor, affine, (low, high) = told.pop("factor"), told.pop("affine"), told.pop("zooms")
+    image, mask = told.pop("image"), told.pop("mask")
+    trained = {} if vgg is None else {"objective": recipe.objective, "ndim": method.ndim}
+    return told | trained | {
         "method": method.name,
         "trained_on": method.trained_on,
-        "objective": recipe.objective,
         "reference": method.reference,
         "recipe": recipe_name,
         "settings": plain_recipe(recipe, vgg=vgg),
-        "factor": list(windows.factor),
-        "factors": list(recipe.factors),
-        "ndim": method.ndim,
-        "channels": images.channels,
-        "contrast": images.contrast,
+        "factor": list(factor),
         "orientation": slice_orientation(affine),
         "resolution": {
-            "lowres_mm": [round(float(z), 4) for z in coarse],
-            "highres_mm": [round(float(z), 4) for z in fine],
-            "lowres_shape": list(seen.coarse.shape[1:]),
+            "lowres_mm": [round(float(z), 4) for z in low],
+            "highres_mm": [round(float(z), 4) for z in high],
+            "lowres_shape": list(image.shape),
         },
-        "domain": domain_entry(seen.coarse[0].cpu().numpy(), seen.inside_coarse[0].cpu().numpy()),
-        "data_sha256": images.checksums(),
-        "images": [image.name for image in images.images],
-        "coarse_images": (
-            "measured" if first.coarse is not None else f"made by {recipe.degradation} from the fine ones"
-        ),
-        "intensity": {
-            "scale": [float(v) for v in seen.level],
-            "headroom": [round(float(v), 6) for v in seen.headroom],
-            "rule": (
-                "99th percentile of each coarse image in the mask is 1"
-                if recipe.intensity == "percentile"
-                else "the largest value of each coarse image is 1"
-            ),
-        },
+        "domain": domain_entry(image, mask),
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
-    }
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a model card must hold before it is believed: a card may come from anyone.
+"""A model card as the program reads it, and what it must hold before it is believed: a card may come from anyone.
 
 Values of a wrong kind would otherwise fail far from where they came in, or pass for something they are not. What a
 card says of the images that a model serves is also kept, as a checksum, in the weights file that the card names by
@@ -13,6 +13,7 @@ import math
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,74 @@ LARGEST_CARD = 5_000_000  # bytes; ours have a few thousand
 _ORIENTATIONS = ("R-L", "P-A", "I-S")
 _LARGEST_FACTOR = 8.0
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """What the program rests on of a card; the file (`json`) says more, for people.
+
+    Parameters
+    ----------
+    method, recipe : names; an old `paper` of srgan goes by today's name, `paper-mse`
+    factor : low- over high-resolution voxel size; `factors` are those that were drawn in its place, if any
+    contrast, orientation, lowres_mm : BIDS suffix, axis across slices, voxel size of the images that the model serves
+    trained_on, channels, seed, reproducible : as in `bids_sr.sr.method.Method`, of the images, of the training
+    weights_sha256, data_sha256 : checksums of weights and training data
+    settings : numbers of the recipe
+    headroom : intensity that is 1 for the network over the 99th percentile of the image it was trained on, or None
+    perceptual : whether features of VGG-19 were in the loss
+    start_sha256 : weights with which training began, or None
+    align : structural scans: what brought those of a head together
+    domain, held_out : how the training image looks; what was reached on held-out data
+    json : the card as it was written
+    """
+
+    method: str = ""
+    recipe: str = ""
+    factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    factors: tuple[float, ...] = ()
+    contrast: str = ""
+    orientation: str = ""
+    lowres_mm: tuple[float, ...] = ()
+    trained_on: str = "pair"
+    channels: int = 1
+    seed: int | None = None
+    reproducible: bool = False
+    weights_sha256: str = ""
+    data_sha256: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    headroom: float | None = None
+    perceptual: bool = False
+    start_sha256: str | None = None
+    align: str | None = None
+    domain: Mapping[str, Any] = field(default_factory=dict)
+    held_out: Mapping[str, Any] = field(default_factory=dict)
+    json: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ModelCard:
+        """The card of such a file. What is not there, or of another kind, takes the default."""
+
+        def part(name: str, of: Mapping[str, Any] = values) -> Mapping[str, Any]:
+            found = of.get(name)
+            return found if isinstance(found, Mapping) else {}
+
+        names = ("method", "recipe", "contrast", "orientation", "trained_on", "channels", "seed", "weights_sha256")
+        plain = {name: values[name] for name in names if name in values}
+        old = plain.get("method") == "srgan" and "content:MSE" in part("losses", part("settings"))
+        if old and plain.get("recipe") == "paper":
+            plain["recipe"] = "paper-mse"
+        fx, fy, fz = (float(f) for f in values.get("factor", (1, 1, 1)))
+        headroom = part("intensity").get("headroom")
+        return cls(
+            **plain, factor=(fx, fy, fz), factors=tuple(values.get("factors") or ()),
+            lowres_mm=tuple(float(v) for v in part("resolution").get("lowres_mm", ())),
+            reproducible=values.get("reproducible") is True, data_sha256=part("data_sha256"),
+            settings=part("settings"), headroom=float(headroom[0]) if headroom else None,
+            perceptual=part("perceptual").get("active") is True,
+            start_sha256=part("started_from").get("weights_sha256"), align=values.get("anat_align"),
+            domain=part("domain"), held_out=part("held_out"), json=values,
+        )  # fmt: skip
 
 
 def wrong_values(card: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.resolution.degradation import Factor
 
 TOLERANCE = 0.1
@@ -55,49 +56,49 @@ def describe(affine: NDArray[Any], contrast: str, factor: Factor, align: str | N
     return Acquisition(zooms=(x, y, z), orientation=across, contrast=contrast, factor=factor, align=align)
 
 
-def mismatches(card: Mapping[str, Any], image: Acquisition) -> list[str]:
+def mismatches(card: ModelCard, image: Acquisition) -> list[str]:
     """What differs, one sentence each; empty where the model serves."""
     out = []
-    trained = tuple(float(v) for v in card["resolution"]["lowres_mm"])
-    allowed = SERIES_TOLERANCE if card.get("trained_on") == "series" else TOLERANCE
+    trained = card.lowres_mm
+    allowed = SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
     if any(abs(a - b) > allowed * b for a, b in zip(image.zooms, trained, strict=True)):
         pretty = [" x ".join(f"{v:.2f}" for v in zooms) for zooms in (trained, image.zooms)]
         out.append(
             f"resolution: trained at {pretty[0]} mm, the image has {pretty[1]} mm ({100 * allowed:.0f} % are allowed)"
         )
-    if image.contrast not in SERVES.get(card["contrast"], (card["contrast"],)):
-        out.append(f"contrast: trained on {card['contrast']}, the image is {image.contrast}")
-    if image.orientation != card["orientation"]:
-        out.append(f"slice orientation: trained on slices across {card['orientation']}, these are {image.orientation}")
-    aligned = card.get("anat_align")  # cards before 0.2 do not tell
-    if aligned and image.align and aligned != image.align:
-        out.append(f"alignment: trained on scans brought together by --anat-align {aligned}, these are {image.align}")
+    if image.contrast not in SERVES.get(card.contrast, (card.contrast,)):
+        out.append(f"contrast: trained on {card.contrast}, the image is {image.contrast}")
+    if image.orientation != card.orientation:
+        out.append(f"slice orientation: trained on slices across {card.orientation}, these are {image.orientation}")
+    if card.align and image.align and card.align != image.align:  # cards before 0.2 do not tell
+        out.append(
+            f"alignment: trained on scans brought together by --anat-align {card.align}, these are {image.align}"
+        )
     if not _trained_for(card, image.factor):
-        span = card.get("factors") or ()
+        span = card.factors
         several = f" and factors from {min(span):g} to {max(span):g} in their place" if span else ""
-        out.append(f"factor: trained for {tuple(card['factor'])}{several}, asked for {image.factor}")
+        out.append(f"factor: trained for {tuple(card.json['factor'])}{several}, asked for {image.factor}")
     return out
 
 
-def _trained_for(card: Mapping[str, Any], factor: Factor) -> bool:
+def _trained_for(card: ModelCard, factor: Factor) -> bool:
     """Whether a model knows a factor: its own or, trained with random ones, any between them on the same axes."""
-    own = card["factor"]
+    own = card.factor
     if all(abs(a - b) <= 1e-6 for a, b in zip(factor, own, strict=True)):
         return True
-    span = card.get("factors") or ()
+    span = card.factors
     return bool(span) and all(
         abs(asked - 1) <= 1e-6 if abs(known - 1) <= 1e-6 else min(span) - 1e-6 <= asked <= max(span) + 1e-6
         for asked, known in zip(factor, own, strict=True)
     )
 
 
-def _of_one_factor(card: Mapping[str, Any]) -> bool:
+def _of_one_factor(card: ModelCard) -> bool:
     """Whether the network itself multiplies voxels; one that is shown an interpolated image can be shown any."""
-    settings = card.get("settings")
-    return not (isinstance(settings, Mapping) and settings.get("upsampled_by"))
+    return not card.settings.get("upsampled_by")
 
 
-def check_model(card: Mapping[str, Any], image: Acquisition, *, force: bool = False) -> list[str]:
+def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> list[str]:
     """Refuse a model that does not fit the image.
 
     Returns the differences that `force` overruled, for the report. The factor can be forced only where the network is
@@ -113,5 +114,5 @@ def check_model(card: Mapping[str, Any], image: Acquisition, *, force: bool = Fa
         remedy = (
             "train a model for this factor" if hopeless else "train on a pair that matches, or overrule with --force"
         )
-        raise ModelMismatch(f"the model {card['method']} does not fit: {'; '.join(found)}. Remedy: {remedy}")
+        raise ModelMismatch(f"the model {card.method} does not fit: {'; '.join(found)}. Remedy: {remedy}")
     return found

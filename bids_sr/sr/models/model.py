@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.io import atomic_files
 from bids_sr.sr.models import card_checks
+from bids_sr.sr.models.card_checks import ModelCard
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +55,7 @@ class LoadedModel:
 
     generator: nn.Module
     recipe: Recipe
-    card: Mapping[str, Any]
+    card: ModelCard
     critic: nn.Module | None = None
 
 
@@ -78,17 +79,9 @@ def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping
     return weights, card_file
 
 
-def read_card(path: str | Path) -> dict[str, Any]:
-    """The card of a weights file, its recipe by today's name; `ModelError` where it is missing or not one of ours."""
-    return renamed(_kept_card(path))
-
-
-def renamed(card: dict[str, Any]) -> dict[str, Any]:
-    """A card with today's name of its recipe: `paper` of srgan was at first what `paper-mse` is now."""
-    losses = card["settings"].get("losses", {}) if isinstance(card.get("settings"), Mapping) else {}
-    if (card.get("method"), card.get("recipe")) == ("srgan", "paper") and "content:MSE" in losses:
-        return card | {"recipe": "paper-mse"}
-    return card
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a weights file; `ModelError` where it is missing or not one of ours."""
+    return ModelCard.from_json(_kept_card(path))
 
 
 def _kept_card(path: str | Path) -> dict[str, Any]:
@@ -185,17 +178,16 @@ def load_model(path: str | Path) -> LoadedModel:
 
     path = Path(path)
     kept, data = verify(path)
-    card = renamed(kept)
+    card = ModelCard.from_json(kept)
     try:
-        recipe = get_recipe(get_method(card["method"]), card["recipe"])
-        fx, fy, fz = card["factor"]
-        generator = recipe.build_generator(card.get("channels", 1), (float(fx), float(fy), float(fz)))
+        recipe = get_recipe(get_method(card.method), card.recipe)
+        generator = recipe.build_generator(card.channels, card.factor)
         state = load(data)
         own, judge = _split_critic(state, recipe)
-        _fill(generator, own, f"{card['method']} ({card['recipe']})")
-        critic = None if not judge or recipe.build_critic is None else recipe.build_critic(card.get("channels", 1))
+        _fill(generator, own, f"{card.method} ({card.recipe})")
+        critic = None if not judge or recipe.build_critic is None else recipe.build_critic(card.channels)
         if critic is not None:
-            _fill(critic, judge, f"the critic of {card['method']} ({card['recipe']})")
+            _fill(critic, judge, f"the critic of {card.method} ({card.recipe})")
             critic.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: does not fit this program: {error}") from error

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import log_tsv, plain_recipe
-from bids_sr.sr.models.model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
+from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.model import ModelError, card_path, load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.training.pair_trainer import fit
+from bids_sr.sr.training.trainer import fit
 
 if TYPE_CHECKING:
     from bids_sr.sr.data.images import ImageSet
@@ -38,7 +39,7 @@ class Request:
         the same settings and seed, and trains otherwise
     model_dir : where models lie, searched with its subfolders; None searches nothing
     pretrained : a weights file that is used whatever `source` says
-    seed, threads, device, max_minutes, vgg_weights : see `train.fit`
+    seed, threads, device, max_minutes, vgg_weights : see `trainer.fit`
     factor : coarse over fine voxel size, for a set of images; pairs and runs know their own
     start : weights to begin training with; on a pair, by the method's recipe for that (`Method.warm`)
     train_last : layers that a warm start goes on training, instead of what the recipe says
@@ -111,7 +112,7 @@ def training_data(request: Request, data: TrainingData) -> tuple[TrainingData, F
     return data, factor
 
 
-def models_in(model_dir: Path | None) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
     """(weights, card) of every readable model below a directory, in the order of their names."""
     if model_dir is None or not model_dir.is_dir():
         return
@@ -127,25 +128,15 @@ def log_of(weights: Path) -> Path:
     return weights.with_name(weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv")
 
 
-def _same_training(card: Mapping[str, Any], request: Request, recipe: Recipe, data: TrainingData) -> bool:
+def _same_training(card: ModelCard, request: Request, recipe: Recipe, data: TrainingData) -> bool:
     """Whether training now would make the model of this card."""
     data, factor = training_data(request, data)
-    begun = None if request.start is None else read_card(request.start)["weights_sha256"]
-    wanted = {
-        "method": request.method,
-        "recipe": request.recipe,
-        "seed": request.seed,
-        "factor": list(factor),
-        "data_sha256": data.checksums(),
-        "reproducible": True,
-    }
+    begun = None if request.start is None else read_card(request.start).weights_sha256
     vgg = request.vgg_weights is not None
-    if card.get("settings") not in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe)):
-        return False
-    perceptual = card.get("perceptual", {}).get("active", False)
-    if card.get("started_from", {}).get("weights_sha256") != begun:
-        return False
-    return all(card.get(k) == v for k, v in wanted.items()) and perceptual == vgg
+    own = (card.method, card.recipe, card.seed, card.factor, card.data_sha256, card.perceptual, card.start_sha256)
+    wanted = (request.method, request.recipe, request.seed, tuple(factor), data.checksums(), vgg, begun)
+    same_settings = card.settings in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe))
+    return card.reproducible and same_settings and own == wanted
 
 
 def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> Path | None:
@@ -164,9 +155,9 @@ def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> P
                 return weights
     if request.source != "reuse":
         return None
-    fitting = [each for each in found if (each[1]["method"], each[1]["recipe"]) == (request.method, request.recipe)]
+    fitting = [each for each in found if (each[1].method, each[1].recipe) == (request.method, request.recipe)]
     sums = None if data is None else training_data(request, data)[0].checksums()
-    own = [each for each in fitting if sums is not None and each[1].get("data_sha256") == sums]
+    own = [each for each in fitting if sums is not None and each[1].data_sha256 == sums]
     for weights, _ in (*own, *fitting):  # that of the very pair before that of another, whatever its settings
         return weights
     raise ModelError(
@@ -187,7 +178,7 @@ def obtain_model(
     Raises
     ------
     ModelError : nothing to reuse, or the file is damaged
-    TrainingDiverged, PairError : see `train.fit`
+    TrainingDiverged, PairError : see `trainer.fit`
     """
     method, recipe = get_method(request.method), wanted_recipe(request)
     log = out_dir / f"{request.method}.tsv"
@@ -213,35 +204,15 @@ def _train(
         raise ModelError(
             f"{request.method} is trained on the subject's {method.trained_on}, and there is none; give --pretrained"
         )
-    model = _fit(request, method, recipe, data, out_dir / "checkpoints", progress)
+    data, factor = training_data(request, data)
+    model = fit(
+        method, recipe, data, recipe_name=request.recipe, seed=request.seed, work_dir=out_dir / "checkpoints",
+        factor=factor, threads=request.threads, device=request.device, max_minutes=request.max_minutes,
+        vgg_weights=request.vgg_weights, start=None if request.start is None else load_model(request.start),
+        progress=progress,
+    )  # fmt: skip
     card = dict(model.card) | ({"sloppy": True} if request.sloppy else {})
     card |= {} if request.align is None else {"anat_align": request.align}
     json.dumps(card)
     log.write_text(log_tsv(model.log))
     return (*save_model(out_dir / request.method, model.state, card), log)
-
-
-def _fit(
-    request: Request, method: Method, recipe: Recipe, data: TrainingData, work_dir: Path,
-    progress: Callable[[str, int, int], None] | None,
-) -> TrainedModel:  # fmt: skip
-    """Train with the loop that belongs to the kind of data."""
-    common: dict[str, Any] = {
-        "recipe_name": request.recipe, "seed": request.seed, "work_dir": work_dir, "threads": request.threads,
-        "device": request.device, "max_minutes": request.max_minutes, "progress": progress,
-    }  # fmt: skip
-    data, factor = training_data(request, data)
-    start = None if request.start is None else load_model(request.start)
-    if isinstance(data, TrainingPair):
-        return fit(method, recipe, data, start=start, vgg_weights=request.vgg_weights, **common)
-    from bids_sr.sr.data.images import ImageSet
-
-    if isinstance(data, ImageSet):
-        from bids_sr.sr.training.image_trainer import fit_images
-
-        return fit_images(
-            method, recipe, data, factor=factor, start=start, vgg_weights=request.vgg_weights, **common
-        )  # fmt: skip
-    from bids_sr.sr.variance.fit_variance import fit_variance
-
-    return fit_variance(method, recipe, data, **common)

@@ -9,12 +9,13 @@ differs from that of the pair to some degree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bids_sr.sr.models.card_checks import ModelCard
 
 Array = NDArray[Any]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -96,9 +97,9 @@ def domain_entry(image: Array, mask: Array) -> dict[str, Any]:
     return {"quantiles": [round(q, 5) for q in found.quantiles], "edges": round(found.edges, 6)}
 
 
-def domain_difference(card: Mapping[str, Any], image: Array, mask: Array) -> DomainDifference | None:
+def domain_difference(card: ModelCard, image: Array, mask: Array) -> DomainDifference | None:
     """How far an image lies from what a model was trained on; None where its card does not say what that was."""
-    entry = card.get("domain")
+    entry = card.domain
     if not entry:
         return None
     found = domain_of(image, mask)

@@ -76,14 +76,14 @@ def together(sets: Sequence[ImageSet]) -> ImageSet:
 def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str) -> Any:
     from bids_sr.sr.data.windows import prepare
 
-    wanted = int(model.card.get("channels", 1))
+    wanted = model.card.channels
     if coarse.shape[0] != wanted:
         raise ModelError(
-            f"the model {model.card['method']} takes {wanted} contrasts ({model.card['contrast']}), not "
+            f"the model {model.card.method} takes {wanted} contrasts ({model.card.contrast}), not "
             f"{coarse.shape[0]}: train one on these, or give it those"
         )
     image = TrainingImage(
-        coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine, contrast=str(model.card["contrast"]),
+        coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine, contrast=model.card.contrast,
         name="images",
     )  # fmt: skip
     return prepare(image, model.recipe, SAME_GRID, device)
@@ -111,7 +111,7 @@ def super_resolve_contrasts(
     """
     import torch
 
-    from bids_sr.sr.training.loop import torch_threads
+    from bids_sr.sr.training.phase import torch_threads
 
     ready = _prepared(model, coarse, mask, affine, device)
     generator = model.generator.to(device)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bids_sr.sr.data.patches import Batch
+from bids_sr.sr.data.examples import Batch
 from bids_sr.sr.losses.adversarial import clip_weights
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor

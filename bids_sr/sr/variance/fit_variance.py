@@ -6,7 +6,6 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,12 @@ from torch import Tensor
 
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.method import Method
-from bids_sr.sr.models.card import run_entries
+from bids_sr.sr.models.card import card_entries
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, fine_size
 from bids_sr.sr.resolution.levels import level_above, to_slices
-from bids_sr.sr.training.loop import Progress, torch_threads
+from bids_sr.sr.training.phase import Progress, torch_threads
 from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
@@ -75,6 +74,17 @@ class RunData:
         out = dict(self.statistics.checksums)
         return out if self.measured is None else out | {"calibration": digest(self.measured)}
 
+    def described(self) -> dict[str, Any]:
+        """What the card says of the run; see `bids_sr.sr.models.card.card_entries`."""
+        zooms = np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(0))
+        finer = [n / fine_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
+        return {
+            "factor": self.factor, "contrast": self.contrast, "affine": self.affine,
+            "zooms": (zooms, zooms * finer),
+            "image": self.statistics.mean, "mask": self.mask, "data_sha256": self.checksums(),
+            "intensity": {"rule": "signal units of the run"},
+        }  # fmt: skip
+
 
 def whole_grid(prior: Prior) -> Tensor:
     """The maps of a prior on the whole high-resolution grid, (Q, Z, X, Y)."""
@@ -87,26 +97,20 @@ def whole_grid(prior: Prior) -> Tensor:
 def fit_variance(
     method: Method,
     recipe: Recipe,
-    data: RunData,
+    data: Any,
     *,
     recipe_name: str,
     seed: int,
-    work_dir: str | Path,
     threads: int = 1,
-    device: str = "cpu",
-    max_minutes: float | None = None,
     progress: Progress | None = None,
 ) -> TrainedModel:
-    """Find the variance map of a run and decide whether it is used; arguments as in `train.fit`.
-
-    Nothing is trained, so that there is nothing to stop on the clock or to go on from: `work_dir`, `device` and
-    `max_minutes` are there because every method is called alike.
+    """Find the variance map of a run and decide whether it is used; arguments as in `trainer.fit`, which calls this.
 
     Raises
     ------
     SeriesError, ResolutionError : the run cannot be used
     """
-    if not isinstance(recipe, VarianceRecipe):
+    if not isinstance(recipe, VarianceRecipe) or not isinstance(data, RunData):
         raise SeriesError(f"the recipe {recipe_name} of {method.name} is not one for a run")
     began = time.monotonic()
     log: list[dict[str, Any]] = []
@@ -129,7 +133,7 @@ def fit_variance(
                 prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), verdict["blend"])
     LOG.info("%s: %s (%.0f s)", method.name, verdict["model"], time.monotonic() - began)
     used = bool(verdict["applied"])
-    card = run_entries(method, recipe, recipe_name, data) | {
+    card = card_entries(method, recipe, recipe_name, data) | {
         "applied": used,
         "held_out": {k: v for k, v in verdict.items() if k != "applied"},
         "components": len(components),

@@ -8,7 +8,7 @@ from bids_sr.sr import method
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.losses.pixel import MSE
 from bids_sr.sr.recipe import LossTerm, Recipe
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.trainer import fit as fit_images
 
 AFFINE = np.diag([1.0, 1, 1, 1])
 CONTENT = LossTerm(kind="content", build=MSE, weight=1.0)

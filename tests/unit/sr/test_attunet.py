@@ -9,7 +9,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from bids_sr.sr.data.patches import Batch
+from bids_sr.sr.data.examples import Batch
 from bids_sr.sr.inference.explain import attention_masks, grad_cam
 from bids_sr.sr.losses.adversarial import CriticScore
 from bids_sr.sr.losses.structure import SSIMLoss

@@ -8,6 +8,7 @@ from scipy import ndimage
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card, training_domain
+from bids_sr.sr.models.card_checks import ModelCard
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = scene
-    trained = {"domain": training_domain.domain_entry(image, mask)}
+    trained = ModelCard(domain=training_domain.domain_entry(image, mask))
     noisy = 7.3 * (image + np.random.default_rng(0).normal(0, 15, image.shape))
     found = training_domain.domain_difference(trained, noisy, mask)
     assert found is not None
@@ -40,7 +41,7 @@ def test_what_is_unlike_is_said(scene: tuple[np.ndarray, np.ndarray], change, sa
     image, mask = scene
     inside = ndimage.binary_erosion(mask, iterations=2)  # the rim of the head is not what changes
     found = training_domain.domain_difference(
-        {"domain": training_domain.domain_entry(image, inside)}, change(image), inside
+        ModelCard(domain=training_domain.domain_entry(image, inside)), change(image), inside
     )
     assert found is not None
     assert any(text.startswith(said) for text in found.warnings)
@@ -59,10 +60,10 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
 
 
 def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: TrainingPair) -> None:
-    assert training_domain.domain_difference({}, small_pair.lowres, small_pair.mask) is None
+    assert training_domain.domain_difference(ModelCard(), small_pair.lowres, small_pair.mask) is None
     method = get_method("srgan")
-    made = card.data_entries(method, method.recipes["fast"], "fast", small_pair, vgg=False)
-    found = training_domain.domain_difference(made, small_pair.lowres, small_pair.mask)
+    made = card.card_entries(method, method.recipes["fast"], "fast", small_pair, vgg=False)
+    found = training_domain.domain_difference(ModelCard.from_json(made), small_pair.lowres, small_pair.mask)
     assert found is not None
     assert found.distance < 1e-4
     assert found.edges == pytest.approx(1, abs=1e-4)

@@ -10,6 +10,7 @@ from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference import apply_to_series, guided_baselines
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -25,7 +26,7 @@ def upsampler(name: str, factor: tuple[float, float, float], volume: np.ndarray)
         net = recipe.build_generator(1, factor)
         if name == "fast":
             nn.init.normal_(net.tail.weight, std=0.1)
-        model = LoadedModel(generator=net.eval(), recipe=recipe, card={})
+        model = LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard())
         return apply_to_series.make_upsampler("srgan", factor, model=model, scale=900.0)
     shape, fine = hr_grid(volume.shape, AFFINE, factor)
     guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=fine)

@@ -11,12 +11,13 @@ import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, balls, fit, recipe, same
 
 from bids_sr.io import atomic_files
+from bids_sr.sr.data.image_examples import ImageExamples
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.pixel import MAE
 from bids_sr.sr.losses.structure import JointSparsify, TotalVariation
 from bids_sr.sr.recipe import LossTerm
-from bids_sr.sr.training import image_trainer as engine
-from bids_sr.sr.training import loop, update_steps
+from bids_sr.sr.training import phase as loop
+from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.checkpoint import read_checkpoint, write_checkpoint
 from bids_sr.sr.training.journal import log_tsv
 
@@ -160,16 +161,16 @@ def test_divergence_before_any_step_blames_none():
 
 def out_of_memory(monkeypatch, largest):
     """A device with room for so many images a step."""
-    real, sizes = engine.ImagePhase._batch, []
+    real, sizes = ImageExamples.batch, []
 
-    def full(self):
-        batch = real(self)
+    def full(self, *given, **more):
+        batch = real(self, *given, **more)
         sizes.append(len(batch.input))
         if len(batch.input) > largest:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
         return batch
 
-    monkeypatch.setattr(engine.ImagePhase, "_batch", full)
+    monkeypatch.setattr(ImageExamples, "batch", full)
     return sizes
 
 
@@ -201,7 +202,7 @@ def test_a_device_without_room_for_a_look_stops_clearly_too(tmp_path, monkeypatc
     def full(*_given, **_more):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
 
-    monkeypatch.setattr(engine, "score", full)
+    monkeypatch.setattr(loop, "score", full)
     with pytest.raises(loop.OutOfDeviceMemory, match=r"no room for what is held out.*--device cpu"):
         fit(balls(1), recipe(), tmp_path)
 

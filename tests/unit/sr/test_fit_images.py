@@ -11,9 +11,12 @@ from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
 from bids_sr.sr.data.training_pair import PairError
 from bids_sr.sr.losses.adversarial import AdversarialBCE
 from bids_sr.sr.losses.structure import TotalVariation
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError
 from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.resolution.operators import get_operator
+
+BEGUN = ModelCard.from_json({"method": "tiny", "recipe": "fast", "weights_sha256": "0"})
 
 
 def edges(seed, shape=(20, 20, 12)):
@@ -142,27 +145,27 @@ def test_a_pair_is_a_set_of_one_with_its_measured_coarse_image(small_pair, tmp_p
 
 def test_a_warm_start_trains_the_last_layers_and_leaves_the_others(tmp_path):
     begun = Tiny()
-    start = LoadedModel(generator=begun, recipe=recipe(), card={"method": "tiny", "weights_sha256": "0"})
+    start = LoadedModel(generator=begun, recipe=recipe(), card=BEGUN)
     made = fit(balls(3), recipe(freeze_but_last=1), tmp_path / "last", start=start)
     assert torch.equal(made.state["first.weight"], begun.first.weight)
     assert torch.equal(made.state["first.bias"], begun.first.bias)
     assert not torch.equal(made.state["last.weight"], begun.last.weight)
     assert not torch.equal(made.state["last.bias"], begun.last.bias)
     assert made.card["parameters_trained"] == 4 * 27 + 1
-    assert made.card["started_from"] == {"method": "tiny", "weights_sha256": "0"}
+    assert made.card["started_from"] == BEGUN.json
     whole = fit(balls(3), recipe(), tmp_path / "all", start=start)
     assert not torch.equal(whole.state["first.weight"], begun.first.weight)
     assert whole.card["parameters_trained"] == whole.card["parameters"]
 
 
 def test_a_start_of_another_network_is_refused(tmp_path):
-    start = LoadedModel(generator=Tiny(width=5), recipe=recipe(), card={"method": "tiny", "recipe": "fast"})
+    start = LoadedModel(generator=Tiny(width=5), recipe=recipe(), card=BEGUN)
     with pytest.raises(ModelError, match=r"another network.*first\.bias"):
         fit(balls(1), recipe(), tmp_path, start=start)
 
 
 def test_more_layers_than_there_are_cannot_be_trained(tmp_path):
-    start = LoadedModel(generator=Tiny(), recipe=recipe(), card={"method": "tiny", "recipe": "fast"})
+    start = LoadedModel(generator=Tiny(), recipe=recipe(), card=BEGUN)
     with pytest.raises(ModelError, match="has 2 layers with weights: 3 of them"):
         fit(balls(1), recipe(freeze_but_last=3), tmp_path, start=start)
 

@@ -8,10 +8,11 @@ import torch
 from scipy import ndimage
 
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError, load_model, save_model
 from bids_sr.sr.networks.attention_unet import AttentionUNet, GuidingCritic
 from bids_sr.sr.training.fused import SAME_GRID, contrast_set, explain_slice, super_resolve_contrasts, unit_range
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.trainer import fit
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -28,7 +29,7 @@ def head(seed=0, shape=(24, 26, 8)):
 
 
 def model(generator, recipe, channels=2, critic=None):
-    card = {"method": "attunet", "channels": channels, "contrast": "T1w+T2w"}
+    card = ModelCard(method="attunet", channels=channels, contrast="T1w+T2w")
     return LoadedModel(generator=generator, recipe=recipe, card=card, critic=critic)
 
 
@@ -81,7 +82,7 @@ def test_training_on_two_contrasts_gains_and_keeps_the_critic(tmp_path):
         build_critic=lambda c: GuidingCritic(c, width=2),
     )  # fmt: skip
     images = contrast_set(fine, coarse, mask, AFFINE, ("T1w", "T2w"), "sub-01")
-    made = fit_images(
+    made = fit(
         method, recipe, images, factor=SAME_GRID, recipe_name="fast", seed=0, work_dir=tmp_path / "work"
     )  # fmt: skip
     assert made.card["contrast"] == "T1w+T2w"

@@ -9,9 +9,9 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, a_method, ball, balls, rec
 from torch import nn
 
 from bids_sr.sr import method
+from bids_sr.sr.data.examples import Batch
+from bids_sr.sr.data.image_examples import ImageExamples, Region
 from bids_sr.sr.data.images import ImageSet, TrainingImage
-from bids_sr.sr.data.patches import Batch
-from bids_sr.sr.data.windows import Windows
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.pixel import MAE, MSE
 from bids_sr.sr.models.card import plain_recipe
@@ -19,8 +19,7 @@ from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training import update_steps
-from bids_sr.sr.training.image_trainer import ImagePhase, Region, regions
-from bids_sr.sr.training.validation import looks
+from bids_sr.sr.training.phase import Phase
 
 CUBE = (2.0, 2.0, 2.0)
 
@@ -154,16 +153,26 @@ def test_linear_decay_is_constant_and_then_a_line():
         recipe(epochs=3)
 
 
+def examples(how, images, ndim=3, factor=CUBE):
+    """Images as a training with this recipe sees them."""
+    return ImageExamples(images, how, factor, ndim, "cpu")
+
+
 def phase(how, images, tmp_path, ndim=3, factor=CUBE):
     """A phase that is not run."""
-    windows = Windows(images, how, factor, ndim, "cpu")
-    train, _ = regions(windows, how.hold_out)
-    return ImagePhase(
-        name="search", recipe=how, slices=(), held_out=(), iterations=how.steps, signature="", deadline=None,
-        checkpoint=tmp_path / "c", progress=None, rng=np.random.default_rng(0), windows=windows, regions=train,
-        watched=(), by_loss=False, seed=1,
-        nets=update_steps.build_networks(how, factor, 0, "cpu", None, ndim=ndim),
+    seen = examples(how, images, ndim, factor)
+    return Phase(
+        name="search", recipe=how, iterations=how.steps, examples=seen, parts=seen.parts()[0], watched=(),
+        by_loss=False, seed=1, rng=np.random.default_rng(0), signature="", checkpoint=tmp_path / "c", deadline=None,
+        progress=None, nets=update_steps.build_networks(how, factor, 0, "cpu", None, ndim=ndim),
     )  # fmt: skip
+
+
+def drawn(made, factor):
+    """(sides, windows) of the phase's next step."""
+    return made.examples.chosen(
+        made.rng, made.parts, factor, iteration=made.at.iteration, seed=made.seed, size=made.batch_size
+    )
 
 
 def test_in_epochs_each_place_is_seen_once_in_every_epoch(tmp_path):
@@ -173,7 +182,7 @@ def test_in_epochs_each_place_is_seen_once_in_every_epoch(tmp_path):
         seen = []
         for step in range(3):
             made.at.iteration = 3 * epoch + step
-            seen += made._chosen(CUBE)[1]
+            seen += drawn(made, CUBE)[1]
         epochs.append(seen)
     assert [sorted(seen) for seen in epochs[1:]] == [sorted(epochs[0])] * 2
     assert epochs[0] != epochs[1]
@@ -186,10 +195,10 @@ def test_every_factor_is_drawn_and_the_coarse_image_is_that_of_the_factor(tmp_pa
     fine = torch.from_numpy(ball(shape=(20, 20, 10)).fine)
     seen = set()
     for _ in range(12):
-        batch = made._batch()
+        batch = made.draw()
         for drawn in (1.25, 2.0):
             coarse = get_operator("block", (20, 20, 10), (drawn,) * 3).forward(fine).numpy()
-            unit = made.windows.at(0, (drawn,) * 3).level[0]
+            unit = made.examples.at(0, (drawn,) * 3).level[0]
             wanted = upsample("linear", coarse, (drawn,) * 3) / unit
             if np.abs(batch.input[0, 0].numpy() - wanted).max() < 1e-5:
                 seen.add(drawn)
@@ -199,12 +208,12 @@ def test_every_factor_is_drawn_and_the_coarse_image_is_that_of_the_factor(tmp_pa
 def test_slices_held_out_begin_at_whole_coarse_voxels_of_any_factor(tmp_path):
     how = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
     made = phase(how, balls(1, shape=(20, 20, 20)), tmp_path)
-    assert made._room(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
-    assert made._room(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
+    assert made.examples.room(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
+    assert made.examples.room(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
 
 
 def test_factors_are_exchanged_only_where_the_factor_changes_something():
-    windows = Windows(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
+    windows = ImageExamples(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
     assert windows.factor_of(1.5) == (1.5, 1.5, 1.0)
 
 
@@ -219,13 +228,13 @@ def test_windows_of_both_grids_belong_together(tmp_path):
         recipe(objective="self", patch=10, hold_out=0), ImageSet(images=(alone,)), tmp_path, factor=(1.25,) * 3
     )
     for _ in range(5):
-        sides, chosen = made._chosen((1.25,) * 3)
-        batch = made.windows.cut(chosen, (1.25,) * 3, 0.0)
+        sides, chosen = drawn(made, (1.25,) * 3)
+        batch = made.examples.cut(chosen, (1.25,) * 3, 0.0)
         assert sides == (10, 10, 10)
         for (_, box), target in zip(chosen, batch.target, strict=True):
             assert all(start % 5 == 0 for start, _ in box)
             truth = torch.from_numpy(low[tuple(slice(*side) for side in box)])
-            seen = batch.operator.forward(truth) / made.windows.at(0).level[0]
+            seen = batch.operator.forward(truth) / made.examples.at(0).level[0]
             torch.testing.assert_close(target[0], seen.to(target))
 
 
@@ -235,11 +244,11 @@ def test_a_generator_that_works_on_the_coarse_grid_gets_the_window_of_it(tmp_pat
     made = phase(
         recipe(ndim, upsampled_by=None, patch=9, batch=4), balls(1, shape=(18, 21, 12)), tmp_path, ndim, factor
     )
-    sides, chosen = made._chosen(factor)
+    sides, chosen = drawn(made, factor)
     assert sides == ((9, 9, 1) if ndim == 2 else (9, 9, 9))
-    batch = made.windows.cut(chosen, factor, 0.0)
+    batch = made.examples.cut(chosen, factor, 0.0)
     assert batch.input.shape == (4, 1, 6, 6, *[6] * (ndim - 2))
-    whole = made.windows.at(0)
+    whole = made.examples.at(0)
     for (_, box), low, high in zip(chosen, batch.input, batch.target, strict=True):
         coarse = tuple(slice(int(a / f), int(b / f)) for (a, b), f in zip(box, factor, strict=True))
         wanted = whole.coarse[(slice(None), *coarse)], whole.target[(slice(None), *(slice(*side) for side in box))]
@@ -250,10 +259,10 @@ def test_a_generator_that_works_on_the_coarse_grid_gets_the_window_of_it(tmp_pat
 def test_a_turned_window_is_turned_in_input_target_and_weight(tmp_path):
     made = phase(recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path)
     box = ((4, 12), (4, 12), (2, 10))
-    turns = made.windows.turns(CUBE, (8, 8, 8))
+    turns = made.examples.turns(CUBE, (8, 8, 8))
     assert len(turns) == 48
-    plain = made.windows.cut([(0, box)], CUBE, 0.0)
-    turned = made.windows.cut([(0, box)] * 48, CUBE, 0.0, turns)
+    plain = made.examples.cut([(0, box)], CUBE, 0.0)
+    turned = made.examples.cut([(0, box)] * 48, CUBE, 0.0, turns)
     arrangements = set()
     for k in range(48):
         for name in ("input", "target", "weight"):
@@ -263,32 +272,32 @@ def test_a_turned_window_is_turned_in_input_target_and_weight(tmp_path):
 
 
 def test_what_is_held_out_of_few_images_are_slices_or_the_last_part():
-    flat, deep = (Windows(balls(1), recipe(n), (2.0, 2.0, 1.0) if n == 2 else CUBE, n, "cpu") for n in (2, 3))
-    train, held = regions(flat, 4)
+    flat, deep = (ImageExamples(balls(1), recipe(n), (2.0, 2.0, 1.0) if n == 2 else CUBE, n, "cpu") for n in (2, 3))
+    train, held = flat.parts()
     assert {r.slices for r in train} | {r.slices for r in held} == {(z, z + 1) for z in range(12)}
     assert not {r.slices for r in train} & {r.slices for r in held}
-    assert regions(deep, 4) == ((Region(image=0, slices=(0, 8)),), (Region(image=0, slices=(8, 12)),))
+    assert deep.parts() == ((Region(image=0, slices=(0, 8)),), (Region(image=0, slices=(8, 12)),))
     low = ball(shape=(16, 16, 24))
     mask = low.mask.copy()
     mask[..., 12:] = False
-    short = Windows(ImageSet(images=(replace(low, mask=mask),)), recipe(), CUBE, 3, "cpu")
-    assert [r.slices for part in regions(short, 4) for r in part] == [(0, 8), (8, 24)]  # a quarter of the brain
-    many = Windows(balls(5), recipe(), CUBE, 3, "cpu")
-    train, held = regions(many, 4)
+    short = ImageExamples(ImageSet(images=(replace(low, mask=mask),)), recipe(), CUBE, 3, "cpu")
+    assert [r.slices for part in short.parts() for r in part] == [(0, 8), (8, 24)]  # a quarter of the brain
+    many = ImageExamples(balls(5), recipe(), CUBE, 3, "cpu")
+    train, held = many.parts()
     assert ([r.image for r in train], [r.image for r in held]) == ([0, 1, 3, 4], [2])
 
 
 def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
-    windows = Windows(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
-    (look,) = looks(windows, [(0, (12, 20))])
+    windows = ImageExamples(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
+    (look,) = windows.validation([Region(image=0, slices=(12, 20))])
     assert look.box == ((0, 16), (0, 16), (6, 20))
     counted = look.batch.weight[0, 0].sum((0, 1))
     inside = windows.at(0).inside[0].float().sum((0, 1))
     torch.testing.assert_close(counted[:6], torch.zeros(6))
     torch.testing.assert_close(counted[6:], inside[12:])
     assert (inside[6:12] > 0).all()
-    tall = Windows(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
-    (most,) = looks(tall, [(0, (0, 120))])
+    tall = ImageExamples(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
+    (most,) = tall.validation([Region(image=0, slices=(0, 120))])
     assert most.box[2] == (36, 84)
 
 

@@ -10,6 +10,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.inference import apply_to_series, guided_baselines
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.degradation import kspace_crop
 
@@ -24,7 +25,7 @@ def untrained(factor=TWO, *, says=0.0):
     net = FAST.build_generator(1, factor)
     if says:
         nn.init.normal_(net.tail.weight, std=says)
-    return LoadedModel(generator=net.eval(), recipe=FAST, card={})
+    return LoadedModel(generator=net.eval(), recipe=FAST, card=ModelCard())
 
 
 def write_series(path, volumes, affine=AFFINE):
@@ -52,7 +53,7 @@ def run(tmp_path, volumes, upsampler, xfms, factor=TWO, **given):
 def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
     rng = np.random.default_rng(0)
     volumes = [rng.random(size, dtype=np.float32) * 900 for _ in range(3)]
-    model = LoadedModel(generator=nn.Identity(), recipe=FAST, card={})
+    model = LoadedModel(generator=nn.Identity(), recipe=FAST, card=ModelCard())
     up = apply_to_series.make_upsampler("srgan", (1, 1, 1), model=model, scale=scale)
     out, _, found = run(tmp_path, volumes, up, np.repeat(np.eye(4)[None], 3, 0), (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(out, np.stack(volumes, -1))

@@ -13,6 +13,7 @@ from bids_sr.sr.inference import apply_to_series
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, lean, widest
 from bids_sr.sr.inference.volumetric import VolumeUpsampler
 from bids_sr.sr.method import get_method, method_names
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.blocks3d import ResidualBlock3d
 from bids_sr.sr.networks.dense3d import DenseResidualNet
@@ -38,7 +39,7 @@ def spoken(net):
 
 
 def loaded(recipe, factor):
-    return LoadedModel(generator=spoken(recipe.build_generator(1, factor)), recipe=recipe, card={})
+    return LoadedModel(generator=spoken(recipe.build_generator(1, factor)), recipe=recipe, card=ModelCard())
 
 
 def noise(shape):
@@ -175,7 +176,7 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
     assert widest(nn.Identity()) == 1
     ups = {
         width: VolumeUpsampler(
-            LoadedModel(generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card={}),
+            LoadedModel(generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()),
             (2, 2, 1), SCALE, False, "cpu", 1,
         )
         for width in (16, 64, 96)
@@ -186,7 +187,7 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
 def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
     model, volume = loaded(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
     up = apply_to_series.make_upsampler(
-        "resnet3d", (2.0, 2.0, 1.0), model=replace(model, card={"method": "resnet3d"}), scale=SCALE
+        "resnet3d", (2.0, 2.0, 1.0), model=replace(model, card=ModelCard(method="resnet3d")), scale=SCALE
     )
     with torch.no_grad():
         source = torch.from_numpy(apply_to_series.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0))) / SCALE

@@ -18,7 +18,7 @@ from bids_sr.sr.networks.residual3d import ResNet3d, ResNetCritic3d
 from bids_sr.sr.networks.srcnn3d import ConventionalNet3d
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training import update_steps
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training.trainer import fit
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
 NETWORKS = {
@@ -133,7 +133,7 @@ def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Windows, "cut", watched)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
-    fit_images(
+    fit(
         get_method("li-agnostic"), recipe, images("li-agnostic", volume), factor=FACTOR, recipe_name="fast", seed=3,
         work_dir=tmp_path,
     )  # fmt: skip

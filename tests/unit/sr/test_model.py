@@ -10,7 +10,7 @@ import torch
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import compatibility, model, registry
-from bids_sr.sr.training import pair_trainer
+from bids_sr.sr.training import trainer
 from bids_sr.sr.training.checkpoint import CheckpointError, read_checkpoint
 
 SRGAN = get_method("srgan")
@@ -45,7 +45,7 @@ def test_round_trip(saved):
     torch.manual_seed(0)
     wanted = SRGAN.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
     assert all(torch.equal(wanted[k], v) for k, v in loaded.generator.state_dict().items())
-    assert loaded.card["contrast"] == "T2starw"
+    assert loaded.card.contrast == "T2starw"
     assert not loaded.generator.training
     assert [p.name for p in saved[0].parent.iterdir() if p.name.startswith(".")] == []
 
@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
     recipe = registry.sloppy_recipe(SRGAN.recipes["fast"])
-    made = pair_trainer.fit(SRGAN, recipe, small_pair, recipe_name="fast", seed=0, work_dir=tmp_path / "work")
+    made = trainer.fit(SRGAN, recipe, small_pair, recipe_name="fast", seed=0, work_dir=tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)
     seen = compatibility.describe(small_pair.lowres_affine, "bold", small_pair.factor)

@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from bids_sr.boilerplate import HERE
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card_checks, compatibility, model
+from bids_sr.sr.models.card_checks import ModelCard
 
 CARD: dict[str, Any] = {
     "method": "srgan", "recipe": "fast", "factor": [2.0, 2.0, 1.0], "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
@@ -101,14 +102,14 @@ def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) 
         "resolution": {"lowres_mm": [1.0, 1.0, 1.0]}, "contrast": "T1w", "orientation": "R-L",
     }  # fmt: skip
     edit(weights, **{key: other[key]})
-    assert model.read_card(weights)[key] == other[key]
+    assert model.read_card(weights).json[key] == other[key]
     with pytest.raises(model.ModelError, match=r"does not fit this program|changed since the model was saved"):
         model.load_model(weights)
 
 
 def test_other_entries_of_a_card_may_be_added(weights: Path) -> None:
     edit(weights, Sources=["bids:raw:x"], contrast="T2starw")
-    assert model.load_model(weights).card["Sources"] == ["bids:raw:x"]
+    assert model.load_model(weights).card.json["Sources"] == ["bids:raw:x"]
 
 
 def test_models_of_older_versions_hold_no_such_checksum_and_load(saved: Path, weights: Path) -> None:
@@ -173,9 +174,9 @@ def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
     factor: tuple[float, float, float], serves: bool
 ) -> None:
     image = compatibility.Acquisition(zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=factor)
-    found = compatibility.mismatches({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}, image)
+    found = compatibility.mismatches(ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), image)
     assert (found == []) is serves
-    assert (compatibility.mismatches({**CARD, "factors": []}, image) == []) is (factor == (2.0, 2.0, 1.0))
+    assert (compatibility.mismatches(ModelCard.from_json(CARD), image) == []) is (factor == (2.0, 2.0, 1.0))
 
 
 def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolated_image() -> None:
@@ -185,7 +186,7 @@ def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolate
     shown = {**CARD, "settings": {"upsampled_by": "linear"}}
     for card in (CARD, shown):
         with pytest.raises(compatibility.ModelMismatch, match="factor: trained for"):
-            compatibility.check_model(card, image)
-    assert len(compatibility.check_model(shown, image, force=True)) == 1
+            compatibility.check_model(ModelCard.from_json(card), image)
+    assert len(compatibility.check_model(ModelCard.from_json(shown), image, force=True)) == 1
     with pytest.raises(compatibility.ModelMismatch, match="train a model for this factor"):
-        compatibility.check_model(CARD, image, force=True)
+        compatibility.check_model(ModelCard.from_json(CARD), image, force=True)

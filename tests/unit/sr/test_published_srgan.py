@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,13 +9,14 @@ from features import WEIGHTS, with_features
 
 from bids_sr.config import SuperRes
 from bids_sr.reports.text.training_text import held_out_text
+from bids_sr.sr.data import patches
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models import model, registry
-from bids_sr.sr.models.card import plain_recipe
+from bids_sr.sr.models.card import card_entries, plain_recipe
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.recipe import Augmentation
-from bids_sr.sr.training import pair_trainer
-from bids_sr.sr.training.image_trainer import fit_images
+from bids_sr.sr.training import trainer, update_steps
 
 SRGAN = get_method("srgan")
 PAPER, MSE = SRGAN.recipes["paper"], SRGAN.recipes["paper-mse"]
@@ -25,7 +25,7 @@ SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 
 def fit(pair, work_dir, recipe=SHORT, **given):
     given = {"recipe_name": "paper", "seed": 3, "work_dir": work_dir, "vgg_weights": WEIGHTS} | given
-    return pair_trainer.fit(SRGAN, recipe, pair, **given)
+    return trainer.fit(SRGAN, recipe, pair, **given)
 
 
 def test_the_numbers_of_the_publication():
@@ -77,18 +77,18 @@ def test_without_features_nothing_is_trained(small_pair, tmp_path):
         fit(small_pair, tmp_path, vgg_weights=None)
     images = ImageSet.from_pair(small_pair)
     with pytest.raises(model.ModelError, match="--vgg-weights"):
-        fit_images(SRGAN, SHORT, images, factor=small_pair.factor, recipe_name="paper", seed=0, work_dir=tmp_path)
+        trainer.fit(SRGAN, SHORT, images, factor=small_pair.factor, recipe_name="paper", seed=0, work_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_all_slices_are_trained_on_and_the_last_weights_are_kept(small_pair, tmp_path, monkeypatch):
     drawn, players = [], []
-    real_draw, real_build = pair_trainer.draw, pair_trainer.build_networks
+    real_draw, real_build = patches.draw, update_steps.build_networks
     monkeypatch.setattr(
-        pair_trainer, "draw", lambda rng, slices, *rest: drawn.append(slices) or real_draw(rng, slices, *rest)
+        patches, "draw", lambda rng, slices, *rest: drawn.append(slices) or real_draw(rng, slices, *rest)
     )
     monkeypatch.setattr(
-        pair_trainer, "build_networks", lambda *given: players.append(real_build(*given)) or players[-1]
+        update_steps, "build_networks", lambda *a, **k: players.append(real_build(*a, **k)) or players[-1]
     )
     made = fit(small_pair, tmp_path)
     assert set(drawn) == {small_pair.usable_slices()}
@@ -105,7 +105,7 @@ def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pai
     card = fit(small_pair, tmp_path).card
     assert card["held_out"] == {
         "slices": [], "iteration": 7,
-        "model": "nothing was held out: trained on all slices to the end of the schedule, the last weights are kept",
+        "model": "nothing was held out: the last weights are kept",
     }  # fmt: skip
     seen = card["on_trained_slices"]
     assert seen["slices"] == list(small_pair.usable_slices())
@@ -134,7 +134,7 @@ def test_a_training_on_all_slices_goes_on_after_a_kill(small_pair, tmp_path):
 def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(small_pair, tmp_path):
     images = ImageSet.from_pair(small_pair)
     given = {"factor": small_pair.factor, "recipe_name": "paper", "seed": 0, "vgg_weights": WEIGHTS}
-    made = fit_images(SRGAN, SHORT, images, work_dir=tmp_path, **given)
+    made = trainer.fit(SRGAN, SHORT, images, work_dir=tmp_path, **given)
     assert made.card["held_out"]["iteration"] == 7
     assert made.card["held_out"]["model"] == "nothing was held out: the last weights are kept"
     assert not any("psnr" in row for row in made.log)
@@ -144,16 +144,16 @@ def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(sm
 def old(small_pair, tmp_path):
     """A model of `paper` as it was at first: its card as it was written then, and what it was trained on."""
     generator = MSE.build_generator(1, small_pair.factor)
-    card = pair_trainer.data_entries(SRGAN, MSE, "paper", small_pair, vgg=False)
+    card = card_entries(SRGAN, MSE, "paper", small_pair, vgg=False)
     card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
     return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]
 
 
 def test_an_old_card_is_read_as_what_it_is(old):
     assert json.loads(model.card_path(old).read_text())["recipe"] == "paper"
-    assert model.read_card(old)["recipe"] == "paper-mse"
+    assert model.read_card(old).recipe == "paper-mse"
     loaded = model.load_model(old)
-    assert loaded.card["recipe"] == "paper-mse"
+    assert loaded.card.recipe == "paper-mse"
     assert loaded.recipe == MSE
 
 
@@ -180,10 +180,10 @@ def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
 def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "new", made.state, made.card)
-    assert model.read_card(weights)["recipe"] == "paper"
+    assert model.read_card(weights).recipe == "paper"
     assert "content:MSE" not in plain_recipe(PAPER, vgg=True)["losses"]
-    other = SimpleNamespace(method="cpce", recipe="paper").__dict__ | {"settings": {"losses": {"content:MSE": 1}}}
-    assert model.renamed(other) is other
+    other = {"method": "cpce", "recipe": "paper"} | {"settings": {"losses": {"content:MSE": 1}}}
+    assert ModelCard.from_json(other).recipe == "paper"
 
 
 def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):

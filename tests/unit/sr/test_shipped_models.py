@@ -16,7 +16,7 @@ FOLDER = Path(bids_sr.boilerplate.__file__).parent / "models"
 def test_a_shipped_model_loads_and_says_that_it_is_of_a_phantom(name, method, limit):
     file = FOLDER / f"{name}.safetensors"
     model = load_model(file)
-    assert (model.card["method"], model.card["recipe"]) == (method, "fast")
-    assert "phantom" in model.card["trained_with"]
-    assert model.card["reproducible"]
+    assert (model.card.json["method"], model.card.json["recipe"]) == (method, "fast")
+    assert "phantom" in model.card.json["trained_with"]
+    assert model.card.json["reproducible"]
     assert file.stat().st_size <= limit

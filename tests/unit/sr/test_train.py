@@ -8,11 +8,12 @@ import torch
 
 from bids_sr.sr import method
 from bids_sr.sr.data import patches
+from bids_sr.sr.data.examples import split
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
 from bids_sr.sr.models.card import log_tsv
 from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.resolution.degradation import kspace_crop
-from bids_sr.sr.training import loop, pair_trainer, update_steps
+from bids_sr.sr.training import phase, trainer, update_steps, validation
 
 SRGAN = method.get_method("srgan")
 SHORT = replace(
@@ -26,7 +27,7 @@ class Stopped(Exception):
 
 def fit(pair, work_dir, recipe=SHORT, **given):
     """Short training with the defaults of these tests."""
-    return pair_trainer.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
+    return trainer.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
 
 
 def same(a, b):
@@ -92,7 +93,7 @@ def test_training_gains_on_slices_it_has_not_seen(small_pair, tmp_path):
 
 
 def test_a_critic_step_leaves_the_generator_alone(small_pair):
-    nets = pair_trainer.build_networks(SHORT, small_pair, 0, "cpu", None)
+    nets = update_steps.build_networks(SHORT, small_pair.factor, 0, "cpu", None)
     images = small_pair.slices()
     plan = patches.draw(np.random.default_rng(0), (0, 1, 2), (24, 24), SHORT)
     batch = patches.cut(images, plan, SHORT, Planes((2, 2)))
@@ -102,13 +103,13 @@ def test_a_critic_step_leaves_the_generator_alone(small_pair):
     assert all(p.grad is None for p in nets.generator.parameters())
     assert not same(before, nets.critic.state_dict())
     taught = {k: v.clone() for k, v in nets.critic.state_dict().items()}
-    pair_trainer.generator_step(nets, batch, fake, SHORT, adversarial=True)
+    update_steps.generators_step(nets, batch, fake, SHORT, adversarial=True)
     assert same(taught, nets.critic.state_dict())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in nets.generator.parameters())
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair, tmp_path, monkeypatch):
-    real_step = pair_trainer.generator_step
+    real_step = update_steps.generators_step
 
     def broken(nets, batch, fake, recipe, adversarial):
         parts = real_step(nets, batch, fake, recipe, adversarial)
@@ -116,8 +117,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair
         return parts | ({"loss": float("nan")} if len(calls) == 8 else {})
 
     calls: list[int] = []
-    monkeypatch.setattr(pair_trainer, "generator_step", broken)
-    with pytest.raises(loop.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
+    monkeypatch.setattr(update_steps, "generators_step", broken)
+    with pytest.raises(phase.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
         fit(small_pair, tmp_path)
     monkeypatch.undo()
     assert same(fit(small_pair, tmp_path).state, fit(small_pair, tmp_path / "clean").state)
@@ -125,7 +126,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair
 
 def test_a_huge_learning_rate_is_reported_not_saved(small_pair, tmp_path):
     wild = replace(SHORT, learning_rate=1e30, gradient_limit=None, schedule="constant")
-    with pytest.raises(loop.TrainingDiverged, match="no longer a number"):
+    with pytest.raises(phase.TrainingDiverged, match="no longer a number"):
         fit(small_pair, tmp_path, wild)
 
 
@@ -142,8 +143,8 @@ def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_pa
     generator = recipe.build_generator(1, small_pair.factor)
     generator.load_state_dict(made.state)
     held = tuple(made.card["held_out"]["slices"])
-    output = pair_trainer.predict(generator, small_pair.slices(), held, recipe)
-    found = pair_trainer.held_out_scores(output, small_pair.slices(), held)["network"]
+    examples = patches.PairExamples(small_pair, recipe, "cpu")
+    found = validation.compare(generator, examples, examples.validation(held), recipe)["network"]
     assert found == made.card["held_out"]["network"]
     assert "it is the one here" in made.card["held_out"]["model"]
     assert list(made.card["phases"]) == ["search"]
@@ -157,7 +158,7 @@ def test_the_clock_marks_the_card(small_pair, tmp_path):
 
 
 def test_held_out_slices_are_not_trained_on():
-    training, held = loop.split(tuple(range(12)), 5)
+    training, held = split(tuple(range(12)), 5)
     assert held == (2, 7)
     assert sorted(training + held) == list(range(12))
 

@@ -8,6 +8,7 @@ from torch import nn
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.sr.inference import apply_to_series, mixed_precision
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 
 TWO = (2.0, 2.0, 1.0)
@@ -35,7 +36,7 @@ def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
     recipe = get_method("srgan").recipes["fast"]
     net = recipe.build_generator(1, TWO)
     nn.init.normal_(net.tail.weight, std=0.1)
-    model = LoadedModel(generator=net.eval(), recipe=recipe, card={})
+    model = LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard())
     volumes = np.random.default_rng(0).random((12, 10, 5, 4), dtype=np.float32) * 900
     path = tmp_path / "in.nii"
     with SeriesWriter(path, volumes.shape, np.eye(4), 2.0) as writer:

@@ -11,7 +11,8 @@ from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.levels import level_above, level_below
-from bids_sr.sr.variance.fit_variance import RunData, fit_variance, whole_grid
+from bids_sr.sr.training import trainer
+from bids_sr.sr.variance.fit_variance import RunData, whole_grid
 from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
 
@@ -52,7 +53,7 @@ def run_data(series, *, halves=True, mask=None):
 
 
 def fit(data, tmp_path, recipe=RECIPE, method=METHOD):
-    return fit_variance(method, recipe, data, recipe_name="fast", seed=0, work_dir=tmp_path)
+    return trainer.fit(method, recipe, data, recipe_name="fast", seed=0, work_dir=tmp_path)
 
 
 def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid(tmp_path):

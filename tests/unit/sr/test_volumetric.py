@@ -10,6 +10,7 @@ from torch import nn
 from bids_sr.sr import method
 from bids_sr.sr.inference import mixed_precision, volumetric
 from bids_sr.sr.inference.apply_to_series import InferenceError, make_upsampler
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.interpolation import upsample
 
@@ -19,7 +20,7 @@ FAST = method.get_method("resnet3d").recipes["fast"]
 
 def model(net, recipe=FAST, **card):
     """A loaded model of a volumetric method with a network of the test's own."""
-    return LoadedModel(generator=net.eval(), recipe=recipe, card={"method": "resnet3d"} | card)
+    return LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard.from_json({"method": "resnet3d"} | card))
 
 
 def volume(shape=(20, 18, 8)):

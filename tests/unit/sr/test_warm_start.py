@@ -10,10 +10,12 @@ import torch
 
 import bids_sr.boilerplate
 from bids_sr.sr import method
+from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.models import model, registry
 from bids_sr.sr.models.card import plain_recipe
-from bids_sr.sr.training import pair_trainer
-from bids_sr.sr.training.loop import split
+from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.training import trainer
+from bids_sr.sr.training.validation import compare
 
 SRGAN = method.get_method("srgan")
 WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "srgan_start.safetensors"
@@ -28,7 +30,7 @@ def start():
 
 
 def fit(pair, work_dir, recipe=SHORT, **given):
-    return pair_trainer.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
+    return trainer.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
 
 
 def same(a, b):
@@ -36,7 +38,7 @@ def same(a, b):
 
 
 def test_the_package_says_where_its_weights_come_from(start):
-    card = start.card
+    card = start.card.json
     assert (card["name"], card["method"], card["recipe"], card["factor"]) == ("srgan_start", "srgan", "fast", [2, 2, 1])
     assert "warm_start.py learn" in card["trained_with"]
     assert card["heads"]["seeds"] == list(range(1000, 1009))
@@ -68,11 +70,9 @@ def test_it_is_the_recipe_of_the_race():
 
 def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
     still = replace(SHORT, learning_rate=0.0, schedule="constant")
-    images = small_pair.slices()
-    held = split(small_pair.usable_slices(), SHORT.hold_out)[1]
-    wanted = pair_trainer.held_out_scores(pair_trainer.predict(start.generator, images, held, still), images, held)[
-        "network"
-    ]["psnr"]
+    examples = PairExamples(small_pair, still, "cpu")
+    watched = examples.validation(examples.parts()[1])
+    wanted = compare(start.generator, examples, watched, still)["network"]["psnr"]
     start.generator.eval()
     warm, cold = (fit(small_pair, tmp_path / str(s is None), still, start=s) for s in (start, None))
     assert warm.log[0]["psnr"] == pytest.approx(wanted, abs=1e-4)
@@ -97,18 +97,12 @@ def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(small_pair, tmp_path
     assert same(mixed.state, fit(small_pair, tmp_path / "fresh", start=other).state)
 
 
-def test_checkpoints_of_cold_trainings_are_known_as_before(small_pair):
-    said = ("srgan", plain_recipe(SHORT), small_pair.checksums(), small_pair.factor, 3, False)
-    wanted = hashlib.sha256(repr(said).encode()).hexdigest()
-    assert pair_trainer._signature(SRGAN, SHORT, small_pair, 3, None, None) == wanted
-
-
 @pytest.mark.parametrize(
     ("change", "name"),
     [({"factor": [1.5, 1.5, 1.0]}, "fast"), ({"method": "vit"}, "fast"), ({"recipe": "paper"}, "fast"), ({}, "paper")],
 )
 def test_weights_of_another_network_are_refused(small_pair, tmp_path, start, change, name):
-    other = replace(start, card={**start.card, **change})
+    other = replace(start, card=ModelCard.from_json({**start.card.json, **change}))
     with pytest.raises(model.ModelError, match="cannot begin with a model of"):
         fit(small_pair, tmp_path, recipe_name=name, start=other)
 

@@ -1,14 +1,9 @@
-"""One phase of any training: steps, looks at what was held out, checkpoints, and when to stop.
-
-What a step is and how a look is scored is the business of the subclass; counting, stopping and going on after a kill is
-the same for all.
-"""
+"""One phase of a training: steps, validation, checkpoints, and when to stop."""
 
 from __future__ import annotations
 
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -17,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bids_sr.io import atomic_files
+from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.checkpoint import (
     CheckpointError,
     flatten_optimizer,
@@ -29,6 +26,8 @@ from bids_sr.sr.training.checkpoint import (
     write_checkpoint,
 )
 from bids_sr.sr.training.journal import Journal
+from bids_sr.sr.training.update_steps import Networks
+from bids_sr.sr.training.validation import score
 
 LOG = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
@@ -63,51 +62,78 @@ class Counters:
 
 
 @dataclass(kw_only=True)
-class Phase(ABC):
-    """One phase of training with everything it needs; mutable, private to the trainings.
+class Phase:
+    """One phase of training with everything it needs; mutable, private to the trainer.
 
     Parameters
     ----------
     name, recipe, iterations : what, and how many steps at most
-    slices, held_out : training and watched slices
+    nets, examples : what is trained, and the data
+    parts, watched : parts of the data that are drawn from; patches that are held out
+    by_loss : the mean training loss since the last validation step decides where nothing is held out
+    seed, rng : of all draws; the only source of chance besides torch's own
     signature : tells whether a checkpoint belongs to this phase
     checkpoint : its file
     deadline : of `time.monotonic`, or None
     progress : called with (phase, iteration, iterations)
-    rng : the only source of chance besides torch's own
     at, best : counters, and the best weights so far
+    losses : since the last validation step
     """
 
     name: str
     recipe: Recipe
-    slices: tuple[int, ...]
-    held_out: tuple[int, ...]
     iterations: int
+    nets: Networks
+    examples: Examples
+    parts: tuple[Any, ...]
+    watched: tuple[ValidationPatch, ...]
+    by_loss: bool
+    seed: int
+    rng: np.random.Generator
     signature: str
     checkpoint: Path
     deadline: float | None
     progress: Progress | None
-    rng: np.random.Generator
     at: Counters = field(default_factory=Counters)
     best: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    @abstractmethod
-    def trained(self) -> Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]:
-        """Network and optimizer of each name; `generator` is among them."""
+    losses: list[float] = field(default_factory=list)
 
     @property
     def scored(self) -> bool:
         """Whether there is something that decides which weights are best; without it the last ones are."""
-        return bool(self.held_out)
+        return bool(self.watched) or self.by_loss
 
-    @abstractmethod
+    def draw(self) -> Batch:
+        """What the next step sees, in the order of memory in which convolutions are fastest."""
+        batch = self.examples.batch(
+            self.rng, self.parts, iteration=self.at.iteration, seed=self.seed, size=self.batch_size
+        )
+        order = update_steps.channels_last(self.examples.ndim)
+        return replace(batch, input=batch.input.contiguous(memory_format=order))
+
     def step(self) -> dict[str, float]:
         """One step; returns what it found, for the log."""
+        recipe, batch = self.recipe, self.draw()
+        rate = self.set_rate()
+        with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):
+            fake = self.nets.generator(batch.input)
+        fake = fake.float()
+        parts: dict[str, float] = {}
+        adversarial = self.nets.critic is not None and self.at.iteration >= recipe.adversarial_from
+        for k in range(recipe.critic_steps if adversarial else 0):
+            seen = (batch, fake) if k == 0 else (self.draw(), None)
+            parts |= update_steps.critics_step(self.nets, seen[0], recipe, seen[1])
+        parts |= update_steps.generators_step(self.nets, batch, fake, recipe, adversarial)
+        if self.by_loss:
+            self.losses.append(parts["loss"])
+        return parts | {"learning_rate": rate}
 
-    @abstractmethod
     def score(self) -> float:
-        """Score of the held-out slices in dB, higher is better."""
+        """Score of what is held out in dB, higher is better; of the training loss where nothing is."""
+        if self.watched:
+            return score(self.nets, self.watched, self.recipe)
+        recent, self.losses = float(np.mean(self.losses)), []
+        return float(-10 * np.log10(max(recent, 1e-12)))
 
     def run(self) -> None:
         """Train to the end, from the checkpoint where there is one."""
@@ -125,7 +151,7 @@ class Phase(ABC):
             self.at.seconds = time.monotonic() - started
             late = self.deadline is not None and time.monotonic() > self.deadline
             if self.at.iteration % self.recipe.look_every == 0 or self.at.iteration == self.iterations or late:
-                self._look(parts)
+                self._validate(parts)
                 self.at.done = self._finished(late)
                 self._keep(journal)
             if self.progress is not None:
@@ -133,14 +159,14 @@ class Phase(ABC):
         journal.close()
 
     @property
-    def drawn(self) -> Recipe:
-        """The recipe by which batches are drawn: with half of the batch once the device had no room for it."""
-        return replace(self.recipe, batch=max(1, self.recipe.batch // 2)) if self.at.halved else self.recipe
+    def batch_size(self) -> int:
+        """Examples a step: half of the recipe's once the device had no room for it."""
+        return max(1, self.recipe.batch // 2) if self.at.halved else self.recipe.batch
 
     def set_rate(self) -> float:
         """Give the generators their learning rate of this step, and the critics theirs where it follows a schedule."""
         rate = self.recipe.rate(self.at.iteration, self.recipe.learning_rate) * self.at.rate_factor
-        for name, (_, optimizer) in self.trained.items():
+        for name, (_, optimizer) in self.nets.trained.items():
             base = rate
             if "critic" in name:
                 if self.recipe.schedule not in ("plateau", "linear-decay"):
@@ -156,7 +182,7 @@ class Phase(ABC):
         try:
             return self.step()
         except torch.cuda.OutOfMemoryError as error:
-            size = self.drawn.batch
+            size = self.batch_size
             if self.at.halved or size == 1:
                 raise self._no_room(f"a batch of {size}{' either' if self.at.halved else ''}") from error
         self.at.halved = True
@@ -192,7 +218,7 @@ class Phase(ABC):
                 self.name, self.checkpoint, atomic_files.free_text(self.checkpoint),
             )  # fmt: skip
 
-    def _look(self, parts: dict[str, float]) -> None:
+    def _validate(self, parts: dict[str, float]) -> None:
         """Score the held-out slices, remember the best weights, add a row to the log."""
         at = self.at
         row: dict[str, Any] = {"phase": self.name, "iteration": at.iteration, **parts}
@@ -206,22 +232,16 @@ class Phase(ABC):
             if gained:
                 at.best_psnr, at.best_iteration = psnr, at.iteration
             self._plateau(gained)
-            if at.mixed:
+            if at.mixed and self.watched:
                 self._guard_precision(psnr)
         if not self.scored or at.best_iteration == at.iteration:
-            generator = self.trained["generator"][0]
+            generator = self.nets.generator
             self.best = {key: value.detach().clone() for key, value in generator.state_dict().items()}
         at.log.append(row)
 
-    def lower_score(self) -> float | None:
-        """The score with bf16 in the network, where a phase knows how to; None otherwise."""
-        return None
-
     def _guard_precision(self, full: float) -> None:
         """Leave mixed precision for good where it shows in the score."""
-        lower = self.lower_score()
-        if lower is None:
-            return
+        lower = score(self.nets, self.watched, self.recipe, lower=True)
         self.at.mixed_loss_db = round(full - lower, 4)
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False
@@ -243,7 +263,7 @@ class Phase(ABC):
 
     def _save(self) -> None:
         tensors = {f"best.{k}": v for k, v in self.best.items()} | {"torch_rng": torch.get_rng_state()}
-        for name, (module, optimizer) in self.trained.items():
+        for name, (module, optimizer) in self.nets.trained.items():
             tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
             tensors |= flatten_optimizer(optimizer, f"{name}_optimizer")
         values = {"signature": self.signature, "rng": self.rng.bit_generator.state, "progress": asdict(self.at)}
@@ -258,7 +278,7 @@ class Phase(ABC):
         if found is None or found[1].get("signature") != self.signature:
             return
         tensors, values = found
-        for name, (module, optimizer) in self.trained.items():
+        for name, (module, optimizer) in self.nets.trained.items():
             module.load_state_dict(_part(tensors, f"{name}."))
             restore_optimizer(optimizer, tensors, f"{name}_optimizer")
         self.best = _part(tensors, "best.")
@@ -287,14 +307,6 @@ def likely_cause(parts: Mapping[str, float], at: Counters) -> str:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def split(slices: tuple[int, ...], hold_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(training, held-out) slices: every n-th is held out, beginning in the middle of the first n; none by 0."""
-    if not hold_out:
-        return slices, ()
-    held = slices[min(hold_out // 2, len(slices) - 1) :: hold_out]
-    return tuple(z for z in slices if z not in held), held
 
 
 @contextmanager

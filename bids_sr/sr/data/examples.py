@@ -1,0 +1,93 @@
+"""What a training sees of its data: batches to learn from, patches to validate on, and a description for the card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.operators import Degradation
+
+Box = tuple[tuple[int, int], ...]
+"""(first, last + 1) of each axis on the high-resolution grid."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """input (N, C, *), target and weight (N, C or 1, *) of one step.
+
+    With an operator the target is a low-resolution image, and the output is downsampled by it before they are compared.
+    """
+
+    input: Tensor
+    target: Tensor
+    weight: Tensor
+    operator: Degradation | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationPatch:
+    """One patch that is scored at every validation step: image, place and tensors; its weight is 1 where it counts."""
+
+    image: int
+    box: Box
+    batch: Batch
+
+
+class Examples(Protocol):
+    """Data in the form in which the trainer learns from them: a pair's slices, or windows of a set of images.
+
+    `unit` is what is held out, in words; `scores_training` whether, with nothing held out, the parts trained on are
+    scored instead.
+    """
+
+    unit: str
+    scores_training: bool
+    factor: Factor
+
+    @property
+    def ndim(self) -> int:
+        """2 (slice by slice) or 3."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image."""
+
+    def parts(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """(parts to train on, parts that are held out)."""
+
+    def validation(self, parts: Sequence[Any]) -> tuple[ValidationPatch, ...]:
+        """Patches of some parts."""
+
+    def batch(self, rng: np.random.Generator, parts: Sequence[Any], *, iteration: int, seed: int, size: int) -> Batch:
+        """What a step sees; `rng` is the only source of chance."""
+
+    def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
+        """A patch by an interpolation instead of a network, (1, C, *)."""
+
+    def held_out(self, held: Sequence[Any], watched: Sequence[ValidationPatch]) -> dict[str, Any]:
+        """What was held out, for the card."""
+
+    def described(self) -> dict[str, Any]:
+        """What the card says of the data; see `bids_sr.sr.models.card.card_entries`."""
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the data."""
+
+
+def split(parts: tuple[int, ...], hold_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(training, held-out) parts: every n-th is held out, beginning in the middle of the first n; none by 0.
+
+    Examples
+    --------
+    >>> split((0, 1, 2, 3, 4, 5), 3)
+    ((0, 2, 3, 5), (1, 4))
+    """
+    if not hold_out:
+        return parts, ()
+    held = parts[min(hold_out // 2, len(parts) - 1) :: hold_out]
+    return tuple(z for z in parts if z not in held), held

@@ -1,0 +1,240 @@
+"""Windows of a set of images as training examples: what is held out, what a step sees, what validation looks at.
+
+What is held out are whole images where there are at least three, otherwise every n-th slice (2D) or the last n-th part
+of the brain in each image (3D). Validation scores fixed windows, so that it costs the same however large images are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bids_sr.sr.data.examples import Batch, Box, ValidationPatch, split
+from bids_sr.sr.data.images import ImageSet, ImageSetError
+from bids_sr.sr.data.patch_sampling import Symmetry
+from bids_sr.sr.data.windows import Windows
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.interpolation import upsample
+
+MOST = 8  # windows that a validation step scores, spread evenly over what is held out
+_SIDE = 48  # of a window in three dimensions
+_CONTEXT = 6  # slices around what is held out that a network in three dimensions may see, and is not scored in
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Region:
+    """Slices (first, last + 1) of one image that training draws from or that are held out."""
+
+    image: int
+    slices: tuple[int, int]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> Any:
+    """The order in which places are seen in an epoch."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+class ImageExamples(Windows):
+    """A set of images, as `bids_sr.sr.data.examples.Examples`."""
+
+    unit, scores_training = "parts", False
+
+    def __init__(self, images: ImageSet, recipe: Recipe, factor: Factor, ndim: int, device: str) -> None:
+        super().__init__(images, recipe, factor, ndim, device)
+        self._whole: dict[tuple[str, int], NDArray[np.float32]] = {}
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image."""
+        return self.images.channels
+
+    def parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+        """(regions to train on, regions that are held out)."""
+        hold_out = self.recipe.hold_out
+        count = len(self.images.images)
+        depth = [self.at(i).shape[2] for i in range(count)]
+        if hold_out and count >= 3:
+            train, held = split(tuple(range(count)), hold_out)
+            whole = tuple(tuple(Region(image=i, slices=(0, depth[i])) for i in which) for which in (train, held))
+            return whole[0], whole[1]
+        if not hold_out:
+            return tuple(Region(image=i, slices=(0, depth[i])) for i in range(count)), ()
+        if self.ndim == 2:
+            usable = [(i, z) for i in range(count) for z in self._usable(i)]
+            if len(usable) < 2:
+                raise ImageSetError("only one slice of the images shows enough of the head: nothing could be held out")
+            order = tuple(range(len(usable)))
+            return tuple(  # type: ignore[return-value]
+                tuple(Region(image=usable[k][0], slices=(usable[k][1], usable[k][1] + 1)) for k in which)
+                for which in split(order, hold_out)
+            )
+        cuts = []
+        for i in range(count):
+            p, brain = self.at(i).steps[2][0], self._usable(i) or [0, depth[i] - 1]
+            part = max(1, (brain[-1] + 1 - brain[0]) // hold_out)
+            kept = max(p, (brain[-1] + 1 - part) // p * p)
+            if kept >= depth[i]:
+                raise ImageSetError(f"{self.images.images[i].name}: {depth[i]} slices are too few to hold some out")
+            cuts.append((Region(image=i, slices=(0, kept)), Region(image=i, slices=(kept, depth[i]))))
+        return tuple(a for a, _ in cuts), tuple(b for _, b in cuts)
+
+    def _usable(self, index: int, least: float = 0.02) -> list[int]:
+        """Slices of an image of which at least this part is mask."""
+        part = self.at(index).inside[0].float().mean((0, 1))
+        return [int(z) for z in torch.nonzero(part >= least).flatten()]
+
+    def validation(self, parts: Sequence[Region]) -> tuple[ValidationPatch, ...]:
+        """At most `MOST` windows of some regions."""
+        chosen: list[tuple[int, Box, tuple[int, int]]] = []
+        for region in parts:
+            if self.ndim == 2:
+                chosen += [(region.image, box, box[2]) for box in _slices(self, region.image, *region.slices)]
+            else:
+                chosen.append((region.image, _block(self, region.image, *region.slices), region.slices))
+        spread = np.unique(np.linspace(0, len(chosen) - 1, min(MOST, len(chosen))).round().astype(int))
+        return tuple(_patch(self, *chosen[k]) for k in spread)
+
+    def batch(
+        self, rng: np.random.Generator, parts: Sequence[Region], *, iteration: int, seed: int, size: int
+    ) -> Batch:
+        """Windows of a step."""
+        vary, factor = self.recipe.augmentation, self.factor
+        if self.recipe.factors:
+            factor = self.factor_of(float(rng.choice(np.array(self.recipe.factors))))
+        sides, chosen = self.chosen(rng, parts, factor, iteration=iteration, seed=seed, size=size)
+        turns: list[Symmetry] = []
+        if vary.dihedral:
+            every = self.turns(factor, sides)
+            turns = [every[int(k)] for k in rng.integers(len(every), size=len(chosen))]
+        batch = self.cut(chosen, factor, self.recipe.background, turns)
+        gain = float(np.exp(rng.normal(0, vary.gain)))
+        return replace(batch, input=batch.input * gain, target=batch.target * gain)
+
+    def chosen(
+        self, rng: np.random.Generator, parts: Sequence[Region], factor: Factor, *, iteration: int, seed: int, size: int
+    ) -> tuple[tuple[int, ...], list[tuple[int, Box]]]:
+        """(sides, (image, window) of each member of the batch)."""
+        sources = [rng] * size
+        if self.recipe.patches is not None:  # that many places, each seen once an epoch in an order of the epoch's own
+            seen = range(iteration * size, (iteration + 1) * size)
+            numbers = [_order(seed, k // self.recipe.patches, self.recipe.patches) for k in seen]
+            sources = [
+                np.random.default_rng([seed, 1, int(order[k % self.recipe.patches])])
+                for k, order in zip(seen, numbers, strict=True)
+            ]
+        where = [parts[int(source.integers(len(parts)))] for source in sources]
+        if self.recipe.patch is None and len({self.at(r.image, factor).shape for r in where}) > 1:
+            where = [where[0]] * size  # whole images of different sizes do not fit into one batch
+        rooms = [(r.image, self.room(r, factor)) for r in where]
+        sides = self.sides(rooms, factor)
+        out = []
+        for (index, slices), source in zip(rooms, sources, strict=True):
+            x, y, z = self.places(index, factor, slices, sides).draw(source, 1)[0]
+            corner = (x, y, z + slices[0])
+            out.append((index, tuple((start, start + side) for start, side in zip(corner, sides, strict=True))))
+        return sides, out
+
+    def room(self, region: Region, factor: Factor) -> tuple[int, int]:
+        """The slices of a region on the grid of another factor, beginning where voxels of both grids do if need be."""
+        depth = self.at(region.image).shape[2]
+        now = self.at(region.image, factor)
+        low, high = (min(now.shape[2], z * now.shape[2] // depth) for z in region.slices)
+        step = now.steps[2][0] if self.aligned else 1
+        return low // step * step, high
+
+    def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
+        """A window by an interpolation instead of a network."""
+        low = self.at(patch.image).coarse.cpu().numpy()
+        key = (name, patch.image)
+        if key not in self._whole:
+            self._whole[key] = np.stack([upsample(name, channel, self.factor) for channel in low])
+        part = self._whole[key][(slice(None), *(slice(a, b) for a, b in patch.box))]
+        part = part if self.ndim == 3 else part[..., 0]
+        return torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(patch.batch.target.device)[None]
+
+    def held_out(self, held: Sequence[Region], watched: Sequence[ValidationPatch]) -> dict[str, Any]:
+        """Regions and windows that were held out, by the names of the images."""
+        names = [image.name for image in self.images.images]
+        return {
+            "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in held],
+            "windows": [{"image": names[x.image], "box": [list(side) for side in x.box]} for x in watched],
+        }
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each image, by its name."""
+        return self.images.checksums()
+
+    def described(self) -> dict[str, Any]:
+        """What the card says of the set; the first image stands for it in resolution, orientation and intensity."""
+        first, seen = self.images.images[0], self.at(0)
+        zooms, step = np.asarray(first.zooms), np.array([p / q for p, q in seen.steps])
+        high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
+        rule = (
+            "99th percentile of each coarse image in the mask is 1"
+            if self.recipe.intensity == "percentile"
+            else "the largest value of each coarse image is 1"
+        )
+        return {
+            "factor": self.factor, "contrast": self.images.contrast, "affine": np.asarray(first.affine, float),
+            "zooms": (low, high), "image": seen.coarse[0].cpu().numpy(), "mask": seen.inside_coarse[0].cpu().numpy(),
+            "data_sha256": self.checksums(), "factors": list(self.recipe.factors), "channels": self.channels,
+            "images": [image.name for image in self.images.images],
+            "coarse_images": (
+                "measured" if first.coarse is not None else f"made by {self.recipe.degradation} from the fine ones"
+            ),
+            "intensity": {
+                "scale": [float(v) for v in seen.level], "headroom": [round(float(v), 6) for v in seen.headroom],
+                "rule": rule,
+            },
+        }  # fmt: skip
+
+
+def _slices(windows: ImageExamples, index: int, low: int, high: int) -> list[Box]:
+    """Whole slices of a range with something of the mask."""
+    shape = windows.at(index).shape
+    part = windows.at(index).inside[0, ..., low:high].float().mean((0, 1))
+    found = [low + int(z) for z in torch.nonzero(part > 0).flatten()]
+    steps = windows.at(index).steps
+    sides = [n // p * p if windows.aligned else n for n, (p, _) in zip(shape, steps, strict=True)]
+    return [((0, sides[0]), (0, sides[1]), (z, z + 1)) for z in found]
+
+
+def _block(windows: ImageExamples, index: int, low: int, high: int) -> Box:
+    """A block around the middle of the mask in a range of slices, with some context."""
+    image = windows.at(index)
+    places = torch.nonzero(image.inside[0, ..., low:high]).double()
+    middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
+    box = []
+    for axis, (n, (p, _)) in enumerate(zip(image.shape, image.steps, strict=True)):
+        step = p if windows.aligned else 1
+        if axis < 2:
+            side = min(n, _SIDE) // step * step
+            start = min(max(int(middle[axis]) - side // 2, 0), n - side) // step * step
+            box.append((start, start + side))
+        else:
+            start = max(0, low - _CONTEXT, (low + high - _SIDE) // 2) // step * step
+            stop = min(n, high + _CONTEXT, start + _SIDE) // step * step
+            box.append((start, max(stop, start + step)))
+    return tuple(box)
+
+
+def _patch(windows: ImageExamples, index: int, box: Box, scored: tuple[int, int]) -> ValidationPatch:
+    batch = windows.cut([(index, box)], windows.factor, 0.0)
+    if windows.ndim == 3:
+        p, q = windows.at(index).steps[2] if windows.recipe.objective == "self" else (1, 1)
+        first, last = ((z - box[2][0]) * q // p for z in scored)
+        weight = torch.zeros_like(batch.weight)
+        weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
+        # a part without any of the mask is scored whole: nothing else is there
+        weight = weight if weight.any() else torch.ones_like(batch.weight)
+        batch = replace(batch, weight=weight)
+    return ValidationPatch(image=index, box=box, batch=batch)

@@ -1,0 +1,248 @@
+"""The trainer: one function for every method, on a pair, a set of images, or (variance maps) a run.
+
+A training has two phases. `search` fits on all that is not held out and scores that every few iterations: what it
+reaches there is what the card reports. `refit` (where the recipe wants it) starts anew with the same seed on *all* data
+for as many iterations as did best. Without a refit the weights that did best are the model. Where nothing is held out
+the training loss decides, or, where a critic is part of that, the last weights are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bids_sr.sr.data.examples import Examples, ValidationPatch
+from bids_sr.sr.data.image_examples import ImageExamples
+from bids_sr.sr.data.images import ImageSet, ImageSetError
+from bids_sr.sr.data.patches import PairExamples
+from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.method import Method
+from bids_sr.sr.models.card import card_entries, perceptual_entry, plain_recipe, started_from
+from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
+from bids_sr.sr.recipe import Recipe, VarianceRecipe
+from bids_sr.sr.resolution.degradation import Factor, check_factor
+from bids_sr.sr.training import update_steps
+from bids_sr.sr.training.phase import Phase, Progress, torch_threads
+from bids_sr.sr.training.validation import compare
+
+if TYPE_CHECKING:
+    from bids_sr.sr.variance.fit_variance import RunData
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """What `fit` was asked for; its parameters are explained there."""
+
+    method: Method
+    recipe: Recipe
+    examples: Examples
+    seed: int
+    work: Path
+    device: str
+    started: float
+    minutes: float | None
+    progress: Progress | None
+    start: LoadedModel | None
+    vgg: Path | None
+    mixed: bool
+
+    @property
+    def signature(self) -> str:
+        """Tells whether a checkpoint belongs to this training."""
+        begun = None if self.start is None else self.start.card.weights_sha256
+        text = repr((
+            self.method.name, plain_recipe(self.recipe), self.examples.checksums(), self.examples.factor, self.seed,
+            self.vgg is not None, begun, self.mixed,
+        ))  # fmt: skip
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def phase(
+        self, name: str, parts: Sequence[Any], watched: tuple[ValidationPatch, ...], count: int, share: float
+    ) -> Phase:
+        """Train one phase to its end, within a share of the time there is."""
+        nets = update_steps.build_networks(
+            self.recipe, self.examples.factor, self.seed, self.device, self.vgg, channels=self.examples.channels,
+            ndim=self.examples.ndim, start=None if self.start is None else self.start.generator.state_dict(),
+        )  # fmt: skip
+        out = Phase(
+            name=name, recipe=self.recipe, iterations=count, nets=nets, examples=self.examples, parts=tuple(parts),
+            watched=watched, by_loss=not (watched or self.recipe.contested) and name == "search", seed=self.seed,
+            rng=np.random.default_rng([self.seed, len(parts)]), signature=f"{self.signature}-{count}",
+            checkpoint=self.work / f"{name}.checkpoint.safetensors", progress=self.progress,
+            deadline=None if self.minutes is None else self.started + 60 * share * self.minutes,
+        )  # fmt: skip
+        out.at.mixed = self.mixed and bool(watched)
+        out.run()
+        return out
+
+
+def fit(
+    method: Method,
+    recipe: Recipe,
+    data: TrainingPair | ImageSet | RunData,
+    *,
+    recipe_name: str,
+    seed: int,
+    work_dir: str | Path,
+    factor: Factor | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    max_minutes: float | None = None,
+    vgg_weights: str | Path | None = None,
+    start: LoadedModel | None = None,
+    progress: Progress | None = None,
+    precision: Literal["auto", "fp32", "mixed"] = "auto",
+) -> TrainedModel:
+    """Train a method; or, where nothing is trained, find the variance maps of a run.
+
+    Parameters
+    ----------
+    method, recipe, recipe_name : what, and how long
+    data : the pair, the images (for a method trained on "self" only the low-resolution ones are looked at), or the run
+    seed : of weights, batches and augmentation; with the same number of threads the result is the same bit for bit
+    work_dir : where checkpoints and the log lie; a killed run started again with the same arguments goes on from there
+    factor : low- over high-resolution voxel size, for a set of images; a pair and a run know their own
+    threads : of torch on the CPU
+    device : "cpu" or "cuda"
+    max_minutes : stop on the clock; the card then says that the model cannot be reproduced
+    vgg_weights : file for the perceptual term; without it the term is off and the card says so
+    start : a model of the same network, with whose weights training begins; all but its last layers stay as they are
+        where the recipe says `freeze_but_last`
+    progress : called with (phase, iteration, iterations)
+    precision : "mixed" computes the generator in bf16 for as long as that does not change the held-out score by more
+        than .01 dB at any validation step, and in fp32 from then on (without held-out data always); "auto" is "mixed"
+        for a set of images on a GPU
+
+    Raises
+    ------
+    TrainingDiverged : the loss is no longer a number
+    OutOfDeviceMemory : half of the batch does not fit on the device either
+    PairError, ImageSetError, SeriesError, ResolutionError : the data cannot be trained on
+    ModelError : `start` is another network, or a recipe that is nothing without weights of VGG-19 has none
+    """
+    if isinstance(recipe, VarianceRecipe) or not isinstance(data, TrainingPair | ImageSet):
+        from bids_sr.sr.variance.fit_variance import fit_variance
+
+        return fit_variance(
+            method, recipe, data, recipe_name=recipe_name, seed=seed, threads=threads, progress=progress
+        )  # fmt: skip
+    if isinstance(data, TrainingPair):
+        factor = data.factor
+    elif factor is None:
+        raise ImageSetError("a set of images does not tell the factor of super-resolution: give it")
+    factor = check_factor(factor)
+    _check(method, recipe, recipe_name, data, factor, start, vgg_weights)
+    work, now = Path(work_dir), time.monotonic()
+    with torch_threads(threads):
+        examples: Examples = (
+            PairExamples(data, recipe, device)
+            if isinstance(data, TrainingPair)
+            else ImageExamples(data, recipe, factor, method.ndim, device)
+        )
+        train, held = examples.parts()
+        work.mkdir(parents=True, exist_ok=True)
+        on_gpu = device.startswith("cuda") and isinstance(data, ImageSet)
+        job = _Job(
+            method=method, recipe=recipe, examples=examples, seed=seed, work=work, device=device, started=now,
+            minutes=max_minutes, progress=progress, start=start, mixed=precision == "mixed" or
+            (precision == "auto" and on_gpu), vgg=None if vgg_weights is None else Path(vgg_weights),
+        )  # fmt: skip
+        watched = examples.validation(held)
+        refit = recipe.refit and bool(watched)
+        first = job.phase("search", train, watched, recipe.steps, 0.55 if refit else 1.0)
+        first.nets.generator.load_state_dict(first.best)
+        shown = watched or (examples.validation(train) if examples.scores_training else ())
+        reached: dict[str, Any] = compare(first.nets.generator, examples, shown, recipe) if shown else {}
+        last = job.phase("refit", train + held, (), max(1, first.at.best_iteration), 1.0) if refit else first
+    phases = (first, last) if refit else (first,)
+    LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
+    card = card_entries(method, recipe, recipe_name, examples, vgg=job.vgg is not None)
+    card |= _training_entries(job, phases, train, held, reached)
+    card |= {"seed": seed, "threads": threads, "device": device}
+    state = {key: value.cpu() for key, value in last.best.items()}
+    if recipe.keep_critic and last.nets.critic is not None:
+        state |= {f"critic.{key}": value.cpu() for key, value in last.nets.critic.state_dict().items()}
+    return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
+
+
+def _check(
+    method: Method, recipe: Recipe, recipe_name: str, data: TrainingPair | ImageSet, factor: Factor,
+    start: LoadedModel | None, vgg_weights: str | Path | None,
+) -> None:  # fmt: skip
+    """Refuse what can be told before any work is done."""
+    if recipe.needs_vgg and vgg_weights is None:
+        raise ModelError(
+            f"{method.name} ({recipe_name}) is taught by features of VGG-19: give its weights with --vgg-weights, "
+            "or take --recipe paper-mse"
+        )
+    if isinstance(data, ImageSet):
+        data.check(factor, method.ndim)
+        if method.ndim == 2 and factor[2] != 1:
+            raise ImageSetError(f"{method.name} works slice by slice; the factor {factor} asks for thinner slices")
+        vary = recipe.augmentation
+        if (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
+            raise ValueError("sets of images are varied by flips and gain only: their coarse images are made before")
+    if start is not None and isinstance(data, TrainingPair):
+        own = (start.card.method, start.card.recipe, start.card.factor)
+        wanted = (method.name, recipe_name, factor)
+        if own != wanted:
+            told = ["{} ({}) by {}".format(*each) for each in (wanted, own)]
+            raise ModelError(f"training of {told[0]} cannot begin with a model of {told[1]}")
+    elif start is not None and isinstance(data, ImageSet):
+        _check_network(method, recipe, start, data.channels, factor)
+
+
+def _check_network(method: Method, recipe: Recipe, start: LoadedModel, channels: int, factor: Factor) -> None:
+    """Refuse to begin with weights of other shapes, or to train layers that are not there."""
+    count, layers = recipe.freeze_but_last, len(update_steps.weighted_layers(start.generator))
+    if count is not None and not 1 <= count <= layers:
+        raise ModelError(f"the model to start from has {layers} layers with weights: {count} of them cannot be trained")
+    wanted = recipe.build_generator(channels, factor).state_dict()
+    found = start.generator.state_dict()
+    wrong = [k for k in {*wanted, *found} if k not in wanted or k not in found or wanted[k].shape != found[k].shape]
+    if wrong:
+        raise ModelError(
+            f"the model to start from ({start.card.method}, {start.card.recipe}) is another network than that of "
+            f"{method.name}: {', '.join(sorted(wrong)[:3])} differ"
+        )
+
+
+def _training_entries(
+    job: _Job, phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: dict[str, Any]
+) -> dict[str, Any]:
+    """The part of the card that training found out."""
+    first, recipe, examples = phases[0], job.recipe, job.examples
+    checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)
+    timed = [p.name for p in phases if p.at.done == "time"]
+    why = [f"{' and '.join(timed)} stopped on the clock"] * bool(timed)
+    why += ["the device had no room for the batch, which was halved"] * any(p.at.halved for p in phases)
+    again = "the one here was trained again on all" if len(phases) > 1 else "it is the one here"
+    kept = "the training loss chose the stopping point" if first.by_loss else "the last weights are kept"
+    told = f"figures of a model trained without these {examples.unit}; {again}; they chose the stopping point"
+    held_out = examples.held_out(held, first.watched) | {
+        "iteration": first.at.best_iteration if first.scored else first.at.iteration,
+        "model": told if held else f"nothing was held out: {kept}",
+    }
+    generator = first.nets.generator
+    return {
+        "held_out": held_out | (reached if held else {}),
+        **({"on_trained_slices": examples.held_out(train, ()) | reached} if reached and not held else {}),
+        "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
+        "refit_on_all_slices": len(phases) > 1,
+        "perceptual": perceptual_entry(recipe, checksum, job.vgg),
+        "mixed_precision": {"kept": first.at.mixed, "score_change_db": first.at.mixed_loss_db},
+        "reproducible": not why,
+        **({"not_reproducible_because": "; ".join(why)} if why else {}),
+        "parameters": sum(p.numel() for p in generator.parameters()),
+        "parameters_trained": sum(p.numel() for p in generator.parameters() if p.requires_grad),
+        **({} if job.start is None else {"started_from": started_from(job.start)}),
+    }
