@@ -134,9 +134,9 @@ def claim(workflow: LiterateWorkflow, run: RunPlan) -> Source:
     inputnode, acquisition, activation = workflow.get_node("inputnode"), run.acquisition, run.activation
     claim_wf = init_claim_wf(
         series=run.mapped, pair=run.evaluation.pair_conditions, contrasts=plain(activation.contrasts),
-        widths=run.evaluation.attribution_widths, voxel_mm=acquisition.voxel, factor=acquisition.factor, tr=acquisition.tr,
-        low_pass=activation.low_pass, high_pass=activation.high_pass, slice_time_ref=acquisition.slice_time_ref,
-        has_stc=acquisition.slice_times is not None,
+        widths=run.evaluation.attribution_widths, voxel_mm=acquisition.voxel, factor=acquisition.factor,
+        tr=acquisition.tr, low_pass=activation.low_pass, high_pass=activation.high_pass,
+        slice_time_ref=acquisition.slice_time_ref, has_stc=acquisition.slice_times is not None,
     )  # fmt: skip
     files = pe.Node(niu.Merge(2), name="claim_files", run_without_submitting=True)
     grids = {"bold_mask": "mask", "roi_bold": "roi", "bold_mask_hr": "mask_hr", "roi_bold_hr": "roi_hr"}
