@@ -44,7 +44,7 @@ def taken_over(found: Any, files: Mapping[str, Path]) -> dict[str, Any]:
     """Which files of another program are used; `found` knows its origin, None is no other program."""
     if found is None:
         return {}
-    return {f"Taken over from {found.origin.words}": [path.name for path in files.values()]}
+    return {f"Taken over from {found.origin.text}": [path.name for path in files.values()]}
 
 
 def calibration_words(found: Any) -> str:
