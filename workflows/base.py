@@ -113,6 +113,9 @@ def _subject_plan(
             series=_series_plan(settings, subject, run, series_of(run)),
             activation=_activation(settings, contrasts[run.bold]),
             evaluation=_evaluation(settings, run, contrasts[run.bold], split=run.bold not in unsplit),
+            with_anat=t1w is not None, omp_nthreads=settings.resources.omp_nthreads or 1,
+            with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(settings.superres.pair_trained),
+            seed=settings.resources.random_seed,
         )
         for run in subject.runs
     )  # fmt: skip
