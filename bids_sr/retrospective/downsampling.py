@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
-from bids_sr.sr.resolution.degradation import coarse_affine, coarse_size, kspace_crop
+from bids_sr.spatial.transforms import resized_affine
+from bids_sr.sr.resolution.degradation import coarse_size, kspace_crop
 
 Array = npt.NDArray[Any]
 Factor = tuple[float, float, float]
@@ -92,7 +93,7 @@ def write_coarse_series(
     with SeriesReader(source) as reader:
         part, coarse = window(reader.shape, factor)
         fine = cropped_affine(reader.affine, part)
-        affine = coarse_affine(fine, tuple(piece.stop - piece.start for piece in part), coarse)
+        affine = resized_affine(fine, tuple(piece.stop - piece.start for piece in part), coarse)
         shape = (*coarse, reader.shape[3] - first)
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first):
@@ -128,4 +129,4 @@ def write_pair(image: Array, affine: Array, header: Any, highres: Path, lowres: 
     fine = cropped_affine(affine, part)
     kept = np.ascontiguousarray(image[part])
     save_image(kept, fine, highres, header_like=header)
-    save_image(bring_down(kept, factor), coarse_affine(fine, kept.shape, coarse), lowres, header_like=header)
+    save_image(bring_down(kept, factor), resized_affine(fine, kept.shape, coarse), lowres, header_like=header)
