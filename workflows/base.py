@@ -101,7 +101,7 @@ def _subject_plan(
     made_by: Mapping[str, str],
 ) -> SubjectPlan:
     """Everything that is known and wanted of one participant, as plain values."""
-    t1w, given = subject.t1w[0] if subject.t1w else None, subject.given
+    t1w, given = subject.t1w[0] if subject.t1w else None, subject.precomputed
     template = _template(settings, subject)
     anat = None if given is None else _given(given.origin, given.files(template))
     pairs = {pair: _pair_plan(settings, subject, pair, k) for k, pair in enumerate(subject.pairs, 1)}
@@ -113,6 +113,9 @@ def _subject_plan(
             series=_series_plan(settings, subject, run, series_of(run)),
             activation=_activation(settings, contrasts[run.bold]),
             evaluation=_evaluation(settings, run, contrasts[run.bold], split=run.bold not in unsplit),
+            with_anat=t1w is not None, omp_nthreads=settings.resources.omp_nthreads or 1,
+            with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(settings.superres.pair_trained),
+            seed=settings.resources.random_seed,
         )
         for run in subject.runs
     )  # fmt: skip
@@ -130,20 +133,20 @@ def _subject_plan(
 
 def _template(settings: Settings, subject: Subject) -> str:
     """The space that the T1w image is registered to: the one asked for, or one to which there are transforms."""
-    there = [space for space in SPACES if subject.given is not None and space in subject.given.spaces]
+    there = [space for space in SPACES if subject.precomputed is not None and space in subject.precomputed.spaces]
     return [*settings.preprocessing.output_spaces, *there, BUNDLED_SPACE][0]
 
 
 def _given(origin: Derivatives, files: Mapping[str, Path], readout: float = 0.0) -> Given:
     """What another program has made, as plain values."""
     return Given(
-        origin=origin.words, files={name: str(path) for name, path in files.items()},
+        origin=origin.text, files={name: str(path) for name, path in files.items()},
         uris=tuple(origin.uri(path) for path in files.values()), readout=readout,
     )  # fmt: skip
 
 
 def _given_run(run: BoldRun) -> Given | None:
-    found = run.given
+    found = run.precomputed
     if found is None:
         return None
     return _given(found.origin, found.files, 0.0 if found.field is None else found.field.readout)
@@ -228,7 +231,7 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
             *_placebos(settings, run, (*models, *own), with_anat),
         ),
         guide_kind=guide_of(superres, run),
-        corrected=run.given is not None and run.given.field is not None,
+        corrected=run.precomputed is not None and run.precomputed.field is not None,
         training=_training(settings),
         data_consistency=settings.superres.data_consistency,
         precision=settings.superres.precision,
@@ -305,7 +308,7 @@ def _acquisition(settings: Settings, run: BoldRun) -> Acquisition:
         factor=factor_of(run, settings),
         voxel=run.zooms,
         phase_encoding=str(run.sidecar.get("PhaseEncodingDirection", "")),
-        n_dummy=run.given.n_dummy if dummies is None and run.given is not None else dummies,
+        n_dummy=run.precomputed.n_dummy if dummies is None and run.precomputed is not None else dummies,
         given=_given_run(run),
         calibration=node_names.calibration_plan(run.calibration, settings.paths.bids_dir, dummies),
         slice_times=run.slice_timing if _timed(settings) else None,
@@ -359,14 +362,14 @@ def _subject_facts(
 ) -> dict[str, Any]:
     """What was found and what will be done, for the first section of the report."""
     sessions = sorted({run.entities["session"] for run in subject.runs if "session" in run.entities})
-    given = subject.given
+    given = subject.precomputed
     return {
         "Participant": subject.label,
         **({"Sessions": sessions} if sessions else {}),
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name if subject.t1w else "none: the whole brain stands for the motor area",
         "T2* pair": sorted({pair_words(run.pair) for run in subject.runs}),
-        **taken_over(subject.given, {} if given is None else given.files(_template(settings, subject))),
+        **taken_over(subject.precomputed, {} if given is None else given.files(_template(settings, subject))),
         "Series": list(dict.fromkeys(name for run in subject.runs for name in series_of(run))),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": settings.activation.roi,
@@ -390,5 +393,5 @@ def _run_facts(settings: Settings, run: BoldRun) -> dict[str, Any]:
         "Factor of super-resolution": " × ".join(f"{f:g}" for f in acquisition.factor),
         "Pair": pair_words(run.pair),
         "Calibration": node_names.calibration_words(run.calibration),
-        **taken_over(run.given, {} if run.given is None else run.given.files),
+        **taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
     }

@@ -1,4 +1,4 @@
-"""Small pieces of text: names of nodes, words for the report, the methods text of a graph."""
+"""Names: of nodes and of the fields that connect them, words for the report, the methods text of a graph."""
 
 import re
 from collections.abc import Mapping
@@ -8,6 +8,28 @@ from typing import Any
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.workflows.plans import CalibrationPlan
+
+Pairs = list[tuple[str, str]]
+
+
+def same(*fields: str, **renamed: str) -> Pairs:
+    """Fields that connect two nodes: of the same name, then ``output="input"``."""
+    return [*((field, field) for field in fields), *renamed.items()]
+
+
+def into(*fields: str, **renamed: str) -> Pairs:
+    """Fields that connect a node to the inputs of a workflow; see `same`."""
+    return [(out, f"inputnode.{field}") for out, field in same(*fields, **renamed)]
+
+
+def out_of(*fields: str, **renamed: str) -> Pairs:
+    """Fields that connect the outputs of a workflow to a node; see `same`."""
+    return [(f"outputnode.{out}", field) for out, field in same(*fields, **renamed)]
+
+
+def passed(*fields: str, **renamed: str) -> Pairs:
+    """Fields that connect the outputs of a workflow to the inputs of the next; see `same`."""
+    return [(f"outputnode.{out}", f"inputnode.{field}") for out, field in same(*fields, **renamed)]
 
 
 def methods_text(workflow: LiterateWorkflow) -> str:
@@ -44,7 +66,7 @@ def taken_over(found: Any, files: Mapping[str, Path]) -> dict[str, Any]:
     """Which files of another program are used; `found` knows its origin, None is no other program."""
     if found is None:
         return {}
-    return {f"Taken over from {found.origin.words}": [path.name for path in files.values()]}
+    return {f"Taken over from {found.origin.text}": [path.name for path in files.values()]}
 
 
 def calibration_words(found: Any) -> str:

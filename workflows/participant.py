@@ -9,6 +9,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 from bids_sr.workflows.anat_preproc import init_anat_wf
+from bids_sr.workflows.bold.all_series import ANAT_FIELDS
 from bids_sr.workflows.bold.bold_run import init_func_wf
 from bids_sr.workflows.bold.calibrate import init_calibration_reportlets_wf
 from bids_sr.workflows.bold.register import init_pair_wf
@@ -16,7 +17,8 @@ from bids_sr.workflows.bold.score_holdout import init_holdout_wf
 from bids_sr.workflows.bold.series_maps import Edges
 from bids_sr.workflows.bold.super_resolve import init_train_wf
 from bids_sr.workflows.bold.take_precomputed import init_given_anat_wf
-from bids_sr.workflows.evaluation.evaluation_parts import MAPS, guarded
+from bids_sr.workflows.evaluation.evaluation_parts import MAPS
+from bids_sr.workflows.node_names import into, passed
 from bids_sr.workflows.plans import PairPlan, RunPlan, SubjectPlan
 from bids_sr.workflows.reportlets.run_evaluation import init_evaluation_reportlets_wf, init_variance_reportlets_wf
 from bids_sr.workflows.reportlets.subject_reportlets import (
@@ -28,7 +30,6 @@ from bids_sr.workflows.reportlets.subject_reportlets import (
     init_training_reportlets_wf,
 )
 from bids_sr.workflows.sinks import anat_fields, init_sink, init_sink_wf, model_fields, pair_fields
-from bids_sr.workflows.stages import ANAT_FIELDS, PAIR_FIELDS
 
 SHOWN_ANAT = ("t1w_preproc", "t1w_mask", "t1w_tpms")
 PAIR_TO_TRAINING = (
@@ -55,47 +56,35 @@ def init_subject_wf(*, subject: SubjectPlan, name: str) -> LiterateWorkflow:
     }
     highres = {pair.number: pair.highres for pair in subject.pairs}
     for run in subject.runs:
-        func_wf = init_func_wf(
-            target=run.target, acquisition=run.acquisition, plan=run.series, activation=run.activation,
-            evaluation=run.evaluation, with_anat=anat_wf is not None, with_pair=run.pair > 0,
-            with_holdout=run.pair in scores, omp_nthreads=subject.omp_nthreads, seed=subject.training.seed,
-            name=f"{run.name}_wf",
-        )  # fmt: skip
+        func_wf = init_func_wf(run=run, name=f"{run.name}_wf")
         func_wf.inputs.inputnode.bold_file = run.bold_file
         func_wf.inputs.inputnode.events_file = run.events_file
         if run.evaluation.measured:
             func_wf.inputs.inputnode.truth_file = run.evaluation.truth_file
-        edges: Edges = []
         if anat_wf is not None:
-            std = ("t1w2std_xfm", "template") if run.target.spaces else ()
-            edges.append((anat_wf, func_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in (*ANAT_FIELDS, *std)]))
-        if run.pair:
+            workflow.connect([(anat_wf, func_wf, passed(*ANAT_FIELDS))])
+        if run.target.spaces:
+            workflow.connect([(anat_wf, func_wf, passed("t1w2std_xfm", "template"))])
+        if run.with_pair:
             func_wf.inputs.inputnode.highres = highres[run.pair]
-            edges += _pair_edges(run, pairs[run.pair], func_wf)
-        if run.pair in scores:
-            edges.append((scores[run.pair], func_wf, [("out_file", "inputnode.holdout_tsv")]))
-        workflow.connect(edges)
+            pair_wf, train_wfs = pairs[run.pair]
+            shared = ("highres2lowres_xfm", "train_highres", "train_lowres", "pair_mask")
+            workflow.connect(
+                [
+                    (pair_wf, func_wf, passed(*shared)),
+                    *(
+                        (train_wfs[each], func_wf, passed(model_file=f"model_{each}"))
+                        for each in run.series.models_of_pair
+                    ),
+                ]
+            )
+        if run.with_holdout:
+            workflow.connect([(scores[run.pair], func_wf, into(out_file="holdout_tsv"))])
         _run_reportlets(run, highres.get(run.pair, ""), workflow, func_wf, anat_wf)
     summary_wf = init_summary_wf(summary=subject.facts)
     keep = init_sink(name="keep_summary", output_dir=subject.output_dir, common={"subject": subject.label})
     workflow.connect([(summary_wf, keep, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")])])
     return workflow
-
-
-def _pair_edges(
-    run: RunPlan, made: tuple[LiterateWorkflow, dict[str, LiterateWorkflow]], func_wf: LiterateWorkflow
-) -> Edges:
-    """What a run gets from the stage of its pair."""
-    (pair_wf, train_wfs), plan = made, run.series
-    shared = [field for field in PAIR_FIELDS if field != "highres"]
-    members = [extra.name for extra in plan.extras if extra.is_member and extra.method in plan.of_pair]
-    return [
-        (pair_wf, func_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in shared]),
-        *[
-            (train_wfs[name], func_wf, [("outputnode.model_file", f"inputnode.model_{name}")])
-            for name in (*plan.of_pair, *members)
-        ],
-    ]
 
 
 def _holdout(
@@ -275,13 +264,13 @@ def _run_reportlets(
         ),
         init_evaluation_reportlets_wf(
             with_truth=bool(evaluation.truth_file or evaluation.truth_maps), with_guide=with_pair,
-            with_maps=bool(guarded(plan, evaluation)), with_halves=evaluation.split, series=plan.names,
+            with_maps=bool(run.guarded), with_halves=evaluation.split, series=plan.names,
             name=f"{name}_evaluation_figures_wf",
         ),
     ]  # fmt: skip
     if plan.on_run:
         drawn.append(init_variance_reportlets_wf(with_guide=with_pair, name=f"{name}_variance_figures_wf"))
-        if run.acquisition.calibration is not None and plan.takes_calibration:
+        if run.calibrated:
             drawn.append(init_calibration_reportlets_wf(name=f"{name}_calibration_figures_wf"))
     for method in plan.on_volumes:
         drawn.append(

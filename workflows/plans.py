@@ -198,9 +198,10 @@ class SeriesPlan:
         return tuple(name for name in self.models if name not in self.on_volumes)
 
     @property
-    def every(self) -> tuple[str, ...]:
-        """``raw`` and all the others."""
-        return ("raw", *self.names)
+    def models_of_pair(self) -> tuple[str, ...]:
+        """Series whose model was trained on the pair: those methods, then further members of their ensembles."""
+        members = (extra.name for extra in self.extras if extra.is_member and extra.method in self.of_pair)
+        return (*self.of_pair, *members)
 
     @property
     def checked(self) -> tuple[str, ...]:
@@ -217,6 +218,11 @@ class SeriesPlan:
     def takes_calibration(self) -> bool:
         """Whether there is a method whose maps a calibration enters."""
         return any(name in self.training.calibrated for name in self.on_run)
+
+    @property
+    def by_variance(self) -> tuple[str, ...]:
+        """Methods that may fall back to zero filling, as their cards say."""
+        return tuple(name for name in self.on_run if name not in self.controls)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -307,6 +313,12 @@ class RunPlan:
     bold_file, events_file : as acquired
     pair : number of its pair; 0 is none
     facts : what was acquired, for the report
+    target, acquisition, series, activation, evaluation : where results go, how the run was acquired, which series and
+        maps are made, how they are evaluated
+    with_anat : whether there is a T1w image
+    with_holdout : whether models are scored on another pair
+    omp_nthreads : threads that one node may take
+    seed : of everything random
     """
 
     name: str
@@ -319,6 +331,35 @@ class RunPlan:
     series: SeriesPlan
     activation: ActivationPlan
     evaluation: EvaluationPlan
+    with_anat: bool
+    with_holdout: bool
+    omp_nthreads: int
+    seed: int
+
+    @property
+    def with_pair(self) -> bool:
+        """Whether there is a T2*-weighted pair."""
+        return self.pair > 0
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there is a calibration, and a method that uses it."""
+        return self.acquisition.calibration is not None and self.series.takes_calibration
+
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Series that are mapped and stored: raw, those of the plan, the measured one."""
+        return ("raw", *self.series.names, *self.evaluation.measured)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Series on the high-resolution grid that are evaluated: those stored, then those that are not."""
+        return (*self.mapped[1:], *(extra.name for extra in self.series.extras))
+
+    @property
+    def guarded(self) -> tuple[str, ...]:
+        """Methods with maps of quality control, which rest on the effects of single blocks."""
+        return self.series.methods if self.evaluation.split else ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

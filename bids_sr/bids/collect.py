@@ -9,7 +9,7 @@ from bids_sr.bids import calibration_runs as cal
 from bids_sr.bids import headers as hd
 from bids_sr.bids import pairs, query
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.fmriprep import given_anat, given_run, open_derivatives
+from bids_sr.bids.fmriprep import open_derivatives, precomputed_anat, precomputed_run
 from bids_sr.bids.inputs import (
     BoldRun,
     Header,
@@ -155,7 +155,7 @@ def _subject(
     index: Index, label: str, bolds: Sequence[Path], every: Sequence[Path], settings: Settings, seen: _Walk
 ) -> Subject:
     images = query.well_named(index.find("t1w", label), seen)
-    anat = given_anat(seen.sources, label, images, settings.preprocessing.output_spaces, seen)
+    anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.output_spaces, seen)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
     stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
@@ -181,11 +181,11 @@ def _subject(
         if files.header is not None and files.tr is not None and files.events is not None:
             run = _make_run(files, files.header, settings, seen)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
-            run = replace(run, given=given_run(seen.sources, run, anat, seen))
+            run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
             runs.append(_with_truth(run, settings, seen))
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
-    subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), given=anat)
+    subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
     if settings.evaluation.retrospective is not None:
         check_retrospective(subject, seen)
     else:

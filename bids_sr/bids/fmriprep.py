@@ -18,9 +18,9 @@ from bids_sr.bids.inputs import BoldRun, entities_of, same_run, stem_of
 from bids_sr.bids.layout import IMAGES, read_object, suffix_of
 from bids_sr.bids.precomputed import (
     Derivatives,
-    GivenAnat,
-    GivenField,
-    GivenRun,
+    PrecomputedAnat,
+    PrecomputedField,
+    PrecomputedRun,
     check_confounds,
     check_grid,
     check_transforms,
@@ -80,9 +80,9 @@ def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives
     return Derivatives(root=root, name=name or program.lower(), program=program, version=version)
 
 
-def given_anat(
+def precomputed_anat(
     sources: Sequence[Derivatives], label: str, images: Sequence[Path], spaces: Sequence[str], found: Findings
-) -> GivenAnat | None:
+) -> PrecomputedAnat | None:
     """The anatomy of a participant from the first folder that has it.
 
     Parameters
@@ -104,15 +104,15 @@ def given_anat(
         if not any(name in anat.spaces for name in wanted):
             missing.append(f"transforms between T1w and {' or '.join(wanted)}")
         if missing:
-            found.tell(f"sub-{label}", f"{origin.words} left no {' and no '.join(missing)}; they are made here.")
+            found.tell(f"sub-{label}", f"{origin.text} left no {' and no '.join(missing)}; they are made here.")
         return anat
     if sources:
-        words = " and ".join(origin.words for origin in sources)
-        found.tell(f"sub-{label}", f"{words} left no T1w image with a brain mask; the anatomy is prepared here.")
+        programs = " and ".join(origin.text for origin in sources)
+        found.tell(f"sub-{label}", f"{programs} left no T1w image with a brain mask; the anatomy is prepared here.")
     return None
 
 
-def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findings) -> GivenAnat | None:
+def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findings) -> PrecomputedAnat | None:
     """Files of the participant's own folder, else of the session of its T1w image, else of its first session."""
     top = origin.root / f"sub-{label}"
     folders = [top / "anat", *([top / f"ses-{session}" / "anat"] if session else []), *sorted(top.glob("ses-*/anat"))]
@@ -126,7 +126,7 @@ def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findin
             found.tell(images[0], "there is no brain mask beside it; the anatomy is prepared here.")
             continue
         tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in TISSUES]
-        return GivenAnat(
+        return PrecomputedAnat(
             origin=origin, preproc=images[0], mask=mask, dseg=_only(files, images[0], "_dseg"),
             tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (), spaces=_spaces(folder),
         )  # fmt: skip
@@ -154,7 +154,7 @@ def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
     return {space: (ways["there"], ways["back"]) for space, ways in both.items() if len(ways) == 2}
 
 
-def _check_anat(anat: GivenAnat, found: Findings) -> None:
+def _check_anat(anat: PrecomputedAnat, found: Findings) -> None:
     """All images on one grid of three axes; composite transforms that are what their names say."""
     grid = hd.read_header(anat.preproc, found)
     if grid is None:
@@ -177,7 +177,9 @@ def _check_anat(anat: GivenAnat, found: Findings) -> None:
             check_transforms(path, 1, found)
 
 
-def given_run(sources: Sequence[Derivatives], run: BoldRun, anat: GivenAnat | None, found: Findings) -> GivenRun | None:
+def precomputed_run(
+    sources: Sequence[Derivatives], run: BoldRun, anat: PrecomputedAnat | None, found: Findings
+) -> PrecomputedRun | None:
     """What there is of a run, from the first folder that has its head motion.
 
     Parameters
@@ -194,12 +196,12 @@ def given_run(sources: Sequence[Derivatives], run: BoldRun, anat: GivenAnat | No
         if hmc is None:
             old += [origin] if files and _version(origin) < FIRST_WITH_MOTION else []
             continue
-        given = _run_of(origin, run, files, hmc, anat, found)
-        _tell_missing(given, run, anat, found)
-        return given
+        made = _run_of(origin, run, files, hmc, with_anat=anat is not None, found=found)
+        _tell_missing(made, run, anat, found)
+        return made
     if sources:
         text = "there are no head-motion transforms of fMRIPrep for it; motion, masks and confounds are made here"
-        words = ", ".join(f"{o.words} did not keep them; 23.2 and later do" for o in old)
+        words = ", ".join(f"{o.text} did not keep them; 23.2 and later do" for o in old)
         found.tell(run.bold, f"{text} ({words})." if words else f"{text}.")
     return None
 
@@ -224,8 +226,8 @@ def _image(files: Mapping[str, Path], stem: str) -> Path | None:
 
 
 def _run_of(
-    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], hmc: Path, anat: GivenAnat | None, found: Findings
-) -> GivenRun:
+    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], hmc: Path, *, with_anat: bool, found: Findings
+) -> PrecomputedRun:
     """Files of a run, checked."""
     check_transforms(hmc, run.n_volumes, found)
     for stem in ("desc-hmc_boldref", "desc-coreg_boldref", "desc-brain_mask"):
@@ -235,35 +237,30 @@ def _run_of(
             fix = "Name the fMRIPrep output of this very data set; its transforms hold for no other grid."
             check_grid(header, run.shape, run.affine, f"the run {run.bold.name}", fix, found)
     coreg = None
-    if anat is not None:
+    if with_anat:
         names = (f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in ANATOMIES)
         coreg = next((files[name] for name in names if name in files), None)
     if coreg is not None:
         check_transforms(coreg, 1, found)
     confounds = files.get("desc-confounds_timeseries.tsv")
-    return GivenRun(
+    return PrecomputedRun(
         origin=origin, hmc=hmc, mask=_image(files, "desc-brain_mask"), coreg=coreg, confounds=confounds,
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, found),
         field=_field_of(origin, run, files, found),
     )  # fmt: skip
 
 
-def _tell_missing(given: GivenRun, run: BoldRun, anat: GivenAnat | None, found: Findings) -> None:
+def _tell_missing(made: PrecomputedRun, run: BoldRun, anat: PrecomputedAnat | None, found: Findings) -> None:
     """Say what is made here although the rest is taken over."""
-    missing = [
-        words
-        for words, there in (
-            ("brain mask", given.mask),
-            ("registration to T1w", given.coreg or anat is None),
-            ("confounds", given.confounds),
-        )
-        if not there
-    ]
+    there = {
+        "brain mask": made.mask, "registration to T1w": made.coreg or anat is None, "confounds": made.confounds,
+    }  # fmt: skip
+    missing = [name for name, file in there.items() if not file]
     if missing:
-        found.tell(run.bold, f"{given.origin.words} left no {' and no '.join(missing)} of it; that is made here.")
+        found.tell(run.bold, f"{made.origin.text} left no {' and no '.join(missing)} of it; that is made here.")
 
 
-def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], found: Findings) -> GivenField | None:
+def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], found: Findings) -> PrecomputedField | None:
     """The field map that the run was corrected with."""
     pattern = re.compile(r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt")
     ways = {match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))}
@@ -298,7 +295,7 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
         fix = f"Add {lacking} to the sidecar of the run: by how much a field shifts the signal follows from it."
         found.refuse(run.bold, f"its metadata have no usable {lacking}, which the field map {name} needs", fix)
         return None
-    return GivenField(name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout)
+    return PrecomputedField(name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout)
 
 
 def _units(image: Path) -> Any:

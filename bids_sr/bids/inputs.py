@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bids_sr.bids.findings import Notice, Problem
-from bids_sr.bids.precomputed import GivenAnat, GivenRun
+from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 
 Triple = tuple[float, float, float]
@@ -51,10 +51,10 @@ class Pair:
 
     Attributes
     ----------
-    highres, lowres : absolute paths; `lowres` is None where only the fine image was acquired
+    highres, lowres : absolute paths; `lowres` is None where only the other one was acquired
     session : session of the images, or None
     factor : low-resolution voxel size / high-resolution voxel size, each axis
-    truncated : the low image has to be made from the fine one by k-space truncation
+    truncated : the low-resolution image has to be made from the other one by k-space truncation
     """
 
     highres: Path
@@ -137,7 +137,7 @@ class BoldRun:
     pair : the images of the same person that this run is super-resolved with, or None
     holdout : a second pair, which is not trained on, where that was asked for
     truth : what is known of the run, where that was asked for
-    given : what another program has made of it, where that was asked for
+    precomputed : what another program has made of it, where that was asked for
     calibration : short run at the high resolution that it is calibrated with, or None
     """
 
@@ -154,7 +154,7 @@ class BoldRun:
     pair: Pair | None = None
     holdout: Pair | None = None
     truth: Truth | None = None
-    given: GivenRun | None = None
+    precomputed: PrecomputedRun | None = None
     calibration: Calibration | None = None
 
     @property
@@ -167,25 +167,42 @@ class BoldRun:
         """Length of the run (s)."""
         return self.n_volumes * self.tr
 
+    @property
+    def images(self) -> tuple[Path | None, ...]:
+        """Images that are read for this run besides those of its pairs; None for what is not there."""
+        calibration = None if self.calibration is None else self.calibration.bold
+        truth = None if self.truth is None else self.truth.bold
+        return self.bold, calibration, truth
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
     """One participant: label without prefix, T1w images (the first is used), BOLD runs.
 
-    `given` is what another program has made of the anatomy, where that was asked for; its T1w image is the first then.
+    `precomputed` is what another program has made of the anatomy, where that was asked for; its T1w image is then the
+    first.
     `structural` are the contrasts that ``--sr-target anat`` works on, and empty otherwise.
     """
 
     label: str
     t1w: tuple[Path, ...]
     runs: tuple[BoldRun, ...]
-    given: GivenAnat | None = None
+    precomputed: PrecomputedAnat | None = None
     structural: tuple[StructuralPair, ...] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """The distinct pairs of the runs, in the order of the runs."""
         return tuple(dict.fromkeys(run.pair for run in self.runs if run.pair is not None))
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Every image that is read, each once: what is checked voxel by voxel before the work."""
+        found: list[Path | None] = [*self.t1w[:1]]
+        found += [path for scans in self.structural for path in (scans.highres, scans.lowres)]
+        found += [path for pair in (*self.pairs, *self.holdouts.values()) for path in (pair.highres, pair.lowres)]
+        found += [path for run in self.runs for path in run.images]
+        return tuple(dict.fromkeys(path for path in found if path is not None))
 
     @property
     def holdouts(self) -> dict[Pair, Pair]:

@@ -269,8 +269,8 @@ def _check_geometry(bold: Header, image: Header, found: Findings) -> None:
 
 def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, found: Findings) -> Triple | None:
     """Ratio of voxel sizes; along slices 1 where the low-resolution image is made from the other one, in plane."""
-    coarse = low or bold
-    ratios = np.asarray(coarse.zooms) / np.asarray(high.zooms)
+    lowres = low or bold
+    ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
     if low is None:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
             text = f"its slices are {high.zooms[2]:.3g} mm apart, the BOLD's {bold.zooms[2]:.3g} mm."
@@ -281,7 +281,7 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
         limit = RATIO_TOLERANCE if low else SIZE_TOLERANCE
         if np.any(np.abs(ratios[:2] / superres.factor - 1) > limit):
             stand = "×".join(f"{ratio:.3g}" for ratio in ratios[:2])
-            reason = f"voxel sizes of {coarse.path.name} and of it stand as {stand}, not as --sr-factor says"
+            reason = f"voxel sizes of {lowres.path.name} and of it stand as {stand}, not as --sr-factor says"
             found.refuse(high.path, reason, "Leave --sr-factor out, or choose another pair (--hr-acq, --lr-acq).")
         factors[:2] = [superres.factor, superres.factor]
     elif low is None:  # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
@@ -290,12 +290,12 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
         factors[:2] = [f or (n if fits and n > 1 else None) for f, n in zip(factors[:2], near, strict=True)]
     x, y, z = factors
     if x is None or y is None or z is None:
-        reason = f"voxel sizes ({sizes(coarse)} over {sizes(high)}) do not stand in a simple ratio"
+        reason = f"voxel sizes ({sizes(lowres)} over {sizes(high)}) do not stand in a simple ratio"
         fix = "Reconstruct one of the images so that the ratio is near 2, 3/2, 4/3 or the like."
         found.refuse(high.path, reason, fix)
         return None
     if z != 1.0:
-        reason = f"the pair differs along slices ({sizes(coarse)} over {sizes(high)}); the methods work in plane"
+        reason = f"the pair differs along slices ({sizes(lowres)} over {sizes(high)}); the methods work in plane"
         fix = "Give a pair with slices of one thickness stored along the third axis, or try with --force."
         found.refuse_unless(superres.force, high.path, reason, fix)
     return x, y, z

@@ -40,7 +40,7 @@ class Derivatives:
     version: str
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """Program and version (``fMRIPrep 24.1.1``)."""
         return f"{self.program} {self.version}".strip()
 
@@ -50,7 +50,7 @@ class Derivatives:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GivenAnat:
+class PrecomputedAnat:
     """The anatomy of one participant; None and empty where there is no such file.
 
     Attributes
@@ -81,7 +81,7 @@ class GivenAnat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GivenField:
+class PrecomputedField:
     """A field map and its place in the run's reference.
 
     Attributes
@@ -101,7 +101,7 @@ class GivenField:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GivenRun:
+class PrecomputedRun:
     """One BOLD run; None where there is no such file.
 
     Attributes
@@ -109,7 +109,7 @@ class GivenRun:
     origin : folder that it comes from
     hmc : ITK text, one affine a volume, brings the volume onto the reference
     mask : brain on the grid of the reference
-    coreg : ITK text, brings the reference onto the T1w image of `GivenAnat`
+    coreg : ITK text, brings the reference onto the T1w image of `PrecomputedAnat`
     confounds : table, one row a volume
     n_dummy : volumes at the start that the table marks as not steady; None without a table
     field : of the susceptibility correction
@@ -121,7 +121,7 @@ class GivenRun:
     coreg: Path | None = None
     confounds: Path | None = None
     n_dummy: int | None = None
-    field: GivenField | None = None
+    field: PrecomputedField | None = None
 
     @property
     def files(self) -> dict[str, Path]:

@@ -72,11 +72,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
 
     log_dir = settings.paths.output_dir / "logs" / settings.run.run_uuid
-    configure_nipype(
-        crash_dir=log_dir,
-        stop_on_first_crash=settings.run.stop_on_first_crash,
-        verbose=settings.run.verbosity > 0,
-    )
+    verbose, at_first = settings.run.verbosity > 0, settings.run.stop_on_first_crash
+    configure_nipype(crash_dir=log_dir, stop_on_first_crash=at_first, verbose=verbose)
     outcome = RunOutcome()
     if not settings.run.reports_only:
         workflow = _prepare(settings, plan, log_dir)
@@ -95,8 +92,15 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
     if not settings.run.reports_only:
         for label in labels:
             write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
-    reports = tuple(_report(settings, label, _logs_of_outputs(log_dir, label)) for label in labels)
-    return RunOutcome(crash_files=outcome.crash_files, missing=outcome.missing, reports=reports)
+    from bids_sr.reports.subject_report import build_report
+
+    reports, command = [], " ".join(sys.argv)
+    for label in labels:
+        logs = _logs_of_outputs(log_dir, label)
+        reports.append(
+            build_report(settings.paths.output_dir, label, run_uuid=logs.name, log_dir=logs, command=command)
+        )
+    return RunOutcome(crash_files=outcome.crash_files, missing=outcome.missing, reports=tuple(reports))
 
 
 def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
@@ -146,9 +150,8 @@ def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkfl
     for folder in (log_dir, output_dir):
         write_citations(text, folder)
     if settings.run.write_graph:
-        workflow.write_graph(
-            dotfilename=str(log_dir / "graph.dot"), graph2use="colored", format="svg", simple_form=True
-        )
+        dot = str(log_dir / "graph.dot")
+        workflow.write_graph(dotfilename=dot, graph2use="colored", format="svg", simple_form=True)
     return workflow
 
 
@@ -164,15 +167,3 @@ def _logs_of_outputs(log_dir: Path, label: str) -> Path:
         return named
     made = sorted(path.parent for path in log_dir.parent.glob("*/CITATION.md"))  # of an earlier version
     return made[-1] if made else log_dir
-
-
-def _report(settings: Settings, label: str, log_dir: Path) -> Path:
-    from bids_sr.reports.subject_report import build_report
-
-    return build_report(
-        settings.paths.output_dir,
-        label,
-        run_uuid=log_dir.name,
-        log_dir=log_dir,
-        command=" ".join(sys.argv),
-    )

@@ -6,7 +6,7 @@ and its fork server hold, a little for each worker that waits, and what the step
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 BASE_GB = 0.60
@@ -29,7 +29,7 @@ _DENSE_TRAINING = 14.0
 class Sizes:
     """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume.
 
-    `scans` are those of the largest fine structural scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
+    `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
     all heads that one network is trained on; `learned` those of the high-resolution volume where a method learns from
     the run's own volumes, and 0 otherwise; `dense` those where a dense network of recipe `paper` works.
     """
@@ -64,10 +64,8 @@ class Need:
 
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
-        grids = self.t1w * sizes.t1w + self.low * sizes.low + self.high * sizes.high
-        others = self.scans * sizes.scans + self.trained * sizes.trained + self.learned * sizes.learned
-        wide = self.dense * sizes.dense + self.dense_piece * sizes.dense_piece
-        return HEADROOM * (self.always + grids + others + wide)
+        grids = [item.name for item in fields(self) if item.name != "always"]
+        return HEADROOM * (self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids))
 
 
 def _of_t1w(always: float, t1w: float) -> Need:

@@ -38,7 +38,7 @@ class Plugin(Section):
     join_small : whether steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in
         the job of the step that needs them
     max_jobs : jobs of a run that are under way at one time; only ``SLURM``
-    poll_seconds : between two looks at the queue
+    poll_seconds : between two questions to the queue
     grace_seconds : that a file may take to be seen from another host
     patience_seconds : that the controller of SLURM may be silent
     """

@@ -1,4 +1,4 @@
-"""Where the simulated head is active, how strongly, and when."""
+"""Activation of the simulated head: places, amplitudes, block design and hemodynamic response."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

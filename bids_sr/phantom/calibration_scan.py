@@ -1,4 +1,4 @@
-"""The short BOLD run at the high resolution: same head, same fluctuations and task, another pose, noise of its own."""
+"""Calibration of the phantom, a short BOLD run at the high resolution: same head and task, another pose and noise."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.io import atomic_files
-from bids_sr.phantom.activity import Event, response
+from bids_sr.phantom.activity import Event
+from bids_sr.phantom.ground_truth import MOTION_TEXT
+from bids_sr.phantom.phantom_files import write_transform
 from bids_sr.phantom.physiology import Physiology, approach
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import BOLD_FRAME, Coil, EpiScanner, Part
-from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Subject, in_order
+from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Run, Subject
 from bids_sr.phantom.spoiled_gre import gradient_echo
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params, write_itk
+from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 Array = npt.NDArray[Any]
 LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
@@ -66,7 +67,7 @@ class CalibrationScan:
         self.parts = self._make_parts(scene)
 
     def _make_scanner(self) -> EpiScanner:
-        """The finer matrix in the same coil, with the distortion of the long run: acceleration makes up for lines."""
+        """The larger matrix in the same coil, with the distortion of the long run: acceleration makes up for lines."""
         shape, affine = self.grid
         subject = self.subject
         shift = subject.scanner.shift
@@ -97,34 +98,21 @@ class CalibrationScan:
 
     def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
         """The run volume by volume, float32; the number of threads changes nothing but the time."""
-        p, draw = self.preset, self.subject.draw
-        # the maps are those of the long run; the courses are not, as their number of samples differs
-        physiology = Physiology(draw("physiology"), self.subject.head, p, self.scanner, self.transient)
-        times = np.arange(p.volumes)[:, None] * p.tr + p.slice_times
-        courses = {c: response(self.events, c, times) for c in self.parts}
-
-        def volume(t: int) -> Array:
-            return self.scanner.measure(
-                self.rest, self.motion[t], active=self.parts,
-                responses={c: course[t] for c, course in courses.items()}, modulation=physiology.factor(t),
-                sigma=self.sigma if noise else 0.0, rng=draw("calibration", 2, t),
-            )  # fmt: skip
-
-        return in_order(volume, p.volumes, threads)
+        draw = self.subject.draw
+        # the maps are those of the long run; the time series are not, as their number of samples differs
+        physiology = Physiology(draw("physiology"), self.subject.head, self.preset, self.scanner, self.transient)
+        run = Run(
+            preset=self.preset, scanner=self.scanner, rest=self.rest, motion=self.motion, parts=self.parts,
+            events=self.events, physiology=physiology,
+        )  # fmt: skip
+        return run.volumes(self.sigma if noise else 0.0, lambda t: draw("calibration", 2, t), threads)
 
     def write_truth(self, name: str, root: Path) -> None:
         """Write the pose and the motion of the calibration beside the subject's truth."""
-        stem = root / name / "func" / f"{name}_task-tap_acq-highres"
-        path = Path(f"{stem}_from-calibration_to-boldref_mode-image_desc-truth_xfm.txt")
-        write_itk(path, self.pose)
-        atomic_files.write_json(path.with_suffix(".json"), {
-            "Description": "Takes a point of boldref to where it lies in the reference volume of the calibration",
-            "Frame": BOLD_FRAME,
-        })  # fmt: skip
-        path = Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt")
-        write_itk(path, self.motion)
-        atomic_files.write_json(path.with_suffix(".json"), {
-            "Description": "One matrix a volume: takes a point of the reference volume to where it lies in that volume",
-            "ReferenceVolume": min(self.transient.dummies, self.preset.volumes - 1),
-            "NumberOfNonSteadyVolumes": self.transient.dummies, "Frame": BOLD_FRAME,
-        })  # fmt: skip
+        stem, dummies = root / name / "func" / f"{name}_task-tap_acq-highres", self.transient.dummies
+        text = "Takes a point of boldref to where it lies in the reference volume of the calibration"
+        write_transform(f"{stem}_from-calibration_to-boldref", self.pose, text, Frame=BOLD_FRAME)
+        write_transform(
+            f"{stem}_from-orig_to-boldref", self.motion, MOTION_TEXT,
+            ReferenceVolume=min(dummies, self.preset.volumes - 1), NumberOfNonSteadyVolumes=dummies, Frame=BOLD_FRAME,
+        )  # fmt: skip

@@ -1,6 +1,6 @@
 """Structural scans of the simulated subject, as a clinic and as a study would acquire them.
 
-The fine ones share the grid of the T1w image; the coarse ones are of another day: thicker slices, larger voxels
+Those of high resolution share the grid of the T1w image; the others are of another day: thicker slices, larger voxels
 in-plane, another position of the head. Contrasts are those of spin echoes; the values are within the range of the
 literature at 3 T, chosen by us. Both members of a pair have one protocol: real pairs differ in contrast too.
 """
@@ -100,16 +100,16 @@ class Scan:
 
 
 def low_grid(preset: Preset) -> tuple[tuple[int, int, int], Array]:
-    """Grid of the coarse scans: the field of view of the T1w image, voxels larger by `anat_factor`."""
+    """Grid of the low-resolution scans: the field of view of the T1w image, voxels larger by `anat_factor`."""
     wanted = tuple(1 / f for f in preset.anat_factor)
     return hr_grid(preset.t1w_shape, preset.t1w_affine, wanted)
 
 
 def scans(subject: Subject) -> Iterator[Scan]:
-    """All structural scans but the fine T1w, which every subject has: fine T2w and FLAIR, then the coarse three."""
+    """T2w and FLAIR at the high resolution, where every subject has a T1w image, then all three at the low one."""
     p, rng = subject.preset, subject.draw("anat")
     grids = {"highres": (p.t1w_shape, p.t1w_affine), "lowres": low_grid(p)}
-    # sampled no finer than the fine scans' voxels in-plane, because the scene has no more detail than they do
+    # sampled no finer than the highres voxels in-plane, because the scene has no more detail than they do
     sampled = (p.t1w_shape[0] // 4, p.t1w_shape[1] // 4, p.t1w_shape[2])
     days = {"highres": subject.t1w_pose, "lowres": draw_pose(rng, (2.0, 5.0), (2.0, 5.0)) @ subject.t1w_pose}
     for kind in grids:

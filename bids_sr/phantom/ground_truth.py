@@ -1,4 +1,4 @@
-"""What is known about a simulated subject, written beside the data as `derivatives/ground-truth`."""
+"""Ground truth of a simulated subject (activation, motion, poses, tissue), written as `derivatives/ground-truth`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,21 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io import atomic_files
-from bids_sr.io.nifti import save_image
 from bids_sr.phantom.activity import DRIVEN_BY
 from bids_sr.phantom.clinical_scans import Scan, tissue_shares
+from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
 from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.presets import CONDITIONS
 from bids_sr.phantom.scanner import BOLD_FRAME
 from bids_sr.phantom.simulated_subject import Subject
-from bids_sr.phantom.text_files import write_tsv
-from bids_sr.spatial.transforms import invert, rigid_params, write_itk
+from bids_sr.spatial.transforms import invert, rigid_params
 
 Array = npt.NDArray[Any]
 _FRAME = (
     "Frame of the BOLD: scanner mm (RAS in NIfTI, LPS in ITK text), head as in the first steady volume (see "
     "ReferenceVolume), with the distortion of the EPI."
 )
+MOTION_TEXT = "One matrix a volume: takes a point of the reference volume to where it lies in that volume"
 _FOCI_COLUMNS = {
     "label": "focus",
     "conditions": "trial types that drive it, joined by +",
@@ -69,10 +69,8 @@ def effects(subject: Subject) -> tuple[Array, dict[str, Array]]:
     quiet = np.abs(rest).astype(np.float32)
     out = {}
     for condition in CONDITIONS:
-        change = subject.activity.of(condition)
-        if change is None:
-            out[condition] = np.zeros_like(quiet)
-        else:
+        out[condition] = np.zeros_like(quiet)
+        if (change := subject.activity.of(condition)) is not None:
             out[condition] = (np.abs(rest + subject.scanner.ideal(change, factor)) - quiet).astype(np.float32)
     return quiet, out
 
@@ -106,8 +104,8 @@ def _write_images(subject: Subject, func: Path, stem: str) -> None:
     common = {"Frame": _FRAME, "Resolution": "of the highres T2*w", "SkullStripped": False}
 
     def put(label: str, data: Array, where: Array, description: str, unit: str) -> None:
-        save_image(data.astype(np.float32), where, func / f"{stem}_{label}.nii.gz")
-        atomic_files.write_json(func / f"{stem}_{label}.json", common | {"Description": description, "Units": unit})
+        about = common | {"Description": description, "Units": unit}
+        write_image(func / f"{stem}_{label}", data.astype(np.float32), where, about)
 
     put("res-hr_desc-noisefree_boldref", quiet, affine, "Resting image in the steady state without noise or motion, as "
         "a scan of the finer matrix would show it (no blur by the readout)", "arbitrary")  # fmt: skip
@@ -129,13 +127,10 @@ def _write_images(subject: Subject, func: Path, stem: str) -> None:
 
 def _write_motion(subject: Subject, table: Path, xfm: Path) -> None:
     """Motion as ITK text and as a table."""
-    motion = subject.motion
-    write_itk(Path(f"{xfm}_mode-image_desc-truth_xfm.txt"), motion)
-    reference = subject.transient.dummies
-    atomic_files.write_json(Path(f"{xfm}_mode-image_desc-truth_xfm.json"), {
-        "Description": "One matrix a volume: takes a point of the reference volume to where it lies in that volume",
-        "ReferenceVolume": reference, "NumberOfNonSteadyVolumes": reference, "Frame": _FRAME,
-    })  # fmt: skip
+    motion, reference = subject.motion, subject.transient.dummies
+    write_transform(
+        str(xfm), motion, MOTION_TEXT, ReferenceVolume=reference, NumberOfNonSteadyVolumes=reference, Frame=_FRAME
+    )
     columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
     rows = [[float(value) for value in rigid_params(matrix, CENTER)] for matrix in motion]
     write_tsv(table, columns, rows)
@@ -150,12 +145,8 @@ def _write_poses(subject: Subject, func_stem: Path, anat_stem: Path) -> None:
     """Poses of T1w and pairs to the BOLD; each file's name says which image it brings onto which."""
 
     def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
-        path = Path(f"{stem}_from-{moving}_to-{fixed}_mode-image_desc-truth_xfm")
-        write_itk(path.with_name(path.name + ".txt"), matrix)
-        atomic_files.write_json(path.with_name(path.name + ".json"), {
-            "Description": f"Takes a point of {fixed} to where it lies in {moving} (brings {moving} onto {fixed})",
-            "Frame": BOLD_FRAME,
-        })  # fmt: skip
+        text = f"Takes a point of {fixed} to where it lies in {moving} (brings {moving} onto {fixed})"
+        write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME)
 
     put(func_stem, "boldref", "T1w", invert(subject.t1w_pose))
     put(func_stem, "T1w", "boldref", subject.t1w_pose)
@@ -178,16 +169,12 @@ def write_structural_truth(subject: Subject, scan: Scan, name: str, root: Path) 
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     moving = f"{scan.acquisition}{scan.contrast}"
-    path = anat / f"{name}_from-{moving}_to-T1w_mode-image_desc-truth_xfm.txt"
-    write_itk(path, scan.pose @ invert(subject.t1w_pose))
-    atomic_files.write_json(path.with_suffix(".json"), {
-        "Description": f"Takes a point of T1w to where it lies in {moving} (brings {moving} onto T1w)",
-    })  # fmt: skip
+    text = f"Takes a point of T1w to where it lies in {moving} (brings {moving} onto T1w)"
+    write_transform(str(anat / f"{name}_from-{moving}_to-T1w"), scan.pose @ invert(subject.t1w_pose), text)
     for label, share in tissue_shares(subject).items():
-        path = anat / f"{name}_space-T1w_label-{label}_desc-truth_probseg.nii.gz"
-        if path.exists():
+        stem = anat / f"{name}_space-T1w_label-{label}_desc-truth_probseg"
+        if Path(f"{stem}.nii.gz").exists():
             return
-        save_image(share, subject.preset.t1w_affine, path)
-        atomic_files.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {
-            "Description": f"Share of {label} in each voxel of the T1w image", "SpatialReference": "the T1w image",
-        })  # fmt: skip
+        text = f"Share of {label} in each voxel of the T1w image"
+        about = {"Description": text, "SpatialReference": "the T1w image"}
+        write_image(stem, share, subject.preset.t1w_affine, about)

@@ -1,4 +1,4 @@
-"""What changes a BOLD series besides activity and motion: drift, breathing, heartbeat, approach to the steady state."""
+"""Fluctuations of the simulated BOLD: drift, breathing, heartbeat, approach to the steady state."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -88,8 +88,8 @@ class Physiology:
         """Factor on the sampling grid for volume t, float32."""
         times = t * self._tr + self._slice_times
 
-        def at(course: Array) -> Array:
-            return np.interp(times, self._clock, course).astype(np.float32)
+        def at(series: Array) -> Array:
+            return np.interp(times, self._clock, series).astype(np.float32)
 
         out = 1 + np.float32(BREATH) * self._breath_map * at(self._breath)
         out += np.float32(HEARTBEAT) * self._pulse_map * at(self._heart)

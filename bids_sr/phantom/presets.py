@@ -1,4 +1,4 @@
-"""Sizes and timings of the simulated studies."""
+"""Presets of the phantom: matrix, voxel size and timing of the simulated acquisitions."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Preset:
     factor : lowres over highres voxel of the T2*w pair
     pair_te, pair_tr, pair_flip : T2*w protocol
     t1w_shape, t1w_voxel : T1w matrix and voxel size; centered on `t1w_center`
-    anat_factor : coarse over fine voxel of the structural scans that are made on request
+    anat_factor : low- over high-resolution voxel of the structural scans that are made on request
     scene_mm : voxel of the scene
     lead, block : rest before the first block, length of each block (task and rest alternate)
     snr : thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each

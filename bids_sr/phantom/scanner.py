@@ -1,4 +1,4 @@
-"""The scanner: a finely sampled scene in, a magnitude image with noise out.
+"""MRI scanner of the phantom: a finely sampled scene in, a magnitude image with noise out.
 
 Each acquisition samples the scene four times finer in-plane than the low resolution and about every millimeter
 through the slice, averages over the slice, gives it a smooth phase, keeps the center of k-space, adds complex noise of

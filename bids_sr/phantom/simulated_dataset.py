@@ -1,4 +1,4 @@
-"""The simulated study as a BIDS data set, there as a whole or not at all."""
+"""BIDS data set of a simulated study, there as a whole or not at all."""
 
 import os
 import shutil
@@ -12,15 +12,15 @@ import numpy as np
 
 from bids_sr import __version__
 from bids_sr.io import atomic_files
-from bids_sr.io.nifti import SeriesWriter, save_image
+from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.activity import Event
 from bids_sr.phantom.calibration_scan import CalibrationScan
 from bids_sr.phantom.clinical_scans import scans
 from bids_sr.phantom.ground_truth import write_structural_truth, write_truth
+from bids_sr.phantom.phantom_files import write_image, write_tsv
 from bids_sr.phantom.presets import PRESETS, SCENES, Preset
 from bids_sr.phantom.scanner import READOUT
 from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
-from bids_sr.phantom.text_files import write_tsv
 
 Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
@@ -155,9 +155,7 @@ def _describe(root: Path, study: Study) -> None:
 def _write_subject(root: Path, study: Study, number: int, threads: int, say: Progress) -> None:
     preset, name = PRESETS[study.preset], f"sub-{number + 1:02d}"
     say(f"{name}: head, activity and motion")
-    subject = Subject(
-        preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs
-    )  # fmt: skip
+    subject = Subject(preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs)
     (root / name / "anat").mkdir(parents=True)
     (root / name / "func").mkdir()
     say(f"{name}: T1w and T2*w")
@@ -179,31 +177,25 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
 
 def _write_anat(subject: Subject, folder: Path, name: str) -> None:
     common = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
-    image, affine = subject.t1w()
-    save_image(image, affine, folder / f"{name}_T1w.nii.gz", dtype=np.int16)
-    atomic_files.write_json(folder / f"{name}_T1w.json", common | {
-        "RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP, "MRAcquisitionType": "3D",
-    })  # fmt: skip
+    about = {"RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP, "MRAcquisitionType": "3D"}
+    write_image(folder / f"{name}_T1w", *subject.t1w(), common | about, dtype=np.int16)
     p = subject.preset
+    about = {"RepetitionTime": p.pair_tr, "EchoTime": p.pair_te, "FlipAngle": p.pair_flip, "MRAcquisitionType": "2D"}
     for k in range(len(subject.pairs)):
         run = f"_run-{k + 1}" if len(subject.pairs) > 1 else ""
         for acquisition, (data, where) in subject.pair(k).items():
             stem = f"{name}_acq-{acquisition}{run}_T2starw"
-            save_image(data, where, folder / f"{stem}.nii.gz", dtype=np.int16)
-            atomic_files.write_json(folder / f"{stem}.json", common | {
-                "RepetitionTime": p.pair_tr, "EchoTime": p.pair_te, "FlipAngle": p.pair_flip, "MRAcquisitionType": "2D",
-                "SliceThickness": p.bold_voxel[2],
-            })  # fmt: skip
+            thick = {"SliceThickness": p.bold_voxel[2]}
+            write_image(folder / stem, data, where, common | about | thick, dtype=np.int16)
 
 
 def _write_structural(subject: Subject, root: Path, name: str) -> None:
-    """The structural pairs: fine T2w and FLAIR beside the T1w image, and coarse ones of all three."""
+    """The structural pairs: high-resolution T2w and FLAIR beside the T1w image, low-resolution ones of all three."""
     truth = root / "derivatives" / "ground-truth"
     common = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
     for scan in scans(subject):
         stem = f"{name}_acq-{scan.acquisition}_{scan.contrast}"
-        save_image(scan.image, scan.affine, root / name / "anat" / f"{stem}.nii.gz", dtype=np.int16)
-        atomic_files.write_json(root / name / "anat" / f"{stem}.json", common | scan.sidecar)
+        write_image(root / name / "anat" / stem, scan.image, scan.affine, common | scan.sidecar, dtype=np.int16)
         write_structural_truth(subject, scan, name, truth)
 
 

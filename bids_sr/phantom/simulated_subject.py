@@ -1,4 +1,4 @@
-"""One simulated subject: everything drawn, everything known, and the acquisitions as arrays."""
+"""Simulated subject: everything drawn at random, everything known, and the acquisitions as arrays."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,19 +25,8 @@ BOLD_LEVEL, PAIR_LEVEL, T1W_LEVEL = 800.0, 900.0, 500.0  # mean of the brain in 
 DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 T1W_TR, T1W_TE, T1W_FLIP, T1W_SNR = 0.018, 0.004, 30.0, 50.0
 _STREAMS = (
-    "head",
-    "foci",
-    "coil",
-    "poses",
-    "motion",
-    "physiology",
-    "distortion",
-    "bold",
-    "t1w",
-    "pair",
-    "anat",
-    "calibration",
-)
+    "head", "foci", "coil", "poses", "motion", "physiology", "distortion", "bold", "t1w", "pair", "anat", "calibration",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +79,41 @@ class Activity:
         """Sum of a condition's foci on the fine grid, or None."""
         maps = [self.maps[label] for label in self.maps if condition in DRIVEN_BY[label]]
         return np.sum(maps, axis=0) if maps else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A BOLD run that can be measured: resting scene, what changes it, and how the head moves.
+
+    Parameters
+    ----------
+    preset, scanner : protocol and geometry
+    rest, parts : resting scene and its change by condition, ready for the scanner
+    motion : (T, 4, 4)
+    events, physiology : blocks of the task; other fluctuations
+    """
+
+    preset: Preset
+    scanner: EpiScanner
+    rest: Part
+    parts: dict[str, Part]
+    motion: Array
+    events: list[Event]
+    physiology: Physiology
+
+    def volumes(self, sigma: float, rng: Callable[[int], np.random.Generator], threads: int) -> Iterator[Array]:
+        """Volumes in order, float32, with noise of this standard deviation from a stream for each volume."""
+        p = self.preset
+        times = np.arange(p.volumes)[:, None] * p.tr + p.slice_times
+        responses = {c: response(self.events, c, times) for c in self.parts}
+
+        def volume(t: int) -> Array:
+            return self.scanner.measure(
+                self.rest, self.motion[t], active=self.parts, responses={c: r[t] for c, r in responses.items()},
+                modulation=self.physiology.factor(t), sigma=sigma, rng=rng(t),
+            )  # fmt: skip
+
+        return in_order(volume, p.volumes, threads)
 
 
 class Subject:
@@ -173,19 +197,12 @@ class Subject:
 
     def bold(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
         """The BOLD run volume by volume, float32; the number of threads changes nothing but the time."""
-        p = self.preset
-        physiology = Physiology(self.draw("physiology"), self.head, p, self.scanner, self.transient)
-        times = np.arange(p.volumes)[:, None] * p.tr + p.slice_times
-        courses = {c: response(self.events, c, times) for c in self.activity.parts}
-
-        def volume(t: int) -> Array:
-            return self.scanner.measure(
-                self.rest, self.motion[t], active=self.activity.parts,
-                responses={c: course[t] for c, course in courses.items()}, modulation=physiology.factor(t),
-                sigma=self.bold_sigma if noise else 0.0, rng=self.draw("bold", t),
-            )  # fmt: skip
-
-        return in_order(volume, p.volumes, threads)
+        physiology = Physiology(self.draw("physiology"), self.head, self.preset, self.scanner, self.transient)
+        run = Run(
+            preset=self.preset, scanner=self.scanner, rest=self.rest, motion=self.motion, parts=self.activity.parts,
+            events=self.events, physiology=physiology,
+        )  # fmt: skip
+        return run.volumes(self.bold_sigma if noise else 0.0, lambda t: self.draw("bold", t), threads)
 
     def pair(self, number: int, *, noise: bool = True) -> dict[str, tuple[Array, Array]]:
         """{"highres": (image, affine), "lowres": …} of one pair; same field of view and slices as the BOLD."""

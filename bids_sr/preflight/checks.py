@@ -1,19 +1,18 @@
-"""Preflight of BOLD runs: one pass over everything that headers and tables tell, before anything is made."""
+"""Preflight of BOLD runs and of structural scans: one pass over what headers and tables tell."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import Findings, Subject, Survey, needs_pair, survey
+from bids_sr.bids import Findings, Header, Subject, Survey, needs_pair, pretrained_for, survey, survey_structural
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.design_checks import can_be_split, is_estimable
-from bids_sr.preflight.estimates import estimate
-from bids_sr.preflight.method_checks import check_methods, tell_recipe
+from bids_sr.preflight.estimates import estimate, estimate_structural
+from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.resource_checks import check_memory
-from bids_sr.preflight.structural_plan import check_structural
 from bids_sr.preflight.validator import validate
 from bids_sr.series import PAIR_BASELINES
 
@@ -62,6 +61,55 @@ def check(settings: Settings) -> Plan:
         plan, subjects=subjects, estimate=cost, unsplit=unsplit,
         problems=tuple(found.problems), warnings=tuple(found.notices),
     )  # fmt: skip
+
+
+def check_structural(settings: Settings) -> Plan:
+    """Plan a call and collect every problem; reads headers only and writes nothing.
+
+    Returns
+    -------
+    plan : of participants with `structural` pairs and no runs
+    """
+    surveyed, found = survey_structural(settings), Findings()
+    directories.check_places(settings, found)
+    found.add(surveyed.problems, surveyed.notices)
+    for name in settings.superres.learned:
+        file = pretrained_for(settings.superres, name)
+        for subject in surveyed.subjects:
+            header = surveyed.headers.get(subject.structural[0].highres)
+            if file is not None and header is not None:
+                _check_model(settings, subject, header, file, found)
+    subjects = surveyed.subjects
+    plan = Plan(subjects=subjects, series=("bspline", *settings.superres.methods))
+    cost = estimate_structural(plan, settings)
+    if subjects:
+        directories.check_templates(settings, found, with_anat=True)
+        directories.check_room(settings, cost, found)
+        check_memory(settings, sizes_of(subjects, settings), settings.resources.mem_gb, found)
+        if not settings.selection.skip_bids_validation:
+            validate(settings.paths.bids_dir.absolute(), sorted(subject.label for subject in subjects), found)
+    return replace(plan, estimate=cost, problems=tuple(found.problems), warnings=tuple(found.notices))
+
+
+def _check_model(settings: Settings, subject: Subject, header: Header, file: Path, found: Findings) -> None:
+    """Why a model does not serve a participant, from its card and the header of the scan that is the frame."""
+    from bids_sr.sr.models.compatibility import describe
+    from bids_sr.sr.models.model import ModelError, read_card
+    from bids_sr.sr.training.fused import SAME_GRID, joined
+
+    contrasts = [pair.contrast for pair in subject.structural]
+    where, superres = f"sub-{subject.label} with --pretrained {file}", settings.superres
+    try:
+        card = read_card(file)
+    except ModelError:
+        return  # told by `check_pretrained`
+    if (channels := card.channels) != len(contrasts):
+        reason = f"the model takes {channels} contrasts ({card.contrast}), there are {joined(contrasts)}"
+        fix = "Give a model of these contrasts, or leave the file out of --pretrained to train one."
+        found.refuse(where, reason, fix)
+    else:
+        image = describe(header.affine, joined(contrasts), SAME_GRID, superres.anat_align)
+        check_card(file, image, where, found, force=superres.force)
 
 
 def _types_of_runs(surveyed: Survey, found: Findings) -> dict[Path, tuple[str, ...]]:

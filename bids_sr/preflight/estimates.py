@@ -14,7 +14,7 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, factor_of, has_factor
 from bids_sr.bids.headers import sizes_of
-from bids_sr.bids.method_options import method_of_model
+from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
@@ -33,7 +33,7 @@ class CostModel:
 
     startup_s: float = 20.0
     anatomical_s: tuple[float, float] = (32.0, 1.2)  # always, and for a million voxels of the T1w image
-    given_share: float = 0.4  # of the anatomical stage where another program has made most of it
+    precomputed_share: float = 0.4  # of the anatomical stage where another program has made most of it
     registration_s: float = 1.0
     registration_s_grid: float = 115.0
     pair_s: float = 1.0
@@ -48,7 +48,7 @@ class CostModel:
     keep_s_high: float = 0.065
     activation_s_high: float = 0.05
     map_s: float = 0.2  # of each node of maps, however large
-    judge_s_high: float = 0.05
+    evaluate_s_high: float = 0.05
     beside_gb: float = 0.1  # that a step beside the largest one adds on average
     effects_share: tuple[float, float] = (0.75, 0.06)  # of a series, the effects of the first and of any other
     calibration_s: float = 20.0
@@ -61,8 +61,15 @@ class CostModel:
     map_compression: float = 0.16
     figures_gb: float = 0.02
     transforms_gb: float = 0.007
+    scans_prepare_s: tuple[float, float] = (30.0, 45.0)  # of structural scans: always, and for a million voxels
+    scans_train_s: tuple[float, float] = (220.0, 400_000.0)  # for a million voxels of all, recipes fast and paper
+    scans_measure_s: tuple[float, float] = (10.0, 12.0)
     core_use: float = 0.85
     cores_a_run: float = 2.5
+
+
+ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
+"""What other transforms make of `scans_prepare_s`: an affine measured; a deformation by its further iterations."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +156,7 @@ def _anatomical(work: _Work) -> Row:
     disk = 0.0
     for subject in subjects:
         if subject.t1w:
-            share = 1.0 if subject.given is None else model.given_share
+            share = 1.0 if subject.precomputed is None else model.precomputed_share
             seconds += share * (always + for_voxels * work.sizes.t1w)
             disk += model.template_gb + model.t1w_copies * work.sizes.t1w * 4e-3
         seconds += len(subject.pairs) * (model.pair_s + model.pair_s_grid * work.sizes.low)
@@ -234,7 +241,7 @@ def _evaluation(work: _Work) -> list[Row]:
     """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
     superres, wanted, model = work.settings.superres, work.settings.evaluation, work.model
     high, count = work.high(work.runs), len(work.plan.series)
-    rows = [work.row("comparison", model.judge_s_high * count * high, "BlockEffects")]
+    rows = [work.row("comparison", model.evaluate_s_high * count * high, "BlockEffects")]
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
         extras |= {name: number + len(get_method(name).placebos) for name, number in extras.items()}
@@ -243,7 +250,7 @@ def _evaluation(work: _Work) -> list[Row]:
     if made:
         # a member or a placebo takes what its method's series does, but for keeping it
         each = sum(n * (_series_s(work, series_name(name)) - model.keep_s_high) for name, n in extras.items())
-        seconds = (each + truth * model.measured_s_high + made * model.judge_s_high) * high
+        seconds = (each + truth * model.measured_s_high + made * model.evaluate_s_high) * high
         disk = made * (1 + model.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
         rows.append(work.row("series to compare with", seconds, "SuperResolve", disk))
     if wanted.null_checks:
@@ -275,3 +282,37 @@ def estimates(plan: Plan, settings: Settings) -> dict[str, Estimate]:
         worked_on = foreseen(subject, settings) if settings.evaluation.retrospective is not None else subject
         found[f"sub-{subject.label}"] = estimate(replace(plan, subjects=(worked_on,)), settings)
     return found
+
+
+def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
+    """Time, memory and disk, from the numbers of voxels of the high-resolution scans."""
+    if not plan.subjects:
+        return Estimate()
+    superres, model = settings.superres, CostModel()
+    sizes, methods = sizes_of(plan.subjects, settings), len(superres.methods)
+    learning = sum(pretrained_for(superres, name) is None for name in superres.methods)
+    scans = sum(len(subject.structural) for subject in plan.subjects)
+    voxels, people = scans * sizes.scans, len(plan.subjects)
+    copies = 2 + methods + (2 if superres.baselines == "all" else 1)
+    limit = (superres.max_train_minutes or 1e9) * 60 * people
+    train = model.scans_train_s[superres.recipe != "fast"] * voxels
+    train = 0.0 if superres.model_source == "reuse" else train
+    always, for_voxels = model.scans_prepare_s
+    prepare = always * people + for_voxels * ALIGN[superres.anat_align] * voxels
+    always, for_voxels = model.scans_measure_s
+    measure = always * people + for_voxels * voxels * copies
+    stages = {
+        "preparation": (prepare, 6 * voxels * 4e-3),
+        "training": (min(train, limit) * learning, 0.1 * methods * people),
+        "measures and figures": (measure, 0.02 * people),
+    }
+    largest = largest_gb(sizes)
+    rows = tuple(
+        Row(stage=stage, minutes=seconds / 60, memory_gb=largest, disk_gb=disk)
+        for stage, (seconds, disk) in stages.items()
+    )
+    return Estimate(
+        minutes=sum(row.minutes for row in rows) / min(people, settings.resources.nprocs or 1),
+        memory_gb=BASE_GB + largest, work_gb=sum(row.disk_gb for row in rows),
+        output_gb=copies * voxels * 2e-3 + 0.05 * methods * people, rows=rows,
+    )  # fmt: skip

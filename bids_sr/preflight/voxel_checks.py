@@ -30,16 +30,7 @@ Array = npt.NDArray[np.float64]
 
 def files_of(plan: Plan) -> tuple[Path, ...]:
     """Images that the plan reads, each once."""
-    found: list[Path | None] = []
-    for subject in plan.subjects:
-        found += subject.t1w[:1]
-        found += [path for scans in subject.structural for path in (scans.highres, scans.lowres)]
-        found += [path for pair in subject.pairs for path in (pair.highres, pair.lowres)]
-        found += [run.bold for run in subject.runs]
-        found += [run.calibration.bold for run in subject.runs if run.calibration]
-        found += [path for pair in subject.holdouts.values() for path in (pair.highres, pair.lowres)]
-        found += [run.truth.bold for run in subject.runs if run.truth]
-    return tuple(dict.fromkeys(path for path in found if path is not None))
+    return tuple(dict.fromkeys(path for subject in plan.subjects for path in subject.images))
 
 
 def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, ...]:

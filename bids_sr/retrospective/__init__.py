@@ -1,4 +1,4 @@
-"""Truth from the user's own data: a coarser copy of each run to work on, the measured volumes to compare with.
+"""Truth from the user's own data: a downsampled copy of each run, and the measured volumes to compare with.
 
 `prepare` writes both as BIDS data sets under ``sourcedata`` of the output, once, and returns the settings with which
 the participant level works on them.

@@ -1,4 +1,4 @@
-"""Images brought down as a scanner with a coarser matrix would have measured them, volume by volume."""
+"""Downsampling of images as a scanner with a lower matrix would have measured them, volume by volume."""
 
 import zlib
 from pathlib import Path
@@ -19,7 +19,7 @@ _TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussi
 
 
 def window(shape: tuple[int, ...], factor: Factor) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
-    """The central part of a matrix that the factors divide (as `kspace_crop` takes it), and the coarse matrix."""
+    """The central part of a matrix that the factors divide, as `kspace_crop` takes it, and the lower matrix."""
     sizes = [coarse_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)]
     starts = [(n - size[0]) // 2 for n, size in zip(shape[:3], sizes, strict=True)]
     parts = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
@@ -33,18 +33,18 @@ def cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
     return out
 
 
-def bring_down(
+def downsample(
     volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
 ) -> Array:
     """Complex truncation of k-space, magnitude of what remains.
 
     A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of the two samples at the
-    Nyquist limit the coarser matrix sees one, which makes the image complex.
+    Nyquist limit the lower matrix sees one, which makes the image complex.
 
     Parameters
     ----------
     volume : (X, Y, Z), a matrix that the factors divide
-    factor : coarse over fine voxel size
+    factor : low- over high-resolution voxel size
     noise_sd : of noise added to the real and to the imaginary part, signal units
     rng : where there is noise
     """
@@ -77,7 +77,7 @@ def thermal_noise(path: Path, first: int = 0) -> float:
 
 
 def added_noise(measured: float, factor: Factor) -> float:
-    """Noise to add (each of two channels) so that a coarse voxel has as much as a measured one.
+    """Noise to add (each of two channels) so that a low-resolution voxel has as much as a measured one.
 
     Truncation averages: of white noise with standard deviation s it leaves s over the square root of the product of the
     factors.
@@ -85,19 +85,19 @@ def added_noise(measured: float, factor: Factor) -> float:
     return float(measured * np.sqrt(1 - 1 / np.prod(factor)))
 
 
-def write_coarse_series(
+def write_lr_series(
     source: Path, target: Path, *, factor: Factor, first: int, noise_sd: float = 0.0, seed: int = 0
 ) -> None:
-    """Bring a series down; `first` volumes at its start are left out. One volume is in memory at a time."""
+    """Downsample a series; `first` volumes at its start are left out. One volume is in memory at a time."""
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
-        part, coarse = window(reader.shape, factor)
-        fine = cropped_affine(reader.affine, part)
-        affine = resized_affine(fine, tuple(piece.stop - piece.start for piece in part), coarse)
-        shape = (*coarse, reader.shape[3] - first)
+        part, low = window(reader.shape, factor)
+        high_affine = cropped_affine(reader.affine, part)
+        affine = resized_affine(high_affine, tuple(piece.stop - piece.start for piece in part), low)
+        shape = (*low, reader.shape[3] - first)
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first):
-                writer.append(bring_down(volume[part], factor, noise_sd=noise_sd, rng=rng))
+                writer.append(downsample(volume[part], factor, noise_sd=noise_sd, rng=rng))
 
 
 def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
@@ -125,8 +125,8 @@ def mean_volume(source: Path, first: int, count: int) -> tuple[Array, Array, Any
 
 def write_pair(image: Array, affine: Array, header: Any, highres: Path, lowres: Path, *, factor: Factor) -> None:
     """Write an image as the highres member of a pair, and what truncation leaves of it as the lowres one."""
-    part, coarse = window(image.shape, factor)
-    fine = cropped_affine(affine, part)
+    part, low = window(image.shape, factor)
+    high_affine = cropped_affine(affine, part)
     kept = np.ascontiguousarray(image[part])
-    save_image(kept, fine, highres, header_like=header)
-    save_image(bring_down(kept, factor), resized_affine(fine, kept.shape, coarse), lowres, header_like=header)
+    save_image(kept, high_affine, highres, header_like=header)
+    save_image(downsample(kept, factor), resized_affine(high_affine, kept.shape, low), lowres, header_like=header)

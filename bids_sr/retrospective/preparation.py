@@ -1,4 +1,4 @@
-"""Write the coarser data set and its truth, participant by participant, and only where anything changed.
+"""Downsampled data set and its truth, written participant by participant, and only where anything changed.
 
 A participant's directories are built beside their place and moved there when they are complete; a record of what they
 were made from (files, settings, version) and of what they hold says later whether they still stand. So the files of a
@@ -18,12 +18,12 @@ from typing import Any
 
 from bids_sr import __version__
 from bids_sr.bids import BoldRun, Pair, Subject, stem_of
+from bids_sr.bids.inputs import Triple
 from bids_sr.bids.retrospective_plan import averaged, left_out, makers, pair_place, retrospective_factor
-from bids_sr.config import Paths, Settings
+from bids_sr.config import Settings
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
-from bids_sr.retrospective.trimmed_events import moved_events, sidecar_of_events
 from bids_sr.sr.resolution.degradation import kspace_crop
 from bids_sr.stats.glm.confounds import count_nonsteady
 
@@ -36,25 +36,19 @@ Types = Mapping[str, Sequence[str]]
 
 
 def derived_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
-    """The settings with which the coarser data set is worked on: it holds what was chosen, and no more."""
+    """The settings with which the downsampled data set is worked on: it holds what was chosen, and no more."""
     selection = replace(
-        settings.selection,
-        participant_label=tuple(subject.label for subject in subjects),
+        settings.selection, participant_label=tuple(subject.label for subject in subjects),
         session_label=(), task_id=(), run_id=(), bids_filter_file=None, bids_database_dir=None,
     )  # fmt: skip
-    paths = settings.paths
+    paths, work_dir = settings.paths, settings.paths.work_dir
+    dummies = None if settings.preprocessing.dummy_scans is None else 0
     return replace(
         settings,
-        paths=Paths(
-            bids_dir=paths.retrospective_dir,
-            output_dir=paths.output_dir,
-            work_dir=paths.work_dir and paths.work_dir / "retrospective",
-        ),
+        paths=replace(paths, bids_dir=paths.retrospective_dir, work_dir=work_dir and work_dir / "retrospective"),
         selection=selection,
         superres=replace(settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None),
-        preprocessing=replace(
-            settings.preprocessing, dummy_scans=None if settings.preprocessing.dummy_scans is None else 0
-        ),
+        preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
         evaluation=replace(settings.evaluation, truth=paths.retrospective_truth_dir, retrospective=None),
     )
 
@@ -62,7 +56,7 @@ def derived_settings(settings: Settings, subjects: Sequence[Subject]) -> Setting
 def prepare(
     settings: Settings, subjects: Sequence[Subject], type_order: Types, say: Callable[[str], None] = LOGGER.info
 ) -> Settings:
-    """Make what is missing of the coarser data set and its truth.
+    """Make what is missing of the downsampled data set and its truth.
 
     Parameters
     ----------
@@ -73,7 +67,7 @@ def prepare(
 
     Returns
     -------
-    Settings of the same call on the coarser data set
+    Settings of the same call on the downsampled data set
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     _describe(data, settings, "brought down by truncation of k-space")
@@ -181,7 +175,7 @@ def _folder(root: Path, subject: Subject, session: str | None, kind: str) -> Pat
 
 
 def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Types, building: Path) -> None:
-    """One run: its coarser copy, the measured volumes, and events with both; the pair too where it has to make one."""
+    """One run: its downsampled copy, the measured volumes, events with both; the pair where it has to make one."""
     factor, session = retrospective_factor(settings), run.entities.get("session")
     dummies = settings.preprocessing.dummy_scans
     first = dummies or 0
@@ -189,19 +183,15 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
         steady = first if dummies is not None else _count_dummies(run.bold)
         first = steady + averaged(run)
         mean, affine, header = downsampling.mean_volume(run.bold, steady, averaged(run))
-        stem = f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
-        _write_pair(
-            mean, affine, header, _folder(building / "data", subject, session, "anat"), stem, "", run.sidecar, factor
-        )
+        folder = _folder(building / "data", subject, session, "anat")
+        _write_pair((mean, affine, header), folder, _stem(subject, session), "", run.sidecar, factor)
     noise = 0.0
     if settings.evaluation.retrospective == "noisy":
         noise = downsampling.added_noise(downsampling.thermal_noise(run.bold, first), factor)
-    low, high = (
-        _folder(building / part, subject, session, "func") / f"{run.stem}_bold.nii.gz" for part in ("data", "truth")
-    )
-    downsampling.write_coarse_series(
-        run.bold, low, factor=factor, first=first, noise_sd=noise, seed=settings.resources.random_seed
-    )
+    folders = (_folder(building / part, subject, session, "func") for part in ("data", "truth"))
+    low, high = (folder / f"{run.stem}_bold.nii.gz" for folder in folders)
+    seed, types = settings.resources.random_seed, type_order.get(run.entities.get("task", ""), ())
+    downsampling.write_lr_series(run.bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
     downsampling.write_measured_series(run.bold, high, factor=factor, first=first)
     sidecar = {key: value for key, value in run.sidecar.items() if key not in _GEOMETRY_KEYS}
     made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
@@ -209,9 +199,7 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
         _json(path.with_name(f"{run.stem}_bold.json"), content)
         table = path.with_name(f"{run.stem}_events.tsv")
         table.write_text(moved_events(run.events, -first * run.tr), encoding="utf-8")
-        _json(
-            table.with_suffix(".json"), sidecar_of_events(run.events, type_order.get(run.entities.get("task", ""), ()))
-        )
+        _json(table.with_suffix(".json"), sidecar_of_events(run.events, types))
 
 
 def _count_dummies(path: Path) -> int:
@@ -221,28 +209,28 @@ def _count_dummies(path: Path) -> int:
 
 def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
     """The pair one level down: its image at the resolution of the BOLD becomes the highres one."""
-    session, run = pair_place(pair)
-    factor = retrospective_factor(settings)
-    source = pair.lowres or pair.highres
+    (session, run), source = pair_place(pair), pair.lowres or pair.highres
     image, affine = load_image(source)
     image = image.reshape(image.shape[:3])
     if pair.lowres is None:
         image, affine = kspace_crop(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:
         header = reader.header
-    stem = f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
-    _write_pair(
-        image, affine, header, _folder(root, subject, session, "anat"), stem, f"_run-{run}" if run else "",
-        _sidecar_beside(source), factor,
-    )  # fmt: skip
+    folder, number = _folder(root, subject, session, "anat"), f"_run-{run}" if run else ""
+    factor = retrospective_factor(settings)
+    _write_pair((image, affine, header), folder, _stem(subject, session), number, _sidecar_beside(source), factor)
+
+
+def _stem(subject: Subject, session: str | None) -> str:
+    return f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
 
 
 def _write_pair(
-    image: Any, affine: Any, header: Any, folder: Path, stem: str, run: str, sidecar: Mapping[str, Any],
-    factor: tuple[float, float, float],
-) -> None:  # fmt: skip
+    image: tuple[Any, Any, Any], folder: Path, stem: str, run: str, sidecar: Mapping[str, Any], factor: Triple
+) -> None:
+    """Write the pair that an image (data, affine, header) makes, with what its sidecar tells of both."""
     high, low = (folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres"))
-    downsampling.write_pair(image, affine, header, high, low, factor=factor)
+    downsampling.write_pair(*image, high, low, factor=factor)
     kept = ("MagneticFieldStrength", "EchoTime", "FlipAngle", "RepetitionTime", "Manufacturer", "SliceThickness")
     for path in (high, low):
         _json(path.with_name(f"{stem_of(path)}_T2starw.json"), {key: sidecar[key] for key in kept if key in sidecar})
@@ -252,8 +240,12 @@ def _json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _json_of(image: Path) -> Path:
+    return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
 def _sidecar_beside(image: Path) -> dict[str, Any]:
-    path = image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    path = _json_of(image)
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
 
@@ -264,4 +256,41 @@ def _copy_with_sidecar(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
     sidecar = _sidecar_beside(source)
     if sidecar:
-        _json(target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json"), sidecar)
+        _json(_json_of(target), sidecar)
+
+
+def moved_events(table: Path, seconds: float) -> str:
+    """The text of an events table with every onset moved; other columns, and onsets that are no number, stay.
+
+    Parameters
+    ----------
+    seconds : added to onsets; negative where volumes at the start were left out
+    """
+    text = table.read_text(encoding="utf-8-sig")
+    if not seconds:
+        return text
+    header, *lines = [line.split("\t") for line in text.splitlines() if line.strip()]
+    column = header.index("onset")
+    for cells in lines:
+        cells[column] = _moved(cells[column], seconds)
+    return "".join("\t".join(cells) + "\n" for cells in (header, *lines))
+
+
+def _moved(text: str, seconds: float) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    shown = f"{value + seconds:.6f}".rstrip("0").rstrip(".")
+    return "0" if shown == "-0" else shown
+
+
+def sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, Any]:
+    """What the columns mean, as it stands beside the table; with the order of trial types, so that signs are kept."""
+    path = table.with_suffix(".json")
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    described = content.get("trial_type")
+    described = dict(described) if isinstance(described, dict) else {"Description": "Kind of trial"}
+    if not isinstance(described.get("Levels"), dict) and types:
+        described["Levels"] = {name: name for name in types}
+    return {**content, "trial_type": described}

@@ -42,7 +42,7 @@ def group_request(participants: int) -> Request:
     return Request(cpus=1, memory_mb=GROUP_MB + _up(participants, STEP_MB), minutes=GROUP_MIN + participants // 20)
 
 
-def raised(request: Request, *, memory: bool, time: bool) -> Request:
+def enlarged(request: Request, *, memory: bool, time: bool) -> Request:
     """Twice the memory, the time, or both."""
     more, longer = (RAISE if each else 1 for each in (memory, time))
     return replace(request, memory_mb=request.memory_mb * more, minutes=request.minutes * longer)

@@ -9,7 +9,7 @@ from pathlib import Path
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.slurm import slurm_calls
-from bids_sr.slurm.job_requests import group_request, in_tasks, raised
+from bids_sr.slurm.job_requests import enlarged, group_request, in_tasks
 from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, Why, fates
 from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Site, Submission, latest, new_id, submissions
@@ -185,7 +185,7 @@ def _group_again(seen: Overview, *, memory_mb: int | None, minutes: int | None) 
 
 def _request_again(fate: Fate, memory_mb: int | None, minutes: int | None) -> Request:
     """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
-    request = raised(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
+    request = enlarged(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
     return replace(request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes)
 
 

@@ -36,6 +36,7 @@ from bids_sr.workflows.plans import (
     EvaluationPlan,
     Extra,
     Given,
+    RunPlan,
     SeriesPlan,
     Target,
     Training,
@@ -90,8 +91,20 @@ JUDGED = EvaluationPlan(truth_file="/nowhere/truth.nii.gz", truth_slice_times=(0
                         truth_maps={"thumb": "/nowhere/thumb.nii.gz"}, pair_conditions=("thumb", "little"),
                         claim_widths=(10.6,), roi_grow=True)  # fmt: skip
 UNSPLIT = EvaluationPlan(split=False)
+JUDGED_PLAIN = EvaluationPlan()
 ACTIVATION = ActivationPlan(contrasts=CONTRASTS, kinds=("cc", "glm"), smoothing=(0.0, 5.0), low_pass=0.1,
                             high_pass=0.008, thresholds=("quarter", "fdr"))  # fmt: skip
+
+
+def run_of(plan: SeriesPlan, *, acquisition=ACQUISITION, target=TARGET, evaluation=JUDGED_PLAIN, with_anat=False,
+           with_pair=False, with_holdout=False) -> RunPlan:  # fmt: skip
+    return RunPlan(
+        name="run", bold_file=__file__, events_file=__file__, pair=int(with_pair), facts={}, target=target,
+        acquisition=acquisition, series=plan, activation=ACTIVATION, evaluation=evaluation, with_anat=with_anat,
+        with_holdout=with_holdout, omp_nthreads=1, seed=0,
+    )  # fmt: skip
+
+
 NETWORK = {"device": "cpu", "precision": "auto", "omp_nthreads": 1, "factor": (2.0, 2.0, 1.0), "force": False}
 
 CASES = {
@@ -166,14 +179,9 @@ CASES = {
                                                              1.0),
                                                     "seed": 0, "model_source": "reuse", "model_dir": "/nowhere",
                                                     "max_train_minutes": 1.0}),
-    "extra-own": (unsaved_series.init_extra_wf, {"extra": OWN.extras[0], "plan": OWN, "acquisition": ACQUISITION,
-                                         "omp_nthreads": 1, "name": "extra_wf"}),
+    "extra-own": (unsaved_series.init_extra_wf, {"extra": OWN.extras[0], "run": run_of(OWN), "name": "extra_wf"}),
     **{
-        f"func-own-{plan.device}": (bold_run.init_func_wf, {
-            "target": TARGET, "acquisition": ACQUISITION, "plan": plan, "activation": ACTIVATION,
-            "evaluation": EvaluationPlan(), "with_anat": False, "with_pair": True, "with_holdout": False,
-            "omp_nthreads": 1, "seed": 0,
-        })
+        f"func-own-{plan.device}": (bold_run.init_func_wf, {"run": run_of(plan, with_pair=True)})
         for plan in (OWN, OWN_BY_GPU)
     },
     "activation": (map_activation.init_activation_wf, {
@@ -187,33 +195,20 @@ CASES = {
                                  "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
     "maps": (series_maps.init_maps_wf, {"series": "raw", "target": SPACED, "acquisition": ACQUISITION,
                                         "activation": ACTIVATION, "omp_nthreads": 1, "name": "maps_wf"}),
-    "func": (bold_run.init_func_wf, {"target": SPACED, "acquisition": CALIBRATED, "plan": PLAN,
-                                       "activation": ACTIVATION, "evaluation": JUDGED, "with_anat": True,
-                                       "with_pair": True, "with_holdout": True, "omp_nthreads": 1, "seed": 0}),
+    "func": (bold_run.init_func_wf, {"run": run_of(
+        PLAN, acquisition=CALIBRATED, target=SPACED, evaluation=JUDGED, with_anat=True, with_pair=True,
+        with_holdout=True)}),
     **{
-        f"func-{name}": (bold_run.init_func_wf, {
-            "target": TARGET, "acquisition": ACQUISITION, "plan": plan, "activation": ACTIVATION,
-            "evaluation": EvaluationPlan(), "with_anat": True, "with_pair": False, "with_holdout": False,
-            "omp_nthreads": 1, "seed": 0,
-        })
+        f"func-{name}": (bold_run.init_func_wf, {"run": run_of(plan, with_anat=True)})
         for name, plan in (("alone", ALONE), ("control", ONLY_CONTROL))
     },
-    "func-gpu": (bold_run.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": BY_GPU,
-                                           "activation": ACTIVATION, "evaluation": EvaluationPlan(),
-                                           "with_anat": False, "with_pair": True, "with_holdout": False,
-                                           "omp_nthreads": 1, "seed": 0}),
-    "func-bare": (bold_run.init_func_wf, {"target": TARGET, "acquisition": ACQUISITION, "plan": PLAIN,
-                                            "activation": ACTIVATION, "evaluation": UNSPLIT, "with_anat": False,
-                                            "with_pair": False, "with_holdout": False, "omp_nthreads": 1, "seed": 0}),
-    "func-corrected": (bold_run.init_func_wf, {"target": SPACED, "acquisition": ON_TOP, "plan": CORRECTED,
-                                                 "activation": ACTIVATION, "evaluation": JUDGED, "with_anat": True,
-                                                 "with_pair": True, "with_holdout": True, "omp_nthreads": 1,
-                                                 "seed": 0}),
-    "func-moved": (bold_run.init_func_wf, {
-        "target": TARGET, "acquisition": replace(ACQUISITION, given=GIVEN_MOTION), "plan": PLAIN,
-        "activation": ACTIVATION, "evaluation": UNSPLIT, "with_anat": False, "with_pair": False, "with_holdout": False,
-        "omp_nthreads": 1, "seed": 0,
-    }),
+    "func-gpu": (bold_run.init_func_wf, {"run": run_of(BY_GPU, with_pair=True)}),
+    "func-bare": (bold_run.init_func_wf, {"run": run_of(PLAIN, evaluation=UNSPLIT)}),
+    "func-corrected": (bold_run.init_func_wf, {"run": run_of(
+        CORRECTED, acquisition=ON_TOP, target=SPACED, evaluation=JUDGED, with_anat=True, with_pair=True,
+        with_holdout=True)}),
+    "func-moved": (bold_run.init_func_wf, {"run": run_of(
+        PLAIN, acquisition=replace(ACQUISITION, given=GIVEN_MOTION), evaluation=UNSPLIT)}),
     "truth": (reference_series.init_truth_wf, {"slice_times": [0.0, 1.0], "slice_time_ref": 0.5, "omp_nthreads": 1,
                                     "corrected": True}),
     "truth-untimed": (reference_series.init_truth_wf, {"slice_times": None, "slice_time_ref": 0.5, "omp_nthreads": 1,
@@ -230,16 +225,12 @@ CASES = {
                                                    "model_dir": "/nowhere", "model_source": "reuse"}),
     "variance-alone": (estimate_variance.init_variance_wf, {"factor": (2.0, 2.0, 1.0), "recipe": "fast", "seed": 0}),
     **{
-        f"extra-{name}": (unsaved_series.init_extra_wf, {"extra": extra, "plan": PLAN, "acquisition": ACQUISITION,
-                                                 "omp_nthreads": 1, "name": "extra_wf"})
+        f"extra-{name}": (unsaved_series.init_extra_wf, {"extra": extra, "run": run_of(PLAN), "name": "extra_wf"})
         for name, extra in EXTRAS.items()
     },
-    "evaluation": (evaluate.init_evaluation_wf, {"plan": PLAN, "acquisition": ACQUISITION, "activation": ACTIVATION,
-                                                   "evaluation": JUDGED, "with_pair": True, "with_holdout": True,
-                                                   "seed": 0}),
-    "evaluation-bare": (evaluate.init_evaluation_wf, {"plan": PLAIN, "acquisition": ACQUISITION,
-                                                        "activation": ACTIVATION, "evaluation": UNSPLIT,
-                                                        "with_pair": False, "with_holdout": False, "seed": 0}),
+    "evaluation": (evaluate.init_evaluation_wf, {"run": run_of(
+        PLAN, evaluation=JUDGED, with_pair=True, with_holdout=True)}),
+    "evaluation-bare": (evaluate.init_evaluation_wf, {"run": run_of(PLAIN, evaluation=UNSPLIT)}),
     "null": (run_placebos.init_null_wf, {"series": ["raw", "bspline"], "n_shuffles": 3, "tr": 2.0, "high_pass": 0.008,
                                     "slice_time_ref": 0.5, "has_stc": True, "seed": 0}),
     "other-contrast": (run_placebos.init_other_contrast_wf, {"factor": (2.0, 2.0, 1.0)}),

@@ -56,15 +56,15 @@ def test_everything_there_is_found_and_nothing_is_left_to_make(data):
     plan = planned(data)
     assert plan.problems == ()
     subject = plan.subjects[0]
-    assert set(subject.given.spaces) == {SPACE}
-    assert [path.name for path in subject.given.tpms] == [
+    assert set(subject.precomputed.spaces) == {SPACE}
+    assert [path.name for path in subject.precomputed.tpms] == [
         f"sub-01_label-{t}_probseg.nii.gz" for t in ("GM", "WM", "CSF")
     ]
-    assert subject.t1w == (subject.given.preproc,)
-    given = subject.runs[0].given
+    assert subject.t1w == (subject.precomputed.preproc,)
+    given = subject.runs[0].precomputed
     assert set(given.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
     assert given.n_dummy == 2
-    assert given.origin.words == "fMRIPrep 24.1.1"
+    assert given.origin.text == "fMRIPrep 24.1.1"
     assert given.origin.uri(given.hmc) == f"bids:fmriprep:{HMC}"
     assert not [notice for notice in plan.warnings if "made here" in str(notice)]
 
@@ -72,14 +72,14 @@ def test_everything_there_is_found_and_nothing_is_left_to_make(data):
 def test_a_folder_without_a_name_goes_by_the_program_that_made_it(data):
     maker = prepared(data)
     plan = planned(data, "-d", str(maker.root))
-    assert plan.subjects[0].given.origin.name == "fmriprep"
+    assert plan.subjects[0].precomputed.origin.name == "fmriprep"
 
 
 def test_nothing_is_looked_for_without_the_option(data):
     prepared(data)
     plan = planned(data, "--sr-method", "bspline")
-    assert plan.subjects[0].given is None
-    assert plan.subjects[0].runs[0].given is None
+    assert plan.subjects[0].precomputed is None
+    assert plan.subjects[0].runs[0].precomputed is None
 
 
 def test_runs_are_matched_by_number_session_and_entities(data):
@@ -95,7 +95,7 @@ def test_runs_are_matched_by_number_session_and_entities(data):
     for path in (maker.root / "sub-01" / "func").iterdir():
         path.rename(path.with_name(path.name.replace("_run-", "_run-0")))
     runs = planned(data).subjects[0].runs
-    assert [("run-01" in r.given.hmc.name, "run-02" in r.given.hmc.name) for r in runs] == [
+    assert [("run-01" in r.precomputed.hmc.name, "run-02" in r.precomputed.hmc.name) for r in runs] == [
         (True, False),
         (False, True),
     ]
@@ -110,8 +110,8 @@ def test_sessions_have_their_own_folders_and_may_share_an_anatomy(tmp_path):
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
     subject = planned(data).subjects[0]
-    assert subject.given.preproc.parent == maker.root / "sub-01" / "anat"
-    assert "ses-b" in subject.runs[0].given.hmc.name
+    assert subject.precomputed.preproc.parent == maker.root / "sub-01" / "anat"
+    assert "ses-b" in subject.runs[0].precomputed.hmc.name
 
 
 def test_a_participant_without_t1w_image_has_that_of_fmriprep(data):
@@ -132,8 +132,8 @@ def test_what_is_missing_is_said_and_made(data):
     said = "\n".join(map(str, plan.warnings))
     assert "no confounds of it; that is made here" in said
     assert "no tissue maps" in said
-    assert plan.subjects[0].given.tpms == ()
-    assert plan.subjects[0].runs[0].given.confounds is None
+    assert plan.subjects[0].precomputed.tpms == ()
+    assert plan.subjects[0].runs[0].precomputed.confounds is None
 
 
 def test_only_the_anatomy_is_taken_of_versions_that_kept_no_motion(data):
@@ -141,8 +141,8 @@ def test_only_the_anatomy_is_taken_of_versions_that_kept_no_motion(data):
     (maker.root / HMC).unlink()
     FmriprepMaker(maker.root, "20.2.7")
     plan = planned(data)
-    assert plan.subjects[0].given is not None
-    assert plan.subjects[0].runs[0].given is None
+    assert plan.subjects[0].precomputed is not None
+    assert plan.subjects[0].runs[0].precomputed is None
     assert "fMRIPrep 20.2.7 did not keep them" in "\n".join(map(str, plan.warnings))
 
 
@@ -150,8 +150,8 @@ def test_a_registration_to_an_anatomy_that_is_not_there_is_not_taken(data):
     maker = prepared(data)
     (maker.root / f"{ANAT}_desc-brain_mask.nii.gz").unlink()
     plan = planned(data)
-    assert plan.subjects[0].given is None
-    assert plan.subjects[0].runs[0].given.coreg is None
+    assert plan.subjects[0].precomputed is None
+    assert plan.subjects[0].runs[0].precomputed.coreg is None
     assert "the anatomy is prepared here" in "\n".join(map(str, plan.warnings))
 
 
@@ -282,7 +282,7 @@ def with_field(data) -> FmriprepMaker:
 
 
 def test_the_field_map_of_a_run_is_found(data, with_field):
-    field = planned(data).subjects[0].runs[0].given.field
+    field = planned(data).subjects[0].runs[0].precomputed.field
     assert (field.name, field.phase_encoding, field.readout) == ("auto00000", "j-", 0.05)
     assert field.fieldmap.name == "sub-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz"
 
@@ -301,7 +301,7 @@ def test_a_field_map_needs_direction_and_readout_time(data, with_field, sidecar,
     if says:
         assert says in refusals(data)
     else:
-        assert planned(data).subjects[0].runs[0].given.field.readout == pytest.approx(0.007)
+        assert planned(data).subjects[0].runs[0].precomputed.field.readout == pytest.approx(0.007)
 
 
 def test_a_field_map_that_was_left_behind_is_missed(data, with_field):

@@ -1,47 +1,47 @@
-"""One BOLD run from the acquired series to maps and their judgment, and what is kept."""
+"""One BOLD run from the acquired series to maps and their evaluation, and what is kept."""
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.metric_tables_io import MergeMetrics
-from bids_sr.workflows.bold.all_series import make_series, prepare
-from bids_sr.workflows.bold.calibrate import OF
+from bids_sr.workflows.bold.all_series import (
+    ANAT_FIELDS,
+    Source,
+    add_measured,
+    add_series,
+    gather_series,
+    model_of,
+    nodes,
+    prepare,
+    series_wf_of,
+)
+from bids_sr.workflows.bold.calibrate import CALIBRATED, OF, add_calibration
 from bids_sr.workflows.bold.estimate_variance import CALIBRATION
 from bids_sr.workflows.bold.map_activation import init_comparison_wf
-from bids_sr.workflows.bold.series_maps import Edges, init_maps_wf
+from bids_sr.workflows.bold.series_maps import init_maps_wf
 from bids_sr.workflows.bold.unsaved_series import SERIES_INPUTS, extra_fields, init_extra_wf
 from bids_sr.workflows.evaluation.attribute import init_roi_growth_wf
 from bids_sr.workflows.evaluation.evaluate import evaluation_fields, init_evaluation_wf
-from bids_sr.workflows.plans import Acquisition, ActivationPlan, EvaluationPlan, Extra, SeriesPlan, Target
+from bids_sr.workflows.evaluation.evaluation_parts import MAPS
+from bids_sr.workflows.node_names import into, out_of, passed, same
+from bids_sr.workflows.plans import Extra, RunPlan
 from bids_sr.workflows.sinks import init_sink, init_sink_wf, motion_fields, registration_fields
-from bids_sr.workflows.stages import RunParts, Stages
+
+PAIR_FIELDS = ("highres", "highres2lowres_xfm", "train_highres", "train_lowres", "pair_mask")
+RUN_OUTPUTS = (
+    "boldref", "bold_mask", "n_dummy", "preproc_file", "confounds_tsv", "bold_mask_hr", "roi_bold_hr", "series_files",
+    "consistency_files", "maps", "maps_entities", "image_tsv", "activation_tsv", "registration_json",
+    "evaluation_tsv", "verdict_json", "flags_json",
+)  # fmt: skip
 
 
-def init_func_wf(
-    *,
-    target: Target,
-    acquisition: Acquisition,
-    plan: SeriesPlan,
-    activation: ActivationPlan,
-    evaluation: EvaluationPlan,
-    with_anat: bool,
-    with_pair: bool,
-    with_holdout: bool,
-    omp_nthreads: int,
-    seed: int,
-    name: str = "func_wf",
-) -> LiterateWorkflow:
+def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     """Take one run from the acquired series to maps, tables and derivatives.
 
     Parameters
     ----------
-    target, acquisition, plan, activation, evaluation
-        where results go, how the run was acquired, which series, which maps, how they are judged
-    with_anat, with_pair, with_holdout
-        whether there are a T1w image, a T2*-weighted pair, and scores of models on another pair
-    omp_nthreads : threads that one node may take
-    seed : of everything random
+    run : what there is of the run, and what is to be done
     name : of the workflow
 
     Inputs
@@ -61,7 +61,7 @@ def init_func_wf(
     holdout_tsv
         scores of the models on another pair, only with one
     model_METHOD
-        trained model of each method in ``plan.of_pair``, and of each further member of its ensemble
+        trained model of each method in ``run.series.of_pair``, and of each further member of its ensemble
 
     Outputs
     -------
@@ -84,9 +84,9 @@ def init_func_wf(
     guard_maps, guard_maps_entities, guard_maps_sidecars
         uncertainty and unrepeated detail, only where there are methods and blocks that can be split
     weight_file
-        standard deviation of the run's fluctuations, of the last of ``plan.on_run``, only with one
+        standard deviation of the run's fluctuations, of the last of ``run.series.on_run``, only with one
     log_file_METHOD, card_file_METHOD
-        of the training of each method in ``plan.on_volumes``
+        of the training of each method in ``run.series.on_volumes``
     registration_json
         size and quality of the registrations
     boldref2t1w_xfm, tpms_bold
@@ -98,249 +98,274 @@ def init_func_wf(
         only with a calibration and a method trained on the run
     """
     workflow = LiterateWorkflow(name=name)
-    run = RunParts(
-        target, acquisition, plan, activation, evaluation, with_anat, with_pair, with_holdout, omp_nthreads, seed
+    workflow.add_nodes(
+        [
+            pe.Node(niu.IdentityInterface(fields=_inputs(run)), name="inputnode"),
+            pe.Node(niu.IdentityInterface(fields=_outputs(run)), name="outputnode"),
+        ]
     )
-    inputnode = pe.Node(niu.IdentityInterface(fields=run.inputs), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=run.outputs), name="outputnode")
-    stages, edges = prepare(run, inputnode, outputnode)
-    edges += make_series(run, stages, outputnode)
-    edges += _map_series(run, stages, outputnode)
-    edges += _evaluate(run, stages, outputnode)
-    edges += _sink_edges(run, stages)
-    workflow.connect(edges)
+    prepare(workflow, run)
+    if run.calibrated:
+        add_calibration(workflow, run)
+    for series in ("raw", *run.series.names):
+        add_series(workflow, run, series)
+    if run.evaluation.measured:
+        add_measured(workflow, run)
+    gather_series(workflow, run)
+    if run.evaluation.roi_grow:
+        _grow_region(workflow, run)
+    _map_series(workflow, run)
+    _keep_tables(workflow, run)
+    _evaluate(workflow, run)
+    _keep_frames(workflow, run)
     return workflow
 
 
-def _map_series(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
-    """Maps of raw, of every series of the plan and of the measured one, and their tables."""
-    merged = stages.merged = {
-        **stages.merged,
-        **{
-            field: pe.Node(niu.Merge(len(run.mapped)), name=f"all_{field}", run_without_submitting=True)
-            for field in ("maps", "maps_entities", "activation_tsv", "quality_tsv")
-        },
-    }
-    edges: Edges = [(merged[field], outputnode, [("out", field)]) for field in ("maps", "maps_entities")]
-    edges += _region(run, stages)
-    assert stages.roi is not None
-    region, _, fine = stages.roi
-    edges.append((region, outputnode, [(fine, "roi_bold_hr")]))
-    for number, series in enumerate(run.mapped, 1):
-        maps_wf = init_maps_wf(
-            series=series, target=run.target, acquisition=run.acquisition, activation=run.activation,
-            omp_nthreads=run.omp_nthreads, name=f"maps_{series}_wf",
-        )  # fmt: skip
-        edges += _maps_edges(run, stages, series, maps_wf)
-        edges += [
-            (maps_wf, merged[field], [(f"outputnode.{field}", f"in{number}")])
-            for field in ("maps", "maps_entities", "activation_tsv", "quality_tsv")
-        ]
-    return [*edges, *_table_edges(run, stages, outputnode)]
+def _inputs(run: RunPlan) -> list[str]:
+    """Fields of the inputnode."""
+    fields = ["bold_file", "events_file"]
+    if run.evaluation.measured:
+        fields.append("truth_file")
+    if run.with_anat:
+        fields += ANAT_FIELDS
+    if run.target.spaces:
+        fields += ["t1w2std_xfm", "template"]
+    if run.with_pair:
+        fields += PAIR_FIELDS
+    if run.with_holdout:
+        fields.append("holdout_tsv")
+    return [*fields, *(f"model_{name}" for name in run.series.models_of_pair)]
 
 
-def _region(run: RunParts, stages: Stages) -> Edges:
-    """The region of interest, grown where that was asked for."""
-    stages.roi = (stages.registration, "outputnode.roi_bold", "outputnode.roi_bold_hr")
-    if not run.evaluation.roi_grow:
-        return []
+def _outputs(run: RunPlan) -> list[str]:
+    """Fields of the outputnode."""
+    fields = list(RUN_OUTPUTS)
+    if run.with_anat:
+        fields += ["boldref2t1w_xfm", "tpms_bold"]
+    if run.with_pair:
+        fields.append("guide_hr")
+    if run.evaluation.split:
+        fields.append("figures_npz")
+    if run.guarded:
+        fields += [f"guard_{field}" for field in MAPS]
+    if run.series.on_run:
+        fields.append("weight_file")
+    if run.calibrated:
+        fields += CALIBRATED
+    return [*fields, *(f"{field}_{name}" for name in run.series.on_volumes for field in ("log_file", "card_file"))]
+
+
+def _region_of(workflow: LiterateWorkflow, run: RunPlan) -> tuple[LiterateWorkflow, str, str]:
+    """Where the region of interest comes from, and its fields on both grids."""
+    if run.evaluation.roi_grow:
+        return workflow.get_node("roi_growth_wf"), "roi", "roi_hr"
+    return workflow.get_node("bold_registration_wf"), "roi_bold", "roi_bold_hr"
+
+
+def _grow_region(workflow: LiterateWorkflow, run: RunPlan) -> None:
+    """The region of interest, grown into the activity that its border cuts off."""
     activation, acquisition = run.activation, run.acquisition
+    inputnode, motion_wf, registration_wf, raw_wf = nodes(
+        workflow, "inputnode", "motion_wf", "bold_registration_wf", "series_raw_wf"
+    )
     growth_wf = init_roi_growth_wf(
         contrasts=activation.contrasts, fwhm_mm=max(activation.smoothing), factor=acquisition.factor,
         tr=acquisition.tr, low_pass=activation.low_pass, slice_time_ref=acquisition.slice_time_ref,
         has_stc=acquisition.slice_times is not None,
     )  # fmt: skip
-    stages.roi = (growth_wf, "outputnode.roi", "outputnode.roi_hr")
-    grids = {"bold_mask": "mask", "roi_bold": "roi", "bold_mask_hr": "mask_hr", "roi_bold_hr": "roi_hr"}
     keep = init_sink(
         name="keep_grown_roi", output_dir=run.target.output_dir, common=run.target.common, sources=run.target.sources,
         entities=[{"desc": "roigrown", "suffix": "mask"}],
     )  # fmt: skip
-    return [
-        (stages.inputnode, growth_wf, [("events_file", "inputnode.events_file")]),
-        (stages.motion, growth_wf, [("outputnode.n_dummy", "inputnode.n_dummy")]),
-        (stages.series["raw"], growth_wf, [("outputnode.series_file", "inputnode.series_file")]),
-        (stages.registration, growth_wf, [(f"outputnode.{a}", f"inputnode.{b}") for a, b in grids.items()]),
-        (growth_wf, keep, [("outputnode.roi", "in_file"), ("outputnode.out_json", "sidecar")]),
-    ]
-
-
-def _maps_edges(run: RunParts, stages: Stages, series: str, maps_wf: LiterateWorkflow) -> Edges:
-    """What the maps of one series need; raw is mapped on the acquired grid, every other on the fine one."""
-    assert stages.roi is not None
-    region, coarse, fine = stages.roi
-    grid, roi = ("", coarse) if series == "raw" else ("_hr", fine)
-    edges: Edges = [
-        (stages.inputnode, maps_wf, [("events_file", "inputnode.events_file")]),
-        (stages.motion, maps_wf, [("outputnode.n_dummy", "inputnode.n_dummy")]),
-        (stages.registration, maps_wf, [(f"outputnode.bold_mask{grid}", "inputnode.mask")]),
-        (region, maps_wf, [(roi, "inputnode.roi")]),
-        (stages.confounds, maps_wf, [("outputnode.confounds_tsv", "inputnode.confounds_tsv")]),
-        (stages.series[series], maps_wf, [
-            (f"outputnode.{f}", f"inputnode.{f}") for f in ("series_file", "consistency_file")
-        ]),
-    ]  # fmt: skip
-    if run.target.spaces:
-        edges += [
-            (stages.inputnode, maps_wf, [(f, f"inputnode.{f}") for f in ("t1w2std_xfm", "template")]),
-            (stages.registration, maps_wf, [("outputnode.boldref2t1w_xfm", "inputnode.boldref2t1w_xfm")]),
+    grids = {"bold_mask": "mask", "roi_bold": "roi", "bold_mask_hr": "mask_hr", "roi_bold_hr": "roi_hr"}
+    workflow.connect(
+        [
+            (inputnode, growth_wf, into("events_file")),
+            (motion_wf, growth_wf, passed("n_dummy")),
+            (raw_wf, growth_wf, passed("series_file")),
+            (registration_wf, growth_wf, passed(**grids)),
+            (growth_wf, keep, out_of(roi="in_file", out_json="sidecar")),
         ]
-    return edges
+    )
 
 
-def _table_edges(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
+def _map_series(workflow: LiterateWorkflow, run: RunPlan) -> None:
+    """Maps of raw, of every series of the plan and of the measured one; raw is mapped on the acquired grid."""
+    inputnode, outputnode, motion_wf, registration_wf, confounds_wf = nodes(
+        workflow, "inputnode", "outputnode", "motion_wf", "bold_registration_wf", "confounds_wf"
+    )
+    region, low, high = _region_of(workflow, run)
+    merged = {
+        field: pe.Node(niu.Merge(len(run.mapped)), name=f"all_{field}", run_without_submitting=True)
+        for field in ("maps", "maps_entities", "activation_tsv", "quality_tsv")
+    }
+    workflow.connect(
+        [
+            (merged["maps"], outputnode, [("out", "maps")]),
+            (merged["maps_entities"], outputnode, [("out", "maps_entities")]),
+            (region, outputnode, out_of(**{high: "roi_bold_hr"})),
+        ]
+    )
+    for number, series in enumerate(run.mapped, 1):
+        mask, roi = ("bold_mask", low) if series == "raw" else ("bold_mask_hr", high)
+        maps_wf = init_maps_wf(
+            series=series, target=run.target, acquisition=run.acquisition, activation=run.activation,
+            omp_nthreads=run.omp_nthreads, name=f"maps_{series}_wf",
+        )  # fmt: skip
+        workflow.connect(
+            [
+                (inputnode, maps_wf, into("events_file")),
+                (motion_wf, maps_wf, passed("n_dummy")),
+                (registration_wf, maps_wf, passed(**{mask: "mask"})),
+                (region, maps_wf, passed(**{roi: "roi"})),
+                (confounds_wf, maps_wf, passed("confounds_tsv")),
+                (series_wf_of(workflow, series), maps_wf, passed("series_file", "consistency_file")),
+                *((maps_wf, node, out_of(**{field: f"in{number}"})) for field, node in merged.items()),
+            ]
+        )
+        if run.target.spaces:
+            workflow.connect(
+                [
+                    (inputnode, maps_wf, into("t1w2std_xfm", "template")),
+                    (registration_wf, maps_wf, passed("boldref2t1w_xfm")),
+                ]
+            )
+
+
+def _keep_tables(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """The tables of a run: all series in one, compared, described and kept."""
-    assert stages.roi is not None
-    region, _, fine = stages.roi
+    outputnode, registration_wf, confounds_wf = nodes(workflow, "outputnode", "bold_registration_wf", "confounds_wf")
+    maps, entities, figures, quality = nodes(
+        workflow, "all_maps", "all_maps_entities", "all_activation_tsv", "all_quality_tsv"
+    )
+    region, _, high = _region_of(workflow, run)
     comparison_wf = init_comparison_wf(
         contrasts=run.activation.contrasts, thresholds=run.activation.thresholds, factor=run.acquisition.factor
     )
     image = pe.Node(MergeMetrics(), name="image_metrics")
-    stages.tables |= {"image": image, "activation": comparison_wf}
-    merged = stages.merged
-    edges: Edges = [
-        (merged["maps"], comparison_wf, [("out", "inputnode.maps")]),
-        (merged["maps_entities"], comparison_wf, [("out", "inputnode.maps_entities")]),
-        (merged["activation_tsv"], comparison_wf, [("out", "inputnode.metrics")]),
-        (stages.registration, comparison_wf, [
-            ("outputnode.bold_mask", "inputnode.mask_raw"), ("outputnode.bold_mask_hr", "inputnode.mask_hr"),
-        ]),
-        (region, comparison_wf, [(fine, "inputnode.roi_hr")]),
-        (merged["quality_tsv"], image, [("out", "in_files")]),
-        (image, outputnode, [("out_file", "image_tsv")]),
-        (comparison_wf, outputnode, [("outputnode.metrics_tsv", "activation_tsv")]),
-    ]  # fmt: skip
-    for name, (source, table, described, entities) in {
-        "image": (image, "out_file", "out_json", {"desc": "image", "suffix": "metrics"}),
-        "activation": (
-            comparison_wf, "outputnode.metrics_tsv", "outputnode.metrics_json",
-            {"desc": "activation", "suffix": "metrics"},
-        ),
-        "confounds": (
-            stages.confounds, "outputnode.confounds_tsv", "outputnode.confounds_json",
-            {"desc": "confounds", "suffix": "timeseries"},
-        ),
-    }.items():  # fmt: skip
-        keep = _kept_table(run, name, entities)
-        edges.append((source, keep, [(table, "in_file"), (described, "sidecar")]))
-    return edges
+    workflow.connect([
+        (maps, comparison_wf, into(out="maps")),
+        (entities, comparison_wf, into(out="maps_entities")),
+        (figures, comparison_wf, into(out="metrics")),
+        (registration_wf, comparison_wf, passed(bold_mask="mask_raw", bold_mask_hr="mask_hr")),
+        (region, comparison_wf, passed(**{high: "roi_hr"})),
+        (comparison_wf, outputnode, out_of(metrics_tsv="activation_tsv")),
+        (comparison_wf, _kept_table(run, "activation"), out_of(metrics_tsv="in_file", metrics_json="sidecar")),
+        (quality, image, same(out="in_files")),
+        (image, outputnode, same(out_file="image_tsv")),
+        (image, _kept_table(run, "image"), same(out_file="in_file", out_json="sidecar")),
+        (confounds_wf, _kept_table(run, "confounds", "timeseries"),
+         out_of(confounds_tsv="in_file", confounds_json="sidecar")),
+    ])  # fmt: skip
 
 
-def _kept_table(run: RunParts, name: str, entities: dict[str, str]) -> pe.Node:
+def _kept_table(run: RunPlan, name: str, suffix: str = "metrics") -> pe.Node:
     """A sink for one table, which says what made it."""
     return init_sink(
-        name=f"keep_{name}", output_dir=run.target.output_dir, common=run.target.common, entities=[entities],
-        sources=run.target.sources, provenance=run.target.provenance if entities["suffix"] == "metrics" else None,
+        name=f"keep_{name}", output_dir=run.target.output_dir, common=run.target.common,
+        entities=[{"desc": name, "suffix": suffix}], sources=run.target.sources,
+        provenance=run.target.provenance if suffix == "metrics" else None,
     )  # fmt: skip
 
 
-def _evaluate(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
-    """Judge all series, those that are not stored among them, and keep what comes of it."""
-    evaluation_wf = init_evaluation_wf(
-        plan=run.plan, acquisition=run.acquisition, activation=run.activation, evaluation=run.evaluation,
-        with_pair=run.with_pair, with_holdout=run.with_holdout, seed=run.seed,
-    )  # fmt: skip
-    assert stages.roi is not None
-    region, coarse, fine = stages.roi
-    all_files = pe.Node(niu.Merge(1 + len(run.plan.extras)), name="all_judged", run_without_submitting=True)
-    sources: dict[str, tuple[pe.Node | LiterateWorkflow, str]] = {
-        **{field: (stages.motion, f"outputnode.{field}") for field in ("n_dummy", "boldref")},
-        "confounds_tsv": (stages.confounds, "outputnode.confounds_tsv"),
-        **{f: (stages.registration, f"outputnode.{f}") for f in ("bold_mask", "bold_mask_hr", "guide_hr")},
-        "roi_placed": (stages.registration, "outputnode.roi_bold"),
-        "roi_bold": (region, coarse),
-        "roi_bold_hr": (region, fine),
-        "preproc_file": (stages.series["raw"], "outputnode.series_file"),
-        "series_files": (all_files, "out"),
-        **{field: (stages.merged[field], "out") for field in ("maps", "maps_entities")},
-        "activation_tsv": (stages.tables["activation"], "outputnode.metrics_tsv"),
-        **{f"model_{one}": run.model(stages, one) for one in run.plan.models},
-        **{f"precision_{one}": (wf, "outputnode.rows_tsv") for one, wf in stages.precision.items()},
-        **{f"card_{one}": (wf, "outputnode.card_file") for one, wf in stages.models.items()},
-    }
-    fields = evaluation_fields(
-        run.plan, run.activation, run.evaluation, with_pair=run.with_pair, with_holdout=run.with_holdout
-    )
-    edges: Edges = [
-        (node, evaluation_wf, [(out, f"inputnode.{field}")])
-        for field in fields
-        for node, out in [sources.get(field, (stages.inputnode, field))]
-    ]
-    edges += [
-        (evaluation_wf, outputnode, [(f"outputnode.{field}", field) for field in run.judged]),
-        (evaluation_wf, outputnode, [(f"outputnode.{field}", f"guard_{field}") for field in run.guarded]),
-        (stages.merged["series"], all_files, [("out", "in1")]),
-    ]
-    for number, extra in enumerate(run.plan.extras, 2):
-        extra_wf = init_extra_wf(
-            extra=extra, plan=run.plan, acquisition=run.acquisition, omp_nthreads=run.omp_nthreads,
-            name=f"extra_{extra.name}_wf",
-        )  # fmt: skip
-        edges += [
-            *_extra_edges(run, stages, extra, extra_wf),
-            (extra_wf, all_files, [("outputnode.series_file", f"in{number}")]),
+def _evaluate(workflow: LiterateWorkflow, run: RunPlan) -> None:
+    """Evaluate all series, those that are not stored among them, and keep what comes of it."""
+    outputnode, series = nodes(workflow, "outputnode", "all_series")
+    evaluation_wf = init_evaluation_wf(run=run)
+    all_files = pe.Node(niu.Merge(1 + len(run.series.extras)), name="all_judged", run_without_submitting=True)
+    workflow.connect([(series, all_files, [("out", "in1")])])
+    sources = _evaluation_sources(workflow, run)
+    for field in evaluation_fields(run):
+        node, out = sources[field]
+        workflow.connect([(node, evaluation_wf, [(out, f"inputnode.{field}")])])
+    for number, extra in enumerate(run.series.extras, 2):
+        extra_wf = init_extra_wf(extra=extra, run=run, name=f"extra_{extra.name}_wf")
+        found = _extra_sources(workflow, run, extra)
+        for field in extra_fields(extra, run):
+            node, out = found[field]
+            workflow.connect([(node, extra_wf, [(out, f"inputnode.{field}")])])
+        workflow.connect([(extra_wf, all_files, out_of(series_file=f"in{number}"))])
+    workflow.connect(
+        [
+            (evaluation_wf, outputnode, out_of("evaluation_tsv", "verdict_json", "flags_json")),
+            (
+                evaluation_wf,
+                _kept_table(run, "evaluation"),
+                out_of(evaluation_tsv="in_file", evaluation_json="sidecar"),
+            ),
+            (evaluation_wf, _kept_table(run, "verdict"), out_of(verdict_json="in_file")),
         ]
-    keep = _kept_table(run, "evaluation", {"desc": "evaluation", "suffix": "metrics"})
-    words = _kept_table(run, "verdict", {"desc": "verdict", "suffix": "metrics"})
-    edges += [
-        (evaluation_wf, keep, [("outputnode.evaluation_tsv", "in_file"), ("outputnode.evaluation_json", "sidecar")]),
-        (evaluation_wf, words, [("outputnode.verdict_json", "in_file")]),
-    ]
+    )
+    if run.evaluation.split:
+        workflow.connect([(evaluation_wf, outputnode, out_of("figures_npz"))])
     if run.guarded:
-        guards = init_sink(
+        keep = init_sink(
             name="keep_guards", output_dir=run.target.output_dir, common=run.target.common, sources=run.target.sources
         )
-        into = {"maps": "in_file", "maps_entities": "entities", "maps_sidecars": "sidecar"}
-        edges.append((evaluation_wf, guards, [(f"outputnode.{a}", b) for a, b in into.items()]))
-    return edges
+        workflow.connect(
+            [
+                (evaluation_wf, outputnode, out_of(**{field: f"guard_{field}" for field in MAPS})),
+                (evaluation_wf, keep, out_of(maps="in_file", maps_entities="entities", maps_sidecars="sidecar")),
+            ]
+        )
 
 
-def _extra_edges(run: RunParts, stages: Stages, extra: Extra, extra_wf: LiterateWorkflow) -> Edges:
-    """What one series needs that is evaluated and not stored."""
-    sources: dict[str, tuple[pe.Node | LiterateWorkflow, str]] = {
-        **{field: (stages.motion, f"outputnode.{field}") for field in SERIES_INPUTS if field != "bold_mask"},
-        "shift_map": (stages.motion, "outputnode.shift_map"),
-        "bold_mask": (stages.registration, "outputnode.bold_mask"),
-        "preproc_file": (stages.series["raw"], "outputnode.series_file"),
-        "n_dummy": (stages.motion, "outputnode.n_dummy"),
-        "t1w_preproc": (stages.inputnode, "t1w_preproc"),
-        "boldref2t1w_xfm": (stages.registration, "outputnode.boldref2t1w_xfm"),
-        "model_file": (stages.inputnode, f"model_{extra.name}"),
-        **_of_variance(stages, extra),
+def _evaluation_sources(workflow: LiterateWorkflow, run: RunPlan) -> dict[str, Source]:
+    """Where each input of the evaluation comes from."""
+    inputnode, motion_wf, registration_wf = nodes(workflow, "inputnode", "motion_wf", "bold_registration_wf")
+    region, low, high = _region_of(workflow, run)
+    found: dict[str, Source] = {
+        **{f: (inputnode, f) for f in ("events_file", "holdout_tsv", "train_highres", "train_lowres", "pair_mask")},
+        **{f: (motion_wf, f"outputnode.{f}") for f in ("n_dummy", "boldref")},
+        **{f: (registration_wf, f"outputnode.{f}") for f in ("bold_mask", "bold_mask_hr", "guide_hr")},
+        "confounds_tsv": (workflow.get_node("confounds_wf"), "outputnode.confounds_tsv"),
+        "roi_placed": (registration_wf, "outputnode.roi_bold"),
+        "roi_bold": (region, f"outputnode.{low}"),
+        "roi_bold_hr": (region, f"outputnode.{high}"),
+        "preproc_file": (workflow.get_node("series_raw_wf"), "outputnode.series_file"),
+        "series_files": (workflow.get_node("all_judged"), "out"),
+        "maps": (workflow.get_node("all_maps"), "out"),
+        "maps_entities": (workflow.get_node("all_maps_entities"), "out"),
+        "activation_tsv": (workflow.get_node("comparison_wf"), "outputnode.metrics_tsv"),
     }
-    if stages.guide is not None:
-        sources["highres"], sources["highres2boldref_xfm"] = stages.guide
-    return [
-        (sources[field][0], extra_wf, [(sources[field][1], f"inputnode.{field}")])
-        for field in extra_fields(extra, run.plan, calibrated=stages.calibration is not None)
-    ]
-
-
-def _of_variance(stages: Stages, extra: Extra) -> dict[str, tuple[pe.Node | LiterateWorkflow, str]]:
-    """Where the extra series of a variance method takes the maps, the mean and the calibration of the run from."""
-    if extra.method not in stages.models:
-        return {}
-    found: dict[str, tuple[pe.Node | LiterateWorkflow, str]] = {
-        field: (stages.models[extra.method], f"outputnode.{field}") for field in ("model_file", "temporal_file")
-    }
-    if stages.calibration is not None:
-        found |= {field: (stages.calibration, f"outputnode.{OF[field]}") for field in CALIBRATION}
+    found |= {f"model_{one}": model_of(workflow, run, one) for one in run.series.models}
+    for one in run.series.checked:
+        found[f"precision_{one}"] = workflow.get_node(f"precision_{one}_wf"), "outputnode.rows_tsv"
+    for one in run.series.on_run:
+        found[f"card_{one}"] = workflow.get_node(f"variance_{one}_wf"), "outputnode.card_file"
     return found
 
 
-def _sink_edges(run: RunParts, stages: Stages) -> Edges:
+def _extra_sources(workflow: LiterateWorkflow, run: RunPlan, extra: Extra) -> dict[str, Source]:
+    """Where each input of a series comes from that is evaluated and not stored."""
+    inputnode, motion_wf, registration_wf = nodes(workflow, "inputnode", "motion_wf", "bold_registration_wf")
+    motion = (*(field for field in SERIES_INPUTS if field != "bold_mask"), "shift_map", "n_dummy")
+    registered = ("bold_mask", "boldref2t1w_xfm", "highres2boldref_xfm")
+    found: dict[str, Source] = {
+        **{field: (motion_wf, f"outputnode.{field}") for field in motion},
+        **{field: (registration_wf, f"outputnode.{field}") for field in registered},
+        **{field: (inputnode, field) for field in ("t1w_preproc", "highres")},
+        "preproc_file": (workflow.get_node("series_raw_wf"), "outputnode.series_file"),
+        "model_file": (inputnode, f"model_{extra.name}"),
+    }
+    if extra.method in run.series.on_run:
+        variance_wf = workflow.get_node(f"variance_{extra.method}_wf")
+        found |= {field: (variance_wf, f"outputnode.{field}") for field in ("model_file", "temporal_file")}
+    if run.calibrated:
+        calibration_wf = workflow.get_node("calibration_wf")
+        found |= {field: (calibration_wf, f"outputnode.{OF[field]}") for field in CALIBRATION}
+    return found
+
+
+def _keep_frames(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """References, masks and transforms of a run, kept under their names."""
-    kept = {
-        "keep_motion_wf": (stages.motion, motion_fields()),
-        "keep_registration_wf": (
-            stages.registration, registration_fields(with_anat=run.with_anat, with_pair=run.with_pair)
-        ),
-    }  # fmt: skip
-    edges: Edges = []
-    for name, (source, fields) in kept.items():
+    registered = registration_fields(with_anat=run.with_anat, with_pair=run.with_pair)
+    for name, source, fields in (
+        ("keep_motion_wf", "motion_wf", motion_fields()),
+        ("keep_registration_wf", "bold_registration_wf", registered),
+    ):
         sink_wf = init_sink_wf(
             fields=fields, output_dir=run.target.output_dir, common=run.target.common, sources=run.target.sources,
             name=name,
         )  # fmt: skip
-        edges.append((source, sink_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in fields]))
-    return edges
+        workflow.connect([(workflow.get_node(source), sink_wf, passed(*fields))])

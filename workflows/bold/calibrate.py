@@ -11,10 +11,11 @@ from bids_sr.interfaces.learning.calibration import CalibrationSD, RegisterCalib
 from bids_sr.interfaces.reporting.reportlet_figures import CalibrationReport
 from bids_sr.interfaces.series_images import ImportSeries
 from bids_sr.workflows.bold.estimate_variance import CALIBRATION
-from bids_sr.workflows.bold.series_maps import Edges
+from bids_sr.workflows.node_names import passed
+from bids_sr.workflows.plans import RunPlan
 from bids_sr.workflows.sinks import calibration_fields, init_sink_wf
-from bids_sr.workflows.stages import RunParts, Stages
 
+CALIBRATED = ("calibration_ref", "calibration_sd", "calibration_xfm", "calibration_json")  # outputs of the run
 MADE = ("sd_file", "sd_low_file", "boldref2calibration_xfm", "calibration_json", "calibration_ref")
 OF = {
     "calibration_ref": "calibration_ref", "calibration_sd": "sd_file", "calibration_sd_low": "sd_low_file",
@@ -115,12 +116,11 @@ def _text(with_events: bool) -> str:
     )
 
 
-def calibrate(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
-    """The calibration of a run, where there is one and a method that uses it, and what is kept of it."""
+def add_calibration(workflow: LiterateWorkflow, run: RunPlan) -> None:
+    """The calibration of a run, and what is kept of it."""
     plan, target = run.acquisition.calibration, run.target
-    if plan is None or not run.calibrated:
-        return []
-    calibration_wf = stages.calibration = init_calibration_wf(
+    assert plan is not None
+    calibration_wf = init_calibration_wf(
         tr=plan.tr, factor=run.acquisition.factor, n_dummy=plan.n_dummy, with_events=bool(plan.events_file),
         seed=run.seed, omp_nthreads=run.omp_nthreads,
     )  # fmt: skip
@@ -132,20 +132,23 @@ def calibrate(run: RunParts, stages: Stages, outputnode: pe.Node) -> Edges:
         fields=kept, output_dir=target.output_dir, common=target.common, sources=[plan.source],
         name="keep_calibration_wf",
     )  # fmt: skip
-    return [
-        (stages.motion, calibration_wf, [("outputnode.boldref", "inputnode.boldref")]),
-        (stages.registration, calibration_wf, [("outputnode.bold_mask", "inputnode.bold_mask")]),
-        (calibration_wf, keep_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in kept]),
-        (calibration_wf, outputnode, [(f"outputnode.{OF[field]}", field) for field in run.calibrated]),
-    ]
+    workflow.connect(
+        [
+            (workflow.get_node("motion_wf"), calibration_wf, passed("boldref")),
+            (workflow.get_node("bold_registration_wf"), calibration_wf, passed("bold_mask")),
+            (calibration_wf, keep_wf, passed(*kept)),
+            (
+                calibration_wf,
+                workflow.get_node("outputnode"),
+                [(f"outputnode.{OF[field]}", field) for field in CALIBRATED],
+            ),
+        ]
+    )
 
 
-def use_calibration(stages: Stages, train_wf: LiterateWorkflow) -> Edges:
-    """What a method that is trained on the run gets of the calibration."""
-    if stages.calibration is None:
-        return []
-    fields = list(CALIBRATION)
-    return [(stages.calibration, train_wf, [(f"outputnode.{OF[field]}", f"inputnode.{field}") for field in fields])]
+def calibration_pairs() -> list[tuple[str, str]]:
+    """Fields that connect the calibration to the estimation of variance maps."""
+    return [(f"outputnode.{OF[field]}", f"inputnode.{field}") for field in CALIBRATION]
 
 
 def init_calibration_reportlets_wf(*, name: str = "calibration_reportlets_wf") -> LiterateWorkflow:

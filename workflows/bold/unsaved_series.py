@@ -7,44 +7,41 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.workflows.bold.estimate_variance import CALIBRATION, init_variance_wf
-from bids_sr.workflows.bold.series_maps import Edges
 from bids_sr.workflows.bold.super_resolve import init_series_wf, init_train_wf
 from bids_sr.workflows.bold.train_on_volumes import init_volumes_train_wf, volumes_values
 from bids_sr.workflows.evaluation.run_placebos import init_other_contrast_wf
-from bids_sr.workflows.plans import Acquisition, Extra, SeriesPlan, Training
+from bids_sr.workflows.node_names import into, out_of, passed
+from bids_sr.workflows.plans import Extra, RunPlan
 
-GUIDE = ("highres", "highres2boldref_xfm")
 SERIES_INPUTS = ("stc_file", "boldref", "bold_mask", "hmc_xfms")
-RUN_INPUTS = ("preproc_file", "n_dummy")
-CONTRAST_INPUTS = ("t1w_preproc", "boldref2t1w_xfm")
 
 
-def extra_fields(extra: Extra, plan: SeriesPlan, *, calibrated: bool = False) -> tuple[str, ...]:
-    """Inputs that an extra series needs; `calibrated`: whether there is a calibration."""
-    series = (*SERIES_INPUTS, *("shift_map",) * plan.corrected)
-    if extra.method in plan.on_run:
-        guide = GUIDE * (plan.guide_kind != "none")
-        if extra.is_member:
-            return (*series, *guide, *RUN_INPUTS, *CALIBRATION * calibrated)
-        return (*series, *guide, "temporal_file", *("model_file",) * (not extra.model))
+def extra_fields(extra: Extra, run: RunPlan) -> list[str]:
+    """Inputs that a series needs which is evaluated and not stored."""
+    fields = list(SERIES_INPUTS)
+    if run.series.corrected:
+        fields.append("shift_map")
+    if extra.method in run.series.on_run:
+        if run.series.guide_kind != "none":
+            fields += ["highres", "highres2boldref_xfm"]
+        if not extra.is_member:
+            return [*fields, "temporal_file"] if extra.model else [*fields, "temporal_file", "model_file"]
+        fields += ["preproc_file", "n_dummy"]
+        return [*fields, *CALIBRATION] if run.calibrated else fields
     if extra.contrast:
-        return (*series, *CONTRAST_INPUTS)
-    if extra.method in plan.on_volumes and not extra.model:
-        return (*series, "n_dummy")
-    return series if extra.model else (*series, "model_file")
+        return [*fields, "t1w_preproc", "boldref2t1w_xfm"]
+    if extra.model:
+        return fields
+    return [*fields, "n_dummy" if extra.method in run.series.on_volumes else "model_file"]
 
 
-def init_extra_wf(
-    *, extra: Extra, plan: SeriesPlan, acquisition: Acquisition, omp_nthreads: int, name: str
-) -> LiterateWorkflow:
+def init_extra_wf(*, extra: Extra, run: RunPlan, name: str) -> LiterateWorkflow:
     """Make one series for the evaluation alone.
 
     Parameters
     ----------
     extra : which one
-    plan : of the run's series
-    acquisition : how the run was acquired
-    omp_nthreads : threads that one node may take
+    run : what there is of the run
     name : of the workflow
 
     Inputs
@@ -71,102 +68,86 @@ def init_extra_wf(
     -------
     series_file : on the boldref's fine grid, signal units
     """
-    workflow = LiterateWorkflow(name=name)
-    inputnode = pe.Node(
-        niu.IdentityInterface(fields=list(extra_fields(extra, plan, calibrated=acquisition.calibration is not None))),
-        name="inputnode",
-    )
+    workflow, plan = LiterateWorkflow(name=name), run.series
+    inputnode = pe.Node(niu.IdentityInterface(fields=extra_fields(extra, run)), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["series_file"]), name="outputnode")
     on_run = extra.method in plan.on_run
+    guided = on_run and plan.guide_kind != "none"
     series_wf = init_series_wf(
-        series=extra.method, factor=acquisition.factor, needs_model=True,
-        needs_guide=on_run and plan.guide_kind != "none", data_consistency="off", precision=plan.precision,
-        device=plan.device, omp_nthreads=omp_nthreads,
+        series=extra.method, factor=run.acquisition.factor, needs_model=True, needs_guide=guided,
+        data_consistency="off", precision=plan.precision, device=plan.device, omp_nthreads=run.omp_nthreads,
         force=True,  # a placebo need not fit: that is what makes it one
         of_run=on_run, displace=extra.displace, corrected=plan.corrected,
     )  # fmt: skip
-    edges: Edges = [
-        (
-            inputnode,
-            series_wf,
-            [(field, f"inputnode.{field}") for field in (*SERIES_INPUTS, *("shift_map",) * plan.corrected)],
-        ),
-        (series_wf, outputnode, [("outputnode.series_file", "series_file")]),
-    ]
-    if on_run:
-        edges += _by_variance(extra, plan, acquisition, omp_nthreads, inputnode, series_wf)
-    elif extra.contrast:
-        edges += _learned_on_t1w(extra, plan.training, acquisition, omp_nthreads, inputnode, series_wf)
-    elif extra.model:
+    workflow.connect(
+        [
+            (inputnode, series_wf, into(*SERIES_INPUTS)),
+            (series_wf, outputnode, out_of("series_file")),
+        ]
+    )
+    if plan.corrected:
+        workflow.connect([(inputnode, series_wf, into("shift_map"))])
+    if guided:
+        workflow.connect([(inputnode, series_wf, into("highres", "highres2boldref_xfm"))])
+    if on_run and not extra.is_member:
+        workflow.connect([(inputnode, series_wf, into("temporal_file"))])
+    if extra.model:
         series_wf.inputs.inputnode.model_file = extra.model
+    elif on_run and extra.is_member:
+        variance_wf = _variance_of_member(extra, run, workflow)
+        workflow.connect([(variance_wf, series_wf, passed("model_file", "temporal_file"))])
+    elif extra.contrast:
+        workflow.connect([(_trained_on_t1w(extra, run, workflow), series_wf, passed("model_file"))])
     elif extra.method in plan.on_volumes:
         train_wf = init_volumes_train_wf(
-            **volumes_values(plan.training, extra.method, seed=extra.seed), factor=acquisition.factor,
-            omp_nthreads=omp_nthreads, name="train_wf",
+            **volumes_values(plan.training, extra.method, seed=extra.seed), factor=run.acquisition.factor,
+            omp_nthreads=run.omp_nthreads, name="train_wf",
         )  # fmt: skip
-        wanted = ("stc_file", "bold_mask", "n_dummy")
-        edges += [
-            (inputnode, train_wf, [(field, f"inputnode.{field}") for field in wanted]),
-            (train_wf, series_wf, [("outputnode.model_file", "inputnode.model_file")]),
-        ]
+        workflow.connect(
+            [
+                (inputnode, train_wf, into("stc_file", "bold_mask", "n_dummy")),
+                (train_wf, series_wf, passed("model_file")),
+            ]
+        )
     else:
-        edges.append((inputnode, series_wf, [("model_file", "inputnode.model_file")]))
-    workflow.connect(edges)
+        workflow.connect([(inputnode, series_wf, into("model_file"))])
     return workflow
 
 
-def _by_variance(
-    extra: Extra,
-    plan: SeriesPlan,
-    acquisition: Acquisition,
-    omp_nthreads: int,
-    inputnode: pe.Node,
-    series_wf: LiterateWorkflow,
-) -> Edges:
-    """Variance maps of the run displaced, those of somebody else, or of the run by another seed."""
-    how, made = plan.training, ("model_file", "temporal_file")
-    edges: Edges = [(inputnode, series_wf, [(f, f"inputnode.{f}") for f in GUIDE])] * (plan.guide_kind != "none")
-    if extra.model:
-        series_wf.inputs.inputnode.model_file = extra.model
-        return [*edges, (inputnode, series_wf, [("temporal_file", "inputnode.temporal_file")])]
-    if not extra.is_member:
-        return [*edges, (inputnode, series_wf, [(field, f"inputnode.{field}") for field in made])]
-    calibration = CALIBRATION * (acquisition.calibration is not None)
+def _variance_of_member(extra: Extra, run: RunPlan, workflow: LiterateWorkflow) -> LiterateWorkflow:
+    """Variance maps of the run by another seed."""
+    inputnode, how = workflow.get_node("inputnode"), run.series.training
     variance_wf = init_variance_wf(
-        factor=acquisition.factor, recipe=how.recipe, seed=how.seed + extra.seed, model_source="auto",
-        omp_nthreads=omp_nthreads, force=True, sloppy=how.sloppy, method=how.method(extra.method),
-        with_calibration=acquisition.calibration is not None,
+        factor=run.acquisition.factor, recipe=how.recipe, seed=how.seed + extra.seed, model_source="auto",
+        omp_nthreads=run.omp_nthreads, force=True, sloppy=how.sloppy, method=how.method(extra.method),
+        with_calibration=run.calibrated,
     )  # fmt: skip
-    return [
-        *edges,
-        (inputnode, variance_wf, [
-            ("preproc_file", "inputnode.in_file"),
-            *[(field, f"inputnode.{field}") for field in ("bold_mask", "n_dummy", "hmc_xfms", *calibration)],
-        ]),
-        (variance_wf, series_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in made]),
-    ]  # fmt: skip
+    workflow.connect(
+        [
+            (inputnode, variance_wf, into("bold_mask", "n_dummy", "hmc_xfms", preproc_file="in_file")),
+        ]
+    )
+    if run.calibrated:
+        workflow.connect([(inputnode, variance_wf, into(*CALIBRATION))])
+    return variance_wf
 
 
-def _learned_on_t1w(
-    extra: Extra,
-    how: Training,
-    acquisition: Acquisition,
-    omp_nthreads: int,
-    inputnode: pe.Node,
-    series_wf: LiterateWorkflow,
-) -> Edges:
+def _trained_on_t1w(extra: Extra, run: RunPlan, workflow: LiterateWorkflow) -> LiterateWorkflow:
     """A network of the pair's kind that has seen the T1w image in its place."""
-    contrast_wf = init_other_contrast_wf(factor=acquisition.factor)
+    inputnode, how = workflow.get_node("inputnode"), run.series.training
+    contrast_wf = init_other_contrast_wf(factor=run.acquisition.factor)
     train_wf = init_train_wf(
-        method=how.method(extra.method), recipe=how.recipe, factor=acquisition.factor, model_source="train",
+        method=how.method(extra.method), recipe=how.recipe, factor=run.acquisition.factor, model_source="train",
         model_dir=None, about=how.about.get(extra.method, ""), text=how.text.get(extra.method, ""),
-        pretrained=None, seed=how.seed, omp_nthreads=omp_nthreads, max_train_minutes=how.max_train_minutes,
+        pretrained=None, seed=how.seed, omp_nthreads=run.omp_nthreads, max_train_minutes=how.max_train_minutes,
         device=how.device, precision=how.precision, force=True, sloppy=how.sloppy, vgg_weights=how.vgg_weights,
         start=how.starts.get(extra.method),  # begun otherwise than the real one, it would differ by that too
     )  # fmt: skip
-    return [
-        (inputnode, contrast_wf, [(field, f"inputnode.{field}") for field in ("boldref", *CONTRAST_INPUTS)]),
-        (inputnode, train_wf, [("bold_mask", "inputnode.mask")]),
-        (contrast_wf, train_wf, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("highres", "lowres")]),
-        (train_wf, series_wf, [("outputnode.model_file", "inputnode.model_file")]),
-    ]
+    workflow.connect(
+        [
+            (inputnode, contrast_wf, into("boldref", "t1w_preproc", "boldref2t1w_xfm")),
+            (inputnode, train_wf, into(bold_mask="mask")),
+            (contrast_wf, train_wf, passed("highres", "lowres")),
+        ]
+    )
+    return train_wf

@@ -1,8 +1,8 @@
-"""Is the finer map true? Everything that judges the series of one run, in one table, with a verdict in words."""
+"""Evaluation of a run: all figures that tell whether its finer maps are true in one table, with a verdict in words."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
@@ -10,74 +10,54 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 from bids_sr.interfaces.evaluation.verdicts import Flags, Verdict
-from bids_sr.workflows.bold.series_maps import Edges
 from bids_sr.workflows.evaluation.evaluation_parts import (
     MAPS,
+    Source,
     against_images,
     against_truth,
     claim,
-    guarded,
-    guards,
     knows_truth,
     plain,
+    quality_control,
     split_half,
     without_signal,
 )
-from bids_sr.workflows.plans import Acquisition, ActivationPlan, EvaluationPlan, SeriesPlan
+from bids_sr.workflows.node_names import out_of, same
+from bids_sr.workflows.plans import EvaluationPlan, RunPlan
 
-PAIR_FIELDS = ("train_highres", "train_lowres", "pair_mask", "guide_hr")
-OUTPUTS = ("evaluation_tsv", "evaluation_json", "verdict_json", "flags_json")
-
-
-def _by_variance(plan: SeriesPlan) -> list[str]:
-    """Methods that may fall back to zero filling, as their cards say."""
-    return [name for name in plan.on_run if name in plan.methods]
+PAIR_FIELDS = ("train_highres", "train_lowres", "pair_mask")
 
 
-def evaluation_fields(
-    plan: SeriesPlan, activation: ActivationPlan, evaluation: EvaluationPlan, *, with_pair: bool, with_holdout: bool
-) -> tuple[str, ...]:
+def evaluation_fields(run: RunPlan) -> list[str]:
     """Inputs that the evaluation of a run reads; see `init_evaluation_wf`."""
+    evaluation, plan = run.evaluation, run.series
     halves, null, claimed = evaluation.split, bool(evaluation.null_checks), bool(evaluation.pair_conditions)
-    truth = knows_truth(activation, evaluation)
-    models = [f"model_{method}" for method in guarded(plan, evaluation) if method in plan.models]
+    truth, measured = knows_truth(run), bool(evaluation.measured)
+    models = [f"model_{method}" for method in run.guarded if method in plan.models]
     wanted = {
         **dict.fromkeys(("bold_mask", "roi_placed", "maps", "maps_entities"), True),
         "roi_bold": claimed,
         **dict.fromkeys(("events_file", "confounds_tsv"), halves or null or claimed),
-        **dict.fromkeys(("n_dummy", "series_files"), halves or null or claimed or bool(evaluation.measured)),
+        **dict.fromkeys(("n_dummy", "series_files"), halves or null or claimed or measured),
         "preproc_file": null or claimed,
         "activation_tsv": claimed,
-        "bold_mask_hr": halves or null or claimed or truth or with_pair or bool(evaluation.measured),
+        "bold_mask_hr": halves or null or claimed or truth or run.with_pair or measured,
         "roi_bold_hr": halves or claimed or truth,
-        "boldref": with_pair or bool(models),
-        **dict.fromkeys(PAIR_FIELDS, with_pair),
-        "holdout_tsv": with_holdout,
+        "boldref": run.with_pair or bool(models),
+        **dict.fromkeys((*PAIR_FIELDS, "guide_hr"), run.with_pair),
+        "holdout_tsv": run.with_holdout,
         **dict.fromkeys((*models, *(f"precision_{method}" for method in plan.checked)), True),
-        **dict.fromkeys((f"card_{method}" for method in _by_variance(plan)), True),
+        **dict.fromkeys((f"card_{method}" for method in plan.by_variance), True),
     }
-    return tuple(field for field, needed in wanted.items() if needed)
+    return [field for field, needed in wanted.items() if needed]
 
 
-def init_evaluation_wf(
-    *,
-    plan: SeriesPlan,
-    acquisition: Acquisition,
-    activation: ActivationPlan,
-    evaluation: EvaluationPlan,
-    with_pair: bool,
-    with_holdout: bool,
-    seed: int,
-    name: str = "evaluation_wf",
-) -> LiterateWorkflow:
-    """Judge every series of a run: against truth, against placebos, against itself.
+def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> LiterateWorkflow:
+    """Evaluate every series of a run: against truth, against placebos, against itself.
 
     Parameters
     ----------
-    plan, acquisition, activation, evaluation : series, how the run was acquired, which maps, how they are judged
-    with_pair : whether there is a T2*-weighted pair
-    with_holdout : whether models were scored on a pair that they were not trained on
-    seed : of resampling and of shuffles
+    run : what there is of the run
     name : of the workflow
 
     Inputs
@@ -114,77 +94,83 @@ def init_evaluation_wf(
         uncertainty and unrepeated detail, only where there are methods and blocks that can be split
     """
     workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _text(evaluation)
-    fields = evaluation_fields(plan, activation, evaluation, with_pair=with_pair, with_holdout=with_holdout)
-    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
-    outputs = [*OUTPUTS, *["figures_npz"] * evaluation.split, *MAPS * bool(guarded(plan, evaluation))]
+    workflow.__desc__ = _text(run.evaluation)
+    outputs = ["evaluation_tsv", "evaluation_json", "verdict_json", "flags_json"]
+    if run.evaluation.split:
+        outputs.append("figures_npz")
+    if run.guarded:
+        outputs += MAPS
+    inputnode = pe.Node(niu.IdentityInterface(fields=evaluation_fields(run)), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    given = [*["holdout_tsv"] * with_holdout, *(f"precision_{method}" for method in plan.checked)]
-    tables: list[tuple[Any, str]] = [(inputnode, field) for field in given]
-    edges: Edges = []
-    if evaluation.split:
-        effects, gathered, halves, made = split_half(plan, acquisition, activation, evaluation, seed, inputnode)
-        edges += [*made, (halves, outputnode, [("figures_npz", "figures_npz")])]
-        tables.append((halves, "out_file"))
-    else:
-        effects = {}
-    for make in (against_truth, against_images, without_signal, claim):
-        node, made = make(plan, acquisition, activation, evaluation, seed, inputnode)
-        edges += made
-        if make is against_truth and made and evaluation.split:  # the finest band needs whole slices, not masked maps
-            edges.append((gathered, node, [("out", "effects_files")]))
-        tables += [(node, "outputnode.out_file" if isinstance(node, LiterateWorkflow) else "out_file")] * bool(made)
-    kept, made = guards(plan, acquisition, activation, evaluation, with_pair, seed, inputnode, effects, outputnode)
-    edges += made
-    edges += _judgment(plan, acquisition, activation, evaluation, with_pair, inputnode, kept, tables, outputnode)
-    workflow.connect(edges)
+    workflow.add_nodes([inputnode, outputnode])
+    tables: list[Source] = [(inputnode, "holdout_tsv")] if run.with_holdout else []
+    tables += [(inputnode, f"precision_{method}") for method in run.series.checked]
+    if run.evaluation.split:
+        tables.append(split_half(workflow, run))
+    if knows_truth(run):
+        tables.append(against_truth(workflow, run))
+    if run.evaluation.measured:
+        tables.append(against_images(workflow, run))
+    if run.evaluation.null_checks:
+        tables.append(without_signal(workflow, run))
+    if run.evaluation.pair_conditions:
+        tables.append(claim(workflow, run))
+    _judgment(workflow, run, [*tables], quality_control(workflow, run))
     return workflow
 
 
 def _judgment(
-    plan: SeriesPlan,
-    acquisition: Acquisition,
-    activation: ActivationPlan,
-    evaluation: EvaluationPlan,
-    with_pair: bool,
-    inputnode: pe.Node,
-    guards: list[LiterateWorkflow],
-    tables: list[tuple[Any, str]],
-    outputnode: pe.Node,
-) -> Edges:
+    workflow: LiterateWorkflow, run: RunPlan, tables: list[Source], controls: Sequence[LiterateWorkflow]
+) -> None:
     """Flags and the verdict, and all tables as one."""
-    flags = pe.Node(Flags(contrasts=plain(activation.contrasts), factor=acquisition.factor), name="flags", n_procs=1)
-    guard_rows = pe.Node(niu.Merge(max(1, len(guards))), name="guard_rows", run_without_submitting=True)
-    tables = [*tables, *[(guard_rows, "out")] * bool(guards), (flags, "out_file")]
+    inputnode, outputnode = workflow.get_node("inputnode"), workflow.get_node("outputnode")
+    plan = run.series
+    flags = pe.Node(
+        Flags(contrasts=plain(run.activation.contrasts), factor=run.acquisition.factor), name="flags", n_procs=1
+    )
+    workflow.connect(
+        [
+            (inputnode, flags, same(maps="in_files", maps_entities="in_entities", bold_mask="mask", roi_placed="roi")),
+        ]
+    )
+    if run.with_pair:
+        workflow.connect([(inputnode, flags, same(*PAIR_FIELDS))])
+    if controls:
+        rows = pe.Node(niu.Merge(len(controls)), name="guard_rows", run_without_submitting=True)
+        workflow.connect([(each, rows, out_of(rows_tsv=f"in{k}")) for k, each in enumerate(controls, 1)])
+        workflow.connect([(rows, flags, same(out="tables"))])
+        tables.append((rows, "out"))
+    tables.append((flags, "out_file"))
     gathered = pe.Node(niu.Merge(len(tables)), name="gathered", run_without_submitting=True)
+    workflow.connect([(node, gathered, [(field, f"in{k}")]) for k, (node, field) in enumerate(tables, 1)])
     verdict = pe.Node(
         Verdict(
             methods=list(plan.methods), baselines=[one for one in plan.names if one not in plan.methods],
-            margin=evaluation.margin, card_names=_by_variance(plan),
+            margin=run.evaluation.margin, card_names=list(plan.by_variance),
         ),
         name="verdict", n_procs=1,
     )  # fmt: skip
-    cards = pe.Node(niu.Merge(max(1, len(_by_variance(plan)))), name="cards", run_without_submitting=True)
+    if plan.by_variance:
+        cards = pe.Node(niu.Merge(len(plan.by_variance)), name="cards", run_without_submitting=True)
+        workflow.connect(
+            [
+                *((inputnode, cards, [(f"card_{method}", f"in{k}")]) for k, method in enumerate(plan.by_variance, 1)),
+                (cards, verdict, same(out="card_files")),
+            ]
+        )
     every = pe.Node(niu.Merge(2), name="every", run_without_submitting=True)
     merge = pe.Node(MergeEvaluation(), name="merge", n_procs=1)
-    return [
-        (inputnode, flags, [
-            ("maps", "in_files"), ("maps_entities", "in_entities"), ("bold_mask", "mask"), ("roi_placed", "roi"),
-            *[(field, field) for field in PAIR_FIELDS[:3] * with_pair],
-        ]),
-        *[(guard, guard_rows, [("outputnode.rows_tsv", f"in{k}")]) for k, guard in enumerate(guards, 1)],
-        *[(guard_rows, flags, [("out", "tables")])] * bool(guards),
-        *[(node, gathered, [(field, f"in{k}")]) for k, (node, field) in enumerate(tables, 1)],
-        (gathered, verdict, [("out", "in_files")]),
-        *[(inputnode, cards, [(f"card_{method}", f"in{k}")]) for k, method in enumerate(_by_variance(plan), 1)],
-        *[(cards, verdict, [("out", "card_files")])] * bool(_by_variance(plan)),
-        (gathered, every, [("out", "in1")]),
-        (verdict, every, [("out_file", "in2")]),
-        (every, merge, [("out", "in_files")]),
-        (merge, outputnode, [("out_file", "evaluation_tsv"), ("out_json", "evaluation_json")]),
-        (verdict, outputnode, [("verdict_json", "verdict_json")]),
-        (flags, outputnode, [("flags_json", "flags_json")]),
-    ]  # fmt: skip
+    workflow.connect(
+        [
+            (gathered, verdict, same(out="in_files")),
+            (gathered, every, same(out="in1")),
+            (verdict, every, same(out_file="in2")),
+            (every, merge, same(out="in_files")),
+            (merge, outputnode, same(out_file="evaluation_tsv", out_json="evaluation_json")),
+            (verdict, outputnode, same("verdict_json")),
+            (flags, outputnode, same("flags_json")),
+        ]
+    )
 
 
 def _text(evaluation: EvaluationPlan) -> str:

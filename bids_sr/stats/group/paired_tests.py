@@ -270,22 +270,23 @@ def friedman(series: Sequence[npt.ArrayLike]) -> Friedman:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected by Holm's step-down procedure; NaN stay NaN and do not count."""
-    return _corrected(p_values, "holm")
+    """p values corrected by Holm's step-down procedure; NaN stay NaN and do not count.
+
+    Not by `statsmodels.stats.multitest.multipletests`, which collects garbage at each call: half a second, a family.
+    """
+    p = np.array(p_values, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    p[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
+    return p.tolist()
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """p values as false discovery rates (Benjamini and Hochberg 1995); NaN stay NaN and do not count."""
-    return _corrected(p_values, "fdr_bh")
-
-
-def _corrected(p_values: Sequence[float], method: str) -> list[float]:
-    from statsmodels.stats.multitest import multipletests
-
-    p = np.asarray(p_values, dtype=np.float64)
+    p = np.array(p_values, dtype=np.float64)
     known = np.isfinite(p)
     if known.any():
-        p[known] = multipletests(p[known], method=method)[1]
+        p[known] = stats.false_discovery_control(p[known])
     return p.tolist()
 
 

@@ -19,8 +19,7 @@ from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
 from bids_sr.retrospective import downsampling, prepare
-from bids_sr.retrospective.trimmed_events import moved_events, sidecar_of_events
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.retrospective.preparation import moved_events, sidecar_of_events
 from bids_sr.sr.resolution.degradation import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -313,7 +312,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     for n in (20, 80):
         save_image(np.ones((32, 32, 6, n), "float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
         tracemalloc.start()
-        downsampling.write_coarse_series(tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first=0, noise_sd=1.0)
+        downsampling.write_lr_series(tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first=0, noise_sd=1.0)
         downsampling.write_measured_series(tmp_path / "x.nii", tmp_path / "z.nii", factor=FACTOR, first=0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -8,11 +8,11 @@ from bids_sr.config import UsageError
 from bids_sr.slurm.job_requests import (
     as_spec,
     choose,
+    enlarged,
     in_tasks,
     job_mb,
     minutes_of,
     program_gib,
-    raised,
     request_for,
     signal_seconds,
     time_text,
@@ -40,8 +40,8 @@ def test_the_program_has_what_the_user_gives_it(gib: float) -> None:
 
 
 def test_more_for_those_that_had_too_little() -> None:
-    assert raised(ASKED, memory=True, time=False) == Request(cpus=4, memory_mb=8192, minutes=60)
-    assert raised(ASKED, memory=False, time=True) == Request(cpus=4, memory_mb=4096, minutes=120)
+    assert enlarged(ASKED, memory=True, time=False) == Request(cpus=4, memory_mb=8192, minutes=60)
+    assert enlarged(ASKED, memory=False, time=True) == Request(cpus=4, memory_mb=4096, minutes=120)
 
 
 @pytest.mark.parametrize(

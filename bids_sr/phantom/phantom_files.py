@@ -1,0 +1,35 @@
+"""Files of the simulated data set with their sidecars, written so that equal content gives equal bytes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from bids_sr.io.atomic_files import write_json
+from bids_sr.io.nifti import save_image
+from bids_sr.spatial.transforms import write_itk
+
+Array = npt.NDArray[Any]
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a tab-separated table with a heading; floats with six significant digits after rounding noise is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(columns)]
+    for row in rows:
+        lines.append("\t".join(f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_image(stem: Path, data: Array, affine: Array, sidecar: Mapping[str, Any], **how: Any) -> None:
+    """Write an image (``.nii.gz``) and its metadata; `how` as of `bids_sr.io.nifti.save_image`."""
+    save_image(data, affine, Path(f"{stem}.nii.gz"), **how)
+    write_json(Path(f"{stem}.json"), dict(sidecar))
+
+
+def write_transform(stem: str, matrix: Array, description: str, **more: Any) -> None:
+    """Write rigid matrices, (4, 4) or (T, 4, 4), as ITK text with what they mean; `stem` up to ``_mode-image``."""
+    path = f"{stem}_mode-image_desc-truth_xfm"
+    write_itk(Path(f"{path}.txt"), matrix)
+    write_json(Path(f"{path}.json"), {"Description": description, **more})
