@@ -161,7 +161,7 @@ def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, name
     if not shown or not series:
         return None
     styles = _line_styles(series)
-    with s.style():
+    with s.literal_style():
         fig = s.new_figure(12.0, 3.5)
         axes = np.asarray(fig.subplots(1, len(shown), squeeze=False, gridspec_kw={
             "left": 0.04, "right": 0.99, "top": 0.91, "bottom": 0.31, "wspace": 0.2}))[0]  # fmt: skip

@@ -79,7 +79,7 @@ def forest_figure(
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")
     body, gap = len(labels) * ROW_INCH, 0.7 if row_names else 0.36
-    with s.style():
+    with s.literal_style():
         fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.75)
         tall = fig.get_figheight()
         left = min(0.33, 0.03 + 0.0062 * max(len(text) for text, _ in labels.values()))
