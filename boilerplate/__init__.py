@@ -23,14 +23,15 @@ def path(name: str) -> Path:
     return found
 
 
+def split_bibtex(text: str) -> dict[str, str]:
+    """Entries of a BibTeX text by key, each as written; the first of two with one key is kept."""
+    entries: dict[str, str] = {}
+    for entry in ("\n" + text).split("\n@")[1:]:
+        entries.setdefault(entry.partition("{")[2].partition(",")[0].strip(), "@" + entry.strip())
+    return entries
+
+
 def bibliography() -> str:
     """All references as one BibTeX text: every ``bib/*.bib`` in the order of their names, an entry of each key once."""
-    seen: set[str] = set()
-    kept = []
-    for file in sorted((HERE / "bib").glob("*.bib")):
-        for entry in ("\n" + file.read_text(encoding="utf-8")).split("\n@")[1:]:
-            key = entry.partition("{")[2].partition(",")[0].strip()
-            if key not in seen:
-                seen.add(key)
-                kept.append("@" + entry.strip() + "\n")
-    return "\n".join(kept)
+    texts = [file.read_text(encoding="utf-8") for file in sorted((HERE / "bib").glob("*.bib"))]
+    return "\n".join(entry + "\n" for entry in split_bibtex("\n".join(texts)).values())

@@ -86,7 +86,7 @@ def native_or_display(mask: Image) -> tuple[tuple[int, int, int], Array]:
 
 
 def carpet(path: str, mask: Array, tissues: Mapping[str, Array]) -> tuple[Array, list[tuple[str, int]], float]:
-    """Time courses of a thinned set of voxels, grouped by tissue, read one volume at a time.
+    """Time series of a thinned set of voxels, grouped by tissue, read one volume at a time.
 
     Parameters
     ----------

@@ -14,10 +14,10 @@ def AnatReport(
     """Brain mask, tissues (GM, WM, CSF probabilities) and region of interest on the T1w image."""
     from bids_sr.reports.figures.anat_figures import Outline, mosaic_figure
 
-    looks = (("brain mask", "#d55e00"), ("white matter", "#56b4e9"), ("gray matter", "#f0e442"))
+    colors = (("brain mask", "#d55e00"), ("white matter", "#56b4e9"), ("gray matter", "#f0e442"))
     grid = tools.native_or_display(tools.load(mask))
     shown = [tools.onto(each, *grid) for each in [mask, *[tpms[k] for k in (1, 0) if k < len(tpms)]]]
-    lines = [Outline(name=name, data=d, color=color) for (name, color), d in zip(looks, shown, strict=False)]
+    lines = [Outline(name=name, data=d, color=color) for (name, color), d in zip(colors, shown, strict=False)]
     image, affine = tools.onto(t1w, *grid), grid[1]
     yield Drawn(mosaic_figure(image, affine, lines, mask=shown[0]), "brain", ANATOMICAL)
     if roi:
@@ -165,7 +165,7 @@ def MotionReport(
 
 @reportlet
 def RegistrationReport(*, in_json: FileName) -> Iterator[Drawn]:
-    """How well the run was registered, with a warning for whatever looks wrong."""
+    """How well the run was registered, with a warning for whatever seems wrong."""
     from bids_sr.reports.tables.html_tables import registration_html
 
     yield Drawn(registration_html(tools.read_json(in_json)), "registration")

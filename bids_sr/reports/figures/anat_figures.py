@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -35,26 +36,23 @@ class Outline:
     level: float = 0.5
 
 
-def _planes(mask: Array, views: Views) -> list[tuple[int, int]]:
-    return [(axis, index) for axis, n_planes in views for index in s.slice_indices(mask, axis, n_planes)]
-
-
-def _check_same_grid(reference: Array, others: Sequence[Array]) -> None:
-    for other in others:
-        if other.shape != reference.shape:
-            raise FigureInputError(f"images of shapes {reference.shape} and {other.shape} are not on one grid")
-
-
 def _prepared(
     images: Sequence[Array], outlines: Sequence[Outline], affine: Array, mask: Array | None
 ) -> tuple[list[Volume], list[Volume], Volume]:
     """Bring everything to RAS order and cut it to the head."""
-    _check_same_grid(images[0], [*images[1:], *[o.data for o in outlines], *([] if mask is None else [mask])])
+    for other in [*images[1:], *[o.data for o in outlines], *([] if mask is None else [mask])]:
+        if other.shape != images[0].shape:
+            raise FigureInputError(f"images of shapes {images[0].shape} and {other.shape} are not on one grid")
     around = s.canonical(np.asarray(images[0] != 0 if mask is None else mask > 0), affine)
     box = s.bounding_box(around.data, around.zooms, margin_mm=12.0)
     shown = [s.cropped(s.canonical(image, affine), box) for image in images]
     lines = [s.cropped(s.canonical(np.asarray(o.data, dtype=np.float32), affine), box) for o in outlines]
     return shown, lines, s.cropped(around, box)
+
+
+def _draw_outlines(ax: Axes, outlines: Sequence[Outline], lines: Sequence[Volume], axis: int, index: int) -> None:
+    for outline, line in zip(outlines, lines, strict=True):
+        s.show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
 
 
 def _legend(fig: Figure, outlines: Sequence[Outline], note: str) -> None:
@@ -95,8 +93,7 @@ def mosaic_figure(
                 ax = fig.add_axes((column / columns + 0.001, bottom, 1 / columns - 0.002, (heights[row] - 0.02) / tall))
                 ax.set_facecolor("black")
                 s.show_plane(ax, volume, axis, index, vmin=low, vmax=high)
-                for outline, line in zip(outlines, lines, strict=True):
-                    s.show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
+                _draw_outlines(ax, outlines, lines, axis, index)
                 s.mark_position(ax, volume, axis, index)
                 if column == 0:
                     s.mark_sides(ax, axis)
@@ -135,7 +132,7 @@ def registration_figure(
     """
     shown, lines, around = _prepared([reference, before, after], outlines, affine, mask)
     limits = [s.gray_limits(volume.data, around.data) for volume in shown]
-    planes = _planes(around.data, views)
+    planes = [(axis, index) for axis, n_planes in views for index in s.slice_indices(around.data, axis, n_planes)]
     # all panels are equally high; a plane's width follows from its proportions
     shares = np.array([1 / s.height_over_width(None, shown[0], axis) for axis, _ in planes])
     widths = 0.97 * shares / shares.sum()
@@ -155,8 +152,7 @@ def registration_figure(
                 image = s.show_plane(ax, shown[row], axis, index, vmin=limits[row][0], vmax=limits[row][1])
                 if row == 2:
                     image.set_gid(f"{s.FLICKER}-{column}")
-                for outline, line in zip(outlines, lines, strict=True):
-                    s.show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
+                _draw_outlines(ax, outlines, lines, axis, index)
                 if row == 0:
                     s.mark_position(ax, shown[0], axis, index)
                     s.mark_sides(ax, axis)

@@ -24,8 +24,8 @@ SPLIT_COLUMNS = {
 
 
 def _reference_lines(points: Mapping[str, MetricRow]) -> dict[str, tuple[str, Any, float]]:
-    looks: dict[str, tuple[str, Any]] = {"measured": (s.INK, (0, (4, 2))), "bspline": (s.BLUE, (0, (1, 1.5)))}
-    return {name: (*look, points[name].value) for name, look in looks.items() if name in points}
+    styles: dict[str, tuple[str, Any]] = {"measured": (s.INK, (0, (4, 2))), "bspline": (s.BLUE, (0, (1, 1.5)))}
+    return {name: (*look, points[name].value) for name, look in styles.items() if name in points}
 
 
 def _labels(names: Sequence[str]) -> dict[str, tuple[str, Kind]]:
@@ -160,15 +160,15 @@ def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, name
     series = [name for name in pick.series_of(own, names) if name != against]
     if not shown or not series:
         return None
-    looks = _line_looks(series)
-    with s.style():
+    styles = _line_styles(series)
+    with s.literal_style():
         fig = s.new_figure(12.0, 3.5)
         axes = np.asarray(fig.subplots(1, len(shown), squeeze=False, gridspec_kw={
             "left": 0.04, "right": 0.99, "top": 0.91, "bottom": 0.31, "wspace": 0.2}))[0]  # fmt: skip
         for ax, measure in zip(axes, shown, strict=True):
             for name in series:
                 points = sorted((row.fwhm_mm, row.value) for row in own if (row.series, row.measure) == (name, measure))
-                color, marker, dashes = looks[name]
+                color, marker, dashes = styles[name]
                 x, y = np.array(points).T if points else (np.zeros(0), np.zeros(0))
                 ax.plot(x, y, color=color, marker=marker, ls=dashes, ms=4.5, lw=1.3, alpha=0.9)
             ax.set_title(TRUTH_PANELS[measure], fontsize=9, loc="left")
@@ -178,22 +178,22 @@ def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, name
             s.light_grid(ax)
         handles = [
             Line2D([], [], color=c, marker=m, ls=d, ms=4.5, lw=1.3, label=pick.series_text(name))
-            for name, (c, m, d) in looks.items()
+            for name, (c, m, d) in styles.items()
         ]
         fig.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6), fontsize=8)
     return fig
 
 
-def _line_looks(series: Sequence[str]) -> dict[str, tuple[str, str, Any]]:
+def _line_styles(series: Sequence[str]) -> dict[str, tuple[str, str, Any]]:
     """Color, marker and dashes of each series; methods are drawn whole and red or black, all others dashed."""
-    looks: dict[str, tuple[str, str, Any]] = {}
+    styles: dict[str, tuple[str, str, Any]] = {}
     methods, others = 0, 0
     for name in series:
         if pick.kind_of(name) in ("method", "measured"):
             colors = (s.RED, s.INK, s.ORANGE, s.PURPLE)
-            looks[name] = (colors[methods % 4], "Do^s"[methods % 4], "-")
+            styles[name] = (colors[methods % 4], "Do^s"[methods % 4], "-")
             methods += 1
         else:
-            looks[name] = (LINE_COLORS[others % 6], "ovsPX<"[others % 6], (0, (4, 1.5)))
+            styles[name] = (LINE_COLORS[others % 6], "ovsPX<"[others % 6], (0, (4, 1.5)))
             others += 1
-    return looks
+    return styles

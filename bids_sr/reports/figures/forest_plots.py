@@ -21,7 +21,7 @@ from bids_sr.reports.figures.style import Array, FigureInputError
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_rows import Kind
 
-LOOKS: Mapping[Kind, tuple[str, str]] = {
+KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "baseline": (s.BLUE, "o"),
     "control": (s.PURPLE, "s"),
     "method": (s.RED, "D"),
@@ -59,7 +59,6 @@ def forest_figure(
     *,
     row_names: Sequence[str] = (),
     xlabel: str = "",
-    zero: bool = True,
     hollow: bool = False,
 ) -> Figure:
     """Points with 95 % intervals: a line each series, panels side by side and in rows.
@@ -70,7 +69,6 @@ def forest_figure(
     labels : key of the points, in order from above, to the text at the left and what the series is
     row_names : heading of each row of panels
     xlabel : below the last row
-    zero : whether to draw a line at zero
     hollow : draw points whose interval holds zero hollow
 
     Raises
@@ -81,7 +79,7 @@ def forest_figure(
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")
     body, gap = len(labels) * ROW_INCH, 0.7 if row_names else 0.36
-    with s.style():
+    with s.literal_style():
         fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.75)
         tall = fig.get_figheight()
         left = min(0.33, 0.03 + 0.0062 * max(len(text) for text, _ in labels.values()))
@@ -90,7 +88,7 @@ def forest_figure(
         axes = np.asarray(fig.subplots(len(grid), len(grid[0]), squeeze=False, gridspec_kw=grid_spec))
         for number, (row, panels) in enumerate(zip(axes, grid, strict=True)):
             for column, (ax, panel) in enumerate(zip(row, panels, strict=True)):
-                _panel(ax, panel, labels, named=column == 0, zero=zero, hollow=hollow)
+                _panel(ax, panel, labels, named=column == 0, hollow=hollow)
                 if number == len(grid) - 1:
                     ax.set_xlabel(xlabel, fontsize=8)
             if row_names:
@@ -101,9 +99,7 @@ def forest_figure(
     return fig
 
 
-def _panel(
-    ax: Axes, panel: Panel, labels: Mapping[str, tuple[str, Kind]], *, named: bool, zero: bool, hollow: bool
-) -> None:
+def _panel(ax: Axes, panel: Panel, labels: Mapping[str, tuple[str, Kind]], *, named: bool, hollow: bool) -> None:
     places = range(len(labels))
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_yticks(list(places), [text for text, _ in labels.values()] if named else [""] * len(labels), fontsize=8.5)
@@ -114,8 +110,7 @@ def _panel(
     s.light_grid(ax, "x")
     if panel.strong:
         ax.set_facecolor("#f7f9fb")
-    if zero:
-        ax.axvline(0, color=s.SOFT, lw=0.8)
+    ax.axvline(0, color=s.SOFT, lw=0.8)
     for color, dashes, place in panel.lines.values():
         if math.isfinite(place):
             ax.axvline(place, color=color, lw=1.0, ls=dashes, zorder=1)
@@ -124,7 +119,7 @@ def _panel(
 
 
 def _point(ax: Axes, place: int, row: MetricRow | None, kind: Kind, *, hollow: bool) -> None:
-    color, marker = LOOKS[kind]
+    color, marker = KIND_STYLE[kind]
     beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center", "ha": "right"}
     if row is None or not math.isfinite(row.value):
         ax.text(0.99, place, "n/a", color=s.SOFT, **beside)
@@ -151,7 +146,7 @@ def _share_limits(axes: Array) -> None:
 def _legend(fig: Figure, kinds: Sequence[Kind], panels: Sequence[Panel], *, hollow: bool) -> None:
     handles = []
     for kind in dict.fromkeys(kinds):
-        color, marker = LOOKS[kind]
+        color, marker = KIND_STYLE[kind]
         text = pick.KIND_TEXT[kind]
         handles.append(Line2D([], [], color=color, marker=marker, ls="-", lw=1.5, ms=5, label=text))
     lines = {name: look for panel in panels for name, look in panel.lines.items()}

@@ -79,7 +79,7 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
 
 
 def carpet_rows(series: Array, n_dummy: int = 0) -> Array:
-    """Make voxel time courses comparable: linear trend and mean out, then in units of the row's standard deviation.
+    """Make voxel time series comparable: linear trend and mean out, then in units of the row's standard deviation.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def carpet_figure(
     traces: Mapping[str, Array] | None = None,
     n_dummy: int = 0,
 ) -> Figure:
-    """Time courses of a thinned set of voxels, sorted by tissue, under the traces that explain their stripes.
+    """Time series of a thinned set of voxels, sorted by tissue, under the traces that explain their stripes.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def consistency_figure(curves: Mapping[str, Array]) -> Figure:
     known = {name: 100 * np.asarray(c, dtype=float) for name, c in curves.items() if np.isfinite(c).any()}
     if not known:
         raise FigureInputError("consistency with the acquired data was measured nowhere")
-    with s.style():
+    with s.literal_style():
         fig = s.new_figure(12.0, 3.2)
         ax = fig.add_axes((0.06, 0.15, 0.775, 0.81))
         counts = [0, 0]
@@ -78,7 +78,7 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]], *, u
     known = {name: np.array(rows, dtype=float) for name, rows in tables.items() if len(rows)}
     if not known:
         raise FigureInputError("there is no calibration to draw")
-    with s.style():
+    with s.literal_style():
         fig = s.new_figure(6.4, 4.2)
         ax = fig.add_axes((0.11, 0.13, 0.86, 0.84))
         high = max(float(np.nanmax(rows)) for rows in known.values())
@@ -141,7 +141,7 @@ def overlay_figure(
         float(np.nanpercentile(m[inside], 99)) for m in maps.values() if inside.any() and np.isfinite(m[inside]).any()
     ]
     scale = {"vmin": 0, "vmax": limit or max([value for value in top if value > 0], default=1.0)}
-    with s.style():
+    with s.literal_style():
         fig, axes = s.panel_grid(
             len(maps), len(planes), 11.6 / len(planes) * s.height_over_width(box, brain), left=0.03, bottom=0.6
         )
@@ -183,7 +183,7 @@ def variance_figure(
     limit = max(float(np.percentile(inside, 99)) if inside.size else 0.0, 1e-6)
     planes = s.slice_indices(brain.data, 2, n_slices)
     box = s.bounding_box(brain.data, brain.zooms, margin_mm=2.0)
-    with s.style():
+    with s.literal_style():
         height = 11.9 / len(planes) * s.height_over_width(box, brain)
         fig, axes = s.panel_grid(2, len(planes), height, left=0.004, right=0.996, bottom=0.62, space=0.01)
         image: Any = None
@@ -228,7 +228,7 @@ def beyond_figure(
     limit = max(float(np.percentile(np.abs(last[brain.data > 0]), 99)) if brain.data.any() else 0.0, 1e-12)
     planes = _strong_planes(last, brain.data, n_slices)
     box = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
-    with s.style():
+    with s.literal_style():
         height = 11.75 / len(shown) * s.height_over_width(box, brain)
         fig, axes = s.panel_grid(len(planes), len(shown), height, left=0.012, top=0.36, bottom=0.59)
         image: Any = None

@@ -38,7 +38,6 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
 )  # fmt: skip
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "legend.frameon": False,
-    "text.parse_math": False,  # dollar signs in names are drawn as they are
     "axes.edgecolor": SOFT, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.titlesize": 9,
     "axes.spines.top": False, "axes.spines.right": False, "xtick.color": SOFT, "ytick.color": SOFT,
     "figure.facecolor": "white", "svg.fonttype": "path", "svg.hashsalt": "bids-sr", "svg.image_inline": True,
@@ -63,6 +62,11 @@ class FigureInputError(ValueError):
 def style() -> AbstractContextManager[None]:
     """Our matplotlib settings, for making *and* for saving a figure."""
     return mpl.rc_context(STYLE)
+
+
+def literal_style() -> AbstractContextManager[None]:
+    """Our settings, with dollar signs in names drawn as they are; not for axes whose tick labels are formulas."""
+    return mpl.rc_context({**STYLE, "text.parse_math": False})
 
 
 def new_figure(width: float, height: float) -> Figure:

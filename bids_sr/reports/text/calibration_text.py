@@ -1,4 +1,4 @@
-"""What a calibration told, in words for the report."""
+"""Facts of a calibration run, and warnings, as HTML."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ FLAG_TEXT: Mapping[str, str] = {
     "unrepeated detail.",
     "flag_domain": "Intensities or edges of the BOLD are unlike those the model was trained on.",
 }
-GUARDS = (
+QUALITY_METRICS = (
     "ensemble_sd", "ensemble_r", "ensemble_coverage", "ensemble_nominal", "unrepeated_share", "precision_change",
     "edge_mismatch", "edge_mismatch_p90", "domain_distance", "domain_edges",
 )  # fmt: skip
@@ -132,7 +132,7 @@ def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | N
     Parameters
     ----------
     rows : of the evaluation; their flags count where `flags` has not the same
-    flags : in words: name, raised, text, remedy
+    flags : as text: name, raised, text, remedy
     """
     given = [flag for flag in flags or [] if flag.get("raised")]
     warnings = [" ".join(filter(None, [str(flag.get("text", "")), str(flag.get("remedy") or "")])) for flag in given]
@@ -155,7 +155,7 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | 
     names = ", ".join(measure.removeprefix("flag_").replace("_", " ") for measure in down)
     quiet = render("note", "fine", f"Looked for and not found: {names}.") if names else ""
     lines = []
-    for measure in GUARDS:
+    for measure in QUALITY_METRICS:
         for row in (row for row in rows if row.measure == measure):
             about = row.contrast if row.contrast != MISSING else "mean image" * (measure == "unrepeated_share")
             other = f"against {row.against}" if row.against != MISSING else ""

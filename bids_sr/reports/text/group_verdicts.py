@@ -179,7 +179,7 @@ def sentence(finding: Finding) -> str:
 
 
 def placebo_sentence(finding: Finding) -> str:
-    """What of a finding is owed to this subject's own data; empty without placebos."""
+    """What of a finding is attributable to this subject's own data; empty without placebos."""
     if not finding.placebos:
         return ""
     own = [each for each in finding.placebos if each.word == "better"]

@@ -1,4 +1,4 @@
-"""What a training log and a model card say, ready to be drawn."""
+"""Training curves and held-out scores from a training log and a model card."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingRecord:
-    """The course of a training.
+    """Curves of a training.
 
     Parameters
     ----------

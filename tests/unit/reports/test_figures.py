@@ -210,7 +210,7 @@ def test_carpet_figure_names_groups_and_counts_rows():
     assert "12 voxels" in fig.axes[1].get_xlabel()
 
 
-def test_training_figure_shows_levels_and_the_stopping_point():
+def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
     steps = np.arange(0.0, 100, 10)
     levels = {"bspline": 3.0, "inject": np.nan}
     fig = superres_figures.training_figure(TrainingRecord(
@@ -218,6 +218,8 @@ def test_training_figure_shows_levels_and_the_stopping_point():
     ))  # fmt: skip
     labels = fig.axes[0].get_legend_handles_labels()[1]
     assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
+    style.save_svg(fig, tmp_path / "training.svg")
+    assert all(label.get_parse_math() for label in fig.axes[1].get_yticklabels())  # powers of ten are no dollar signs
 
 
 def series_of(image: np.ndarray) -> list[NamedImage]:
