@@ -68,6 +68,10 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     headers: dict[Path, Header] = field(default_factory=dict)
+    _known: set[Problem | Notice] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._known = {*self.problems, *self.notices}
 
     def refuse(self, file: Path | str, reason: str, fix: str) -> None:
         """Add a problem."""
@@ -86,5 +90,6 @@ class Findings:
 
     def add(self, problems: Sequence[Problem] = (), notices: Sequence[Notice] = ()) -> None:
         """Add problems and notices that are not there yet."""
-        self.problems += [problem for problem in dict.fromkeys(problems) if problem not in self.problems]
-        self.notices += [notice for notice in dict.fromkeys(notices) if notice not in self.notices]
+        self.problems += [problem for problem in dict.fromkeys(problems) if problem not in self._known]
+        self.notices += [notice for notice in dict.fromkeys(notices) if notice not in self._known]
+        self._known.update(problems, notices)

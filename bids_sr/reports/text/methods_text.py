@@ -129,7 +129,7 @@ def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).disable(["image", "autolink", "entity", "escape", "code"])
     parser.inline.ruler.before("link", "citation", _citation)
     parser.add_render_rule("citation", _render_citation)
-    parser.validateLink = lambda url: url.startswith(_WEB)
+    parser.validateLink = lambda url: url.startswith(_WEB)  # type: ignore[method-assign]
     return parser
 
 
