@@ -24,7 +24,6 @@ from bids_sr.sr.data.patches import cut, draw
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
 from bids_sr.stats.glm.contrasts import modelled_types
@@ -55,7 +54,7 @@ def work_of_a_step(recipe: Recipe, pair: TrainingPair) -> dict[bool, float]:
     images, nets = pair.slices("cpu"), build_networks(recipe, pair.factor, 0, "cpu", None)
     which, shape = pair.usable_slices(), images.highres.shape[-2:]
     plan = draw(np.random.default_rng(0), which, (shape[0], shape[1]), recipe)
-    batch = cut(images, plan, recipe, Planes(images.factor))
+    batch = cut(images, plan, recipe)
     found = {}
     for adversarial in (False, True):
         with FlopCounterMode(display=False) as counter:

@@ -33,11 +33,10 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.patches import cut, draw
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.inference.guided_baselines import PosedImage, kspace_low
+from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.degradation import Factor, downsample
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
 from bids_sr.sr.variance.prior import Prior
@@ -173,13 +172,13 @@ class Step:
         self.adversarial = adversarial
         self.recipe, self.images = recipe, pair.slices("cpu")
         self.nets = build_networks(recipe, pair.factor, 0, "cpu", None)
-        self.planes, self.which = Planes(self.images.factor), pair.usable_slices()
+        self.which = pair.usable_slices()
         self.rng = np.random.default_rng(0)
 
     def __call__(self) -> None:
         shape = self.images.highres.shape[-2:]
         plan = draw(self.rng, self.which, (shape[0], shape[1]), self.recipe)
-        batch = cut(self.images, plan, self.recipe, self.planes)
+        batch = cut(self.images, plan, self.recipe)
         batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
         fake = self.nets.generator(batch.input)
         for _ in range(self.recipe.critic_steps if self.adversarial else 0):
@@ -246,7 +245,7 @@ def of_a_volume(volume: Array, affine: Array, factor: Factor, model: LoadedModel
         ),
         Kernel(
             name="cropping k-space, to compare with what was acquired", unit="volume", parts=(*series, *guided),
-            work=down, run=lambda: kspace_low(fine, volume.shape),
+            work=down, run=lambda: downsample(fine, volume.shape),
         ),
     ]  # fmt: skip
 

@@ -30,12 +30,12 @@ from _table import keep
 from numpy.typing import NDArray
 from scipy import stats
 
+from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.data.examples import split
 from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import scores
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.training.validation import outputs
@@ -71,7 +71,9 @@ def figures(output: Array, pair: TrainingPair, held: Sequence[int]) -> dict[str,
     truth, mask = (each[list(held)][:, 0].numpy() for each in (images.highres, images.mask))
     energy, r = beyond(output, truth, mask > 0, pair.factor)
     return {
-        "PSNR (dB)": scores.psnr(output, truth, mask, 1.0), "SSIM": scores.ssim(output, truth, mask, 1.0),
+        "PSNR (dB)": psnr(truth, output, data_range=1.0, mask=mask > 0),
+        "SSIM": ssim(*(np.moveaxis(each, 0, -1) for each in (truth, output)), data_range=1.0,
+                     mask=np.moveaxis(mask > 0, 0, -1)),
         "energy beyond Nyquist": energy, "r beyond Nyquist": r,
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The whole graph: settings and inputs go in here, and only here; everything below gets plain values."""
+"""Top-level workflow: the only builder that sees settings and BIDS inputs; all others get plain values."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path

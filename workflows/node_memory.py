@@ -1,4 +1,4 @@
-"""What the nodes of a graph declare to the scheduler, all in one place."""
+"""Memory that the nodes of a graph declare to the scheduler."""
 
 from collections.abc import Callable
 

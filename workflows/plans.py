@@ -1,4 +1,4 @@
-"""What the workflows of a run have to know, as frozen plain values; `bids_sr.workflows.base` fills them in."""
+"""Specification of what the workflows do, as frozen values; `bids_sr.workflows.base` fills them in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

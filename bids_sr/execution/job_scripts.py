@@ -14,7 +14,7 @@ _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 """Variables that a job gets also where sbatch is told to export none."""
 
 
-SMALL = frozenset({"MergeEvaluation", "MergeFacts", "MergeMetrics", "MergeRows", "ClaimTable", "Verdict", "Flags"})
+SMALL = frozenset({"MergeEvaluation", "MergeFacts", "MergeMetrics", "ClaimTable", "Verdict", "Flags"})
 """Interfaces whose steps are small."""
 
 

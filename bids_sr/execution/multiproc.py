@@ -1,8 +1,12 @@
-"""A MultiProc that survives a killed worker and leaves no worker behind.
+"""Nodes in local worker processes (nipype's MultiProc), also where the kernel kills a worker.
 
-nipype's own plugin only prints the broken pool and then waits for ever.  Here a task whose worker died is tried
-once more in a pool of its own, so that the others that shared the broken pool finish; if it dies again, the node
-is reported as crashed, with the remedy, and the rest of the graph goes on.
+Defect of nipype, as a report would say it: when a worker of `MultiProcPlugin` is killed (out of memory), its
+`ProcessPoolExecutor` is broken and every pending future raises `BrokenProcessPool`; `_async_callback` raises it within
+a done callback, where it is only logged, no task is ever marked as done, and `run` polls for ever. When the scheduler
+is killed, its workers live on.
+
+Here a task whose worker died is tried once more in a pool of its own, so that the others that shared the broken pool
+finish; if it dies again, the node is reported as crashed, with the remedy, and the rest of the graph goes on.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Steps of a graph as jobs of SLURM: asked for, watched, and told apart when they end without a word.
+"""Submit, poll and classify SLURM jobs, also those that end without a result.
 
 A job counts as done when it has written its answer, and as lost when SLURM has let go of it, the file system had time
 to catch up and there is still no answer.  Its state in SLURM alone decides nothing: a controller that is silent, or has

@@ -1,7 +1,8 @@
-"""nipype's two ways to use SLURM, one job a step, so that whatever happens to a job is told and nothing waits for ever.
+"""Nodes as SLURM jobs, one job a node, by nipype's two plugins (SLURM and SLURMGraph) with their endings told apart.
 
-nipype's own take the result of an earlier run for that of a job which died, are taken down by a killed job, leave their
-jobs behind when they are interrupted, and (the graph) end at once with success.
+Defects of nipype, as reports would say them: `SLURMPlugin` reads the result file of an earlier run when a job died
+without one; a job that was killed raises in the scheduler and takes the run down; jobs stay in the queue when the run
+is interrupted; `SLURMGraphPlugin.run` returns with success as soon as the jobs are submitted.
 """
 
 import contextlib

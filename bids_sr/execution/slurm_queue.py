@@ -1,4 +1,4 @@
-"""The commands of SLURM that the plugins need, with the patience that a busy or restarting controller asks for.
+"""Calls of sbatch, squeue, sacct and scancel, repeated while the controller is busy or restarting.
 
 Nothing goes through a shell: names with spaces, percent signs or quotes are arguments like any other.
 """

@@ -1,4 +1,4 @@
-"""How many threads the libraries beneath a step may take."""
+"""Limits on the threads of numerical libraries in a node."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Thin shells around the estimate of head motion, slice timing, dummy volumes, the reference and confounds."""
+"""Head motion, slice timing, non-steady volumes, boldref and confounds of one BOLD run."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from scipy.sparse import csgraph
 from bids_sr.phantom.fields import smooth_field
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 Array = npt.NDArray[Any]
 # MNI mm: two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers
@@ -23,7 +24,6 @@ FOCI: dict[str, tuple[float, float, float]] = {
 DRIVEN_BY: dict[str, tuple[str, ...]] = {"thumb": ("thumb",), "little": ("little",), "sma": ("thumb", "little")}
 PEAK_PERCENT: dict[str, tuple[float, float]] = {"thumb": (3.0, 4.0), "little": (3.0, 4.0), "sma": (2.0, 3.0)}
 _BOX = 24.0  # mm, half the side of the cube around a focus in which its map is made
-_FWHM = 2.354820045
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +151,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)
     window, offset = _box(head, origin)
-    sigma = spread / _FWHM / voxel
+    sigma = spread / FWHM_PER_SIGMA / voxel
     if scene == "free":
         active = _blob(rng, offset, voxel)
     else:

@@ -19,6 +19,7 @@ from bids_sr.registration.ants import Image
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.edges import EdgeError, edge_mismatch
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, displacement, hr_grid
 from bids_sr.sr.resolution.degradation import kspace_crop
@@ -31,7 +32,6 @@ LEAST_CORRELATION = 0.5  # of the two references in the brain, below which it is
 MOST_MOTION_MM = 1.0  # of any volume that is used, from the reference (rms over the brain)
 MOST_FAR = 0.25  # share of the volumes that may lie farther away, and are left out
 MOST_VOLUMES = 100  # that are read; more tell little more and cost memory
-_FWHM = 2.3548
 
 
 def register_to_calibration(
@@ -51,7 +51,7 @@ def register_to_calibration(
     """
     fit = rigid(boldref, fine, mask, fine_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
     gap = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
-    soft = ndimage.gaussian_filter(np.asarray(fine.data, np.float32), gap / _FWHM, mode="nearest")
+    soft = ndimage.gaussian_filter(np.asarray(fine.data, np.float32), gap / FWHM_PER_SIGMA, mode="nearest")
     xfm = refine(boldref, Image(data=soft, affine=fine.affine), mask, fit.xfm)
     facts: dict[str, Any] = {**size_of(xfm, mask, boldref.affine)}
     facts |= {"start": fit.start, "nmi": round(fit.nmi, 4)}

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
-from bids_sr.sr.resolution.degradation import coarse_affine, coarse_size, kspace_crop
+from bids_sr.spatial.transforms import resized_affine
+from bids_sr.sr.resolution.degradation import coarse_size, kspace_crop
 
 Array = npt.NDArray[Any]
 Factor = tuple[float, float, float]
@@ -92,7 +93,7 @@ def write_lr_series(
     with SeriesReader(source) as reader:
         part, low = window(reader.shape, factor)
         high_affine = cropped_affine(reader.affine, part)
-        affine = coarse_affine(high_affine, tuple(piece.stop - piece.start for piece in part), low)
+        affine = resized_affine(high_affine, tuple(piece.stop - piece.start for piece in part), low)
         shape = (*low, reader.shape[3] - first)
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first):
@@ -128,4 +129,4 @@ def write_pair(image: Array, affine: Array, header: Any, highres: Path, lowres: 
     high_affine = cropped_affine(affine, part)
     kept = np.ascontiguousarray(image[part])
     save_image(kept, high_affine, highres, header_like=header)
-    save_image(downsample(kept, factor), coarse_affine(high_affine, kept.shape, low), lowres, header_like=header)
+    save_image(downsample(kept, factor), resized_affine(high_affine, kept.shape, low), lowres, header_like=header)

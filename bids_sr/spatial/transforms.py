@@ -114,10 +114,22 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
     if (high < 1).any():
         raise TransformError(f"a factor of {tuple(factor)} leaves nothing of a {tuple(shape)} grid")
-    ratio = low / high  # high-resolution voxel in low-resolution voxels
+    fine = (int(high[0]), int(high[1]), int(high[2]))
+    return fine, resized_affine(affine, shape, fine)
+
+
+def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) -> Matrix:
+    """Voxel-to-RAS matrix of a grid of `other` voxels over the field of view of `shape` voxels with this matrix.
+
+    Examples
+    --------
+    >>> resized_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))[:3, [0, 1, 2, 3]].diagonal().tolist()
+    [2.0, 4.0, 8.0]
+    """
+    ratio = np.asarray(shape[:3], dtype=np.float64) / np.asarray(other[:3])
     step = np.diag([*ratio, 1.0])
     step[:3, 3] = (ratio - 1) / 2
-    return (int(high[0]), int(high[1]), int(high[2])), np.asarray(affine, dtype=np.float64) @ step
+    return np.asarray(affine, dtype=np.float64) @ step
 
 
 def write_itk(path: str | os.PathLike[str], mats: Array) -> None:

@@ -1,4 +1,4 @@
-"""The short high-resolution run that tells where another one fluctuates."""
+"""Calibration of variance maps by a short high-resolution run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is worth on a second pair of the same subject, which it was not trained on."""
+"""Scores of a model on a held-out pair of the same participant."""
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe

@@ -1,4 +1,4 @@
-"""Stages whose results another program has left: the same outputs as those that estimate them here."""
+"""Precomputed anatomy, head motion and confounds (fMRIPrep), with the outputs of the workflows that estimate them."""
 
 from __future__ import annotations
 

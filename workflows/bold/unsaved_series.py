@@ -1,4 +1,4 @@
-"""Series that are evaluated and not stored: placebos of a method, and other members of its ensemble."""
+"""Unsaved series, which are only evaluated: placebos of a method and further members of its ensemble."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's claim taken apart, and the region of interest grown: maps that are made for a figure and not kept."""
+"""Attribution of region size to grid, smoothing, threshold and method; growth of the region of interest."""
 
 from __future__ import annotations
 

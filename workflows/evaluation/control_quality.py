@@ -1,4 +1,4 @@
-"""Guards of one method in one run: where it is unsure, what of its detail does not repeat, and what may mislead it."""
+"""Quality control of one method in one run: uncertainty, unrepeated detail, domain shift, distortion and precision."""
 
 from __future__ import annotations
 

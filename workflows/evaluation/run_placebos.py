@@ -1,4 +1,4 @@
-"""Placebos of a run: activity where there is none, a pair of the wrong contrast."""
+"""Negative controls of a run: false activation without signal, a training pair of another contrast."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.evaluation.placebos import AnotherContrast, MergeRows, NullShuffles
+from bids_sr.interfaces.evaluation.placebos import AnotherContrast, NullShuffles
+from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 
 
 def init_null_wf(
@@ -55,7 +56,7 @@ def init_null_wf(
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=["out_file"]), name="outputnode")
     gather = pe.Node(niu.Merge(len(series)), name="gather", n_procs=1, run_without_submitting=True)
-    merge = pe.Node(MergeRows(), name="merge", n_procs=1)
+    merge = pe.Node(MergeEvaluation(), name="merge", n_procs=1)
     for number, one in enumerate(series):
         null = pe.Node(
             NullShuffles(

@@ -1,4 +1,4 @@
-"""Placebos: a series without signal, a pair of the wrong contrast, models of others."""
+"""Negative controls: a series without signal, a training pair of another contrast, models of other participants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
-    InputMultiObject,
     SimpleInterface,
     TraitedSpec,
     isdefined,
@@ -177,26 +176,3 @@ def _serves(weights: Path, factor: Sequence[float] | None, zooms: Sequence[float
         return False
     same = factor is None or all(abs(a - b) < 1e-6 for a, b in zip(factor, made_for, strict=True))
     return same and (zooms is None or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, trained, strict=True)))
-
-
-class _MergeRowsInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="rows of the evaluation (TSV)")
-
-
-class _MergeRowsOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="all rows in one table")
-
-
-class MergeRows(SimpleInterface):
-    """Rows of several tables of the evaluation in one."""
-
-    input_spec = _MergeRowsInputSpec
-    output_spec = _MergeRowsOutputSpec
-
-    def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.long_tables import read_table, table_text
-
-        out = Path(runtime.cwd) / "rows.tsv"
-        out.write_text(table_text(row for path in self.inputs.in_files for row in read_table(path)))
-        self._results["out_file"] = str(out)
-        return runtime

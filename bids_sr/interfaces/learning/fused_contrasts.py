@@ -16,7 +16,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, request_of
+from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, obtain
 
 
 class _PrepareInputSpec(BaseInterfaceInputSpec):
@@ -123,13 +123,8 @@ class TrainContrasts(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         import json
-        from dataclasses import replace
 
-        from threadpoolctl import threadpool_limits
-
-        from bids_sr.sr.models.compatibility import check_model, describe
-        from bids_sr.sr.models.model import read_card
-        from bids_sr.sr.models.registry import obtain_model
+        from bids_sr.sr.models.compatibility import describe
         from bids_sr.sr.training.fused import SAME_GRID, joined, together
 
         inputs = self.inputs
@@ -137,12 +132,8 @@ class TrainContrasts(SimpleInterface):
         heads = [json.loads(Path(path).read_text()) for path in inputs.heads] if isdefined(inputs.heads) else [own]
         images = together([head_set(head, inputs.contrasts) for head in heads])
         affine = _stack(inputs.fine_files)[1]
-        with threadpool_limits(inputs.threads):
-            request = replace(request_of(inputs, SAME_GRID), align=inputs.align)
-            model, card, log = obtain_model(request, images, Path(runtime.cwd))
         these = describe(affine, joined(inputs.contrasts), SAME_GRID, inputs.align)
-        check_model(read_card(model), these, force=inputs.force)
-        self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+        self._results |= obtain(inputs, images, runtime.cwd, these, SAME_GRID, inputs.align)
         return runtime
 
 

@@ -19,7 +19,7 @@ from bids_sr.interfaces.learning.training_inputs import (
     PerceptualInputSpec,
     TrainingOutputSpec,
     factor_trait,
-    request_of,
+    obtain,
 )
 from bids_sr.series import PAIR_BASELINES
 
@@ -40,21 +40,11 @@ class TrainModel(SimpleInterface):
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from threadpoolctl import threadpool_limits
+        from bids_sr.sr.models.compatibility import describe
 
-        from bids_sr.sr.models.compatibility import check_model, describe
-        from bids_sr.sr.models.model import read_card
-        from bids_sr.sr.models.registry import obtain_model
-
-        inputs = self.inputs
-        pair = _load_pair(inputs)
-        with threadpool_limits(inputs.threads):
-            model, card, log = obtain_model(request_of(inputs), pair, Path(runtime.cwd))
-        if pair is not None:
-            check_model(
-                read_card(model), describe(pair.lowres_affine, pair.contrast, pair.factor), force=inputs.force
-            )  # fmt: skip
-        self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+        pair = _load_pair(self.inputs)
+        image = None if pair is None else describe(pair.lowres_affine, pair.contrast, pair.factor)
+        self._results |= obtain(self.inputs, pair, runtime.cwd, image)
         return runtime
 
 

@@ -10,6 +10,7 @@ from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, trai
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 
 if TYPE_CHECKING:
+    from bids_sr.sr.models.compatibility import Acquisition
     from bids_sr.sr.models.registry import Request
     from bids_sr.sr.resolution.degradation import Factor
 
@@ -47,13 +48,41 @@ class TrainingOutputSpec(TraitedSpec):
     log_file = File(exists=True, desc="training log (TSV)")
 
 
-def request_of(inputs: TrainingInputSpec, factor: Factor | None = None) -> Request:
+def obtain(
+    inputs: TrainingInputSpec, data: Any, folder: str | Path, image: Acquisition | None,
+    factor: Factor | None = None, align: str | None = None,
+) -> dict[str, str]:  # fmt: skip
+    """Train or find the model that is wanted, and refuse one that does not fit; returns its files by output.
+
+    Parameters
+    ----------
+    inputs : of the step
+    data : to train on, or None
+    folder : for checkpoints and the model
+    image : that the model has to serve, or None
+    factor, align : see `bids_sr.sr.models.registry.Request`
+    """
+    from threadpoolctl import threadpool_limits
+
+    from bids_sr.sr.models.compatibility import check_model
+    from bids_sr.sr.models.model import read_card
+    from bids_sr.sr.models.registry import obtain_model
+
+    with threadpool_limits(inputs.threads):
+        model, card, log = obtain_model(request_of(inputs, factor, align), data, Path(folder))
+    if image is not None:
+        check_model(read_card(model), image, force=inputs.force)
+    return {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+
+
+def request_of(inputs: TrainingInputSpec, factor: Factor | None = None, align: str | None = None) -> Request:
     """Traits to a `Request`; what is not given keeps the default of that class.
 
     Parameters
     ----------
     inputs : of the step
     factor : where the data do not tell it
+    align : structural scans: what brought those of a head together
     """
     from bids_sr.sr.method import get_method, recipe_name
     from bids_sr.sr.models.registry import Request
@@ -65,6 +94,6 @@ def request_of(inputs: TrainingInputSpec, factor: Factor | None = None) -> Reque
         given["max_minutes"] = inputs.max_train_minutes
     recipe = recipe_name(get_method(inputs.method), inputs.recipe)
     return Request(
-        method=inputs.method, recipe=recipe, source=inputs.model_source, seed=inputs.seed, factor=factor,
+        method=inputs.method, recipe=recipe, source=inputs.model_source, seed=inputs.seed, factor=factor, align=align,
         threads=inputs.threads, device=choose_device(inputs.device), sloppy=inputs.sloppy, **given,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from nipype.interfaces.base import File, SimpleInterface, isdefined, traits
 from nipype.interfaces.base.support import Bunch
 
-from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, factor_trait, request_of
+from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, factor_trait, obtain
 
 
 class _EstimateVarianceInputSpec(TrainingInputSpec):
@@ -41,23 +41,17 @@ class EstimateVariance(SimpleInterface):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.sr.data.temporal_components import save_statistics
-        from bids_sr.sr.models.compatibility import check_model, describe
+        from bids_sr.sr.models.compatibility import describe
         from bids_sr.sr.models.model import load_model
-        from bids_sr.sr.models.registry import obtain_model
 
         inputs, out = self.inputs, Path(runtime.cwd)
         temporal, weight = out / "temporal.nii", out / "weight.nii"
         with threadpool_limits(inputs.threads):
             data, header = _run_data(inputs, out)
             save_statistics(data.statistics, data.affine, temporal, header)
-            model, card, log = obtain_model(request_of(inputs), data, out)
-            loaded = load_model(model)
-            check_model(loaded.card, describe(data.affine, data.contrast, data.factor), force=inputs.force)
-            _save_weight(loaded, data, weight)
-        self._results |= {
-            "model_file": str(model), "card_file": str(card), "log_file": str(log), "temporal_file": str(temporal),
-            "weight_file": str(weight),
-        }  # fmt: skip
+            made = obtain(inputs, data, out, describe(data.affine, data.contrast, data.factor))
+            _save_weight(load_model(made["model_file"]), data, weight)
+        self._results |= made | {"temporal_file": str(temporal), "weight_file": str(weight)}
         return runtime
 
 

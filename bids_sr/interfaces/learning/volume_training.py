@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from nipype.interfaces.base import (
 from nipype.interfaces.base.support import Bunch
 from numpy.typing import NDArray
 
-from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, factor_trait, request_of
+from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, factor_trait, obtain
 
 # Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
 VOLUMES = 20
@@ -38,18 +37,11 @@ class TrainOnVolumes(SimpleInterface):
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from threadpoolctl import threadpool_limits
+        from bids_sr.sr.models.compatibility import describe
 
-        from bids_sr.sr.models.compatibility import check_model, describe
-        from bids_sr.sr.models.model import read_card
-        from bids_sr.sr.models.registry import obtain_model
-
-        inputs = self.inputs
+        inputs, factor = self.inputs, tuple(self.inputs.factor)
         images, affine = training_volumes(inputs.in_file, inputs.mask, inputs.n_dummy, inputs.seed)
-        with threadpool_limits(inputs.threads):
-            model, card, log = obtain_model(request_of(inputs, tuple(inputs.factor)), images, Path(runtime.cwd))
-        check_model(read_card(model), describe(affine, "bold", inputs.factor), force=inputs.force)
-        self._results |= {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
+        self._results |= obtain(inputs, images, runtime.cwd, describe(affine, "bold", factor), factor)
         return runtime
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
 from bids_sr.sr.resolution.degradation import Factor, check_factor, fine_size
 
@@ -135,14 +136,12 @@ class ImageSet:
     def from_pair(cls, pair: TrainingPair, name: str = "pair") -> ImageSet:
         """A pair as a set of one; the fine image is brought to the coarse one's intensity."""
         fine = np.asarray(pair.highres * pair.gain, dtype=np.float32)
-        step = np.array([m / n for m, n in zip(pair.lowres.shape, pair.highres.shape, strict=True)])
-        shift = np.eye(4)
-        shift[:3, :3], shift[:3, 3] = np.diag(step), (step - 1) / 2
         return cls(
             images=(
                 TrainingImage(
                     fine=fine, coarse=np.asarray(pair.lowres, np.float32), mask=pair.highres_mask,
-                    affine=np.asarray(pair.lowres_affine, float) @ shift, contrast=pair.contrast, name=name,
+                    affine=resized_affine(pair.lowres_affine, pair.lowres.shape, pair.highres.shape),
+                    contrast=pair.contrast, name=name,
                 ),
             )
         )  # fmt: skip

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from bids_sr.sr.data.examples import Batch, ValidationPatch, split
 from bids_sr.sr.data.training_pair import TrainingPair
-from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import fine_size
 from bids_sr.sr.resolution.interpolation import matrix_for
+from bids_sr.sr.resolution.levels import level_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,13 +122,13 @@ def shifted(image: Tensor, shift: tuple[float, float]) -> Tensor:
     return torch.fft.ifft2(torch.fft.fft2(image) * ramp).real
 
 
-def cut(images: SliceSet, plan: PatchPlan, recipe: Recipe, planes: Planes) -> Batch:
+def cut(images: SliceSet, plan: PatchPlan, recipe: Recipe) -> Batch:
     """The tensors of a plan; the same plan gives the same tensors."""
     index = list(plan.slices)
     lowres, target, weight = images.lowres[index], images.highres[index], images.mask[index]
-    size = (lowres.shape[-2], lowres.shape[-1])
+    level = level_of(lowres, images.factor)
     if recipe.augmentation != type(recipe.augmentation)():
-        residue = lowres - planes.crop(target, size)
+        residue = lowres - level.down(target)
         turned = [
             torch.stack([dihedral(image, code) for image, code in zip(stack, plan.dihedral, strict=True)])
             for stack in (target, residue, weight)
@@ -138,11 +138,11 @@ def cut(images: SliceSet, plan: PatchPlan, recipe: Recipe, planes: Planes) -> Ba
             target = shifted(target, plan.shift)
         # the coarse image's own noise scales with the gain, and hardly with the exponent
         target = target.sign() * target.abs() ** plan.gamma * plan.gain
-        lowres = planes.crop(target, size) + residue * plan.gain
+        lowres = level.down(target) + residue * plan.gain
         if plan.noise_sd:
             draw_noise = torch.Generator().manual_seed(plan.noise_seed)
             noise = plan.noise_sd * torch.randn(lowres.shape, generator=draw_noise).to(lowres.device)
-            lowres, target = lowres + noise, target + planes.fill(noise)
+            lowres, target = lowres + noise, target + level.up(noise)
     weight = weight + recipe.background * (1 - weight)
     network_input = images.to_input(lowres, recipe.upsampled_by)
     if plan.origins is not None and isinstance(recipe.patch, int):
@@ -165,7 +165,6 @@ class PairExamples:
 
     def __init__(self, pair: TrainingPair, recipe: Recipe, device: str) -> None:
         self.pair, self.recipe, self.factor, self.images = pair, recipe, pair.factor, pair.slices(device)
-        self.planes = Planes(self.images.factor)
 
     def parts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(slices to train on, slices that are held out)."""
@@ -190,7 +189,7 @@ class PairExamples:
         """Slices of a step, varied as the recipe says; neither the step nor the seed matter besides `rng`."""
         rows, columns = self.images.highres.shape[-2:]
         plan = draw(rng, tuple(parts), (rows, columns), replace(self.recipe, batch=size))
-        return cut(self.images, plan, self.recipe, self.planes)
+        return cut(self.images, plan, self.recipe)
 
     def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
         """A slice by an interpolation instead of a network."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, apply_along, check_factor, crop_matrix, fine_size
-from bids_sr.sr.resolution.interpolation import matrix_for
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, downsample, fine_size
+from bids_sr.sr.resolution.interpolation import upsample
 
 if TYPE_CHECKING:
     import torch
@@ -72,9 +72,7 @@ class TrainingPair:
     @property
     def gain(self) -> float:
         """Factor that brings the fine image to the coarse one's intensity: least squares in the mask after B."""
-        seen = self.highres
-        for axis, (n, m) in enumerate(zip(self.highres.shape, self.lowres.shape, strict=True)):
-            seen = apply_along(crop_matrix(n, m), seen, axis) if n != m else seen
+        seen = downsample(self.highres, self.lowres.shape)
         inside = self.mask > 0
         a, b = seen[inside].astype(np.float64), self.lowres[inside].astype(np.float64)
         return float(a @ b / (a @ a))
@@ -82,10 +80,7 @@ class TrainingPair:
     @property
     def highres_mask(self) -> Array:
         """The mask on the fine grid (voxel it lies in)."""
-        out = (self.mask > 0).astype(np.float32)
-        for axis, (m, n) in enumerate(zip(self.lowres.shape, self.highres.shape, strict=True)):
-            out = apply_along(matrix_for("nearest", m, n), out, axis) if n != m else out
-        return out > 0.5
+        return upsample("nearest", (self.mask > 0).astype(np.float32), self.factor) > 0.5
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of the arrays as float32, so that a model knows its data wherever they lie."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.guided_baselines import PosedImage, inject, kspace_low, ratio
-from bids_sr.sr.resolution.degradation import Factor, apply_along, block_matrix, check_factor
+from bids_sr.sr.inference.guided_baselines import PosedImage, inject, ratio
+from bids_sr.sr.resolution.degradation import Factor, apply_along, block_matrix, check_factor, downsample
 from bids_sr.sr.resolution.interpolation import MATRICES, matrix_for, upsample
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _by_variance(
 def inconsistency(fine: Array, volume: Array) -> float:
     """|B(fine) - volume| / |volume| over the whole volume: what cropping k-space does not give back, as a fraction."""
     size = float(np.linalg.norm(volume))
-    return float(np.linalg.norm(kspace_low(fine, volume.shape) - volume)) / size if size > 0 else 0.0
+    return float(np.linalg.norm(downsample(fine, volume.shape) - volume)) / size if size > 0 else 0.0
 
 
 def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
@@ -245,7 +245,7 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
     Across slices (where thinner) the correction is a cubic spline whose means over the acquired slices are what is
     missing: the spline through the missing values would leave a part of them.
     """
-    missing = volume - kspace_low(fine, volume.shape)
+    missing = volume - downsample(fine, volume.shape)
     m, n = volume.shape[2], fine.shape[2]
     if m != n:
         means = block_matrix(n, m) @ matrix_for("zerofill", m, n, axis=2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
-from bids_sr.sr.resolution.degradation import Factor, apply_along, crop_matrix
+from bids_sr.sr.resolution.degradation import Factor, downsample
 from bids_sr.sr.resolution.interpolation import upsample
 
 Array = NDArray[Any]
@@ -22,18 +22,6 @@ Array = NDArray[Any]
 # a change relative to a mean below this part of the run's intensity says nothing about the head
 _LEAST_MEAN = 0.1
 _MOST_CHANGE = 3.0
-
-
-def kspace_low(hr: Array, lr_shape: tuple[int, ...]) -> Array:
-    """In-plane k-space crop of a fine volume to the acquired matrix; across slices (where thinner) their mean."""
-    from bids_sr.sr.resolution.degradation import block_matrix
-
-    out = hr
-    for axis, m in enumerate(lr_shape[:3]):
-        n = hr.shape[axis]
-        if n != m:
-            out = apply_along(crop_matrix(n, m) if axis < 2 else block_matrix(n, m), out, axis)
-    return out
 
 
 @dataclass(kw_only=True)
@@ -78,7 +66,7 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
     mask, between the boldref and what the acquisition would have seen of the guide. One number for all volumes: a
     gain per volume would give back the global signal as static detail.
     """
-    seen = kspace_low(guide, boldref.shape)
+    seen = downsample(guide, boldref.shape)
     inside = np.asarray(mask) > 0
     a, b = seen[inside].astype(np.float64), np.asarray(boldref)[inside].astype(np.float64)
     if not a.size or a @ a == 0:
@@ -91,7 +79,7 @@ def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
 
     volume: (x, y, z); guide_in_pose: (X, Y, Z) on the volume's fine grid, in the volume's intensity.
     """
-    low = kspace_low(guide_in_pose, volume.shape)
+    low = downsample(guide_in_pose, volume.shape)
     return guide_in_pose + upsample("zerofill", volume - low, factor)
 
 

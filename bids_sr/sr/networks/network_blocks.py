@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bids_sr.sr.resolution.degradation import crop_matrix, fill_matrix, fine_size
-
 
 class ResidualBlock(nn.Module):
     """Convolution, PReLU, convolution, added to the input; no normalization.
@@ -41,41 +39,3 @@ def shuffle(x: Tensor, factor: tuple[int, int]) -> Tensor:
     fx, fy = factor
     x = x.reshape(n, channels // (fx * fy), fx, fy, rows, columns)
     return x.permute(0, 1, 4, 2, 5, 3).reshape(n, -1, rows * fx, columns * fy)
-
-
-class Planes:
-    """In-plane k-space operators as matrices on the device of the images, made once per matrix size.
-
-    Not a module: it has nothing to train and nothing to save.
-    """
-
-    def __init__(self, factor: tuple[float, float]) -> None:
-        self.factor = factor
-        self._cache: dict[tuple[object, ...], Tensor] = {}
-
-    def _matrix(self, kind: str, m: int, axis: int, like: Tensor) -> Tensor:
-        key = (kind, m, axis, like.device, like.dtype)
-        if key not in self._cache:
-            n = fine_size(m, self.factor[axis])
-            array = {
-                "fill": lambda: fill_matrix(m, n),
-                "crop": lambda: crop_matrix(n, m),
-                "low": lambda: fill_matrix(m, n) @ crop_matrix(n, m),
-            }[kind]()
-            self._cache[key] = torch.tensor(array, device=like.device, dtype=like.dtype)
-        return self._cache[key]
-
-    def _apply(self, kind: str, x: Tensor, size: tuple[int, int]) -> Tensor:
-        return self._matrix(kind, size[0], 0, x) @ x @ self._matrix(kind, size[1], 1, x).T
-
-    def fill(self, lr: Tensor) -> Tensor:
-        """Zero filling: (..., x, y) on the acquired grid to the high-resolution one."""
-        return self._apply("fill", lr, (lr.shape[-2], lr.shape[-1]))
-
-    def crop(self, hr: Tensor, size: tuple[int, int]) -> Tensor:
-        """What the acquisition with a matrix of `size` would have seen of a fine image."""
-        return self._apply("crop", hr, size)
-
-    def low(self, hr: Tensor, size: tuple[int, int]) -> Tensor:
-        """The part of a fine image inside the acquired band: fill(crop(hr))."""
-        return self._apply("low", hr, size)

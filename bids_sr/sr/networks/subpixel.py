@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bids_sr.sr.networks.network_blocks import Planes, ResidualBlock, shuffle
+from bids_sr.sr.networks.network_blocks import ResidualBlock, shuffle
+from bids_sr.sr.recipe import in_plane
 from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.levels import level_of
 
 
 class SubPixelNet(nn.Module):
@@ -31,9 +33,8 @@ class SubPixelNet(nn.Module):
 
     def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:
         super().__init__()
-        if factor[2] != 1:
-            raise ValueError(f"a 2D network works in-plane; the factor {factor} also asks for thinner slices")
-        self.planes = Planes((factor[0], factor[1]))
+        in_plane(factor)
+        self.factor = (factor[0], factor[1])
         whole = all(f == int(f) for f in factor)
         self.steps = (int(factor[0]), int(factor[1])) if whole else None
         self.head = nn.Conv2d(channels, width, 3, padding=1)
@@ -46,14 +47,16 @@ class SubPixelNet(nn.Module):
         nn.init.zeros_(self.tail.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        filled = self.planes.fill(x)
+        level = level_of(x, self.factor)
+        filled = level.up(x)
         detail = self._detail(x if self.steps else filled)
-        return filled + detail - self.planes.low(detail, (x.shape[-2], x.shape[-1]))
+        return filled + detail - level.low(detail)
 
     def departure(self, x: Tensor) -> Tensor:
         """What `forward` adds to zero filling, without that; up to rounding."""
-        detail = self._detail(x if self.steps else self.planes.fill(x))
-        return detail - self.planes.low(detail, (x.shape[-2], x.shape[-1]))
+        level = level_of(x, self.factor)
+        detail = self._detail(x if self.steps else level.up(x))
+        return detail - level.low(detail)
 
     def _detail(self, x: Tensor) -> Tensor:
         """The network's image on the fine grid, all of k-space."""

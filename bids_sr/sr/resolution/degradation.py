@@ -18,6 +18,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.spatial.transforms import resized_affine
+
 Array = NDArray
 Factor = tuple[float, float, float]
 
@@ -102,7 +105,7 @@ def block_matrix(n: int, m: int) -> Array:
 def gaussian_matrix(n: int, m: int) -> Array:
     """m x n matrix: Gaussian with the coarse voxel as full width at half maximum, sampled at the coarse centers."""
     centers = (np.arange(m) + 0.5) * n / m - 0.5
-    sigma = n / m / 2.3548
+    sigma = n / m / FWHM_PER_SIGMA
     out = np.exp(-0.5 * ((np.arange(n)[None] - centers[:, None]) / sigma) ** 2)
     return out / out.sum(1, keepdims=True)
 
@@ -116,6 +119,16 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
     return np.moveaxis(np.tensordot(matrix, data, (1, axis)), 0, axis)
 
 
+def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
+    """What an acquisition of this matrix sees of a volume: in-plane k-space crop, and the mean across slices."""
+    out = hr
+    for axis, m in enumerate(lr_shape[:3]):
+        n = hr.shape[axis]
+        if n != m:
+            out = apply_along(crop_matrix(n, m) if axis < 2 else block_matrix(n, m), out, axis)
+    return out
+
+
 def _center_crop(data: Array, affine: Array, factor: Factor) -> tuple[Array, Array, tuple[int, int, int]]:
     """Fine image cropped to what the factors divide, its affine, and the coarse shape."""
     affine = np.array(affine, dtype=float)
@@ -126,14 +139,6 @@ def _center_crop(data: Array, affine: Array, factor: Factor) -> tuple[Array, Arr
     return data[window], affine, (sizes[0][1], sizes[1][1], sizes[2][1])
 
 
-def coarse_affine(affine: Array, fine_shape: tuple[int, ...], coarse_shape: tuple[int, ...]) -> Array:
-    """Affine of the coarse grid with the same outer edges (voxel -> the same mm as ``affine``)."""
-    step = np.array([n / m for n, m in zip(fine_shape[:3], coarse_shape[:3], strict=True)])
-    to_fine = np.diag([*step, 1.0])
-    to_fine[:3, 3] = (step - 1) / 2
-    return np.asarray(affine, float) @ to_fine
-
-
 def _degrade(hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int], Array]) -> tuple[Array, Array]:
     hr = np.asarray(hr)
     if hr.ndim not in (3, 4):
@@ -142,7 +147,7 @@ def _degrade(hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int,
     fine = out.shape
     for axis, (n, m) in enumerate(zip(fine[:3], shape, strict=True)):
         out = apply_along(matrix(n, m), out, axis) if n != m else out
-    return np.ascontiguousarray(out), coarse_affine(affine, fine, shape)
+    return np.ascontiguousarray(out), resized_affine(affine, fine, shape)
 
 
 def kspace_crop(hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool = False) -> tuple[Array, Array]:

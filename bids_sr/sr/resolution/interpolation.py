@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.resolution.degradation import (
     Factor,
     ResolutionError,
     apply_along,
     check_factor,
-    coarse_affine,
     fill_matrix,
     fine_size,
 )
@@ -100,9 +100,4 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
 def zerofill(lr: Array, lr_affine: Array, *, factor: Factor) -> tuple[Array, Array]:
     """k-space zero filling in-plane; returns image and affine. Inverse of `degrade.kspace_crop` on what it keeps."""
     hr = upsample("zerofill", lr, factor)
-    return hr, fine_affine(lr_affine, lr.shape, hr.shape)
-
-
-def fine_affine(lr_affine: Array, lr_shape: tuple[int, ...], hr_shape: tuple[int, ...]) -> Array:
-    """Affine of the fine grid with the same outer edges."""
-    return coarse_affine(lr_affine, lr_shape, hr_shape)
+    return hr, resized_affine(lr_affine, lr.shape, hr.shape)

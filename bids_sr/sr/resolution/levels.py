@@ -51,13 +51,17 @@ class Level:
     device : of the matrices
     """
 
-    def __init__(self, coarse: Shape, fine: Shape, device: str = "cpu") -> None:
+    def __init__(
+        self, coarse: Shape, fine: Shape, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         self.coarse, self.fine = coarse, fine
         pairs = [(crop_matrix(n, m), fill_matrix(m, n)) for m, n in zip(coarse[:2], fine[:2], strict=True)]
         pairs.append(_across(coarse[2], fine[2]))
-        self._down, self._up = (
-            [torch.tensor(pair[side], dtype=torch.float32, device=device) for pair in pairs] for side in (0, 1)
-        )
+        both = [(down, up, up @ down) for down, up in pairs]
+        with torch.inference_mode(False):  # made in that mode, kept matrices would refuse every later backward pass
+            self._down, self._up, self._low = (
+                [torch.tensor(each[k], dtype=dtype, device=device) for each in both] for k in range(3)
+            )
 
     @property
     def down_matrices(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,9 +85,28 @@ class Level:
         """(..., z, x, y) to (..., Z, X, Y)."""
         return self._apply(self._up, coarse)
 
+    def low(self, fine: Tensor) -> Tensor:
+        """The part of a high-resolution image that the other grid holds: up(down(fine)), in one product an axis."""
+        return self._apply(self._low, fine)
+
     def beyond(self, fine: Tensor) -> Tensor:
         """The part of a fine image that the coarse grid does not hold."""
         return fine - self.up(self.down(fine))
+
+
+@lru_cache(maxsize=64)
+def plane_level(
+    size: tuple[int, int], factor: tuple[float, float], dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Level:  # fmt: skip
+    """In-plane step of slices (..., x, y) of this size, as k-space crop and zero filling; made once."""
+    x, y = (fine_size(m, f) for m, f in zip(size, factor, strict=True))
+    return Level((*size, 1), (x, y, 1), device, dtype)
+
+
+def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
+    """`plane_level` of acquired slices, in their type and on their device."""
+    return plane_level((slices.shape[-2], slices.shape[-1]), factor, slices.dtype, slices.device)
 
 
 def level_above(shape: Shape, factor: Factor, device: str = "cpu") -> Level:

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.resolution.degradation import (
     ResolutionError,
     block_matrix,
-    coarse_affine,
     coarse_size,
     crop_matrix,
     gaussian_matrix,
@@ -91,7 +91,7 @@ class Degradation:
         third = [1] * (3 - len(self.shape))
         moved = np.array(fine_affine, dtype=np.float64)
         moved[:3, 3] += moved[:3, :3] @ [*(start for start, _ in self.window), *(0 for _ in third)]
-        return coarse_affine(moved, (*seen, *third), (*self.coarse_shape, *third))
+        return resized_affine(moved, (*seen, *third), (*self.coarse_shape, *third))
 
     def _axes(self) -> list[tuple[int, int, tuple[int, int]]]:
         """(axis counted from the end, coarse size, window) of every spatial axis."""

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bids_sr.metrics.image_similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.examples import Examples, ValidationPatch
-from bids_sr.sr.models import scores
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.update_steps import Networks
@@ -83,12 +83,8 @@ def _figures(images: Sequence[Tensor], watched: Sequence[ValidationPatch]) -> di
         if min(image.shape[2:4]) < _SMALLEST_SSIM:
             continue
         for made, truth in zip(image[0], look.batch.target[0], strict=True):
-            inside = look.batch.weight[0, 0].cpu().numpy()
-            stacks = [
-                np.moveaxis(a[..., None] if a.ndim == 2 else a, 2, 0)
-                for a in (made.cpu().numpy(), truth.cpu().numpy(), inside)
-            ]
-            if stacks[2].any():
-                found.append(scores.ssim(stacks[0], stacks[1], stacks[2], 1.0))
-                counts.append(float(stacks[2].sum()))
+            inside = look.batch.weight[0, 0].cpu().numpy() > 0
+            if inside.any():
+                found.append(ssim(truth.cpu().numpy(), made.cpu().numpy(), data_range=1.0, mask=inside))
+                counts.append(float(inside.sum()))
     return out | ({"ssim": round(float(np.average(found, weights=counts)), 5)} if found else {})

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.evaluation.placebos import AnotherContrast, MergeRows, NullShuffles, other_models
+from bids_sr.interfaces.evaluation.placebos import AnotherContrast, NullShuffles, other_models
+from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 from bids_sr.io.nifti import SeriesWriter, load_image, save_image
 from bids_sr.metrics.long_tables import read_table
 from bids_sr.spatial.transforms import hr_grid, write_itk
@@ -102,7 +103,7 @@ def test_shuffles_are_written_row_by_row_and_merged(series):
         assert len(lines) == 7
         measured = [float(line.split("\t")[0]) for line in lines[1:]]
         assert read_table(out.out_file)[0].value == pytest.approx(np.mean(measured), rel=1e-4)
-    merged = read_table(MergeRows(in_files=files).run(cwd=str(series)).outputs.out_file)
+    merged = read_table(MergeEvaluation(in_files=files).run(cwd=str(series)).outputs.out_file)
     assert [(row.series, row.measure) for row in merged] == [
         (name, measure) for name in ("bspline", "raw") for measure in NULL_MEASURES
     ]

@@ -267,7 +267,7 @@ def test_maps_of_another_run_are_used_with_the_mean_of_this_one(files, tmp_path,
 def test_maps_of_another_grid_are_carried_onto_that_of_the_run(files, tmp_path, made):
     model = load_model(made.model_file)
     half = model.generator.weight[:, :, ::2, ::2].contiguous()
-    other = save_model(tmp_path / "half", model.generator.state_dict() | {"weight": half}, dict(model.card))[0]
+    other = save_model(tmp_path / "half", model.generator.state_dict() | {"weight": half}, dict(model.card.json))[0]
     used = estimate(files, tmp_path / "node", pretrained=str(other))
     found, own = data(used.weight_file), data(made.weight_file)
     assert found.shape == own.shape
@@ -291,7 +291,7 @@ def test_a_series_without_the_mean_of_its_run_is_refused(files, tmp_path, made):
 
 def test_voxels_half_as_large_again_are_near_enough(files, tmp_path, made):
     model = load_model(made.model_file)
-    card = dict(model.card)
+    card = dict(model.card.json)
     for size, fits in ((4.0, True), (6.5, False)):
         card["resolution"] = {**card["resolution"], "lowres_mm": [size, size, 4.0]}
         other = save_model(tmp_path / f"size{size:g}", model.generator.state_dict(), card)[0]

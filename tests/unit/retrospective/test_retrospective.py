@@ -20,7 +20,8 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
 from bids_sr.retrospective import downsampling, prepare
 from bids_sr.retrospective.preparation import moved_events, sidecar_of_events
-from bids_sr.sr.resolution.degradation import coarse_affine, kspace_crop
+from bids_sr.spatial.transforms import resized_affine
+from bids_sr.sr.resolution.degradation import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 BOLD, EVENTS = "sub-01_task-tap_bold.nii.gz", "sub-01_task-tap_events.tsv"
@@ -81,7 +82,7 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker
     np.testing.assert_array_equal(voxels(run.truth.bold), np.asarray(measured.dataobj)[..., 10:])  # type: ignore[attr-defined]
     np.testing.assert_array_equal(truth.affine, measured.affine)  # type: ignore[attr-defined]
     assert (run.shape, run.n_volumes, run.tr) == ((12, 12, 6), 70, 1.0)
-    np.testing.assert_allclose(run.affine, coarse_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(run.affine, resized_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5)  # type: ignore[attr-defined]
     fine = np.asarray(measured.dataobj)[..., 37].astype(complex)  # type: ignore[attr-defined]
     np.testing.assert_allclose(
         voxels(run.bold)[..., 27], np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]), rtol=1e-4

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sr_helpers import AFFINE, blob, centroid_mm
 
 from bids_sr.spatial import transforms
+from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.resolution import interpolation
 
 NAMES = tuple(interpolation.MATRICES)
@@ -19,7 +20,7 @@ NAMES = tuple(interpolation.MATRICES)
 def test_a_blob_moves_less_than_a_twentieth_voxel(name, shape, factor):
     lr = blob(shape, [s / 2 + 0.3 for s in shape], (2.5, 2.5, 1.0))
     hr = interpolation.upsample(name, lr, factor)
-    affine = interpolation.fine_affine(AFFINE, lr.shape, hr.shape)
+    affine = resized_affine(AFFINE, lr.shape, hr.shape)
     shift = np.linalg.inv(affine)[:3, :3] @ (centroid_mm(hr, affine) - centroid_mm(lr, AFFINE))
     assert np.abs(shift).max() < 0.05
 
@@ -70,7 +71,7 @@ def test_the_grid_is_the_one_of_spatial_transforms(n, f):
     shape, affine = transforms.hr_grid((n, n, 5), AFFINE, (f, f, 1))
     hr = interpolation.upsample("linear", np.zeros((n, n, 5)), (f, f, 1))
     assert hr.shape == tuple(shape)
-    np.testing.assert_allclose(interpolation.fine_affine(AFFINE, (n, n, 5), hr.shape), affine, atol=1e-9)
+    np.testing.assert_allclose(resized_affine(AFFINE, (n, n, 5), hr.shape), affine, atol=1e-9)
 
 
 def test_an_unknown_name_is_refused_with_the_list():

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from bids_sr.sr.networks.critics import PatchCritic, SRGANCritic
-from bids_sr.sr.networks.network_blocks import Planes, shuffle
+from bids_sr.sr.networks.network_blocks import shuffle
 from bids_sr.sr.networks.srresnet import SRResNet
 from bids_sr.sr.networks.subpixel import SubPixelNet
+from bids_sr.sr.resolution.levels import level_of
 
 
 def random_subpixel(factor):
@@ -47,7 +48,7 @@ def test_a_score_of_the_small_critic_sees_30_voxels():
 def test_untrained_it_is_zero_filling(factor, size):
     x = torch.rand(2, 1, *size)
     net = SubPixelNet(1, factor)
-    assert torch.allclose(net(x), Planes(factor[:2]).fill(x), atol=1e-6)
+    assert torch.allclose(net(x), level_of(x, factor[:2]).up(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.5, 1.5, 1.0)])
@@ -55,9 +56,9 @@ def test_untrained_it_is_zero_filling(factor, size):
 def test_the_acquired_band_is_returned_as_acquired(factor, size):
     x = torch.rand(2, 1, *size)
     y = random_subpixel(factor)(x)
-    planes = Planes(factor[:2])
-    assert not torch.allclose(y, planes.fill(x), atol=1e-2), "the network says nothing"
-    assert torch.allclose(planes.crop(y, size), x, atol=1e-5)
+    level = level_of(x, factor[:2])
+    assert not torch.allclose(y, level.up(x), atol=1e-2), "the network says nothing"
+    assert torch.allclose(level.down(y), x, atol=1e-5)
 
 
 def test_shuffled_pixels_lie_where_the_field_of_view_puts_them():

@@ -8,11 +8,12 @@ import torch
 
 from bids_sr.sr.data import patches
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.resolution import degradation
+from bids_sr.sr.resolution.levels import plane_level
 
 FAST = get_method("srgan").recipes["fast"]
+LEVEL = plane_level((12, 12), (2, 2))
 PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
 
 
@@ -20,12 +21,12 @@ def batch_of(pair, recipe, seed=0):
     """(batch, plan) of one draw."""
     images = pair.slices()
     plan = patches.draw(np.random.default_rng(seed), tuple(range(6)), (24, 24), recipe)
-    return patches.cut(images, plan, recipe, Planes((2, 2))), plan
+    return patches.cut(images, plan, recipe), plan
 
 
 def test_a_plan_replays_and_another_draw_differs(small_pair):
     batch, plan = batch_of(small_pair, FAST)
-    again = patches.cut(small_pair.slices(), plan, FAST, Planes((2, 2)))
+    again = patches.cut(small_pair.slices(), plan, FAST)
     assert torch.equal(batch.input, again.input)
     assert torch.equal(batch.target, again.target)
     assert not torch.equal(batch.target, batch_of(small_pair, FAST, seed=1)[0].target)
@@ -41,16 +42,16 @@ def test_every_variation_acts_and_leaves_coarse_the_crop_of_fine(small_pair, var
     first = small_pair.slices().highres[list(plan.slices)]
     assert not torch.equal(batch.target, first)
     assert plain.input.shape == batch.input.shape
-    seen = Planes((2, 2)).crop(batch.target, (12, 12))
+    seen = LEVEL.down(batch.target)
     assert torch.allclose(seen, batch.input, atol=2e-5)
 
 
 @pytest.mark.parametrize("code", range(8))
 def test_flips_and_exchange_commute_with_the_crop(code):
     fine = torch.from_numpy(np.random.default_rng(0).random((1, 1, 16, 16)))
-    planes = Planes((2, 2))
-    turned = planes.crop(patches.dihedral(fine, code), (8, 8))
-    assert torch.allclose(turned, patches.dihedral(planes.crop(fine, (8, 8)), code))
+    level = plane_level((8, 8), (2, 2), torch.float64)
+    turned = level.down(patches.dihedral(fine, code))
+    assert torch.allclose(turned, patches.dihedral(level.down(fine), code))
 
 
 def test_axes_are_never_exchanged_where_the_matrix_is_not_square():
@@ -65,8 +66,8 @@ def test_what_only_the_coarse_image_holds_stays_in_it(small_pair):
     recipe = replace(PLAIN, augmentation=Augmentation(gamma=0.2))
     batch, plan = batch_of(noisy, recipe)
     images = noisy.slices()
-    own = (images.lowres - Planes((2, 2)).crop(images.highres, (12, 12)))[list(plan.slices)]
-    found = batch.input - Planes((2, 2)).crop(batch.target, (12, 12))
+    own = (images.lowres - LEVEL.down(images.highres))[list(plan.slices)]
+    found = batch.input - LEVEL.down(batch.target)
     assert torch.allclose(found, own, atol=2e-5)
 
 
@@ -90,12 +91,12 @@ def test_noise_is_in_both_images_and_only_inside_the_acquired_band(small_pair):
     batch, plan = batch_of(small_pair, recipe)
     added = batch.target - small_pair.slices().highres[list(plan.slices)]
     assert added.std() > 0.005
-    assert torch.allclose(Planes((2, 2)).low(added, (12, 12)), added, atol=1e-5)
+    assert torch.allclose(LEVEL.low(added), added, atol=1e-5)
 
 
 def test_planes_agree_with_the_operators_on_volumes():
     hr = np.random.default_rng(0).random((10, 12, 3))
     lr, _ = degradation.kspace_crop(hr, np.eye(4), factor=(2, 2, 1))
-    planes = Planes((2, 2))
     stack = torch.from_numpy(np.moveaxis(hr, 2, 0)[:, None].copy())
-    np.testing.assert_allclose(planes.crop(stack, (5, 6))[:, 0].numpy(), np.moveaxis(lr, 2, 0), atol=1e-12)
+    seen = plane_level((5, 6), (2, 2), torch.float64).down(stack)[:, 0].numpy()
+    np.testing.assert_allclose(seen, np.moveaxis(lr, 2, 0), atol=1e-12)

@@ -11,7 +11,6 @@ from bids_sr.sr.data import patches
 from bids_sr.sr.data.examples import split
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
 from bids_sr.sr.models.card import log_tsv
-from bids_sr.sr.networks.network_blocks import Planes
 from bids_sr.sr.resolution.degradation import kspace_crop
 from bids_sr.sr.training import phase, trainer, update_steps, validation
 
@@ -96,7 +95,7 @@ def test_a_critic_step_leaves_the_generator_alone(small_pair):
     nets = update_steps.build_networks(SHORT, small_pair.factor, 0, "cpu", None)
     images = small_pair.slices()
     plan = patches.draw(np.random.default_rng(0), (0, 1, 2), (24, 24), SHORT)
-    batch = patches.cut(images, plan, SHORT, Planes((2, 2)))
+    batch = patches.cut(images, plan, SHORT)
     fake = nets.generator(batch.input)
     before = {k: v.clone() for k, v in nets.critic.state_dict().items()}
     update_steps.critics_step(nets, batch, SHORT, fake)
