@@ -21,23 +21,20 @@ from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_name
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names
 from bids_sr.workflows.fused_structural import add_structural
+from bids_sr.workflows.input_plans import Acquisition, Given, Target, Training
 from bids_sr.workflows.node_memory import declare_memory
 from bids_sr.workflows.node_names import concerns, identifier, pair_words, taken_over, text_of
 from bids_sr.workflows.node_names import methods_text as methods_text
 from bids_sr.workflows.participant import init_subject_wf
 from bids_sr.workflows.plans import (
-    Acquisition,
     ActivationPlan,
     EvaluationPlan,
     Extra,
-    Given,
     PairPlan,
     RunPlan,
     SeriesPlan,
     StructuralPlan,
     SubjectPlan,
-    Target,
-    Training,
 )
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"

@@ -10,6 +10,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,14 @@ def test_every_part_has_a_rule() -> None:
 def test_imports_point_one_way() -> None:
     found = [stray for path in sources() for stray in strays(path.read_text(), path)]
     assert not found, "\n".join(found)
+
+
+def test_modules_are_short_few_in_a_folder_and_have_names_of_their_own() -> None:
+    modules = [path for path in sources() if path.name != "__init__.py"]
+    names, folders = Counter(path.name for path in modules), Counter(path.parent for path in modules)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert [folder for folder, count in folders.items() if count > 15] == []
+    assert [path for path in modules if len(path.read_text().splitlines()) > 400] == []
 
 
 @pytest.mark.parametrize(

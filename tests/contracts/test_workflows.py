@@ -29,18 +29,8 @@ from bids_sr.workflows.bold import (
     unsaved_series,
 )
 from bids_sr.workflows.evaluation import attribute, control_quality, evaluate, run_placebos
-from bids_sr.workflows.plans import (
-    Acquisition,
-    ActivationPlan,
-    CalibrationPlan,
-    EvaluationPlan,
-    Extra,
-    Given,
-    RunPlan,
-    SeriesPlan,
-    Target,
-    Training,
-)
+from bids_sr.workflows.input_plans import Acquisition, CalibrationPlan, Given, Target, Training
+from bids_sr.workflows.plans import ActivationPlan, EvaluationPlan, Extra, RunPlan, SeriesPlan
 from bids_sr.workflows.reportlets import run_evaluation, subject_reportlets
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}

@@ -9,7 +9,8 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.coregistration import MapsToTemplate
 from bids_sr.interfaces.metric_tables_io import SeriesQuality
 from bids_sr.workflows.bold.map_activation import init_activation_wf
-from bids_sr.workflows.plans import Acquisition, ActivationPlan, Target
+from bids_sr.workflows.input_plans import Acquisition, Target
+from bids_sr.workflows.plans import ActivationPlan
 from bids_sr.workflows.sinks import init_sink
 
 Edges = list[tuple[pe.Node | LiterateWorkflow, pe.Node | LiterateWorkflow, list[Any]]]

@@ -9,7 +9,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.learning.volume_training import VOLUMES, TrainOnVolumes
-from bids_sr.workflows.plans import Training
+from bids_sr.workflows.input_plans import Training
 
 
 def volumes_values(how: Training, series: str, *, seed: int = 0) -> dict[str, Any]:

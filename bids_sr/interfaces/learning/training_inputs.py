@@ -11,7 +11,7 @@ from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.compatibility import Acquisition
-    from bids_sr.sr.models.registry import Request
+    from bids_sr.sr.models.model_store import Request
     from bids_sr.sr.resolution.degradation import Factor
 
 
@@ -60,13 +60,13 @@ def obtain(
     data : to train on, or None
     folder : for checkpoints and the model
     image : that the model has to serve, or None
-    factor, align : see `bids_sr.sr.models.registry.Request`
+    factor, align : see `bids_sr.sr.models.model_store.Request`
     """
     from threadpoolctl import threadpool_limits
 
     from bids_sr.sr.models.compatibility import check_model
     from bids_sr.sr.models.model import read_card
-    from bids_sr.sr.models.registry import obtain_model
+    from bids_sr.sr.models.model_store import obtain_model
 
     with threadpool_limits(inputs.threads):
         model, card, log = obtain_model(request_of(inputs, factor, align), data, Path(folder))
@@ -85,7 +85,7 @@ def request_of(inputs: TrainingInputSpec, factor: Factor | None = None, align: s
     align : structural scans: what brought those of a head together
     """
     from bids_sr.sr.method import get_method, recipe_name
-    from bids_sr.sr.models.registry import Request
+    from bids_sr.sr.models.model_store import Request
 
     names = ("model_dir", "pretrained", "vgg_weights", "start")
     paths = {name: getattr(inputs, name) for name in names if inputs.trait(name) is not None}

@@ -1,4 +1,4 @@
-"""Training on the acquired volumes of a run alone: a shell around `bids_sr.sr.models.registry`."""
+"""Training on the acquired volumes of a run alone: a shell around `bids_sr.sr.models.model_store`."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from itertools import product
 import numpy as np
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import RAW, RAW_SPLINE
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.regions.map_summary import single_conditions
 
@@ -183,7 +184,7 @@ def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) 
 
 def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> Iterator[MetricRow]:
     """The decomposition of each finer series against raw."""
-    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in ("raw", "rawSpline")]
+    names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in (RAW, RAW_SPLINE)]
     for series, figure in product(names, ("size", "dice")):
         parts = {
             threshold: take_apart(regions, series, threshold, own_mm=own_mm, raw_mm=raw_mm, figure=figure)

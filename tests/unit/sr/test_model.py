@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import compatibility, model, registry
+from bids_sr.sr.models import compatibility, model, model_store
 from bids_sr.sr.training import trainer
 from bids_sr.sr.training.checkpoint import CheckpointError, read_checkpoint
 
@@ -134,14 +134,14 @@ def test_orientation_is_the_axis_across_slices(axes, name):
     assert compatibility.describe(affine, "bold", (2.0, 2.0, 1.0)).orientation == name
 
 
-REQUEST = registry.Request(method="srgan", sloppy=True)
+REQUEST = model_store.Request(method="srgan", sloppy=True)
 
 
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
-    first = registry.obtain_model(REQUEST, small_pair, tmp_path / "kept")
+    first = model_store.obtain_model(REQUEST, small_pair, tmp_path / "kept")
     assert json.loads(first[1].read_text())["sloppy"] is True
-    monkeypatch.setattr(registry, "fit", lambda *a, **k: pytest.fail("trained again"))
-    again = registry.obtain_model(replace(REQUEST, model_dir=tmp_path / "kept"), small_pair, make(tmp_path / "new"))
+    monkeypatch.setattr(model_store, "fit", lambda *a, **k: pytest.fail("trained again"))
+    again = model_store.obtain_model(replace(REQUEST, model_dir=tmp_path / "kept"), small_pair, make(tmp_path / "new"))
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, again, strict=True))
 
 
@@ -153,18 +153,21 @@ def make(path):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": "other"}])
 def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
-    registry.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    model_store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
     asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
-    assert registry.find_model(asked, registry.sloppy_recipe(SRGAN.recipes["fast"]), small_pair) is None
+    assert model_store.find_model(asked, model_store.sloppy_recipe(SRGAN.recipes["fast"]), small_pair) is None
 
 
 def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
-    registry.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    model_store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
     other = replace(small_pair, lowres=small_pair.lowres * 1.5)
-    recipe = registry.sloppy_recipe(SRGAN.recipes["fast"])
+    recipe = model_store.sloppy_recipe(SRGAN.recipes["fast"])
     asked = replace(REQUEST, model_dir=tmp_path / "kept")
-    assert registry.find_model(asked, recipe, other) is None
-    assert registry.find_model(replace(asked, source="reuse"), recipe, other) == tmp_path / "kept" / "srgan.safetensors"
+    assert model_store.find_model(asked, recipe, other) is None
+    found = model_store.find_model(replace(asked, source="reuse"), recipe, other)
+    assert found == tmp_path / "kept" / "srgan.safetensors"
+        model_store.find_model(replace(asked, source="reuse"), recipe, other) == tmp_path / "kept" / "srgan.safetensors"
+    )
 
 
 def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
@@ -173,11 +176,11 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
     for label, pair in (("01", replace(small_pair, lowres=small_pair.lowres * 1.5)), ("02", small_pair)):
         stem = f"sub-{label}_desc-srgan_"
         for made, name in zip(
-            registry.obtain_model(REQUEST, pair, make(tmp_path / label)), ("model", "model", "log"), strict=True
+            model_store.obtain_model(REQUEST, pair, make(tmp_path / label)), ("model", "model", "log"), strict=True
         ):
             shutil.copy(made, folder / f"{stem}{name}{made.suffix}")
     asked = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
-    weights, card, log = registry.obtain_model(asked, small_pair, make(tmp_path / "new"))
+    weights, card, log = model_store.obtain_model(asked, small_pair, make(tmp_path / "new"))
     assert card.read_bytes() == (folder / "sub-02_desc-srgan_model.json").read_bytes()
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
@@ -186,16 +189,16 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
     with pytest.raises(model.ModelError, match=r"no model of srgan .*--pretrained"):
-        registry.obtain_model(asked, small_pair, tmp_path)
+        model_store.obtain_model(asked, small_pair, tmp_path)
 
 
 def test_a_named_file_needs_no_pair(small_pair, tmp_path):
-    weights, _, _ = registry.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
-    target, _, log = registry.obtain_model(replace(REQUEST, pretrained=weights), None, make(tmp_path / "new"))
+    weights, _, _ = model_store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    target, _, log = model_store.obtain_model(replace(REQUEST, pretrained=weights), None, make(tmp_path / "new"))
     assert target.read_bytes() == weights.read_bytes()
     assert log.read_text().startswith("phase\titeration")
     with pytest.raises(model.ModelError, match="there is none"):
-        registry.obtain_model(REQUEST, None, tmp_path)
+        model_store.obtain_model(REQUEST, None, tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -206,7 +209,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
-    recipe = registry.sloppy_recipe(SRGAN.recipes["fast"])
+    recipe = model_store.sloppy_recipe(SRGAN.recipes["fast"])
     made = trainer.fit(SRGAN, recipe, small_pair, recipe_name="fast", seed=0, work_dir=tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)

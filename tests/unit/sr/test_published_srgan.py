@@ -12,7 +12,7 @@ from bids_sr.reports.text.training_text import held_out_text
 from bids_sr.sr.data import patches
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
-from bids_sr.sr.models import model, registry
+from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.card import card_entries, plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.recipe import Augmentation
@@ -166,15 +166,15 @@ def test_an_old_card_that_was_edited_is_refused(old):
 
 @pytest.mark.parametrize("source", ["auto", "reuse"])
 def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
-    asked = registry.Request(method="srgan", recipe="paper-mse", source=source, model_dir=old.parent)
-    assert registry.find_model(asked, MSE, small_pair) == old
+    asked = model_store.Request(method="srgan", recipe="paper-mse", source=source, model_dir=old.parent)
+    assert model_store.find_model(asked, MSE, small_pair) == old
     for vgg in (None, WEIGHTS):
         wanted = replace(asked, recipe="paper", vgg_weights=vgg)
         if source == "auto":
-            assert registry.find_model(wanted, PAPER, small_pair) is None
+            assert model_store.find_model(wanted, PAPER, small_pair) is None
         else:
             with pytest.raises(model.ModelError, match=r"no model of srgan \(paper\) to reuse"):
-                registry.find_model(wanted, PAPER, small_pair)
+                model_store.find_model(wanted, PAPER, small_pair)
 
 
 def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
@@ -189,12 +189,12 @@ def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
 def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
-    asked = registry.Request(
+    asked = model_store.Request(
         method="srgan", recipe="paper", seed=3, vgg_weights=WEIGHTS, model_dir=weights.parent, factor=small_pair.factor
     )  # fmt: skip
-    assert registry.find_model(asked, SHORT, small_pair) == weights
-    assert registry.find_model(replace(asked, vgg_weights=None), SHORT, small_pair) is None
+    assert model_store.find_model(asked, SHORT, small_pair) == weights
+    assert model_store.find_model(replace(asked, vgg_weights=None), SHORT, small_pair) is None
     other = replace(asked, recipe="paper-mse")
-    assert registry.find_model(other, MSE, small_pair) is None
+    assert model_store.find_model(other, MSE, small_pair) is None
     with pytest.raises(model.ModelError, match="no model of srgan"):
-        registry.find_model(replace(other, source="reuse"), MSE, small_pair)
+        model_store.find_model(replace(other, source="reuse"), MSE, small_pair)

@@ -7,7 +7,7 @@ import pytest
 from engine_helpers import balls
 
 from bids_sr.sr.data.images import ImageSet
-from bids_sr.sr.models import registry
+from bids_sr.sr.models import model_store
 from bids_sr.sr.models.model import ModelError, load_model
 
 CUBE = (2.0, 2.0, 2.0)
@@ -16,8 +16,8 @@ CUBE = (2.0, 2.0, 2.0)
 def obtain(data, out, **given):
     """A sloppy model of `resnet3d`; returns (weights, card)."""
     out.mkdir(exist_ok=True)
-    asked = registry.Request(**{"method": "resnet3d", "sloppy": True} | given)
-    weights, card, _ = registry.obtain_model(asked, data, out)
+    asked = model_store.Request(**{"method": "resnet3d", "sloppy": True} | given)
+    weights, card, _ = model_store.obtain_model(asked, data, out)
     return weights, json.loads(card.read_text())
 
 

@@ -11,7 +11,7 @@ import torch
 import bids_sr.boilerplate
 from bids_sr.sr import method
 from bids_sr.sr.data.patches import PairExamples
-from bids_sr.sr.models import model, registry
+from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.training import trainer
@@ -20,7 +20,7 @@ from bids_sr.sr.training.validation import compare
 SRGAN = method.get_method("srgan")
 WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "srgan_start.safetensors"
 SHORT = replace(SRGAN.warm["fast"], iterations=8, evaluate_every=4, adversarial_from=2, batch=2, hold_out=3)
-COLD = registry.Request(method="srgan", sloppy=True)
+COLD = model_store.Request(method="srgan", sloppy=True)
 WARM = replace(COLD, start=WEIGHTS)
 
 
@@ -53,7 +53,7 @@ def test_damaged_weights_are_no_start(small_pair, tmp_path):
     damaged = tmp_path / WEIGHTS.name
     damaged.write_bytes(damaged.read_bytes()[:-8])
     with pytest.raises(model.ModelError, match="truncated or changed"):
-        registry.obtain_model(replace(WARM, start=damaged), small_pair, tmp_path)
+        model_store.obtain_model(replace(WARM, start=damaged), small_pair, tmp_path)
 
 
 def test_it_is_the_recipe_of_the_race():
@@ -64,7 +64,7 @@ def test_it_is_the_recipe_of_the_race():
     assert (warm.evaluate_every, warm.patience, warm.refit) == (10, None, False)
     changed = {k for k, v in plain_recipe(warm).items() if v != plain_recipe(fast)[k]}
     assert changed == {"iterations", "adversarial_from", "evaluate_every", "patience"}
-    asked = [registry.wanted_recipe(registry.Request(method="srgan", start=start)) for start in (WEIGHTS, None)]
+    asked = [model_store.wanted_recipe(model_store.Request(method="srgan", start=start)) for start in (WEIGHTS, None)]
     assert asked == [warm, fast]
 
 
@@ -109,18 +109,18 @@ def test_weights_of_another_network_are_refused(small_pair, tmp_path, start, cha
 
 def test_a_recipe_without_a_warm_form_begins_with_nothing():
     with pytest.raises(model.ModelError, match=r"srgan \(paper\) has no recipe that begins with a model"):
-        registry.wanted_recipe(replace(WARM, recipe="paper"))
+        model_store.wanted_recipe(replace(WARM, recipe="paper"))
 
 
 def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
     for name, request in (("warm", WARM), ("cold", COLD)):
         (tmp_path / name).mkdir()
-        card = json.loads(registry.obtain_model(request, small_pair, tmp_path / name)[1].read_text())
+        card = json.loads(model_store.obtain_model(request, small_pair, tmp_path / name)[1].read_text())
         assert ("started_from" in card) == (name == "warm")
     for request, own in ((WARM, "warm"), (COLD, "cold")):
-        recipe = registry.wanted_recipe(request)
+        recipe = model_store.wanted_recipe(request)
         for place in ("warm", "cold"):
-            found = registry.find_model(replace(request, model_dir=tmp_path / place), recipe, small_pair)
+            found = model_store.find_model(replace(request, model_dir=tmp_path / place), recipe, small_pair)
             assert (found is not None) == (place == own)
     elsewhere = replace(WARM, start=WEIGHTS.with_name("srgan_phantom.safetensors"), model_dir=tmp_path)
-    assert registry.find_model(elsewhere, registry.wanted_recipe(elsewhere), small_pair) is None
+    assert model_store.find_model(elsewhere, model_store.wanted_recipe(elsewhere), small_pair) is None

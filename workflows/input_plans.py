@@ -1,0 +1,131 @@
+"""Specification of a run's inputs: what is given, its target, calibration, acquisition and training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Factor = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """What another program has made already.
+
+    Attributes
+    ----------
+    origin : program and version
+    files : what each stands for to its path: of the anatomy ``t1w_preproc``, ``t1w_mask``, ``gm``, ``wm``, ``csf``,
+        ``t1w_dseg``, ``t1w2std_xfm``, ``std2t1w_xfm``; of a run ``hmc_xfms``, ``bold_mask``, ``boldref2t1w_xfm``,
+        ``confounds_tsv``, ``fieldmap``, ``boldref2fmap_xfm``
+    uris : BIDS URIs of the files
+    readout : total readout time (s) of a run with a field map
+    """
+
+    origin: str
+    files: Mapping[str, str]
+    uris: tuple[str, ...]
+    readout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Where results go and what they are called.
+
+    Attributes
+    ----------
+    output_dir : root of the derivatives
+    common : entities of the run (long names)
+    sources : BIDS URIs of the BOLD series
+    task_name : TaskName of the run
+    dtype : stored type of series
+    template : name of the space that the anatomical stage registers to, or "" without a T1w image
+    spaces : output spaces for the statistical maps
+    provenance : what the JSON beside tables of figures says of what made them
+    """
+
+    output_dir: str
+    common: Mapping[str, str]
+    sources: tuple[str, ...]
+    task_name: str
+    dtype: str
+    template: str = ""
+    spaces: tuple[str, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationPlan:
+    """The short high-resolution run that calibrates another one.
+
+    Attributes
+    ----------
+    bold_file : as acquired; events_file : its events, or ""
+    tr : repetition time (s)
+    n_dummy : volumes at its start that are not steady; None to detect them
+    source : BIDS URI of the series, or its path where it lies outside of the data set
+    """
+
+    bold_file: str
+    events_file: str
+    tr: float
+    n_dummy: int | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Acquisition:
+    """How one run was acquired.
+
+    Attributes
+    ----------
+    tr : repetition time (s)
+    factor : low-resolution over high-resolution voxel size, by axis
+    n_dummy : volumes before the steady state; None to detect them
+    slice_times : seconds from the start of the volume, one a slice; None to leave slice timing alone
+    slice_time_ref : moment within the TR to which slices are brought, as a fraction
+    voxel : acquired voxel size (mm)
+    phase_encoding : its direction as BIDS has it (``j-``), or ""
+    given : what of the run has been made by another program, or None
+    calibration : short run at the high resolution that tells where it fluctuates, or None
+    """
+
+    tr: float
+    factor: Factor
+    voxel: tuple[float, float, float]
+    n_dummy: int | None
+    slice_times: tuple[float, ...] | None
+    slice_time_ref: float
+    phase_encoding: str = ""
+    given: Given | None = None
+    calibration: CalibrationPlan | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How networks are trained or found; see the command line for what each means.
+
+    `pretrained` holds the weights that are used instead of training, by series. `methods` tells the method of a series
+    where that has another name, `about` what each method is, with its reference, for the methods text, and `text` what
+    it says there of its training itself. `starts` holds the weights with which training begins, by series; the others
+    begin with none. `calibrated` are the series whose maps a calibration enters.
+    """
+
+    recipe: str
+    model_source: str
+    model_dir: str | None
+    pretrained: Mapping[str, str]
+    vgg_weights: str | None
+    max_train_minutes: float | None
+    seed: int
+    device: str
+    precision: str
+    force: bool
+    sloppy: bool
+    methods: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+    text: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, str] = field(default_factory=dict)
+    calibrated: tuple[str, ...] = ()
+
+    def method(self, series: str) -> str:
+        """Name of the method that makes a series."""
+        return self.methods.get(series, series)
