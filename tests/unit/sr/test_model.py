@@ -166,8 +166,6 @@ def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
     assert model_store.find_model(asked, recipe, other) is None
     found = model_store.find_model(replace(asked, source="reuse"), recipe, other)
     assert found == tmp_path / "kept" / "srgan.safetensors"
-        model_store.find_model(replace(asked, source="reuse"), recipe, other) == tmp_path / "kept" / "srgan.safetensors"
-    )
 
 
 def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
