@@ -1,0 +1,82 @@
+"""Whether two versions of the program leave the same outputs: python benchmarks/same_outputs.py NAME BEFORE AFTER
+
+BEFORE and AFTER are output folders of one call made with two versions. Logs are left out. Images are compared by their
+voxels, tables by their cells, all else byte for byte; figures and pages may differ in bytes and show the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from _table import keep
+
+SHOWN = {".svg", ".html"}
+
+
+def files(root: Path) -> dict[str, Path]:
+    """Every file but logs, by its place."""
+    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    return {place: path for place, path in found.items() if not place.startswith("logs/")}
+
+
+def image_difference(before: Path, after: Path) -> str:
+    """The largest difference over the largest value; "" where all voxels are equal."""
+    old, new = (nib.load(path) for path in (before, after))  # type: ignore[attr-defined]
+    if old.shape != new.shape or not np.array_equal(old.affine, new.affine):  # type: ignore[attr-defined]
+        return "another grid"
+    x, y = (np.asanyarray(image.dataobj).astype(float) for image in (old, new))  # type: ignore[attr-defined]
+    worst = float(np.nanmax(np.abs(x - y), initial=0.0))
+    return f"{worst / float(np.nanmax(np.abs(x))):.2g} of the largest value" if worst else ""
+
+
+def table_difference(before: Path, after: Path) -> str:
+    """How many cells differ, and by how much at most."""
+    old, new = (list(csv.reader(path.read_text().splitlines(), delimiter="\t")) for path in (before, after))
+    if [len(row) for row in old] != [len(row) for row in new] or old[:1] != new[:1]:
+        return "other rows or columns"
+    pairs = [(x, y) for row, other in zip(old, new, strict=True) for x, y in zip(row, other, strict=True) if x != y]
+    try:
+        worst = max((abs(float(x) - float(y)) / abs(float(x)) for x, y in pairs), default=0.0)
+    except (ValueError, ZeroDivisionError):
+        return f"{len(pairs)} cells"
+    return f"{len(pairs)} cells, by {worst:.2g} of their value at most" if pairs else ""
+
+
+def difference(before: Path, after: Path) -> str:
+    """What differs in a file; "" for nothing."""
+    if before.read_bytes() == after.read_bytes():
+        return ""
+    if before.name.endswith((".nii", ".nii.gz")):
+        return image_difference(before, after)
+    return table_difference(before, after) if before.suffix == ".tsv" else "bytes"
+
+
+def main() -> int:
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    old, new = (files(Path(folder)) for folder in sys.argv[2:])
+    rows: list[dict[str, Any]] = [
+        {"file": place, "difference": "before only" if place in old else "after only"}
+        for place in sorted(old.keys() ^ new.keys())
+    ]
+    found = {place: difference(old[place], new[place]) for place in sorted(old.keys() & new)}
+    changed = {place: text for place, text in found.items() if text}
+    shown = [place for place in changed if Path(place).suffix in SHOWN]
+    rows += [{"file": place, "difference": text} for place, text in changed.items() if place not in shown]
+    remarks = [f"{len(found) - len(changed)} files are equal; {len(shown)} figures and pages differ in bytes."]
+    keep(
+        f"same_outputs_{sys.argv[1]}",
+        f"What differs in the outputs of two versions: {sys.argv[1]}",
+        rows,
+        remarks=remarks,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
