@@ -20,6 +20,12 @@ def compare(one: Path, other: Path) -> tuple[int, list[str]]:
     return len(names), [line for name in names if (line := _difference(one / name, other / name))]
 
 
+def same_image(one: Path, other: Path) -> bool:
+    """Whether affines and voxels are equal, NaN among them."""
+    a, b = (nib.load(path) for path in (one, other))
+    return np.array_equal(a.affine, b.affine) and np.array_equal(np.asarray(a.dataobj), np.asarray(b.dataobj), True)
+
+
 def _results(root: Path) -> list[Path]:
     found = [path for pattern in ("*.nii.gz", "*.tsv") for path in root.rglob(pattern)]
     return [path for path in found if "logs" not in path.relative_to(root).parts]
@@ -29,9 +35,7 @@ def _difference(one: Path, other: Path) -> str:
     if not (one.exists() and other.exists()):
         return f"{one.name}: only in one of them"
     if one.name.endswith(".nii.gz"):
-        a, b = (nib.load(path) for path in (one, other))
-        same = np.array_equal(a.affine, b.affine) and np.array_equal(np.asarray(a.dataobj), np.asarray(b.dataobj), True)
-        return "" if same else f"{one.name}: voxels differ"
+        return "" if same_image(one, other) else f"{one.name}: voxels differ"
     tables = [pd.read_csv(path, sep="\t", na_values="n/a") for path in (one, other)]
     try:
         pd.testing.assert_frame_equal(*tables, check_exact=False, rtol=TOLERANCE, atol=TOLERANCE)

@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
+from _outputs import same_image
 from _table import keep
 
 SHOWN = {".svg", ".html"}
@@ -22,16 +21,6 @@ def files(root: Path) -> dict[str, Path]:
     """Every file but logs, by its place."""
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     return {place: path for place, path in found.items() if not place.startswith("logs/")}
-
-
-def image_difference(before: Path, after: Path) -> str:
-    """The largest difference over the largest value; "" where all voxels are equal."""
-    old, new = (nib.load(path) for path in (before, after))  # type: ignore[attr-defined]
-    if old.shape != new.shape or not np.array_equal(old.affine, new.affine):  # type: ignore[attr-defined]
-        return "another grid"
-    x, y = (np.asanyarray(image.dataobj).astype(float) for image in (old, new))  # type: ignore[attr-defined]
-    worst = float(np.nanmax(np.abs(x - y), initial=0.0))
-    return f"{worst / float(np.nanmax(np.abs(x))):.2g} of the largest value" if worst else ""
 
 
 def table_difference(before: Path, after: Path) -> str:
@@ -52,7 +41,7 @@ def difference(before: Path, after: Path) -> str:
     if before.read_bytes() == after.read_bytes():
         return ""
     if before.name.endswith((".nii", ".nii.gz")):
-        return image_difference(before, after)
+        return "" if same_image(before, after) else "voxels"
     return table_difference(before, after) if before.suffix == ".tsv" else "bytes"
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -56,19 +59,28 @@ class SeriesQuality(SimpleInterface):
 def _consistency(path: str, start: int) -> dict[str, float | None]:
     """Median and maximum over the volumes from `start`; nothing where it was not measured."""
     lines = Path(path).read_text().split()[1 + start :]
-    values = sorted(float(line) for line in lines if line != "n/a")
+    values = [float(line) for line in lines if line != "n/a"]
     if not values:
         return {}
-    middle = len(values) // 2
-    median = values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
-    return {"inconsistency_median": median, "inconsistency_max": values[-1]}
+    return {"inconsistency_median": statistics.median(values), "inconsistency_max": max(values)}
 
 
-class _MergeMetricsInputSpec(BaseInterfaceInputSpec):
+def write_long(rows: Sequence[Any], schema: Any, stem: Path) -> dict[str, str]:
+    """Write a long table and the description of its columns; the outputs of an interface that merges such tables."""
+    from bids_sr.metrics.long_tables import columns_json, table_text
+
+    out, described = stem.with_suffix(".tsv"), stem.with_suffix(".json")
+    out.write_text(table_text(rows, schema), encoding="utf-8")
+    text = json.dumps(columns_json(schema, (row.measure for row in rows)), indent=2, ensure_ascii=False)
+    described.write_text(text, encoding="utf-8")
+    return {"out_file": str(out), "out_json": str(described)}
+
+
+class MergeInputSpec(BaseInterfaceInputSpec):
     in_files = InputMultiObject(File(exists=True), mandatory=True, desc="long tables with the same columns")
 
 
-class _MergeMetricsOutputSpec(TraitedSpec):
+class MergeOutputSpec(TraitedSpec):
     out_file = File(exists=True, desc="their rows in order, one header")
     out_json = File(exists=True, desc="what columns and measures mean, and their units")
 
@@ -76,17 +88,12 @@ class _MergeMetricsOutputSpec(TraitedSpec):
 class MergeMetrics(SimpleInterface):
     """Join long tables of figures and describe their columns."""
 
-    input_spec = _MergeMetricsInputSpec
-    output_spec = _MergeMetricsOutputSpec
+    input_spec = MergeInputSpec
+    output_spec = MergeOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.long_tables import SERIES, columns_json, read_table, table_text
+        from bids_sr.metrics.long_tables import SERIES, read_table
 
         rows = [row for path in self.inputs.in_files for row in read_table(path, SERIES)]
-        out, described = Path(runtime.cwd, "metrics.tsv"), Path(runtime.cwd, "metrics.json")
-        out.write_text(table_text(rows, SERIES))
-        described.write_text(
-            json.dumps(columns_json(SERIES, (row.measure for row in rows)), indent=2, ensure_ascii=False)
-        )
-        self._results.update(out_file=str(out), out_json=str(described))
+        self._results |= write_long(rows, SERIES, Path(runtime.cwd, "metrics"))
         return runtime

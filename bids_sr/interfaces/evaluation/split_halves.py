@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -16,6 +15,7 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
+from bids_sr.interfaces.metric_tables_io import MergeInputSpec, MergeOutputSpec, write_long
 from bids_sr.series import MEASURED, parse_map_label
 
 # Numbers of temporal components that the control bsplinePca chooses from
@@ -231,29 +231,16 @@ class TruthImages(SimpleInterface):
         return runtime
 
 
-class _MergeEvaluationInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="tables of the evaluation")
-
-
-class _MergeEvaluationOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="their rows in order, one header")
-    out_json = File(exists=True, desc="what columns and measures mean, and their units")
-
-
 class MergeEvaluation(SimpleInterface):
     """Join tables of the evaluation and describe their columns; who was not applied is compared with nobody."""
 
-    input_spec = _MergeEvaluationInputSpec
-    output_spec = _MergeEvaluationOutputSpec
+    input_spec = MergeInputSpec
+    output_spec = MergeOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.long_tables import EVALUATION, columns_json, read_table, table_text
+        from bids_sr.metrics.long_tables import EVALUATION, read_table
         from bids_sr.stats.evaluation.not_applied import compared_rows
 
         rows = compared_rows(row for path in self.inputs.in_files for row in read_table(path))
-        out, described = Path(runtime.cwd, "evaluation.tsv"), Path(runtime.cwd, "evaluation.json")
-        out.write_text(table_text(rows), encoding="utf-8")
-        text = json.dumps(columns_json(EVALUATION, (row.measure for row in rows)), indent=2, ensure_ascii=False)
-        described.write_text(text, encoding="utf-8")
-        self._results |= {"out_file": str(out), "out_json": str(described)}
+        self._results |= write_long(rows, EVALUATION, Path(runtime.cwd, "evaluation"))
         return runtime

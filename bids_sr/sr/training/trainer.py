@@ -135,11 +135,7 @@ def fit(
         return fit_variance(
             method, recipe, data, recipe_name=recipe_name, seed=seed, threads=threads, progress=progress
         )  # fmt: skip
-    if isinstance(data, TrainingPair):
-        factor = data.factor
-    elif factor is None:
-        raise ImageSetError("a set of images does not tell the factor of super-resolution: give it")
-    factor = check_factor(factor)
+    factor = _factor_of(data, factor)
     _check(method, recipe, recipe_name, data, factor, start, vgg_weights)
     work, now = Path(work_dir), time.monotonic()
     with torch_threads(threads):
@@ -172,6 +168,15 @@ def fit(
     if recipe.keep_critic and last.nets.critic is not None:
         state |= {f"critic.{key}": value.cpu() for key, value in last.nets.critic.state_dict().items()}
     return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
+
+
+def _factor_of(data: TrainingPair | ImageSet, factor: Factor | None) -> Factor:
+    """The factor of a pair, or the one that is given for a set of images."""
+    if isinstance(data, TrainingPair):
+        factor = data.factor
+    elif factor is None:
+        raise ImageSetError("a set of images does not tell the factor of super-resolution: give it")
+    return check_factor(factor)
 
 
 def _check(
