@@ -88,6 +88,14 @@ class Findings:
         else:
             self.refuse(file, reason, fix)
 
+    def fetched(self, path: Path) -> bool:
+        """False, with a problem, for a link whose target is missing: a file of DataLad that was not downloaded."""
+        if not path.is_symlink() or path.exists():
+            return True
+        fix = f"Download it: `datalad get {path}` (or `git annex get`)."
+        self.refuse(path, "it is not downloaded: a link whose target is missing", fix)
+        return False
+
     def add(self, problems: Sequence[Problem] = (), notices: Sequence[Notice] = ()) -> None:
         """Add problems and notices that are not there yet."""
         self.problems += [problem for problem in dict.fromkeys(problems) if problem not in self._known]

@@ -168,6 +168,8 @@ def _check_anat(anat: PrecomputedAnat, found: Findings) -> None:
             fix = "Copy the folder again; all come from one run."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, found)
     for path in (path for ways in anat.spaces.values() for path in ways):
+        if not found.fetched(path):
+            continue
         if path.suffix == ".h5":
             with path.open("rb") as stream:
                 sound = stream.read(8) == b"\x89HDF\r\n\x1a\n"

@@ -16,6 +16,7 @@ from bids_sr.config.reading import regular
 
 SHORTEST_TR = 0.02  # s; no series is measured faster
 TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
+ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """What a truncated or corrupt file raises, gzip or not."""
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
@@ -33,9 +34,7 @@ def _read(path: Path, found: Findings) -> Header | None:
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    if path.is_symlink() and not path.exists():
-        fix = "Fetch the content (`datalad get` or `git annex get`)."
-        found.refuse(path, "it is a link whose target is missing", fix)
+    if not found.fetched(path):
         return None
     if not path.exists():
         found.refuse(path, "there is no such file", "Check the path.")
@@ -48,6 +47,7 @@ def _read(path: Path, found: Findings) -> Header | None:
         zooms = tuple(float(z) for z in header.get_zooms())
         dtype = header.get_data_dtype()
         units, slice_axis = header.get_xyzt_units()[1], header.get_dim_info()[2]
+        known, apart = orientation(image)
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = f"its header cannot be read ({first_line}): truncated, corrupt or no NIfTI image"
@@ -57,6 +57,15 @@ def _read(path: Path, found: Findings) -> Header | None:
         reason = f"its header makes no sense: shape {shape}, or an affine that is singular"
         found.refuse(path, reason, "Convert the DICOM images again.")
         return None
+    if not known:
+        reason = "left and right are unknown: neither qform nor sform of its header is set (both codes are 0)"
+        found.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
+        return None
+    if apart > ORIENTATION_TOLERANCE_MM:
+        text = (
+            f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which goes first where its code is set."
+        )
+        found.tell(path, text)
     affine.setflags(write=False)
     tr = zooms[3] * _SECONDS.get(units, 1.0) if len(zooms) > 3 else None
     return Header(
@@ -68,6 +77,16 @@ def _read(path: Path, found: Findings) -> Header | None:
         slice_axis=slice_axis,
         complex=dtype.kind not in "iuf",
     )
+
+
+def orientation(image: Any) -> tuple[bool, float]:
+    """Whether qform or sform of a NIfTI image is set, and by how much (mm, at the corners) the two disagree if both."""
+    qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
+    if not (qform[1] and sform[1]):
+        return bool(qform[1] or sform[1]), 0.0
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(image.shape[:3]) - 1)
+    differences = corners @ (qform[0] - sform[0])[:3, :3].T + (qform[0] - sform[0])[:3, 3]
+    return True, float(np.linalg.norm(differences, axis=1).max())
 
 
 def squeeze_3d(header: Header) -> tuple[int, ...]:

@@ -146,6 +146,8 @@ def check_grid(header: Header, shape: Sequence[int], affine: np.ndarray, other: 
 
 def check_transforms(path: Path, count: int, found: Findings) -> None:
     """Refuse what is no ITK text file of so many linear transforms with finite numbers."""
+    if not found.fetched(path):
+        return
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -174,6 +176,8 @@ def _finite(line: str) -> bool:
 
 def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
     """Volumes marked as not steady in a table with one row a volume and the six motion parameters; None if refused."""
+    if not found.fetched(path):
+        return None
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.reader(stream, delimiter="\t"))

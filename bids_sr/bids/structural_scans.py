@@ -11,6 +11,7 @@ from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import Header, StructuralPair, Subject, Survey, entities_of, is_magnitude
 from bids_sr.bids.layout import KINDS, Index
 from bids_sr.bids.method_options import check_given_models, refuse_all
+from bids_sr.bids.pairs import sizes
 from bids_sr.config import Settings
 from bids_sr.sr.method import all_methods, method_names
 
@@ -101,12 +102,21 @@ def _pairs(index: Index, label: str, suffix: str, settings: Settings, seen: Find
     if high is None or low is None:
         return []
     if _volume(low) < _LEAST * _volume(high):
-        seen.tell(f"sub-{label}", f"{suffix} is there at one resolution alone and is not super-resolved.")
+        seen.tell(f"sub-{label}", f"{suffix} {_alike(low, high)} and is not super-resolved.")
         return []
     if any(header.path not in (high.path, low.path) for header in images):
         text = f"of {len(images)} {suffix} images this one and {low.path.name} are used, the finest and the coarsest."
         seen.tell(high.path, text)
     return [StructuralPair(contrast=suffix, highres=high.path, lowres=low.path)]
+
+
+def _alike(low: Header, high: Header) -> str:
+    """Why two images, or one, are no pair."""
+    if low.path == high.path:
+        return "is there at one resolution alone"
+    ratio = _volume(low) / _volume(high)
+    both = f"{sizes(low)} over {sizes(high)}: ratio {ratio:.3g}"
+    return f"has voxel volumes too alike ({both}, at least {_LEAST:g} is needed)"
 
 
 def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:

@@ -42,18 +42,10 @@ def is_estimable(
 
 def can_be_split(run: BoldRun, settings: Settings, found: Findings) -> bool:
     """Whether any condition of a run with a sound events table has blocks for two halves; the others are told."""
-    import pandas as pd
-
     from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
-    from bids_sr.stats.glm.contrasts import modelled_types
-    from bids_sr.stats.glm.design import frame_times
+    from bids_sr.stats.glm.design import frame_times, read_events
 
-    table = pd.read_csv(run.events, sep="\t", encoding="utf-8-sig", dtype={"trial_type": str})
-    table = table.dropna(subset=["onset", "duration", "trial_type"])
-    table = table[table["trial_type"].isin(modelled_types(table["trial_type"]))]
-    if table.empty:
-        return False
-    blocks = find_blocks(table.astype({"onset": float, "duration": float}))
+    blocks = find_blocks(read_events(run.events))
     times = frame_times(run.n_volumes, run.tr)[settings.preprocessing.dummy_scans or 0 :]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block, share in zip(blocks, response_shares(blocks, times, run.tr, "spm"), strict=True):

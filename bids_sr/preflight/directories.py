@@ -30,6 +30,12 @@ def _inside(path: Path, other: Path) -> bool:
     return path.resolve().is_relative_to(other.resolve())
 
 
+def _is_a_derivative(path: Path, bids: Path) -> bool:
+    """Whether a path lies in a folder of its own below the derivatives of a data set."""
+    place = (bids / "derivatives").resolve()
+    return path.resolve() != place and path.resolve().is_relative_to(place)
+
+
 def check_places(settings: Settings, found: Findings) -> None:
     """Directories that cannot be written or where results and data would mix, and files and models of options."""
     bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
@@ -37,9 +43,10 @@ def check_places(settings: Settings, found: Findings) -> None:
     for what, path in (("the output directory", out), ("the working directory", work)):
         if path is None:
             continue
-        if _inside(path, bids):
+        if _inside(path, bids) and not _is_a_derivative(path, bids):
             reason = f"{what} lies inside the data set {bids}, which is never written to"
-            found.refuse(path, reason, "Choose a directory outside the data set.")
+            fix = f"Choose a directory outside the data set, or one in its derivatives: {bids / 'derivatives/bids-sr'}."
+            found.refuse(path, reason, fix)
         elif _inside(bids, path) and bids != settings.paths.retrospective_dir:
             fix = "Choose an empty directory beside the data set."
             found.refuse(path, f"the data set {bids} lies inside {what}", fix)

@@ -10,14 +10,15 @@ from bids_sr.bids import BoldRun, Findings, RunFiles, stem_of
 from bids_sr.bids.layout import TABLE_ERRORS, read_rows
 from bids_sr.config import Settings
 from bids_sr.config.reading import read_text
-from bids_sr.stats.glm.contrasts import Contrast, ContrastError, modelled_types, resolve_contrasts
+from bids_sr.stats.glm.contrasts import NO_TIME, UNNAMED, Contrast, ContrastError, modelled_types, resolve_contrasts
 
 MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
 ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
+MOST_LATE = 0.5  # share of events after the end of the run beyond which the table is not that of the run
 MOST_EVENTS = 50_000
 LONGEST_NAME = 80  # letters of a trial type: it becomes part of file names
 MOTION_REGRESSORS = 12  # six parameters and their derivatives
-_WHERE = "Add a table with the columns onset, duration and trial_type"
+_WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +42,7 @@ def check_events(run: RunFiles, found: Findings) -> tuple[str, ...]:
     rows = _read(run.events, own)
     types = modelled_types(row.trial_type for row in rows)
     if not own.problems and not types:
-        reason = "it names no trial type that is modelled (all rows are rest)"
+        reason = "it names no trial type that is modelled (all rows are rest, or have no time)"
         own.refuse(run.events, reason, f"{_WHERE} to model.")
     if run.header is not None and run.tr is not None:
         modelled = [row for row in rows if row.trial_type in types]
@@ -66,23 +67,30 @@ def _against_length(
         )
     late = [row for row in rows if row.onset >= duration]
     if late:
-        found.refuse(
-            table,
+        what = (
             f"{len(late)} of {len(rows)} events begin after the end of {run.bold.name} at {duration:g} s "
-            f"(the first: {late[0].trial_type!r} at {late[0].onset:g} s, line {late[0].line})",
-            "Check that onsets are in seconds from the first volume, that the table belongs to this run and that the "
-            "series is complete.",
+            f"(the first: {late[0].trial_type!r} at {late[0].onset:g} s, line {late[0].line})"
         )
+        if len(late) > MOST_LATE * len(rows):
+            fix = (
+                "Check that onsets are in seconds from the first volume, that the table belongs to this run and that "
+                "the series is complete."
+            )
+            found.refuse(table, what, fix)
+        else:
+            found.tell(table, f"{what}; they are left out.")
     over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if over:
         text = f"{len(over)} events go on after the end of the run at {duration:g} s; what lies beyond does not count."
         found.tell(table, text)
-    counting = {row.trial_type for row in rows if row.onset + row.duration > MIN_ONSET}
+    counting = {row.trial_type for row in rows if row.onset + row.duration > MIN_ONSET and row.onset < duration}
     for name in types:
-        if name not in counting and not late:
-            text = f"every event of {name!r} lies more than 24 s before the first volume; it is not modelled."
-            found.tell(table, text)
-    if types and not counting and not late:
+        if name not in counting:
+            where = (
+                "after the end" if any(row.trial_type == name for row in late) else "more than 24 s before the start"
+            )
+            found.tell(table, f"every event of {name!r} lies {where} of the run; it is not modelled.")
+    if types and not counting and len(late) <= MOST_LATE * len(rows):
         found.refuse(table, "all of its events lie more than 24 s before the first volume", "Check the onsets.")
     return tuple(name for name in types if name in counting)
 
@@ -93,7 +101,7 @@ def _read(path: Path, found: Findings) -> list[_Row]:
     except TABLE_ERRORS as error:
         found.refuse(path, f"it cannot be read as a table ({error})", "Store it as tab-separated text in UTF-8.")
         return []
-    missing = [name for name in ("onset", "duration", "trial_type") if name not in columns]
+    missing = [name for name in ("onset", "duration") if name not in columns]
     if missing:
         have = ", ".join(str(name) for name in columns) or "none"
         reason = f"columns are missing: {', '.join(missing)} (there are: {have})"
@@ -105,6 +113,15 @@ def _read(path: Path, found: Findings) -> list[_Row]:
         return []
     if not records:
         found.refuse(path, "it has no rows", f"{_WHERE} that says what the participant did.")
+    if "trial_type" not in columns:
+        found.tell(path, f"it has no column trial_type, which BIDS leaves optional: all its events are {UNNAMED!r}.")
+        for _, record in records:
+            record["trial_type"] = UNNAMED
+    timeless = {line for line, record in records if _is_timeless(record)}
+    if timeless:
+        what = f"{len(timeless)} of {len(records)} events have no onset or no duration (n/a; the first in line"
+        found.tell(path, f"{what} {min(timeless)}) and are left out.")
+        records = [(line, record) for line, record in records if line not in timeless]
     rows = [row for line, record in records if (row := _row(path, line, record, found)) is not None]
     if "\0" in read_text(path, encoding="utf-8-sig"):
         fix = "Store it as plain text in UTF-8."
@@ -114,6 +131,12 @@ def _read(path: Path, found: Findings) -> list[_Row]:
         fix = "Give each line as many cells as columns."
         found.refuse(path, f"line {wide} has more cells than there are columns", fix)
     return rows
+
+
+def _is_timeless(record: Mapping[str, str | None]) -> bool:
+    """Whether a row that would be modelled says when it began, or how long it was, by n/a."""
+    times = ((record[name] or "").strip().lower() for name in ("onset", "duration"))
+    return bool(modelled_types([record["trial_type"]])) and any(time in NO_TIME for time in times)
 
 
 def _row(path: Path, line: int, record: Mapping[str, str | None], found: Findings) -> _Row | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nb
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker, snapshot
@@ -57,12 +58,16 @@ def _no_events(maker: BidsMaker) -> None:
     maker.path("sub-01_task-tap_events.tsv", "func").unlink()
 
 
-def _events_without_types(maker: BidsMaker) -> None:
-    maker.events(rows=((2.0, 4.0),), header="onset\tduration")
+def _events_without_durations(maker: BidsMaker) -> None:
+    maker.events(rows=((2.0, "thumb"),), header="onset\ttrial_type")
 
 
 def _events_without_numbers(maker: BidsMaker) -> None:
-    maker.events(rows=(("n/a", 4.0, "thumb"),))
+    maker.events(rows=(("soon", 4.0, "thumb"),))
+
+
+def _events_without_times(maker: BidsMaker) -> None:
+    maker.events(rows=(("n/a", 4.0, "thumb"), (4.0, "n/a", "little")))
 
 
 def _only_rest(maker: BidsMaker) -> None:
@@ -74,7 +79,7 @@ def _contrast_unknown(maker: BidsMaker) -> list[str]:
 
 
 def _events_late(maker: BidsMaker) -> None:
-    maker.events(rows=((2.0, 4.0, "thumb"), (30.0, 4.0, "little")))
+    maker.events(rows=((2.0, 4.0, "thumb"), (30.0, 4.0, "little"), (40.0, 4.0, "thumb")))
 
 
 def _three_dimensions(maker: BidsMaker) -> None:
@@ -152,6 +157,15 @@ def _broken_link(maker: BidsMaker) -> None:
     path = maker.path(BOLD, "func")
     path.unlink()
     path.symlink_to(maker.root / ".git" / "annex" / "nowhere")
+
+
+def _no_orientation(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    image = nb.load(path)
+    data, header = np.asanyarray(image.dataobj), image.header.copy()
+    header.set_qform(None, 0)
+    header.set_sform(None, 0)
+    nb.Nifti1Image(data, None, header).to_filename(path)
 
 
 def _no_tr(maker: BidsMaker) -> None:
@@ -243,7 +257,7 @@ def _sagittal(maker: BidsMaker) -> None:
 
 
 def _output_inside(maker: BidsMaker) -> list[str]:
-    return ["OUT", str(maker.root / "derivatives" / "sr")]
+    return ["OUT", str(maker.root / "sub-01" / "sr")]
 
 
 def _input_inside(maker: BidsMaker) -> list[str]:
@@ -309,10 +323,13 @@ CASES = {
     "no such session": Case(spoil=_no_session, file="--session-label 2", reason="no BOLD run", fix="There are: none"),
     "no events": Case(spoil=_no_events, file=BOLD, reason="no events table", fix="sub-01_task-tap_events.tsv"),
     "events without trial types": Case(
-        spoil=_events_without_types, file="_events.tsv", reason="columns are missing: trial_type", fix="Add a table"
+        spoil=_events_without_durations, file="_events.tsv", reason="columns are missing: duration", fix="Add a table"
     ),
     "events without numbers": Case(
-        spoil=_events_without_numbers, file="_events.tsv", reason="line 2: onset 'n/a'", fix="in seconds"
+        spoil=_events_without_numbers, file="_events.tsv", reason="line 2: onset 'soon'", fix="in seconds"
+    ),
+    "events without times": Case(
+        spoil=_events_without_times, file="_events.tsv", reason="no trial type that is modelled", fix="Add a table"
     ),
     "only rest": Case(spoil=_only_rest, file="_events.tsv", reason="no trial type that is modelled", fix="Add a table"),
     "unknown contrast": Case(
@@ -322,9 +339,12 @@ CASES = {
         fix="The trial types here are thumb, little; did you mean 'thumb'?",
     ),
     "events after the end": Case(
-        spoil=_events_late, file="_events.tsv", reason="1 of 2 events begin after the end", fix="Check that onsets"
+        spoil=_events_late, file="_events.tsv", reason="2 of 3 events begin after the end", fix="Check that onsets"
     ),
     "3D": Case(spoil=_three_dimensions, file=BOLD, reason="3D image of 8×8×6 voxels", fix="Join the volumes"),
+    "no orientation": Case(
+        spoil=_no_orientation, file=BOLD, reason="left and right are unknown", fix="Convert the DICOM"
+    ),
     "one volume": Case(spoil=_one_volume, file=BOLD, reason="one volume", fix="conversion"),
     "truncated header": Case(spoil=_truncated_header, file=BOLD, reason="header cannot be read", fix="Copy the file"),
     "no gzip": Case(spoil=_no_gzip, file=BOLD, reason="header cannot be read", fix="Copy the file"),
@@ -365,7 +385,7 @@ CASES = {
     "complex": Case(spoil=_complex, file=BOLD, reason="complex", fix="part-mag"),
     "slices along another axis": Case(spoil=_sagittal, file=BOLD, reason="not lie along the third", fix="Reorient"),
     "output inside the input": Case(
-        spoil=_output_inside, file="derivatives/sr", reason="lies inside the data set", fix="outside the data set"
+        spoil=_output_inside, file="sub-01/sr", reason="lies inside the data set", fix="outside the data set"
     ),
     "input inside the output": Case(spoil=_input_inside, file="", reason="lies inside the output", fix="beside"),
     "output unwritable": Case(

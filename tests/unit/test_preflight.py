@@ -84,11 +84,33 @@ class TestEvents:
         assert plan.problems == ()
         assert plan.warnings == ()
 
+    def test_an_event_after_the_end_is_left_out(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=(*EVENTS, (90.0, 1.0, "thumb"), (95.0, 1.0, "late")))
+        plan = planned()
+        assert plan.problems == ()
+        texts = " ".join(notice.text for notice in plan.warnings)
+        assert "2 of 6 events begin after the end" in texts
+        assert "'late' lies after the end" in texts
+        assert [set(weights) for weights in plan.contrasts.values()] == [{"thumb", "little", "all", "thumbMinusLittle"}]
+
+    def test_events_without_onset_or_duration_are_left_out(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=(*EVENTS, (3.0, "n/a", "thumb"), ("n/a", 1.0, "little")))
+        plan = planned()
+        assert plan.problems == ()
+        assert "2 of 6 events have no onset or no duration (n/a; the first in line 6)" in plan.warnings[0].text
+
+    def test_trial_type_is_optional(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=tuple((onset, duration, 4) for onset, duration, _ in EVENTS), header="onset\tduration\tbid")
+        plan = planned()
+        assert plan.problems == ()
+        assert "no column trial_type" in plan.warnings[0].text
+        assert [dict(weights) for weights in plan.contrasts.values()] == [{"task": {"task": 1.0}}]
+
     def test_a_type_long_before_the_run_is_not_modelled(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=((-60.0, 1.0, "early"), *EVENTS))
         plan = planned()
         assert plan.problems == ()
-        assert "'early' lies more than 24 s before" in plan.warnings[0].text
+        assert "'early' lies more than 24 s before the start" in plan.warnings[0].text
         (contrasts,) = plan.contrasts.values()
         assert "early" not in contrasts["all"]
 
@@ -121,7 +143,7 @@ class TestEvents:
         ("rows", "reason"),
         [
             (((1.0, -1.0, "thumb"),), "no times in seconds"),
-            (((1.0, "n/a", "thumb"),), "no times in seconds"),
+            (((1.0, "n/a", "thumb"),), "or have no time"),
             ((("inf", 1.0, "thumb"),), "no times in seconds"),
             (((-90.0, 1.0, "thumb"),), "all of its events lie more than 24 s before"),
             ((), "it has no rows"),
@@ -140,7 +162,7 @@ class TestEvents:
         assert "cannot be read as a table" in problem.reason
 
     def test_bad_lines_do_not_flood(self, maker: BidsMaker, planned: Planned) -> None:
-        maker.events(rows=[("n/a", 1, "thumb")] * 50)
+        maker.events(rows=[("soon", 1, "thumb")] * 50)
         assert len(planned().problems) == 3
 
 
@@ -181,6 +203,14 @@ class TestPlaces:
         assert problems_of(directories.check_places, settings) == []
         settings.paths.output_dir.mkdir()
         assert problems_of(directories.check_places, settings) == []
+
+    def test_output_may_lie_in_a_folder_of_the_derivatives(self, maker: BidsMaker) -> None:
+        for place, allowed in (("derivatives/bids-sr", True), ("derivatives/a/b", True), ("derivatives", False)):
+            problems = problems_of(
+                directories.check_places,
+                settings_for(maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root / place)),
+            )
+            assert (problems == []) is allowed, place
 
     def test_a_link_into_the_data_set_is_followed(self, maker: BidsMaker) -> None:
         (maker.root.parent / "out").symlink_to(maker.root / "sub-01")

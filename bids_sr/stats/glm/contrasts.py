@@ -5,6 +5,7 @@ that a misspelt name is refused at once and means the same thing everywhere.
 """
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -12,12 +13,23 @@ from itertools import combinations
 NOT_MODELLED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
 """Names (lower case) of rows that are the implicit baseline: no regressor is made of them."""
 
+UNNAMED = "task"
+"""Trial type of every row of a table without the column ``trial_type``, which BIDS leaves optional."""
+
+NO_TIME = frozenset({"n/a", "nan", ""})
+"""Onsets and durations (lower case) of rows that are left out: when they happened is unknown."""
+
 MAX_TYPES_FOR_PAIRS = 3
 """Up to this many trial types every pair is compared by default; beyond, the list would swamp the report."""
 
 Contrast = dict[str, float]
 """Weight of each trial type; types that are not named weigh nothing."""
 
+LONGEST_LABEL = 80  # letters, as it becomes part of file names
+_SYMBOLS = {
+    "+": "plus", "-": "minus", "%": "percent", "<": "less", ">": "greater", "=": "equal", "*": "star", "?": "question",
+    "!": "exclamation", "#": "number", "&": "and", "@": "at", "/": "slash", "~": "tilde", ".": "dot", "_": "underscore",
+}  # fmt: skip
 _NAMED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+)$")
 _WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
 _SIGN = re.compile(r"\s*([+-])\s*")
@@ -56,11 +68,25 @@ def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
 
 
 def camel(name: str) -> str:
-    """Name in letters and digits only, as the entity ``contrast-`` takes it (``left hand`` → ``leftHand``)."""
-    words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word]
+    """Name in letters and digits only, as the entity ``contrast-`` takes it; other scripts are transliterated.
+
+    Which trial type a label stands for is told by the weights in the sidecar of every map.
+
+    Examples
+    --------
+    >>> camel("left hand"), camel("-1"), camel("+1"), camel("левая рука"), camel("%")
+    ('leftHand', 'minus1', 'plus1', 'levayaRuka', 'percent')
+    """
+    from anyascii import anyascii
+
+    signed = re.sub(r"(?:^|(?<=[\s(,;:]))[+-](?=\d)", lambda sign: _SYMBOLS[sign[0]], name.strip())
+    words = re.findall(r"[A-Za-z0-9]+", anyascii(signed))
     if not words:
-        return "contrast"
-    return words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
+        words = [_SYMBOLS.get(letter, f"u{ord(letter):x}") for letter in name.strip()] or ["contrast"]
+    label = words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
+    if len(label) > LONGEST_LABEL:  # one letter may become several
+        label = label[: LONGEST_LABEL - 8] + hashlib.sha256(name.encode()).hexdigest()[:8]
+    return label
 
 
 def _capital(name: str) -> str:
@@ -122,8 +148,9 @@ def _add(found: dict[str, Contrast], name: str, weights: Contrast) -> None:
     if weights in found.values():
         return
     unique, number = name, 2
+    joint = "x" if name[-1].isdigit() else ""
     while unique in found:
-        unique, number = f"{name}{number}", number + 1
+        unique, number = f"{name}{joint}{number}", number + 1
     found[unique] = weights
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_sr.stats.glm.contrasts import NOT_MODELLED
+from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED
 
 Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
@@ -64,21 +64,25 @@ class Design:
 
 
 def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read an events file; rows named rest, baseline, fixation or n/a are left out.
+    """Read an events file; rows named rest, baseline, fixation or n/a, or without onset or duration, are left out.
 
     Returns
     -------
-    Table with onset (s), duration (s) and trial_type (text).
+    Table with onset (s), duration (s) and trial_type (text; one for all rows where the file has no such column).
 
     Raises
     ------
     DesignError : a column is missing, or a time is not a number, or no row is left
     """
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    missing = [name for name in ("onset", "duration", "trial_type") if name not in table]
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    missing = [name for name in ("onset", "duration") if name not in table]
     if missing:
         raise DesignError(f"{path}: no column {', '.join(missing)}")
+    if "trial_type" not in table:
+        table["trial_type"] = UNNAMED
     table = table.loc[~table["trial_type"].str.strip().str.lower().isin(NOT_MODELLED)]
+    for name in ("onset", "duration"):
+        table = table.loc[~table[name].str.strip().str.lower().isin(NO_TIME)]
     times = {name: pd.to_numeric(table[name], errors="coerce") for name in ("onset", "duration")}
     for name, values in times.items():
         if not np.isfinite(values).all():
@@ -104,14 +108,18 @@ def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_s
 def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
     """Convolved on/off time series of each trial type at the given times; a sustained block's plateau is one.
 
-    Events before the run count: what they leave behind in the first volumes is part of the model, however early.
+    Events before the run count: what they leave behind in the first volumes is part of the model, however early. Those
+    that begin after the last volume do not.
     """
     from nilearn.glm.first_level import compute_regressor
 
     earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
     found = {}
     for name in sorted(events["trial_type"].unique()):
-        rows = events.loc[events["trial_type"] == name]
+        rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
+        if rows.empty:
+            found[str(name)] = np.zeros(len(times))
+            continue
         timing = np.vstack([rows["onset"], rows["duration"], np.ones(len(rows))])
         found[str(name)] = compute_regressor(timing, hrf, times, min_onset=earliest)[0][:, 0]
     return found

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_sr.stats.glm.contrasts import ContrastError, camel, default_contrasts, modelled_types, resolve_contrasts
+from bids_sr.stats.glm.contrasts import (
+    LONGEST_LABEL,
+    ContrastError,
+    camel,
+    default_contrasts,
+    modelled_types,
+    resolve_contrasts,
+)
 
 TYPES = ("thumb", "little")
 
@@ -96,4 +103,5 @@ def test_default_names_are_labels_and_weights_are_told_apart(names: list[str]) -
     found = default_contrasts(types)
     assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in found)
     assert len({tuple(sorted(weights.items())) for weights in found.values()}) == len(found)
+    assert all(len(camel(name)) <= LONGEST_LABEL for name in types)
     assert all(resolve_contrasts(types, [name]) == {camel(name): {name: 1.0}} for name in types)

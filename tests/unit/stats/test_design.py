@@ -68,11 +68,28 @@ def test_rows_of_rest_are_not_modelled(tmp_path):
     assert list(read_events(path)["trial_type"]) == ["thumb"]
 
 
+def test_events_without_times_and_a_missing_trial_type(tmp_path):
+    path = tmp_path / "events.tsv"
+    path.write_text("onset\tduration\tbid\n0\t1\t5\nn/a\t1\t5\n4\tn/a\t5\n8\t2\t5\n")
+    events = read_events(path)
+    assert events.to_dict("list") == {"onset": [0.0, 8.0], "duration": [1.0, 2.0], "trial_type": ["task", "task"]}
+
+
+def test_an_event_after_the_last_volume_changes_nothing():
+    times = frame_times(40, 1.0)
+    inside = pd.DataFrame({"onset": [5.0], "duration": [4.0], "trial_type": ["a"]})
+    late = pd.DataFrame({"onset": [41.0, 50.0], "duration": [4.0, 4.0], "trial_type": ["a", "b"]})
+    found = condition_regressors(pd.concat([inside, late]), times)
+    assert np.array_equal(found["a"], condition_regressors(inside, times)["a"])
+    assert not found["b"].any()
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("onset\tduration\n0\t1\n", "trial_type"),
-        ("onset\tduration\ttrial_type\nn/a\t1\ta\n", "'n/a' in line 2"),
+        ("onset\ttrial_type\n0\ta\n", "no column duration"),
+        ("onset\tduration\ttrial_type\nsoon\t1\ta\n", "'soon' in line 2"),
+        ("onset\tduration\ttrial_type\nn/a\t1\ta\n", "no event"),
         ("onset\tduration\ttrial_type\n0\t1\trest\n", "no event"),
     ],
 )
