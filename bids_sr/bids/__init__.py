@@ -15,7 +15,6 @@ from bids_sr.bids.inputs import (
     Survey,
     entities_of,
     factor_of,
-    has_factor,
     stem_of,
 )
 from bids_sr.bids.method_options import guide_of, pretrained_for
@@ -37,7 +36,6 @@ __all__ = [
     "entities_of",
     "factor_of",
     "guide_of",
-    "has_factor",
     "needs_pair",
     "others_of",
     "pretrained_for",

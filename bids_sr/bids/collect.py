@@ -19,7 +19,6 @@ from bids_sr.bids.inputs import (
     Triple,
     entities_of,
     factor_of,
-    has_factor,
     label_of,
 )
 from bids_sr.bids.layout import Index, column, open_index
@@ -174,8 +173,7 @@ def _subject(
             continue
         choice = _choose(geometry, files.entities.get("session"), star_headers, settings)
         calibration = calibrations.get(bold)
-        told = choice.pair is not None or (calibration is not None and not pairs.needs_pair(settings.superres))
-        if not told and not choice.problems and not stars:
+        if choice.pair is None and not choice.problems and not stars:
             missing.append(bold)
         _take(choice, settings, seen)
         if files.header is not None and files.tr is not None and files.events is not None:
@@ -203,9 +201,9 @@ def _choose(bold: Header, session: str | None, stars: Sequence[Header], settings
 
 
 def _with_truth(run: BoldRun, settings: Settings, seen: _Walk) -> BoldRun:
-    """The run with its truth, where one was asked for and the factor is known."""
+    """The run with its truth, where one was asked for."""
     root, ignored = settings.evaluation.truth, settings.preprocessing.ignore
-    if root is None or not has_factor(run, settings):
+    if root is None:
         return run
     factor = factor_of(run, settings)
     return replace(run, truth=find_truth(root, run, factor, seen, with_timing="slicetiming" not in ignored))
@@ -219,7 +217,7 @@ def _take(choice: pairs.Choice, settings: Settings, seen: _Walk) -> None:
         return
     for problem in choice.problems:
         if problem not in seen.problems:
-            seen.tell(problem.file, f"no pair is used: {problem.reason}.")
+            seen.tell(problem.file, f"no pair is used: {problem.reason}. {problem.fix}")
 
 
 def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: _Walk) -> list[Path]:

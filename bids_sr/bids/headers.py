@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.inputs import Header, Subject, factor_of, has_factor
+from bids_sr.bids.inputs import Header, Subject, factor_of
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import Sizes
 from bids_sr.config.reading import regular
@@ -183,9 +183,9 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> int:
 
 
 def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
-    """The largest grid of each kind, of all participants; runs without a factor are not worked on."""
+    """The largest grid of each kind, of all participants."""
     every = tuple(subjects)
-    runs = [run for one in every for run in one.runs if has_factor(run, settings)]
+    runs = [run for one in every for run in one.runs]
     scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
     high = max((prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0)
     return Sizes(

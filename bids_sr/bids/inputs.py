@@ -11,6 +11,7 @@ from bids_sr.bids.findings import Notice, Problem
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 
+DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 Triple = tuple[float, float, float]
 
 ENTITIES: dict[str, str] = {
@@ -248,20 +249,14 @@ class Survey:
     notices: tuple[Notice, ...] = ()
 
 
-def has_factor(run: BoldRun, settings: Settings) -> bool:
-    """Whether anything tells by how much a run is super-resolved: a pair, ``--sr-factor`` or a calibration."""
-    return run.pair is not None or settings.superres.factor is not None or run.calibration is not None
-
-
 def factor_of(run: BoldRun, settings: Settings) -> Triple:
-    """Factor of super-resolution of a run: that of its pair, else the one named, else that of its calibration."""
+    """Factor of a run: that of its pair, else the one named, else that of its calibration, else 2 in plane."""
     if run.pair is not None:
         return run.pair.factor
-    if settings.superres.factor is not None:
-        return settings.superres.factor, settings.superres.factor, 1.0
-    if run.calibration is not None:
+    if settings.superres.factor is None and run.calibration is not None:
         return run.calibration.factor
-    raise ValueError(f"{run.bold}: neither a pair nor --sr-factor nor a calibration tells the factor")
+    named = settings.superres.factor or DEFAULT_FACTOR
+    return named, named, 1.0
 
 
 def stem_of(path: Path) -> str:

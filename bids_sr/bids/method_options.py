@@ -8,6 +8,7 @@ from typing import Literal
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import BoldRun, Subject
 from bids_sr.config import Settings, SuperRes
+from bids_sr.series import PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method
 
 GuideKind = Literal["highres", "none"]
@@ -18,6 +19,24 @@ def guide_of(superres: SuperRes, run: BoldRun) -> GuideKind:
     if superres.guide == "auto":
         return "highres" if run.pair is not None else "none"
     return superres.guide
+
+
+def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
+    """Why a run cannot have a method or baseline that needs not be there, or ""."""
+    if name in PAIR_BASELINES:
+        return "" if run.pair is not None else "no T2*w pair"
+    if name not in superres.pair_trained or not superres.auto or pretrained_for(superres, name) is not None:
+        return ""
+    if run.pair is None:
+        return "no T2*w pair"
+    return "a single slice" if run.shape[2] == 1 else ""
+
+
+def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
+    """Series of a run in the order of computation, ``raw`` first; those that its data do not allow are left out."""
+    without = [name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)]
+    hidden = {*without, *series_names(without)}
+    return ("raw", *(name for name in superres.series if name not in hidden))
 
 
 def refuse_all(found: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:

@@ -304,10 +304,11 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:
     """Series asked for that need a T2*-weighted pair: methods trained on it, and guided baselines that were named.
 
-    A method whose model is given needs none.
+    A method whose model is given needs none, nor does ``auto``: a run without a pair does without its methods.
     """
-    trained = tuple(name for name in superres.pair_trained if pretrained_for(superres, name) is None)
-    return trained + tuple(name for name in superres.methods if name in PAIR_BASELINES)
+    trained = () if superres.auto else superres.pair_trained
+    named = tuple(name for name in superres.methods if name in PAIR_BASELINES)
+    return tuple(name for name in trained if pretrained_for(superres, name) is None) + named
 
 
 def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings, found: Findings) -> None:
@@ -318,9 +319,6 @@ def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings, f
     elif settings.evaluation.retrospective is not None:  # which makes a pair of the run
         return
     if not wanted:
-        if settings.superres.factor is None:
-            reason = "it has no T2*-weighted pair to tell the factor of super-resolution"
-            found.refuse(f"sub-{label}", reason, "Give the factor, for example --sr-factor 2.")
         return
     looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
     verb = "needs" if len(wanted) == 1 else "need"
@@ -331,8 +329,8 @@ def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings, f
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and anat/sub-…_acq-lowres_T2starw.nii.gz; or the "
         "highres image alone (a k-space-truncated copy then takes the place of the lowres one). Without a pair: "
-        "--sr-method sbl --sr-factor 2 takes all from the run itself; --sr-method bspline zerofill --sr-factor 2 "
-        "runs baselines alone; --retrospective brings the BOLD down, raises it again and compares."
+        "--sr-method auto, the default, takes all from the run itself; --sr-method bspline zerofill runs baselines "
+        "alone; --retrospective brings the BOLD down, raises it again and compares."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
     found.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.inputs import BoldRun, Pair, Subject, Triple, Truth, entities_of
+from bids_sr.bids.inputs import DEFAULT_FACTOR, BoldRun, Pair, Subject, Triple, Truth, entities_of
 from bids_sr.config import Settings
 
-DEFAULT_FACTOR = 2.0
 LEAST_AVERAGED, SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
 _ONE_AT_A_TIME = "Run them apart, each with its own output directory: --session-label, --task-id or --run-id."
 

@@ -35,7 +35,7 @@ def survey_structural(settings: Settings) -> Survey:
 def check_methods(settings: Settings, found: Findings) -> None:
     """Methods that take no fused contrasts, and options of functional runs that could do nothing."""
     fusing = [method.name for method in all_methods() if method.fuses]
-    for name in settings.superres.methods:
+    for name in settings.superres.chosen:
         if name not in fusing:
             reason = "--sr-target anat fuses contrasts as channels, which this method does not"
             reason += "" if name in method_names() else "; interpolations are compared with anyway"

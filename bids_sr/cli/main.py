@@ -4,7 +4,7 @@
 code    meaning
 ======  ====================================================================
 0       done
-1       a step crashed, an expected output is missing or a disk is full; each is named
+1       a step crashed, an output is missing, a disk is full, or runs were left out; each is named
 2       the command line or the data set cannot be used, or another run works on it; nothing was written
 130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command goes on from there
 ======  ====================================================================
@@ -90,7 +90,7 @@ def _participants(settings: Settings) -> int:
                 remove_leftovers(folder / f"sub-{label}")
         if not (settings.run.boilerplate_only or settings.run.reports_only):
             _stage("checking the data")
-            _refuse(preflight.check_data(plan))
+            plan = _without_damaged(plan, settings)
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsampled(settings, plan)
@@ -99,6 +99,26 @@ def _participants(settings: Settings) -> int:
 
         outcome = run_participants(settings, plan, _stage)
     return _conclude(outcome, plan)
+
+
+def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
+    """Read all voxels; runs with damaged images are left out, unless that leaves none or ``--strict`` was given."""
+    from bids_sr import preflight
+
+    problems = preflight.check_data(plan)
+    left = plan if settings.run.strict else preflight.without(plan, problems)
+    _refuse(problems if left is plan else ())
+    if left is not plan:
+        _tell_left_out(left)
+    return left
+
+
+def _tell_left_out(plan: "Plan") -> None:
+    """Name the runs that are not worked on, with reason and fix."""
+    from bids_sr.preflight import left_out_text
+
+    for text in left_out_text(plan.left_out):
+        _complain(text)
 
 
 def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
@@ -111,7 +131,8 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     derived = prepare(settings, plan.subjects, plan.type_order, _stage)
     made, found = _check(derived), Findings()
     tell_retrospective(plan.subjects, settings, found)
-    return derived, dataclasses.replace(made, warnings=(*found.notices, *made.warnings))
+    left_out = {**plan.left_out, **made.left_out}
+    return derived, dataclasses.replace(made, left_out=left_out, warnings=(*found.notices, *made.warnings))
 
 
 def _group(settings: Settings) -> int:
@@ -141,6 +162,7 @@ def _check(settings: Settings) -> "Plan":
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
         for warning in plan.warnings:
             print(f"  note: {warning}")
+        _tell_left_out(plan)
     return plan
 
 
@@ -170,6 +192,10 @@ def _conclude(outcome: "RunOutcome", plan: "Plan | None" = None) -> int:
         _complain(f"in all, about {need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work are needed")
     if outcome.crash_files or outcome.missing:
         _complain("bids-sr: not everything was done; the same command tries again what is missing")
+        return FAILED
+    if plan is not None and plan.left_out:
+        _tell_left_out(plan)
+        _complain(f"bids-sr: done but for {len(plan.left_out)} of the runs, see above (--strict refuses such data)")
         return FAILED
     _stage("done")
     return DONE

@@ -151,13 +151,20 @@ def _superres(add: _Options) -> None:
     add("--train-on", "superres.train_on", "scans for --sr-target anat: a participant's own, or all others'")
     add("--anat-align", "superres.anat_align", "how --sr-target anat brings the scans of a head together")
     names = ", ".join(offered_methods())
-    method = f"one method or several ({names}; wmn, focuss, sbl, tv, dip need no T2*w pair), or baselines alone"
+    method = (
+        f"auto (srgan where there is a T2*w pair, and sbl), or one method or several of {names} "
+        "(wmn, focuss, sbl, tv, dip need no pair), or baselines alone"
+    )
     add("--sr-method NAME", "superres.methods", method)
     baselines = (
         "interpolations beside the methods: bspline zerofill sdmod inject ratio; all adds nearest linear lanczos"
     )
     add("--baselines", "superres.baselines", baselines)
-    add("--sr-factor F", "superres.factor", "ratio of voxel sizes in plane (default: that of the pair)")
+    add(
+        "--sr-factor F",
+        "superres.factor",
+        "ratio of voxel sizes in plane (default: that of the pair or calibration, else 2)",
+    )
     add("--hr-acq LABEL", "superres.hr_acq", "acq- label of the highres T2*w image")
     add("--lr-acq LABEL", "superres.lr_acq", "acq- label of the lowres T2*w image")
     calibration = (
@@ -251,6 +258,7 @@ def _run(add: _Options) -> None:
     add("--config-file FILE", "run.config_file", "settings.toml of an earlier run; the command line has precedence")
     add("--boilerplate-only", "run.boilerplate_only", "write the methods text and stop")
     add("--reports-only", "run.reports_only", "make the report of finished outputs again")
+    add("--strict", "run.strict", "stop before any work if one run cannot be done, instead of leaving it out")
     add("--stop-on-first-crash", "run.stop_on_first_crash", "do not go on with steps that could still run")
     add("--resource-monitor", "run.resource_monitor", "log memory and processor use")
     add("--write-graph", "run.write_graph", "write the graph of steps to the logs")

@@ -16,6 +16,9 @@ from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_
 from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
 
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
+AUTO = "auto"
+AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
+"""What `auto` may stand for, by target."""
 ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
 
 
@@ -115,8 +118,10 @@ def _check_method(name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuperRes(Section):
-    """How resolution is raised. `factor` is the ratio of voxel sizes in plane; None: told by the T2*w pair.
+    """How resolution is raised.
 
+    `methods`: names, or `auto`: what the data of each run allow.
+    `factor`: ratio of voxel sizes in plane; None: told by the T2*w pair or the calibration, else 2.
     `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's own
     scans or those of all others of the call, and `anat_align`, the transforms that bring the scans of a head together.
     `recipe`: of methods that have no `paper-mse` of their own it is `paper`.
@@ -127,7 +132,7 @@ class SuperRes(Section):
     target: Literal["bold", "anat"] = "bold"
     train_on: Literal["own", "others"] = "own"
     anat_align: Literal["rigid", "affine", "nonlinear"] = "rigid"
-    methods: tuple[str, ...] = ("srgan", "sbl")
+    methods: tuple[str, ...] = (AUTO,)
     baselines: Literal["default", "all"] = "default"
     factor: float | None = None
     hr_acq: str | None = None
@@ -154,16 +159,28 @@ class SuperRes(Section):
         named = _is_label(self.calibration) or self.calibration_file is not None
         self._need(named, "calibration", "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)")
         for name in self.methods:
-            _check_method(name)
+            if name != AUTO:
+                _check_method(name)
         self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
         self._need(self.factor is None or 1 < self.factor <= 8, "factor", "a factor lies above 1, and up to 8")
         self._need_positive("max_train_minutes", "it is a positive number")
         self._need(1 <= self.n_ensemble <= 20, "n_ensemble", "a number of models lies from 1 to 20")
 
     @property
+    def auto(self) -> bool:
+        """Whether each run gets the methods that its data allow."""
+        return AUTO in self.methods
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Methods and baselines by their names; with `auto` all that a run may get."""
+        found = AUTO_METHODS[self.target] if self.auto else ()
+        return tuple(dict.fromkeys((*found, *(name for name in self.methods if name != AUTO))))
+
+    @property
     def learned(self) -> tuple[str, ...]:
         """The methods that train or load a model."""
-        return tuple(name for name in self.methods if name not in BASELINES)
+        return tuple(name for name in self.chosen if name not in BASELINES)
 
     @property
     def pair_trained(self) -> tuple[str, ...]:
@@ -206,8 +223,8 @@ class SuperRes(Section):
         baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
         if not self.learned:
             extra = tuple(b for b in baselines if b not in PAIR_BASELINES) if self.baselines == "all" else ()
-            return tuple(dict.fromkeys(self.methods + extra))
-        named = tuple(name for name in self.methods if name not in self.learned)
+            return tuple(dict.fromkeys(self.chosen + extra))
+        named = tuple(name for name in self.chosen if name not in self.learned)
         return tuple(dict.fromkeys(baselines + named + series_names(self.learned)))
 
 
@@ -315,8 +332,12 @@ class Resources(Section):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run(Section):
-    """How this one call runs and what it tells. `verbosity`: 0 stages, 1 details, 2 everything."""
+    """How this one call runs and what it tells.
 
+    `strict`: one run that cannot be done stops all. `verbosity`: 0 stages, 1 details, 2 everything.
+    """
+
+    strict: bool = False
     stop_on_first_crash: bool = False
     boilerplate_only: bool = field(default=False, metadata=ONCE)
     reports_only: bool = field(default=False, metadata=ONCE)

@@ -4,10 +4,22 @@
 only submits jobs need not; `check_data` reads the voxels, at the start of a participant's work.
 """
 
-from bids_sr.preflight.checks import check
+from bids_sr.bids.exclusions import left_out_text
+from bids_sr.preflight.checks import check, without
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.preflight.plan_text import dry_run_text, format_problems
 from bids_sr.preflight.resource_checks import check_machine
 from bids_sr.preflight.voxel_checks import check_data
 
-__all__ = ["Estimate", "Plan", "Row", "check", "check_data", "check_machine", "dry_run_text", "format_problems"]
+__all__ = [
+    "Estimate",
+    "Plan",
+    "Row",
+    "check",
+    "check_data",
+    "check_machine",
+    "dry_run_text",
+    "format_problems",
+    "left_out_text",
+    "without",
+]

@@ -1,10 +1,13 @@
 """Preflight of BOLD runs and of structural scans: one pass over what headers and tables tell."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import Findings, Header, Subject, Survey, needs_pair, pretrained_for, survey, survey_structural
+from bids_sr.bids import Findings, Header, Problem, Subject, Survey, pretrained_for, survey, survey_structural
+from bids_sr.bids.exclusions import exclude
 from bids_sr.bids.headers import sizes_of
+from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
 from bids_sr.preflight import directories, events
@@ -14,7 +17,6 @@ from bids_sr.preflight.method_checks import check_card, check_methods, tell_reci
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.resource_checks import check_memory
 from bids_sr.preflight.validator import validate
-from bids_sr.series import PAIR_BASELINES
 
 
 def check(settings: Settings) -> Plan:
@@ -32,35 +34,59 @@ def check(settings: Settings) -> Plan:
     tell_recipe(settings.superres, found)
     types = _types_of_runs(surveyed, found)
     contrasts = events.contrasts_of_runs(types, settings.activation.contrasts, found)
-    retrospective = settings.evaluation.retrospective is not None
-    worked_on = tuple(foreseen(one, settings) if retrospective else one for one in surveyed.subjects)
-    for run in (run for subject in worked_on for run in subject.runs if run.bold in types):
+    for run in (run for one in _worked_on(surveyed.subjects, settings) for run in one.runs if run.bold in types):
         if not events.is_long_enough(run, len(types[run.bold]), settings, found) or not is_estimable(
             run, contrasts.get(run.bold, {}), settings, found
         ):
             del types[run.bold]  # its blocks are not worth the time
-    subjects = tuple(one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs))
-    check_methods(settings, worked_on, found)
-    series = _series(settings, worked_on, found)
-    plan = Plan(subjects=worked_on, series=series, contrasts=contrasts, type_order=surveyed.type_order)
-    cost = estimate(plan, settings) if surveyed.subjects else Estimate()
-    unsplit: frozenset[Path] = frozenset()
-    if retrospective:
-        tell_retrospective(subjects, settings, found)
-    else:
-        runs = [run for subject in subjects for run in subject.runs if run.bold in types]
-        unsplit = frozenset(run.bold for run in runs if not can_be_split(run, settings, found))
-    with_anat = not surveyed.subjects or any(subject.t1w for subject in surveyed.subjects)
-    directories.check_templates(settings, found, with_anat=with_anat)
-    if surveyed.subjects:
-        directories.check_room(settings, cost, found)
-        check_memory(settings, sizes_of(worked_on, settings), settings.resources.mem_gb, found)
+    check_methods(settings, _worked_on(surveyed.subjects, settings), found)
     if surveyed.runs and not settings.selection.skip_bids_validation:
         validate(settings.paths.bids_dir.absolute(), sorted({r.entities["subject"] for r in surveyed.runs}), found)
-    return replace(
-        plan, subjects=subjects, estimate=cost, unsplit=unsplit,
-        problems=tuple(found.problems), warnings=tuple(found.notices),
-    )  # fmt: skip
+    with_anat = not surveyed.subjects or any(subject.t1w for subject in surveyed.subjects)
+    directories.check_templates(settings, found, with_anat=with_anat)
+    subjects = tuple(one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs))
+    left_out: dict[str, tuple[Problem, ...]] = {}
+    if not settings.run.strict:
+        subjects, left_out, problems = exclude(found.problems, surveyed.runs, subjects)
+        found = Findings(problems=list(problems), notices=found.notices)
+    plan = Plan(subjects=subjects, contrasts=contrasts, type_order=surveyed.type_order, left_out=left_out)
+    return _costed(plan, frozenset(types), settings, found)
+
+
+def _worked_on(subjects: tuple[Subject, ...], settings: Settings) -> tuple[Subject, ...]:
+    """The participants as they are worked on: with ``--retrospective`` as they will be downsampled."""
+    if settings.evaluation.retrospective is None:
+        return subjects
+    return tuple(foreseen(subject, settings) for subject in subjects)
+
+
+def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findings) -> Plan:
+    """The plan with series and cost of the runs that are left; `sound`: BOLD files whose tables are."""
+    worked_on = _worked_on(plan.subjects, settings)
+    by_run = {run.bold: series_of_run(run, settings.superres) for one in worked_on for run in one.runs}
+    made = {name for names in by_run.values() for name in names}
+    series = ("raw", *(name for name in settings.superres.series if name in made or not made))
+    plan = replace(plan, series=series, series_by_run=by_run)
+    cost, unsplit = Estimate(), frozenset[Path]()
+    if plan.subjects:
+        cost = estimate(replace(plan, subjects=worked_on), settings)
+        directories.check_room(settings, cost, found)
+        check_memory(settings, sizes_of(worked_on, settings), settings.resources.mem_gb, found)
+    if settings.evaluation.retrospective is not None:
+        tell_retrospective(plan.subjects, settings, found)
+    else:
+        runs = [run for subject in plan.subjects for run in subject.runs if run.bold in sound]
+        unsplit = frozenset(run.bold for run in runs if not can_be_split(run, settings, found))
+    return replace(plan, estimate=cost, unsplit=unsplit, problems=tuple(found.problems), warnings=tuple(found.notices))
+
+
+def without(plan: Plan, problems: Sequence[Problem]) -> Plan:
+    """The plan without the runs that problems stop; the plan itself where they stop more, or where there are none."""
+    runs = [run for subject in plan.subjects for run in subject.runs]
+    subjects, left_out, remaining = exclude(problems, runs, plan.subjects)
+    if remaining or not left_out:
+        return plan
+    return replace(plan, subjects=subjects, left_out={**plan.left_out, **left_out})
 
 
 def check_structural(settings: Settings) -> Plan:
@@ -80,7 +106,7 @@ def check_structural(settings: Settings) -> Plan:
             if file is not None and header is not None:
                 _check_model(settings, subject, header, file, found)
     subjects = surveyed.subjects
-    plan = Plan(subjects=subjects, series=("bspline", *settings.superres.methods))
+    plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
     cost = estimate_structural(plan, settings)
     if subjects:
         directories.check_templates(settings, found, with_anat=True)
@@ -120,18 +146,3 @@ def _types_of_runs(surveyed: Survey, found: Findings) -> dict[Path, tuple[str, .
         if names:
             types[run.bold] = events.ordered(names, surveyed.type_order.get(run.entities.get("task", ""), ()))
     return types
-
-
-def _series(settings: Settings, subjects: tuple[Subject, ...], found: Findings) -> tuple[str, ...]:
-    """Series in the order of computation; guided baselines that no run can have are left out, and that is said."""
-    runs = [run for subject in subjects for run in subject.runs]
-    wanted = settings.superres.series
-    guided = [name for name in wanted if name in PAIR_BASELINES and name not in settings.superres.methods]
-    if not guided or not runs or needs_pair(settings.superres):  # a pair that is needed is there, or refused
-        return ("raw", *wanted)
-    without = [run for run in runs if run.pair is None]
-    for run in without:
-        found.tell(run.bold, f"no T2*-weighted pair, so the baselines {' and '.join(guided)} are left out.")
-    if len(without) == len(runs):
-        wanted = tuple(name for name in wanted if name not in guided)
-    return ("raw", *wanted)

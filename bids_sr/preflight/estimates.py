@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, factor_of, has_factor
+from bids_sr.bids import BoldRun, factor_of
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
@@ -108,7 +108,7 @@ def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
 def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> Estimate:
     """Estimate time, memory and disk of a plan."""
     model = model or CostModel()
-    runs = tuple(run for subject in plan.subjects for run in subject.runs if has_factor(run, settings))
+    runs = tuple(run for subject in plan.subjects for run in subject.runs)
     if not runs:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
@@ -289,8 +289,8 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     if not plan.subjects:
         return Estimate()
     superres, model = settings.superres, CostModel()
-    sizes, methods = sizes_of(plan.subjects, settings), len(superres.methods)
-    learning = sum(pretrained_for(superres, name) is None for name in superres.methods)
+    sizes, methods = sizes_of(plan.subjects, settings), len(superres.chosen)
+    learning = sum(pretrained_for(superres, name) is None for name in superres.chosen)
     scans = sum(len(subject.structural) for subject in plan.subjects)
     voxels, people = scans * sizes.scans, len(plan.subjects)
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings, Subject, factor_of, has_factor
-from bids_sr.bids.method_options import method_of_model, pretrained_for, refuse_all
+from bids_sr.bids import BoldRun, Findings, Subject, factor_of
+from bids_sr.bids.method_options import method_of_model, obstacle, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
 from bids_sr.sr.method import REMOVED, get_method
 
@@ -85,7 +85,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
     superres = settings.superres
     if not superres.learned:
         return
-    runs = [run for subject in subjects for run in subject.runs if has_factor(run, settings)]
+    runs = [run for subject in subjects for run in subject.runs]
     before = len(found.problems)
     for run in runs:
         _check_slices(superres, run, found)
@@ -121,6 +121,8 @@ def tell_recipe(superres: SuperRes, found: Findings) -> None:
 def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
     """A run of one slice: no volume for a 3D method, nothing to hold out for networks; variance maps need neither."""
     for name in superres.learned if run.shape[2] == 1 else ():
+        if obstacle(name, run, superres):
+            continue
         ndim = get_method(name).ndim
         if ndim == 2 and (name in superres.run_trained or pretrained_for(superres, name) is not None):
             continue
@@ -163,7 +165,8 @@ def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, factor_of(run, settings), strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
         sides = get_method(name).patch(superres.recipe)
-        if sides is None or pretrained_for(superres, name) is not None or _fits(sides, (x, y)):
+        away = obstacle(name, run, superres) or pretrained_for(superres, name) is not None
+        if sides is None or away or _fits(sides, (x, y)):
             continue
         wanted = f"{sides[0]} × {sides[min(1, len(sides) - 1)]}"
         other = "paper" if superres.recipe == "fast" else "fast"

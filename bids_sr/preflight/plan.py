@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Notice, Problem, Subject
-from bids_sr.series import PAIR_BASELINES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +52,9 @@ class Plan:
     warnings : what is done otherwise than expected, for the terminal and the report
     series : names of all series in the order of computation, ``raw`` first
     contrasts : BOLD file → contrast name → trial type → weight
+    series_by_run : BOLD file → those of `series` that are made of it; runs that are not in it have all
     unsplit : BOLD files of the runs that have too few blocks for split halves
+    left_out : file name of a run that is not worked on → why
     type_order : task → trial types in the order that decides the sign of default contrasts
     """
 
@@ -63,9 +64,11 @@ class Plan:
     estimate: Estimate = field(default_factory=Estimate)
     series: tuple[str, ...] = ("raw",)
     contrasts: Mapping[Path, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
     unsplit: frozenset[Path] = frozenset()
+    left_out: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
-        """Series of one run: baselines that take detail from the pair are left out where the run has none."""
-        return tuple(name for name in self.series if run.pair is not None or name not in PAIR_BASELINES)
+        """Series of one run."""
+        return self.series_by_run.get(run.bold, self.series)

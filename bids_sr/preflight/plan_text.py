@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.bids import BoldRun, Problem, Subject, factor_of, has_factor
+from bids_sr.bids import BoldRun, Problem, Subject, factor_of
+from bids_sr.bids.exclusions import left_out_text
+from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.plan import Plan
@@ -29,6 +31,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     if settings.superres.target != "anat":
         lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
         lines.append("maps: " + " ".join(settings.activation.kinds))
+    lines += left_out_text(plan.left_out)
     warnings = ["warnings:", *(f"  {notice}" for notice in plan.warnings)] if plan.warnings else []
     return "\n".join([*lines, *_cost_lines(plan), *warnings])
 
@@ -46,13 +49,55 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     lines.append(f"  calibration: {_calibration_text(run)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
-    elif has_factor(run, settings):
+    else:
         lines.append(f"  factor: {_times(factor_of(run, settings), 'g')}")
-    left_out = [name for name in plan.series if name not in plan.series_of(run)]
-    if left_out and settings.evaluation.retrospective is None:
-        lines.append(f"  without a pair not made: {' '.join(left_out)}")
+    lines.append(f"  super-resolution: {choice_text(run, settings)}")
     contrasts = plan.contrasts.get(run.bold, {})
     return [*lines, "  contrasts: " + "; ".join(f"{name} = {_formula(w)}" for name, w in contrasts.items())]
+
+
+def choice_text(run: BoldRun, settings: Settings) -> str:
+    """How a run is super-resolved, why, and which scan would improve it, in a sentence or two.
+
+    Parameters
+    ----------
+    run : with its pair and calibration, as it is worked on
+    """
+    superres = settings.superres
+    names = [name for name in superres.chosen if not obstacle(name, run, superres)]
+    why = []
+    if superres.auto and run.pair is None:
+        why.append("srgan needs a T2*w pair, and there is none")
+    elif superres.auto and set(superres.learned) - set(names):
+        why.append("it has a single slice, on which no network is trained")
+    if settings.evaluation.retrospective is None:
+        why.append(_why_factor(run, settings))
+    text = f"{', '.join(names) or 'none'} by {_times(factor_of(run, settings), 'g')} ({'; '.join(why)})"
+    return f"{text}. {_advice(run, settings)}".strip()
+
+
+def _why_factor(run: BoldRun, settings: Settings) -> str:
+    if run.pair is not None:
+        return "the factor is that of the pair"
+    if settings.superres.factor is not None:
+        return "the factor was asked for"
+    if run.calibration is not None:
+        return "the factor is that of the calibration"
+    return "no pair and no calibration tells a factor, so 2 in plane"
+
+
+def _advice(run: BoldRun, settings: Settings) -> str:
+    """What scan would improve the super-resolution of a run; "" where there is one, or no method could use it."""
+    if (
+        run.calibration is not None
+        or not settings.superres.run_trained
+        or settings.evaluation.retrospective is not None
+    ):
+        return ""
+    return (
+        "A calibration run would improve it: some 20 volumes or more at the high resolution, same slices, no task "
+        "needed, in the session."
+    )
 
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:

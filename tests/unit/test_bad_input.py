@@ -215,11 +215,6 @@ def _no_pair(maker: BidsMaker) -> None:
         maker.path(name, "anat").unlink()
 
 
-def _no_pair_no_factor(maker: BidsMaker) -> list[str]:
-    _no_pair(maker)
-    return ["--sr-method", "bspline"]
-
-
 def _odd_ratio(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-highres", (48 / 11, 48 / 11, 4.0))
 
@@ -371,10 +366,7 @@ CASES = {
         spoil=_no_pair,
         file=BOLD,
         reason="no file matches sub-01/[ses-*/]anat/*_T2starw.nii.gz",
-        fix="--sr-method bspline zerofill --sr-factor 2",
-    ),
-    "no pair and no factor": Case(
-        spoil=_no_pair_no_factor, file="sub-01", reason="no T2*-weighted pair to tell the factor", fix="--sr-factor 2"
+        fix="--sr-method auto, the default, takes all from the run itself",
     ),
     "odd ratio": Case(spoil=_odd_ratio, file=HIGH, reason="do not stand in a simple ratio", fix="Reconstruct"),
     "wrong factor": Case(spoil=_wrong_factor, file=HIGH, reason="stand as 2×2", fix="Leave --sr-factor out"),
@@ -423,10 +415,12 @@ DATA_CASES = {
 
 
 def _argv(maker: BidsMaker, extra: list[str] | None) -> list[str]:
+    """Arguments of a call that asks for the pair by name: with ``auto`` a run does without one."""
     out, options = maker.root.parent / "out", list(extra or [])
     if options[:1] == ["OUT"]:
         out, options = Path(options[1]), options[2:]
-    return [str(maker.root), str(out), "participant", "--skip-bids-validation", *options]
+    named = [] if "--sr-method" in options else ["--sr-method", "srgan", "sbl"]
+    return [str(maker.root), str(out), "participant", "--skip-bids-validation", *named, *options]
 
 
 def test_the_sound_data_set_has_no_problem(maker: BidsMaker) -> None:

@@ -344,7 +344,8 @@ class TestPair:
     def test_which_series_need_a_pair(self) -> None:
         assert needs_pair(SuperRes(methods=("bspline", "inject"))) == ("inject",)
         assert needs_pair(SuperRes(methods=("zerofill",))) == ()
-        assert needs_pair(SuperRes()) == ("srgan",)
+        assert needs_pair(SuperRes(methods=("srgan", "sbl"))) == ("srgan",)
+        assert needs_pair(SuperRes()) == ()
 
     def test_a_pair_is_truncated_without_its_low_image_only(self) -> None:
         with pytest.raises(ValueError, match="truncated exactly when"):
@@ -488,7 +489,7 @@ def test_collect_raises_with_every_reason(maker: BidsMaker) -> None:
     maker.bold(n_volumes=1)
     maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
     with pytest.raises(InputError, match="one volume") as caught:
-        collect(settings_for(maker))
+        collect(settings_for(maker, superres=SuperRes(methods=("srgan", "sbl"))))
     assert len(caught.value.problems) == 2
 
 

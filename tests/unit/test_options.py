@@ -16,6 +16,8 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
 from bids_sr.preflight import Plan, check, dry_run_text
+from bids_sr.preflight.plan_text import choice_text
+from bids_sr.series import DEFAULT_BASELINES
 
 PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
 
@@ -63,7 +65,33 @@ def test_sbl_needs_no_pair(maker: BidsMaker) -> None:
     plan = planned(maker, "--sr-method", "sbl", "--sr-factor", "2")
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
-    assert any("inject and ratio are left out" in str(notice) for notice in plan.warnings)
+
+
+def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
+    no_pair(maker)
+    settings = settings_for(maker)
+    plan = check(settings)
+    assert plan.problems == ()
+    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
+    text = choice_text(plan.subjects[0].runs[0], settings)
+    assert text.startswith("sbl by 2×2×1 (srgan needs a T2*w pair, and there is none; no pair and no calibration tells")
+    assert "A calibration run would improve it" in text
+
+
+def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
+    settings = settings_for(maker)
+    plan = check(settings)
+    assert plan.series == ("raw", *DEFAULT_BASELINES, "srgan", "sbl")
+    text = choice_text(plan.subjects[0].runs[0], settings)
+    assert text.startswith("srgan, sbl by 2×2×1 (the factor is that of the pair).")
+
+
+def test_a_pair_that_does_not_fit_is_told_with_auto(maker: BidsMaker) -> None:
+    second_pair(maker)
+    plan = planned(maker)
+    assert plan.problems == ()
+    assert "srgan" not in plan.series
+    assert any("no pair is used: two or more" in str(notice) for notice in plan.warnings)
 
 
 def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
@@ -74,10 +102,10 @@ def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
 
 def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
     no_pair(maker)
-    (problem,) = planned(maker).problems
+    (problem,) = planned(maker, "--sr-method", "srgan", "sbl").problems
     assert "srgan needs a pair" in problem.reason
     assert "sbl" not in problem.reason
-    for way in ("--sr-method sbl --sr-factor 2", "--retrospective", "--sr-method bspline zerofill --sr-factor 2"):
+    for way in ("--sr-method auto", "--retrospective", "--sr-method bspline zerofill"):
         assert way in problem.fix
     assert planned(maker, "--retrospective").problems == ()
 
@@ -177,7 +205,7 @@ def test_the_pair_of_the_own_session_is_trained_on(maker: BidsMaker) -> None:
 
 def test_repeats_stay_ambiguous_otherwise(maker: BidsMaker) -> None:
     second_pair(maker)
-    (problem,) = planned(maker).problems
+    (problem,) = planned(maker, "--sr-method", "srgan").problems
     assert "--pair-holdout trains on the first" in problem.fix
     assert planned(maker, "--pair-holdout").subjects[0].runs[0].holdout is not None
 
@@ -348,7 +376,7 @@ CASES = {
     "no pair to guide": Case(spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Leave --guide out"),
     "one pair": Case(spoil=_one_pair, file="bold", reason="and there is 1", fix="add a second pair"),
     "no pair": Case(
-        spoil=_no_pair_to_hold_out, file="sub-01", reason="srgan, --pair-holdout need a pair", fix="Add the pair"
+        spoil=_no_pair_to_hold_out, file="sub-01", reason="--pair-holdout needs a pair", fix="Add the pair"
     ),
     "filtered": Case(spoil=_filtered, file="bold", reason="and there is 1", fix="hides the other"),
     "two factors": Case(spoil=_two_factors, file="bold", reason="have different factors", fix="Leave --pair-holdout"),

@@ -16,6 +16,7 @@ from bidsmaker import EVENTS, BidsMaker
 from checking import found_by, problems_of
 
 from bids_sr.bids import Findings, Problem
+from bids_sr.bids.method_options import series_of_run
 from bids_sr.config import Activation, Paths, Preprocessing, Resources, Selection, Settings, SuperRes
 from bids_sr.preflight import Plan, check, check_data, directories, dry_run_text, format_problems, validator
 from bids_sr.preflight import voxel_checks as voxels
@@ -72,7 +73,9 @@ def test_series_without_a_pair(maker: BidsMaker, planned: Planned) -> None:
 def test_a_run_without_a_pair_lacks_series_made_of_one(planned: Planned) -> None:
     plan = planned()
     alone = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
-    assert plan.series_of(alone) == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
+    assert series_of_run(alone, SuperRes()) == ("raw", "bspline", "zerofill", "sdmod", "sbl")
+    named = SuperRes(methods=("srgan", "sbl"))
+    assert series_of_run(alone, named) == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
 
 
 class TestEvents:

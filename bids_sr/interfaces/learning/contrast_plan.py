@@ -32,11 +32,11 @@ def structural_values(settings: Settings, subject: Subject, notices: Sequence[st
         "lowres": tuple(str(pair.lowres) for pair in pairs),
         "common": common,
         "sources": tuple(f"bids:raw:{path.relative_to(settings.paths.bids_dir).as_posix()}" for path in files),
-        "methods": superres.methods,
+        "methods": superres.chosen,
         "others": ("linear", "nearest") if superres.baselines == "all" else ("linear",),
         "align": superres.anat_align,
         "from_others": superres.train_on == "others",
-        "training": {method: _training(settings, method) for method in superres.methods},
+        "training": {method: _training(settings, method) for method in superres.chosen},
         "template": next(iter(settings.preprocessing.output_spaces), template),
         "omp_nthreads": settings.resources.omp_nthreads or 1,
         "seed": settings.resources.random_seed,
@@ -71,7 +71,7 @@ def _facts(settings: Settings, subject: Subject, files: Sequence[Path], notices:
         "Contrasts, fused": [pair.contrast for pair in subject.structural],
         "Scans": [path.name for path in files],
         "Scans brought together": settings.superres.anat_align,
-        "Methods": list(settings.superres.methods),
+        "Methods": list(settings.superres.chosen),
         "Trained on": "all other participants of this call"
         if settings.superres.train_on == "others"
         else "these scans",

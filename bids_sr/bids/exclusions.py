@@ -1,0 +1,80 @@
+"""Which runs a problem stops: one bad run does not stop the others, unless ``--strict`` was given.
+
+The file that a problem names tells: a series, sidecar or table of a run (inherited ones too) stops the runs that it
+belongs to, any other file of a participant all runs of that participant, and everything else the whole call.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.bids.findings import Problem
+from bids_sr.bids.inputs import ENTITIES, BoldRun, RunFiles, Subject, entities_of, label_of, stem_of
+
+_OF_DERIVATIVES = ("space", "desc", "res", "den", "label", "part", "echo", "from", "to", "mode", "chunk")
+_KNOWN = frozenset(ENTITIES.values()) - {ENTITIES.get(key, key) for key in _OF_DERIVATIVES}
+_PARTICIPANT = re.compile(r"sub-([0-9A-Za-z+]+)(?![^ _(])")
+
+
+def stopped_by(problem: Problem, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:
+    """BOLD files of the runs that a problem stops; None for the whole call."""
+    every, named = tuple(runs), Path(re.split(r" with --| \(", problem.file)[0])
+    tables = tuple(run.bold for run in every if named in (run.bold, run.events))
+    if tables:
+        return tables
+    whose = _PARTICIPANT.match(named.name)
+    if whose is None or problem.file.startswith("-"):
+        return None
+    own = tuple(run for run in every if run.entities.get("subject") == whose[1])
+    wanted = {key: label for key, label in entities_of(named).items() if key in _KNOWN}
+    if "task" in wanted:
+        return tuple(run.bold for run in own if _belongs(wanted, run)) or (named,)
+    return tuple(run.bold for run in own) or None
+
+
+def _belongs(wanted: Mapping[str, str], run: RunFiles | BoldRun) -> bool:
+    return all(label_of(wanted, key) == label_of(run.entities, key) for key in wanted)
+
+
+def exclude(
+    problems: Sequence[Problem], runs: Sequence[RunFiles | BoldRun], subjects: Sequence[Subject]
+) -> tuple[tuple[Subject, ...], dict[str, tuple[Problem, ...]], tuple[Problem, ...]]:
+    """Leave out the runs that problems stop.
+
+    Parameters
+    ----------
+    problems : found so far
+    runs : all that were chosen, the unsound ones too
+    subjects : with the runs that are sound as far as is known
+
+    Returns
+    -------
+    subjects : with what is left; left_out : name of a run to what stops it, in the order of the data set; problems :
+        those that stop the whole call, and all of them where no run is left
+    """
+    stopped: dict[Path, list[Problem]] = {}
+    whole = []
+    for problem in problems:
+        found = stopped_by(problem, runs)
+        if found is None:
+            whole.append(problem)
+        for bold in found or ():
+            stopped.setdefault(bold, []).append(problem)
+    left = tuple(replace(one, runs=tuple(run for run in one.runs if run.bold not in stopped)) for one in subjects)
+    left = tuple(one for one in left if one.runs)
+    if whole or not left:
+        return tuple(subjects), {}, tuple(problems)
+    return left, {stem_of(bold): tuple(stopped[bold]) for bold in sorted(stopped)}, ()
+
+
+def left_out_text(left_out: Mapping[str, Sequence[Problem]]) -> list[str]:
+    """One line a run that is left out, with reason and fix; a reason that stops several of them is told once."""
+    by_problem: dict[Problem, list[str]] = {}
+    for run, problems in left_out.items():
+        for problem in problems:
+            by_problem.setdefault(problem, []).append(run)
+    return [
+        f"left out: {', '.join(names)}\n  file: {problem.file}\n  why: {problem.reason}\n  fix: {problem.fix}"
+        for problem, names in by_problem.items()
+    ]
