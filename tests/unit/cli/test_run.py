@@ -25,6 +25,7 @@ class FakePlan:
     problems: tuple[str, ...] = ()
     subjects: tuple[SimpleNamespace, ...] = (SimpleNamespace(label="01"),)
     warnings: tuple[str, ...] = ()
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=lambda: Estimate(output_gb=1.25, work_gb=3.5))
 
 
@@ -50,6 +51,8 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             check=lambda settings: plan or FakePlan(),
             check_machine=lambda checked, settings: (),
             check_data=lambda checked: data,
+            without=lambda checked, problems: checked,
+            left_out_text=list,
             format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )

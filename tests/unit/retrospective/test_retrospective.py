@@ -268,7 +268,7 @@ def refused(maker: BidsMaker, *extra: str) -> str:
 def test_runs_of_two_resolutions_in_one_session_are_refused(maker: BidsMaker) -> None:
     maker.bold("sub-01_task-zoom", zooms=(3.0, 3.0, 4.0), n_volumes=60)
     maker.events("sub-01_task-zoom", rows=BLOCKS[:5])
-    message = refused(maker)
+    message = refused(maker, "--strict")
     assert "its voxels differ from those of sub-01_task-tap" in message
     assert "--task-id" in message
     assert refused(maker, "--task-id", "tap") == ""
