@@ -26,7 +26,7 @@ from scipy import special, stats
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.permutations import filtered, noise_source, random_events, random_phases, shuffled_blocks
-from bids_sr.stats.glm.design import Design, DesignError, contrast_vector
+from bids_sr.stats.glm.design import Design, DesignError, conditions_of, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.statmaps import ModelSettings
@@ -83,7 +83,7 @@ def _drawn_design(
     Confounds and drift get the phases of the time series. Onsets are drawn until the model can be estimated.
     """
     start, end = settings.n_dummy * settings.tr, n_volumes * settings.tr
-    names = sorted(events["trial_type"].unique())
+    names = conditions_of(events)
 
     def drawn() -> tuple[Design, Float]:
         design = settings.design(random_events(events, start, end, rng), n_volumes, confounds)

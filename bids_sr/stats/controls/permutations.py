@@ -34,6 +34,7 @@ import pandas as pd
 from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
 from bids_sr.stats.glm.design import Design, DesignError
+from bids_sr.stats.glm.seeds import is_time_series, shifted
 from bids_sr.stats.glm.time_series import VoxelTimeSeries
 
 Float = npt.NDArray[np.float64]
@@ -62,6 +63,8 @@ def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]
 def random_events(events: pd.DataFrame, start: float, end: float, rng: np.random.Generator) -> pd.DataFrame:
     """The same events in another order at onsets drawn uniformly among all that keep them apart.
 
+    Time series of seeds are turned round in time, so that they keep their spectrum and lose their place.
+
     Parameters
     ----------
     events : onset (s), duration (s), trial_type
@@ -71,6 +74,8 @@ def random_events(events: pd.DataFrame, start: float, end: float, rng: np.random
     -------
     Events in order of time, none beyond the window, none on another unless it was so before.
     """
+    if is_time_series(events):
+        return shifted(events, rng)
     units = _units(events, start, end)
     if not units:
         raise DesignError(f"no event lies between {start:g} and {end:g} s")

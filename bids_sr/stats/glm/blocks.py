@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_sr.stats.glm.design import MOTION, build_design, condition_regressors, frame_times, scaled_weights
+from bids_sr.stats.glm.seeds import is_time_series, seed_regressors, segments, within
 
 Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
@@ -141,8 +142,12 @@ def check_split(blocks: Sequence[Block], source: str) -> None:
         )
 
 
-def _table(blocks: Sequence[Block]) -> pd.DataFrame:
-    """Events whose trial type is the block's number."""
+def _table(blocks: Sequence[Block], seeds: pd.DataFrame | None = None, tr: float = 0.0) -> pd.DataFrame:
+    """Events whose trial type is the block's number; of seeds their time series within the block."""
+    if seeds is not None:
+        own = seed_regressors(seeds)
+        parts = {f"{k:05d}": within(own[block.condition], tr, *block.events[0]) for k, block in enumerate(blocks)}
+        return pd.DataFrame(parts)
     rows = [(start, length, f"{index:05d}") for index, block in enumerate(blocks) for start, length in block.events]
     return pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
 
@@ -188,9 +193,16 @@ def block_design(
     TooFewBlocks : no condition has two blocks inside the run
     DesignError : the model cannot be built
     """
-    found = find_blocks(events)
+    seeds = events if is_time_series(events) else None
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)[n_dummy:]
-    shares = response_shares(found, times, tr, hrf)
+    if seeds is None:
+        found = find_blocks(events)
+        shares = response_shares(found, times, tr, hrf)
+    else:
+        found = [
+            Block(condition=name, events=((start, length),)) for name, start, length in segments(seeds, tr, n_dummy)
+        ]
+        shares = [1.0] * len(found)
     blocks = [replace(b, share=s, used=s >= min_share and s > 0) for b, s in zip(found, shares, strict=True)]
     for block in blocks:
         if not block.used:
@@ -201,7 +213,7 @@ def block_design(
     blocks = assign_halves(blocks)
     check_split(blocks, source)
     design = build_design(
-        _table(blocks), n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc,
+        _table(blocks, seeds, tr), n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc,
         high_pass=high_pass, hrf=hrf, confounds=confounds, confound_names=confound_names,
     )  # fmt: skip
     return _read_off(blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof)

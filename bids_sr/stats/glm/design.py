@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED
+from bids_sr.stats.glm.seeds import is_time_series, read_seed_series, seed_regressors
 
 Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
@@ -64,17 +65,22 @@ class Design:
 
 
 def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read an events file; rows named rest, baseline, fixation or n/a, or without onset or duration, are left out.
+    """Read an events file, or the time series of seeds of a run without events (no column onset, a row a volume).
+
+    Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out.
 
     Returns
     -------
-    Table with onset (s), duration (s) and trial_type (text; one for all rows where the file has no such column).
+    Table with onset (s), duration (s) and trial_type (text; one for all rows where the file has no such column), or of
+    the seeds as `bids_sr.stats.glm.seeds.seed_series` gives it.
 
     Raises
     ------
     DesignError : a column is missing, or a time is not a number, or no row is left
     """
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if str(path).endswith("_timeseries.tsv") and is_time_series(table):
+        return read_seed_series(path)
     missing = [name for name in ("onset", "duration") if name not in table]
     if missing:
         raise DesignError(f"{path}: no column {', '.join(missing)}")
@@ -95,6 +101,11 @@ def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame({**times, "trial_type": table["trial_type"].str.strip()}).reset_index(drop=True)
 
 
+def conditions_of(events: pd.DataFrame) -> list[str]:
+    """Names of the conditions: trial types, or seeds."""
+    return [str(name) for name in (events if is_time_series(events) else sorted(events["trial_type"].unique()))]
+
+
 def read_confounds(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a confounds table; n/a is not a number."""
     return pd.read_csv(path, sep="\t", na_values="n/a")
@@ -109,13 +120,17 @@ def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm"
     """Convolved on/off time series of each trial type at the given times; a sustained block's plateau is one.
 
     Events before the run count: what they leave behind in the first volumes is part of the model, however early. Those
-    that begin after the last volume do not.
+    that begin after the last volume do not. Time series of seeds are their own regressors, whatever the times.
     """
     from nilearn.glm.first_level import compute_regressor
 
+    if is_time_series(events):
+        if len(events) != len(times):
+            raise DesignError(f"the seeds have {len(events)} rows and the series {len(times)} volumes")
+        return seed_regressors(events)
     earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
     found = {}
-    for name in sorted(events["trial_type"].unique()):
+    for name in conditions_of(events):
         rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
         if rows.empty:
             found[str(name)] = np.zeros(len(times))
