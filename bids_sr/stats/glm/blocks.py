@@ -127,6 +127,8 @@ def check_split(blocks: Sequence[Block], source: str) -> None:
     ------
     TooFewBlocks : no condition can be split
     """
+    if not blocks:
+        raise TooFewBlocks(f"{source}: the run is too short to be split in halves")
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block in blocks:
         counts[block.condition] += block.used
@@ -199,9 +201,7 @@ def block_design(
         found = find_blocks(events)
         shares = response_shares(found, times, tr, hrf)
     else:
-        found = [
-            Block(condition=name, events=((start, length),)) for name, start, length in segments(seeds, tr, n_dummy)
-        ]
+        found = [Block(condition=name, events=(span,)) for name, span in segments(seeds, tr, n_dummy)]
         shares = [1.0] * len(found)
     blocks = [replace(b, share=s, used=s >= min_share and s > 0) for b, s in zip(found, shares, strict=True)]
     for block in blocks:
@@ -213,8 +213,8 @@ def block_design(
     blocks = assign_halves(blocks)
     check_split(blocks, source)
     design = build_design(
-        _table(blocks, seeds, tr), n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc,
-        high_pass=high_pass, hrf=hrf, confounds=confounds, confound_names=confound_names,
+        _table(blocks, seeds, tr), n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref,
+        has_stc=has_stc, high_pass=high_pass, hrf=hrf, confounds=confounds, confound_names=confound_names,
     )  # fmt: skip
     return _read_off(blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof)
 

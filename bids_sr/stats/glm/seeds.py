@@ -9,6 +9,7 @@ motion and drift, instead of band-passed residuals, is ours: it is the model tha
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -108,15 +109,11 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
     return even if even >= LEAST_SEGMENTS else 0
 
 
-def segments(table: pd.DataFrame, tr: float, n_dummy: int) -> list[tuple[str, float, float]]:
-    """Seed, start and length (s) of every segment, in order of time; none where the run is too short."""
+def segments(table: pd.DataFrame, tr: float, n_dummy: int) -> list[tuple[str, tuple[float, float]]]:
+    """Seed and (start, length) in s of every segment, in order of time; none where the run is too short."""
     count = segment_count(len(table) - n_dummy, len(table.columns), tr)
     edges = np.linspace(n_dummy, len(table), count + 1).round() * tr if count else np.zeros(0)
-    return [
-        (str(name), float(start), float(end - start))
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
-        for name in table.columns
-    ]
+    return [(str(name), (float(start), float(end - start))) for start, end in pairwise(edges) for name in table.columns]
 
 
 def within(regressor: Float, tr: float, start: float, length: float) -> Float:

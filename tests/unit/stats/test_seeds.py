@@ -12,7 +12,7 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.stats.controls.permutations import random_events
 from bids_sr.stats.glm import seeds
 from bids_sr.stats.glm.block_effects import block_effects
-from bids_sr.stats.glm.blocks import block_design, half_weights
+from bids_sr.stats.glm.blocks import TooFewBlocks, block_design, half_weights
 from bids_sr.stats.glm.design import DesignError, build_design, conditions_of, read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 
@@ -90,6 +90,8 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert seeds.segment_count(30, 3, 2.0) == 0
     assert seeds.segment_count(300, 3, 2.0) == 20
     assert seeds.segment_count(150, 3, 2.0) == 10
+    with pytest.raises(TooFewBlocks, match="too short"):
+        block_design(pd.DataFrame({"a": np.arange(20.0)}), n_volumes=20, tr=2.0, confound_names=())
     assert seeds.segments(pd.DataFrame({"a": np.zeros(20)}), 2.0, 0) == []
 
 
@@ -98,7 +100,7 @@ def test_segments_cover_what_counts_once(n: int, n_dummy: int, n_seeds: int, tr:
     table = pd.DataFrame({f"s{k}": np.ones(n) for k in range(n_seeds)})
     covered = np.zeros(n, dtype=int)
     found = seeds.segments(table, tr, n_dummy)
-    for name, start, length in found:
+    for name, (start, length) in found:
         if name == "s0":
             covered[round(start / tr) : round((start + length) / tr)] += 1
     assert (covered == (np.arange(n) >= n_dummy) * bool(found)).all()
