@@ -8,19 +8,16 @@ from typing import Any
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec
 
 
-class _ImportSeriesInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="3D or 4D image, any type, .nii or .nii.gz")
-
-
-class _ImportSeriesOutput(TraitedSpec):
-    out_file = File(exists=True, desc="the same values as uncompressed float32 .nii, which can be read in any order")
-
-
 class ImportSeries(SimpleInterface):
     """Copy a series to uncompressed float32, one volume in memory."""
 
-    input_spec = _ImportSeriesInput
-    output_spec = _ImportSeriesOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="3D or 4D image, any type, .nii or .nii.gz")
+
+    class output_spec(TraitedSpec):
+        out_file = File(
+            exists=True, desc="the same values as uncompressed float32 .nii, which can be read in any order"
+        )
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -37,21 +34,16 @@ class ImportSeries(SimpleInterface):
         return runtime
 
 
-class _ResampleSeriesInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    reference = File(exists=True, mandatory=True, desc="boldref; its grid is that of the result")
-    xfms = File(exists=True, mandatory=True, desc="ITK text, a boldref point to where it lies in each volume")
-
-
-class _ResampleSeriesOutput(TraitedSpec):
-    out_file = File(exists=True, desc="motion-corrected series, float32 .nii")
-
-
 class ResampleSeries(SimpleInterface):
     """Bring every volume into the reference's pose, in one interpolation each."""
 
-    input_spec = _ResampleSeriesInput
-    output_spec = _ResampleSeriesOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        reference = File(exists=True, mandatory=True, desc="boldref; its grid is that of the result")
+        xfms = File(exists=True, mandatory=True, desc="ITK text, a boldref point to where it lies in each volume")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="motion-corrected series, float32 .nii")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, SeriesWriter
