@@ -1,4 +1,4 @@
-"""Head motion, slice timing, non-steady volumes, boldref and confounds of one BOLD run."""
+"""Import, head motion, slice timing, non-steady volumes, boldref and confounds of one BOLD run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,32 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
+
+
+class ImportSeries(SimpleInterface):
+    """Copy a series to uncompressed float32, one volume in memory."""
+
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="3D or 4D image, any type, .nii or .nii.gz")
+
+    class output_spec(TraitedSpec):
+        out_file = File(
+            exists=True, desc="the same values as uncompressed float32 .nii, which can be read in any order"
+        )
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
+        stem = Path(self.inputs.in_file).name.removesuffix(".gz").removesuffix(".nii")
+        out_file = Path(runtime.cwd) / f"{stem}_imported.nii"
+        with (
+            SeriesReader(self.inputs.in_file) as reader,
+            SeriesWriter(out_file, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer,
+        ):
+            for volume in reader.volumes():
+                writer.append(volume)
+        self._results["out_file"] = str(out_file)
+        return runtime
 
 
 class EstimateDummies(SimpleInterface):
