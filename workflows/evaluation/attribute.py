@@ -100,9 +100,7 @@ def init_roi_growth_wf(*, run: RunPlan, name: str = "roi_growth_wf") -> Literate
     low = same(bold_mask="mask", roi_bold="roi")
     grids = [*low, *same(bold_mask_hr="mask_hr", roi_bold_hr="roi_hr")]
     own = same("events_file", "n_dummy", preproc_file="in_file")
-    workflow, inputnode, outputnode = new_stage(
-        name, text, inputs=[field for field, _ in own + grids], outputs=outputs
-    )
+    workflow, inputnode, outputnode = new_stage(name, text, inputs=[field for field, _ in own + grids], outputs=outputs)
     activation = replace(run.activation, kinds=("cc",), thresholds=("quarter",), high_pass=0.0)
     maps = pe.Node(activation_maps("raw", fwhm_mm, activation=activation, acquisition=run.acquisition), name="maps")
     grow = pe.Node(GrowRoi(contrasts=activation.plain_contrasts), name="grow")
