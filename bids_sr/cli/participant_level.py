@@ -66,7 +66,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
     plan : from preflight, without problems
     say : called with one line of text for each stage
     """
-    from bids_sr.execution.threads import limit_threads
+    from bids_sr.execution.usage import limit_threads
 
     limit_threads()
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
@@ -85,7 +85,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
             crash_dir=log_dir,
             progress=StageLines(say),
             usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
-            **_plugin(settings),
+            plugin=Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin(),
         )
     say("reports")
     labels = [subject.label for subject in plan.subjects]
@@ -115,14 +115,6 @@ def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
         say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
     gpu = resources.device != "cpu" and bool(settings.superres.learned) and machine.has_gpu()
     return {"nprocs": workers, "mem_gb": for_steps_gb(given, workers), "has_gpu": gpu}
-
-
-def _plugin(settings: Settings) -> dict[str, Any]:
-    """Which plugin runs the nodes, and what ``--use-plugin`` says of it."""
-    if settings.resources.use_plugin is None:
-        return {}
-    chosen = Plugin.from_toml(settings.resources.use_plugin)
-    return {"plugin": chosen.plugin, "plugin_args": chosen.arguments()}
 
 
 def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkflow":

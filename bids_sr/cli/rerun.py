@@ -50,7 +50,7 @@ def _load(folder: Path) -> Any:
         why = "reading it would run whatever that user has put into it"
         raise UsageError(f"{file} belongs to another user", why, "run the step as that user")
     os.environ["NIPYPE_NO_ET"] = "1"
-    from bids_sr.execution.threads import limit_threads
+    from bids_sr.execution.usage import limit_threads
 
     limit_threads()
     from nipype.utils.filemanip import loadpkl
