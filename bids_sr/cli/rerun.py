@@ -37,10 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _load(folder: Path) -> Any:
     """The step as it was left in its directory.
 
-    Raises
-    ------
-    UsageError
-        where there is none, it cannot be read, or it belongs to another user: reading it runs what is in it
+    Raises `UsageError` where there is none, it cannot be read, or it belongs to another user: reading it runs what is
+    in it.
     """
     file = folder / "_node.pklz"
     if not file.is_file():
