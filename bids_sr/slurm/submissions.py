@@ -140,13 +140,13 @@ def retries(
         text = (old.folder / "settings.toml").read_text(encoding="utf-8")
         request = _request_again(fate, memory_mb, minutes)
         kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(request, []).append(name)
-    found = []
+    found, numbers = [], tuple(range(1, len(failed) + 1))
     for (text, site, bids_dir, work_dir), by_request in kinds.items():
         old = seen.origin[next(iter(by_request.values()))[0]]
         made = Submission(
             id=new_id(), bids_dir=bids_dir, output_dir=old.output_dir, work_dir=work_dir, site=site,
             arrays=tuple(
-                ArrayJob(name=f"array-{k}", tasks=in_tasks(names, 1), indices=tuple(range(1, len(names) + 1)), request=each)
+                ArrayJob(name=f"array-{k}", tasks=in_tasks(names, 1), indices=numbers[: len(names)], request=each)
                 for k, (each, names) in enumerate(by_request.items(), 1)
             ),
             group_request=group_request(len(seen.origin)) if old.group_request else None,
