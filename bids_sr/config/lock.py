@@ -126,7 +126,7 @@ def output_lock(
     stop = threading.Event()
     beats = threading.Thread(target=_keep_beating, args=(held, holder, stop), daemon=True)
     try:
-        taken = []
+        taken: list[Path] = []
         for path in (folder / f"{name}.lock" for name in names for folder in folders):
             (held if _lock(path, holder) else taken).append(path)
         if taken:

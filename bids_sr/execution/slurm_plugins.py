@@ -40,7 +40,8 @@ class _OnCluster:
         self._options: Plugin = plugin_args["options"]
         self._usage_file: Path | None = plugin_args.get("usage_file")
         self.crash_files: list[Path] = []
-        super().__init__(plugin_args={**plugin_args, "max_jobs": self._options.max_jobs})
+        arguments = {**plugin_args, "max_jobs": self._options.max_jobs}
+        super().__init__(plugin_args=arguments)  # type: ignore[call-arg]
 
     @contextlib.contextmanager
     def _using(self, graph: Any) -> Iterator[None]:
