@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
+from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.permutations import filtered, noise_source, random_events, random_phases, shuffled_blocks
@@ -32,8 +33,6 @@ from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.statmaps import ModelSettings
 from bids_sr.stats.glm.time_series import extract_time_series
 
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Blocks = Callable[[], Iterator[tuple[slice, Any]]]
 _DRAWS = 50  # of onsets, until the model can be estimated
 _RESAMPLES = 5000

@@ -25,18 +25,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Array, Float, Real
 from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
 from bids_sr.stats.glm.design import Design, DesignError
 from bids_sr.stats.glm.time_series import VoxelTimeSeries
 
-Float = npt.NDArray[np.float64]
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
 
 
@@ -92,7 +91,7 @@ def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128
     return factors
 
 
-def filtered(signals: Float, factors: npt.NDArray[Any]) -> Float:
+def filtered(signals: Float, factors: Array) -> Float:
     """Time series (T, N) whose frequencies are multiplied by factors (T // 2 + 1,), the same in every column."""
     return np.fft.irfft(factors[:, None] * np.fft.rfft(signals, axis=0), n=len(signals), axis=0)
 
@@ -126,7 +125,7 @@ class NoiseSpace:
         first, sizes, second = np.linalg.svd(turned - basis @ (basis.T @ turned), full_matrices=False)
         return cls(basis=basis, task=task, beside=(first * (sizes > _LEAST_LEFT)) @ second)
 
-    def residuals(self, signals: npt.NDArray[np.floating]) -> Float:
+    def residuals(self, signals: Real) -> Float:
         """Time series (T, N) without what the basis explains."""
         rest = signals.astype(np.float64)
         rest -= self.basis @ (self.basis.T @ rest)
@@ -142,9 +141,7 @@ class NoiseSource:
     shares: Float
     level: Float  # (N,) mean signal, which shuffled time series have not
 
-    def shuffled(
-        self, signals: npt.NDArray[np.floating], voxels: slice, phases: npt.NDArray[np.complex128], step: int
-    ) -> Float:
+    def shuffled(self, signals: Real, voxels: slice, phases: npt.NDArray[np.complex128], step: int) -> Float:
         """Noise of time series (T, n) of some of the voxels.
 
         Parameters

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array, Float
 from bids_sr.stats.glm.design import Design, contrast_vector
 
-Float = npt.NDArray[np.float64]
-Course = npt.NDArray[Any]
 THRESHOLD = 0.01
 
 
@@ -34,7 +31,7 @@ class Change:
 class _Fit:
     """Ordinary least squares of time series that come volume by volume."""
 
-    def __init__(self, design: Float, first: Course) -> None:
+    def __init__(self, design: Float, first: Array) -> None:
         left, sizes, right = np.linalg.svd(design, full_matrices=False)
         rank = int((sizes > 1e-10 * sizes[0]).sum())
         self.basis, self.back = left[:, :rank], right[:rank].T / sizes[:rank]
@@ -43,7 +40,7 @@ class _Fit:
         self.squares, self.products = np.zeros(len(first)), np.zeros((rank, len(first)))
         self.rows = 0
 
-    def add(self, signal: Course) -> None:
+    def add(self, signal: Array) -> None:
         """The next volume, (V,)."""
         y = signal - self.first
         self.squares += y * y
@@ -59,7 +56,7 @@ class _Fit:
 
 
 def t_change(
-    pairs: Iterable[tuple[Course, Course]], design: Design, contrasts: Mapping[str, Mapping[str, float]]
+    pairs: Iterable[tuple[Array, Array]], design: Design, contrasts: Mapping[str, Mapping[str, float]]
 ) -> Change:
     """Change of t from one form of a series to another; ordinary least squares, one volume in memory.
 

@@ -20,13 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.spatial.nyquist import beyond_nyquist
 
-Map = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
 THRESHOLD = 0.5
 _FLIPS = 63
 _SHIFTS = ((1, 1), (1, -1), (1, 0), (0, 1), (2, 1), (1, 2), (2, -1), (1, -2))
@@ -45,18 +43,18 @@ class HighResGrid:
     zooms: tuple[float, float, float]  # voxel sizes, mm
     factor: tuple[float, float, float]  # acquired over high-resolution voxel along each axis
 
-    def detail(self, image: Map) -> Map:
+    def detail(self, image: Real) -> Real:
         """See `beyond_nyquist`, in double precision."""
         return beyond_nyquist(np.asarray(image, dtype=np.float64), self.factor)
 
-    def local(self, image: Map) -> Map:
+    def local(self, image: Real) -> Real:
         """Mean under a Gaussian of one acquired in-plane voxel as standard deviation, half of it across slices."""
         wide = [self.zooms[k] * self.factor[k] for k in (0, 1)]
         sigma = [wide[0] / self.zooms[0], wide[1] / self.zooms[1], 0.5 * max(wide) / self.zooms[2]]
         return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
 
 
-def _check(grid: HighResGrid, *images: Map | None) -> None:
+def _check(grid: HighResGrid, *images: Real | None) -> None:
     for image in images:
         if image is not None and image.shape[-3:] != grid.mask.shape:
             raise DetailError(f"an image of {image.shape[-3:]} voxels and a mask of {grid.mask.shape}")
@@ -66,7 +64,7 @@ def _check(grid: HighResGrid, *images: Map | None) -> None:
         raise DetailError(f"a factor of {grid.factor} leaves nothing beyond the acquired Nyquist limit")
 
 
-def mean_detail(mean: Map, guided: Map, grid: HighResGrid) -> Map:
+def mean_detail(mean: Real, guided: Real, grid: HighResGrid) -> Real:
     """Share of local detail in a mean image that is not the pair's.
 
     Parameters
@@ -90,7 +88,7 @@ def mean_detail(mean: Map, guided: Map, grid: HighResGrid) -> Map:
     return np.where(grid.mask, np.divide(left, total, out=np.zeros_like(left), where=total > 0), 0)
 
 
-def block_terms(effects: Map, weights: npt.NDArray[np.float64]) -> Map:
+def block_terms(effects: Real, weights: Float) -> Real:
     """What each block of a half contributes to the effect of that half; the sum is the effect.
 
     Parameters
@@ -110,7 +108,7 @@ def block_terms(effects: Map, weights: npt.NDArray[np.float64]) -> Map:
     return given * weight[:, None, None, None]
 
 
-def _signs(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _signs(count: int, rng: np.random.Generator) -> Float32:
     """(draws, count) signs: all there are where they are few, else drawn; the first row has no flip."""
     if 2**count <= _FLIPS + 1:
         return np.where(np.arange(2**count)[:, None] >> np.arange(count) & 1, -1, 1).astype(np.float32)
@@ -118,7 +116,7 @@ def _signs(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return np.concatenate([np.ones((1, count), np.float32), drawn])
 
 
-def _agrees(fixed: Map, blocks: Sequence[Map], grid: HighResGrid, rng: np.random.Generator) -> Mask:
+def _agrees(fixed: Real, blocks: Sequence[Real], grid: HighResGrid, rng: np.random.Generator) -> Mask:
     """Voxels of the mask (N,) in which blocks agree with a fixed pattern more than with their signs drawn anew."""
     products = np.stack([grid.local(fixed * block)[grid.mask] for block in blocks])
     drawn = _signs(len(blocks), rng) @ products
@@ -127,7 +125,7 @@ def _agrees(fixed: Map, blocks: Sequence[Map], grid: HighResGrid, rng: np.random
     return np.asarray((reached <= max(1, int((1 - _CONFIDENCE) * len(drawn)))) & (observed > 0))
 
 
-def time_support(first: Map, second: Map, grid: HighResGrid, *, seed: int = 0) -> Mask:
+def time_support(first: Real, second: Real, grid: HighResGrid, *, seed: int = 0) -> Mask:
     """Voxels around which the detail of the two halves agrees.
 
     Parameters
@@ -150,7 +148,7 @@ def time_support(first: Map, second: Map, grid: HighResGrid, *, seed: int = 0) -
     return out
 
 
-def pair_support(effect: Map, guided: Map, grid: HighResGrid) -> Mask:
+def pair_support(effect: Real, guided: Real, grid: HighResGrid) -> Mask:
     """Voxels around which the detail of an effect follows that of the pair's high-resolution image, with either sign.
 
     The local squared correlation of the two, the pair's energy held at a quarter of its median at least, exceeds its
@@ -160,7 +158,7 @@ def pair_support(effect: Map, guided: Map, grid: HighResGrid) -> Mask:
     energy = grid.local(own * own)
     floor = 0.25 * float(np.median(grid.local(pair * pair)[grid.mask]))
 
-    def follows(other: Map) -> Map:
+    def follows(other: Real) -> Real:
         product = energy * np.maximum(grid.local(other * other), floor)
         shared = grid.local(own * other) ** 2
         return np.divide(shared, product, out=np.zeros_like(shared), where=product > 0)
@@ -170,7 +168,7 @@ def pair_support(effect: Map, guided: Map, grid: HighResGrid) -> Mask:
     return follows(pair) > np.quantile(np.concatenate(null), _CONFIDENCE)
 
 
-def effect_detail(first: Map, second: Map, grid: HighResGrid, *, guided: Map | None = None, seed: int = 0) -> Map:
+def effect_detail(first: Real, second: Real, grid: HighResGrid, *, guided: Real | None = None, seed: int = 0) -> Real:
     """Share of what an effect shows locally that is fine detail without support.
 
     Parameters
@@ -201,6 +199,6 @@ def effect_detail(first: Map, second: Map, grid: HighResGrid, *, guided: Map | N
     return np.where(grid.mask & ~supported, out, 0)
 
 
-def unrepeated_share(found: Map, mask: Mask) -> float:
+def unrepeated_share(found: Real, mask: Mask) -> float:
     """Share of the mask's voxels in which more than half is unrepeated detail."""
     return float(np.mean(found[mask] > THRESHOLD))

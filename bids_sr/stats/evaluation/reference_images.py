@@ -21,26 +21,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import IMAGE_REFERENCES, MEASURED
 
-Array = npt.NDArray[np.float32]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 SCORES = ("psnr", "ssim")
 _PERCENTILE = 99
 _LEAST_VOLUMES = 4  # two stretches of two
 
 
 def scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
-    """Evenly spaced volumes after the dummies, first and last among them.
-
-    Raises
-    ------
-    ValueError : no volume is left
-    """
+    """Evenly spaced volumes after the dummies, first and last among them; ValueError where no volume is left."""
     if not 0 <= n_dummy < n_volumes or at_most < 1:
         raise ValueError(f"{n_volumes} volumes with {n_dummy} dummies leave none of at most {at_most} to score")
     count = min(at_most, n_volumes - n_dummy)
@@ -48,12 +41,7 @@ def scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
 
 
 def stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
-    """Volumes of every resample, (n_boot, n), and the number of stretches that each holds; none with too few volumes.
-
-    Parameters
-    ----------
-    n : scored volumes
-    """
+    """Volumes of every resample of n, (n_boot, n), and the number of stretches in each; none with too few volumes."""
     if n < _LEAST_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
     length = round(math.sqrt(n))
@@ -82,11 +70,9 @@ class VolumeScores:
 
 
 def measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:
-    """99th percentile inside the mask of the mean of the given volumes, the series read one volume at a time.
+    """99th percentile inside the mask of the mean of some volumes, read one at a time.
 
-    Raises
-    ------
-    ValueError : the mask is empty or lies on another grid, or the percentile is not positive
+    ValueError where the mask is empty or lies on another grid, or the percentile is not positive.
     """
     if mask.shape != reader.shape[:3] or not mask.any():
         raise ValueError(f"{reader.path}: {reader.shape[:3]}, mask of {mask.shape} with {int(mask.sum())} voxels")
@@ -106,12 +92,8 @@ def volume_scores(
 
     Parameters
     ----------
-    readers : by series, on the grid of the mask, with the volumes of `measured`
+    readers : by series, on the grid of the mask, with the volumes of `measured`; ValueError names a file that is not
     mask : (X, Y, Z)
-
-    Raises
-    ------
-    ValueError : a series of another shape or grid; names its file
     """
     for reader in readers.values():
         if reader.shape != measured.shape or not np.allclose(reader.affine, measured.affine, atol=1e-3):
@@ -135,13 +117,7 @@ def volume_scores(
 
 
 def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int = 1000) -> list[MetricRow]:
-    """Mean scores of every series, and gains of each over `bspline` and `inject`, where there are these.
-
-    Parameters
-    ----------
-    scores : by series, of the same volumes
-    n_boot, seed : resamples of stretches of volumes
-    """
+    """Mean scores of every series, of the same volumes, and gains over `bspline` and `inject`, where they are there."""
     sizes = {len(each.psnr) for each in scores.values()}
     if len(sizes) > 1:
         raise ValueError(f"scores of {sorted(sizes)} volumes cannot be compared")

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import toeplitz
 
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float
+
 _PARTIAL = 0.97  # largest partial autocorrelation: a process nearer to a random walk is not told from drift
 _ROUNDS = 12
 _RENEW = 3  # rounds that share a Jacobian

@@ -17,12 +17,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Float
 from bids_sr.stats.glm.design import MOTION, build_design, condition_regressors, frame_times, scaled_weights
 
-Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
 
 MAX_GAP_S = 3.0

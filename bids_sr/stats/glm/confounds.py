@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
-
-Array = npt.NDArray[Any]
-Vector = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
@@ -29,7 +25,7 @@ _ROWS = 4  # rows of a slice worked on at once: a few MB over 900 volumes
 _FEW = 20  # voxels: a tissue mask with fewer is taken at a lower probability
 
 
-def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> Vector:
+def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> Float:
     """Framewise displacement (mm), first value NaN: sum of absolute changes of the six parameters.
 
     Parameters
@@ -44,7 +40,7 @@ def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> 
     return np.concatenate([[np.nan], change.sum(axis=1)])
 
 
-def derivative(values: Array) -> Vector:
+def derivative(values: Array) -> Float:
     """Backward difference, first value NaN."""
     values = np.asarray(values, dtype=np.float64)
     return np.concatenate([[np.nan], np.diff(values)])
@@ -74,7 +70,7 @@ def count_nonsteady(signal: Sequence[float] | Array, *, threshold: float = 3.5, 
     return int(np.argmin(outlying)) if not outlying.all() else len(values)
 
 
-def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Vector:
+def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Float:
     """Constant, cosines with periods above `cutoff_s` and a ramp, (n, K) orthonormal; cosines alone leave its ends."""
     count = min(max(int(np.floor(2 * n * tr / cutoff_s)) + 1, 1), n)
     cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
@@ -82,20 +78,20 @@ def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Vector:
     return np.asarray(np.linalg.qr(np.hstack([cosines, ramp])[:, :n])[0])
 
 
-def first_autocorrelation(series: Array) -> Vector:
+def first_autocorrelation(series: Array) -> Float:
     """Lag-one autocorrelation (N,) of the rows (N, T), mean removed; 0 for a constant row."""
     centered = series - series.mean(axis=1, keepdims=True)
     power = (centered**2).sum(axis=1)
     return np.asarray((centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0))
 
 
-def robust_sd(series: Array) -> Vector:
+def robust_sd(series: Array) -> Float:
     """Standard deviation (N,) of the rows (N, T) from the quartiles."""
     high, low = np.percentile(series, [75, 25], axis=1)
     return np.asarray((high - low) / 1.3489795)
 
 
-def dvars(volumes: Iterable[Array], mask: Mask) -> Vector:
+def dvars(volumes: Iterable[Array], mask: Mask) -> Float:
     """Root mean square over the mask of each volume's change (signal units), first value NaN. Source: power2012."""
     out: list[float] = []
     before: Array | None = None
@@ -150,7 +146,7 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
     return {"csf": pure(csf, mask), "white_matter": pure(wm, mask), "acompcor": core}
 
 
-def principal_components(slabs: Iterable[Array], basis: Vector, n_components: int) -> tuple[Vector, Vector, Vector]:
+def principal_components(slabs: Iterable[Array], basis: Float, n_components: int) -> tuple[Float, Float, Float]:
     """Leading temporal components of many voxels, without holding them all.
 
     Parameters
@@ -195,7 +191,7 @@ def _slabs(reader: SeriesReader, mask: Mask, first: int) -> Iterable[Array]:
                 yield slab[:, y : y + _ROWS][inside].astype(np.float64)
 
 
-def _means(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Vector], Vector]:
+def _means(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Float], Float]:
     """Mean signal of each mask, and DVARS in the first of them, in one pass."""
     names = list(masks)
     out: dict[str, list[float]] = {name: [] for name in names}
@@ -217,9 +213,9 @@ def motion_table(params: Array, residual: Array) -> pd.DataFrame:
     return table.assign(residual=np.asarray(residual))
 
 
-def motion_columns(motion: pd.DataFrame) -> dict[str, Vector]:
+def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
     """The six parameters, their backward differences and framewise displacement, by column name."""
-    out: dict[str, Vector] = {}
+    out: dict[str, Float] = {}
     for name in MOTION:
         values = motion[name].to_numpy(dtype=np.float64)
         out[name], out[f"{name}_derivative1"] = values, derivative(values)
@@ -257,7 +253,7 @@ def gather(
     tissues = tissue_masks(tpms, mask) if tpms is not None else {}
     core = tissues.pop("acompcor", np.zeros_like(mask))
     means, change = _means(reader, {"global_signal": mask, **{k: m for k, m in tissues.items() if m.any()}})
-    columns: dict[str, Vector] = {**means, "dvars": change}
+    columns: dict[str, Float] = {**means, "dvars": change}
     columns["std_dvars"] = change / expected_change(_slabs(reader, mask, n_dummy))
     columns |= motion_columns(motion)
     described = describe(columns)

@@ -11,9 +11,9 @@ only the GLM takes them out.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float
+
 # Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and not a signal.
 FLAT = 1e-6
 

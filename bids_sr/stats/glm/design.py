@@ -20,12 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Float
 from bids_sr.stats.glm.contrasts import NOT_MODELLED
 
-Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
 
 MOTION = tuple(

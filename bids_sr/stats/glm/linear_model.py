@@ -18,12 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Real
 from bids_sr.stats.glm.autoregression import effective_dof, levinson
 from bids_sr.stats.glm.noise import Noise, moving
 
-Float = npt.NDArray[np.float64]
 _NUDGE = 1e-3  # of an autocorrelation, for slopes
 _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
@@ -137,7 +136,7 @@ class ContrastModel:
             self._groups[group] = self._solve(group)
         return self._groups[group]
 
-    def fit(self, signals: npt.NDArray[np.floating], voxels: slice = slice(None)) -> ContrastEstimates:
+    def fit(self, signals: Real, voxels: slice = slice(None)) -> ContrastEstimates:
         """Estimate every contrast in every voxel.
 
         Parameters

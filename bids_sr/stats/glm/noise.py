@@ -30,15 +30,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm import autoregression as ar
 from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
 
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.intp]
-Blocks = Iterable[tuple[slice, npt.NDArray[np.floating]]]
+Blocks = Iterable[tuple[slice, Real]]
 ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom that a lag needs
@@ -78,7 +77,7 @@ def moving(signals: Float, centered: Float) -> Mask:
     return np.asarray(centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0))
 
 
-def lag_ratios(signals: npt.NDArray[np.floating], basis: Float, order: int) -> tuple[Float, Mask]:
+def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
     """Ratios (order, N) of lag products to power of residuals, and which voxels have residuals; 0 where not.
 
     Parameters

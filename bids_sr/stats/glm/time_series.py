@@ -19,27 +19,25 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-Volume = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
 
 
 @lru_cache(maxsize=64)
-def _gaussian(count: int, sigma: float) -> npt.NDArray[np.float32]:
+def _gaussian(count: int, sigma: float) -> Float32:
     """What smooths `count` samples by `sigma` of them, as a matrix: four sigmas wide, the edge value going on."""
     out = ndimage.gaussian_filter1d(np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0).astype(np.float32)
     out.setflags(write=False)
     return out
 
 
-def smooth(volume: npt.NDArray[np.floating], zooms: Sequence[float], fwhm_mm: float) -> Volume:
+def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float) -> Float32:
     """Gaussian smoothing of a volume (X, Y, Z) with voxels of `zooms` mm; 0 mm returns the values unchanged.
 
     All values must be finite: one that is not would spread along its rows, from end to end.
@@ -76,7 +74,7 @@ class VoxelTimeSeries:
     ) -> None:
         self.path.unlink(missing_ok=True)
 
-    def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Volume]]:
+    def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Float32]]:
         """Yield (which voxels, time series (n_times, n)) for all voxels; fitting a block takes about `budget` bytes."""
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
         with open(self.path, "rb", buffering=0) as stream:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-Array = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float
+
 EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
 _ALIKE = 1e-9  # of the largest metric: differences nearer than this are equal (tables hold six digits)
@@ -82,7 +83,7 @@ class Spread:
     n: int
 
 
-def differences(values: Sequence[float], reference: Sequence[float]) -> Array:
+def differences(values: Sequence[float], reference: Sequence[float]) -> Float:
     """Differences of two lists of metrics, those within rounding of zero set to zero.
 
     Raises
@@ -102,7 +103,7 @@ def differences(values: Sequence[float], reference: Sequence[float]) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _distribution(doubled_ranks: tuple[int, ...]) -> Array:
+def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
     """Probability of every value of twice the sum of the ranks of the positive differences, each sign a coin toss."""
     found = np.zeros(sum(doubled_ranks) + 1)
     found[0] = 1.0
@@ -175,13 +176,13 @@ def hodges_lehmann(found: npt.ArrayLike, level: float = 0.95) -> Interval:
     return Interval(value=float(value), lower=float(means[cut - 1]), upper=float(means[count - cut]), level=reached)
 
 
-def _ordered_means(d: Array) -> Array:
+def _ordered_means(d: Float) -> Float:
     """The means of all pairs, each with itself too, ascending."""
     i, j = np.triu_indices(len(d))
     return np.asarray(np.sort((d[i] + d[j]) / 2))
 
 
-def _ordered_mean(d: Array, rank: int) -> float:
+def _ordered_mean(d: Float, rank: int) -> float:
     """One of `_ordered_means` of ascending `d`, without making them all.
 
     The sums between two bounds are counted by bisection of `d`; the bounds close in until few are between.
@@ -242,7 +243,7 @@ def equivalence(found: npt.ArrayLike, margin: float) -> float:
     return float(max(above, stats.ttest_1samp(d, margin, alternative="less").pvalue))
 
 
-def _alike(d: Array) -> bool:
+def _alike(d: Float) -> bool:
     """Whether differences vary by no more than rounding."""
     return not float(d.std(ddof=1)) > _ALIKE * abs(float(d.mean()))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
+
 _SMALLEST_P = 1e-300  # so that z stays finite
 
 

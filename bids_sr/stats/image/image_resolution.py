@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float, Mask, Real
+
 _RADII = 50
 _FILTERS = 10
 _STRONGEST = 0.15  # pixels: width of the narrowest blur that is subtracted
@@ -42,9 +42,7 @@ class EffectiveResolution:
     slices: int  # number of slices in which a cut-off was found
 
 
-def effective_resolution(
-    image: npt.NDArray[np.floating], zooms: Sequence[float], mask: npt.NDArray[np.bool_] | None = None
-) -> EffectiveResolution | None:
+def effective_resolution(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> EffectiveResolution | None:
     """Cut-off of the slices of an image, in plane.
 
     Parameters
@@ -72,7 +70,7 @@ def effective_resolution(
     return EffectiveResolution(cutoff=k, half_period_mm=zoom / k, period_mm=2 * zoom / k, slices=len(found))
 
 
-def cutoff(image: npt.NDArray[np.floating]) -> float | None:
+def cutoff(image: Real) -> float | None:
     """K of one slice (X, Y); None where no curve has a maximum (a constant slice, or detail up to the limit)."""
     spectrum = np.abs(np.fft.fft2(apodized(image)))
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
@@ -99,7 +97,7 @@ def cutoff(image: npt.NDArray[np.floating]) -> float | None:
     return float(max([best, *(peak[0] for peak in again if peak is not None)]))
 
 
-def apodized(image: npt.NDArray[np.floating]) -> Float:
+def apodized(image: Real) -> Float:
     """The image less its mean, faded out with a cosine at its edges, so that they are no detail."""
     out = np.asarray(image, dtype=np.float64)
     out = out - out.mean()

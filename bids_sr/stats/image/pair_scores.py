@@ -6,15 +6,13 @@ interval of a score, and, with the same slices for both, that of a difference.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.metrics.long_tables import MetricRow
 
-Array = npt.NDArray[Any]
 N_BOOT = 1000
 _RANGE = (2.5, 97.5)
 

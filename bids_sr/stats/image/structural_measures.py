@@ -8,15 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Mask, Real
 from bids_sr.metrics import image_similarity
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.image import structural_quality
 from bids_sr.stats.regions.mask_overlap import overlap, tissue_volumes
 
-Image = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
 DATA_RANGE = 1.0
 
 
@@ -26,7 +24,7 @@ def _rows(values: Mapping[str, float | None], **where: Any) -> Iterator[MetricRo
 
 
 def likeness(
-    contrast: str, series: Mapping[str, Image], measured: Image, mask: Mask, slices: Sequence[int]
+    contrast: str, series: Mapping[str, Real], measured: Real, mask: Mask, slices: Sequence[int]
 ) -> Iterator[MetricRow]:
     """MAE, RMSE, NMSE, PSNR and SSIM (data range 1) of each series (X, Y, Z), in the brain of some slices.
 
@@ -51,7 +49,7 @@ def likeness(
 
 
 def quality(
-    contrast: str, series: Mapping[str, Image], mask: Mask, tissues: Mapping[str, Mask], zooms: Sequence[float]
+    contrast: str, series: Mapping[str, Real], mask: Mask, tissues: Mapping[str, Mask], zooms: Sequence[float]
 ) -> Iterator[MetricRow]:
     """CJV, EFC, FWHM, WM2max and ratios between tissues of each series, over the whole brain.
 
@@ -96,7 +94,7 @@ def segmentations(
             yield from _rows(values, contrast=contrast, series=name, reference="brain")
 
 
-def lesions(series: Mapping[str, Image], mask: Mask, zooms: Sequence[float]) -> dict[str, dict[str, Mask]]:
+def lesions(series: Mapping[str, Real], mask: Mask, zooms: Sequence[float]) -> dict[str, dict[str, Mask]]:
     """White-matter hyperintensities of the FLAIR of each series, as a class for `segmentations`."""
     return {
         name: {"wmh": structural_quality.white_matter_hyperintensities(image, mask, zooms)}

@@ -7,19 +7,17 @@ where the paper's text and MRIQC part, both are there and the docstring says whi
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.image.temporal_quality import smoothness
 
-Image = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
 STATISTICS = ("mean", "sd", "p05", "p95")
 PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
 
 
-def summary(image: Image, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
+def summary(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
     """Mean, standard deviation (of the population), 5 % and 95 % percentile of the intensity in each tissue.
 
     Raises
@@ -29,7 +27,7 @@ def summary(image: Image, masks: Mapping[str, Mask]) -> dict[str, dict[str, floa
     return {name: _summary(_inside(image, mask, name)) for name, mask in masks.items()}
 
 
-def summary_ratios(image: Image, masks: Mapping[str, Mask]) -> dict[str, float]:
+def summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, float]:
     """Ratio of each summary statistic between tissues, `gm_over_wm_mean` and so on.
 
     Parameters
@@ -48,7 +46,7 @@ def summary_ratios(image: Image, masks: Mapping[str, Mask]) -> dict[str, float]:
     }
 
 
-def cjv(image: Image, gm: Mask, wm: Mask, *, robust: bool = False) -> float:
+def cjv(image: Real, gm: Mask, wm: Mask, *, robust: bool = False) -> float:
     """Coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|; lower is better.
 
     Parameters
@@ -63,7 +61,7 @@ def cjv(image: Image, gm: Mask, wm: Mask, *, robust: bool = False) -> float:
     return (white_sd + gray_sd) / abs(white - gray) if white != gray else float("inf")
 
 
-def efc(image: Image, mask: Mask | None = None) -> float:
+def efc(image: Real, mask: Mask | None = None) -> float:
     """Entropy focus criterion: entropy of the magnitudes over its largest value; 0 for one bright voxel, 1 for a
     constant image. Lower is better (less ghosting and blurring).
 
@@ -82,7 +80,7 @@ def efc(image: Image, mask: Mask | None = None) -> float:
     return float(entropy / (np.sqrt(x.size) * np.log(np.sqrt(x.size))))
 
 
-def fwhm(image: Image, zooms: Sequence[float], mask: Mask | None = None) -> dict[str, float | None]:
+def fwhm(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> dict[str, float | None]:
     """Smoothness of an image along each axis: full width at half maximum of the Gaussian under which white noise would
     have its neighbors' differences.
 
@@ -118,7 +116,7 @@ def fwhm(image: Image, zooms: Sequence[float], mask: Mask | None = None) -> dict
     return {**dict(zip("xyz", widths, strict=True)), "avg": float(np.mean(known)) if known else None}
 
 
-def wm2max(image: Image, wm: Mask, *, percentile: float = 99.95) -> float:
+def wm2max(image: Real, wm: Mask, *, percentile: float = 99.95) -> float:
     """Median of the white matter over a high percentile of the whole image; about .6 to .8 in a T1w of a whole head.
 
     Parameters
@@ -132,7 +130,7 @@ def wm2max(image: Image, wm: Mask, *, percentile: float = 99.95) -> float:
 
 
 def white_matter_hyperintensities(
-    flair: Image, brain: Mask, zooms: Sequence[float], *, deviations: float = 1.3, smooth_mm: float = 0.0,
+    flair: Real, brain: Mask, zooms: Sequence[float], *, deviations: float = 1.3, smooth_mm: float = 0.0,
     least_mm3: float = 0.0,
 ) -> Mask:  # fmt: skip
     """Voxels of a FLAIR brighter than mean + 1.3 standard deviations of the brain.
@@ -167,7 +165,7 @@ def white_matter_hyperintensities(
     return np.asarray(found, dtype=bool)
 
 
-def _inside(image: Image, mask: Mask, name: str) -> npt.NDArray[np.float64]:
+def _inside(image: Real, mask: Mask, name: str) -> Float:
     if mask.shape != image.shape:
         raise ValueError(f"the mask {name} {mask.shape} is not on the image's grid {image.shape}")
     values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
@@ -176,12 +174,12 @@ def _inside(image: Image, mask: Mask, name: str) -> npt.NDArray[np.float64]:
     return values
 
 
-def _summary(values: npt.NDArray[np.float64]) -> dict[str, float]:
+def _summary(values: Float) -> dict[str, float]:
     low, high = np.percentile(values, [5, 95])
     return dict(zip(STATISTICS, map(float, (values.mean(), values.std(), low, high)), strict=True))
 
 
-def _center(values: npt.NDArray[np.float64], robust: bool) -> tuple[float, float]:
+def _center(values: Float, robust: bool) -> tuple[float, float]:
     if not robust:
         return float(values.mean()), float(values.std())
     middle = float(np.median(values))

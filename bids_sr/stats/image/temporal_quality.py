@@ -4,11 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Volume = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float, Mask, Real
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +39,7 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
 
 
 def series_quality(
-    volumes: Iterable[Volume], mask: Mask, zooms: Sequence[float], *, n_volumes: int, degree: int = 2
+    volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int, degree: int = 2
 ) -> SeriesQuality:
     """Quality of a series that is seen once, volume by volume.
 

@@ -7,17 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.masks import grow
 
-Map = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
-Point = npt.NDArray[np.float64]
 
-
-def quarter_region(cc: Map, roi: Mask) -> tuple[Mask, float | None]:
+def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     """Voxels of the ROI with CC ≥ max − (max − min)/4, and that threshold.
 
     Parameters
@@ -44,14 +40,14 @@ def quarter_region(cc: Map, roi: Mask) -> tuple[Mask, float | None]:
     return region, threshold
 
 
-def fdr_threshold(p: npt.NDArray[np.floating], q: float = 0.05) -> float | None:
+def fdr_threshold(p: Real, q: float = 0.05) -> float | None:
     """Largest p that the Benjamini–Hochberg step-up procedure rejects at rate q, or None where it rejects none."""
     ordered = np.sort(np.asarray(p, dtype=np.float64).ravel())
     passing = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(1, len(ordered)))
     return float(ordered[passing[-1]]) if len(passing) else None
 
 
-def fdr_region(z: Map, mask: Mask, q: float = 0.05) -> tuple[Mask, float | None]:
+def fdr_region(z: Real, mask: Mask, q: float = 0.05) -> tuple[Mask, float | None]:
     """Voxels of the mask that are active at false discovery rate q, and the lowest z among them.
 
     The test is one-sided: activity, not deactivation, is what the regions of the paper are about. The family is every
@@ -69,7 +65,7 @@ def fdr_region(z: Map, mask: Mask, q: float = 0.05) -> tuple[Mask, float | None]
     return region, float(inside[p <= limit].min())
 
 
-def fixed_region(z: Map, mask: Mask, threshold: float) -> tuple[Mask, float]:
+def fixed_region(z: Real, mask: Mask, threshold: float) -> tuple[Mask, float]:
     """Voxels of the mask with z at or above a fixed threshold."""
     return (z >= threshold) & mask, float(threshold)
 
@@ -80,7 +76,7 @@ def dice(a: Mask, b: Mask) -> float | None:
     return None if 0 in sizes else 2 * int((a & b).sum()) / sum(sizes)
 
 
-def centroid(region: Mask, affine: npt.NDArray[np.float64]) -> Point | None:
+def centroid(region: Mask, affine: Float) -> Float | None:
     """Mean position of a region's voxels (RAS mm), or None where it is empty."""
     if not region.any():
         return None
@@ -92,11 +88,11 @@ class Peak:
     """Largest value of a map in a region: index (voxels), position (RAS mm), value."""
 
     index: tuple[int, int, int]
-    position: Point
+    position: Float
     value: float
 
 
-def peak(values: Map, region: Mask, affine: npt.NDArray[np.float64]) -> Peak | None:
+def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
     """Highest voxel of the region (the first of equals in C order), or None where the region is empty."""
     if not region.any():
         return None
@@ -113,7 +109,7 @@ class Threshold:
     stat: str  # the map it is applied to, cc or z
     z: float | None = None  # value of a fixed threshold, else None
 
-    def region(self, values: Map, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
+    def region(self, values: Real, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
         """Region and the threshold in the map's own unit; quarter in the ROI, the others in the mask."""
         if self.stat == "cc":
             return quarter_region(values, roi & mask)
@@ -142,7 +138,6 @@ def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
 
 ACTIVE_CC = 0.5  # the paper's own limit of a voxel that follows the task
 REACH_MM = 10.0
-Affine = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,12 +149,12 @@ class Grown:
     level: float  # CC from which a voxel was added
 
 
-def ring(roi: Mask, mask: Mask, affine: Affine, max_mm: float = REACH_MM) -> Mask:
+def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask:
     """Voxels of the mask outside the ROI and no farther from it than max_mm."""
     return grow(roi, affine, max_mm) & mask & ~roi
 
 
-def grow_roi(roi: Mask, cc_map: Map, mask: Mask, affine: Affine, max_mm: float = REACH_MM) -> Grown:
+def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Grown:
     """Grow a region of interest over its border into high correlation.
 
     The paper mended two misregistered motor areas by growing them and does not say by which rule. Ours follows one map,
@@ -197,7 +192,7 @@ def grow_roi(roi: Mask, cc_map: Map, mask: Mask, affine: Affine, max_mm: float =
     return Grown(roi=roi | added, added=int(added.sum()), level=level)
 
 
-def carry_over(added: Mask, affine: Affine, roi: Mask, mask: Mask, hr_affine: Affine) -> Mask:
+def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Float) -> Mask:
     """A region on a high-resolution grid, grown by its voxels within those added on the low-resolution grid.
 
     Parameters

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Mask = npt.NDArray[np.bool_]
-Array = npt.NDArray[np.bool_] | npt.NDArray[np.floating]
+from bids_sr.io.array_types import Mask, Real
+
+Array = Mask | Real
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
