@@ -87,7 +87,7 @@ def broad_flag(contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask |
     elif fdr is not None:
         share, limit, what = float(fdr[mask].mean()), BROAD_FDR_SHARE, "activity at a false discovery rate of .05"
     else:
-        raise ValueError("broad activation is judged by correlation or by the FDR region; neither is given")
+        raise ValueError("broad activation is told by correlation or by the FDR region; there is neither")
     text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
     return _flag("broad", share > limit, text, contrast, "raw")
 

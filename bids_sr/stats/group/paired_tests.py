@@ -27,7 +27,6 @@ class Wilcoxon:
     """Result of the signed-rank test."""
 
     n: int  # differences that are not zero; the others say nothing about the sign and are left out
-    n_zero: int
     w_plus: float  # sum of the ranks of the positive differences
     p_value: float  # two-sided; 1 where all differences are zero
     smallest_p: float  # what this test could at best have reached with so many differences and these ties
@@ -57,20 +56,9 @@ class Interval:
 class TTest:
     """A paired t test; `t` and `p_value` are NaN where the differences do not vary."""
 
-    mean: float
     t: float
     dof: float
     p_value: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Friedman:
-    """Friedman's test; `statistic` and `p_value` are NaN where there is nothing to rank."""
-
-    statistic: float  # chi-square, corrected for ties
-    dof: int  # series less one
-    p_value: float  # of the chi-square distribution; rough below some ten subjects
-    n: int  # subjects that have a value of every series; the others are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,11 +110,9 @@ def wilcoxon(found: npt.ArrayLike) -> Wilcoxon:
     """
     d = np.asarray(found, dtype=np.float64)
     used = d[d != 0]
-    n, n_zero = len(used), len(d) - len(used)
+    n = len(used)
     if not n:
-        return Wilcoxon(
-            n=0, n_zero=n_zero, w_plus=0.0, p_value=1.0, smallest_p=1.0, effect_size=math.nan, method="identical"
-        )
+        return Wilcoxon(n=0, w_plus=0.0, p_value=1.0, smallest_p=1.0, effect_size=math.nan, method="identical")
     ranks = stats.rankdata(np.abs(used))
     total = float(ranks.sum())
     w_plus = float(ranks[used > 0].sum())
@@ -140,9 +126,7 @@ def wilcoxon(found: npt.ArrayLike) -> Wilcoxon:
         p_value = _normal_p(w_plus, total, spread)
         smallest, method = _normal_p(total, total, spread), "normal"
     effect = (2 * w_plus - total) / total
-    return Wilcoxon(
-        n=n, n_zero=n_zero, w_plus=w_plus, p_value=p_value, smallest_p=smallest, effect_size=effect, method=method
-    )
+    return Wilcoxon(n=n, w_plus=w_plus, p_value=p_value, smallest_p=smallest, effect_size=effect, method=method)
 
 
 def _normal_p(w_plus: float, total: float, spread: float) -> float:
@@ -222,11 +206,11 @@ def paired_t(found: npt.ArrayLike) -> TTest:
     0.0742
     """
     d = np.asarray(found, dtype=np.float64)
-    mean, dof = float(d.mean()), len(d) - 1
+    dof = len(d) - 1
     if dof < 1 or _alike(d):
-        return TTest(mean=mean, t=math.nan, dof=dof, p_value=math.nan)
+        return TTest(t=math.nan, dof=dof, p_value=math.nan)
     test = stats.ttest_1samp(d, 0.0)
-    return TTest(mean=mean, t=float(test.statistic), dof=dof, p_value=float(test.pvalue))
+    return TTest(t=float(test.statistic), dof=dof, p_value=float(test.pvalue))
 
 
 def equivalence(found: npt.ArrayLike, margin: float) -> float:
@@ -248,25 +232,23 @@ def _alike(d: Float) -> bool:
     return not float(d.std(ddof=1)) > _ALIKE * abs(float(d.mean()))
 
 
-def friedman(series: Sequence[npt.ArrayLike]) -> Friedman:
-    """Friedman's test that several series of the same subjects do not differ (Friedman 1937), ties corrected.
+def friedman(series: Sequence[npt.ArrayLike]) -> float:
+    """p value of Friedman's test that several series of the same subjects do not differ (1937), ties corrected.
 
-    Parameters
-    ----------
-    series : each (n,), the same subjects in the same order; NaN where a subject lacks it
+    Each of the series is (n,), NaN where a subject lacks it, who is left out. From the chi-square distribution, which
+    is rough below some ten subjects; NaN where there is nothing to rank.
     """
     values = np.array([np.asarray(each, dtype=np.float64) for each in series]).T
     if values.ndim != 2 or values.shape[1] < 2:
-        return Friedman(statistic=math.nan, dof=max(len(series) - 1, 0), p_value=math.nan, n=0)
+        return math.nan
     values = values[np.isfinite(values).all(axis=1)]
     n, k = values.shape
     ranks = stats.rankdata(values, axis=1) if n else values
     spread = float((ranks**2).sum()) - n * k * (k + 1) ** 2 / 4
     if n < 2 or not spread > 0:
-        return Friedman(statistic=math.nan, dof=k - 1, p_value=math.nan, n=n)
+        return math.nan
     between = float(((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum())
-    statistic = (k - 1) * between / spread
-    return Friedman(statistic=statistic, dof=k - 1, p_value=float(stats.chi2.sf(statistic, k - 1)), n=n)
+    return float(stats.chi2.sf((k - 1) * between / spread, k - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
