@@ -46,17 +46,11 @@ def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None =
 
 
 def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
-    """Structural similarity, mean over the mask (or the image).
+    """Structural similarity, mean over the mask (or the image); an image (X, Y, Z) slice by slice, as methods see it.
 
-    Parameters
-    ----------
-    reference, image : (X, Y), or (X, Y, Z): slice by slice, as slices are what the methods see
-    data_range : difference between the largest and the smallest value that is possible, in the images' unit
-
-    Notes
-    -----
-    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (2004) define it. The
-    index is computed on whole slices and averaged over the mask, so that the mask's border is no edge in the images.
+    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (2004) define it. The index
+    is computed on whole slices and averaged over the mask, so that the mask's border is no edge in the images.
+    `data_range` is the difference of the largest and the smallest value that is possible, in the images' unit.
     """
     from skimage.metrics import structural_similarity
 

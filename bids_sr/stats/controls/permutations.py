@@ -59,16 +59,9 @@ def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]
 
 
 def random_events(events: pd.DataFrame, start: float, end: float, rng: np.random.Generator) -> pd.DataFrame:
-    """The same events in another order at onsets drawn uniformly among all that keep them apart.
+    """The same events in another order at onsets drawn uniformly among all that keep them apart; in order of time.
 
-    Parameters
-    ----------
-    events : onset (s), duration (s), trial_type
-    start, end : window (s); what an event does outside it is cut off. Events that overlap are moved together
-
-    Returns
-    -------
-    Events in order of time, none beyond the window, none on another unless it was so before.
+    What an event does outside the window (`start` to `end`, s) is cut off; events that overlap are moved together.
     """
     units = _units(events, start, end)
     if not units:
@@ -142,12 +135,9 @@ class NoiseSource:
     level: Float  # (N,) mean signal, which shuffled time series have not
 
     def shuffled(self, signals: Real, voxels: slice, phases: npt.NDArray[np.complex128], step: int) -> Float:
-        """Noise of time series (T, n) of some of the voxels.
+        """Noise of time series (T, n) of some of the voxels, with phases (T // 2 + 1,) that all share.
 
-        Parameters
-        ----------
-        phases : (T // 2 + 1,), the same for all voxels
-        step : how much further on in the order of voxels lies the one that fills the gap of the task
+        `step` voxels further on lies the one that fills the gap of the task.
         """
         rest = self.space.residuals(signals)
         lenders = (np.arange(voxels.start, voxels.stop) + step) % self.shares.shape[1]

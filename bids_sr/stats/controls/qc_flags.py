@@ -92,28 +92,22 @@ def broad_flag(contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask |
     return _flag("broad", share > limit, text, contrast, "raw")
 
 
-def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str, max_mm: float = REACH_MM) -> Flag:
-    """Region of interest misplaced: CC just outside it, up to max_mm, is .5 or more and clearly higher than inside."""
-    inside, around = roi & mask, ring(roi, mask, affine, max_mm)
+def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str) -> Flag:
+    """Region of interest misplaced: CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside."""
+    inside, around = roi & mask, ring(roi, mask, affine)
     if not inside.any() or not around.any():
         text = "The region of interest has no surroundings in the brain, or no voxel in it."
         return _flag("roi_misplaced", None, text, contrast, "raw")
     here, near = float(cc[inside].max()), float(cc[around].max())
-    text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {max_mm:g} mm around it."
+    text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {REACH_MM:g} mm around it."
     return _flag("roi_misplaced", near >= ACTIVE_CC and near - here > MISPLACED_CC, text, contrast, "raw")
 
 
 def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
     """What of lowres the degraded highres does not explain, by slice: rms of the residual over the mean in the mask.
 
-    Parameters
-    ----------
-    lowres, degraded : (X, Y, Z) the low-resolution image, and highres brought to its resolution
-    mask : (X, Y, Z) brain; slices with few voxels of it are NaN
-
-    Notes
-    -----
-    One gain for the whole image (least squares) makes the two comparable; a gain a slice would hide a bad slice.
+    One gain for the whole image (least squares) makes the two comparable; a gain a slice would hide a bad slice. NaN
+    for slices with few voxels of the mask.
     """
     low, other = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
     power = float((other[mask] ** 2).sum())
@@ -157,10 +151,7 @@ def ghost_share(image: Real, head: Mask) -> float:
 def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     """Artifact in the pair: slices in which its members disagree far more than in the others, or a ghost in either.
 
-    Parameters
-    ----------
-    lowres, degraded : (X, Y, Z) the low-resolution image, and highres downsampled to its resolution
-    mask, head : (X, Y, Z) brain, and everything that gives signal
+    `degraded` is highres downsampled to the resolution of lowres; `head` is everything that gives signal.
     """
     bad = outlying_slices(slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
@@ -200,13 +191,7 @@ def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
 def activation_flags(
     maps: Mapping[str, Real], roi: Mask, mask: Mask, affine: Float, fdr: Mapping[str, Mask] | None = None
 ) -> list[Flag]:
-    """Flags on the acquired series' maps, three for each condition.
-
-    Parameters
-    ----------
-    maps : CC by condition; may be empty, then only breadth is evaluated, by `fdr`
-    fdr : FDR regions by condition
-    """
+    """Flags on the acquired series' CC maps by condition, three for each; without CC breadth alone, by FDR regions."""
     found = []
     for contrast, cc in maps.items():
         found += [

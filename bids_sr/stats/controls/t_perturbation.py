@@ -60,16 +60,8 @@ def t_change(
 ) -> Change:
     """Change of t from one form of a series to another; ordinary least squares, one volume in memory.
 
-    Parameters
-    ----------
-    pairs : for each row of the design (V,) values of the one form and of the other
-    design : of the run; it holds a constant, so that the level of a voxel plays no part
-    contrasts : name to weights of trial types
-
-    Raises
-    ------
-    ValueError : another number of volumes than the design has rows
-    DesignError : a contrast that the design cannot estimate
+    For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and of the other.
+    ValueError for another number of volumes than rows, DesignError for a contrast that cannot be estimated.
     """
     fits: list[_Fit] = []
     rows = 0

@@ -57,9 +57,7 @@ class Calibration:
 def ensemble(members: Iterable[Real]) -> Ensemble:
     """Mean and standard deviation between members, one in memory at a time (Welford's update).
 
-    Raises
-    ------
-    EnsembleError : fewer than two members, or grids that differ
+    EnsembleError for fewer than two members, or grids that differ.
     """
     count, mean, squares = 0, np.zeros(0), np.zeros(0)
     for member in members:
@@ -92,18 +90,10 @@ def nominal_coverage(count: int) -> float:
 
 
 def calibrate(found: Ensemble, truth: Real, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> Calibration:
-    """Compare an ensemble's standard deviation with the true error of its mean.
+    """Compare an ensemble's standard deviation with the true error of its mean, in the voxels of a mask.
 
-    Parameters
-    ----------
-    truth : (X, Y, Z), same unit; where it was measured, its own noise is part of the error, so that coverage is
-        understated
-    mask : voxels that count
-    n_boot, seed : resamples of slices for the intervals
-
-    Raises
-    ------
-    EnsembleError : an empty mask or another grid
+    A truth (X, Y, Z) that was measured has noise, which is part of the error, so that coverage is understated. `n_boot`
+    resamples of slices give the intervals. EnsembleError for an empty mask or another grid.
     """
     if found.sd.shape != truth.shape or mask.shape != truth.shape:
         raise EnsembleError(f"ensemble {found.sd.shape}, truth {truth.shape} and mask {mask.shape} are on other grids")

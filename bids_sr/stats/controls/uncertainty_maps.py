@@ -60,8 +60,7 @@ def uncertainty_maps(
     ----------
     members : effects files, that of the method itself among them
     method : name of the series whose ensemble this is
-    contrasts : name to weights of trial types
-    mask, affine : brain on the high-resolution grid
+    mask, affine : brain on the high-resolution grid; ValueError for a file on another
     measured : effects file of the measured series
     truth : known activation by contrast, (X, Y, Z) in signal units on that grid
     n_boot, seed : of the intervals
@@ -69,7 +68,6 @@ def uncertainty_maps(
     Raises
     ------
     EnsembleError : fewer than two members
-    ValueError : a file on another grid
     """
     if len(members) < 2:
         raise EnsembleError(f"an ensemble of {len(members)} has no spread; ask for --n-ensemble 2 or more")
@@ -149,8 +147,7 @@ def unrepeated_maps(
 
     Raises
     ------
-    DetailError : see `bids_sr.stats.controls.unrepeated_detail`
-    ValueError : a file on another grid
+    DetailError : see `bids_sr.stats.controls.unrepeated_detail`; ValueError : a file on another grid
     """
     effects = _load(effects_file, mask, affine)
     grid = HighResGrid(mask=mask, zooms=effects.zooms, factor=factor)

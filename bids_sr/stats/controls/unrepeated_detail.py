@@ -65,18 +65,16 @@ def _check(grid: HighResGrid, *images: Real | None) -> None:
 
 
 def mean_detail(mean: Real, guided: Real, grid: HighResGrid) -> Real:
-    """Share of local detail in a mean image that is not the pair's.
+    """Share of local detail in a mean image (X, Y, Z) that is not the pair's.
 
     Parameters
     ----------
-    mean : (X, Y, Z) mean of the method's series
-    guided : the same of `inject`: what was acquired, with the detail of the pair's image in the run's intensity
-    grid : where both live
+    guided : mean of `inject`: what was acquired, with the detail of the pair's image in the run's intensity
 
     Returns
     -------
-    (X, Y, Z) of e / (e + g): e the local energy of detail that the pair does not explain, g that of the pair's own,
-    at least a quarter of its median in the mask. One half: as much unexplained as the pair has. 0 outside the mask.
+    (X, Y, Z) of e / (e + g): e the local energy of detail that the pair does not explain, g that of the pair's own, at
+    least a quarter of its median in the mask. One half: as much unexplained as the pair has. 0 outside the mask.
     """
     _check(grid, mean, guided)
     own, pair = grid.detail(mean), grid.detail(guided)
@@ -89,17 +87,10 @@ def mean_detail(mean: Real, guided: Real, grid: HighResGrid) -> Real:
 
 
 def block_terms(effects: Real, weights: Float) -> Real:
-    """What each block of a half contributes to the effect of that half; the sum is the effect.
+    """What each block of a half, (blocks, X, Y, Z), contributes to the effect of that half; the sum is the effect.
 
-    Parameters
-    ----------
-    effects : (blocks, X, Y, Z) effect of each block, signal units
-    weights : (blocks,) of the contrast; blocks of weight 0 are left out
-
-    Notes
-    -----
-    In a contrast of conditions (weights that sum to 0) what all blocks have in common is taken out first. It does not
-    count in the sum, and it would where the signs of blocks are flipped.
+    Blocks of weight 0 are left out. In a contrast of conditions (weights that sum to 0) what all blocks have in common
+    is taken out first: it does not count in the sum, and would where the signs of blocks are flipped.
     """
     used = np.abs(weights) > 0
     given, weight = np.asarray(effects)[used].astype(np.float32), weights[used].astype(np.float32)
@@ -126,19 +117,11 @@ def _agrees(fixed: Real, blocks: Sequence[Real], grid: HighResGrid, rng: np.rand
 
 
 def time_support(first: Real, second: Real, grid: HighResGrid, *, seed: int = 0) -> Mask:
-    """Voxels around which the detail of the two halves agrees.
+    """Voxels (X, Y, Z) around which the detail of the two halves, `block_terms` of each, agrees.
 
-    Parameters
-    ----------
-    first, second : (blocks, X, Y, Z) of `block_terms`, of the one and of the other half
-    grid : where they live
-    seed : of the sign flips
-
-    Returns
-    -------
-    (X, Y, Z): the local product of both halves' detail exceeds its 95 % point when the signs of one half's blocks are
-    drawn anew, whichever half is flipped. Both are asked, as strong detail of one half alone agrees with the noise of
-    the other in half of all cases. Fewer than five blocks in a half cannot reach 95 %: then no flip may do as well.
+    The local product of both halves' detail exceeds its 95 % point when the signs of one half's blocks are drawn anew,
+    whichever half is flipped. Both are asked, as strong detail of one half alone agrees with the noise of the other in
+    half of all cases. Fewer than five blocks in a half cannot reach 95 %: then no flip may do as well.
     """
     rng = np.random.default_rng(seed)
     halves = [[grid.detail(block).astype(np.float32) for block in half] for half in (first, second)]

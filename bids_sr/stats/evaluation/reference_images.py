@@ -15,7 +15,6 @@ paired.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -61,14 +60,6 @@ def mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tup
     return mean + float(low), mean + float(high)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VolumeScores:
-    """Scores of the volumes of one series."""
-
-    psnr: Float  # (n,) dB, infinite for a volume that equals the measured one
-    ssim: Float  # (n,)
-
-
 def measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:
     """99th percentile inside the mask of the mean of some volumes, read one at a time.
 
@@ -87,8 +78,10 @@ def measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> floa
 
 def volume_scores(
     readers: Mapping[str, SeriesReader], measured: SeriesReader, mask: Mask, *, n_dummy: int, max_volumes: int
-) -> dict[str, VolumeScores]:
-    """Scores of every series; two volumes are held at a time.
+) -> dict[str, dict[str, Float]]:
+    """PSNR (dB, infinite for a volume that equals the measured one) and SSIM of each volume, (n,), of every series.
+
+    Two volumes are held at a time.
 
     Parameters
     ----------
@@ -112,13 +105,12 @@ def volume_scores(
             image = reader.volume(t)[..., shown]
             given = {"data_range": data_range, "mask": inside}
             found[name].append((psnr(truth, image, **given), ssim(truth, image, **given)))  # type: ignore[arg-type]
-    table = {name: np.array(scores) for name, scores in found.items()}
-    return {name: VolumeScores(psnr=scores[:, 0], ssim=scores[:, 1]) for name, scores in table.items()}
+    return {name: dict(zip(SCORES, np.array(scores).T, strict=True)) for name, scores in found.items()}
 
 
-def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int = 1000) -> list[MetricRow]:
+def image_rows(scores: Mapping[str, Mapping[str, Float]], *, seed: int = 0, n_boot: int = 1000) -> list[MetricRow]:
     """Mean scores of every series, of the same volumes, and gains over `bspline` and `inject`, where they are there."""
-    sizes = {len(each.psnr) for each in scores.values()}
+    sizes = {len(each["psnr"]) for each in scores.values()}
     if len(sizes) > 1:
         raise ValueError(f"scores of {sorted(sizes)} volumes cannot be compared")
     if not sizes:
@@ -132,11 +124,11 @@ def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int
             region="brain", n=count or None,
         )  # fmt: skip
 
-    rows = [row(s, f"truth_{name}", getattr(own, name), MEASURED) for s, own in scores.items() for name in SCORES]
+    rows = [row(s, f"truth_{name}", own[name], MEASURED) for s, own in scores.items() for name in SCORES]
     for series, own in scores.items():
         for other in (name for name in IMAGE_REFERENCES if name in scores and name != series):
             for name in SCORES:
-                a, b = getattr(own, name), getattr(scores[other], name)
+                a, b = own[name], scores[other][name]
                 gain = np.subtract(a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b))
                 rows.append(row(series, f"gain_truth_{name}", gain, other))
     return rows

@@ -129,15 +129,10 @@ def block_effects(
 
     Parameters
     ----------
-    reader : (X, Y, Z, T) in BOLD signal units, dummies included
-    mask : (X, Y, Z)
+    reader, mask : (X, Y, Z, T) in BOLD signal units, dummies included; (X, Y, Z). ValueError where they do not fit
     pca_ranks : numbers of temporal components for `Effects.reduced`; those beyond the rank of the series are left out
     with_t : also what `Effects.smooth_t` needs
     scratch : name of a scratch file, used with pca_ranks only and removed
-
-    Raises
-    ------
-    ValueError : mask or design do not fit the series
     """
     shape, rows, start = reader.shape[:3], len(design.matrix), design.n_dummy
     if mask.shape != shape or rows != reader.shape[3] - start:

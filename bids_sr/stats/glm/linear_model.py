@@ -90,16 +90,13 @@ def t_to_z(t: Float, dof: float | Float) -> Float:
 class ContrastModel:
     """One design, its contrasts and the noise of a run, to be fitted to block after block of voxels.
 
+    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in.
+
     Parameters
     ----------
-    matrix : (T, P) design with a constant among its columns' combinations
-    contrasts : (C, P)
+    matrix, contrasts : (T, P) design with a constant among its columns' combinations, (C, P)
     noise : of all voxels that will be fitted
-    rank : of the matrix (found if not given)
-
-    Notes
-    -----
-    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in.
+    rank : of the matrix (found if not told)
     """
 
     def __init__(self, matrix: Float, contrasts: Float, noise: Noise, *, rank: int | None = None) -> None:
@@ -137,13 +134,7 @@ class ContrastModel:
         return self._groups[group]
 
     def fit(self, signals: Real, voxels: slice = slice(None)) -> ContrastEstimates:
-        """Estimate every contrast in every voxel.
-
-        Parameters
-        ----------
-        signals : (T, N) unfiltered signal
-        voxels : which of the noise's voxels these are
-        """
+        """Estimate every contrast in unfiltered signals (T, N) of some of the noise's voxels."""
         count, n = len(self.contrasts), signals.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:

@@ -98,14 +98,12 @@ def map_activation(
     reader : the series in BOLD signal units, dummies included
     mask : (X, Y, Z) on the series' grid
     events : as `bids_sr.stats.glm.design.read_events` gives them
-    contrasts : name to weights of trial types
     scratch : name of a scratch file (4 bytes · volumes · mask voxels), removed at the end
     confounds : one row a volume
 
     Raises
     ------
-    DesignError : see `build_design` and `contrast_vector`
-    ValueError : the mask is empty or lies on another grid
+    DesignError : see `build_design` and `contrast_vector`; ValueError : the mask is empty or lies on another grid
     """
     design = settings.design(events, reader.shape[3], confounds)
     vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])

@@ -38,10 +38,7 @@ def _gaussian(count: int, sigma: float) -> Float32:
 
 
 def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float) -> Float32:
-    """Gaussian smoothing of a volume (X, Y, Z) with voxels of `zooms` mm; 0 mm returns the values unchanged.
-
-    All values must be finite: one that is not would spread along its rows, from end to end.
-    """
+    """Gaussian smoothing of a volume (X, Y, Z), all finite, with voxels of `zooms` mm; 0 mm returns the values."""
     if fwhm_mm < 0:
         raise ValueError(f"a width of {fwhm_mm} mm")
     out = np.asarray(volume, dtype=np.float32)
@@ -91,19 +88,9 @@ class VoxelTimeSeries:
 def extract_time_series(
     reader: SeriesReader, mask: Mask, path: str | os.PathLike[str], *, fwhm_mm: float = 0.0, start: int = 0
 ) -> VoxelTimeSeries:
-    """Write the smoothed time series of the mask's voxels to a scratch file.
+    """Write the smoothed time series of the mask's voxels, from volume `start` on, to a scratch file.
 
-    Parameters
-    ----------
-    reader : the series, (X, Y, Z, T)
-    mask : (X, Y, Z)
-    path : scratch file, 4 · (T - start) · voxels bytes
-    fwhm_mm : smoothing (mm)
-    start : first volume
-
-    Raises
-    ------
-    ValueError : the mask lies on another grid or is empty
+    It takes 4 bytes · volumes · voxels at `path`; ValueError where the mask lies on another grid or is empty.
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")

@@ -119,12 +119,11 @@ def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], giv
 def compare(
     values: Values, methods: Sequence[str], *, units: Mapping[str, str], margin: float | None = None
 ) -> list[Comparison]:
-    """All comparisons, corrected and evaluated.
+    """All comparisons of combined metrics, corrected and evaluated.
 
     Parameters
     ----------
-    values : combined metrics
-    methods : names of the methods under test
+    methods : under test
     units : of the measures
     margin : of equivalence for pure numbers; None: from the gap, see `margin_of`
     """

@@ -74,9 +74,7 @@ class Spread:
 def differences(values: Sequence[float], reference: Sequence[float]) -> Float:
     """Differences of two lists of metrics, those within rounding of zero set to zero.
 
-    Raises
-    ------
-    ValueError : lists of different length, or metrics that are not finite
+    ValueError for lists of different length, or metrics that are not finite.
     """
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):

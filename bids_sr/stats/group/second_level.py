@@ -49,12 +49,7 @@ class Running:
         self.people += other.people
 
     def tested(self) -> dict[str, Array]:
-        """Effect (the mean), t and z of each voxel, float32; t and z are 0 where nothing varies.
-
-        Raises
-        ------
-        ValueError : fewer than two were added
-        """
+        """Effect (the mean), t and z of each voxel, float32; t, z are 0 where nothing varies; ValueError below two."""
         n = len(self.people)
         if n < 2:
             raise ValueError(f"{n} participants leave no degree of freedom")

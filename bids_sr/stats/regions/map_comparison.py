@@ -48,13 +48,7 @@ def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str
 def likeness_rows(
     values: Float32, key: tuple[str, str], references: Mapping[str, Maps], mask: Mask, *, series: str, fwhm_mm: float
 ) -> list[MetricRow]:
-    """Correlation over the mask of one map with the same map of each reference series.
-
-    Parameters
-    ----------
-    values, key : the map and its (contrast, stat)
-    references : maps by name of the reference (raw, bspline); one that lacks the map is passed over
-    """
+    """Correlation over the mask of one map, of a (contrast, stat), with the same map of references that have it."""
     contrast, stat = key
     found = {
         f"r_{stat}_with_{name}": correlation(values, maps[key], mask)
@@ -73,8 +67,8 @@ def comparison_rows(
 
     Parameters
     ----------
-    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the
-        high-resolution one
+    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the high-resolution
+        one
     contrasts, thresholds : as the maps were made with
     roi : on the high-resolution grid
     per_acquired : high-resolution voxels in one acquired voxel

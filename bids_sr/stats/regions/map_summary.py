@@ -99,8 +99,7 @@ def activation_rows(
     Parameters
     ----------
     maps, regions : by (contrast, stat) and by (contrast, threshold label); on one grid
-    mask, roi : (X, Y, Z) brain and region of interest
-    affine : voxel to RAS mm
+    mask, roi, affine : (X, Y, Z) brain and region of interest; voxel to RAS mm
     per_acquired : voxels of this grid in one acquired voxel; 1 for raw (paper units divide by it)
     """
     rows: list[MetricRow] = []
