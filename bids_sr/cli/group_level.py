@@ -158,8 +158,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
                 figures.values, methods, units=figures.units, margin=settings.evaluation.margin
             )
             # fixed beforehand: of the methods that run unless others are named, the last
-            primary = group_tests.primary_comparisons(comparisons, SuperRes().learned[-1])
-            comparisons = group_tests.marked(comparisons, primary)
+            comparisons = group_tests.with_primary(comparisons, SuperRes().learned[-1])
         write_ignored(output_dir)
         _describe_tables(output_dir, figures, comparisons)
         processes.busy = 0
@@ -173,7 +172,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         participants=prepared.participants, absent=prepared.absent, left_out=maps.left_out, flags=_flags(figures.flags),
         methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
         papers=group_text.paper_tables(figures.values, methods),
-        claims=figures.claims, primary=primary,
+        claims=figures.claims,
         idle=[f"{name}: {method} fell back to zero filling" for name, method in figures.idle],
         maps=_map_rows(maps), map_figures=_map_figures(maps, figure_dir), space=maps.space,
         margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",
