@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution.degradation import (
-    Factor,
-    ResolutionError,
-    apply_along,
-    check_factor,
-    fill_matrix,
-    fine_size,
-)
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, apply_along, check_factor, fill_matrix, fine_size
 
 Array = NDArray
 

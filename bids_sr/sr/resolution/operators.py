@@ -23,13 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution.degradation import (
-    ResolutionError,
-    block_matrix,
-    coarse_size,
-    crop_matrix,
-    gaussian_matrix,
-)
+from bids_sr.sr.resolution.degradation import ResolutionError, block_matrix, coarse_size, crop_matrix, gaussian_matrix
 from bids_sr.sr.resolution.interpolation import linear_matrix
 
 MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
@@ -105,10 +99,7 @@ class Degradation:
 
 @lru_cache(maxsize=256)
 def get_operator(
-    name: str,
-    shape: tuple[int, ...],
-    factor: tuple[float, ...],
-    coarse_shape: tuple[int, ...] | None = None,
+    name: str, shape: tuple[int, ...], factor: tuple[float, ...], coarse_shape: tuple[int, ...] | None = None
 ) -> Degradation:
     """The operator of that name on a grid.
 

@@ -33,10 +33,7 @@ from bids_sr.sr.recipe import Augmentation, Recipe, lazy, loss, network
 PAPER = Recipe(
     build_generator=network("srresnet.SRResNet", flat=True),
     build_critic=network("critics.SRGANCritic"),
-    losses=(
-        loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
-        loss("perceptual", "vgg.VGGPerceptual", 0.006),
-    ),
+    losses=(loss("adversarial", "adversarial.AdversarialBCE", 1e-3), loss("perceptual", "vgg.VGGPerceptual", 0.006)),
     upsampled_by="lanczos",
     patch=64,
     batch=2,
@@ -48,12 +45,7 @@ PAPER = Recipe(
     refit=False,
 )
 
-PAPER_MSE = replace(
-    PAPER,
-    losses=(loss("content", "pixel.MSE", 1.0), *PAPER.losses),
-    hold_out=5,
-    refit=True,
-)
+PAPER_MSE = replace(PAPER, losses=(loss("content", "pixel.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
 
 FAST = Recipe(
     build_generator=lazy("networks.subpixel.SubPixelNet"),

@@ -33,10 +33,7 @@ PLANES = 128 * 128 * 35 / 1e6
 PAPER = Recipe(
     build_generator=network("dense3d.DenseResidualNet"),
     build_critic=None,
-    losses=(
-        loss("content", "pixel.MSE", 1.0),
-        loss("tv", "structure.TotalVariation", ALPHA),
-    ),
+    losses=(loss("content", "pixel.MSE", 1.0), loss("tv", "structure.TotalVariation", ALPHA)),
     upsampled_by="linear",
     batch=1,
     epochs=100,
