@@ -46,7 +46,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
     if isinstance(recipe, VarianceRecipe):
         estimator = {"components": recipe.components, "least_explained": recipe.least_explained}
         return json.loads(json.dumps(asdict(recipe.estimator) | estimator))
-    skip = ("build_generator", "build_critic", "losses", "augmentation", "build_penalty", "build_backward")
+    skip = ("build_generator", "build_critic", "losses", "augmentation")
     out: dict[str, Any] = {
         f.name: getattr(recipe, f.name)
         for f in fields(recipe)
