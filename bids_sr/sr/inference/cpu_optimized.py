@@ -22,9 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.sr.networks.blocks3d import ResidualBlock3d
 from bids_sr.sr.networks.dense3d import DenseResidualNet
-from bids_sr.sr.networks.network_blocks import ResidualBlock
+from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 
 # voxels whose taps are made at once: they stay in the cache
 _AT_ONCE = 1 << 16
@@ -94,7 +93,7 @@ class _Block(nn.Module):
 
 
 class _Block3d(nn.Module):
-    """`networks.blocks3d.ResidualBlock3d`."""
+    """`networks.network_blocks.ResidualBlock3d`."""
 
     def __init__(self, block: ResidualBlock3d) -> None:
         super().__init__()

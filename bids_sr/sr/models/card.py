@@ -14,7 +14,6 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.models.compatibility import slice_orientation
 from bids_sr.sr.models.training_domain import domain_entry
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.training.journal import log_tsv as log_tsv
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel

@@ -15,9 +15,8 @@ from bids_sr.sr.inference.volumetric import VolumeUpsampler
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.blocks3d import ResidualBlock3d
 from bids_sr.sr.networks.dense3d import DenseResidualNet
-from bids_sr.sr.networks.network_blocks import ResidualBlock
+from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.residual3d import ResNet3d
 from bids_sr.sr.networks.srresnet import SRResNet
 from bids_sr.sr.networks.subpixel import SubPixelNet

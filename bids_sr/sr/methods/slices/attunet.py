@@ -30,7 +30,7 @@ def without_critic(recipe: Recipe, **changes: Any) -> Recipe:
 
 PAPER = Recipe(
     build_generator=network("attention_unet.AttentionUNet", flat=True),
-    build_critic=network("attention_unet.GuidingCritic"),
+    build_critic=network("critics.GuidingCritic"),
     losses=(
         loss("content", "pixel.MAE", 1.0),
         loss("ssim", "structure.SSIMLoss", 1.0),
@@ -45,7 +45,7 @@ FAST = fast_recipe(
     build_generator=network(
         "attention_unet.AttentionUNet", flat=True, widths=FAST_WIDTHS, head="residual", sizes="multiple"
     ),
-    build_critic=network("attention_unet.GuidingCritic", width=16),
+    build_critic=network("critics.GuidingCritic", width=16),
     losses=(
         loss("content", "pixel.MAE", 1.0),
         loss("ssim", "structure.SSIMLoss", 0.1),

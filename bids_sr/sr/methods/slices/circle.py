@@ -20,7 +20,7 @@ from bids_sr.sr.recipe import loss, network
 PAPER = replace(
     cpce.PAPER,
     build_generator=network("circle_generators.CircleNet", flat=True),
-    build_critic=network("circle_generators.CircleCritic"),
+    build_critic=network("critics.CircleCritic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
         loss("cycle", "pixel.MAE", 1.0),
@@ -37,7 +37,7 @@ FAST = replace(
         "circle_generators.CircleNet", flat=True, widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4), branches=(12, 4),
         joined=(16, 8), dropout=0.0,
     ),
-    build_critic=network("circle_generators.CircleCritic", widths=(8, 16, 32, 32), dense=32),
+    build_critic=network("critics.CircleCritic", widths=(8, 16, 32, 32), dense=32),
     losses=(
         loss("content", "pixel.MSE", 1.0),
         loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),

@@ -18,7 +18,7 @@ from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
 
 PAPER = Recipe(
     build_generator=network("conveying_encoder.CPCENet", flat=True),
-    build_critic=network("conveying_encoder.CPCECritic"),
+    build_critic=network("critics.CPCECritic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
         loss("perceptual", "vgg.VGGPerceptual", 0.1),
@@ -31,7 +31,7 @@ PAPER = Recipe(
 
 FAST = fast_recipe(
     build_generator=network("conveying_encoder.CPCENet", flat=True, skip=True),
-    build_critic=network("conveying_encoder.CPCECritic", widths=(8, 16, 32), dense=32),
+    build_critic=network("critics.CPCECritic", widths=(8, 16, 32), dense=32),
     losses=(
         loss("content", "pixel.MSE", 1.0),
         loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),

@@ -14,13 +14,13 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=network("srcnn3d.ConventionalNet3d"), losses=(loss("content", "pixel.MSE", 1.0),),
+    build_generator=network("residual3d.ConventionalNet3d"), losses=(loss("content", "pixel.MSE", 1.0),),
     upsampled_by="bspline", patch=21, batch=32, epochs=1000, patches=20_000, patience=100, refit=False,
     degradation="block", intensity="unit",
 )  # fmt: skip
 
 FAST = fast_recipe(
-    build_generator=network("srcnn3d.ConventionalNet3d", widths=(32, 16), skip=True), losses=PAPER.losses,
+    build_generator=network("residual3d.ConventionalNet3d", widths=(32, 16), skip=True), losses=PAPER.losses,
     upsampled_by="zerofill", patch=(48, 48, 16), batch=2, iterations=600, learning_rate=4e-3, degradation="block",
 )  # fmt: skip
 
