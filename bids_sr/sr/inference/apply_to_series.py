@@ -135,7 +135,7 @@ def _by_variance(
     import torch
 
     from bids_sr.sr.recipe import VarianceRecipe
-    from bids_sr.sr.resolution.levels import to_slices, to_volume
+    from bids_sr.sr.resolution.operators import to_slices, to_volume
     from bids_sr.sr.variance.upsampler import VarianceUpsampler, displaced
 
     if not isinstance(model.recipe, VarianceRecipe):

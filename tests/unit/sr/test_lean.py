@@ -20,7 +20,7 @@ from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.residual3d import ResNet3d
 from bids_sr.sr.networks.srresnet import SRResNet
 from bids_sr.sr.networks.subpixel import SubPixelNet
-from bids_sr.sr.resolution.levels import level_of
+from bids_sr.sr.resolution.operators import level_of
 
 SCALE = 900.0
 FAST = get_method("srgan").recipes["fast"]
