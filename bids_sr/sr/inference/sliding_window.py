@@ -1,8 +1,8 @@
 """Sliding-window inference: a network on an image too large for it, patch by patch, without seams.
 
 Along each axis a patch fades out over the overlap with its neighbor; the weights of all patches sum to 1 at every
-voxel. The outermost voxels of a patch, where the network's padding shows, can be left out (`margin`); at the image's border
-nothing fades and nothing is left out. The rule for blending is ours.
+voxel. The outermost voxels of a patch, where the network's padding shows, can be left out (`margin`), but
+not at the image's own border. The rule for blending is ours.
 """
 
 from __future__ import annotations
