@@ -208,7 +208,7 @@ def figures(fine: Volume, image: Array) -> Row:
     return {
         "rmse": 100 * rmse(fine.image, image, mask=fine.mask) / span,
         "ssim": ssim(fine.image, image, data_range=span, mask=fine.mask),
-        "resolution": math.nan if sharp is None else sharp.half_period_mm,
+        "resolution": math.nan if sharp is None else sharp,
     }
 
 

@@ -177,14 +177,13 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
             comparisons = group_tests.compare(
                 figures.values, methods, units=figures.units, margin=settings.evaluation.margin
             )
-            primary = group_tests.primary_comparisons(comparisons, default_method())
-            comparisons = group_tests.marked(comparisons, primary)
+            comparisons = group_tests.with_primary(comparisons, default_method())
         write_ignored(output_dir)
         _describe_tables(output_dir, figures, comparisons)
         processes.busy = 0
         maps = making.result() if making else _maps(settings, say, processes)
     say("report")
-    content = _content(settings, prepared, figures, methods, comparisons, primary, maps)
+    content = _content(settings, prepared, figures, methods, comparisons, maps)
     from bids_sr.reports.group_report import build_group_report
 
     page = build_group_report(output_dir / "group.html", content, figure_dir=output_dir / "group" / "figures")
@@ -239,7 +238,6 @@ def _content(
     figures: Joined,
     methods: Sequence[str],
     comparisons: Sequence[group_tests.Comparison],
-    primary: Sequence[group_tests.Primary],
     maps: "GroupMaps",
 ) -> Any:
     """Everything that the page shows."""
@@ -251,7 +249,7 @@ def _content(
         participants=prepared.participants, absent=prepared.absent, left_out=maps.left_out, flags=_flags(figures.flags),
         methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
         papers=group_text.paper_tables(figures.values, methods),
-        claims=figures.claims, primary=primary,
+        claims=figures.claims,
         idle=[f"{name}: {method} fell back to zero filling" for name, method in figures.idle],
         maps=_map_rows(maps), map_figures=_map_figures(maps, settings.paths.output_dir / "group" / "figures"),
         space=maps.space,
