@@ -6,7 +6,7 @@ is updated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Networks:
     backward: nn.Module | None
     backward_critic: nn.Module | None
     optimizers: Mapping[str, torch.optim.Optimizer]
-    terms: list[tuple[str, nn.Module, float]]
+    terms: Sequence[tuple[str, nn.Module, float]]
     penalty: nn.Module | None
 
     @property
