@@ -125,7 +125,7 @@ def _save_weight(model: Any, data: Any, path: Path) -> None:
 
     from bids_sr.io.nifti import save_image
     from bids_sr.spatial.transforms import hr_grid
-    from bids_sr.sr.resolution.levels import to_volume
+    from bids_sr.sr.resolution.operators import to_volume
     from bids_sr.sr.variance.upsampler import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)

@@ -20,12 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Float
 from bids_sr.stats.glm.contrasts import NOT_MODELLED
 
-Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
 
 MOTION = tuple(
@@ -58,21 +57,11 @@ class Design:
         """Degrees of freedom of the residuals: rows less rank."""
         return self.matrix.shape[0] - self.rank
 
-    def regressors(self) -> Float:
-        """Columns of the conditions, (rows, conditions)."""
-        return self.matrix[:, : len(self.conditions)]
-
 
 def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read an events file; rows named rest, baseline, fixation or n/a are left out.
+    """Onset (s), duration (s), trial_type of an events file; rows named rest, baseline, fixation or n/a are left out.
 
-    Returns
-    -------
-    Table with onset (s), duration (s) and trial_type (text).
-
-    Raises
-    ------
-    DesignError : a column is missing, or a time is not a number, or no row is left
+    DesignError where a column is missing, a time is not a number, or no row is left.
     """
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     missing = [name for name in ("onset", "duration", "trial_type") if name not in table]
@@ -120,9 +109,7 @@ def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm"
 def confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes: int) -> dict[str, Float]:
     """Confounds by name, (n_volumes,) each; the first row of a derivative, n/a, is 0.
 
-    Raises
-    ------
-    DesignError : a name that is no column, a table of another length, or values that are missing further down
+    DesignError for a name that is no column, a table of another length, or values that are missing further down.
     """
     if table is None or not names:
         return {}
@@ -159,9 +146,8 @@ def build_design(
     Parameters
     ----------
     events : onset (s), duration (s), trial_type; as `read_events` gives them
-    n_volumes : of the series, dummies included
+    n_volumes, n_dummy : of the series, dummies included; and those at its start, which are left out
     tr : repetition time (s)
-    n_dummy : volumes at the start to leave out
     slice_time_ref, has_stc : the moment within a TR (0–1) to which slice timing was corrected, and whether it was
     high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it is 0
     hrf : "spm" or "glover"
@@ -225,10 +211,8 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
 def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
     """Weights over the design's columns, (columns,).
 
-    Raises
-    ------
-    DesignError : a condition without an event inside the run, or a contrast that the design cannot estimate (its vector
-        is not a combination of the design's rows)
+    DesignError for a condition without an event inside the run, or a contrast that the design cannot estimate (its
+    vector is not a combination of the design's rows).
     """
     vector = np.zeros(len(design.columns))
     for condition, weight in scaled_weights(weights).items():
