@@ -20,13 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Float
 from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED
 from bids_sr.stats.glm.seeds import is_time_series, read_seed_series, seed_regressors
 
-Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
 
 MOTION = tuple(
@@ -59,24 +58,12 @@ class Design:
         """Degrees of freedom of the residuals: rows less rank."""
         return self.matrix.shape[0] - self.rank
 
-    def regressors(self) -> Float:
-        """Columns of the conditions, (rows, conditions)."""
-        return self.matrix[:, : len(self.conditions)]
-
 
 def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read an events file, or the time series of seeds of a run without events (no column onset, a row a volume).
 
-    Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out.
-
-    Returns
-    -------
-    Table with onset (s), duration (s) and trial_type (text; one for all rows where the file has no such column), or of
-    the seeds as `bids_sr.stats.glm.seeds.seed_series` gives it.
-
-    Raises
-    ------
-    DesignError : a column is missing, or a time is not a number, or no row is left
+    Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out; where there is no column
+    trial_type all rows are of one. DesignError where a column is missing, a time is not a number, or no row is left.
     """
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
     if str(path).endswith("_timeseries.tsv") and is_time_series(table):
@@ -143,9 +130,7 @@ def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm"
 def confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes: int) -> dict[str, Float]:
     """Confounds by name, (n_volumes,) each; the first row of a derivative, n/a, is 0.
 
-    Raises
-    ------
-    DesignError : a name that is no column, a table of another length, or values that are missing further down
+    DesignError for a name that is no column, a table of another length, or values that are missing further down.
     """
     if table is None or not names:
         return {}
@@ -182,9 +167,8 @@ def build_design(
     Parameters
     ----------
     events : onset (s), duration (s), trial_type; as `read_events` gives them
-    n_volumes : of the series, dummies included
+    n_volumes, n_dummy : of the series, dummies included; and those at its start, which are left out
     tr : repetition time (s)
-    n_dummy : volumes at the start to leave out
     slice_time_ref, has_stc : the moment within a TR (0–1) to which slice timing was corrected, and whether it was
     high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it is 0
     hrf : "spm" or "glover"
@@ -248,10 +232,8 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
 def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
     """Weights over the design's columns, (columns,).
 
-    Raises
-    ------
-    DesignError : a condition without an event inside the run, or a contrast that the design cannot estimate (its vector
-        is not a combination of the design's rows)
+    DesignError for a condition without an event inside the run, or a contrast that the design cannot estimate (its
+    vector is not a combination of the design's rows).
     """
     vector = np.zeros(len(design.columns))
     for condition, weight in scaled_weights(weights).items():

@@ -8,18 +8,16 @@ Source: seed-correlation maps of TV self-supervision, section 3.3. The choice of
 motion and drift, instead of band-passed residuals, is ours: it is the model that runs with events get.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 SEGMENT_S = 30.0  # about the length of a block of a task
 MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4
 _ROWS_PER_REGRESSOR = 5
@@ -74,12 +72,12 @@ def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 
     return pd.DataFrame(values, columns=list(flat))
 
 
-def read_seed_series(path: str | Path) -> pd.DataFrame:
+def read_seed_series(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read what `write_seed_series` wrote, each seed in units of its standard deviation about its mean; n/a is NaN."""
     return standardized(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64))
 
 
-def write_seed_series(table: pd.DataFrame, path: str | Path) -> None:
+def write_seed_series(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table of time series as BIDS has it, seven digits."""
     table.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
 
