@@ -113,7 +113,8 @@ def _subject_plan(
             evaluation=_evaluation(settings, run, contrasts[run.bold], split=run.bold not in unsplit),
             with_anat=t1w is not None, omp_nthreads=settings.resources.omp_nthreads or 1,
             with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(settings.superres.pair_trained),
-            seed=settings.resources.random_seed, seeds=() if run.events else seed_places(settings.activation.seeds, with_anat=t1w is not None),
+            seed=settings.resources.random_seed,
+            seeds=() if run.events else seed_places(settings.activation.seeds, with_anat=t1w is not None),
         )
         for run in subject.runs
     )  # fmt: skip

@@ -14,12 +14,15 @@ COMPONENTS = "components"  # the leading temporal components of the run, instead
 _FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
 
+Point = tuple[float, float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Seed:
     """A sphere in the template: name (letters and digits), center (RAS mm, MNI) and radius (mm)."""
 
     name: str
-    center: tuple[float, float, float]
+    center: Point
     radius_mm: float = DEFAULT_RADIUS_MM
 
 
