@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
 from bids_sr.io import atomic_files
+
+LOGGER = logging.getLogger(__name__)
 
 
 class _RunInputSpec(BaseInterfaceInputSpec):
@@ -45,17 +48,19 @@ class SeedSeries(SimpleInterface):
         points = apply_to_points(inputs.centers, chain, seed=inputs.seed)
         voxels, facts = {}, {}
         for name, point, center, radius in zip(inputs.names, points, inputs.centers, inputs.radii_mm, strict=True):
+            placed = {"CenterMNI": _rounded(center), "CenterBoldref": _rounded(point)}
             try:
                 voxels[name] = seed_voxels(mask > 0.5, affine, point, radius)
+                about = f"mean of {int(voxels[name].sum())} voxels within {radius:g} mm"
             except ValueError as error:
-                raise ValueError(
-                    f"the seed {name} of {inputs.in_file}: {error}. Leave it out with --seeds, or name others"
-                ) from error
-            facts[name] = {
-                "Description": f"mean of {int(voxels[name].sum())} voxels within {radius:g} mm",
-                "CenterMNI": [round(float(mm), 3) for mm in center],
-                "CenterBoldref": [round(float(mm), 3) for mm in point],
-            }
+                LOGGER.warning("the seed %s is left out: %s", name, error)
+                about = f"left out: {error}"
+            facts[name] = {"Description": about, **placed}
+        if not voxels:
+            raise ValueError(
+                f"no seed lies in the field of view of {inputs.in_file} ({', '.join(inputs.names)}); name others with "
+                "--seeds NAME=x,y,z, or take --seeds components"
+            )
         with SeriesReader(inputs.in_file) as reader:
             table = seed_series(reader, voxels, inputs.n_dummy)
         self._results |= _write(table, facts, Path(runtime.cwd))
@@ -86,6 +91,10 @@ class ComponentSeries(SimpleInterface):
         facts = {name: {"Description": "leading temporal component of the acquired series"} for name in names}
         self._results |= _write(pd.DataFrame(values, columns=names), facts, cwd)
         return runtime
+
+
+def _rounded(point: Any) -> list[float]:
+    return [round(float(mm), 3) for mm in point]
 
 
 def _write(table: Any, facts: dict[str, Any], cwd: Path) -> dict[str, str]:
