@@ -6,6 +6,7 @@ from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 
 MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
+MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
 NEEDED = 2  # blocks of a condition: one for each half
 
 
@@ -67,7 +68,7 @@ def _has_segments(run: BoldRun, dummies: int, n_seeds: int, found: Findings) -> 
     """Whether a run without events is long enough for two halves of segments."""
     from bids_sr.stats.glm.seeds import segment_count
 
-    split = segment_count(run.n_volumes - dummies, n_seeds, run.tr) > 0
+    split = segment_count(run.n_volumes - max(dummies, MOST_DUMMIES), n_seeds, run.tr) > 0
     if not split:
         text = "too short to be split in halves, so what they would tell is left out of the evaluation."
         found.tell(run.bold, text)

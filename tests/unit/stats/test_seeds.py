@@ -90,6 +90,8 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert seeds.segment_count(30, 3, 2.0) == 0
     assert seeds.segment_count(300, 3, 2.0) == 20
     assert seeds.segment_count(150, 3, 2.0) == 10
+    assert seeds.segment_count(50, 3, 2.0) == 4
+    assert seeds.segment_count(50, 5, 2.0) == 0
     with pytest.raises(TooFewBlocks, match="too short"):
         block_design(pd.DataFrame({"a": np.arange(20.0)}), n_volumes=20, tr=2.0, confound_names=())
     assert seeds.segments(pd.DataFrame({"a": np.zeros(20)}), 2.0, 0) == []
