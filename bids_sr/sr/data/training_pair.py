@@ -1,4 +1,4 @@
-"""The subject's pair of images, checked and brought to one intensity."""
+"""The subject's pair of a low- and a high-resolution image, checked and brought to one intensity."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class PairError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingPair:
-    """A coarse and a fine image of one head in one position.
+    """A low- and a high-resolution image of one head in one position.
 
     Parameters
     ----------
-    lowres, mask : (x, y, z); the mask is the brain (or head) on the coarse grid
-    highres : (X, Y, z) on the grid `spatial.transforms.hr_grid` gives for the coarse one and the factor
+    lowres, mask : (x, y, z), the image and the brain (or head)
+    highres : (X, Y, z) on the grid of `spatial.transforms.hr_grid`
     lowres_affine : voxel -> RAS mm
-    factor : coarse over fine voxel size
+    factor : low- over high-resolution voxel size
     contrast : BIDS suffix of both
 
     Raises
@@ -66,12 +66,12 @@ class TrainingPair:
 
     @property
     def scale(self) -> float:
-        """99th percentile of the coarse image in the mask: 1 in the network's intensity."""
+        """99th percentile of the low-resolution image in the mask: 1 in the network's intensity."""
         return float(np.percentile(self.lowres[self.mask > 0], 99))
 
     @property
     def gain(self) -> float:
-        """Factor that brings the fine image to the coarse one's intensity: least squares in the mask after B."""
+        """Factor that brings the high- to the low-resolution image's intensity: least squares in the mask after B."""
         seen = downsample(self.highres, self.lowres.shape)
         inside = self.mask > 0
         a, b = seen[inside].astype(np.float64), self.lowres[inside].astype(np.float64)
@@ -79,11 +79,11 @@ class TrainingPair:
 
     @property
     def highres_mask(self) -> Array:
-        """The mask on the fine grid (voxel it lies in)."""
+        """The mask on the high-resolution grid."""
         return upsample("nearest", (self.mask > 0).astype(np.float32), self.factor) > 0.5
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the arrays as float32, so that a model knows its data wherever they lie."""
+        """SHA-256 of the arrays as float32."""
         return {
             name: hashlib.sha256(np.ascontiguousarray(image, dtype="<f4").tobytes()).hexdigest()
             for name, image in (("lowres", self.lowres), ("highres", self.highres), ("mask", self.mask > 0))
