@@ -1,4 +1,4 @@
-"""Whether a model may be used on an image: same resolution, contrast, slice orientation and factor, or not at all."""
+"""Quality control before inference: a model serves images of its resolution, contrast, slice orientation and factor."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ class ModelMismatch(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Acquisition:
-    """What the guards compare.
+    """What is compared with a card.
 
     Parameters
     ----------
     zooms : voxel size in mm on the acquired grid
     orientation : the anatomical axis across slices: "R-L", "P-A" or "I-S"
-    contrast : BIDS suffix
-    factor : acquired over wanted voxel size
-    align : structural scans: what brought those of a head together (``--anat-align``); None elsewhere
+    contrast, factor : BIDS suffix; acquired over wanted voxel size
+    align : structural scans: what registered those of a head (``--anat-align``); None elsewhere
     """
 
     zooms: tuple[float, float, float]
@@ -93,26 +92,19 @@ def _trained_for(card: ModelCard, factor: Factor) -> bool:
     )
 
 
-def _of_one_factor(card: ModelCard) -> bool:
-    """Whether the network itself multiplies voxels; one that is shown an interpolated image can be shown any."""
-    return not card.settings.get("upsampled_by")
-
-
 def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> list[str]:
-    """Refuse a model that does not fit the image.
+    """Refuse a model that does not fit the image; returns the differences that `force` overruled.
 
-    Returns the differences that `force` overruled, for the report. The factor can be forced only where the network is
-    shown an interpolated image: otherwise another factor is another network.
+    The factor can be forced only where the network sees an interpolated image: else another factor is another network.
 
     Raises
     ------
     ModelMismatch : with every difference and the remedy
     """
     found = mismatches(card, image)
-    hopeless = [f for f in found if f.startswith("factor") and _of_one_factor(card)]
+    hopeless = not card.settings.get("upsampled_by") and any(each.startswith("factor") for each in found)
     if hopeless or (found and not force):
-        remedy = (
-            "train a model for this factor" if hopeless else "train on a pair that matches, or overrule with --force"
-        )
+        remedy = "train on a pair that matches, or overrule with --force"
+        remedy = "train a model for this factor" if hopeless else remedy
         raise ModelMismatch(f"the model {card.method} does not fit: {'; '.join(found)}. Remedy: {remedy}")
     return found
