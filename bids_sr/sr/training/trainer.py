@@ -2,7 +2,7 @@
 
 Phase `search` fits on all that is not held out and keeps the weights that score best there; the card reports that
 score. `refit` (where the recipe wants it) starts anew with the same seed on *all* data for as many iterations as did
-best. Where nothing is held out the training loss decides, or, where a critic is part of that, the last weights are kept.
+best. Where nothing is held out the training loss decides, or, with a critic in the loss, the last weights are kept.
 """
 
 from __future__ import annotations
@@ -85,22 +85,11 @@ class _Job:
 
 
 def fit(
-    method: Method,
-    recipe: Recipe,
-    data: TrainingPair | ImageSet | RunData,
-    *,
-    recipe_name: str,
-    seed: int,
-    work_dir: str | Path,
-    factor: Factor | None = None,
-    threads: int = 1,
-    device: str = "cpu",
-    max_minutes: float | None = None,
-    vgg_weights: str | Path | None = None,
-    start: LoadedModel | None = None,
-    progress: Progress | None = None,
-    precision: Literal["auto", "fp32", "mixed"] = "auto",
-) -> TrainedModel:
+    method: Method, recipe: Recipe, data: TrainingPair | ImageSet | RunData, *, recipe_name: str, seed: int,
+    work_dir: str | Path, factor: Factor | None = None, threads: int = 1, device: str = "cpu",
+    max_minutes: float | None = None, vgg_weights: str | Path | None = None, start: LoadedModel | None = None,
+    progress: Progress | None = None, precision: Literal["auto", "fp32", "mixed"] = "auto",
+) -> TrainedModel:  # fmt: skip
     """Train a method; or, where nothing is trained, find the variance maps of a run.
 
     Parameters
@@ -139,11 +128,11 @@ def fit(
     _check(method, recipe, recipe_name, data, factor, start, vgg_weights)
     work, now = Path(work_dir), time.monotonic()
     with torch_threads(threads):
-        examples: Examples = (
-            PairExamples(data, recipe, device)
-            if isinstance(data, TrainingPair)
-            else ImageExamples(data, recipe, factor, method.ndim, device)
-        )
+        examples: Examples
+        if isinstance(data, TrainingPair):
+            examples = PairExamples(data, recipe, device)
+        else:
+            examples = ImageExamples(data, recipe, factor, method.ndim, device)
         train, held = examples.parts()
         work.mkdir(parents=True, exist_ok=True)
         on_gpu = device.startswith("cuda") and isinstance(data, ImageSet)
