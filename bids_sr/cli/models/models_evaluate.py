@@ -126,7 +126,7 @@ def _degraded(
     made = [operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy() for t in picked]
     data = np.stack(made, -1).astype(np.float32)
     file = folder / reference.path.name
-    save_image(data if reference.ndim == 4 else data[..., 0], operator.coarse_affine(reference.affine), file, tr=1.0)
+    save_image(data if reference.ndim == 4 else data[..., 0], operator.lowres_affine(reference.affine), file, tr=1.0)
     x, y, z = (slice(a, b) for a, b in operator.window)
     return file, (x, y, z)
 

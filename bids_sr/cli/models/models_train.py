@@ -93,13 +93,13 @@ def _fitted(
 def _pair(image: TrainingImage, factor: Factor) -> TrainingPair:
     """One image as a pair; its low-resolution member is made by cropping k-space where none was measured."""
     from bids_sr.sr.data.training_pair import TrainingPair
-    from bids_sr.sr.resolution.degradation import block_mean, fine_size, kspace_crop
+    from bids_sr.sr.resolution.degradation import block_mean, highres_size, kspace_crop
 
     assert image.fine is not None
     made, affine = kspace_crop(image.fine, image.affine, factor=factor)
     seen, _ = block_mean(image.mask.astype(np.float32), image.affine, factor=factor)
     lowres = made if image.coarse is None else image.coarse
-    sizes = [(n, fine_size(m, f)) for n, m, f in zip(image.fine.shape, lowres.shape, factor, strict=True)]
+    sizes = [(n, highres_size(m, f)) for n, m, f in zip(image.fine.shape, lowres.shape, factor, strict=True)]
     x, y, z = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in sizes)
     return TrainingPair(
         lowres=lowres.astype(np.float32), highres=image.fine[x, y, z], mask=seen > 0.5, lowres_affine=affine,

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
-from bids_sr.sr.resolution.degradation import Factor, check_factor, fine_size
+from bids_sr.sr.resolution.degradation import Factor, check_factor, highres_size
 
 Array = NDArray[Any]
 _LEAST = 8  # voxels in-plane
@@ -86,7 +87,7 @@ class TrainingImage:
     @property
     def zooms(self) -> tuple[float, float, float]:
         """Voxel size of the grid of `image` in mm."""
-        x, y, z = (float(v) for v in np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(0)))
+        x, y, z = voxel_sizes(self.affine).tolist()
         return x, y, z
 
     def checksum(self) -> str:
@@ -177,7 +178,7 @@ class ImageSet:
                 raise ImageSetError(f"{image.name}: a single slice, of which nothing could be held out")
             if image.fine is None or image.coarse is None:
                 continue
-            wanted = tuple(fine_size(n, f) for n, f in zip(image.coarse.shape[-3:], factor, strict=True))
+            wanted = tuple(highres_size(n, f) for n, f in zip(image.coarse.shape[-3:], factor, strict=True))
             if image.shape != wanted:
                 raise ImageSetError(
                     f"{image.name}: the coarse image {image.coarse.shape[-3:]} by {factor} is {wanted}, "

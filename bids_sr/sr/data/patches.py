@@ -13,7 +13,7 @@ from torch import Tensor
 from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch, split
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import fine_size
+from bids_sr.sr.resolution.degradation import highres_size
 from bids_sr.sr.resolution.interpolation import matrix_for
 from bids_sr.sr.resolution.operators import level_of
 
@@ -63,7 +63,7 @@ def upsample_slices(lowres: Tensor, factor: tuple[float, float], upsampled_by: s
     if upsampled_by is None:
         return lowres
     rows, columns = (
-        torch.tensor(matrix_for(upsampled_by, m, fine_size(m, f), axis), dtype=lowres.dtype, device=lowres.device)
+        torch.tensor(matrix_for(upsampled_by, m, highres_size(m, f), axis), dtype=lowres.dtype, device=lowres.device)
         for axis, (m, f) in enumerate(zip(lowres.shape[-2:], factor, strict=True))
     )
     return rows @ lowres @ columns.T

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, downsample, fine_size
+from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, downsample, highres_size
 from bids_sr.sr.resolution.interpolation import upsample
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class TrainingPair:
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
-        wanted = tuple(fine_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True))
+        wanted = tuple(highres_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True))
         if self.highres.shape != wanted:
             raise PairError(
                 f"low resolution {self.lowres.shape} by {self.factor} is {wanted}, not {self.highres.shape}"
@@ -91,8 +92,8 @@ class TrainingPair:
 
     def described(self) -> dict[str, Any]:
         """What the card says of the pair; see `bids_sr.sr.models.card.card_entries`."""
-        zooms = np.sqrt((np.asarray(self.lowres_affine, float)[:3, :3] ** 2).sum(0))
-        finer = [n / fine_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True)]
+        zooms = voxel_sizes(self.lowres_affine)
+        finer = [n / highres_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True)]
         return {
             "factor": self.factor, "contrast": self.contrast, "affine": self.lowres_affine,
             "zooms": (zooms, zooms * finer),

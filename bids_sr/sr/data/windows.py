@@ -20,7 +20,7 @@ from bids_sr.sr.data.examples import Batch, Box
 from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
 from bids_sr.sr.data.patch_sampling import PatchPlaces, SamplingError, Symmetry, symmetries
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import Factor, coarse_size, fine_size
+from bids_sr.sr.resolution.degradation import Factor, highres_size, lowres_size
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.resolution.operators import get_operator
 
@@ -85,9 +85,9 @@ def _grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> tuple[Tensor
         grown = upsample("nearest", inside_coarse[0].numpy(), factor)
         return None, coarse, torch.from_numpy(_channels_first(grown)), inside_coarse
     if coarse is None or fine.shape[-3:] != tuple(
-        fine_size(n, f) for n, f in zip(coarse.shape[-3:], factor, strict=True)
+        highres_size(n, f) for n, f in zip(coarse.shape[-3:], factor, strict=True)
     ):  # a measured coarse image serves its own factor alone
-        size = [coarse_size(n, f)[0] if f != 1 else n for n, f in zip(image.shape, factor, strict=True)]
+        size = [lowres_size(n, f)[0] if f != 1 else n for n, f in zip(image.shape, factor, strict=True)]
         fine, inside = _centered(fine, size), _centered(inside, size)
         coarse = get_operator(recipe.degradation, tuple(size), tuple(factor)).forward(fine)
     grid = tuple(fine.shape[-3:])

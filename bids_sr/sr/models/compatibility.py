@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.resolution.degradation import Factor
 
@@ -50,7 +51,7 @@ def slice_orientation(affine: NDArray[Any]) -> str:
 
 def describe(affine: NDArray[Any], contrast: str, factor: Factor, align: str | None = None) -> Acquisition:
     """Acquisition of an image on the grid of an affine (voxel -> RAS mm)."""
-    x, y, z = (float(v) for v in np.sqrt((np.asarray(affine, float)[:3, :3] ** 2).sum(0)))
+    x, y, z = voxel_sizes(affine).tolist()
     across = slice_orientation(affine)
     return Acquisition(zooms=(x, y, z), orientation=across, contrast=contrast, factor=factor, align=align)
 

@@ -128,11 +128,11 @@ def fit(
     _check(method, recipe, recipe_name, data, factor, start, vgg_weights)
     work, now = Path(work_dir), time.monotonic()
     with torch_threads(threads):
-        examples: Examples
-        if isinstance(data, TrainingPair):
-            examples = PairExamples(data, recipe, device)
-        else:
-            examples = ImageExamples(data, recipe, factor, method.ndim, device)
+        examples: Examples = (
+            PairExamples(data, recipe, device)
+            if isinstance(data, TrainingPair)
+            else ImageExamples(data, recipe, factor, method.ndim, device)
+        )
         train, held = examples.parts()
         work.mkdir(parents=True, exist_ok=True)
         on_gpu = device.startswith("cuda") and isinstance(data, ImageSet)

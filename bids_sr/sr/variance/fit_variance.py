@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import card_entries
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, fine_size
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, highres_size
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.phase import Progress, torch_threads
 from bids_sr.sr.variance.held_out_gate import held_out_shares
@@ -73,8 +74,8 @@ class RunData:
 
     def described(self) -> dict[str, Any]:
         """What the card says of the run; see `bids_sr.sr.models.card.card_entries`."""
-        zooms = np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(0))
-        finer = [n / fine_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
+        zooms = voxel_sizes(self.affine)
+        finer = [n / highres_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
         return {
             "factor": self.factor, "contrast": self.contrast, "affine": self.affine,
             "zooms": (zooms, zooms * finer),

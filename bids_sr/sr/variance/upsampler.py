@@ -19,6 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import displacement, hr_grid
 from bids_sr.sr.inference.guided_baselines import PosedImage
@@ -109,7 +110,7 @@ class VarianceUpsampler:
         hit = [np.flatnonzero(inside.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
         corners = np.stack(np.meshgrid(*[[h[0], (h[0] + h[-1]) / 2, h[-1]] for h in hit], indexing="ij"), -1)
         self._points = corners.reshape(-1, 3) @ self.affine[:3, :3].T + self.affine[:3, 3]
-        self._voxel = float(np.sqrt((self.affine[:3, :3] ** 2).sum(0)).min())
+        self._voxel = float(voxel_sizes(self.affine).min())
         self._kept: list[PosedPrior] = []  # the one used last stands last
         self.poses = 0
 
