@@ -10,12 +10,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.reporting.map_reportlets import (
-    ActivationReport,
-    MetricsReport,
-    RegionsReport,
-    SuperresReport,
-)
+from bids_sr.interfaces.reporting.map_reportlets import ActivationReport, MetricsReport, RegionsReport, SuperresReport
 from bids_sr.interfaces.reporting.reportlet_figures import (
     AnatReport,
     CoregReport,

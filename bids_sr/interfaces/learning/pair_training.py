@@ -5,22 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    File,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import File, SimpleInterface, TraitedSpec, isdefined, traits
 from nipype.interfaces.base.support import Bunch
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.learning.training_inputs import (
-    PerceptualInputSpec,
-    TrainingOutputSpec,
-    factor_trait,
-    obtain,
-)
+from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, factor_trait, obtain
 from bids_sr.series import PAIR_BASELINES
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import (
-    File,
-    SimpleInterface,
-    traits,
-)
+from nipype.interfaces.base import File, SimpleInterface, traits
 from nipype.interfaces.base.support import Bunch
 from numpy.typing import NDArray
 
