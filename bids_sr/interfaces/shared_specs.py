@@ -30,7 +30,7 @@ class SeriesModelInputSpec(BaseInterfaceInputSpec):
     mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
     events_file = File(exists=True, mandatory=True, desc="BIDS events")
     confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
+    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, with derivatives")
     n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
     tr = traits.Float(mandatory=True, desc="repetition time (s)")
     series = traits.Str(mandatory=True, desc="name of the series")
