@@ -62,7 +62,7 @@ class PrepareContrasts(SimpleInterface):
             prefix=str(here / "scans_"), sloppy=inputs.sloppy, interpolations=("bspline", *inputs.others),
             align=inputs.align,
         )  # fmt: skip
-        stacks = {"fine": made.fine, **made.coarse}
+        stacks = {"fine": made.hr, **made.lr}
         for name, stack in stacks.items():
             for contrast in inputs.contrasts:
                 save_image(stack[contrast], made.affine, here / f"{name}_{contrast}.nii")
