@@ -161,13 +161,13 @@ def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tup
 
 def _task(inputs: Any, volumes: int) -> tuple[Any, dict[str, Any]]:
     """Courses of the task, and what became of it."""
-    from bids_sr.registration.calibration_alignment import task_courses
+    from bids_sr.registration.calibration_alignment import task_regressors
     from bids_sr.stats.glm.design import DesignError
 
     if not isdefined(inputs.events_file):
         return None, {"task": "no events"}
     try:
-        return task_courses(inputs.events_file, inputs.tr, volumes), {"task": Path(inputs.events_file).name}
+        return task_regressors(inputs.events_file, inputs.tr, volumes), {"task": Path(inputs.events_file).name}
     except DesignError as error:
         LOGGER.warning("The task of the calibration stays in its variance: %s", error)
         return None, {"task": f"not taken out: {error}"}

@@ -56,7 +56,7 @@ class PrepareContrasts(SimpleInterface):
             prefix=str(here / "scans_"), sloppy=inputs.sloppy, interpolations=("bspline", *inputs.others),
             align=inputs.align,
         )  # fmt: skip
-        stacks = {"fine": made.fine, **made.coarse}
+        stacks = {"fine": made.hr, **made.lr}
         files = {
             name: [saved(here / f"{name}_{c}.nii", stack[c], made.affine) for c in inputs.contrasts]
             for name, stack in stacks.items()
