@@ -33,7 +33,6 @@ def init_anat_wf(
     seed : of everything random
     sloppy : coarser and quicker, for tests
     given : what another program has made; what it lacks of tissues and transforms is made here
-    name : of the workflow
 
     Inputs
     ------

@@ -40,7 +40,6 @@ def init_subject_wf(*, subject: SubjectPlan, name: str) -> LiterateWorkflow:
     Parameters
     ----------
     subject : what there is and what is to be done
-    name : of the workflow
     """
     workflow = LiterateWorkflow(name=name)
     anat_wf = _anat(subject, workflow) if subject.t1w else None

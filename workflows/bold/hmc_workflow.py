@@ -23,7 +23,6 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
     Parameters
     ----------
     acquisition : slice times, dummies, and what another program has estimated
-    name : of the workflow
 
     Inputs
     ------
@@ -138,7 +137,6 @@ def init_confounds_wf(*, with_anat: bool, given: Given | None = None, name: str 
     ----------
     with_anat : there is a T1w image
     given : with the table of another program (under the names of fMRIPrep), or None
-    name : of the workflow
 
     Inputs
     ------

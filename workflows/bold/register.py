@@ -27,7 +27,6 @@ def init_pair_wf(*, factor: Factor, truncate: bool, seed: int, name: str = "pair
     factor : low-resolution over high-resolution voxel size, by axis
     truncate : there is no lowres image; it is made from highres by truncating k-space
     seed : of everything random
-    name : of the workflow
 
     Inputs
     ------
@@ -76,7 +75,6 @@ def init_bold_registration_wf(
     factor : low-resolution over high-resolution voxel size, by axis
     seed : of everything random
     given : what another program has made; its brain mask and its registration to the T1w image are taken over
-    name : of the workflow
 
     Inputs
     ------
