@@ -25,8 +25,7 @@ class Transient:
 
     Parameters
     ----------
-    excess : relative excess of the signal of the first volumes, (N, X, Y, Z) on the sampling grid
-    mean_excess : (N,) the same as a mean over the brain
+    excess, mean_excess : relative excess of the first volumes' signal, (N, X, Y, Z) on the sampling grid, and (N,)
     dummies : volumes whose mean over the brain is more than 1 % above the steady state
     """
 
@@ -46,28 +45,19 @@ def approach(head: Head, preset: Preset, scanner: EpiScanner) -> Transient:
         mean = float(excess[head.brain].mean())
         if mean < 1e-3:
             break
-        middle = (scanner.middle_shape, scanner.middle_affine)
-        maps.append(sample_volume(excess, head.affine, *middle, scanner.pose, _LINEAR))
+        maps.append(sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, _LINEAR))
         means.append(mean)
-    return Transient(
-        excess=np.stack(maps), mean_excess=np.array(means), dummies=int((np.array(means) > 0.01).sum())
-    )  # fmt: skip
+    mean_excess = np.array(means)
+    return Transient(excess=np.stack(maps), mean_excess=mean_excess, dummies=int((mean_excess > 0.01).sum()))
 
 
 class Physiology:
-    """Factor on the signal at each volume and slice.
-
-    Parameters
-    ----------
-    rng : source of rates, phases and maps
-    head, preset, scanner : subject, protocol, geometry
-    transient : approach to the steady state
-    """
+    """Factor on the signal at each volume and slice; rates, phases and maps are drawn."""
 
     def __init__(
         self, rng: np.random.Generator, head: Head, preset: Preset, scanner: EpiScanner, transient: Transient
     ) -> None:
-        shape, affine = scanner.middle_shape, scanner.middle_affine
+        shape, affine = scanner.sampling_grid
         self._transient = transient
         pulsating = head.veins + 0.3 * head.fractions["csf"] * head.brain
         pulsating = ndimage.gaussian_filter(pulsating, 2.0 / head.affine[0, 0])
