@@ -77,7 +77,8 @@ class Activity:
 
 def run_volumes(
     subject: "Subject", preset: Preset, scanner: EpiScanner, transient: Transient, *, rest: Part,
-    parts: dict[str, Part], motion: Array, events: list[Event], sigma: float, rng: Callable[[int], np.random.Generator], threads: int,
+    parts: dict[str, Part], motion: Array, events: list[Event], sigma: float,
+    rng: Callable[[int], np.random.Generator], threads: int,
 ) -> Iterator[Array]:  # fmt: skip
     """A BOLD run volume by volume, float32; the number of threads changes nothing but the time.
 

@@ -19,14 +19,7 @@ TRACEBACK_LINES = 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crash:
-    """A crash file, read.
-
-    Parameters
-    ----------
-    file : its name
-    node : full name of the node
-    traceback : from its first line to the error
-    """
+    """A crash file, read: its name, the full name of the node, and the traceback from its first line to the error."""
 
     file: str
     node: str
@@ -92,18 +85,12 @@ def build_report(
 
     Parameters
     ----------
-    output_dir : root of the derivatives, with ``sub-XX/figures``
-    subject : label, with or without ``sub-``
-    run_uuid : of this run
+    output_dir, subject : root of the derivatives, with ``sub-XX/figures``; label, with or without ``sub-``
+    run_uuid, command : of this run
     log_dir : its logs: crash files anywhere below it, ``settings.toml``, ``CITATION.md``
     boilerplate_md : the methods text, or the path of its file; default: ``CITATION.md`` in ``log_dir``, else in
         ``output_dir``
-    command : command line as typed
     extra : further facts for the last section
-
-    Returns
-    -------
-    path of the page
     """
     from bids_sr.reports.assembler import write_subject_page
 

@@ -39,15 +39,10 @@ def _forest(grid: Sequence[Sequence[Panel]], labels: Mapping[str, Any], regions:
 
 
 def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, names: Sequence[str] = ()) -> Figure:
-    """Agreement of halves, every series: a column each scale that occurs, a row each region.
+    """Agreement of halves, every series in the order of `names`: a column each scale that occurs, a row each region.
 
-    Parameters
-    ----------
-    rows : of the evaluation
-    prefix : ``split_ev`` (r beyond the limit beside it) or ``split_r`` (against the measured half), or ``self_r``
-        (within the series)
-    contrast : the contrast shown
-    names : order of the series
+    `prefix` is ``split_ev`` (r beyond the limit beside it), ``split_r`` (against the measured half) or ``self_r``
+    (within the series).
     """
     bands = {f"{prefix}_{band}": pick.BANDS[band] for band in ("signal", "percent", "beyond")}
     columns = SPLIT_COLUMNS if prefix == "split_ev" else bands
@@ -84,13 +79,9 @@ def contrasts_figure(
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
-    """What each method has more than its placebos and the denoising controls.
+    """What each method has more than its placebos and the denoising controls, named in ``against`` of the rows.
 
-    Parameters
-    ----------
-    rows : differences; ``against`` names the placebo
-    measures : measure to title of its column
-    contrast : the contrast shown
+    `measures` are titles of columns by measure.
     """
     own = [row for row in rows if row.contrast == contrast and row.measure in measures]
     regions = pick.shown_regions(own)

@@ -29,14 +29,8 @@ _METHOD, _OTHER = (s.RED, s.INK, s.ORANGE, s.PURPLE), (s.BLUE, s.SKY, s.GREEN, s
 def consistency_figure(curves: Mapping[str, Array]) -> Figure:
     """What each volume of each series loses of the acquired data, on a logarithmic scale.
 
-    Parameters
-    ----------
-    curves : (T,) |B(SR) − LR| / |LR| as a fraction by series; NaN where it was not measured
-
-    Raises
-    ------
-    FigureInputError
-        if nothing was measured
+    `curves` are (T,) |B(SR) − LR| / |LR| as a fraction by series, NaN where it was not measured; raises
+    `FigureInputError` where it was measured nowhere.
     """
     known = {name: 100 * np.asarray(c, dtype=float) for name, c in curves.items() if np.isfinite(c).any()}
     if not known:
@@ -66,14 +60,8 @@ def consistency_figure(curves: Mapping[str, Array]) -> Figure:
 def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]], *, unit: str = "signal units") -> Figure:
     """True error against the ensemble's own uncertainty, by tenths of the latter; on the diagonal it is calibrated.
 
-    Parameters
-    ----------
-    tables : rows (standard deviation, true error), both root mean squares of a tenth of the voxels, by series
-
-    Raises
-    ------
-    FigureInputError
-        if there is no row
+    Rows by series are (standard deviation, true error), both root mean squares of a tenth of the voxels; raises
+    `FigureInputError` without any.
     """
     known = {name: np.array(rows, dtype=float) for name, rows in tables.items() if len(rows)}
     if not known:
@@ -113,23 +101,15 @@ def overlay_figure(
     colors: str = "viridis",
     n_slices: int = 4,
 ) -> Figure:
-    """Maps of something that is never negative over an image, a row each, on one scale.
+    """Maps (X, Y, Z) of something that is never negative over an image, a row each, on one scale.
 
     Parameters
     ----------
-    maps : (X, Y, Z) by name of the row
-    affine : voxel → RAS mm, of all arrays
-    background, mask : (X, Y, Z) image below, and brain
-    label : of the color scale
-    limit : upper end of the scale; default: 99th percentile in the brain over all maps
+    affine, background, mask : voxel → RAS mm of all arrays; image below, and brain
+    label, limit, colors : of the color scale, which ends at the 99th percentile in the brain over all maps by default
     threshold : values at or below are not drawn
-    colors : colormap
-    n_slices : planes, spread over the brain
 
-    Raises
-    ------
-    FigureInputError
-        if there is no map
+    Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError(f"there is no map of {label}")
@@ -161,19 +141,9 @@ def overlay_figure(
 def variance_figure(
     weight: Array, affine: Array, mask: Array, background: Array | None = None, *, n_slices: int = 4
 ) -> Figure:
-    """Where a run fluctuates on the high-resolution grid, below the anatomy.
+    """Standard deviation of the fluctuations (X, Y, Z; signal units) on the high-resolution grid, below the anatomy.
 
-    Parameters
-    ----------
-    weight : (X, Y, Z) standard deviation of the fluctuations, signal units
-    affine : voxel → RAS mm
-    mask, background : (X, Y, Z) brain, and image of the anatomy
-    n_slices : planes
-
-    Raises
-    ------
-    FigureInputError
-        if the map is not 3D
+    Raises `FigureInputError` if the map is not 3D.
     """
     if weight.ndim != 3:
         raise FigureInputError(f"the variance map has shape {weight.shape}, expected (X, Y, Z)")
@@ -205,20 +175,10 @@ def beyond_figure(
     score: str = "r",
     n_slices: int = 3,
 ) -> Figure:
-    """Effects that only the highest band holds, series by series on one color scale.
+    """Effects (X, Y, Z; signal units) that only the highest band holds, series by series on one color scale.
 
-    Parameters
-    ----------
-    maps : (X, Y, Z) effect beyond the acquired Nyquist limit by series, signal units; the last chooses the planes
-    affine : voxel → RAS mm
-    mask : (X, Y, Z) brain
-    scores, score : what to write beside a series' name, such as its r, and what that is called
-    n_slices : planes, from those where the last map is strongest
-
-    Raises
-    ------
-    FigureInputError
-        if there is no map
+    The last map chooses the planes, where it is strongest. `scores` are written beside a series' name, as values of
+    `score`. Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map beyond the acquired Nyquist limit")

@@ -82,11 +82,8 @@ def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
 def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()) -> list[str]:
     """Series of the rows by kind (baselines, controls, methods, ..., measured), in the wanted order within each.
 
-    Parameters
-    ----------
-    rows : of any measures
-    wanted : order within a kind, raw before all; the others follow as they come
-    kinds : those to keep; default: all but members of ensembles and placebos
+    Raw comes before all, those not wanted follow as they come. `kinds` are those to keep; default: all but members of
+    ensembles and placebos.
     """
     kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     found = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
@@ -164,10 +161,7 @@ def figure_of(measures: Iterable[str]) -> str:
 def shown_series(names: Sequence[str], scores: Mapping[str, MetricRow]) -> list[str]:
     """Series whose maps are shown: plain interpolation, the two methods that agree best, and what was measured.
 
-    Parameters
-    ----------
-    names : series that have a map
-    scores : rows by series; a method without one comes last
+    A method without a score comes last.
     """
     methods = [name for name in names if kind_of(name) == "method"]
     methods.sort(key=lambda name: -row.value if known(row := scores.get(name)) and row else math.inf)

@@ -46,13 +46,8 @@ def table_of(
 ) -> Markup:
     """A table of columns; a line without a cell in one has a dash there.
 
-    Parameters
-    ----------
-    caption : plain text
-    heads : of what each line begins with
-    lines : what each line begins with, by its key
-    columns : those that follow
-    names, texts : see `table`; what a line begins with holds words
+    `lines` are what each line begins with (headed by `heads`), by its key; `names` and `texts` as of `table`, where
+    what a line begins with holds words.
     """
     filled = list(columns)
     rows = [[*first, *(found.get(key, "–") for _, _, found in filled)] for key, first in lines.items()]
@@ -77,11 +72,7 @@ def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column]:
 def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
     """Agreement of halves: regions (thresholds of the active region) as columns, a table each contrast and scale.
 
-    Parameters
-    ----------
-    rows : of the evaluation
-    prefix : ``split_ev``, ``split_r`` or ``self_r``; with the first, all that there is beside it follows
-    names : order of the series
+    `prefix` is ``split_ev``, ``split_r`` or ``self_r``; with the first, all that there is beside it follows.
     """
     parts = _levels(rows, prefix, names)
     if prefix == "split_ev":
@@ -291,11 +282,6 @@ def _placebo_table(rows: Rows, title: str) -> Markup:
 
 
 def placebo_words(rows: Rows) -> list[str]:
-    """A sentence each method: whether its gain may be called specific to this subject.
-
-    Parameters
-    ----------
-    rows : differences of one contrast; only the brain enters where it was measured
-    """
+    """A sentence each method: whether its gain over the brain (else wherever measured) is specific to this subject."""
     brain = [row for row in rows if row.region == "brain"] or list(rows)
     return [each.words for each in subject_specific(claims(brain))]

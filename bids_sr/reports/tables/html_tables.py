@@ -86,10 +86,7 @@ def messages_html(kind: str, messages: Value) -> Markup:
 def summary_html(summary: Mapping[str, Value]) -> Markup:
     """The summary: warnings and notices first, then the facts.
 
-    Parameters
-    ----------
-    summary : labels to text, numbers, lists or nested mappings; the keys ``warnings`` and ``notices`` (any case) hold
-        messages that are shown in boxes
+    The keys ``warnings`` and ``notices`` (any case) hold messages that are shown in boxes.
     """
     kinds = dict.fromkeys(WARNING_KEYS, "warning") | dict.fromkeys(NOTICE_KEYS, "notice")
     boxes = [(kinds[key.lower()], value) for key, value in summary.items() if key.lower() in kinds]
@@ -112,14 +109,9 @@ def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
 
 
 def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[str], caption: str) -> Markup:
-    """A table with a row for each series and smoothing and a column for each measure.
+    """A table of the rows of one contrast, with a row for each series and smoothing and a column for each measure.
 
-    Parameters
-    ----------
-    rows : of one contrast
-    measures : columns; those that occur nowhere are left out
-    series : order of the rows
-    caption : what the table is about
+    Measures that occur nowhere are left out.
     """
     values = {(r["series"], r["fwhm_mm"], r["measure"]): r["value"] for r in rows}
     shown = [m for m in measures if any(key[2] == m and value != MISSING for key, value in values.items())]
@@ -176,14 +168,9 @@ def _glossary(measures: Iterable[str]) -> Markup:
 
 
 def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = ()) -> Markup:
-    """Both metrics tables: image measures, then activation measures by contrast.
+    """Both long tables (either may be empty): image measures, then activation measures by contrast.
 
-    Nothing is highlighted: which difference counts is a matter of its interval, not of the larger figure.
-
-    Parameters
-    ----------
-    image, activation : rows of the long tables; either may be empty
-    names : order of the series
+    Nothing is highlighted: which difference counts is a matter of its interval, not of the larger value.
     """
     parts: list[Markup] = []
     used: list[str] = []
@@ -232,12 +219,7 @@ PARTIAL_FOV = 0.9
 
 
 def registration_html(facts: Mapping[str, Any]) -> Markup:
-    """Figures of a run's registrations in words, warnings first.
-
-    Parameters
-    ----------
-    facts : plain values as the registration stage writes them; unknown keys are left out
-    """
+    """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
     warnings = []
     if facts.get("bold_t1w_poor"):
         warnings.append("The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.")

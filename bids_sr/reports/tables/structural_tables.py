@@ -21,9 +21,7 @@ Row = Mapping[str, str]
 def structural_html(rows: Sequence[Row]) -> Markup:
     """All tables: likeness and quality of each contrast, then tissues and lesions.
 
-    Parameters
-    ----------
-    rows : of the table of measures, by column; see `bids_sr.metrics.long_tables.STRUCTURAL`
+    `rows` are those of the table of measures, by column; see `bids_sr.metrics.long_tables.STRUCTURAL`.
     """
     parts = []
     for contrast in dict.fromkeys(row["contrast"] for row in rows):

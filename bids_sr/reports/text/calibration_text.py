@@ -41,12 +41,9 @@ _HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or d
 
 
 def calibration_html(facts: Mapping[str, Any], voxel_mm: float) -> Markup:
-    """Facts of a calibration, warnings first.
+    """Facts of a calibration as its interfaces write them, warnings first; unknown keys are left out.
 
-    Parameters
-    ----------
-    facts : plain values as `interfaces.calibration` writes them; unknown keys are left out
-    voxel_mm : in-plane voxel of the run
+    `voxel_mm` is the in-plane voxel of the run.
     """
     shown = {label: facts[key] for key, label in FACTS.items() if facts.get(key) is not None}
     return messages_html("warning", warnings(facts, voxel_mm)) + facts_html(shown)

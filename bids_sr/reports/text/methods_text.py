@@ -136,10 +136,7 @@ def _parser() -> MarkdownIt:
 def methods_html(markdown: str, bibtex: str) -> Markup:
     """The methods text as HTML, references at the end.
 
-    Parameters
-    ----------
-    markdown : with citations ``[@key]``; a key that the bibliography lacks stays visible with a question mark
-    bibtex : bibliography, may hold more than is cited
+    A citation ``[@key]`` that the bibliography lacks stays visible with a question mark.
     """
     raw = split_bibtex(bibtex)
     entries = {key: read_entry(raw[key]) for key in cited_keys(markdown) if key in raw}
@@ -159,13 +156,9 @@ def page_html(fragment: str, title: str) -> str:
 
 
 def write_citations(markdown: str, out_dir: str | os.PathLike[str], bibtex: str | None = None) -> CitationFiles:
-    """Write ``CITATION.md``, ``CITATION.bib`` (what is cited) and ``CITATION.html``.
+    """Write ``CITATION.md``, ``CITATION.bib`` (what is cited) and ``CITATION.html`` to a folder.
 
-    Parameters
-    ----------
-    markdown : the methods text
-    out_dir : folder, made where it is missing
-    bibtex : bibliography; default: everything that comes with the program
+    The bibliography is by default everything that comes with the program.
     """
     folder = Path(out_dir)
     source = bibliography() if bibtex is None else bibtex
