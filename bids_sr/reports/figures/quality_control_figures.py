@@ -43,9 +43,8 @@ def consistency_figure(curves: Mapping[str, Array]) -> Figure:
             own = pick.kind_of(name) == "method"
             color = (_METHOD if own else _OTHER)[counts[own] % 4]
             counts[own] += 1
-            dashes: Any = "-" if own else (0, (4, 1.5))
-            label = f"{name} ({np.nanmedian(values):.2g} %)"
-            ax.plot(np.maximum(values, FLOOR_PERCENT), color=color, ls=dashes, lw=1.3, label=label)
+            look: dict[str, Any] = {"color": color, "ls": "-" if own else (0, (4, 1.5)), "lw": 1.3}
+            ax.plot(np.maximum(values, FLOOR_PERCENT), label=f"{name} ({np.nanmedian(values):.2g} %)", **look)
         ax.set_ylim(FLOOR_PERCENT * 0.8, None)
         ax.axhline(BEST_PERCENT, color=s.SOFT, lw=0.9, ls=":")
         ax.set_yscale("log")
@@ -74,19 +73,21 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]], *, u
         for (name, rows), color, marker in zip(known.items(), _METHOD * 2, "Do^sDo^s", strict=False):
             ax.plot(rows[:, 0], rows[:, 1], color=color, marker=marker, ms=4.5, lw=1.3, label=name)
         ax.set(xlabel=f"disagreement of the members ({unit})", ylabel=f"true error of their mean ({unit})")
-        ax.set_xlim(0, 1.03 * high)
-        ax.set_ylim(0, 1.03 * high)
+        ax.set(xlim=(0, 1.03 * high), ylim=(0, 1.03 * high))
         s.light_grid(ax)
         ax.legend(fontsize=8)
     return fig
 
 
-def _ground(image: Array | None, mask: Array, affine: Array) -> tuple[Volume, Volume, dict[str, float]]:
-    """Brain, image below it (black where there is none) and its gray scale, in RAS order."""
+def _ground(
+    image: Array | None, mask: Array, affine: Array, n_slices: int, margin_mm: float
+) -> tuple[Volume, dict[str, float], Volume, list[int], s.Box]:
+    """Image below the overlays (black where there is none), its gray scale, brain, planes and box, in RAS order."""
     brain = s.canonical(np.asarray(mask > 0), affine)
     below = s.canonical(np.zeros(mask.shape, np.float32) if image is None else np.asarray(image, np.float32), affine)
     low, high = s.gray_limits(below.data, brain.data)
-    return brain, below, {"vmin": low, "vmax": high}
+    box = s.bounding_box(brain.data, brain.zooms, margin_mm=margin_mm)
+    return below, {"vmin": low, "vmax": high}, brain, s.slice_indices(brain.data, 2, n_slices), box
 
 
 def overlay_figure(
@@ -113,18 +114,13 @@ def overlay_figure(
     """
     if not maps:
         raise FigureInputError(f"there is no map of {label}")
-    brain, ground, gray = _ground(background, mask, affine)
-    planes = s.slice_indices(brain.data, 2, n_slices)
-    box = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
+    ground, gray, brain, planes, box = _ground(background, mask, affine, n_slices, 3.0)
     inside = mask > 0
-    top = [
-        float(np.nanpercentile(m[inside], 99)) for m in maps.values() if inside.any() and np.isfinite(m[inside]).any()
-    ]
-    scale = {"vmin": 0, "vmax": limit or max([value for value in top if value > 0], default=1.0)}
+    tops = (float(np.nanpercentile(m[inside], 99)) for m in maps.values() if np.isfinite(m[inside]).any())
+    scale = {"vmin": 0, "vmax": limit or max([value for value in tops if value > 0], default=1.0)}
     with s.literal_style():
-        fig, axes = s.panel_grid(
-            len(maps), len(planes), 11.6 / len(planes) * s.height_over_width(box, brain), left=0.03, bottom=0.6
-        )
+        height = 11.6 / len(planes) * s.height_over_width(box, brain)
+        fig, axes = s.panel_grid(len(maps), len(planes), height, left=0.03, bottom=0.6)
         image: Any = None
         for row, (name, data) in zip(axes, maps.items(), strict=True):
             over = np.where(inside & (np.nan_to_num(data) > threshold), data, np.nan).astype(np.float32)
@@ -147,12 +143,10 @@ def variance_figure(
     """
     if weight.ndim != 3:
         raise FigureInputError(f"the variance map has shape {weight.shape}, expected (X, Y, Z)")
-    brain, ground, gray = _ground(background, mask, affine)
+    ground, gray, brain, planes, box = _ground(background, mask, affine, n_slices, 2.0)
     shown = s.canonical(np.where(mask > 0, weight, np.nan).astype(np.float32), affine)
     inside = weight[mask > 0]
     limit = max(float(np.percentile(inside, 99)) if inside.size else 0.0, 1e-6)
-    planes = s.slice_indices(brain.data, 2, n_slices)
-    box = s.bounding_box(brain.data, brain.zooms, margin_mm=2.0)
     with s.literal_style():
         height = 11.9 / len(planes) * s.height_over_width(box, brain)
         fig, axes = s.panel_grid(2, len(planes), height, left=0.004, right=0.996, bottom=0.62, space=0.01)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MISSING, MetricRow
@@ -98,22 +99,12 @@ def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iter
 
 
 def pick(
-    rows: Iterable[MetricRow],
-    measure: str,
-    *,
-    contrast: str | None = None,
-    region: str | None = None,
-    against: str | None = None,
-    fwhm_mm: float | None = None,
+    rows: Iterable[MetricRow], measure: str, *, contrast: str | None = None, region: str | None = None
 ) -> dict[str, MetricRow]:
     """Rows of one measure by series; of several that answer, the first."""
     found: dict[str, MetricRow] = {}
     for row in rows:
-        same = row.measure == measure and all(
-            wanted is None or wanted == value
-            for wanted, value in ((contrast, row.contrast), (region, row.region), (against, row.against))
-        )
-        if same and (fwhm_mm is None or math.isclose(row.fwhm_mm, fwhm_mm, abs_tol=1e-6)):
+        if row.measure == measure and contrast in (None, row.contrast) and region in (None, row.region):
             found.setdefault(row.series, row)
     return found
 
@@ -150,6 +141,11 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
         for row in having(rows, "gain_split_ev_", "gain_self_r_")
         if kind_of(row.series) == "method" and kind_of(row.against) in ("placebo", "control")
     ]
+
+
+def scaled(row: MetricRow, factor: float) -> MetricRow:
+    """A row in other units."""
+    return replace(row, value=factor * row.value, lower=factor * row.lower, upper=factor * row.upper)
 
 
 def figure_of(measures: Iterable[str]) -> str:

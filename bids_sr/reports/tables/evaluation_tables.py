@@ -4,7 +4,6 @@ A difference is set in bold where its interval excludes 0, nowhere else: a large
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -210,10 +209,7 @@ def null_html(rows: Rows, names: Names = ()) -> Markup:
     rates, families = pick.pick(own, "null_rate"), pick.pick(own, "null_fwe")
     kinds: tuple[pick.Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
     lines = _lines([*rates.values(), *families.values()], names, kinds)
-    thousands = {
-        name: replace(row, value=1000 * row.value, lower=1000 * row.lower, upper=1000 * row.upper)
-        for name, row in rates.items()
-    }
+    thousands = {name: pick.scaled(row, 1000) for name, row in rates.items()}
     columns: list[Column] = [
         ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}", cells(thousands)),
         ("reading", "", {name: null_words(rates.get(str(name)), nominal) for name in lines}),
