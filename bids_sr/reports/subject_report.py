@@ -76,9 +76,8 @@ def build_report(output_dir: Path, subject: str, *, run_uuid: str, log_dir: Path
     from bids_sr.reports.assembler import write_subject_page
 
     root = Path(output_dir).absolute()
-    text = next(
-        (path.read_text("utf-8") for folder in (log_dir, root) if (path := folder / "CITATION.md").exists()), ""
-    )
+    written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
+    text = next((path.read_text(encoding="utf-8") for path in written), "")
     custom = {
         "methods": methods_fragment(text),
         "errors": errors_html(log_dir),

@@ -154,10 +154,6 @@ def write_citations(markdown: str, folder: Path, bibtex: str | None = None) -> N
     if lacking := missing_keys(markdown, source):
         LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
     cited = "\n\n".join(raw[key] for key in cited_keys(markdown) if key in raw)
-    forms = {
-        "md": markdown.strip(),
-        "bib": cited,
-        "html": page_html(methods_html(markdown, source), "Methods").rstrip(),
-    }
-    for suffix, text in forms.items():
-        atomic_files.write_whole(folder / f"CITATION.{suffix}", text + "\n")
+    page = page_html(methods_html(markdown, source), "Methods")
+    for suffix, text in (("md", markdown.strip() + "\n"), ("bib", cited + "\n"), ("html", page)):
+        atomic_files.write_whole(folder / f"CITATION.{suffix}", text)
