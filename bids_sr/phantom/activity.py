@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import smooth_field
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-Array = npt.NDArray[Any]
 # MNI mm: two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers
 FOCI: dict[str, tuple[float, float, float]] = {
     "thumb": (-40.0, -18.0, 54.0),

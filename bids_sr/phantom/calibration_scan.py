@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import Event
 from bids_sr.phantom.ground_truth import MOTION_TEXT
 from bids_sr.phantom.phantom_files import write_transform
@@ -20,7 +19,6 @@ from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
-Array = npt.NDArray[Any]
 LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
 CALM = 0.5  # of the head motion of the long run: a minute is easier to lie still
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.head import TISSUES, Head
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import Preset
@@ -21,7 +21,6 @@ from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
-Array = npt.NDArray[Any]
 T2 = {"gm": 0.099, "wm": 0.069, "csf": 1.8, "skull": 0.008, "scalp": 0.070}  # s
 T2_BLOOD = 0.032  # s, venous
 LEVEL = 500.0  # mean of the brain in the written images

@@ -1,13 +1,11 @@
 """Smooth random fields and separable up-sampling: the building blocks of the simulated head."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import interpolate, ndimage
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
 
 
 def upsample(samples: Array, shape: Sequence[int]) -> Array:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import DRIVEN_BY
 from bids_sr.phantom.clinical_scans import Scan, tissue_shares
 from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
@@ -16,7 +16,6 @@ from bids_sr.phantom.scanner import BOLD_FRAME
 from bids_sr.phantom.simulated_subject import Subject
 from bids_sr.spatial.transforms import invert, rigid_params
 
-Array = npt.NDArray[Any]
 _FRAME = (
     "Frame of the BOLD: scanner mm (RAS in NIfTI, LPS in ITK text), head as in the first steady volume (see "
     "ReferenceVolume), with the distortion of the EPI."

@@ -7,16 +7,14 @@ that each subject has detail that no template or other subject knows.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from nilearn import datasets
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import distance, smooth_field, upsample
 
-Array = npt.NDArray[Any]
 _LOW, _HIGH = np.array([-92.0, -126.0, -76.0]), np.array([92.0, 92.0, 104.0])  # mm, field of the scene
 _DEFORM_STEP = 4.0  # mm, grid on which the deformation is drawn
 _OPEN = 3.2  # gain of the fluid's share: the sulci of a mean brain are closed by averaging, ours are open

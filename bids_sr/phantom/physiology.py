@@ -1,12 +1,11 @@
 """Fluctuations of the simulated BOLD: drift, breathing, heartbeat, approach to the steady state."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
@@ -14,7 +13,6 @@ from bids_sr.phantom.scanner import EpiScanner
 from bids_sr.phantom.spoiled_gre import gradient_echo
 from bids_sr.spatial.resampling import Spline, sample_volume
 
-Array = npt.NDArray[Any]
 _LINEAR = Spline(order=1)
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02  # shares of the signal (peak, or so)
 

@@ -7,18 +7,16 @@ its own and takes the magnitude last.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.degradation import apply_along, crop_matrix_complex, kspace_crop
 
-Array = npt.NDArray[Any]
 Grid = tuple[tuple[int, int, int], Array]
 _OVERSAMPLE = 4  # in-plane, samples of the scene per low-resolution voxel
 _MARGIN = 10  # oversampled slices beyond the field of view, for a head that moves

@@ -4,11 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import DRIVEN_BY, FOCI, Event, Focus, block_design, make_focus, response
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head, make_head
@@ -20,7 +19,6 @@ from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
-Array = npt.NDArray[Any]
 BOLD_LEVEL, PAIR_LEVEL, T1W_LEVEL = 800.0, 900.0, 500.0  # mean of the brain in the written images
 DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 T1W_TR, T1W_TE, T1W_FLIP, T1W_SNR = 0.018, 0.004, 30.0, 50.0

@@ -1,14 +1,11 @@
 """Signal of the simulated head under a spoiled gradient echo."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.head import BLOOD, TISSUES, Head, Tissue
 
-Array = npt.NDArray[Any]
 _DEPHASING = 22.0  # 1/s per share of venous blood, in the tissue around it
 
 

@@ -10,8 +10,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError, NamedImage, Volume, Window
+from bids_sr.reports.figures.style import FigureInputError, NamedImage, Volume, Window
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError, Volume
+from bids_sr.reports.figures.style import FigureInputError, Volume
 
 Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError
+from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_rows import Kind
 

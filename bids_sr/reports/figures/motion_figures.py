@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array
 
 AXES = ("x", "y", "z")
 AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)

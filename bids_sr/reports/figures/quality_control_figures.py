@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError, Volume
+from bids_sr.reports.figures.style import FigureInputError, Volume
 from bids_sr.reports.tables import evaluation_rows as pick
 
 BEST_PERCENT = 1.0

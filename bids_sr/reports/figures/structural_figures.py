@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError, Volume
+from bids_sr.reports.figures.style import FigureInputError, Volume
 
 _WIDTH, _LEFT, _TOP = 12.0, 0.05, 0.3  # inches wide; share for names of rows; inches for names of columns
 

@@ -23,12 +23,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Array
 
-Array = NDArray[Any]
 Box = tuple[slice, slice, slice]
 
 INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, Box, FigureInputError, NamedImage, Volume
+from bids_sr.reports.figures.style import Box, FigureInputError, NamedImage, Volume
 from bids_sr.reports.text.training_text import TrainingRecord
 
 LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)

@@ -299,7 +299,6 @@ def calibration_warnings(facts: Mapping[str, Any], voxel_mm: float) -> list[str]
 
 LIKENESS = ("psnr", "ssim", "mae", "nmse")
 QUALITY = ("cjv", "efc", "fwhm", "wm2max", "ratio_gm_over_wm_mean", "ratio_csf_over_gm_mean")
-_VOLUMES, _OVERLAPS = "volume_", ("dice_", "tpf_", "ppv_")
 _CAPTIONS = {
     "likeness": "against the measured scan, in the brain of slices that no model was trained on; data range 1",
     "quality": "quality of the whole brain; tissues as found in the measured scans",
@@ -319,12 +318,10 @@ def structural_html(rows: Sequence[Row]) -> Markup:
         groups = {
             "likeness": [m for m in LIKENESS if m in there],
             "quality": [m for m in QUALITY if m in there],
-            "classes": [m for m in there if m.startswith((_VOLUMES, *_OVERLAPS))],
+            "classes": [m for m in there if m.startswith(("volume_", "dice_", "tpf_", "ppv_"))],
         }
-        parts += [
-            _structural_table(own, measures, f"{_contrast_title(contrast)}: {_CAPTIONS[kind]}")
-            for kind, measures in groups.items()
-        ]
+        title = "All contrasts together" if contrast == "all" else contrast
+        parts += [_structural_table(own, names, f"{title}: {_CAPTIONS[kind]}") for kind, names in groups.items()]
     return joined(parts)
 
 

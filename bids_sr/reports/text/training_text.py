@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.reports.figures.style import Array
+from bids_sr.io.array_types import Array
 
 NETWORK = "network"
 LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
