@@ -223,12 +223,8 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
         controls=controls,
         on_volumes=tuple(name for name in models if name in here),
         guided=tuple(name for name in names if name in PAIR_BASELINES),
-        extras=(
-            *_members(settings, seeded),
-            *_placebos(settings, run, (*models, *own), with_anat),
-        ),
+        extras=(*_members(settings, seeded), *_placebos(settings, run, (*models, *own), with_anat)),
         guide_kind=guide_of(superres, run),
-        corrected=run.precomputed is not None and run.precomputed.field is not None,
         training=_training(settings),
         data_consistency=settings.superres.data_consistency,
         precision=settings.superres.precision,
@@ -249,12 +245,7 @@ def _members(settings: Settings, methods: Sequence[str]) -> tuple[Extra, ...]:
     )
 
 
-def _placebos(
-    settings: Settings,
-    run: BoldRun,
-    methods: Sequence[str],
-    with_anat: bool,
-) -> tuple[Extra, ...]:
+def _placebos(settings: Settings, run: BoldRun, methods: Sequence[str], with_anat: bool) -> tuple[Extra, ...]:
     """The placebos that can be made of a run, where they were asked for."""
     if not settings.evaluation.null_checks:
         return ()

@@ -144,12 +144,7 @@ def GuideReport(
 
 @reportlet
 def MotionReport(
-    *,
-    confounds_tsv: FileName,
-    preproc_file: FileName,
-    mask: FileName,
-    tpms: Sequence[FileName] = (),
-    n_dummy: int = 0,
+    *, confounds_tsv: FileName, preproc_file: FileName, mask: FileName, tpms: Sequence[FileName] = (), n_dummy: int = 0
 ) -> Iterator[Drawn]:
     """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
     from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
