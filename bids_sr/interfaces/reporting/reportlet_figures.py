@@ -180,7 +180,7 @@ def CalibrationReport(
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.figures.style import NamedImage
     from bids_sr.reports.figures.superres_figures import pair_figure
-    from bids_sr.reports.text.calibration_text import calibration_html
+    from bids_sr.reports.tables.html_tables import calibration_html
     from bids_sr.spatial.masks import voxel_sizes
     from bids_sr.spatial.transforms import hr_grid
 
