@@ -106,7 +106,7 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     _stage("making the truth from the data")
     from bids_sr.bids import Findings
     from bids_sr.bids.retrospective_plan import tell_retrospective
-    from bids_sr.retrospective import prepare
+    from bids_sr.retrospective.preparation import prepare
 
     derived = prepare(settings, plan.subjects, plan.type_order, _stage)
     made, found = _check(derived), Findings()

@@ -51,9 +51,7 @@ def truncated_pair(highres: Image, factor: Factor) -> Pair:
 def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int, prefix: str) -> Pair:
     """A measured pair; highres is resampled, once, only where it is out of register or on another grid.
 
-    Raises
-    ------
-    MaskError : no brain can be told in one of the images
+    MaskError where no brain can be told in one of the images.
     """
     mask, fine_mask = (masks.brain_mask(image.data, image.affine) for image in (lowres, highres))
     fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)

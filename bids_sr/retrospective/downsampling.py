@@ -35,17 +35,11 @@ def cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
 def downsample(
     volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
 ) -> Array:
-    """Complex truncation of k-space, magnitude of what remains.
+    """Complex truncation of k-space of a volume (X, Y, Z) whose matrix the factors divide, magnitude of what remains.
 
     A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of the two samples at the
-    Nyquist limit the lower matrix sees one, which makes the image complex.
-
-    Parameters
-    ----------
-    volume : (X, Y, Z), a matrix that the factors divide
-    factor : low- over high-resolution voxel size
-    noise_sd : of noise added to the real and to the imaginary part, signal units
-    rng : where there is noise
+    Nyquist limit the lower matrix sees one, which makes the image complex. Noise of `noise_sd` (signal units) is added
+    to the real and to the imaginary part.
     """
     low, _ = kspace_crop(volume.astype(np.complex64), np.eye(4), factor=factor)
     if noise_sd:
@@ -55,15 +49,11 @@ def downsample(
 
 
 def thermal_noise(path: Path, first: int = 0) -> float:
-    """Standard deviation of the noise of a voxel (signal units), from volumes that follow one another.
+    """Standard deviation of the noise of a voxel (signal units), from volumes that follow one another, from `first` on.
 
     From one volume to the next the signal of the brain hardly changes, so their difference is noise: its median
     absolute value in bright voxels, freed of the change that all of them share. Pulsation and motion are in it too, so
-    that the figure is an upper bound of what is thermal.
-
-    Parameters
-    ----------
-    first : volumes at the start that do not count
+    that it is an upper bound of what is thermal.
     """
     with SeriesReader(path) as reader:
         found = []

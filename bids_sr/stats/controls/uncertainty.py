@@ -13,6 +13,7 @@ import numpy as np
 from scipy import special
 
 from bids_sr.io.array_types import Float, Mask, Real
+from bids_sr.stats.group.second_level import Running
 
 _TENTHS = 10
 
@@ -59,20 +60,17 @@ def ensemble(members: Iterable[Real]) -> Ensemble:
 
     EnsembleError for fewer than two members, or grids that differ.
     """
-    count, mean, squares = 0, np.zeros(0), np.zeros(0)
-    for member in members:
+    running = None
+    for number, member in enumerate(members):
         values = np.asarray(member, dtype=np.float64)
-        if count == 0:
-            mean, squares = np.zeros(values.shape), np.zeros(values.shape)
-        if values.shape != mean.shape:
-            raise EnsembleError(f"members of {mean.shape} and {values.shape} voxels")
-        count += 1
-        step = values - mean
-        mean = mean + step / count
-        squares = squares + step * (values - mean)
-    if count < 2:
+        running = running or Running.of(values.shape)
+        if values.shape != running.mean.shape:
+            raise EnsembleError(f"members of {running.mean.shape} and {values.shape} voxels")
+        running.add(values, str(number))
+    count = len(running.people) if running else 0
+    if running is None or count < 2:
         raise EnsembleError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
-    return Ensemble(mean=mean, sd=np.sqrt(squares / (count - 1)), count=count)
+    return Ensemble(mean=running.mean, sd=np.sqrt(running.squares / (count - 1)), count=count)
 
 
 def nominal_coverage(count: int) -> float:

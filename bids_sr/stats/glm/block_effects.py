@@ -24,6 +24,7 @@ from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
 ACTIVE_FWHM_MM = 4.0
+_STORED = ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps", "pca_loadings")
 _VOLUMES = 16  # read at a time
 _STRIP = 32768  # voxels whose sums stay in the processor's cache
 
@@ -183,10 +184,7 @@ def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
     """Write effects as .npz, whole or not at all."""
     target = Path(path)
     blocks = effects.blocks
-    arrays = {
-        name: getattr(effects, name)
-        for name in ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps", "pca_loadings")
-    }
+    arrays = {name: getattr(effects, name) for name in _STORED}
     if effects.smooth_variance is not None:
         arrays["smooth_variance"] = effects.smooth_variance
     arrays |= {
@@ -215,12 +213,7 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
         )  # fmt: skip
         return Effects(
             series=str(data["series"]), blocks=blocks, dof=int(data["dof"]), ranks=tuple(int(k) for k in data["ranks"]),
-            smooth_variance=data.get("smooth_variance"),
-            **{
-                name: data[name]
-                for name in ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps",
-                             "pca_loadings")
-            },
+            smooth_variance=data.get("smooth_variance"), **{name: data[name] for name in _STORED},
         )  # fmt: skip
 
 

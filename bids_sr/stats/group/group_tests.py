@@ -271,7 +271,12 @@ def with_primary(comparisons: Sequence[Comparison], method: str) -> list[Compari
     own = [each for each in comparisons if (each.series, each.role) == (method, "baseline") and each.n > 0]
     marked = {}
     for task in dict.fromkeys((each.question.task, each.question.variant) for each in own):
-        some = [each for each in own if (each.question.task, each.question.variant) == task and _asked(each.question)]
+        some = [
+            each
+            for each in own
+            if (each.question.task, each.question.variant, each.question.region) == (*task, "brain")
+            and (each.question.measure, each.question.against) in MEASURES
+        ]
         if not some:
             continue
         question = min((each.question for each in some), key=_rank)
@@ -280,10 +285,6 @@ def with_primary(comparisons: Sequence[Comparison], method: str) -> list[Compari
         needed = participants_needed(strongest.differences)
         marked[id(strongest)] = replace(strongest, primary=True, needed=needed)
     return [marked.get(id(each), each) for each in comparisons]
-
-
-def _asked(question: Question) -> bool:
-    return (question.measure, question.against) in MEASURES and question.region == "brain"
 
 
 def _rank(question: Question) -> tuple[int, bool, float, str]:
