@@ -14,14 +14,9 @@ LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingRecord:
-    """Curves of a training.
+    """Curves of a training: held-out PSNR (dB) and losses by name, (N,) each, NaN where none was taken.
 
-    Parameters
-    ----------
-    steps : (N,) iterations
-    curves, levels : held-out PSNR (dB) by name, (N,), NaN where none was taken; that of plain interpolation
-    losses : by name, (N,)
-    chosen_step : iteration of the weights that were kept, if the card tells
+    `levels` are the held-out PSNR of plain interpolation; `chosen_step` is the iteration of the weights that were kept.
     """
 
     steps: Array
