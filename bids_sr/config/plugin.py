@@ -30,9 +30,9 @@ class Plugin(Section):
     ----------
     plugin : ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn has come;
         ``SLURMGraph``: the same, submitted at once with dependencies
-    sbatch_args, gpu_args : arguments of ``sbatch`` for every job, one string each; further ones for steps that use a GPU
+    sbatch_args, gpu_args : arguments of ``sbatch`` for every job, one string each; more for steps that use a GPU
     template : first lines of every job script, or the path of a file with them, relative to the settings file
-    time_minutes, memory_extra_gb : time limit (None: the partition's); what a process takes beyond what its step declares
+    time_minutes, memory_extra_gb : time limit (None: the partition's); what a process takes beyond its step's
     join_small : whether steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in
         the job of the step that needs them
     max_jobs : jobs of a run that are under way at one time; only ``SLURM``

@@ -9,7 +9,7 @@ LARGEST_BYTES = 200_000_000
 
 
 def regular(path: str | os.PathLike[str]) -> os.stat_result:
-    """State of a file of bytes, links followed; raises `OSError` for none, a directory, a pipe, a socket or a device."""
+    """State of a file of bytes, links followed; raises `OSError` for none, or a directory, pipe, socket or device."""
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
