@@ -36,7 +36,7 @@ def register_to_t1w(
 
 
 def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, Any]:
-    """Facts for the report of a registration that is given: `boldref2t1w` takes a T1w point to its boldref point."""
+    """Facts for the report of a precomputed registration: `boldref2t1w` takes a T1w point to its boldref point."""
     own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
     to_t1w = invert(xfm)
     rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.stats.controls.uncertainty import EnsembleError, Tenth, calibrate, ensemble
+from bids_sr.stats.controls.uncertainty import EnsembleError, calibrate, ensemble
 from bids_sr.stats.controls.unrepeated_detail import (
     THRESHOLD,
     DetailError,
@@ -122,11 +122,11 @@ def _sd_sidecar(count: int, weights: Mapping[str, float], tables: Mapping[str, A
     return out
 
 
-def _plain(tenth: Tenth) -> dict[str, float | str]:
+def _plain(tenth: Mapping[str, float]) -> dict[str, float | str]:
     """A row for JSON, five digits, whole numbers whole."""
     return {
         key: value if isinstance(value, int) else float(f"{value:.5g}") if isfinite(value) else MISSING
-        for key, value in asdict(tenth).items()
+        for key, value in tenth.items()
     }
 
 

@@ -36,19 +36,11 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
 
 
 def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int) -> SeriesQuality:
-    """Quality of a series that is seen once, volume by volume.
+    """Quality of a series of volumes (X, Y, Z), dummies left out, that is seen once, volume by volume.
 
     Smoothness comes from differences of successive volumes, which hold little signal and no trend: for each pair of
-    neighbors inside the mask their correlation over time, averaged over pairs.
-
-    Parameters
-    ----------
-    volumes : n_volumes arrays (X, Y, Z), dummies left out
-    mask, zooms : (X, Y, Z); voxel size (mm)
-
-    Raises
-    ------
-    ValueError : the mask is on another grid or empty, or the series has too few volumes
+    neighbors inside the mask their correlation over time, averaged over pairs. ValueError where the mask is on another
+    grid or empty, or the series has too few volumes.
     """
     if n_volumes < _DEGREE + 2:
         raise ValueError(f"{n_volumes} volumes are too few for noise over time")
