@@ -366,10 +366,7 @@ def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tupl
 
 
 def compress_series(
-    src_nii: str | os.PathLike[str],
-    dst_gz: str | os.PathLike[str],
-    *,
-    dtype: npt.DTypeLike = "float32",
+    src_nii: str | os.PathLike[str], dst_gz: str | os.PathLike[str], *, dtype: npt.DTypeLike = "float32"
 ) -> None:
     """Copy a series to .nii.gz in another type (little-endian), one volume in memory.
 

@@ -125,12 +125,8 @@ def combined_masks(
         LOGGER.warning("The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed)
         return own, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
-    return (
-        low & masks.grow(own, boldref.affine, _RIM_MM),
-        high & masks.grow(own_fine, affine, _RIM_MM),
-        affine,
-        facts,
-    )
+    low, high = low & masks.grow(own, boldref.affine, _RIM_MM), high & masks.grow(own_fine, affine, _RIM_MM)
+    return low, high, affine, facts
 
 
 def region_on_bold(
@@ -186,16 +182,9 @@ def _fraction_in_view(mask: Image, chain: Sequence[str], grid: Image, *, seed: i
 
 
 def map_to_template(
-    path: str,
-    entities: Mapping[str, Any],
-    sidecar: Mapping[str, Any],
-    *,
-    grid: Image,
-    chain: Sequence[str],
-    space: str,
-    seed: int,
-    out: Path,
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    path: str, entities: Mapping[str, Any], sidecar: Mapping[str, Any], *, grid: Image, chain: Sequence[str],
+    space: str, seed: int, out: Path,
+) -> tuple[str, dict[str, Any], dict[str, Any]]:  # fmt: skip
     """One map on the template's grid by one interpolation: (file, entities, sidecar); masks by nearest neighbor."""
     image = load(path)
     is_mask = entities.get("suffix") in ("mask", "dseg")

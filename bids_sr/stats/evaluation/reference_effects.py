@@ -20,20 +20,10 @@ from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.stats.evaluation import split_half
 from bids_sr.stats.evaluation.explained_variance import METRICS
 from bids_sr.stats.evaluation.reference_maps import TRUE_T, Metrics, known_truths, reference_rows
-from bids_sr.stats.evaluation.split_half import (
-    Inner,
-    Score,
-    Scores,
-    enough,
-    gain_rows,
-    halves_of,
-    inner_products,
-    score_moments,
-    score_rows,
-    seeded,
-)
+from bids_sr.stats.evaluation.split_half import Inner, Score, Scores, enough, gain_rows, inner_products
 from bids_sr.stats.evaluation.split_half_shared import PathLike, named_files, on_grid, series_of_run
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.blocks import Block
@@ -83,7 +73,7 @@ class Known:
             draws = self.draws[contrast]
             drawn = None if draws is None else inner.moments(draws, np.ones((len(draws), 1)), known=True)
             way = inner.moments(self.weights[contrast][None], np.ones((1, 1)), known=True), drawn
-            found = score_moments([way], 0 if draws is None else len(draws))
+            found = split_half.score_moments([way], 0 if draws is None else len(draws))
             out |= {(metric, contrast): one for metric, one in found.items()}
         return out
 
@@ -112,7 +102,7 @@ def make_known(
     targets = {(EFFECT, name): whole[name].effect[grid.mask] for name in names}
     if max(factor) > 1:
         targets |= {(BEYOND, name): beyond_nyquist(whole[name].effect, factor)[grid.mask] for name in names}
-    drawn = halves_of(blocks, {name: weights[name][None] for name in names}, n_boot, seed)
+    drawn = split_half.halves_of(blocks, {name: weights[name][None] for name in names}, n_boot, seed)
     return Known(
         mask=grid.mask, factor=tuple(factor), targets=targets, voxels=voxels,
         weights={name: weights[name] for name in names},
@@ -172,10 +162,10 @@ def effect_rows(
             metrics[series] = _metrics(beyond(betas), true, regions)
         if target is not None:
             scores[series] = target.scores(betas)
-    seeded(scores, seed)
+    split_half.seeded(scores, seed)
     rows = list(reference_rows(metrics, MEASURED, 0.0))
     if target is not None:
-        rows += score_rows(scores, target.units)
+        rows += split_half.score_rows(scores, target.units)
         rows += gain_rows(scores, "truth_", target.units) if MEASURED not in files else ()
     return rows
 

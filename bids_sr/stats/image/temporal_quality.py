@@ -20,7 +20,7 @@ class SeriesQuality:
     noise: Float
     tsnr: Float
     # smoothness of the noise along the three voxel axes; None for an axis along which neighbors do not correlate
-    fwhm_mm: tuple[float | None, float | None, float | None]
+    fwhm_mm: tuple[float | None, ...]
     n_volumes: int  # that entered
 
 
@@ -71,13 +71,9 @@ def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], 
     noise = np.sqrt(np.maximum(power - (loads**2).sum(axis=0), 0) / (n_volumes - _DEGREE - 1))
     noise[noise <= 1e-6 * np.abs(mean)] = 0
     correlations = [_neighbors(product, squares, mask, axis) for axis, product in enumerate(products)]
-    return SeriesQuality(
-        mean=mean,
-        noise=noise,
-        tsnr=np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0),
-        fwhm_mm=smoothness(correlations, zooms),  # type: ignore[arg-type]
-        n_volumes=n_volumes,
-    )
+    tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
+    widths = smoothness(correlations, zooms)
+    return SeriesQuality(mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=n_volumes)
 
 
 def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:
