@@ -58,16 +58,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A section of the page: also one where nothing was found, because its absence is news too.
-
-    Parameters
-    ----------
-    name : anchor in the page
-    title : heading
-    blocks : what it shows
-    missing : what it should have shown
-    on_request : what it shows only if asked
-    """
+    """A section of the page: also one where nothing was found, because its absence is news too."""
 
     name: str
     title: str
@@ -167,14 +158,7 @@ def shown_sections(sections: Sequence[Spec], layout: BIDSLayout | None) -> list[
 
 
 def assemble(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -> list[Section]:
-    """Sections of the page, from the specification and the files that answer it.
-
-    Parameters
-    ----------
-    spec : read from ``reports-spec.yml``
-    layout : of the subject's figures
-    custom : HTML of the reportlets that are not files, by the name in the specification
-    """
+    """Sections of the page; `custom` is HTML of the reportlets that are not files, by the name in the specification."""
     return [_section(each, layout, custom) for each in shown_sections(spec["sections"], layout)]
 
 
@@ -242,14 +226,10 @@ def _named(absent: Sequence[Spec], kind: str) -> list[str]:
 def write_subject_page(
     root: Path, subject: str, *, custom: Mapping[str, str], specification: Path | None = None
 ) -> Path:
-    """Write the page of one subject.
+    """Write the page of one subject (label without ``sub-``) below the derivatives.
 
-    Parameters
-    ----------
-    root : of the derivatives
-    subject : label without ``sub-``
-    custom : HTML of the reportlets that are not files, by the name in the specification
-    specification : default: ``reports-spec.yml``
+    `custom` is HTML of the reportlets that are not files, by the name in the specification (default:
+    ``reports-spec.yml``).
     """
     spec = yaml.safe_load((specification or carried("reports-spec.yml")).read_text(encoding="utf-8"))
     sections = assemble(spec, find_figures(root, subject), custom)

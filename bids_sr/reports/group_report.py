@@ -76,20 +76,14 @@ class GroupContent:
 
     Attributes
     ----------
-    participants : who entered
-    absent : who and what is missing, in words
-    left_out : what could not be made, in words
-    flags : warnings of the participants' own reports, in words
+    participants, absent : who entered; who and what is missing, in words
+    left_out, flags : what could not be made; warnings of the participants' own reports, in words
     idle : methods that were not applied in a run (they fell back to zero filling there), in words
-    methods : series under test
-    comparisons, values, units : statistics, combined figures, unit by measure
+    comparisons, values, units : statistics of the `methods`, combined values, unit by metric
     papers : the paper's table, one a task and pair of conditions
-    claims : combined figures of the claim's parts
-    maps : rows of the table of group maps
-    map_figures : their figures
-    space : template's space, or None
-    margin : the margin of equivalence in words
-    about : further facts
+    claims : combined values of the parts of the attribution of region size
+    maps, map_figures, space : rows of the table of group maps, their figures, the template's space
+    margin, about : the margin of equivalence in words; further facts
     """
 
     participants: Sequence[str]
@@ -111,14 +105,7 @@ class GroupContent:
 
 
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
-    """Draw the figures, assemble the page and put it in place in whole.
-
-    Parameters
-    ----------
-    target : ``group.html``
-    content : what it is made from
-    figure_dir : where the SVG files go; they are inside the page too
-    """
+    """Draw the figures into `figure_dir` (they are inside the page too), and put the page in place in whole."""
     told = findings(content.comparisons, content.methods)
     figure_dir.mkdir(parents=True, exist_ok=True)
     parts = [

@@ -9,7 +9,7 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution.degradation import coarse_size, kspace_crop
+from bids_sr.sr.resolution.degradation import kspace_crop, lowres_size
 
 Factor = tuple[float, float, float]
 _PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
@@ -19,7 +19,7 @@ _TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussi
 
 def window(shape: tuple[int, ...], factor: Factor) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
     """The central part of a matrix that the factors divide, as `kspace_crop` takes it, and the lower matrix."""
-    sizes = [coarse_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)]
+    sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)]
     starts = [(n - size[0]) // 2 for n, size in zip(shape[:3], sizes, strict=True)]
     parts = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
     return (parts[0], parts[1], parts[2]), (sizes[0][1], sizes[1][1], sizes[2][1])

@@ -44,10 +44,8 @@ class Finding:
 
     Attributes
     ----------
-    method, kind, title : who, what it is evidence of, and the measure in words
-    question : what was compared
-    comparisons : with baselines, controls and other methods; placebos apart
-    placebos : with the method's placebos
+    kind, title : what it is evidence of, and the measure in words
+    comparisons : with baselines, controls and other methods; `placebos` apart
     """
 
     method: str

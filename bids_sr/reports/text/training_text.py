@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.reports.figures.style import Array
+from bids_sr.io.array_types import Array
 
 NETWORK = "network"
 LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
@@ -19,8 +19,7 @@ class TrainingRecord:
     Parameters
     ----------
     steps : (N,) iterations
-    curves : held-out PSNR (dB) by name, (N,), NaN where none was taken
-    levels : held-out PSNR (dB) of plain interpolation by name
+    curves, levels : held-out PSNR (dB) by name, (N,), NaN where none was taken; that of plain interpolation
     losses : by name, (N,)
     chosen_step : iteration of the weights that were kept, if the card tells
     """
@@ -33,14 +32,10 @@ class TrainingRecord:
 
 
 def read_training(columns: Mapping[str, Array], card: Mapping[str, Any]) -> TrainingRecord:
-    """Curves from the columns of a log, levels and the chosen iteration from the card's ``held_out``.
+    """Curves from the columns of a log, levels and the chosen iteration from the model card's ``held_out``.
 
-    A second phase, training again on all slices without held-out ones, counts from the start; the first one is shown.
-
-    Parameters
-    ----------
-    columns : of the log: ``iteration``, ``psnr`` and the losses, NaN where a row has no such value
-    card : of the model
+    Columns are ``iteration``, ``psnr`` and the losses, NaN where a row has no such value. A second phase, training
+    again on all slices without held-out ones, counts from the start; the first one is shown.
     """
     steps = np.asarray(columns.get("iteration", ()), dtype=float)
     again = np.flatnonzero(np.diff(steps) < 0)
