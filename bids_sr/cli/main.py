@@ -152,7 +152,6 @@ def _refuse(problems: "Sequence[Problem]") -> None:
 
 
 def _write_settings(settings: Settings) -> None:
-    """Write the settings to the logs of this run, whole or not at all."""
     write_whole(settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml", settings.to_toml())
 
 

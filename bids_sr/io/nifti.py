@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ import numpy.typing as npt
 
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array, Float, Float32
-from bids_sr.io.packing import PackedStream
 
+_GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -204,6 +205,37 @@ def _to_dtype(values: Array, dtype: np.dtype[Any], slope: float, inter: float, p
     return stored.astype(dtype)
 
 
+class PackedStream(io.RawIOBase):
+    """Gzip by run-length coding into another, buffered file, which stays open when this one is closed.
+
+    Series that were interpolated repeat nothing but their background of zeros: looking only for runs of one byte takes
+    half the time of gzip's fastest level, and files come out no larger. Equal content gives equal bytes.
+    """
+
+    def __init__(self, below: IO[bytes]) -> None:
+        super().__init__()
+        self._below = below
+        self._packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+
+    def writable(self) -> bool:
+        """It is for writing alone."""
+        return True
+
+    def write(self, data: Any, /) -> int:
+        """Pack more; returns the bytes taken, which are all."""
+        view = memoryview(data)
+        self._below.write(self._packer.compress(view))
+        return view.nbytes
+
+    def close(self) -> None:
+        """Write what is left; again it does nothing."""
+        if not self.closed:
+            try:
+                self._below.write(self._packer.flush())
+            finally:
+                super().close()
+
+
 class SeriesWriter:
     """A 4D NIfTI file written volume by volume (or slab by slab), there under its name only when complete.
 
@@ -334,10 +366,7 @@ def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tupl
 
 
 def compress_series(
-    src_nii: str | os.PathLike[str],
-    dst_gz: str | os.PathLike[str],
-    *,
-    dtype: npt.DTypeLike = "float32",
+    src_nii: str | os.PathLike[str], dst_gz: str | os.PathLike[str], *, dtype: npt.DTypeLike = "float32"
 ) -> None:
     """Copy a series to .nii.gz in another type (little-endian), one volume in memory.
 

@@ -19,12 +19,9 @@ DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02  # shares of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transient:
-    """Approach to the steady state.
+    """Approach to the steady state: relative excess of the first volumes' signal, (N, X, Y, Z) on the sampling grid.
 
-    Parameters
-    ----------
-    excess, mean_excess : relative excess of the first volumes' signal, (N, X, Y, Z) on the sampling grid, and (N,)
-    dummies : volumes whose mean over the brain is more than 1 % above the steady state
+    `mean_excess` is its mean over the brain (N,); `dummies` are the volumes in which that is above 1 %.
     """
 
     excess: Array

@@ -269,16 +269,13 @@ class EpiScanner:
         responses: Mapping[str, Array] | None = None, modulation: Array | None = None, sigma: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Array:  # fmt: skip
-        """One volume, float32 (X, Y, Z).
+        """One volume, float32 (X, Y, Z), with noise of `sigma` in each component.
 
         Parameters
         ----------
-        rest : resting scene
-        motion : 4x4, takes a point of the reference volume to where it lies in this one (RAS mm)
-        active, responses : for each condition the change of the scene, and how much of it is there at each slice's time
-            (Z,)
+        rest, motion : resting scene; 4x4, takes a point of the reference volume to where it lies in this one (RAS mm)
+        active, responses : by condition the change of the scene, and how much of it is there at each slice's time (Z,)
         modulation : factor on the sampling grid (drift, physiology, approach to the steady state)
-        sigma, rng : noise of each component, and its source
         """
         scene = self._sample(rest, motion)
         for name, part in (active or {}).items():

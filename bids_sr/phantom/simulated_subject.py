@@ -55,12 +55,10 @@ class PairTruth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Activity:
-    """Activation in the frame of the BOLD: the foci as drawn, and what they change.
+    """Activation in the frame of the BOLD: the foci as drawn, and what they change (signal units).
 
-    Parameters
-    ----------
-    maps : for each focus the change of the signal on the scanner's oversampled grid, signal units; empty without any
-    parts : for each condition the sum of its foci, ready for the scanner
+    `maps` are by focus, on the scanner's oversampled grid, and none without activity; `parts` are by condition the sum
+    of its foci, ready for the scanner.
     """
 
     foci: tuple[Focus, ...]

@@ -36,7 +36,7 @@ def register_to_t1w(
 
 
 def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, Any]:
-    """Facts for the report of a registration that is given: `boldref2t1w` takes a T1w point to its boldref point."""
+    """Facts for the report of a precomputed registration: `boldref2t1w` takes a T1w point to its boldref point."""
     own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
     to_t1w = invert(xfm)
     rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))
@@ -125,12 +125,8 @@ def combined_masks(
         LOGGER.warning("The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed)
         return own, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
-    return (
-        low & masks.grow(own, boldref.affine, _RIM_MM),
-        high & masks.grow(own_fine, affine, _RIM_MM),
-        affine,
-        facts,
-    )
+    low, high = low & masks.grow(own, boldref.affine, _RIM_MM), high & masks.grow(own_fine, affine, _RIM_MM)
+    return low, high, affine, facts
 
 
 def region_on_bold(
@@ -186,16 +182,9 @@ def _fraction_in_view(mask: Image, chain: Sequence[str], grid: Image, *, seed: i
 
 
 def map_to_template(
-    path: str,
-    entities: Mapping[str, Any],
-    sidecar: Mapping[str, Any],
-    *,
-    grid: Image,
-    chain: Sequence[str],
-    space: str,
-    seed: int,
-    out: Path,
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    path: str, entities: Mapping[str, Any], sidecar: Mapping[str, Any], *, grid: Image, chain: Sequence[str],
+    space: str, seed: int, out: Path,
+) -> tuple[str, dict[str, Any], dict[str, Any]]:  # fmt: skip
     """One map on the template's grid by one interpolation: (file, entities, sidecar); masks by nearest neighbor."""
     image = load(path)
     is_mask = entities.get("suffix") in ("mask", "dseg")

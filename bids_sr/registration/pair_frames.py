@@ -65,14 +65,9 @@ def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int,
         highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, _SPLINE
     )  # fmt: skip
     facts = {
-        "truncated": False,
-        "resampled": not (in_register and same_grid),
-        **size,
-        "tolerance_mm": round(tolerance, 4),
-        "same_grid": bool(same_grid),
-        "start": fit.start,
-        "nmi": round(fit.nmi, 4),
-    }
+        "truncated": False, "resampled": not (in_register and same_grid), **size, "tolerance_mm": round(tolerance, 4),
+        "same_grid": bool(same_grid), "start": fit.start, "nmi": round(fit.nmi, 4),
+    }  # fmt: skip
     return Pair(highres=Image(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
 
 

@@ -283,9 +283,6 @@ def estimate_motion(
     if not matrices:
         raise ValueError("no volumes to estimate head motion from")
     return MotionEstimates(
-        matrices=np.stack(matrices),
-        params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
-        center=estimator.center,
-        iterations=np.array(steps),
-        residual=np.array(residuals),
-    )
+        matrices=np.stack(matrices), params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
+        center=estimator.center, iterations=np.array(steps), residual=np.array(residuals),
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,8 @@ class PrecisionGuard(SimpleInterface):
         chosen, passes, change = "fp32", True, None
         if tried:
             found = _change_of_t(inputs, device)
-            change, passes = found.worst, found.passes(inputs.threshold)
+            change = max(found.values())
+            passes = change <= inputs.threshold
             rows = _precision_rows(found, inputs.series)
             chosen = "bf16" if passes or (inputs.precision == "bf16" and inputs.force) else "fp32"
             if not passes:
@@ -159,12 +160,12 @@ class PrecisionGuard(SimpleInterface):
         return runtime
 
 
-def _precision_rows(found: Any, series: str) -> list[Any]:
+def _precision_rows(found: Mapping[str, float], series: str) -> list[Any]:
     from bids_sr.metrics.long_tables import MetricRow
 
     return [
         MetricRow(series=series, measure="precision_change", value=value, contrast=name, region="brain")
-        for name, value in found.by_contrast.items()
+        for name, value in found.items()
     ]
 
 
@@ -178,8 +179,8 @@ def _refuse_or_warn(inputs: Any, change: float) -> None:
     LOGGER.warning("%s; %s", text, "overruled by --force" if inputs.force else "fp32 is used")
 
 
-def _change_of_t(inputs: Any, device: str) -> Any:
-    """`stats.precision.Change` of t from fp32 to bf16, on some slices of all volumes."""
+def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
+    """Change of t from fp32 to bf16, by contrast, on some slices of all volumes."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 

@@ -14,11 +14,8 @@ AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
 TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}
 
 
-def _column(table: Mapping[str, Array], names: Sequence[str]) -> Array | None:
-    for name in names:
-        if name in table:
-            return np.asarray(table[name], dtype=float)
-    return None
+def _column(table: Mapping[str, Array], *names: str) -> Array | None:
+    return next((np.asarray(table[name], dtype=float) for name in names if name in table), None)
 
 
 def _tidy(ax: Axes, label: str, *, last: bool, n_dummy: int, end: float, step: float) -> None:
@@ -43,10 +40,10 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
     shaded.
     """
     panels = (
-        ("Translation (mm)", [_column(table, [f"trans_{a}"]) for a in AXES]),
-        ("Rotation (°)", [None if (c := _column(table, [f"rot_{a}"])) is None else np.degrees(c) for a in AXES]),
-        ("FD (mm)", [_column(table, ["framewise_displacement"])]),
-        ("DVARS (standardized)" if "std_dvars" in table else "DVARS", [_column(table, ["std_dvars", "dvars"])]),
+        ("Translation (mm)", [_column(table, f"trans_{a}") for a in AXES]),
+        ("Rotation (°)", [None if (c := _column(table, f"rot_{a}")) is None else np.degrees(c) for a in AXES]),
+        ("FD (mm)", [_column(table, "framewise_displacement")]),
+        ("DVARS (standardized)" if "std_dvars" in table else "DVARS", [_column(table, "std_dvars", "dvars")]),
     )
     n_volumes = max((len(np.asarray(c)) for c in table.values()), default=1)
     time = np.arange(n_volumes) * tr

@@ -220,14 +220,13 @@ PARTIAL_FOV = 0.9
 
 def registration_html(facts: Mapping[str, Any]) -> Markup:
     """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
-    warnings = []
-    if facts.get("bold_t1w_poor"):
-        warnings.append("The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.")
-    if facts.get("bold_pair_poor"):
-        warnings.append("The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.")
-    if facts.get("roi_is_brain"):
-        warnings.append("The region of interest lies outside the field of view; the whole brain takes its place.")
-    elif facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
+    told = {
+        "bold_t1w_poor": "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.",
+        "bold_pair_poor": "The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.",
+        "roi_is_brain": "The region of interest lies outside the field of view; the whole brain takes its place.",
+    }
+    warnings = [text for key, text in told.items() if facts.get(key)]
+    if not facts.get("roi_is_brain") and facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
         share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
         warnings.append(f"Only {share} of the region of interest lie inside the field of view.")
     shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}

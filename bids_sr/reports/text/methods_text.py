@@ -38,7 +38,6 @@ def plain(value: str) -> str:
 
 
 def _field(entry: Entry, *names: str) -> str:
-    """The first of these fields that there is, as plain text."""
     return next((plain(entry.fields[name]) for name in names if name in entry.fields), "")
 
 

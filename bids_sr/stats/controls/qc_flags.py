@@ -2,10 +2,8 @@
 
 The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC above .5 in the brain
 and below in the motor area), activation very broad, artifacts in the pair, motor area misregistered. To these comes
-distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Limits that
-the paper does not give are ours, and stand here as constants.
-
-All flags on activation are evaluated on the acquired series, so that none of them depends on a method.
+distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Flags on
+activation are evaluated on the acquired series, so that none depends on a method.
 """
 
 import math
@@ -100,13 +98,8 @@ def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str
         return Flag(name="roi_misplaced", raised=None, text=text, contrast=contrast, series="raw")
     here, near = float(cc[inside].max()), float(cc[around].max())
     text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {REACH_MM:g} mm around it."
-    return Flag(
-        name="roi_misplaced",
-        raised=near >= ACTIVE_CC and near - here > MISPLACED_CC,
-        text=text,
-        contrast=contrast,
-        series="raw",
-    )
+    raised = near >= ACTIVE_CC and near - here > MISPLACED_CC
+    return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
 def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
@@ -182,7 +175,7 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
 
 
 def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
-    """Series in which much fine detail is supported by neither pair nor time time series."""
+    """Series in which much fine detail is supported by neither pair nor time."""
     found = []
     for row in rows:
         if row.measure == "unrepeated_share" and math.isfinite(row.value):
@@ -190,15 +183,8 @@ def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
                 f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that neither repeats nor "
                 "follows the pair."
             )
-            found.append(
-                Flag(
-                    name="unrepeated",
-                    raised=row.value > UNREPEATED_SHARE,
-                    text=text,
-                    contrast=row.contrast,
-                    series=row.series,
-                )
-            )
+            raised = row.value > UNREPEATED_SHARE
+            found.append(Flag(name="unrepeated", raised=raised, text=text, contrast=row.contrast, series=row.series))
     return found
 
 

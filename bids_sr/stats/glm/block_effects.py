@@ -1,8 +1,7 @@
 """Effects of the blocks of one series, whole slices, in one pass over the file.
 
 Every metric of the split halves is a function of these few maps: effects of halves and of contrasts are sums of them,
-smoothing and Fourier filters are linear, and resampled blocks are other weights. So a series is read once and its file
-is not needed again.
+smoothing and Fourier filters are linear, and resampled blocks are other weights.
 
 The temporal components of a series (for the denoising control) are the leading eigenvectors of its T x T matrix of
 inner products inside the mask, each voxel's mean taken off; a series that keeps K of them has the block effects

@@ -128,10 +128,8 @@ def run_values(source: Source, table: pd.DataFrame) -> list[RunValue]:
     try:
         for at in table.itertuples(index=False):
             value, lower, upper = map(long_tables.parsed_number, (at.value, at.lower, at.upper))
-            question = Question(
-                source.task, source.variant, source.table, at.measure, at.against, at.region, at.contrast,
-                float(at.fwhm_mm),
-            )  # fmt: skip
+            place = source.task, source.variant, source.table
+            question = Question(*place, at.measure, at.against, at.region, at.contrast, float(at.fwhm_mm))
             found.append(
                 RunValue(source=source, question=question, series=at.series, value=value, lower=lower, upper=upper)
             )
