@@ -22,7 +22,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.preflight import check
 from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = [p for name in ("bids_sr", "workflows", "boilerplate") for p in sorted((ROOT / name).rglob("*.py"))]
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas.read_pickle"}
 # Steps that nipype has stored in the work directory: the tool that runs one again, and the job on a node of a cluster.
