@@ -160,8 +160,10 @@ def _check(settings: Settings) -> "Plan":
     plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
-        for warning in plan.warnings:
-            print(f"  note: {warning}")
+        for line in preflight.notice_lines(plan.warnings):
+            print(f"  note: {line}")
+        for line in preflight.choice_lines(plan, settings):
+            print(f"  {line}")
         _tell_left_out(plan)
     return plan
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.bids import BoldRun, Problem, Subject, factor_of
+from bids_sr.bids import BoldRun, Notice, Problem, Subject, factor_of
 from bids_sr.bids.exclusions import left_out_text
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.plan import Plan
+
+MOST_NAMED = 3
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
@@ -32,7 +34,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
         lines.append("maps: " + " ".join(settings.activation.kinds))
     lines += left_out_text(plan.left_out)
-    warnings = ["warnings:", *(f"  {notice}" for notice in plan.warnings)] if plan.warnings else []
+    warnings = ["warnings:", *(f"  {line}" for line in notice_lines(plan.warnings))] if plan.warnings else []
     return "\n".join([*lines, *_cost_lines(plan), *warnings])
 
 
@@ -58,6 +60,23 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     return [*lines, "  contrasts: " + "; ".join(f"{name} = {_formula(w)}" for name, w in contrasts.items())]
 
 
+def notice_lines(notices: Sequence[Notice]) -> list[str]:
+    """Notices as lines, those of one text in one line with the number of files that it is about.
+
+    >>> notice_lines([Notice("data/a_bold.nii", "no pair."), Notice("data/b_bold.nii", "no pair.")])
+    ['data/a_bold.nii and 1 more (b_bold.nii): no pair.']
+    """
+    files: dict[str, list[str]] = {}
+    for notice in notices:
+        files.setdefault(notice.text, []).append(notice.file)
+    lines = []
+    for text, (first, *others) in files.items():
+        names = [other.rpartition("/")[2] for other in others]
+        shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+        lines.append(f"{first} and {len(names)} more ({shown}): {text}" if names else f"{first}: {text}")
+    return lines
+
+
 def choice_text(run: BoldRun, settings: Settings) -> str:
     """How a run is super-resolved, why, and which scan would improve it, in a sentence or two.
 
@@ -76,6 +95,18 @@ def choice_text(run: BoldRun, settings: Settings) -> str:
         why.append(_why_factor(run, settings))
     text = f"{', '.join(names) or 'none'} by {_times(factor_of(run, settings), 'g')} ({'; '.join(why)})"
     return f"{text}. {_advice(run, settings)}".strip()
+
+
+def choice_lines(plan: Plan, settings: Settings) -> list[str]:
+    """What is done with every run, a line each; runs that are treated alike in one."""
+    runs: dict[str, list[str]] = {}
+    for run in (run for subject in plan.subjects for run in subject.runs):
+        runs.setdefault(choice_text(run, settings), []).append(run.stem)
+    return [
+        f"{', '.join(names[:MOST_NAMED])}{f' and {len(names) - MOST_NAMED} more' if len(names) > MOST_NAMED else ''}"
+        f": {text}"
+        for text, names in runs.items()
+    ]
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:
