@@ -100,13 +100,15 @@ def choice_text(run: BoldRun, settings: Settings) -> str:
 def choice_lines(plan: Plan, settings: Settings) -> list[str]:
     """What is done with every run, a line each; runs that are treated alike in one."""
     runs: dict[str, list[str]] = {}
+    if settings.evaluation.retrospective is not None:  # the data set that it makes is planned for itself
+        return []
     for run in (run for subject in plan.subjects for run in subject.runs):
         runs.setdefault(choice_text(run, settings), []).append(run.stem)
-    return [
-        f"{', '.join(names[:MOST_NAMED])}{f' and {len(names) - MOST_NAMED} more' if len(names) > MOST_NAMED else ''}"
-        f": {text}"
-        for text, names in runs.items()
-    ]
+    lines = []
+    for text, names in runs.items():
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        lines.append(f"{', '.join(names[:MOST_NAMED])}{more}: {text}")
+    return lines
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:

@@ -25,7 +25,7 @@ def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float]) -> Float:
     Examples
     --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
-    >>> t2star(signal, (10.0, 25.0, 40.0)).round(1).tolist()
+    >>> t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
     [30.0, 60.0]
     """
     from tedana.decay import fit_loglinear
