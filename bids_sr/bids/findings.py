@@ -55,6 +55,22 @@ def refusal(file: Path | str, reason: str, fix: str) -> InputError:
     return InputError([Problem(str(file), reason, fix)])
 
 
+def absent(path: Path) -> str:
+    """What stands in place of a file that was not downloaded: a dangling link or a pointer; "" for any other file."""
+    if path.is_symlink() and not path.exists():
+        return "a link whose target is missing"
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError:
+        return ""
+    if start.startswith(b"/annex/objects/"):
+        return "a pointer of git-annex"
+    return "a pointer of Git LFS" if start.startswith(b"version https://git-lfs") else ""
+
+
 @dataclass(slots=True)
 class Findings:
     """What is found while inputs are checked, each problem and notice once.
@@ -89,12 +105,13 @@ class Findings:
             self.refuse(file, reason, fix)
 
     def fetched(self, path: Path) -> bool:
-        """False, with a problem, for a link whose target is missing: a file of DataLad that was not downloaded."""
-        if not path.is_symlink() or path.exists():
-            return True
-        fix = f"Download it: `datalad get {path}` (or `git annex get`)."
-        self.refuse(path, "it is not downloaded: a link whose target is missing", fix)
-        return False
+        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded."""
+        what = absent(path)
+        if what:
+            get = f"git lfs pull -I {path.name}" if "LFS" in what else f"datalad get {path}"
+            more = "" if "LFS" in what else " (or `git annex get`)"
+            self.refuse(path, f"it is not downloaded: {what}", f"Download it: `{get}`{more}.")
+        return not what
 
     def add(self, problems: Sequence[Problem] = (), notices: Sequence[Notice] = ()) -> None:
         """Add problems and notices that are not there yet."""
