@@ -160,14 +160,12 @@ def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
 def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -> None:
     """All images on one grid of three axes; transforms to the space that is used are what their names say."""
     grid = hd.read_header(anat.preproc, found)
-    if grid is None:
-        return
-    if len(hd.squeeze_3d(grid)) != 3:
+    if grid is not None and len(hd.squeeze_3d(grid)) != 3:
         found.refuse(anat.preproc, f"it has the shape {grid.shape}; one 3D image is due", "Run fMRIPrep again.")
-        return
+        grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
         header = hd.read_header(path, found)
-        if header is not None:
+        if header is not None and grid is not None:
             fix = "Copy the folder again; all come from one run."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, found)
     for path in (path for space in spaces for path in anat.spaces[space]):

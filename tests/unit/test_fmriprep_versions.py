@@ -231,6 +231,14 @@ def test_a_file_that_is_needed_and_was_not_downloaded_is_named_with_the_command(
     assert f"`datalad get {maker.root / name}`" in text
 
 
+def test_all_that_was_not_downloaded_is_named_at_once(data):
+    maker = prepared(data)
+    for path in maker.root.rglob("sub-01_*"):
+        dangle(path)
+    said_once = refusals(data).count("it is not downloaded")
+    assert said_once == 12  # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
+
+
 def test_the_sidecar_of_a_field_map_must_be_downloaded(data):
     data.bold(sidecar={"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05})
     maker = prepared(data)
