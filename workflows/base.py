@@ -228,7 +228,6 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
             *_placebos(settings, run, (*models, *own), with_anat),
         ),
         guide_kind=guide_of(superres, run),
-        corrected=run.precomputed is not None and run.precomputed.field is not None,
         training=_training(settings),
         data_consistency=settings.superres.data_consistency,
         precision=settings.superres.precision,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Factor = tuple[float, float, float]
 
@@ -97,6 +98,16 @@ class Acquisition:
     phase_encoding: str = ""
     given: Given | None = None
     calibration: CalibrationPlan | None = None
+
+    @property
+    def corrected(self) -> bool:
+        """Whether a field map tells where the signal was shifted to."""
+        return self.given is not None and "fieldmap" in self.given.files
+
+    @property
+    def timing(self) -> dict[str, Any]:
+        """What a linear model wants to know of the acquisition, as the inputs of interfaces are called."""
+        return {"tr": self.tr, "slice_time_ref": self.slice_time_ref, "has_stc": self.slice_times is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,7 +49,6 @@ class SeriesPlan:
     extras : series that are evaluated and not stored
     guide_kind : image whose static detail is added to those of `on_run`: "highres" or "none"
     training : how models are made
-    corrected : whether a field map tells where the signal was shifted to
     data_consistency, precision, device : see the command line
     """
 
@@ -63,7 +62,6 @@ class SeriesPlan:
     on_run: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
     guide_kind: str = "none"
-    corrected: bool = False
     on_volumes: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
 
@@ -88,6 +86,10 @@ class SeriesPlan:
     def trained(self) -> tuple[str, ...]:
         """All series with a model."""
         return (*self.models, *self.on_run)
+
+    def takes_guide(self, series: str) -> bool:
+        """Whether detail of the highres image enters a series."""
+        return series in self.guided or (series in self.on_run and self.guide_kind != "none")
 
     @property
     def takes_calibration(self) -> bool:
@@ -148,6 +150,11 @@ class ActivationPlan:
     low_pass: float | None
     high_pass: float
     thresholds: tuple[str, ...]
+
+    @property
+    def plain_contrasts(self) -> dict[str, dict[str, float]]:
+        """Contrasts as the traits of an interface want them."""
+        return {name: dict(weights) for name, weights in self.contrasts.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,6 +237,11 @@ class RunPlan:
     def judged(self) -> tuple[str, ...]:
         """Series on the high-resolution grid that are evaluated: those stored, then those that are not."""
         return (*self.mapped[1:], *(extra.name for extra in self.series.extras))
+
+    def ensemble(self, method: str) -> tuple[str, ...]:
+        """The members of a method's ensemble, the method itself first."""
+        members = (extra.name for extra in self.series.extras if extra.is_member and extra.method == method)
+        return (method, *members)
 
     @property
     def guarded(self) -> tuple[str, ...]:

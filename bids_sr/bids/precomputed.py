@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.config import split_named
+from bids_sr.config.values import split_named
 
 if TYPE_CHECKING:
     from bids_sr.bids.inputs import Header

@@ -94,10 +94,6 @@ class Plugin(Section):
         """Whether steps become jobs."""
         return self.plugin != "MultiProc"
 
-    def arguments(self) -> dict[str, Any]:
-        """Everything but the name, as plain values."""
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "plugin"}
-
 
 def _tables(path: Path) -> dict[str, Any]:
     try:

@@ -18,21 +18,16 @@ _SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
 _SLOPPY = {"usedefault": True, "desc": "coarser and quicker, for tests"}
 
 
-class _TemplateInputSpec(BaseInterfaceInputSpec):
-    space = traits.Str(mandatory=True, desc="name of the space, e.g. MNI152NLin2009aSym")
-
-
-class _TemplateOutputSpec(TraitedSpec):
-    template = File(exists=True, desc="skull-stripped T1w template, 0 to about 1")
-    template_mask = File(exists=True, desc="its brain")
-    priors = traits.List(File(exists=True), desc="GM and WM of the template; empty where it has none")
-
-
 class LoadTemplate(SimpleInterface):
     """Write a template that is on this machine into the working directory; nothing is downloaded."""
 
-    input_spec = _TemplateInputSpec
-    output_spec = _TemplateOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        space = traits.Str(mandatory=True, desc="name of the space, e.g. MNI152NLin2009aSym")
+
+    class output_spec(TraitedSpec):
+        template = File(exists=True, desc="skull-stripped T1w template, 0 to about 1")
+        template_mask = File(exists=True, desc="its brain")
+        priors = traits.List(File(exists=True), desc="GM and WM of the template; empty where it has none")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -50,22 +45,17 @@ class LoadTemplate(SimpleInterface):
         return runtime
 
 
-class _BiasInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="T1w (of a series, the first volume)")
-    mask = File(exists=True, desc="brain; without it, the head")
-    seed = traits.Int(1, **_SEED)
-    sloppy = traits.Bool(False, **_SLOPPY)
-
-
-class _BiasOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="T1w over its bias field, negative values set to zero")
-
-
 class CorrectBias(SimpleInterface):
     """Divide a T1w image by its bias field (N4 on 5 mm voxels, which are enough for so smooth a field)."""
 
-    input_spec = _BiasInputSpec
-    output_spec = _BiasOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="T1w (of a series, the first volume)")
+        mask = File(exists=True, desc="brain; without it, the head")
+        seed = traits.Int(1, **_SEED)
+        sloppy = traits.Bool(False, **_SLOPPY)
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="T1w over its bias field, negative values set to zero")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
@@ -85,24 +75,19 @@ class CorrectBias(SimpleInterface):
         return runtime
 
 
-class _MaskInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="T1w without bias: head, defaced head or brain")
-    template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
-    template_mask = File(exists=True, mandatory=True, desc="its brain")
-    seed = traits.Int(1, **_SEED)
-    sloppy = traits.Bool(False, **_SLOPPY)
-
-
-class _MaskOutputSpec(TraitedSpec):
-    out_mask = File(exists=True, desc="brain on the grid of the T1w image")
-    affine_xfm = File(exists=True, desc="takes a template point to its T1w point, affine")
-
-
 class MaskBrain(SimpleInterface):
     """Brain mask of a T1w image: the template's, carried over and fitted to the tissue."""
 
-    input_spec = _MaskInputSpec
-    output_spec = _MaskOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="T1w without bias: head, defaced head or brain")
+        template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
+        template_mask = File(exists=True, mandatory=True, desc="its brain")
+        seed = traits.Int(1, **_SEED)
+        sloppy = traits.Bool(False, **_SLOPPY)
+
+    class output_spec(TraitedSpec):
+        out_mask = File(exists=True, desc="brain on the grid of the T1w image")
+        affine_xfm = File(exists=True, desc="takes a template point to its T1w point, affine")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -126,27 +111,22 @@ class MaskBrain(SimpleInterface):
         return runtime
 
 
-class _NormalizeInputSpec(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w without bias")
-    mask = File(exists=True, mandatory=True, desc="its brain")
-    affine_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point, affine")
-    template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
-    template_mask = File(exists=True, mandatory=True, desc="its brain")
-    seed = traits.Int(1, **_SEED)
-    sloppy = traits.Bool(False, **_SLOPPY)
-
-
-class _NormalizeOutputSpec(TraitedSpec):
-    t1w2std_xfm = File(exists=True, desc="resamples T1w-space images into the template (.h5)")
-    std2t1w_xfm = File(exists=True, desc="resamples template-space images onto the T1w image (.h5)")
-    std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
-
-
 class NormalizeT1w(SimpleInterface):
     """Affine and SyN registration of the T1w brain to the template, as two composite transforms."""
 
-    input_spec = _NormalizeInputSpec
-    output_spec = _NormalizeOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        t1w = File(exists=True, mandatory=True, desc="T1w without bias")
+        mask = File(exists=True, mandatory=True, desc="its brain")
+        affine_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point, affine")
+        template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
+        template_mask = File(exists=True, mandatory=True, desc="its brain")
+        seed = traits.Int(1, **_SEED)
+        sloppy = traits.Bool(False, **_SLOPPY)
+
+    class output_spec(TraitedSpec):
+        t1w2std_xfm = File(exists=True, desc="resamples T1w-space images into the template (.h5)")
+        std2t1w_xfm = File(exists=True, desc="resamples template-space images onto the T1w image (.h5)")
+        std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -171,24 +151,19 @@ class NormalizeT1w(SimpleInterface):
         return runtime
 
 
-class _TissuesInputSpec(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w without bias")
-    mask = File(exists=True, mandatory=True, desc="its brain")
-    priors = traits.List(File(exists=True), desc="GM and WM of the template; empty for none")
-    std2t1w_xfm = File(exists=True, mandatory=True, desc="resamples template-space images onto the T1w image")
-    seed = traits.Int(1, **_SEED)
-
-
-class _TissuesOutputSpec(TraitedSpec):
-    t1w_dseg = File(exists=True, desc="1 GM, 2 WM, 3 CSF")
-    t1w_tpms = traits.List(File(exists=True), desc="probabilities of GM, WM, CSF")
-
-
 class SegmentTissues(SimpleInterface):
     """Gaussian mixture of three tissues with the template's tissue maps as priors, where it has them."""
 
-    input_spec = _TissuesInputSpec
-    output_spec = _TissuesOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        t1w = File(exists=True, mandatory=True, desc="T1w without bias")
+        mask = File(exists=True, mandatory=True, desc="its brain")
+        priors = traits.List(File(exists=True), desc="GM and WM of the template; empty for none")
+        std2t1w_xfm = File(exists=True, mandatory=True, desc="resamples template-space images onto the T1w image")
+        seed = traits.Int(1, **_SEED)
+
+    class output_spec(TraitedSpec):
+        t1w_dseg = File(exists=True, desc="1 GM, 2 WM, 3 CSF")
+        t1w_tpms = traits.List(File(exists=True), desc="probabilities of GM, WM, CSF")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -208,22 +183,6 @@ class SegmentTissues(SimpleInterface):
         return runtime
 
 
-class _RegionInputSpec(BaseInterfaceInputSpec):
-    roi = traits.Str("motor", usedefault=True, desc="motor, brain, or the path of a mask")
-    t1w = File(exists=True, mandatory=True, desc="T1w; gives the grid")
-    mask = File(exists=True, mandatory=True, desc="its brain")
-    template = File(exists=True, mandatory=True, desc="template; its field of view tells what is in its space")
-    std2t1w_xfm = File(exists=True, mandatory=True, desc="resamples template-space images onto the T1w image")
-    seed = traits.Int(1, **_SEED)
-
-
-class _RegionOutputSpec(TraitedSpec):
-    roi_t1w = File(exists=True, desc="region on the T1w grid")
-    atlas_t1w = File(exists=True, desc="AAL2 labels on the T1w grid")
-    roi_source = File(exists=True, desc="region in the space in which it was given")
-    roi_xfms = traits.List(File(exists=True), desc="takes T1w points to that space; empty: T1w space")
-
-
 class DefineRegion(SimpleInterface):
     """The region of interest on the T1w grid, its source and what leads there, and the atlas on the T1w grid.
 
@@ -231,8 +190,19 @@ class DefineRegion(SimpleInterface):
     common boxes of the MNI152 family; edges within 5 mm); otherwise in the scanner space of the T1w image.
     """
 
-    input_spec = _RegionInputSpec
-    output_spec = _RegionOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        roi = traits.Str("motor", usedefault=True, desc="motor, brain, or the path of a mask")
+        t1w = File(exists=True, mandatory=True, desc="T1w; gives the grid")
+        mask = File(exists=True, mandatory=True, desc="its brain")
+        template = File(exists=True, mandatory=True, desc="template; its field of view tells what is in its space")
+        std2t1w_xfm = File(exists=True, mandatory=True, desc="resamples template-space images onto the T1w image")
+        seed = traits.Int(1, **_SEED)
+
+    class output_spec(TraitedSpec):
+        roi_t1w = File(exists=True, desc="region on the T1w grid")
+        atlas_t1w = File(exists=True, desc="AAL2 labels on the T1w grid")
+        roi_source = File(exists=True, desc="region in the space in which it was given")
+        roi_xfms = traits.List(File(exists=True), desc="takes T1w points to that space; empty: T1w space")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np

@@ -26,27 +26,22 @@ _FACTOR = {"mandatory": True, "desc": "LR voxel over HR voxel, by axis"}
 _SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
 
 
-class _PairInputSpec(BaseInterfaceInputSpec):
-    highres = File(exists=True, mandatory=True, desc="T2*-weighted image at high resolution")
-    lowres = File(exists=True, desc="the same at low resolution; made from highres where there is none")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-    truncate = traits.Bool(False, usedefault=True, desc="make lowres from highres, whatever lowres is given")
-    seed = traits.Int(1, **_SEED)
-
-
-class _PairOutputSpec(TraitedSpec):
-    train_highres = File(exists=True, desc="highres in the frame of lowres, on its high-resolution grid")
-    train_lowres = File(exists=True, desc="lowres")
-    pair_mask = File(exists=True, desc="head in lowres")
-    highres2lowres_xfm = File(exists=True, desc="takes a lowres point to its point in highres as acquired")
-    pair_json = File(exists=True, desc="offset of the pair; whether it was resampled or truncated")
-
-
 class PreparePair(SimpleInterface):
     """Bring the members of the pair into one frame; resample highres only where it is out of register."""
 
-    input_spec = _PairInputSpec
-    output_spec = _PairOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        highres = File(exists=True, mandatory=True, desc="T2*-weighted image at high resolution")
+        lowres = File(exists=True, desc="the same at low resolution; made from highres where there is none")
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+        truncate = traits.Bool(False, usedefault=True, desc="make lowres from highres, whatever lowres is given")
+        seed = traits.Int(1, **_SEED)
+
+    class output_spec(TraitedSpec):
+        train_highres = File(exists=True, desc="highres in the frame of lowres, on its high-resolution grid")
+        train_lowres = File(exists=True, desc="lowres")
+        pair_mask = File(exists=True, desc="head in lowres")
+        highres2lowres_xfm = File(exists=True, desc="takes a lowres point to its point in highres as acquired")
+        pair_json = File(exists=True, desc="offset of the pair; whether it was resampled or truncated")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -75,23 +70,18 @@ class PreparePair(SimpleInterface):
         return runtime
 
 
-class _BoldToT1wInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
-    t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    seed = traits.Int(1, **_SEED)
-
-
-class _BoldToT1wOutputSpec(TraitedSpec):
-    boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
-    out_json = File(exists=True, desc="size and quality of the registration")
-
-
 class RegisterBoldToT1w(SimpleInterface):
     """Rigid registration of boldref and T1w brain by mutual information, estimated on the BOLD's grid."""
 
-    input_spec = _BoldToT1wInputSpec
-    output_spec = _BoldToT1wOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
+        t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        seed = traits.Int(1, **_SEED)
+
+    class output_spec(TraitedSpec):
+        boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
+        out_json = File(exists=True, desc="size and quality of the registration")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load
@@ -112,25 +102,22 @@ class RegisterBoldToT1w(SimpleInterface):
         return runtime
 
 
-class _PairToBoldInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    highres = File(exists=True, mandatory=True, desc="highres as acquired")
-    highres2lowres_xfm = File(exists=True, desc="takes a lowres point to its point in highres; where the search starts")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-    seed = traits.Int(1, **_SEED)
-
-
-class _PairToBoldOutputSpec(TraitedSpec):
-    highres2boldref_xfm = File(exists=True, desc="takes a boldref point to its highres point")
-    guide_hr = File(exists=True, desc="highres on the high-resolution grid of boldref, for masks and report")
-    out_json = File(exists=True, desc="size and quality of the registration")
-
-
 class RegisterPairToBold(SimpleInterface):
     """Rigid registration of highres to boldref; the pair's own offset tells where to start."""
 
-    input_spec = _PairToBoldInputSpec
-    output_spec = _PairToBoldOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        highres = File(exists=True, mandatory=True, desc="highres as acquired")
+        highres2lowres_xfm = File(
+            exists=True, desc="takes a lowres point to its point in highres; where the search starts"
+        )
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+        seed = traits.Int(1, **_SEED)
+
+    class output_spec(TraitedSpec):
+        highres2boldref_xfm = File(exists=True, desc="takes a boldref point to its highres point")
+        guide_hr = File(exists=True, desc="highres on the high-resolution grid of boldref, for masks and report")
+        out_json = File(exists=True, desc="size and quality of the registration")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -154,24 +141,19 @@ class RegisterPairToBold(SimpleInterface):
         return runtime
 
 
-class _MaskBoldInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-    t1w_mask = File(exists=True, desc="brain in the T1w image")
-    boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
-
-
-class _MaskBoldOutputSpec(TraitedSpec):
-    bold_mask = File(exists=True, desc="brain on the grid of boldref")
-    bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
-    out_json = File(exists=True, desc="agreement of the masks; which was taken")
-
-
 class MaskBold(SimpleInterface):
     """Brain mask of the BOLD: its own, kept to the T1w brain where that fits."""
 
-    input_spec = _MaskBoldInputSpec
-    output_spec = _MaskBoldOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+        t1w_mask = File(exists=True, desc="brain in the T1w image")
+        boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
+
+    class output_spec(TraitedSpec):
+        bold_mask = File(exists=True, desc="brain on the grid of boldref")
+        bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
+        out_json = File(exists=True, desc="agreement of the masks; which was taken")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -192,26 +174,21 @@ class MaskBold(SimpleInterface):
         return runtime
 
 
-class _RegionInputSpec(BaseInterfaceInputSpec):
-    roi_source = File(exists=True, mandatory=True, desc="region in the space in which it was given")
-    roi_xfms = InputMultiObject(File(exists=True), desc="from T1w points to that space; none: it is in T1w space")
-    boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
-    bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    bold_mask_hr = File(exists=True, mandatory=True, desc="brain on its high-resolution grid")
-    seed = traits.Int(1, **_SEED)
-
-
-class _RegionOutputSpec(TraitedSpec):
-    roi_bold = File(exists=True, desc="region on the grid of boldref, inside the brain")
-    roi_bold_hr = File(exists=True, desc="the same on its high-resolution grid")
-    out_json = File(exists=True, desc="share of the region in the field of view; whether the brain took its place")
-
-
 class RegionToBold(SimpleInterface):
     """Bring a region of interest to the BOLD by one concatenated transform and one interpolation a grid."""
 
-    input_spec = _RegionInputSpec
-    output_spec = _RegionOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        roi_source = File(exists=True, mandatory=True, desc="region in the space in which it was given")
+        roi_xfms = InputMultiObject(File(exists=True), desc="from T1w points to that space; none: it is in T1w space")
+        boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
+        bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        bold_mask_hr = File(exists=True, mandatory=True, desc="brain on its high-resolution grid")
+        seed = traits.Int(1, **_SEED)
+
+    class output_spec(TraitedSpec):
+        roi_bold = File(exists=True, desc="region on the grid of boldref, inside the brain")
+        roi_bold_hr = File(exists=True, desc="the same on its high-resolution grid")
+        out_json = File(exists=True, desc="share of the region in the field of view; whether the brain took its place")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -234,21 +211,16 @@ class RegionToBold(SimpleInterface):
         return runtime
 
 
-class _TissuesInputSpec(BaseInterfaceInputSpec):
-    tpms = InputMultiObject(File(exists=True), mandatory=True, desc="tissue probabilities on the T1w grid")
-    boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-
-
-class _TissuesOutputSpec(TraitedSpec):
-    tpms_bold = traits.List(File(exists=True), desc="fraction of each tissue in each BOLD voxel, in the same order")
-
-
 class TissuesToBold(SimpleInterface):
     """Mean tissue probability over each BOLD voxel."""
 
-    input_spec = _TissuesInputSpec
-    output_spec = _TissuesOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        tpms = InputMultiObject(File(exists=True), mandatory=True, desc="tissue probabilities on the T1w grid")
+        boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+
+    class output_spec(TraitedSpec):
+        tpms_bold = traits.List(File(exists=True), desc="fraction of each tissue in each BOLD voxel, in the same order")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -268,19 +240,14 @@ class TissuesToBold(SimpleInterface):
         return runtime
 
 
-class _MergeFactsInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="JSON files")
-
-
-class _MergeFactsOutputSpec(TraitedSpec):
-    out_json = File(exists=True, desc="all of them in one")
-
-
 class MergeFacts(SimpleInterface):
     """Merge JSON files of plain values whose keys differ into one."""
 
-    input_spec = _MergeFactsInputSpec
-    output_spec = _MergeFactsOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="JSON files")
+
+    class output_spec(TraitedSpec):
+        out_json = File(exists=True, desc="all of them in one")
 
     def _run_interface(self, runtime: Any) -> Any:
         facts: dict[str, Any] = {}
@@ -290,28 +257,23 @@ class MergeFacts(SimpleInterface):
         return runtime
 
 
-class _MapsToTemplateInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps on a grid in boldref's space")
-    in_entities = traits.List(traits.Dict, desc="BIDS entities of each")
-    in_sidecars = traits.List(traits.Dict, desc="metadata of each")
-    boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
-    t1w2std_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point")
-    template = File(exists=True, mandatory=True, desc="T1w template")
-    space = traits.Str(mandatory=True, desc="name of the template's space")
-    seed = traits.Int(1, **_SEED)
-
-
-class _MapsToTemplateOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="maps on a 2 mm grid of the template")
-    out_entities = traits.List(traits.Dict, desc="entities with space and res")
-    out_sidecars = traits.List(traits.Dict, desc="metadata with SpatialReference and Resolution")
-
-
 class MapsToTemplate(SimpleInterface):
     """Bring maps to the template by one interpolation through the concatenated transforms; masks stay masks."""
 
-    input_spec = _MapsToTemplateInputSpec
-    output_spec = _MapsToTemplateOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps on a grid in boldref's space")
+        in_entities = traits.List(traits.Dict, desc="BIDS entities of each")
+        in_sidecars = traits.List(traits.Dict, desc="metadata of each")
+        boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
+        t1w2std_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point")
+        template = File(exists=True, mandatory=True, desc="T1w template")
+        space = traits.Str(mandatory=True, desc="name of the template's space")
+        seed = traits.Int(1, **_SEED)
+
+    class output_spec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="maps on a 2 mm grid of the template")
+        out_entities = traits.List(traits.Dict, desc="entities with space and res")
+        out_sidecars = traits.List(traits.Dict, desc="metadata with SpatialReference and Resolution")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load

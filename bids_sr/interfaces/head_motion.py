@@ -1,4 +1,4 @@
-"""Head motion, slice timing, non-steady volumes, boldref and confounds of one BOLD run."""
+"""Import, head motion, slice timing, non-steady volumes, boldref and confounds of one BOLD run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,41 @@ from nipype.interfaces.base import (
 )
 
 
-class _EstimateDummiesInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    n_dummy = traits.Range(low=0, desc="number of dummy volumes where the user gave it; else it is detected")
+class ImportSeries(SimpleInterface):
+    """Copy a series to uncompressed float32, one volume in memory."""
 
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="3D or 4D image, any type, .nii or .nii.gz")
 
-class _EstimateDummiesOutput(TraitedSpec):
-    n_dummy = traits.Int(desc="volumes at the start that are not in steady state")
+    class output_spec(TraitedSpec):
+        out_file = File(
+            exists=True, desc="the same values as uncompressed float32 .nii, which can be read in any order"
+        )
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
+        stem = Path(self.inputs.in_file).name.removesuffix(".gz").removesuffix(".nii")
+        out_file = Path(runtime.cwd) / f"{stem}_imported.nii"
+        with (
+            SeriesReader(self.inputs.in_file) as reader,
+            SeriesWriter(out_file, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer,
+        ):
+            for volume in reader.volumes():
+                writer.append(volume)
+        self._results["out_file"] = str(out_file)
+        return runtime
 
 
 class EstimateDummies(SimpleInterface):
     """Count the volumes at the start that are not in steady state, unless their number is given."""
 
-    input_spec = _EstimateDummiesInput
-    output_spec = _EstimateDummiesOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        n_dummy = traits.Range(low=0, desc="number of dummy volumes where the user gave it; else it is detected")
+
+    class output_spec(TraitedSpec):
+        n_dummy = traits.Int(desc="volumes at the start that are not in steady state")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader
@@ -46,20 +67,15 @@ class EstimateDummies(SimpleInterface):
         return runtime
 
 
-class _MakeBoldRefInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-
-
-class _MakeBoldRefOutput(TraitedSpec):
-    out_file = File(exists=True, desc="mean of realigned steady volumes")
-
-
 class MakeBoldRef(SimpleInterface):
     """Average steady volumes after bringing them into register."""
 
-    input_spec = _MakeBoldRefInput
-    output_spec = _MakeBoldRefOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="mean of realigned steady volumes")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, save_image
@@ -73,19 +89,14 @@ class MakeBoldRef(SimpleInterface):
         return runtime
 
 
-class _BoldMaskInput(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="reference of the run")
-
-
-class _BoldMaskOutput(TraitedSpec):
-    out_mask = File(exists=True, desc="brain from the BOLD's own intensities")
-
-
 class BoldMask(SimpleInterface):
     """Tell the brain from the rest in the reference; slices at the edge of the field of view count."""
 
-    input_spec = _BoldMaskInput
-    output_spec = _BoldMaskOutput
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="reference of the run")
+
+    class output_spec(TraitedSpec):
+        out_mask = File(exists=True, desc="brain from the BOLD's own intensities")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, save_image
@@ -99,24 +110,21 @@ class BoldMask(SimpleInterface):
         return runtime
 
 
-class _EstimateMotionInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired, uncompressed")
-    boldref = File(exists=True, mandatory=True, desc="reference, on the grid of the series")
-    mask = File(exists=True, desc="head in the reference; without it, told from its intensities")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes that take the first steady one's transform")
-    fwhm_mm = traits.Range(low=0.0, exclude_low=True, desc="smoothing before the final estimate (mm)")
-
-
-class _EstimateMotionOutput(TraitedSpec):
-    hmc_xfms = File(exists=True, desc="ITK text, one a volume, a boldref point to where it lies in that volume")
-    motion_tsv = File(exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual; one row a volume")
-
-
 class EstimateMotion(SimpleInterface):
     """Estimate the head's pose in every volume; no image is resampled."""
 
-    input_spec = _EstimateMotionInput
-    output_spec = _EstimateMotionOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired, uncompressed")
+        boldref = File(exists=True, mandatory=True, desc="reference, on the grid of the series")
+        mask = File(exists=True, desc="head in the reference; without it, told from its intensities")
+        n_dummy = traits.Range(
+            low=0, value=0, usedefault=True, desc="volumes that take the first steady one's transform"
+        )
+        fwhm_mm = traits.Range(low=0.0, exclude_low=True, desc="smoothing before the final estimate (mm)")
+
+    class output_spec(TraitedSpec):
+        hmc_xfms = File(exists=True, desc="ITK text, one a volume, a boldref point to where it lies in that volume")
+        motion_tsv = File(exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual; one row a volume")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, load_image
@@ -138,22 +146,17 @@ class EstimateMotion(SimpleInterface):
         return runtime
 
 
-class _SliceTimingInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired, uncompressed")
-    slice_times = traits.List(traits.Float(), mandatory=True, desc="s after the start of a volume, one a slice")
-    ref_fraction = traits.Range(0.0, 1.0, 0.5, usedefault=True, desc="0: first slice, 1: last slice")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are copied as they are")
-
-
-class _SliceTimingOutput(TraitedSpec):
-    out_file = File(exists=True, desc="series with all slices at one time, float32 .nii")
-
-
 class SliceTiming(SimpleInterface):
     """Bring all slices to one time of acquisition, in time only."""
 
-    input_spec = _SliceTimingInput
-    output_spec = _SliceTimingOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired, uncompressed")
+        slice_times = traits.List(traits.Float(), mandatory=True, desc="s after the start of a volume, one a slice")
+        ref_fraction = traits.Range(0.0, 1.0, 0.5, usedefault=True, desc="0: first slice, 1: last slice")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are copied as they are")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="series with all slices at one time, float32 .nii")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -171,24 +174,21 @@ class SliceTiming(SimpleInterface):
         return runtime
 
 
-class _ConfoundsInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="motion-corrected series on the acquired grid, uncompressed")
-    mask = File(exists=True, mandatory=True, desc="brain")
-    tpms = InputMultiObject(File(exists=True), desc="gray matter, white matter, cerebrospinal fluid; may be left out")
-    motion_tsv = File(exists=True, mandatory=True, desc="of EstimateMotion")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
-
-
-class _ConfoundsOutput(TraitedSpec):
-    out_file = File(exists=True, desc="confounds, one row a volume")
-    out_json = File(exists=True, desc="description and unit of each column")
-
-
 class Confounds(SimpleInterface):
     """Gather motion, global signals and aCompCor in one table."""
 
-    input_spec = _ConfoundsInput
-    output_spec = _ConfoundsOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="motion-corrected series on the acquired grid, uncompressed")
+        mask = File(exists=True, mandatory=True, desc="brain")
+        tpms = InputMultiObject(
+            File(exists=True), desc="gray matter, white matter, cerebrospinal fluid; may be left out"
+        )
+        motion_tsv = File(exists=True, mandatory=True, desc="of EstimateMotion")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="confounds, one row a volume")
+        out_json = File(exists=True, desc="description and unit of each column")
 
     def _run_interface(self, runtime: Any) -> Any:
         import json

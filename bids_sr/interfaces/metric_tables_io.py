@@ -20,23 +20,18 @@ from nipype.interfaces.base import (
 from nipype.interfaces.base.support import Bunch
 
 
-class _SeriesQualityInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series, dummies included")
-    mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    series = traits.Str(mandatory=True, desc="name of the series")
-    consistency_file = File(exists=True, desc="one row a volume, n/a where it was not measured")
-
-
-class _TableOutputSpec(TraitedSpec):
-    metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
-
-
 class SeriesQuality(SimpleInterface):
     """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series."""
 
-    input_spec = _SeriesQualityInputSpec
-    output_spec = _TableOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series, dummies included")
+        mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+        series = traits.Str(mandatory=True, desc="name of the series")
+        consistency_file = File(exists=True, desc="one row a volume, n/a where it was not measured")
+
+    class output_spec(TraitedSpec):
+        metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.io.nifti import SeriesReader, load_image

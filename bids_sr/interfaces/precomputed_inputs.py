@@ -20,25 +20,20 @@ _SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
 _FACTOR = {"mandatory": True, "desc": "LR voxel over HR voxel, by axis"}
 
 
-class _AnatInput(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w without bias")
-    mask = File(exists=True, mandatory=True, desc="its brain")
-    dseg = File(exists=True, desc="tissues: 1 GM, 2 WM, 3 CSF")
-    tpms = InputMultiObject(File(exists=True), desc="probabilities of GM, WM and CSF")
-
-
-class _AnatOutput(TraitedSpec):
-    t1w = File(exists=True, desc="T1w, float32 .nii")
-    mask = File(exists=True, desc="brain, .nii")
-    dseg = File(exists=True, desc="tissues, told from the probabilities where they are not given")
-    tpms = traits.List(File(exists=True), desc="probabilities of GM, WM and CSF")
-
-
 class ImportAnat(SimpleInterface):
     """Copy an anatomy to uncompressed images; values stay as they are."""
 
-    input_spec = _AnatInput
-    output_spec = _AnatOutput
+    class input_spec(BaseInterfaceInputSpec):
+        t1w = File(exists=True, mandatory=True, desc="T1w without bias")
+        mask = File(exists=True, mandatory=True, desc="its brain")
+        dseg = File(exists=True, desc="tissues: 1 GM, 2 WM, 3 CSF")
+        tpms = InputMultiObject(File(exists=True), desc="probabilities of GM, WM and CSF")
+
+    class output_spec(TraitedSpec):
+        t1w = File(exists=True, desc="T1w, float32 .nii")
+        mask = File(exists=True, desc="brain, .nii")
+        dseg = File(exists=True, desc="tissues, told from the probabilities where they are not given")
+        tpms = traits.List(File(exists=True), desc="probabilities of GM, WM and CSF")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
@@ -68,22 +63,17 @@ class ImportAnat(SimpleInterface):
         return runtime
 
 
-class _StandardInput(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w")
-    t1w2std_xfm = File(exists=True, mandatory=True, desc="resamples T1w-space images into the template")
-    template = File(exists=True, mandatory=True, desc="template")
-    seed = traits.Int(1, **_SEED)
-
-
-class _StandardOutput(TraitedSpec):
-    std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
-
-
 class ShowInTemplate(SimpleInterface):
     """The T1w image in template space, through transforms that are given."""
 
-    input_spec = _StandardInput
-    output_spec = _StandardOutput
+    class input_spec(BaseInterfaceInputSpec):
+        t1w = File(exists=True, mandatory=True, desc="T1w")
+        t1w2std_xfm = File(exists=True, mandatory=True, desc="resamples T1w-space images into the template")
+        template = File(exists=True, mandatory=True, desc="template")
+        seed = traits.Int(1, **_SEED)
+
+    class output_spec(TraitedSpec):
+        std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -97,24 +87,25 @@ class ShowInTemplate(SimpleInterface):
         return runtime
 
 
-class _MotionInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    hmc_xfms = File(exists=True, mandatory=True, desc="ITK text of another program, brings volumes onto the reference")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
-    shift_map = File(exists=True, desc="distortion of the volumes")
-
-
-class _MotionOutput(TraitedSpec):
-    hmc_xfms = File(exists=True, desc="ITK text, one rigid transform a volume, boldref point to where it lies in it")
-    motion_tsv = File(exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual (unknown); one row a volume")
-    boldref = File(exists=True, desc="mean of steady volumes brought into register by them")
-
-
 class ImportMotion(SimpleInterface):
     """Read head motion of another program, and average volumes by it into a reference in the run's own units."""
 
-    input_spec = _MotionInput
-    output_spec = _MotionOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        hmc_xfms = File(
+            exists=True, mandatory=True, desc="ITK text of another program, brings volumes onto the reference"
+        )
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+        shift_map = File(exists=True, desc="distortion of the volumes")
+
+    class output_spec(TraitedSpec):
+        hmc_xfms = File(
+            exists=True, desc="ITK text, one rigid transform a volume, boldref point to where it lies in it"
+        )
+        motion_tsv = File(
+            exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual (unknown); one row a volume"
+        )
+        boldref = File(exists=True, desc="mean of steady volumes brought into register by them")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
@@ -143,23 +134,22 @@ class ImportMotion(SimpleInterface):
         return runtime
 
 
-class _ShiftInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    fieldmap = File(exists=True, mandatory=True, desc="field (Hz)")
-    boldref2fmap_xfm = File(exists=True, mandatory=True, desc="ITK text, takes a field map point to its boldref point")
-    phase_encoding = traits.Enum("i", "i-", "j", "j-", "k", "k-", mandatory=True, desc="of the series")
-    readout = traits.Range(low=0.0, exclude_low=True, mandatory=True, desc="total readout time (s)")
-
-
-class _ShiftOutput(TraitedSpec):
-    shift_map = File(exists=True, desc="shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`")
-
-
 class FieldToShift(SimpleInterface):
     """How far a field shifts the signal of a run."""
 
-    input_spec = _ShiftInput
-    output_spec = _ShiftOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        fieldmap = File(exists=True, mandatory=True, desc="field (Hz)")
+        boldref2fmap_xfm = File(
+            exists=True, mandatory=True, desc="ITK text, takes a field map point to its boldref point"
+        )
+        phase_encoding = traits.Enum("i", "i-", "j", "j-", "k", "k-", mandatory=True, desc="of the series")
+        readout = traits.Range(low=0.0, exclude_low=True, mandatory=True, desc="total readout time (s)")
+
+    class output_spec(TraitedSpec):
+        shift_map = File(
+            exists=True, desc="shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`"
+        )
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader
@@ -180,24 +170,21 @@ class FieldToShift(SimpleInterface):
         return runtime
 
 
-class _CoregInput(BaseInterfaceInputSpec):
-    in_xfm = File(exists=True, mandatory=True, desc="ITK text of another program, brings boldref onto the T1w image")
-    origin = traits.Str(mandatory=True, desc="program and version")
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
-    t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-
-
-class _CoregOutput(TraitedSpec):
-    boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
-    out_json = File(exists=True, desc="size and quality of the registration")
-
-
 class ImportCoreg(SimpleInterface):
     """Take over a registration of BOLD and T1w, and measure how well the brains agree by it."""
 
-    input_spec = _CoregInput
-    output_spec = _CoregOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_xfm = File(
+            exists=True, mandatory=True, desc="ITK text of another program, brings boldref onto the T1w image"
+        )
+        origin = traits.Str(mandatory=True, desc="program and version")
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
+        t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+
+    class output_spec(TraitedSpec):
+        boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
+        out_json = File(exists=True, desc="size and quality of the registration")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load
@@ -214,24 +201,19 @@ class ImportCoreg(SimpleInterface):
         return runtime
 
 
-class _MaskInput(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    in_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    origin = traits.Str(mandatory=True, desc="program and version")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-
-
-class _MaskOutput(TraitedSpec):
-    bold_mask = File(exists=True, desc="brain on the grid of boldref")
-    bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
-    out_json = File(exists=True, desc="where it comes from")
-
-
 class ImportMask(SimpleInterface):
     """Take over a brain mask, and bring it to the high-resolution grid."""
 
-    input_spec = _MaskInput
-    output_spec = _MaskOutput
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        in_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        origin = traits.Str(mandatory=True, desc="program and version")
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+
+    class output_spec(TraitedSpec):
+        bold_mask = File(exists=True, desc="brain on the grid of boldref")
+        bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
+        out_json = File(exists=True, desc="where it comes from")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
@@ -255,22 +237,17 @@ class ImportMask(SimpleInterface):
         return runtime
 
 
-class _ConfoundsInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="table of another program, one row a volume")
-    origin = traits.Str(mandatory=True, desc="program and version")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
-
-
-class _ConfoundsOutput(TraitedSpec):
-    out_file = File(exists=True, desc="confounds, one row a volume")
-    out_json = File(exists=True, desc="description and unit of each column")
-
-
 class ImportConfounds(SimpleInterface):
     """Take over the columns of a confounds table that are known here."""
 
-    input_spec = _ConfoundsInput
-    output_spec = _ConfoundsOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="table of another program, one row a volume")
+        origin = traits.Str(mandatory=True, desc="program and version")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="confounds, one row a volume")
+        out_json = File(exists=True, desc="description and unit of each column")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.stats.glm.confounds import take_over

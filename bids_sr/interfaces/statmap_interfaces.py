@@ -21,39 +21,36 @@ from bids_sr.series import map_label, parse_map_label
 _COMPCOR_VOLUMES = 50
 
 
-class _ActivationInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the grid of the series")
-    events_file = File(exists=True, mandatory=True, desc="BIDS events")
-    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    tr = traits.Float(mandatory=True, desc="repetition time (s)")
-    series = traits.Str(mandatory=True, desc="name of the series")
-    fwhm_mm = traits.Float(mandatory=True, desc="Gaussian smoothing (mm); 0 is none")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    kinds = traits.List(traits.Enum("cc", "glm"), mandatory=True, desc="maps to make")
-    low_pass = traits.Either(None, traits.Float, desc="Hz, correlation only; none if not given")
-    high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
-    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
-    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
-    thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
-
-
-class _ActivationOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="maps and regions")
-    out_entities = traits.List(traits.Dict, desc="BIDS entities of each")
-    out_sidecars = traits.List(traits.Dict, desc="metadata of each")
-    metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
-
-
 class ActivationMaps(SimpleInterface):
     """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures."""
 
-    input_spec = _ActivationInputSpec
-    output_spec = _ActivationOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
+        roi = File(exists=True, mandatory=True, desc="region of interest on the grid of the series")
+        events_file = File(exists=True, mandatory=True, desc="BIDS events")
+        confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
+        confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+        tr = traits.Float(mandatory=True, desc="repetition time (s)")
+        series = traits.Str(mandatory=True, desc="name of the series")
+        fwhm_mm = traits.Float(mandatory=True, desc="Gaussian smoothing (mm); 0 is none")
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        kinds = traits.List(traits.Enum("cc", "glm"), mandatory=True, desc="maps to make")
+        low_pass = traits.Either(None, traits.Float, desc="Hz, correlation only; none if not given")
+        high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
+        slice_time_ref = traits.Float(
+            0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected"
+        )
+        has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
+        thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+
+    class output_spec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="maps and regions")
+        out_entities = traits.List(traits.Dict, desc="BIDS entities of each")
+        out_sidecars = traits.List(traits.Dict, desc="metadata of each")
+        metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from threadpoolctl import threadpool_limits
@@ -169,26 +166,21 @@ def _metrics(inputs: Any, found: Any, regions: Any, mask: Any, roi: Any, affine:
     return str(path)
 
 
-class _CompareInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of all series")
-    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
-    raw_mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
-
-
-class _CompareOutputSpec(TraitedSpec):
-    metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
-
-
 class CompareMaps(SimpleInterface):
     """Maps of all series on the high-resolution grid against the raw maps brought there by a spline, and bspline's."""
 
-    input_spec = _CompareInputSpec
-    output_spec = _CompareOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of all series")
+        in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+        raw_mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+
+    class output_spec(TraitedSpec):
+        metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from math import prod

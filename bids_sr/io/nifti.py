@@ -20,10 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Array, Float, Float32
 from bids_sr.io.packing import PackedStream
 
-Array = npt.NDArray[Any]
-Volume = npt.NDArray[np.float32]
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -73,7 +72,7 @@ class SeriesReader:
         self.ndim = len(shape)
         self.shape: tuple[int, int, int, int] = (*shape[:3], shape[3] if len(shape) == 4 else 1)  # type: ignore[assignment]
         self.header = image.header
-        self.affine: npt.NDArray[np.float64] = np.asarray(image.affine, dtype=np.float64)
+        self.affine: Float = np.asarray(image.affine, dtype=np.float64)
         self.zooms: tuple[float, float, float] = tuple(
             float(z) for z in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         )  # type: ignore[assignment]
@@ -131,7 +130,7 @@ class SeriesReader:
             raise ImageError(f"{self.path}: truncated at {what}")
         return np.frombuffer(raw, dtype=self.dtype)
 
-    def _scaled(self, raw: Array, what: str) -> Volume:
+    def _scaled(self, raw: Array, what: str) -> Float32:
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
         with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite and is refused below
@@ -140,7 +139,7 @@ class SeriesReader:
             raise ImageError(f"{self.path}: {what} holds NaN or infinite values")
         return out
 
-    def volume(self, t: int) -> Volume:
+    def volume(self, t: int) -> Float32:
         """Volume t (negative counts from the end) as a C-contiguous float32 array (X, Y, Z), scaling applied."""
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
@@ -151,12 +150,12 @@ class SeriesReader:
         self._next = t + 1
         return np.ascontiguousarray(values.reshape(self.shape[:3], order="F"))
 
-    def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Volume]:
+    def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
         """Volumes start..stop-1 in order; one forward pass also where the file is compressed."""
         for t in range(start, self.shape[3] if stop is None else min(stop, self.shape[3])):
             yield self.volume(t)
 
-    def slab(self, z0: int, z1: int) -> Volume:
+    def slab(self, z0: int, z1: int) -> Float32:
         """Slices z0..z1-1 of all volumes, float32 (X, Y, z1 - z0, T), Fortran order; uncompressed files only."""
         if self.compressed:
             raise ImageError(f"{self.path}: slabs need an uncompressed file")
@@ -336,7 +335,7 @@ def save_image(
         part.write_bytes(gzip.compress(content, 4, mtime=0) if path.suffix == ".gz" else content)
 
 
-def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tuple[Volume, npt.NDArray[np.float64]]:
+def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tuple[Float32, Float]:
     """(data float32 with the file's own number of axes, affine voxel to RAS mm); checks as SeriesReader."""
     with SeriesReader(path, allow_nan=allow_nan) as reader:
         if reader.ndim == 3:

@@ -43,11 +43,7 @@ def register(*metrics: Metric) -> None:
 
 
 def metric(name: str) -> Metric:
-    """The metric of a name.
-
-    Raises
-    ------
-    UndeclaredMetric : there is none
+    """The metric of a name; UndeclaredMetric where there is none.
 
     Examples
     --------

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, Stage, read_linear, register
 from bids_sr.registration.brain import coarse
 from bids_sr.registration.rigid import orthonormal, rigid, size_of
@@ -26,7 +26,6 @@ from bids_sr.spatial.itk_transforms import carry
 from bids_sr.spatial.resampling import Spline, sample_volume, sample_warped
 from bids_sr.spatial.transforms import apply, displacement, hr_grid, invert
 
-Array = NDArray[Any]
 Align = Literal["rigid", "affine", "nonlinear"]
 _WARP_MM = 4.0  # grid on which a deformation is read from its file; SyN smooths its own over three voxels
 

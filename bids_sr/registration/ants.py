@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.spatial.transforms import write_itk
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import save_image
 from bids_sr.registration.ants import Image, apply, load
 from bids_sr.registration.brain import agreement, coarse
@@ -18,7 +18,6 @@ from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import TransformError, displacement, hr_grid, invert, read_itk, write_itk
 
 LOGGER = logging.getLogger(__name__)
-Array = NDArray[Any]
 Factor = tuple[float, float, float]
 _POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration
 _POOR_NMI = 1.02

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
-Array = NDArray[Any]
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
 
 

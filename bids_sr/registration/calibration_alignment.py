@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.ants import Image
 from bids_sr.registration.rigid import refine, rigid, size_of
@@ -25,7 +25,6 @@ from bids_sr.spatial.transforms import apply, displacement, hr_grid
 from bids_sr.sr.resolution.degradation import kspace_crop
 from bids_sr.stats.glm.confounds import HEAD_RADIUS_MM
 
-Array = NDArray[Any]
 Factor = tuple[float, float, float]
 LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
 LEAST_CORRELATION = 0.5  # of the two references in the brain, below which it is another head or a failed registration

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
@@ -15,7 +15,6 @@ from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.resolution.degradation import kspace_crop
 
-Array = NDArray[Any]
 Factor = tuple[float, float, float]
 # Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a shift, while
 # interpolating blurs what it learns from. The estimate itself is right to .01 voxel.

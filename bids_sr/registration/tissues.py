@@ -11,15 +11,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.registration.ants import Image, load_ants, to_ants
 
-Array = NDArray[Any]
 NAMES = ("gm", "wm", "csf")
 # from dark to bright; the first contrast that is there orders the classes that Atropos finds
 _ORDER = {"T1w": ("csf", "gm", "wm"), "T2w": ("wm", "gm", "csf"), "FLAIR": ("csf", "wm", "gm")}

@@ -31,7 +31,7 @@ from bids_sr.reports.text.group_verdicts import (
 )
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
-from bids_sr.stats.group.group_tests import Comparison, Primary
+from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.group_text import PaperTable
 from bids_sr.stats.group.metric_tables import Question, Values
 
@@ -81,7 +81,6 @@ class GroupContent:
     left_out : what could not be made, in words
     flags : warnings of the participants' own reports, in words
     idle : methods that were not applied in a run (they fell back to zero filling there), in words
-    primary : the comparison of each task that was fixed beforehand
     methods : series under test
     comparisons, values, units : statistics, combined figures, unit by measure
     papers : the paper's table, one a task and pair of conditions
@@ -109,7 +108,6 @@ class GroupContent:
     margin: str
     about: Mapping[str, Any]
     idle: Sequence[str] = ()
-    primary: Sequence[Primary] = ()
 
 
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
@@ -152,7 +150,7 @@ def verdict_html(content: GroupContent, told: Sequence[Finding]) -> Markup:
         "note", "notice", "None: it is the default method less the strongest baseline in explained variance, which "
         "needs a measured or known truth.",
     )  # fmt: skip
-    primary = [primary_sentence(each) for each in content.primary]
+    primary = [primary_sentence(each) for each in content.comparisons if each.primary]
     return joined([
         Markup("<p>{} participants.</p>").format(len(content.participants)),
         render("box", "Missing.", content.absent),

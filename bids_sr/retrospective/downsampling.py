@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.resolution.degradation import coarse_size, kspace_crop
 
-Array = npt.NDArray[Any]
 Factor = tuple[float, float, float]
 _PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
 _BRIGHT = 0.25  # of the 98th percentile: what is darker has no thermal noise of Gaussian form

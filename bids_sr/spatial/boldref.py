@@ -6,18 +6,17 @@ averaged again. Volumes that fit badly (spikes, motion within the volume) have n
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array, Float, Float32
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError, apply, rigid_params
 
-Array = npt.NDArray[Any]
 _SEED = 5  # volumes in the middle of the run whose median is the first reference
 _RIGID = 0.01  # relative size by which a given rotation may be off
 _WORST = 1.3  # a volume whose residual is above this many medians is left out
@@ -27,7 +26,7 @@ class VolumeReader(Protocol):
     """What is read: `nifti.SeriesReader` or the like."""
 
     shape: tuple[int, int, int, int]
-    affine: npt.NDArray[np.float64]
+    affine: Float
 
     def volume(self, t: int) -> Array: ...
 
@@ -39,7 +38,7 @@ def spread(first: int, stop: int, count: int) -> list[int]:
 
 def make_boldref(
     reader: VolumeReader, *, n_dummy: int = 0, volumes: int = 40, passes: int = 2, settings: HmcSettings | None = None
-) -> npt.NDArray[np.float32]:
+) -> Float32:
     """Mean of realigned steady volumes, in the pose of the middle of the run.
 
     Parameters
@@ -122,7 +121,7 @@ def estimate_run(
 def mean_in_reference(
     reader: VolumeReader, matrices: Array, *, n_dummy: int = 0, volumes: int = 40,
     distortion: Distortion | None = None,
-) -> npt.NDArray[np.float32]:  # fmt: skip
+) -> Float32:  # fmt: skip
     """Mean of steady volumes spread over the run, brought into register by transforms that are known.
 
     The reference of another program may be a single-band image, unsteady or rid of its bias field; this one has the

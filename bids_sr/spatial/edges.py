@@ -10,17 +10,14 @@ differ.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Mask
 from bids_sr.spatial.masks import grow, voxel_sizes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
 # Edges of the first image that are looked at: this share of the head's voxels, those of the steepest gradient.
 _SHARE = 0.1
 # Below this likeness (correlation of edge strength) an edge has no counterpart, and its shift means nothing.

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array, Float
 from bids_sr.spatial.transforms import TransformError, read_itk
 
-Array = npt.NDArray[Any]
 _FLIP = np.array([-1.0, -1.0, 1.0])  # between RAS and LPS
 
 
-def carry(points: Array, chain: Sequence[Path]) -> npt.NDArray[np.float64]:
+def carry(points: Array, chain: Sequence[Path]) -> Float:
     """Where points lie at the other end of a chain of transform files.
 
     Parameters

@@ -4,17 +4,13 @@ Everything works on arrays with their voxel-to-RAS affine; distances are in mm, 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Mask
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
 
 OUTSIDE_IS_ZERO = Spline(order=1, mode="constant", cval=0.0)
 NEAREST = Spline(order=0, mode="nearest")

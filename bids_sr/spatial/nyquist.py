@@ -1,17 +1,17 @@
 """Detail beyond the acquired Nyquist limit, and the width of Gaussians."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import fft
+
+from bids_sr.io.array_types import Array
 
 FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 """Full width at half maximum of a Gaussian over its standard deviation."""
 
 
-def beyond_nyquist(maps: npt.NDArray[Any], factor: Sequence[float]) -> npt.NDArray[Any]:
+def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     """Only the in-plane Fourier coefficients at or beyond the Nyquist limit of the acquired matrix.
 
     Parameters

@@ -7,13 +7,13 @@ half of it, as the pulse mostly is, is aliased already and not repaired.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
+
 _PAD = 6  # samples: the spline's memory of the edge is gone to 1e-3 after them
 _ROWS = 4  # rows of a slice worked on at once, so that memory grows by little with the length of the run
 

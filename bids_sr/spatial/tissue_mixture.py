@@ -5,13 +5,11 @@ posteriors are averaged over neighbors and enter the next as a further factor: a
 Quick and deterministic; meant for confound signals and reports, not for volumetry.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
+
 TISSUES = ("GM", "WM", "CSF")
 _SAMPLE = 200_000  # voxels that the mixture is fitted to before neighbors count
 _FIELD_ROUNDS = 4

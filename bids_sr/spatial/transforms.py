@@ -9,15 +9,12 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Array, Float
 
-Array = npt.NDArray[Any]
-Matrix = npt.NDArray[np.float64]
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _KINDS = ("AffineTransform_double_3_3", "MatrixOffsetTransformBase_double_3_3", "AffineTransform_float_3_3",
           "MatrixOffsetTransformBase_float_3_3")  # fmt: skip
@@ -28,7 +25,7 @@ class TransformError(ValueError):
     """A transform file or matrix that cannot be used; names the file where there is one."""
 
 
-def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Matrix:
+def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Float:
     """4x4 rigid matrix from three translations and a rotation vector.
 
     Parameters
@@ -55,7 +52,7 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
     return out
 
 
-def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Matrix:
+def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
     """(6,) translation of `center` (mm) and rotation vector (rad) of a rigid matrix; inverse of `rigid_matrix`.
 
     Raises
@@ -79,24 +76,24 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Matrix:
     return np.concatenate([m[:3, :3] @ c + m[:3, 3] - c, vector])
 
 
-def apply(matrix: Array, points: Array) -> Matrix:
+def apply(matrix: Array, points: Array) -> Float:
     """Points (N, 3) in mm moved by a 4x4 matrix."""
     return np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def invert(matrix: Array) -> Matrix:
+def invert(matrix: Array) -> Float:
     """Inverse of one (4, 4) or many (N, 4, 4) affine matrices, with an exact last row."""
     out = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
     out[..., 3, :] = [0.0, 0.0, 0.0, 1.0]
     return out
 
 
-def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Matrix:
+def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm)."""
     return np.asarray(np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1))
 
 
-def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[tuple[int, int, int], Matrix]:
+def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[tuple[int, int, int], Float]:
     """Grid with `factor` times finer voxels and the same outer edges of the field of view.
 
     Parameters
@@ -118,7 +115,7 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     return fine, resized_affine(affine, shape, fine)
 
 
-def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) -> Matrix:
+def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) -> Float:
     """Voxel-to-RAS matrix of a grid of `other` voxels over the field of view of `shape` voxels with this matrix.
 
     Examples
@@ -150,7 +147,7 @@ def write_itk(path: str | os.PathLike[str], mats: Array) -> None:
     atomic_files.write_whole(path, "\n".join(lines) + "\n")
 
 
-def _euler(angles: Array, zyx: bool) -> Matrix:
+def _euler(angles: Array, zyx: bool) -> Float:
     """Rotation of ITK's Euler3DTransform: Rz Rx Ry, or Rz Ry Rx."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
@@ -159,7 +156,7 @@ def _euler(angles: Array, zyx: bool) -> Matrix:
     return np.asarray(z @ y @ x if zyx else z @ x @ y)
 
 
-def read_itk(path: str | os.PathLike[str]) -> Matrix:
+def read_itk(path: str | os.PathLike[str]) -> Float:
     """(N, 4, 4) RAS matrices of an ITK text file of affine or Euler transforms; a center of rotation is worked in.
 
     Raises

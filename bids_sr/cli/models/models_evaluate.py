@@ -225,7 +225,7 @@ def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, 
             "nmse": image_similarity.nmse(truth, image, **given),
         })  # fmt: skip
     means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
-    told = {"resolution_mm": "n/a" if resolution is None else resolution.half_period_mm}
+    told = {"resolution_mm": "n/a" if resolution is None else resolution}
     return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
 
 

@@ -26,9 +26,9 @@ from bids_sr.config import UsageError, nearest_name
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.method import Method, get_method, get_recipe, offered_methods, recipe_name
-from bids_sr.sr.models.card import log_tsv
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.journal import log_tsv
 
 if TYPE_CHECKING:
     from bids_sr.sr.data.images import ImageSet, TrainingImage

@@ -19,36 +19,33 @@ from nipype.interfaces.base.support import Bunch
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
 
 
-class _NullShufflesInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
-    events_file = File(exists=True, mandatory=True, desc="BIDS events")
-    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    tr = traits.Float(mandatory=True, desc="repetition time (s)")
-    series = traits.Str(mandatory=True, desc="name of the series")
-    fwhm_mm = traits.Float(0.0, usedefault=True, desc="Gaussian smoothing (mm); 0 is none")
-    n_shuffles = traits.Range(low=1, value=100, usedefault=True, desc="draws of phases and onsets")
-    max_voxels = traits.Range(low=0, value=20_000, usedefault=True, desc="voxels tested at most, at random; 0: all")
-    seed = traits.Int(0, usedefault=True, desc="of the draws")
-    high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
-    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
-    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
-
-
-class _NullShufflesOutputSpec(TraitedSpec):
-    out_file = File(
-        exists=True, desc="rows of the evaluation (TSV), null_…: rate, nominal, fwe, threshold, peak, active"
-    )
-    shuffles_file = File(exists=True, desc="TSV, one row a shuffle: rate, any_corrected")
-
-
 class NullShuffles(SimpleInterface):
     """How often the run's own model finds activity in a series whose order in time is undone."""
 
-    input_spec = _NullShufflesInputSpec
-    output_spec = _NullShufflesOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
+        events_file = File(exists=True, mandatory=True, desc="BIDS events")
+        confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
+        confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+        tr = traits.Float(mandatory=True, desc="repetition time (s)")
+        series = traits.Str(mandatory=True, desc="name of the series")
+        fwhm_mm = traits.Float(0.0, usedefault=True, desc="Gaussian smoothing (mm); 0 is none")
+        n_shuffles = traits.Range(low=1, value=100, usedefault=True, desc="draws of phases and onsets")
+        max_voxels = traits.Range(low=0, value=20_000, usedefault=True, desc="voxels tested at most, at random; 0: all")
+        seed = traits.Int(0, usedefault=True, desc="of the draws")
+        high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
+        slice_time_ref = traits.Float(
+            0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected"
+        )
+        has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
+
+    class output_spec(TraitedSpec):
+        out_file = File(
+            exists=True, desc="rows of the evaluation (TSV), null_…: rate, nominal, fwe, threshold, peak, active"
+        )
+        shuffles_file = File(exists=True, desc="TSV, one row a shuffle: rate, any_corrected")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from threadpoolctl import threadpool_limits
@@ -88,25 +85,20 @@ def _null_settings(inputs: Any) -> Any:
     return NullSettings(confound_names=names, **{name: getattr(inputs, name) for name in traited})
 
 
-class _AnotherContrastInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="image of another contrast (T1w) as acquired, without bias")
-    reference = File(exists=True, mandatory=True, desc="boldref: the low-resolution member comes on its grid")
-    reference2image_xfm = File(exists=True, desc="ITK text, takes a point of in_file to its reference point")
-    factor = traits.Tuple(
-        traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel / wanted voxel"
-    )
-
-
-class _AnotherContrastOutputSpec(TraitedSpec):
-    highres = File(exists=True, desc="image on the reference's high-resolution grid")
-    lowres = File(exists=True, desc="its k-space-truncated copy on the reference's grid")
-
-
 class AnotherContrast(SimpleInterface):
     """A training pair of another contrast, at the resolutions of the run and in its frame."""
 
-    input_spec = _AnotherContrastInputSpec
-    output_spec = _AnotherContrastOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="image of another contrast (T1w) as acquired, without bias")
+        reference = File(exists=True, mandatory=True, desc="boldref: the low-resolution member comes on its grid")
+        reference2image_xfm = File(exists=True, desc="ITK text, takes a point of in_file to its reference point")
+        factor = traits.Tuple(
+            traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel / wanted voxel"
+        )
+
+    class output_spec(TraitedSpec):
+        highres = File(exists=True, desc="image on the reference's high-resolution grid")
+        lowres = File(exists=True, desc="its k-space-truncated copy on the reference's grid")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         import numpy as np

@@ -66,23 +66,23 @@ def _write_maps(found: Sequence[Any], affine: Any, cwd: Path) -> dict[str, Any]:
     return {"maps": files, "entities": entities, "sidecars": sidecars}
 
 
-class _EnsembleInputSpec(BaseInterfaceInputSpec):
-    effects_files = InputMultiObject(
-        File(exists=True), mandatory=True, desc="of all members, the method itself among them, as BlockEffects gives"
-    )
-    method = traits.Str(mandatory=True, desc="series whose ensemble this is")
-    measured_file = File(exists=True, desc="effects of the measured series")
-    truth_files = traits.Dict(desc="known activation in signal units: contrast to image in the frame of the mask")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of slices")
-    seed = traits.Int(0, usedefault=True, desc="of the resamples")
-
-
 class EnsembleUncertainty(SimpleInterface):
     """Standard deviation of the effect between members of an ensemble, and its calibration where truth is known."""
 
-    input_spec = _EnsembleInputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        effects_files = InputMultiObject(
+            File(exists=True),
+            mandatory=True,
+            desc="of all members, the method itself among them, as BlockEffects gives",
+        )
+        method = traits.Str(mandatory=True, desc="series whose ensemble this is")
+        measured_file = File(exists=True, desc="effects of the measured series")
+        truth_files = traits.Dict(desc="known activation in signal units: contrast to image in the frame of the mask")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of slices")
+        seed = traits.Int(0, usedefault=True, desc="of the resamples")
+
     output_spec = _MapsOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
@@ -104,21 +104,19 @@ class EnsembleUncertainty(SimpleInterface):
         return runtime
 
 
-class _UnrepeatedInputSpec(BaseInterfaceInputSpec):
-    effects_file = File(exists=True, mandatory=True, desc="effects of the series, as BlockEffects gives")
-    guide_hr = File(
-        exists=True, desc="high-resolution image of the pair on the grid of the mask, in the boldref's pose"
-    )
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    factor = _FACTOR
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    seed = traits.Int(0, usedefault=True, desc="of the sign flips")
-
-
 class UnrepeatedMap(SimpleInterface):
     """Fine detail of one series that neither the pair nor the course of time supports."""
 
-    input_spec = _UnrepeatedInputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        effects_file = File(exists=True, mandatory=True, desc="effects of the series, as BlockEffects gives")
+        guide_hr = File(
+            exists=True, desc="high-resolution image of the pair on the grid of the mask, in the boldref's pose"
+        )
+        mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        factor = _FACTOR
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        seed = traits.Int(0, usedefault=True, desc="of the sign flips")
+
     output_spec = _MapsOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
@@ -138,33 +136,6 @@ class UnrepeatedMap(SimpleInterface):
         return runtime
 
 
-class _PrecisionInputSpec(DeviceInputSpec):
-    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="what was asked for")
-    model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
-    in_file = File(exists=True, mandatory=True, desc="series on the acquired grid, dummies included")
-    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    factor = _FACTOR
-    series = traits.Str(mandatory=True, desc="name of the method")
-    events_file = File(exists=True, mandatory=True, desc="BIDS events")
-    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    tr = traits.Float(mandatory=True, desc="repetition time (s)")
-    high_pass = traits.Float(1 / 128, usedefault=True, desc="Hz, drift of the linear model; 0 is a straight line")
-    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
-    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    threshold = traits.Float(0.01, usedefault=True, desc="largest change of t, in units of its noise")
-    n_slices = traits.Range(low=1, value=3, usedefault=True, desc="slices that are tried, all volumes of each")
-    force = traits.Bool(False, usedefault=True, desc="use the lower precision whatever it does")
-
-
-class _PrecisionOutputSpec(_RowsOutputSpec):
-    precision = traits.Enum("fp32", "bf16", desc="what inference is to use")
-    passes = traits.Bool(desc="the lower precision leaves the statistics alone, or was not tried")
-    change = traits.Either(None, traits.Float, desc="largest change of t over contrasts; None where it was not tried")
-
-
 class PrecisionGuard(SimpleInterface):
     """Choose the network's precision: a lower one only where it leaves t alone.
 
@@ -173,8 +144,34 @@ class PrecisionGuard(SimpleInterface):
     is asked for.
     """
 
-    input_spec = _PrecisionInputSpec
-    output_spec = _PrecisionOutputSpec
+    class input_spec(DeviceInputSpec):
+        precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="what was asked for")
+        model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
+        in_file = File(exists=True, mandatory=True, desc="series on the acquired grid, dummies included")
+        boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        factor = _FACTOR
+        series = traits.Str(mandatory=True, desc="name of the method")
+        events_file = File(exists=True, mandatory=True, desc="BIDS events")
+        confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+        tr = traits.Float(mandatory=True, desc="repetition time (s)")
+        high_pass = traits.Float(1 / 128, usedefault=True, desc="Hz, drift of the linear model; 0 is a straight line")
+        slice_time_ref = traits.Float(
+            0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected"
+        )
+        has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        threshold = traits.Float(0.01, usedefault=True, desc="largest change of t, in units of its noise")
+        n_slices = traits.Range(low=1, value=3, usedefault=True, desc="slices that are tried, all volumes of each")
+        force = traits.Bool(False, usedefault=True, desc="use the lower precision whatever it does")
+
+    class output_spec(_RowsOutputSpec):
+        precision = traits.Enum("fp32", "bf16", desc="what inference is to use")
+        passes = traits.Bool(desc="the lower precision leaves the statistics alone, or was not tried")
+        change = traits.Either(
+            None, traits.Float, desc="largest change of t over contrasts; None where it was not tried"
+        )
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.sr.models.model import read_card
@@ -254,28 +251,25 @@ def _change_of_t(inputs: Any, device: str) -> Any:
         )  # fmt: skip
 
 
-class _EdgeInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
-    guide_hr = File(exists=True, mandatory=True, desc="high-resolution image on the fine grid, in the boldref's pose")
-    mask_hr = File(exists=True, mandatory=True, desc="brain mask on that grid")
-    phase_encoding = traits.Enum(
-        "", "i", "j", "k", "i-", "j-", "k-", usedefault=True, desc="as BIDS has it; '': unknown"
-    )
-    guided = traits.List(
-        traits.Str, desc="series that lay the guide's detail over the BOLD; they are named in warnings"
-    )
-
-
-class _EdgeOutputSpec(_RowsOutputSpec):
-    mismatch = traits.Float(desc="median displacement of edges, mm; NaN where too few have a counterpart")
-    warnings = traits.List(traits.Str, desc="what the user should know")
-
-
 class EdgeMismatch(SimpleInterface):
     """How far edges of the boldref lie from those of the T2*-weighted image: distortion by susceptibility."""
 
-    input_spec = _EdgeInputSpec
-    output_spec = _EdgeOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+        guide_hr = File(
+            exists=True, mandatory=True, desc="high-resolution image on the fine grid, in the boldref's pose"
+        )
+        mask_hr = File(exists=True, mandatory=True, desc="brain mask on that grid")
+        phase_encoding = traits.Enum(
+            "", "i", "j", "k", "i-", "j-", "k-", usedefault=True, desc="as BIDS has it; '': unknown"
+        )
+        guided = traits.List(
+            traits.Str, desc="series that lay the guide's detail over the BOLD; they are named in warnings"
+        )
+
+    class output_spec(_RowsOutputSpec):
+        mismatch = traits.Float(desc="median displacement of edges, mm; NaN where too few have a counterpart")
+        warnings = traits.List(traits.Str, desc="what the user should know")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.io.nifti import load_image
@@ -328,22 +322,17 @@ def _edge_warnings(found: Any, limit: float, guided: Sequence[str]) -> list[str]
     return out
 
 
-class _DomainInputSpec(BaseInterfaceInputSpec):
-    model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
-    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    series = traits.Str(mandatory=True, desc="name of the method")
-
-
-class _DomainOutputSpec(_RowsOutputSpec):
-    warnings = traits.List(traits.Str, desc="what the user should know")
-
-
 class DomainGate(SimpleInterface):
     """Whether the run looks like what the model was trained on: its intensities, and how much edge is in it."""
 
-    input_spec = _DomainInputSpec
-    output_spec = _DomainOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
+        boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        series = traits.Str(mandatory=True, desc="name of the method")
+
+    class output_spec(_RowsOutputSpec):
+        warnings = traits.List(traits.Str, desc="what the user should know")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.io.nifti import load_image

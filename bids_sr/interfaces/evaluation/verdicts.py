@@ -29,24 +29,19 @@ def _write(path: Path, content: str | list[Any] | dict[str, Any]) -> str:
     return str(path)
 
 
-class _ClaimInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(
-        File(exists=True), mandatory=True, desc="activation tables; of equal rows the first counts"
-    )
-    pair = traits.List(traits.Str, minlen=2, maxlen=2, mandatory=True, desc="the two conditions")
-    voxel_mm = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel (mm)")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-
-
-class _TableOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation")
-
-
 class ClaimTable(SimpleInterface):
     """Region size and overlap by series, smoothing and threshold, and which part of the change is owed to what."""
 
-    input_spec = _ClaimInputSpec
-    output_spec = _TableOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(
+            File(exists=True), mandatory=True, desc="activation tables; of equal rows the first counts"
+        )
+        pair = traits.List(traits.Str, minlen=2, maxlen=2, mandatory=True, desc="the two conditions")
+        voxel_mm = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel (mm)")
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="rows of the evaluation")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.metrics.long_tables import SERIES, read_table, table_text
@@ -110,28 +105,25 @@ def _judged(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
     return single_conditions(contrasts) or list(contrasts)
 
 
-class _GrowInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of raw; its correlation maps are taken")
-    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the acquired grid")
-    mask_hr = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    roi_hr = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
-    max_mm = traits.Float(10.0, usedefault=True, desc="no voxel farther from the region is added (mm)")
-
-
-class _GrowOutputSpec(TraitedSpec):
-    roi = File(exists=True, desc="grown region on the acquired grid")
-    roi_hr = File(exists=True, desc="the same on the high-resolution grid")
-    out_json = File(exists=True, desc="voxels added and the CC from which they were")
-
-
 class GrowRoi(SimpleInterface):
     """Grow the region of interest into activity of the acquired series that its border cuts off."""
 
-    input_spec = _GrowInputSpec
-    output_spec = _GrowOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(
+            File(exists=True), mandatory=True, desc="maps of raw; its correlation maps are taken"
+        )
+        in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
+        roi = File(exists=True, mandatory=True, desc="region of interest on the acquired grid")
+        mask_hr = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        roi_hr = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
+        max_mm = traits.Float(10.0, usedefault=True, desc="no voxel farther from the region is added (mm)")
+
+    class output_spec(TraitedSpec):
+        roi = File(exists=True, desc="grown region on the acquired grid")
+        roi_hr = File(exists=True, desc="the same on the high-resolution grid")
+        out_json = File(exists=True, desc="voxels added and the CC from which they were")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         import numpy as np
@@ -163,31 +155,26 @@ class GrowRoi(SimpleInterface):
         return runtime
 
 
-class _FlagsInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps and regions; those of raw are taken")
-    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the acquired grid, before it was grown")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-    train_highres = File(exists=True, desc="highres of the pair in the frame of lowres")
-    train_lowres = File(exists=True, desc="lowres of the pair")
-    pair_mask = File(exists=True, desc="brain on the grid of lowres")
-    tables = InputMultiObject(File(exists=True), desc="rows of the evaluation, such as edge_mismatch")
-
-
-class _FlagsOutputSpec(TraitedSpec):
-    out_file = File(
-        exists=True, desc="rows of the evaluation: flag_*, 1 or 0, n/a where it is not known; none that tables have"
-    )
-    flags_json = File(exists=True, desc="list of flags in words: name, raised, text, remedy, contrast, series")
-
-
 class Flags(SimpleInterface):
     """Look for what was wrong where the paper's method failed."""
 
-    input_spec = _FlagsInputSpec
-    output_spec = _FlagsOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps and regions; those of raw are taken")
+        in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
+        roi = File(exists=True, mandatory=True, desc="region of interest on the acquired grid, before it was grown")
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+        train_highres = File(exists=True, desc="highres of the pair in the frame of lowres")
+        train_lowres = File(exists=True, desc="lowres of the pair")
+        pair_mask = File(exists=True, desc="brain on the grid of lowres")
+        tables = InputMultiObject(File(exists=True), desc="rows of the evaluation, such as edge_mismatch")
+
+    class output_spec(TraitedSpec):
+        out_file = File(
+            exists=True, desc="rows of the evaluation: flag_*, 1 or 0, n/a where it is not known; none that tables have"
+        )
+        flags_json = File(exists=True, desc="list of flags in words: name, raised, text, remedy, contrast, series")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from dataclasses import asdict
@@ -262,26 +249,21 @@ def _idle_by_card(inputs: Any) -> list[str]:
     return [name for name, card in zip(inputs.card_names, cards, strict=True) if not was_applied(card)]
 
 
-class _VerdictInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="tables of the evaluation")
-    methods = traits.List(traits.Str, mandatory=True, desc="series under judgment")
-    baselines = traits.List(traits.Str, mandatory=True, desc="series that must be beaten")
-    margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
-    not_applied = traits.List(traits.Str, desc="methods that fell back to zero filling: named, and not compared")
-    card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
-    card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
-
-
-class _VerdictOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation: verdict and verdict_*")
-    verdict_json = File(exists=True, desc="headline, sentences and limits in words")
-
-
 class Verdict(SimpleInterface):
     """Say in plain words what the evaluation of a run allows to say."""
 
-    input_spec = _VerdictInputSpec
-    output_spec = _VerdictOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="tables of the evaluation")
+        methods = traits.List(traits.Str, mandatory=True, desc="series under judgment")
+        baselines = traits.List(traits.Str, mandatory=True, desc="series that must be beaten")
+        margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
+        not_applied = traits.List(traits.Str, desc="methods that fell back to zero filling: named, and not compared")
+        card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
+        card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="rows of the evaluation: verdict and verdict_*")
+        verdict_json = File(exists=True, desc="headline, sentences and limits in words")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_sr.metrics.long_tables import read_table, table_text

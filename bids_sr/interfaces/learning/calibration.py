@@ -26,25 +26,22 @@ LOGGER = logging.getLogger(__name__)
 WITHOUT = "the run's own variance is used instead"
 
 
-class _RegisterInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="reference of the run")
-    bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    calibration_ref = File(exists=True, mandatory=True, desc="reference of the calibration")
-    calibration_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis")
-    seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
-
-
-class _RegisterOutputSpec(TraitedSpec):
-    boldref2calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its calibration point")
-    out_json = File(exists=True, desc="size and quality of the registration; reason, where there is none")
-
-
 class RegisterCalibration(SimpleInterface):
     """Rigid registration of the run's reference and the calibration's."""
 
-    input_spec = _RegisterInputSpec
-    output_spec = _RegisterOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="reference of the run")
+        bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        calibration_ref = File(exists=True, mandatory=True, desc="reference of the calibration")
+        calibration_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        factor = traits.Tuple(
+            traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis"
+        )
+        seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
+
+    class output_spec(TraitedSpec):
+        boldref2calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its calibration point")
+        out_json = File(exists=True, desc="size and quality of the registration; reason, where there is none")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
@@ -70,31 +67,30 @@ class RegisterCalibration(SimpleInterface):
         return runtime
 
 
-class _CalibrationInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="calibration as acquired, uncompressed")
-    mask = File(exists=True, mandatory=True, desc="brain in its reference")
-    hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, takes a point of its reference into each volume")
-    motion_tsv = File(exists=True, mandatory=True, desc="six motion parameters (mm, rad) a volume")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
-    tr = traits.Float(mandatory=True, desc="repetition time (s)")
-    events_file = File(exists=True, desc="BIDS events of the calibration; without them there is no task to take out")
-    registration_json = File(exists=True, mandatory=True, desc="of RegisterCalibration")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis")
-
-
-class _CalibrationOutputSpec(TraitedSpec):
-    sd_file = File(
-        exists=True, desc="standard deviation of the fluctuations on its own grid, signal units; 0 if unusable"
-    )
-    sd_low_file = File(exists=True, desc="the same of the calibration brought down to the resolution of the run")
-    calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
-
-
 class CalibrationSD(SimpleInterface):
     """Standard deviation map of a calibration, or the reason why it has none that can be used."""
 
-    input_spec = _CalibrationInputSpec
-    output_spec = _CalibrationOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="calibration as acquired, uncompressed")
+        mask = File(exists=True, mandatory=True, desc="brain in its reference")
+        hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, takes a point of its reference into each volume")
+        motion_tsv = File(exists=True, mandatory=True, desc="six motion parameters (mm, rad) a volume")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+        tr = traits.Float(mandatory=True, desc="repetition time (s)")
+        events_file = File(
+            exists=True, desc="BIDS events of the calibration; without them there is no task to take out"
+        )
+        registration_json = File(exists=True, mandatory=True, desc="of RegisterCalibration")
+        factor = traits.Tuple(
+            traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis"
+        )
+
+    class output_spec(TraitedSpec):
+        sd_file = File(
+            exists=True, desc="standard deviation of the fluctuations on its own grid, signal units; 0 if unusable"
+        )
+        sd_low_file = File(exists=True, desc="the same of the calibration brought down to the resolution of the run")
+        calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np

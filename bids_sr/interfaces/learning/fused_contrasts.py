@@ -19,33 +19,30 @@ from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, obtain
 
 
-class _PrepareInputSpec(BaseInterfaceInputSpec):
-    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each pair; the first is the frame")
-    highres = InputMultiObject(File(exists=True), mandatory=True, desc="fine scan of each")
-    lowres = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scan of each")
-    template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
-    template_mask = File(exists=True, mandatory=True, desc="its brain")
-    head = traits.Str(mandatory=True, desc="name of the head, for cards of models")
-    others = traits.List(traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest")
-    align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="transforms between the scans")
-    seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
-    sloppy = traits.Bool(False, usedefault=True, desc="coarser and quicker, for tests")
-
-
-class _PrepareOutputSpec(TraitedSpec):
-    fine_files = traits.List(File(exists=True), desc="fine scans on one grid, [0, 1], brain alone")
-    coarse_files = traits.List(File(exists=True), desc="coarse scans there by cubic spline")
-    other_files = traits.List(File(exists=True), desc="all contrasts by each of the other interpolations, in order")
-    mask = File(exists=True, desc="brain on that grid")
-    facts_json = File(exists=True, desc="position of each scan, and the intensities that became 1")
-    head_json = File(exists=True, desc="name of the head and its files, for networks that are trained on several")
-
-
 class PrepareContrasts(SimpleInterface):
     """Bring the scans of one head into one frame, onto one grid and to [0, 1]."""
 
-    input_spec = _PrepareInputSpec
-    output_spec = _PrepareOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each pair; the first is the frame")
+        highres = InputMultiObject(File(exists=True), mandatory=True, desc="fine scan of each")
+        lowres = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scan of each")
+        template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
+        template_mask = File(exists=True, mandatory=True, desc="its brain")
+        head = traits.Str(mandatory=True, desc="name of the head, for cards of models")
+        others = traits.List(
+            traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest"
+        )
+        align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="transforms between the scans")
+        seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
+        sloppy = traits.Bool(False, usedefault=True, desc="coarser and quicker, for tests")
+
+    class output_spec(TraitedSpec):
+        fine_files = traits.List(File(exists=True), desc="fine scans on one grid, [0, 1], brain alone")
+        coarse_files = traits.List(File(exists=True), desc="coarse scans there by cubic spline")
+        other_files = traits.List(File(exists=True), desc="all contrasts by each of the other interpolations, in order")
+        mask = File(exists=True, desc="brain on that grid")
+        facts_json = File(exists=True, desc="position of each scan, and the intensities that became 1")
+        head_json = File(exists=True, desc="name of the head and its files, for networks that are trained on several")
 
     def _run_interface(self, runtime: Any) -> Any:
         import json
@@ -104,20 +101,18 @@ def head_set(head: Any, contrasts: list[str]) -> Any:
     return contrast_set(fine, coarse, mask, affine, contrasts, head["head"])
 
 
-class _TrainInputSpec(PerceptualInputSpec):
-    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
-    fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans on one grid")
-    coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on that grid")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    head = traits.Str(mandatory=True, desc="name of the head, for the card")
-    heads = InputMultiObject(File(exists=True), desc="heads to train on instead, as the preparation describes them")
-    align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="what brought the scans together")
-
-
 class TrainContrasts(SimpleInterface):
     """Train a network on all contrasts of one head, or take one that was trained."""
 
-    input_spec = _TrainInputSpec
+    class input_spec(PerceptualInputSpec):
+        contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
+        fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans on one grid")
+        coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on that grid")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        head = traits.Str(mandatory=True, desc="name of the head, for the card")
+        heads = InputMultiObject(File(exists=True), desc="heads to train on instead, as the preparation describes them")
+        align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="what brought the scans together")
+
     output_spec = TrainingOutputSpec
     _can_resume = True  # a killed run goes on from the checkpoint in its directory
 
@@ -137,22 +132,17 @@ class TrainContrasts(SimpleInterface):
         return runtime
 
 
-class _ResolveInputSpec(DeviceInputSpec):
-    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
-    coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on the fine grid, [0, 1]")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    model_file = File(exists=True, mandatory=True, desc="weights, with the card beside them")
-
-
-class _ResolveOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="super-resolved scan of each contrast, [0, 1]")
-
-
 class ResolveContrasts(SimpleInterface):
     """Super-resolve all contrasts of one head together."""
 
-    input_spec = _ResolveInputSpec
-    output_spec = _ResolveOutputSpec
+    class input_spec(DeviceInputSpec):
+        contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
+        coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on the fine grid, [0, 1]")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        model_file = File(exists=True, mandatory=True, desc="weights, with the card beside them")
+
+    class output_spec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="super-resolved scan of each contrast, [0, 1]")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import save_image
@@ -171,26 +161,25 @@ class ResolveContrasts(SimpleInterface):
         return runtime
 
 
-class _MeasureInputSpec(BaseInterfaceInputSpec):
-    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each contrast")
-    fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans, [0, 1]")
-    series_files = InputMultiObject(File(exists=True), mandatory=True, desc="all contrasts of each series, in order")
-    series_names = traits.List(traits.Str, mandatory=True, desc="series of each of these files")
-    card_files = InputMultiObject(File(exists=True), mandatory=True, desc="cards of the models, for what they held out")
-    mask = File(exists=True, mandatory=True, desc="brain")
-    seed = traits.Int(1, usedefault=True, desc="of the segmentation")
-
-
-class _MeasureOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="table of measures (TSV)")
-    dseg = File(exists=True, desc="tissues of the fine scans: 1 GM, 2 WM, 3 CSF")
-
-
 class MeasureContrasts(SimpleInterface):
     """Compare super-resolved and interpolated scans with the fine ones: likeness, quality, tissues, lesions."""
 
-    input_spec = _MeasureInputSpec
-    output_spec = _MeasureOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each contrast")
+        fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans, [0, 1]")
+        series_files = InputMultiObject(
+            File(exists=True), mandatory=True, desc="all contrasts of each series, in order"
+        )
+        series_names = traits.List(traits.Str, mandatory=True, desc="series of each of these files")
+        card_files = InputMultiObject(
+            File(exists=True), mandatory=True, desc="cards of the models, for what they held out"
+        )
+        mask = File(exists=True, mandatory=True, desc="brain")
+        seed = traits.Int(1, usedefault=True, desc="of the segmentation")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="table of measures (TSV)")
+        dseg = File(exists=True, desc="tissues of the fine scans: 1 GM, 2 WM, 3 CSF")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.interfaces.learning.fused_scores import held_out_slices, measured_rows

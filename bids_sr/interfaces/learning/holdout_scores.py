@@ -8,26 +8,23 @@ from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 from bids_sr.series import VALIDATION_BASELINES
 
 
-class _ScorePairInput(DeviceInputSpec):
-    model_file = File(exists=True, mandatory=True, desc="weights of a method trained on another pair, with their card")
-    highres = File(exists=True, mandatory=True, desc="fine image in the pose of lowres, on its fine grid")
-    lowres = File(exists=True, mandatory=True, desc="coarse image of the pair that was held out")
-    mask = File(exists=True, mandatory=True, desc="brain on the grid of lowres")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="coarse over fine voxel")
-    series = traits.Str(mandatory=True, desc="name of the method")
-    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
-    seed = traits.Range(low=0, value=0, usedefault=True, desc="of the slices that are resampled")
-
-
-class _ScorePairOutput(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation: scores, and gains over the baselines")
-
-
 class ScorePair(SimpleInterface):
     """Super-resolve the coarse image of a held-out pair and compare it with the fine one, beside the baselines."""
 
-    input_spec = _ScorePairInput
-    output_spec = _ScorePairOutput
+    class input_spec(DeviceInputSpec):
+        model_file = File(
+            exists=True, mandatory=True, desc="weights of a method trained on another pair, with their card"
+        )
+        highres = File(exists=True, mandatory=True, desc="fine image in the pose of lowres, on its fine grid")
+        lowres = File(exists=True, mandatory=True, desc="coarse image of the pair that was held out")
+        mask = File(exists=True, mandatory=True, desc="brain on the grid of lowres")
+        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="coarse over fine voxel")
+        series = traits.Str(mandatory=True, desc="name of the method")
+        precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
+        seed = traits.Range(low=0, value=0, usedefault=True, desc="of the slices that are resampled")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="rows of the evaluation: scores, and gains over the baselines")
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         import numpy as np

@@ -19,20 +19,18 @@ from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, Train
 VOLUMES = 20
 
 
-class _TrainOnVolumesInputSpec(TrainingInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
-    factor = factor_trait()
-
-
 class TrainOnVolumes(SimpleInterface):
     """Train a network on volumes of the run it is for, or take a model that was given for it.
 
     A killed training goes on from its last checkpoint.
     """
 
-    input_spec = _TrainOnVolumesInputSpec
+    class input_spec(TrainingInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
+        factor = factor_trait()
+
     output_spec = TrainingOutputSpec
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 

@@ -40,15 +40,15 @@ class Drawn(NamedTuple):
     contrast: str = ""
 
 
-class _ReportletOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="figures (SVG) or fragments of HTML")
-    out_entities = traits.List(traits.Dict, desc="entities of each file: desc, contrast, suffix, extension, datatype")
-
-
 class Reportlet(SimpleInterface):
     """Draw from files, and name what was drawn; see `reportlet`."""
 
-    output_spec = _ReportletOutputSpec
+    class output_spec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="figures (SVG) or fragments of HTML")
+        out_entities = traits.List(
+            traits.Dict, desc="entities of each file: desc, contrast, suffix, extension, datatype"
+        )
+
     draw: Callable[..., Iterator[Drawn]]
 
     def _run_interface(self, runtime: Any) -> Any:

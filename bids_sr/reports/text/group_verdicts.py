@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import UndeclaredMetric, metric
 from bids_sr.stats.evaluation.evidence import PLAIN
-from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison, Primary
+from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison
 from bids_sr.stats.group.metric_tables import Question
 from bids_sr.stats.group.paired_tests import ALPHA, Interval
 
@@ -234,13 +234,12 @@ def _plain(finding: Finding) -> list[Comparison]:
     return [each for each in finding.against("method") if each.reference in PLAIN]
 
 
-def primary_sentence(found: Primary) -> str:
+def primary_sentence(each: Comparison) -> str:
     """The primary comparison, and how many participants it needs, as plain text."""
-    each = found.comparison
     estimate, test = each.estimate, each.test
     if estimate is None or test is None or each.n < 2:
         return f"{each.series} less {each.reference}: {each.n} participant(s) have both ({where_text(each.question)})."
-    word = "better" if found.better else "worse" if test.p_value < ALPHA and test.effect_size < 0 else "undecided"
+    word = "undecided" if not test.p_value < ALPHA else "better" if test.effect_size > 0 else "worse"
     text = (
         f"{each.series} less {each.reference}, {HEADLINES[each.question.measure][1]} ({where_text(each.question)}): "
         f"{word}, {interval_text(estimate)}, {p_text(test.p_value)} (signed-rank test, not "
@@ -248,9 +247,9 @@ def primary_sentence(found: Primary) -> str:
     )
     if not test.can_reach:
         text += f" So few participants reach at best p = {test.smallest_p:.3g}."
-    if found.needed is None:
+    if each.needed is None:
         return f"{text} With an effect such as this no number of participants within reason would do."
-    return f"{text} If the effect is as observed, {found.needed} participants give 80 % power."
+    return f"{text} If the effect is as observed, {each.needed} participants give 80 % power."
 
 
 def _topic(kind: str) -> str:

@@ -18,7 +18,7 @@ from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import fine_size
 from bids_sr.sr.resolution.interpolation import matrix_for
-from bids_sr.sr.resolution.levels import level_of
+from bids_sr.sr.resolution.operators import level_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

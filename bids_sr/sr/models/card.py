@@ -14,7 +14,6 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.models.compatibility import slice_orientation
 from bids_sr.sr.models.training_domain import domain_entry
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.training.journal import log_tsv as log_tsv
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel
@@ -46,7 +45,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
     if isinstance(recipe, VarianceRecipe):
         estimator = {"components": recipe.components, "least_explained": recipe.least_explained}
         return json.loads(json.dumps(asdict(recipe.estimator) | estimator))
-    skip = ("build_generator", "build_critic", "losses", "augmentation", "build_penalty", "build_backward")
+    skip = ("build_generator", "build_critic", "losses", "augmentation")
     out: dict[str, Any] = {
         f.name: getattr(recipe, f.name)
         for f in fields(recipe)

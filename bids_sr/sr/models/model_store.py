@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method, get_method, get_recipe
-from bids_sr.sr.models.card import log_tsv, plain_recipe
+from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import ModelError, card_path, load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.training.journal import log_tsv
 from bids_sr.sr.training.trainer import fit
 
 if TYPE_CHECKING:

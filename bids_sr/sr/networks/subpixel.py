@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bids_sr.sr.networks.network_blocks import ResidualBlock, shuffle
 from bids_sr.sr.recipe import in_plane
 from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.resolution.levels import level_of
+from bids_sr.sr.resolution.operators import level_of
 
 
 class SubPixelNet(nn.Module):

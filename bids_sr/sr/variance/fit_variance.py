@@ -19,7 +19,7 @@ from bids_sr.sr.models.card import card_entries
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, fine_size
-from bids_sr.sr.resolution.levels import level_above, to_slices
+from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.phase import Progress, torch_threads
 from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window

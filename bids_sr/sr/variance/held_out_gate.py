@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.resolution.levels import Level, level_below
+from bids_sr.sr.resolution.operators import Level, level_below
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
 

@@ -12,7 +12,7 @@ and of it only the part beyond the acquired band is used, so that the acquired b
 Why this can work at all: the covariance of two samples of k-space is a Fourier coefficient of the variance map at their
 *difference*, so fluctuations carry that map out to twice the acquired band (Dertinger et al. 2009 for microscopy).
 
-Tensors are (..., Z, X, Y), slices first, as in `bids_sr.sr.resolution.levels`.
+Tensors are (..., Z, X, Y), slices first, as in `bids_sr.sr.resolution.operators`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.sr.resolution.levels import Level
+from bids_sr.sr.resolution.operators import Level
 
 Array = NDArray[Any]
 # Of conjugate gradients at most. On studyforrest, one level down, 10, 15 and 20 miss 9, 4 and 1.7 % of what is added;

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-Map = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
+from bids_sr.io.array_types import Float, Mask, Real
+
 _TENTHS = 10
 
 
@@ -26,8 +25,8 @@ class EnsembleError(ValueError):
 class Ensemble:
     """Mean and standard deviation (n - 1) of M members, each (X, Y, Z), in the members' unit."""
 
-    mean: Map
-    sd: Map
+    mean: Real
+    sd: Real
     count: int
 
 
@@ -55,12 +54,10 @@ class Calibration:
     tenths: tuple[Tenth, ...]  # from the smallest to the largest standard deviation; fewer where there are few voxels
 
 
-def ensemble(members: Iterable[Map]) -> Ensemble:
+def ensemble(members: Iterable[Real]) -> Ensemble:
     """Mean and standard deviation between members, one in memory at a time (Welford's update).
 
-    Raises
-    ------
-    EnsembleError : fewer than two members, or grids that differ
+    EnsembleError for fewer than two members, or grids that differ.
     """
     count, mean, squares = 0, np.zeros(0), np.zeros(0)
     for member in members:
@@ -92,19 +89,11 @@ def nominal_coverage(count: int) -> float:
     return float(2 * special.stdtr(count - 1, 2 / np.sqrt(1 + 1 / count)) - 1)
 
 
-def calibrate(found: Ensemble, truth: Map, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> Calibration:
-    """Compare an ensemble's standard deviation with the true error of its mean.
+def calibrate(found: Ensemble, truth: Real, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> Calibration:
+    """Compare an ensemble's standard deviation with the true error of its mean, in the voxels of a mask.
 
-    Parameters
-    ----------
-    truth : (X, Y, Z), same unit; where it was measured, its own noise is part of the error, so that coverage is
-        understated
-    mask : voxels that count
-    n_boot, seed : resamples of slices for the intervals
-
-    Raises
-    ------
-    EnsembleError : an empty mask or another grid
+    A truth (X, Y, Z) that was measured has noise, which is part of the error, so that coverage is understated. `n_boot`
+    resamples of slices give the intervals. EnsembleError for an empty mask or another grid.
     """
     if found.sd.shape != truth.shape or mask.shape != truth.shape:
         raise EnsembleError(f"ensemble {found.sd.shape}, truth {truth.shape} and mask {mask.shape} are on other grids")
@@ -125,7 +114,7 @@ def calibrate(found: Ensemble, truth: Map, mask: Mask, *, n_boot: int = 1000, se
     )  # fmt: skip
 
 
-def _agreement(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _agreement(sums: Float) -> tuple[float, float]:
     """(correlation, coverage) of the sums of some slices."""
     n, x, y, xx, yy, xy, within = sums
     spread = (xx - x * x / n) * (yy - y * y / n)
@@ -133,14 +122,14 @@ def _agreement(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
     return (float((xy - x * y / n) / np.sqrt(spread)) if spread > tiny else float("nan")), float(within / n)
 
 
-def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _interval(values: Float) -> tuple[float, float]:
     """Middle 95 % of what is defined."""
     known = values[np.isfinite(values)]
     low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
     return float(low), float(high)
 
 
-def reliability(sd: Map, error: Map) -> tuple[Tenth, ...]:
+def reliability(sd: Real, error: Real) -> tuple[Tenth, ...]:
     """Voxels in tenths of the standard deviation, from the smallest to the largest, with the error found in each."""
     order = np.argsort(sd, kind="stable")
     return tuple(

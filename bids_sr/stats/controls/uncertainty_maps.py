@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.stats.controls.uncertainty import EnsembleError, Tenth, calibrate, ensemble
 from bids_sr.stats.controls.unrepeated_detail import (
@@ -23,9 +23,6 @@ from bids_sr.stats.controls.unrepeated_detail import (
 )
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 
-Map = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
-Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
 
 
@@ -33,7 +30,7 @@ LOGGER = logging.getLogger(__name__)
 class ControlMap:
     """One map of quality control, (X, Y, Z), 0 outside the mask, with its sidecar."""
 
-    values: Map
+    values: Real
     contrast: str
     stat: str
     series: str
@@ -47,7 +44,7 @@ def _load(path: Path, mask: Mask, affine: Float) -> Effects:
     return effects
 
 
-def _whole(effects: Effects, weights: Mapping[str, float]) -> Map | None:
+def _whole(effects: Effects, weights: Mapping[str, float]) -> Real | None:
     """Effect of a contrast over the blocks of both halves; None where the contrast cannot be split."""
     found = effects.whole(weights)
     return None if found is None else effects.effect(found)
@@ -55,7 +52,7 @@ def _whole(effects: Effects, weights: Mapping[str, float]) -> Map | None:
 
 def uncertainty_maps(
     members: Sequence[Path], method: str, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float, *,
-    measured: Path | None = None, truth: Mapping[str, Map] | None = None, n_boot: int = 1000, seed: int = 0,
+    measured: Path | None = None, truth: Mapping[str, Real] | None = None, n_boot: int = 1000, seed: int = 0,
 ) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Spread of the effect between members of an ensemble, and how it predicts their true error.
 
@@ -63,8 +60,7 @@ def uncertainty_maps(
     ----------
     members : effects files, that of the method itself among them
     method : name of the series whose ensemble this is
-    contrasts : name to weights of trial types
-    mask, affine : brain on the high-resolution grid
+    mask, affine : brain on the high-resolution grid; ValueError for a file on another
     measured : effects file of the measured series
     truth : known activation by contrast, (X, Y, Z) in signal units on that grid
     n_boot, seed : of the intervals
@@ -72,7 +68,6 @@ def uncertainty_maps(
     Raises
     ------
     EnsembleError : fewer than two members
-    ValueError : a file on another grid
     """
     if len(members) < 2:
         raise EnsembleError(f"an ensemble of {len(members)} has no spread; ask for --n-ensemble 2 or more")
@@ -87,7 +82,7 @@ def uncertainty_maps(
         found = ensemble(known)
         common: dict[str, Any] = {"series": method, "contrast": name, "region": "brain"}
         rows.append(MetricRow(measure="ensemble_sd", value=float(np.median(found.sd[mask])), n=found.count, **common))
-        against: dict[str, Map] = {}
+        against: dict[str, Real] = {}
         if measured is not None and (target := _whole(_load(measured, mask, affine), weights)) is not None:
             against["measured"] = target
         if truth is not None and name in truth:
@@ -137,7 +132,7 @@ def _plain(tenth: Tenth) -> dict[str, float | str]:
 
 def unrepeated_maps(
     effects_file: Path, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float,
-    factor: tuple[float, float, float], *, guide: Map | None = None, seed: int = 0,
+    factor: tuple[float, float, float], *, guide: Real | None = None, seed: int = 0,
 ) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Unrepeated fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
 
@@ -152,15 +147,14 @@ def unrepeated_maps(
 
     Raises
     ------
-    DetailError : see `bids_sr.stats.controls.unrepeated_detail`
-    ValueError : a file on another grid
+    DetailError : see `bids_sr.stats.controls.unrepeated_detail`; ValueError : a file on another grid
     """
     effects = _load(effects_file, mask, affine)
     grid = HighResGrid(mask=mask, zooms=effects.zooms, factor=factor)
     series = effects.series
     guided = None if guide is None else to_intensity(guide, effects.mean, grid)
     rows: list[MetricRow] = []
-    static: Map = np.zeros(mask.shape)
+    static: Real = np.zeros(mask.shape)
     if guided is not None:
         static = mean_detail(effects.mean, guided, grid)
         share = unrepeated_share(static, mask)
@@ -184,7 +178,7 @@ def unrepeated_maps(
     return rows, maps
 
 
-def to_intensity(guide: Map, mean: Map, grid: HighResGrid) -> Map:
+def to_intensity(guide: Real, mean: Real, grid: HighResGrid) -> Real:
     """The pair's image times one factor: least squares to the mean image, in the acquired band, in the mask."""
     if guide.shape != mean.shape:
         raise DetailError(f"a guide of {guide.shape} voxels and a mean of {mean.shape}")

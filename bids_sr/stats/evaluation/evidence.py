@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bids_sr.metrics.long_tables import MetricRow
@@ -75,17 +75,10 @@ def image_gains(rows: Sequence[MetricRow], method: str) -> list[tuple[MetricRow,
 
 
 def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
-    """What an interval of a difference (larger is better) allows to say.
+    """What an interval of a difference (larger is better) allows to say; differences within ± margin count as none.
 
-    Parameters
-    ----------
-    lower, upper : of the interval; NaN: there is none
-    margin : differences within ± margin count as none; NaN: not known, then nothing can be called the same
-
-    Returns
-    -------
     ``same`` where the interval lies inside the margin, also where it excludes 0 (a difference that does not matter);
-    else ``better`` or ``worse`` where it excludes 0; else ``unclear``.
+    else ``better`` or ``worse`` where it excludes 0; else ``unclear``. NaN: no interval, or a margin that is not known.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return "unclear"
@@ -128,10 +121,9 @@ class Table:
                 return row
         for row in self.gains:
             if (row.series, row.against, row.region) == (against, series, region):
-                return MetricRow(
-                    series=series, against=against, measure=row.measure, value=-row.value, lower=-row.upper,
-                    upper=-row.lower, fwhm_mm=row.fwhm_mm, contrast=row.contrast, region=region, n=row.n,
-                )  # fmt: skip
+                return replace(
+                    row, series=series, against=against, value=-row.value, lower=-row.upper, upper=-row.lower
+                )
         return None
 
     def margin(self, region: str) -> float:

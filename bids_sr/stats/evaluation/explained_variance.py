@@ -27,9 +27,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float
+
 FIGURES = ("r", "ev", "amplitude", "right")
 OF_TRUTH = FIGURES[1:]
 """Figures that need the energy of the target without its noise."""

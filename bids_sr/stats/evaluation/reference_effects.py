@@ -2,12 +2,11 @@
 
 Against the measured series: correlation beyond the acquired Nyquist limit (no interval: both have the same blocks and
 may share their noise). Against known activation, which shares no noise with any series: all metrics of
-`bids_sr.stats.evaluation.explained_variance` (the true map has no noise, so that explained variance is
-1 - |e - t|²/|t|² itself), from inner products of the block maps among themselves and with the true map, as for split
-halves. Blocks of both halves are drawn together, within condition; draws depend on seed, contrast and blocks and not on
-the series, so that differences of two series are paired. Of simulated runs (two conditions, 4, 8, 12 and 24 blocks)
-intervals hold the expected correlation in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %, those of differences in 87 to
-97, 94 to 98, 95 to 98 and 91 to 95 %: with two blocks of a condition they are too narrow.
+`bids_sr.stats.evaluation.explained_variance` (explained variance is 1 - |e - t|²/|t|² itself), from inner products as
+for split halves. Blocks of both halves are drawn together, within condition; draws depend on seed, contrast and blocks
+and not on the series, so that differences of two series are paired. In simulated runs (two conditions, 4, 8, 12 and 24
+blocks) intervals hold the expected correlation in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %, those of differences in
+87 to 97, 94 to 98, 95 to 98 and 91 to 95 %: with two blocks of a condition they are too narrow.
 """
 
 import math
@@ -16,8 +15,8 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -39,11 +38,8 @@ from bids_sr.stats.evaluation.split_half_shared import PathLike, named_files, on
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.blocks import Block
 from bids_sr.stats.regions.map_comparison import Grid
-from bids_sr.stats.regions.map_summary import Map, correlation
+from bids_sr.stats.regions.map_summary import correlation
 
-Array = npt.NDArray[np.float32]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 EFFECT, BEYOND = "effect", "beyond"
 _UNDEFINED = Score(ways=np.array([math.nan]), draws=np.zeros((1, 0)))
 
@@ -54,7 +50,7 @@ class Known:
 
     mask: Mask  # (X, Y, Z) brain
     factor: tuple[float, ...]  # acquired over high-resolution voxel by axis
-    targets: Mapping[tuple[str, str], Array]  # by band and contrast, true effect in the N voxels of the brain, (N,)
+    targets: Mapping[tuple[str, str], Float32]  # by band and contrast, true effect in the N voxels of the brain, (N,)
     # by region, then by the contrasts that it serves, joined in one tuple, which of the N belong to it
     voxels: Mapping[str, Mapping[tuple[str, ...], Mask]]
     weights: Mapping[str, Float]  # by contrast, weights of the blocks (B,)
@@ -64,7 +60,7 @@ class Known:
         """Blocks that count in a contrast, where its interval is known."""
         return int(np.count_nonzero(self.weights[contrast])) if math.isfinite(low) else None
 
-    def scores(self, betas: Array) -> Scores:
+    def scores(self, betas: Float32) -> Scores:
         """Metrics of one series, for its block maps (X, Y, Z, B) on the grid of the mask, in its unit of signal."""
         out: Scores = {}
         for band in (EFFECT, BEYOND) if max(self.factor) > 1 else (EFFECT,):
@@ -75,7 +71,7 @@ class Known:
                         out[f"truth_{figure}", band, contrast, region] = one
         return out
 
-    def _scores(self, maps: Array, band: str, contrasts: Sequence[str], inside: Mask) -> dict[tuple[str, str], Score]:
+    def _scores(self, maps: Float32, band: str, contrasts: Sequence[str], inside: Mask) -> dict[tuple[str, str], Score]:
         if not enough(inside):
             return dict.fromkeys(product(FIGURES, contrasts), _UNDEFINED)
         own = maps[inside].T
@@ -93,15 +89,14 @@ class Known:
 
 
 def make_known(
-    known: Mapping[str, tuple[Map, Float]], contrasts: Mapping[str, Mapping[str, float]], blocks: Sequence[Block],
+    known: Mapping[str, tuple[Float32, Float]], contrasts: Mapping[str, Mapping[str, float]], blocks: Sequence[Block],
     weights: Mapping[str, Float], *, grid: Grid, roi: Mask, factor: Sequence[float], n_boot: int, seed: int,
 ) -> Known | None:  # fmt: skip
     """Known activation of the contrasts that are known or follow from known ones; None where there is none.
 
     Parameters
     ----------
-    known : contrast to image and its voxel-to-RAS-mm matrix, in the frame of the grid
-    contrasts : name to weights of conditions
+    known, contrasts, grid, roi : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
     blocks, weights : of the run, and by contrast the weight of each in its effect, (B,)
     n_boot, seed : resamples of blocks
     """
@@ -125,7 +120,9 @@ def make_known(
     )  # fmt: skip
 
 
-def _figures(maps: Mapping[str, Map], true: Mapping[str, Map], regions: Mapping[str, Mapping[str, Mask]]) -> Figures:
+def _figures(
+    maps: Mapping[str, Float32], true: Mapping[str, Float32], regions: Mapping[str, Mapping[str, Mask]]
+) -> Figures:
     out: Figures = {}
     for name in [name for name in maps if name in true]:
         for region, voxels in regions[name].items():
@@ -136,7 +133,7 @@ def _figures(maps: Mapping[str, Map], true: Mapping[str, Map], regions: Mapping[
 
 def effect_rows(
     paths: Sequence[PathLike], contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask,
-    factor: Sequence[float], known: Mapping[str, tuple[Map, Float]], n_boot: int = 1000, seed: int = 0,
+    factor: Sequence[float], known: Mapping[str, tuple[Float32, Float]], n_boot: int = 1000, seed: int = 0,
 ) -> list[MetricRow]:  # fmt: skip
     """Rows `truth_r_beyond` and, against known activation, `truth_{r,ev,amplitude,right}_{effect,beyond}`, and gains.
 
@@ -145,14 +142,10 @@ def effect_rows(
 
     Parameters
     ----------
-    paths : effects files, `measured` among them where there is one
+    paths : effects files, `measured` among them where there is one; ValueError for different runs or grids
     contrasts, grid, roi, known : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
     factor : acquired over high-resolution voxel by axis; without an axis made finer nothing lies beyond the limit
     n_boot, seed : resamples of blocks
-
-    Raises
-    ------
-    ValueError : series of different runs or grids
     """
     files = named_files(paths)
     first = load_effects(files.get(MEASURED, next(iter(files.values()))))
@@ -162,10 +155,10 @@ def effect_rows(
         known, contrasts, first.blocks, weights, grid=grid, roi=roi, factor=factor, n_boot=n_boot, seed=seed
     )
 
-    def beyond(betas: Array) -> dict[str, Map]:
+    def beyond(betas: Float32) -> dict[str, Float32]:
         return {name: beyond_nyquist(betas @ own.astype(np.float32), factor) for name, own in weights.items()}
 
-    true: dict[str, Map] = {}
+    true: dict[str, Float32] = {}
     regions: dict[str, dict[str, Mask]] = {name: {"brain": grid.mask, "roi": roi & grid.mask} for name in weights}
     if MEASURED in files and max(factor) > 1:
         true = beyond(on_grid(first, grid.mask.shape, grid.affine)[1])

@@ -24,14 +24,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED, is_variant_of, kind_of
 from bids_sr.stats.evaluation.explained_variance import FIGURES, OF_TRUTH, Moments
 from bids_sr.stats.glm.blocks import Block
 
-Array = npt.NDArray[np.float32]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Key = tuple[str, str, str, str]
 """Of a score: split_r, split_ev, …, self_r, truth_r, …; band; contrast; region."""
 _STEP = 0.2
@@ -50,10 +48,8 @@ class Inner:
     def moments(self, source: Float, target: Float, *, known: bool = False) -> Moments:
         """Inner products of sums of block maps, for weights (K, B) of the series' and of the target's blocks.
 
-        Parameters
-        ----------
-        known : the target has no noise; else its energy without noise is the inner product of what the blocks of
-            the series and what those of the target make of the target
+        A `known` target has no noise; else its energy without noise is the inner product of what the blocks of the
+        series and what those of the target make of the target.
         """
         both = np.einsum("kb,kb->k", target @ self.target, target)
         return Moments(
@@ -64,7 +60,7 @@ class Inner:
         )
 
 
-def inner_products(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Float:
+def inner_products(a: Real, b: Real) -> Float:
     """(A, B) inner products of maps in rows, (A, N) and (B, N), each less its own mean over the N voxels.
 
     Examples
@@ -92,12 +88,7 @@ def _strata(blocks: Sequence[Block], weights: Float) -> list[list[int]]:
 
 
 def resampled_weights(blocks: Sequence[Block], halves: Float, n_boot: int, rng: np.random.Generator) -> Float | None:
-    """Weights of resampled blocks, (2, n_boot, B), or None where a block stands alone in its stratum.
-
-    Parameters
-    ----------
-    halves : (2, B) weights of the blocks in each half's effect
-    """
+    """Weights of resampled blocks, (2, n_boot, B), of those of halves (2, B); None where a stratum is one block."""
     out = np.repeat(halves[:, None], n_boot, axis=1)
     for half, weights in enumerate(halves):
         strata = _strata(blocks, weights)
@@ -163,12 +154,7 @@ def with_seeds(own: Score, members: Sequence[Score], picks: npt.NDArray[np.intp]
 
     Each resample gains the drawn member's deviation from the members' mean, in the same small step as blocks and by
     sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a mean over seeds) beside that of blocks.
-
-    Parameters
-    ----------
-    own : of the series itself, which is one seed
-    members : of all M seeds, its own among them
-    picks : (n_boot,) which member each resample draws
+    `own` is one of the M `members`; `picks` (n_boot,) says which member each resample draws.
     """
     ways = np.array([member.ways for member in members])
     if len(members) < 2 or own.draws.shape[1] != len(picks) or not np.isfinite(ways).all():
@@ -184,8 +170,7 @@ def score_moments(
 
     Parameters
     ----------
-    ways : moments of the maps (K = 1), and of resampled blocks or None; None where there are too few voxels
-    n_boot : number of resamples
+    ways : moments of the maps (K = 1), and of `n_boot` resamples or None; None where there are too few voxels
     figures : of `FIGURES`; those that need the energy of the truth are NaN where it is not above 0 for sure
     """
     values: dict[str, list[float]] = {name: [] for name in figures}
@@ -214,11 +199,8 @@ def score(
 ) -> dict[str, Score]:
     """How each half of the series agrees with the other half of the target, by metric.
 
-    Parameters
-    ----------
-    inners : of the voxels that belong to the source half 0 and 1; None where there are too few
-    halves, draws : (2, B) and (2, n_boot, B)
-    figures : of `bids_sr.stats.evaluation.explained_variance.FIGURES`
+    `inners` are of the voxels that belong to the source half 0 and 1 (None: too few), `halves` (2, B), `draws`
+    (2, n_boot, B).
     """
     ways = [
         None
@@ -240,10 +222,7 @@ def enough(region: Mask) -> bool:
 def seeded(scores: Mapping[str, Scores], seed: int) -> None:
     """Let the resamples of every network with members of other seeds (`sblSeed1`) vary with the seed, in place.
 
-    Parameters
-    ----------
-    scores : by series
-    seed : of which member each resample draws; the same for all metrics of a method
+    The drawn members follow from `seed` and the method, the same for all its metrics.
     """
     for method in [name for name in scores if kind_of(name) == "method"]:
         names = [method, *(name for name in scores if kind_of(name) == "member" and is_variant_of(name, (method,)))]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Float, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED, PCA, SMOOTH, kind_of
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -25,8 +25,6 @@ from bids_sr.stats.evaluation.split_half_shared import Frame, PathLike, make_fra
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.glm.time_series import smooth
 
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 LOGGER = logging.getLogger(__name__)
 
 CONTROL_FWHM_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
@@ -99,7 +97,6 @@ def split_half_rows(
     ----------
     paths : effects files of all series; `measured` is the truth, without it rows are `self_r_*` only
     mask, affine, roi : (X, Y, Z) of the high-resolution grid; voxel to RAS mm
-    contrasts : name to weights of conditions
     factor : acquired over high-resolution voxel by axis
     n_boot, seed : resamples of blocks
 
@@ -142,10 +139,10 @@ def save_effect_maps(
 ) -> Path:  # fmt: skip
     """Write the effect of the main contrast in every series, within the box around the mask; whole or not at all.
 
-    Keys: ``contrast``, ``series`` (names), ``affine`` (of the box), ``mask``, ``mean`` (the measured one, else the
-    first series'), and ``effect_NAME`` and ``beyond_NAME`` (X, Y, Z) for every series: mean of both halves in signal
-    units, whole and beyond the acquired Nyquist limit. Without a contrast that can be split, ``series`` is empty.
-    Ensemble members are left out.
+    Keys: ``contrast``, ``series`` (names, without ensemble members), ``affine`` (of the box), ``mask``, ``mean`` (the
+    measured one, else the first series'), and ``effect_NAME`` and ``beyond_NAME`` (X, Y, Z): mean of both halves in
+    signal units, whole and beyond the acquired Nyquist limit. Without a contrast that can be split, ``series`` is
+    empty.
     """
     files = {name: file for name, file in named_files(paths).items() if kind_of(name) != "member"}
     contrast = main_contrast(contrasts, load_effects(files.get(MEASURED, next(iter(files.values())))))

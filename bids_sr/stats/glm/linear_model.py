@@ -18,12 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Real
 from bids_sr.stats.glm.autoregression import effective_dof, levinson
 from bids_sr.stats.glm.noise import Noise, moving
 
-Float = npt.NDArray[np.float64]
 _NUDGE = 1e-3  # of an autocorrelation, for slopes
 _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
@@ -91,16 +90,13 @@ def t_to_z(t: Float, dof: float | Float) -> Float:
 class ContrastModel:
     """One design, its contrasts and the noise of a run, to be fitted to block after block of voxels.
 
+    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in.
+
     Parameters
     ----------
-    matrix : (T, P) design with a constant among its columns' combinations
-    contrasts : (C, P)
+    matrix, contrasts : (T, P) design with a constant among its columns' combinations, (C, P)
     noise : of all voxels that will be fitted
-    rank : of the matrix (found if not given)
-
-    Notes
-    -----
-    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in.
+    rank : of the matrix (found if not told)
     """
 
     def __init__(self, matrix: Float, contrasts: Float, noise: Noise, *, rank: int | None = None) -> None:
@@ -137,14 +133,8 @@ class ContrastModel:
             self._groups[group] = self._solve(group)
         return self._groups[group]
 
-    def fit(self, signals: npt.NDArray[np.floating], voxels: slice = slice(None)) -> ContrastEstimates:
-        """Estimate every contrast in every voxel.
-
-        Parameters
-        ----------
-        signals : (T, N) unfiltered signal
-        voxels : which of the noise's voxels these are
-        """
+    def fit(self, signals: Real, voxels: slice = slice(None)) -> ContrastEstimates:
+        """Estimate every contrast in unfiltered signals (T, N) of some of the noise's voxels."""
         count, n = len(self.contrasts), signals.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:

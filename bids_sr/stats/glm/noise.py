@@ -30,15 +30,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm import autoregression as ar
 from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
 
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.intp]
-Blocks = Iterable[tuple[slice, npt.NDArray[np.floating]]]
+Blocks = Iterable[tuple[slice, Real]]
 ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom that a lag needs
@@ -78,13 +77,10 @@ def moving(signals: Float, centered: Float) -> Mask:
     return np.asarray(centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0))
 
 
-def lag_ratios(signals: npt.NDArray[np.floating], basis: Float, order: int) -> tuple[Float, Mask]:
+def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
     """Ratios (order, N) of lag products to power of residuals, and which voxels have residuals; 0 where not.
 
-    Parameters
-    ----------
-    signals : (T, N)
-    basis : (T, P) orthonormal, of a design with a constant among its columns' combinations
+    For signals (T, N) and an orthonormal basis (T, P) of a design with a constant among its columns' combinations.
     """
     y = np.asarray(signals, dtype=np.float64)
     rest = y - y.mean(axis=0)
@@ -112,10 +108,8 @@ class Neighborhood:
 
     Parameters
     ----------
-    known : (N,) which voxels of the mask count; means are given for all
-    mask : (X, Y, Z)
-    zooms : voxel size (mm)
-    fwhm_mm : full width at half maximum
+    known : (N,) which voxels of the mask (X, Y, Z) count; means are given for all
+    zooms, fwhm_mm : voxel size, full width at half maximum (mm)
 
     Attributes
     ----------
@@ -167,17 +161,9 @@ def pooled_ratios(lags: VoxelLags, neighbors: Neighborhood) -> Float:
 
 
 def like_groups(values: Float, width: float = _WIDTH, most: int = _MOST_GROUPS) -> tuple[Labels, Float]:
-    """Groups of like columns: the widest is cut at the mean of its widest row until all are narrow or there are `most`.
+    """Groups of like columns: the widest is cut at the mean of its widest row until all are narrow or there are 64.
 
-    Parameters
-    ----------
-    values : (p, N)
-    width : a group whose standard deviations are below half of this is not cut
-    most : groups at most
-
-    Returns
-    -------
-    (N,) labels and (G, p) means.
+    From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below .01 is not cut.
     """
     waiting: list[tuple[float, int, int, Labels]] = []
     done: list[Labels] = []
@@ -211,19 +197,15 @@ def estimate_noise(
 ) -> Noise:  # fmt: skip
     """The noise of a run, from one pass over its time series.
 
+    Memory: 8 bytes · 10 · voxels, some volumes, and one block. Fewer lags are used where there are fewer than six
+    degrees of freedom a lag.
+
     Parameters
     ----------
     blocks : (which voxels, time series (T, n)) of all voxels of the mask, in the order of `numpy.flatnonzero`
     matrix : (T, P) design
-    mask : (X, Y, Z)
-    zooms : voxel size (mm)
+    mask, zooms : (X, Y, Z); voxel size (mm)
     level : (N,) brightness, where the time series have lost theirs
-    fwhm_mm : of the neighborhood
-    order : of the autoregressive process; less where there are fewer than six degrees of freedom a lag
-
-    Notes
-    -----
-    Memory: 8 bytes · (order + 4) · voxels, some volumes, and one block.
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))

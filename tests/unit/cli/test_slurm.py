@@ -189,7 +189,7 @@ def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None
 def test_the_page_names_every_option_and_no_other() -> None:
     text = (ROOT / "docs/hpc.md").read_text()
     parsers = (
-        slurm_options.build_parser(), slurm_options.retry_parser(), slurm_options.cancel_parser(),
+        slurm_options.build_parser(), slurm_options.later_parser("retry"), slurm_options.later_parser("cancel"),
     )  # fmt: skip
     known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     own = [action for action in parsers[0]._actions if action.dest.startswith("slurm.")]

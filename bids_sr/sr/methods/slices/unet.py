@@ -23,7 +23,6 @@ FAST = attunet.without_critic(
 METHOD = Method(
     name="unet",
     ndim=2,
-    needs_pair=True,
     recipes={"fast": FAST, "paper": PAPER},
     reference="unet",
     summary="U-Net on whole slices, the attention U-Net's comparison",

@@ -20,7 +20,6 @@ FAST = attunet.without_critic(
 METHOD = Method(
     name="vit",
     ndim=2,
-    needs_pair=True,
     recipes={"fast": FAST, "paper": PAPER},
     reference="vit_mri",
     summary="vision transformer on whole slices, the attention U-Net's comparison",

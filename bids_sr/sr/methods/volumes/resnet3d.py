@@ -22,7 +22,6 @@ FAST = replace(
 METHOD = Method(
     name="resnet3d",
     ndim=3,
-    needs_pair=True,
     recipes={"fast": FAST, "paper": PAPER},
     reference="mouse_sr",
     summary="ten volumetric residual blocks on patches; made to be trained on one kind of image and tuned on another",
