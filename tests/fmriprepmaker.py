@@ -46,18 +46,20 @@ def write_linear(path: Path, matrices: np.ndarray | Sequence[np.ndarray]) -> Non
 
 
 def fsl_parameters(motion: np.ndarray, reference: np.ndarray, image: Any) -> np.ndarray:
-    """Translations (mm) and rotations (rad) of MCFLIRT, as fMRIPrep 25 makes them of transforms (`FSLMotionParams`)."""
+    """Translations (mm) and rotations (rad) that MCFLIRT reports of transforms, which nitransforms brings to FSL."""
     from nitransforms.io.fsl import FSLLinearTransformArray
     from scipy import ndimage
     from scipy.spatial.transform import Rotation
 
     grid = nb.Nifti1Image(reference, image.affine)
-    center = np.array(ndimage.center_of_mass(reference)) * grid.header.get_zooms()[:3]
+    center = np.array(ndimage.center_of_mass(reference))
+    if np.linalg.det(image.affine[:3, :3]) > 0:
+        center[0] = reference.shape[0] - 1 - center[0]
+    center *= grid.header.get_zooms()[:3]
     found = FSLLinearTransformArray.from_ras(np.asarray(motion), reference=grid, moving=grid)
     matrices = np.stack([xfm["parameters"] for xfm in found.xforms])
-    turned = matrices[:, :3, :3].transpose(0, 2, 1)  # of a left-handed system
-    shifts = matrices[:, :3, 3] - turned @ center + center
-    return np.column_stack([shifts, Rotation.from_matrix(turned).as_euler("XYZ")])
+    shifts = matrices[:, :3, 3] + matrices[:, :3, :3] @ center - center
+    return np.column_stack([shifts, Rotation.from_matrix(matrices[:, :3, :3].transpose(0, 2, 1)).as_euler("xyz")])
 
 
 def write_composite(path: Path, matrix: np.ndarray) -> None:

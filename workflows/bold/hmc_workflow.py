@@ -41,7 +41,7 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
     given, times = acquisition.given, acquisition.slice_times
     text = _motion_text(acquisition.n_dummy)
     if given is not None:
-        text = _precomputed_text(given.origin, acquisition.corrected)
+        text = _precomputed_text(given, acquisition.corrected)
     if times is not None:
         text += (
             "Slices were brought to one time of acquisition, at "
@@ -68,7 +68,9 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
             (boldref, outputnode, same(out_file="boldref")),
         ])  # fmt: skip
     else:
-        motion = pe.Node(ImportMotion(hmc_xfms=given.files["hmc_xfms"]), name="import_motion")
+        motion = pe.Node(ImportMotion(), name="import_motion")
+        kept = given.files.get("hmc_xfms")
+        set_given(motion, {"hmc_xfms": kept} if kept else {"in_table": given.files["confounds_tsv"]})
         workflow.connect([(motion, outputnode, same("boldref"))])
     if given is not None and acquisition.corrected:
         shift = pe.Node(
@@ -117,15 +119,18 @@ def _motion_text(n_dummy: int | None) -> str:
     )
 
 
-def _precomputed_text(origin: str, corrected: bool) -> str:
+def _precomputed_text(given: Given, corrected: bool) -> str:
+    what = "the head-motion transforms of the run"
+    if "hmc_xfms" not in given.files:
+        what = "the head motion of the run, its transforms rebuilt from the six parameters that MCFLIRT reported"
     text = (
-        f"Taken over from {origin} [@fmriprep]: the head-motion transforms of the run; volumes were not resampled at "
-        "this stage. The reference of the run is the mean of steady volumes that they bring into register. "
+        f"Taken over from {given.origin} [@fmriprep]: {what}; volumes were not resampled at this stage. The reference "
+        "of the run is the mean of steady volumes that they bring into register. "
     )
     if corrected:
         text += (
-            f"Its field map was taken over from {origin} too: the shift of the signal along phase encoding, field "
-            "times total readout time, was undone by the same interpolation as head motion, without changing "
+            f"Its field map was taken over from {given.origin} too: the shift of the signal along phase encoding, "
+            "field times total readout time, was undone by the same interpolation as head motion, without changing "
             "intensities; networks saw the distorted volumes as acquired, and guides were carried into them. "
         )
     return text
