@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.bids import BoldRun, Problem, Subject, factor_of
 from bids_sr.bids.exclusions import left_out_text
+from bids_sr.bids.findings import grouped
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
 from bids_sr.config import Settings
@@ -12,9 +13,10 @@ from bids_sr.preflight.plan import Plan
 
 def format_problems(problems: Sequence[Problem]) -> str:
     """All problems, each with its file, reason and fix."""
-    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    shown = grouped(problems)
+    many = "1 problem" if len(shown) == 1 else f"{len(shown)} problems"
     head = f"{many} with the input; nothing was written."
-    return "\n".join([head, *(str(problem) for problem in problems)])
+    return "\n".join([head, *(str(problem) for problem in shown)])
 
 
 def dry_run_text(plan: Plan, settings: Settings) -> str:

@@ -10,8 +10,10 @@ import pytest
 from bidsmaker import BidsMaker, affine_for
 from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid
 
+from bids_sr.bids.exclusions import left_out_text
 from bids_sr.bids.precomputed import PrecomputedRun
 from bids_sr.preflight import Plan
+from bids_sr.preflight.plan_text import format_problems
 
 STEM = "sub-01/func/sub-01_task-tap"
 ANAT = "sub-01/anat/sub-01"
@@ -235,8 +237,38 @@ def test_all_that_was_not_downloaded_is_named_at_once(data):
     maker = prepared(data)
     for path in maker.root.rglob("sub-01_*"):
         dangle(path)
-    said_once = refusals(data).count("it is not downloaded")
-    assert said_once == 12  # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
+    problems = planned(data).problems
+    assert len(problems) == 12  # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
+    text = format_problems(problems)
+    assert text.startswith("1 problem with the input")
+    assert f"`cd {maker.root / 'sub-01'} && datalad get anat/sub-01_desc-preproc_T1w.nii.gz anat/" in text
+    assert all(problem.file.rpartition("/")[2] in text for problem in problems)
+
+
+def test_of_runs_left_out_each_set_has_one_command(data):
+    maker = prepared(data)
+    data.bold("sub-01_task-rest")
+    data.events("sub-01_task-rest")
+    maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"))
+    for path in maker.root.rglob("sub-01_task-rest_*"):
+        dangle(path)
+    text = left_out_text(planned(data).left_out)
+    assert len(text) == 1
+    assert text[0].startswith("left out: sub-01_task-rest\n")
+    assert f"`cd {maker.root / 'sub-01' / 'func'} && datalad get sub-01_task-rest_" in text[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dataset_description.json", "sub-01/func/sub-01_task-tap_bold.json", "sub-01/func/sub-01_task-tap_events.tsv"],
+)
+def test_sidecars_of_the_data_set_must_be_downloaded_too(data, name):
+    path = data.root / name
+    if not path.exists():
+        path.write_text("{}")
+    dangle(path)
+    text = refusals(data, "--sr-method", "bspline")
+    assert f"{path}\n  why: it is not downloaded: a link whose target is missing" in text
 
 
 def test_the_sidecar_of_a_field_map_must_be_downloaded(data):
