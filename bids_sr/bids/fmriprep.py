@@ -266,6 +266,9 @@ def _run_of(
             coreg = None
         else:
             check_transforms(coreg, 1, found)
+    if confounds is not None and not (absent(confounds) or confounds.with_suffix(".json").exists()):
+        text = "there is no JSON beside it, so the mask of each component of aCompCor is unknown and the first are used"
+        found.tell(confounds, f"{text}; copy it too.")
     missing = {name: OPTIONS[name] for name, file in there.items() if not file}
     if missing:
         found.tell(run.bold, f"{origin.text} left of it {_without(missing)}; made here.")

@@ -107,6 +107,14 @@ def test_a_run_of_which_there_is_nothing_is_said(data):
     assert "fMRIPrep 24.1.1 left nothing of it; motion" in said(planned(data))
 
 
+def test_a_table_without_its_json_is_used_and_said(data):
+    maker = prepared(data)
+    (maker.root / f"{STEM}_desc-confounds_timeseries.json").unlink()
+    plan = planned(data)
+    assert run_of(plan).confounds is not None
+    assert "the mask of each component of aCompCor is unknown" in said(plan)
+
+
 def test_a_correction_whose_field_map_has_no_known_place_is_said(data):
     maker = prepared(data, version="21.0.1")
     figure = maker.root / "sub-01" / "figures" / "sub-01_task-tap_desc-sdc_bold.svg"

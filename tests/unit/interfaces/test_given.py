@@ -165,6 +165,19 @@ def test_components_of_single_tissues_are_left_out(tmp_path):
     assert names == [f"a_comp_cor_{k:02d}" for k in range(4, 8)]
 
 
+def test_components_of_fmriprep_20_are_taken_in_the_order_of_their_numbers(tmp_path):
+    """There CSF and white matter come first: the combined ones may be the 98th and so on."""
+    path = tmp_path / "x_desc-confounds_timeseries.tsv"
+    names = [f"a_comp_cor_{k:02d}" for k in range(95, 105)]
+    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z", *names]
+    path.write_text("\t".join(columns) + "\n" + ("\t".join("0" * len(columns)) + "\n") * 4)
+    masks = {name: {"Mask": "WM" if int(name[-3:].lstrip("_")) < 98 else "combined"} for name in names}
+    path.with_suffix(".json").write_text(json.dumps(masks))
+    found = run(precomputed_inputs.ImportConfounds(in_file=str(path), origin="x"), tmp_path / "c")
+    table = pd.read_csv(found.out_file, sep="\t")
+    assert [name for name in table if "comp_cor" in name] == [f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102)]
+
+
 def test_a_table_without_head_motion_is_refused(tmp_path):
     (tmp_path / "x.tsv").write_text("csf\n1\n")
     with pytest.raises(ValueError, match="no column trans_x"):
