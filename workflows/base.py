@@ -14,6 +14,7 @@ from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
+from bids_sr.config.seed_options import seed_places
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
 from bids_sr.interfaces.learning.contrast_plan import structural_values
@@ -104,7 +105,7 @@ def _subject_plan(
     pairs = {pair: _pair_plan(settings, subject, pair, k) for k, pair in enumerate(subject.pairs, 1)}
     runs = tuple(
         RunPlan(
-            name=identifier(run.stem), bold_file=str(run.bold), events_file=str(run.events),
+            name=identifier(run.stem), bold_file=str(run.bold), events_file=text_of(run.events) or "",
             pair=pairs[run.pair].number if run.pair is not None else 0, facts=_run_facts(settings, run),
             target=_target(settings, run, made_by, with_anat=t1w is not None), acquisition=_acquisition(settings, run),
             series=_series_plan(settings, subject, run, series_of(run)),
@@ -113,6 +114,7 @@ def _subject_plan(
             with_anat=t1w is not None, omp_nthreads=settings.resources.omp_nthreads or 1,
             with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(settings.superres.pair_trained),
             seed=settings.resources.random_seed,
+            seeds=() if run.events else seed_places(settings.activation.seeds, with_anat=t1w is not None),
         )
         for run in subject.runs
     )  # fmt: skip
@@ -223,10 +225,7 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
         controls=controls,
         on_volumes=tuple(name for name in models if name in here),
         guided=tuple(name for name in names if name in PAIR_BASELINES),
-        extras=(
-            *_members(settings, seeded),
-            *_placebos(settings, run, (*models, *own), with_anat),
-        ),
+        extras=(*_members(settings, seeded), *_placebos(settings, run, (*models, *own), with_anat)),
         guide_kind=guide_of(superres, run),
         training=_training(settings),
         data_consistency=settings.superres.data_consistency,
@@ -248,12 +247,7 @@ def _members(settings: Settings, methods: Sequence[str]) -> tuple[Extra, ...]:
     )
 
 
-def _placebos(
-    settings: Settings,
-    run: BoldRun,
-    methods: Sequence[str],
-    with_anat: bool,
-) -> tuple[Extra, ...]:
+def _placebos(settings: Settings, run: BoldRun, methods: Sequence[str], with_anat: bool) -> tuple[Extra, ...]:
     """The placebos that can be made of a run, where they were asked for."""
     if not settings.evaluation.null_checks:
         return ()
@@ -331,7 +325,8 @@ def _evaluation(
     """How the maps of a run are judged; `split`: whether it has blocks enough for two halves."""
     truth, wanted = run.truth, settings.activation
     pair, widths = plan_claim(
-        contrasts, run.zooms, factor_of(run, settings), smoothing=wanted.smoothing, kinds=wanted.kinds,
+        contrasts if run.events is not None else {}, run.zooms, factor_of(run, settings),
+        smoothing=wanted.smoothing, kinds=wanted.kinds,
         thresholds=wanted.thresholds,
     )  # fmt: skip
     given: dict[str, Any] = {}
@@ -344,7 +339,7 @@ def _evaluation(
         }
     return EvaluationPlan(
         null_checks=settings.evaluation.null_checks,
-        roi_grow=settings.evaluation.roi_grow,
+        roi_grow=settings.evaluation.roi_grow and run.events is not None,
         pair_conditions=pair,
         attribution_widths=widths,
         split=split,

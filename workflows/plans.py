@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bids_sr.workflows.input_plans import Acquisition, Factor, Given, Target, Training
+from bids_sr.workflows.input_plans import Acquisition, Factor, Given, Seed, Target, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +192,7 @@ class RunPlan:
     Attributes
     ----------
     name : of its workflow
-    bold_file, events_file : as acquired
+    bold_file, events_file : as acquired; no events ("") at rest, where seeds take the place of conditions
     pair : number of its pair; 0 is none
     facts : what was acquired, for the report
     target, acquisition, series, activation, evaluation : where results go, how the run was acquired, which series and
@@ -201,6 +201,8 @@ class RunPlan:
     with_holdout : whether models are scored on another pair
     omp_nthreads : threads that one node may take
     seed : of everything random
+    seeds : name, center (RAS mm in the template) and radius (mm) of each seed of a run without events; none where its
+        temporal components take their place
     """
 
     name: str
@@ -217,6 +219,12 @@ class RunPlan:
     with_holdout: bool
     omp_nthreads: int
     seed: int
+    seeds: tuple[Seed, ...] = ()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there are no events, so that connectivity is mapped."""
+        return not self.events_file
 
     @property
     def with_pair(self) -> bool:

@@ -165,7 +165,7 @@ def _subject(
 
     calibrations, bolds = cal.of_runs(index, bolds, every, factor, settings, seen)
     for bold in query.bold_runs(bolds, seen):
-        files = _run_files(index, bold, seen)
+        files = _run_files(index, bold, settings, seen)
         _check_slices(files, settings, seen)
         seen.runs.append(files)
         geometry = seen.headers.get(bold)  # also of a series that is unsound otherwise, so that its pair is checked too
@@ -176,7 +176,7 @@ def _subject(
         if choice.pair is None and not choice.problems and not stars:
             missing.append(bold)
         _take(choice, settings, seen)
-        if files.header is not None and files.tr is not None and files.events is not None:
+        if files.header is not None and files.tr is not None:
             run = _make_run(files, files.header, settings, seen)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
             run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
@@ -248,16 +248,15 @@ def volume_header(path: Path, found: Findings) -> Header | None:
     return None
 
 
-def _run_files(index: Index, bold: Path, seen: _Walk) -> RunFiles:
+def _run_files(index: Index, bold: Path, settings: Settings, seen: _Walk) -> RunFiles:
     """Read header and sidecar of a run; what is unsound becomes a problem and stays None."""
     sidecar, header, tr = seen.sidecar(index, bold), hd.read_header(bold, seen), None
     if sidecar is None or header is None or not hd.is_bold(header, seen):
         header = None
     else:
         tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), seen)
-    return RunFiles(
-        bold=bold, events=index.events(bold), entities=entities_of(bold), sidecar=sidecar or {}, header=header, tr=tr
-    )
+    events = None if "events" in settings.preprocessing.ignore else index.events(bold)
+    return RunFiles(bold=bold, events=events, entities=entities_of(bold), sidecar=sidecar or {}, header=header, tr=tr)
 
 
 def _check_slices(files: RunFiles, settings: Settings, seen: _Walk) -> None:
@@ -271,7 +270,6 @@ def _check_slices(files: RunFiles, settings: Settings, seen: _Walk) -> None:
 
 def _make_run(files: RunFiles, header: Header, settings: Settings, seen: _Walk) -> BoldRun:
     assert files.tr is not None
-    assert files.events is not None
     x, y, z, n_volumes = header.shape
     with_timing = "slicetiming" not in settings.preprocessing.ignore
     return BoldRun(

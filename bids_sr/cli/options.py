@@ -15,6 +15,7 @@ from typing import Any
 
 from bids_sr.config import Settings
 from bids_sr.config.groups import PAPER_SMOOTHING_MM
+from bids_sr.config.seed_options import KNOWN
 from bids_sr.sr.method import offered_methods
 
 GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
@@ -188,7 +189,7 @@ def _preprocessing(add: _Options) -> None:
     )
     add("-d --derivatives NAME=DIR", derivatives, type=named_folder)
     add("--slice-time-ref FRACTION", "moment of the TR to which slices are brought")
-    add("--ignore", "steps that are left out")
+    add("--ignore", "steps that are left out; a run whose events are ignored is one at rest")
     add("--output-spaces SPACE", "templates in which the statistical maps are given too, such as MNI152NLin2009aSym")
     add("--output-dtype", "type of the stored series")
 
@@ -200,6 +201,8 @@ def _activation(add: _Options) -> None:
     add("--smoothing MM", "FWHM in mm, 0 for none; paper stands for 3.5 13.2", type=widths, action=_Flatten)
     add("--low-pass HZ", "cut-off of the cross-correlation path, or none", type=frequency)
     add("--high-pass HZ", "slower changes are drift to the linear model")
+    seeds = f"connectivity of runs without events: {', '.join(KNOWN)}, NAME=x,y,z[,radius] in mm (MNI), or components"
+    add("--seeds SEED", seeds)
     add("--roi {motor,brain,FILE}", "where regions are measured")
     threshold = "regions: upper quarter of the range, false discovery rate .05, or a value of z"
     add("--threshold {quarter,fdr,Z}", threshold, to="thresholds")

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 DEFAULT_RADIUS_MM = 6.0  # the paper's 3 mm are less than one voxel of most runs
 MAX_RADIUS_MM = 30.0
-COMPONENTS = "components"
+COMPONENTS = "components"  # the leading temporal components of the run, instead of seeds
 _FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
+
+
+Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Seed:
     """A sphere in the template: name (letters and digits), center (RAS mm, MNI) and radius (mm)."""
 
     name: str
-    center: tuple[float, float, float]
+    center: Point
     radius_mm: float = DEFAULT_RADIUS_MM
 
 
@@ -37,9 +40,25 @@ DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
 N_COMPONENTS = 3
 
 
-def component_names() -> tuple[str, ...]:
-    """Names of the temporal components that take the place of seeds where no T1w image leads to the template."""
-    return tuple(f"component{number}" for number in range(1, N_COMPONENTS + 1))
+def seed_names(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[str, ...]:
+    """Names of the seeds of a run; of temporal components where they were asked for, or no T1w image leads to the
+    template in which seeds are given.
+
+    >>> seed_names(("motor", "hand=-38,-24,58"), with_anat=True)
+    ('motor', 'hand')
+    """
+    if not with_anat or seeds == (COMPONENTS,):
+        return tuple(f"component{number}" for number in range(1, N_COMPONENTS + 1))
+    return tuple(text.partition("=")[0] for text in seeds)
+
+
+def seed_places(
+    seeds: tuple[str, ...], *, with_anat: bool
+) -> tuple[tuple[str, tuple[float, float, float], float], ...]:
+    """Name, center and radius of each seed; none where components take their place."""
+    if not with_anat or seeds == (COMPONENTS,):
+        return ()
+    return tuple((seed.name, seed.center, seed.radius_mm) for seed in map(parse_seed, seeds))
 
 
 def parse_seed(text: str) -> Seed:

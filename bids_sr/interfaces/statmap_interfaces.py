@@ -56,7 +56,7 @@ class ActivationMaps(SimpleInterface):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.stats.glm.design import read_confounds, read_events
+        from bids_sr.stats.glm.design import contrasts_in, read_confounds, read_events
         from bids_sr.stats.glm.statmaps import map_activation
         from bids_sr.stats.regions.activation_regions import parse_thresholds
         from bids_sr.stats.regions.map_summary import find_regions
@@ -65,8 +65,10 @@ class ActivationMaps(SimpleInterface):
         mask, roi = (load_image(path)[0] > 0.5 for path in (inputs.mask, inputs.roi))
         confounds = read_confounds(inputs.confounds_tsv) if isdefined(inputs.confounds_tsv) else None
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
+            events = read_events(inputs.events_file)
+            contrasts = contrasts_in(events, inputs.contrasts)
             found = map_activation(
-                reader, mask, read_events(inputs.events_file), inputs.contrasts, _settings(inputs),
+                reader, mask, events, contrasts, _settings(inputs),
                 scratch=cwd / "courses.raw", confounds=confounds,
             )  # fmt: skip
             affine, zooms = reader.affine, reader.zooms
@@ -74,7 +76,8 @@ class ActivationMaps(SimpleInterface):
         regions = find_regions(found.maps, mask, roi, tuple(thresholds.values()))
         saved = [*_maps(inputs, found), *_regions(inputs, regions, thresholds)]
         self._results |= _save(saved, affine, zooms, inputs, cwd)
-        self._results["metrics_tsv"] = _metrics(inputs, found, regions, mask, roi, affine, cwd / "metrics.tsv")
+        out = cwd / "metrics.tsv"
+        self._results["metrics_tsv"] = _metrics(inputs, contrasts, found, regions, mask, roi, affine, out)
         return runtime
 
 
@@ -148,7 +151,9 @@ def _save(saved: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: 
     return {"out_files": files, "out_entities": [own for _, own, _ in saved], "out_sidecars": sidecars}
 
 
-def _metrics(inputs: Any, found: Any, regions: Any, mask: Any, roi: Any, affine: Any, path: Path) -> str:
+def _metrics(
+    inputs: Any, contrasts: Any, found: Any, regions: Any, mask: Any, roi: Any, affine: Any, path: Path
+) -> str:
     """Write the figures of one series at one smoothing."""
     from math import prod
 
@@ -159,7 +164,7 @@ def _metrics(inputs: Any, found: Any, regions: Any, mask: Any, roi: Any, affine:
     figures = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
     rows = metric_rows(series, figures, fwhm_mm=fwhm_mm) if "glm" in inputs.kinds else []
     rows += activation_rows(
-        found.maps, regions, inputs.contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
+        found.maps, regions, contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
         per_acquired=1 if series == "raw" else prod(inputs.factor),
     )  # fmt: skip
     path.write_text(table_text(rows, SERIES))
@@ -195,10 +200,12 @@ class CompareMaps(SimpleInterface):
             Grid(mask=values > 0.5, affine=affine)
             for values, affine in map(load_image, (inputs.raw_mask, inputs.mask, inputs.roi))
         )
+        made = {own["contrast"] for own in inputs.in_entities if own["suffix"] == "statmap"}
+        contrasts = {name: weights for name, weights in inputs.contrasts.items() if name in made}
         rows = []
         for fwhm_mm, files in _by_smoothing(inputs.in_files, inputs.in_entities).items():
             rows += comparison_rows(
-                files, lambda path: load_image(path)[0], inputs.contrasts, parse_thresholds(inputs.thresholds),
+                files, lambda path: load_image(path)[0], contrasts, parse_thresholds(inputs.thresholds),
                 acquired=acquired, fine=fine, roi=roi.mask, fwhm_mm=fwhm_mm, per_acquired=prod(inputs.factor),
             )  # fmt: skip
         out = Path(runtime.cwd, "comparison.tsv")

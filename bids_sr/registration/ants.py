@@ -198,3 +198,15 @@ def apply(
         defaultvalue=default,
     )
     return np.asarray(out.numpy(), dtype=np.float32)
+
+
+def apply_to_points(points: Sequence[Sequence[float]], transforms: Sequence[str | Path], *, seed: int) -> Array:
+    """Where points of a reference lie in the image that `apply` resamples onto it by the same chain; (n, 3), RAS mm."""
+    import pandas as pd
+
+    ants = load_ants(seed)
+    flip = np.array([-1.0, -1.0, 1.0])
+    table = pd.DataFrame(np.asarray(points, dtype=float) * flip, columns=["x", "y", "z"])
+    for path in reversed(transforms):
+        table = ants.apply_transforms_to_points(3, table, [str(path)], whichtoinvert=[False])
+    return np.asarray(table[["x", "y", "z"]].to_numpy(dtype=float) * flip)

@@ -107,7 +107,8 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
 
 def _digest(subject: Subject, settings: Settings, type_order: Types) -> str:
     """Checksum of all that the participant's files follow from."""
-    read = [run.bold for run in subject.runs] + [run.events for run in subject.runs] + list(subject.t1w[:1])
+    read = [run.bold for run in subject.runs] + list(subject.t1w[:1])
+    read += [run.events for run in subject.runs if run.events is not None]
     read += [path for pair in _pairs(subject) for path in (pair.highres, pair.lowres) if path is not None]
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(set(read))]
     facts = {
@@ -197,6 +198,8 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
     made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
     for path, content in ((low, {**sidecar, "Retrospective": made}), (high, dict(run.sidecar))):
         _json(path.with_name(f"{run.stem}_bold.json"), content)
+        if run.events is None:
+            continue
         table = path.with_name(f"{run.stem}_events.tsv")
         table.write_text(moved_events(run.events, -first * run.tr), encoding="utf-8")
         _json(table.with_suffix(".json"), sidecar_of_events(run.events, types))

@@ -40,6 +40,8 @@ def source_of(workflow: LiterateWorkflow, run: RunPlan, field: str) -> Source:
     for name, fields in MADE_BY.items():
         if field in fields:
             return workflow.get_node(name), f"outputnode.{field}"
+    if field == "events_file" and run.at_rest:
+        return workflow.get_node("seeds_wf"), "outputnode.out_file"
     if field == "preproc_file":
         return workflow.get_node("series_raw_wf"), "outputnode.series_file"
     if run.calibrated and field in OF:

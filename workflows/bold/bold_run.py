@@ -19,6 +19,7 @@ from bids_sr.workflows.bold.all_series import (
 )
 from bids_sr.workflows.bold.calibrate import CALIBRATED, add_calibration
 from bids_sr.workflows.bold.map_activation import init_comparison_wf
+from bids_sr.workflows.bold.read_seeds import init_seeds_wf
 from bids_sr.workflows.bold.series_maps import init_maps_wf
 from bids_sr.workflows.bold.unsaved_series import init_extra_wf
 from bids_sr.workflows.evaluation.attribute import init_roi_growth_wf
@@ -47,7 +48,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     Inputs
     ------
     bold_file : series as acquired
-    events_file : BIDS events
+    events_file : BIDS events; not of a run at rest
     truth_file : measured high-resolution series, as acquired; only with one
     t1w_preproc, t1w_mask, t1w_tpms, roi_source, roi_xfms : from the anatomical stage, only with a T1w image
     t1w2std_xfm, template : from the anatomical stage, only where output spaces are asked for
@@ -81,7 +82,10 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     prepare(workflow, run)
     if run.calibrated:
         add_calibration(workflow, run)
-    for series in ("raw", *run.series.names):
+    add_series(workflow, run, "raw")
+    if run.at_rest:
+        _read_seeds(workflow, run)
+    for series in run.series.names:
         add_series(workflow, run, series)
     if run.evaluation.measured:
         add_measured(workflow, run)
@@ -100,13 +104,15 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
 
 def _inputs(run: RunPlan) -> list[str]:
     """Fields of the inputnode."""
-    fields = ["bold_file", "events_file"]
+    fields = ["bold_file"] if run.at_rest else ["bold_file", "events_file"]
     if run.evaluation.measured:
         fields.append("truth_file")
     if run.with_anat:
         fields += ANAT_FIELDS
     if run.target.spaces:
         fields += ["t1w2std_xfm", "template"]
+    elif run.seeds:
+        fields.append("t1w2std_xfm")
     if run.with_pair:
         fields += PAIR_FIELDS
     if run.with_holdout:
@@ -136,6 +142,14 @@ def _outputs(run: RunPlan) -> list[str]:
     if run.series.on_run:
         fields.append("weight_file")
     return [*fields, *(f"{field}_{name}" for name in run.series.on_volumes for field in ("log_file", "card_file"))]
+
+
+def _read_seeds(workflow: LiterateWorkflow, run: RunPlan) -> None:
+    """Time series of the seeds, which take the place of events, kept beside the run's other tables."""
+    seeds_wf = init_seeds_wf(seeds=run.seeds)
+    feed(workflow, run, seeds_wf)
+    keep = _sink(run, "keep_seeds", {"desc": "seeds", "suffix": "timeseries"})
+    workflow.connect([(seeds_wf, keep, out_of(out_file="in_file", out_json="sidecar"))])
 
 
 def _grow_region(workflow: LiterateWorkflow, run: RunPlan) -> None:

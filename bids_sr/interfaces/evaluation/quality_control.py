@@ -225,7 +225,7 @@ def _change_of_t(inputs: Any, device: str) -> Any:
     from bids_sr.sr.inference.mixed_precision import fine_mask, in_both, some_slices
     from bids_sr.sr.models.model import load_model
     from bids_sr.stats.controls.t_perturbation import t_change
-    from bids_sr.stats.glm.design import build_design, read_confounds, read_events
+    from bids_sr.stats.glm.design import build_design, contrasts_in, read_confounds, read_events
 
     boldref, mask = load_image(inputs.boldref)[0], load_image(inputs.mask)[0] > 0.5
     slices = some_slices(mask, inputs.n_slices)
@@ -245,10 +245,10 @@ def _change_of_t(inputs: Any, device: str) -> Any:
             "confound_names": default_confounds(inputs.confounds_tsv),
         }
     with SeriesReader(inputs.in_file) as reader, threadpool_limits(inputs.threads):
-        model = build_design(read_events(inputs.events_file), n_volumes=reader.shape[3], **design)
-        return t_change(
-            in_both(reader, both[0], both[1], slices, inside, start=inputs.n_dummy), model, inputs.contrasts
-        )  # fmt: skip
+        events = read_events(inputs.events_file)
+        model = build_design(events, n_volumes=reader.shape[3], **design)
+        pairs = in_both(reader, both[0], both[1], slices, inside, start=inputs.n_dummy)
+        return t_change(pairs, model, contrasts_in(events, inputs.contrasts))
 
 
 class EdgeMismatch(SimpleInterface):

@@ -93,6 +93,14 @@ def conditions_of(events: pd.DataFrame) -> list[str]:
     return [str(name) for name in (events if is_time_series(events) else sorted(events["trial_type"].unique()))]
 
 
+def contrasts_in(events: pd.DataFrame, contrasts: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """The contrasts that can be made: all of a run with events; at rest those whose seeds lie in the field of view."""
+    if not is_time_series(events):
+        return dict(contrasts)
+    there = set(conditions_of(events))
+    return {name: weights for name, weights in contrasts.items() if set(weights) <= there}
+
+
 def read_confounds(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a confounds table; n/a is not a number."""
     return pd.read_csv(path, sep="\t", na_values="n/a")

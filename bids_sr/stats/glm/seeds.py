@@ -20,6 +20,7 @@ from bids_sr.io.nifti import SeriesReader
 
 SEGMENT_S = 30.0  # about the length of a block of a task
 MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4
+LEAST_S, LEAST_ROWS = 90.0, 40
 _ROWS_PER_REGRESSOR = 5
 
 
@@ -101,10 +102,14 @@ def seed_regressors(table: pd.DataFrame) -> dict[str, Float]:
 
 
 def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
-    """Number of segments of a run: some 30 s each, even, and few enough for the model; 0 where it is too short."""
+    """Number of segments of a run: some 30 s each, even, four or more, and few enough for the model.
+
+    0 for less than 90 s, or fewer volumes than 40 or three times the regressors of the fewest segments.
+    """
+    if n_rows * tr < LEAST_S or n_rows < max(LEAST_ROWS, 3 * LEAST_SEGMENTS * n_seeds):
+        return 0
     count = min(n_rows * tr / SEGMENT_S, n_rows / (_ROWS_PER_REGRESSOR * max(n_seeds, 1)), MOST_SEGMENTS)
-    even = int(count) // 2 * 2
-    return even if even >= LEAST_SEGMENTS else 0
+    return max(LEAST_SEGMENTS, int(count) // 2 * 2)
 
 
 def segments(table: pd.DataFrame, tr: float, n_dummy: int) -> list[tuple[str, tuple[float, float]]]:

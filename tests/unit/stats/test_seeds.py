@@ -13,7 +13,7 @@ from bids_sr.stats.controls.permutations import random_events
 from bids_sr.stats.glm import seeds
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design, half_weights
-from bids_sr.stats.glm.design import DesignError, build_design, conditions_of, read_events
+from bids_sr.stats.glm.design import DesignError, build_design, conditions_of, contrasts_in, read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 
 SHAPE, T, TR = (6, 6, 4), 120, 2.0
@@ -90,6 +90,8 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert seeds.segment_count(30, 3, 2.0) == 0
     assert seeds.segment_count(300, 3, 2.0) == 20
     assert seeds.segment_count(150, 3, 2.0) == 10
+    assert seeds.segment_count(50, 3, 2.0) == 4
+    assert seeds.segment_count(50, 5, 2.0) == 0
     with pytest.raises(TooFewBlocks, match="too short"):
         block_design(pd.DataFrame({"a": np.arange(20.0)}), n_volumes=20, tr=2.0, confound_names=())
     assert seeds.segments(pd.DataFrame({"a": np.zeros(20)}), 2.0, 0) == []
@@ -127,3 +129,11 @@ def test_a_seed_outside_the_brain_is_refused() -> None:
     assert seeds.seed_voxels(mask, AFFINE, (1.0, 1.0, 1.0), 0.5).sum() == 1
     with pytest.raises(ValueError, match="no voxel of the brain lies within"):
         seeds.seed_voxels(mask, AFFINE, (15.0, 15.0, 12.0), 4.0)
+
+
+def test_contrasts_of_seeds_that_are_not_there_are_left_out() -> None:
+    table = pd.DataFrame({"motor": [0.0, 1.0]})
+    wanted = {"motor": {"motor": 1.0}, "visual": {"visual": 1.0}}
+    assert contrasts_in(table, wanted) == {"motor": {"motor": 1.0}}
+    events = pd.DataFrame({"onset": [0.0], "duration": [1.0], "trial_type": ["a"]})
+    assert contrasts_in(events, wanted) == wanted
