@@ -102,6 +102,17 @@ def grouped(problems: Iterable[Problem]) -> list[Problem]:
     return [one if k == first else problem for k, problem in enumerate(every) if k == first or problem not in links]
 
 
+def counted(notices: Iterable[Notice]) -> list[Notice]:
+    """Notices as they are shown: of those that say the same, one with the first file and how many more there are."""
+    files: dict[str, list[str]] = {}
+    for notice in notices:
+        files.setdefault(notice.text, []).append(notice.file)
+    return [
+        Notice(first if not others else f"{first} and {len(others)} more", text)
+        for text, (first, *others) in files.items()
+    ]
+
+
 @dataclass(slots=True)
 class Findings:
     """What is found while inputs are checked, each problem and notice once.

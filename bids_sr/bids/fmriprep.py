@@ -273,8 +273,10 @@ def _run_of(
     if missing:
         found.tell(run.bold, f"{origin.text} left of it {_without(missing)}; made here.")
     if hmc is None:
-        text = f"{origin.text} kept no head-motion transforms; they are rebuilt from the six parameters of"
-        found.tell(run.bold, f"{text} {confounds.name if confounds else ''} ({OPTIONS[MOTION]}).")
+        text = (
+            f"{origin.text} kept no head-motion transforms; they are rebuilt from the six parameters of its confounds"
+        )
+        found.tell(run.bold, f"{text} ({OPTIONS[MOTION]}).")
     return PrecomputedRun(
         origin=origin, hmc=hmc, mask=mask, coreg=coreg, confounds=confounds,
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, found),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.bids import BoldRun, Problem, Subject, factor_of
 from bids_sr.bids.exclusions import left_out_text
-from bids_sr.bids.findings import grouped
+from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
 from bids_sr.config import Settings
@@ -34,7 +34,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
         lines.append("maps: " + " ".join(settings.activation.kinds))
     lines += left_out_text(plan.left_out)
-    warnings = ["warnings:", *(f"  {notice}" for notice in plan.warnings)] if plan.warnings else []
+    warnings = ["warnings:", *(f"  {notice}" for notice in counted(plan.warnings))] if plan.warnings else []
     return "\n".join([*lines, *_cost_lines(plan), *warnings])
 
 

@@ -8,12 +8,12 @@ import nibabel as nb
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker, affine_for
-from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid
+from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of
 
 from bids_sr.bids.exclusions import left_out_text
 from bids_sr.bids.precomputed import PrecomputedRun
 from bids_sr.preflight import Plan
-from bids_sr.preflight.plan_text import format_problems
+from bids_sr.preflight.plan_text import dry_run_text, format_problems
 
 STEM = "sub-01/func/sub-01_task-tap"
 ANAT = "sub-01/anat/sub-01"
@@ -77,6 +77,16 @@ def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_i
     assert [("six parameters" in text, "no brain mask" in text) for text in notices] == [(False, True), (True, False)]
     assert "(`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3)" in notices[0]
     assert "every call since fMRIPrep 22.1 writes it" in notices[1]
+
+
+def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
+    data.bold("sub-01_task-rest")
+    data.events("sub-01_task-rest")
+    maker = prepared(data, version="21.0.1", func=False)
+    maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"), func=False)
+    shown = dry_run_text(planned(data), settings_of(data))
+    assert shown.count("six parameters of its confounds") == 1
+    assert "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 kept no head-motion transforms" in shown
 
 
 def test_what_is_missing_is_named_with_the_option_that_makes_it(data):
