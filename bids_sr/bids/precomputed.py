@@ -138,6 +138,17 @@ class PrecomputedRun:
         return {name: path for name, path in found.items() if path is not None}
 
 
+def taken_text(run: PrecomputedRun) -> str:
+    """What of a run is taken over, in words."""
+    files = run.files
+    words = {"hmc_xfms": "head motion", "bold_mask": "brain mask", "boldref2t1w_xfm": "registration to T1w"}
+    words |= {"confounds_tsv": "confounds", "fieldmap": "field map"}
+    taken = [word for name, word in words.items() if name in files]
+    if run.hmc is None:
+        taken.insert(0, "head motion (from the parameters in its confounds)")
+    return f"{', '.join(taken)} of {run.origin.text}"
+
+
 def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) -> tuple[Derivatives, ...]:
     """The folders that ``--derivatives`` names; what is wrong with one becomes a problem."""
     opened: dict[str, Derivatives] = {}

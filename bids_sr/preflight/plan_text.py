@@ -6,6 +6,7 @@ from bids_sr.bids import BoldRun, Problem, Subject, factor_of
 from bids_sr.bids.exclusions import left_out_text
 from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
+from bids_sr.bids.precomputed import taken_text
 from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.plan import Plan
@@ -49,6 +50,8 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
     lines.append(f"  pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")
     lines.append(f"  calibration: {_calibration_text(run)}")
+    if run.precomputed is not None:
+        lines.append(f"  taken over: {taken_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
     else:
