@@ -71,6 +71,13 @@ def test_names_of_every_version_are_known(data, version, hmc, coreg, table):
     assert found.n_dummy == 2
 
 
+def test_a_registration_to_the_anatomy_by_its_newer_name_is_known(data):
+    maker = prepared(data, version="25.2.5")
+    old = maker.root / f"{STEM}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+    new = old.rename(old.with_name(old.name.replace("to-T1w", "to-anat")))
+    assert run_of(planned(data)).coreg == new
+
+
 def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_is_said_once(data):
     prepared(data, version="21.0.1", func=False)
     notices = [str(notice) for notice in planned(data).warnings if "fMRIPrep 21.0.1" in str(notice)]
