@@ -199,18 +199,21 @@ def _made_by(described: Path) -> tuple[str, str]:
 
 
 def _proposal(root: Path) -> str:
-    """Which folder in a wrong one, or around it, fMRIPrep made: the parent of the output folder is often named."""
+    """Which folder in, around or beside a wrong one fMRIPrep made: the parent of the output folder is often named."""
     inner = [
         *sorted(root.glob("*/dataset_description.json")),
         *sorted(root.glob("derivatives/*/dataset_description.json")),
     ]
-    for described in [*inner, *(folder / "dataset_description.json" for folder in list(root.parents)[:3])]:
+    around = [folder / "dataset_description.json" for folder in list(root.parents)[:3]]
+    for described in [*inner, *around, *sorted(root.parent.glob("*/dataset_description.json"))]:
         try:
             right = _made_by(described)[0].lower() in PROGRAMS
         except (OSError, ValueError, LookupError, AttributeError, TypeError):
             continue
         if right:
-            where = "inside" if root in described.parents else "around"
+            where = (
+                "inside" if root in described.parents else "around" if described.parent in root.parents else "beside"
+            )
             return f"Name the folder {where} it: {described.parent}."
     return ""
 

@@ -348,6 +348,15 @@ def test_of_several_folders_inside_that_of_fmriprep_is_proposed(data):
     assert f"Name the folder inside it: {outer / 'fmriprep'}." in refusals(data, "-d", str(outer))
 
 
+def test_the_folder_of_another_program_proposes_the_one_beside_it(data):
+    maker = prepared(data)
+    other = maker.root.parent / "aroma"
+    _described(other, "fMRIPost-AROMA")
+    text = refusals(data, "-d", str(other))
+    assert "it was made by fMRIPost-AROMA, not by fMRIPrep" in text
+    assert f"Name the folder beside it: {maker.root}." in text
+
+
 def test_the_data_set_proposes_its_own_derivatives(data):
     maker = prepared(data)
     inner = data.root / "derivatives" / "fmriprep"
