@@ -6,7 +6,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.anat import CorrectBias, DefineRegion, LoadTemplate, MaskBrain, NormalizeT1w, SegmentTissues
 from bids_sr.interfaces.precomputed_inputs import ImportAnat, ShowInTemplate
-from bids_sr.workflows.input_plans import Given
+from bids_sr.workflows.input_plans import Precomputed
 from bids_sr.workflows.wiring import new_stage, same, set_given
 
 REGIONS = {
@@ -20,7 +20,7 @@ OUTPUTS = ("t1w_preproc", "t1w_mask", "t1w_dseg", "t1w_tpms", *XFMS, *REGION, *T
 
 
 def init_anat_wf(
-    *, template: str, roi: str, seed: int, sloppy: bool, given: Given | None = None, name: str = "anat_wf"
+    *, template: str, roi: str, seed: int, sloppy: bool, precomputed: Precomputed | None = None, name: str = "anat_wf"
 ) -> LiterateWorkflow:
     """Prepare the T1w image, or take over what has been prepared, and bring atlas and region of interest to it.
 
@@ -32,8 +32,7 @@ def init_anat_wf(
     roi : ``motor``, ``brain`` or the path of a mask in T1w or template space
     seed : of everything random
     sloppy : coarser and quicker, for tests
-    given : what another program has made; what it lacks of tissues and transforms is made here
-    name : of the workflow
+    precomputed : what another program has made; what it lacks of tissues and transforms is made here
 
     Inputs
     ------
@@ -49,15 +48,15 @@ def init_anat_wf(
         (none in T1w space)
     template, template_mask, std_t1w : skull-stripped template, its brain, and the T1w image in template space
     """
-    files = {} if given is None else given.files
-    text = _text(template) if given is None else _precomputed_text(given, template)
+    files = {} if precomputed is None else precomputed.files
+    text = _text(template) if precomputed is None else _precomputed_text(precomputed, template)
     text += f"The region of interest was {REGIONS.get(roi, 'a mask given by the user')}. "
     workflow, inputnode, outputnode = new_stage(name, text, inputs=["t1w"], outputs=OUTPUTS)
     load_template = pe.Node(LoadTemplate(space=template), name="load_template")
     brain = pe.Node(niu.IdentityInterface(fields=["t1w", "mask"]), name="brain_buffer")
     xfms = pe.Node(niu.IdentityInterface(fields=list(XFMS)), name="xfms_buffer")
     region = pe.Node(DefineRegion(roi=roi, seed=seed), name="region")
-    if given is None:
+    if precomputed is None:
         head_bias = pe.Node(CorrectBias(seed=seed, sloppy=sloppy), name="head_bias")
         start = pe.Node(MaskBrain(seed=seed, sloppy=sloppy), name="brain")
         brain_bias = pe.Node(CorrectBias(seed=seed, sloppy=sloppy), name="brain_bias")
@@ -79,7 +78,7 @@ def init_anat_wf(
         workflow.connect([(load_template, std, same("template")), (xfms, std, same("t1w2std_xfm"))])
     else:
         std = pe.Node(NormalizeT1w(seed=seed, sloppy=sloppy), name="normalize")
-        if given is not None:  # the mask is known, but not where the search for the template begins
+        if precomputed is not None:  # the mask is known, but not where the search for the template begins
             start = pe.Node(MaskBrain(seed=seed, sloppy=sloppy), name="brain_for_start")
             workflow.connect([(brain, start, same(t1w="in_file"))])
         workflow.connect([
@@ -123,16 +122,16 @@ def _text(template: str) -> str:
     )
 
 
-def _precomputed_text(given: Given, template: str) -> str:
+def _precomputed_text(precomputed: Precomputed, template: str) -> str:
     taken = ["the preprocessed T1-weighted image", "its brain mask"]
     made = ""
-    if "gm" in given.files:
+    if "gm" in precomputed.files:
         taken.append("its tissue maps")
     else:
         made = "Tissues were told apart by a Gaussian mixture with the template's maps as priors [@unifiedseg; @fast]. "
-    if XFMS[0] in given.files:
+    if XFMS[0] in precomputed.files:
         taken.append(f"its transforms to {template}")
     else:
         registered = f"registered to the {template} template [@icbm2009] by SyN in ANTs [@ants]"
         made = f"The T1-weighted image was {registered}. {made}"
-    return f"Taken over from {given.origin} [@fmriprep]: {', '.join(taken[:-1])} and {taken[-1]}. {made}"
+    return f"Taken over from {precomputed.origin} [@fmriprep]: {', '.join(taken[:-1])} and {taken[-1]}. {made}"

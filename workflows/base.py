@@ -22,7 +22,7 @@ from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_name
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names
 from bids_sr.workflows.fused_structural import add_structural
-from bids_sr.workflows.input_plans import Acquisition, Given, Target, Training
+from bids_sr.workflows.input_plans import Acquisition, Precomputed, Target, Training
 from bids_sr.workflows.node_memory import declare_memory
 from bids_sr.workflows.node_names import concerns, identifier, pair_words, taken_over, text_of
 from bids_sr.workflows.node_names import methods_text as methods_text
@@ -101,7 +101,7 @@ def _subject_plan(
     """Everything that is known and wanted of one participant, as plain values."""
     t1w, given = subject.t1w[0] if subject.t1w else None, subject.precomputed
     template = _template(settings, subject)
-    anat = None if given is None else _given(given.origin, given.files(template))
+    anat = None if given is None else _precomputed(given.origin, given.files(template))
     pairs = {pair: _pair_plan(settings, subject, pair, k) for k, pair in enumerate(subject.pairs, 1)}
     runs = tuple(
         RunPlan(
@@ -123,7 +123,8 @@ def _subject_plan(
         omp_nthreads=settings.resources.omp_nthreads or 1, training=_training(settings),
         methods=series_names(settings.superres.pair_trained),
         members=_members(settings, series_names(settings.superres.pair_trained)),
-        t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w), given=anat,
+        t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w),
+        precomputed=anat,
         t1w_common={"subject": subject.label, "datatype": "anat", **(_named(t1w, "session") if t1w else {})},
         template=template, roi=settings.activation.roi, pairs=tuple(pairs.values()),
         runs=runs, facts=_subject_facts(settings, subject, series_of, notices),
@@ -136,19 +137,19 @@ def _template(settings: Settings, subject: Subject) -> str:
     return [*settings.preprocessing.output_spaces, *there, BUNDLED_SPACE][0]
 
 
-def _given(origin: Derivatives, files: Mapping[str, Path], readout: float = 0.0) -> Given:
+def _precomputed(origin: Derivatives, files: Mapping[str, Path], readout: float = 0.0) -> Precomputed:
     """What another program has made, as plain values."""
-    return Given(
+    return Precomputed(
         origin=origin.text, files={name: str(path) for name, path in files.items()},
         uris=tuple(origin.uri(path) for path in files.values()), readout=readout,
     )  # fmt: skip
 
 
-def _given_run(run: BoldRun) -> Given | None:
+def _precomputed_run(run: BoldRun) -> Precomputed | None:
     found = run.precomputed
     if found is None:
         return None
-    return _given(found.origin, found.files, 0.0 if found.field is None else found.field.readout)
+    return _precomputed(found.origin, found.files, 0.0 if found.field is None else found.field.readout)
 
 
 def _pair_plan(settings: Settings, subject: Subject, pair: Pair, number: int) -> PairPlan:
@@ -282,7 +283,7 @@ def _target(settings: Settings, run: BoldRun, made_by: Mapping[str, str], *, wit
     return Target(
         output_dir=str(settings.paths.output_dir),
         common={**{k: v for k, v in run.entities.items() if k not in left_out}, "datatype": "func"},
-        sources=(_uri(settings, run.bold), *(given.uris if (given := _given_run(run)) else ())),
+        sources=(_uri(settings, run.bold), *(found.uris if (found := _precomputed_run(run)) else ())),
         task_name=str(run.sidecar.get("TaskName", run.entities.get("task", ""))),
         dtype=settings.preprocessing.output_dtype,
         spaces=settings.preprocessing.output_spaces if with_anat else (),
@@ -299,7 +300,7 @@ def _acquisition(settings: Settings, run: BoldRun) -> Acquisition:
         voxel=run.zooms,
         phase_encoding=str(run.sidecar.get("PhaseEncodingDirection", "")),
         n_dummy=run.precomputed.n_dummy if dummies is None and run.precomputed is not None else dummies,
-        given=_given_run(run),
+        precomputed=_precomputed_run(run),
         calibration=node_names.calibration_plan(run.calibration, settings.paths.bids_dir, dummies),
         slice_times=run.slice_timing if _timed(settings) else None,
         slice_time_ref=settings.preprocessing.slice_time_ref,

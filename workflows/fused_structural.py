@@ -57,7 +57,6 @@ def init_prepare_contrasts_wf(
     template : space whose template tells where the brain is
     seed : of everything random
     sloppy : coarser and quicker, for tests
-    name : of the workflow
 
     Inputs
     ------
@@ -107,7 +106,6 @@ def init_fused_wf(
     how : inputs of `TrainContrasts` that say how: recipe, seed and the like
     omp_nthreads : threads of one node
     from_others : whether it is trained on other heads
-    name : of the workflow
 
     Inputs
     ------
@@ -151,7 +149,6 @@ def init_measured_wf(
     contrasts : BIDS suffix of each
     series : names of all series in the order of ``series_files``
     seed : of the segmentation
-    name : of the workflow
 
     Inputs
     ------
@@ -224,7 +221,6 @@ def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWo
     Parameters
     ----------
     plan : what there is and what is to be done
-    name : of the workflow
 
     Inputs
     ------

@@ -40,7 +40,6 @@ def init_subject_wf(*, subject: SubjectPlan, name: str) -> LiterateWorkflow:
     Parameters
     ----------
     subject : what there is and what is to be done
-    name : of the workflow
     """
     workflow = LiterateWorkflow(name=name)
     anat_wf = _anat(subject, workflow) if subject.t1w else None
@@ -104,13 +103,15 @@ def _holdout(subject: SubjectPlan, pair: PairPlan, train_wfs: Models, workflow: 
 
 def _anat(subject: SubjectPlan, workflow: LiterateWorkflow) -> LiterateWorkflow:
     """The anatomical stage of a participant, its derivatives and its figures."""
-    given, how = subject.given, subject.training
-    anat_wf = init_anat_wf(template=subject.template, roi=subject.roi, seed=how.seed, sloppy=how.sloppy, given=given)
-    anat_wf.inputs.inputnode.t1w = subject.t1w if given is None else given.files["t1w_preproc"]
+    precomputed, how = subject.precomputed, subject.training
+    anat_wf = init_anat_wf(
+        template=subject.template, roi=subject.roi, seed=how.seed, sloppy=how.sloppy, precomputed=precomputed
+    )
+    anat_wf.inputs.inputnode.t1w = subject.t1w if precomputed is None else precomputed.files["t1w_preproc"]
     keep_fields(
         workflow, anat_wf, name="keep_anat_wf", fields=anat_fields(template=subject.template),
         output_dir=subject.output_dir, common=subject.t1w_common,
-        sources=[subject.t1w_source] if given is None else given.uris,
+        sources=[subject.t1w_source] if precomputed is None else precomputed.uris,
     )  # fmt: skip
     figures_wf = init_anat_reportlets_wf()
     workflow.connect([(anat_wf, figures_wf, passed(*fields_of(figures_wf)))])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bids_sr.workflows.input_plans import Acquisition, Factor, Given, Seed, Target, Training
+from bids_sr.workflows.input_plans import Acquisition, Factor, Precomputed, Seed, Target, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -313,7 +313,7 @@ class SubjectPlan:
     roi : region of interest: "motor", "brain" or a file
     pairs, runs : in order
     facts : for the first section of the report
-    given : what of the anatomy has been made by another program, or None
+    precomputed : what of the anatomy has been made by another program, or None
     """
 
     label: str
@@ -330,4 +330,4 @@ class SubjectPlan:
     pairs: tuple[PairPlan, ...]
     runs: tuple[RunPlan, ...]
     facts: Mapping[str, Any]
-    given: Given | None = None
+    precomputed: Precomputed | None = None

@@ -135,10 +135,7 @@ def anat_fields(*, template: str) -> Fields:
         "t1w_preproc": ({"desc": "preproc", "suffix": "T1w"}, {"SkullStripped": False}),
         "t1w_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
         "t1w_dseg": ({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}),
-        "atlas_t1w": (
-            {"desc": "aal", "suffix": "dseg"},
-            {"Description": "AAL2 labels brought to the subject"},
-        ),
+        "atlas_t1w": ({"desc": "aal", "suffix": "dseg"}, {"Description": "AAL2 labels brought to the subject"}),
         "roi_t1w": ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"}),
         "t1w2std_xfm": ({"from": "T1w", "to": template, "mode": "image", "suffix": "xfm"}, {}),
         "std2t1w_xfm": ({"from": template, "to": "T1w", "mode": "image", "suffix": "xfm"}, {}),

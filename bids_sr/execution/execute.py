@@ -29,7 +29,7 @@ class RunOutcome:
     reports: tuple[Path, ...] = ()
 
 
-def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool, forbid_reruns: bool = False) -> None:
+def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:
     """Settings of nipype that the whole run shares; nothing is sent or looked up over the network."""
     os.environ["NIPYPE_NO_ET"] = "1"
     from nipype import config
@@ -42,7 +42,7 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
                 "crashfile_format": "txt",
                 "poll_sleep_duration": "0.2",
                 "stop_on_first_crash": str(stop_on_first_crash).lower(),
-                "stop_on_first_rerun": str(forbid_reruns).lower(),
+                "stop_on_first_rerun": "false",
                 "remove_unnecessary_outputs": "false",
                 "check_version": "false",
                 "create_report": "false",  # nobody reads it, and two runs would write one at a time to one place

@@ -55,14 +55,11 @@ class Ending:
 
 @dataclass(kw_only=True, slots=True)
 class Job:
-    """One job under way.
+    """One job under way: steps that run one after the other, and what SLURM calls it (empty where it was not taken).
 
     Attributes
     ----------
-    nodes : steps that it runs one after the other
-    slurm_id : SLURM's identifier; empty where SLURM did not take it
-    running : whether it has been seen to run
-    doomed : why it will never start
+    running, doomed : whether it has been seen to run; why it will never start
     since, answered : when it was first seen to have left the queue, and to have answered (monotonic s)
     """
 

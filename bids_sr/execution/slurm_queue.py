@@ -49,13 +49,7 @@ class Epitaph:
 
 @dataclass(kw_only=True, slots=True)
 class Queue:
-    """SLURM's queue of one user.
-
-    Attributes
-    ----------
-    patience : how long the controller may be silent before that is an error (s)
-    pause : before a command is tried again, doubled each time up to half a minute (s)
-    """
+    """SLURM's queue of one user: how long the controller may be silent, and the first pause before a new try (s)."""
 
     patience: float
     pause: float = 1.0

@@ -20,21 +20,18 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
 from bids_sr.io import atomic_files
-
-_FACTOR = {"mandatory": True, "desc": "LR voxel over HR voxel, by axis"}
-_SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
 
 
 class PreparePair(SimpleInterface):
     """Bring the members of the pair into one frame; resample highres only where it is out of register."""
 
-    class input_spec(BaseInterfaceInputSpec):
+    class input_spec(AntsInputSpec):
         highres = File(exists=True, mandatory=True, desc="T2*-weighted image at high resolution")
         lowres = File(exists=True, desc="the same at low resolution; made from highres where there is none")
-        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+        factor = FACTOR
         truncate = traits.Bool(False, usedefault=True, desc="make lowres from highres, whatever lowres is given")
-        seed = traits.Int(1, **_SEED)
 
     class output_spec(TraitedSpec):
         train_highres = File(exists=True, desc="highres in the frame of lowres, on its high-resolution grid")
@@ -44,10 +41,8 @@ class PreparePair(SimpleInterface):
         pair_json = File(exists=True, desc="offset of the pair; whether it was resampled or truncated")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.pair_frames import registered_pair, truncated_pair
-        from bids_sr.spatial.transforms import write_itk
 
         here, highres = Path(runtime.cwd), load(self.inputs.highres)
         if isdefined(self.inputs.lowres) and not self.inputs.truncate:
@@ -57,27 +52,23 @@ class PreparePair(SimpleInterface):
             )
         else:
             pair = truncated_pair(highres, self.inputs.factor)
-        for name, data, affine in (
-            ("train_highres", pair.highres.data, pair.highres.affine),
-            ("train_lowres", pair.lowres.data, pair.lowres.affine),
-            ("pair_mask", pair.mask, pair.lowres.affine),
-        ):
-            save_image(data, affine, here / f"{name}.nii")
-            self._results[name] = str(here / f"{name}.nii")
-        write_itk(here / "highres2lowres.txt", pair.xfm)
-        self._results["highres2lowres_xfm"] = str(here / "highres2lowres.txt")
-        self._results["pair_json"] = str(atomic_files.write_json(here / "pair.json", pair.facts))
+        self._results |= {
+            "train_highres": saved(here / "train_highres.nii", pair.highres.data, pair.highres.affine),
+            "train_lowres": saved(here / "train_lowres.nii", pair.lowres.data, pair.lowres.affine),
+            "pair_mask": saved(here / "pair_mask.nii", pair.mask, pair.lowres.affine),
+            "highres2lowres_xfm": saved_xfm(here / "highres2lowres.txt", pair.xfm),
+            "pair_json": str(atomic_files.write_json(here / "pair.json", pair.facts)),
+        }
         return runtime
 
 
 class RegisterBoldToT1w(SimpleInterface):
     """Rigid registration of boldref and T1w brain by mutual information, estimated on the BOLD's grid."""
 
-    class input_spec(BaseInterfaceInputSpec):
+    class input_spec(AntsInputSpec):
         boldref = File(exists=True, mandatory=True, desc="BOLD reference")
         t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
         t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-        seed = traits.Int(1, **_SEED)
 
     class output_spec(TraitedSpec):
         boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
@@ -86,18 +77,13 @@ class RegisterBoldToT1w(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import register_to_t1w
-        from bids_sr.spatial.transforms import write_itk
 
         here = Path(runtime.cwd)
         xfm, facts = register_to_t1w(
-            load(self.inputs.boldref),
-            load(self.inputs.t1w_preproc),
-            load(self.inputs.t1w_mask).data > 0.5,
-            seed=self.inputs.seed,
-            prefix=str(here / "coreg_"),
-        )
-        write_itk(here / "boldref2t1w.txt", xfm)
-        self._results["boldref2t1w_xfm"] = str(here / "boldref2t1w.txt")
+            load(self.inputs.boldref), load(self.inputs.t1w_preproc), load(self.inputs.t1w_mask).data > 0.5,
+            seed=self.inputs.seed, prefix=str(here / "coreg_"),
+        )  # fmt: skip
+        self._results["boldref2t1w_xfm"] = saved_xfm(here / "boldref2t1w.txt", xfm)
         self._results["out_json"] = str(atomic_files.write_json(here / "coreg.json", facts))
         return runtime
 
@@ -105,14 +91,13 @@ class RegisterBoldToT1w(SimpleInterface):
 class RegisterPairToBold(SimpleInterface):
     """Rigid registration of highres to boldref; the pair's own offset tells where to start."""
 
-    class input_spec(BaseInterfaceInputSpec):
+    class input_spec(AntsInputSpec):
         boldref = File(exists=True, mandatory=True, desc="BOLD reference")
         highres = File(exists=True, mandatory=True, desc="highres as acquired")
         highres2lowres_xfm = File(
             exists=True, desc="takes a lowres point to its point in highres; where the search starts"
         )
-        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-        seed = traits.Int(1, **_SEED)
+        factor = FACTOR
 
     class output_spec(TraitedSpec):
         highres2boldref_xfm = File(exists=True, desc="takes a boldref point to its highres point")
@@ -120,11 +105,10 @@ class RegisterPairToBold(SimpleInterface):
         out_json = File(exists=True, desc="size and quality of the registration")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import register_pair_to_bold
         from bids_sr.spatial.resampling import sample_volume
-        from bids_sr.spatial.transforms import hr_grid, read_itk, write_itk
+        from bids_sr.spatial.transforms import hr_grid, read_itk
 
         here, boldref, highres = Path(runtime.cwd), load(self.inputs.boldref), load(self.inputs.highres)
         given = self.inputs.highres2lowres_xfm
@@ -132,11 +116,10 @@ class RegisterPairToBold(SimpleInterface):
         xfm, facts = register_pair_to_bold(
             boldref, highres, start, seed=self.inputs.seed, prefix=str(here / "pair2bold_")
         )
-        write_itk(here / "highres2boldref.txt", xfm)
         shape, affine = hr_grid(boldref.data.shape, boldref.affine, self.inputs.factor)
-        save_image(sample_volume(highres.data, highres.affine, shape, affine, xfm), affine, here / "guide_hr.nii")
-        self._results["highres2boldref_xfm"] = str(here / "highres2boldref.txt")
-        self._results["guide_hr"] = str(here / "guide_hr.nii")
+        guide = sample_volume(highres.data, highres.affine, shape, affine, xfm)
+        self._results["highres2boldref_xfm"] = saved_xfm(here / "highres2boldref.txt", xfm)
+        self._results["guide_hr"] = saved(here / "guide_hr.nii", guide, affine)
         self._results["out_json"] = str(atomic_files.write_json(here / "pair2bold.json", facts))
         return runtime
 
@@ -146,7 +129,7 @@ class MaskBold(SimpleInterface):
 
     class input_spec(BaseInterfaceInputSpec):
         boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+        factor = FACTOR
         t1w_mask = File(exists=True, desc="brain in the T1w image")
         boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
 
@@ -156,7 +139,6 @@ class MaskBold(SimpleInterface):
         out_json = File(exists=True, desc="agreement of the masks; which was taken")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import Image, load
         from bids_sr.registration.bold_to_anat import combined_masks
         from bids_sr.spatial.transforms import read_itk
@@ -166,10 +148,8 @@ class MaskBold(SimpleInterface):
         if isdefined(self.inputs.t1w_mask) and isdefined(self.inputs.boldref2t1w_xfm):
             brain = load(self.inputs.t1w_mask), read_itk(self.inputs.boldref2t1w_xfm)[0]
         low, high, high_affine, facts = combined_masks(boldref, self.inputs.factor, brain)
-        save_image(low, boldref.affine, here / "bold_mask.nii")
-        save_image(high, high_affine, here / "bold_mask_hr.nii")
-        self._results["bold_mask"] = str(here / "bold_mask.nii")
-        self._results["bold_mask_hr"] = str(here / "bold_mask_hr.nii")
+        self._results["bold_mask"] = saved(here / "bold_mask.nii", low, boldref.affine)
+        self._results["bold_mask_hr"] = saved(here / "bold_mask_hr.nii", high, high_affine)
         self._results["out_json"] = str(atomic_files.write_json(here / "mask.json", facts))
         return runtime
 
@@ -177,13 +157,12 @@ class MaskBold(SimpleInterface):
 class RegionToBold(SimpleInterface):
     """Bring a region of interest to the BOLD by one concatenated transform and one interpolation a grid."""
 
-    class input_spec(BaseInterfaceInputSpec):
+    class input_spec(AntsInputSpec):
         roi_source = File(exists=True, mandatory=True, desc="region in the space in which it was given")
         roi_xfms = InputMultiObject(File(exists=True), desc="from T1w points to that space; none: it is in T1w space")
         boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
         bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
         bold_mask_hr = File(exists=True, mandatory=True, desc="brain on its high-resolution grid")
-        seed = traits.Int(1, **_SEED)
 
     class output_spec(TraitedSpec):
         roi_bold = File(exists=True, desc="region on the grid of boldref, inside the brain")
@@ -191,22 +170,16 @@ class RegionToBold(SimpleInterface):
         out_json = File(exists=True, desc="share of the region in the field of view; whether the brain took its place")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import region_on_bold
 
         here, low, high = Path(runtime.cwd), load(self.inputs.bold_mask), load(self.inputs.bold_mask_hr)
         regions, facts = region_on_bold(
-            load(self.inputs.roi_source),
-            list(self.inputs.roi_xfms) if isdefined(self.inputs.roi_xfms) else [],
-            self.inputs.boldref2t1w_xfm,
-            (low, high),
-            seed=self.inputs.seed,
-            folder=here,
-        )
-        for name, region, grid in zip(("roi_bold", "roi_bold_hr"), regions, (low, high), strict=True):
-            save_image(region, grid.affine, here / f"{name}.nii")
-            self._results[name] = str(here / f"{name}.nii")
+            load(self.inputs.roi_source), list(self.inputs.roi_xfms) if isdefined(self.inputs.roi_xfms) else [],
+            self.inputs.boldref2t1w_xfm, (low, high), seed=self.inputs.seed, folder=here,
+        )  # fmt: skip
+        self._results["roi_bold"] = saved(here / "roi_bold.nii", regions[0], low.affine)
+        self._results["roi_bold_hr"] = saved(here / "roi_bold_hr.nii", regions[1], high.affine)
         self._results["out_json"] = str(atomic_files.write_json(here / "roi.json", facts))
         return runtime
 
@@ -223,20 +196,15 @@ class TissuesToBold(SimpleInterface):
         tpms_bold = traits.List(File(exists=True), desc="fraction of each tissue in each BOLD voxel, in the same order")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.spatial.masks import coverage
         from bids_sr.spatial.transforms import invert, read_itk
 
         boldref, xfm = load(self.inputs.boldref), invert(read_itk(self.inputs.boldref2t1w_xfm)[0])
-        outputs = []
-        for number, path in enumerate(self.inputs.tpms):
-            tissue, out = load(path), Path(runtime.cwd) / f"tissue{number}.nii"
-            save_image(
-                coverage(tissue.data, tissue.affine, boldref.data.shape, boldref.affine, xfm), boldref.affine, out
-            )
-            outputs.append(str(out))
-        self._results["tpms_bold"] = outputs
+        self._results["tpms_bold"] = []
+        for number, tissue in enumerate(map(load, self.inputs.tpms)):
+            share = coverage(tissue.data, tissue.affine, boldref.data.shape, boldref.affine, xfm)
+            self._results["tpms_bold"].append(saved(Path(runtime.cwd) / f"tissue{number}.nii", share, boldref.affine))
         return runtime
 
 
@@ -260,7 +228,7 @@ class MergeFacts(SimpleInterface):
 class MapsToTemplate(SimpleInterface):
     """Bring maps to the template by one interpolation through the concatenated transforms; masks stay masks."""
 
-    class input_spec(BaseInterfaceInputSpec):
+    class input_spec(AntsInputSpec):
         in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps on a grid in boldref's space")
         in_entities = traits.List(traits.Dict, desc="BIDS entities of each")
         in_sidecars = traits.List(traits.Dict, desc="metadata of each")
@@ -268,7 +236,6 @@ class MapsToTemplate(SimpleInterface):
         t1w2std_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point")
         template = File(exists=True, mandatory=True, desc="T1w template")
         space = traits.Str(mandatory=True, desc="name of the template's space")
-        seed = traits.Int(1, **_SEED)
 
     class output_spec(TraitedSpec):
         out_files = traits.List(File(exists=True), desc="maps on a 2 mm grid of the template")

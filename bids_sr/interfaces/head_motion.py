@@ -15,6 +15,9 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_sr.interfaces.shared_specs import saved, saved_xfm
+from bids_sr.io import atomic_files
+
 
 class ImportSeries(SimpleInterface):
     """Copy a series to uncompressed float32, one volume in memory."""
@@ -78,14 +81,13 @@ class MakeBoldRef(SimpleInterface):
         out_file = File(exists=True, desc="mean of realigned steady volumes")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import SeriesReader, save_image
+        from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.boldref import make_boldref
 
-        out_file = str(Path(runtime.cwd) / "boldref.nii.gz")
         with SeriesReader(self.inputs.in_file) as reader:
             reference = make_boldref(reader, n_dummy=self.inputs.n_dummy)
-            save_image(reference, reader.affine, out_file, header_like=reader.header)
-        self._results["out_file"] = out_file
+            out_file = Path(runtime.cwd) / "boldref.nii.gz"
+            self._results["out_file"] = saved(out_file, reference, reader.affine, header_like=reader.header)
         return runtime
 
 
@@ -99,14 +101,13 @@ class BoldMask(SimpleInterface):
         out_mask = File(exists=True, desc="brain from the BOLD's own intensities")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import SeriesReader, save_image
+        from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.masks import brain_mask
 
-        out_mask = str(Path(runtime.cwd) / "boldmask.nii.gz")
         with SeriesReader(self.inputs.boldref) as reader:
             mask = brain_mask(reader.volume(0), reader.affine)
-            save_image(mask, reader.affine, out_mask, header_like=reader.header)
-        self._results["out_mask"] = out_mask
+            out_mask = Path(runtime.cwd) / "boldmask.nii.gz"
+            self._results["out_mask"] = saved(out_mask, mask, reader.affine, header_like=reader.header)
         return runtime
 
 
@@ -130,7 +131,6 @@ class EstimateMotion(SimpleInterface):
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.spatial.boldref import estimate_run
         from bids_sr.spatial.hmc import HmcSettings
-        from bids_sr.spatial.transforms import write_itk
         from bids_sr.stats.glm.confounds import motion_table
 
         settings = HmcSettings(fwhm_mm=self.inputs.fwhm_mm) if isdefined(self.inputs.fwhm_mm) else HmcSettings()
@@ -140,9 +140,9 @@ class EstimateMotion(SimpleInterface):
                 reader, load_image(self.inputs.boldref)[0], mask, n_dummy=self.inputs.n_dummy, settings=settings
             )
         cwd = Path(runtime.cwd)
-        write_itk(cwd / "hmc_xfms.txt", found.matrices)
         motion_table(found.params, found.residual).to_csv(cwd / "motion.tsv", sep="\t", index=False, na_rep="n/a")
-        self._results.update(hmc_xfms=str(cwd / "hmc_xfms.txt"), motion_tsv=str(cwd / "motion.tsv"))
+        self._results["hmc_xfms"] = saved_xfm(cwd / "hmc_xfms.txt", found.matrices)
+        self._results["motion_tsv"] = str(cwd / "motion.tsv")
         return runtime
 
 
@@ -191,8 +191,6 @@ class Confounds(SimpleInterface):
         out_json = File(exists=True, desc="description and unit of each column")
 
     def _run_interface(self, runtime: Any) -> Any:
-        import json
-
         import pandas as pd
 
         from bids_sr.io.nifti import SeriesReader, load_image
@@ -203,8 +201,12 @@ class Confounds(SimpleInterface):
         mask = load_image(self.inputs.mask)[0] > 0
         with SeriesReader(self.inputs.in_file) as reader:
             table, described = gather(reader, mask, motion, tpms=tpms or None, n_dummy=self.inputs.n_dummy)
-        out_file, out_json = (Path(runtime.cwd) / f"confounds.{kind}" for kind in ("tsv", "json"))
-        table.to_csv(out_file, sep="\t", index=False, na_rep="n/a", float_format="%.9g")
-        out_json.write_text(json.dumps(described, indent=2) + "\n")
-        self._results.update(out_file=str(out_file), out_json=str(out_json))
+        self._results |= write_confounds(Path(runtime.cwd), table, described)
         return runtime
+
+
+def write_confounds(here: Path, table: Any, described: Any) -> dict[str, str]:
+    """Write a table of confounds and what its columns are; the outputs of an interface that gives them."""
+    table.to_csv(here / "confounds.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g")
+    out_json = atomic_files.write_json(here / "confounds.json", described)
+    return {"out_file": str(here / "confounds.tsv"), "out_json": str(out_json)}

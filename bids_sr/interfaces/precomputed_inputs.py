@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from nipype.interfaces.base import (
     traits,
 )
 
-_SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
-_FACTOR = {"mandatory": True, "desc": "LR voxel over HR voxel, by axis"}
+from bids_sr.interfaces.coregistration import MaskBold, RegisterBoldToT1w
+from bids_sr.interfaces.head_motion import Confounds, write_confounds
+from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
+from bids_sr.io import atomic_files
 
 
 class ImportAnat(SimpleInterface):
@@ -38,52 +39,43 @@ class ImportAnat(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.spatial.tissue_mixture import segmentation
 
-        here = Path(runtime.cwd)
-
-        def keep(name: str, data: Any, affine: Any) -> str:
-            save_image(data, affine, here / f"{name}.nii")
-            return str(here / f"{name}.nii")
-
-        t1w, mask = load(self.inputs.t1w), load(self.inputs.mask)
-        self._results["t1w"] = keep("t1w", t1w.data, t1w.affine)
-        self._results["mask"] = keep("mask", mask.data > 0.5, mask.affine)
+        here, t1w, mask = Path(runtime.cwd), load(self.inputs.t1w), load(self.inputs.mask)
+        self._results["t1w"] = saved(here / "t1w.nii", t1w.data, t1w.affine)
+        self._results["mask"] = saved(here / "mask.nii", mask.data > 0.5, mask.affine)
         if isdefined(self.inputs.tpms):
             maps = [load(path) for path in self.inputs.tpms]
-            self._results["tpms"] = [keep(f"tissue{k}", image.data, image.affine) for k, image in enumerate(maps)]
+            tissues = enumerate(maps)
+            self._results["tpms"] = [saved(here / f"tissue{k}.nii", each.data, each.affine) for k, each in tissues]
             labels = (
                 np.round(load(self.inputs.dseg).data).astype(np.uint8)
                 if isdefined(self.inputs.dseg)
                 else segmentation(np.stack([image.data for image in maps]))
             )
-            self._results["dseg"] = keep("dseg", labels, t1w.affine)
+            self._results["dseg"] = saved(here / "dseg.nii", labels, t1w.affine)
         return runtime
 
 
 class ShowInTemplate(SimpleInterface):
     """The T1w image in template space, through transforms that are given."""
 
-    class input_spec(BaseInterfaceInputSpec):
+    class input_spec(AntsInputSpec):
         t1w = File(exists=True, mandatory=True, desc="T1w")
         t1w2std_xfm = File(exists=True, mandatory=True, desc="resamples T1w-space images into the template")
         template = File(exists=True, mandatory=True, desc="template")
-        seed = traits.Int(1, **_SEED)
 
     class output_spec(TraitedSpec):
         std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import apply, load
         from bids_sr.registration.brain import two_mm_grid
 
-        grid, out = two_mm_grid(load(self.inputs.template)), Path(runtime.cwd) / "std_t1w.nii"
+        grid = two_mm_grid(load(self.inputs.template))
         seen = apply(load(self.inputs.t1w), grid, [self.inputs.t1w2std_xfm], seed=self.inputs.seed)
-        save_image(seen, grid.affine, out)
-        self._results["std_t1w"] = str(out)
+        self._results["std_t1w"] = saved(Path(runtime.cwd) / "std_t1w.nii", seen, grid.affine)
         return runtime
 
 
@@ -115,11 +107,11 @@ class ImportMotion(SimpleInterface):
         import numpy as np
         import pandas as pd
 
-        from bids_sr.io.nifti import SeriesReader, save_image
+        from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
         from bids_sr.spatial.distortion import load_distortion
         from bids_sr.spatial.masks import brain_mask
-        from bids_sr.spatial.transforms import read_itk, write_itk
+        from bids_sr.spatial.transforms import read_itk
         from bids_sr.stats.glm.confounds import MOTION, motion_table
 
         here, inputs = Path(runtime.cwd), self.inputs
@@ -136,12 +128,11 @@ class ImportMotion(SimpleInterface):
                 raise ValueError(f"{source}: head motion of {len(matrices)} volumes, and there are {reader.shape[3]}")
             mean = mean_in_reference(reader, matrices, n_dummy=inputs.n_dummy, distortion=warp)
             motion = precomputed_motion(matrices, brain_mask(mean, reader.affine), reader.affine)
-            save_image(mean, reader.affine, here / "boldref.nii.gz", header_like=reader.header)
-        write_itk(here / "hmc_xfms.txt", motion.matrices)
+            boldref = saved(here / "boldref.nii.gz", mean, reader.affine, header_like=reader.header)
         table = motion_table(motion.params, np.full(len(matrices), np.nan))
         table.to_csv(here / "motion.tsv", sep="\t", index=False, na_rep="n/a")
-        names = {"hmc_xfms": "hmc_xfms.txt", "motion_tsv": "motion.tsv", "boldref": "boldref.nii.gz"}
-        self._results |= {name: str(here / file) for name, file in names.items()}
+        hmc_xfms = saved_xfm(here / "hmc_xfms.txt", motion.matrices)
+        self._results |= {"hmc_xfms": hmc_xfms, "motion_tsv": str(here / "motion.tsv"), "boldref": boldref}
         return runtime
 
 
@@ -193,22 +184,20 @@ class ImportCoreg(SimpleInterface):
         t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
         t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
 
-    class output_spec(TraitedSpec):
-        boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
-        out_json = File(exists=True, desc="size and quality of the registration")
+    output_spec = RegisterBoldToT1w.output_spec
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import facts_of_coreg
-        from bids_sr.spatial.transforms import read_itk, write_itk
+        from bids_sr.spatial.transforms import read_itk
 
         here, xfm = Path(runtime.cwd), read_itk(self.inputs.in_xfm)[0]
         facts = facts_of_coreg(
             load(self.inputs.boldref), load(self.inputs.t1w_preproc), load(self.inputs.t1w_mask).data > 0.5, xfm
         )
-        write_itk(here / "boldref2t1w.txt", xfm)
-        (here / "coreg.json").write_text(json.dumps(facts | {"bold_t1w_origin": self.inputs.origin}) + "\n")
-        self._results |= {"boldref2t1w_xfm": str(here / "boldref2t1w.txt"), "out_json": str(here / "coreg.json")}
+        facts |= {"bold_t1w_origin": self.inputs.origin}
+        self._results["boldref2t1w_xfm"] = saved_xfm(here / "boldref2t1w.txt", xfm)
+        self._results["out_json"] = str(atomic_files.write_json(here / "coreg.json", facts))
         return runtime
 
 
@@ -219,17 +208,13 @@ class ImportMask(SimpleInterface):
         boldref = File(exists=True, mandatory=True, desc="BOLD reference")
         in_mask = File(exists=True, mandatory=True, desc="brain on its grid")
         origin = traits.Str(mandatory=True, desc="program and version")
-        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
+        factor = FACTOR
 
-    class output_spec(TraitedSpec):
-        bold_mask = File(exists=True, desc="brain on the grid of boldref")
-        bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
-        out_json = File(exists=True, desc="where it comes from")
+    output_spec = MaskBold.output_spec
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.spatial.resampling import Spline, sample_volume
         from bids_sr.spatial.transforms import hr_grid
@@ -239,12 +224,11 @@ class ImportMask(SimpleInterface):
         if inside.shape != load(self.inputs.boldref).data.shape or not inside.any():
             raise ValueError(f"{self.inputs.in_mask}: it is empty, or not on the grid of the run")
         shape, affine = hr_grid(inside.shape, mask.affine, self.inputs.factor)
-        fine = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1)) >= 0.5
-        save_image(inside, mask.affine, here / "bold_mask.nii")
-        save_image(fine, affine, here / "bold_mask_hr.nii")
-        (here / "mask.json").write_text(json.dumps({"mask_source": self.inputs.origin}) + "\n")
-        names = {"bold_mask": "bold_mask.nii", "bold_mask_hr": "bold_mask_hr.nii", "out_json": "mask.json"}
-        self._results |= {name: str(here / file) for name, file in names.items()}
+        high = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1)) >= 0.5
+        self._results["bold_mask"] = saved(here / "bold_mask.nii", inside, mask.affine)
+        self._results["bold_mask_hr"] = saved(here / "bold_mask_hr.nii", high, affine)
+        facts = {"mask_source": self.inputs.origin}
+        self._results["out_json"] = str(atomic_files.write_json(here / "mask.json", facts))
         return runtime
 
 
@@ -256,17 +240,12 @@ class ImportConfounds(SimpleInterface):
         origin = traits.Str(mandatory=True, desc="program and version")
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
 
-    class output_spec(TraitedSpec):
-        out_file = File(exists=True, desc="confounds, one row a volume")
-        out_json = File(exists=True, desc="description and unit of each column")
+    output_spec = Confounds.output_spec
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.stats.glm.confounds import take_over
 
         source = Path(self.inputs.in_file)
         table, described = take_over(source, n_dummy=self.inputs.n_dummy, origin=self.inputs.origin)
-        out_file, out_json = (Path(runtime.cwd) / f"confounds.{kind}" for kind in ("tsv", "json"))
-        table.to_csv(out_file, sep="\t", index=False, na_rep="n/a", float_format="%.9g")
-        out_json.write_text(json.dumps(described, indent=2) + "\n")
-        self._results.update(out_file=str(out_file), out_json=str(out_json))
+        self._results |= write_confounds(Path(runtime.cwd), table, described)
         return runtime

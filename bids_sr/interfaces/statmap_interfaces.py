@@ -5,17 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
-from nipype.interfaces.base.support import Bunch
+from nipype.interfaces.base import File, SimpleInterface, TraitedSpec, isdefined, traits
 
+from bids_sr.interfaces.metric_tables_io import TableOutputSpec
+from bids_sr.interfaces.shared_specs import FACTOR, MapsInputSpec, SeriesModelInputSpec, saved, write_rows
 from bids_sr.series import map_label, parse_map_label
 
 _COMPCOR_VOLUMES = 50
@@ -24,27 +17,14 @@ _COMPCOR_VOLUMES = 50
 class ActivationMaps(SimpleInterface):
     """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures."""
 
-    class input_spec(BaseInterfaceInputSpec):
-        in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
-        mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
+    class input_spec(SeriesModelInputSpec):
         roi = File(exists=True, mandatory=True, desc="region of interest on the grid of the series")
-        events_file = File(exists=True, mandatory=True, desc="BIDS events")
-        confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-        confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
-        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-        tr = traits.Float(mandatory=True, desc="repetition time (s)")
-        series = traits.Str(mandatory=True, desc="name of the series")
         fwhm_mm = traits.Float(mandatory=True, desc="Gaussian smoothing (mm); 0 is none")
         contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
         kinds = traits.List(traits.Enum("cc", "glm"), mandatory=True, desc="maps to make")
         low_pass = traits.Either(None, traits.Float, desc="Hz, correlation only; none if not given")
-        high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
-        slice_time_ref = traits.Float(
-            0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected"
-        )
-        has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
         thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
-        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+        factor = FACTOR
 
     class output_spec(TraitedSpec):
         out_files = traits.List(File(exists=True), desc="maps and regions")
@@ -52,7 +32,7 @@ class ActivationMaps(SimpleInterface):
         out_sidecars = traits.List(traits.Dict, desc="metadata of each")
         metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
@@ -74,8 +54,8 @@ class ActivationMaps(SimpleInterface):
             affine, zooms = reader.affine, reader.zooms
         thresholds = {threshold.label: threshold for threshold in parse_thresholds(inputs.thresholds)}
         regions = find_regions(found.maps, mask, roi, tuple(thresholds.values()))
-        saved = [*_maps(inputs, found), *_regions(inputs, regions, thresholds)]
-        self._results |= _save(saved, affine, zooms, inputs, cwd)
+        made = [*_maps(inputs, found), *_regions(inputs, regions, thresholds)]
+        self._results |= _save(made, affine, zooms, inputs, cwd)
         out = cwd / "metrics.tsv"
         self._results["metrics_tsv"] = _metrics(inputs, contrasts, found, regions, mask, roi, affine, out)
         return runtime
@@ -87,14 +67,17 @@ def _settings(inputs: Any) -> Any:
 
     names = ("tr", "n_dummy", "fwhm_mm", "high_pass", "slice_time_ref", "has_stc")
     given = {name: getattr(inputs, name) for name in names}
-    if not isdefined(inputs.confounds_tsv):
-        given["confound_names"] = ()
-    elif isdefined(inputs.confound_names):
-        given["confound_names"] = tuple(inputs.confound_names)
-    else:
-        given["confound_names"] = default_confounds(inputs.confounds_tsv)
     low_pass = inputs.low_pass if isdefined(inputs.low_pass) else None
-    return ActivationSettings(kinds=tuple(inputs.kinds), low_pass=low_pass, **given)
+    return ActivationSettings(
+        kinds=tuple(inputs.kinds), low_pass=low_pass, confound_names=confounds_of(inputs), **given
+    )
+
+
+def confounds_of(inputs: Any) -> tuple[str, ...]:
+    """Columns of the model: none without a table, those that were asked for, else `default_confounds`."""
+    if not isdefined(inputs.confounds_tsv):
+        return ()
+    return tuple(inputs.confound_names) if isdefined(inputs.confound_names) else default_confounds(inputs.confounds_tsv)
 
 
 def default_confounds(path: str) -> tuple[str, ...]:
@@ -137,18 +120,16 @@ def _regions(inputs: Any, regions: Any, thresholds: Any) -> list[tuple[Any, dict
     return out
 
 
-def _save(saved: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: Any, cwd: Path) -> dict[str, Any]:
+def _save(made: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: Any, cwd: Path) -> dict[str, Any]:
     """Write the images; the three parallel lists of the output."""
     from bids_sr.interfaces import statmap_names
-    from bids_sr.io.nifti import save_image
 
     common = statmap_names.common_sidecar(series=inputs.series, fwhm_mm=inputs.fwhm_mm, zooms=zooms)
-    files = []
-    for values, own, _ in saved:
-        files.append(str(cwd / statmap_names.filename(own)))
-        save_image(values, affine, files[-1])
-    sidecars = [{**sidecar, **common} for _, _, sidecar in saved]
-    return {"out_files": files, "out_entities": [own for _, own, _ in saved], "out_sidecars": sidecars}
+    return {
+        "out_files": [saved(cwd / statmap_names.filename(own), values, affine) for values, own, _ in made],
+        "out_entities": [own for _, own, _ in made],
+        "out_sidecars": [{**sidecar, **common} for _, _, sidecar in made],
+    }
 
 
 def _metrics(
@@ -157,7 +138,7 @@ def _metrics(
     """Write the figures of one series at one smoothing."""
     from math import prod
 
-    from bids_sr.metrics.long_tables import SERIES, metric_rows, table_text
+    from bids_sr.metrics.long_tables import SERIES, metric_rows
     from bids_sr.stats.regions.map_summary import activation_rows
 
     design, series, fwhm_mm = found.design, inputs.series, inputs.fwhm_mm
@@ -167,31 +148,24 @@ def _metrics(
         found.maps, regions, contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
         per_acquired=1 if series == "raw" else prod(inputs.factor),
     )  # fmt: skip
-    path.write_text(table_text(rows, SERIES))
-    return str(path)
+    return write_rows(path, rows, SERIES)
 
 
 class CompareMaps(SimpleInterface):
     """Maps of all series on the high-resolution grid against the raw maps brought there by a spline, and bspline's."""
 
-    class input_spec(BaseInterfaceInputSpec):
-        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of all series")
-        in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+    class input_spec(MapsInputSpec):
         raw_mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
-        mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-        roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
-        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
         thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
-        factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
+        factor = FACTOR
 
-    class output_spec(TraitedSpec):
-        metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
+    output_spec = TableOutputSpec
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from math import prod
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.long_tables import SERIES, table_text
+        from bids_sr.metrics.long_tables import SERIES
         from bids_sr.stats.regions.activation_regions import parse_thresholds
         from bids_sr.stats.regions.map_comparison import Grid, comparison_rows
 
@@ -208,9 +182,7 @@ class CompareMaps(SimpleInterface):
                 files, lambda path: load_image(path)[0], contrasts, parse_thresholds(inputs.thresholds),
                 acquired=acquired, fine=fine, roi=roi.mask, fwhm_mm=fwhm_mm, per_acquired=prod(inputs.factor),
             )  # fmt: skip
-        out = Path(runtime.cwd, "comparison.tsv")
-        out.write_text(table_text(rows, SERIES))
-        self._results["metrics_tsv"] = str(out)
+        self._results["metrics_tsv"] = write_rows(Path(runtime.cwd, "comparison.tsv"), rows, SERIES)
         return runtime
 
 

@@ -104,16 +104,12 @@ class MetricRow:
         return MISSING if value is None else str(value)
 
 
-def metric_rows(
-    series: str, values: Mapping[str, float | None], *, fwhm_mm: float = 0.0, contrast: str = MISSING
-) -> list[MetricRow]:
-    """Rows of several metrics of one series and contrast; None is not defined."""
+def metric_rows(series: str, values: Mapping[str, float | None], **where: Any) -> list[MetricRow]:
+    """Rows of several metrics of one series, at one contrast, smoothing …; None is not defined."""
     return [
-        MetricRow(
-            series=series, measure=name, value=math.nan if value is None else value, fwhm_mm=fwhm_mm, contrast=contrast
-        )
+        MetricRow(series=series, measure=name, value=math.nan if value is None else value, **where)
         for name, value in values.items()
-    ]  # fmt: skip
+    ]
 
 
 def number_text(value: float | None) -> str:

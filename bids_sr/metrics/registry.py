@@ -66,10 +66,11 @@ def better(name: str) -> Better | None:
         return None
 
 
-def _with_gains(metrics: Iterable[Metric], words: str = "difference to the series named in against, of: ") -> None:
+def _with_gains(metrics: Iterable[Metric]) -> None:
     """Register metrics, and their differences between two series."""
     for each in metrics:
-        register(each, Metric(f"gain_{each.name}", each.unit, words + each.description))
+        text = f"difference to the series named in against, of: {each.description}"
+        register(each, Metric(f"gain_{each.name}", each.unit, text))
 
 
 # Regions, by threshold

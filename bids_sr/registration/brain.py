@@ -13,9 +13,12 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
+from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
+_BIAS_MM = 5.0  # voxels on which a bias field is estimated
+LINEAR = Spline(order=1)
 
 
 def coarse(image: Image, mm: float) -> Image:
@@ -33,39 +36,25 @@ def two_mm_grid(template: Image) -> Image:
     return Image(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
-def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple[int, ...], mm: float = 5.0) -> Array:
-    """Smooth multiplicative field by N4 (Tustison 2010), on voxels of `mm`, brought to the image's grid.
+def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple[int, ...]) -> Array:
+    """Smooth multiplicative field by N4 (Tustison 2010) on voxels of 5 mm, float32 on the image's grid; divide by it.
 
-    Parameters
-    ----------
-    mask : boolean, on the image's grid; None: the head
-    iterations : a level each; the B-spline mesh doubles with each level
-
-    Returns
-    -------
-    float32 field with geometric mean 1 in the mask; divide by it
+    Its geometric mean in the mask (None: the head) is 1. The B-spline mesh doubles with each level of `iterations`.
     """
     ants = load_ants(seed)
-    low = coarse(image, mm)
+    low = coarse(image, _BIAS_MM)
     if mask is None:
         inside = masks.head_mask(low.data, low.affine)
     else:
-        inside = masks.coarsen(mask.astype(np.float32), image.affine, mm)[0] > 0.5
+        inside = masks.coarsen(mask.astype(np.float32), image.affine, _BIAS_MM)[0] > 0.5
     low = Image(data=np.maximum(low.data, 0), affine=low.affine)
     field = ants.n4_bias_field_correction(
-        to_ants(low, seed),
-        to_ants(Image(data=inside, affine=low.affine), seed),
-        shrink_factor=1,
-        convergence={"iters": list(iterations), "tol": 1e-6},
-        spline_param=200,
-        return_bias_field=True,
-    ).numpy()
+        to_ants(low, seed), to_ants(Image(data=inside, affine=low.affine), seed), shrink_factor=1,
+        convergence={"iters": list(iterations), "tol": 1e-6}, spline_param=200, return_bias_field=True,
+    ).numpy()  # fmt: skip
     log = np.log(np.clip(field, 0.05, 20.0))
     log -= log[inside].mean()
-    fine = masks.sample_volume(
-        log, low.affine, image.data.shape, image.affine, spline=masks.Spline(order=1, mode="nearest")
-    )
-    return np.exp(fine)
+    return np.exp(sample_volume(log, low.affine, image.data.shape, image.affine, spline=LINEAR))
 
 
 def _starts(head: Image, template: Image) -> list[Array]:
@@ -86,7 +75,7 @@ def _starts(head: Image, template: Image) -> list[Array]:
 
 def agreement(fixed: Image, moving: Image, xfm: Array, mask: Array) -> float:
     """Normalized mutual information inside `mask` (fixed grid) of `moving` brought over by `xfm` (fixed to moving)."""
-    seen = masks.sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO)
+    seen = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO)
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
@@ -111,37 +100,21 @@ def align_head(head: Image, template: Image, template_mask: Array, *, seed: int,
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def carry_mask(
-    head: Image,
-    template: Image,
-    template_mask: Array,
-    start: Array,
-    *,
-    seed: int,
-    prefix: str,
-    iterations: tuple[int, ...] = (30, 15),
-) -> Array:
+def carry_mask(head: Image, template: Image, template_mask: Array, start: Array, *, seed: int, prefix: str) -> Array:
     """The template's mask in the head (fraction, head's grid), by SyN at 3 mm on the template's brain and its rim."""
     low = coarse(template, 3.0)
     inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 3.0)[0]
     rim = masks.grow(inside > 0.5, low.affine, 6.0)
-    shrink = tuple(2**n for n in range(len(iterations), 0, -1))
-    stage = Stage(
-        transform="SyN[0.2,3,0]", metric="CC", iterations=iterations, shrink=shrink, mm=tuple(1.0 * s for s in shrink)
-    )
+    stage = Stage(transform="SyN[0.2,3,0]", metric="CC", iterations=(30, 15), shrink=(4, 2), mm=(4.0, 2.0))
     _, inverse = register(low, coarse(head, 3.0), [stage], seed=seed, prefix=prefix, start=start, fixed_mask=rim)
     return apply(Image(data=inside, affine=low.affine), head, [inverse], seed=seed)
 
 
 def fit_mask(head: Image, carried: Array) -> Array:
-    """Brain mask from the carried one and the tissue that is there.
+    """Brain mask from the carried one (fraction in [0, 1]) and the tissue of a T1w without bias.
 
     Gray and white matter are what is brighter than about half of the gray matter; what hangs on by less than a few mm
     is cut off; sulci and ventricles are closed; the result stays within 3 mm of the carried mask.
-
-    Parameters
-    ----------
-    head : T1w without bias; carried : fraction in [0, 1] on its grid
     """
     sure = masks.grow(carried > 0.5, head.affine, -4.0)
     inside = head.data[sure]
@@ -158,22 +131,13 @@ def fit_mask(head: Image, carried: Array) -> Array:
 
 
 def normalize(
-    brain: Image,
-    mask: Array,
-    template: Image,
-    template_mask: Array,
-    start: Array,
-    *,
-    seed: int,
-    prefix: str,
+    brain: Image, mask: Array, template: Image, template_mask: Array, start: Array, *, seed: int, prefix: str,
     sloppy: bool,
-) -> tuple[str, str]:
+) -> tuple[str, str]:  # fmt: skip
     """SyN between brain and template at 3 mm (4 mm if sloppy).
 
-    Returns
-    -------
-    Two composite files: the first takes template points to T1w points (it resamples the T1w image into the template),
-    the second T1w points to template points.
+    Returns two composite files: the first takes template points to T1w points (it resamples the T1w image into the
+    template), the second T1w points to template points.
     """
     mm = 4.0 if sloppy else 3.0
     low = coarse(template, mm)
@@ -193,11 +157,13 @@ def normalize(
 
 
 def brain_from_head(
-    head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool
+    head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool, fitted: bool = True
 ) -> tuple[Array, Array]:
     """Brain mask (head's grid) and the affine that takes a template point to its point in the head.
 
     Worked out at 2 mm; the mask's surface is smooth below that. Sloppy: the affine alone carries the template's mask.
+    That of a T1w image is `fitted` to its tissue; in another contrast, whose tissues lie in another order, the
+    template's is carried over as it is.
     """
     low = coarse(head, 2.0)
     start = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
@@ -206,25 +172,14 @@ def brain_from_head(
         carried = masks.coverage(template_mask, template.affine, shape, low.affine, to_template)
     else:
         carried = carry_mask(low, template, template_mask, start, seed=seed, prefix=f"{prefix}syn_")
-    mask = fit_mask(low, carried).astype(np.float32)
-    linear = masks.Spline(order=1, mode="nearest")
-    fine = masks.sample_volume(mask, low.affine, head.data.shape, head.affine, spline=linear)
-    return fine > 0.5, start
+    mask = fit_mask(low, carried).astype(np.float32) if fitted else carried
+    return sample_volume(mask, low.affine, head.data.shape, head.affine, spline=LINEAR) > 0.5, start
 
 
 def carried_priors(t1w: Image, mask: Array, maps: list[Image], std2t1w: str, *, seed: int) -> Array:
     """GM, WM and CSF priors (3, X, Y, Z) on the T1w grid from the template's GM and WM; CSF is what they leave."""
     low = coarse(t1w, 2.0)  # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
-    linear = masks.Spline(order=1, mode="nearest")
-    gray, white = (
-        masks.sample_volume(
-            np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1),
-            low.affine,
-            t1w.data.shape,
-            t1w.affine,
-            spline=linear,
-        )
-        for image in maps
-    )
+    carried = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
+    gray, white = (sample_volume(m, low.affine, t1w.data.shape, t1w.affine, spline=LINEAR) for m in carried)
     fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
     return np.stack([gray, white, fluid])

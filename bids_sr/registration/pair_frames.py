@@ -51,9 +51,7 @@ def truncated_pair(highres: Image, factor: Factor) -> Pair:
 def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int, prefix: str) -> Pair:
     """A measured pair; highres is resampled, once, only where it is out of register or on another grid.
 
-    Raises
-    ------
-    MaskError : no brain can be told in one of the images
+    MaskError where no brain can be told in one of the images.
     """
     mask, fine_mask = (masks.brain_mask(image.data, image.affine) for image in (lowres, highres))
     fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
@@ -67,14 +65,9 @@ def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int,
         highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, _SPLINE
     )  # fmt: skip
     facts = {
-        "truncated": False,
-        "resampled": not (in_register and same_grid),
-        **size,
-        "tolerance_mm": round(tolerance, 4),
-        "same_grid": bool(same_grid),
-        "start": fit.start,
-        "nmi": round(fit.nmi, 4),
-    }
+        "truncated": False, "resampled": not (in_register and same_grid), **size, "tolerance_mm": round(tolerance, 4),
+        "same_grid": bool(same_grid), "start": fit.start, "nmi": round(fit.nmi, 4),
+    }  # fmt: skip
     return Pair(highres=Image(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
 
 

@@ -55,7 +55,7 @@ def rigid(
 
     Parameters
     ----------
-    fixed, moving : the coarser image, and that with less of the head, should be the fixed one
+    fixed, moving : the image of larger voxels, and that with less of the head, should be the fixed one
     fixed_mask, moving_mask : heads or brains on the grids of the images
     fine_mm : smoothing (sigma, mm) of the last level
     """
@@ -91,12 +91,8 @@ def orthonormal(matrix: Array) -> Array:
 def refine(fixed: Image, moving: Image, mask: Array, start: Array, *, rounds: int = 2, limit_mm: float = 3.0) -> Array:
     """Refine a rigid transform between images of one contrast by Gauss-Newton; equal to `start` where that fails.
 
-    Parameters
-    ----------
-    fixed, moving : same contrast and similar resolution
-    mask : head on the fixed grid
-    start : takes a fixed point to its moving point, right to about 10 mm
-    limit_mm : a correction whose rms over the head is greater is not believed
+    `start` takes a fixed point to its moving point, right to about 10 mm; `mask` is the head on the fixed grid. A
+    correction whose rms over the head is above 3 mm is not believed.
     """
     ones = np.ones(moving.data.shape, dtype=np.float32)
     points = np.argwhere(mask) @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]

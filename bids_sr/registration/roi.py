@@ -50,14 +50,8 @@ def in_template_space(image: Image, template: Image, t1w: Image) -> bool:
 def find_region(roi: str, atlas: Image, brain: Image, template: Image) -> tuple[Image, bool]:
     """The region as a mask and whether it is in template space.
 
-    Parameters
-    ----------
-    roi : "motor", "brain" or the path of a mask; voxels above zero belong to it
-    atlas : AAL2 labels in template space; brain : mask on the T1w grid
-
-    Raises
-    ------
-    RegionError : no such file, or nothing in it
+    `roi` is "motor" (of AAL2 labels in template space), "brain" (a mask on the T1w grid) or the path of a mask; voxels
+    above zero belong to it. RegionError where there is no such file, or nothing in it.
     """
     if roi == "motor":
         return motor_area(atlas), True

@@ -34,8 +34,7 @@ class Site:
     ----------
     partition, account, qos : handed to SLURM; empty: the site's own
     setup : file of shell lines that each job reads first; empty: none
-    container : image that Apptainer or Singularity runs; empty: the program as it is installed
-    program : the program where there is no container
+    container, program : image that Apptainer or Singularity runs; without one, the program as it is installed
     binds : directories and files outside data, output and work that a container sees
     requeues : how often a job that reaches its time limit is put back into the queue
     """

@@ -26,8 +26,7 @@ class Overview:
     ----------
     fates : of everyone by their last submission, then of the last group job
     origin, group_origin : participant → that submission; the one of that group job
-    open_jobs : numbers of all jobs that have not ended, group jobs of earlier submissions included
-    open_groups : those of them that are group jobs, with their submissions
+    open_jobs, open_groups : all jobs that have not ended; those of them that are group jobs, with their submissions
     """
 
     fates: tuple[Fate, ...]

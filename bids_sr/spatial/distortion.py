@@ -48,15 +48,11 @@ class Distortion:
     def back(self, shape: tuple[int, int, int], affine: Array, pose: Array) -> tuple[Array, Float]:
         """The shift with which the signal arrived at every voxel of a grid in the frame of a volume.
 
-        Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds nothing.
+        Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds nothing (DistortionError).
 
         Returns
         -------
         (amount (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @ step)
-
-        Raises
-        ------
-        DistortionError : the shift changes by more than a voxel from one voxel to the next
         """
         unposed = np.linalg.inv(np.asarray(pose, dtype=np.float64))
         to_map = np.linalg.inv(self.affine) @ unposed

@@ -143,16 +143,12 @@ def _weights(left: Float, inside: Array, outlier: float) -> Float:
 class MotionEstimator:
     """Registers volumes to one reference; everything that does not depend on the volume is computed here, once.
 
+    ValueError where shapes differ, or the mask leaves too little to register.
+
     Parameters
     ----------
-    reference : (X, Y, Z)
-    mask : (X, Y, Z), the head; dilated by `settings.margin`
+    reference, mask : (X, Y, Z), and the head in it, dilated by `settings.margin`
     affine : voxel to RAS mm of reference and volumes
-    settings : see HmcSettings
-
-    Raises
-    ------
-    ValueError : shapes differ, or the mask leaves too little to register
     """
 
     def __init__(self, reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None) -> None:
@@ -218,17 +214,13 @@ class MotionEstimator:
         return matrix, cost, count
 
     def fit(self, volume: Array, starts: Iterable[Array], expected: float = np.inf) -> tuple[Float, float, int]:
-        """Transform that takes a reference point to where it lies in `volume` (RAS mm).
+        """Transform that takes a reference point to where it lies in `volume` (RAS mm), its relative residual, steps
+        spent.
 
         Parameters
         ----------
-        volume : (X, Y, Z)
         starts : matrices to start from; the first alone is tried unless its residual is above `expected`
         expected : relative residual of a good fit; infinity always goes through the coarse levels
-
-        Returns
-        -------
-        (matrix, relative residual, Gauss-Newton steps)
         """
         coefficients = self._fine.coefficients(volume)
         near, cost, spent = self._near(volume, coefficients, starts, expected)
@@ -266,20 +258,11 @@ def estimate_motion(
     volumes: Iterable[Array], reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None, *,
     calibration: Iterable[Array] = (),
 ) -> MotionEstimates:  # fmt: skip
-    """Rigid motion of each volume against a reference; volumes are taken one by one.
+    """Rigid motion of each volume against a reference; volumes are taken one by one, in order, as acquired.
 
     Each volume starts where the one before it was found. If that fits worse than usual (a jump) the coarse levels are
-    run from there and from no motion, and the better fit is kept.
-
-    Parameters
-    ----------
-    volumes : (X, Y, Z) arrays in order, as acquired
-    reference, mask, affine, settings : as MotionEstimator
-    calibration : volumes spread over the run, from which unsteady samples are learned; at least 8, else nothing is
-
-    Returns
-    -------
-    MotionEstimates : matrices take a reference point to where it lies in each volume (RAS mm)
+    run from there and from no motion, and the better fit is kept. Unsteady samples are learned from `calibration`, at
+    least 8 volumes spread over the run.
     """
     estimator = MotionEstimator(reference, mask, affine, settings)
     estimator.calibrate(calibration)
@@ -300,9 +283,6 @@ def estimate_motion(
     if not matrices:
         raise ValueError("no volumes to estimate head motion from")
     return MotionEstimates(
-        matrices=np.stack(matrices),
-        params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
-        center=estimator.center,
-        iterations=np.array(steps),
-        residual=np.array(residuals),
-    )
+        matrices=np.stack(matrices), params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
+        center=estimator.center, iterations=np.array(steps), residual=np.array(residuals),
+    )  # fmt: skip

@@ -100,22 +100,18 @@ def sample_volume(
     volume: Array, affine: Array, target_shape: Sequence[int], target_affine: Array, xfm: Array | None = None,
     spline: Spline | None = None, coefficients: Float32 | None = None, shift: Shift | None = None,
 ) -> Float32:  # fmt: skip
-    """A volume as seen on another grid through one transform, in one interpolation.
+    """A volume (X, Y, Z) as seen on another grid through one transform, in one interpolation; float32.
+
+    The identity and shifts by whole voxels return the very values of the input.
 
     Parameters
     ----------
-    volume : (X, Y, Z)
-    affine : its voxel-to-RAS matrix (mm)
-    target_shape, target_affine : the grid of the result
+    affine, target_affine : voxel-to-RAS matrices (mm)
     xfm : 4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example: with a translation of
         +4 mm along x and 4 mm voxels, target voxel i shows the volume's voxel i + 1
     spline : order and edges
     coefficients : of `spline_coefficients(volume, spline)`, where several grids are sampled from one volume
     shift : added to the volume's point after `xfm`, by as much as it says for each target voxel; none by default
-
-    Returns
-    -------
-    float32 array of `target_shape`. The identity and shifts by whole voxels return the very values of the input.
     """
     spline = spline or Spline()
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
@@ -150,11 +146,7 @@ def sample_warped(
 ) -> Float32:
     """A volume as seen on another grid through a matrix and a displacement behind it, in one interpolation.
 
-    Parameters
-    ----------
-    volume, affine, target_affine, spline : as `sample_volume`; the target's shape is that of `moved`
-    xfm : 4x4, takes a target point (RAS mm) to the volume's point
-    moved : (3, *target) mm along RAS, added to the volume's point after `xfm`
+    As `sample_volume`; `moved` (3, *target) mm along RAS is added to the volume's point after `xfm`.
     """
     spline = spline or Spline()
     if moved.ndim != 4 or len(moved) != 3 or spline.mode != "nearest":

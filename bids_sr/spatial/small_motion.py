@@ -35,8 +35,8 @@ def _rows(shape: tuple[int, int, int], row: int) -> int:
 def is_small_motion(matrix: Array, source: tuple[int, ...], shape: tuple[int, int, int], pad: int) -> bool:
     """Whether `sample_small_motion` can be used, and is worth it.
 
-    matrix: 4x4, target voxel -> voxel of the volume; source: shape of the volume, whose coefficients have `pad` more
-    samples at each side; shape: of the target.
+    `matrix` takes a target voxel to its voxel in the volume of shape `source`, whose coefficients have `pad` more
+    samples at each side; `shape` is the target's.
     """
     moved = matrix - np.eye(4)
     run = shape[0], _rows(shape, source[0] + 2 * pad), 1
@@ -82,14 +82,12 @@ def _runs(shape: tuple[int, int, int], row: int) -> Iterator[tuple[int, int, int
 
 
 def sample_small_motion(coefficients: Float32, matrix: Array, shape: tuple[int, int, int], pad: int) -> Float32:
-    """A volume on a grid that is nearly its own.
+    """A volume on a grid that is nearly its own, for which `is_small_motion` holds.
 
     Parameters
     ----------
     coefficients : (X + 2 pad, Y + 2 pad, Z + 2 pad), of the cubic spline; fastest where the first axis is contiguous
-    matrix : 4x4, target voxel -> voxel of the volume without its padding; one for which `is_small_motion` holds
-    shape : of the target
-    pad : samples before the volume's first along each axis
+    matrix : 4x4, target voxel -> voxel of the volume without its padding
 
     Returns
     -------

@@ -28,7 +28,7 @@ from bids_sr.workflows.bold import (
     unsaved_series,
 )
 from bids_sr.workflows.evaluation import attribute, control_quality, evaluate, run_placebos
-from bids_sr.workflows.input_plans import CalibrationPlan, Given
+from bids_sr.workflows.input_plans import CalibrationPlan, Precomputed
 from bids_sr.workflows.plans import EvaluationPlan, Extra, SeriesPlan
 from bids_sr.workflows.reportlets import run_evaluation, subject_reportlets
 
@@ -54,15 +54,15 @@ ALONE = SeriesPlan(names=("bspline", "sdmod", "wmn", "focuss"), models=(), guide
 ALONE_SBL = SeriesPlan(names=("sbl",), models=(), guided=(), on_run=("sbl",), extras=(EXTRAS["mirror"],), **HOW)
 ONLY_CONTROL = SeriesPlan(names=("bspline", "sdmod"), models=(), guided=(), on_run=("sdmod",), controls=("sdmod",),
                           **HOW)  # fmt: skip
-GIVEN = Given(origin="fMRIPrep 24.1.1", uris=("bids:fmriprep:x",), readout=0.05, files=dict.fromkeys((
+GIVEN = Precomputed(origin="fMRIPrep 24.1.1", uris=("bids:fmriprep:x",), readout=0.05, files=dict.fromkeys((
     "hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv", "fieldmap", "boldref2fmap_xfm",
 ), __file__))  # fmt: skip
-PREPARED = Given(origin="fMRIPrep 24.1.1", uris=(), files=dict.fromkeys((
+PREPARED = Precomputed(origin="fMRIPrep 24.1.1", uris=(), files=dict.fromkeys((
     "t1w_preproc", "t1w_mask", "gm", "wm", "csf", "t1w_dseg", "t1w2std_xfm", "std2t1w_xfm",
 ), __file__))  # fmt: skip
 PARTLY = replace(PREPARED, files=dict.fromkeys(("t1w_preproc", "t1w_mask"), __file__))
-GIVEN_MOTION = Given(origin="fMRIPrep 24.1.1", uris=(), files={"hmc_xfms": __file__})
-ON_TOP = replace(ACQUISITION, given=GIVEN, phase_encoding="j-")
+GIVEN_MOTION = Precomputed(origin="fMRIPrep 24.1.1", uris=(), files={"hmc_xfms": __file__})
+ON_TOP = replace(ACQUISITION, precomputed=GIVEN, phase_encoding="j-")
 CORRECTED = SeriesPlan(names=("bspline", "inject", "srgan", "sbl"), models=("srgan",), guided=("inject",),
                        on_run=("sbl",), guide_kind="highres", extras=tuple(EXTRAS.values()),
                        **HOW)  # fmt: skip
@@ -86,22 +86,23 @@ def _learned(learned, series="srgan", **options):
 
 CASES = {
     "anat": (anat_preproc.init_anat_wf, ANAT),
-    "given": (anat_preproc.init_anat_wf, {**ANAT, "given": PREPARED}),
-    "given-part": (anat_preproc.init_anat_wf, {**ANAT, "given": PARTLY}),
+    "given": (anat_preproc.init_anat_wf, {**ANAT, "precomputed": PREPARED}),
+    "given-part": (anat_preproc.init_anat_wf, {**ANAT, "precomputed": PARTLY}),
     "motion-own": (hmc_workflow.init_motion_wf, {"acquisition": ACQUISITION}),
     "motion-untimed": (hmc_workflow.init_motion_wf, {"acquisition": replace(UNTIMED, n_dummy=3)}),
     "given motion": (hmc_workflow.init_motion_wf, {"acquisition": ON_TOP}),
-    "given-motion": (hmc_workflow.init_motion_wf, {"acquisition": replace(UNTIMED, given=GIVEN_MOTION, n_dummy=2)}),
+    "given-motion": (hmc_workflow.init_motion_wf, {
+        "acquisition": replace(UNTIMED, precomputed=GIVEN_MOTION, n_dummy=2)}),
     "confounds": (hmc_workflow.init_confounds_wf, {"with_anat": True}),
     "confounds-bare": (hmc_workflow.init_confounds_wf, {"with_anat": False}),
-    "confounds-given": (hmc_workflow.init_confounds_wf, {"with_anat": True, "given": GIVEN}),
+    "confounds-given": (hmc_workflow.init_confounds_wf, {"with_anat": True, "precomputed": GIVEN}),
     "pair": (register.init_pair_wf, {**GRIDS, "truncate": False}),
     "pair-truncated": (register.init_pair_wf, {**GRIDS, "truncate": True}),
     "registration": (register.init_bold_registration_wf, {
-        **GRIDS, "with_anat": True, "with_pair": True, "given": GIVEN,
+        **GRIDS, "with_anat": True, "with_pair": True, "precomputed": GIVEN,
     }),
     "registration-masked": (register.init_bold_registration_wf, {
-        **GRIDS, "with_anat": False, "with_pair": False, "given": GIVEN,
+        **GRIDS, "with_anat": False, "with_pair": False, "precomputed": GIVEN,
     }),
     **{
         f"registration-{a}-{p}": (register.init_bold_registration_wf, {**GRIDS, "with_anat": a, "with_pair": p})
@@ -156,7 +157,7 @@ CASES = {
         CORRECTED, acquisition=ON_TOP, target=SPACED, evaluation=JUDGED, with_anat=True, with_pair=True,
         with_holdout=True)}),
     "func-moved": (bold_run.init_func_wf, {"run": run_of(
-        acquisition=replace(ACQUISITION, given=GIVEN_MOTION), evaluation=UNSPLIT)}),
+        acquisition=replace(ACQUISITION, precomputed=GIVEN_MOTION), evaluation=UNSPLIT)}),
     "truth": (reference_series.init_truth_wf, {"run": run_of(acquisition=ON_TOP, evaluation=JUDGED)}),
     "truth-untimed": (reference_series.init_truth_wf, {"run": run_of()}),
     "evaluation": (evaluate.init_evaluation_wf, {"run": run_of(

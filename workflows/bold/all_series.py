@@ -76,14 +76,18 @@ def model_of(workflow: LiterateWorkflow, run: RunPlan, series: str) -> Source:
 
 def prepare(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """Motion, registration and confounds; the latter are fed when there is a raw series (`gather_series`)."""
-    given = run.acquisition.given
+    precomputed = run.acquisition.precomputed
     feed(workflow, run, init_motion_wf(acquisition=run.acquisition))
     registration_wf = init_bold_registration_wf(
-        with_anat=run.with_anat, with_pair=run.with_pair, factor=run.acquisition.factor, seed=run.seed, given=given
+        with_anat=run.with_anat,
+        with_pair=run.with_pair,
+        factor=run.acquisition.factor,
+        seed=run.seed,
+        precomputed=precomputed,
     )
     feed(workflow, run, registration_wf)
-    has_table = given is not None and "confounds_tsv" in given.files
-    workflow.add_nodes([init_confounds_wf(with_anat=run.with_anat, given=given if has_table else None)])
+    has_table = precomputed is not None and "confounds_tsv" in precomputed.files
+    workflow.add_nodes([init_confounds_wf(with_anat=run.with_anat, precomputed=precomputed if has_table else None)])
 
 
 def add_series(workflow: LiterateWorkflow, run: RunPlan, series: str) -> None:

@@ -43,7 +43,6 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     Parameters
     ----------
     run : what there is of the run, and what is to be done
-    name : of the workflow
 
     Inputs
     ------

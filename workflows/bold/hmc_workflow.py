@@ -13,7 +13,7 @@ from bids_sr.interfaces.head_motion import (
     SliceTiming,
 )
 from bids_sr.interfaces.precomputed_inputs import FieldToShift, ImportConfounds, ImportMotion
-from bids_sr.workflows.input_plans import Acquisition, Given
+from bids_sr.workflows.input_plans import Acquisition, Precomputed
 from bids_sr.workflows.wiring import new_stage, one_step, same, set_given
 
 
@@ -23,7 +23,6 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
     Parameters
     ----------
     acquisition : slice times, dummies, and what another program has estimated
-    name : of the workflow
 
     Inputs
     ------
@@ -38,10 +37,10 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
     stc_file : series on the acquired grid, slices brought to one time where slice times are given
     shift_map : distortion of the volumes, only with a field map
     """
-    given, times = acquisition.given, acquisition.slice_times
+    precomputed, times = acquisition.precomputed, acquisition.slice_times
     text = _motion_text(acquisition.n_dummy)
-    if given is not None:
-        text = _precomputed_text(given, acquisition.corrected)
+    if precomputed is not None:
+        text = _precomputed_text(precomputed, acquisition.corrected)
     if times is not None:
         text += (
             "Slices were brought to one time of acquisition, at "
@@ -55,7 +54,7 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
     imported = pe.Node(ImportSeries(), name="import_series")
     dummies = pe.Node(EstimateDummies(), name="dummies")
     set_given(dummies, {"n_dummy": acquisition.n_dummy})
-    if given is None:
+    if precomputed is None:
         motion = pe.Node(EstimateMotion(), name="estimate_motion")
         boldref = pe.Node(MakeBoldRef(), name="boldref")
         mask = pe.Node(BoldMask(), name="bold_mask")
@@ -69,14 +68,14 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
         ])  # fmt: skip
     else:
         motion = pe.Node(ImportMotion(), name="import_motion")
-        kept = given.files.get("hmc_xfms")
-        set_given(motion, {"hmc_xfms": kept} if kept else {"in_table": given.files["confounds_tsv"]})
+        kept = precomputed.files.get("hmc_xfms")
+        set_given(motion, {"hmc_xfms": kept} if kept else {"in_table": precomputed.files["confounds_tsv"]})
         workflow.connect([(motion, outputnode, same("boldref"))])
-    if given is not None and acquisition.corrected:
+    if precomputed is not None and acquisition.corrected:
         shift = pe.Node(
             FieldToShift(
-                phase_encoding=acquisition.phase_encoding, readout=given.readout, fieldmap=given.files["fieldmap"],
-                boldref2fmap_xfm=given.files["boldref2fmap_xfm"],
+                phase_encoding=acquisition.phase_encoding, readout=precomputed.readout,
+                fieldmap=precomputed.files["fieldmap"], boldref2fmap_xfm=precomputed.files["boldref2fmap_xfm"],
             ),
             name="shift",
         )  # fmt: skip
@@ -119,31 +118,32 @@ def _motion_text(n_dummy: int | None) -> str:
     )
 
 
-def _precomputed_text(given: Given, corrected: bool) -> str:
+def _precomputed_text(precomputed: Precomputed, corrected: bool) -> str:
     what = "the head-motion transforms of the run"
-    if "hmc_xfms" not in given.files:
+    if "hmc_xfms" not in precomputed.files:
         what = "the head motion of the run, its transforms rebuilt from the six parameters that MCFLIRT reported"
     text = (
-        f"Taken over from {given.origin} [@fmriprep]: {what}; volumes were not resampled at this stage. The reference "
-        "of the run is the mean of steady volumes that they bring into register. "
+        f"Taken over from {precomputed.origin} [@fmriprep]: {what}; volumes were not resampled at this stage. The "
+        "reference of the run is the mean of steady volumes that they bring into register. "
     )
     if corrected:
         text += (
-            f"Its field map was taken over from {given.origin} too: the shift of the signal along phase encoding, "
-            "field times total readout time, was undone by the same interpolation as head motion, without changing "
+            f"Its field map was taken over from {precomputed.origin} too: the shift of the signal along phase "
+            "encoding, field times total readout time, was undone by the same interpolation as head motion, without changing "
             "intensities; networks saw the distorted volumes as acquired, and guides were carried into them. "
         )
     return text
 
 
-def init_confounds_wf(*, with_anat: bool, given: Given | None = None, name: str = "confounds_wf") -> LiterateWorkflow:
+def init_confounds_wf(
+    *, with_anat: bool, precomputed: Precomputed | None = None, name: str = "confounds_wf"
+) -> LiterateWorkflow:
     """Gather the confounds of one run, or take them over.
 
     Parameters
     ----------
     with_anat : there is a T1w image
-    given : with the table of another program (under the names of fMRIPrep), or None
-    name : of the workflow
+    precomputed : with the table of another program (under the names of fMRIPrep), or None
 
     Inputs
     ------
@@ -157,7 +157,7 @@ def init_confounds_wf(*, with_anat: bool, given: Given | None = None, name: str 
     -------
     confounds_tsv, confounds_json : one row a volume; description and unit of each column
     """
-    if given is None:
+    if precomputed is None:
         text = (
             "Confounds are the six motion parameters with their backward differences, framewise displacement and DVARS "
             "[@power2012], DVARS standardized by its expectation [@nichols2017], the mean signals of brain, white "
@@ -169,11 +169,11 @@ def init_confounds_wf(*, with_anat: bool, given: Given | None = None, name: str 
             inputs += same(tpms_bold="tpms")
     else:
         text = (
-            f"Taken over from {given.origin} [@fmriprep]: the confounds, namely motion parameters with their "
+            f"Taken over from {precomputed.origin} [@fmriprep]: the confounds, namely motion parameters with their "
             "differences, framewise displacement and DVARS [@power2012], mean signals of brain and tissues, and the "
             "first five components of anatomical CompCor [@behzadi2007]. "
         )
-        step = pe.Node(ImportConfounds(origin=given.origin, in_file=given.files["confounds_tsv"]),
+        step = pe.Node(ImportConfounds(origin=precomputed.origin, in_file=precomputed.files["confounds_tsv"]),
                        name="import_confounds")  # fmt: skip
         inputs = same("n_dummy")
     return one_step(name, text, step, inputs=inputs, outputs=same(out_file="confounds_tsv", out_json="confounds_json"))

@@ -30,7 +30,6 @@ def init_activation_wf(
     ----------
     series : name of the series; ``raw`` is on the acquired grid, every other on the high-resolution grid
     activation, acquisition : which maps, and how the run was acquired
-    name : of the workflow
 
     Inputs
     ------
@@ -103,7 +102,6 @@ def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str 
     ----------
     activation : which maps
     factor : acquired voxel over high-resolution voxel along each axis
-    name : of the workflow
 
     Inputs
     ------

@@ -18,7 +18,6 @@ def init_truth_wf(*, run: RunPlan, name: str = "truth_wf") -> LiterateWorkflow:
     Parameters
     ----------
     run : the run under test
-    name : of the workflow
 
     Inputs
     ------

@@ -13,7 +13,7 @@ from bids_sr.interfaces.coregistration import (
     TissuesToBold,
 )
 from bids_sr.interfaces.precomputed_inputs import ImportCoreg, ImportMask
-from bids_sr.workflows.input_plans import Factor, Given
+from bids_sr.workflows.input_plans import Factor, Precomputed
 from bids_sr.workflows.wiring import Source, joined, new_stage, one_step, same
 
 
@@ -27,7 +27,6 @@ def init_pair_wf(*, factor: Factor, truncate: bool, seed: int, name: str = "pair
     factor : low-resolution over high-resolution voxel size, by axis
     truncate : there is no lowres image; it is made from highres by truncating k-space
     seed : of everything random
-    name : of the workflow
 
     Inputs
     ------
@@ -63,7 +62,7 @@ def init_bold_registration_wf(
     with_pair: bool,
     factor: Factor,
     seed: int,
-    given: Given | None = None,
+    precomputed: Precomputed | None = None,
     name: str = "bold_registration_wf",
 ) -> LiterateWorkflow:
     """Register one run's reference to T1w and pair; bring brain, tissues and region of interest to its grids.
@@ -75,8 +74,7 @@ def init_bold_registration_wf(
     with_anat, with_pair : there is a T1w image, a T2*-weighted pair
     factor : low-resolution over high-resolution voxel size, by axis
     seed : of everything random
-    given : what another program has made; its brain mask and its registration to the T1w image are taken over
-    name : of the workflow
+    precomputed : what another program has made; its brain mask and its registration to the T1w image are taken over
 
     Inputs
     ------
@@ -95,7 +93,7 @@ def init_bold_registration_wf(
     highres2boldref_xfm : ITK text; takes a boldref point to its point in highres as acquired; only with a pair
     guide_hr : highres on the high-resolution grid of boldref, for the report; only with a pair
     """
-    files = {} if given is None else given.files
+    files = {} if precomputed is None else precomputed.files
     masked, placed = "bold_mask" in files, with_anat and "boldref2t1w_xfm" in files
     inputs = ["boldref"]
     outputs = ["bold_mask", "bold_mask_hr", "roi_bold", "roi_bold_hr", "registration_json"]
@@ -106,13 +104,13 @@ def init_bold_registration_wf(
         inputs += ["highres", "highres2lowres_xfm"]
         outputs += ["highres2boldref_xfm", "guide_hr"]
     text = _text(with_anat, with_pair, placed)
-    if given is not None and (masked or placed):
+    if precomputed is not None and (masked or placed):
         taken = {"the brain mask of the run": masked, "its registration to the T1-weighted image": placed}
-        text += f"Taken over from {given.origin} [@fmriprep]: {' and '.join(k for k, v in taken.items() if v)}. "
+        text += f"Taken over from {precomputed.origin} [@fmriprep]: {' and '.join(k for k, v in taken.items() if v)}. "
     workflow, inputnode, outputnode = new_stage(name, text, inputs=inputs, outputs=outputs)
     mask = pe.Node(MaskBold(factor=factor), name="mask")
-    if given is not None and masked:
-        mask = pe.Node(ImportMask(factor=factor, origin=given.origin, in_mask=files["bold_mask"]), name="mask")
+    if precomputed is not None and masked:
+        mask = pe.Node(ImportMask(factor=factor, origin=precomputed.origin, in_mask=files["bold_mask"]), name="mask")
     facts: list[Source] = [(mask, "out_json")]
     workflow.connect([
         (inputnode, mask, same("boldref")),
@@ -120,8 +118,8 @@ def init_bold_registration_wf(
     ])  # fmt: skip
     if with_anat:
         coreg = pe.Node(RegisterBoldToT1w(seed=seed), name="coreg")
-        if given is not None and placed:
-            coreg = pe.Node(ImportCoreg(origin=given.origin, in_xfm=files["boldref2t1w_xfm"]), name="coreg")
+        if precomputed is not None and placed:
+            coreg = pe.Node(ImportCoreg(origin=precomputed.origin, in_xfm=files["boldref2t1w_xfm"]), name="coreg")
         tissues = pe.Node(TissuesToBold(), name="tissues")
         region = pe.Node(RegionToBold(seed=seed), name="region")
         facts += [(coreg, "out_json"), (region, "out_json")]

@@ -19,7 +19,6 @@ def init_holdout_wf(
     factor : low-resolution over high-resolution voxel along each axis
     how : device, precision and seed
     omp_nthreads : threads of the network
-    name : of the workflow
 
     Inputs
     ------

@@ -21,7 +21,6 @@ def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
     ----------
     series : name of the series
     run : where results go, how the run was acquired, which maps
-    name : of the workflow
 
     Inputs
     ------

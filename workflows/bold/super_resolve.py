@@ -34,7 +34,6 @@ def init_series_wf(
         boldref's high-resolution grid
     run : what there is of the run
     extra : the variant of the series that is made for the evaluation alone, or None
-    name : of the workflow
 
     Inputs
     ------

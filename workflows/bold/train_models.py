@@ -66,7 +66,6 @@ def init_train_wf(
     seed : added to that of the settings: of the choice of volumes, weights, batches and augmentation
     with_calibration : whether a short high-resolution run was measured, which enters variance maps
     control : whether it stands among the baselines
-    name : of the workflow
 
     Inputs
     ------

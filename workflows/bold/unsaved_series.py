@@ -19,7 +19,6 @@ def init_extra_wf(*, extra: Extra, run: RunPlan, name: str) -> LiterateWorkflow:
     ----------
     extra : which one
     run : what there is of the run
-    name : of the workflow
 
     Inputs
     ------

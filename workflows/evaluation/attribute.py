@@ -21,7 +21,6 @@ def init_claim_wf(*, run: RunPlan, name: str = "claim_wf") -> LiterateWorkflow:
     ----------
     run : with the two conditions, and the smoothing (mm) that the run's own tables do not have: one pass over every
         series each
-    name : of the workflow
 
     Inputs
     ------
@@ -76,7 +75,6 @@ def init_roi_growth_wf(*, run: RunPlan, name: str = "roi_growth_wf") -> Literate
     Parameters
     ----------
     run : whose conditions against rest are followed, in maps at its largest smoothing
-    name : of the workflow
 
     Inputs
     ------

@@ -22,7 +22,6 @@ def init_guards_wf(*, method: str, run: RunPlan, name: str = "guards_wf") -> Lit
     ----------
     method : name of the series
     run : what there is of the run
-    name : of the workflow
 
     Inputs
     ------
@@ -100,7 +99,6 @@ def init_distortion_wf(*, run: RunPlan, name: str = "distortion_wf") -> Literate
     Parameters
     ----------
     run : its phase-encoding direction, and series that lay detail of the image over the BOLD, for the warning
-    name : of the workflow
 
     Inputs
     ------
@@ -133,7 +131,6 @@ def init_precision_wf(*, method: str, run: RunPlan, name: str = "precision_wf") 
     ----------
     method : name of the series
     run : what there is of the run
-    name : of the workflow
 
     Inputs
     ------

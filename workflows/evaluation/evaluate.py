@@ -51,7 +51,6 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
     Parameters
     ----------
     run : what there is of the run
-    name : of the workflow
 
     Inputs
     ------

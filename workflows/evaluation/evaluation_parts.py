@@ -42,8 +42,7 @@ def split_half(workflow: LiterateWorkflow, run: RunPlan) -> Source:
         workflow.connect([(inputnode, step, own)])
         effects.append((step, "effects_file"))
     halves = pe.Node(
-        SplitHalf(factor=run.acquisition.factor, contrasts=run.activation.plain_contrasts, seed=run.seed),
-        name="halves",
+        SplitHalf(factor=run.acquisition.factor, contrasts=run.activation.plain_contrasts, seed=run.seed), name="halves"
     )
     workflow.connect([
         (inputnode, halves, same(bold_mask_hr="mask", roi_bold_hr="roi")),
@@ -56,8 +55,7 @@ def split_half(workflow: LiterateWorkflow, run: RunPlan) -> Source:
 def against_truth(workflow: LiterateWorkflow, run: RunPlan) -> Source:
     """Maps of the whole run against measured ones and against known activation."""
     maps = pe.Node(
-        TruthMaps(factor=run.acquisition.factor, contrasts=run.activation.plain_contrasts, seed=run.seed),
-        name="truth",
+        TruthMaps(factor=run.acquisition.factor, contrasts=run.activation.plain_contrasts, seed=run.seed), name="truth"
     )
     if run.evaluation.truth_maps:
         maps.inputs.truth_files = dict(run.evaluation.truth_maps)

@@ -22,7 +22,6 @@ def init_null_wf(*, run: RunPlan, name: str = "null_wf") -> LiterateWorkflow:
     ----------
     run : ``raw`` is tested on the acquired grid, the series of its plan on the high-resolution one; all get the same
         draws of phases and onsets
-    name : of the workflow
 
     Inputs
     ------
@@ -78,7 +77,6 @@ def init_other_contrast_wf(*, factor: Factor, name: str = "other_contrast_wf") -
     Parameters
     ----------
     factor : acquired voxel over wanted voxel along each axis
-    name : of the workflow
 
     Inputs
     ------

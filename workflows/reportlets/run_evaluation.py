@@ -18,7 +18,6 @@ def init_evaluation_reportlets_wf(*, run: RunPlan, name: str = "evaluation_repor
     Parameters
     ----------
     run : whether the truth is known, there is a pair to draw over, and the run could be split into halves
-    name : of the workflow
 
     Inputs
     ------
@@ -33,8 +32,7 @@ def init_evaluation_reportlets_wf(*, run: RunPlan, name: str = "evaluation_repor
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
     names = list(run.series.names)
     has_truth = bool(run.evaluation.truth_file or run.evaluation.truth_maps)
@@ -58,7 +56,6 @@ def init_variance_reportlets_wf(*, with_guide: bool, name: str = "variance_repor
     Parameters
     ----------
     with_guide : whether there is a high-resolution image; else the reference of the run is drawn above
-    name : of the workflow
 
     Inputs
     ------
@@ -69,8 +66,7 @@ def init_variance_reportlets_wf(*, with_guide: bool, name: str = "variance_repor
 
     Outputs
     -------
-    reportlets : one figure
-    entities : of it
+    reportlets, entities : one figure, and the entities of it
     """
     guide = same(guide_hr="guide") if with_guide else same(boldref="guide")
     return drawing_workflow(name, {"variance": (VarianceReport(), [*same("weight_file", mask_hr="mask"), *guide])})
@@ -79,10 +75,6 @@ def init_variance_reportlets_wf(*, with_guide: bool, name: str = "variance_repor
 def init_calibration_reportlets_wf(*, name: str = "calibration_reportlets_wf") -> LiterateWorkflow:
     """Draw the calibration of one run: in register with the run, its map, and what it told.
 
-    Parameters
-    ----------
-    name : of the workflow
-
     Inputs
     ------
     boldref, bold_mask : reference of the run, and its brain
@@ -90,8 +82,7 @@ def init_calibration_reportlets_wf(*, name: str = "calibration_reportlets_wf") -
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
     wires = same(
         "boldref", "bold_mask", "calibration_ref", "calibration_json", calibration_sd="sd_file",

@@ -10,12 +10,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.reporting.map_reportlets import (
-    ActivationReport,
-    MetricsReport,
-    RegionsReport,
-    SuperresReport,
-)
+from bids_sr.interfaces.reporting.map_reportlets import ActivationReport, MetricsReport, RegionsReport, SuperresReport
 from bids_sr.interfaces.reporting.reportlet_figures import (
     AnatReport,
     CoregReport,
@@ -39,7 +34,6 @@ def drawing_workflow(name: str, drawings: Mapping[str, Drawing]) -> LiterateWork
 
     Parameters
     ----------
-    name : of the workflow
     drawings : by the name of their node; together their fields are those of the inputnode
     """
     workflow = LiterateWorkflow(name=name)
@@ -65,22 +59,16 @@ def init_summary_wf(*, summary: Mapping[str, Any], name: str = "summary_wf") -> 
     Parameters
     ----------
     summary : labels to text, numbers, lists or nested mappings; the keys ``warnings`` and ``notices`` hold messages
-    name : of the workflow
 
     Outputs
     -------
-    reportlets : one fragment of HTML
-    entities : of it
+    reportlets, entities : one fragment of HTML, and the entities of it
     """
     return drawing_workflow(name, {"show": (SummaryReport(summary=dict(summary)), [])})
 
 
 def init_anat_reportlets_wf(*, name: str = "anat_reportlets_wf") -> LiterateWorkflow:
     """Draw brain mask, tissues, region of interest and normalization.
-
-    Parameters
-    ----------
-    name : of the workflow
 
     Inputs
     ------
@@ -89,8 +77,7 @@ def init_anat_reportlets_wf(*, name: str = "anat_reportlets_wf") -> LiterateWork
 
     Outputs
     -------
-    reportlets : figures
-    entities : of each
+    reportlets, entities : figures, and the entities of each
     """
     brain = same(t1w_preproc="t1w", t1w_mask="mask", t1w_tpms="tpms", roi_t1w="roi")
     norm = same("std_t1w", "template", "template_mask", t1w_preproc="t1w")
@@ -106,7 +93,6 @@ def init_pair_reportlets_wf(
     ----------
     with_model : whether a network was trained
     method : its name, where several are trained on one pair: keeps their figures apart
-    name : of the workflow
 
     Inputs
     ------
@@ -117,8 +103,7 @@ def init_pair_reportlets_wf(
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
     drawings: dict[str, Drawing] = {
         "pair": (PairReport(), same("train_highres", "train_lowres", "pair_mask", "highres", "pair_json"))
@@ -135,7 +120,6 @@ def init_training_reportlets_wf(*, method: str, of_run: bool, name: str = "train
     ----------
     method : name of the series: keeps the figures of several apart
     of_run : trained on the volumes of a run, or given for it with its model; else on the pair
-    name : of the workflow
 
     Inputs
     ------
@@ -143,8 +127,7 @@ def init_training_reportlets_wf(*, method: str, of_run: bool, name: str = "train
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
     drawn = TrainingReport(method=method, of_run=of_run)
     return drawing_workflow(name, {"course": (drawn, same("log_file", "card_file"))})
@@ -156,7 +139,6 @@ def init_run_reportlets_wf(*, run: RunPlan, name: str = "run_reportlets_wf") -> 
     Parameters
     ----------
     run : its facts are the first lines; see ``init_summary_wf``
-    name : of the workflow
 
     Inputs
     ------
@@ -170,8 +152,7 @@ def init_run_reportlets_wf(*, run: RunPlan, name: str = "run_reportlets_wf") -> 
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
     motion = same("confounds_tsv", "preproc_file", "n_dummy", bold_mask="mask")
     if run.with_anat:
@@ -196,7 +177,6 @@ def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -
     Parameters
     ----------
     run : with a T2*-weighted pair its highres image is drawn below the maps
-    name : of the workflow
 
     Inputs
     ------
@@ -210,8 +190,7 @@ def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
     grid = same(bold_mask_hr="mask_hr", roi_bold_hr="roi_hr")
     below = same(guide_hr="background") if run.with_pair else same(boldref="background")

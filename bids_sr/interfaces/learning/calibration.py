@@ -11,15 +11,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
+from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
 from bids_sr.io import atomic_files
 
 LOGGER = logging.getLogger(__name__)
@@ -29,15 +23,12 @@ WITHOUT = "the run's own variance is used instead"
 class RegisterCalibration(SimpleInterface):
     """Rigid registration of the run's reference and the calibration's."""
 
-    class input_spec(BaseInterfaceInputSpec):
+    class input_spec(AntsInputSpec):
         boldref = File(exists=True, mandatory=True, desc="reference of the run")
         bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
         calibration_ref = File(exists=True, mandatory=True, desc="reference of the calibration")
         calibration_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-        factor = traits.Tuple(
-            traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis"
-        )
-        seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
+        factor = FACTOR
 
     class output_spec(TraitedSpec):
         boldref2calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its calibration point")
@@ -48,7 +39,6 @@ class RegisterCalibration(SimpleInterface):
 
         from bids_sr.registration.ants import load
         from bids_sr.registration.calibration_alignment import register_to_calibration
-        from bids_sr.spatial.transforms import write_itk
 
         inputs, here = self.inputs, Path(runtime.cwd)
         boldref, fine = load(inputs.boldref), load(inputs.calibration_ref)
@@ -61,8 +51,7 @@ class RegisterCalibration(SimpleInterface):
         except (ValueError, RuntimeError, FileNotFoundError) as error:
             LOGGER.warning("The calibration could not be registered: %s", error)
             xfm, facts = np.eye(4), {"reason": f"it could not be registered to the run ({error})"}
-        write_itk(here / "boldref2calibration.txt", xfm)
-        self._results["boldref2calibration_xfm"] = str(here / "boldref2calibration.txt")
+        self._results["boldref2calibration_xfm"] = saved_xfm(here / "boldref2calibration.txt", xfm)
         self._results["out_json"] = str(atomic_files.write_json(here / "registration.json", facts))
         return runtime
 
@@ -81,9 +70,7 @@ class CalibrationSD(SimpleInterface):
             exists=True, desc="BIDS events of the calibration; without them there is no task to take out"
         )
         registration_json = File(exists=True, mandatory=True, desc="of RegisterCalibration")
-        factor = traits.Tuple(
-            traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis"
-        )
+        factor = FACTOR
 
     class output_spec(TraitedSpec):
         sd_file = File(
@@ -95,7 +82,7 @@ class CalibrationSD(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import SeriesReader, load_image, save_image
+        from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.sr.resolution.degradation import kspace_crop
         from bids_sr.sr.variance.calibration_sd import CalibrationError
 
@@ -118,10 +105,9 @@ class CalibrationSD(SimpleInterface):
             if facts.get("reason"):
                 sd, sd_low = np.zeros_like(sd), np.zeros_like(sd_low)
                 LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
-            save_image(sd, reader.affine, here / "sd.nii", header_like=reader.header)
-            save_image(sd_low, low_affine, here / "sd_low.nii", header_like=reader.header)
+            self._results["sd_file"] = saved(here / "sd.nii", sd, reader.affine, header_like=reader.header)
+            self._results["sd_low_file"] = saved(here / "sd_low.nii", sd_low, low_affine, header_like=reader.header)
         facts = {"usable": not facts.get("reason"), "reason": "", **facts}
-        self._results |= {"sd_file": str(here / "sd.nii"), "sd_low_file": str(here / "sd_low.nii")}
         self._results["calibration_json"] = str(atomic_files.write_json(here / "calibration.json", facts))
         return runtime
 
@@ -175,13 +161,13 @@ def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tup
 
 def _task(inputs: Any, volumes: int) -> tuple[Any, dict[str, Any]]:
     """Courses of the task, and what became of it."""
-    from bids_sr.registration.calibration_alignment import task_courses
+    from bids_sr.registration.calibration_alignment import task_regressors
     from bids_sr.stats.glm.design import DesignError
 
     if not isdefined(inputs.events_file):
         return None, {"task": "no events"}
     try:
-        return task_courses(inputs.events_file, inputs.tr, volumes), {"task": Path(inputs.events_file).name}
+        return task_regressors(inputs.events_file, inputs.tr, volumes), {"task": Path(inputs.events_file).name}
     except DesignError as error:
         LOGGER.warning("The task of the calibration stays in its variance: %s", error)
         return None, {"task": f"not taken out: {error}"}

@@ -5,22 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    File,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
-from nipype.interfaces.base.support import Bunch
+from nipype.interfaces.base import File, SimpleInterface, TraitedSpec, isdefined, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.learning.training_inputs import (
-    PerceptualInputSpec,
-    TrainingOutputSpec,
-    factor_trait,
-    obtain,
-)
+from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, obtain
+from bids_sr.interfaces.shared_specs import FACTOR
 from bids_sr.series import PAIR_BASELINES
 
 
@@ -31,13 +20,13 @@ class TrainModel(SimpleInterface):
         highres = File(exists=True, desc="high-resolution image on the fine grid of lowres, in its pose")
         lowres = File(exists=True, desc="low-resolution image of the pair")
         mask = File(exists=True, desc="head or brain on the grid of lowres")
-        factor = factor_trait()
+        factor = FACTOR
         start = File(exists=True, desc="weights to begin training with, for methods with a recipe for that")
 
     output_spec = TrainingOutputSpec
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.sr.models.compatibility import describe
 
         pair = _load_pair(self.inputs)
@@ -67,7 +56,7 @@ class SuperResolve(SimpleInterface):
     class input_spec(DeviceInputSpec):
         in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
         series = traits.Str(mandatory=True, desc="baseline or method")
-        factor = factor_trait()
+        factor = FACTOR
         boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
         mask = File(exists=True, mandatory=True, desc="brain on that grid; sets the intensity scale")
         hmc_xfms = File(
@@ -89,7 +78,7 @@ class SuperResolve(SimpleInterface):
         out_file = File(exists=True, desc="series on the boldref's fine grid, head motion undone, signal units")
         consistency_file = File(exists=True, desc="TSV, one row a volume: |B(SR) - LR| / |LR|; n/a where it is off")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, SeriesWriter

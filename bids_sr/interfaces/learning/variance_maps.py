@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import File, SimpleInterface, isdefined, traits
-from nipype.interfaces.base.support import Bunch
 
-from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, factor_trait, obtain
+from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, obtain
+from bids_sr.interfaces.shared_specs import FACTOR
 
 
 class EstimateVariance(SimpleInterface):
@@ -19,7 +19,7 @@ class EstimateVariance(SimpleInterface):
         mask = File(exists=True, mandatory=True, desc="brain on that grid")
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
         method = traits.Str("sbl", usedefault=True, desc="method whose maps they are")
-        factor = factor_trait()
+        factor = FACTOR
         hmc_xfms = File(exists=True, desc="ITK text, one transform a volume; what follows head motion is taken out")
 
         calibration_sd = File(exists=True, desc="standard deviation map of a calibration, on its own grid")
@@ -34,7 +34,7 @@ class EstimateVariance(SimpleInterface):
             exists=True, desc="high-resolution grid: standard deviation of the fluctuations, signal units"
         )
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.sr.data.temporal_components import save_statistics

@@ -44,10 +44,8 @@ class Finding:
 
     Attributes
     ----------
-    method, kind, title : who, what it is evidence of, and the measure in words
-    question : what was compared
-    comparisons : with baselines, controls and other methods; placebos apart
-    placebos : with the method's placebos
+    kind, title : what it is evidence of, and the measure in words
+    comparisons : with baselines, controls and other methods; `placebos` apart
     """
 
     method: str
@@ -199,9 +197,8 @@ def verdict(told: Sequence[Finding], methods: Sequence[str]) -> list[str]:
                 if first is not None:
                     lines.append(_claim(method, first, claim))
                 elif own:
-                    lines.append(
-                        f"{method}: nothing can be said about {_topic(kind)}; no participant has such figures."
-                    )
+                    topic = "the truth of its BOLD detail" if kind == FUNCTION else "image quality"
+                    lines.append(f"{method}: nothing can be said about {topic}; no participant has such figures.")
     return lines
 
 
@@ -250,7 +247,3 @@ def primary_sentence(each: Comparison) -> str:
     if each.needed is None:
         return f"{text} With an effect such as this no number of participants within reason would do."
     return f"{text} If the effect is as observed, {each.needed} participants give 80 % power."
-
-
-def _topic(kind: str) -> str:
-    return "the truth of its BOLD detail" if kind == FUNCTION else "image quality"

@@ -62,23 +62,11 @@ def _network(
 
 
 def make_upsampler(
-    name: str,
-    factor: Factor,
-    *,
-    affine: Array | None = None,
-    model: LoadedModel | None = None,
-    scale: float = 1.0,
-    guide: PosedImage | None = None,
-    gain: float = 1.0,
-    mean: PosedImage | None = None,
-    statistics: TemporalStatistics | None = None,
-    mask: Array | None = None,
-    precision: Precision = "auto",
-    device: str = "cpu",
-    threads: int = 1,
-    distortion: Distortion | None = None,
-    displace: str = "",
-) -> Upsampler:
+    name: str, factor: Factor, *, affine: Array | None = None, model: LoadedModel | None = None, scale: float = 1.0,
+    guide: PosedImage | None = None, gain: float = 1.0, mean: PosedImage | None = None,
+    statistics: TemporalStatistics | None = None, mask: Array | None = None, precision: Precision = "auto",
+    device: str = "cpu", threads: int = 1, distortion: Distortion | None = None, displace: str = "",
+) -> Upsampler:  # fmt: skip
     """The upsampler of a series' name.
 
     Parameters
@@ -174,19 +162,10 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 
 
 def super_resolve_series(
-    reader: SeriesReader,
-    writer: SeriesWriter,
-    upsampler: Upsampler,
-    xfms: Array,
-    hr_shape: tuple[int, int, int],
-    hr_affine: Array,
-    *,
-    factor: Factor,
-    spline: Spline | None = None,
-    consistency: Consistency = "report",
-    progress: Callable[[int, int], None] | None = None,
-    distortion: Distortion | None = None,
-) -> Array:
+    reader: SeriesReader, writer: SeriesWriter, upsampler: Upsampler, xfms: Array, hr_shape: tuple[int, int, int],
+    hr_affine: Array, *, factor: Factor, spline: Spline | None = None, consistency: Consistency = "report",
+    progress: Callable[[int, int], None] | None = None, distortion: Distortion | None = None,
+) -> Array:  # fmt: skip
     """Upsample each volume where it was acquired, interpolate it onto the boldref's high-resolution grid, write it.
 
     Parameters

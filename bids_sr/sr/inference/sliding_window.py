@@ -18,15 +18,9 @@ from bids_sr.sr.resolution.degradation import ResolutionError
 
 
 def apply_in_patches(
-    network: Callable[[Tensor], Tensor],
-    volume: Tensor,
-    *,
-    patch: int | Sequence[int],
-    overlap: int | Sequence[int],
-    factor: float | Sequence[float] = 1,
-    margin: int = 0,
-    batch: int = 4,
-) -> Tensor:
+    network: Callable[[Tensor], Tensor], volume: Tensor, *, patch: int | Sequence[int], overlap: int | Sequence[int],
+    factor: float | Sequence[float] = 1, margin: int = 0, batch: int = 4,
+) -> Tensor:  # fmt: skip
     """What the network gives for a whole image, computed in patches.
 
     Parameters

@@ -24,14 +24,10 @@ def normalized_convolution(before: int, after: int) -> nn.Sequential:
 
 
 class AttentionGate(nn.Module):
-    """A mask between 0 and 1, learned from both inputs, multiplies the skip.
+    """A mask between 0 and 1, learned from both inputs (of one size), multiplies the skip.
 
     mask = sigmoid(psi(relu(a(raised) + b(skip)))), all convolutions 1x1. Source: section 3.7; Oktay et al. 2018,
     equations 1 and 2.
-
-    Parameters
-    ----------
-    channels : of both inputs, which have one size
     """
 
     def __init__(self, channels: int) -> None:
@@ -51,11 +47,7 @@ class AttentionGate(nn.Module):
 class AttentionUNet(UNet):
     """(N, C, X, Y) -> (N, C, X, Y); all contrasts in, all contrasts out.
 
-    Parameters
-    ----------
-    channels : contrasts
-    widths : channels of each level, finest first
-    head, top, sizes : see `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power of two
+    Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power of two.
     """
 
     def __init__(

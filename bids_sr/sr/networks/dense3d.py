@@ -17,13 +17,7 @@ from bids_sr.sr.networks.network_blocks import zero
 class DenseResidualNet(nn.Module):
     """Interpolated volume to a sharper one, (N, C, X, Y, Z) -> the same shape; any size.
 
-    A voxel of the output sees ``2 (layers + 2) + 1`` voxels along each axis.
-
-    Parameters
-    ----------
-    channels : of the image
-    width : channels that each layer adds; 32 (ours)
-    layers : dense layers; 10 in the paper
+    Each layer adds `width` channels. A voxel of the output sees ``2 (layers + 2) + 1`` voxels along each axis.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, layers: int = 10) -> None:

@@ -15,13 +15,7 @@ from bids_sr.sr.networks.network_blocks import ResidualBlock3d, glorot, zero
 class ConventionalNet3d(nn.Module):
     """SRCNN's three convolutions in 3D, with ReLU between (section 2.3.1); (N, C, X, Y, Z) -> the same shape.
 
-    57,985 parameters as published; a voxel sees 7 along each axis.
-
-    Parameters
-    ----------
-    channels : of the image
-    widths : of the two hidden layers; (64, 32) in the paper
-    skip : see the module
+    57,985 parameters as published (`widths` of (64, 32)); a voxel sees 7 along each axis.
     """
 
     def __init__(self, channels: int = 1, *, widths: tuple[int, int] = (64, 32), skip: bool = False) -> None:
@@ -46,12 +40,6 @@ class ResNet3d(nn.Module):
 
     2.22 million parameters as published; a voxel sees ``4 blocks + 5`` along each axis. Ours, as the paper is silent:
     one convolution leads into the blocks and one out of them, without activation.
-
-    Parameters
-    ----------
-    channels : of the image
-    width, blocks : 64 and 10 in the paper
-    skip : see the module
     """
 
     def __init__(self, channels: int = 1, *, width: int = 64, blocks: int = 10, skip: bool = False) -> None:

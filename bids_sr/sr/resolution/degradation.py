@@ -35,7 +35,7 @@ def check_factor(factor: Factor) -> Factor:
     return out[0], out[1], out[2]
 
 
-def coarse_size(n: int, factor: float) -> tuple[int, int]:
+def lowres_size(n: int, factor: float) -> tuple[int, int]:
     """(n', n'/factor) of an axis of n voxels: the largest n' <= n for which n'/factor is whole."""
     ratio = Fraction(factor).limit_denominator(64)
     m = n * ratio.denominator // ratio.numerator
@@ -46,7 +46,7 @@ def coarse_size(n: int, factor: float) -> tuple[int, int]:
     return m * ratio.numerator // ratio.denominator, m
 
 
-def fine_size(m: int, factor: float) -> int:
+def highres_size(m: int, factor: float) -> int:
     """Voxels of the high-resolution grid over the same field of view as m acquired ones (halves go up)."""
     return int(np.floor(m * factor + 0.5))
 
@@ -59,7 +59,7 @@ def divided(shape: Sequence[int], factor: Sequence[float]) -> tuple[tuple[tuple[
     >>> divided((11, 8, 3), (3, 2, 1))
     (((1, 10), (0, 8), (0, 3)), (3, 4, 3))
     """
-    sizes = [coarse_size(n, f) if f != 1 else (n, n) for n, f in zip(shape, factor, strict=True)]
+    sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape, factor, strict=True)]
     starts = [(n - seen) // 2 for n, (seen, _) in zip(shape, sizes, strict=True)]
     return tuple((a, a + seen) for a, (seen, _) in zip(starts, sizes, strict=True)), tuple(m for _, m in sizes)
 

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, apply_along, check_factor, fill_matrix, fine_size
+from bids_sr.sr.resolution.degradation import (
+    Factor,
+    ResolutionError,
+    apply_along,
+    check_factor,
+    fill_matrix,
+    highres_size,
+)
 
 Array = NDArray
 
@@ -84,6 +91,6 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
     if out.ndim not in (3, 4):
         raise ResolutionError(f"an image has 3 or 4 axes, not {out.ndim}")
     for axis, f in enumerate(check_factor(factor)):
-        m, n = lr.shape[axis], fine_size(lr.shape[axis], f)
+        m, n = lr.shape[axis], highres_size(lr.shape[axis], f)
         out = apply_along(matrix_for(name, m, n, axis), out, axis) if n != m else out
     return np.ascontiguousarray(out)

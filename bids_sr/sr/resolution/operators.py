@@ -27,8 +27,8 @@ from bids_sr.sr.resolution.degradation import (
     crop_matrix,
     divided,
     fill_matrix,
-    fine_size,
     gaussian_matrix,
+    highres_size,
     windowed_affine,
 )
 from bids_sr.sr.resolution.interpolation import bspline_matrix, linear_matrix
@@ -50,35 +50,35 @@ class Degradation:
     Parameters
     ----------
     name : key of `MATRICES`
-    shape, coarse_shape : high- and low-resolution grid, two or three axes
+    shape, lowres_shape : high- and low-resolution grid, two or three axes
     window : start and stop of each axis that the low-resolution grid covers; voxels outside are not seen
     """
 
     name: str
     shape: tuple[int, ...]
-    coarse_shape: tuple[int, ...]
+    lowres_shape: tuple[int, ...]
     window: tuple[tuple[int, int], ...]
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x: (..., *shape) -> (..., *coarse_shape), in the tensor's type and on its device."""
+        """B x: (..., *shape) -> (..., *lowres_shape), in the tensor's type and on its device."""
         count = len(self.shape)
         if tuple(x.shape[-count:]) != self.shape:
             raise ResolutionError(f"{self.name} was made for {self.shape}; the image is {tuple(x.shape)}")
-        for axis, (m, (start, stop)) in enumerate(zip(self.coarse_shape, self.window, strict=True), -count):
+        for axis, (m, (start, stop)) in enumerate(zip(self.lowres_shape, self.window, strict=True), -count):
             x = x.narrow(axis, start, stop - start)
             if m != stop - start:
                 x = _along(_matrix(self.name, stop - start, m, x.dtype, x.device), x, axis)
         return x
 
-    def coarse_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
+    def lowres_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
         """Voxel -> mm of the low-resolution grid; in two dimensions the third axis keeps its voxels."""
         third = 3 - len(self.shape)
-        return windowed_affine(fine_affine, (*self.window, *[(0, 1)] * third), (*self.coarse_shape, *[1] * third))
+        return windowed_affine(fine_affine, (*self.window, *[(0, 1)] * third), (*self.lowres_shape, *[1] * third))
 
 
 @lru_cache(maxsize=256)
 def get_operator(
-    name: str, shape: tuple[int, ...], factor: tuple[float, ...], coarse_shape: tuple[int, ...] | None = None
+    name: str, shape: tuple[int, ...], factor: tuple[float, ...], lowres_shape: tuple[int, ...] | None = None
 ) -> Degradation:
     """The operator of that name on a grid.
 
@@ -87,7 +87,7 @@ def get_operator(
     name : kspace, block, gauss or trilinear
     shape : (X, Y) or (X, Y, Z) of the high-resolution grid
     factor : low- over high-resolution voxel size of each axis: any rational number of at least 1 (denominator up to 64)
-    coarse_shape : low-resolution grid that covers the whole other one, with the factor's rounding to whole voxels in
+    lowres_shape : low-resolution grid that covers the whole other one, with the factor's rounding to whole voxels in
         the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None, a size that the factor does not divide
         is cropped around its center
 
@@ -102,13 +102,13 @@ def get_operator(
         raise ResolutionError(f"a degradation needs one factor for each of two or three axes: {shape}, {factor}")
     if not all(np.isfinite(factor)) or min(factor) < 1:
         raise ResolutionError(f"factors are numbers of at least 1 (low- over high-resolution voxel), not {factor}")
-    if coarse_shape is not None:
-        if len(coarse_shape) != len(shape) or any(not 1 <= m <= n for m, n in zip(coarse_shape, shape, strict=True)):
-            raise ResolutionError(f"{coarse_shape} is no coarse grid for {shape}")
-        window, coarse = tuple((0, n) for n in shape), tuple(coarse_shape)
+    if lowres_shape is not None:
+        if len(lowres_shape) != len(shape) or any(not 1 <= m <= n for m, n in zip(lowres_shape, shape, strict=True)):
+            raise ResolutionError(f"{lowres_shape} is no coarse grid for {shape}")
+        window, coarse = tuple((0, n) for n in shape), tuple(lowres_shape)
     else:
         window, coarse = divided(shape, factor)
-    return Degradation(name=name, shape=tuple(shape), coarse_shape=coarse, window=window)
+    return Degradation(name=name, shape=tuple(shape), lowres_shape=coarse, window=window)
 
 
 @lru_cache(maxsize=256)
@@ -201,7 +201,7 @@ def plane_level(
     device: torch.device | str = "cpu",
 ) -> Level:  # fmt: skip
     """In-plane step of slices (..., x, y) of this size; made once."""
-    x, y = (fine_size(m, f) for m, f in zip(size, factor, strict=True))
+    x, y = (highres_size(m, f) for m, f in zip(size, factor, strict=True))
     return Level((*size, 1), (x, y, 1), device, dtype)
 
 
@@ -212,7 +212,7 @@ def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
 
 def level_above(shape: Shape, factor: Factor, device: str = "cpu") -> Level:
     """From an acquired grid to the wanted one."""
-    x, y, z = (fine_size(m, f) for m, f in zip(shape, factor, strict=True))
+    x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
     return Level(shape, (x, y, z), device)
 
 

@@ -1,14 +1,13 @@
 """False-positive rates of the linear model in series without signal, and the threshold that such series set.
 
-Series without signal are those of `bids_sr.stats.controls.permutations`. Tests are one-sided, for activation, as the
-regions of the report are. Half a turn more for every phase changes the sign of a shuffle and is as likely: both are
-counted for the voxel-wise rate, which is the mean of both tails, and both give a maximum.
+Series without signal are those of `bids_sr.stats.controls.permutations`. Tests are one-sided, for activation. Half a
+turn more for every phase changes the sign of a shuffle and is as likely: both tails count for the voxel-wise rate
+(mean), and both give a maximum.
 
 Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of them (maximum
-statistic; Nichols and Holmes 2002). It holds for this run's noise and its smoothness whatever the model of the noise
-is worth. Where only a part of the mask is tested, the threshold is that of maxima passed in 5 % times that part, by
-a Gumbel distribution through their mean and standard deviation (as Winkler et al. 2016 fit tails); as neighbors are
-alike, that is on the safe side.
+statistic; Nichols and Holmes 2002), which holds whatever the model of the noise is worth. Where only a part of the mask
+is tested, it is that of maxima passed in 5 % times that part, by a Gumbel distribution through their mean and standard
+deviation (as Winkler et al. 2016 fit tails); as neighbors are alike, that is on the safe side.
 """
 
 import os

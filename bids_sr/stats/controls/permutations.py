@@ -2,23 +2,19 @@
 
 One shuffle takes the time series apart from what the run's model explains (task, confounds, drift), gives every
 frequency of the remainder a new phase, the same in all voxels, and asks the same model about onsets drawn at random.
-Phases that are the same everywhere keep the power spectrum of each voxel and the covariance of any two, so that
-smooth series stay smooth and broad networks broad; what is lost is any tie to the task. Shuffles of one run share its
-noise: the unit of the interval is the shuffle, never the voxel.
+The power spectrum of each voxel and the covariance of any two stay; any tie to the task is lost. Shuffles of one run
+share its noise: the unit of the interval is the shuffle, never the voxel.
 
-The model takes its share of the noise away, most of it at the frequencies of the task and of slow head motion, and
-the shuffled time series go through a model of the same size again. Left alone they would be too quiet just there. So
+The model takes its share of the noise away, and the shuffled time series go through a model of the same size again. So
+that they are not too quiet where the model looks,
 
-- confounds and drift get the phases of the time series. What they took away is then theirs in the shuffle too, and no
-  degree of freedom is taken twice;
-- the part that lay in the task is filled in. Raising what is left at these frequencies would not do: it is the sine
-  where the task was the cosine, one time series for all voxels, and every shuffle would have too much or too little
-  of it. The task's variance is replaced by its Hilbert transform taken from another voxel (as much noise, at the same
-  frequencies, and nothing of the response), in units of the standard deviation of either. They come from voxels
-  equally far apart in the order of the mask, so that neighbors get what belongs to neighbors. No model of the
-  spectrum is needed.
+- confounds and drift get the phases of the time series: what they took away is then theirs in the shuffle too;
+- the task's variance is replaced by its Hilbert transform taken from another voxel (as much noise, at the same
+frequencies, and nothing of the response; what is left of the voxel's own is the sine where the task was the cosine, one
+time series for all voxels), in units of the standard deviation of either, from voxels equally far apart in the order of
+the mask, so that neighbors get what belongs to neighbors.
 
-On noise of known autocorrelation the rate is then that of fresh noise, .88 to 1.09 of it (`benchmarks/shuffles.py`).
+On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise (`benchmarks/shuffles.py`).
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 
 The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC above .5 in the brain
 and below in the motor area), activation very broad, artifacts in the pair, motor area misregistered. To these comes
-distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Limits that
-the paper does not give are ours, and stand here as constants.
-
-All flags on activation are evaluated on the acquired series, so that none of them depends on a method.
+distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Flags on
+activation are evaluated on the acquired series, so that none depends on a method.
 """
 
 import math
@@ -52,19 +50,19 @@ class Flag:
     name: str  # as in the measure ``flag_NAME``
     raised: bool | None  # None where it could not be evaluated
     text: str  # what was found, with numbers
-    remedy: str  # what to do where it is raised
     # contrast, series: what it was found in
     contrast: str = MISSING
     series: str = "run"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where it is raised."""
+        return _REMEDIES[self.name]
 
     def row(self) -> MetricRow:
         """As a row of the evaluation: 1, 0, or n/a."""
         value = math.nan if self.raised is None else float(self.raised)
         return MetricRow(series=self.series, measure=f"flag_{self.name}", value=value, contrast=self.contrast)
-
-
-def _flag(name: str, raised: bool | None, text: str, contrast: str = MISSING, series: str = "run") -> Flag:
-    return Flag(name=name, raised=raised, text=text, remedy=_REMEDIES[name], contrast=contrast, series=series)
 
 
 def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
@@ -74,10 +72,10 @@ def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
         text = (
             "The region of interest is all of the brain, or none of it: activity here and elsewhere is not told apart."
         )
-        return _flag("task_not_done", None, text, contrast, "raw")
+        return Flag(name="task_not_done", raised=None, text=text, contrast=contrast, series="raw")
     here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
     text = f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f} elsewhere in the brain."
-    return _flag("task_not_done", here < ACTIVE_CC < elsewhere, text, contrast, "raw")
+    return Flag(name="task_not_done", raised=here < ACTIVE_CC < elsewhere, text=text, contrast=contrast, series="raw")
 
 
 def broad_flag(contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask | None = None) -> Flag:
@@ -89,7 +87,7 @@ def broad_flag(contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask |
     else:
         raise ValueError("broad activation is told by correlation or by the FDR region; there is neither")
     text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
-    return _flag("broad", share > limit, text, contrast, "raw")
+    return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
 def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str) -> Flag:
@@ -97,10 +95,11 @@ def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str
     inside, around = roi & mask, ring(roi, mask, affine)
     if not inside.any() or not around.any():
         text = "The region of interest has no surroundings in the brain, or no voxel in it."
-        return _flag("roi_misplaced", None, text, contrast, "raw")
+        return Flag(name="roi_misplaced", raised=None, text=text, contrast=contrast, series="raw")
     here, near = float(cc[inside].max()), float(cc[around].max())
     text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {REACH_MM:g} mm around it."
-    return _flag("roi_misplaced", near >= ACTIVE_CC and near - here > MISPLACED_CC, text, contrast, "raw")
+    raised = near >= ACTIVE_CC and near - here > MISPLACED_CC
+    return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
 def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
@@ -158,7 +157,7 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > GHOST_SHARE]
     found = [f"its members disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(bad) + worst
     text = f"The pair: {'; '.join(found)}." if found else "The pair: its members agree alike in all slices; no ghost."
-    return _flag("artifact", bool(found), text)
+    return Flag(name="artifact", raised=bool(found), text=text)
 
 
 def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
@@ -172,11 +171,11 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
         return None
     limit = acquired_mm / 2
     text = f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel: {limit:.1f} mm)."
-    return _flag("distortion", bool(found.get("flag_distortion", apart > limit)), text)
+    return Flag(name="distortion", raised=bool(found.get("flag_distortion", apart > limit)), text=text)
 
 
 def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
-    """Series in which much fine detail is supported by neither pair nor time time series."""
+    """Series in which much fine detail is supported by neither pair nor time."""
     found = []
     for row in rows:
         if row.measure == "unrepeated_share" and math.isfinite(row.value):
@@ -184,7 +183,8 @@ def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
                 f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that neither repeats nor "
                 "follows the pair."
             )
-            found.append(_flag("unrepeated", row.value > UNREPEATED_SHARE, text, row.contrast, row.series))
+            raised = row.value > UNREPEATED_SHARE
+            found.append(Flag(name="unrepeated", raised=raised, text=text, contrast=row.contrast, series=row.series))
     return found
 
 

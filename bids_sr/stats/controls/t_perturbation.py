@@ -1,31 +1,11 @@
 """Change of t statistics by a perturbation of the series, in units of the noise of t."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from bids_sr.io.array_types import Array, Float
 from bids_sr.stats.glm.design import Design, contrast_vector
-
-THRESHOLD = 0.01
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """Root mean square change of t by contrast, over the voxels; 1 would be as much as the noise of t."""
-
-    by_contrast: Mapping[str, float]
-    voxels: int
-
-    @property
-    def worst(self) -> float:
-        """That of the contrast that changes most."""
-        return max(self.by_contrast.values())
-
-    def passes(self, threshold: float = THRESHOLD) -> bool:
-        """Whether no contrast changes by more than this part of the noise of t."""
-        return self.worst <= threshold
 
 
 class _Fit:
@@ -57,8 +37,8 @@ class _Fit:
 
 def t_change(
     pairs: Iterable[tuple[Array, Array]], design: Design, contrasts: Mapping[str, Mapping[str, float]]
-) -> Change:
-    """Change of t from one form of a series to another; ordinary least squares, one volume in memory.
+) -> dict[str, float]:
+    """Root mean square change of t over voxels by contrast; 1 is the noise of t. One volume of each is in memory.
 
     For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and of the other.
     ValueError for another number of volumes than rows, DesignError for a contrast that cannot be estimated.
@@ -79,4 +59,4 @@ def t_change(
         vector = contrast_vector(design, name, weights)
         one, other = (fit.t(vector) for fit in fits)
         changes[name] = float(np.sqrt(np.mean((other - one) ** 2)))
-    return Change(by_contrast=changes, voxels=len(fits[0].first))
+    return changes

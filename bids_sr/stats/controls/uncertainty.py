@@ -13,6 +13,7 @@ import numpy as np
 from scipy import special
 
 from bids_sr.io.array_types import Float, Mask, Real
+from bids_sr.stats.group.second_level import Running
 
 _TENTHS = 10
 
@@ -31,16 +32,6 @@ class Ensemble:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tenth:
-    """One row of the reliability table: voxels of one tenth of the standard deviation, all in the maps' unit."""
-
-    sd: float  # root mean square standard deviation of these voxels
-    error: float  # root mean square true error of the mean there; equal to `sd` where the ensemble is calibrated
-    coverage: float  # share of these voxels whose error lies within two standard deviations
-    n: int  # voxels
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
     """The ensemble's standard deviation against the true error of its mean."""
 
@@ -51,7 +42,7 @@ class Calibration:
     r_interval: tuple[float, float]
     coverage_interval: tuple[float, float]
     n_slices: int  # slices that were resampled
-    tenths: tuple[Tenth, ...]  # from the smallest to the largest standard deviation; fewer where there are few voxels
+    tenths: list[dict[str, float]]  # see `reliability`
 
 
 def ensemble(members: Iterable[Real]) -> Ensemble:
@@ -59,20 +50,17 @@ def ensemble(members: Iterable[Real]) -> Ensemble:
 
     EnsembleError for fewer than two members, or grids that differ.
     """
-    count, mean, squares = 0, np.zeros(0), np.zeros(0)
-    for member in members:
+    running = None
+    for number, member in enumerate(members):
         values = np.asarray(member, dtype=np.float64)
-        if count == 0:
-            mean, squares = np.zeros(values.shape), np.zeros(values.shape)
-        if values.shape != mean.shape:
-            raise EnsembleError(f"members of {mean.shape} and {values.shape} voxels")
-        count += 1
-        step = values - mean
-        mean = mean + step / count
-        squares = squares + step * (values - mean)
-    if count < 2:
+        running = running or Running.of(values.shape)
+        if values.shape != running.mean.shape:
+            raise EnsembleError(f"members of {running.mean.shape} and {values.shape} voxels")
+        running.add(values, str(number))
+    count = len(running.people) if running else 0
+    if running is None or count < 2:
         raise EnsembleError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
-    return Ensemble(mean=mean, sd=np.sqrt(squares / (count - 1)), count=count)
+    return Ensemble(mean=running.mean, sd=np.sqrt(running.squares / (count - 1)), count=count)
 
 
 def nominal_coverage(count: int) -> float:
@@ -129,14 +117,16 @@ def _interval(values: Float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def reliability(sd: Real, error: Real) -> tuple[Tenth, ...]:
-    """Voxels in tenths of the standard deviation, from the smallest to the largest, with the error found in each."""
-    order = np.argsort(sd, kind="stable")
-    return tuple(
-        Tenth(
-            sd=float(np.sqrt(np.mean(sd[part] ** 2))), error=float(np.sqrt(np.mean(error[part] ** 2))),
-            coverage=float(np.mean(error[part] <= 2 * sd[part])), n=len(part),
-        )
-        for part in np.array_split(order, _TENTHS)
-        if len(part)
-    )  # fmt: skip
+def reliability(sd: Real, error: Real) -> list[dict[str, float]]:
+    """Tenths of the standard deviation from the smallest on: root mean squares of it and of the error, coverage, n.
+
+    Where the ensemble is calibrated both are equal. Coverage is the share of errors within two standard deviations.
+    """
+    parts = [part for part in np.array_split(np.argsort(sd, kind="stable"), _TENTHS) if len(part)]
+    return [
+        {
+            "sd": float(np.sqrt(np.mean(sd[part] ** 2))), "error": float(np.sqrt(np.mean(error[part] ** 2))),
+            "coverage": float(np.mean(error[part] <= 2 * sd[part])), "n": len(part),
+        }
+        for part in parts
+    ]  # fmt: skip

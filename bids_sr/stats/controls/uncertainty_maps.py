@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,9 @@ import numpy as np
 
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.stats.controls.uncertainty import EnsembleError, Tenth, calibrate, ensemble
-from bids_sr.stats.controls.unrepeated_detail import (
-    THRESHOLD,
-    DetailError,
-    HighResGrid,
-    block_terms,
-    effect_detail,
-    mean_detail,
-    unrepeated_share,
-)
+from bids_sr.stats.controls import unrepeated_detail
+from bids_sr.stats.controls.uncertainty import EnsembleError, calibrate, ensemble
+from bids_sr.stats.controls.unrepeated_detail import THRESHOLD, DetailError, HighResGrid, unrepeated_share
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 
 LOGGER = logging.getLogger(__name__)
@@ -122,11 +115,11 @@ def _sd_sidecar(count: int, weights: Mapping[str, float], tables: Mapping[str, A
     return out
 
 
-def _plain(tenth: Tenth) -> dict[str, float | str]:
+def _plain(tenth: Mapping[str, float]) -> dict[str, float | str]:
     """A row for JSON, five digits, whole numbers whole."""
     return {
         key: value if isinstance(value, int) else float(f"{value:.5g}") if isfinite(value) else MISSING
-        for key, value in asdict(tenth).items()
+        for key, value in tenth.items()
     }
 
 
@@ -156,7 +149,7 @@ def unrepeated_maps(
     rows: list[MetricRow] = []
     static: Real = np.zeros(mask.shape)
     if guided is not None:
-        static = mean_detail(effects.mean, guided, grid)
+        static = unrepeated_detail.mean_detail(effects.mean, guided, grid)
         share = unrepeated_share(static, mask)
         rows.append(MetricRow(series=series, measure="unrepeated_share", value=share, region="brain"))
     maps = []
@@ -166,8 +159,8 @@ def unrepeated_maps(
             LOGGER.warning("%s: contrast %s cannot be split; its detail is not looked at", series, name)
             continue
         betas = np.moveaxis(effects.betas, 3, 0)
-        first, second = (block_terms(betas, half) for half in halves)
-        dynamic = effect_detail(first, second, grid, guided=guided, seed=seed)
+        first, second = (unrepeated_detail.block_terms(betas, half) for half in halves)
+        dynamic = unrepeated_detail.effect_detail(first, second, grid, guided=guided, seed=seed)
         share, count = unrepeated_share(dynamic, mask), len(first) + len(second)
         rows.append(
             MetricRow(series=series, contrast=name, measure="unrepeated_share", value=share, region="brain", n=count)
@@ -201,10 +194,7 @@ def _unrepeated_sidecar(dynamic: float, static: float, has_pair: bool, weights: 
         else "; there is no pair, so the mean image was not judged"
     )
     return {
-        "Description": f"{text}. Wrong detail made alike in both halves is not seen",
-        "Units": "1",
-        "Threshold": THRESHOLD,
-        "ShareAboveThresholdEffect": round(dynamic, 6),
-        "ShareAboveThresholdMean": round(static, 6) if has_pair else "n/a",
-        "ContrastWeights": dict(weights),
-    }
+        "Description": f"{text}. Wrong detail made alike in both halves is not seen", "Units": "1",
+        "Threshold": THRESHOLD, "ShareAboveThresholdEffect": round(dynamic, 6),
+        "ShareAboveThresholdMean": round(static, 6) if has_pair else "n/a", "ContrastWeights": dict(weights),
+    }  # fmt: skip

@@ -1,19 +1,16 @@
 """Detail beyond the acquired Nyquist limit that repeats neither between halves of the blocks nor in the pair.
 
-Two questions, one map. Fine detail is what lies at or beyond the acquired Nyquist limit in-plane; everything is local:
-means under a Gaussian window about one acquired voxel wide.
+Everything is local: means under a Gaussian window about one acquired voxel wide.
 
-- Mean image: how much of the method's detail is not the detail of the high-resolution image of the pair? That image's
-  own detail, times a local factor between 0 and 1, is taken away (a method may show less of it, not more, and not its
-  negative). What is left is compared with the energy of the image's own detail.
-- Effect: how much of what the map shows is fine detail that is supported neither by time (the detail of one half of
-  the blocks agrees with that of the other half, more than when the signs of blocks are flipped) nor by the pair (it
-  follows the detail of the high-resolution image, more than where that image is shifted).
+- Mean image: how much of the method's detail is not the detail of the high-resolution image of the pair, times a local
+factor between 0 and 1 (a method may show less of it, not more, and not its negative)? - Effect: how much of what the
+map shows is fine detail that is supported neither by time (the detail of one half of the blocks agrees with that of the
+other half, more than when the signs of blocks are flipped) nor by the pair (it follows the detail of the
+high-resolution image, more than where that image is shifted)?
 
-Both are shares of local energy within 0 and 1. A voxel counts beyond one half. This is no measure of wrong detail: a
-method that is linear in the change makes the same wrong detail of the same signal in both halves, and reads 0 here
-with 70 % of its energy wrong. Detail along the pair's own edges is not seen either. What is wrong is a matter of truth
-(right share, explained variance) or of placebos.
+Both are shares of local energy within 0 and 1; a voxel counts beyond one half. This is no measure of wrong detail: a
+method that is linear in the change makes the same wrong detail of the same signal in both halves, and reads 0 here with
+70 % of its energy wrong. What is wrong is a matter of truth (explained variance) or of placebos.
 """
 
 from collections.abc import Sequence
@@ -67,14 +64,9 @@ def _check(grid: HighResGrid, *images: Real | None) -> None:
 def mean_detail(mean: Real, guided: Real, grid: HighResGrid) -> Real:
     """Share of local detail in a mean image (X, Y, Z) that is not the pair's.
 
-    Parameters
-    ----------
-    guided : mean of `inject`: what was acquired, with the detail of the pair's image in the run's intensity
-
-    Returns
-    -------
-    (X, Y, Z) of e / (e + g): e the local energy of detail that the pair does not explain, g that of the pair's own, at
-    least a quarter of its median in the mask. One half: as much unexplained as the pair has. 0 outside the mask.
+    e / (e + g): e the local energy of detail that the pair does not explain, g that of the pair's own, at least a
+    quarter of its median in the mask. One half: as much unexplained as the pair has. 0 outside the mask. `guided` is
+    the mean of `inject`: what was acquired, with the detail of the pair's image in the run's intensity.
     """
     _check(grid, mean, guided)
     own, pair = grid.detail(mean), grid.detail(guided)
@@ -93,10 +85,10 @@ def block_terms(effects: Real, weights: Float) -> Real:
     is taken out first: it does not count in the sum, and would where the signs of blocks are flipped.
     """
     used = np.abs(weights) > 0
-    given, weight = np.asarray(effects)[used].astype(np.float32), weights[used].astype(np.float32)
+    terms, weight = np.asarray(effects)[used].astype(np.float32), weights[used].astype(np.float32)
     if abs(float(weight.sum())) < 1e-6 * float(np.abs(weight).sum()):
-        given = given - np.tensordot(np.abs(weight) / np.abs(weight).sum(), given, 1)
-    return given * weight[:, None, None, None]
+        terms = terms - np.tensordot(np.abs(weight) / np.abs(weight).sum(), terms, 1)
+    return terms * weight[:, None, None, None]
 
 
 def _signs(count: int, rng: np.random.Generator) -> Float32:
@@ -154,15 +146,13 @@ def pair_support(effect: Real, guided: Real, grid: HighResGrid) -> Mask:
 def effect_detail(first: Real, second: Real, grid: HighResGrid, *, guided: Real | None = None, seed: int = 0) -> Real:
     """Share of what an effect shows locally that is fine detail without support.
 
+    d / (d + a): d the local energy of the effect's detail, a that of what lies in the acquired band, at least its
+    median in the mask; 0 where time or pair support the detail, and outside the mask.
+
     Parameters
     ----------
     first, second, seed : as `time_support` takes them; with few blocks little can be supported by time
     guided : as `mean_detail` takes it; None: there is no pair, so none supports anything
-
-    Returns
-    -------
-    (X, Y, Z) of d / (d + a): d the local energy of the effect's detail, a that of what lies in the acquired band, at
-    least its median in the mask; 0 where time or pair support the detail, and outside the mask
 
     Raises
     ------

@@ -141,11 +141,6 @@ def _regions(rows: Sequence[MetricRow]) -> tuple[str, ...]:
     return tuple([r for r in ("brain",) if r in found] + active[:1]) or tuple(found[:1])
 
 
-def _belongs(kind: Evidence, with_measured: bool) -> bool:
-    """Whether differences in the table are of this kind: those of maps do not name the truth; measured goes first."""
-    return kind.name not in ("known", "maps") or (kind.name == "maps") == with_measured
-
-
 def best_table(rows: Sequence[MetricRow], methods: Sequence[str]) -> Table | None:
     """The strongest evidence that the rows hold on any of the methods, preferably with an interval.
 
@@ -155,7 +150,9 @@ def best_table(rows: Sequence[MetricRow], methods: Sequence[str]) -> Table | Non
     candidates = []
     for kind in EVIDENCE:
         levels = [r for r in rows if r.measure == kind.level and r.against == kind.against]
-        gains = [r for r in rows if r.measure == kind.gain] if _belongs(kind, with_measured) else []
+        # differences of maps do not name their truth: they are to the measured one where there is one
+        own = kind.name not in ("known", "maps") or (kind.name == "maps") == with_measured
+        gains = [r for r in rows if own and r.measure == kind.gain]
         if not any(r.series in methods for r in (*levels, *gains)):
             continue
         both = [*levels, *gains]

@@ -20,20 +20,10 @@ from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.explained_variance import FIGURES
-from bids_sr.stats.evaluation.reference_maps import TRUE_T, Figures, known_truths, reference_rows
-from bids_sr.stats.evaluation.split_half import (
-    Inner,
-    Score,
-    Scores,
-    enough,
-    gain_rows,
-    halves_of,
-    inner_products,
-    score_moments,
-    score_rows,
-    seeded,
-)
+from bids_sr.stats.evaluation import split_half
+from bids_sr.stats.evaluation.explained_variance import METRICS
+from bids_sr.stats.evaluation.reference_maps import TRUE_T, Metrics, known_truths, reference_rows
+from bids_sr.stats.evaluation.split_half import Inner, Score, Scores, enough, gain_rows, inner_products
 from bids_sr.stats.evaluation.split_half_shared import PathLike, named_files, on_grid, series_of_run
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.blocks import Block
@@ -67,13 +57,13 @@ class Known:
             maps = (beyond_nyquist(betas, self.factor) if band == BEYOND else betas)[self.mask]
             for region, groups in self.voxels.items():
                 for contrasts, inside in groups.items():
-                    for (figure, contrast), one in self._scores(maps, band, contrasts, inside).items():
-                        out[f"truth_{figure}", band, contrast, region] = one
+                    for (metric, contrast), one in self._scores(maps, band, contrasts, inside).items():
+                        out[f"truth_{metric}", band, contrast, region] = one
         return out
 
     def _scores(self, maps: Float32, band: str, contrasts: Sequence[str], inside: Mask) -> dict[tuple[str, str], Score]:
         if not enough(inside):
-            return dict.fromkeys(product(FIGURES, contrasts), _UNDEFINED)
+            return dict.fromkeys(product(METRICS, contrasts), _UNDEFINED)
         own = maps[inside].T
         true = np.stack([self.targets[band, contrast][inside] for contrast in contrasts])
         gram, cross, power = inner_products(own, own), inner_products(own, true), inner_products(true, true)
@@ -83,8 +73,8 @@ class Known:
             draws = self.draws[contrast]
             drawn = None if draws is None else inner.moments(draws, np.ones((len(draws), 1)), known=True)
             way = inner.moments(self.weights[contrast][None], np.ones((1, 1)), known=True), drawn
-            found = score_moments([way], 0 if draws is None else len(draws))
-            out |= {(figure, contrast): one for figure, one in found.items()}
+            found = split_half.score_moments([way], 0 if draws is None else len(draws))
+            out |= {(metric, contrast): one for metric, one in found.items()}
         return out
 
 
@@ -112,7 +102,7 @@ def make_known(
     targets = {(EFFECT, name): whole[name].effect[grid.mask] for name in names}
     if max(factor) > 1:
         targets |= {(BEYOND, name): beyond_nyquist(whole[name].effect, factor)[grid.mask] for name in names}
-    drawn = halves_of(blocks, {name: weights[name][None] for name in names}, n_boot, seed)
+    drawn = split_half.halves_of(blocks, {name: weights[name][None] for name in names}, n_boot, seed)
     return Known(
         mask=grid.mask, factor=tuple(factor), targets=targets, voxels=voxels,
         weights={name: weights[name] for name in names},
@@ -120,10 +110,10 @@ def make_known(
     )  # fmt: skip
 
 
-def _figures(
+def _metrics(
     maps: Mapping[str, Float32], true: Mapping[str, Float32], regions: Mapping[str, Mapping[str, Mask]]
-) -> Figures:
-    out: Figures = {}
+) -> Metrics:
+    out: Metrics = {}
     for name in [name for name in maps if name in true]:
         for region, voxels in regions[name].items():
             found = correlation(maps[name], true[name], voxels) if enough(voxels) else None
@@ -164,18 +154,18 @@ def effect_rows(
         true = beyond(on_grid(first, grid.mask.shape, grid.affine)[1])
         for name, own in weights.items() if first.smooth_variance is not None else ():
             regions[name][f"active{round(10 * TRUE_T)}"] = grid.mask & (np.abs(first.smooth_t(own)) > TRUE_T)
-    figures: dict[str, Figures] = {}
+    metrics: dict[str, Metrics] = {}
     scores: dict[str, Scores] = {}
     wanted = files if true or target is not None else {}
     for series, betas, _ in series_of_run(wanted, first, grid.mask.shape, grid.affine):
         if true and series != MEASURED:
-            figures[series] = _figures(beyond(betas), true, regions)
+            metrics[series] = _metrics(beyond(betas), true, regions)
         if target is not None:
             scores[series] = target.scores(betas)
-    seeded(scores, seed)
-    rows = list(reference_rows(figures, MEASURED, 0.0))
+    split_half.seeded(scores, seed)
+    rows = list(reference_rows(metrics, MEASURED, 0.0))
     if target is not None:
-        rows += score_rows(scores, target.units)
+        rows += split_half.score_rows(scores, target.units)
         rows += gain_rows(scores, "truth_", target.units) if MEASURED not in files else ()
     return rows
 

@@ -1,16 +1,14 @@
 """PSNR and SSIM of single volumes against the measured high-resolution volumes of the same run.
 
 Both are taken inside the brain, volume by volume, relative to *one* data range: the 99th percentile inside the brain of
-the mean over time of the measured volumes that are scored. The measured volumes hold noise of their own, so that no
-series can reach them, and smooth images are favored as they always are by these two metrics.
+the mean over time of the measured volumes that are scored. Smooth images are favored, as always by these two metrics.
 
-Volumes that follow one another are alike. The interval of a mean over volumes therefore comes from stretches of
-consecutive scored volumes, about as long as there are stretches, drawn with replacement from the run taken as a circle
-(so that each volume counts alike). m stretches drawn of m give a variance too small by (m - 1)/m, and m is small:
-deviations are widened by sqrt(m/(m - 1)), and as Student's t with m - 1 degrees of freedom is wider than the normal
-distribution. Of simulated runs of 60 volumes, each correlated by .6 with the one before, the interval holds the mean in
-92 % (drawing single volumes: 65 %), by .9 in 72 %. The same stretches are drawn for all series, so that gains are
-paired.
+Volumes that follow one another are alike, so the interval of a mean over volumes comes from stretches of consecutive
+scored volumes, about as long as there are stretches, drawn with replacement from the run taken as a circle. Deviations
+are widened by sqrt(m/(m - 1)), as m stretches give a variance too small by (m - 1)/m, and by Student's t with m - 1
+degrees of freedom over the normal distribution. Of simulated runs of 60 volumes, each correlated by .6 with the one
+before, the interval holds the mean in 92 % (drawing single volumes: 65 %), by .9 in 72 %. The same stretches are drawn
+for all series, so that gains are paired.
 """
 
 import math
@@ -103,8 +101,8 @@ def volume_scores(
         truth = measured.volume(t)[..., shown]
         for name, reader in readers.items():
             image = reader.volume(t)[..., shown]
-            given = {"data_range": data_range, "mask": inside}
-            found[name].append((psnr(truth, image, **given), ssim(truth, image, **given)))  # type: ignore[arg-type]
+            how = {"data_range": data_range, "mask": inside}
+            found[name].append((psnr(truth, image, **how), ssim(truth, image, **how)))  # type: ignore[arg-type]
     return {name: dict(zip(SCORES, np.array(scores).T, strict=True)) for name, scores in found.items()}
 
 

@@ -26,7 +26,7 @@ from bids_sr.stats.regions.map_comparison import Grid
 from bids_sr.stats.regions.map_summary import correlation, single_conditions
 
 Files = Mapping[float, Mapping[str, Mapping[tuple[str, str], str]]]
-Figures = dict[tuple[str, str, str], float]  # contrast, region, measure without prefix
+Metrics = dict[tuple[str, str, str], float]  # contrast, region, measure without prefix
 LOGGER = logging.getLogger(__name__)
 TRUE_T = 4.0
 TRUE_SHARE = 0.25
@@ -120,9 +120,9 @@ def known_truths(
 
 def contrast_metrics(
     maps: Mapping[tuple[str, str], Float32], contrast: str, truth: Truth, regions: Mapping[str, Mask], affine: Float
-) -> Figures:
+) -> Metrics:
     """Metrics of one contrast of one series; regions to find active voxels in are brain and roi."""
-    out: Figures = {}
+    out: Metrics = {}
     t, effect = maps.get((contrast, "t")), maps.get((contrast, "effect"))
     for region, voxels in regions.items():
         if t is not None and truth.t is not None:
@@ -138,9 +138,9 @@ def contrast_metrics(
 def foci_metrics(
     maps: Mapping[tuple[str, str], Float32], truths: Mapping[str, Truth], conditions: Sequence[str], roi: Mask,
     affine: Float,
-) -> Figures:  # fmt: skip
+) -> Metrics:  # fmt: skip
     """Contrast of the true foci of two conditions in the region of interest, over the true contrast; 1 is the truth."""
-    out: Figures = {}
+    out: Metrics = {}
     for a, b in combinations(conditions, 2):
         if not {a, b} <= truths.keys() or (a, "effect") not in maps or (b, "effect") not in maps:
             continue
@@ -169,23 +169,23 @@ def _series_metrics(
     conditions: Sequence[str],
     grid: Grid,
     roi: Mask,
-) -> Figures:
-    out: Figures = {}
+) -> Metrics:
+    out: Metrics = {}
     for name, truth in truths.items():
         out |= contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
     return out | foci_metrics(maps, truths, conditions, roi, grid.affine)
 
 
-def reference_rows(figures: Mapping[str, Figures], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
+def reference_rows(metrics: Mapping[str, Metrics], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
     """Rows of every series and, where there is a B-spline, what each has over it."""
-    base = figures.get(REFERENCE, {})
-    for series, found in figures.items():
+    base = metrics.get(REFERENCE, {})
+    for series, found in metrics.items():
         for (contrast, region, name), value in found.items():
-            given = {"series": series, "fwhm_mm": fwhm_mm, "contrast": contrast, "region": region}
-            yield MetricRow(measure=f"truth_{name}", value=value, against=against, **given)  # type: ignore[arg-type]
+            where = {"series": series, "fwhm_mm": fwhm_mm, "contrast": contrast, "region": region}
+            yield MetricRow(measure=f"truth_{name}", value=value, against=against, **where)  # type: ignore[arg-type]
             if against == "measured" and series not in (REFERENCE, "measured") and (contrast, region, name) in base:
                 gain = value - base[contrast, region, name]
-                yield MetricRow(measure=f"gain_truth_{name}", value=gain, against=REFERENCE, **given)  # type: ignore[arg-type]
+                yield MetricRow(measure=f"gain_truth_{name}", value=gain, against=REFERENCE, **where)  # type: ignore[arg-type]
 
 
 def truth_rows(
@@ -211,12 +211,12 @@ def truth_rows(
             raise ValueError("maps of the measured series lie on another grid than the high-resolution mask")
         made = {name: measured_truth(measured, name, grid.mask) for name in contrasts}
         truths = {"measured": {n: t for n, t in made.items() if t is not None}, "truth": fixed}
-        figures: dict[str, dict[str, Figures]] = {"measured": {}, "truth": {}}
+        metrics: dict[str, dict[str, Metrics]] = {"measured": {}, "truth": {}}
         for series, paths in by_series.items():
             maps = {key: load(path) for key, path in paths.items()}
             for against, true in truths.items():
                 if true and series != against:
-                    figures[against][series] = _series_metrics(maps, true, conditions, grid, roi)
-        for against, found in figures.items():
+                    metrics[against][series] = _series_metrics(maps, true, conditions, grid, roi)
+        for against, found in metrics.items():
             rows += reference_rows(found, against, fwhm_mm)
     return rows

@@ -1,14 +1,13 @@
 """Split-half agreement of effect maps from inner products of block maps, with intervals over resampled blocks.
 
-The agreement over voxels of two sums of block maps follows from inner products of the block maps alone. So for each
-set of voxels and each scale there are three small matrices (own, cross, target), and resampled blocks are only other
-weights: a thousand resamples cost nothing, and the same resamples serve every series, so that differences between
-series have intervals. The metrics are those of `bids_sr.stats.evaluation.explained_variance`.
+The agreement over voxels of two sums of block maps follows from inner products of the block maps alone, three small
+matrices (own, cross, target) for each set of voxels and each scale. Resampled blocks are only other weights, the same
+for every series, so that differences between series have intervals. The metrics are those of
+`bids_sr.stats.evaluation.explained_variance`.
 
-Intervals: blocks are drawn with replacement within condition and half (within half and sign of the contrast, where a
-condition has a single block there, so that conditions count as a sample). Where that leaves one block alone, there is
-no interval: how much other blocks would change cannot be seen from one. A block drawn c times from n weighs
-1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual
+Blocks are drawn with replacement within condition and half (within half and sign of the contrast, where a condition has
+a single block there); where that leaves one block alone, there is no interval. A block drawn c times from n weighs 1 +
+s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual
 bootstrap, s = 1, does not do: repeated blocks average less noise away, which lowers the correlation of every resample;
 its percentile interval held the expected correlation in 1 to 99 % of simulated runs, this one in 88 to 99 % (2 to 12
 blocks a half; 88 to 91 % with two). An interval says what other blocks of the same run would give, in the same voxels,
@@ -27,7 +26,7 @@ import numpy.typing as npt
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED, is_variant_of, kind_of
-from bids_sr.stats.evaluation.explained_variance import FIGURES, OF_TRUTH, Moments
+from bids_sr.stats.evaluation.explained_variance import METRICS, OF_TRUTH, Moments
 from bids_sr.stats.glm.blocks import Block
 
 Key = tuple[str, str, str, str]
@@ -164,38 +163,38 @@ def with_seeds(own: Score, members: Sequence[Score], picks: npt.NDArray[np.intp]
 
 
 def score_moments(
-    ways: Sequence[tuple[Moments, Moments | None] | None], n_boot: int, figures: Sequence[str] = FIGURES
+    ways: Sequence[tuple[Moments, Moments | None] | None], n_boot: int, metrics: Sequence[str] = METRICS
 ) -> dict[str, Score]:
     """Scores by metric of the same pair of maps taken one or two ways.
 
     Parameters
     ----------
     ways : moments of the maps (K = 1), and of `n_boot` resamples or None; None where there are too few voxels
-    figures : of `FIGURES`; those that need the energy of the truth are NaN where it is not above 0 for sure
+    metrics : of `METRICS`; those that need the energy of the truth are NaN where it is not above 0 for sure
     """
-    values: dict[str, list[float]] = {name: [] for name in figures}
-    draws: dict[str, list[Float]] = {name: [] for name in figures}
+    values: dict[str, list[float]] = {name: [] for name in metrics}
+    draws: dict[str, list[Float]] = {name: [] for name in metrics}
     for way in ways:
         sure = False
         if way is not None:
             found, drawn = way
             true = float(found.true[0])
             sure = true > 0 and (drawn is None or interval(true, drawn.true)[0] > 0)
-        for name in figures:
+        for name in metrics:
             defined = way is not None and (sure or name not in OF_TRUTH)
-            values[name].append(float(found.figure(name)[0]) if defined else math.nan)
+            values[name].append(float(found.metric(name)[0]) if defined else math.nan)
             empty = np.full(n_boot, math.nan)
-            draws[name].append(drawn.figure(name) if defined and drawn is not None else empty)
+            draws[name].append(drawn.metric(name) if defined and drawn is not None else empty)
     return {
         name: Score(
             ways=np.array(values[name]), draws=np.array(draws[name]), limit=1.0 if name == "r" else math.inf
         )
-        for name in figures
+        for name in metrics
     }  # fmt: skip
 
 
 def score(
-    inners: Sequence[Inner | None], halves: Float, draws: Float | None, figures: Sequence[str] = FIGURES
+    inners: Sequence[Inner | None], halves: Float, draws: Float | None, metrics: Sequence[str] = METRICS
 ) -> dict[str, Score]:
     """How each half of the series agrees with the other half of the target, by metric.
 
@@ -211,7 +210,7 @@ def score(
         )
         for source, inner in enumerate(inners)
     ]
-    return score_moments(ways, 0 if draws is None else draws.shape[1], figures)
+    return score_moments(ways, 0 if draws is None else draws.shape[1], metrics)
 
 
 def enough(region: Mask) -> bool:

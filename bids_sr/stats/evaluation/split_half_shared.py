@@ -16,7 +16,7 @@ from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.stats.evaluation.explained_variance import FIGURES
+from bids_sr.stats.evaluation.explained_variance import METRICS
 from bids_sr.stats.evaluation.split_half import Inner, Scores, enough, halves_of, inner_products, score
 from bids_sr.stats.glm.block_effects import Effects, load_effects, series_of
 from bids_sr.stats.glm.blocks import Block, missing_conditions
@@ -119,15 +119,15 @@ class Frame:
         for band in self.bands:
             maps = self.banded(betas, band)
             # percent of one mean image differs from signal by a fixed map: amplitudes are compared once
-            figures = FIGURES if band != "percent" else FIGURES[:1]
+            metrics = METRICS if band != "percent" else METRICS[:1]
             for region, contrast, inners in self._inners(maps, band):
-                given = self.halves[contrast], self.draws[contrast]
+                weights = self.halves[contrast], self.draws[contrast]
                 if "split" in kinds and self.targets:
-                    found = score(inners, *given, figures)
+                    found = score(inners, *weights, metrics)
                     out |= {(f"split_{name}", band, contrast, region): one for name, one in found.items()}
                 if "self" in kinds and band != "percent":
                     own = [None if i is None else Inner(own=i.own, cross=i.own, target=i.own) for i in inners]
-                    out["self_r", band, contrast, region] = score(own, *given, FIGURES[:1])["r"]
+                    out["self_r", band, contrast, region] = score(own, *weights, METRICS[:1])["r"]
         return out
 
     def _inners(self, maps: Float32, band: str) -> Iterator[tuple[str, str, list[Inner | None]]]:

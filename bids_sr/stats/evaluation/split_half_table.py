@@ -31,16 +31,10 @@ CONTROL_FWHM_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 
 def choose(tried: Mapping[float, Scores]) -> tuple[Scores, dict[Key, tuple[float, float]], dict[Key, float]]:
-    """The control at the setting that scores best the other way round.
+    """The control at the setting (width in mm, or number of components) that scores best the other way round.
 
-    Parameters
-    ----------
-    tried : scores by setting (width in mm, or number of components)
-
-    Returns
-    -------
-    scores; for r and explained variance the chosen setting with half 0 and with half 1 as source, and the best mean
-    score of any setting
+    Returns scores; for r and explained variance the chosen setting with half 0 and with half 1 as source, and the best
+    mean score of any setting.
     """
     scores: Scores = {}
     chosen: dict[Key, tuple[float, float]] = {}
@@ -79,12 +73,12 @@ def _control_rows(
 ) -> Iterator[MetricRow]:
     """The setting of a control for r beyond Nyquist, mean of both ways; and what it reaches in hindsight."""
     for (stem, band, contrast, region), pair in chosen.items():
-        given: dict[str, Any] = {"series": name, "against": MEASURED, "contrast": contrast, "region": region}
+        place: dict[str, Any] = {"series": name, "against": MEASURED, "contrast": contrast, "region": region}
         if (stem, band) == ("split_r", "beyond"):
             measure = "control_fwhm" if name == SMOOTH else "control_rank"
-            yield MetricRow(measure=measure, value=sum(pair) / 2, **given)
-        figure = f"control_best_{stem.removeprefix('split_')}_{band}"
-        yield MetricRow(measure=figure, value=best[stem, band, contrast, region], **given)
+            yield MetricRow(measure=measure, value=sum(pair) / 2, **place)
+        metric = f"control_best_{stem.removeprefix('split_')}_{band}"
+        yield MetricRow(measure=metric, value=best[stem, band, contrast, region], **place)
 
 
 def split_half_rows(

@@ -1,13 +1,11 @@
 """Verdict of a run: better than, the same as, or worse than what, in which metric, and how sure.
 
-Two questions are kept apart. *Image quality* says that single images look more like those of a finer acquisition; a
-network must beat ``inject``, which plainly carries static detail over, before it may claim that. *Function* says that
-the map of activity shows true BOLD detail (of neurons or of the veins that drain them, which no map here tells
-apart); it may be claimed only against a truth, and only by a method that explains variance of it, and more than every
-baseline, every denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an interval
-above 0. What a placebo reaches as well is not attributable to this subject's own data. A method that fell back to zero
-filling was not applied: it is named first and not compared. Where the evidence does not decide, the text is "it cannot
-be told".
+*Image quality* says that single images look more like those of a finer acquisition; a network must beat ``inject``,
+which plainly carries static detail over. *Function* says that the map of activity shows true BOLD detail (of neurons or
+of the veins that drain them); it may be claimed only against a truth, by a method that explains variance of it, and
+more than every baseline, denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an
+interval above 0. What a placebo reaches as well is not attributable to this subject's own data. A method that fell back
+to zero filling was not applied: it is named first and not compared.
 """
 
 import math

@@ -103,14 +103,14 @@ def limits_of(
         limits.append(
             "No high-resolution truth: give --truth, or let --retrospective make one by degrading the data themselves."
         )
-    elif not any(map(_has_interval, table.gains)):
+    elif not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
         limits.append("Differences without an interval decide nothing.")
-    if table is not None and table.evidence.is_truth and any(map(_undefined, table.levels)):
-        limits.append(
-            "The two halves of the measured series do not agree for sure beyond the acquired resolution: in some "
-            "region there is no true detail of which a share could be explained."
-        )
     if table is not None and table.evidence.is_truth:
+        if any(row.series == "measured" and not math.isfinite(row.value) for row in table.levels):
+            limits.append(
+                "The two halves of the measured series do not agree for sure beyond the acquired resolution: in some "
+                "region there is no true detail of which a share could be explained."
+            )
         limits.append("BOLD detail is not yet neuronal detail: veins, which drain more than they feed, carry it too.")
     if table is not None and table.evidence.name == "known":
         limits.append("Denoised copies of bspline, the controls, were not held against the known activation.")
@@ -129,11 +129,3 @@ def limits_of(
         limits.append(f"Flags were raised: {', '.join(name.replace('_', ' ') for name in raised)}.")
     limits.append("One run of one subject: whether it holds for others is a matter of the group.")
     return limits
-
-
-def _undefined(row: MetricRow) -> bool:
-    return row.series == "measured" and not math.isfinite(row.value)
-
-
-def _has_interval(row: MetricRow) -> bool:
-    return math.isfinite(row.lower) and math.isfinite(row.upper)

@@ -1,16 +1,14 @@
 """Autoregressive noise estimated from the residuals of a linear model: expectation, scatter and inversion.
 
-Residuals of a model are less autocorrelated than the noise, as drift and motion regressors take its slow part away.
-For residuals e = R y, with R off the columns of the design and V the covariance of the noise, sums of lag products
-are
+For residuals e = R y, with R off the columns of the design and V the covariance of the noise, sums of lag products are
 
     E[sum_t e_t e_(t+l)] = tr(R S_l R V),  S_l the shift by l
 
 which is linear in the autocovariances of the noise (Worsley et al. 2002); here V goes on beyond the lags that are
-looked at, as an autoregressive process does. The lag product over the power, r_l, is a ratio of two quadratic forms
-in normal variables: its mean differs from the ratio of the means, and its scatter from voxel to voxel is known, both
-to second order and for this design. The ratio's bias matters: of noise of .35 in 60 volumes with 17 confounds, the
-autocorrelation comes out .02 too low without it and .002 with it, and t too often beyond its threshold by a tenth.
+looked at, as an autoregressive process does. The lag product over the power, r_l, is a ratio of two quadratic forms in
+normal variables: its mean differs from the ratio of the means, and its scatter from voxel to voxel is known, both to
+second order and for this design. Of noise of .35 in 60 volumes with 17 confounds, the autocorrelation comes out .02 too
+low without that bias and .002 with it, and t too often beyond its threshold by a tenth.
 """
 
 from collections.abc import Sequence

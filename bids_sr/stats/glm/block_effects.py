@@ -1,8 +1,7 @@
 """Effects of the blocks of one series, whole slices, in one pass over the file.
 
 Every metric of the split halves is a function of these few maps: effects of halves and of contrasts are sums of them,
-smoothing and Fourier filters are linear, and resampled blocks are other weights. So a series is read once and its file
-is not needed again.
+smoothing and Fourier filters are linear, and resampled blocks are other weights.
 
 The temporal components of a series (for the denoising control) are the leading eigenvectors of its T x T matrix of
 inner products inside the mask, each voxel's mean taken off; a series that keeps K of them has the block effects
@@ -24,6 +23,7 @@ from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
 ACTIVE_FWHM_MM = 4.0
+_STORED = ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps", "pca_loadings")
 _VOLUMES = 16  # read at a time
 _STRIP = 32768  # voxels whose sums stay in the processor's cache
 
@@ -183,10 +183,7 @@ def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
     """Write effects as .npz, whole or not at all."""
     target = Path(path)
     blocks = effects.blocks
-    arrays = {
-        name: getattr(effects, name)
-        for name in ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps", "pca_loadings")
-    }
+    arrays = {name: getattr(effects, name) for name in _STORED}
     if effects.smooth_variance is not None:
         arrays["smooth_variance"] = effects.smooth_variance
     arrays |= {
@@ -215,12 +212,7 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
         )  # fmt: skip
         return Effects(
             series=str(data["series"]), blocks=blocks, dof=int(data["dof"]), ranks=tuple(int(k) for k in data["ranks"]),
-            smooth_variance=data.get("smooth_variance"),
-            **{
-                name: data[name]
-                for name in ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps",
-                             "pca_loadings")
-            },
+            smooth_variance=data.get("smooth_variance"), **{name: data[name] for name in _STORED},
         )  # fmt: skip
 
 

@@ -1,13 +1,11 @@
 """Blocks of a run, its two halves, and a model with one regressor for each block.
 
-The halves are made of blocks, not of volumes: first, third, … block of each condition against second, fourth, …, so
-that both halves hold every condition and drift weighs on both alike. Consecutive events of one trial type with short
-gaps are one sustained block. Where that leaves many short trials, the unit is a chunk of consecutive trials of one
-condition.
+The halves are made of blocks: first, third, … of each condition against second, fourth, …, so that both halves hold
+every condition and drift weighs on both alike. Consecutive events of one trial type with short gaps are one sustained
+block; where that leaves many short trials, the unit is a chunk of consecutive trials of one condition.
 
-A block of which the run saw too little (it ended before the first volume, or began with the last ones) is modelled and
-not used: the standard error of its effect is a multiple of the others' (13 times, for a block of 16 s that ended 12 s
-before the run), and a mean over blocks would be a mean of that one block's noise.
+A block of which the run saw too little is modelled and not used: the standard error of its effect is a multiple of the
+others' (13 times, for a block of 16 s that ended 12 s before the run).
 """
 
 import logging
@@ -143,7 +141,7 @@ def _table(blocks: Sequence[Block], seeds: pd.DataFrame | None = None, tr: float
 
 
 def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) -> list[float]:
-    """Share of each block's squared response that falls on the given, evenly spaced times (s).
+    """Share of each block's squared response that falls on evenly spaced times (s).
 
     Only blocks near the ends of the run are worked out: the response to any other lies inside it.
     """

@@ -133,18 +133,18 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     expression = text.strip()
     if expression in trial_types:  # a name may itself hold a dash or a plus
         return camel(expression), {expression: 1.0}
-    given = _NAMED.match(expression)
-    body = given.group(2) if given else expression
+    named = _NAMED.match(expression)
+    body = named.group(2) if named else expression
     if body.strip() == "all" and trial_types:
         weights = {name: 1.0 / len(trial_types) for name in trial_types}
-        return (given.group(1) if given else "all"), weights
+        return (named.group(1) if named else "all"), weights
     terms = _terms(text, body, trial_types)
     weights = {}
     for trial_type, weight in terms:
         weights[trial_type] = weights.get(trial_type, 0.0) + weight
     if not any(weights.values()):
         raise ContrastError(text, "all of its weights are zero", "Write for example `thumb-little`.")
-    return (given.group(1) if given else _name_of(terms)), weights
+    return (named.group(1) if named else _name_of(terms)), weights
 
 
 def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:

@@ -25,10 +25,10 @@ class TemporalFilter:
     trend: Float  # (T, 2) constant and slope
     band: Float | None  # (T, K) cosines kept, already without trend, or None where nothing is filtered out
 
-    def apply(self, signals: Float) -> Float:
-        """Filtered time series, (T, N) from (T, N)."""
+    def coefficients(self, signals: Float) -> Float:
+        """Filtered time series (T, N), or what they are in units of the band's cosines, (K, N)."""
         rest = signals - self.trend @ (self.trend.T @ signals)
-        return rest if self.band is None else self.band @ (self.band.T @ rest)
+        return rest if self.band is None else self.band.T @ rest
 
 
 def temporal_filter(n: int, tr: float, low_pass: float | None) -> TemporalFilter:
@@ -56,12 +56,7 @@ def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) ->
     ----------
     signals, tasks : (T, N) signal of voxels; (T, C) convolved on/off time series of each contrast
     """
-
-    def coefficients(values: Float) -> Float:
-        rest = values - temporal.trend @ (temporal.trend.T @ values)
-        return rest if temporal.band is None else temporal.band.T @ rest
-
-    x, y = coefficients(np.asarray(tasks, dtype=np.float64)), coefficients(np.asarray(signals, dtype=np.float64))
+    x, y = (temporal.coefficients(np.asarray(values, dtype=np.float64)) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
     flat = y_norm <= FLAT * np.sqrt(len(signals)) * np.abs(signals).max(axis=0, initial=0.0)
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]

@@ -2,15 +2,11 @@
 
 Choices that the paper leaves open and that are ours:
 
-- The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without derivatives.
-- A regressor is the convolution of a boxcar of height one with a response that sums to one, so a block that outlasts
-  the response has a plateau of one. An effect is therefore the change of the signal, in the series' own units, that a
-  sustained block makes. Events shorter than the response reach less than one, and their effects are still those of a
-  sustained block.
-- Volume t is taken to be acquired at t·TR + slice_time_ref·TR where slice timing was corrected to that moment, and
-  else at the middle of its repetition time. The same is done for every series, so no comparison between series rests
-  on it.
-- Dummy volumes keep their place in time and lose their row.
+- The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without derivatives. It sums to one,
+so that a block that outlasts it has a plateau of one: an effect is the change of the signal, in the series' own units,
+that a sustained block makes, for shorter events too. - Volume t is taken to be acquired at t·TR + slice_time_ref·TR
+where slice timing was corrected to that moment, else at the middle of its repetition time, in every series alike. -
+Dummy volumes keep their place in time and lose their row.
 """
 
 import logging
@@ -50,7 +46,6 @@ class Design:
     tr: float  # repetition time (s)
     hrf: str  # name of the response model
     high_pass: float  # cut-off of the cosine drift (Hz); 0 is a straight line
-    frame_times: Float  # (rows,) when each row was acquired (s after the first volume's start)
     rank: int  # of the matrix; below the number of columns where confounds or conditions repeat each other
 
     @property
@@ -112,7 +107,7 @@ def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_s
 
 
 def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
-    """Convolved on/off time series of each trial type at the given times; a sustained block's plateau is one.
+    """Convolved on/off time series of each trial type at some times; a sustained block's plateau is one.
 
     Events before the run count: what they leave behind in the first volumes is part of the model, however early. Those
     that begin after the last volume do not. Time series of seeds are their own regressors, whatever the times.
@@ -216,7 +211,7 @@ def build_design(
     matrix.setflags(write=False)
     return Design(
         matrix=matrix, columns=columns, conditions=conditions, n_dummy=n_dummy, tr=tr, hrf=hrf, high_pass=high_pass,
-        frame_times=times[n_dummy:], rank=rank,
+        rank=rank,
     )  # fmt: skip
 
 

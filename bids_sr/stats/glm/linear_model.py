@@ -1,16 +1,12 @@
 """General linear model with autoregressive noise, in blocks of voxels.
 
 Generalized least squares under the autocorrelation that `bids_sr.stats.glm.noise` finds, one process for each group of
-like voxels; the first samples are whitened exactly too. What differs from common practice:
+like voxels; the first samples are whitened exactly too. Unlike nilearn's `run_glm`
 
-- The autocorrelation is pooled over neighbors and voxels of like brightness, and corrected for what the design takes
-  out of residuals. With a coefficient of each voxel's own (AR(1), as nilearn's `run_glm` takes it, and as this
-  module did), t passes p < .001 up to 3.4 times as often as it should in runs of 60 volumes, and longer models are
-  worse (`benchmarks/null_noise.py`).
-- Degrees of freedom are counted once, by rank (`run_glm` divides residuals by the number of columns, which differs
-  where columns repeat each other).
-- z. Where voxels of one group differ in their noise, z is taken with as many degrees of freedom as that leaves, see
-  `bids_sr.stats.glm.autoregression`.
+- the autocorrelation is pooled, and corrected for what the design takes out of residuals. With an AR(1) coefficient of
+each voxel's own, t passes p < .001 up to 3.4 times as often as it should in runs of 60 volumes, and longer models are
+worse (`benchmarks/null_noise.py`); - degrees of freedom are counted once, by rank, and z is taken with fewer where
+voxels of one group differ in their noise (`bids_sr.stats.glm.autoregression.effective_dof`).
 """
 
 from __future__ import annotations
@@ -138,7 +134,7 @@ class ContrastModel:
         count, n = len(self.contrasts), signals.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:
-            raise ValueError(f"courses of {n} voxels, noise of {len(labels)}")
+            raise ValueError(f"time series of {n} voxels, noise of {len(labels)}")
         effect, variance = np.zeros((count, n)), np.zeros((count, n))
         effective = np.full((count, n), float(self.dof))
         y = np.asarray(signals, dtype=np.float64)

@@ -1,23 +1,17 @@
 """Autocorrelation of the noise, pooled over neighboring voxels and voxels of the same brightness.
 
-What a single voxel tells of its autocorrelation is too noisy to whiten with: a coefficient from 60 volumes errs by
-.2, and t then passes p < .001 in twice as many voxels as it should, however long the model is. So
+A coefficient from one voxel of 60 volumes errs by .2, and t then passes p < .001 in twice as many voxels as it should,
+however long the model is (`benchmarks/null_noise.py`). So
 
 1. each voxel's residuals give the ratios r_l of lag products to power, l = 1 … 6;
 2. these are averaged over the neighborhood, by a Gaussian in mm that knows nothing outside the mask (as FILM smooths
-   them, Woolrich et al. 2001). Millimeters, so that all series of a run are treated alike, on whatever grid;
-3. tissues differ and lie closer to each other than that width. They differ in brightness too: one regression over
-   the run tells how r_l depends on the mean signal relative to the neighborhood, and is added (FILM smooths among
-   voxels of like intensity instead; a regression needs no threshold);
-4. voxels of like r_l form a group (at most 64, less than .02 wide where that many suffice), which shares one model,
-   as SPM's FAST shares one over the brain (Corbin et al. 2018). A group gets the autoregressive process of order 6
-   whose residuals show its r_l, see `bids_sr.stats.glm.autoregression`;
-5. voxels scatter about what is expected of them so far. What exceeds the scatter of noise is heterogeneity that 2
-   and 3 do not reach. By as much as it exceeds it, a voxel's own r_l enters (the best linear prediction, empirical
-   Bayes), which is nothing where voxels are alike; 4 is done again. What remains in doubt, and neighbors too few to
-   average, costs degrees of freedom, see `bids_sr.stats.glm.autoregression`.
-
-`benchmarks/null_noise.py` measures what comes of it.
+them, Woolrich et al. 2001), so that all series of a run are treated alike, on whatever grid; 3. tissues differ and lie
+closer to each other than that width: one regression over the run tells how r_l depends on the mean signal relative to
+the neighborhood, and is added; 4. voxels of like r_l form a group (at most 64, less than .02 wide where that many
+suffice), which shares one model, as SPM's FAST shares one over the brain (Corbin et al. 2018): the autoregressive
+process of order 6 whose residuals show its r_l, see `bids_sr.stats.glm.autoregression`; 5. by as much as voxels scatter
+more than noise would about what is expected of them so far, a voxel's own r_l enters (the best linear prediction,
+empirical Bayes); 4 is done again. What remains in doubt, and neighbors too few to average, costs degrees of freedom.
 """
 
 from __future__ import annotations

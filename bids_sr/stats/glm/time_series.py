@@ -1,12 +1,10 @@
 """Time series of the voxels inside a mask, in blocks of voxels, from a file that is read volume by volume.
 
-Statistics need all times of a voxel, files hold all voxels of a time. The first pass smooths each volume and appends
-its mask voxels to a scratch file; the second reads that file in blocks of voxels whose size follows from a budget in
-bytes. So memory depends neither on the length of a run nor on the size of the mask.
+The first pass smooths each volume and appends its mask voxels to a scratch file; the second reads that file in blocks
+whose size follows from a budget in bytes, so that memory depends neither on the length of a run nor on the mask.
 
-Smoothing is a plain 3D Gaussian in mm, each axis by its own voxel size, over the whole volume (what lies outside the
-mask counts, as in the paper's filter; a normalized smoothing inside the mask would treat its border differently).
-Beyond the edge of the volume the edge value goes on.
+Smoothing is a plain 3D Gaussian in mm over the whole volume (what lies outside the mask counts, as in the paper's
+filter). Beyond the edge of the volume the edge value goes on.
 """
 
 from __future__ import annotations

@@ -1,16 +1,14 @@
 """Group tests of methods against their references: paired tests, equivalence, corrections, primary comparison.
 
-The participant is the unit. Each comparison is a method less a reference (the acquired series, a baseline, a control,
-another method or one of the method's own placebos) on one question. Comparisons of one method on one question form a
-family (placebos one of their own) within which p values are corrected by Holm's procedure; false discovery rates are
-over all comparisons of a measure. Over all series of a question, which the same participants have, stands Friedman's
-test.
+The participant is the unit. Comparisons of one method on one question form a family (placebos one of their own) within
+which p values are corrected by Holm's procedure; false discovery rates are over all comparisons of a measure,
+Friedman's test over all series of a question.
 
 One comparison a task is fixed beforehand, so that nothing is corrected: the default method less the strongest baseline
 (the one of the highest median, which only makes the test harder) in explained variance beyond the acquired Nyquist
 limit, over the brain, contrast ``all`` where there is one (else the first by name), least smoothing; against the
-measured series where participants have one, else against known activation. Without a truth there is none:
-repeatability is no evidence of truth. All other comparisons are exploratory.
+measured series where participants have one, else against known activation. Repeatability is no evidence of truth:
+without one there is no primary comparison. All others are exploratory.
 """
 
 import math
@@ -97,15 +95,15 @@ def as_tested(measure: str, value: float) -> float:
     return abs(value - 1) if better(measure) == ONE else value
 
 
-def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], given: float | None, unit: str) -> float:
-    """Margin of equivalence: the one given (for pure numbers), else a tenth of the gap from B-spline to measured.
+def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], asked: float | None, unit: str) -> float:
+    """Margin of equivalence: the one asked for (pure numbers), else a tenth of the gap from B-spline to measured.
 
     The gap is the median over participants and involves no method under test. NaN where nothing was measured, or where
     there is no gap to speak of: the distance to a perfect 1 would be no yardstick, as nothing that is measured comes
     near it, and real gains would pass as none.
     """
-    if given is not None and unit == "1":
-        return given
+    if asked is not None and unit == "1":
+        return asked
     measure, direction = question.measure, better(question.measure)
     spline = {who: as_tested(measure, value) for who, value in series.get("bspline", {}).items()}
     truth = {who: as_tested(measure, value) for who, value in series.get(MEASURED, {}).items()}
@@ -271,7 +269,12 @@ def with_primary(comparisons: Sequence[Comparison], method: str) -> list[Compari
     own = [each for each in comparisons if (each.series, each.role) == (method, "baseline") and each.n > 0]
     marked = {}
     for task in dict.fromkeys((each.question.task, each.question.variant) for each in own):
-        some = [each for each in own if (each.question.task, each.question.variant) == task and _asked(each.question)]
+        some = [
+            each
+            for each in own
+            if (each.question.task, each.question.variant, each.question.region) == (*task, "brain")
+            and (each.question.measure, each.question.against) in MEASURES
+        ]
         if not some:
             continue
         question = min((each.question for each in some), key=_rank)
@@ -280,10 +283,6 @@ def with_primary(comparisons: Sequence[Comparison], method: str) -> list[Compari
         needed = participants_needed(strongest.differences)
         marked[id(strongest)] = replace(strongest, primary=True, needed=needed)
     return [marked.get(id(each), each) for each in comparisons]
-
-
-def _asked(question: Question) -> bool:
-    return (question.measure, question.against) in MEASURES and question.region == "brain"
 
 
 def _rank(question: Question) -> tuple[int, bool, float, str]:

@@ -22,7 +22,7 @@ class Running:
     people: list[str] = field(default_factory=list)  # names of those who were added
 
     @classmethod
-    def of(cls, voxels: int) -> Running:
+    def of(cls, voxels: int | tuple[int, ...]) -> Running:
         """Nothing added yet."""
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 

@@ -5,16 +5,12 @@ description. The Fourier transform I of an image is correlated with its own phas
 
     d(r) = sum_{k < r} |I(k)| / sqrt( sum |I|^2 * number of k inside r )
 
-Where the circle takes in coefficients that are noise, the correlation falls: the maximum of d lies where the signal
-ends. As low frequencies dominate images, this is repeated after high-pass filters of growing strength, and the largest
-radius that is a maximum, K (1 at the Nyquist limit), is the cut-off.
+The maximum of d lies where the signal ends. As low frequencies dominate images, this is repeated after high-pass
+filters of growing strength, and the largest radius that is a maximum, K (1 at the Nyquist limit), is the cut-off. Voxel
+size / K is told, as mouse-sr prints it (a full period is twice that). It is no measure of truth: the steps of
+nearest-neighbor interpolation and invented noise in the pattern of a signal are detail to it.
 
-Voxel size / K is given, as mouse-sr prints it; a full period at the cut-off is twice that, which is what the authors'
-tool may print. It is no measure of truth: the steps of nearest-neighbor interpolation are detail to it, and noise that
-a method invents in the pattern of a signal is, too; so it stands beside measures that know the reference.
-
-The border, the number of radii and filters and their refinement are the authors'; medians over slices
-are ours.
+The border, the number of radii and filters and their refinement are the authors'; medians over slices are ours.
 """
 
 from collections.abc import Sequence

@@ -6,13 +6,12 @@ images of a contrast lie on one grid and in one unit, scaled to [0, 1].
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics import image_similarity
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MetricRow, metric_rows
 from bids_sr.stats.image.temporal_quality import smoothness
 
 DATA_RANGE = 1.0
@@ -152,11 +151,6 @@ def _summary(values: Float) -> dict[str, float]:
     return dict(zip(STATISTICS, map(float, (values.mean(), values.std(), low, high)), strict=True))
 
 
-def _rows(values: Mapping[str, float | None], **where: Any) -> Iterator[MetricRow]:
-    for name, value in values.items():
-        yield MetricRow(measure=name, value=math.nan if value is None else value, **where)
-
-
 def likeness(
     contrast: str, series: Mapping[str, Real], measured: Real, mask: Mask, slices: Sequence[int]
 ) -> Iterator[MetricRow]:
@@ -172,7 +166,7 @@ def likeness(
         }
         for each in ("psnr", "ssim"):
             found[each] = getattr(image_similarity, each)(truth, seen, data_range=DATA_RANGE, mask=inside)
-        yield from _rows(found, contrast=contrast, series=name, reference="heldOut")
+        yield from metric_rows(name, found, contrast=contrast, reference="heldOut")
 
 
 def quality(
@@ -192,7 +186,7 @@ def quality(
             found["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
             found["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
             found |= {f"ratio_{key}": value for key, value in summary_ratios(image, tissues).items()}
-        yield from _rows(found, contrast=contrast, series=name, reference="brain")
+        yield from metric_rows(name, found, contrast=contrast, reference="brain")
 
 
 def segmentations(
@@ -205,7 +199,7 @@ def segmentations(
             if name != "measured":
                 shared = overlap(found["measured"][label], classes[label], mask)
                 values |= {f"{each}_{label}": value for each, value in shared.items()}
-            yield from _rows(values, contrast=contrast, series=name, reference="brain")
+            yield from metric_rows(name, values, contrast=contrast, reference="brain")
 
 
 def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]]:

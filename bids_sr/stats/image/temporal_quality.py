@@ -20,7 +20,7 @@ class SeriesQuality:
     noise: Float
     tsnr: Float
     # smoothness of the noise along the three voxel axes; None for an axis along which neighbors do not correlate
-    fwhm_mm: tuple[float | None, float | None, float | None]
+    fwhm_mm: tuple[float | None, ...]
     n_volumes: int  # that entered
 
 
@@ -36,19 +36,11 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
 
 
 def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int) -> SeriesQuality:
-    """Quality of a series that is seen once, volume by volume.
+    """Quality of a series of volumes (X, Y, Z), dummies left out, that is seen once, volume by volume.
 
     Smoothness comes from differences of successive volumes, which hold little signal and no trend: for each pair of
-    neighbors inside the mask their correlation over time, averaged over pairs.
-
-    Parameters
-    ----------
-    volumes : n_volumes arrays (X, Y, Z), dummies left out
-    mask, zooms : (X, Y, Z); voxel size (mm)
-
-    Raises
-    ------
-    ValueError : the mask is on another grid or empty, or the series has too few volumes
+    neighbors inside the mask their correlation over time, averaged over pairs. ValueError where the mask is on another
+    grid or empty, or the series has too few volumes.
     """
     if n_volumes < _DEGREE + 2:
         raise ValueError(f"{n_volumes} volumes are too few for noise over time")
@@ -79,13 +71,9 @@ def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], 
     noise = np.sqrt(np.maximum(power - (loads**2).sum(axis=0), 0) / (n_volumes - _DEGREE - 1))
     noise[noise <= 1e-6 * np.abs(mean)] = 0
     correlations = [_neighbors(product, squares, mask, axis) for axis, product in enumerate(products)]
-    return SeriesQuality(
-        mean=mean,
-        noise=noise,
-        tsnr=np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0),
-        fwhm_mm=smoothness(correlations, zooms),  # type: ignore[arg-type]
-        n_volumes=n_volumes,
-    )
+    tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
+    widths = smoothness(correlations, zooms)
+    return SeriesQuality(mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=n_volumes)
 
 
 def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:

@@ -1,15 +1,14 @@
 """Attribution of region size: how much of a change is due to grid, smoothing, threshold and method.
 
 The paper compares maps of the acquired series with maps of the finer one, each smoothed with σ = 1.5 of its *own*
-voxels (half as wide in mm after a factor of 2), each thresholded by its own maximum (equation 2). Three things change
-at once beside the method: the grid, the smoothing in mm, and the threshold. Here each is changed alone, in this order:
+voxels, each thresholded by its own maximum (equation 2). Here each is changed alone, in this order:
 
     raw, smoothed in its voxels → bspline, smoothed as wide in mm      the grid
                                 → bspline, smoothed in its own voxels  the smoothing
                                 → the series, likewise                 the method
 
-The parts multiply (sizes) or add (overlaps) up to the whole. The whole under equation 2 against the whole under a
-fixed threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-srfmri), results; the order is ours.
+The parts multiply (sizes) or add (overlaps) up to the whole. The whole under equation 2 against the whole under a fixed
+threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-srfmri), results; the order is ours.
 """
 
 import math
@@ -110,14 +109,14 @@ def _ratio(a: float, b: float) -> float:
 
 
 def take_apart(
-    regions: Mapping[Key, Regions], series: str, threshold: str, *, own_mm: float, raw_mm: float, figure: str
+    regions: Mapping[Key, Regions], series: str, threshold: str, *, own_mm: float, raw_mm: float, metric: str
 ) -> dict[str, float]:
     """The change from raw to one series under one threshold, and its parts: ratios of sizes, or differences of Dice.
 
     Parameters
     ----------
     own_mm, raw_mm : σ = 1.5 voxels of the high-resolution and of the acquired grid, as FWHM (mm)
-    figure : ``size`` (parts multiply) or ``dice`` (parts add)
+    metric : ``size`` (parts multiply) or ``dice`` (parts add)
     """
     absent = Regions(sizes=(math.nan, math.nan), dice=math.nan)
     steps = [
@@ -127,10 +126,10 @@ def take_apart(
             (series, threshold, own_mm),
         )
     ]  # fmt: skip
-    levels = [step.size if figure == "size" else step.dice for step in steps]
+    levels = [step.size if metric == "size" else step.dice for step in steps]
 
     def change(before: float, after: float) -> float:
-        return _ratio(after, before) if figure == "size" else after - before
+        return _ratio(after, before) if metric == "size" else after - before
 
     grid, smoothing, method = (change(levels[k], levels[k + 1]) for k in range(3))
     total = change(levels[0], levels[3])
@@ -156,19 +155,19 @@ def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) 
 def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> Iterator[MetricRow]:
     """The decomposition of each finer series against raw."""
     names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in (RAW, RAW_SPLINE)]
-    for series, figure in product(names, ("size", "dice")):
+    for series, metric in product(names, ("size", "dice")):
         parts = {
-            threshold: take_apart(regions, series, threshold, own_mm=own_mm, raw_mm=raw_mm, figure=figure)
+            threshold: take_apart(regions, series, threshold, own_mm=own_mm, raw_mm=raw_mm, metric=metric)
             for threshold in PREFIXES
         }
         fixed = parts["fixed"]["total"]
         for threshold, values in parts.items():
             if threshold != "fixed":
                 whole = values["total"]
-                values["part_threshold"] = _ratio(whole, fixed) if figure == "size" else whole - fixed
+                values["part_threshold"] = _ratio(whole, fixed) if metric == "size" else whole - fixed
             for part, value in values.items():
                 yield MetricRow(
-                    series=series, against="raw", measure=f"claim_{part}_{figure}", value=value, fwhm_mm=own_mm,
+                    series=series, against="raw", measure=f"claim_{part}_{metric}", value=value, fwhm_mm=own_mm,
                     contrast=pair, region=threshold,
                 )  # fmt: skip
 

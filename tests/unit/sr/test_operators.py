@@ -47,17 +47,17 @@ def test_a_known_position_is_kept_to_a_twentieth_of_a_voxel(name, shape, factor)
     fine = blob(shape, [s / 2 + 0.7 for s in shape], (4, 4, 2.4))
     operator = get_operator(name, shape, factor)
     coarse = operator.forward(torch.tensor(fine)).numpy()
-    moved = centroid_mm(coarse, operator.coarse_affine(AFFINE)) - centroid_mm(fine, AFFINE)
+    moved = centroid_mm(coarse, operator.lowres_affine(AFFINE)) - centroid_mm(fine, AFFINE)
     assert np.abs(np.linalg.inv(AFFINE)[:3, :3] @ moved).max() < 0.05
 
 
 @pytest.mark.parametrize("name", sorted(MATRICES))
 def test_a_given_coarse_grid_covers_the_whole_fine_one(name):
     operator = get_operator(name, (44, 30, 12), (1.25, 1.5, 1), (35, 20, 12))
-    assert operator.coarse_shape == (35, 20, 12)
+    assert operator.lowres_shape == (35, 20, 12)
     fine = blob((44, 30, 12), (20.3, 15.6, 5.8), (3, 3, 1.6))
     coarse = operator.forward(torch.tensor(fine)).numpy()
-    affine = operator.coarse_affine(AFFINE)
+    affine = operator.lowres_affine(AFFINE)
     np.testing.assert_allclose(affine @ [34.5, 19.5, 11.5, 1], AFFINE @ [43.5, 29.5, 11.5, 1])
     assert np.abs(centroid_mm(coarse, affine) - centroid_mm(fine, AFFINE)).max() < 0.05
 
@@ -72,7 +72,7 @@ def test_the_same_as_on_arrays(name, twin):
         wanted, affine = twin(x, AFFINE, factor=factor)
         operator = get_operator(name, x.shape, factor)
         np.testing.assert_allclose(operator.forward(torch.tensor(x)).numpy(), wanted, atol=1e-12)
-        np.testing.assert_allclose(operator.coarse_affine(AFFINE), affine)
+        np.testing.assert_allclose(operator.lowres_affine(AFFINE), affine)
 
 
 def test_values_that_other_code_gives():
@@ -107,7 +107,7 @@ def test_there_is_a_gradient_even_when_inference_came_first():
     with torch.inference_mode():
         operator.forward(torch.ones(11, 9, 7, dtype=torch.float64))
     x = torch.randn(11, 9, 7, dtype=torch.float64, requires_grad=True)
-    y = torch.randn(operator.coarse_shape, dtype=torch.float64)
+    y = torch.randn(operator.lowres_shape, dtype=torch.float64)
     (operator.forward(x) * y).sum().backward()
     torch.testing.assert_close((x.grad * x).sum(), (operator.forward(x) * y).sum())
 

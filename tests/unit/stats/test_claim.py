@@ -128,7 +128,7 @@ def test_undefined_overlap_is_neither_0_nor_1_and_is_counted(rows):
 
 def test_a_missing_step_is_not_made_up():
     regions = collect_regions([r for r in worked_rows() if r.series != "raw"], PAIR, (0.0, FINE, COARSE))
-    parts = take_apart(regions, "sbl", "quarter", own_mm=FINE, raw_mm=COARSE, figure="size")
+    parts = take_apart(regions, "sbl", "quarter", own_mm=FINE, raw_mm=COARSE, metric="size")
     assert math.isnan(parts["total"])
     assert math.isnan(parts["part_grid"])
     assert parts["part_smoothing"] == pytest.approx(2 / 3)

@@ -7,14 +7,11 @@ from bids_sr.sr.recipe import Estimator
 
 METHOD = maps_method(
     Estimator(kind="sbl"),
-    name="sbl",
-    reference="sparse_bayes",
+    name="sbl", reference="sparse_bayes",
     summary="sparse Bayesian learning: variance maps that maximize the likelihood of what was acquired",
-    placebos=PLACEBOS_OF_A_RUN,
-    costs=maps_cost(low=300.0),
-    calibrated=True,
+    placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=300.0), calibrated=True,
     text={
         "any": "the maps that maximize the marginal likelihood of its temporal components (sparse Bayesian learning) "
         "[@sparse_bayes]"
     },
-)
+)  # fmt: skip

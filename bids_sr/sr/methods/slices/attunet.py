@@ -56,12 +56,7 @@ FAST = fast_recipe(
 )  # fmt: skip
 
 METHOD = Method(
-    name="attunet",
-    ndim=2,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="attention_unet",
+    name="attunet", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="attention_unet",
     summary="attention U-Net on whole slices, several contrasts fused, with a critic beside it to look at",
-    trained_on="images",
-    fuses=True,
-    costs={"fast": Cost(high=620.0, series=1.06)},
-)
+    trained_on="images", fuses=True, costs={"fast": Cost(high=620.0, series=1.06)},
+)  # fmt: skip

@@ -49,11 +49,7 @@ FAST = replace(
 )  # fmt: skip
 
 METHOD = Method(
-    name="circle",
-    ndim=2,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="gan_cpce_circle",
+    name="circle", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="gan_cpce_circle",
     summary="two networks, to the fine image and back, each against a Wasserstein critic, held together by cycles",
-    trained_on="images",
-    costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
-)
+    trained_on="images", costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
+)  # fmt: skip

@@ -71,10 +71,7 @@ TEXT = {
 }
 
 METHOD = Method(
-    name="srgan",
-    ndim=2,
-    recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE},
-    warm={"fast": WARM},
+    name="srgan", ndim=2, recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE}, warm={"fast": WARM},
     reference="stss_srfmri",
     summary="network trained on the subject's own T2*-weighted pair, slice by slice; a GAN only as published",
     placebos=PLACEBOS_OF_A_PAIR,
@@ -84,4 +81,4 @@ METHOD = Method(
         "paper-mse": Cost(always=192_000.0, series=19.0),
     },
     text=TEXT,
-)
+)  # fmt: skip

@@ -20,12 +20,9 @@ def _without_prior(recipe: Recipe) -> Recipe:
 
 
 METHOD = Method(
-    name="dip",
-    ndim=3,
+    name="dip", ndim=3,
     recipes={"fast": replace(_without_prior(tv.FAST), upsampled_by="linear"), "paper": _without_prior(tv.PAPER)},
     reference="dip",
     summary="tv without its prior: volumes that agree with the acquired ones once brought down",
-    trained_on="self",
-    large=True,
-    costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},
-)
+    trained_on="self", large=True, costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},
+)  # fmt: skip

@@ -29,11 +29,7 @@ FAST = replace(
 )
 
 METHOD = Method(
-    name="gan3d",
-    ndim=3,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="mouse_sr",
+    name="gan3d", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="mouse_sr",
     summary="resnet3d against a critic: sharper to look at, farther from the truth in numbers",
-    trained_on="images",
-    costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
-)
+    trained_on="images", costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
+)  # fmt: skip

@@ -15,12 +15,9 @@ from bids_sr.sr.methods.volumes import li
 FACTORS = (1.25, 1.5, 1.75, 2.0)
 
 METHOD = Method(
-    name="li-agnostic",
-    ndim=3,
+    name="li-agnostic", ndim=3,
     recipes={"fast": replace(li.FAST, factors=FACTORS), "paper": replace(li.PAPER, factors=FACTORS)},
     reference="li_agnostic",
     summary="li for any factor: volumes are brought down by factors drawn at random; written without its paper",
-    trained_on="images",
-    large=True,
-    costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
-)
+    trained_on="images", large=True, costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
+)  # fmt: skip

@@ -20,12 +20,8 @@ def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
 CONTENT = loss("content", "pixel.MSE", 1.0)
 
 METHOD = Method(
-    name="mse3d",
-    ndim=3,
-    recipes={"fast": supervised(tv.FAST_PARTS, CONTENT), "paper": supervised(tv.PAPER, CONTENT)},
+    name="mse3d", ndim=3, recipes={"fast": supervised(tv.FAST_PARTS, CONTENT), "paper": supervised(tv.PAPER, CONTENT)},
     reference="tv_self_sr",
     summary="the network of tv, taught with fine volumes by mean squared error",
-    trained_on="images",
-    large=True,
-    costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
-)
+    trained_on="images", large=True, costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
+)  # fmt: skip

@@ -44,12 +44,7 @@ FAST = fast_recipe(
 FAST_PARTS = replace(FAST, patch=(48, 48, 16), patch_at_most=False, batch=2, iterations=600)
 
 METHOD = Method(
-    name="tv",
-    ndim=3,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="tv_self_sr",
+    name="tv", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="tv_self_sr",
     summary="volumes that agree with the acquired ones once brought down, smooth but for edges; needs no fine image",
-    trained_on="self",
-    large=True,
-    costs={"fast": Cost(high=595.0, series=1.03, most=PLANES)},
-)
+    trained_on="self", large=True, costs={"fast": Cost(high=595.0, series=1.03, most=PLANES)},
+)  # fmt: skip
