@@ -129,8 +129,8 @@ def _precomputed_text(precomputed: Precomputed, corrected: bool) -> str:
     if corrected:
         text += (
             f"Its field map was taken over from {precomputed.origin} too: the shift of the signal along phase "
-            "encoding, field times total readout time, was undone by the same interpolation as head motion, without changing "
-            "intensities; networks saw the distorted volumes as acquired, and guides were carried into them. "
+            "encoding, field times total readout time, was undone by the same interpolation as head motion, without "
+            "changing intensities; networks saw the distorted volumes as acquired, and guides were carried into them. "
         )
     return text
 
