@@ -29,7 +29,7 @@ def init_anat_wf(
     Parameters
     ----------
     template : name of the space to register to, e.g. ``MNI152NLin2009aSym``; it must be on this machine
-    roi : ``motor``, ``brain`` or the path of a mask in T1w or template space
+    roi : ``brain``, names of regions joined by commas, or the path of a mask in T1w or template space
     seed : of everything random
     sloppy : coarser and quicker, for tests
     precomputed : what another program has made; what it lacks of tissues and transforms is made here
@@ -50,7 +50,7 @@ def init_anat_wf(
     """
     files = {} if precomputed is None else precomputed.files
     text = _text(template) if precomputed is None else _precomputed_text(precomputed, template)
-    text += f"The region of interest was {REGIONS.get(roi, 'a mask given by the user')}. "
+    text += f"The region of interest was {_region_text(roi)}. "
     workflow, inputnode, outputnode = new_stage(name, text, inputs=["t1w"], outputs=OUTPUTS)
     load_template = pe.Node(LoadTemplate(space=template), name="load_template")
     brain = pe.Node(niu.IdentityInterface(fields=["t1w", "mask"]), name="brain_buffer")
@@ -135,3 +135,9 @@ def _precomputed_text(precomputed: Precomputed, template: str) -> str:
         registered = f"registered to the {template} template [@icbm2009] by SyN in ANTs [@ants]"
         made = f"The T1-weighted image was {registered}. {made}"
     return f"Taken over from {precomputed.origin} [@fmriprep]: {', '.join(taken[:-1])} and {taken[-1]}. {made}"
+
+
+def _region_text(roi: str) -> str:
+    """The region of interest in words."""
+    of_atlas = "a mask given by the user" if "/" in roi else f"{roi.replace(',', ', ')} of the AAL2 atlas [@aal2]"
+    return REGIONS.get(roi, of_atlas)

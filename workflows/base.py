@@ -14,6 +14,7 @@ from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
+from bids_sr.config.region_names import AUTO, region_of_tasks
 from bids_sr.config.seed_options import seed_places
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
@@ -126,9 +127,16 @@ def _subject_plan(
         t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w),
         precomputed=anat,
         t1w_common={"subject": subject.label, "datatype": "anat", **(_named(t1w, "session") if t1w else {})},
-        template=template, roi=settings.activation.roi, pairs=tuple(pairs.values()),
+        template=template, roi=_roi(settings, subject), pairs=tuple(pairs.values()),
         runs=runs, facts=_subject_facts(settings, subject, series_of, notices),
     )  # fmt: skip
+
+
+def _roi(settings: Settings, subject: Subject) -> str:
+    """Region of interest of a participant: by the names of its tasks where nothing was asked for."""
+    if settings.activation.roi != AUTO:
+        return settings.activation.roi
+    return region_of_tasks({run.entities.get("task", "") for run in subject.runs if run.events is not None})
 
 
 def _template(settings: Settings, subject: Subject) -> str:
@@ -364,7 +372,7 @@ def _subject_facts(
         **taken_over(subject.precomputed, {} if given is None else given.files(_template(settings, subject))),
         "Series": list(dict.fromkeys(name for run in subject.runs for name in series_of(run))),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
-        "Region of interest": settings.activation.roi,
+        "Region of interest": _roi(settings, subject),
         "Recipe of training": settings.superres.recipe if settings.superres.learned else "none",
         "Random seed": settings.resources.random_seed,
         "notices": list(notices),

@@ -310,7 +310,7 @@ class SubjectPlan:
     members : further members of their ensembles
     t1w : T1w image, or ""; t1w_common, t1w_source : entities and BIDS URI
     template : space that it is registered to
-    roi : region of interest: "motor", "brain" or a file
+    roi : region of interest: "brain", names of regions joined by commas, or a file
     pairs, runs : in order
     facts : for the first section of the report
     precomputed : what of the anatomy has been made by another program, or None

@@ -27,6 +27,7 @@ from bids_sr.bids.precomputed import Derivatives, open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name
+from bids_sr.config.region_names import is_file
 
 
 @dataclass(slots=True)
@@ -228,10 +229,10 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: _Walk) -> 
         volume_header(path, seen)
     if not images:
         text = "there is no T1w image: "
-        if settings.activation.roi == "motor":
-            text += "the motor area is not known, so the region of interest is the whole brain; "
-        elif settings.activation.roi != "brain":
-            text += "the ROI file cannot be brought to the BOLD, so the region of interest is the whole brain; "
+        if settings.activation.roi not in ("auto", "brain"):
+            what = "the ROI file cannot be brought to the BOLD" if is_file(settings.activation.roi) else "the region"
+            what += "" if is_file(settings.activation.roi) else f" {settings.activation.roi} is not known"
+            text += f"{what}, so the region of interest is the whole brain; "
         seen.tell(f"sub-{label}", text + "nothing is brought to template space.")
     elif len(images) > 1:
         seen.tell(images[0], f"there are {len(images)} T1w images; this one, the first, is used.")

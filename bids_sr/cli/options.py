@@ -203,7 +203,8 @@ def _activation(add: _Options) -> None:
     add("--high-pass HZ", "slower changes are drift to the linear model")
     seeds = f"connectivity of runs without events: {', '.join(KNOWN)}, NAME=x,y,z[,radius] in mm (MNI), or components"
     add("--seeds SEED", seeds)
-    add("--roi {motor,brain,FILE}", "where regions are measured")
+    regions = "auto (by the task's name), brain, motor, visual, auditory, labels of AAL2 joined by commas, or a mask"
+    add("--roi {auto,brain,NAMES,FILE}", f"where regions are measured: {regions}")
     threshold = "regions: upper quarter of the range, false discovery rate .05, or a value of z"
     add("--threshold {quarter,fdr,Z}", threshold, to="thresholds")
 

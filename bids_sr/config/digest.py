@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bids_sr.config.region_names import is_file
 from bids_sr.config.settings import Settings
 
 # Of each group, what does not change a result: where files lie, what is allowed, how results are stored.
@@ -33,7 +34,7 @@ def decisive(settings: Settings) -> dict[str, Any]:
     if settings.superres.calibration_file is not None:
         found["superres.calibration"] = _plain(settings.superres.calibration_file)
     roi = settings.activation.roi
-    found["activation.roi"] = roi if roi in ("motor", "brain") else _plain(Path(roi))
+    found["activation.roi"] = _plain(Path(roi)) if is_file(roi) else roi
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 from bids_sr.config import groups, machine
 from bids_sr.config.groups import hints
 from bids_sr.config.reading import read_text
+from bids_sr.config.region_names import is_file
 from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
 
 ANAT_METHODS = ("attunet",)
@@ -86,7 +87,7 @@ class Settings:
         if paths["work_dir"] is None:
             digest = hashlib.sha256(os.fsencode(paths["bids_dir"])).hexdigest()[:8]
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
-        if activation["roi"] not in ("motor", "brain"):
+        if is_file(activation["roi"]):
             activation["roi"] = str(_absolute(Path(activation["roi"])))
         if self.superres.calibration_file is not None:
             values["superres"]["calibration"] = str(_absolute(self.superres.calibration_file))

@@ -155,7 +155,7 @@ class DefineRegion(SimpleInterface):
     """
 
     class input_spec(AntsInputSpec):
-        roi = traits.Str("motor", usedefault=True, desc="motor, brain, or the path of a mask")
+        roi = traits.Str("motor", usedefault=True, desc="brain, names of regions, or the path of a mask")
         t1w = File(exists=True, mandatory=True, desc="T1w; gives the grid")
         mask = File(exists=True, mandatory=True, desc="its brain")
         template = File(exists=True, mandatory=True, desc="template; its field of view tells what is in its space")

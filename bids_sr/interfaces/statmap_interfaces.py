@@ -56,8 +56,9 @@ class ActivationMaps(SimpleInterface):
         regions = find_regions(found.maps, mask, roi, tuple(thresholds.values()))
         made = [*_maps(inputs, found), *_regions(inputs, regions, thresholds)]
         self._results |= _save(made, affine, zooms, inputs, cwd)
-        out = cwd / "metrics.tsv"
-        self._results["metrics_tsv"] = _metrics(inputs, contrasts, found, regions, mask, roi, affine, out)
+        self._results["metrics_tsv"] = _metrics(
+            inputs, contrasts, found, regions, mask, roi, affine, cwd / "metrics.tsv"
+        )
         return runtime
 
 

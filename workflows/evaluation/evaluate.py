@@ -101,7 +101,10 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
 def _judge(workflow: LiterateWorkflow, run: RunPlan, tables: list[Source]) -> None:
     """Quality control, flags and the verdict, and all tables as one."""
     inputnode, outputnode, plan = workflow.get_node("inputnode"), workflow.get_node("outputnode"), run.series
-    flags = pe.Node(Flags(contrasts=run.activation.plain_contrasts, factor=run.acquisition.factor), name="flags")
+    flags = pe.Node(
+        Flags(contrasts={} if run.at_rest else run.activation.plain_contrasts, factor=run.acquisition.factor),
+        name="flags",
+    )
     seen = same(maps="in_files", maps_entities="in_entities", bold_mask="mask", roi_placed="roi")
     workflow.connect([(inputnode, flags, seen)])
     if run.with_pair:

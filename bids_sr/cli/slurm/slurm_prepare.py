@@ -136,7 +136,7 @@ def _unfit(settings: Settings, own: dict[str, Any]) -> list[str]:
         if getattr(settings.run, name):
             flag = name.replace("_", "-")
             wrong.append(f"--{flag}: it takes seconds; call bids-sr with it, without SLURM")
-    if getattr(settings.run, "use_plugin", None) is not None:
+    if settings.resources.use_plugin is not None:
         wrong.append("--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it")
     for name in ("setup", "container"):
         text = str(own.get(name, ""))
