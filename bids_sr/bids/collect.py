@@ -9,7 +9,7 @@ from bids_sr.bids import calibration_runs as cal
 from bids_sr.bids import headers as hd
 from bids_sr.bids import pairs, query
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.fmriprep import open_derivatives, precomputed_anat, precomputed_run
+from bids_sr.bids.fmriprep import precomputed_anat, precomputed_run
 from bids_sr.bids.inputs import (
     BoldRun,
     Header,
@@ -23,7 +23,7 @@ from bids_sr.bids.inputs import (
 )
 from bids_sr.bids.layout import Index, column, open_index
 from bids_sr.bids.method_options import check_guide, check_options
-from bids_sr.bids.precomputed import Derivatives
+from bids_sr.bids.precomputed import Derivatives, open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name

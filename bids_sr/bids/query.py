@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.findings import Findings, refusal, require
 from bids_sr.bids.inputs import entities_of, is_magnitude
 from bids_sr.bids.layout import KINDS, read_object
 from bids_sr.config import Selection, nearest_name
@@ -22,6 +22,7 @@ def check_dataset(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         raise refusal(bids_dir, "there is no such directory", "Give the root directory of a BIDS data set.")
     description = bids_dir / "dataset_description.json"
+    require(description)
     if not description.exists():
         raise refusal(
             bids_dir,

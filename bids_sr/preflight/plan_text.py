@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.bids import BoldRun, Notice, Problem, Subject, factor_of
+from bids_sr.bids import BoldRun, Problem, Subject, factor_of
 from bids_sr.bids.exclusions import left_out_text
+from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
+from bids_sr.bids.precomputed import taken_text
 from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.plan import Plan
@@ -14,9 +16,10 @@ MOST_NAMED = 3
 
 def format_problems(problems: Sequence[Problem]) -> str:
     """All problems, each with its file, reason and fix."""
-    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    shown = grouped(problems)
+    many = "1 problem" if len(shown) == 1 else f"{len(shown)} problems"
     head = f"{many} with the input; nothing was written."
-    return "\n".join([head, *(str(problem) for problem in problems)])
+    return "\n".join([head, *(str(problem) for problem in shown)])
 
 
 def dry_run_text(plan: Plan, settings: Settings) -> str:
@@ -34,7 +37,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
         lines.append("maps: " + " ".join(settings.activation.kinds))
     lines += left_out_text(plan.left_out)
-    warnings = ["warnings:", *(f"  {line}" for line in notice_lines(plan.warnings))] if plan.warnings else []
+    warnings = ["warnings:", *(f"  {notice}" for notice in counted(plan.warnings))] if plan.warnings else []
     return "\n".join([*lines, *_cost_lines(plan), *warnings])
 
 
@@ -49,6 +52,8 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
     lines.append(f"  pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")
     lines.append(f"  calibration: {_calibration_text(run)}")
+    if run.precomputed is not None:
+        lines.append(f"  taken over: {taken_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
     else:
@@ -58,23 +63,6 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     if run.events is None:
         return [*lines, f"  no events: connectivity of the seeds {', '.join(contrasts)}"]
     return [*lines, "  contrasts: " + "; ".join(f"{name} = {_formula(w)}" for name, w in contrasts.items())]
-
-
-def notice_lines(notices: Sequence[Notice]) -> list[str]:
-    """Notices as lines, those of one text in one line with the number of files that it is about.
-
-    >>> notice_lines([Notice("data/a_bold.nii", "no pair."), Notice("data/b_bold.nii", "no pair.")])
-    ['data/a_bold.nii and 1 more (b_bold.nii): no pair.']
-    """
-    files: dict[str, list[str]] = {}
-    for notice in notices:
-        files.setdefault(notice.text, []).append(notice.file)
-    lines = []
-    for text, (first, *others) in files.items():
-        names = [other.rpartition("/")[2] for other in others]
-        shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
-        lines.append(f"{first} and {len(names)} more ({shown}): {text}" if names else f"{first}: {text}")
-    return lines
 
 
 def choice_text(run: BoldRun, settings: Settings) -> str:

@@ -53,7 +53,6 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             check_data=lambda checked: data,
             without=lambda checked, problems: checked,
             left_out_text=list,
-            notice_lines=list,
             choice_lines=lambda checked, settings: [],
             format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
