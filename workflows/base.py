@@ -14,11 +14,11 @@ from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
-from bids_sr.config.region_names import AUTO, region_of_tasks
 from bids_sr.config.seed_options import seed_places
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
 from bids_sr.interfaces.learning.contrast_plan import structural_values
+from bids_sr.region_names import AUTO, region_of_tasks
 from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_names
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names

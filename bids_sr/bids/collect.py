@@ -27,7 +27,7 @@ from bids_sr.bids.precomputed import Derivatives, open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name
-from bids_sr.config.region_names import is_file
+from bids_sr.region_names import is_file
 
 
 @dataclass(slots=True)

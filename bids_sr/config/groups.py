@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.config import region_names
+from bids_sr import region_names
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, parse_seed
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
@@ -263,7 +263,7 @@ class Activation(Section):
     """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
     `low_pass` None switches the filter off. `contrasts` empty: each trial type, all of them, and pairs of up to three.
-    `roi`: auto, brain, names of regions joined by commas, or a file; see `bids_sr.config.region_names`.
+    `roi`: auto, brain, names of regions joined by commas, or a file; see `bids_sr.region_names`.
     `seeds`: of the connectivity maps of runs without events, see `bids_sr.config.seed_options`.
     """
 
