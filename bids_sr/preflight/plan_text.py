@@ -7,7 +7,7 @@ from bids_sr.bids.exclusions import left_out_text
 from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.precomputed import taken_text
-from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
+from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.plan import Plan
 
@@ -139,7 +139,12 @@ def _calibration_text(run: BoldRun) -> str:
 def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
     number = next(k for k, each in enumerate(subject.runs) if each is run)
     made = foreseen(subject, settings).runs[number]
-    size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {made.n_volumes} volumes"
+    n_volumes = made.n_volumes
+    if settings.preprocessing.dummy_scans is None and not run.echoes:
+        from bids_sr.stats.glm.confounds import nonsteady_at_start
+
+        n_volumes -= nonsteady_at_start(run.bold) if any(run is each for each in makers(subject).values()) else 0
+    size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {n_volumes} volumes"
     factor = _times(retrospective_factor(settings), "g")
     return f"will be brought down by {factor} ({settings.evaluation.retrospective}) to {size}"
 

@@ -28,13 +28,12 @@ from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.sr.resolution.degradation import kspace_crop
-from bids_sr.stats.glm.confounds import count_nonsteady
+from bids_sr.stats.glm.confounds import nonsteady_at_start
 
 LOGGER = logging.getLogger(__name__)
 RECORDS = "retrospective-records"
 """Folder beside the two data sets with one record for each participant."""
 _GEOMETRY_KEYS = ("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "AcquisitionVoxelSize")
-_LOOKED_AT = 50  # volumes that may hold the transient at the start
 Types = Mapping[str, Sequence[str]]
 
 
@@ -181,8 +180,7 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
     if any(run is maker for maker in makers(subject).values()):
         steady = first
         if dummies is None:
-            with SeriesReader(bold) as reader:
-                steady = count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])
+            steady = nonsteady_at_start(bold)
         first = steady + averaged(run)
         mean, affine, header = downsampling.mean_volume(bold, steady, averaged(run))
         folder = _folder(building / "data", subject, session, "anat")

@@ -37,6 +37,9 @@ def derivative(values: Array) -> Float:
     return np.concatenate([[np.nan], np.diff(values)])
 
 
+_LOOKED_AT = 50  # volumes that may hold the transient at the start
+
+
 def count_nonsteady(signal: Sequence[float] | Array, *, threshold: float = 3.5, least: float = 0.01) -> int:
     """Number of volumes at the start that are brighter than the rest: not yet in steady state.
 
@@ -53,6 +56,12 @@ def count_nonsteady(signal: Sequence[float] | Array, *, threshold: float = 3.5, 
     outlying = (values - center > threshold * spread) & (values - center > least * abs(center))
     outlying[len(values) // 2 :] = False
     return int(np.argmin(outlying)) if not outlying.all() else len(values)
+
+
+def nonsteady_at_start(path: str | Path) -> int:
+    """Volumes of a series as acquired that are not in steady state, from its first volumes alone."""
+    with SeriesReader(path) as reader:
+        return count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])
 
 
 def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Float:

@@ -136,6 +136,8 @@ def test_dummies_are_found_before_the_pair_is_made(maker: BidsMaker) -> None:
     data = series((24, 24, 6, 80))
     data[..., :3] = (data[..., :3] * np.array([1.5, 1.3, 1.1])).astype("int16")
     maker.bold(zooms=(2.0, 2.0, 4.0), data=data)
+    settings = settings_for(maker)
+    assert " 67 volumes" in dry_run_text(check(settings), settings)
     _, plan = made(maker)
     (run,) = plan.subjects[0].runs
     assert run.n_volumes == 67
@@ -371,3 +373,13 @@ def test_the_command_goes_on_with_the_coarser_data(
     written = Settings.from_toml(next((out / "logs").glob("*/settings.toml")))
     assert (written.evaluation.retrospective, written.paths.bids_dir) == ("clean", maker.root)
     assert "making the truth from the data" in capsys.readouterr().out
+
+
+def test_a_run_at_rest_is_its_own_truth_too(maker: BidsMaker) -> None:
+    _, plan = made(maker, "--ignore", "events")
+    (run,) = plan.subjects[0].runs
+    assert run.events is None
+    assert run.truth is not None
+    assert run.truth.bold is not None
+    assert not list(run.bold.parent.glob("*_events.tsv"))
+    assert list(plan.contrasts[run.bold]) == ["motor", "defaultMode", "visual"]
