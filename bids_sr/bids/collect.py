@@ -185,6 +185,8 @@ def _subject(
             runs.append(_with_truth(run, settings, seen))
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
+    if any(run.precomputed is None or run.precomputed.field is None for run in runs):
+        query.tell_field_maps(settings.paths.bids_dir.absolute(), label, seen)
     subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
     if settings.evaluation.retrospective is not None:
         check_retrospective(subject, seen)

@@ -181,6 +181,28 @@ def _filter_value(path: Path, value: object) -> Any:
     return value
 
 
+FIELD_MAPS = {
+    "epi": "EPI of opposite phase encoding",
+    "phasediff": "phase differences",
+    "phase1": "phases of two echoes",
+    "fieldmap": "a field map in units of its own",
+}
+"""Suffix in a folder ``fmap`` to what it is."""
+
+
+def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
+    """Say which field maps a participant has and that they are not used here: sdcflows estimates them by FSL and AFNI."""
+    folders = [bids_dir / f"sub-{label}" / "fmap", *sorted(bids_dir.glob(f"sub-{label}/ses-*/fmap"))]
+    suffixes = {path.name.split(".")[0].rpartition("_")[2] for folder in folders for path in folder.glob("*.nii*")}
+    kinds = [text for suffix, text in FIELD_MAPS.items() if suffix in suffixes]
+    if kinds:
+        text = (
+            f"there are field maps ({', '.join(kinds)}), and distortion by susceptibility is not corrected here, as that "
+            "takes FSL or AFNI; fMRIPrep corrects it, and with -d fmriprep=DIR its field map is used here."
+        )
+        found.tell(f"sub-{label}/fmap", text)
+
+
 def first_table(bids_dir: Path, task: str) -> Path | None:
     """First events table of a task in the data set, by name, whichever participants are chosen."""
     for participant in sorted(bids_dir.glob("sub-*")):

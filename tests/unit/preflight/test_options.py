@@ -486,3 +486,14 @@ def test_echo_times_that_cannot_be(maker: BidsMaker, times: tuple[float, ...]) -
     echoes(maker, times)
     (problem,) = planned(maker).problems
     assert "no time in seconds" in problem.reason or "do not rise" in problem.reason
+
+
+def test_field_maps_are_named(maker: BidsMaker) -> None:
+    assert not any("field maps" in str(notice) for notice in planned(maker).warnings)
+    folder = maker.root / "sub-01" / "fmap"
+    folder.mkdir()
+    for name in ("sub-01_dir-AP_epi.nii.gz", "sub-01_dir-PA_epi.nii.gz"):
+        (folder / name).write_bytes(b"")
+    (notice,) = (each for each in planned(maker).warnings if "field maps" in each.text)
+    assert "EPI of opposite phase encoding" in notice.text
+    assert "-d fmriprep=DIR" in notice.text
