@@ -191,14 +191,14 @@ FIELD_MAPS = {
 
 
 def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
-    """Say which field maps a participant has and that they are not used here: sdcflows estimates them by FSL and AFNI."""
+    """Say which field maps a participant has, and that they are not used here: sdcflows needs FSL or AFNI for them."""
     folders = [bids_dir / f"sub-{label}" / "fmap", *sorted(bids_dir.glob(f"sub-{label}/ses-*/fmap"))]
     suffixes = {path.name.split(".")[0].rpartition("_")[2] for folder in folders for path in folder.glob("*.nii*")}
     kinds = [text for suffix, text in FIELD_MAPS.items() if suffix in suffixes]
     if kinds:
         text = (
-            f"there are field maps ({', '.join(kinds)}), and distortion by susceptibility is not corrected here, as that "
-            "takes FSL or AFNI; fMRIPrep corrects it, and with -d fmriprep=DIR its field map is used here."
+            f"there are field maps ({', '.join(kinds)}), and distortion by susceptibility is not corrected here, as "
+            "that takes FSL or AFNI; fMRIPrep corrects it, and with -d fmriprep=DIR its field map is used here."
         )
         found.tell(f"sub-{label}/fmap", text)
 
