@@ -111,6 +111,8 @@ def _readable(plan: object) -> int:
 
     try:
         for run_ in (run_ for subject in plan.subjects for run_ in subject.runs):  # type: ignore[attr-defined]
+            if run_.events is None:
+                continue
             design = build_design(read_events(run_.events), n_volumes=run_.n_volumes, tr=run_.tr)
             for name, weights in plan.contrasts[run_.bold].items():  # type: ignore[attr-defined]
                 contrast_vector(design, name, weights)

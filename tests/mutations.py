@@ -63,6 +63,44 @@ def edit(path: Path, change: Callable[[bytearray], bytes | bytearray | None]) ->
 
 
 @kind
+def no_orientation(rng: Rng, maker: BidsMaker) -> None:
+    """Neither qform nor sform is set: left and right are unknown."""
+    edit(_image(rng, maker), lambda content: content.__setitem__(slice(252, 256), bytes(4)))
+
+
+@kind
+def forms_apart(rng: Rng, maker: BidsMaker) -> None:
+    """qform and sform disagree, by little or much."""
+
+    def change(content: bytearray) -> None:
+        content[252:256] = struct.pack("<2h", 1, 1)
+        content[268:280] = struct.pack("<3f", *rng.uniform(-60, 60, 3))
+
+    edit(_image(rng, maker), change)
+
+
+@kind
+def no_events(rng: Rng, maker: BidsMaker) -> list[str]:
+    """A run at rest, with seeds that may be none."""
+    for path in maker.root.rglob("*_events.tsv"):
+        path.unlink()
+    return [[], ["--seeds", "components"], ["--seeds", pick(rng, HOSTILE)], ["--seeds", "a=1,2,3"]][
+        int(rng.integers(4))
+    ]
+
+
+@kind
+def several_echoes(rng: Rng, maker: BidsMaker) -> list[str]:
+    """Echoes, with and without times, and one that may not be there."""
+    for name in ("sub-01_task-tap_bold.nii.gz", "sub-01_task-tap_bold.json"):
+        maker.path(name, "func").unlink(missing_ok=True)
+    for echo in range(1, int(rng.integers(2, 5))):
+        te = pick(rng, (0.01 * echo, 0.02, 10.0 * echo, None, "n/a", float("nan")))
+        maker.bold(f"sub-01_task-tap_echo-{echo}", sidecar={"EchoTime": te})
+    return ["--echo", str(rng.integers(1, 5))] if rng.random() < 0.3 else []
+
+
+@kind
 def header_field(rng: Rng, maker: BidsMaker) -> None:
     name = pick(rng, _FIELDS)
     offset, form, count = _FIELDS[name]
