@@ -1,11 +1,12 @@
 """Bias field, brain mask and normalization of a T1w image with antspyx and a skull-stripped template alone.
 
 The mask of a whole head, a defaced head or a brain already stripped is the template's mask, carried over by a
-registration whose metric is computed on the template's brain and a rim around it, then fitted to the tissue found.
+affine registration whose metric is computed on the template's brain alone, then fitted to the tissue found.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from bids_sr.spatial.transforms import invert, rigid_matrix
 
 Array = NDArray[Any]
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
+_START_SCALE = 0.92  # the MNI templates are larger than most brains; a start as large as they are lies in the scalp
+VOLUME_ML = (900.0, 1900.0)  # of an adult's brain
+MAX_DETERMINANT = 1.1  # of the affine from the template, which is large already
+MIN_DICE = 0.85  # of the mask and the template's brain carried over; right ones reach .92 and more
 
 
 def coarse(image: Image, mm: float) -> Image:
@@ -70,18 +75,20 @@ def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple
 
 
 def _starts(head: Image, template: Image) -> list[Array]:
-    """Rough poses of the template in the head: the headers', then pitch and shift about the top of the head."""
+    """Rough poses of the template in the head: the headers', then pitch and shift about the top of the head, shrunk."""
     inside = np.argwhere(masks.head_mask(head.data, head.affine)) @ head.affine[:3, :3].T + head.affine[:3, 3]
     top = np.percentile(inside[:, 2], 99.9)
     center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
     brain = np.argwhere(template.data > 0.1) @ template.affine[:3, :3].T + template.affine[:3, 3]
     middle = brain.mean(axis=0)
+    shrunk = np.diag([_START_SCALE, _START_SCALE, _START_SCALE, 1.0])
+    shrunk[:3, 3] = (1 - _START_SCALE) * middle
     poses = [np.eye(4)]
     for pitch in np.deg2rad([-30, -20, -10, 0, 10, 20, 30]):
         for up in (-24, -12, 0, 12):
             for front in (-12, 0, 12):
                 shift = center - middle + np.array([0.0, front, up])
-                poses.append(rigid_matrix([*shift, pitch, 0, 0], middle))
+                poses.append(rigid_matrix([*shift, pitch, 0, 0], middle) @ shrunk)
     return poses
 
 
@@ -92,46 +99,91 @@ def agreement(fixed: Image, moving: Image, xfm: Array, mask: Array) -> float:
 
 
 def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2) -> Array:
-    """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm."""
+    """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm.
+
+    The metric sees the template's brain alone, where only the true pose puts ventricles, white matter and cortex on
+    their like. With a rim around it, the template's dark surroundings find a better match in the air around the scalp
+    than in the skull, and the template grows to the size of the head.
+    """
     data, affine = masks.coarsen(template.data, template.affine, 4.0)
     low_template = Image(data=data, affine=affine)
     inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 4.0)[0] > 0.5
-    rim = masks.grow(inside, affine, 8.0)
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
-    scores = [agreement(low_template, low_head, pose, rim) for pose in poses]
+    scores = [agreement(low_template, low_head, pose, inside) for pose in poses]
     levels: dict[str, Any] = {"iterations": (60, 20), "shrink": (2, 1), "mm": (4.0, 2.0), "sampling": 0.25}
     stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
     found = []
     for n in np.argsort(scores)[::-1][:tries]:
         files = register(
-            low_template, low_head, stages, seed=seed, prefix=f"{prefix}{n}_", start=poses[n], fixed_mask=rim
+            low_template, low_head, stages, seed=seed, prefix=f"{prefix}{n}_", start=poses[n], fixed_mask=inside
         )
         matrix = read_linear(files[0])
-        found.append((agreement(low_template, low_head, matrix, rim), matrix))
+        found.append((agreement(low_template, low_head, matrix, inside), matrix))
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def carry_mask(
-    head: Image,
-    template: Image,
-    template_mask: Array,
-    start: Array,
-    *,
-    seed: int,
-    prefix: str,
-    iterations: tuple[int, ...] = (30, 15),
-) -> Array:
-    """The template's mask in the head (fraction, head's grid), by SyN at 3 mm on the template's brain and its rim."""
-    low = coarse(template, 3.0)
-    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 3.0)[0]
-    rim = masks.grow(inside > 0.5, low.affine, 6.0)
-    shrink = tuple(2**n for n in range(len(iterations), 0, -1))
-    stage = Stage(
-        transform="SyN[0.2,3,0]", metric="CC", iterations=iterations, shrink=shrink, mm=tuple(1.0 * s for s in shrink)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BrainCheck:
+    """Figures of a brain mask and of the pose behind it; `reasons` says what cannot be true of a brain.
+
+    `volume_ml` of the mask; `determinant` of the affine from template to head; `nmi` and `nmi_headers`, normalized
+    mutual information in the template's brain by the affine and by the headers; `template_dice` of the mask and the
+    template's brain carried over.
+    """
+
+    volume_ml: float
+    determinant: float
+    nmi: float
+    nmi_headers: float
+    template_dice: float
+
+    @property
+    def reasons(self) -> list[str]:
+        low, high = VOLUME_ML
+        found = {
+            f"the brain mask holds {self.volume_ml:.0f} ml, where brains have {low:.0f} to {high:.0f}": not (
+                low <= self.volume_ml <= high
+            ),
+            f"the template was enlarged by {self.determinant:.2f} in volume, as if the scalp were the brain's edge": (
+                self.determinant > MAX_DETERMINANT
+            ),
+            "the template fits the head no better than by the headers alone": self.nmi < self.nmi_headers,
+            f"mask and template overlap by a Dice coefficient of {self.template_dice:.2f} alone": (
+                self.template_dice < MIN_DICE
+            ),
+        }
+        return [text for text, is_so in found.items() if is_so]
+
+    def facts(self) -> dict[str, Any]:
+        """As plain values for the report."""
+        return {
+            "brain_volume_ml": round(self.volume_ml, 1),
+            "brain_determinant": round(self.determinant, 4),
+            "brain_nmi": round(self.nmi, 4),
+            "brain_nmi_headers": round(self.nmi_headers, 4),
+            "brain_template_dice": round(self.template_dice, 4),
+            "brain_doubts": self.reasons,
+        }
+
+
+def check_brain(
+    head: Image, mask: Array, carried: Array, template: Image, template_mask: Array, start: Array
+) -> BrainCheck:
+    """Figures of a brain mask (`mask`, on the grid of `head`) and of the affine `start` (template point to head point).
+
+    `carried` is the template's brain on the grid of `head`.
+    """
+    low = coarse(template, 4.0)
+    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 4.0)[0] > 0.5
+    small = coarse(head, 4.0)
+    return BrainCheck(
+        volume_ml=float(mask.sum()) * float(np.prod(head.zooms)) / 1000,
+        determinant=float(np.linalg.det(start[:3, :3])),
+        nmi=agreement(low, small, start, inside),
+        nmi_headers=agreement(low, small, np.eye(4), inside),
+        template_dice=masks.dice(mask, carried),
     )
-    _, inverse = register(low, coarse(head, 3.0), [stage], seed=seed, prefix=prefix, start=start, fixed_mask=rim)
-    return apply(Image(data=inside, affine=low.affine), head, [inverse], seed=seed)
 
 
 def fit_mask(head: Image, carried: Array) -> Array:
@@ -193,24 +245,29 @@ def normalize(
     return forward, inverse
 
 
+def carry_mask(head: Image, template: Image, template_mask: Array, start: Array) -> Array:
+    """The template's mask in the head (fraction, head's grid) by `start`, which takes a template point to the head.
+
+    By the affine alone: a deformation of a stripped template onto a whole head pulls the mask's edge into the cortex.
+    """
+    return masks.coverage(template_mask, template.affine, head.data.shape, head.affine, invert(start))
+
+
 def brain_from_head(
     head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool
-) -> tuple[Array, Array]:
-    """Brain mask (head's grid) and the affine that takes a template point to its point in the head.
+) -> tuple[Array, Array, BrainCheck]:
+    """Brain mask (head's grid), the affine that takes a template point to its point in the head, and what speaks for it.
 
-    Worked out at 2 mm; the mask's surface is smooth below that. Sloppy: the affine alone carries the template's mask.
+    Worked out at 2 mm; the mask's surface is smooth below that.
     """
     low = coarse(head, 2.0)
     start = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
-    if sloppy:
-        shape, to_template = low.data.shape, invert(start)
-        carried = masks.coverage(template_mask, template.affine, shape, low.affine, to_template)
-    else:
-        carried = carry_mask(low, template, template_mask, start, seed=seed, prefix=f"{prefix}syn_")
-    mask = fit_mask(low, carried).astype(np.float32)
+    carried = carry_mask(low, template, template_mask, start)
+    mask = fit_mask(low, carried)
+    check = check_brain(low, mask, carried > 0.5, template, template_mask, start)
     linear = masks.Spline(order=1, mode="nearest")
-    fine = masks.sample_volume(mask, low.affine, head.data.shape, head.affine, spline=linear)
-    return fine > 0.5, start
+    fine = masks.sample_volume(mask.astype(np.float32), low.affine, head.data.shape, head.affine, spline=linear)
+    return fine > 0.5, start, check
 
 
 def carried_priors(t1w: Image, mask: Array, maps: list[Image], std2t1w: str, *, seed: int) -> Array:

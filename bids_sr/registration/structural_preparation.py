@@ -169,9 +169,6 @@ def brain(
         return brain_from_head(head, template, template_mask, seed=seed, prefix=prefix, sloppy=sloppy)[0]
     low = coarse(head, 2.0)
     start = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
-    if sloppy:
-        carried = masks.coverage(template_mask, template.affine, low.data.shape, low.affine, invert(start))
-    else:
-        carried = carry_mask(low, template, template_mask, start, seed=seed, prefix=f"{prefix}syn_")
+    carried = carry_mask(low, template, template_mask, start)
     linear = Spline(order=1)
     return sample_volume(carried, low.affine, head.data.shape, head.affine, spline=linear) > 0.5
