@@ -303,7 +303,7 @@ class Judge:
             out = dict(zip(("psnr", "ssim", "rmse"), np.mean(found, axis=0).tolist(), strict=True))
             zooms = np.sqrt((self.fine[:3, :3] ** 2).sum(0))
             sharp = effective_resolution(total / len(chosen), zooms, self.inside)
-            out["resolution"] = float("nan") if sharp is None else sharp.half_period_mm
+            out["resolution"] = float("nan") if sharp is None else sharp
             out["seconds a volume"] = float(np.mean(busy))
             return out | (self._map(self.mapped(path)) | self.explained(path) if maps else {})
 

@@ -18,7 +18,8 @@ from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import Draw, Subject
 from bids_sr.registration.alignment import Align, Placement, placements
 from bids_sr.registration.ants import Image
-from bids_sr.registration.structural_preparation import ORDERS, assemble, brain, unbiased
+from bids_sr.registration.brain import brain_from_head
+from bids_sr.registration.structural_preparation import ORDERS, assemble, unbiased
 from bids_sr.registration.templates import load_template
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
 from bids_sr.spatial.transforms import apply, invert
@@ -118,7 +119,7 @@ def _even(images: Mapping[Key, Image]) -> dict[Key, Image]:
 
 def _brain(frame: Image, prefix: str) -> NDArray[np.bool_]:
     template = load_template()
-    return brain(frame, "T1w", template.t1, template.mask.data > 0.5, seed=0, prefix=prefix, sloppy=False)
+    return brain_from_head(frame, template.t1, template.mask.data > 0.5, seed=0, prefix=prefix, sloppy=False)[0]
 
 
 def box_of(mask: NDArray[np.bool_], zooms: Sequence[float]) -> tuple[slice, slice, slice]:
@@ -170,8 +171,8 @@ def prepare_head(work: Path, heads: Heads, seed: int) -> None:
         affine[:3, 3] = (frame.affine @ [*(side.start for side in box), 1.0])[:3]
         write_arrays(
             path_of(work, seed, align), mask=mask[box], affine=affine,
-            fine=np.stack([made.fine[c][box] for c in CONTRASTS]),
-            **{name: np.stack([stack[c][box] for c in CONTRASTS]) for name, stack in made.coarse.items()},
+            fine=np.stack([made.hr[c][box] for c in CONTRASTS]),
+            **{name: np.stack([stack[c][box] for c in CONTRASTS]) for name, stack in made.lr.items()},
         )  # fmt: skip
         facts["errors_mm"][align] = {
             f"{contrast} {kind}": _error(place, known[contrast, kind], points)

@@ -26,7 +26,7 @@ from bids_sr.phantom.spoiled_gre import gradient_echo
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.inference.volumetric import VolumeUpsampler
+from bids_sr.sr.inference.network_upsampler import VolumeUpsampler
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
@@ -208,7 +208,7 @@ def figures(fine: Volume, image: Array) -> Row:
     return {
         "rmse": 100 * rmse(fine.image, image, mask=fine.mask) / span,
         "ssim": ssim(fine.image, image, data_range=span, mask=fine.mask),
-        "resolution": math.nan if sharp is None else sharp.half_period_mm,
+        "resolution": math.nan if sharp is None else sharp,
     }
 
 

@@ -18,7 +18,7 @@ from _table import keep
 
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.windows import Windows
-from bids_sr.sr.inference.cpu_optimized import lean
+from bids_sr.sr.inference.cpu_optimized import optimize_for_cpu
 from bids_sr.sr.method import get_method
 from bids_sr.sr.training import update_steps
 
@@ -46,7 +46,7 @@ def measured(what: str, side: int) -> tuple[float, float]:
             update_steps.generators_step(nets, batch, nets.generator(batch.input), recipe, True)
     else:
         with torch.inference_mode():
-            lean(nets.generator.eval())(batch.input)
+            optimize_for_cpu(nets.generator.eval())(batch.input)
     return float(np.prod(shape)) / 1e6, held() - before
 
 

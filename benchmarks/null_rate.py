@@ -16,7 +16,7 @@ from phantom_truth import FAR_MM, Truth, world
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from bids_sr.interfaces.series_images import ImportSeries
+from bids_sr.interfaces.head_motion import ImportSeries
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps, default_confounds
 from bids_sr.io.nifti import load_image
 from bids_sr.stats.glm.design import MOTION

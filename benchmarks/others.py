@@ -42,7 +42,7 @@ from people import FIRST, Problem, brought_down, oracle, prior_of, recipe_of, wi
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from bids_sr.sr.resolution.levels import Level
+from bids_sr.sr.resolution.operators import Level
 from bids_sr.sr.variance.prior import Prior, Window, _blocks
 from bids_sr.sr.variance.variance_estimation import estimate_prior
 

@@ -19,10 +19,16 @@ from _table import keep
 
 from bids_sr.interfaces.coregistration import MaskBold, PreparePair, RegisterPairToBold
 from bids_sr.interfaces.evaluation.placebos import NullShuffles
-from bids_sr.interfaces.head_motion import Confounds, EstimateDummies, EstimateMotion, MakeBoldRef, SliceTiming
+from bids_sr.interfaces.head_motion import (
+    Confounds,
+    EstimateDummies,
+    EstimateMotion,
+    ImportSeries,
+    MakeBoldRef,
+    SliceTiming,
+)
 from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
 from bids_sr.interfaces.learning.variance_maps import EstimateVariance
-from bids_sr.interfaces.series_images import ImportSeries
 from bids_sr.metrics.long_tables import read_table
 
 FACTOR = (2.0, 2.0, 1.0)

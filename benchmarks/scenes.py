@@ -27,7 +27,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.temporal_components import halves_of, motion_courses, temporal_statistics
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.levels import to_slices, to_volume
+from bids_sr.sr.resolution.operators import to_slices, to_volume
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData
 from bids_sr.sr.variance.upsampler import VarianceUpsampler

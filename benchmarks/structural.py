@@ -52,7 +52,7 @@ from numpy.typing import NDArray
 from bids_sr.metrics.image_similarity import mae, nmse, psnr, ssim
 from bids_sr.phantom.clinical_scans import CONTRASTS
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
-from bids_sr.stats.regions.mask_overlap import overlap, tissue_volumes
+from bids_sr.stats.image.structural_quality import overlap, tissue_volumes
 
 Array = NDArray[Any]
 INTERPOLATIONS = ("nearest", "linear", "bspline")
@@ -106,7 +106,7 @@ def volumes(work: Path, seed: int, align: Align, head: PreparedHead, made: Array
     for name in TISSUES:
         shared = overlap(known[name], found[name], head.mask)
         out[name] = {"measured": ml[name], "found": own[name]} | {
-            what: getattr(shared, what) for what in ("dice", "tpf", "tnf", "ppv")
+            what: shared[what] for what in ("dice", "tpf", "tnf", "ppv")
         }
     return out
 

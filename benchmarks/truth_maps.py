@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from _table import keep
 
-from bids_sr.interfaces.head_motion import SliceTiming
-from bids_sr.interfaces.series_images import ImportSeries, ResampleSeries
+from bids_sr.interfaces.head_motion import ImportSeries, SliceTiming
+from bids_sr.interfaces.learning.pair_training import SuperResolve
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.metrics.image_similarity import psnr, ssim
@@ -32,11 +32,11 @@ def brought_through(truth: Path, func: Path, stem: str, folder: Path, n_dummy: i
     timed = SliceTiming(
         in_file=series, slice_times=sidecar["SliceTiming"], ref_fraction=ref_fraction, n_dummy=n_dummy
     ).run(cwd=str(folder))
-    resampled = ResampleSeries(
-        in_file=timed.outputs.out_file,
-        reference=str(func / f"{stem}_res-hr_desc-brain_mask.nii.gz"),
-        xfms=str(func / f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"),
-    ).run(cwd=str(folder))
+    mask = str(func / f"{stem}_res-hr_desc-brain_mask.nii.gz")
+    resampled = SuperResolve(
+        in_file=timed.outputs.out_file, series="raw", factor=(1.0, 1.0, 1.0), data_consistency="off", boldref=mask,
+        mask=mask, hmc_xfms=str(func / f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"),
+    ).run(cwd=str(folder))  # fmt: skip
     return Path(resampled.outputs.out_file)
 
 

@@ -78,7 +78,7 @@ class Level:
         self.window = tuple(slice(*w) for w in self.operator.window)
         self.affine = np.array(affine, dtype=float)
         self.affine[:3, 3] += self.affine[:3, :3] @ [start for start, _ in self.operator.window]
-        self.coarse_affine = self.operator.coarse_affine(affine)
+        self.coarse_affine = self.operator.lowres_affine(affine)
 
     def down(self, volume: Array) -> Array:
         """The coarse copy of a whole volume."""

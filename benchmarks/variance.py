@@ -25,7 +25,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.recipe import Estimator
-from bids_sr.sr.resolution.levels import level_above
+from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.prior import ITERATIONS, Prior, Window
 from bids_sr.sr.variance.upsampler import VarianceUpsampler

@@ -40,8 +40,11 @@ sbatch)
     out=${out//%%/%}
     (
       for needed in ${after//:/ }; do
-        while grep -qE "^(RUNNING|PENDING)" "jobs/$needed"; do sleep 0.05; done
-        grep -q ^COMPLETED "jobs/$needed" || { echo "CANCELLED|None|0:0|$name" > "jobs/$id"; exit; }
+        # a file that is being written is empty for a moment
+        while IFS='|' read -r state _ < "jobs/$needed"; [[ -z $state || $state == @(RUNNING|PENDING) ]]; do
+          sleep 0.05
+        done
+        [[ $state == COMPLETED ]] || { echo "CANCELLED|None|0:0|$name" > "jobs/$id"; exit; }
       done
       echo "RUNNING|None|0:0|$name" > "jobs/$id"
       setsid bash "${@: -1}" > "$out" 2>&1 < /dev/null &

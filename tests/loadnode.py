@@ -6,7 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import SimpleInterface, TraitedSpec, traits
 
-from bids_sr.execution.threads import POOLS
+from bids_sr.execution.usage import POOLS
 from bids_sr.interfaces.learning.device import DeviceInputSpec
 
 

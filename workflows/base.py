@@ -14,6 +14,8 @@ from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
+from bids_sr.config.region_names import AUTO, region_of_tasks
+from bids_sr.config.seed_options import seed_places
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
 from bids_sr.interfaces.learning.contrast_plan import structural_values
@@ -21,7 +23,7 @@ from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_name
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names
 from bids_sr.workflows.fused_structural import add_structural
-from bids_sr.workflows.input_plans import Acquisition, Given, Target, Training
+from bids_sr.workflows.input_plans import Acquisition, Precomputed, Target, Training
 from bids_sr.workflows.node_memory import declare_memory
 from bids_sr.workflows.node_names import concerns, identifier, pair_words, taken_over, text_of
 from bids_sr.workflows.node_names import methods_text as methods_text
@@ -100,11 +102,11 @@ def _subject_plan(
     """Everything that is known and wanted of one participant, as plain values."""
     t1w, given = subject.t1w[0] if subject.t1w else None, subject.precomputed
     template = _template(settings, subject)
-    anat = None if given is None else _given(given.origin, given.files(template))
+    anat = None if given is None else _precomputed(given.origin, given.files(template))
     pairs = {pair: _pair_plan(settings, subject, pair, k) for k, pair in enumerate(subject.pairs, 1)}
     runs = tuple(
         RunPlan(
-            name=identifier(run.stem), bold_file=str(run.bold), events_file=str(run.events),
+            name=identifier(run.stem), bold_file=str(run.bold), events_file=text_of(run.events) or "",
             pair=pairs[run.pair].number if run.pair is not None else 0, facts=_run_facts(settings, run),
             target=_target(settings, run, made_by, with_anat=t1w is not None), acquisition=_acquisition(settings, run),
             series=_series_plan(settings, subject, run, series_of(run)),
@@ -113,6 +115,7 @@ def _subject_plan(
             with_anat=t1w is not None, omp_nthreads=settings.resources.omp_nthreads or 1,
             with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(settings.superres.pair_trained),
             seed=settings.resources.random_seed,
+            seeds=() if run.events else seed_places(settings.activation.seeds, with_anat=t1w is not None),
         )
         for run in subject.runs
     )  # fmt: skip
@@ -121,11 +124,19 @@ def _subject_plan(
         omp_nthreads=settings.resources.omp_nthreads or 1, training=_training(settings),
         methods=series_names(settings.superres.pair_trained),
         members=_members(settings, series_names(settings.superres.pair_trained)),
-        t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w), given=anat,
+        t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w),
+        precomputed=anat,
         t1w_common={"subject": subject.label, "datatype": "anat", **(_named(t1w, "session") if t1w else {})},
-        template=template, roi=settings.activation.roi, pairs=tuple(pairs.values()),
+        template=template, roi=_roi(settings, subject), pairs=tuple(pairs.values()),
         runs=runs, facts=_subject_facts(settings, subject, series_of, notices),
     )  # fmt: skip
+
+
+def _roi(settings: Settings, subject: Subject) -> str:
+    """Region of interest of a participant: by the names of its tasks where nothing was asked for."""
+    if settings.activation.roi != AUTO:
+        return settings.activation.roi
+    return region_of_tasks({run.entities.get("task", "") for run in subject.runs if run.events is not None})
 
 
 def _template(settings: Settings, subject: Subject) -> str:
@@ -134,19 +145,19 @@ def _template(settings: Settings, subject: Subject) -> str:
     return [*settings.preprocessing.output_spaces, *there, BUNDLED_SPACE][0]
 
 
-def _given(origin: Derivatives, files: Mapping[str, Path], readout: float = 0.0) -> Given:
+def _precomputed(origin: Derivatives, files: Mapping[str, Path], readout: float = 0.0) -> Precomputed:
     """What another program has made, as plain values."""
-    return Given(
+    return Precomputed(
         origin=origin.text, files={name: str(path) for name, path in files.items()},
         uris=tuple(origin.uri(path) for path in files.values()), readout=readout,
     )  # fmt: skip
 
 
-def _given_run(run: BoldRun) -> Given | None:
+def _precomputed_run(run: BoldRun) -> Precomputed | None:
     found = run.precomputed
     if found is None:
         return None
-    return _given(found.origin, found.files, 0.0 if found.field is None else found.field.readout)
+    return _precomputed(found.origin, found.files, 0.0 if found.field is None else found.field.readout)
 
 
 def _pair_plan(settings: Settings, subject: Subject, pair: Pair, number: int) -> PairPlan:
@@ -223,12 +234,8 @@ def _series_plan(settings: Settings, subject: Subject, run: BoldRun, series: Seq
         controls=controls,
         on_volumes=tuple(name for name in models if name in here),
         guided=tuple(name for name in names if name in PAIR_BASELINES),
-        extras=(
-            *_members(settings, seeded),
-            *_placebos(settings, run, (*models, *own), with_anat),
-        ),
+        extras=(*_members(settings, seeded), *_placebos(settings, run, (*models, *own), with_anat)),
         guide_kind=guide_of(superres, run),
-        corrected=run.precomputed is not None and run.precomputed.field is not None,
         training=_training(settings),
         data_consistency=settings.superres.data_consistency,
         precision=settings.superres.precision,
@@ -249,12 +256,7 @@ def _members(settings: Settings, methods: Sequence[str]) -> tuple[Extra, ...]:
     )
 
 
-def _placebos(
-    settings: Settings,
-    run: BoldRun,
-    methods: Sequence[str],
-    with_anat: bool,
-) -> tuple[Extra, ...]:
+def _placebos(settings: Settings, run: BoldRun, methods: Sequence[str], with_anat: bool) -> tuple[Extra, ...]:
     """The placebos that can be made of a run, where they were asked for."""
     if not settings.evaluation.null_checks:
         return ()
@@ -289,7 +291,7 @@ def _target(settings: Settings, run: BoldRun, made_by: Mapping[str, str], *, wit
     return Target(
         output_dir=str(settings.paths.output_dir),
         common={**{k: v for k, v in run.entities.items() if k not in left_out}, "datatype": "func"},
-        sources=(_uri(settings, run.bold), *(given.uris if (given := _given_run(run)) else ())),
+        sources=(_uri(settings, run.bold), *(found.uris if (found := _precomputed_run(run)) else ())),
         task_name=str(run.sidecar.get("TaskName", run.entities.get("task", ""))),
         dtype=settings.preprocessing.output_dtype,
         spaces=settings.preprocessing.output_spaces if with_anat else (),
@@ -306,7 +308,7 @@ def _acquisition(settings: Settings, run: BoldRun) -> Acquisition:
         voxel=run.zooms,
         phase_encoding=str(run.sidecar.get("PhaseEncodingDirection", "")),
         n_dummy=run.precomputed.n_dummy if dummies is None and run.precomputed is not None else dummies,
-        given=_given_run(run),
+        precomputed=_precomputed_run(run),
         calibration=node_names.calibration_plan(run.calibration, settings.paths.bids_dir, dummies),
         slice_times=run.slice_timing if _timed(settings) else None,
         slice_time_ref=settings.preprocessing.slice_time_ref,
@@ -332,7 +334,8 @@ def _evaluation(
     """How the maps of a run are judged; `split`: whether it has blocks enough for two halves."""
     truth, wanted = run.truth, settings.activation
     pair, widths = plan_claim(
-        contrasts, run.zooms, factor_of(run, settings), smoothing=wanted.smoothing, kinds=wanted.kinds,
+        contrasts if run.events is not None else {}, run.zooms, factor_of(run, settings),
+        smoothing=wanted.smoothing, kinds=wanted.kinds,
         thresholds=wanted.thresholds,
     )  # fmt: skip
     given: dict[str, Any] = {}
@@ -345,7 +348,7 @@ def _evaluation(
         }
     return EvaluationPlan(
         null_checks=settings.evaluation.null_checks,
-        roi_grow=settings.evaluation.roi_grow,
+        roi_grow=settings.evaluation.roi_grow and run.events is not None,
         pair_conditions=pair,
         attribution_widths=widths,
         split=split,
@@ -369,7 +372,7 @@ def _subject_facts(
         **taken_over(subject.precomputed, {} if given is None else given.files(_template(settings, subject))),
         "Series": list(dict.fromkeys(name for run in subject.runs for name in series_of(run))),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
-        "Region of interest": settings.activation.roi,
+        "Region of interest": _roi(settings, subject),
         "Recipe of training": settings.superres.recipe if settings.superres.learned else "none",
         "Random seed": settings.resources.random_seed,
         "notices": list(notices),

@@ -17,7 +17,8 @@ from bids_sr.interfaces.learning.fused_contrasts import (
 from bids_sr.interfaces.reporting.structural_reportlets import ExplanationReport, ScansReport
 from bids_sr.workflows.plans import StructuralPlan
 from bids_sr.workflows.reportlets.subject_reportlets import init_summary_wf
-from bids_sr.workflows.sinks import init_sink, init_sink_wf, model_fields
+from bids_sr.workflows.sinks import Fields, init_sink, init_sink_wf, keep_figures, keep_model
+from bids_sr.workflows.wiring import Source, into, joined, new_stage, out_of, passed, same
 
 METRICS_COLUMNS = {
     "contrast": "scan that was measured; all: several of them together",
@@ -28,9 +29,10 @@ METRICS_COLUMNS = {
     "reference": "heldOut: slices that no model was trained on, against the measured ones; brain: the whole brain, "
     "alone or against the measured scans",
 }
-Edges = list[tuple[Any, Any, list[tuple[str, str]]]]
 SCANS = ("fine_files", "coarse_files", "mask")
-PREPARED = (*SCANS, "other_files", "facts_json", "head_json")
+KNOWN = (*SCANS, "other_files", "facts_json")
+PREPARED = (*KNOWN, "head_json")
+MODEL = ("model_file", "card_file", "log_file")
 ALIGNED = {
     "rigid": "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]",
     "affine": "aligned to the high-resolution {} scan by an affine transform that maximizes mutual information in ANTs "
@@ -55,7 +57,6 @@ def init_prepare_contrasts_wf(
     template : space whose template tells where the brain is
     seed : of everything random
     sloppy : coarser and quicker, for tests
-    name : of the workflow
 
     Inputs
     ------
@@ -69,26 +70,24 @@ def init_prepare_contrasts_wf(
     facts_json : position of each scan
     head_json : name and files, for networks that are trained on several heads
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
+    text = (
         f"The {' and '.join(contrasts)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
         f"[@n4], {ALIGNED[align].format(contrasts[0])} and interpolated once, each; the brain was told by the "
         "template's mask, and intensities were scaled linearly to the range from 0 to 1, to one mean in the brain at "
         "both resolutions. "
     )
-    inputnode = pe.Node(niu.IdentityInterface(fields=["highres", "lowres"]), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=list(PREPARED)), name="outputnode")
-    load_template = pe.Node(LoadTemplate(space=template), name="load_template", n_procs=1)
+    workflow, inputnode, outputnode = new_stage(name, text, inputs=["highres", "lowres"], outputs=PREPARED)
+    load_template = pe.Node(LoadTemplate(space=template), name="load_template")
     prepare = pe.Node(
         PrepareContrasts(
             contrasts=list(contrasts), head=head, others=list(others), align=align, seed=seed, sloppy=sloppy
         ),
-        name="prepare", n_procs=1,
+        name="prepare",
     )  # fmt: skip
     workflow.connect([
-        (inputnode, prepare, [("highres", "highres"), ("lowres", "lowres")]),
-        (load_template, prepare, [("template", "template"), ("template_mask", "template_mask")]),
-        (prepare, outputnode, [(field, field) for field in PREPARED]),
+        (inputnode, prepare, same("highres", "lowres")),
+        (load_template, prepare, same("template", "template_mask")),
+        (prepare, outputnode, same(*PREPARED)),
     ])  # fmt: skip
     return workflow
 
@@ -107,7 +106,6 @@ def init_fused_wf(
     how : inputs of `TrainContrasts` that say how: recipe, seed and the like
     omp_nthreads : threads of one node
     from_others : whether it is trained on other heads
-    name : of the workflow
 
     Inputs
     ------
@@ -119,29 +117,24 @@ def init_fused_wf(
     out_files : super-resolved scan of each contrast
     model_file, card_file, log_file : weights, card and log
     """
-    workflow = LiterateWorkflow(name=name)
     given = "pretrained" in how or how.get("model_source") == "reuse"
     whose = "pairs of the other participants" if from_others else "participant's own pairs"
     trained = f"A network ({method}) was trained on the {whose} and "
-    workflow.__desc__ = (f"A network trained beforehand ({method}) " if given else trained) + (
+    text = (f"A network trained beforehand ({method}) " if given else trained) + (
         "super-resolved all contrasts together, as channels, slice by slice [@attention_unet]. "
     )
-    outputs = ("out_files", "model_file", "card_file", "log_file")
-    fields = (*SCANS, *["heads"] * from_others)
-    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name="outputnode")
+    fields = (*SCANS, "heads") if from_others else SCANS
+    workflow, inputnode, outputnode = new_stage(name, text, inputs=fields, outputs=("out_files", *MODEL))
     common = {"contrasts": list(contrasts), "threads": omp_nthreads, "device": how["device"]}
     rest = {key: value for key, value in how.items() if key != "device"}
-    train = pe.Node(
-        TrainContrasts(method=method, head=head, **common, **rest), name="train", n_procs=omp_nthreads
-    )  # fmt: skip
+    train = pe.Node(TrainContrasts(method=method, head=head, **common, **rest), name="train", n_procs=omp_nthreads)
     resolve = pe.Node(ResolveContrasts(**common), name="resolve", n_procs=omp_nthreads)
     workflow.connect([
-        (inputnode, train, [(field, field) for field in fields]),
-        (inputnode, resolve, [("coarse_files", "coarse_files"), ("mask", "mask")]),
-        (train, resolve, [("model_file", "model_file")]),
-        (train, outputnode, [(field, field) for field in outputs[1:]]),
-        (resolve, outputnode, [("out_files", "out_files")]),
+        (inputnode, train, same(*fields)),
+        (inputnode, resolve, same("coarse_files", "mask")),
+        (train, resolve, same("model_file")),
+        (train, outputnode, same(*MODEL)),
+        (resolve, outputnode, same("out_files")),
     ])  # fmt: skip
     return workflow
 
@@ -156,7 +149,6 @@ def init_measured_wf(
     contrasts : BIDS suffix of each
     series : names of all series in the order of ``series_files``
     seed : of the segmentation
-    name : of the workflow
 
     Inputs
     ------
@@ -169,26 +161,25 @@ def init_measured_wf(
     metrics_tsv, dseg : measures, and tissues of the fine scans
     reportlets, entities : figures and tables, and the entities of each
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
+    text = (
         "Images were compared with the measured scans by error, PSNR and SSIM in slices that training had not seen, "
         "by image quality measures, and by tissues segmented with Atropos [@ants] and white-matter hyperintensities "
         "[@attention_unet]. "
     )
-    fields = ("fine_files", "series_files", "mask", "facts_json", "card_files")
-    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
-    outputs = ("metrics_tsv", "dseg", "reportlets", "entities")
-    outputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name="outputnode")
+    shared = same("fine_files", "series_files", "mask", "card_files")
+    workflow, inputnode, outputnode = new_stage(
+        name, text, inputs=[*(field for field, _ in shared), "facts_json"],
+        outputs=("metrics_tsv", "dseg", "reportlets", "entities"),
+    )  # fmt: skip
     common = {"contrasts": list(contrasts), "series_names": [name for name in series for _ in contrasts]}
-    measure = pe.Node(MeasureContrasts(seed=seed, **common), name="measure", n_procs=1)
-    show = pe.Node(ScansReport(**common), name="show", n_procs=1)
-    shared = [(field, field) for field in fields if field != "facts_json"]
+    measure = pe.Node(MeasureContrasts(seed=seed, **common), name="measure")
+    show = pe.Node(ScansReport(**common), name="show")
     workflow.connect([
         (inputnode, measure, shared),
-        (inputnode, show, [*shared, ("facts_json", "facts_json")]),
-        (measure, show, [("out_file", "metrics_tsv")]),
-        (measure, outputnode, [("out_file", "metrics_tsv"), ("dseg", "dseg")]),
-        (show, outputnode, [("out_files", "reportlets"), ("out_entities", "entities")]),
+        (inputnode, show, [*shared, *same("facts_json")]),
+        (measure, show, same(out_file="metrics_tsv")),
+        (measure, outputnode, same("dseg", out_file="metrics_tsv")),
+        (show, outputnode, same(out_files="reportlets", out_entities="entities")),
     ])  # fmt: skip
     return workflow
 
@@ -204,20 +195,13 @@ def add_structural(workflow: LiterateWorkflow, plans: Mapping[str, StructuralPla
     plans : by name of the participant's workflow, ``sub_01_wf``
     """
     prepared = {name: _prepared(plan, f"{name.removesuffix('_wf')}_scans_wf") for name, plan in plans.items()}
-    edges: Edges = []
     for name, plan in plans.items():
         own = init_structural_subject_wf(plan=plan, name=name)
-        fields = [field for field in PREPARED if field != "head_json"]
-        edges.append((prepared[name], own, [(f"outputnode.{field}", f"inputnode.{field}") for field in fields]))
+        workflow.connect([(prepared[name], own, passed(*KNOWN))])
         if plan.from_others:
             others = [other for other, its in plans.items() if other != name and its.contrasts == plan.contrasts]
-            heads = pe.Node(niu.Merge(len(others)), name=f"{name}_heads", run_without_submitting=True)
-            edges += [
-                (prepared[other], heads, [("outputnode.head_json", f"in{place}")])
-                for place, other in enumerate(others, 1)
-            ]
-            edges.append((heads, own, [("out", "inputnode.heads")]))
-    workflow.connect(edges)
+            heads = joined(workflow, f"{name}_heads", [(prepared[other], "outputnode.head_json") for other in others])
+            workflow.connect([(heads, own, into(out="heads"))])
 
 
 def _prepared(plan: StructuralPlan, name: str) -> LiterateWorkflow:
@@ -237,34 +221,27 @@ def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWo
     Parameters
     ----------
     plan : what there is and what is to be done
-    name : of the workflow
 
     Inputs
     ------
     fine_files, coarse_files, other_files, mask, facts_json : prepared scans, see `init_prepare_contrasts_wf`
     heads : descriptions of the other heads, where networks are trained on these
     """
+    fields = (*KNOWN, "heads") if plan.from_others else KNOWN
     workflow = LiterateWorkflow(name=name)
-    fields = [field for field in PREPARED if field != "head_json"] + ["heads"] * plan.from_others
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    fused = {method: _fused(plan, method, inputnode, workflow) for method in plan.methods}
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
+    fused = [_fused(plan, method, inputnode, workflow) for method in plan.methods]
     series = ("bspline", *plan.others, *plan.methods)
     measured_wf = init_measured_wf(contrasts=plan.contrasts, series=series, seed=plan.seed)
-    files = pe.Node(niu.Merge(2 + len(fused)), name="series_files", run_without_submitting=True)
-    cards = pe.Node(niu.Merge(max(1, len(fused))), name="cards", run_without_submitting=True)
-    known = ("fine_files", "mask", "facts_json")
-    edges: Edges = [
-        (inputnode, files, [("coarse_files", "in1"), ("other_files", "in2")]),
-        (inputnode, measured_wf, [(field, f"inputnode.{field}") for field in known]),
-        (files, measured_wf, [("out", "inputnode.series_files")]),
-        (cards, measured_wf, [("out", "inputnode.card_files")]),
-    ]
-    for place, fused_wf in enumerate(fused.values(), 1):
-        edges += [
-            (fused_wf, files, [("outputnode.out_files", f"in{2 + place}")]),
-            (fused_wf, cards, [("outputnode.card_file", f"in{place}")]),
-        ]
-    workflow.connect(edges)
+    scans: list[Source] = [(inputnode, "coarse_files"), (inputnode, "other_files")]
+    scans += [(fused_wf, "outputnode.out_files") for fused_wf in fused]
+    files = joined(workflow, "series_files", scans)
+    cards = joined(workflow, "cards", [(fused_wf, "outputnode.card_file") for fused_wf in fused])
+    workflow.connect([
+        (inputnode, measured_wf, into("fine_files", "mask", "facts_json")),
+        (files, measured_wf, into(out="series_files")),
+        (cards, measured_wf, into(out="card_files")),
+    ])  # fmt: skip
     _keep(plan, inputnode, files, measured_wf, series, workflow)
     return workflow
 
@@ -277,25 +254,20 @@ def _fused(plan: StructuralPlan, method: str, inputnode: pe.Node, workflow: Lite
     )  # fmt: skip
     explain = pe.Node(
         ExplanationReport(contrasts=list(plan.contrasts), method=method if len(plan.methods) > 1 else ""),
-        name=f"explain_{method}", n_procs=1,
+        name=f"explain_{method}",
     )  # fmt: skip
     out = plan.output_dir
     keep = init_sink(name=f"keep_explanation_{method}", output_dir=out, common={"subject": plan.label})
-    models = model_fields(method=method)
-    keep_model_wf = init_sink_wf(
-        fields=models, output_dir=out, common={**plan.common, "datatype": "models", "acquisition": "anat"},
-        name=f"keep_{method}_wf",
-    )  # fmt: skip
     workflow.connect([
-        (inputnode, fused_wf, [(f, f"inputnode.{f}") for f in (*SCANS, *["heads"] * plan.from_others)]),
-        (inputnode, explain, [(field, field) for field in SCANS]),
-        (fused_wf, explain, [
-            ("outputnode.out_files", "made_files"),
-            *[(f"outputnode.{field}", field) for field in ("model_file", "card_file", "log_file")],
-        ]),
-        (explain, keep, [("out_files", "in_file"), ("out_entities", "entities")]),
-        (fused_wf, keep_model_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in models]),
+        (inputnode, fused_wf, into(*SCANS, *(["heads"] if plan.from_others else []))),
+        (inputnode, explain, same(*SCANS)),
+        (fused_wf, explain, out_of(*MODEL, out_files="made_files")),
+        (explain, keep, same(out_files="in_file", out_entities="entities")),
     ])  # fmt: skip
+    keep_model(
+        workflow, fused_wf, name=f"keep_{method}_wf", method=method, output_dir=out,
+        common={**plan.common, "acquisition": "anat"},
+    )  # fmt: skip
     return fused_wf
 
 
@@ -321,27 +293,22 @@ def _keep(
         sidecar=[about] * len(plan.contrasts),
     )  # fmt: skip
     keep_wf = init_sink_wf(
-        fields=structural_fields(grid=grid),
-        output_dir=out,
-        common=common,
-        sources=plan.sources,
+        fields=structural_fields(grid=grid), output_dir=out, common=common, sources=plan.sources,
         name="keep_measures_wf",
-    )
-    figures = init_sink(name="keep_scan_figures", output_dir=out, common={"subject": plan.label})
-    summary_wf = init_summary_wf(summary=plan.facts)
-    summary = init_sink(name="keep_summary", output_dir=out, common={"subject": plan.label})
+    )  # fmt: skip
     workflow.connect([
-        (files, scans, [("out", "in_file")]),
-        (inputnode, measured, [("fine_files", "in_file")]),
-        (inputnode, keep_wf, [("mask", "inputnode.mask")]),
-        (measured_wf, keep_wf, [("outputnode.dseg", "inputnode.dseg"),
-                                ("outputnode.metrics_tsv", "inputnode.metrics_tsv")]),
-        (measured_wf, figures, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
-        (summary_wf, summary, [("outputnode.reportlets", "in_file"), ("outputnode.entities", "entities")]),
+        (files, scans, same(out="in_file")),
+        (inputnode, measured, same(fine_files="in_file")),
+        (inputnode, keep_wf, into("mask")),
+        (measured_wf, keep_wf, passed("dseg", "metrics_tsv")),
     ])  # fmt: skip
+    subject = {"subject": plan.label}
+    keep_figures(workflow, measured_wf, name="keep_scan_figures", output_dir=out, common=subject)
+    summary_wf = init_summary_wf(summary=plan.facts)
+    keep_figures(workflow, summary_wf, name="keep_summary", output_dir=out, common=subject)
 
 
-def structural_fields(*, grid: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+def structural_fields(*, grid: str) -> Fields:
     """Names of what is measured of structural scans; `grid` in words, for the sidecars."""
     described = {name: {"Description": text} for name, text in METRICS_COLUMNS.items()}
     return {

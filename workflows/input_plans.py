@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Factor = tuple[float, float, float]
+Seed = tuple[str, tuple[float, float, float], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
+class Precomputed:
     """What another program has made already.
 
     Attributes
@@ -84,7 +86,7 @@ class Acquisition:
     slice_time_ref : moment within the TR to which slices are brought, as a fraction
     voxel : acquired voxel size (mm)
     phase_encoding : its direction as BIDS has it (``j-``), or ""
-    given : what of the run has been made by another program, or None
+    precomputed : what of the run has been made by another program, or None
     calibration : short run at the high resolution that tells where it fluctuates, or None
     """
 
@@ -95,8 +97,18 @@ class Acquisition:
     slice_times: tuple[float, ...] | None
     slice_time_ref: float
     phase_encoding: str = ""
-    given: Given | None = None
+    precomputed: Precomputed | None = None
     calibration: CalibrationPlan | None = None
+
+    @property
+    def corrected(self) -> bool:
+        """Whether a field map tells where the signal was shifted to."""
+        return self.precomputed is not None and "fieldmap" in self.precomputed.files
+
+    @property
+    def timing(self) -> dict[str, Any]:
+        """What a linear model wants to know of the acquisition, as the inputs of interfaces are called."""
+        return {"tr": self.tr, "slice_time_ref": self.slice_time_ref, "has_stc": self.slice_times is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

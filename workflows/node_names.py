@@ -1,4 +1,4 @@
-"""Names: of nodes and of the fields that connect them, words for the report, the methods text of a graph."""
+"""Names of nodes, facts for the report, and the methods text of a graph."""
 
 import re
 from collections.abc import Mapping
@@ -8,28 +8,6 @@ from typing import Any
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.workflows.input_plans import CalibrationPlan
-
-Pairs = list[tuple[str, str]]
-
-
-def same(*fields: str, **renamed: str) -> Pairs:
-    """Fields that connect two nodes: of the same name, then ``output="input"``."""
-    return [*((field, field) for field in fields), *renamed.items()]
-
-
-def into(*fields: str, **renamed: str) -> Pairs:
-    """Fields that connect a node to the inputs of a workflow; see `same`."""
-    return [(out, f"inputnode.{field}") for out, field in same(*fields, **renamed)]
-
-
-def out_of(*fields: str, **renamed: str) -> Pairs:
-    """Fields that connect the outputs of a workflow to a node; see `same`."""
-    return [(f"outputnode.{out}", field) for out, field in same(*fields, **renamed)]
-
-
-def passed(*fields: str, **renamed: str) -> Pairs:
-    """Fields that connect the outputs of a workflow to the inputs of the next; see `same`."""
-    return [(f"outputnode.{out}", f"inputnode.{field}") for out, field in same(*fields, **renamed)]
 
 
 def methods_text(workflow: LiterateWorkflow) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bids_sr.workflows.input_plans import Acquisition, Factor, Given, Target, Training
+from bids_sr.workflows.input_plans import Acquisition, Factor, Precomputed, Seed, Target, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,6 @@ class SeriesPlan:
     extras : series that are evaluated and not stored
     guide_kind : image whose static detail is added to those of `on_run`: "highres" or "none"
     training : how models are made
-    corrected : whether a field map tells where the signal was shifted to
     data_consistency, precision, device : see the command line
     """
 
@@ -63,7 +62,6 @@ class SeriesPlan:
     on_run: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
     guide_kind: str = "none"
-    corrected: bool = False
     on_volumes: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
 
@@ -88,6 +86,10 @@ class SeriesPlan:
     def trained(self) -> tuple[str, ...]:
         """All series with a model."""
         return (*self.models, *self.on_run)
+
+    def takes_guide(self, series: str) -> bool:
+        """Whether detail of the highres image enters a series."""
+        return series in self.guided or (series in self.on_run and self.guide_kind != "none")
 
     @property
     def takes_calibration(self) -> bool:
@@ -149,6 +151,11 @@ class ActivationPlan:
     high_pass: float
     thresholds: tuple[str, ...]
 
+    @property
+    def plain_contrasts(self) -> dict[str, dict[str, float]]:
+        """Contrasts as the traits of an interface want them."""
+        return {name: dict(weights) for name, weights in self.contrasts.items()}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairPlan:
@@ -185,7 +192,7 @@ class RunPlan:
     Attributes
     ----------
     name : of its workflow
-    bold_file, events_file : as acquired
+    bold_file, events_file : as acquired; no events ("") at rest, where seeds take the place of conditions
     pair : number of its pair; 0 is none
     facts : what was acquired, for the report
     target, acquisition, series, activation, evaluation : where results go, how the run was acquired, which series and
@@ -194,6 +201,8 @@ class RunPlan:
     with_holdout : whether models are scored on another pair
     omp_nthreads : threads that one node may take
     seed : of everything random
+    seeds : name, center (RAS mm in the template) and radius (mm) of each seed of a run without events; none where its
+        temporal components take their place
     """
 
     name: str
@@ -210,6 +219,12 @@ class RunPlan:
     with_holdout: bool
     omp_nthreads: int
     seed: int
+    seeds: tuple[Seed, ...] = ()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there are no events, so that connectivity is mapped."""
+        return not self.events_file
 
     @property
     def with_pair(self) -> bool:
@@ -230,6 +245,11 @@ class RunPlan:
     def judged(self) -> tuple[str, ...]:
         """Series on the high-resolution grid that are evaluated: those stored, then those that are not."""
         return (*self.mapped[1:], *(extra.name for extra in self.series.extras))
+
+    def ensemble(self, method: str) -> tuple[str, ...]:
+        """The members of a method's ensemble, the method itself first."""
+        members = (extra.name for extra in self.series.extras if extra.is_member and extra.method == method)
+        return (method, *members)
 
     @property
     def guarded(self) -> tuple[str, ...]:
@@ -290,10 +310,10 @@ class SubjectPlan:
     members : further members of their ensembles
     t1w : T1w image, or ""; t1w_common, t1w_source : entities and BIDS URI
     template : space that it is registered to
-    roi : region of interest: "motor", "brain" or a file
+    roi : region of interest: "brain", names of regions joined by commas, or a file
     pairs, runs : in order
     facts : for the first section of the report
-    given : what of the anatomy has been made by another program, or None
+    precomputed : what of the anatomy has been made by another program, or None
     """
 
     label: str
@@ -310,4 +330,4 @@ class SubjectPlan:
     pairs: tuple[PairPlan, ...]
     runs: tuple[RunPlan, ...]
     facts: Mapping[str, Any]
-    given: Given | None = None
+    precomputed: Precomputed | None = None

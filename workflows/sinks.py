@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives
+from bids_sr.workflows.wiring import joined, new_stage, out_of, passed, same, set_given
 
 Entities = Mapping[str, str]
+Fields = Mapping[str, tuple[Entities, Mapping[str, Any]]]
+"""Name of a field to the entities and the sidecar of its file."""
 
 LOG_COLUMNS = {
     name: {"Description": text, "Units": unit}
@@ -60,27 +62,18 @@ def init_sink(
     dtype : stored type of uncompressed series
     provenance : added to every sidecar
     """
-    node = pe.Node(
-        WriteDerivatives(base_directory=output_dir, common=dict(common), sources=list(sources), dtype=dtype),
-        name=name,
-    )
-    if entities is not None:
-        node.inputs.entities = [dict(each) for each in entities]
-    if provenance is not None:
-        node.inputs.provenance = dict(provenance)
-    if sidecar is not None:
-        node.inputs.sidecar = list(sidecar)
+    sink = WriteDerivatives(base_directory=output_dir, common=dict(common), sources=list(sources), dtype=dtype)
+    node = pe.Node(sink, name=name)
+    set_given(node, {
+        "entities": None if entities is None else [dict(each) for each in entities],
+        "provenance": None if provenance is None else dict(provenance),
+        "sidecar": None if sidecar is None else list(sidecar),
+    })  # fmt: skip
     return node
 
 
 def init_sink_wf(
-    *,
-    fields: Mapping[str, tuple[Entities, Mapping[str, Any]]],
-    output_dir: str,
-    common: Entities,
-    sources: Sequence[str] = (),
-    dtype: str = "float32",
-    name: str = "derivatives_wf",
+    *, fields: Fields, output_dir: str, common: Entities, sources: Sequence[str] = (), name: str = "derivatives_wf"
 ) -> LiterateWorkflow:
     """Store one file a field under fixed names.
 
@@ -90,7 +83,6 @@ def init_sink_wf(
     output_dir : root of the derivatives
     common : entities that all the files share
     sources : BIDS URIs of the files that these were made from
-    dtype : stored type of uncompressed series
 
     Inputs
     ------
@@ -98,47 +90,59 @@ def init_sink_wf(
 
     Outputs
     -------
-    out_file
-        the stored files
+    out_file : the stored files
     """
-    workflow = LiterateWorkflow(name=name)
-    inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=["out_file"]), name="outputnode")
-    merge = pe.Node(niu.Merge(len(fields)), name="merge", run_without_submitting=True)
+    workflow, inputnode, outputnode = new_stage(name, "", inputs=fields, outputs=["out_file"])
     sink = init_sink(
-        name="sink",
-        output_dir=output_dir,
-        common=common,
-        entities=[entities for entities, _ in fields.values()],
-        sidecar=[dict(sidecar) for _, sidecar in fields.values()],
-        sources=sources,
-        dtype=dtype,
-    )
+        name="sink", output_dir=output_dir, common=common, entities=[entities for entities, _ in fields.values()],
+        sidecar=[dict(sidecar) for _, sidecar in fields.values()], sources=sources,
+    )  # fmt: skip
     workflow.connect([
-        (inputnode, merge, [(field, f"in{k}") for k, field in enumerate(fields, 1)]),
-        (merge, sink, [("out", "in_file")]),
-        (sink, outputnode, [("out_file", "out_file")]),
+        (joined(workflow, "merge", [(inputnode, field) for field in fields]), sink, same(out="in_file")),
+        (sink, outputnode, same("out_file")),
     ])  # fmt: skip
     return workflow
 
 
-def anat_fields(*, template: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+def keep_fields(
+    workflow: LiterateWorkflow, made_by: LiterateWorkflow, *, name: str, fields: Fields, output_dir: str,
+    common: Entities, sources: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Store outputs of a part of a workflow under fixed names; see `init_sink_wf`."""
+    keep_wf = init_sink_wf(fields=fields, output_dir=output_dir, common=common, sources=sources, name=name)
+    workflow.connect([(made_by, keep_wf, passed(*fields))])
+
+
+def keep_model(
+    workflow: LiterateWorkflow, made_by: LiterateWorkflow, *, name: str, method: str, output_dir: str, common: Entities
+) -> None:
+    """Store a model, its card and its log."""
+    common = {**common, "datatype": "models"}
+    keep_fields(workflow, made_by, name=name, fields=model_fields(method=method), output_dir=output_dir, common=common)
+
+
+def keep_figures(
+    workflow: LiterateWorkflow, drawn_by: LiterateWorkflow, *, name: str, output_dir: str, common: Entities
+) -> None:
+    """Store the figures of a workflow that draws."""
+    keep = init_sink(name=name, output_dir=output_dir, common=common)
+    workflow.connect([(drawn_by, keep, out_of("entities", reportlets="in_file"))])
+
+
+def anat_fields(*, template: str) -> Fields:
     """Names of what the anatomical stage leaves: field of its outputnode to entities and sidecar."""
     return {
         "t1w_preproc": ({"desc": "preproc", "suffix": "T1w"}, {"SkullStripped": False}),
         "t1w_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
         "t1w_dseg": ({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}),
-        "atlas_t1w": (
-            {"desc": "aal", "suffix": "dseg"},
-            {"Description": "AAL2 labels brought to the subject"},
-        ),
+        "atlas_t1w": ({"desc": "aal", "suffix": "dseg"}, {"Description": "AAL2 labels brought to the subject"}),
         "roi_t1w": ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"}),
         "t1w2std_xfm": ({"from": "T1w", "to": template, "mode": "image", "suffix": "xfm"}, {}),
         "std2t1w_xfm": ({"from": template, "to": "T1w", "mode": "image", "suffix": "xfm"}, {}),
     }
 
 
-def motion_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+def motion_fields() -> Fields:
     """Names of what motion estimation leaves."""
     return {
         "boldref": ({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False}),
@@ -149,16 +153,16 @@ def motion_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
     }
 
 
-def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+def registration_fields(*, with_anat: bool, with_pair: bool) -> Fields:
     """Names of what the registration of one run leaves."""
-    fields: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    fields: dict[str, tuple[Entities, Mapping[str, Any]]] = {
         "bold_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
         "bold_mask_hr": (
             {"res": "hr", "desc": "brain", "suffix": "mask"},
             {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
         ),
+        "registration_json": ({"desc": "registration", "suffix": "metrics"}, {}),
     }
-    fields["registration_json"] = ({"desc": "registration", "suffix": "metrics"}, {})
     if with_anat:
         fields["roi_bold"] = ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"})
         fields["boldref2t1w_xfm"] = (
@@ -171,7 +175,7 @@ def registration_fields(*, with_anat: bool, with_pair: bool) -> dict[str, tuple[
     return fields
 
 
-def calibration_fields() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+def calibration_fields() -> Fields:
     """Names of what the calibration of one run leaves."""
     return {
         "sd_file": (
@@ -191,7 +195,7 @@ def _tagged(entities: Entities, tag: str) -> Entities:
     return {**entities, "acquisition": entities.get("acquisition", "") + tag}
 
 
-def pair_fields(*, high: Entities, low: Entities, tag: str = "") -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+def pair_fields(*, high: Entities, low: Entities, tag: str = "") -> Fields:
     """Names of what the stage of a pair leaves.
 
     Parameters
@@ -213,7 +217,7 @@ def pair_fields(*, high: Entities, low: Entities, tag: str = "") -> dict[str, tu
     }
 
 
-def model_fields(*, method: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+def model_fields(*, method: str) -> Fields:
     """Names of a trained model, its card and its log."""
     return {
         "model_file": ({"desc": method, "suffix": "model"}, {}),

@@ -27,6 +27,7 @@ from bids_sr.bids.precomputed import Derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name
+from bids_sr.config.region_names import is_file
 
 
 @dataclass(slots=True)
@@ -165,7 +166,7 @@ def _subject(
 
     calibrations, bolds = cal.of_runs(index, bolds, every, factor, settings, seen)
     for bold in query.bold_runs(bolds, seen):
-        files = _run_files(index, bold, seen)
+        files = _run_files(index, bold, settings, seen)
         _check_slices(files, settings, seen)
         seen.runs.append(files)
         geometry = seen.headers.get(bold)  # also of a series that is unsound otherwise, so that its pair is checked too
@@ -176,7 +177,7 @@ def _subject(
         if choice.pair is None and not choice.problems and not stars:
             missing.append(bold)
         _take(choice, settings, seen)
-        if files.header is not None and files.tr is not None and files.events is not None:
+        if files.header is not None and files.tr is not None:
             run = _make_run(files, files.header, settings, seen)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
             run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
@@ -228,10 +229,10 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: _Walk) -> 
         volume_header(path, seen)
     if not images:
         text = "there is no T1w image: "
-        if settings.activation.roi == "motor":
-            text += "the motor area is not known, so the region of interest is the whole brain; "
-        elif settings.activation.roi != "brain":
-            text += "the ROI file cannot be brought to the BOLD, so the region of interest is the whole brain; "
+        if settings.activation.roi not in ("auto", "brain"):
+            what = "the ROI file cannot be brought to the BOLD" if is_file(settings.activation.roi) else "the region"
+            what += "" if is_file(settings.activation.roi) else f" {settings.activation.roi} is not known"
+            text += f"{what}, so the region of interest is the whole brain; "
         seen.tell(f"sub-{label}", text + "nothing is brought to template space.")
     elif len(images) > 1:
         seen.tell(images[0], f"there are {len(images)} T1w images; this one, the first, is used.")
@@ -248,16 +249,15 @@ def volume_header(path: Path, found: Findings) -> Header | None:
     return None
 
 
-def _run_files(index: Index, bold: Path, seen: _Walk) -> RunFiles:
+def _run_files(index: Index, bold: Path, settings: Settings, seen: _Walk) -> RunFiles:
     """Read header and sidecar of a run; what is unsound becomes a problem and stays None."""
     sidecar, header, tr = seen.sidecar(index, bold), hd.read_header(bold, seen), None
     if sidecar is None or header is None or not hd.is_bold(header, seen):
         header = None
     else:
         tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), seen)
-    return RunFiles(
-        bold=bold, events=index.events(bold), entities=entities_of(bold), sidecar=sidecar or {}, header=header, tr=tr
-    )
+    events = None if "events" in settings.preprocessing.ignore else index.events(bold)
+    return RunFiles(bold=bold, events=events, entities=entities_of(bold), sidecar=sidecar or {}, header=header, tr=tr)
 
 
 def _check_slices(files: RunFiles, settings: Settings, seen: _Walk) -> None:
@@ -271,7 +271,6 @@ def _check_slices(files: RunFiles, settings: Settings, seen: _Walk) -> None:
 
 def _make_run(files: RunFiles, header: Header, settings: Settings, seen: _Walk) -> BoldRun:
     assert files.tr is not None
-    assert files.events is not None
     x, y, z, n_volumes = header.shape
     with_timing = "slicetiming" not in settings.preprocessing.ignore
     return BoldRun(

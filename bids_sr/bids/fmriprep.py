@@ -25,7 +25,7 @@ from bids_sr.bids.precomputed import (
     check_grid,
     check_transforms,
 )
-from bids_sr.config import split_named
+from bids_sr.config.values import split_named
 
 PROGRAMS = ("fmriprep", "smriprep")
 FIRST_WITH_MOTION = (23, 2)

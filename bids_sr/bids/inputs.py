@@ -129,7 +129,7 @@ class BoldRun:
 
     Attributes
     ----------
-    bold, events : absolute paths
+    bold, events : absolute paths; no events at rest, and where they are ignored
     sidecar : metadata after inheritance
     entities : long pybids name → label, as they stand in the file name and in that order
     tr : repetition time (s); slice_timing : s from the start of a volume, one per slice along axis 2, or None
@@ -143,7 +143,7 @@ class BoldRun:
     """
 
     bold: Path
-    events: Path
+    events: Path | None
     sidecar: Mapping[str, Any]
     entities: Mapping[str, str]
     tr: float

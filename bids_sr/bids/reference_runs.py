@@ -143,7 +143,7 @@ def _corners_apart(header: Header, run: BoldRun) -> float:
 def _check_events(path: Path, run: BoldRun, found: Findings) -> None:
     """Events beside the truth that are not those of the run."""
     table = path.with_name(f"{stem_of(path)}_events.tsv")
-    if not table.is_file():
+    if run.events is None or not table.is_file():
         return
     own, other = (_rows(file) for file in (run.events, table))
     if len(own) != len(other) or not all(_alike(a, b) for a, b in zip(own, other, strict=True)):

@@ -3,6 +3,7 @@
 No image of the data set is read; of ``bids_dir`` only the names of the participants are asked.
 """
 
+import csv
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +30,7 @@ RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """What the group level works on, checked.
-
-    Attributes
-    ----------
-    sources : metrics tables of the runs that were asked for
-    participants : who has any
-    absent : who and what is missing, in words
-    """
+    """What the group level works on: metrics tables of the runs asked for, who has any, who and what is missing."""
 
     sources: tuple[Source, ...]
     participants: tuple[str, ...]
@@ -44,21 +38,15 @@ class Group:
 
 
 def prepare(settings: Settings) -> Group:
-    """Find the tables and refuse what cannot be joined.
-
-    Raises
-    ------
-    UsageError : no table, one participant, or tables made by other versions or with other settings
-    """
+    """Find the tables; raises `UsageError` for none, one participant, or those of other versions or settings."""
     output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
     if not bids_dir.is_dir():
         raise UsageError(f"{bids_dir} is no folder", "its list of participants tells who is missing", "check the path")
     chosen = _chooser(settings)
     sources = metric_tables.find_sources(output_dir, lambda s: chosen(s.participant, s.session, s.task, s.run))
     if not sources:
-        raise UsageError(
-            f"no tables of metrics in {output_dir}", "the group level joins those tables", RUN_PARTICIPANTS
-        )
+        why = "the group level joins those tables"
+        raise UsageError(f"no tables of metrics in {output_dir}", why, RUN_PARTICIPANTS)
     if lines := metric_tables.mixed(sources):
         raise UsageError(
             "\n  ".join(["metrics of different versions or settings cannot be joined", *lines]),
@@ -104,12 +92,11 @@ def expected_participants(settings: Settings) -> list[str]:
     found = {path.name for path in bids_dir.glob("sub-*") if path.is_dir()}
     listing = bids_dir / "participants.tsv"
     if listing.exists():
-        header, *lines = listing.read_text(encoding="utf-8-sig").splitlines() or [""]
-        columns = header.split("\t")
-        if "participant_id" in columns:
-            at = columns.index("participant_id")
-            cells = [line.split("\t") for line in lines if line.strip()]
-            found |= {f"sub-{row[at].strip().removeprefix('sub-')}" for row in cells if len(row) > at}
+        with listing.open(encoding="utf-8-sig", newline="") as stream:
+            names = [
+                row.get("participant_id") for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            ]
+        found |= {f"sub-{name.strip().removeprefix('sub-')}" for name in names if name and name.strip()}
     return sorted(found)
 
 
@@ -124,11 +111,9 @@ def _what_differs(sources: Sequence[Source], output_dir: Path) -> list[str]:
             settings = Settings.from_toml(path)
         except UsageError as error:
             LOGGER.info("settings of an earlier run cannot be read: %s", error)
-            continue
-        digest = analysis_digest(settings)
-        if digest in wanted:
-            known.setdefault(digest, settings)
-    found = list(known.values())
+        else:
+            known.setdefault(analysis_digest(settings), settings)
+    found = [settings for digest, settings in known.items() if digest in wanted]
     return [line for other in found[1:] for line in differing(found[0], other)]
 
 
@@ -143,11 +128,6 @@ def _with_crashes(absent: Sequence[str], output_dir: Path) -> list[str]:
         nodes = dict.fromkeys(crash.node for crash in crashes if f"{label}_" in crash.node.replace("-", "_"))
         lines.append(f"{line}; crashed: {', '.join(nodes)}" if nodes else line)
     return lines
-
-
-def default_method() -> str:
-    """The method of the group's primary comparison: of those that run unless others are named, the last."""
-    return SuperRes().learned[-1]
 
 
 def plan_text(prepared: Group) -> str:
@@ -177,18 +157,28 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
             comparisons = group_tests.compare(
                 figures.values, methods, units=figures.units, margin=settings.evaluation.margin
             )
-            primary = group_tests.primary_comparisons(comparisons, default_method())
-            comparisons = group_tests.marked(comparisons, primary)
+            # fixed beforehand: of the methods that run unless others are named, the last
+            comparisons = group_tests.with_primary(comparisons, SuperRes().learned[-1])
         write_ignored(output_dir)
         _describe_tables(output_dir, figures, comparisons)
         processes.busy = 0
         maps = making.result() if making else _maps(settings, say, processes)
     say("report")
-    content = _content(settings, prepared, figures, methods, comparisons, primary, maps)
-    from bids_sr.reports.group_report import build_group_report
+    from bids_sr.reports.group_report import GroupContent, build_group_report
 
-    page = build_group_report(output_dir / "group.html", content, figure_dir=output_dir / "group" / "figures")
-    return RunOutcome(reports=(page,))
+    given, figure_dir = settings.evaluation.margin, output_dir / "group" / "figures"
+    gap = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
+    content = GroupContent(
+        participants=prepared.participants, absent=prepared.absent, left_out=maps.left_out, flags=_flags(figures.flags),
+        methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
+        papers=group_text.paper_tables(figures.values, methods),
+        claims=figures.claims,
+        idle=[f"{name}: {method} fell back to zero filling" for name, method in figures.idle],
+        maps=_map_rows(maps), map_figures=_map_figures(maps, figure_dir), space=maps.space,
+        margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",
+        about=_about(settings, prepared.sources[0]),
+    )  # fmt: skip
+    return RunOutcome(reports=(build_group_report(output_dir / "group.html", content, figure_dir=figure_dir),))
 
 
 def _joined(sources: Sequence[Source], path: Path) -> Joined:
@@ -233,38 +223,15 @@ def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes"
     return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
 
 
-def _content(
-    settings: Settings,
-    prepared: Group,
-    figures: Joined,
-    methods: Sequence[str],
-    comparisons: Sequence[group_tests.Comparison],
-    primary: Sequence[group_tests.Primary],
-    maps: "GroupMaps",
-) -> Any:
-    """Everything that the page shows."""
-    from bids_sr.reports.group_report import GroupContent
-
-    given = settings.evaluation.margin
-    gap = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
-    return GroupContent(
-        participants=prepared.participants, absent=prepared.absent, left_out=maps.left_out, flags=_flags(figures.flags),
-        methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
-        papers=group_text.paper_tables(figures.values, methods),
-        claims=figures.claims, primary=primary,
-        idle=[f"{name}: {method} fell back to zero filling" for name, method in figures.idle],
-        maps=_map_rows(maps), map_figures=_map_figures(maps, settings.paths.output_dir / "group" / "figures"),
-        space=maps.space,
-        margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",
-        about={
-            "bids-sr version": __version__,
-            "Run": settings.run.run_uuid,
-            "Command": " ".join(sys.argv),
-            "Tables made by version": prepared.sources[0].version or "not recorded",
-            "Digest of their settings": prepared.sources[0].digest or "not recorded",
-            "All figures": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
-        },
-    )  # fmt: skip
+def _about(settings: Settings, source: Source) -> dict[str, str]:
+    return {
+        "bids-sr version": __version__,
+        "Run": settings.run.run_uuid,
+        "Command": " ".join(sys.argv),
+        "Tables made by version": source.version or "not recorded",
+        "Digest of their settings": source.digest or "not recorded",
+        "All figures": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
+    }
 
 
 def _flags(raised: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -126,7 +126,7 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     _stage("making the truth from the data")
     from bids_sr.bids import Findings
     from bids_sr.bids.retrospective_plan import tell_retrospective
-    from bids_sr.retrospective import prepare
+    from bids_sr.retrospective.preparation import prepare
 
     derived = prepare(settings, plan.subjects, plan.type_order, _stage)
     made, found = _check(derived), Findings()
@@ -174,7 +174,6 @@ def _refuse(problems: "Sequence[Problem]") -> None:
 
 
 def _write_settings(settings: Settings) -> None:
-    """Write the settings to the logs of this run, whole or not at all."""
     write_whole(settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml", settings.to_toml())
 
 

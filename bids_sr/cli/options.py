@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bids_sr.config import PAPER_SMOOTHING_MM, Settings
+from bids_sr.config import Settings
+from bids_sr.config.groups import PAPER_SMOOTHING_MM
+from bids_sr.config.seed_options import KNOWN
 from bids_sr.sr.method import offered_methods
 
 GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
@@ -53,24 +55,21 @@ def run_number(text: str) -> int:
     return int(digits)
 
 
+def _number(text: str, otherwise: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no {otherwise}") from None
+
+
 def widths(text: str) -> tuple[float, ...]:
     """Read a smoothing width: mm FWHM, or ``paper`` for the two readings of the paper's sigma."""
-    if text == "paper":
-        return PAPER_SMOOTHING_MM
-    try:
-        return (float(text),)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no width; give millimetres (FWHM), or paper") from None
+    return PAPER_SMOOTHING_MM if text == "paper" else (_number(text, "width; give millimetres (FWHM), or paper"),)
 
 
 def frequency(text: str) -> float | None:
     """Read a cut-off in Hz; ``none`` switches the filter off."""
-    if text == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no frequency; give Hz, or none") from None
+    return None if text == "none" else _number(text, "frequency; give Hz, or none")
 
 
 class _Flatten(argparse.Action):
@@ -93,19 +92,24 @@ def _shown(value: Any) -> str:
 class _Options:
     """Adds options whose default, choices and kind of value are those of the setting that they fill."""
 
-    def __init__(self, parser: argparse.ArgumentParser, title: str) -> None:
-        self.group = parser.add_argument_group(title)
+    def __init__(self, parser: argparse.ArgumentParser, title: str, section: str) -> None:
+        self.group, self.section = parser.add_argument_group(title), section
 
-    def __call__(self, flags: str, to: str, help: str, **how: Any) -> None:
-        """Add an option: its flags and the name of its value as they stand in the help, its setting, and its help."""
-        section, name = to.split(".")
+    def __call__(self, flags: str, help: str, *, to: str = "", **how: Any) -> None:
+        """Add an option: its flags and the name of its value as they stand in the help, its help, and its setting.
+
+        The setting `to` (``name`` or ``section.name``) is by default the first long flag without its hyphens.
+        """
+        *names, last = flags.split()
+        names, how = ([*names, last], how) if last.startswith("-") else (names, {"metavar": last, **how})
+        to = to or next(flag for flag in names if flag.startswith("--"))[2:].replace("-", "_")
+        section, _, name = to.rpartition(".")
+        section = section or self.section
         cls = typing.get_type_hints(Settings)[section]
         default = next(item.default for item in dataclasses.fields(cls) if item.name == name)
         hint = typing.get_type_hints(cls)[name]
         several = typing.get_origin(hint) in (tuple, types.UnionType, typing.Union)
         inner = typing.get_args(hint)[0] if several else hint
-        *names, last = flags.split()
-        names, how = ([*names, last], how) if last.startswith("-") else (names, {"metavar": last, **how})
         if hint is bool:
             how["action"] = "store_true"
         elif how.get("action") != "count":
@@ -117,150 +121,128 @@ class _Options:
                 how = {"nargs": "+", "action": "extend", **how}
             if default not in (None, ()):
                 help = f"{help} (default: {_shown(default)})"
-        self.group.add_argument(*names, dest=to, help=help, **how)
+        self.group.add_argument(*names, dest=f"{section}.{name}", help=help, **how)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add every option to a parser."""
-    _selection(_Options(parser, "which data"))
-    _superres(_Options(parser, "super-resolution"))
-    _preprocessing(_Options(parser, "preprocessing"))
-    _activation(_Options(parser, "activation"))
-    _evaluation(_Options(parser, "evaluation"))
-    _resources(_Options(parser, "resources"))
-    _run(_Options(parser, "how it runs"))
+    _selection(_Options(parser, "which data", "selection"))
+    _superres(_Options(parser, "super-resolution", "superres"))
+    _preprocessing(_Options(parser, "preprocessing", "preprocessing"))
+    _activation(_Options(parser, "activation", "activation"))
+    _evaluation(_Options(parser, "evaluation", "evaluation"))
+    _resources(_Options(parser, "resources", "resources"))
+    _run(_Options(parser, "how it runs", "run"))
 
 
 def _selection(add: _Options) -> None:
-    add("--participant-label LABEL", "selection.participant_label", "participants (default: all)")
-    add("--session-label LABEL", "selection.session_label", "sessions (default: all)")
-    add("-t --task-id TASK", "selection.task_id", "tasks (default: all)")
-    add("--run-id N", "selection.run_id", "runs (default: all)", type=run_number)
-    filters = "JSON with pybids filters for bold, t2starw, t1w, t2w, flair"
-    add("--bids-filter-file FILE", "selection.bids_filter_file", filters)
-    database = "where pybids keeps its index of a large data set"
-    add("--bids-database-dir DIR", "selection.bids_database_dir", database)
-    unchecked = "do not run the BIDS validator on the input"
-    add("--skip-bids-validation", "selection.skip_bids_validation", unchecked)
-    add("--dry-run", "run.dry_run", "show what would run, with estimates of time, memory and disk, and stop")
+    add("--participant-label LABEL", "participants (default: all)")
+    add("--session-label LABEL", "sessions (default: all)")
+    add("-t --task-id TASK", "tasks (default: all)")
+    add("--run-id N", "runs (default: all)", type=run_number)
+    add("--bids-filter-file FILE", "JSON with pybids filters for bold, t2starw, t1w, t2w, flair")
+    add("--bids-database-dir DIR", "where pybids keeps its index of a large data set")
+    add("--skip-bids-validation", "do not run the BIDS validator on the input")
+    add("--dry-run", "show what would run, with estimates of time, memory and disk, and stop", to="run.dry_run")
 
 
 def _superres(add: _Options) -> None:
     target = "bold: functional runs; anat: T1w, T2w and FLAIR at two resolutions, fused (methods attunet, unet, vit)"
-    add("--sr-target", "superres.target", target)
-    add("--train-on", "superres.train_on", "scans for --sr-target anat: a participant's own, or all others'")
-    add("--anat-align", "superres.anat_align", "how --sr-target anat brings the scans of a head together")
+    add("--sr-target", target, to="target")
+    add("--train-on", "scans for --sr-target anat: a participant's own, or all others'")
+    add("--anat-align", "how --sr-target anat brings the scans of a head together")
     names = ", ".join(offered_methods())
     method = (
         f"auto (srgan where there is a T2*w pair, and sbl), or one method or several of {names} "
         "(wmn, focuss, sbl, tv, dip need no pair), or baselines alone"
     )
-    add("--sr-method NAME", "superres.methods", method)
-    baselines = (
-        "interpolations beside the methods: bspline zerofill sdmod inject ratio; all adds nearest linear lanczos"
-    )
-    add("--baselines", "superres.baselines", baselines)
-    add(
-        "--sr-factor F",
-        "superres.factor",
-        "ratio of voxel sizes in plane (default: that of the pair or calibration, else 2)",
-    )
-    add("--hr-acq LABEL", "superres.hr_acq", "acq- label of the highres T2*w image")
-    add("--lr-acq LABEL", "superres.lr_acq", "acq- label of the lowres T2*w image")
+    add("--sr-method NAME", method, to="methods")
+    beside = "interpolations beside the methods: bspline zerofill sdmod inject ratio; all adds nearest linear lanczos"
+    add("--baselines", beside)
+    add("--sr-factor F", "ratio of voxel sizes in plane (default: that of pair or calibration, else 2)", to="factor")
+    add("--hr-acq LABEL", "acq- label of the highres T2*w image")
+    add("--lr-acq LABEL", "acq- label of the lowres T2*w image")
     calibration = (
         "short BOLD run at the high resolution that tells where others fluctuate: any that fits by its voxels, "
         "none, that of an acq- label, or a file"
     )
-    add("--calibration {auto,none,LABEL,FILE}", "superres.calibration", calibration)
-    add("--recipe", "superres.recipe", "fast: minutes; paper: as published, days; paper-mse: by squared error")
-    _models(add)
-    consistency = "compare each output, brought down again, with what was acquired; enforce corrects it"
-    add("--data-consistency", "superres.data_consistency", consistency)
-    guide = "whether wmn, focuss and sbl add static detail of the highres T2*w; auto: where there is a pair"
-    add("--guide", "superres.guide", guide)
-    add("--precision", "superres.precision", "arithmetic of inference; auto is fp32")
-    add("--force", "superres.force", "apply a model to a resolution or orientation that it was not trained for")
-
-
-def _models(add: _Options) -> None:
-    add("--model-source", "superres.model_source", "auto takes what --model-dir has of the same pair")
-    add("--model-dir DIR", "superres.model_dir", "folder with trained models")
-    pretrained = "use these .safetensors models, one a method, instead of training"
-    add("--pretrained FILE", "superres.pretrained", pretrained)
-    warm = "begin srgan (fast, factor 2) with the network of simulated heads that comes with the program"
-    add("--warm-start", "superres.warm_start", warm)
-    vgg = "VGG-19 weights (.safetensors) that switch the perceptual loss on"
-    add("--vgg-weights FILE", "superres.vgg_weights", vgg)
-    clock = "stop training on the clock; the model is then marked as not reproducible"
-    add("--max-train-minutes MIN", "superres.max_train_minutes", clock)
-    ensemble = "models of each method, with different seeds, whose spread is the map of uncertainty"
-    add("--n-ensemble N", "superres.n_ensemble", ensemble)
+    add("--calibration {auto,none,LABEL,FILE}", calibration)
+    add("--recipe", "fast: minutes; paper: as published, days; paper-mse: by squared error")
+    add("--model-source", "auto takes what --model-dir has of the same pair")
+    add("--model-dir DIR", "folder with trained models")
+    add("--pretrained FILE", "use these .safetensors models, one a method, instead of training")
+    add("--warm-start", "begin srgan (fast, factor 2) with the network of simulated heads that comes with the program")
+    add("--vgg-weights FILE", "VGG-19 weights (.safetensors) that switch the perceptual loss on")
+    add("--max-train-minutes MIN", "stop training on the clock; the model is then marked as not reproducible")
+    add("--n-ensemble N", "models of each method, with different seeds, whose spread is the map of uncertainty")
+    add("--data-consistency", "compare each output, brought down again, with what was acquired; enforce corrects it")
+    add("--guide", "whether wmn, focuss and sbl add static detail of the highres T2*w; auto: where there is a pair")
+    add("--precision", "arithmetic of inference; auto is fp32")
+    add("--force", "apply a model to a resolution or orientation that it was not trained for")
 
 
 def _preprocessing(add: _Options) -> None:
-    add("--dummy-scans N", "preprocessing.dummy_scans", "volumes before the steady state (default: detected)")
+    add("--dummy-scans N", "volumes before the steady state (default: detected)")
     derivatives = (
         "output of fMRIPrep (fmriprep=DIR, or DIR): its anatomy, masks, transforms, head motion, field maps and "
         "confounds are taken over instead of made"
     )
-    add("-d --derivatives NAME=DIR", "preprocessing.derivatives", derivatives, type=named_folder)
-    add("--slice-time-ref FRACTION", "preprocessing.slice_time_ref", "moment of the TR to which slices are brought")
-    add("--ignore", "preprocessing.ignore", "steps that are left out")
-    spaces = "templates in which the statistical maps are given too, such as MNI152NLin2009aSym"
-    add("--output-spaces SPACE", "preprocessing.output_spaces", spaces)
-    add("--output-dtype", "preprocessing.output_dtype", "type of the stored series")
+    add("-d --derivatives NAME=DIR", derivatives, type=named_folder)
+    add("--slice-time-ref FRACTION", "moment of the TR to which slices are brought")
+    add("--ignore", "steps that are left out; a run whose events are ignored is one at rest")
+    add("--output-spaces SPACE", "templates in which the statistical maps are given too, such as MNI152NLin2009aSym")
+    add("--output-dtype", "type of the stored series")
 
 
 def _activation(add: _Options) -> None:
     contrasts = "thumb, thumb-little, all, name=0.5*a-0.5*b (default: each trial type, all, and pairs of up to three)"
-    add("--contrasts EXPR", "activation.contrasts", contrasts)
-    add("--activation", "activation.kinds", "cross-correlation with the design, general linear model")
-    smoothing = "FWHM in mm, 0 for none; paper stands for 3.5 13.2"
-    add("--smoothing MM", "activation.smoothing", smoothing, type=widths, action=_Flatten)
-    add("--low-pass HZ", "activation.low_pass", "cut-off of the cross-correlation path, or none", type=frequency)
-    add("--high-pass HZ", "activation.high_pass", "slower changes are drift to the linear model")
-    add("--roi {motor,brain,FILE}", "activation.roi", "where regions are measured")
+    add("--contrasts EXPR", contrasts)
+    add("--activation", "cross-correlation with the design, general linear model", to="kinds")
+    add("--smoothing MM", "FWHM in mm, 0 for none; paper stands for 3.5 13.2", type=widths, action=_Flatten)
+    add("--low-pass HZ", "cut-off of the cross-correlation path, or none", type=frequency)
+    add("--high-pass HZ", "slower changes are drift to the linear model")
+    seeds = f"connectivity of runs without events: {', '.join(KNOWN)}, NAME=x,y,z[,radius] in mm (MNI), or components"
+    add("--seeds SEED", seeds)
+    regions = "auto (by the task's name), brain, motor, visual, auditory, labels of AAL2 joined by commas, or a mask"
+    add("--roi {auto,brain,NAMES,FILE}", f"where regions are measured: {regions}")
     threshold = "regions: upper quarter of the range, false discovery rate .05, or a value of z"
-    add("--threshold {quarter,fdr,Z}", "activation.thresholds", threshold)
+    add("--threshold {quarter,fdr,Z}", threshold, to="thresholds")
 
 
 def _evaluation(add: _Options) -> None:
-    truth = "data set with the same runs at the high resolution, or with their known activation"
-    add("--truth DIR", "evaluation.truth", truth)
+    add("--truth DIR", "data set with the same runs at the high resolution, or with their known activation")
     retrospective = (
         "make the truth from the data: bring the BOLD down by the factor (default 2), raise it again and compare; "
         "noisy also adds as much thermal noise as there is (clean where nothing is said)"
     )
-    add("--retrospective", "evaluation.retrospective", retrospective, nargs="?", const="clean")
-    add("--pair-holdout", "evaluation.pair_holdout", "of two T2*w pairs, train on the first and score on the second")
-    nulls = "placebos, and N shuffles of the data without signal; 0 for neither"
-    add("--null-checks N", "evaluation.null_checks", nulls)
-    add("--roi-grow", "evaluation.roi_grow", "let the motor area grow to the activation nearby where it misses it")
+    add("--retrospective", retrospective, nargs="?", const="clean")
+    add("--pair-holdout", "of two T2*w pairs, train on the first and score on the second")
+    add("--null-checks N", "placebos, and N shuffles of the data without signal; 0 for neither")
+    add("--roi-grow", "let the motor area grow to the activation nearby where it misses it")
     margin = (
         "margin of equivalence at the group level for measures that are pure numbers, such as correlations "
         "(default, and for all others: a tenth of the gap between B-spline and what was measured)"
     )
-    add("--margin VALUE", "evaluation.margin", margin)
+    add("--margin VALUE", margin)
 
 
 def _resources(add: _Options) -> None:
-    add("--nprocs --n-cpus N", "resources.nprocs", "processors (default: all)")
-    add("--omp-nthreads N", "resources.omp_nthreads", "threads of one step (default: 1; steps run side by side)")
-    add("--mem --mem-gb SIZE", "resources.mem_gb", "8, 8G, 512M (default: free)", type=gigabytes)
-    add("--device", "resources.device", "where networks run")
-    add("--random-seed N", "resources.random_seed", "seed of all that is drawn")
-    plugin = "TOML file that makes each step a job of SLURM (default: steps run on this machine)"
-    add("--use-plugin FILE", "resources.use_plugin", plugin)
+    add("--nprocs --n-cpus N", "processors (default: all)")
+    add("--omp-nthreads N", "threads of one step (default: 1; steps run side by side)")
+    add("--mem --mem-gb SIZE", "8, 8G, 512M (default: free)", type=gigabytes, to="mem_gb")
+    add("--device", "where networks run")
+    add("--random-seed N", "seed of all that is drawn")
+    add("--use-plugin FILE", "TOML file that makes each step a job of SLURM (default: steps run on this machine)")
 
 
 def _run(add: _Options) -> None:
-    add("-w --work-dir DIR", "paths.work_dir", "intermediate files (default: ./work)")
-    add("--config-file FILE", "run.config_file", "settings.toml of an earlier run; the command line has precedence")
-    add("--boilerplate-only", "run.boilerplate_only", "write the methods text and stop")
-    add("--reports-only", "run.reports_only", "make the report of finished outputs again")
-    add("--strict", "run.strict", "stop before any work if one run cannot be done, instead of leaving it out")
-    add("--stop-on-first-crash", "run.stop_on_first_crash", "do not go on with steps that could still run")
-    add("--resource-monitor", "run.resource_monitor", "log memory and processor use")
-    add("--write-graph", "run.write_graph", "write the graph of steps to the logs")
-    add("--sloppy", "run.sloppy", "low quality, for tests only")
-    add("-v --verbose", "run.verbosity", "tell more; may be given twice", action="count")
+    add("-w --work-dir DIR", "intermediate files (default: ./work)", to="paths.work_dir")
+    add("--config-file FILE", "settings.toml of an earlier run; the command line has precedence")
+    add("--boilerplate-only", "write the methods text and stop")
+    add("--reports-only", "make the report of finished outputs again")
+    add("--strict", "stop before any work if one run cannot be done, instead of leaving it out")
+    add("--stop-on-first-crash", "do not go on with steps that could still run")
+    add("--resource-monitor", "log memory and processor use")
+    add("--write-graph", "write the graph of steps to the logs")
+    add("--sloppy", "low quality, for tests only")
+    add("-v --verbose", "tell more; may be given twice", action="count", to="verbosity")

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from bids_sr import __version__
 from bids_sr.cli.options import add_options, path
-from bids_sr.config import Settings, UsageError, nearest_name, read_toml
+from bids_sr.config import Settings, UsageError, nearest_name
+from bids_sr.config.settings import read_toml
 
 DESCRIPTION = """\
 Super-resolution of fMRI, trained on the participant's own pair of T2*-weighted images, as a BIDS-App:
@@ -35,24 +36,24 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, "the command line is not understood", fix)
 
 
-def build_parser() -> Parser:
-    """Return the parser of ``bids-sr``; pure: nothing is read, asked or changed. Absent options leave no value."""
+def data_parser(prog: str, description: str, data: str, output: str) -> Parser:
+    """A parser of a program that works on a data set; absent options leave no value."""
     parser = Parser(
-        prog="bids-sr",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    parser.add_argument("paths.bids_dir", metavar="bids_dir", type=path, help="root of the BIDS data set")
-    parser.add_argument("paths.output_dir", metavar="output_dir", type=path, help="where the derivatives go")
-    parser.add_argument(
-        "selection.analysis_level",
-        metavar="{participant,group}",
-        choices=("participant", "group"),
-        help="participant: each run; group: statistics over the participants in output_dir",
-    )
-    parser.add_argument("--version", action="version", version=f"bids-sr {__version__}")
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("paths.bids_dir", metavar=data, type=path, help="root of the BIDS data set")
+    parser.add_argument("paths.output_dir", metavar=output, type=path, help="where the derivatives go")
+    parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
+    return parser
+
+
+def build_parser() -> Parser:
+    """Return the parser of ``bids-sr``; pure: nothing is read, asked or changed."""
+    parser = data_parser("bids-sr", DESCRIPTION, "bids_dir", "output_dir")
+    level = "participant: each run; group: statistics over the participants in output_dir"
+    levels = ("participant", "group")
+    parser.add_argument("selection.analysis_level", metavar="{participant,group}", choices=levels, help=level)
     add_options(parser)
     return parser
 

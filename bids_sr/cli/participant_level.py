@@ -1,5 +1,6 @@
 """The participant level: from a plan without problems to derivatives and a report for every participant."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,15 +59,8 @@ class StageLines:
 
 
 def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome":
-    """Build the graph, run it, and write citations and reports; `say` prints one line.
-
-    Parameters
-    ----------
-    settings : resolved settings
-    plan : from preflight, without problems
-    say : called with one line of text for each stage
-    """
-    from bids_sr.execution.threads import limit_threads
+    """Build the graph of a plan without problems, run it, and write citations and reports; `say` prints one line."""
+    from bids_sr.execution.usage import limit_threads
 
     limit_threads()
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
@@ -85,7 +79,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
             crash_dir=log_dir,
             progress=StageLines(say),
             usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
-            **_plugin(settings),
+            plugin=Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin(),
         )
     say("reports")
     labels = [subject.label for subject in plan.subjects]
@@ -94,13 +88,12 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
             write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
     from bids_sr.reports.subject_report import build_report
 
-    reports, command = [], " ".join(sys.argv)
-    for label in labels:
-        logs = _logs_of_outputs(log_dir, label)
-        reports.append(
-            build_report(settings.paths.output_dir, label, run_uuid=logs.name, log_dir=logs, command=command)
-        )
-    return RunOutcome(crash_files=outcome.crash_files, missing=outcome.missing, reports=tuple(reports))
+    logs, command = {label: _logs_of_outputs(log_dir, label) for label in labels}, " ".join(sys.argv)
+    reports = tuple(
+        build_report(settings.paths.output_dir, label, run_uuid=own.name, log_dir=own, command=command)
+        for label, own in logs.items()
+    )
+    return dataclasses.replace(outcome, reports=reports)
 
 
 def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
@@ -117,14 +110,6 @@ def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
     return {"nprocs": workers, "mem_gb": for_steps_gb(given, workers), "has_gpu": gpu}
 
 
-def _plugin(settings: Settings) -> dict[str, Any]:
-    """Which plugin runs the nodes, and what ``--use-plugin`` says of it."""
-    if settings.resources.use_plugin is None:
-        return {}
-    chosen = Plugin.from_toml(settings.resources.use_plugin)
-    return {"plugin": chosen.plugin, "plugin_args": chosen.arguments()}
-
-
 def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkflow":
     """Build the graph and write what describes the output as a whole."""
     from bids_sr.bids import Findings
@@ -134,14 +119,9 @@ def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkfl
     from bids_sr.workflows.base import init_bids_sr_wf, methods_text
 
     workflow = init_bids_sr_wf(
-        settings=settings,
-        subjects=plan.subjects,
-        contrasts=plan.contrasts,
-        series_of=plan.series_of,
-        unsplit=plan.unsplit,
-        notices=[str(notice) for notice in plan.warnings],
-        version=__version__,
-    )
+        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
+        unsplit=plan.unsplit, notices=[str(notice) for notice in plan.warnings], version=__version__,
+    )  # fmt: skip
     output_dir = settings.paths.output_dir
     bids_dir, given = settings.paths.bids_dir, settings.preprocessing.derivatives
     links = {each.name: each.root for each in open_derivatives(given, bids_dir, Findings())}

@@ -37,10 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _load(folder: Path) -> Any:
     """The step as it was left in its directory.
 
-    Raises
-    ------
-    UsageError
-        where there is none, it cannot be read, or it belongs to another user: reading it runs what is in it
+    Raises `UsageError` where there is none, it cannot be read, or it belongs to another user: reading it runs what is
+    in it.
     """
     file = folder / "_node.pklz"
     if not file.is_file():
@@ -50,7 +48,7 @@ def _load(folder: Path) -> Any:
         why = "reading it would run whatever that user has put into it"
         raise UsageError(f"{file} belongs to another user", why, "run the step as that user")
     os.environ["NIPYPE_NO_ET"] = "1"
-    from bids_sr.execution.threads import limit_threads
+    from bids_sr.execution.usage import limit_threads
 
     limit_threads()
     from nipype.utils.filemanip import loadpkl

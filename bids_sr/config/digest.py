@@ -1,4 +1,4 @@
-"""A short name for the settings that decide the figures, so that tables made with others are not joined by mistake."""
+"""Digest of the settings that decide the results, so that tables made with others are not joined by mistake."""
 
 import dataclasses
 import hashlib
@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bids_sr.config.region_names import is_file
 from bids_sr.config.settings import Settings
 
-# Of each group, what does not change a figure: where files lie, what is allowed, how results are stored.
+# Of each group, what does not change a result: where files lie, what is allowed, how results are stored.
 UNDECISIVE: dict[str, tuple[str, ...]] = {
     "superres": ("model_source", "model_dir", "force", "hr_acq", "lr_acq"),
     "preprocessing": ("output_spaces", "output_dtype", "derivatives"),
@@ -18,7 +19,7 @@ UNDECISIVE: dict[str, tuple[str, ...]] = {
 
 
 def decisive(settings: Settings) -> dict[str, Any]:
-    """Settings that decide the figures, by ``group.name``; files stand for their content, lists for their sets."""
+    """Settings that decide the results, by ``group.name``; files stand for their content, lists for their sets."""
     found: dict[str, Any] = {
         "resources.random_seed": settings.resources.random_seed,
         "run.sloppy": settings.run.sloppy,
@@ -33,7 +34,7 @@ def decisive(settings: Settings) -> dict[str, Any]:
     if settings.superres.calibration_file is not None:
         found["superres.calibration"] = _plain(settings.superres.calibration_file)
     roi = settings.activation.roi
-    found["activation.roi"] = roi if roi in ("motor", "brain") else _plain(Path(roi))
+    found["activation.roi"] = _plain(Path(roi)) if is_file(roi) else roi
     return found
 
 
@@ -46,7 +47,7 @@ def _plain(value: Any) -> Any:
 
 
 def analysis_digest(settings: Settings) -> str:
-    """Twelve hexadecimal digits that are equal where the settings that decide the figures are.
+    """Twelve hexadecimal digits that are equal where the settings that decide the results are.
 
     Method, preprocessing, activation, evaluation, seed and sloppiness count; paths, the selection of data and the
     machine do not. A model, weights or a region given as a file count by their content.

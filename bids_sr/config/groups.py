@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bids_sr.config import region_names
+from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, parse_seed
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
@@ -238,7 +240,7 @@ class Preprocessing(Section):
     derivatives: tuple[str, ...] = ()
     dummy_scans: int | None = None
     slice_time_ref: float = 0.5
-    ignore: tuple[Literal["slicetiming"], ...] = ()
+    ignore: tuple[Literal["slicetiming", "events"], ...] = ()
     output_spaces: tuple[str, ...] = ()
     output_dtype: Literal["int16", "float32"] = "int16"
 
@@ -258,6 +260,8 @@ class Activation(Section):
     """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
     `low_pass` None switches the filter off. `contrasts` empty: each trial type, all of them, and pairs of up to three.
+    `roi`: auto, brain, names of regions joined by commas, or a file; see `bids_sr.config.region_names`.
+    `seeds`: of the connectivity maps of runs without events, see `bids_sr.config.seed_options`.
     """
 
     contrasts: tuple[str, ...] = ()
@@ -265,11 +269,19 @@ class Activation(Section):
     smoothing: tuple[float, ...] = (0.0, 5.0)
     low_pass: float | None = 0.1
     high_pass: float = 1 / 128
-    roi: str = "motor"
+    roi: str = region_names.AUTO
     thresholds: tuple[str, ...] = ("quarter", "fdr")
+    seeds: tuple[str, ...] = DEFAULT_SEEDS
 
     def _check(self) -> None:
-        self._each_once("contrasts", "kinds", "smoothing", "thresholds")
+        self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds")
+        self._check_roi()
+        self._need(bool(self.seeds), "seeds", "at least one seed is needed, or `components`")
+        self._need(COMPONENTS not in self.seeds or len(self.seeds) == 1, "seeds", "components stand alone")
+        for text in self.seeds:
+            self._check_seed(text)
+        names = [text.partition("=")[0] for text in self.seeds]
+        self._need(len(set(names)) == len(names), "seeds", "two seeds have one name")
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
         self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
         self._need(all(0 <= mm <= 50 for mm in self.smoothing), "smoothing", "a width lies from 0 to 50 mm")
@@ -281,6 +293,22 @@ class Activation(Section):
         readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
         self._need(readable, "thresholds", "a threshold is quarter, fdr or a value of z such as 3.1")
         self._need(_apart(map(float, numbers)), "thresholds", "two values of z are alike in tenths")
+
+    def _check_roi(self) -> None:
+        try:
+            region_names.region_labels(self.roi)
+        except ValueError as error:
+            groups, known = tuple(region_names.GROUPS), tuple(region_names.atlas_labels())
+            why = f"{error} is no region: there are auto, brain, {', '.join(groups)}, the labels of AAL2, and files"
+            fix = nearest_name(str(error), (*groups, "brain", *known)) or "give the path of a mask with its folder"
+            raise UsageError(f"activation.roi: {self.roi}", why, fix) from error
+
+    def _check_seed(self, text: str) -> None:
+        if text != COMPONENTS:
+            try:
+                parse_seed(text)
+            except ValueError as error:
+                raise UsageError(f"activation.seeds: {text}", str(error), nearest_name(text, KNOWN)) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,8 +33,7 @@ class Holder:
 
     Attributes
     ----------
-    run : identifier of the run, the name of its logs
-    host, pid : where it runs
+    run, host, pid : identifier of the run, the name of its logs; where it runs
     began : its start, as text for people; never compared
     machine : one start of one system and one numbering of its processes; "" where that cannot be told
     ticks : when the process began, as the kernel counts; tells a process from a later one of the same number
@@ -115,18 +114,10 @@ def _beat(path: Path) -> int | None:
 def output_lock(
     output_dir: Path, work_dir: Path | None, *, participants: Sequence[str] | None, run_uuid: str
 ) -> Iterator[None]:
-    """Hold the locks of some participants while the block runs, all of them or none.
+    """Hold the locks of some participants in both directories while the block runs, all of them or none.
 
-    Parameters
-    ----------
-    output_dir, work_dir : both are locked
-    participants : labels; None for the group level, which has a lock of its own
-    run_uuid : identifier of this run
-
-    Raises
-    ------
-    UsageError
-        where another run holds one, naming it and the way out; nothing is left behind
+    `participants` are labels; None is the group level, which has a lock of its own. Raises `UsageError` where another
+    run holds one, naming it and the way out; nothing is left behind.
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
     folders = [output_dir / "logs" / FOLDER] + ([work_dir / FOLDER] if work_dir is not None else [])
@@ -135,7 +126,9 @@ def output_lock(
     stop = threading.Event()
     beats = threading.Thread(target=_keep_beating, args=(held, holder, stop), daemon=True)
     try:
-        taken = [path for name in names for path in _lock_each(name, folders, holder, held)]
+        taken: list[Path] = []
+        for path in (folder / f"{name}.lock" for name in names for folder in folders):
+            (held if _lock(path, holder) else taken).append(path)
         if taken:
             raise _refusal(taken)
         beats.start()
@@ -154,18 +147,6 @@ def _missing(folders: Sequence[Path]) -> list[Path]:
     """Directories that locking makes, the deepest first."""
     chains = {parent for folder in folders for parent in folder.parents if not parent.exists()}
     return sorted(chains, key=lambda path: len(path.parts), reverse=True)
-
-
-def _lock_each(name: str, folders: Sequence[Path], holder: Holder, held: list[Path]) -> list[tuple[str, Path]]:
-    """Lock one participant everywhere; what another run holds is returned."""
-    taken = []
-    for folder in folders:
-        path = folder / f"{name}.lock"
-        if _lock(path, holder):
-            held.append(path)
-        else:
-            taken.append((name, path))
-    return taken
 
 
 def _lock(path: Path, holder: Holder) -> bool:
@@ -218,9 +199,7 @@ def _keep_beating(held: Sequence[Path], holder: Holder, stop: threading.Event) -
         for path in held:
             with contextlib.suppress(OSError):
                 os.utime(path)
-            if stop.is_set() or read_holder(path) == holder:
-                continue
-            if _unreachable(path):
+            if stop.is_set() or read_holder(path) == holder or _unreachable(path):
                 continue
             LOGGER.error("%s is no longer held by this run: another one has taken over, so this one stops", path)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -237,10 +216,10 @@ def _unreachable(path: Path) -> bool:
         return True
 
 
-def _refusal(taken: Sequence[tuple[str, Path]]) -> UsageError:
+def _refusal(taken: Sequence[Path]) -> UsageError:
     """One refusal for all the locks that other runs hold."""
-    names = ", ".join(dict.fromkeys(name for name, _ in taken))
-    lines = [f"{path}: {read_holder(path) or 'a run that cannot be told'}" for _, path in taken]
+    names = ", ".join(dict.fromkeys(path.stem for path in taken))
+    lines = [f"{path}: {read_holder(path) or 'a run that cannot be told'}" for path in taken]
     return UsageError(
         f"another run is working on {names}",
         "two at once would write the same files. " + "; ".join(lines),

@@ -17,19 +17,11 @@ _SHARE = 0.9  # of the memory that is free, the rest is left to others
 _ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
 
 
-def processors(root: Path = Path("/"), environ: Mapping[str, str] | None = None) -> int:
-    """How many processors this process may keep busy.
+def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
+    """How many processors this process may keep busy; `root` is where ``proc`` and ``sys`` are.
 
-    Parameters
-    ----------
-    root : where ``proc`` and ``sys`` are
-    environ : the environment; that of the process by default
-
-    Returns
-    -------
-    the least of the mask of processors, the quota of every control group above the process, and what SLURM granted
+    The least of the mask of processors, the quota of every control group above the process, and what SLURM granted.
     """
-    env = os.environ if environ is None else environ
     found: list[float] = [len(os.sched_getaffinity(0))]
     for folder in _groups(root, "cpu"):
         quota, period = _words(folder / "cpu.max", 2)
@@ -37,17 +29,13 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] | None = None)
             (quota,), (period,) = _words(folder / "cpu.cfs_quota_us", 1), _words(folder / "cpu.cfs_period_us", 1)
         if quota is not None and period and quota > 0:
             found.append(quota / period)
-    found += [granted for granted in (_slurm_processors(env),) if granted]
+    if granted := _slurm_processors(environ):
+        found.append(granted)
     return max(1, math.floor(min(found) + 1e-6))
 
 
-def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] | None = None) -> float:
-    """Memory that may be taken now (GB): nine tenths of what is free here, within every limit on this process.
-
-    Parameters
-    ----------
-    root, environ : see `processors`
-    """
+def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> float:
+    """Memory that may be taken now (GB): nine tenths of what is free here, within every limit on this process."""
     free = [_meminfo(root).get("MemAvailable:", 4e9)]
     for folder in _groups(root, "memory"):
         for names in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
@@ -59,27 +47,22 @@ def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] | None = None) 
     return taken if granted is None else min(taken, granted)
 
 
-def granted_gb(environ: Mapping[str, str] | None = None) -> float | None:
+def granted_gb(environ: Mapping[str, str] = os.environ) -> float | None:
     """Memory that SLURM granted to the job on this node (GB); None outside of a job, or where it grants all."""
-    env = os.environ if environ is None else environ
-    a_node, a_processor = _number(env.get("SLURM_MEM_PER_NODE")), _number(env.get("SLURM_MEM_PER_CPU"))
+    a_node, a_processor = _number(environ.get("SLURM_MEM_PER_NODE")), _number(environ.get("SLURM_MEM_PER_CPU"))
     if not a_node and a_processor:
-        a_node = a_processor * (_number(env.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(env) or 1.0)
+        a_node = a_processor * (_number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0)
     return a_node * 2**20 / 1e9 if a_node else None
 
 
 def has_gpu(
-    root: Path = Path("/"), environ: Mapping[str, str] | None = None, ask: Callable[[], bool] | None = None
+    root: Path = Path("/"), environ: Mapping[str, str] = os.environ, ask: Callable[[], bool] | None = None
 ) -> bool:
     """Whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
 
-    Parameters
-    ----------
-    root, environ : see `processors`
-    ask : asks torch, in a process of its own, as this one has no use for it; only where there is a device
+    Only where there is a device, `ask` asks torch, in a process of its own, as this one has no use for it.
     """
-    env = os.environ if environ is None else environ
-    shown = env.get("CUDA_VISIBLE_DEVICES")
+    shown = environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None and (not shown.strip() or shown.strip().startswith("-1") or shown == "NoDevFiles"):
         return False
     devices = root / "dev"
@@ -94,9 +77,9 @@ def _torch_finds_one() -> bool:
     return done.returncode == 0
 
 
-def _slurm_processors(env: Mapping[str, str]) -> float | None:
+def _slurm_processors(environ: Mapping[str, str]) -> float | None:
     """Processors of a task of a SLURM job; of all on the node where it did not say how many a task has."""
-    return _number(env.get("SLURM_CPUS_PER_TASK")) or _number(env.get("SLURM_CPUS_ON_NODE"))
+    return _number(environ.get("SLURM_CPUS_PER_TASK")) or _number(environ.get("SLURM_CPUS_ON_NODE"))
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """Memory of the steps: what each declares to the scheduler, and how many can run side by side.
 
-The figures were measured by ``benchmarks/resources.py``, in the process that ran the step. A run takes what the program
+The numbers were measured by ``benchmarks/resources.py``, in the process that ran the step. A run takes what the program
 and its fork server hold, a little for each worker that waits, and what the steps add that run at one time.
 """
 
@@ -140,13 +140,7 @@ STRUCTURAL: Mapping[str, Need] = MappingProxyType(
 
 
 def step_gb(kind: str, sizes: Sizes) -> float:
-    """Memory that the process of a step holds of its own at the peak (GB).
-
-    Parameters
-    ----------
-    kind : name of the class of its interface
-    sizes : grids of the data
-    """
+    """Memory that the process of a step, by the class of its interface, holds of its own at the peak (GB)."""
     need = ANATOMICAL.get(kind) or OTHER.get(kind) or STRUCTURAL.get(kind) or Need()
     return WORKER_GB + need.gigabytes(sizes)
 

@@ -30,17 +30,14 @@ class Plugin(Section):
     ----------
     plugin : ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn has come;
         ``SLURMGraph``: the same, submitted at once with dependencies
-    sbatch_args : arguments of ``sbatch`` for every job, one string each
-    gpu_args : further ones for steps that use a GPU where there is one
+    sbatch_args, gpu_args : arguments of ``sbatch`` for every job, one string each; more for steps that use a GPU
     template : first lines of every job script, or the path of a file with them, relative to the settings file
-    time_minutes : time limit of a job; None: that of the partition
-    memory_extra_gb : what a process takes beyond what its step declares (GB)
+    time_minutes, memory_extra_gb : time limit (None: the partition's); what a process takes beyond its step's
     join_small : whether steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in
         the job of the step that needs them
     max_jobs : jobs of a run that are under way at one time; only ``SLURM``
-    poll_seconds : between two questions to the queue
-    grace_seconds : that a file may take to be seen from another host
-    patience_seconds : that the controller of SLURM may be silent
+    poll_seconds, grace_seconds, patience_seconds : between two questions to the queue; that a file may take to be seen
+        from another host; that the controller of SLURM may be silent
     """
 
     plugin: Literal["MultiProc", "SLURM", "SLURMGraph"] = "MultiProc"
@@ -93,10 +90,6 @@ class Plugin(Section):
     def is_cluster(self) -> bool:
         """Whether steps become jobs."""
         return self.plugin != "MultiProc"
-
-    def arguments(self) -> dict[str, Any]:
-        """Everything but the name, as plain values."""
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "plugin"}
 
 
 def _tables(path: Path) -> dict[str, Any]:

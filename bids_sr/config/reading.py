@@ -9,12 +9,7 @@ LARGEST_BYTES = 200_000_000
 
 
 def regular(path: str | os.PathLike[str]) -> os.stat_result:
-    """State of a file of bytes, links followed.
-
-    Raises
-    ------
-    OSError : there is none, or it is a directory, a pipe, a socket or a device
-    """
+    """State of a file of bytes, links followed; raises `OSError` for none, or a directory, pipe, socket or device."""
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
@@ -26,10 +21,8 @@ def regular(path: str | os.PathLike[str]) -> os.stat_result:
 def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8", largest: int = LARGEST_BYTES) -> str:
     """Text of a file with its line ends as they are.
 
-    Raises
-    ------
-    OSError : as of `regular`, and where the file is larger than `largest` (bytes)
-    UnicodeDecodeError : it is in another encoding
+    Raises `OSError` as `regular` does, and for a file larger than `largest` (bytes); `UnicodeDecodeError` for another
+    encoding.
     """
     size = regular(path).st_size
     if size > largest:

@@ -9,19 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from bids_sr.config import machine
-from bids_sr.config.groups import (
-    Activation,
-    Evaluation,
-    Paths,
-    Preprocessing,
-    Resources,
-    Run,
-    Selection,
-    SuperRes,
-    hints,
-)
+from bids_sr.config import groups, machine
+from bids_sr.config.groups import hints
 from bids_sr.config.reading import read_text
+from bids_sr.config.region_names import is_file
 from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
 
 ANAT_METHODS = ("attunet",)
@@ -31,14 +22,14 @@ ANAT_METHODS = ("attunet",)
 class Settings:
     """All settings of one call; see the groups for their meaning and `usage.md` for the options."""
 
-    paths: Paths
-    selection: Selection = field(default_factory=Selection)
-    superres: SuperRes = field(default_factory=SuperRes)
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    activation: Activation = field(default_factory=Activation)
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    resources: Resources = field(default_factory=Resources)
-    run: Run = field(default_factory=Run)
+    paths: groups.Paths
+    selection: groups.Selection = field(default_factory=groups.Selection)
+    superres: groups.SuperRes = field(default_factory=groups.SuperRes)
+    preprocessing: groups.Preprocessing = field(default_factory=groups.Preprocessing)
+    activation: groups.Activation = field(default_factory=groups.Activation)
+    evaluation: groups.Evaluation = field(default_factory=groups.Evaluation)
+    resources: groups.Resources = field(default_factory=groups.Resources)
+    run: groups.Run = field(default_factory=groups.Run)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
@@ -87,47 +78,39 @@ class Settings:
 
     def resolved(self, *, run_uuid: str) -> Self:
         """Return settings in which paths are absolute and everything that depends on the machine is filled in."""
-        groups = {}
+        values: dict[str, dict[str, Any]] = {}
         for group in dataclasses.fields(self):
             section = getattr(self, group.name)
             found = {item.name: getattr(section, item.name) for item in dataclasses.fields(section)}
-            groups[group.name] = {k: _absolute(v) if isinstance(v, Path) else v for k, v in found.items()}
-        paths, activation, resources = groups["paths"], groups["activation"], groups["resources"]
+            values[group.name] = {k: _absolute(v) if isinstance(v, Path) else v for k, v in found.items()}
+        paths, activation, resources = values["paths"], values["activation"], values["resources"]
         if paths["work_dir"] is None:
             digest = hashlib.sha256(os.fsencode(paths["bids_dir"])).hexdigest()[:8]
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
-        if activation["roi"] not in ("motor", "brain"):
+        if is_file(activation["roi"]):
             activation["roi"] = str(_absolute(Path(activation["roi"])))
         if self.superres.calibration_file is not None:
-            groups["superres"]["calibration"] = str(_absolute(self.superres.calibration_file))
-        groups["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
-        preprocessing = groups["preprocessing"]
-        preprocessing["derivatives"] = tuple(_absolute_named(text) for text in self.preprocessing.derivatives)
+            values["superres"]["calibration"] = str(_absolute(self.superres.calibration_file))
+        values["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
+        named = ((name, str(_absolute(folder))) for name, folder in map(split_named, self.preprocessing.derivatives))
+        values["preprocessing"]["derivatives"] = tuple("=".join(filter(None, each)) for each in named)
         if resources["nprocs"] is None:
             resources["nprocs"] = machine.processors()
         if resources["omp_nthreads"] is None:  # small batches train several times slower on two threads
             resources["omp_nthreads"] = 1
-        groups["run"]["run_uuid"] = run_uuid
-        return self.from_mapping(groups)
+        values["run"]["run_uuid"] = run_uuid
+        return self.from_mapping(values)
 
 
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _absolute_named(text: str) -> str:
-    """``NAME=DIR`` or ``DIR`` with an absolute folder."""
-    name, folder = split_named(text)
-    return f"{name}={_absolute(folder)}" if name else str(_absolute(folder))
-
-
 def check_keys(group: str, names: object) -> None:
     """Raise `UsageError` naming the nearest known key if a setting ``group.name`` does not exist."""
     known = [f"{section}.{name}" for section, cls in hints(Settings).items() for name in hints(cls)]
     asked = [f"{group}.{name}" for name in names] if isinstance(names, Mapping) else [group]
-    if group not in hints(Settings):
-        asked = asked or [group]
-    for key in asked:
+    for key in asked or ([group] if group not in hints(Settings) else []):
         if key not in known:
             fix = nearest_name(key, known) or f"the groups are {', '.join(hints(Settings))}"
             raise UsageError(f"unknown setting {key!r}", "no setting has that name", fix)
@@ -142,8 +125,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     try:
         tables = tomllib.loads(read_text(path).replace("\r\n", "\n"))
     except OSError as error:
-        why = f"cannot be read: {error.strerror}"
-        raise UsageError(f"settings file {path}", why, "check the path") from error
+        raise UsageError(f"settings file {path}", f"cannot be read: {error.strerror}", "check the path") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"settings file {path}", f"is no TOML: {error}", "mend that line") from error
     for group, names in tables.items():

@@ -29,28 +29,18 @@ _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30
 
 
 def write_crash(
-    node: Any,
-    traceback: Sequence[str],
-    *,
-    crash_dir: Path,
-    host: str = "",
-    peak_gb: float | None = None,
+    node: Any, traceback: Sequence[str], *, crash_dir: Path, host: str = "", peak_gb: float | None = None,
     remedy: str = "",
-) -> Path:
+) -> Path:  # fmt: skip
     """Write the crash file of a step, beside the logs, or where these cannot be written in another place.
 
     Parameters
     ----------
-    node : the step
+    node, crash_dir : the step; where crash files go
     traceback : lines of text, as `traceback.format_exception` gives them
-    crash_dir : where crash files go
     host : where it ran; this machine by default
     peak_gb : most memory that its process held, where known
     remedy : what the user can do, where the caller knows better than the text of the error tells
-
-    Returns
-    -------
-    the file
     """
     _keep_node(node)
     text = crash_text(node, traceback, host=host, peak_gb=peak_gb, remedy=remedy)
@@ -62,13 +52,20 @@ def write_crash(
     return crash_dir / name
 
 
+def report_crash(node: Any, traceback: Sequence[str], written: list[Path], **known: Any) -> str:
+    """Write the crash file where nipype's settings of the step say, add it to those `written`, and return its path."""
+    path = write_crash(node, traceback, crash_dir=Path(node.config["execution"]["crashdump_dir"]), **known)
+    LOGGER.error("%s failed: see %s", node.fullname, path)
+    written.append(path)
+    return str(path)
+
+
 def crash_text(
     node: Any, traceback: Sequence[str], *, host: str = "", peak_gb: float | None = None, remedy: str = ""
 ) -> str:
     """The text of a crash file; the traceback comes last."""
     folder = node.output_dir()
     why = "".join(traceback).rstrip()
-    command = f"{shlex.quote(sys.executable)} -m bids_sr.cli.rerun {shlex.quote(str(folder))}"
     kind = type(node.interface)
     facts = {
         "Node": node.fullname,
@@ -79,14 +76,14 @@ def crash_text(
         "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",
         "Memory": _memory(node, peak_gb),
         "Directory": str(folder),
-        "What happened": _last_line(why),
+        "What happened": next(
+            (line.strip() for line in reversed(why.splitlines()) if line.strip()), "nothing was said"
+        ),
         ADVICE[:-1]: remedy or advice(why, Path(folder), getattr(node.inputs, "base_directory", None)),
-        "To run this step alone": command,
+        "To run this step alone": shlex.join([sys.executable, "-m", "bids_sr.cli.rerun", str(folder)]),
     }
-    lines = [f"{name}: {value}" for name, value in facts.items()]
-    return "\n".join(
-        [*lines, "", "Inputs:", *_inputs(node), "", why if "Traceback" in why else f"Traceback:\n{why}", ""]
-    )
+    lines = [*(f"{name}: {value}" for name, value in facts.items()), "", "Inputs:", *_inputs(node), ""]
+    return "\n".join([*lines, why if "Traceback" in why else f"Traceback:\n{why}", ""])
 
 
 def participant_of(fullname: str) -> str:
@@ -130,18 +127,11 @@ def _inputs(node: Any) -> list[str]:
     """Inputs by name, with what other steps gave where these have ended."""
     with contextlib.suppress(Exception):  # a result that cannot be read may be the very reason of the crash
         node._get_inputs()
-    given = node.inputs.get_traitsfree()
-    return [f"  {name} = {_short(value)}" for name, value in sorted(given.items())] or ["  none"]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
-
-
-def _last_line(why: str) -> str:
-    lines = [line.strip() for line in why.splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing was said"
+    shown = {name: repr(value) for name, value in sorted(node.inputs.get_traitsfree().items())}
+    return [
+        f"  {name} = {text}" if len(text) <= _LONGEST else f"  {name} = {text[:_LONGEST]}… ({len(text)} characters)"
+        for name, text in shown.items()
+    ] or ["  none"]
 
 
 def _keep_node(node: Any) -> None:

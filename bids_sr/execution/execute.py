@@ -6,13 +6,14 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nipype.pipeline import engine as pe
 
+from bids_sr.config.plugin import Plugin
 from bids_sr.execution.records import forget_damaged
 from bids_sr.interfaces.derivatives_sink import RECORD, WriteDerivatives
 
@@ -21,26 +22,14 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOutcome:
-    """What a run left.
-
-    Attributes
-    ----------
-    crash_files : one text file for each node that failed
-    missing : the nodes whose outputs are not there, by full name
-    reports : the HTML reports that were written
-    """
+    """Crash files of the nodes that failed, full names of those whose outputs are missing, and HTML reports."""
 
     crash_files: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()
     reports: tuple[Path, ...] = ()
 
-    @property
-    def ok(self) -> bool:
-        """Whether every node ran and left its outputs."""
-        return not self.crash_files and not self.missing
 
-
-def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool, forbid_reruns: bool = False) -> None:
+def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:
     """Settings of nipype that the whole run shares; nothing is sent or looked up over the network."""
     os.environ["NIPYPE_NO_ET"] = "1"
     from nipype import config
@@ -53,7 +42,7 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
                 "crashfile_format": "txt",
                 "poll_sleep_duration": "0.2",
                 "stop_on_first_crash": str(stop_on_first_crash).lower(),
-                "stop_on_first_rerun": str(forbid_reruns).lower(),
+                "stop_on_first_rerun": "false",
                 "remove_unnecessary_outputs": "false",
                 "check_version": "false",
                 "create_report": "false",  # nobody reads it, and two runs would write one at a time to one place
@@ -75,45 +64,24 @@ def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
     return nodes
 
 
-def _sinks(workflow: pe.Workflow) -> list[pe.Node]:
-    return [node for node in _nodes(workflow) if isinstance(node.interface, WriteDerivatives)]
-
-
-def _written(node: pe.Node) -> list[str] | None:
-    """Files that a finished sink has recorded; None where it has not finished."""
-    record = Path(node.output_dir(), RECORD)
+def _complete(sink: pe.Node) -> bool:
+    """Whether a sink has finished, and the files that it has recorded are there."""
     try:
-        return json.loads(record.read_text())
+        return all(os.path.exists(path) for path in json.loads(Path(sink.output_dir(), RECORD).read_text()))
     except (OSError, ValueError):
-        return None
+        return False
 
 
-def _complete(node: pe.Node) -> bool:
-    written = _written(node)
-    return written is not None and all(os.path.exists(path) for path in written)
-
-
-def forget_lost_outputs(workflow: pe.Workflow) -> int:
-    """Make the steps run again whose files were deleted, cut short or touched since; nipype would call them done.
-
-    Returns
-    -------
-    number of steps that will run again
-    """
-    return len(forget_damaged(_nodes(workflow)))
-
-
-def _plugin(name: str, arguments: dict[str, Any], options: Mapping[str, Any] | None) -> Any:
-    """The plugin of that name; nothing of the others is imported."""
-    if name == "MultiProc":
+def _runner(plugin: Plugin, arguments: dict[str, Any]) -> Any:
+    """The plugin of nipype; nothing of the others is imported."""
+    if not plugin.is_cluster:
         from bids_sr.execution.multiproc import ResilientMultiProc
 
         return ResilientMultiProc(plugin_args={**arguments, "raise_insufficient": False})
-    from bids_sr.execution.job_scripts import ClusterOptions
     from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
 
-    chosen = {"SLURM": ResilientSLURM, "SLURMGraph": ResilientSLURMGraph}[name]
-    return chosen(plugin_args={**arguments, "options": ClusterOptions(**(options or {}))})
+    chosen = {"SLURM": ResilientSLURM, "SLURMGraph": ResilientSLURMGraph}[plugin.plugin]
+    return chosen(plugin_args={**arguments, "options": plugin})
 
 
 @contextlib.contextmanager
@@ -143,11 +111,10 @@ def execute(
     nprocs: int,
     mem_gb: float,
     crash_dir: Path,
+    plugin: Plugin,
     progress: Callable[[Any, str], None] | None = None,
     usage_file: Path | None = None,
     has_gpu: bool = False,
-    plugin: str = "MultiProc",
-    plugin_args: Mapping[str, Any] | None = None,
 ) -> RunOutcome:
     """Run the workflow; a node that fails does not stop those that do not need it.
 
@@ -155,24 +122,21 @@ def execute(
     ----------
     nprocs, mem_gb : what all the nodes that run at one time may take together
     crash_dir : directory of the crash files
+    plugin : whether nodes run here or as jobs of SLURM, and how these are asked for
     progress : called with (node, "start" | "end" | "exception")
     usage_file : table to which what each step took is added, see `bids_sr.execution.usage`
     has_gpu : whether there is a GPU, which one step at a time then gets
-    plugin, plugin_args : ``MultiProc`` runs the nodes here; ``SLURM`` and ``SLURMGraph`` make jobs of them, which are
-        asked for as the fields of `bids_sr.execution.job_scripts.ClusterOptions` say
 
-    Raises
-    ------
-    KeyboardInterrupt
-        when the run was interrupted; workers are gone by then, and finished nodes stay finished
+    Raises `KeyboardInterrupt` when the run was interrupted; workers are gone by then, and finished nodes stay finished.
     """
     before = set(crash_dir.glob("crash*.txt"))
-    again = forget_lost_outputs(workflow)
-    if again:
+    # steps run again whose files were deleted, cut short or touched since; nipype would call them done
+    if again := len(forget_damaged(_nodes(workflow))):
         LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
-    arguments = {"n_procs": nprocs, "memory_gb": mem_gb, "status_callback": progress, "usage_file": usage_file}
-    arguments["has_gpu"] = has_gpu
-    runner = _plugin(plugin, arguments, plugin_args)
+    runner = _runner(plugin, {
+        "n_procs": nprocs, "memory_gb": mem_gb, "status_callback": progress, "usage_file": usage_file,
+        "has_gpu": has_gpu,
+    })  # fmt: skip
     failure: Exception | None = None
     try:
         with _steady_time():
@@ -185,5 +149,6 @@ def execute(
     crashes = tuple(sorted(written - before))
     if failure is not None and not crashes:
         raise failure
-    missing = tuple(node.fullname for node in _sinks(workflow) if not _complete(node))
+    sinks = [node for node in _nodes(workflow) if isinstance(node.interface, WriteDerivatives)]
+    missing = tuple(node.fullname for node in sinks if not _complete(node))
     return RunOutcome(crash_files=crashes, missing=missing)

@@ -4,55 +4,26 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bids_sr.execution.threads import POOLS
+from bids_sr.config.plugin import Plugin
+from bids_sr.execution.usage import POOLS
 
 _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 """Variables that a job gets also where sbatch is told to export none."""
-
 
 SMALL = frozenset({"MergeEvaluation", "MergeFacts", "MergeMetrics", "ClaimTable", "Verdict", "Flags"})
 """Interfaces whose steps are small."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClusterOptions:
-    """How jobs are asked for; `bids_sr.config.plugin` reads these from a file and gives the defaults.
-
-    Attributes
-    ----------
-    sbatch_args, gpu_args : arguments of ``sbatch`` for every job, and for those that may use a GPU besides
-    template : first lines of every job script
-    time_minutes : time limit of a job; None: that of the partition
-    memory_extra_gb : what a process takes beyond what its step declares (GB)
-    join_small : whether small steps have no job of their own, see `is_small`
-    max_jobs : jobs that are under way at one time
-    poll_seconds : between two looks at the queue
-    grace_seconds : that files may take to be seen from another host
-    patience_seconds : that the controller may be silent
-    """
-
-    sbatch_args: tuple[str, ...]
-    gpu_args: tuple[str, ...]
-    template: str
-    time_minutes: float | None
-    memory_extra_gb: float
-    join_small: bool
-    max_jobs: int
-    poll_seconds: float
-    grace_seconds: float
-    patience_seconds: float
-
-
-def requests(nodes: Sequence[Any], folder: Path, options: ClusterOptions) -> list[str]:
+def requests(nodes: Sequence[Any], folder: Path, options: Plugin) -> list[str]:
     """Arguments of ``sbatch`` for a job; what the user gives comes later and has precedence."""
     extra = [word for node in nodes for word in shlex.split(node.plugin_args.get("sbatch_args", ""))]
     gpu = options.gpu_args if any(uses_gpu(node) for node in nodes) else ()
     given = [*options.sbatch_args, *gpu, *extra]
-    own = ["--no-requeue", "--nodes=1", "--ntasks=1", f"--chdir={folder}", f"--output={_no_pattern(folder)}/log.txt"]
+    no_pattern = str(folder).replace("%", "%%")  # SLURM finds no replacement symbol in it
+    own = ["--no-requeue", "--nodes=1", "--ntasks=1", f"--chdir={folder}", f"--output={no_pattern}/log.txt"]
     if not any(word.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu") for word in given):
         gigabytes = max(node.mem_gb for node in nodes) + options.memory_extra_gb
         own.append(f"--mem={int(gigabytes * 1e9 / 2**20) + 1}M")
@@ -79,8 +50,3 @@ def script(folder: Path, template: str) -> str:
     lines += [f"export {key}={shlex.quote(os.environ[key])}" for key in _HANDED_ON if key in os.environ]
     run = shlex.join(["exec", sys.executable, "-m", "bids_sr.execution.node_job", str(folder)])
     return "\n".join([*lines, "export NIPYPE_NO_ET=1", run]) + "\n"
-
-
-def _no_pattern(path: Path) -> str:
-    """A path in which SLURM finds no replacement symbol."""
-    return str(path).replace("%", "%%")

@@ -1,15 +1,19 @@
 """Nodes in local worker processes (nipype's MultiProc), also where the kernel kills a worker.
 
-Defect of nipype, as a report would say it: when a worker of `MultiProcPlugin` is killed (out of memory), its
-`ProcessPoolExecutor` is broken and every pending future raises `BrokenProcessPool`; `_async_callback` raises it within
-a done callback, where it is only logged, no task is ever marked as done, and `run` polls for ever. When the scheduler
-is killed, its workers live on.
+Defects of nipype, as reports would say them:
+
+- When a worker of `MultiProcPlugin` is killed (out of memory), its `ProcessPoolExecutor` is broken and every pending
+  future raises `BrokenProcessPool`; `_async_callback` raises it within a done callback, where it is only logged, no
+  task is ever marked as done, and `run` polls for ever. When the scheduler is killed, its workers live on.
+- `DistributedPluginBase.run` wakes every `poll_sleep_duration` (2 s; short nodes need the 0.2 s that `execute` sets)
+  and `MultiProcPlugin._send_procs_to_workers` then sums over the matrix of dependencies and calls `gc.collect()`,
+  whether or not a node has ended. With thousands of nodes an idle scheduler takes a quarter of a core.
 
 Here a task whose worker died is tried once more in a pool of its own, so that the others that shared the broken pool
-finish; if it dies again, the node is reported as crashed, with the remedy, and the rest of the graph goes on.
+finish; if it dies again, the node is reported as crashed, with the remedy, and the rest of the graph goes on. The
+scheduler sleeps until a node ends.
 """
 
-import contextlib
 import fcntl
 import gc
 import logging
@@ -18,6 +22,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,14 +30,15 @@ from multiprocessing.connection import wait as ready
 from pathlib import Path
 from typing import Any
 
-from bids_sr.execution.crash import write_crash
-from bids_sr.execution.pacing import PacedMultiProc
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+
+from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft, note_left
-from bids_sr.execution.threads import hold_threads
-from bids_sr.execution.usage import Meter, give_back, keep_usage
+from bids_sr.execution.usage import Meter, give_back, hold_threads, keep_usage
 
 LOGGER = logging.getLogger(__name__)
 _WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a file system can take long
+_LOOK_AGAIN_S = 1.0  # where nothing was heard for so long; also how late a signal may be noticed
 PRELOAD = (
     "nipype.pipeline.engine",
     "bids_sr.interfaces.derivatives_sink",
@@ -107,10 +113,11 @@ class WorkerDied(RuntimeError):
     """The process that ran a node was killed from outside, most often by the kernel for want of memory."""
 
 
-class ResilientMultiProc(NotesLeft, PacedMultiProc):
+class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     """MultiProc with workers from a fork server, which recovers when one of them is killed.
 
     Fork servers rather than forks: a forked child of a process that has used torch hangs in its first convolution.
+    The arguments know two more, `has_gpu` (there is one to lend, to one step at a time) and `usage_file`.
     """
 
     pool: ProcessPoolExecutor
@@ -118,6 +125,10 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
     def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
         mp.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
         super().__init__(plugin_args={"mp_context": "forkserver", **(plugin_args or {})})
+        self.n_gpu_procs = 1  # whatever there is: torch takes the first that is visible
+        self._has_gpu = bool(self.plugin_args.get("has_gpu", False))
+        self._news = threading.Event()
+        self._settled: tuple[int, ...] | None = None
         self.pool.shutdown(wait=False)  # that of nipype, which has started no worker yet
         self.pool = self._new_pool(self.processors)
         self._nodes: dict[int, tuple[Any, bool]] = {}
@@ -129,11 +140,38 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
         """Run the graph; whatever ends it, no worker outlives it."""
+        unslept = {**config, "execution": {**config["execution"], "poll_sleep_duration": "0"}}
+        gc.collect()
+        gc.freeze()  # the nodes that are there from the start are no garbage, so they are not searched for any
         try:
-            super().run(graph, config, updatehash=updatehash)
+            super().run(graph, unslept, updatehash=updatehash)
         except BaseException:
-            self._kill_workers()
+            for pool in (self.pool, *self._own_pools.values()):
+                _kill_pool(pool)
             raise
+        finally:
+            gc.unfreeze()
+
+    def _prerun_check(self, graph: Any) -> None:
+        """Mark the nodes that take the GPU; nipype gives a slot of it to one at a time."""
+        for node in graph.nodes():
+            if hasattr(node.inputs, "use_gpu"):
+                node.inputs.use_gpu = self._has_gpu and getattr(node.inputs, "device", "cpu") in ("auto", "cuda")
+        super()._prerun_check(graph)
+
+    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
+        """Submit what can be submitted; where nothing has changed since, wait until a step ends."""
+        before = self._state()
+        if before == self._settled:
+            self._news.wait(_LOOK_AGAIN_S)
+            self._news.clear()
+            return
+        super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
+        after = self._state()
+        self._settled = after if after == before else None
+
+    def _state(self) -> tuple[int, ...]:
+        return int(self.proc_done.sum()), int(self.proc_pending.sum()), len(self.procs), len(self.pending_tasks)
 
     def _new_pool(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -142,10 +180,6 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
             initargs=(self._cwd, logging.getLogger("nipype.workflow").getEffectiveLevel()),
             mp_context=mp.get_context(self.plugin_args.get("mp_context")),
         )
-
-    def _kill_workers(self) -> None:
-        for pool in (self.pool, *self._own_pools.values()):
-            _kill_pool(pool)
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1
@@ -170,17 +204,10 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
         error = future.exception()
         if error is None:
             result = future.result()
-            if self._usage_file is not None:
-                with contextlib.suppress(OSError):  # a full disk must not keep the result from being seen
-                    keep_usage(self._usage_file, self._nodes[taskid][0], result["usage"])
+            keep_usage(self._usage_file, self._nodes[taskid][0], result.get("usage"))
             self._taskresult[taskid] = result
         else:
-            self._taskresult[taskid] = {
-                "result": None,
-                "traceback": [str(error)],
-                "taskid": taskid,
-                "error": error,
-            }
+            self._taskresult[taskid] = {"result": None, "traceback": [str(error)], "taskid": taskid, "error": error}
         self._news.set()
 
     def _get_result(self, taskid: int) -> dict[str, Any] | None:
@@ -220,11 +247,7 @@ class ResilientMultiProc(NotesLeft, PacedMultiProc):
     def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
         """Write our own crash file, and remember where it is: the logs may be on a full disk."""
         told = result["traceback"] if result else traceback.format_exception(*sys.exc_info())
-        folder = Path(node.config["execution"]["crashdump_dir"])
-        path = write_crash(node, told, crash_dir=folder, peak_gb=(result or {}).get("peak_gb"))
-        LOGGER.error("%s failed: see %s", node.fullname, path)
-        self.crash_files.append(path)
-        return str(path)
+        return report_crash(node, told, self.crash_files, peak_gb=(result or {}).get("peak_gb"))
 
     def _postrun_check(self) -> None:
         for pool in self._own_pools.values():

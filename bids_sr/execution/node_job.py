@@ -37,17 +37,19 @@ def main(argv: list[str]) -> int:
             done = run_node(node, order["updatehash"], order["number"], order["measured"])
             answer["usage"].append(asdict(done["usage"]) if done.get("usage") else None)
             if done["traceback"]:
-                answer |= {
-                    "failed": node.fullname,
-                    "traceback": list(done["traceback"]),
-                    "peak_gb": done.get("peak_gb"),
-                }
+                failed = {"failed": node.fullname, "traceback": list(done["traceback"])}
+                answer |= {**failed, "peak_gb": done.get("peak_gb")}
                 break
     except Exception:
         import traceback
 
         answer |= {"failed": getattr(node, "fullname", None), "traceback": traceback.format_exception(*sys.exc_info())}
-    _write(Path(order["answer"]), answer)
+    beside = Path(order["answer"]).with_suffix(".partial")
+    with beside.open("w", encoding="utf-8") as out:
+        json.dump(answer, out)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(beside, order["answer"])
     return 1 if answer["traceback"] else 0
 
 
@@ -57,15 +59,6 @@ def _await_inputs(node: Any, seconds: float) -> None:
     for source in {info[0] for info in node.input_source.values()}:
         while not os.path.exists(source) and time.monotonic() < deadline:
             time.sleep(0.5)
-
-
-def _write(path: Path, answer: dict[str, Any]) -> None:
-    beside = path.with_suffix(".partial")
-    with beside.open("w", encoding="utf-8") as out:
-        json.dump(answer, out)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(beside, path)
 
 
 if __name__ == "__main__":

@@ -46,13 +46,9 @@ def intact(folder: Path) -> bool:
 
 
 def forget_damaged(nodes: Iterable[Any]) -> list[str]:
-    """Make the steps run again that nipype would call done and whose files are not as they were left.
+    """Make the steps run again that nipype would call done and whose files are not as they were left; their names.
 
     What depends on them runs again by itself, because its inputs bear new time stamps.
-
-    Returns
-    -------
-    full names of these steps
     """
     damaged = []
     for node in nodes:

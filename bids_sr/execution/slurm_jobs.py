@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bids_sr.execution.job_scripts import ClusterOptions, requests, script
+from bids_sr.config.plugin import Plugin
+from bids_sr.execution.job_scripts import requests, script
 from bids_sr.execution.node_job import CALLED_OFF
 from bids_sr.execution.slurm_queue import ACTIVE, ClusterError, Epitaph, Queue, Refused, Unreachable
 
@@ -37,8 +38,7 @@ class Ending:
 
     Attributes
     ----------
-    failed : full name of the step that failed; empty where all succeeded
-    traceback : lines of text, the last of them says what happened; empty where all succeeded
+    failed, traceback : full name of the step that failed, and lines of text; empty where all succeeded
     remedy : what the user can do about a job that did not answer
     host : where it ran
     peak_gb : most memory that its process held, where a step failed and it is known
@@ -55,14 +55,11 @@ class Ending:
 
 @dataclass(kw_only=True, slots=True)
 class Job:
-    """One job under way.
+    """One job under way: steps that run one after the other, and what SLURM calls it (empty where it was not taken).
 
     Attributes
     ----------
-    nodes : steps that it runs one after the other
-    slurm_id : SLURM's identifier; empty where SLURM did not take it
-    running : whether it has been seen to run
-    doomed : why it will never start
+    running, doomed : whether it has been seen to run; why it will never start
     since, answered : when it was first seen to have left the queue, and to have answered (monotonic s)
     """
 
@@ -78,16 +75,10 @@ class Job:
 
 @dataclass(kw_only=True, slots=True)
 class Jobs:
-    """The jobs of one run.
-
-    Attributes
-    ----------
-    root : directory in which this run makes a folder of its own
-    measured : whether steps measure what they take
-    """
+    """The jobs of one run, which makes a folder of its own in `root`; `measured`: steps measure what they take."""
 
     root: Path
-    options: ClusterOptions
+    options: Plugin
     measured: bool = False
     queue: Queue = field(init=False)
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -100,6 +91,9 @@ class Jobs:
     def __post_init__(self) -> None:
         self.queue = Queue(patience=self.options.patience_seconds)
 
+    def __getitem__(self, number: int) -> Job:
+        return self._jobs[number]
+
     @property
     def folder(self) -> Path:
         """Where this run keeps its jobs."""
@@ -108,14 +102,8 @@ class Jobs:
     def take_over(self, names: Collection[str]) -> None:
         """End what a driver that was killed has left in the queue: it would write where this run writes.
 
-        Parameters
-        ----------
-        names : full names of the steps of this run; jobs of other participants are left alone
-
-        Raises
-        ------
-        ClusterError
-            when such jobs do not end
+        `names` are the full names of the steps of this run; jobs of other participants are left alone. Raises
+        `ClusterError` when such jobs do not end.
         """
         (self.folder / "answers").mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
@@ -136,15 +124,10 @@ class Jobs:
             )
 
     def start(self, nodes: Sequence[Any], *, updatehash: bool, after: Sequence[str] = ()) -> int:
-        """Ask for one job that runs these steps one after the other.
+        """Ask for one job that runs these steps one after the other; returns its number in this run.
 
-        Parameters
-        ----------
-        after : SLURM's identifiers of the jobs that must have succeeded before
-
-        Returns
-        -------
-        number : of the job in this run; one that SLURM refuses ends at once
+        `after` are SLURM's identifiers of the jobs that must have succeeded before. A job that SLURM refuses ends at
+        once.
         """
         from nipype.utils.filemanip import savepkl
 
@@ -181,18 +164,6 @@ class Jobs:
         self._look()
         return self._jobs[number].ending
 
-    def nodes(self, number: int) -> tuple[Any, ...]:
-        """The steps of a job, in the order in which they run."""
-        return self._jobs[number].nodes
-
-    def slurm_id(self, number: int) -> str:
-        """SLURM's identifier of a job."""
-        return self._jobs[number].slurm_id
-
-    def running(self, number: int) -> bool:
-        """Whether a job has been seen to run."""
-        return self._jobs[number].running
-
     def forget(self, number: int) -> None:
         """Let go of a job; the files of one that failed stay."""
         job = self._jobs.pop(number)
@@ -212,8 +183,7 @@ class Jobs:
         if not self.folder.exists():
             return
         (self.folder / CALLED_OFF).touch()
-        own = [job.slurm_id for job in self._jobs.values() if job.slurm_id and job.ending is None]
-        self.queue.cancel(own)
+        self.queue.cancel(job.slurm_id for job in self._waiting().values())
         self.queue.cancel(self.queue.named(self._is_own))
         if not self._wait_for_end(self._is_own, _GONE_SECONDS):
             LOGGER.warning("jobs %s were told to end and have not yet", ", ".join(self.queue.named(self._is_own)))
@@ -236,7 +206,10 @@ class Jobs:
 
     def _any_alive(self) -> bool:
         self._look()
-        return any(job.slurm_id and job.ending is None for job in self._jobs.values())
+        return bool(self._waiting())
+
+    def _waiting(self) -> dict[int, Job]:
+        return {number: job for number, job in self._jobs.items() if job.slurm_id and job.ending is None}
 
     def _answer(self, number: int) -> Path:
         return self.folder / "answers" / f"{number:06d}.json"
@@ -247,10 +220,10 @@ class Jobs:
             return
         self._looked = now
         written = set(os.listdir(self.folder / "answers"))  # listing, unlike asking for a name, is fresh on NFS
-        waiting = {number: job for number, job in self._jobs.items() if job.slurm_id and job.ending is None}
-        for number in [number for number in waiting if f"{number:06d}.json" in written]:
-            self._take(number, waiting[number])
-        waiting = {number: job for number, job in waiting.items() if job.ending is None and job.answered is None}
+        for number, job in self._waiting().items():
+            if f"{number:06d}.json" in written:
+                self._take(number, job)
+        waiting = {number: job for number, job in self._waiting().items() if job.answered is None}
         if waiting and now - self._polled >= self.options.poll_seconds:
             self._poll(waiting)
             self._polled = time.monotonic()
@@ -281,7 +254,7 @@ class Jobs:
         if states is None:
             return
         now = time.monotonic()
-        for job in waiting.values():
+        for number, job in waiting.items():
             state, reason = states.get(job.slurm_id, ("", ""))
             job.running = job.running or state == "RUNNING"
             job.doomed = reason if state == "PENDING" and reason in _NEVER else ""
@@ -289,11 +262,8 @@ class Jobs:
                 job.since = None
             elif job.since is None:
                 job.since = now
-            elif now - job.since >= self.options.grace_seconds and not self._answered(job):
+            elif now - job.since >= self.options.grace_seconds and not self._answer(number).exists():
                 job.ending = self._bury(job)
-
-    def _answered(self, job: Job) -> bool:
-        return Path(json.loads((job.folder / "order.json").read_text())["answer"]).exists()
 
     def _bury(self, job: Job) -> Ending:
         """Say why a job will not answer any more."""
@@ -303,18 +273,15 @@ class Jobs:
             return self._lost(job, text, _REMEDIES["REFUSED"])
         told = self.queue.epitaph(job.slurm_id)
         details = ", ".join(filter(None, (told.reason, told.exit_code and f"exit code {told.exit_code}", told.host)))
-        details = details and f" ({details})"
+        details = f" ({details})" if details else ""
         text = f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told.state}{details} without a result."
         return self._lost(job, text, remedy(told), host=told.host)
 
     def _lost(self, job: Job, text: str, fix: str, host: str = "") -> Ending:
         node = job.nodes[-1]
         asked = [word for word in requests(job.nodes, job.folder, self.options) if word.startswith(("--mem", "--time"))]
-        said = (
-            f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
-            f"the step declares {node.mem_gb:.2f} GB.\n"
-        )
-        lines = (*_tail(job.folder / "log.txt"), said, f"{text}\n")
+        had = f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
+        lines = (*_tail(job.folder / "log.txt"), f"{had}the step declares {node.mem_gb:.2f} GB.\n", f"{text}\n")
         return Ending(failed=node.fullname, traceback=lines, remedy=fix, host=host)
 
 

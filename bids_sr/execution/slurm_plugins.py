@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import networkx as nx
 from nipype.pipeline.plugins.slurm import SLURMPlugin
 from nipype.pipeline.plugins.slurmgraph import SLURMGraphPlugin
 
-from bids_sr.execution.crash import write_crash
-from bids_sr.execution.job_scripts import ClusterOptions, is_small
+from bids_sr.config.plugin import Plugin
+from bids_sr.execution.crash import report_crash
+from bids_sr.execution.job_scripts import is_small
 from bids_sr.execution.records import NotesLeft
 from bids_sr.execution.slurm_jobs import Ending, Jobs
 from bids_sr.execution.usage import NodeUsage, keep_usage
@@ -30,77 +31,66 @@ FOLDER = "slurm"
 """Directory of the jobs in the work directory."""
 
 
-def jobs_of(graph: Any, options: ClusterOptions, usage_file: Path | None) -> Jobs:
-    """Folder and queue for the jobs of a graph, after those that an earlier run has left are ended."""
-    nodes = list(graph.nodes())
-    jobs = Jobs(root=Path(nodes[0].base_dir) / FOLDER, options=options, measured=usage_file is not None)
-    jobs.take_over({node.fullname for node in nodes})
-    return jobs
-
-
-def keep_measures(nodes: Sequence[Any], ending: Ending, usage_file: Path | None) -> None:
-    """Add what the steps of a job took to the table, where one is wanted."""
-    for node, usage in zip(nodes, ending.usage, strict=False):
-        if usage_file is not None and usage is not None:
-            with contextlib.suppress(OSError):  # a full disk must not keep the result from being seen
-                keep_usage(usage_file, node, NodeUsage(**usage))
-
-
-def tell(node: Any, ending: Ending, written: list[Path]) -> Path:
-    """Write the crash file of a step, and add it to those that were written."""
-    folder = Path(node.config["execution"]["crashdump_dir"])
-    path = write_crash(
-        node, ending.traceback, crash_dir=folder, host=ending.host, peak_gb=ending.peak_gb, remedy=ending.remedy
-    )
-    LOGGER.error("%s failed: see %s", node.fullname, path)
-    written.append(path)
-    return path
-
-
-class ResilientSLURM(NotesLeft, SLURMPlugin):
-    """SLURM with a driver that submits a step when those before it are done; small steps run in the driver.
-
-    Parameters
-    ----------
-    plugin_args : ``options`` (`ClusterOptions`), ``usage_file`` (path or None), ``status_callback``
-    """
+class _OnCluster:
+    """What both plugins do with the jobs of a graph. Their arguments know `options` (`Plugin`) and `usage_file`."""
 
     _jobs: Jobs
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
-        self._options: ClusterOptions = plugin_args["options"]
+        self._options: Plugin = plugin_args["options"]
         self._usage_file: Path | None = plugin_args.get("usage_file")
-        super().__init__(plugin_args={**plugin_args, "max_jobs": self._options.max_jobs})
-        self._submitted: dict[int, Any] = {}
         self.crash_files: list[Path] = []
+        arguments = {**plugin_args, "max_jobs": self._options.max_jobs}
+        super().__init__(plugin_args=arguments)  # type: ignore[call-arg]
 
-    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
-        """Run the graph; whatever ends it, no job outlives it."""
-        for node in graph.nodes():
-            node.run_without_submitting |= self._options.join_small and is_small(node)
-        self._jobs = jobs_of(graph, self._options, self._usage_file)
+    @contextlib.contextmanager
+    def _using(self, graph: Any) -> Iterator[None]:
+        """Folder and queue for the jobs of a graph, after those that an earlier run has left are ended.
+
+        Whatever ends the block, no job outlives it.
+        """
+        nodes = list(graph.nodes())
+        root = Path(nodes[0].base_dir) / FOLDER
+        self._jobs = Jobs(root=root, options=self._options, measured=self._usage_file is not None)
+        self._jobs.take_over({node.fullname for node in nodes})
         try:
-            super().run(graph, config, updatehash=updatehash)
+            yield
         except BaseException:
             self._jobs.call_off()
             raise
         finally:
             self._jobs.tidy()
 
+    def _keep_measures(self, nodes: Sequence[Any], ending: Ending) -> None:
+        for node, usage in zip(nodes, ending.usage, strict=False):
+            keep_usage(self._usage_file, node, NodeUsage(**usage) if usage else None)
+
+    def _tell_crash(self, node: Any, ending: Ending) -> str:
+        known = {"host": ending.host, "peak_gb": ending.peak_gb, "remedy": ending.remedy}
+        return report_crash(node, ending.traceback, self.crash_files, **known)
+
+
+class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
+    """SLURM with a driver that submits a step when those before it are done; small steps run in the driver."""
+
+    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+        """Run the graph; whatever ends it, no job outlives it."""
+        for node in graph.nodes():
+            node.run_without_submitting |= self._options.join_small and is_small(node)
+        with self._using(graph):
+            super().run(graph, config, updatehash=updatehash)
+
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
-        number = self._jobs.start([node], updatehash=updatehash)
-        self._submitted[number] = node
-        return number
+        return self._jobs.start([node], updatehash=updatehash)
 
     def _get_result(self, taskid: int) -> dict[str, Any] | None:
         ending = self._jobs.ended(taskid)
         if ending is None:
             return None
-        keep_measures([self._submitted[taskid]], ending, self._usage_file)
+        self._keep_measures(self._jobs[taskid].nodes, ending)
         return {"traceback": list(ending.traceback) or None, "ending": ending}
 
     def _clear_task(self, taskid: int) -> None:
-        self._submitted.pop(taskid)
         self._jobs.forget(taskid)
 
     def _clean_queue(self, jobid: int, graph: Any, result: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -116,46 +106,25 @@ class ResilientSLURM(NotesLeft, SLURMPlugin):
         else:  # what failed in the driver itself
             told = result["traceback"] if result else traceback.format_exception(*sys.exc_info())
             ending = Ending(failed=node.fullname, traceback=(told,) if isinstance(told, str) else tuple(told))
-        return str(tell(node, ending, self.crash_files))
+        return self._tell_crash(node, ending)
 
 
-class ResilientSLURMGraph(SLURMGraphPlugin):
+class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
     """SLURMGraph whose driver stays until all is done: SLURM orders the jobs, the driver sees to it that each ends.
 
     A small step runs in the job of the step that needs it, where there is only one.
-
-    Parameters
-    ----------
-    plugin_args : see `ResilientSLURM`
     """
 
-    _jobs: Jobs
-
     def __init__(self, plugin_args: dict[str, Any]) -> None:
-        self._options: ClusterOptions = plugin_args["options"]
-        self._usage_file: Path | None = plugin_args.get("usage_file")
-        super().__init__(plugin_args={key: plugin_args[key] for key in plugin_args if key != "status_callback"})
-        self.crash_files: list[Path] = []
+        super().__init__({key: plugin_args[key] for key in plugin_args if key != "status_callback"})
         self._tell: Callable[[Any, str], None] = plugin_args.get("status_callback") or (lambda node, status: None)
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
-        """Run the graph and wait for it.
-
-        Raises
-        ------
-        RuntimeError
-            when a step failed; the others have run as far as they could
-        """
-        self._jobs = jobs_of(graph, self._options, self._usage_file)
+        """Run the graph and wait for it; raises `RuntimeError` when a step failed, after the others have run."""
         self._stop_at_once = str(config["execution"]["stop_on_first_crash"]).lower() == "true"
-        groups = grouped(graph, finished(graph), join_small=self._options.join_small)
-        try:
+        with self._using(graph):
+            groups = grouped(graph, finished(graph), join_small=self._options.join_small)
             failures = self._watch(self._submit(groups, graph, updatehash))
-        except BaseException:
-            self._jobs.call_off()
-            raise
-        finally:
-            self._jobs.tidy()
         if failures:
             raise RuntimeError(failures[0])
 
@@ -172,7 +141,7 @@ class ResilientSLURMGraph(SLURMGraphPlugin):
             if sources & left_out or any(ending and ending.traceback for ending in endings.values()):
                 left_out.update(group)
                 continue
-            after = [self._jobs.slurm_id(number) for number, ending in endings.items() if ending is None]
+            after = [self._jobs[number].slurm_id for number, ending in endings.items() if ending is None]
             number = self._jobs.start(group, updatehash=updatehash, after=after)
             needs[number] = sorted(before)
             job_of.update(dict.fromkeys(group, number))
@@ -187,9 +156,9 @@ class ResilientSLURMGraph(SLURMGraphPlugin):
                 if number not in waiting:
                     continue
                 ending = self._jobs.ended(number)
-                if number not in told and (ending or self._jobs.running(number)):
+                if number not in told and (ending or self._jobs[number].running):
                     told.add(number)
-                    for node in self._jobs.nodes(number):
+                    for node in self._jobs[number].nodes:
                         self._tell(node, "start")
                 if ending is None:
                     continue
@@ -204,12 +173,12 @@ class ResilientSLURMGraph(SLURMGraphPlugin):
         return failures
 
     def _conclude(self, number: int, ending: Ending) -> None:
-        nodes = self._jobs.nodes(number)
-        keep_measures(nodes, ending, self._usage_file)
+        nodes = self._jobs[number].nodes
+        self._keep_measures(nodes, ending)
         for node in nodes:
             if node.fullname == ending.failed:
                 self._tell(node, "exception")
-                tell(node, ending, self.crash_files)
+                self._tell_crash(node, ending)
                 if self._stop_at_once:
                     raise RuntimeError("".join(ending.traceback))
                 break
@@ -233,12 +202,9 @@ def finished(graph: Any) -> set[Any]:
 
 
 def grouped(graph: Any, done: Collection[Any], *, join_small: bool) -> list[list[Any]]:
-    """The steps that are to run, as groups that share a job, so that no group comes before one that it needs.
+    """The steps but those `done`, as groups that share a job, so that no group comes before one that it needs.
 
-    Parameters
-    ----------
-    done : steps that need not run
-    join_small : whether a small step joins the job of those that need it, where that is one job
+    With `join_small` a small step joins the job of those that need it, where that is one job.
     """
     order = [node for node in nx.topological_sort(graph) if node not in done]
     head: dict[Any, Any] = {}

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from bids_sr.slurm.slurm_calls import ACTIVE, chunks
+
 LOGGER = logging.getLogger(__name__)
 
 _SILENT = re.compile(
@@ -21,11 +23,6 @@ _SILENT = re.compile(
 _CROWDED = re.compile(r"SubmitJobs?\w*Limit|GrpSubmit|maximum number of jobs|MaxJobCount", re.IGNORECASE)
 _OF_THE_DRIVER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _COMMAND_SECONDS = 60.0
-ACTIVE = {
-    "PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_FED", "RESIZING",
-    "SIGNALING", "STAGE_OUT", "STOPPED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD",
-}  # fmt: skip
-"""States in which a job still holds, or waits for, a place."""
 
 
 class ClusterError(RuntimeError):
@@ -52,13 +49,7 @@ class Epitaph:
 
 @dataclass(kw_only=True, slots=True)
 class Queue:
-    """SLURM's queue of one user.
-
-    Attributes
-    ----------
-    patience : how long the controller may be silent before that is an error (s)
-    pause : before a command is tried again, doubled each time up to half a minute (s)
-    """
+    """SLURM's queue of one user: how long the controller may be silent, and the first pause before a new try (s)."""
 
     patience: float
     pause: float = 1.0
@@ -73,12 +64,7 @@ class Queue:
         arguments : of ``sbatch``, the script last
         alive : whether jobs are under way that will make room
 
-        Raises
-        ------
-        Refused
-            when SLURM will not take this job
-        Unreachable
-            when it did not answer for too long
+        Raises `Refused` when SLURM will not take this job, `Unreachable` when it did not answer for too long.
         """
         pause, tried = self.pause, False
         while True:
@@ -104,21 +90,15 @@ class Queue:
     def states(self, jobs: Collection[str]) -> dict[str, tuple[str, str]] | None:
         """State and reason of the jobs that are still in the queue; None where SLURM is silent.
 
-        Raises
-        ------
-        Unreachable
-            when it has been silent for too long
+        Raises `Unreachable` when it has been silent for too long.
         """
         found: dict[str, tuple[str, str]] = {}
-        listed = sorted(jobs)
-        for start in range(0, len(listed), 500):
-            part = listed[start : start + 500]
+        for part in chunks(sorted(jobs)):
             done = _command("squeue", "--noheader", "--format=%i|%T|%r", f"--jobs={','.join(part)}")
             if done.returncode and "invalid job id" not in done.stderr.lower():
                 self._silent(done.stderr.strip())
                 return None
-            rows = (line.split("|", 2) for line in done.stdout.splitlines() if line.count("|") >= 2)
-            found |= {row[0].strip(): (row[1].strip(), row[2].strip()) for row in rows}
+            found |= {job: (state, reason) for job, state, reason in _rows(done.stdout)}
         self._heard()
         return found
 
@@ -136,14 +116,12 @@ class Queue:
     def named(self, belongs: Callable[[str], bool]) -> list[str]:
         """Jobs of this user that are under way and whose name belongs to what is looked for."""
         done = _command("squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20)
-        rows = [line.split("|", 2) for line in done.stdout.splitlines() if line.count("|") >= 2]
-        return [row[0].strip() for row in rows if row[1].strip() in ACTIVE and belongs(row[2].strip())]
+        return [job for job, state, name in _rows(done.stdout) if state in ACTIVE and belongs(name)]
 
     def cancel(self, jobs: Iterable[str]) -> None:
         """End jobs, whether they run or wait."""
-        listed = sorted(set(jobs))
-        for start in range(0, len(listed), 500):
-            _command("scancel", "--quiet", *listed[start : start + 500], seconds=5)
+        for part in chunks(sorted(set(jobs))):
+            _command("scancel", "--quiet", *part, seconds=5)
 
     def _named_exactly(self, name: str) -> str:
         """The job of this name, whatever its state: an unanswered submission may have been heard."""
@@ -160,6 +138,12 @@ class Queue:
             LOGGER.warning("SLURM does not answer (%s); trying again for %.0f s", said, self.patience)
         if now - self._silent_since >= self.patience:
             raise Unreachable(f"SLURM has not answered for {now - self._silent_since:.0f} s; it last said: {said}")
+
+
+def _rows(listed: str) -> list[list[str]]:
+    """Lines of three columns as `squeue` writes them."""
+    rows = (line.split("|", 2) for line in listed.splitlines())
+    return [[cell.strip() for cell in row] for row in rows if len(row) == 3]
 
 
 def _command(*words: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,4 @@
-"""What each step took: processor seconds and peak memory, measured in the process that ran it."""
+"""Threads, processor time and peak memory of a step, in the process that runs it."""
 
 import contextlib
 import ctypes
@@ -10,8 +10,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+POOLS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)  # fmt: skip
+"""Environment of the libraries that start threads of their own."""
 HEADER = ("node", "kind", "seconds", "cpu_seconds", "peak_gb", "grown_gb", "shared_gb", "left_gb", "declared_gb")
 """Columns of the table that ``--resource-monitor`` leaves in the logs."""
+
+
+def limit_threads() -> None:
+    """One thread for every library in this process and those it starts; call it before the libraries are loaded.
+
+    Steps run side by side instead, and a step that takes more asks for it itself (`hold_threads`).
+    """
+    os.environ.update(dict.fromkeys(POOLS, "1"))
+
+
+def hold_threads(count: int) -> None:
+    """Set torch, where it is loaded, to the threads of the step that begins; the step before may have had others."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != count:
+        torch.set_num_threads(count)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +87,13 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def keep_usage(path: Path, node: Any, usage: NodeUsage) -> None:
-    """Add the row of one step to the table."""
+def keep_usage(path: Path | None, node: Any, usage: NodeUsage | None) -> None:
+    """Add the row of one step to the table, where one is kept; a full disk must not keep its result from being seen."""
+    if path is None or usage is None:
+        return
     values = asdict(usage)
     cells = [node.fullname, type(node.interface).__name__, *(f"{values[name]:.3f}" for name in HEADER[2:-1])]
-    with path.open("a", encoding="utf-8") as table:
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as table:
         if not table.tell():
             table.write("\t".join(HEADER) + "\n")
         table.write("\t".join([*cells, f"{node.mem_gb:.3f}"]) + "\n")
@@ -83,7 +105,7 @@ def _cpu_seconds() -> float:
 
 
 def _kib(path: str, key: str) -> float:
-    """A figure of a file of /proc (KiB); 0 where it cannot be read."""
+    """A value in a file of /proc (KiB); 0 where it cannot be read."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:

@@ -2,75 +2,55 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
-_SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
-_SLOPPY = {"usedefault": True, "desc": "coarser and quicker, for tests"}
+from bids_sr.interfaces.shared_specs import AntsInputSpec, SloppyInputSpec, saved, saved_xfm
+from bids_sr.io import atomic_files
 
-
-class _TemplateInputSpec(BaseInterfaceInputSpec):
-    space = traits.Str(mandatory=True, desc="name of the space, e.g. MNI152NLin2009aSym")
-
-
-class _TemplateOutputSpec(TraitedSpec):
-    template = File(exists=True, desc="skull-stripped T1w template, 0 to about 1")
-    template_mask = File(exists=True, desc="its brain")
-    priors = traits.List(File(exists=True), desc="GM and WM of the template; empty where it has none")
+LOGGER = logging.getLogger(__name__)
 
 
 class LoadTemplate(SimpleInterface):
     """Write a template that is on this machine into the working directory; nothing is downloaded."""
 
-    input_spec = _TemplateInputSpec
-    output_spec = _TemplateOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        space = traits.Str(mandatory=True, desc="name of the space, e.g. MNI152NLin2009aSym")
+
+    class output_spec(TraitedSpec):
+        template = File(exists=True, desc="skull-stripped T1w template, 0 to about 1")
+        template_mask = File(exists=True, desc="its brain")
+        priors = traits.List(File(exists=True), desc="GM and WM of the template; empty where it has none")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.templates import load_template
 
         here, template = Path(runtime.cwd), load_template(self.inputs.space)
-        images = {"template": template.t1, "template_mask": template.mask}
-        if template.tissues is not None:
-            images |= {"gm": template.tissues[0], "wm": template.tissues[1]}
-        for name, image in images.items():
-            save_image(image.data, image.affine, here / f"{name}.nii")
-        self._results["template"] = str(here / "template.nii")
-        self._results["template_mask"] = str(here / "template_mask.nii")
-        self._results["priors"] = [str(here / f"{name}.nii") for name in ("gm", "wm") if name in images]
+        tissues = zip(("gm", "wm"), template.tissues or (), strict=False)
+        self._results |= {
+            "template": saved(here / "template.nii", template.t1.data, template.t1.affine),
+            "template_mask": saved(here / "template_mask.nii", template.mask.data, template.mask.affine),
+            "priors": [saved(here / f"{name}.nii", image.data, image.affine) for name, image in tissues],
+        }
         return runtime
-
-
-class _BiasInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="T1w (of a series, the first volume)")
-    mask = File(exists=True, desc="brain; without it, the head")
-    seed = traits.Int(1, **_SEED)
-    sloppy = traits.Bool(False, **_SLOPPY)
-
-
-class _BiasOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="T1w over its bias field, negative values set to zero")
 
 
 class CorrectBias(SimpleInterface):
     """Divide a T1w image by its bias field (N4 on 5 mm voxels, which are enough for so smooth a field)."""
 
-    input_spec = _BiasInputSpec
-    output_spec = _BiasOutputSpec
+    class input_spec(SloppyInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="T1w (of a series, the first volume)")
+        mask = File(exists=True, desc="brain; without it, the head")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="T1w over its bias field, negative values set to zero")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import Image, load
         from bids_sr.registration.brain import bias_field
 
@@ -79,119 +59,94 @@ class CorrectBias(SimpleInterface):
         mask = load(self.inputs.mask).data > 0.5 if isdefined(self.inputs.mask) else None
         levels = (20, 15) if mask is None else (20, 20, 20)  # the head's field is only a first one
         field = bias_field(image, mask, seed=self.inputs.seed, iterations=levels[:2] if self.inputs.sloppy else levels)
-        out = Path(runtime.cwd) / "t1w_unbiased.nii"
-        save_image(image.data / field, image.affine, out)
-        self._results["out_file"] = str(out)
+        self._results["out_file"] = saved(Path(runtime.cwd) / "t1w_unbiased.nii", image.data / field, image.affine)
         return runtime
-
-
-class _MaskInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="T1w without bias: head, defaced head or brain")
-    template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
-    template_mask = File(exists=True, mandatory=True, desc="its brain")
-    seed = traits.Int(1, **_SEED)
-    sloppy = traits.Bool(False, **_SLOPPY)
-
-
-class _MaskOutputSpec(TraitedSpec):
-    out_mask = File(exists=True, desc="brain on the grid of the T1w image")
-    affine_xfm = File(exists=True, desc="takes a template point to its T1w point, affine")
 
 
 class MaskBrain(SimpleInterface):
     """Brain mask of a T1w image: the template's, carried over and fitted to the tissue."""
 
-    input_spec = _MaskInputSpec
-    output_spec = _MaskOutputSpec
+    class input_spec(SloppyInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="T1w without bias: head, defaced head or brain")
+        template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
+        template_mask = File(exists=True, mandatory=True, desc="its brain")
+
+    class output_spec(TraitedSpec):
+        out_mask = File(exists=True, desc="brain on the grid of the T1w image")
+        affine_xfm = File(exists=True, desc="takes a template point to its T1w point, affine")
+        out_json = File(exists=True, desc="figures of the mask, and what speaks against it")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.brain import brain_from_head
-        from bids_sr.spatial.transforms import write_itk
 
         here, head = Path(runtime.cwd), load(self.inputs.in_file)
-        mask, affine = brain_from_head(
-            head,
-            load(self.inputs.template),
-            load(self.inputs.template_mask).data > 0.5,
-            seed=self.inputs.seed,
-            prefix=str(here / "head_"),
-            sloppy=self.inputs.sloppy,
-        )
-        save_image(mask, head.affine, here / "brain_mask.nii")
-        write_itk(here / "affine.txt", affine)
-        self._results["out_mask"] = str(here / "brain_mask.nii")
-        self._results["affine_xfm"] = str(here / "affine.txt")
+        mask, affine, check = brain_from_head(
+            head, load(self.inputs.template), load(self.inputs.template_mask).data > 0.5, seed=self.inputs.seed,
+            prefix=str(here / "head_"), sloppy=self.inputs.sloppy,
+        )  # fmt: skip
+        self._results["out_mask"] = saved(here / "brain_mask.nii", mask, head.affine)
+        self._results["affine_xfm"] = saved_xfm(here / "affine.txt", affine)
+        self._results["out_json"] = saved_check(here / "brain.json", check)
         return runtime
 
 
-class _NormalizeInputSpec(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w without bias")
-    mask = File(exists=True, mandatory=True, desc="its brain")
-    affine_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point, affine")
-    template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
-    template_mask = File(exists=True, mandatory=True, desc="its brain")
-    seed = traits.Int(1, **_SEED)
-    sloppy = traits.Bool(False, **_SLOPPY)
-
-
-class _NormalizeOutputSpec(TraitedSpec):
-    t1w2std_xfm = File(exists=True, desc="resamples T1w-space images into the template (.h5)")
-    std2t1w_xfm = File(exists=True, desc="resamples template-space images onto the T1w image (.h5)")
-    std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
+def saved_check(path: Path, check: Any) -> str:
+    """Write the figures of a brain mask (a `BrainCheck`), and warn of a doubtful one; the path as text."""
+    if check.doubts:
+        LOGGER.warning(
+            "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out of the confounds.",
+            "; ".join(check.doubts),
+        )
+    return str(atomic_files.write_json(path, check.facts()))
 
 
 class NormalizeT1w(SimpleInterface):
     """Affine and SyN registration of the T1w brain to the template, as two composite transforms."""
 
-    input_spec = _NormalizeInputSpec
-    output_spec = _NormalizeOutputSpec
+    class input_spec(SloppyInputSpec):
+        t1w = File(exists=True, mandatory=True, desc="T1w without bias")
+        mask = File(exists=True, mandatory=True, desc="its brain")
+        affine_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point, affine")
+        template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
+        template_mask = File(exists=True, mandatory=True, desc="its brain")
+
+    class output_spec(TraitedSpec):
+        t1w2std_xfm = File(exists=True, desc="resamples T1w-space images into the template (.h5)")
+        std2t1w_xfm = File(exists=True, desc="resamples template-space images onto the T1w image (.h5)")
+        std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import apply, load
         from bids_sr.registration.brain import normalize, two_mm_grid
         from bids_sr.spatial.transforms import read_itk
 
         here, t1w, template = Path(runtime.cwd), load(self.inputs.t1w), load(self.inputs.template)
         forward, inverse = normalize(
-            t1w,
-            load(self.inputs.mask).data > 0.5,
-            template,
-            load(self.inputs.template_mask).data > 0.5,
-            read_itk(self.inputs.affine_xfm)[0],
-            seed=self.inputs.seed,
-            prefix=str(here / "t1w2std_"),
+            t1w, load(self.inputs.mask).data > 0.5, template, load(self.inputs.template_mask).data > 0.5,
+            read_itk(self.inputs.affine_xfm)[0], seed=self.inputs.seed, prefix=str(here / "t1w2std_"),
             sloppy=self.inputs.sloppy,
-        )
+        )  # fmt: skip
         grid = two_mm_grid(template)
-        save_image(apply(t1w, grid, [forward], seed=self.inputs.seed), grid.affine, here / "std_t1w.nii")
-        self._results |= {"t1w2std_xfm": forward, "std2t1w_xfm": inverse, "std_t1w": str(here / "std_t1w.nii")}
+        seen = saved(here / "std_t1w.nii", apply(t1w, grid, [forward], seed=self.inputs.seed), grid.affine)
+        self._results |= {"t1w2std_xfm": forward, "std2t1w_xfm": inverse, "std_t1w": seen}
         return runtime
-
-
-class _TissuesInputSpec(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w without bias")
-    mask = File(exists=True, mandatory=True, desc="its brain")
-    priors = traits.List(File(exists=True), desc="GM and WM of the template; empty for none")
-    std2t1w_xfm = File(exists=True, mandatory=True, desc="resamples template-space images onto the T1w image")
-    seed = traits.Int(1, **_SEED)
-
-
-class _TissuesOutputSpec(TraitedSpec):
-    t1w_dseg = File(exists=True, desc="1 GM, 2 WM, 3 CSF")
-    t1w_tpms = traits.List(File(exists=True), desc="probabilities of GM, WM, CSF")
 
 
 class SegmentTissues(SimpleInterface):
     """Gaussian mixture of three tissues with the template's tissue maps as priors, where it has them."""
 
-    input_spec = _TissuesInputSpec
-    output_spec = _TissuesOutputSpec
+    class input_spec(AntsInputSpec):
+        t1w = File(exists=True, mandatory=True, desc="T1w without bias")
+        mask = File(exists=True, mandatory=True, desc="its brain")
+        priors = traits.List(File(exists=True), desc="GM and WM of the template; empty for none")
+        std2t1w_xfm = File(exists=True, mandatory=True, desc="resamples template-space images onto the T1w image")
+
+    class output_spec(TraitedSpec):
+        t1w_dseg = File(exists=True, desc="1 GM, 2 WM, 3 CSF")
+        t1w_tpms = traits.List(File(exists=True), desc="probabilities of GM, WM, CSF")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.brain import carried_priors
         from bids_sr.spatial.tissue_mixture import TISSUES, segmentation, tissue_probabilities
@@ -200,28 +155,12 @@ class SegmentTissues(SimpleInterface):
         maps = [load(path) for path in self.inputs.priors] if isdefined(self.inputs.priors) else []
         priors = carried_priors(t1w, mask, maps, self.inputs.std2t1w_xfm, seed=self.inputs.seed) if maps else None
         probabilities = tissue_probabilities(t1w.data, mask, priors)
-        save_image(segmentation(probabilities), t1w.affine, here / "dseg.nii")
-        self._results["t1w_dseg"] = str(here / "dseg.nii")
-        self._results["t1w_tpms"] = [str(here / f"{tissue}_probseg.nii") for tissue in TISSUES]
-        for path, probability in zip(self._results["t1w_tpms"], probabilities, strict=True):
-            save_image(probability, t1w.affine, path)
+        self._results["t1w_dseg"] = saved(here / "dseg.nii", segmentation(probabilities), t1w.affine)
+        self._results["t1w_tpms"] = [
+            saved(here / f"{tissue}_probseg.nii", probability, t1w.affine)
+            for tissue, probability in zip(TISSUES, probabilities, strict=True)
+        ]
         return runtime
-
-
-class _RegionInputSpec(BaseInterfaceInputSpec):
-    roi = traits.Str("motor", usedefault=True, desc="motor, brain, or the path of a mask")
-    t1w = File(exists=True, mandatory=True, desc="T1w; gives the grid")
-    mask = File(exists=True, mandatory=True, desc="its brain")
-    template = File(exists=True, mandatory=True, desc="template; its field of view tells what is in its space")
-    std2t1w_xfm = File(exists=True, mandatory=True, desc="resamples template-space images onto the T1w image")
-    seed = traits.Int(1, **_SEED)
-
-
-class _RegionOutputSpec(TraitedSpec):
-    roi_t1w = File(exists=True, desc="region on the T1w grid")
-    atlas_t1w = File(exists=True, desc="AAL2 labels on the T1w grid")
-    roi_source = File(exists=True, desc="region in the space in which it was given")
-    roi_xfms = traits.List(File(exists=True), desc="takes T1w points to that space; empty: T1w space")
 
 
 class DefineRegion(SimpleInterface):
@@ -231,13 +170,22 @@ class DefineRegion(SimpleInterface):
     common boxes of the MNI152 family; edges within 5 mm); otherwise in the scanner space of the T1w image.
     """
 
-    input_spec = _RegionInputSpec
-    output_spec = _RegionOutputSpec
+    class input_spec(AntsInputSpec):
+        roi = traits.Str("motor", usedefault=True, desc="brain, names of regions, or the path of a mask")
+        t1w = File(exists=True, mandatory=True, desc="T1w; gives the grid")
+        mask = File(exists=True, mandatory=True, desc="its brain")
+        template = File(exists=True, mandatory=True, desc="template; its field of view tells what is in its space")
+        std2t1w_xfm = File(exists=True, mandatory=True, desc="resamples template-space images onto the T1w image")
+
+    class output_spec(TraitedSpec):
+        roi_t1w = File(exists=True, desc="region on the T1w grid")
+        atlas_t1w = File(exists=True, desc="AAL2 labels on the T1w grid")
+        roi_source = File(exists=True, desc="region in the space in which it was given")
+        roi_xfms = traits.List(File(exists=True), desc="takes T1w points to that space; empty: T1w space")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.roi import find_region, on_t1w
         from bids_sr.registration.templates import atlas_file
@@ -248,10 +196,10 @@ class DefineRegion(SimpleInterface):
         region, in_template = find_region(self.inputs.roi, atlas, mask, load(self.inputs.template))
         xfms = to_std if in_template else []
         labels = on_t1w(atlas, t1w, to_std, seed=seed, interpolator="nearestNeighbor")
-        save_image(np.round(labels).astype(np.int16), t1w.affine, here / "atlas_t1w.nii")
-        save_image(region.data > 0.5, region.affine, here / "roi_source.nii")
-        save_image(on_t1w(region, t1w, xfms, seed=seed) > 0.5, t1w.affine, here / "roi_t1w.nii")
-        for name in ("roi_t1w", "atlas_t1w", "roi_source"):
-            self._results[name] = str(here / f"{name}.nii")
-        self._results["roi_xfms"] = xfms
+        self._results |= {
+            "atlas_t1w": saved(here / "atlas_t1w.nii", np.round(labels).astype(np.int16), t1w.affine),
+            "roi_source": saved(here / "roi_source.nii", region.data > 0.5, region.affine),
+            "roi_t1w": saved(here / "roi_t1w.nii", on_t1w(region, t1w, xfms, seed=seed) > 0.5, t1w.affine),
+            "roi_xfms": xfms,
+        }
         return runtime

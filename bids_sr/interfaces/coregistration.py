@@ -20,39 +20,29 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
 from bids_sr.io import atomic_files
-
-_FACTOR = {"mandatory": True, "desc": "LR voxel over HR voxel, by axis"}
-_SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
-
-
-class _PairInputSpec(BaseInterfaceInputSpec):
-    highres = File(exists=True, mandatory=True, desc="T2*-weighted image at high resolution")
-    lowres = File(exists=True, desc="the same at low resolution; made from highres where there is none")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-    truncate = traits.Bool(False, usedefault=True, desc="make lowres from highres, whatever lowres is given")
-    seed = traits.Int(1, **_SEED)
-
-
-class _PairOutputSpec(TraitedSpec):
-    train_highres = File(exists=True, desc="highres in the frame of lowres, on its high-resolution grid")
-    train_lowres = File(exists=True, desc="lowres")
-    pair_mask = File(exists=True, desc="head in lowres")
-    highres2lowres_xfm = File(exists=True, desc="takes a lowres point to its point in highres as acquired")
-    pair_json = File(exists=True, desc="offset of the pair; whether it was resampled or truncated")
 
 
 class PreparePair(SimpleInterface):
     """Bring the members of the pair into one frame; resample highres only where it is out of register."""
 
-    input_spec = _PairInputSpec
-    output_spec = _PairOutputSpec
+    class input_spec(AntsInputSpec):
+        highres = File(exists=True, mandatory=True, desc="T2*-weighted image at high resolution")
+        lowres = File(exists=True, desc="the same at low resolution; made from highres where there is none")
+        factor = FACTOR
+        truncate = traits.Bool(False, usedefault=True, desc="make lowres from highres, whatever lowres is given")
+
+    class output_spec(TraitedSpec):
+        train_highres = File(exists=True, desc="highres in the frame of lowres, on its high-resolution grid")
+        train_lowres = File(exists=True, desc="lowres")
+        pair_mask = File(exists=True, desc="head in lowres")
+        highres2lowres_xfm = File(exists=True, desc="takes a lowres point to its point in highres as acquired")
+        pair_json = File(exists=True, desc="offset of the pair; whether it was resampled or truncated")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.pair_frames import registered_pair, truncated_pair
-        from bids_sr.spatial.transforms import write_itk
 
         here, highres = Path(runtime.cwd), load(self.inputs.highres)
         if isdefined(self.inputs.lowres) and not self.inputs.truncate:
@@ -62,82 +52,63 @@ class PreparePair(SimpleInterface):
             )
         else:
             pair = truncated_pair(highres, self.inputs.factor)
-        for name, data, affine in (
-            ("train_highres", pair.highres.data, pair.highres.affine),
-            ("train_lowres", pair.lowres.data, pair.lowres.affine),
-            ("pair_mask", pair.mask, pair.lowres.affine),
-        ):
-            save_image(data, affine, here / f"{name}.nii")
-            self._results[name] = str(here / f"{name}.nii")
-        write_itk(here / "highres2lowres.txt", pair.xfm)
-        self._results["highres2lowres_xfm"] = str(here / "highres2lowres.txt")
-        self._results["pair_json"] = str(atomic_files.write_json(here / "pair.json", pair.facts))
+        self._results |= {
+            "train_highres": saved(here / "train_highres.nii", pair.highres.data, pair.highres.affine),
+            "train_lowres": saved(here / "train_lowres.nii", pair.lowres.data, pair.lowres.affine),
+            "pair_mask": saved(here / "pair_mask.nii", pair.mask, pair.lowres.affine),
+            "highres2lowres_xfm": saved_xfm(here / "highres2lowres.txt", pair.xfm),
+            "pair_json": str(atomic_files.write_json(here / "pair.json", pair.facts)),
+        }
         return runtime
-
-
-class _BoldToT1wInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
-    t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    seed = traits.Int(1, **_SEED)
-
-
-class _BoldToT1wOutputSpec(TraitedSpec):
-    boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
-    out_json = File(exists=True, desc="size and quality of the registration")
 
 
 class RegisterBoldToT1w(SimpleInterface):
     """Rigid registration of boldref and T1w brain by mutual information, estimated on the BOLD's grid."""
 
-    input_spec = _BoldToT1wInputSpec
-    output_spec = _BoldToT1wOutputSpec
+    class input_spec(AntsInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
+        t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+
+    class output_spec(TraitedSpec):
+        boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
+        out_json = File(exists=True, desc="size and quality of the registration")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import register_to_t1w
-        from bids_sr.spatial.transforms import write_itk
 
         here = Path(runtime.cwd)
         xfm, facts = register_to_t1w(
-            load(self.inputs.boldref),
-            load(self.inputs.t1w_preproc),
-            load(self.inputs.t1w_mask).data > 0.5,
-            seed=self.inputs.seed,
-            prefix=str(here / "coreg_"),
-        )
-        write_itk(here / "boldref2t1w.txt", xfm)
-        self._results["boldref2t1w_xfm"] = str(here / "boldref2t1w.txt")
+            load(self.inputs.boldref), load(self.inputs.t1w_preproc), load(self.inputs.t1w_mask).data > 0.5,
+            seed=self.inputs.seed, prefix=str(here / "coreg_"),
+        )  # fmt: skip
+        self._results["boldref2t1w_xfm"] = saved_xfm(here / "boldref2t1w.txt", xfm)
         self._results["out_json"] = str(atomic_files.write_json(here / "coreg.json", facts))
         return runtime
-
-
-class _PairToBoldInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    highres = File(exists=True, mandatory=True, desc="highres as acquired")
-    highres2lowres_xfm = File(exists=True, desc="takes a lowres point to its point in highres; where the search starts")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-    seed = traits.Int(1, **_SEED)
-
-
-class _PairToBoldOutputSpec(TraitedSpec):
-    highres2boldref_xfm = File(exists=True, desc="takes a boldref point to its highres point")
-    guide_hr = File(exists=True, desc="highres on the high-resolution grid of boldref, for masks and report")
-    out_json = File(exists=True, desc="size and quality of the registration")
 
 
 class RegisterPairToBold(SimpleInterface):
     """Rigid registration of highres to boldref; the pair's own offset tells where to start."""
 
-    input_spec = _PairToBoldInputSpec
-    output_spec = _PairToBoldOutputSpec
+    class input_spec(AntsInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        highres = File(exists=True, mandatory=True, desc="highres as acquired")
+        highres2lowres_xfm = File(
+            exists=True, desc="takes a lowres point to its point in highres; where the search starts"
+        )
+        factor = FACTOR
+
+    class output_spec(TraitedSpec):
+        highres2boldref_xfm = File(exists=True, desc="takes a boldref point to its highres point")
+        guide_hr = File(exists=True, desc="highres on the high-resolution grid of boldref, for masks and report")
+        out_json = File(exists=True, desc="size and quality of the registration")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import register_pair_to_bold
         from bids_sr.spatial.resampling import sample_volume
-        from bids_sr.spatial.transforms import hr_grid, read_itk, write_itk
+        from bids_sr.spatial.transforms import hr_grid, read_itk
 
         here, boldref, highres = Path(runtime.cwd), load(self.inputs.boldref), load(self.inputs.highres)
         given = self.inputs.highres2lowres_xfm
@@ -145,36 +116,29 @@ class RegisterPairToBold(SimpleInterface):
         xfm, facts = register_pair_to_bold(
             boldref, highres, start, seed=self.inputs.seed, prefix=str(here / "pair2bold_")
         )
-        write_itk(here / "highres2boldref.txt", xfm)
         shape, affine = hr_grid(boldref.data.shape, boldref.affine, self.inputs.factor)
-        save_image(sample_volume(highres.data, highres.affine, shape, affine, xfm), affine, here / "guide_hr.nii")
-        self._results["highres2boldref_xfm"] = str(here / "highres2boldref.txt")
-        self._results["guide_hr"] = str(here / "guide_hr.nii")
+        guide = sample_volume(highres.data, highres.affine, shape, affine, xfm)
+        self._results["highres2boldref_xfm"] = saved_xfm(here / "highres2boldref.txt", xfm)
+        self._results["guide_hr"] = saved(here / "guide_hr.nii", guide, affine)
         self._results["out_json"] = str(atomic_files.write_json(here / "pair2bold.json", facts))
         return runtime
-
-
-class _MaskBoldInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-    t1w_mask = File(exists=True, desc="brain in the T1w image")
-    boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
-
-
-class _MaskBoldOutputSpec(TraitedSpec):
-    bold_mask = File(exists=True, desc="brain on the grid of boldref")
-    bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
-    out_json = File(exists=True, desc="agreement of the masks; which was taken")
 
 
 class MaskBold(SimpleInterface):
     """Brain mask of the BOLD: its own, kept to the T1w brain where that fits."""
 
-    input_spec = _MaskBoldInputSpec
-    output_spec = _MaskBoldOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        factor = FACTOR
+        t1w_mask = File(exists=True, desc="brain in the T1w image")
+        boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
+
+    class output_spec(TraitedSpec):
+        bold_mask = File(exists=True, desc="brain on the grid of boldref")
+        bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
+        out_json = File(exists=True, desc="agreement of the masks; which was taken")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import Image, load
         from bids_sr.registration.bold_to_anat import combined_masks
         from bids_sr.spatial.transforms import read_itk
@@ -184,103 +148,74 @@ class MaskBold(SimpleInterface):
         if isdefined(self.inputs.t1w_mask) and isdefined(self.inputs.boldref2t1w_xfm):
             brain = load(self.inputs.t1w_mask), read_itk(self.inputs.boldref2t1w_xfm)[0]
         low, high, high_affine, facts = combined_masks(boldref, self.inputs.factor, brain)
-        save_image(low, boldref.affine, here / "bold_mask.nii")
-        save_image(high, high_affine, here / "bold_mask_hr.nii")
-        self._results["bold_mask"] = str(here / "bold_mask.nii")
-        self._results["bold_mask_hr"] = str(here / "bold_mask_hr.nii")
+        self._results["bold_mask"] = saved(here / "bold_mask.nii", low, boldref.affine)
+        self._results["bold_mask_hr"] = saved(here / "bold_mask_hr.nii", high, high_affine)
         self._results["out_json"] = str(atomic_files.write_json(here / "mask.json", facts))
         return runtime
-
-
-class _RegionInputSpec(BaseInterfaceInputSpec):
-    roi_source = File(exists=True, mandatory=True, desc="region in the space in which it was given")
-    roi_xfms = InputMultiObject(File(exists=True), desc="from T1w points to that space; none: it is in T1w space")
-    boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
-    bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    bold_mask_hr = File(exists=True, mandatory=True, desc="brain on its high-resolution grid")
-    seed = traits.Int(1, **_SEED)
-
-
-class _RegionOutputSpec(TraitedSpec):
-    roi_bold = File(exists=True, desc="region on the grid of boldref, inside the brain")
-    roi_bold_hr = File(exists=True, desc="the same on its high-resolution grid")
-    out_json = File(exists=True, desc="share of the region in the field of view; whether the brain took its place")
 
 
 class RegionToBold(SimpleInterface):
     """Bring a region of interest to the BOLD by one concatenated transform and one interpolation a grid."""
 
-    input_spec = _RegionInputSpec
-    output_spec = _RegionOutputSpec
+    class input_spec(AntsInputSpec):
+        roi_source = File(exists=True, mandatory=True, desc="region in the space in which it was given")
+        roi_xfms = InputMultiObject(File(exists=True), desc="from T1w points to that space; none: it is in T1w space")
+        boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
+        bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        bold_mask_hr = File(exists=True, mandatory=True, desc="brain on its high-resolution grid")
+
+    class output_spec(TraitedSpec):
+        roi_bold = File(exists=True, desc="region on the grid of boldref, inside the brain")
+        roi_bold_hr = File(exists=True, desc="the same on its high-resolution grid")
+        out_json = File(exists=True, desc="share of the region in the field of view; whether the brain took its place")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import region_on_bold
 
         here, low, high = Path(runtime.cwd), load(self.inputs.bold_mask), load(self.inputs.bold_mask_hr)
         regions, facts = region_on_bold(
-            load(self.inputs.roi_source),
-            list(self.inputs.roi_xfms) if isdefined(self.inputs.roi_xfms) else [],
-            self.inputs.boldref2t1w_xfm,
-            (low, high),
-            seed=self.inputs.seed,
-            folder=here,
-        )
-        for name, region, grid in zip(("roi_bold", "roi_bold_hr"), regions, (low, high), strict=True):
-            save_image(region, grid.affine, here / f"{name}.nii")
-            self._results[name] = str(here / f"{name}.nii")
+            load(self.inputs.roi_source), list(self.inputs.roi_xfms) if isdefined(self.inputs.roi_xfms) else [],
+            self.inputs.boldref2t1w_xfm, (low, high), seed=self.inputs.seed, folder=here,
+        )  # fmt: skip
+        self._results["roi_bold"] = saved(here / "roi_bold.nii", regions[0], low.affine)
+        self._results["roi_bold_hr"] = saved(here / "roi_bold_hr.nii", regions[1], high.affine)
         self._results["out_json"] = str(atomic_files.write_json(here / "roi.json", facts))
         return runtime
-
-
-class _TissuesInputSpec(BaseInterfaceInputSpec):
-    tpms = InputMultiObject(File(exists=True), mandatory=True, desc="tissue probabilities on the T1w grid")
-    boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-
-
-class _TissuesOutputSpec(TraitedSpec):
-    tpms_bold = traits.List(File(exists=True), desc="fraction of each tissue in each BOLD voxel, in the same order")
 
 
 class TissuesToBold(SimpleInterface):
     """Mean tissue probability over each BOLD voxel."""
 
-    input_spec = _TissuesInputSpec
-    output_spec = _TissuesOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        tpms = InputMultiObject(File(exists=True), mandatory=True, desc="tissue probabilities on the T1w grid")
+        boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+
+    class output_spec(TraitedSpec):
+        tpms_bold = traits.List(File(exists=True), desc="fraction of each tissue in each BOLD voxel, in the same order")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.spatial.masks import coverage
         from bids_sr.spatial.transforms import invert, read_itk
 
         boldref, xfm = load(self.inputs.boldref), invert(read_itk(self.inputs.boldref2t1w_xfm)[0])
-        outputs = []
-        for number, path in enumerate(self.inputs.tpms):
-            tissue, out = load(path), Path(runtime.cwd) / f"tissue{number}.nii"
-            save_image(
-                coverage(tissue.data, tissue.affine, boldref.data.shape, boldref.affine, xfm), boldref.affine, out
-            )
-            outputs.append(str(out))
-        self._results["tpms_bold"] = outputs
+        self._results["tpms_bold"] = []
+        for number, tissue in enumerate(map(load, self.inputs.tpms)):
+            share = coverage(tissue.data, tissue.affine, boldref.data.shape, boldref.affine, xfm)
+            self._results["tpms_bold"].append(saved(Path(runtime.cwd) / f"tissue{number}.nii", share, boldref.affine))
         return runtime
-
-
-class _MergeFactsInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="JSON files")
-
-
-class _MergeFactsOutputSpec(TraitedSpec):
-    out_json = File(exists=True, desc="all of them in one")
 
 
 class MergeFacts(SimpleInterface):
     """Merge JSON files of plain values whose keys differ into one."""
 
-    input_spec = _MergeFactsInputSpec
-    output_spec = _MergeFactsOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="JSON files")
+
+    class output_spec(TraitedSpec):
+        out_json = File(exists=True, desc="all of them in one")
 
     def _run_interface(self, runtime: Any) -> Any:
         facts: dict[str, Any] = {}
@@ -290,28 +225,22 @@ class MergeFacts(SimpleInterface):
         return runtime
 
 
-class _MapsToTemplateInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps on a grid in boldref's space")
-    in_entities = traits.List(traits.Dict, desc="BIDS entities of each")
-    in_sidecars = traits.List(traits.Dict, desc="metadata of each")
-    boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
-    t1w2std_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point")
-    template = File(exists=True, mandatory=True, desc="T1w template")
-    space = traits.Str(mandatory=True, desc="name of the template's space")
-    seed = traits.Int(1, **_SEED)
-
-
-class _MapsToTemplateOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="maps on a 2 mm grid of the template")
-    out_entities = traits.List(traits.Dict, desc="entities with space and res")
-    out_sidecars = traits.List(traits.Dict, desc="metadata with SpatialReference and Resolution")
-
-
 class MapsToTemplate(SimpleInterface):
     """Bring maps to the template by one interpolation through the concatenated transforms; masks stay masks."""
 
-    input_spec = _MapsToTemplateInputSpec
-    output_spec = _MapsToTemplateOutputSpec
+    class input_spec(AntsInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps on a grid in boldref's space")
+        in_entities = traits.List(traits.Dict, desc="BIDS entities of each")
+        in_sidecars = traits.List(traits.Dict, desc="metadata of each")
+        boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
+        t1w2std_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point")
+        template = File(exists=True, mandatory=True, desc="T1w template")
+        space = traits.Str(mandatory=True, desc="name of the template's space")
+
+    class output_spec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="maps on a 2 mm grid of the template")
+        out_entities = traits.List(traits.Dict, desc="entities with space and res")
+        out_sidecars = traits.List(traits.Dict, desc="metadata with SpatialReference and Resolution")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load

@@ -110,26 +110,21 @@ def _sidecar_of(given: Any, sources: list[str], path: str, entities: Mapping[str
     return content
 
 
-class _WriteInputSpec(BaseInterfaceInputSpec):
-    base_directory = Directory(mandatory=True, desc="root of the derivatives")
-    in_file = InputMultiObject(File(exists=True), mandatory=True, desc="files to store")
-    entities = InputMultiObject(traits.Dict, mandatory=True, desc="entities of each file")
-    sidecar = InputMultiObject(traits.Any, desc="metadata of each file: a dictionary, or the path of a JSON file")
-    common = traits.Dict(desc="entities that all files share")
-    provenance = traits.Dict(traits.Str, traits.Str, desc="keys that every sidecar gets, such as the version")
-    sources = traits.List(traits.Str, desc="BIDS URIs of what the files were made from")
-    dtype = traits.Enum("float32", "int16", usedefault=True, desc="stored type of uncompressed series")
-
-
-class _WriteOutputSpec(TraitedSpec):
-    out_file = OutputMultiObject(File(exists=True), desc="the stored files")
-
-
 class WriteDerivatives(SimpleInterface):
     """Store files under their BIDS-Derivatives names; unknown entities are refused, never turned into metadata."""
 
-    input_spec = _WriteInputSpec
-    output_spec = _WriteOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        base_directory = Directory(mandatory=True, desc="root of the derivatives")
+        in_file = InputMultiObject(File(exists=True), mandatory=True, desc="files to store")
+        entities = InputMultiObject(traits.Dict, mandatory=True, desc="entities of each file")
+        sidecar = InputMultiObject(traits.Any, desc="metadata of each file: a dictionary, or the path of a JSON file")
+        common = traits.Dict(desc="entities that all files share")
+        provenance = traits.Dict(traits.Str, traits.Str, desc="keys that every sidecar gets, such as the version")
+        sources = traits.List(traits.Str, desc="BIDS URIs of what the files were made from")
+        dtype = traits.Enum("float32", "int16", usedefault=True, desc="stored type of uncompressed series")
+
+    class output_spec(TraitedSpec):
+        out_file = OutputMultiObject(File(exists=True), desc="the stored files")
 
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs

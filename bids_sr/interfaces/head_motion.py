@@ -1,7 +1,8 @@
-"""Head motion, slice timing, non-steady volumes, boldref and confounds of one BOLD run."""
+"""Import, head motion, slice timing, non-steady volumes, boldref and confounds of one BOLD run."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,45 @@ from nipype.interfaces.base import (
     traits,
 )
 
-
-class _EstimateDummiesInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    n_dummy = traits.Range(low=0, desc="number of dummy volumes where the user gave it; else it is detected")
+from bids_sr.interfaces.shared_specs import saved, saved_xfm
+from bids_sr.io import atomic_files
 
 
-class _EstimateDummiesOutput(TraitedSpec):
-    n_dummy = traits.Int(desc="volumes at the start that are not in steady state")
+class ImportSeries(SimpleInterface):
+    """Copy a series to uncompressed float32, one volume in memory."""
+
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="3D or 4D image, any type, .nii or .nii.gz")
+
+    class output_spec(TraitedSpec):
+        out_file = File(
+            exists=True, desc="the same values as uncompressed float32 .nii, which can be read in any order"
+        )
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
+        stem = Path(self.inputs.in_file).name.removesuffix(".gz").removesuffix(".nii")
+        out_file = Path(runtime.cwd) / f"{stem}_imported.nii"
+        with (
+            SeriesReader(self.inputs.in_file) as reader,
+            SeriesWriter(out_file, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer,
+        ):
+            for volume in reader.volumes():
+                writer.append(volume)
+        self._results["out_file"] = str(out_file)
+        return runtime
 
 
 class EstimateDummies(SimpleInterface):
     """Count the volumes at the start that are not in steady state, unless their number is given."""
 
-    input_spec = _EstimateDummiesInput
-    output_spec = _EstimateDummiesOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        n_dummy = traits.Range(low=0, desc="number of dummy volumes where the user gave it; else it is detected")
+
+    class output_spec(TraitedSpec):
+        n_dummy = traits.Int(desc="volumes at the start that are not in steady state")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader
@@ -46,83 +71,67 @@ class EstimateDummies(SimpleInterface):
         return runtime
 
 
-class _MakeBoldRefInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-
-
-class _MakeBoldRefOutput(TraitedSpec):
-    out_file = File(exists=True, desc="mean of realigned steady volumes")
-
-
 class MakeBoldRef(SimpleInterface):
     """Average steady volumes after bringing them into register."""
 
-    input_spec = _MakeBoldRefInput
-    output_spec = _MakeBoldRefOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="mean of realigned steady volumes")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import SeriesReader, save_image
+        from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.boldref import make_boldref
 
-        out_file = str(Path(runtime.cwd) / "boldref.nii.gz")
         with SeriesReader(self.inputs.in_file) as reader:
             reference = make_boldref(reader, n_dummy=self.inputs.n_dummy)
-            save_image(reference, reader.affine, out_file, header_like=reader.header)
-        self._results["out_file"] = out_file
+            out_file = Path(runtime.cwd) / "boldref.nii.gz"
+            self._results["out_file"] = saved(out_file, reference, reader.affine, header_like=reader.header)
         return runtime
-
-
-class _BoldMaskInput(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="reference of the run")
-
-
-class _BoldMaskOutput(TraitedSpec):
-    out_mask = File(exists=True, desc="brain from the BOLD's own intensities")
 
 
 class BoldMask(SimpleInterface):
     """Tell the brain from the rest in the reference; slices at the edge of the field of view count."""
 
-    input_spec = _BoldMaskInput
-    output_spec = _BoldMaskOutput
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="reference of the run")
+
+    class output_spec(TraitedSpec):
+        out_mask = File(exists=True, desc="brain from the BOLD's own intensities")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import SeriesReader, save_image
+        from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.masks import brain_mask
 
-        out_mask = str(Path(runtime.cwd) / "boldmask.nii.gz")
         with SeriesReader(self.inputs.boldref) as reader:
             mask = brain_mask(reader.volume(0), reader.affine)
-            save_image(mask, reader.affine, out_mask, header_like=reader.header)
-        self._results["out_mask"] = out_mask
+            out_mask = Path(runtime.cwd) / "boldmask.nii.gz"
+            self._results["out_mask"] = saved(out_mask, mask, reader.affine, header_like=reader.header)
         return runtime
-
-
-class _EstimateMotionInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired, uncompressed")
-    boldref = File(exists=True, mandatory=True, desc="reference, on the grid of the series")
-    mask = File(exists=True, desc="head in the reference; without it, told from its intensities")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes that take the first steady one's transform")
-    fwhm_mm = traits.Range(low=0.0, exclude_low=True, desc="smoothing before the final estimate (mm)")
-
-
-class _EstimateMotionOutput(TraitedSpec):
-    hmc_xfms = File(exists=True, desc="ITK text, one a volume, a boldref point to where it lies in that volume")
-    motion_tsv = File(exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual; one row a volume")
 
 
 class EstimateMotion(SimpleInterface):
     """Estimate the head's pose in every volume; no image is resampled."""
 
-    input_spec = _EstimateMotionInput
-    output_spec = _EstimateMotionOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired, uncompressed")
+        boldref = File(exists=True, mandatory=True, desc="reference, on the grid of the series")
+        mask = File(exists=True, desc="head in the reference; without it, told from its intensities")
+        n_dummy = traits.Range(
+            low=0, value=0, usedefault=True, desc="volumes that take the first steady one's transform"
+        )
+        fwhm_mm = traits.Range(low=0.0, exclude_low=True, desc="smoothing before the final estimate (mm)")
+
+    class output_spec(TraitedSpec):
+        hmc_xfms = File(exists=True, desc="ITK text, one a volume, a boldref point to where it lies in that volume")
+        motion_tsv = File(exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual; one row a volume")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.spatial.boldref import estimate_run
         from bids_sr.spatial.hmc import HmcSettings
-        from bids_sr.spatial.transforms import write_itk
         from bids_sr.stats.glm.confounds import motion_table
 
         settings = HmcSettings(fwhm_mm=self.inputs.fwhm_mm) if isdefined(self.inputs.fwhm_mm) else HmcSettings()
@@ -132,28 +141,23 @@ class EstimateMotion(SimpleInterface):
                 reader, load_image(self.inputs.boldref)[0], mask, n_dummy=self.inputs.n_dummy, settings=settings
             )
         cwd = Path(runtime.cwd)
-        write_itk(cwd / "hmc_xfms.txt", found.matrices)
         motion_table(found.params, found.residual).to_csv(cwd / "motion.tsv", sep="\t", index=False, na_rep="n/a")
-        self._results.update(hmc_xfms=str(cwd / "hmc_xfms.txt"), motion_tsv=str(cwd / "motion.tsv"))
+        self._results["hmc_xfms"] = saved_xfm(cwd / "hmc_xfms.txt", found.matrices)
+        self._results["motion_tsv"] = str(cwd / "motion.tsv")
         return runtime
-
-
-class _SliceTimingInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired, uncompressed")
-    slice_times = traits.List(traits.Float(), mandatory=True, desc="s after the start of a volume, one a slice")
-    ref_fraction = traits.Range(0.0, 1.0, 0.5, usedefault=True, desc="0: first slice, 1: last slice")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are copied as they are")
-
-
-class _SliceTimingOutput(TraitedSpec):
-    out_file = File(exists=True, desc="series with all slices at one time, float32 .nii")
 
 
 class SliceTiming(SimpleInterface):
     """Bring all slices to one time of acquisition, in time only."""
 
-    input_spec = _SliceTimingInput
-    output_spec = _SliceTimingOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired, uncompressed")
+        slice_times = traits.List(traits.Float(), mandatory=True, desc="s after the start of a volume, one a slice")
+        ref_fraction = traits.Range(0.0, 1.0, 0.5, usedefault=True, desc="0: first slice, 1: last slice")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are copied as they are")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="series with all slices at one time, float32 .nii")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -171,40 +175,43 @@ class SliceTiming(SimpleInterface):
         return runtime
 
 
-class _ConfoundsInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="motion-corrected series on the acquired grid, uncompressed")
-    mask = File(exists=True, mandatory=True, desc="brain")
-    tpms = InputMultiObject(File(exists=True), desc="gray matter, white matter, cerebrospinal fluid; may be left out")
-    motion_tsv = File(exists=True, mandatory=True, desc="of EstimateMotion")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
-
-
-class _ConfoundsOutput(TraitedSpec):
-    out_file = File(exists=True, desc="confounds, one row a volume")
-    out_json = File(exists=True, desc="description and unit of each column")
-
-
 class Confounds(SimpleInterface):
     """Gather motion, global signals and aCompCor in one table."""
 
-    input_spec = _ConfoundsInput
-    output_spec = _ConfoundsOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="motion-corrected series on the acquired grid, uncompressed")
+        mask = File(exists=True, mandatory=True, desc="brain")
+        tpms = InputMultiObject(
+            File(exists=True), desc="gray matter, white matter, cerebrospinal fluid; may be left out"
+        )
+        registration_json = File(exists=True, desc="tissue maps are not used where it doubts the brain of the T1w")
+        motion_tsv = File(exists=True, mandatory=True, desc="of EstimateMotion")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="confounds, one row a volume")
+        out_json = File(exists=True, desc="description and unit of each column")
 
     def _run_interface(self, runtime: Any) -> Any:
-        import json
-
         import pandas as pd
 
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.glm.confounds import gather
 
-        tpms = [load_image(f)[0] for f in self.inputs.tpms] if isdefined(self.inputs.tpms) else []
+        known = self.inputs.registration_json
+        doubtful = isdefined(known) and json.loads(Path(known).read_text(encoding="utf-8")).get("brain_doubts")
+        files = self.inputs.tpms if isdefined(self.inputs.tpms) and not doubtful else []
+        tpms = [load_image(f)[0] for f in files]
         motion = pd.read_csv(self.inputs.motion_tsv, sep="\t", na_values="n/a")
         mask = load_image(self.inputs.mask)[0] > 0
         with SeriesReader(self.inputs.in_file) as reader:
             table, described = gather(reader, mask, motion, tpms=tpms or None, n_dummy=self.inputs.n_dummy)
-        out_file, out_json = (Path(runtime.cwd) / f"confounds.{kind}" for kind in ("tsv", "json"))
-        table.to_csv(out_file, sep="\t", index=False, na_rep="n/a", float_format="%.9g")
-        out_json.write_text(json.dumps(described, indent=2) + "\n")
-        self._results.update(out_file=str(out_file), out_json=str(out_json))
+        self._results |= write_confounds(Path(runtime.cwd), table, described)
         return runtime
+
+
+def write_confounds(here: Path, table: Any, described: Any) -> dict[str, str]:
+    """Write a table of confounds and what its columns are; the outputs of an interface that gives them."""
+    table.to_csv(here / "confounds.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g")
+    out_json = atomic_files.write_json(here / "confounds.json", described)
+    return {"out_file": str(here / "confounds.tsv"), "out_json": str(out_json)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,30 +16,32 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
-from nipype.interfaces.base.support import Bunch
+
+from bids_sr.interfaces.shared_specs import write_rows
+from bids_sr.io import atomic_files
 
 
-class _SeriesQualityInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series, dummies included")
-    mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    series = traits.Str(mandatory=True, desc="name of the series")
-    consistency_file = File(exists=True, desc="one row a volume, n/a where it was not measured")
+class TableOutputSpec(TraitedSpec):
+    """A table of metrics."""
 
-
-class _TableOutputSpec(TraitedSpec):
     metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
 
 
 class SeriesQuality(SimpleInterface):
     """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series."""
 
-    input_spec = _SeriesQualityInputSpec
-    output_spec = _TableOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series, dummies included")
+        mask = File(exists=True, mandatory=True, desc="brain mask on its grid")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+        series = traits.Str(mandatory=True, desc="name of the series")
+        consistency_file = File(exists=True, desc="one row a volume, n/a where it was not measured")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    output_spec = TableOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.metrics.long_tables import SERIES, metric_rows, table_text
+        from bids_sr.metrics.long_tables import SERIES, metric_rows
         from bids_sr.stats.image.temporal_quality import quality_metrics, series_quality
 
         start, mask = self.inputs.n_dummy, load_image(self.inputs.mask)[0] > 0.5
@@ -50,9 +51,8 @@ class SeriesQuality(SimpleInterface):
         figures = quality_metrics(quality, mask)
         if isdefined(self.inputs.consistency_file):
             figures |= _consistency(self.inputs.consistency_file, start)
-        path = Path(runtime.cwd, "quality.tsv")
-        path.write_text(table_text(metric_rows(self.inputs.series, figures), SERIES))
-        self._results["metrics_tsv"] = str(path)
+        rows = metric_rows(self.inputs.series, figures)
+        self._results["metrics_tsv"] = write_rows(Path(runtime.cwd, "quality.tsv"), rows, SERIES)
         return runtime
 
 
@@ -67,13 +67,11 @@ def _consistency(path: str, start: int) -> dict[str, float | None]:
 
 def write_long(rows: Sequence[Any], schema: Any, stem: Path) -> dict[str, str]:
     """Write a long table and the description of its columns; the outputs of an interface that merges such tables."""
-    from bids_sr.metrics.long_tables import columns_json, table_text
+    from bids_sr.metrics.long_tables import columns_json
 
-    out, described = stem.with_suffix(".tsv"), stem.with_suffix(".json")
-    out.write_text(table_text(rows, schema), encoding="utf-8")
-    text = json.dumps(columns_json(schema, (row.measure for row in rows)), indent=2, ensure_ascii=False)
-    described.write_text(text, encoding="utf-8")
-    return {"out_file": str(out), "out_json": str(described)}
+    described = columns_json(schema, (row.measure for row in rows))
+    out_json = atomic_files.write_json(stem.with_suffix(".json"), described)
+    return {"out_file": write_rows(stem.with_suffix(".tsv"), rows, schema), "out_json": str(out_json)}
 
 
 class MergeInputSpec(BaseInterfaceInputSpec):
@@ -91,7 +89,7 @@ class MergeMetrics(SimpleInterface):
     input_spec = MergeInputSpec
     output_spec = MergeOutputSpec
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.metrics.long_tables import SERIES, read_table
 
         rows = [row for path in self.inputs.in_files for row in read_table(path, SERIES)]

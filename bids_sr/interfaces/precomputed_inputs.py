@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,114 +15,102 @@ from nipype.interfaces.base import (
     traits,
 )
 
-_SEED = {"usedefault": True, "desc": "of everything random in antspyx"}
-_FACTOR = {"mandatory": True, "desc": "LR voxel over HR voxel, by axis"}
-
-
-class _AnatInput(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w without bias")
-    mask = File(exists=True, mandatory=True, desc="its brain")
-    dseg = File(exists=True, desc="tissues: 1 GM, 2 WM, 3 CSF")
-    tpms = InputMultiObject(File(exists=True), desc="probabilities of GM, WM and CSF")
-
-
-class _AnatOutput(TraitedSpec):
-    t1w = File(exists=True, desc="T1w, float32 .nii")
-    mask = File(exists=True, desc="brain, .nii")
-    dseg = File(exists=True, desc="tissues, told from the probabilities where they are not given")
-    tpms = traits.List(File(exists=True), desc="probabilities of GM, WM and CSF")
+from bids_sr.interfaces.anat import saved_check
+from bids_sr.interfaces.coregistration import MaskBold, RegisterBoldToT1w
+from bids_sr.interfaces.head_motion import Confounds, write_confounds
+from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
+from bids_sr.io import atomic_files
 
 
 class ImportAnat(SimpleInterface):
     """Copy an anatomy to uncompressed images; values stay as they are."""
 
-    input_spec = _AnatInput
-    output_spec = _AnatOutput
+    class input_spec(BaseInterfaceInputSpec):
+        t1w = File(exists=True, mandatory=True, desc="T1w without bias")
+        mask = File(exists=True, mandatory=True, desc="its brain")
+        dseg = File(exists=True, desc="tissues: 1 GM, 2 WM, 3 CSF")
+        tpms = InputMultiObject(File(exists=True), desc="probabilities of GM, WM and CSF")
+
+    class output_spec(TraitedSpec):
+        t1w = File(exists=True, desc="T1w, float32 .nii")
+        mask = File(exists=True, desc="brain, .nii")
+        dseg = File(exists=True, desc="tissues, told from the probabilities where they are not given")
+        tpms = traits.List(File(exists=True), desc="probabilities of GM, WM and CSF")
+        out_json = File(exists=True, desc="figures of the mask, and what speaks against it")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
+        from bids_sr.registration.brain_check import check_mask
         from bids_sr.spatial.tissue_mixture import segmentation
 
-        here = Path(runtime.cwd)
-
-        def keep(name: str, data: Any, affine: Any) -> str:
-            save_image(data, affine, here / f"{name}.nii")
-            return str(here / f"{name}.nii")
-
-        t1w, mask = load(self.inputs.t1w), load(self.inputs.mask)
-        self._results["t1w"] = keep("t1w", t1w.data, t1w.affine)
-        self._results["mask"] = keep("mask", mask.data > 0.5, mask.affine)
+        here, t1w, mask = Path(runtime.cwd), load(self.inputs.t1w), load(self.inputs.mask)
+        self._results["t1w"] = saved(here / "t1w.nii", t1w.data, t1w.affine)
+        self._results["mask"] = saved(here / "mask.nii", mask.data > 0.5, mask.affine)
+        self._results["out_json"] = saved_check(here / "brain.json", check_mask(mask))
         if isdefined(self.inputs.tpms):
             maps = [load(path) for path in self.inputs.tpms]
-            self._results["tpms"] = [keep(f"tissue{k}", image.data, image.affine) for k, image in enumerate(maps)]
+            tissues = enumerate(maps)
+            self._results["tpms"] = [saved(here / f"tissue{k}.nii", each.data, each.affine) for k, each in tissues]
             labels = (
                 np.round(load(self.inputs.dseg).data).astype(np.uint8)
                 if isdefined(self.inputs.dseg)
                 else segmentation(np.stack([image.data for image in maps]))
             )
-            self._results["dseg"] = keep("dseg", labels, t1w.affine)
+            self._results["dseg"] = saved(here / "dseg.nii", labels, t1w.affine)
         return runtime
-
-
-class _StandardInput(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc="T1w")
-    t1w2std_xfm = File(exists=True, mandatory=True, desc="resamples T1w-space images into the template")
-    template = File(exists=True, mandatory=True, desc="template")
-    seed = traits.Int(1, **_SEED)
-
-
-class _StandardOutput(TraitedSpec):
-    std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
 
 
 class ShowInTemplate(SimpleInterface):
     """The T1w image in template space, through transforms that are given."""
 
-    input_spec = _StandardInput
-    output_spec = _StandardOutput
+    class input_spec(AntsInputSpec):
+        t1w = File(exists=True, mandatory=True, desc="T1w")
+        t1w2std_xfm = File(exists=True, mandatory=True, desc="resamples T1w-space images into the template")
+        template = File(exists=True, mandatory=True, desc="template")
+
+    class output_spec(TraitedSpec):
+        std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import apply, load
         from bids_sr.registration.brain import two_mm_grid
 
-        grid, out = two_mm_grid(load(self.inputs.template)), Path(runtime.cwd) / "std_t1w.nii"
+        grid = two_mm_grid(load(self.inputs.template))
         seen = apply(load(self.inputs.t1w), grid, [self.inputs.t1w2std_xfm], seed=self.inputs.seed)
-        save_image(seen, grid.affine, out)
-        self._results["std_t1w"] = str(out)
+        self._results["std_t1w"] = saved(Path(runtime.cwd) / "std_t1w.nii", seen, grid.affine)
         return runtime
-
-
-class _MotionInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    hmc_xfms = File(exists=True, mandatory=True, desc="ITK text of another program, brings volumes onto the reference")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
-    shift_map = File(exists=True, desc="distortion of the volumes")
-
-
-class _MotionOutput(TraitedSpec):
-    hmc_xfms = File(exists=True, desc="ITK text, one rigid transform a volume, boldref point to where it lies in it")
-    motion_tsv = File(exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual (unknown); one row a volume")
-    boldref = File(exists=True, desc="mean of steady volumes brought into register by them")
 
 
 class ImportMotion(SimpleInterface):
     """Read head motion of another program, and average volumes by it into a reference in the run's own units."""
 
-    input_spec = _MotionInput
-    output_spec = _MotionOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        hmc_xfms = File(
+            exists=True, mandatory=True, desc="ITK text of another program, brings volumes onto the reference"
+        )
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+        shift_map = File(exists=True, desc="distortion of the volumes")
+
+    class output_spec(TraitedSpec):
+        hmc_xfms = File(
+            exists=True, desc="ITK text, one rigid transform a volume, boldref point to where it lies in it"
+        )
+        motion_tsv = File(
+            exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual (unknown); one row a volume"
+        )
+        boldref = File(exists=True, desc="mean of steady volumes brought into register by them")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import SeriesReader, save_image
+        from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.boldref import mean_in_reference, precomputed_motion
         from bids_sr.spatial.distortion import load_distortion
         from bids_sr.spatial.masks import brain_mask
-        from bids_sr.spatial.transforms import read_itk, write_itk
+        from bids_sr.spatial.transforms import read_itk
         from bids_sr.stats.glm.confounds import motion_table
 
         here, inputs = Path(runtime.cwd), self.inputs
@@ -134,32 +121,30 @@ class ImportMotion(SimpleInterface):
                 raise ValueError(f"{inputs.hmc_xfms}: {len(matrices)} transforms for {reader.shape[3]} volumes")
             mean = mean_in_reference(reader, matrices, n_dummy=inputs.n_dummy, distortion=warp)
             motion = precomputed_motion(matrices, brain_mask(mean, reader.affine), reader.affine)
-            save_image(mean, reader.affine, here / "boldref.nii.gz", header_like=reader.header)
-        write_itk(here / "hmc_xfms.txt", motion.matrices)
+            boldref = saved(here / "boldref.nii.gz", mean, reader.affine, header_like=reader.header)
         table = motion_table(motion.params, np.full(len(matrices), np.nan))
         table.to_csv(here / "motion.tsv", sep="\t", index=False, na_rep="n/a")
-        names = {"hmc_xfms": "hmc_xfms.txt", "motion_tsv": "motion.tsv", "boldref": "boldref.nii.gz"}
-        self._results |= {name: str(here / file) for name, file in names.items()}
+        hmc_xfms = saved_xfm(here / "hmc_xfms.txt", motion.matrices)
+        self._results |= {"hmc_xfms": hmc_xfms, "motion_tsv": str(here / "motion.tsv"), "boldref": boldref}
         return runtime
-
-
-class _ShiftInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series as acquired")
-    fieldmap = File(exists=True, mandatory=True, desc="field (Hz)")
-    boldref2fmap_xfm = File(exists=True, mandatory=True, desc="ITK text, takes a field map point to its boldref point")
-    phase_encoding = traits.Enum("i", "i-", "j", "j-", "k", "k-", mandatory=True, desc="of the series")
-    readout = traits.Range(low=0.0, exclude_low=True, mandatory=True, desc="total readout time (s)")
-
-
-class _ShiftOutput(TraitedSpec):
-    shift_map = File(exists=True, desc="shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`")
 
 
 class FieldToShift(SimpleInterface):
     """How far a field shifts the signal of a run."""
 
-    input_spec = _ShiftInput
-    output_spec = _ShiftOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series as acquired")
+        fieldmap = File(exists=True, mandatory=True, desc="field (Hz)")
+        boldref2fmap_xfm = File(
+            exists=True, mandatory=True, desc="ITK text, takes a field map point to its boldref point"
+        )
+        phase_encoding = traits.Enum("i", "i-", "j", "j-", "k", "k-", mandatory=True, desc="of the series")
+        readout = traits.Range(low=0.0, exclude_low=True, mandatory=True, desc="total readout time (s)")
+
+    class output_spec(TraitedSpec):
+        shift_map = File(
+            exists=True, desc="shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`"
+        )
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader
@@ -180,63 +165,49 @@ class FieldToShift(SimpleInterface):
         return runtime
 
 
-class _CoregInput(BaseInterfaceInputSpec):
-    in_xfm = File(exists=True, mandatory=True, desc="ITK text of another program, brings boldref onto the T1w image")
-    origin = traits.Str(mandatory=True, desc="program and version")
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
-    t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-
-
-class _CoregOutput(TraitedSpec):
-    boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
-    out_json = File(exists=True, desc="size and quality of the registration")
-
-
 class ImportCoreg(SimpleInterface):
     """Take over a registration of BOLD and T1w, and measure how well the brains agree by it."""
 
-    input_spec = _CoregInput
-    output_spec = _CoregOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_xfm = File(
+            exists=True, mandatory=True, desc="ITK text of another program, brings boldref onto the T1w image"
+        )
+        origin = traits.Str(mandatory=True, desc="program and version")
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")
+        t1w_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+
+    output_spec = RegisterBoldToT1w.output_spec
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import facts_of_coreg
-        from bids_sr.spatial.transforms import read_itk, write_itk
+        from bids_sr.spatial.transforms import read_itk
 
         here, xfm = Path(runtime.cwd), read_itk(self.inputs.in_xfm)[0]
         facts = facts_of_coreg(
             load(self.inputs.boldref), load(self.inputs.t1w_preproc), load(self.inputs.t1w_mask).data > 0.5, xfm
         )
-        write_itk(here / "boldref2t1w.txt", xfm)
-        (here / "coreg.json").write_text(json.dumps(facts | {"bold_t1w_origin": self.inputs.origin}) + "\n")
-        self._results |= {"boldref2t1w_xfm": str(here / "boldref2t1w.txt"), "out_json": str(here / "coreg.json")}
+        facts |= {"bold_t1w_origin": self.inputs.origin}
+        self._results["boldref2t1w_xfm"] = saved_xfm(here / "boldref2t1w.txt", xfm)
+        self._results["out_json"] = str(atomic_files.write_json(here / "coreg.json", facts))
         return runtime
-
-
-class _MaskInput(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
-    in_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    origin = traits.Str(mandatory=True, desc="program and version")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-
-
-class _MaskOutput(TraitedSpec):
-    bold_mask = File(exists=True, desc="brain on the grid of boldref")
-    bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
-    out_json = File(exists=True, desc="where it comes from")
 
 
 class ImportMask(SimpleInterface):
     """Take over a brain mask, and bring it to the high-resolution grid."""
 
-    input_spec = _MaskInput
-    output_spec = _MaskOutput
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+        in_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        origin = traits.Str(mandatory=True, desc="program and version")
+        factor = FACTOR
+
+    output_spec = MaskBold.output_spec
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.spatial.resampling import Spline, sample_volume
         from bids_sr.spatial.transforms import hr_grid
@@ -246,39 +217,28 @@ class ImportMask(SimpleInterface):
         if inside.shape != load(self.inputs.boldref).data.shape or not inside.any():
             raise ValueError(f"{self.inputs.in_mask}: it is empty, or not on the grid of the run")
         shape, affine = hr_grid(inside.shape, mask.affine, self.inputs.factor)
-        fine = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1)) >= 0.5
-        save_image(inside, mask.affine, here / "bold_mask.nii")
-        save_image(fine, affine, here / "bold_mask_hr.nii")
-        (here / "mask.json").write_text(json.dumps({"mask_source": self.inputs.origin}) + "\n")
-        names = {"bold_mask": "bold_mask.nii", "bold_mask_hr": "bold_mask_hr.nii", "out_json": "mask.json"}
-        self._results |= {name: str(here / file) for name, file in names.items()}
+        high = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1)) >= 0.5
+        self._results["bold_mask"] = saved(here / "bold_mask.nii", inside, mask.affine)
+        self._results["bold_mask_hr"] = saved(here / "bold_mask_hr.nii", high, affine)
+        facts = {"mask_source": self.inputs.origin}
+        self._results["out_json"] = str(atomic_files.write_json(here / "mask.json", facts))
         return runtime
-
-
-class _ConfoundsInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="table of another program, one row a volume")
-    origin = traits.Str(mandatory=True, desc="program and version")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
-
-
-class _ConfoundsOutput(TraitedSpec):
-    out_file = File(exists=True, desc="confounds, one row a volume")
-    out_json = File(exists=True, desc="description and unit of each column")
 
 
 class ImportConfounds(SimpleInterface):
     """Take over the columns of a confounds table that are known here."""
 
-    input_spec = _ConfoundsInput
-    output_spec = _ConfoundsOutput
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="table of another program, one row a volume")
+        origin = traits.Str(mandatory=True, desc="program and version")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+
+    output_spec = Confounds.output_spec
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.stats.glm.confounds import take_over
 
         source = Path(self.inputs.in_file)
         table, described = take_over(source, n_dummy=self.inputs.n_dummy, origin=self.inputs.origin)
-        out_file, out_json = (Path(runtime.cwd) / f"confounds.{kind}" for kind in ("tsv", "json"))
-        table.to_csv(out_file, sep="\t", index=False, na_rep="n/a", float_format="%.9g")
-        out_json.write_text(json.dumps(described, indent=2) + "\n")
-        self._results.update(out_file=str(out_file), out_json=str(out_json))
+        self._results |= write_confounds(Path(runtime.cwd), table, described)
         return runtime

@@ -5,61 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
-from nipype.interfaces.base.support import Bunch
+from nipype.interfaces.base import File, SimpleInterface, TraitedSpec, isdefined, traits
 
+from bids_sr.interfaces.metric_tables_io import TableOutputSpec
+from bids_sr.interfaces.shared_specs import FACTOR, MapsInputSpec, SeriesModelInputSpec, saved, write_rows
 from bids_sr.series import map_label, parse_map_label
 
 _COMPCOR_VOLUMES = 50
 
 
-class _ActivationInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the grid of the series")
-    events_file = File(exists=True, mandatory=True, desc="BIDS events")
-    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, derivatives, aCompCor")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    tr = traits.Float(mandatory=True, desc="repetition time (s)")
-    series = traits.Str(mandatory=True, desc="name of the series")
-    fwhm_mm = traits.Float(mandatory=True, desc="Gaussian smoothing (mm); 0 is none")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    kinds = traits.List(traits.Enum("cc", "glm"), mandatory=True, desc="maps to make")
-    low_pass = traits.Either(None, traits.Float, desc="Hz, correlation only; none if not given")
-    high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
-    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
-    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
-    thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
-
-
-class _ActivationOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="maps and regions")
-    out_entities = traits.List(traits.Dict, desc="BIDS entities of each")
-    out_sidecars = traits.List(traits.Dict, desc="metadata of each")
-    metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
-
-
 class ActivationMaps(SimpleInterface):
     """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures."""
 
-    input_spec = _ActivationInputSpec
-    output_spec = _ActivationOutputSpec
+    class input_spec(SeriesModelInputSpec):
+        roi = File(exists=True, mandatory=True, desc="region of interest on the grid of the series")
+        fwhm_mm = traits.Float(mandatory=True, desc="Gaussian smoothing (mm); 0 is none")
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        kinds = traits.List(traits.Enum("cc", "glm"), mandatory=True, desc="maps to make")
+        low_pass = traits.Either(None, traits.Float, desc="Hz, correlation only; none if not given")
+        thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
+        factor = FACTOR
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="maps and regions")
+        out_entities = traits.List(traits.Dict, desc="BIDS entities of each")
+        out_sidecars = traits.List(traits.Dict, desc="metadata of each")
+        metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
+
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.stats.glm.design import read_confounds, read_events
+        from bids_sr.stats.glm.design import contrasts_in, read_confounds, read_events
         from bids_sr.stats.glm.statmaps import map_activation
         from bids_sr.stats.regions.activation_regions import parse_thresholds
         from bids_sr.stats.regions.map_summary import find_regions
@@ -68,16 +45,20 @@ class ActivationMaps(SimpleInterface):
         mask, roi = (load_image(path)[0] > 0.5 for path in (inputs.mask, inputs.roi))
         confounds = read_confounds(inputs.confounds_tsv) if isdefined(inputs.confounds_tsv) else None
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
+            events = read_events(inputs.events_file)
+            contrasts = contrasts_in(events, inputs.contrasts)
             found = map_activation(
-                reader, mask, read_events(inputs.events_file), inputs.contrasts, _settings(inputs),
+                reader, mask, events, contrasts, _settings(inputs),
                 scratch=cwd / "courses.raw", confounds=confounds,
             )  # fmt: skip
             affine, zooms = reader.affine, reader.zooms
         thresholds = {threshold.label: threshold for threshold in parse_thresholds(inputs.thresholds)}
         regions = find_regions(found.maps, mask, roi, tuple(thresholds.values()))
-        saved = [*_maps(inputs, found), *_regions(inputs, regions, thresholds)]
-        self._results |= _save(saved, affine, zooms, inputs, cwd)
-        self._results["metrics_tsv"] = _metrics(inputs, found, regions, mask, roi, affine, cwd / "metrics.tsv")
+        made = [*_maps(inputs, found), *_regions(inputs, regions, thresholds)]
+        self._results |= _save(made, affine, zooms, inputs, cwd)
+        self._results["metrics_tsv"] = _metrics(
+            inputs, contrasts, found, regions, mask, roi, affine, cwd / "metrics.tsv"
+        )
         return runtime
 
 
@@ -87,14 +68,17 @@ def _settings(inputs: Any) -> Any:
 
     names = ("tr", "n_dummy", "fwhm_mm", "high_pass", "slice_time_ref", "has_stc")
     given = {name: getattr(inputs, name) for name in names}
-    if not isdefined(inputs.confounds_tsv):
-        given["confound_names"] = ()
-    elif isdefined(inputs.confound_names):
-        given["confound_names"] = tuple(inputs.confound_names)
-    else:
-        given["confound_names"] = default_confounds(inputs.confounds_tsv)
     low_pass = inputs.low_pass if isdefined(inputs.low_pass) else None
-    return ActivationSettings(kinds=tuple(inputs.kinds), low_pass=low_pass, **given)
+    return ActivationSettings(
+        kinds=tuple(inputs.kinds), low_pass=low_pass, confound_names=confounds_of(inputs), **given
+    )
+
+
+def confounds_of(inputs: Any) -> tuple[str, ...]:
+    """Columns of the model: none without a table, those that were asked for, else `default_confounds`."""
+    if not isdefined(inputs.confounds_tsv):
+        return ()
+    return tuple(inputs.confound_names) if isdefined(inputs.confound_names) else default_confounds(inputs.confounds_tsv)
 
 
 def default_confounds(path: str) -> tuple[str, ...]:
@@ -137,64 +121,52 @@ def _regions(inputs: Any, regions: Any, thresholds: Any) -> list[tuple[Any, dict
     return out
 
 
-def _save(saved: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: Any, cwd: Path) -> dict[str, Any]:
+def _save(made: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: Any, cwd: Path) -> dict[str, Any]:
     """Write the images; the three parallel lists of the output."""
     from bids_sr.interfaces import statmap_names
-    from bids_sr.io.nifti import save_image
 
     common = statmap_names.common_sidecar(series=inputs.series, fwhm_mm=inputs.fwhm_mm, zooms=zooms)
-    files = []
-    for values, own, _ in saved:
-        files.append(str(cwd / statmap_names.filename(own)))
-        save_image(values, affine, files[-1])
-    sidecars = [{**sidecar, **common} for _, _, sidecar in saved]
-    return {"out_files": files, "out_entities": [own for _, own, _ in saved], "out_sidecars": sidecars}
+    return {
+        "out_files": [saved(cwd / statmap_names.filename(own), values, affine) for values, own, _ in made],
+        "out_entities": [own for _, own, _ in made],
+        "out_sidecars": [{**sidecar, **common} for _, _, sidecar in made],
+    }
 
 
-def _metrics(inputs: Any, found: Any, regions: Any, mask: Any, roi: Any, affine: Any, path: Path) -> str:
+def _metrics(
+    inputs: Any, contrasts: Any, found: Any, regions: Any, mask: Any, roi: Any, affine: Any, path: Path
+) -> str:
     """Write the figures of one series at one smoothing."""
     from math import prod
 
-    from bids_sr.metrics.long_tables import SERIES, metric_rows, table_text
+    from bids_sr.metrics.long_tables import SERIES, metric_rows
     from bids_sr.stats.regions.map_summary import activation_rows
 
     design, series, fwhm_mm = found.design, inputs.series, inputs.fwhm_mm
     figures = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
     rows = metric_rows(series, figures, fwhm_mm=fwhm_mm) if "glm" in inputs.kinds else []
     rows += activation_rows(
-        found.maps, regions, inputs.contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
+        found.maps, regions, contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
         per_acquired=1 if series == "raw" else prod(inputs.factor),
     )  # fmt: skip
-    path.write_text(table_text(rows, SERIES))
-    return str(path)
-
-
-class _CompareInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of all series")
-    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
-    raw_mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
-
-
-class _CompareOutputSpec(TraitedSpec):
-    metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
+    return write_rows(path, rows, SERIES)
 
 
 class CompareMaps(SimpleInterface):
     """Maps of all series on the high-resolution grid against the raw maps brought there by a spline, and bspline's."""
 
-    input_spec = _CompareInputSpec
-    output_spec = _CompareOutputSpec
+    class input_spec(MapsInputSpec):
+        raw_mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
+        thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
+        factor = FACTOR
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    output_spec = TableOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
         from math import prod
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.long_tables import SERIES, table_text
+        from bids_sr.metrics.long_tables import SERIES
         from bids_sr.stats.regions.activation_regions import parse_thresholds
         from bids_sr.stats.regions.map_comparison import Grid, comparison_rows
 
@@ -203,15 +175,15 @@ class CompareMaps(SimpleInterface):
             Grid(mask=values > 0.5, affine=affine)
             for values, affine in map(load_image, (inputs.raw_mask, inputs.mask, inputs.roi))
         )
+        made = {own["contrast"] for own in inputs.in_entities if own["suffix"] == "statmap"}
+        contrasts = {name: weights for name, weights in inputs.contrasts.items() if name in made}
         rows = []
         for fwhm_mm, files in _by_smoothing(inputs.in_files, inputs.in_entities).items():
             rows += comparison_rows(
-                files, lambda path: load_image(path)[0], inputs.contrasts, parse_thresholds(inputs.thresholds),
+                files, lambda path: load_image(path)[0], contrasts, parse_thresholds(inputs.thresholds),
                 acquired=acquired, fine=fine, roi=roi.mask, fwhm_mm=fwhm_mm, per_acquired=prod(inputs.factor),
             )  # fmt: skip
-        out = Path(runtime.cwd, "comparison.tsv")
-        out.write_text(table_text(rows, SERIES))
-        self._results["metrics_tsv"] = str(out)
+        self._results["metrics_tsv"] = write_rows(Path(runtime.cwd, "comparison.tsv"), rows, SERIES)
         return runtime
 
 

@@ -20,13 +20,7 @@ PART = ".part"
 
 
 class DiskFullError(OSError):
-    """A file system has no room for a file; what was there before is as it was.
-
-    Parameters
-    ----------
-    path : the file that was to be written
-    needed : bytes that it takes, or had taken when the room ran out
-    """
+    """A file system has no room for a file of `needed` bytes (as far as known); what was there before is as it was."""
 
     def __init__(self, path: str | os.PathLike[str], needed: int) -> None:
         super().__init__(errno.ENOSPC, full_text(Path(path), needed=needed))
@@ -83,16 +77,9 @@ def beside(path: Path) -> Path:
 def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Give a name beside `path` to write to; it replaces `path` when the block ends well, and is removed otherwise.
 
-    Parameters
-    ----------
-    path : the final name
-    durable : wait until the content is on the disk, so that not even a loss of power leaves less of it; not needed
-        for files that are checked before they are used again
-
-    Raises
-    ------
-    DiskFullError
-        where the file system had no room; a file that was at `path` before is as it was
+    `durable` waits until the content is on the disk, so that not even a loss of power leaves less of it; not needed for
+    files that are checked before they are used again. DiskFullError where the file system had no room; a file that was
+    at `path` before is as it was.
     """
     target = Path(path)
     part = beside(target)
@@ -134,10 +121,7 @@ def _to_disk(path: Path) -> None:
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     """Write a file in whole; the same content keeps the file as it is. Directories are made as needed.
 
-    Raises
-    ------
-    DiskFullError
-        where there is no room for it; the old file is as it was
+    DiskFullError where there is no room for it; the old file is as it was.
     """
     target = Path(path)
     if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
@@ -162,12 +146,7 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove what killed writers left below a directory in which nobody writes now.
-
-    Returns
-    -------
-    number of files removed
-    """
+    """Remove what killed writers left below a directory in which nobody writes now; the number of files removed."""
     left = [path for path in folder.rglob(f".*{PART}") if path.is_file()]
     for path in left:
         path.unlink(missing_ok=True)

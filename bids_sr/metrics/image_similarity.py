@@ -1,13 +1,11 @@
 """Image similarity: MAE, RMSE, NMSE, PSNR and SSIM; nothing is scaled or cropped, and the data range is stated."""
 
 import numpy as np
-import numpy.typing as npt
 
-Image = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
+from bids_sr.io.array_types import Float, Mask, Real
 
 
-def _both(reference: Image, image: Image, mask: Mask | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _both(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float]:
     if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
         shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
         raise ValueError(f"images of shapes {', '.join(map(str, shapes))} cannot be compared")
@@ -17,48 +15,42 @@ def _both(reference: Image, image: Image, mask: Mask | None) -> tuple[npt.NDArra
     return reference[inside].astype(np.float64).ravel(), image[inside].astype(np.float64).ravel()
 
 
-def reference_range(reference: Image, mask: Mask | None = None) -> float:
+def reference_range(reference: Real, mask: Mask | None = None) -> float:
     """Maximum less minimum of the reference (inside the mask): the data range we state for PSNR and SSIM."""
     inside = reference if mask is None else reference[mask]
     return float(inside.max()) - float(inside.min())
 
 
-def mae(reference: Image, image: Image, *, mask: Mask | None = None) -> float:
+def mae(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Mean absolute error, in the images' unit."""
     x, y = _both(reference, image, mask)
     return float(np.abs(x - y).mean())
 
 
-def rmse(reference: Image, image: Image, *, mask: Mask | None = None) -> float:
+def rmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Root mean square error, in the images' unit."""
     x, y = _both(reference, image, mask)
     return float(np.sqrt(((x - y) ** 2).mean()))
 
 
-def nmse(reference: Image, image: Image, *, mask: Mask | None = None) -> float:
+def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """‖image − reference‖² / ‖reference‖²."""
     x, y = _both(reference, image, mask)
     return float(((x - y) ** 2).sum() / (x**2).sum())
 
 
-def psnr(reference: Image, image: Image, *, data_range: float, mask: Mask | None = None) -> float:
+def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
     """Peak signal-to-noise ratio, 10 log10(data_range² / MSE) in dB; infinite for equal images."""
     error = rmse(reference, image, mask=mask)
     return float("inf") if error == 0 else float(20 * np.log10(data_range / error))
 
 
-def ssim(reference: Image, image: Image, *, data_range: float, mask: Mask | None = None) -> float:
-    """Structural similarity, mean over the mask (or the image).
+def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
+    """Structural similarity, mean over the mask (or the image); an image (X, Y, Z) slice by slice, as methods see it.
 
-    Parameters
-    ----------
-    reference, image : (X, Y), or (X, Y, Z): slice by slice, as slices are what the methods see
-    data_range : difference between the largest and the smallest value that is possible, in the images' unit
-
-    Notes
-    -----
-    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (2004) define it. The
-    index is computed on whole slices and averaged over the mask, so that the mask's border is no edge in the images.
+    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (2004) define it. The index
+    is computed on whole slices and averaged over the mask, so that the mask's border is no edge in the images.
+    `data_range` is the difference of the largest and the smallest value that is possible, in the images' unit.
     """
     from skimage.metrics import structural_similarity
 

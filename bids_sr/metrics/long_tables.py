@@ -67,16 +67,7 @@ STRUCTURAL = ("contrast", "series", "measure", "value", "unit", "reference")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricRow:
-    """One value of a metric; a table shows those of its columns. NaN stands for not defined.
-
-    Attributes
-    ----------
-    series, measure, value : whose, which metric, how much
-    against, contrast, region, fwhm_mm : see `EVALUATION`
-    lower, upper : ends of the 95 % interval
-    n : units that the interval rests on
-    reference : of structural scans, what they are compared in
-    """
+    """One value of a metric; a table shows those of its columns, see `EVALUATION`. NaN stands for not defined."""
 
     series: str
     measure: str
@@ -113,16 +104,12 @@ class MetricRow:
         return MISSING if value is None else str(value)
 
 
-def metric_rows(
-    series: str, values: Mapping[str, float | None], *, fwhm_mm: float = 0.0, contrast: str = MISSING
-) -> list[MetricRow]:
-    """Rows of several metrics of one series and contrast; None is not defined."""
+def metric_rows(series: str, values: Mapping[str, float | None], **where: Any) -> list[MetricRow]:
+    """Rows of several metrics of one series, at one contrast, smoothing …; None is not defined."""
     return [
-        MetricRow(
-            series=series, measure=name, value=math.nan if value is None else value, fwhm_mm=fwhm_mm, contrast=contrast
-        )
+        MetricRow(series=series, measure=name, value=math.nan if value is None else value, **where)
         for name, value in values.items()
-    ]  # fmt: skip
+    ]
 
 
 def number_text(value: float | None) -> str:
@@ -148,12 +135,7 @@ def tsv_text(columns: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def table_text(rows: Iterable[MetricRow], columns: Iterable[str] = EVALUATION) -> str:
-    """Rows as TSV text with a header line.
-
-    Parameters
-    ----------
-    columns : one of `SERIES`, `EVALUATION`, `STRUCTURAL`
-    """
+    """Rows as TSV text with a header line; columns are `SERIES`, `EVALUATION` or `STRUCTURAL`."""
     columns = tuple(columns)
     lines = [row.cells(columns) for row in rows]
     if columns == STRUCTURAL:
@@ -164,12 +146,7 @@ def table_text(rows: Iterable[MetricRow], columns: Iterable[str] = EVALUATION) -
 
 
 def read_cells(path: str | os.PathLike[str], columns: Iterable[str]) -> pd.DataFrame:
-    """A table as text, a column each.
-
-    Raises
-    ------
-    ValueError : other columns, or lines with more or fewer cells; names the file
-    """
+    """A table as text, a column each; ValueError names a file of other columns, or with another number of cells."""
     import pandas as pd
 
     text = Path(path).read_text(encoding="utf-8")

@@ -43,11 +43,7 @@ def register(*metrics: Metric) -> None:
 
 
 def metric(name: str) -> Metric:
-    """The metric of a name.
-
-    Raises
-    ------
-    UndeclaredMetric : there is none
+    """The metric of a name; UndeclaredMetric where there is none.
 
     Examples
     --------
@@ -70,10 +66,11 @@ def better(name: str) -> Better | None:
         return None
 
 
-def _with_gains(metrics: Iterable[Metric], words: str = "difference to the series named in against, of: ") -> None:
+def _with_gains(metrics: Iterable[Metric]) -> None:
     """Register metrics, and their differences between two series."""
     for each in metrics:
-        register(each, Metric(f"gain_{each.name}", each.unit, words + each.description))
+        text = f"difference to the series named in against, of: {each.description}"
+        register(each, Metric(f"gain_{each.name}", each.unit, text))
 
 
 # Regions, by threshold

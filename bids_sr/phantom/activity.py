@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import smooth_field
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-Array = npt.NDArray[Any]
 # MNI mm: two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers
 FOCI: dict[str, tuple[float, float, float]] = {
     "thumb": (-40.0, -18.0, 54.0),
@@ -32,10 +30,8 @@ class Focus:
 
     Parameters
     ----------
-    label : key of FOCI
-    origin : (3,) head point in mm where the neurons are
-    peak_percent : largest signal change of the scene, in percent of its reference
-    spread_mm : FWHM of the vascular spread
+    label, origin : key of FOCI; (3,) head point in mm where the neurons are
+    peak_percent, spread_mm : largest change in the scene, percent of its reference; FWHM of the vascular spread
     amplitude : change of the signal while a long block lasts, as a share of the reference; float32, grid of the head
     reference : "local" (the resting signal of the same place) or "brain" (one number, the mean over the brain)
     """
@@ -81,8 +77,9 @@ def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float)
 
     The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon; only the latter counts.
     """
+    size = int(mask.sum())
     number = np.full(mask.shape, -1)
-    number[mask] = np.arange(int(mask.sum()))
+    number[mask] = np.arange(size)
     padded = np.pad(number, 1, constant_values=-1)
     rows, columns, lengths = [], [], []
     for step in np.argwhere(np.ones((3, 3, 3), dtype=bool)) - 1:
@@ -94,13 +91,10 @@ def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float)
         rows.append(number[both])
         columns.append(neighbor[both])
         lengths.append(np.full(int(both.sum()), float(np.linalg.norm(step)) * voxel))
-    size = int(mask.sum())
-    graph = sparse.csr_matrix(
-        (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns))), shape=(size, size)
-    )
-    reached = csgraph.dijkstra(graph, indices=int(number[seed]), limit=limit)
+    ends = (np.concatenate(rows), np.concatenate(columns))
+    graph = sparse.csr_matrix((np.concatenate(lengths), ends), shape=(size, size))
     out = np.full(mask.shape, np.inf)
-    out[mask] = reached
+    out[mask] = csgraph.dijkstra(graph, indices=int(number[seed]), limit=limit)
     return out
 
 
@@ -134,15 +128,11 @@ def _blob(rng: np.random.Generator, offset: Array, voxel: float) -> Array:
 
 
 def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> Focus:
-    """Draw one focus.
+    """Draw one focus; `label` is a key of FOCI.
 
-    Parameters
-    ----------
-    rng, head : source of what is drawn; the subject
-    label : key of FOCI
-    scene : "ribbon" (gray matter along the ribbon), "veins" (most of the change sits in the draining vein), "free"
-        (borders and place without relation to tissue; the change is in units of the brain's mean signal, because a
-        share of the local signal would carry the tissue's borders)
+    Scenes: "ribbon" (gray matter along the ribbon), "veins" (most of the change sits in the draining vein), "free"
+    (borders and place without relation to tissue; the change is in units of the brain's mean signal, because a share of
+    the local signal would carry the tissue's borders).
     """
     voxel = float(head.affine[0, 0])
     origin = snap_to_ribbon(head, head.from_template(FOCI[label]))
@@ -152,10 +142,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         origin = origin + rng.uniform(-3.0, 3.0, 3)
     window, offset = _box(head, origin)
     sigma = spread / FWHM_PER_SIGMA / voxel
-    if scene == "free":
-        active = _blob(rng, offset, voxel)
-    else:
-        active = _ribbon(head, window, offset, extent)
+    active = _blob(rng, offset, voxel) if scene == "free" else _ribbon(head, window, offset, extent)
     active = ndimage.gaussian_filter(active, sigma)
     active /= active.max()
     if scene == "veins":
@@ -192,11 +179,11 @@ def response(events: Sequence[Event], condition: str, times: Array) -> Array:
     from nilearn.glm.first_level.hemodynamic_models import spm_hrf
 
     step = 0.05
-    fine = np.arange(0.0, float(np.max(times)) + 1.0, step)
-    boxes = np.zeros_like(fine)
+    clock = np.arange(0.0, float(np.max(times)) + 1.0, step)
+    boxes = np.zeros_like(clock)
     for onset, duration, kind in events:
         if kind == condition:
-            boxes[(fine >= onset - 1e-9) & (fine < onset + duration - 1e-9)] = 1.0
+            boxes[(clock >= onset - 1e-9) & (clock < onset + duration - 1e-9)] = 1.0
     kernel = spm_hrf(step, oversampling=1)
     kernel = kernel / kernel.sum()
-    return np.asarray(np.interp(times, fine, np.convolve(boxes, kernel)[: fine.size]))
+    return np.asarray(np.interp(times, clock, np.convolve(boxes, kernel)[: clock.size]))

@@ -3,24 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import Event
 from bids_sr.phantom.ground_truth import MOTION_TEXT
 from bids_sr.phantom.phantom_files import write_transform
-from bids_sr.phantom.physiology import Physiology, approach
+from bids_sr.phantom.physiology import approach
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import BOLD_FRAME, Coil, EpiScanner, Part
-from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Run, Subject
-from bids_sr.phantom.spoiled_gre import gradient_echo
+from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Subject, run_volumes
+from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
-Array = npt.NDArray[Any]
 LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
 CALM = 0.5  # of the head motion of the long run: a minute is easier to lie still
 
@@ -42,13 +40,7 @@ def calibration_events(preset: Preset) -> list[Event]:
 
 
 class CalibrationScan:
-    """The calibration of a subject.
-
-    Parameters
-    ----------
-    subject : head, activity and physiology
-    volumes : how many
-    """
+    """The calibration of a subject, of so many volumes."""
 
     def __init__(self, subject: Subject, volumes: int) -> None:
         self.subject, draw = subject, subject.draw
@@ -57,7 +49,7 @@ class CalibrationScan:
         self.pose = draw_pose(draw("calibration"), (0.5, 1.5), (0.3, 1.0))  # takes a BOLD point to its point here
         self.scanner = self._make_scanner()
         scene = gradient_echo(subject.head, te=p.te, tr=p.tr, flip=p.flip, fat=0.15)
-        scene *= np.float32(BOLD_LEVEL / float(scene[subject.head.brain].mean()))
+        scene = scaled(scene, subject.head, BOLD_LEVEL)
         self.rest = self.scanner.part(self.scanner.bring(scene))
         self.transient = approach(subject.head, p, self.scanner)
         reference = min(self.transient.dummies, volumes - 1)
@@ -71,12 +63,12 @@ class CalibrationScan:
         shape, affine = self.grid
         subject = self.subject
         shift = subject.scanner.shift
-        fine = EpiScanner.grid_of_scene(shape, affine)
+        grid = EpiScanner.grid_of_scene(shape, affine)
         return EpiScanner(
             shape, affine, coil=Coil(seed=subject.draw.number("coil", 0)), head_affine=subject.head.affine,
             pose=subject.bold_pose @ invert(self.pose),
             shift=None if shift is None else sample_volume(
-                shift, subject.scanner.fine_grid[1], fine[0], fine[1], invert(self.pose)
+                shift, subject.scanner.oversampled_grid[1], *grid, invert(self.pose)
             ),
         )  # fmt: skip
 
@@ -97,15 +89,12 @@ class CalibrationScan:
         return self.subject.bold_sigma * float(np.prod(self.subject.preset.factor))
 
     def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
-        """The run volume by volume, float32; the number of threads changes nothing but the time."""
-        draw = self.subject.draw
-        # the maps are those of the long run; the time series are not, as their number of samples differs
-        physiology = Physiology(draw("physiology"), self.subject.head, self.preset, self.scanner, self.transient)
-        run = Run(
-            preset=self.preset, scanner=self.scanner, rest=self.rest, motion=self.motion, parts=self.parts,
-            events=self.events, physiology=physiology,
+        """The run, see `run_volumes`."""
+        return run_volumes(
+            self.subject, self.preset, self.scanner, self.transient, rest=self.rest, parts=self.parts,
+            motion=self.motion, events=self.events, sigma=self.sigma if noise else 0.0,
+            rng=lambda t: self.subject.draw("calibration", 2, t), threads=threads,
         )  # fmt: skip
-        return run.volumes(self.sigma if noise else 0.0, lambda t: draw("calibration", 2, t), threads)
 
     def write_truth(self, name: str, root: Path) -> None:
         """Write the pose and the motion of the calibration beside the subject's truth."""

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.head import TISSUES, Head
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import Coil, acquire_static
 from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
-from bids_sr.phantom.spoiled_gre import gradient_echo
+from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
-Array = npt.NDArray[Any]
 T2 = {"gm": 0.099, "wm": 0.069, "csf": 1.8, "skull": 0.008, "scalp": 0.070}  # s
 T2_BLOOD = 0.032  # s, venous
 LEVEL = 500.0  # mean of the brain in the written images
@@ -31,13 +30,7 @@ _UNEVENNESS = 0.15  # relative size of the receive field
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpinEcho:
-    """A spin echo, with an inversion before it or without; times in s.
-
-    Parameters
-    ----------
-    te, tr : echo and repetition time
-    ti : from the inversion to the excitation, or None
-    """
+    """A spin echo, with an inversion `ti` before the excitation or without; times in s."""
 
     te: float
     tr: float
@@ -81,15 +74,7 @@ def spin_echo(head: Head, protocol: SpinEcho) -> Array:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """One structural scan.
-
-    Parameters
-    ----------
-    contrast, acquisition : BIDS suffix, "highres" or "lowres"
-    image, affine : magnitude, voxel to RAS mm
-    pose : takes a BOLD point (RAS mm) to its point in this image
-    sidecar : metadata
-    """
+    """One structural scan ("highres" or "lowres"); `pose` takes a BOLD point (RAS mm) to its point in this image."""
 
     contrast: str
     acquisition: str
@@ -142,7 +127,7 @@ def _scene(head: Head, contrast: str) -> tuple[Array, dict[str, Any]]:
         sidecar = {"RepetitionTime": protocol.tr, "EchoTime": protocol.te, "FlipAngle": 90.0}
         if protocol.ti is not None:
             sidecar["InversionTime"] = round(protocol.ti, 4)
-    return scene * np.float32(LEVEL / float(scene[head.brain].mean())), sidecar
+    return scaled(scene, head, LEVEL), sidecar
 
 
 def tissue_shares(subject: Subject) -> dict[str, Array]:

@@ -1,18 +1,16 @@
 """Smooth random fields and separable up-sampling: the building blocks of the simulated head."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import interpolate, ndimage
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
 
 
-def upsample(coarse: Array, shape: Sequence[int]) -> Array:
-    """Cubic spline of a coarse array at `shape` points spread evenly from its first to its last sample (float32)."""
-    out = np.asarray(coarse, dtype=np.float32)
+def upsample(samples: Array, shape: Sequence[int]) -> Array:
+    """Cubic spline of an array at `shape` points spread evenly from its first to its last sample (float32)."""
+    out = np.asarray(samples, dtype=np.float32)
     for axis, n in enumerate(shape):
         m = out.shape[axis]
         weights = interpolate.make_interp_spline(np.arange(m), np.eye(m), k=3)(np.linspace(0, m - 1, n))
@@ -21,32 +19,24 @@ def upsample(coarse: Array, shape: Sequence[int]) -> Array:
 
 
 def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -> Array:
-    """Random field of zero mean and unit standard deviation, float32.
+    """Random field of zero mean and unit standard deviation, float32: white noise smoothed by `sigma` (voxels).
 
-    Parameters
-    ----------
-    rng : source of the noise
-    shape : of the result
-    sigma : of the Gaussian that smooths white noise (voxels); drawn on a coarser grid where that loses nothing
+    It is drawn on a grid of larger voxels where that loses nothing.
     """
     step = max(1, int(sigma / 1.5))
-    coarse = [max(4, n // step + 1) for n in shape]
-    noise = rng.standard_normal(coarse, dtype=np.float32)
+    noise = rng.standard_normal([max(4, n // step + 1) for n in shape], dtype=np.float32)
     out = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
-    if step > 1:
-        out = upsample(out, shape)
-    else:
-        out = out[tuple(slice(0, n) for n in shape)]
+    out = upsample(out, shape) if step > 1 else out[tuple(slice(0, n) for n in shape)]
     return np.asarray((out - out.mean()) / out.std(), dtype=np.float32)
 
 
 def distance(mask: Array, step: int, voxel: float) -> Array:
     """Distance in mm from each voxel to the mask (0 inside), float32, computed on every `step`-th voxel."""
-    coarse = mask[::step, ::step, ::step]
-    far = ndimage.distance_transform_edt(~coarse).astype(np.float32) * (step * voxel)
+    thinned = mask[::step, ::step, ::step]
+    far = ndimage.distance_transform_edt(~thinned).astype(np.float32) * (step * voxel)
     if step == 1:
         return far
-    axes = [np.minimum(np.arange(n) / step, c - 1.0) for n, c in zip(mask.shape, coarse.shape, strict=True)]
+    axes = [np.minimum(np.arange(n) / step, c - 1.0) for n, c in zip(mask.shape, thinned.shape, strict=True)]
     for axis, at in enumerate(axes):
         low = np.minimum(at.astype(int), far.shape[axis] - 2)
         weight = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])

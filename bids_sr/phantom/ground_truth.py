@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import DRIVEN_BY
 from bids_sr.phantom.clinical_scans import Scan, tissue_shares
 from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
@@ -16,7 +16,6 @@ from bids_sr.phantom.scanner import BOLD_FRAME
 from bids_sr.phantom.simulated_subject import Subject
 from bids_sr.spatial.transforms import invert, rigid_params
 
-Array = npt.NDArray[Any]
 _FRAME = (
     "Frame of the BOLD: scanner mm (RAS in NIfTI, LPS in ITK text), head as in the first steady volume (see "
     "ReferenceVolume), with the distortion of the EPI."
@@ -47,7 +46,7 @@ def centroid(values: Array, affine: Array) -> Array:
 
 def foci_rows(subject: Subject) -> list[list[Any]]:
     """Rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
-    affine = subject.scanner.fine_grid[1]
+    affine = subject.scanner.oversampled_grid[1]
     voxel = float(np.prod(np.diag(affine)[:3]))
     rows: list[list[Any]] = []
     for focus in subject.activity.foci:
@@ -65,7 +64,7 @@ def foci_rows(subject: Subject) -> list[list[Any]]:
 def effects(subject: Subject) -> tuple[Array, dict[str, Array]]:
     """(noise-free resting image, change of it by condition in signal units), magnitude, on the high-resolution grid."""
     factor = subject.preset.factor
-    rest = subject.scanner.ideal(subject.rest_fine, factor)
+    rest = subject.scanner.ideal(subject.resting_scene, factor)
     quiet = np.abs(rest).astype(np.float32)
     out = {}
     for condition in CONDITIONS:
@@ -76,14 +75,7 @@ def effects(subject: Subject) -> tuple[Array, dict[str, Array]]:
 
 
 def write_truth(subject: Subject, name: str, root: Path) -> None:
-    """Write one subject's truth.
-
-    Parameters
-    ----------
-    subject : what was simulated
-    name : "sub-01"
-    root : directory of the derivative data set
-    """
+    """Write one subject's truth under its name ("sub-01") into the derivative data set."""
     func, anat = root / name / "func", root / name / "anat"
     for folder in (func, anat):
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +112,7 @@ def _write_images(subject: Subject, func: Path, stem: str) -> None:
     put("desc-noisefree_boldref", low, subject.bold_grid[1], "Resting image as the BOLD would be without noise",
         "arbitrary")  # fmt: skip
     if scanner.shift is not None:
-        half = scanner.fine_grid
+        half = scanner.oversampled_grid
         put("desc-distortion_fieldmap", scanner.shift[::2, ::2, ::2], half[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),
             "Displacement along +y: the value at y comes from the undistorted y + displacement", "mm")  # fmt: skip
 
@@ -158,14 +150,7 @@ def _write_poses(subject: Subject, func_stem: Path, anat_stem: Path) -> None:
 
 
 def write_structural_truth(subject: Subject, scan: Scan, name: str, root: Path) -> None:
-    """Write where a structural scan lies to the T1w image and, with the first, what the tissue is there.
-
-    Parameters
-    ----------
-    subject, scan : what was simulated
-    name : "sub-01"
-    root : directory of the derivative data set
-    """
+    """Write where a structural scan lies to the T1w image and, with the first, what the tissue is there."""
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     moving = f"{scan.acquisition}{scan.contrast}"

@@ -7,16 +7,14 @@ that each subject has detail that no template or other subject knows.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from nilearn import datasets
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import distance, smooth_field, upsample
 
-Array = npt.NDArray[Any]
 _LOW, _HIGH = np.array([-92.0, -126.0, -76.0]), np.array([92.0, 92.0, 104.0])  # mm, field of the scene
 _DEFORM_STEP = 4.0  # mm, grid on which the deformation is drawn
 _OPEN = 3.2  # gain of the fluid's share: the sulci of a mean brain are closed by averaging, ours are open
@@ -48,9 +46,8 @@ class Head:
 
     Parameters
     ----------
-    affine : voxel to RAS mm
+    affine, brain : voxel to RAS mm; brain mask
     fractions : share of each tissue of TISSUES in each voxel, float32; their sum is 1 or less (air)
-    brain : brain mask
     veins : share of venous blood, 0 to 1
     texture : relative deviation of T2* and T1 from the tissue's value
     deformation : (3, X, Y, Z) mm; a head point p shows the template's point p + deformation(p)
@@ -65,8 +62,7 @@ class Head:
 
     def from_template(self, point: tuple[float, float, float]) -> Array:
         """Head point (3,) in mm that shows a template point (mm): fixed-point iteration on the deformation."""
-        target = np.asarray(point, dtype=float)
-        at = target.copy()
+        target = at = np.asarray(point, dtype=float)
         inverse = np.linalg.inv(self.affine)
         for _ in range(30):
             index = (inverse[:3, :3] @ at + inverse[:3, 3])[:, None]
@@ -76,13 +72,12 @@ class Head:
 
 
 @lru_cache(maxsize=2)
-def _templates() -> tuple[Array, Array, Array, Array]:
-    """Gray matter, white matter, brain (float32, 1 mm) and the affine they share."""
-    gm = datasets.load_mni152_gm_template(resolution=1)
-    wm = datasets.load_mni152_wm_template(resolution=1)
-    brain = datasets.load_mni152_brain_mask(resolution=1)
-    maps = [np.asarray(image.get_fdata(dtype=np.float32)) for image in (gm, wm, brain)]
-    return maps[0], maps[1], maps[2], np.asarray(gm.affine, dtype=np.float64)
+def _templates() -> tuple[tuple[Array, ...], Array]:
+    """Gray matter, white matter, brain (float32, 1 mm), and the affine they share."""
+    loaders = (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template, datasets.load_mni152_brain_mask)
+    images = [load(resolution=1) for load in loaders]
+    maps = tuple(np.asarray(image.get_fdata(dtype=np.float32)) for image in images)
+    return maps, np.asarray(images[0].affine, dtype=np.float64)
 
 
 def scene_grid(voxel: float) -> tuple[tuple[int, int, int], Array]:
@@ -96,11 +91,11 @@ def scene_grid(voxel: float) -> tuple[tuple[int, int, int], Array]:
 def _deformation(rng: np.random.Generator, shape: tuple[int, int, int], affine: Array) -> Array:
     """Random smooth displacement in mm, (3, X, Y, Z): size of the head, broad folds, finer ones."""
     voxel = affine[0, 0]
-    coarse = tuple(int(np.ceil((n - 1) * voxel / _DEFORM_STEP)) + 1 for n in shape)
+    drawn_shape = tuple(int(np.ceil((n - 1) * voxel / _DEFORM_STEP)) + 1 for n in shape)
     scale = rng.uniform(-0.03, 0.03, 3)
     out = np.empty((3, *shape), dtype=np.float32)
     for axis in range(3):
-        drawn = 1.8 * smooth_field(rng, coarse, 20.0 / _DEFORM_STEP) + 0.5 * smooth_field(rng, coarse, 2.0)
+        drawn = 1.8 * smooth_field(rng, drawn_shape, 20.0 / _DEFORM_STEP) + 0.5 * smooth_field(rng, drawn_shape, 2.0)
         out[axis] = upsample(drawn, shape)
         at = (affine[axis, 3] + voxel * np.arange(shape[axis])) * scale[axis]
         out[axis] += at.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
@@ -124,11 +119,11 @@ def _deformed(maps: tuple[Array, ...], template_affine: Array, affine: Array, de
 
 
 def _fractions(
-    rng: np.random.Generator, gm: Array, wm: Array, brain: Array, outside: Array, voxel: float
+    rng: np.random.Generator, gm: Array, wm: Array, fluid: Array, brain: Array, outside: Array, voxel: float
 ) -> dict[str, Array]:
     """Tissue shares: sharpened and roughened template tissue, then fluid, skull and scalp around the brain."""
     shape = gm.shape
-    share = {"gm": gm, "wm": wm, "csf": _fluid(gm, wm, brain)}
+    share = {"gm": gm, "wm": wm, "csf": fluid}
     total = np.full(shape, 1e-6, dtype=np.float32)
     for name, prior in share.items():
         rough = np.exp(0.88 * smooth_field(rng, shape, 1.3 / voxel))
@@ -144,11 +139,6 @@ def _fractions(
             ring -= _below(outside - low * thick, 0.5 * voxel)
         out[name] = out[name] + air * ring if name in out else air * ring
     return out
-
-
-def _fluid(gm: Array, wm: Array, brain: Array) -> Array:
-    """Share of fluid before sharpening."""
-    return np.asarray(np.clip(brain - gm - wm, 0, 1) * np.float32(_OPEN))
 
 
 def _below(value: Array, soft: float) -> Array:
@@ -189,12 +179,13 @@ def _veins(rng: np.random.Generator, fluid: Array, outside: Array, affine: Array
 def make_head(rng: np.random.Generator, voxel: float) -> Head:
     """A head drawn at random; voxel is that of the scene in mm."""
     shape, affine = scene_grid(voxel)
-    gm0, wm0, brain0, template_affine = _templates()
+    maps, template_affine = _templates()
     deformation = _deformation(rng, shape, affine)
-    gm, wm, brain = _deformed((gm0, wm0, brain0), template_affine, affine, deformation)
+    gm, wm, brain = _deformed(maps, template_affine, affine, deformation)
     outside = distance(brain > 0.5, 2 if voxel <= 1 else 1, voxel)
-    fractions = _fractions(rng, gm, wm, brain, outside, voxel)
-    veins = _veins(rng, _fluid(gm, wm, brain), outside, affine, deformation)
+    fluid = np.clip(brain - gm - wm, 0, 1) * np.float32(_OPEN)
+    fractions = _fractions(rng, gm, wm, fluid, brain, outside, voxel)
+    veins = _veins(rng, fluid, outside, affine, deformation)
     texture = 0.06 * smooth_field(rng, shape, 1.5 / voxel) + 0.04 * smooth_field(rng, shape, 6.0 / voxel)
     return Head(
         affine=affine, fractions=fractions, brain=brain > 0.5, veins=veins, texture=texture.astype(np.float32),

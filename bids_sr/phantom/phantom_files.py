@@ -4,13 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
+from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
-
-Array = npt.NDArray[Any]
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,12 +1,11 @@
 """Fluctuations of the simulated BOLD: drift, breathing, heartbeat, approach to the steady state."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
@@ -14,20 +13,15 @@ from bids_sr.phantom.scanner import EpiScanner
 from bids_sr.phantom.spoiled_gre import gradient_echo
 from bids_sr.spatial.resampling import Spline, sample_volume
 
-Array = npt.NDArray[Any]
 _LINEAR = Spline(order=1)
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02  # shares of the signal (peak, or so)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transient:
-    """Approach to the steady state.
+    """Approach to the steady state: relative excess of the first volumes' signal, (N, X, Y, Z) on the sampling grid.
 
-    Parameters
-    ----------
-    excess : relative excess of the signal of the first volumes, (N, X, Y, Z) on the sampling grid
-    mean_excess : (N,) the same as a mean over the brain
-    dummies : volumes whose mean over the brain is more than 1 % above the steady state
+    `mean_excess` is its mean over the brain (N,); `dummies` are the volumes in which that is above 1 %.
     """
 
     excess: Array
@@ -46,28 +40,19 @@ def approach(head: Head, preset: Preset, scanner: EpiScanner) -> Transient:
         mean = float(excess[head.brain].mean())
         if mean < 1e-3:
             break
-        middle = (scanner.middle_shape, scanner.middle_affine)
-        maps.append(sample_volume(excess, head.affine, *middle, scanner.pose, _LINEAR))
+        maps.append(sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, _LINEAR))
         means.append(mean)
-    return Transient(
-        excess=np.stack(maps), mean_excess=np.array(means), dummies=int((np.array(means) > 0.01).sum())
-    )  # fmt: skip
+    mean_excess = np.array(means)
+    return Transient(excess=np.stack(maps), mean_excess=mean_excess, dummies=int((mean_excess > 0.01).sum()))
 
 
 class Physiology:
-    """Factor on the signal at each volume and slice.
-
-    Parameters
-    ----------
-    rng : source of rates, phases and maps
-    head, preset, scanner : subject, protocol, geometry
-    transient : approach to the steady state
-    """
+    """Factor on the signal at each volume and slice; rates, phases and maps are drawn."""
 
     def __init__(
         self, rng: np.random.Generator, head: Head, preset: Preset, scanner: EpiScanner, transient: Transient
     ) -> None:
-        shape, affine = scanner.middle_shape, scanner.middle_affine
+        shape, affine = scanner.sampling_grid
         self._transient = transient
         pulsating = head.veins + 0.3 * head.fractions["csf"] * head.brain
         pulsating = ndimage.gaussian_filter(pulsating, 2.0 / head.affine[0, 0])

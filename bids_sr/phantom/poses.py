@@ -3,15 +3,12 @@
 All matrices take a point of a reference frame to where it lies in the image (RAS mm), as `spatial.transforms` says.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
-Array = npt.NDArray[Any]
 CENTER = (0.0, -18.0, 20.0)  # mm, about which heads turn
 
 

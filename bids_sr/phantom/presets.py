@@ -1,13 +1,13 @@
 """Presets of the phantom: matrix, voxel size and timing of the simulated acquisitions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Scene = str
-SCENES: tuple[Scene, ...] = ("ribbon", "veins", "free")
-CONDITIONS: tuple[str, ...] = ("thumb", "little")
+SCENES = ("ribbon", "veins", "free")
+CONDITIONS = ("thumb", "little")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,13 +17,9 @@ class Preset:
     Parameters
     ----------
     bold_shape, bold_voxel : matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the geometry)
-    bold_center : center of the BOLD field of view, RAS mm, in a head that lies as MNI152 does
-    volumes, tr, te, flip : BOLD protocol
-    multiband : slices excited together
-    factor : lowres over highres voxel of the T2*w pair
-    pair_te, pair_tr, pair_flip : T2*w protocol
-    t1w_shape, t1w_voxel : T1w matrix and voxel size; centered on `t1w_center`
-    anat_factor : low- over high-resolution voxel of the structural scans that are made on request
+    bold_center, t1w_center : centers of the fields of view, RAS mm, in a head that lies as MNI152 does
+    volumes, tr, te, flip, multiband : BOLD protocol; the last is the number of slices excited together
+    factor, anat_factor : low- over high-resolution voxel of the T2*w pair, and of the structural scans on request
     scene_mm : voxel of the scene
     lead, block : rest before the first block, length of each block (task and rest alternate)
     snr : thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each
@@ -76,9 +72,7 @@ class Preset:
         return start
 
 
-def centered_affine(
-    shape: tuple[int, int, int], voxel: tuple[float, float, float], center: tuple[float, float, float]
-) -> npt.NDArray[np.float64]:
+def centered_affine(shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]) -> npt.NDArray[np.float64]:
     """Axis-aligned voxel-to-RAS matrix of a grid whose field of view has the given center (mm)."""
     affine = np.diag([*voxel, 1.0])
     affine[:3, 3] = np.asarray(center) - np.asarray(voxel) * (np.asarray(shape) - 1) / 2

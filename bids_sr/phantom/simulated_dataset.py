@@ -32,21 +32,15 @@ class PhantomError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """What to simulate.
+    """What to simulate; raises `PhantomError` for what cannot be.
 
     Parameters
     ----------
-    preset : key of PRESETS
-    subjects, pairs : how many
+    preset, scene : key of PRESETS; one of SCENES
     seed : same seed, same files
-    scene : one of SCENES
     null : no activity, although the task is there
     anat : also T2w and FLAIR, and all three structural contrasts at a low resolution
     calibration : volumes of a short BOLD run at the high resolution; 0 is none
-
-    Raises
-    ------
-    PhantomError : an unknown name, a number below 1, a negative seed or a calibration of one volume
     """
 
     preset: str = "demo"
@@ -70,21 +64,16 @@ class Study:
 
 
 def make_dataset(out: Path, study: Study, *, threads: int | None = None, progress: Progress | None = None) -> None:
-    """Simulate a study and write it.
+    """Simulate a study and write it to a directory that does not exist or is empty, else raise `PhantomError`.
 
-    Parameters
-    ----------
-    out : directory that does not exist or is empty
-    study : what to simulate
-    threads : for the volumes of the BOLD (default: up to 4, as many as there are cores); changes nothing but the time
-    progress : called with one line a step
-
-    Raises
-    ------
-    PhantomError : `out` is a file or holds something, or its parent cannot be written to
+    `threads` are for the volumes of the BOLD (default: up to 4, as many as there are cores) and change nothing but the
+    time; `progress` is called with one line a step.
     """
     out = Path(out).absolute()
-    _check_free(out)
+    if out.exists() and not out.is_dir():
+        raise PhantomError(f"{out} is a file; name a directory that does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        raise PhantomError(f"{out} is not empty; name another directory, or remove what is there first")
     threads = threads or min(4, len(os.sched_getaffinity(0)))
     say = progress or (lambda _line: None)
     try:
@@ -96,24 +85,13 @@ def make_dataset(out: Path, study: Study, *, threads: int | None = None, progres
         _describe(partial, study)
         for number in range(study.subjects):
             _write_subject(partial, study, number, threads, say)
-        partial.chmod(0o777 & ~_umask())
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o777 & ~mask)
         os.replace(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _check_free(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise PhantomError(f"{out} is a file; name a directory that does not exist yet")
-    if out.is_dir() and any(out.iterdir()):
-        raise PhantomError(f"{out} is not empty; name another directory, or remove what is there first")
 
 
 def _describe(root: Path, study: Study) -> None:

@@ -4,11 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import DRIVEN_BY, FOCI, Event, Focus, block_design, make_focus, response
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head, make_head
@@ -16,11 +15,10 @@ from bids_sr.phantom.physiology import Physiology, Transient, approach
 from bids_sr.phantom.poses import draw_motion, draw_pose
 from bids_sr.phantom.presets import CONDITIONS, Preset
 from bids_sr.phantom.scanner import Coil, EpiScanner, Part, acquire_static, complex_noise, distortion
-from bids_sr.phantom.spoiled_gre import gradient_echo
+from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
-Array = npt.NDArray[Any]
 BOLD_LEVEL, PAIR_LEVEL, T1W_LEVEL = 800.0, 900.0, 500.0  # mean of the brain in the written images
 DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 T1W_TR, T1W_TE, T1W_FLIP, T1W_SNR = 0.018, 0.004, 30.0, 50.0
@@ -31,13 +29,8 @@ _STREAMS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """Where random numbers come from: an independent stream for each purpose, so that one more volume, subject or
-    pair changes nothing that was there before.
-
-    Parameters
-    ----------
-    seed : of the data set
-    subject : number of the subject
+    """Random numbers of a subject: an independent stream for each purpose, so that one more volume, subject or pair
+    changes nothing that was there before.
     """
 
     seed: int
@@ -62,13 +55,10 @@ class PairTruth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Activity:
-    """Activation in the frame of the BOLD.
+    """Activation in the frame of the BOLD: the foci as drawn, and what they change (signal units).
 
-    Parameters
-    ----------
-    foci : as drawn
-    maps : for each focus the change of the signal on the scanner's fine grid, signal units; empty if there is none
-    parts : for each condition the sum of its foci, ready for the scanner
+    `maps` are by focus, on the scanner's oversampled grid, and none without activity; `parts` are by condition the sum
+    of its foci, ready for the scanner.
     """
 
     foci: tuple[Focus, ...]
@@ -76,56 +66,41 @@ class Activity:
     parts: dict[str, Part]
 
     def of(self, condition: str) -> Array | None:
-        """Sum of a condition's foci on the fine grid, or None."""
+        """Sum of a condition's foci on the oversampled grid, or None."""
         maps = [self.maps[label] for label in self.maps if condition in DRIVEN_BY[label]]
         return np.sum(maps, axis=0) if maps else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """A BOLD run that can be measured: resting scene, what changes it, and how the head moves.
+def run_volumes(
+    subject: "Subject", preset: Preset, scanner: EpiScanner, transient: Transient, *, rest: Part,
+    parts: dict[str, Part], motion: Array, events: list[Event], sigma: float,
+    rng: Callable[[int], np.random.Generator], threads: int,
+) -> Iterator[Array]:  # fmt: skip
+    """A BOLD run volume by volume, float32; the number of threads changes nothing but the time.
 
     Parameters
     ----------
-    preset, scanner : protocol and geometry
+    preset, scanner, transient : protocol, geometry, approach to the steady state
     rest, parts : resting scene and its change by condition, ready for the scanner
-    motion : (T, 4, 4)
-    events, physiology : blocks of the task; other fluctuations
+    motion, events : (T, 4, 4); blocks of the task
+    sigma, rng : standard deviation of the noise, and its source for each volume
     """
+    # the maps of physiology are those of every run; the time series are not, as their number of samples differs
+    physiology = Physiology(subject.draw("physiology"), subject.head, preset, scanner, transient)
+    times = np.arange(preset.volumes)[:, None] * preset.tr + preset.slice_times
+    responses = {c: response(events, c, times) for c in parts}
 
-    preset: Preset
-    scanner: EpiScanner
-    rest: Part
-    parts: dict[str, Part]
-    motion: Array
-    events: list[Event]
-    physiology: Physiology
+    def volume(t: int) -> Array:
+        return scanner.measure(
+            rest, motion[t], active=parts, responses={c: r[t] for c, r in responses.items()},
+            modulation=physiology.factor(t), sigma=sigma, rng=rng(t),
+        )  # fmt: skip
 
-    def volumes(self, sigma: float, rng: Callable[[int], np.random.Generator], threads: int) -> Iterator[Array]:
-        """Volumes in order, float32, with noise of this standard deviation from a stream for each volume."""
-        p = self.preset
-        times = np.arange(p.volumes)[:, None] * p.tr + p.slice_times
-        responses = {c: response(self.events, c, times) for c in self.parts}
-
-        def volume(t: int) -> Array:
-            return self.scanner.measure(
-                self.rest, self.motion[t], active=self.parts, responses={c: r[t] for c, r in responses.items()},
-                modulation=self.physiology.factor(t), sigma=sigma, rng=rng(t),
-            )  # fmt: skip
-
-        return in_order(volume, p.volumes, threads)
+    return in_order(volume, preset.volumes, threads)
 
 
 class Subject:
-    """A subject in the scanner.
-
-    Parameters
-    ----------
-    preset, scene : protocol; how activity lies to the anatomy
-    seed, number : of the data set, of the subject (from 0)
-    null : no activity, although the task is there
-    pairs : T2*w pairs
-    """
+    """A subject in the scanner; `scene` is how activity lies to the anatomy, `null` that there is none."""
 
     def __init__(
         self, preset: Preset, scene: str, *, seed: int, number: int = 0, null: bool = False, pairs: int = 1
@@ -139,9 +114,10 @@ class Subject:
         self.t1w_pose = draw_pose(poses, (1.0, 4.0), (1.0, 4.0))  # takes a BOLD point to its T1w point
         self.pairs = tuple(self._draw_pair(draw("pair", k)) for k in range(pairs))
         self.scanner = self._make_scanner()
-        self.bold_scale, self.steady = self._bold_scene()
-        self.rest_fine = self.scanner.bring(self.steady)
-        self.rest = self.scanner.part(self.rest_fine)
+        steady = gradient_echo(self.head, te=preset.te, tr=preset.tr, flip=preset.flip, fat=0.15)
+        self.steady = scaled(steady, self.head, BOLD_LEVEL)
+        self.resting_scene = self.scanner.bring(self.steady)
+        self.rest = self.scanner.part(self.resting_scene)
         self.transient: Transient = approach(self.head, preset, self.scanner)
         self.motion = draw_motion(draw("motion"), preset.volumes, preset.tr, self.transient.dummies)
         self.events: list[Event] = block_design(preset)
@@ -155,21 +131,13 @@ class Subject:
 
     def _make_scanner(self) -> EpiScanner:
         shape, affine = self.bold_grid
-        fine = EpiScanner.grid_of_scene(shape, affine)
-        solid = (self.head.brain).astype(np.float32)
-        inside = sample_volume(solid, self.head.affine, *fine, self.bold_pose) > 0.5
-        shift = distortion(self.draw("distortion"), fine, inside, DISTORTION_MM)
+        grid = EpiScanner.grid_of_scene(shape, affine)
+        inside = sample_volume(self.head.brain.astype(np.float32), self.head.affine, *grid, self.bold_pose) > 0.5
+        shift = distortion(self.draw("distortion"), grid, inside, DISTORTION_MM)
         return EpiScanner(
             shape, affine, coil=Coil(seed=self.draw.number("coil", 0)), head_affine=self.head.affine,
             pose=self.bold_pose, shift=shift,
         )  # fmt: skip
-
-    def _bold_scene(self) -> tuple[float, Array]:
-        """Scale from relative units to those of the written BOLD, and the steady-state scene in the latter."""
-        p = self.preset
-        scene = gradient_echo(self.head, te=p.te, tr=p.tr, flip=p.flip, fat=0.15)
-        scale = BOLD_LEVEL / float(scene[self.head.brain].mean())
-        return scale, scene * np.float32(scale)
 
     def _make_activity(self) -> Activity:
         rng = self.draw("foci")
@@ -196,27 +164,25 @@ class Subject:
         return hr_grid(*self.bold_grid, self.preset.factor)
 
     def bold(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
-        """The BOLD run volume by volume, float32; the number of threads changes nothing but the time."""
-        physiology = Physiology(self.draw("physiology"), self.head, self.preset, self.scanner, self.transient)
-        run = Run(
-            preset=self.preset, scanner=self.scanner, rest=self.rest, motion=self.motion, parts=self.activity.parts,
-            events=self.events, physiology=physiology,
+        """The BOLD run, see `run_volumes`."""
+        return run_volumes(
+            self, self.preset, self.scanner, self.transient, rest=self.rest, parts=self.activity.parts,
+            motion=self.motion, events=self.events, sigma=self.bold_sigma if noise else 0.0,
+            rng=lambda t: self.draw("bold", t), threads=threads,
         )  # fmt: skip
-        return run.volumes(self.bold_sigma if noise else 0.0, lambda t: self.draw("bold", t), threads)
 
     def pair(self, number: int, *, noise: bool = True) -> dict[str, tuple[Array, Array]]:
         """{"highres": (image, affine), "lowres": …} of one pair; same field of view and slices as the BOLD."""
         p, truth = self.preset, self.pairs[number]
         scene = gradient_echo(self.head, te=p.pair_te, tr=p.pair_tr, flip=p.pair_flip, fat=0.5)
-        scene *= np.float32(PAIR_LEVEL / float(scene[self.head.brain].mean()))
+        scene = scaled(scene, self.head, PAIR_LEVEL)
         low_sigma = PAIR_LEVEL / (p.snr * p.pair_gain)
+        kinds = (
+            ("highres", self.hr_grid, truth.highres, low_sigma * float(np.prod(p.factor))),
+            ("lowres", self.bold_grid, truth.lowres, low_sigma),
+        )
         out = {}
-        for k, (name, grid, pose, sigma) in enumerate(
-            (
-                ("highres", self.hr_grid, truth.highres, low_sigma * float(np.prod(p.factor))),
-                ("lowres", self.bold_grid, truth.lowres, low_sigma),
-            )
-        ):
+        for k, (name, grid, pose, sigma) in enumerate(kinds):
             image = acquire_static(
                 scene, self.head.affine, grid, self.bold_pose @ invert(pose), Coil(seed=self.draw.number("coil", 1)),
                 low_shape=p.bold_shape, sigma=sigma if noise else 0.0, rng=self.draw("pair", number, k),
@@ -227,8 +193,7 @@ class Subject:
     def t1w(self) -> tuple[Array, Array]:
         """(image, affine) of the T1w; magnitude with noise, receive field of some 20 %."""
         p, rng = self.preset, self.draw("t1w")
-        scene = gradient_echo(self.head, te=T1W_TE, tr=T1W_TR, flip=T1W_FLIP)
-        scene *= np.float32(T1W_LEVEL / float(scene[self.head.brain].mean()))
+        scene = scaled(gradient_echo(self.head, te=T1W_TE, tr=T1W_TR, flip=T1W_FLIP), self.head, T1W_LEVEL)
         affine = p.t1w_affine
         image = sample_volume(scene, self.head.affine, p.t1w_shape, affine, self.bold_pose @ invert(self.t1w_pose))
         image *= 1 + np.float32(0.2) * polynomial(rng, affine, p.t1w_shape)
@@ -240,7 +205,7 @@ class Subject:
         """Where a head point (3,) in mm appears in the distorted BOLD image of the reference volume (RAS mm)."""
         target = (invert(self.bold_pose) @ [*point, 1.0])[:3]
         at = target.copy()
-        inverse = np.linalg.inv(self.scanner.fine_grid[1])
+        inverse = np.linalg.inv(self.scanner.oversampled_grid[1])
         shift = self.scanner.shift
         for _ in range(20 if shift is not None else 0):
             index = np.rint((inverse @ [*at, 1.0])[:3]).astype(int)

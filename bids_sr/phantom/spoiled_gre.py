@@ -1,26 +1,18 @@
 """Signal of the simulated head under a spoiled gradient echo."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.phantom.head import BLOOD, TISSUES, Head, Tissue
 
-Array = npt.NDArray[Any]
 _DEPHASING = 22.0  # 1/s per share of venous blood, in the tissue around it
 
 
 def magnetization(t1: Array | float, *, tr: float, flip: float, pulse: int | None) -> Array:
-    """Longitudinal magnetization before an excitation, relative to equilibrium.
+    """Longitudinal magnetization before an excitation, relative to equilibrium; `t1` and `tr` in s, `flip` in degrees.
 
-    Parameters
-    ----------
-    t1 : s
-    tr, flip : s, degrees
-    pulse : number of excitations before (0: relaxed); None for the steady state
-
+    `pulse` is the number of excitations before (0: relaxed); None for the steady state.
     Source: recursion of a spoiled sequence, M(n+1) = 1 + (M(n) cos(flip) - 1) exp(-tr/t1).
     """
     e1 = np.exp(-tr / np.asarray(t1, dtype=np.float32))
@@ -34,16 +26,8 @@ def gradient_echo(
 ) -> Array:
     """Magnitude of the transverse magnetization at the echo, float32 on the grid of the head (relative units).
 
-    Parameters
-    ----------
-    head : tissue maps
-    te, tr, flip : s, s, degrees
-    pulse : excitations before this one; None for the steady state
-    fat : what fat saturation leaves of the scalp
-
-    Notes
-    -----
-    Venous blood replaces tissue by its share and dephases what lies within about 1 mm.
+    `te` and `tr` in s, `flip` in degrees, `pulse` as in `magnetization`; `fat` is what fat saturation leaves of the
+    scalp. Venous blood replaces tissue by its share and dephases what lies within about 1 mm.
     """
 
     def signal(tissue: Tissue, texture: Array | float) -> Array:
@@ -58,3 +42,8 @@ def gradient_echo(
     out *= np.exp(-te * _DEPHASING * around)
     out += head.veins * (signal(BLOOD, 0.0) - out)
     return out * np.float32(np.sin(np.deg2rad(flip)))
+
+
+def scaled(scene: Array, head: Head, level: float) -> Array:
+    """A scene in units in which its mean over the brain is `level`, float32."""
+    return scene * np.float32(level / float(scene[head.brain].mean()))

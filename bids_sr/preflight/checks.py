@@ -10,6 +10,7 @@ from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
+from bids_sr.config.seed_options import COMPONENTS, seed_names
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.design_checks import can_be_split, is_estimable
 from bids_sr.preflight.estimates import estimate, estimate_structural
@@ -33,7 +34,11 @@ def check(settings: Settings) -> Plan:
     found.add(surveyed.problems, surveyed.notices)
     tell_recipe(settings.superres, found)
     types = _types_of_runs(surveyed, found)
-    contrasts = events.contrasts_of_runs(types, settings.activation.contrasts, found)
+    seeds = _seeds_of_runs(surveyed, settings, found)
+    contrasts = events.contrasts_of_runs(types, settings.activation.contrasts, found) | {
+        bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
+    }
+    types |= seeds
     for run in (run for one in _worked_on(surveyed.subjects, settings) for run in one.runs if run.bold in types):
         if not events.is_long_enough(run, len(types[run.bold]), settings, found) or not is_estimable(
             run, contrasts.get(run.bold, {}), settings, found
@@ -51,6 +56,19 @@ def check(settings: Settings) -> Plan:
         found = Findings(problems=list(problems), notices=found.notices)
     plan = Plan(subjects=subjects, contrasts=contrasts, type_order=surveyed.type_order, left_out=left_out)
     return _costed(plan, frozenset(types), settings, found)
+
+
+def _seeds_of_runs(surveyed: Survey, settings: Settings, found: Findings) -> dict[Path, tuple[str, ...]]:
+    """Names of the seeds of each run without events."""
+    named, found_in = settings.activation.seeds, {}
+    for subject in surveyed.subjects:
+        names = seed_names(named, with_anat=bool(subject.t1w))
+        rest = [run for run in subject.runs if run.events is None]
+        found_in.update(dict.fromkeys((run.bold for run in rest), names))
+        if rest and not subject.t1w and named != (COMPONENTS,):
+            text = "there is no T1w image that leads to the seeds, so the leading temporal components take their place."
+            found.tell(f"sub-{subject.label}", text)
+    return found_in
 
 
 def _worked_on(subjects: tuple[Subject, ...], settings: Settings) -> tuple[Subject, ...]:
@@ -76,7 +94,9 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
         tell_retrospective(plan.subjects, settings, found)
     else:
         runs = [run for subject in plan.subjects for run in subject.runs if run.bold in sound]
-        unsplit = frozenset(run.bold for run in runs if not can_be_split(run, settings, found))
+        unsplit = frozenset(
+            run.bold for run in runs if not can_be_split(run, settings, found, n_seeds=len(plan.contrasts[run.bold]))
+        )
     return replace(plan, estimate=cost, unsplit=unsplit, problems=tuple(found.problems), warnings=tuple(found.notices))
 
 
@@ -141,7 +161,7 @@ def _check_model(settings: Settings, subject: Subject, header: Header, file: Pat
 def _types_of_runs(surveyed: Survey, found: Findings) -> dict[Path, tuple[str, ...]]:
     """Trial types of each run whose table is sound, in the order that the data set shares."""
     types = {}
-    for run in surveyed.runs:
+    for run in (each for each in surveyed.runs if each.events is not None):
         names = events.check_events(run, found)
         if names:
             types[run.bold] = events.ordered(names, surveyed.type_order.get(run.entities.get("task", ""), ()))

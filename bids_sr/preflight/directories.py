@@ -9,6 +9,7 @@ from bids_sr.bids import Findings, pretrained_for
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.plugin import Plugin
+from bids_sr.config.region_names import is_file
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
 
@@ -146,7 +147,7 @@ def check_templates(settings: Settings, found: Findings, *, with_anat: bool) -> 
     if settings.preprocessing.output_spaces and not with_anat:
         reason = "no participant has a T1w image, without which nothing can be brought to template space"
         found.refuse("--output-spaces", reason, "Leave the option out, or add a T1w image.")
-    if settings.activation.roi not in ("motor", "brain"):
+    if is_file(settings.activation.roi):
         _check_roi(Path(settings.activation.roi), found)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Findings, RunFiles, stem_of
+from bids_sr.bids import BoldRun, Findings, RunFiles
 from bids_sr.bids.layout import TABLE_ERRORS, read_rows
 from bids_sr.config import Settings
 from bids_sr.config.reading import read_text
@@ -34,10 +34,7 @@ def check_events(run: RunFiles, found: Findings) -> tuple[str, ...]:
 
     Empty where there is a problem.
     """
-    if run.events is None:
-        path = run.bold.parent / f"{stem_of(run.bold)}_events.tsv"
-        found.refuse(run.bold, "no events table applies to it", f"{_WHERE} as {path}.")
-        return ()
+    assert run.events is not None
     own = Findings()
     rows = _read(run.events, own)
     types = modelled_types(row.trial_type for row in rows)

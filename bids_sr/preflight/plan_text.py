@@ -53,6 +53,8 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         lines.append(f"  factor: {_times(factor_of(run, settings), 'g')}")
     lines.append(f"  super-resolution: {choice_text(run, settings)}")
     contrasts = plan.contrasts.get(run.bold, {})
+    if run.events is None:
+        return [*lines, f"  no events: connectivity of the seeds {', '.join(contrasts)}"]
     return [*lines, "  contrasts: " + "; ".join(f"{name} = {_formula(w)}" for name, w in contrasts.items())]
 
 

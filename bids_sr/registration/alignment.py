@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, Stage, read_linear, register
 from bids_sr.registration.brain import coarse
 from bids_sr.registration.rigid import orthonormal, rigid, size_of
@@ -26,21 +26,13 @@ from bids_sr.spatial.itk_transforms import carry
 from bids_sr.spatial.resampling import Spline, sample_volume, sample_warped
 from bids_sr.spatial.transforms import apply, displacement, hr_grid, invert
 
-Array = NDArray[Any]
 Align = Literal["rigid", "affine", "nonlinear"]
 _WARP_MM = 4.0  # grid on which a deformation is read from its file; SyN smooths its own over three voxels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """Where points of the frame lie in another scan.
-
-    Attributes
-    ----------
-    xfm : 4x4, RAS mm, takes a point of the frame to its point in the scan
-    moved : (3, X, Y, Z) mm, added behind it, on a coarse grid of its own; None where the matrix is all
-    grid : voxel → RAS mm of that grid
-    """
+    """Where points of the frame lie in another scan."""
 
     xfm: Array
     moved: Array | None = None
@@ -68,13 +60,9 @@ class Placement:
 def register_to(
     frame: Image, image: Image, mask: Array, *, align: Align = "rigid", seed: int, prefix: str, mm: float = 2.0
 ) -> tuple[Placement, dict[str, float]]:
-    """Where a scan lies to the frame, and how far from it.
+    """Where a scan lies to the frame, by what `align` allows, and how far from it in the brain (`mask`).
 
-    Parameters
-    ----------
-    frame, image : heads
-    mask : brain on the grid of the frame, for the size
-    align, seed, prefix, mm : see `placements`
+    Both are looked at on voxels of `mm`, or their own where these are larger; the coarser one is fixed.
     """
     placed = placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
     return placed, _facts(placed, mask, frame.affine)
@@ -83,15 +71,7 @@ def register_to(
 def placements(
     frame: Image, image: Image, *, align: Align, seed: int, prefix: str, mm: float = 2.0
 ) -> dict[Align, Placement]:
-    """Where a scan lies to the frame, by each kind of transform up to the one that is asked for.
-
-    Parameters
-    ----------
-    frame, image : heads
-    align : what the transform may do
-    seed, prefix : of antspyx, and of the names of temporary files
-    mm : both are looked at on voxels of this size, or their own where these are larger; the coarser one is fixed
-    """
+    """Where a scan lies to the frame, by each kind of transform up to the one that is asked for; see `register_to`."""
     low_frame, low = coarse(frame, mm), coarse(image, mm)
     turned = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
     fixed, moving = (low, low_frame) if turned else (low_frame, low)

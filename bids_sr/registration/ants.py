@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import load_image
-from bids_sr.spatial.transforms import write_itk
-
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-Array = NDArray[Any]
+from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.spatial.transforms import LPS, about_center, write_itk
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +32,7 @@ class Image:
     @property
     def zooms(self) -> Array:
         """Voxel edge lengths (mm), (3,)."""
-        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return voxel_sizes(self.affine)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,13 +79,10 @@ def to_ants(image: Image, seed: int) -> Any:
     """Turn an `Image` into an ANTsImage (float32, LPS)."""
     ants = load_ants(seed)
     lps = LPS @ np.asarray(image.affine, dtype=float)
-    zooms = image.zooms
     return ants.from_numpy(
-        np.ascontiguousarray(image.data, dtype=np.float32),
-        origin=[float(v) for v in lps[:3, 3]],
-        spacing=[float(v) for v in zooms],
-        direction=lps[:3, :3] / zooms,
-    )
+        np.ascontiguousarray(image.data, dtype=np.float32), origin=[float(v) for v in lps[:3, 3]],
+        spacing=[float(v) for v in image.zooms], direction=lps[:3, :3] / image.zooms,
+    )  # fmt: skip
 
 
 def read_linear(path: str | Path) -> Array:
@@ -96,35 +91,20 @@ def read_linear(path: str | Path) -> Array:
 
     content = loadmat(str(path))
     name = next(key for key in content if key.endswith("_3_3"))
-    parameters, center = content[name].ravel().astype(float), content["fixed"].ravel().astype(float)
-    matrix = np.eye(4)
-    matrix[:3, :3] = parameters[:9].reshape(3, 3)
-    matrix[:3, 3] = parameters[9:] + center - matrix[:3, :3] @ center
-    return LPS @ matrix @ LPS
+    return LPS @ about_center(content[name].ravel().astype(float), content["fixed"].ravel().astype(float)) @ LPS
 
 
 def register(
-    fixed: Image,
-    moving: Image,
-    stages: Sequence[Stage],
-    *,
-    seed: int,
-    prefix: str,
-    start: Array | None = None,
-    fixed_mask: Array | None = None,
-    moving_mask: Array | None = None,
-) -> tuple[str, ...]:
-    """Run antsRegistration; write its composite transforms `<prefix>Composite.h5` and `<prefix>InverseComposite.h5`.
+    fixed: Image, moving: Image, stages: Sequence[Stage], *, seed: int, prefix: str, start: Array | None = None,
+    fixed_mask: Array | None = None, moving_mask: Array | None = None,
+) -> tuple[str, ...]:  # fmt: skip
+    """Run antsRegistration; the file of its composite transform and of its inverse, one `.mat` where all is linear.
 
     Parameters
     ----------
     start : 4x4, takes a fixed point to its moving point (RAS mm); None: the headers are believed
     prefix : start of the names of the files written, without brackets
     fixed_mask, moving_mask : boolean arrays on the grid of their image; the metric is computed inside
-
-    Returns
-    -------
-    The file of the composite transform and that of its inverse; where all stages are linear, one `.mat` file.
 
     Raises
     ------
@@ -176,13 +156,7 @@ def _stage_arguments(stage: Stage, ends: Sequence[str], mask_ends: Sequence[str]
 
 
 def apply(
-    image: Image,
-    reference: Image,
-    transforms: Sequence[str | Path],
-    *,
-    seed: int,
-    interpolator: str = "linear",
-    default: float = 0.0,
+    image: Image, reference: Image, transforms: Sequence[str | Path], *, seed: int, interpolator: str = "linear"
 ) -> Array:
     """Resample `image` once onto the grid of `reference` through a chain of transform files.
 
@@ -191,11 +165,20 @@ def apply(
     """
     ants = load_ants(seed)
     out = ants.apply_transforms(
-        fixed=to_ants(reference, seed),
-        moving=to_ants(image, seed),
-        transformlist=[str(path) for path in reversed(transforms)],
-        whichtoinvert=[False] * len(transforms),
-        interpolator=interpolator,
-        defaultvalue=default,
-    )
+        fixed=to_ants(reference, seed), moving=to_ants(image, seed),
+        transformlist=[str(path) for path in reversed(transforms)], whichtoinvert=[False] * len(transforms),
+        interpolator=interpolator, defaultvalue=0.0,
+    )  # fmt: skip
     return np.asarray(out.numpy(), dtype=np.float32)
+
+
+def apply_to_points(points: Sequence[Sequence[float]], transforms: Sequence[str | Path], *, seed: int) -> Array:
+    """Where points of a reference lie in the image that `apply` resamples onto it by the same chain; (n, 3), RAS mm."""
+    import pandas as pd
+
+    ants = load_ants(seed)
+    flip = np.array([-1.0, -1.0, 1.0])
+    table = pd.DataFrame(np.asarray(points, dtype=float) * flip, columns=["x", "y", "z"])
+    for path in reversed(transforms):
+        table = ants.apply_transforms_to_points(3, table, [str(path)], whichtoinvert=[False])
+    return np.asarray(table[["x", "y", "z"]].to_numpy(dtype=float) * flip)

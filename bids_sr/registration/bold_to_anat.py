@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import save_image
 from bids_sr.registration.ants import Image, apply, load
 from bids_sr.registration.brain import agreement, coarse
@@ -18,7 +19,6 @@ from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import TransformError, displacement, hr_grid, invert, read_itk, write_itk
 
 LOGGER = logging.getLogger(__name__)
-Array = NDArray[Any]
 Factor = tuple[float, float, float]
 _POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration
 _POOR_NMI = 1.02
@@ -28,21 +28,28 @@ _RIM_MM = 4.0  # by which the BOLD's own mask may be too small: signal loss and 
 def register_to_t1w(
     boldref: Image, t1w: Image, t1w_mask: Array, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, Any]]:
-    """Rigid transform between boldref (fixed) and T1w brain.
+    """Rigid transform that takes a T1w point to its boldref point (fixed image: boldref), and facts for the report.
 
-    Returns
-    -------
-    (matrix that takes a T1w point to its boldref point, facts for the report)
+    Where nothing that is found scores better than the headers, these are kept (`bold_t1w_kept`).
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
     brain, brain_mask = _brain(t1w, t1w_mask)
     fit = rigid(boldref, brain, own, brain_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
+    rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))
+    by_headers = agreement(boldref, brain, np.eye(4), rim)
+    kept = fit.nmi <= by_headers
+    if kept:
+        LOGGER.warning(
+            "BOLD to T1w: nothing scored better than the headers (mutual information %.4f against %.4f); they are kept",
+            fit.nmi, by_headers,
+        )  # fmt: skip
+        fit = replace(fit, xfm=np.eye(4), nmi=by_headers, start="headers")
     facts = _agreement(boldref, own, brain, brain_mask, fit.xfm, fit.nmi)
-    return invert(fit.xfm), facts | {"bold_t1w_start": fit.start}
+    return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
 
 
 def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, Any]:
-    """Facts for the report of a registration that is given: `boldref2t1w` takes a T1w point to its boldref point."""
+    """Facts for the report of a precomputed registration: `boldref2t1w` takes a T1w point to its boldref point."""
     own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
     to_t1w = invert(xfm)
     rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))
@@ -83,12 +90,12 @@ def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
 def register_pair_to_bold(
     boldref: Image, highres: Image, highres2lowres: Array | None, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, Any]]:
-    """Rigid transform that takes a boldref point to its point in highres as acquired.
+    """Rigid transform that takes a boldref point to its point in highres as acquired, and facts.
 
-    Mutual information, not the difference of intensities: the pair has another T1 weighting and no EPI distortion.
-    It is measured between highres itself and boldref; the fine image tells more than the coarse one (.11 mm against
-    .14 mm rms in the phantom). `highres2lowres` (lowres point to highres point) moves highres to where lowres lies
-    before the search, as lowres was measured on the BOLD's geometry.
+    Mutual information, not the difference of intensities: the pair has another T1 weighting and no EPI distortion. It
+    is measured between highres itself and boldref; the high-resolution image tells more than the low-resolution one
+    (.11 mm against .14 mm rms in the phantom). `highres2lowres` (lowres point to highres point) moves highres to where
+    lowres lies before the search, as lowres was measured on the BOLD's geometry.
     """
     before = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
     moved = Image(data=highres.data, affine=invert(before) @ highres.affine)
@@ -106,18 +113,11 @@ def register_pair_to_bold(
 def combined_masks(
     boldref: Image, factor: Factor, brain: tuple[Image, Array] | None
 ) -> tuple[Array, Array, Array, dict[str, Any]]:
-    """Brain masks of the BOLD on its own and on its high-resolution grid.
+    """Brain masks of the BOLD on its own and on its high-resolution grid: (mask, fine mask, its affine, facts).
 
-    With a T1w brain: voxels at least half inside it and within 4 mm of the BOLD's own mask, so that neither scalp nor
-    regions without signal enter. Where the two hardly agree (Dice below .7) the BOLD's own mask is taken alone.
-
-    Parameters
-    ----------
-    brain : T1w brain mask and the matrix that takes a T1w point to its boldref point
-
-    Returns
-    -------
-    (mask, high-resolution mask, its affine, facts)
+    With a T1w brain (mask, and the matrix that takes a T1w point to its boldref point): voxels at least half inside it
+    and within 4 mm of the BOLD's own mask, so that neither scalp nor regions without signal enter. Where the two hardly
+    agree (Dice below .7) the BOLD's own mask is taken alone.
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
@@ -138,30 +138,23 @@ def combined_masks(
         LOGGER.warning("The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed)
         return own, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
-    return (
-        low & masks.grow(own, boldref.affine, _RIM_MM),
-        high & masks.grow(own_fine, affine, _RIM_MM),
-        affine,
-        facts,
-    )
+    low, high = low & masks.grow(own, boldref.affine, _RIM_MM), high & masks.grow(own_fine, affine, _RIM_MM)
+    return low, high, affine, facts
 
 
 def region_on_bold(
     region: Image, to_region: Sequence[str], boldref2t1w: str, grids: tuple[Image, Image], *, seed: int, folder: Path
 ) -> tuple[tuple[Array, Array], dict[str, Any]]:
-    """A region on the BOLD's two grids, voxels at least half inside it and in the brain.
+    """A region on the BOLD's two grids, voxels at least half inside it and in the brain, and facts.
+
+    Where the region is empty, the brain, and a fact that says so.
 
     Parameters
     ----------
-    region : mask in the space in which it was given
-    to_region : transform files that take a T1w point there, the last of them first; empty: T1w space
+    to_region : transform files that take a T1w point to the region's space, the last of them first; empty: T1w space
     boldref2t1w : file; takes a T1w point to its boldref point
     grids : brain masks on the grid of boldref and on its high-resolution grid
     folder : for the inverted transform
-
-    Returns
-    -------
-    (regions on the two grids, facts). Where the region is empty, the brain, and a fact that says so.
     """
     to_t1w = folder / "t1w2boldref.txt"
     write_itk(to_t1w, invert(read_itk(boldref2t1w)[0]))
@@ -202,16 +195,9 @@ def _fraction_in_view(mask: Image, chain: Sequence[str], grid: Image, *, seed: i
 
 
 def map_to_template(
-    path: str,
-    entities: Mapping[str, Any],
-    sidecar: Mapping[str, Any],
-    *,
-    grid: Image,
-    chain: Sequence[str],
-    space: str,
-    seed: int,
-    out: Path,
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    path: str, entities: Mapping[str, Any], sidecar: Mapping[str, Any], *, grid: Image, chain: Sequence[str],
+    space: str, seed: int, out: Path,
+) -> tuple[str, dict[str, Any], dict[str, Any]]:  # fmt: skip
     """One map on the template's grid by one interpolation: (file, entities, sidecar); masks by nearest neighbor."""
     image = load(path)
     is_mask = entities.get("suffix") in ("mask", "dseg")

@@ -1,7 +1,7 @@
 """Bias field, brain mask and normalization of a T1w image with antspyx and a skull-stripped template alone.
 
-The mask of a whole head, a defaced head or a brain already stripped is the template's mask, carried over by a
-affine registration whose metric is computed on the template's brain alone, then fitted to the tissue found.
+The mask of a whole head, a defaced head or a brain already stripped is the template's mask, carried over by an affine
+registration whose metric is computed on the template's brain alone, then fitted to the tissue found.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, Stage, apply, load_ants, read_linear, register, to_ants
+from bids_sr.registration.brain_check import BrainCheck, volume_ml
 from bids_sr.spatial import masks
+from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
-Array = NDArray[Any]
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
-_START_SCALE = 0.92  # the MNI templates are larger than most brains; a start as large as they are lies in the scalp
-VOLUME_ML = (900.0, 1900.0)  # of an adult's brain
-MAX_DETERMINANT = 1.1  # of the affine from the template, which is large already
-MIN_DICE = 0.85  # of the mask and the template's brain carried over; right ones reach .92 and more
+_START_SCALE = 0.92  # the MNI templates are larger than most brains; at their own size they start in the scalp
+_BIAS_MM = 5.0  # voxels on which a bias field is estimated
+LINEAR = Spline(order=1)
 
 
 def coarse(image: Image, mm: float) -> Image:
@@ -39,43 +39,29 @@ def two_mm_grid(template: Image) -> Image:
     return Image(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
-def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple[int, ...], mm: float = 5.0) -> Array:
-    """Smooth multiplicative field by N4 (Tustison 2010), on voxels of `mm`, brought to the image's grid.
+def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple[int, ...]) -> Array:
+    """Smooth multiplicative field by N4 (Tustison 2010) on voxels of 5 mm, float32 on the image's grid; divide by it.
 
-    Parameters
-    ----------
-    mask : boolean, on the image's grid; None: the head
-    iterations : a level each; the B-spline mesh doubles with each level
-
-    Returns
-    -------
-    float32 field with geometric mean 1 in the mask; divide by it
+    Its geometric mean in the mask (None: the head) is 1. The B-spline mesh doubles with each level of `iterations`.
     """
     ants = load_ants(seed)
-    low = coarse(image, mm)
+    low = coarse(image, _BIAS_MM)
     if mask is None:
         inside = masks.head_mask(low.data, low.affine)
     else:
-        inside = masks.coarsen(mask.astype(np.float32), image.affine, mm)[0] > 0.5
+        inside = masks.coarsen(mask.astype(np.float32), image.affine, _BIAS_MM)[0] > 0.5
     low = Image(data=np.maximum(low.data, 0), affine=low.affine)
     field = ants.n4_bias_field_correction(
-        to_ants(low, seed),
-        to_ants(Image(data=inside, affine=low.affine), seed),
-        shrink_factor=1,
-        convergence={"iters": list(iterations), "tol": 1e-6},
-        spline_param=200,
-        return_bias_field=True,
-    ).numpy()
+        to_ants(low, seed), to_ants(Image(data=inside, affine=low.affine), seed), shrink_factor=1,
+        convergence={"iters": list(iterations), "tol": 1e-6}, spline_param=200, return_bias_field=True,
+    ).numpy()  # fmt: skip
     log = np.log(np.clip(field, 0.05, 20.0))
     log -= log[inside].mean()
-    fine = masks.sample_volume(
-        log, low.affine, image.data.shape, image.affine, spline=masks.Spline(order=1, mode="nearest")
-    )
-    return np.exp(fine)
+    return np.exp(sample_volume(log, low.affine, image.data.shape, image.affine, spline=LINEAR))
 
 
 def _starts(head: Image, template: Image) -> list[Array]:
-    """Rough poses of the template in the head: the headers', then pitch and shift about the top of the head, shrunk."""
+    """Rough poses of the template in the head: the headers', then smaller, by pitch and shift about its top."""
     inside = np.argwhere(masks.head_mask(head.data, head.affine)) @ head.affine[:3, :3].T + head.affine[:3, 3]
     top = np.percentile(inside[:, 2], 99.9)
     center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
@@ -94,15 +80,27 @@ def _starts(head: Image, template: Image) -> list[Array]:
 
 def agreement(fixed: Image, moving: Image, xfm: Array, mask: Array) -> float:
     """Normalized mutual information inside `mask` (fixed grid) of `moving` brought over by `xfm` (fixed to moving)."""
-    seen = masks.sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO)
+    seen = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO)
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
-def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2) -> Array:
-    """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pose:
+    """Affine `xfm` that takes a template point to its point in the head (RAS mm).
+
+    `nmi` is the normalized mutual information in the template's brain by it, `nmi_headers` that by the headers alone.
+    """
+
+    xfm: Array
+    nmi: float
+    nmi_headers: float
+
+
+def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2) -> Pose:
+    """Pose of the template in the head, from the best of many starts, at 4 mm.
 
     The metric sees the template's brain alone, where only the true pose puts ventricles, white matter and cortex on
-    their like. With a rim around it, the template's dark surroundings find a better match in the air around the scalp
+    their like. With a rim around it, the template's empty surroundings find a better match in the air around the scalp
     than in the skull, and the template grows to the size of the head.
     """
     data, affine = masks.coarsen(template.data, template.affine, 4.0)
@@ -120,81 +118,15 @@ def align_head(head: Image, template: Image, template_mask: Array, *, seed: int,
         )
         matrix = read_linear(files[0])
         found.append((agreement(low_template, low_head, matrix, inside), matrix))
-    return max(found, key=lambda pair: pair[0])[1]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BrainCheck:
-    """Figures of a brain mask and of the pose behind it; `reasons` says what cannot be true of a brain.
-
-    `volume_ml` of the mask; `determinant` of the affine from template to head; `nmi` and `nmi_headers`, normalized
-    mutual information in the template's brain by the affine and by the headers; `template_dice` of the mask and the
-    template's brain carried over.
-    """
-
-    volume_ml: float
-    determinant: float
-    nmi: float
-    nmi_headers: float
-    template_dice: float
-
-    @property
-    def reasons(self) -> list[str]:
-        low, high = VOLUME_ML
-        found = {
-            f"the brain mask holds {self.volume_ml:.0f} ml, where brains have {low:.0f} to {high:.0f}": not (
-                low <= self.volume_ml <= high
-            ),
-            f"the template was enlarged by {self.determinant:.2f} in volume, as if the scalp were the brain's edge": (
-                self.determinant > MAX_DETERMINANT
-            ),
-            "the template fits the head no better than by the headers alone": self.nmi < self.nmi_headers,
-            f"mask and template overlap by a Dice coefficient of {self.template_dice:.2f} alone": (
-                self.template_dice < MIN_DICE
-            ),
-        }
-        return [text for text, is_so in found.items() if is_so]
-
-    def facts(self) -> dict[str, Any]:
-        """As plain values for the report."""
-        return {
-            "brain_volume_ml": round(self.volume_ml, 1),
-            "brain_determinant": round(self.determinant, 4),
-            "brain_nmi": round(self.nmi, 4),
-            "brain_nmi_headers": round(self.nmi_headers, 4),
-            "brain_template_dice": round(self.template_dice, 4),
-            "brain_doubts": self.reasons,
-        }
-
-
-def check_brain(
-    head: Image, mask: Array, carried: Array, template: Image, template_mask: Array, start: Array
-) -> BrainCheck:
-    """Figures of a brain mask (`mask`, on the grid of `head`) and of the affine `start` (template point to head point).
-
-    `carried` is the template's brain on the grid of `head`.
-    """
-    low = coarse(template, 4.0)
-    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 4.0)[0] > 0.5
-    small = coarse(head, 4.0)
-    return BrainCheck(
-        volume_ml=float(mask.sum()) * float(np.prod(head.zooms)) / 1000,
-        determinant=float(np.linalg.det(start[:3, :3])),
-        nmi=agreement(low, small, start, inside),
-        nmi_headers=agreement(low, small, np.eye(4), inside),
-        template_dice=masks.dice(mask, carried),
-    )
+    nmi, xfm = max(found, key=lambda pair: pair[0])
+    return Pose(xfm=xfm, nmi=nmi, nmi_headers=scores[0])
 
 
 def fit_mask(head: Image, carried: Array) -> Array:
-    """Brain mask from the carried one and the tissue that is there.
+    """Brain mask from the carried one (fraction in [0, 1]) and the tissue of a T1w without bias.
 
     Gray and white matter are what is brighter than about half of the gray matter; what hangs on by less than a few mm
     is cut off; sulci and ventricles are closed; the result stays within 3 mm of the carried mask.
-
-    Parameters
-    ----------
-    head : T1w without bias; carried : fraction in [0, 1] on its grid
     """
     sure = masks.grow(carried > 0.5, head.affine, -4.0)
     inside = head.data[sure]
@@ -211,22 +143,13 @@ def fit_mask(head: Image, carried: Array) -> Array:
 
 
 def normalize(
-    brain: Image,
-    mask: Array,
-    template: Image,
-    template_mask: Array,
-    start: Array,
-    *,
-    seed: int,
-    prefix: str,
+    brain: Image, mask: Array, template: Image, template_mask: Array, start: Array, *, seed: int, prefix: str,
     sloppy: bool,
-) -> tuple[str, str]:
+) -> tuple[str, str]:  # fmt: skip
     """SyN between brain and template at 3 mm (4 mm if sloppy).
 
-    Returns
-    -------
-    Two composite files: the first takes template points to T1w points (it resamples the T1w image into the template),
-    the second T1w points to template points.
+    Returns two composite files: the first takes template points to T1w points (it resamples the T1w image into the
+    template), the second T1w points to template points.
     """
     mm = 4.0 if sloppy else 3.0
     low = coarse(template, mm)
@@ -245,44 +168,35 @@ def normalize(
     return forward, inverse
 
 
-def carry_mask(head: Image, template: Image, template_mask: Array, start: Array) -> Array:
-    """The template's mask in the head (fraction, head's grid) by `start`, which takes a template point to the head.
-
-    By the affine alone: a deformation of a stripped template onto a whole head pulls the mask's edge into the cortex.
-    """
-    return masks.coverage(template_mask, template.affine, head.data.shape, head.affine, invert(start))
-
-
 def brain_from_head(
-    head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool
+    head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool, fitted: bool = True
 ) -> tuple[Array, Array, BrainCheck]:
-    """Brain mask (head's grid), the affine that takes a template point to its point in the head, and what speaks for it.
+    """Brain mask (head's grid), the affine that takes a template point to its point in the head, and figures of both.
 
-    Worked out at 2 mm; the mask's surface is smooth below that.
+    Worked out at 2 mm; the mask's surface is smooth below that. The affine alone carries the template's mask: a
+    deformation of a stripped template onto a whole head pulls the mask's edge into the cortex. The mask of a T1w image
+    is `fitted` to its tissue; in another contrast, whose tissues lie in another order, the template's is taken as it
+    is. Sloppy: one start in place of two.
     """
     low = coarse(head, 2.0)
-    start = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
-    carried = carry_mask(low, template, template_mask, start)
-    mask = fit_mask(low, carried)
-    check = check_brain(low, mask, carried > 0.5, template, template_mask, start)
-    linear = masks.Spline(order=1, mode="nearest")
-    fine = masks.sample_volume(mask.astype(np.float32), low.affine, head.data.shape, head.affine, spline=linear)
-    return fine > 0.5, start, check
+    pose = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
+    carried = masks.coverage(template_mask, template.affine, low.data.shape, low.affine, invert(pose.xfm))
+    mask = fit_mask(low, carried).astype(np.float32) if fitted else carried
+    check = BrainCheck(
+        volume_ml=volume_ml(mask > 0.5, low.affine),
+        determinant=float(np.linalg.det(pose.xfm[:3, :3])),
+        nmi=pose.nmi,
+        nmi_headers=pose.nmi_headers,
+        template_dice=masks.dice(mask > 0.5, carried > 0.5),
+    )
+    fine = sample_volume(mask, low.affine, head.data.shape, head.affine, spline=LINEAR) > 0.5
+    return fine, pose.xfm, check
 
 
 def carried_priors(t1w: Image, mask: Array, maps: list[Image], std2t1w: str, *, seed: int) -> Array:
     """GM, WM and CSF priors (3, X, Y, Z) on the T1w grid from the template's GM and WM; CSF is what they leave."""
     low = coarse(t1w, 2.0)  # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
-    linear = masks.Spline(order=1, mode="nearest")
-    gray, white = (
-        masks.sample_volume(
-            np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1),
-            low.affine,
-            t1w.data.shape,
-            t1w.affine,
-            spline=linear,
-        )
-        for image in maps
-    )
+    carried = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
+    gray, white = (sample_volume(m, low.affine, t1w.data.shape, t1w.affine, spline=LINEAR) for m in carried)
     fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
     return np.stack([gray, white, fluid])

@@ -1,4 +1,4 @@
-"""A calibration and the run that it is for, on arrays: registration, time courses, what rules it out.
+"""A calibration and the run that it is for, on arrays: registration, task regressors, what rules it out.
 
 Matrices are 4x4, RAS mm, and take a boldref point of the run to where it lies in the calibration.
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.ants import Image
 from bids_sr.registration.rigid import refine, rigid, size_of
@@ -25,7 +25,6 @@ from bids_sr.spatial.transforms import apply, displacement, hr_grid
 from bids_sr.sr.resolution.degradation import kspace_crop
 from bids_sr.stats.glm.confounds import HEAD_RADIUS_MM
 
-Array = NDArray[Any]
 Factor = tuple[float, float, float]
 LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
 LEAST_CORRELATION = 0.5  # of the two references in the brain, below which it is another head or a failed registration
@@ -39,15 +38,9 @@ def register_to_calibration(
 ) -> tuple[Array, dict[str, Any]]:
     """Rigid transform that takes a boldref point to its point in the calibration, and how well it fits.
 
-    Mutual information first, then Gauss-Newton on intensities, as both are echo-planar images of one contrast. For the
-    latter the fine image is smoothed to the voxel of the other one.
-
-    Parameters
-    ----------
-    boldref, mask : reference of the run and its brain
-    fine, fine_mask : reference of the calibration and its brain
-    factor : voxel of the run over that of the calibration
-    seed, prefix : of antspyx, and of the names of temporary files
+    Mutual information first, then Gauss-Newton on intensities, as both are echo-planar images of one contrast; for the
+    latter the calibration's reference is smoothed to the voxel of the run. `factor` is voxel of the run over that of
+    the calibration.
     """
     fit = rigid(boldref, fine, mask, fine_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
     gap = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
@@ -65,7 +58,7 @@ def agreement(
     shape = boldref.data.shape
     carried = masks.coverage(fine_mask, fine.affine, shape, boldref.affine, xfm) >= 0.5
     overlap = float((carried & mask).sum() / max(int(mask.sum()), 1))
-    low = brought_down(fine, boldref, factor, xfm)
+    low = downsampled(fine, boldref, factor, xfm)
     both = carried & mask
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),
@@ -84,7 +77,7 @@ def agreement(
     return facts | {key: round(value, 3) if math.isfinite(value) else None for key, value in told.items()}
 
 
-def brought_down(fine: Image, boldref: Image, factor: Factor, xfm: Array) -> Array:
+def downsampled(fine: Image, boldref: Image, factor: Factor, xfm: Array) -> Array:
     """The calibration's reference as the run's matrix would show it, on the grid of boldref."""
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
     moved = sample_volume(fine.data, fine.affine, shape, affine, xfm)
@@ -118,7 +111,7 @@ def motion_mm(params: Array) -> Array:
     return np.asarray(params, dtype=np.float64) * np.array([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
 
 
-def task_courses(events: str | Path, tr: float, volumes: int) -> Array:
+def task_regressors(events: str | Path, tr: float, volumes: int) -> Array:
     """(T, C) predicted response of each condition that happens.
 
     Raises
@@ -128,8 +121,8 @@ def task_courses(events: str | Path, tr: float, volumes: int) -> Array:
     from bids_sr.stats.glm.design import condition_regressors, frame_times, read_events
 
     found = condition_regressors(read_events(events), frame_times(volumes, tr))
-    courses = [course for course in found.values() if np.abs(course).max() > 1e-3]
-    return np.stack(courses, axis=1) if courses else np.zeros((volumes, 0))
+    kept = [regressor for regressor in found.values() if np.abs(regressor).max() > 1e-3]
+    return np.stack(kept, axis=1) if kept else np.zeros((volumes, 0))
 
 
 def objection(facts: Mapping[str, Any]) -> str:

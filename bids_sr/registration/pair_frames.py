@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
@@ -15,7 +15,6 @@ from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.resolution.degradation import kspace_crop
 
-Array = NDArray[Any]
 Factor = tuple[float, float, float]
 # Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a shift, while
 # interpolating blurs what it learns from. The estimate itself is right to .01 voxel.
@@ -52,9 +51,7 @@ def truncated_pair(highres: Image, factor: Factor) -> Pair:
 def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int, prefix: str) -> Pair:
     """A measured pair; highres is resampled, once, only where it is out of register or on another grid.
 
-    Raises
-    ------
-    MaskError : no brain can be told in one of the images
+    MaskError where no brain can be told in one of the images.
     """
     mask, fine_mask = (masks.brain_mask(image.data, image.affine) for image in (lowres, highres))
     fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
@@ -68,14 +65,9 @@ def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int,
         highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, _SPLINE
     )  # fmt: skip
     facts = {
-        "truncated": False,
-        "resampled": not (in_register and same_grid),
-        **size,
-        "tolerance_mm": round(tolerance, 4),
-        "same_grid": bool(same_grid),
-        "start": fit.start,
-        "nmi": round(fit.nmi, 4),
-    }
+        "truncated": False, "resampled": not (in_register and same_grid), **size, "tolerance_mm": round(tolerance, 4),
+        "same_grid": bool(same_grid), "start": fit.start, "nmi": round(fit.nmi, 4),
+    }  # fmt: skip
     return Pair(highres=Image(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
 
 

@@ -6,11 +6,10 @@ Matrices are 4x4, RAS mm, and take a point of the fixed image to where it lies i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, Stage, read_linear, register
 from bids_sr.registration.brain import agreement
 from bids_sr.spatial import masks
@@ -18,7 +17,6 @@ from bids_sr.spatial.hmc import HmcSettings, MotionEstimator
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import displacement, rigid_params
 
-Array = NDArray[Any]
 _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
 _POOR_GAIN = 0.5  # a start from the headers that ends below this share of the best start's information is poor
 
@@ -57,7 +55,7 @@ def rigid(
 
     Parameters
     ----------
-    fixed, moving : the coarser image, and that with less of the head, should be the fixed one
+    fixed, moving : the image of larger voxels, and that with less of the head, should be the fixed one
     fixed_mask, moving_mask : heads or brains on the grids of the images
     fine_mm : smoothing (sigma, mm) of the last level
     """
@@ -93,12 +91,8 @@ def orthonormal(matrix: Array) -> Array:
 def refine(fixed: Image, moving: Image, mask: Array, start: Array, *, rounds: int = 2, limit_mm: float = 3.0) -> Array:
     """Refine a rigid transform between images of one contrast by Gauss-Newton; equal to `start` where that fails.
 
-    Parameters
-    ----------
-    fixed, moving : same contrast and similar resolution
-    mask : head on the fixed grid
-    start : takes a fixed point to its moving point, right to about 10 mm
-    limit_mm : a correction whose rms over the head is greater is not believed
+    `start` takes a fixed point to its moving point, right to about 10 mm; `mask` is the head on the fixed grid. A
+    correction whose rms over the head is above 3 mm is not believed.
     """
     ones = np.ones(moving.data.shape, dtype=np.float32)
     points = np.argwhere(mask) @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]

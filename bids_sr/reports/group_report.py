@@ -31,7 +31,7 @@ from bids_sr.reports.text.group_verdicts import (
 )
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
-from bids_sr.stats.group.group_tests import Comparison, Primary
+from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.group_text import PaperTable
 from bids_sr.stats.group.metric_tables import Question, Values
 
@@ -76,21 +76,14 @@ class GroupContent:
 
     Attributes
     ----------
-    participants : who entered
-    absent : who and what is missing, in words
-    left_out : what could not be made, in words
-    flags : warnings of the participants' own reports, in words
+    participants, absent : who entered; who and what is missing, in words
+    left_out, flags : what could not be made; warnings of the participants' own reports, in words
     idle : methods that were not applied in a run (they fell back to zero filling there), in words
-    primary : the comparison of each task that was fixed beforehand
-    methods : series under test
-    comparisons, values, units : statistics, combined figures, unit by measure
+    comparisons, values, units : statistics of the `methods`, combined values, unit by metric
     papers : the paper's table, one a task and pair of conditions
-    claims : combined figures of the claim's parts
-    maps : rows of the table of group maps
-    map_figures : their figures
-    space : template's space, or None
-    margin : the margin of equivalence in words
-    about : further facts
+    claims : combined values of the parts of the attribution of region size
+    maps, map_figures, space : rows of the table of group maps, their figures, the template's space
+    margin, about : the margin of equivalence in words; further facts
     """
 
     participants: Sequence[str]
@@ -109,27 +102,23 @@ class GroupContent:
     margin: str
     about: Mapping[str, Any]
     idle: Sequence[str] = ()
-    primary: Sequence[Primary] = ()
 
 
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
-    """Draw the figures, assemble the page and put it in place in whole.
-
-    Parameters
-    ----------
-    target : ``group.html``
-    content : what it is made from
-    figure_dir : where the SVG files go; they are inside the page too
-    """
+    """Draw the figures into `figure_dir` (they are inside the page too), and put the page in place in whole."""
     told = findings(content.comparisons, content.methods)
+    text = METHODS.format(margin=content.margin, maps=MAPS.format(space=content.space) if content.maps else "")
     figure_dir.mkdir(parents=True, exist_ok=True)
+    people = facts_html({"Entered": list(content.participants), "Missing": list(content.absent) or "nobody"})
+    people += messages_html("notice", list(content.left_out))
+    people += render("headed", "Flags of the participants' own reports", _list(content.flags))
     parts = [
         ("verdict", "Verdict", verdict_html(content, told), ()),
-        ("participants", "Participants", participants_html(content), ()),
+        ("participants", "Participants", people, ()),
         ("paper", "The paper's table", sizes_html(content, figure_dir), ("regions of two conditions",)),
         ("comparisons", "Methods against references", findings_html(content, told, figure_dir), ("comparisons",)),
         ("maps", "Group maps", group_maps_html(content), ("group maps",)),
-        ("methods", "Methods", methods_html(_methods_text(content), bibliography()), ()),
+        ("methods", "Methods", methods_html(text, bibliography()), ()),
         ("about", "About", facts_html(content.about), ()),
     ]
     sections = [
@@ -152,7 +141,7 @@ def verdict_html(content: GroupContent, told: Sequence[Finding]) -> Markup:
         "note", "notice", "None: it is the default method less the strongest baseline in explained variance, which "
         "needs a measured or known truth.",
     )  # fmt: skip
-    primary = [primary_sentence(each) for each in content.primary]
+    primary = [primary_sentence(each) for each in content.comparisons if each.primary]
     return joined([
         Markup("<p>{} participants.</p>").format(len(content.participants)),
         render("box", "Missing.", content.absent),
@@ -167,13 +156,6 @@ def verdict_html(content: GroupContent, told: Sequence[Finding]) -> Markup:
 
 def _list(texts: Sequence[str], *, bold: bool = False) -> Markup:
     return render("items", texts, bold) if texts else Markup("")
-
-
-def participants_html(content: GroupContent) -> Markup:
-    """Who entered, who is missing, what could not be made, whose report has warnings."""
-    facts = {"Entered": list(content.participants), "Missing": list(content.absent) or "nobody"}
-    flags = render("headed", "Flags of the participants' own reports", _list(content.flags))
-    return facts_html(facts) + messages_html("notice", list(content.left_out)) + flags
 
 
 def sizes_html(content: GroupContent, figure_dir: Path) -> Markup:
@@ -248,8 +230,3 @@ def group_maps_html(content: GroupContent) -> Markup:
         for each in content.map_figures
     ]
     return joined([*shown, maps_html(content.maps)])
-
-
-def _methods_text(content: GroupContent) -> str:
-    maps = MAPS.format(space=content.space) if content.maps else ""
-    return METHODS.format(margin=content.margin, maps=maps)

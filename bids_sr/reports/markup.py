@@ -34,14 +34,9 @@ def joined(parts: Iterable[str]) -> Markup:
 def table(
     caption: str, heads: Sequence[Head], rows: Iterable[Sequence[Any]], *, names: int = 1, texts: Collection[int] = ()
 ) -> Markup:
-    """A table; nothing where it has no row.
+    """A table of cells as text or markup; nothing where it has no row.
 
-    Parameters
-    ----------
-    caption, heads : plain text
-    rows : cells as text or markup
-    names : how many cells at the start of each row are headings
-    texts : columns, counted from the first, that hold words
+    The first `names` cells of each row are headings; `texts` are columns, counted from the first, that hold words.
     """
     lines = list(rows)
     columns = [(head, None) if isinstance(head, str) else (head[0], head[1] or None) for head in heads]

@@ -1,8 +1,6 @@
 """The report of one subject: gather what is there, say what is not, and write one page."""
 
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +17,7 @@ TRACEBACK_LINES = 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crash:
-    """A crash file, read.
-
-    Parameters
-    ----------
-    file : its name
-    node : full name of the node
-    traceback : from its first line to the error
-    """
+    """A crash file, read: its name, the full name of the node, and the traceback from its first line to the error."""
 
     file: str
     node: str
@@ -56,13 +47,13 @@ def errors_html(log_dir: Path) -> Markup:
     return render("crashes", entries)
 
 
-def about_html(run_uuid: str, log_dir: Path, *, command: str | None, extra: Mapping[str, str] | None = None) -> Markup:
+def about_html(run_uuid: str, log_dir: Path, *, command: str | None) -> Markup:
     """Version, command, run and settings."""
     facts = {"bids-sr version": __version__, "Run": run_uuid, **({"Command": command} if command else {})}
     settings = log_dir / "settings.toml"
     text = settings.read_text(encoding="utf-8") if settings.exists() else ""
     missing = render("note", "missing", "The settings of this run were not found.")
-    return facts_html(facts | dict(extra or {})) + (folded("All settings", render("source", text)) if text else missing)
+    return facts_html(facts) + (folded("All settings", render("source", text)) if text else missing)
 
 
 def methods_fragment(markdown: str) -> Markup:
@@ -75,52 +66,21 @@ def methods_fragment(markdown: str) -> Markup:
     ])  # fmt: skip
 
 
-def build_report(
-    output_dir: str | os.PathLike[str],
-    subject: str,
-    *,
-    run_uuid: str,
-    log_dir: str | os.PathLike[str],
-    boilerplate_md: str | os.PathLike[str] | None = None,
-    command: str | None = None,
-    extra: Mapping[str, str] | None = None,
-) -> Path:
-    """Assemble ``sub-XX.html`` from the figures that are there.
+def build_report(output_dir: Path, subject: str, *, run_uuid: str, log_dir: Path, command: str | None = None) -> Path:
+    """Assemble ``sub-XX.html`` from the figures below `output_dir`, and return its path.
 
     Sections without figures stay, and name what is missing, so that the page of a run that stopped early cannot be
-    taken for that of a whole one. The page is written in whole; figures are not touched.
-
-    Parameters
-    ----------
-    output_dir : root of the derivatives, with ``sub-XX/figures``
-    subject : label, with or without ``sub-``
-    run_uuid : of this run
-    log_dir : its logs: crash files anywhere below it, ``settings.toml``, ``CITATION.md``
-    boilerplate_md : the methods text, or the path of its file; default: ``CITATION.md`` in ``log_dir``, else in
-        ``output_dir``
-    command : command line as typed
-    extra : further facts for the last section
-
-    Returns
-    -------
-    path of the page
+    taken for that of a whole one. The logs of the run hold crash files, ``settings.toml`` and ``CITATION.md``, else
+    that of `output_dir` is taken. The page is written in whole; figures are not touched.
     """
     from bids_sr.reports.assembler import write_subject_page
 
-    root, logs = Path(output_dir).absolute(), Path(log_dir)
-    label = subject.removeprefix("sub-")
+    root = Path(output_dir).absolute()
+    written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
+    text = next((path.read_text(encoding="utf-8") for path in written), "")
     custom = {
-        "methods": methods_fragment(_markdown(boilerplate_md, (logs / "CITATION.md", root / "CITATION.md"))),
-        "errors": errors_html(logs),
-        "about": about_html(run_uuid, logs, command=command, extra=extra),
+        "methods": methods_fragment(text),
+        "errors": errors_html(log_dir),
+        "about": about_html(run_uuid, log_dir, command=command),
     }
-    return write_subject_page(root, label, custom=custom)
-
-
-def _markdown(given: str | os.PathLike[str] | None, defaults: tuple[Path, ...]) -> str:
-    """The methods text, from text or a file."""
-    if isinstance(given, str) and ("\n" in given or not given.endswith(".md")):
-        return given
-    paths = (Path(given),) if given is not None else defaults
-    found = next((path for path in paths if path.exists()), None)
-    return found.read_text(encoding="utf-8") if found else ""
+    return write_subject_page(root, subject.removeprefix("sub-"), custom=custom)

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution.degradation import coarse_size, kspace_crop
+from bids_sr.sr.resolution.degradation import kspace_crop, lowres_size
 
-Array = npt.NDArray[Any]
 Factor = tuple[float, float, float]
 _PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
 _BRIGHT = 0.25  # of the 98th percentile: what is darker has no thermal noise of Gaussian form
@@ -20,7 +19,7 @@ _TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussi
 
 def window(shape: tuple[int, ...], factor: Factor) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
     """The central part of a matrix that the factors divide, as `kspace_crop` takes it, and the lower matrix."""
-    sizes = [coarse_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)]
+    sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)]
     starts = [(n - size[0]) // 2 for n, size in zip(shape[:3], sizes, strict=True)]
     parts = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
     return (parts[0], parts[1], parts[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
@@ -36,17 +35,11 @@ def cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
 def downsample(
     volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
 ) -> Array:
-    """Complex truncation of k-space, magnitude of what remains.
+    """Complex truncation of k-space of a volume (X, Y, Z) whose matrix the factors divide, magnitude of what remains.
 
     A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of the two samples at the
-    Nyquist limit the lower matrix sees one, which makes the image complex.
-
-    Parameters
-    ----------
-    volume : (X, Y, Z), a matrix that the factors divide
-    factor : low- over high-resolution voxel size
-    noise_sd : of noise added to the real and to the imaginary part, signal units
-    rng : where there is noise
+    Nyquist limit the lower matrix sees one, which makes the image complex. Noise of `noise_sd` (signal units) is added
+    to the real and to the imaginary part.
     """
     low, _ = kspace_crop(volume.astype(np.complex64), np.eye(4), factor=factor)
     if noise_sd:
@@ -56,15 +49,11 @@ def downsample(
 
 
 def thermal_noise(path: Path, first: int = 0) -> float:
-    """Standard deviation of the noise of a voxel (signal units), from volumes that follow one another.
+    """Standard deviation of the noise of a voxel (signal units), from volumes that follow one another, from `first` on.
 
     From one volume to the next the signal of the brain hardly changes, so their difference is noise: its median
     absolute value in bright voxels, freed of the change that all of them share. Pulsation and motion are in it too, so
-    that the figure is an upper bound of what is thermal.
-
-    Parameters
-    ----------
-    first : volumes at the start that do not count
+    that it is an upper bound of what is thermal.
     """
     with SeriesReader(path) as reader:
         found = []

@@ -1,4 +1,6 @@
-"""Downsampled data set and its truth, written participant by participant, and only where anything changed.
+"""Truth from the user's own data: a downsampled copy of each run, and the measured volumes to compare with.
+
+Both are BIDS data sets, written participant by participant, and only where anything changed.
 
 A participant's directories are built beside their place and moved there when they are complete; a record of what they
 were made from (files, settings, version) and of what they hold says later whether they still stand. So the files of a
@@ -21,7 +23,7 @@ from bids_sr.bids import BoldRun, Pair, Subject, stem_of
 from bids_sr.bids.inputs import Triple
 from bids_sr.bids.retrospective_plan import averaged, left_out, makers, pair_place, retrospective_factor
 from bids_sr.config import Settings
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.atomic_files import write_json, write_whole
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
 from bids_sr.sr.resolution.degradation import kspace_crop
@@ -56,7 +58,7 @@ def derived_settings(settings: Settings, subjects: Sequence[Subject]) -> Setting
 def prepare(
     settings: Settings, subjects: Sequence[Subject], type_order: Types, say: Callable[[str], None] = LOGGER.info
 ) -> Settings:
-    """Make what is missing of the downsampled data set and its truth.
+    """Make what is missing of the downsampled data set and its truth; the settings of the same call on that data set.
 
     Parameters
     ----------
@@ -64,10 +66,6 @@ def prepare(
     subjects : participants of the data as they are, without problems
     type_order : task → trial types in the order that decides the sign of default contrasts
     say : called with a line for each participant that is made
-
-    Returns
-    -------
-    Settings of the same call on the downsampled data set
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     _describe(data, settings, "brought down by truncation of k-space")
@@ -95,8 +93,7 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
         "DatasetType": "raw",
         "GeneratedBy": [{"Name": "bids-sr", "Version": __version__, "Description": f"--retrospective, {how}"}],
     }
-    root.mkdir(parents=True, exist_ok=True)
-    write_whole(root / "dataset_description.json", json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_json(root / "dataset_description.json", description)
     write_whole(root / "README", (
         f"# {name}: {what}\n\n"
         f"Made by bids-sr {__version__} with --retrospective ({how}) from the data set of that name "
@@ -107,7 +104,8 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
 
 def _digest(subject: Subject, settings: Settings, type_order: Types) -> str:
     """Checksum of all that the participant's files follow from."""
-    read = [run.bold for run in subject.runs] + [run.events for run in subject.runs] + list(subject.t1w[:1])
+    read = [run.bold for run in subject.runs] + list(subject.t1w[:1])
+    read += [run.events for run in subject.runs if run.events is not None]
     read += [path for pair in _pairs(subject) for path in (pair.highres, pair.lowres) if path is not None]
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(set(read))]
     facts = {
@@ -138,7 +136,6 @@ def _stands(record: Path, digest: str, root: Path) -> bool:
 def _record(record: Path, digest: str, folders: Sequence[Path]) -> None:
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     sizes = {path.relative_to(record.parents[1]).as_posix(): path.stat().st_size for path in files}
-    record.parent.mkdir(exist_ok=True)
     write_whole(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
 
 
@@ -180,7 +177,10 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
     dummies = settings.preprocessing.dummy_scans
     first = dummies or 0
     if any(run is maker for maker in makers(subject).values()):
-        steady = first if dummies is not None else _count_dummies(run.bold)
+        steady = first
+        if dummies is None:
+            with SeriesReader(run.bold) as reader:
+                steady = count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])
         first = steady + averaged(run)
         mean, affine, header = downsampling.mean_volume(run.bold, steady, averaged(run))
         folder = _folder(building / "data", subject, session, "anat")
@@ -196,15 +196,12 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
     sidecar = {key: value for key, value in run.sidecar.items() if key not in _GEOMETRY_KEYS}
     made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
     for path, content in ((low, {**sidecar, "Retrospective": made}), (high, dict(run.sidecar))):
-        _json(path.with_name(f"{run.stem}_bold.json"), content)
+        write_json(path.with_name(f"{run.stem}_bold.json"), content)
+        if run.events is None:
+            continue
         table = path.with_name(f"{run.stem}_events.tsv")
         table.write_text(moved_events(run.events, -first * run.tr), encoding="utf-8")
-        _json(table.with_suffix(".json"), sidecar_of_events(run.events, types))
-
-
-def _count_dummies(path: Path) -> int:
-    with SeriesReader(path) as reader:
-        return count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])
+        write_json(table.with_suffix(".json"), sidecar_of_events(run.events, types))
 
 
 def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
@@ -233,11 +230,9 @@ def _write_pair(
     downsampling.write_pair(*image, high, low, factor=factor)
     kept = ("MagneticFieldStrength", "EchoTime", "FlipAngle", "RepetitionTime", "Manufacturer", "SliceThickness")
     for path in (high, low):
-        _json(path.with_name(f"{stem_of(path)}_T2starw.json"), {key: sidecar[key] for key in kept if key in sidecar})
-
-
-def _json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(
+            path.with_name(f"{stem_of(path)}_T2starw.json"), {key: sidecar[key] for key in kept if key in sidecar}
+        )
 
 
 def _json_of(image: Path) -> Path:
@@ -256,16 +251,11 @@ def _copy_with_sidecar(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
     sidecar = _sidecar_beside(source)
     if sidecar:
-        _json(_json_of(target), sidecar)
+        write_json(_json_of(target), sidecar)
 
 
 def moved_events(table: Path, seconds: float) -> str:
-    """The text of an events table with every onset moved; other columns, and onsets that are no number, stay.
-
-    Parameters
-    ----------
-    seconds : added to onsets; negative where volumes at the start were left out
-    """
+    """The text of an events table with onsets moved by seconds; other columns, and onsets that are no number, stay."""
     text = table.read_text(encoding="utf-8-sig")
     if not seconds:
         return text

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bids_sr.config import UsageError
 from bids_sr.slurm.submission import Request
@@ -23,13 +23,9 @@ _TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?"
 def request_for(
     costs: Sequence[tuple[float, float]], *, cpus: int, gpus: int, memory_mb: int | None, minutes: int | None
 ) -> Request:
-    """The request that holds for every task of an array.
+    """The request that holds for every task of an array, from the memory (GB) and time (min) estimated for each.
 
-    Parameters
-    ----------
-    costs : memory (GB) and time (min) of each task, as estimated
-    cpus, gpus : of a task
-    memory_mb, minutes : what the user fixed; None: from the costs with head room, rounded up
+    `memory_mb` and `minutes` are what the user fixed; None: from the costs with head room, rounded up.
     """
     memory = max(memory for memory, _ in costs) * 1000**3 / 1024**2 * MEMORY_ROOM / PROGRAM_SHARE
     longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
@@ -94,16 +90,8 @@ def _up(value: float, step: int) -> int:
     return math.ceil(value / step) * step
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chosen:
-    """Tasks from 1, ascending, and how many may run at once (0: no limit)."""
-
-    indices: tuple[int, ...]
-    at_once: int = 0
-
-
-def choose(spec: str, tasks: int) -> Chosen:
-    """Read ``--array`` for an array of so many tasks; an empty one chooses all.
+def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
+    """Read ``--array`` for an array of so many tasks: those chosen (all by an empty one), and how many run at once.
 
     Raises `UsageError` for what cannot be read, or names tasks that there are not.
     """
@@ -119,7 +107,7 @@ def choose(spec: str, tasks: int) -> Chosen:
         if first < 1 or last > tasks or first > last or step < 1:
             raise _unreadable(spec, f"{part!r} is no part of the tasks 1 to {tasks}")
         indices.update(range(first, last + 1, step))
-    return Chosen(indices=tuple(sorted(indices or range(1, tasks + 1))), at_once=int(limit or 0))
+    return tuple(sorted(indices or range(1, tasks + 1))), int(limit or 0)
 
 
 def _unreadable(spec: str, why: str) -> UsageError:

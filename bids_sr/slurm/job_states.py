@@ -9,16 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from bids_sr.slurm.job_requests import RAISE, time_text
-from bids_sr.slurm.slurm_calls import parse_queue
+from bids_sr.slurm.slurm_calls import ACTIVE, parse_queue
 from bids_sr.slurm.submission import GROUP, Request, Submission
 
-ACTIVE = frozenset({
-    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_FED",
-    "REQUEUE_HOLD", "RESV_DEL_HOLD", "RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT",
-})  # fmt: skip
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 )
@@ -89,11 +84,8 @@ class Fate:
     participant : name, or ``group``
     state, why : where it is; the reason where it failed
     exit_code : of the program, where it came to one
-    starts : how often the task was started
-    minutes : of the last start
-    job : its number in SLURM, ``12_3``
-    log : of its task
-    request : what its job asked for
+    starts, minutes : how often the task was started; duration of the last start
+    job, log, request : its number in SLURM (``12_3``), the log of its task, what its job asked for
     """
 
     participant: str
@@ -115,8 +107,7 @@ class Fate:
 def read_status(path: Path) -> Status | None:
     """Read a status file; None where there is none. One that is no such file counts as none, too."""
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-        return Status(**values)
+        return Status(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -124,28 +115,18 @@ def read_status(path: Path) -> Status | None:
 def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
     """What became of everyone in a submission, and of its group job at the end.
 
-    Parameters
-    ----------
-    submission : as read
-    queue : number → state, as `calls.queue` gives it, asked *before* this is called: a task writes its status file
-        and then leaves the queue, so that the two read in this order miss nothing
+    `queue`, number → state as `slurm_calls.queue` gives it, is asked *before* this is called: a task writes its status
+    file and then leaves the queue, so that the two read in this order miss nothing.
     """
     queue = {**_ended(submission), **queue}
-    found = []
-    for array in submission.arrays:
-        for name, index in array.task_of.items():
-            job = f"{array.job}_{index}" if array.job else _printed_job(submission, name)
-            found.append(_fate(submission, name, job, queue, array.request))
+    found = [
+        _fate(submission, name, f"{array.job}_{index}" if array.job else "", queue, array.request)
+        for array in submission.arrays
+        for name, index in array.task_of.items()
+    ]
     if submission.group_request is not None:
-        job = submission.group_job or _printed_job(submission, GROUP)
-        found.append(_fate(submission, GROUP, job, queue, submission.group_request))
+        found.append(_fate(submission, GROUP, submission.group_job, queue, submission.group_request))
     return found
-
-
-def _printed_job(submission: Submission, name: str) -> str:
-    """The job of a script that somebody else submitted, as its status file tells."""
-    status = read_status(submission.folder / "status" / f"{name}.json")
-    return status.job if status else ""
 
 
 def _ended(submission: Submission) -> dict[str, str]:
@@ -159,6 +140,7 @@ def _ended(submission: Submission) -> dict[str, str]:
 
 def _fate(submission: Submission, name: str, job: str, queue: Mapping[str, str], request: Request) -> Fate:
     status = read_status(submission.folder / "status" / f"{name}.json")
+    job = job or (status.job if status else "")  # the latter where somebody else submitted the script
     log = submission.log_of(name)
     if not job:
         state, why = State.UNSENT, Why.NOTHING

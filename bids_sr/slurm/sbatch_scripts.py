@@ -94,10 +94,7 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
 def sbatch_arguments(submission: Submission, array: ArrayJob | None, after: Sequence[str] = ()) -> list[str]:
     """Arguments of ``sbatch``: what stands in no script because names in it may hold anything.
 
-    Parameters
-    ----------
-    submission, array : as in `script_of`
-    after : numbers of the jobs that end before this one starts, however they end
+    The jobs in `after` end before this one starts, however they end.
     """
     folder = submission.folder
     log = f"{array.name}_%a.log" if array else "group.log"
@@ -116,19 +113,11 @@ def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
         if value and _WORD.fullmatch(value) is None:
             wrong.append(f"--{name} {value}: that is no plain name; check it with `sinfo` or your administrator")
     for path in map(str, paths):
-        if "\\" in path or any(character < " " or character == "\x7f" for character in path) or not _encodes(path):
+        if re.search(r"[\\\x00-\x1f\x7f\ud800-\udfff]", path):  # the last: no character of UTF-8
             wrong.append(f"{path!r}: SLURM takes no backslash and no control character in a path; rename the folder")
         elif site.container and set(path) & set(",:"):
             wrong.append(f"{path}: a container takes no comma and no colon in a path; rename the folder")
     return wrong
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def require(problems: Sequence[str]) -> None:

@@ -5,13 +5,17 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from bids_sr.config import UsageError
 from bids_sr.slurm.sbatch_scripts import QUEUE_FORMAT
 
 SECONDS = 120
-CHUNK = 500
+ACTIVE = frozenset({
+    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_FED",
+    "REQUEUE_HOLD", "RESV_DEL_HOLD", "RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT",
+})  # fmt: skip
+"""States in which a job still holds, or waits for, a place."""
 _NUMBER = re.compile(r"\d+")
 _LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
@@ -32,7 +36,7 @@ def submit(arguments: Sequence[str]) -> str:
 def queue(job_names: Sequence[str]) -> dict[str, str]:
     """Jobs by number (``12_3`` of a task) with their states, those that ended shortly before included."""
     found: dict[str, str] = {}
-    for chunk in _chunks(job_names):
+    for chunk in chunks(job_names):
         what = [f"--name={','.join(chunk)}", f"--format={QUEUE_FORMAT}"]
         found.update(parse_queue(_call("squeue", ["--noheader", "--array", "--all", "--states=all", *what])))
     return found
@@ -46,7 +50,7 @@ def parse_queue(text: str) -> dict[str, str]:
 
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs and tasks (``12_3``)."""
-    for chunk in _chunks(list(jobs)):
+    for chunk in chunks(list(jobs)):
         _call("scancel", chunk)
 
 
@@ -62,7 +66,7 @@ def _call(program: str, arguments: Sequence[str]) -> str:
         raise SlurmError(f"{program} is not found", "this machine has no SLURM", fix)
     try:
         done = subprocess.run(
-            [program, *arguments], env=_environment(os.environ), stdin=subprocess.DEVNULL, capture_output=True,
+            [program, *arguments], env=_environment(), stdin=subprocess.DEVNULL, capture_output=True,
             text=True, errors="replace", timeout=SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -74,14 +78,15 @@ def _call(program: str, arguments: Sequence[str]) -> str:
     return done.stdout
 
 
-def _environment(given: Mapping[str, str]) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The environment with a user's name, which some sites' plugins need."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a user that no list knows
         name = str(os.getuid())
-    return {"LOGNAME": name, "USER": name, **given}
+    return {"LOGNAME": name, "USER": name, **os.environ}
 
 
-def _chunks(items: Sequence[str]) -> list[Sequence[str]]:
-    return [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
+def chunks(items: Sequence[str], size: int = 500) -> list[Sequence[str]]:
+    """Items in groups that one command line can hold."""
+    return [items[at : at + size] for at in range(0, len(items), size)]

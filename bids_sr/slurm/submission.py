@@ -34,8 +34,7 @@ class Site:
     ----------
     partition, account, qos : handed to SLURM; empty: the site's own
     setup : file of shell lines that each job reads first; empty: none
-    container : image that Apptainer or Singularity runs; empty: the program as it is installed
-    program : the program where there is no container
+    container, program : image that Apptainer or Singularity runs; without one, the program as it is installed
     binds : directories and files outside data, output and work that a container sees
     requeues : how often a job that reaches its time limit is put back into the queue
     """
@@ -57,10 +56,8 @@ class ArrayJob:
     Attributes
     ----------
     name : of its script and its list of participants
-    tasks : participants of each task (``sub-01``); task 1 first
-    indices : tasks that were asked for, from 1
-    at_once : tasks that may run at the same time; 0: as many as SLURM lets
-    request : what each task asks for
+    tasks, indices : participants of each task (``sub-01``), task 1 first; those that were asked for, from 1
+    request, at_once : what each task asks for; how many may run at the same time (0: as many as SLURM lets)
     job : number that SLURM gave; empty: not submitted
     """
 
@@ -85,10 +82,7 @@ class Submission:
     ----------
     id : time of submission and a random part; the name of its folder
     bids_dir, output_dir, work_dir : absolute
-    arrays : at least one
-    site : where and how
-    group_request : of the group job; None: there is none
-    group_job : its number; empty: not submitted
+    group_request, group_job : of the group job, None where there is none; its number, empty while not submitted
     printed : scripts were written for someone else to submit
     """
 
@@ -149,13 +143,7 @@ def new_id() -> str:
 
 
 def load(path: Path) -> Submission:
-    """Read what `Submission.save` wrote.
-
-    Raises
-    ------
-    UsageError
-        the file cannot be read, or another version wrote it
-    """
+    """Read what `Submission.save` wrote; raises `UsageError` where it cannot be read, or another version wrote it."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
@@ -179,13 +167,7 @@ def _submission(values: dict[str, Any]) -> Submission:
 
 
 def submissions(output_dir: Path) -> list[Submission]:
-    """All submissions of an output, the oldest first.
-
-    Raises
-    ------
-    UsageError
-        there is none, or one cannot be read
-    """
+    """All submissions of an output, the oldest first; raises `UsageError` without any, or where one cannot be read."""
     found = [load(path) for path in sorted(slurm_dir(output_dir).glob("*/submission.json"))]
     if not found:
         what = f"{output_dir} has no submissions: there is no {slurm_dir(output_dir)}/*/submission.json"

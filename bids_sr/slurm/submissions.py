@@ -26,8 +26,7 @@ class Overview:
     ----------
     fates : of everyone by their last submission, then of the last group job
     origin, group_origin : participant → that submission; the one of that group job
-    open_jobs : numbers of all jobs that have not ended, group jobs of earlier submissions included
-    open_groups : those of them that are group jobs, with their submissions
+    open_jobs, open_groups : all jobs that have not ended; those of them that are group jobs, with their submissions
     """
 
     fates: tuple[Fate, ...]
@@ -79,15 +78,8 @@ def open_now(output_dir: Path) -> Overview | None:
 def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> Submission:
     """Write the scripts and submit them; all jobs, or none where SLURM refuses one.
 
-    Parameters
-    ----------
-    submission : without numbers of jobs
-    settings_toml : settings of the program for everyone
-    after : jobs that the group job waits for besides the arrays
-
-    Returns
-    -------
-    submission : with the numbers, saved
+    `settings_toml` holds the settings of the program for everyone, `after` the jobs that the group job waits for
+    besides the arrays. Returns the submission with the numbers of its jobs, saved.
     """
     write_scripts(submission, settings_toml)
     sent: list[str] = []
@@ -111,12 +103,7 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
 
 
 def print_scripts(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> tuple[list[Path], Path]:
-    """Write the scripts and, instead of submitting them, the lines of the shell that would.
-
-    Returns
-    -------
-    scripts, lines : what would be submitted, and the file that does it
-    """
+    """Write the scripts and, instead of submitting them, the lines of the shell that would: (scripts, lines)."""
     submission = replace(submission, printed=True)
     scripts = write_scripts(submission, settings_toml)
     lines, names = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"], []
@@ -136,16 +123,8 @@ def retries(
 
     Those that ran out of memory get more of it, those that timed out more time, each in an array of their own.
 
-    Parameters
-    ----------
-    seen : what became of everyone
-    chosen : participants (``sub-01``); none: all that failed
-    memory_mb, minutes : what every task asks for, whatever it had
-
-    Raises
-    ------
-    UsageError
-        nobody failed, or someone who was chosen did not
+    `chosen` are participants (``sub-01``), by default all that failed; `memory_mb` and `minutes` are what every task
+    asks for, whatever it had. Raises `UsageError` where nobody failed, or someone who was chosen did not.
     """
     wanted = set(chosen)
     failed = {fate.participant: fate for fate in seen.failed if not wanted or fate.participant in wanted}
@@ -160,12 +139,15 @@ def retries(
         text = (old.folder / "settings.toml").read_text(encoding="utf-8")
         request = _request_again(fate, memory_mb, minutes)
         kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(request, []).append(name)
-    found: list[tuple[Submission, str]] = []
+    found, numbers = [], tuple(range(1, len(failed) + 1))
     for (text, site, bids_dir, work_dir), by_request in kinds.items():
         old = seen.origin[next(iter(by_request.values()))[0]]
         made = Submission(
             id=new_id(), bids_dir=bids_dir, output_dir=old.output_dir, work_dir=work_dir, site=site,
-            arrays=tuple(_array(number, names, each) for number, (each, names) in enumerate(by_request.items(), 1)),
+            arrays=tuple(
+                ArrayJob(name=f"array-{k}", tasks=in_tasks(names, 1), indices=numbers[: len(names)], request=each)
+                for k, (each, names) in enumerate(by_request.items(), 1)
+            ),
             group_request=group_request(len(seen.origin)) if old.group_request else None,
         )  # fmt: skip
         found.append((made, text))
@@ -189,22 +171,11 @@ def _request_again(fate: Fate, memory_mb: int | None, minutes: int | None) -> Re
     return replace(request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes)
 
 
-def _array(number: int, names: list[str], request: Request) -> ArrayJob:
-    tasks = in_tasks(names, 1)
-    return ArrayJob(name=f"array-{number}", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=request)
-
-
 def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
     """Cancel what is left: the tasks of those chosen, or everything with the group jobs.
 
-    Returns
-    -------
-    names : participants and ``group`` whose jobs were cancelled; whoever shares a task with them, too
-
-    Raises
-    ------
-    UsageError
-        someone who was chosen is not waiting or running
+    Returns the participants and ``group`` whose jobs were cancelled, whoever shares a task with them, too. Raises
+    `UsageError` where someone who was chosen is not waiting or running.
     """
     wanted = set(chosen)
     opened = {f.participant: f.job for f in seen.fates if f.open and f.participant != GROUP}
@@ -225,8 +196,7 @@ def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
 
 def _mark_cancelled(marks: Sequence[tuple[Submission, str]]) -> None:
     """Keep that jobs were cancelled: one that never started leaves no trace of its own."""
-    folders = {submission.folder for submission, _ in marks}
-    for folder in folders:
+    for folder in {submission.folder for submission, _ in marks}:
         file = folder / CANCELLED_FILE
         before = file.read_text(encoding="utf-8") if file.exists() else ""
         jobs = dict.fromkeys(job for submission, job in marks if submission.folder == folder)
@@ -238,10 +208,7 @@ def wait(
 ) -> tuple[Fate, ...]:
     """Return what became of everyone when nothing is left; `say` is called with each change.
 
-    Raises
-    ------
-    SlurmError
-        SLURM has not answered for a long time
+    Raises `SlurmError` where SLURM has not answered for a long time.
     """
     told: dict[str, State] = {}
     began = last_answer = time.monotonic()

@@ -5,31 +5,21 @@ make a first reference; volumes spread over the run are registered to it, averag
 averaged again. Volumes that fit badly (spikes, motion within the volume) have no part in it.
 """
 
-from collections.abc import Iterator
-from typing import Any, Protocol
-
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array, Float32
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError, apply, rigid_params
 
-Array = npt.NDArray[Any]
 _SEED = 5  # volumes in the middle of the run whose median is the first reference
-_RIGID = 0.01  # relative size by which a given rotation may be off
+_VOLUMES = 40  # spread over the run, that are averaged
+_PASSES = 2  # of registration and averaging
+_RIGID = 0.01  # relative size by which a precomputed rotation may be off
 _WORST = 1.3  # a volume whose residual is above this many medians is left out
-
-
-class VolumeReader(Protocol):
-    """What is read: `nifti.SeriesReader` or the like."""
-
-    shape: tuple[int, int, int, int]
-    affine: npt.NDArray[np.float64]
-
-    def volume(self, t: int) -> Array: ...
 
 
 def spread(first: int, stop: int, count: int) -> list[int]:
@@ -37,22 +27,10 @@ def spread(first: int, stop: int, count: int) -> list[int]:
     return sorted({int(t) for t in np.linspace(first, stop - 1, min(count, max(stop - first, 0))).round()})
 
 
-def make_boldref(
-    reader: VolumeReader, *, n_dummy: int = 0, volumes: int = 40, passes: int = 2, settings: HmcSettings | None = None
-) -> npt.NDArray[np.float32]:
-    """Mean of realigned steady volumes, in the pose of the middle of the run.
+def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
+    """Mean of realigned steady volumes, in the pose of the middle of the run; ValueError without a steady volume.
 
-    Parameters
-    ----------
-    reader : series as acquired
-    n_dummy : volumes at the start that are left out
-    volumes : how many, spread over the run, are averaged; memory does not depend on it
-    passes : rounds of registration and averaging
-    settings : of the motion estimate
-
-    Raises
-    ------
-    ValueError : no steady volume
+    Volumes spread over the run are averaged; memory does not depend on their number.
     """
     total = reader.shape[3]
     if total - n_dummy < 1:
@@ -60,87 +38,61 @@ def make_boldref(
     middle = (n_dummy + total) // 2
     first = max(n_dummy, min(middle - _SEED // 2, total - _SEED))
     reference = np.median([reader.volume(t) for t in range(first, min(first + _SEED, total))], axis=0)
-    chosen = spread(n_dummy, total, volumes)
-
-    def taken() -> Iterator[Array]:
-        return (reader.volume(t) for t in chosen)
-
-    for _ in range(passes):
+    chosen = spread(n_dummy, total, _VOLUMES)
+    for _ in range(_PASSES):
         mask = brain_mask(reference, reader.affine)
-        motion = estimate_motion(taken(), reference, mask, reader.affine, settings)
+        motion = estimate_motion((reader.volume(t) for t in chosen), reference, mask, reader.affine)
         good = motion.residual <= _WORST * np.median(motion.residual)
         mean = np.zeros(reference.shape)
-        for volume, matrix, kept in zip(taken(), motion.matrices, good, strict=True):
+        for t, matrix, kept in zip(chosen, motion.matrices, good, strict=True):
             if kept:
-                mean += sample_volume(volume, reader.affine, reference.shape, reader.affine, matrix)
+                mean += sample_volume(reader.volume(t), reader.affine, reference.shape, reader.affine, matrix)
         reference = mean / good.sum()
     return np.asarray(reference, dtype=np.float32)
 
 
 def estimate_run(
-    reader: VolumeReader, reference: Array, mask: Array | None = None, *, n_dummy: int = 0,
+    reader: SeriesReader, reference: Array, mask: Array | None = None, *, n_dummy: int = 0,
     settings: HmcSettings | None = None,
 ) -> MotionEstimates:  # fmt: skip
-    """Head motion of all volumes of a run; dummy volumes have no estimate and take that of the first steady one.
+    """Head motion of all volumes of a run.
 
-    Parameters
-    ----------
-    reader : series as acquired
-    reference : (X, Y, Z) on its grid
-    mask : head in the reference; None: told from its intensities
-    n_dummy : volumes at the start without steady signal
-    settings : of the motion estimate
-
-    Returns
-    -------
-    MotionEstimates for every volume of the run; the residual of dummy volumes is NaN
+    `mask` is the head in the reference, told from its intensities where it is None. Dummy volumes have no estimate,
+    take that of the first steady one and NaN as residual.
     """
     settings = settings or HmcSettings()
     total = reader.shape[3]
     if total <= n_dummy:
         raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left to estimate motion from")
     learned = spread(n_dummy, total, settings.calibration_volumes)
+    mask = brain_mask(reference, reader.affine) if mask is None else mask
     found = estimate_motion(
-        (reader.volume(t) for t in range(n_dummy, total)),
-        reference,
-        brain_mask(reference, reader.affine) if mask is None else mask,
-        reader.affine,
-        settings,
+        (reader.volume(t) for t in range(n_dummy, total)), reference, mask, reader.affine, settings,
         calibration=(reader.volume(t) for t in learned),
-    )
+    )  # fmt: skip
     first = np.maximum(np.arange(total) - n_dummy, 0)
     steady = np.arange(total) >= n_dummy
     return MotionEstimates(
-        matrices=found.matrices[first],
-        params=found.params[first],
-        center=found.center,
+        matrices=found.matrices[first], params=found.params[first], center=found.center,
         iterations=np.where(steady, found.iterations[first], 0),
         residual=np.where(steady, found.residual[first], np.nan),
-    )
+    )  # fmt: skip
 
 
 def mean_in_reference(
-    reader: VolumeReader, matrices: Array, *, n_dummy: int = 0, volumes: int = 40,
-    distortion: Distortion | None = None,
-) -> npt.NDArray[np.float32]:  # fmt: skip
+    reader: SeriesReader, matrices: Array, *, n_dummy: int = 0, distortion: Distortion | None = None
+) -> Float32:
     """Mean of steady volumes spread over the run, brought into register by transforms that are known.
 
     The reference of another program may be a single-band image, unsteady or rid of its bias field; this one has the
-    units of the run, and its place.
+    units of the run, and its place. ValueError without a steady volume.
 
     Parameters
     ----------
-    reader : series as acquired
     matrices : (T, 4, 4), take a reference point to where it lies in each volume
-    n_dummy : volumes at the start that are left out
-    volumes : how many are averaged
     distortion : of the volumes, which the reference is to be free of
-
-    Raises
-    ------
-    ValueError : no steady volume
     """
-    chosen = spread(n_dummy, reader.shape[3], volumes)
+    chosen = spread(n_dummy, reader.shape[3], _VOLUMES)
     if not chosen:
         raise ValueError(f"{reader.shape[3]} volumes, {n_dummy} of them not steady: none left for a reference")
     x, y, z = reader.shape[:3]
@@ -154,14 +106,8 @@ def mean_in_reference(
 def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
     """Head motion that is known, as the estimate here would give it: parameters about the middle of the head.
 
-    Parameters
-    ----------
-    matrices : (T, 4, 4); what rounding in a file took from their rotations is given back
-    mask, affine : the head in the reference
-
-    Raises
-    ------
-    TransformError : a matrix that scales, shears or mirrors
+    What rounding in a file took from the rotations of the matrices (T, 4, 4) is mended; TransformError for one that
+    scales, shears or mirrors.
     """
     matrices = np.array(matrices, dtype=np.float64)
     left, sizes, right = np.linalg.svd(matrices[:, :3, :3])
@@ -171,9 +117,6 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
     matrices[:, :3, :3] = left @ right
     center = apply(affine, np.argwhere(mask).mean(axis=0)[None])[0]
     return MotionEstimates(
-        matrices=matrices,
-        params=np.stack([rigid_params(matrix, center) for matrix in matrices]),
-        center=center,
-        iterations=np.zeros(len(matrices), dtype=np.int64),
-        residual=np.full(len(matrices), np.nan),
-    )
+        matrices=matrices, params=np.stack([rigid_params(matrix, center) for matrix in matrices]), center=center,
+        iterations=np.zeros(len(matrices), dtype=np.int64), residual=np.full(len(matrices), np.nan),
+    )  # fmt: skip

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Float
 from bids_sr.spatial.resampling import Shift, Spline, sample_volume
 from bids_sr.spatial.transforms import apply
 
-Array = npt.NDArray[Any]
-Matrix = npt.NDArray[np.float64]
 _ROUNDS = 30
 _CLOSE = 1e-3  # voxels; the inverse is refined until its steps are below
 
@@ -39,7 +37,7 @@ class Distortion:
     axis: int  # of the phase encoding, 0 to 2
 
     @property
-    def step(self) -> Matrix:
+    def step(self) -> Float:
         """One acquired voxel along the phase encoding (mm)."""
         return np.asarray(self.affine, dtype=np.float64)[:3, self.axis]
 
@@ -47,18 +45,14 @@ class Distortion:
         """The shift at every voxel of a grid in the frame of the reference, which leads into any volume."""
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 
-    def back(self, shape: tuple[int, int, int], affine: Array, pose: Array) -> tuple[Array, Matrix]:
+    def back(self, shape: tuple[int, int, int], affine: Array, pose: Array) -> tuple[Array, Float]:
         """The shift with which the signal arrived at every voxel of a grid in the frame of a volume.
 
-        Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds nothing.
+        Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds nothing (DistortionError).
 
         Returns
         -------
         (amount (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @ step)
-
-        Raises
-        ------
-        DistortionError : the shift changes by more than a voxel from one voxel to the next
         """
         unposed = np.linalg.inv(np.asarray(pose, dtype=np.float64))
         to_map = np.linalg.inv(self.affine) @ unposed

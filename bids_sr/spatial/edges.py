@@ -8,19 +8,15 @@ shift at which they are most alike is kept. Only the strength of the gradient co
 differ.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Mask
 from bids_sr.spatial.masks import grow, voxel_sizes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
 # Edges of the first image that are looked at: this share of the head's voxels, those of the steepest gradient.
 _SHARE = 0.1
 # Below this likeness (correlation of edge strength) an edge has no counterpart, and its shift means nothing.
@@ -46,11 +42,15 @@ class Mismatch:
     n: int  # edges with a counterpart
 
 
-def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
-    """Size of the smoothed derivative along an axis, bounded so that one bright rim does not rule its neighborhood."""
+def _slope(image: Array, sigma: Array, axis: int) -> Array:
+    """Size of the smoothed derivative along an axis."""
     order = [int(k == axis) for k in range(3)]
-    slope = np.abs(ndimage.gaussian_filter(np.asarray(image, dtype=np.float32), sigma, order=order, mode="nearest"))
-    return np.sqrt(slope / max(scale, 1e-12) + 0.01)
+    return np.abs(ndimage.gaussian_filter(np.asarray(image, dtype=np.float32), sigma, order=order, mode="nearest"))
+
+
+def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
+    """The slope, bounded so that one bright rim does not rule its neighborhood."""
+    return np.sqrt(_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
 
 
 def _shifted(image: Array, axis: int, voxels: float) -> Array:
@@ -104,15 +104,6 @@ def _along(a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, r
     return _best(np.stack(curve), step, count * step)
 
 
-def _steep(image: Array, mask: Mask, axes: tuple[int, ...], sigma: Array) -> Iterator[tuple[int, Mask]]:
-    """For each axis the steepest voxels of an image along it, within the mask and just around it."""
-    for axis in axes:
-        order = [int(k == axis) for k in range(3)]
-        slope = np.abs(ndimage.gaussian_filter(np.asarray(image, dtype=np.float32), sigma, order=order, mode="nearest"))
-        limit = np.quantile(slope[mask], 1 - _SHARE)
-        yield axis, mask & (slope >= max(limit, 1e-12))
-
-
 def edge_mismatch(
     first: Array, second: Array, mask: Mask, affine: Array, *, blur_mm: float, axis: int | None = None,
     reach_mm: float = 9.0,
@@ -121,13 +112,11 @@ def edge_mismatch(
 
     Parameters
     ----------
-    first, second : (X, Y, Z) on one grid
-    mask : (X, Y, Z) brain or head; edges within it and one `blur_mm` around it count
+    first, second, mask : (X, Y, Z) on one grid; edges within the mask and one `blur_mm` around it count
     affine : voxel to RAS mm; only voxel sizes are used
     blur_mm : width (FWHM) that both images are brought to at least, the voxel of the coarser acquisition
-    axis : 0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at its own edges, and
-        the metrics are those of the two axes together
-    reach_mm : farthest displacement that is looked for
+    axis : 0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at its own edges, and the
+        metrics are those of the two axes together
 
     Raises
     ------
@@ -141,10 +130,11 @@ def edge_mismatch(
         raise EdgeError("an image is constant in the mask: it has no edges")
     sizes = voxel_sizes(affine)
     around = grow(mask, affine, blur_mm)
-    axes = (0, 1) if axis is None else (axis,)
     shifts: list[Array] = []
     sizes_of, matched, total = [], 0, 0
-    for each, at in _steep(first, around, axes, blur_mm / FWHM_PER_SIGMA / sizes):
+    for each in (0, 1) if axis is None else (axis,):
+        slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, each)
+        at = around & (slope >= max(np.quantile(slope[around], 1 - _SHARE), 1e-12))
         shift, likeness = _along(first, second, at, each, sizes, blur_mm, reach_mm)
         good = likeness >= _LEAST_LIKENESS
         shifts.append(shift[good])

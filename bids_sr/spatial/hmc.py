@@ -14,19 +14,17 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
 
 LOGGER = logging.getLogger(__name__)
-Array = npt.NDArray[Any]
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,14 +54,14 @@ class HmcSettings:
 class MotionEstimates:
     """Head motion of T volumes."""
 
-    matrices: Matrix  # (T, 4, 4), take a reference point to where it lies in volume t (RAS mm)
-    params: Matrix  # (T, 6) translation of `center` (mm) and rotation vector (rad), as `transforms.rigid_params`
-    center: Matrix  # (3,) point of the reference about which rotations are told (RAS mm)
+    matrices: Float  # (T, 4, 4), take a reference point to where it lies in volume t (RAS mm)
+    params: Float  # (T, 6) translation of `center` (mm) and rotation vector (rad), as `transforms.rigid_params`
+    center: Float  # (3,) point of the reference about which rotations are told (RAS mm)
     iterations: npt.NDArray[np.int64]  # (T,) Gauss-Newton steps spent
-    residual: Matrix  # (T,) rms of what the model leaves, over the rms of the reference
+    residual: Float  # (T,) rms of what the model leaves, over the rms of the reference
 
 
-def bias_basis(points: Array, center: Array, degree: int) -> Matrix:
+def bias_basis(points: Array, center: Array, degree: int) -> Float:
     """Monomials up to `degree` at points (N, 3; mm), (N, K); coordinates scaled to -1..1. The first is constant."""
     scaled = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
     columns = [np.ones(len(scaled))]
@@ -99,7 +97,7 @@ class _Level:
         self.normal = self.jacobian.T @ self.jacobian
         self.power = float((self.values**2).mean())
 
-    def weigh(self, steady: Matrix) -> None:
+    def weigh(self, steady: Float) -> None:
         """Give each sample the weight that its residuals over time deserve."""
         self.weighted = self.jacobian * steady[:, None]
         self.normal = self.weighted.T @ self.jacobian
@@ -110,7 +108,7 @@ class _Level:
     def coefficients(self, volume: Array) -> Array:
         return ndimage.spline_filter(self.smooth(volume), order=3, output=np.float32)
 
-    def difference(self, coefficients: Array, matrix: Array) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+    def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, Mask]:
         """Volume at the moved sample points minus the reference, and which of the samples lie in the field of view."""
         at = apply(self.inverse @ matrix, self.points)
         # half a voxel inside the outermost samples: there spline and smoothing know no edge
@@ -120,7 +118,7 @@ class _Level:
         )
         return np.where(inside, sampled - self.values, 0.0), inside
 
-    def step(self, residual: Matrix, inside: Array, weights: Matrix | None) -> tuple[Matrix, Matrix]:
+    def step(self, residual: Float, inside: Array, weights: Float | None) -> tuple[Float, Float]:
         """Least-squares coefficients (6 motion, then bias) and what they leave of the residual."""
         j = self.jacobian
         if weights is not None:
@@ -136,7 +134,7 @@ class _Level:
         return x / self.scale, np.where(inside, residual - j @ x, 0.0)
 
 
-def _weights(left: Matrix, inside: Array, outlier: float) -> Matrix:
+def _weights(left: Float, inside: Array, outlier: float) -> Float:
     """1 up to `outlier` robust standard deviations, falling to 0 at twice as many."""
     sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
     return np.clip(2.0 - np.abs(left) / (outlier * sigma), 0.0, 1.0)
@@ -145,16 +143,12 @@ def _weights(left: Matrix, inside: Array, outlier: float) -> Matrix:
 class MotionEstimator:
     """Registers volumes to one reference; everything that does not depend on the volume is computed here, once.
 
+    ValueError where shapes differ, or the mask leaves too little to register.
+
     Parameters
     ----------
-    reference : (X, Y, Z)
-    mask : (X, Y, Z), the head; dilated by `settings.margin`
+    reference, mask : (X, Y, Z), and the head in it, dilated by `settings.margin`
     affine : voxel to RAS mm of reference and volumes
-    settings : see HmcSettings
-
-    Raises
-    ------
-    ValueError : shapes differ, or the mask leaves too little to register
     """
 
     def __init__(self, reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None) -> None:
@@ -200,8 +194,8 @@ class MotionEstimator:
             fine.weigh((typical / np.maximum(variance, typical)) ** 2)
 
     def _run(
-        self, level: _Level, coefficients: Array, start: Matrix, *, tolerance: float, robust: bool = False
-    ) -> tuple[Matrix, float, int]:
+        self, level: _Level, coefficients: Array, start: Float, *, tolerance: float, robust: bool = False
+    ) -> tuple[Float, float, int]:
         """(transform, relative residual, steps) of one level from one start."""
         s, matrix, weights, cost = self.settings, start, None, np.inf
         count = 0
@@ -219,18 +213,14 @@ class MotionEstimator:
                 weights = _weights(left, inside, s.outlier)
         return matrix, cost, count
 
-    def fit(self, volume: Array, starts: Iterable[Array], expected: float = np.inf) -> tuple[Matrix, float, int]:
-        """Transform that takes a reference point to where it lies in `volume` (RAS mm).
+    def fit(self, volume: Array, starts: Iterable[Array], expected: float = np.inf) -> tuple[Float, float, int]:
+        """Transform that takes a reference point to where it lies in `volume` (RAS mm), its relative residual, steps
+        spent.
 
         Parameters
         ----------
-        volume : (X, Y, Z)
         starts : matrices to start from; the first alone is tried unless its residual is above `expected`
         expected : relative residual of a good fit; infinity always goes through the coarse levels
-
-        Returns
-        -------
-        (matrix, relative residual, Gauss-Newton steps)
         """
         coefficients = self._fine.coefficients(volume)
         near, cost, spent = self._near(volume, coefficients, starts, expected)
@@ -242,7 +232,7 @@ class MotionEstimator:
 
     def _near(
         self, volume: Array, coefficients: Array, starts: Iterable[Array], expected: float
-    ) -> tuple[Matrix, float, int]:
+    ) -> tuple[Float, float, int]:
         """As `fit`, from a part of the samples: within some hundredths of a mm."""
         tolerance = self.settings.tolerance_mm
         starts = [np.asarray(start, dtype=np.float64) for start in starts]
@@ -268,24 +258,15 @@ def estimate_motion(
     volumes: Iterable[Array], reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None, *,
     calibration: Iterable[Array] = (),
 ) -> MotionEstimates:  # fmt: skip
-    """Rigid motion of each volume against a reference; volumes are taken one by one.
+    """Rigid motion of each volume against a reference; volumes are taken one by one, in order, as acquired.
 
     Each volume starts where the one before it was found. If that fits worse than usual (a jump) the coarse levels are
-    run from there and from no motion, and the better fit is kept.
-
-    Parameters
-    ----------
-    volumes : (X, Y, Z) arrays in order, as acquired
-    reference, mask, affine, settings : as MotionEstimator
-    calibration : volumes spread over the run, from which unsteady samples are learned; at least 8, else nothing is
-
-    Returns
-    -------
-    MotionEstimates : matrices take a reference point to where it lies in each volume (RAS mm)
+    run from there and from no motion, and the better fit is kept. Unsteady samples are learned from `calibration`, at
+    least 8 volumes spread over the run.
     """
     estimator = MotionEstimator(reference, mask, affine, settings)
     estimator.calibrate(calibration)
-    matrices: list[Matrix] = []
+    matrices: list[Float] = []
     steps, residuals = [], []
     recent: deque[float] = deque(maxlen=50)
     for t, volume in enumerate(volumes):
@@ -302,9 +283,6 @@ def estimate_motion(
     if not matrices:
         raise ValueError("no volumes to estimate head motion from")
     return MotionEstimates(
-        matrices=np.stack(matrices),
-        params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
-        center=estimator.center,
-        iterations=np.array(steps),
-        residual=np.array(residuals),
-    )
+        matrices=np.stack(matrices), params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
+        center=estimator.center, iterations=np.array(steps), residual=np.array(residuals),
+    )  # fmt: skip

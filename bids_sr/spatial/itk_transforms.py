@@ -9,29 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bids_sr.spatial.transforms import TransformError, read_itk
+from bids_sr.io.array_types import Array, Float
+from bids_sr.spatial.transforms import TransformError, about_center, read_itk
 
-Array = npt.NDArray[Any]
 _FLIP = np.array([-1.0, -1.0, 1.0])  # between RAS and LPS
 
 
-def carry(points: Array, chain: Sequence[Path]) -> npt.NDArray[np.float64]:
-    """Where points lie at the other end of a chain of transform files.
+def carry(points: Array, chain: Sequence[Path]) -> Float:
+    """Where points (N, 3; RAS mm) lie at the other end of a chain of transform files, the **last** applied first.
 
-    Parameters
-    ----------
-    points : (N, 3) RAS mm
-    chain : the **last** is applied first
-
-    Returns
-    -------
-    (N, 3) RAS mm
-
-    Raises
-    ------
-    TransformError : a file is of a kind that is not known here
+    TransformError for a file of a kind that is not known here.
     """
     found = np.asarray(points, dtype=np.float64)
     for path in reversed(chain):
@@ -63,7 +51,7 @@ def _composite(points: Array, path: Path) -> Array:
             for name in sorted(group, key=int, reverse=True):
                 kind, values, fixed = _part(group[name])
                 if kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
-                    matrix = _matrix(values, fixed) @ matrix
+                    matrix = about_center(values, fixed[:3]) @ matrix
                 elif kind.startswith("DisplacementFieldTransform"):
                     points, matrix = moved(matrix, points), np.eye(4)
                     points += _displacements(points, values, fixed)
@@ -86,14 +74,6 @@ def _part(part: Any) -> tuple[str, Array, Array]:
     return kind, np.asarray(part["TransformParameters"]), fixed
 
 
-def _matrix(values: Array, fixed: Array) -> Array:
-    """4x4 matrix of an affine transform about a center."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = values[:9].reshape(3, 3)
-    matrix[:3, 3] = values[9:12] + fixed[:3] - matrix[:3, :3] @ fixed[:3]
-    return matrix
-
-
 def _displacements(points: Array, values: Array, fixed: Array) -> Array:
     """Linear interpolation of a displacement field, 0 beyond half a voxel outside it; (N, 3) LPS mm."""
     shape = tuple(int(n) for n in fixed[:3])
@@ -107,14 +87,9 @@ def _displacements(points: Array, values: Array, fixed: Array) -> Array:
 
 
 def linear_weights(shape: Sequence[int], at: Array) -> Any:
-    """Linear interpolation as a sparse matrix, (points, voxels in C order).
+    """Linear interpolation at voxel coordinates (3, N) as a sparse matrix, (points, voxels in C order).
 
     Voxels at the edge reach half a voxel further; points beyond get 0.
-
-    Parameters
-    ----------
-    shape : (X, Y, Z)
-    at : (3, N) voxel coordinates
     """
     from scipy import sparse
 

@@ -4,17 +4,13 @@ Everything works on arrays with their voxel-to-RAS affine; distances are in mm, 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Mask
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
 
 OUTSIDE_IS_ZERO = Spline(order=1, mode="constant", cval=0.0)
 NEAREST = Spline(order=0, mode="nearest")
@@ -30,12 +26,7 @@ def voxel_sizes(affine: Array) -> Array:
 
 
 def otsu(values: Array, bins: int = 256) -> float:
-    """Threshold that separates two classes with the greatest variance between them (Otsu 1979).
-
-    Raises
-    ------
-    MaskError : fewer than two different values
-    """
+    """Threshold of the greatest variance between two classes (Otsu 1979); MaskError below two different values."""
     values = np.asarray(values, dtype=np.float64).ravel()
     low, high = (float(values.min()), float(np.percentile(values, 99.9))) if values.size else (0.0, 0.0)
     if not high > low:
@@ -109,19 +100,10 @@ def head_mask(volume: Array, affine: Array) -> Mask:
 
 
 def brain_mask(volume: Array, affine: Array, *, closing_mm: float = 8.0) -> Mask:
-    """Brain in a T2*-weighted volume: bright, one piece, without holes.
+    """Brain in a T2*-weighted volume (X, Y, Z): bright, one piece, without holes; MaskError for a constant volume.
 
     Otsu's threshold, lowered so that gray matter with signal loss stays, on the slightly smoothed volume; scalp and
     eyes are cut off by an opening; sinuses within the brain are closed. Fat-suppressed images have little else.
-
-    Parameters
-    ----------
-    volume : (X, Y, Z); affine : voxel to RAS mm
-    closing_mm : radius of the closing
-
-    Raises
-    ------
-    MaskError : a constant volume
     """
     sizes = voxel_sizes(affine)
     smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 / sizes)
@@ -132,12 +114,7 @@ def brain_mask(volume: Array, affine: Array, *, closing_mm: float = 8.0) -> Mask
 
 
 def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
-    """A volume on voxels of about `mm`, low-passed first, with the same outer edges; axes already coarser stay.
-
-    Returns
-    -------
-    (data float32, affine)
-    """
+    """A volume (float32) and its affine on voxels of about `mm`, low-passed, same outer edges; coarser axes stay."""
     sizes = voxel_sizes(affine)
     factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
     if (factor > 0.99).all():
@@ -167,7 +144,7 @@ def coverage(
     source: Array, source_affine: Array, shape: Sequence[int], affine: Array, xfm: Array | None = None, *,
     mm: float = 2.0,
 ) -> Array:  # fmt: skip
-    """Mean of `source` over each voxel of another grid: how much of the voxel a mask or tissue fills.
+    """Mean of `source` over each voxel of another grid: how much of the voxel a mask or tissue fills; float32.
 
     Parameters
     ----------
@@ -175,10 +152,6 @@ def coverage(
     shape, affine : the grid of the result
     xfm : takes a point of that grid to the source's point (RAS mm)
     mm : distance between samples at most
-
-    Returns
-    -------
-    float32 array of `shape`, in the range of the source
     """
     factor = hr_factor(affine, mm)
     fine_shape, fine_affine = hr_grid(tuple(shape), affine, factor)

@@ -1,29 +1,25 @@
 """Detail beyond the acquired Nyquist limit, and the width of Gaussians."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import fft
+
+from bids_sr.io.array_types import Array
 
 FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 """Full width at half maximum of a Gaussian over its standard deviation."""
 
 
-def beyond_nyquist(maps: npt.NDArray[Any], factor: Sequence[float]) -> npt.NDArray[Any]:
+def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     """Only the in-plane Fourier coefficients at or beyond the Nyquist limit of the acquired matrix.
 
     Parameters
     ----------
     maps : (X, Y, Z[, B]) whole slices on the high-resolution grid; float32 stays float32
     factor : acquired over high-resolution voxel by axis; n voxels at factor f were acquired as n/f, whose limit is
-        n/(2f) cycles over the field of view. An axis of factor 1 has no limit of its own. Where the factor is above 1
-        across slices only, the band is the one beyond their limit
-
-    Raises
-    ------
-    ValueError : no axis has a factor above 1
+        n/(2f) cycles over the field of view. An axis of factor 1 has no limit of its own; ValueError where all are.
+        Where the factor is above 1 across slices only, the band is the one beyond their limit
 
     Examples
     --------

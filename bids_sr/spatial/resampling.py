@@ -7,17 +7,15 @@ lies outside the acquired field of view is for masks to leave out.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Float, Float32, Mask
 from bids_sr.spatial.small_motion import is_small_motion, sample_small_motion
 
-Array = npt.NDArray[Any]
-Volume = npt.NDArray[np.float32]
-Shift = tuple[Array, npt.NDArray[np.float64]]
+Shift = tuple[Array, Float]
 """How far each target voxel's source point is moved (the shape of the target), and along what (3,; RAS mm)."""
 # Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond them is 16 samples
 # away, and a cubic coefficient feels it by 0.27 ** 16: 1e-9 of a step at the edge. A volume that moved by less than
@@ -39,7 +37,7 @@ class Spline:
             raise ValueError(f"no interpolation of order {self.order} and mode {self.mode!r}")
 
 
-def spline_coefficients(volume: Array, spline: Spline | None = None) -> Volume:
+def spline_coefficients(volume: Array, spline: Spline | None = None) -> Float32:
     """Coefficients of a volume (X, Y, Z), `PAD` samples wider at each side; compute once, sample often.
 
     The first axis of the result is contiguous, as it is in files and as `small_motion` reads it.
@@ -61,7 +59,7 @@ def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
     return shift.astype(np.int64) if np.abs(matrix - exact).max() < _WHOLE else None
 
 
-def _shifted(volume: Array, shape: tuple[int, ...], shift: Array) -> Volume:
+def _shifted(volume: Array, shape: tuple[int, ...], shift: Array) -> Float32:
     out = np.asarray(volume, dtype=np.float32)
     for axis in range(3):
         index = np.clip(np.arange(shape[axis]) + shift[axis], 0, volume.shape[axis] - 1)
@@ -76,16 +74,16 @@ def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]
         yield z, np.stack([r[0] * rows[:, None] + r[1] * columns + (r[2] * z + r[3]) for r in matrix[:3]])
 
 
-def _outside(at: Array, source_shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def _outside(at: Array, source_shape: tuple[int, ...]) -> Mask:
     """Points (3, X, Y) more than half a voxel beyond the volume's outermost samples."""
     edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
     return np.asarray(((at < -0.5 - _WHOLE) | (at > edges)).any(0))
 
 
 def _warped(
-    coefficients: Volume, source_shape: tuple[int, ...], matrix: Array, shape: tuple[int, ...],
+    coefficients: Float32, source_shape: tuple[int, ...], matrix: Array, shape: tuple[int, ...],
     moved: Callable[[int], Array], spline: Spline,
-) -> Volume:  # fmt: skip
+) -> Float32:  # fmt: skip
     """A volume through a voxel-to-voxel matrix and what moves the points of each slice (3, X, Y; voxels)."""
     out = np.empty(shape, dtype=np.float32)
     for z, at in _points(matrix, shape):
@@ -100,24 +98,20 @@ def _warped(
 
 def sample_volume(
     volume: Array, affine: Array, target_shape: Sequence[int], target_affine: Array, xfm: Array | None = None,
-    spline: Spline | None = None, coefficients: Volume | None = None, shift: Shift | None = None,
-) -> Volume:  # fmt: skip
-    """A volume as seen on another grid through one transform, in one interpolation.
+    spline: Spline | None = None, coefficients: Float32 | None = None, shift: Shift | None = None,
+) -> Float32:  # fmt: skip
+    """A volume (X, Y, Z) as seen on another grid through one transform, in one interpolation; float32.
+
+    The identity and shifts by whole voxels return the very values of the input.
 
     Parameters
     ----------
-    volume : (X, Y, Z)
-    affine : its voxel-to-RAS matrix (mm)
-    target_shape, target_affine : the grid of the result
+    affine, target_affine : voxel-to-RAS matrices (mm)
     xfm : 4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example: with a translation of
         +4 mm along x and 4 mm voxels, target voxel i shows the volume's voxel i + 1
     spline : order and edges
     coefficients : of `spline_coefficients(volume, spline)`, where several grids are sampled from one volume
     shift : added to the volume's point after `xfm`, by as much as it says for each target voxel; none by default
-
-    Returns
-    -------
-    float32 array of `target_shape`. The identity and shifts by whole voxels return the very values of the input.
     """
     spline = spline or Spline()
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
@@ -149,14 +143,10 @@ def sample_volume(
 
 def sample_warped(
     volume: Array, affine: Array, target_affine: Array, xfm: Array, moved: Array, spline: Spline | None = None
-) -> Volume:
+) -> Float32:
     """A volume as seen on another grid through a matrix and a displacement behind it, in one interpolation.
 
-    Parameters
-    ----------
-    volume, affine, target_affine, spline : as `sample_volume`; the target's shape is that of `moved`
-    xfm : 4x4, takes a target point (RAS mm) to the volume's point
-    moved : (3, *target) mm along RAS, added to the volume's point after `xfm`
+    As `sample_volume`; `moved` (3, *target) mm along RAS is added to the volume's point after `xfm`.
     """
     spline = spline or Spline()
     if moved.ndim != 4 or len(moved) != 3 or spline.mode != "nearest":

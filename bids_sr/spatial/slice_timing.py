@@ -7,29 +7,15 @@ half of it, as the pulse mostly is, is aliased already and not repaired.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
 _PAD = 6  # samples: the spline's memory of the edge is gone to 1e-3 after them
 _ROWS = 4  # rows of a slice worked on at once, so that memory grows by little with the length of the run
-
-
-class SlabReader(Protocol):
-    """What is read: `nifti.SeriesReader` or the like."""
-
-    shape: tuple[int, int, int, int]
-
-    def slab(self, z0: int, z1: int) -> Array: ...
-
-
-class SlabWriter(Protocol):
-    """What is written: `nifti.SeriesWriter` or the like."""
-
-    def put_slab(self, z0: int, slab: Array) -> None: ...
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:
@@ -38,17 +24,7 @@ def reference_time(slice_times: Sequence[float], fraction: float) -> float:
 
 
 def shift_in_time(series: Array, fraction: float) -> Array:
-    """Series (..., T) sampled `fraction` of a sample later (negative: earlier); the ends hold their value.
-
-    Parameters
-    ----------
-    series : (..., T), uniformly sampled
-    fraction : between -1 and 1 sample; 0 returns the values as they are
-
-    Returns
-    -------
-    float32 array of the same shape
-    """
+    """Series (..., T) sampled `fraction` (-1 to 1) of a sample later, float32; the ends hold their value."""
     if abs(fraction) > 1:
         raise ValueError(f"a shift of {fraction} samples is more than one")
     series = np.asarray(series, dtype=np.float32)
@@ -67,17 +43,14 @@ def shift_in_time(series: Array, fraction: float) -> Array:
 
 
 def correct_slice_timing(
-    reader: SlabReader, writer: SlabWriter, slice_times: Sequence[float], tr: float, ref_time: float, *,
+    reader: SeriesReader, writer: SeriesWriter, slice_times: Sequence[float], tr: float, ref_time: float, *,
     n_dummy: int = 0,
 ) -> None:  # fmt: skip
     """Bring every slice of a series to one time of acquisition; one slice is in memory at a time.
 
     Parameters
     ----------
-    reader : series as acquired
-    writer : takes the corrected slices
     slice_times : s after the start of the volume, for slice 0, 1, ... of axis 2 as on disk
-    tr : repetition time (s)
     ref_time : s after the start of the volume
     n_dummy : volumes at the start that are copied and have no say in the others (their signal is not steady)
 

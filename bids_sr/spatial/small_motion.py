@@ -7,13 +7,10 @@ The result is that of the same spline sampled point by point, to rounding in sin
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
+from bids_sr.io.array_types import Array, Float32
 
 _RUN = 12_000  # voxels at a time: the weights of a run (12 arrays or more) stay in the cache of a core
 _MOST_TAPS = 350  # offsets of a run; beyond, gathering is as fast
@@ -38,8 +35,8 @@ def _rows(shape: tuple[int, int, int], row: int) -> int:
 def is_small_motion(matrix: Array, source: tuple[int, ...], shape: tuple[int, int, int], pad: int) -> bool:
     """Whether `sample_small_motion` can be used, and is worth it.
 
-    matrix: 4x4, target voxel -> voxel of the volume; source: shape of the volume, whose coefficients have `pad` more
-    samples at each side; shape: of the target.
+    `matrix` takes a target voxel to its voxel in the volume of shape `source`, whose coefficients have `pad` more
+    samples at each side; `shape` is the target's.
     """
     moved = matrix - np.eye(4)
     run = shape[0], _rows(shape, source[0] + 2 * pad), 1
@@ -54,7 +51,7 @@ def is_small_motion(matrix: Array, source: tuple[int, ...], shape: tuple[int, in
     return count <= _MOST_TAPS
 
 
-def _weights(beyond: Floats, count: int) -> list[Floats]:
+def _weights(beyond: Float32, count: int) -> list[Float32]:
     """Weights of `count` offsets for voxels that lie `beyond` the second of them (voxels, 0 … count - 3)."""
     step = np.clip(np.floor(beyond), 0, count - 4) if count > 4 else np.float32(0)
     t = beyond - step
@@ -84,15 +81,13 @@ def _runs(shape: tuple[int, int, int], row: int) -> Iterator[tuple[int, int, int
             yield z, y, min(step, shape[1] - y)
 
 
-def sample_small_motion(coefficients: Floats, matrix: Array, shape: tuple[int, int, int], pad: int) -> Floats:
-    """A volume on a grid that is nearly its own.
+def sample_small_motion(coefficients: Float32, matrix: Array, shape: tuple[int, int, int], pad: int) -> Float32:
+    """A volume on a grid that is nearly its own, for which `is_small_motion` holds.
 
     Parameters
     ----------
     coefficients : (X + 2 pad, Y + 2 pad, Z + 2 pad), of the cubic spline; fastest where the first axis is contiguous
-    matrix : 4x4, target voxel -> voxel of the volume without its padding; one for which `is_small_motion` holds
-    shape : of the target
-    pad : samples before the volume's first along each axis
+    matrix : 4x4, target voxel -> voxel of the volume without its padding
 
     Returns
     -------
@@ -122,7 +117,7 @@ def sample_small_motion(coefficients: Floats, matrix: Array, shape: tuple[int, i
     return out[:, :, : shape[0]].T
 
 
-def _summed(flat: Floats, begin: int, offsets: list[list[int]], weights: list[list[Floats]]) -> Floats:
+def _summed(flat: Float32, begin: int, offsets: list[list[int]], weights: list[list[Float32]]) -> Float32:
     """The weighted sum over all offsets (along X, Y, Z) of the values from `begin` on."""
     size = len(weights[0][0])
     total, plane, line, part = np.zeros((4, size), dtype=np.float32)

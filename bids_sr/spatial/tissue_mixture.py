@@ -5,37 +5,27 @@ posteriors are averaged over neighbors and enter the next as a further factor: a
 Quick and deterministic; meant for confound signals and reports, not for volumetry.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
+
 TISSUES = ("GM", "WM", "CSF")
 _SAMPLE = 200_000  # voxels that the mixture is fitted to before neighbors count
-_FIELD_ROUNDS = 4
+_ROUNDS = 20  # of expectation-maximization
+_FIELD_ROUNDS = 4  # with neighbors
 _START = np.array([0.62, 0.95, 0.22])  # GM, WM, CSF in units of the 95th percentile, where no prior says more
 
 
-def tissue_probabilities(
-    volume: Array, mask: Array, priors: Array | None = None, *, rounds: int = 20, smoothness: float = 1.0
-) -> Array:
-    """Posterior probability of each tissue.
+def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None) -> Array:
+    """Posterior probability of GM, WM and CSF, float32 (3, X, Y, Z); sums to 1 inside the mask, 0 outside.
+
+    Source: Ashburner and Friston 2005 (mixture with deformed priors), Zhang et al. 2001 (Markov random field).
 
     Parameters
     ----------
-    volume : (X, Y, Z) T1w, bias corrected
-    mask : brain
+    volume, mask : (X, Y, Z) T1w, bias corrected, and its brain; ValueError where there is no signal or no voxel
     priors : (3, X, Y, Z) of GM, WM, CSF on the same grid, any scale; None: no spatial prior
-    rounds : of expectation-maximization
-    smoothness : exponent of the neighborhood term; 0 for none
-
-    Returns
-    -------
-    float32 (3, X, Y, Z): GM, WM, CSF; sums to 1 inside the mask, 0 outside
-
-    Source: Ashburner and Friston 2005 (mixture with deformed priors), Zhang et al. 2001 (Markov random field).
     """
     inside = np.asarray(mask, dtype=bool)
     found = np.argwhere(inside)
@@ -57,11 +47,11 @@ def tissue_probabilities(
         means = np.array([_robust_mean(x, w) for w in weights])
     model = (means, np.full(3, 0.12))
     some = slice(None, None, max(1, x.size // _SAMPLE))
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         model = _maximize(x[some], _expect(x[some], weights[:, some], model))
     posterior = _expect(x, weights, model)
-    for _ in range(_FIELD_ROUNDS if smoothness > 0 else 0):
-        field = (_neighborhood(posterior, mask) + np.float32(0.05)) ** np.float32(smoothness)
+    for _ in range(_FIELD_ROUNDS):
+        field = _neighborhood(posterior, mask) + np.float32(0.05)
         posterior = _expect(x, weights * field, model)
         model = _maximize(x, posterior)
     out = np.zeros((3, *inside.shape), dtype=np.float32)

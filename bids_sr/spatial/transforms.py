@@ -9,16 +9,13 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Array, Float
 
-Array = npt.NDArray[Any]
-Matrix = npt.NDArray[np.float64]
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _KINDS = ("AffineTransform_double_3_3", "MatrixOffsetTransformBase_double_3_3", "AffineTransform_float_3_3",
           "MatrixOffsetTransformBase_float_3_3")  # fmt: skip
 _EULER = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
@@ -28,7 +25,7 @@ class TransformError(ValueError):
     """A transform file or matrix that cannot be used; names the file where there is one."""
 
 
-def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Matrix:
+def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Float:
     """4x4 rigid matrix from three translations and a rotation vector.
 
     Parameters
@@ -55,12 +52,10 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
     return out
 
 
-def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Matrix:
+def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
     """(6,) translation of `center` (mm) and rotation vector (rad) of a rigid matrix; inverse of `rigid_matrix`.
 
-    Raises
-    ------
-    TransformError : the matrix scales, shears or mirrors
+    TransformError where the matrix scales, shears or mirrors.
     """
     m, c = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
     r = m[:3, :3]
@@ -79,36 +74,28 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Matrix:
     return np.concatenate([m[:3, :3] @ c + m[:3, 3] - c, vector])
 
 
-def apply(matrix: Array, points: Array) -> Matrix:
+def apply(matrix: Array, points: Array) -> Float:
     """Points (N, 3) in mm moved by a 4x4 matrix."""
     return np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def invert(matrix: Array) -> Matrix:
+def invert(matrix: Array) -> Float:
     """Inverse of one (4, 4) or many (N, 4, 4) affine matrices, with an exact last row."""
     out = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
     out[..., 3, :] = [0.0, 0.0, 0.0, 1.0]
     return out
 
 
-def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Matrix:
+def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm)."""
     return np.asarray(np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1))
 
 
-def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[tuple[int, int, int], Matrix]:
-    """Grid with `factor` times finer voxels and the same outer edges of the field of view.
+def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[tuple[int, int, int], Float]:
+    """Shape and affine of a grid with `factor` times finer voxels and the same outer edges of the field of view.
 
-    Parameters
-    ----------
-    shape : (X, Y, Z) of the low-resolution grid
-    affine : its voxel-to-RAS matrix
-    factor : low-resolution voxel over high-resolution voxel, one number an axis
-
-    Returns
-    -------
-    (shape, affine) : matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so
-        that where shape * factor is whole, low-resolution voxel i has its center at factor * i + (factor - 1) / 2
+    Matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so that where shape *
+    factor is whole, low-resolution voxel i has its center at factor * i + (factor - 1) / 2.
     """
     low = np.asarray(shape[:3], dtype=np.float64)
     high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
@@ -118,7 +105,7 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     return fine, resized_affine(affine, shape, fine)
 
 
-def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) -> Matrix:
+def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) -> Float:
     """Voxel-to-RAS matrix of a grid of `other` voxels over the field of view of `shape` voxels with this matrix.
 
     Examples
@@ -139,7 +126,7 @@ def write_itk(path: str | os.PathLike[str], mats: Array) -> None:
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
         raise TransformError(f"{path}: not a list of finite 4x4 matrices but of shape {np.shape(mats)}")
     lines = ["#Insight Transform File V1.0"]
-    for number, matrix in enumerate(_LPS @ matrices @ _LPS):
+    for number, matrix in enumerate(LPS @ matrices @ LPS):
         values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
         lines += [
             f"#Transform {number}",
@@ -150,7 +137,15 @@ def write_itk(path: str | os.PathLike[str], mats: Array) -> None:
     atomic_files.write_whole(path, "\n".join(lines) + "\n")
 
 
-def _euler(angles: Array, zyx: bool) -> Matrix:
+def about_center(values: Array, center: Array) -> Float:
+    """4x4 matrix of ITK's twelve parameters (3x3 by rows, then translation) of an affine about a center (3,)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = values[:9].reshape(3, 3)
+    matrix[:3, 3] = values[9:12] + center - matrix[:3, :3] @ center
+    return matrix
+
+
+def _euler(angles: Array, zyx: bool) -> Float:
     """Rotation of ITK's Euler3DTransform: Rz Rx Ry, or Rz Ry Rx."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
@@ -159,12 +154,10 @@ def _euler(angles: Array, zyx: bool) -> Matrix:
     return np.asarray(z @ y @ x if zyx else z @ x @ y)
 
 
-def read_itk(path: str | os.PathLike[str]) -> Matrix:
+def read_itk(path: str | os.PathLike[str]) -> Float:
     """(N, 4, 4) RAS matrices of an ITK text file of affine or Euler transforms; a center of rotation is worked in.
 
-    Raises
-    ------
-    TransformError : not ITK text, or a transform that is not affine
+    TransformError where it is not ITK text, or a transform is not affine.
     """
     text = Path(path).read_text()
     if not text.startswith("#Insight Transform File"):
@@ -174,14 +167,13 @@ def read_itk(path: str | os.PathLike[str]) -> Matrix:
     fixed = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
     if not kinds or not len(kinds) == len(parameters) == len(fixed) or set(kinds) - {*_KINDS, *_EULER}:
         raise TransformError(f"{path}: expected affine transforms, found {sorted(set(kinds)) or 'none'}")
-    out = np.tile(np.eye(4), (len(kinds), 1, 1))
-    for matrix, kind, line, origin in zip(out, kinds, parameters, fixed, strict=True):
+    out = []
+    for kind, line, origin in zip(kinds, parameters, fixed, strict=True):
         values, center = np.array(line.split(), dtype=float), np.array(origin.split(), dtype=float)
         if kind in _EULER and values.size == 6 and center.size in (3, 4):
             values = np.concatenate([_euler(values[:3], bool(center[3:].any())).ravel(), values[3:]])
             center = center[:3]
         if values.size != 12 or center.size != 3:
             raise TransformError(f"{path}: a 3D affine has 12 parameters and 3 fixed ones")
-        matrix[:3, :3] = values[:9].reshape(3, 3)
-        matrix[:3, 3] = values[9:] + center - matrix[:3, :3] @ center
-    return _LPS @ out @ _LPS
+        out.append(about_center(values, center))
+    return LPS @ np.stack(out) @ LPS

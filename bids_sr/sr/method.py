@@ -1,7 +1,7 @@
 """What a super-resolution method is: data, not a class hierarchy, and no library is imported to read it.
 
-A method is one file below `bids_sr/sr/methods/` that defines `METHOD`. It is found by the name of its file; adding one
-touches nothing else but the bibliography. Its fields are all that settings, estimates, workflows and tables know of it.
+A method is one file below `bids_sr/sr/methods/` that defines `METHOD`, found by the name of its file. Its fields are
+all that settings, estimates, workflows and tables know of it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import inf
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from bids_sr.series import series_name
 from bids_sr.sr import methods
-from bids_sr.sr.recipe import Recipe, RecipeName, VarianceRecipe
+from bids_sr.sr.recipe import Estimator, Recipe, RecipeName, VarianceRecipe
 
 REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl"})
 """Methods of earlier versions, and what takes their place."""
@@ -30,12 +30,11 @@ class Cost:
 
     Parameters
     ----------
-    always : of a training (or of the maps of a run), whatever the grid: steps that see patches
-    low : for a million voxels of one volume on the acquired grid
-    high : the same on the high-resolution grid: steps that see whole slices or planes, and validation steps
-    most : millions of voxels above which steps see a part of them, so that training takes no longer
+    always : of a training (or of the maps of a run), whatever the grid
+    low, high : for a million voxels of one volume on the acquired, and on the high-resolution grid
+    most : millions of high-resolution voxels above which training takes no longer
     volumes : for a million voxels of all volumes on the high-resolution grid
-    series : of the network, for a million voxels of all volumes on that grid; the interpolation is not in it
+    series : of applying the network, for a million voxels of all volumes on that grid, without the interpolation
     """
 
     always: float = 0.0
@@ -61,7 +60,7 @@ _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, s
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placebo:
-    """The method itself with one thing exchanged that it claims to use.
+    """A negative control: the method itself with one thing exchanged that it claims to use.
 
     Parameters
     ----------
@@ -77,25 +76,19 @@ class Placebo:
     owed: str
 
 
-_SUBJECT, _FLUCTUATES = "a model of this subject", "where this run fluctuates"
+_SUBJECT = "a model of this subject"
 PLACEBOS_OF_A_PAIR = (
     Placebo(suffix="Phantom", kind="model", instead="a model trained on a simulated head", owed=_SUBJECT),
     Placebo(suffix="Other", kind="model", instead="the model of another subject", owed=_SUBJECT),
-    Placebo(
-        suffix="T1w", kind="contrast", instead="a model trained on this subject's T1w image",
-        owed="the contrast of the pair",
-    ),
+    Placebo(suffix="T1w", kind="contrast", instead="a model trained on this subject's T1w image",
+            owed="the contrast of the pair"),
 )  # fmt: skip
-PLACEBOS_OF_A_RUN = (
-    Placebo(
-        suffix="Mirror", kind="map", instead="the variance map of this run, left and right exchanged",
-        owed=_FLUCTUATES,
-    ),
-    Placebo(
-        suffix="Shift", kind="map", instead="the variance map of this run, moved by three acquired voxels",
-        owed=_FLUCTUATES,
-    ),
-    Placebo(suffix="Other", kind="map", instead="the variance map of another subject", owed=_FLUCTUATES),
+PLACEBOS_OF_A_RUN = tuple(
+    Placebo(suffix=suffix, kind="map", instead=f"the variance map of {instead}", owed="where this run fluctuates")
+    for suffix, instead in (
+        ("Mirror", "this run, left and right exchanged"), ("Shift", "this run, moved by three acquired voxels"),
+        ("Other", "another subject"),
+    )
 )  # fmt: skip
 
 
@@ -107,30 +100,26 @@ class Method:
     ----------
     name : the name for `--sr-method`, also that of its file (with _ where the name has -)
     ndim : 2 (slice by slice) or 3
-    needs_pair : whether a T2*-weighted pair is needed to train it
-    trained_on : "pair"; "series" where the run itself is what is learned from; "self" where low-resolution volumes are
-        all that is needed; "images" for a set of high-resolution images whose low-resolution ones are made by the
-        degradation (a pair counts as a set of one, with its measured low-resolution image)
-    recipes : by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may stand beside
-        features of VGG-19, or in their place; of methods without that variant `paper` serves (`recipe_name`)
+    trained_on : "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a set of
+        high-resolution images whose low-resolution ones are made by the degradation (a pair counts as a set of one,
+        with its measured low-resolution image)
+    recipes : by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may stand beside, or
+        in the place of, features of VGG-19
     reference : key in the bibliography
     summary : one line for the list of methods
-    warm : by name of recipe, how training goes on from weights that were learned elsewhere; a method that is trained
-        on a pair can begin with weights only where there is one
+    warm : by name of recipe, the training that begins with weights learned elsewhere (methods of a pair need one)
     costs : by name of recipe, as far as measured
-    large : a training by the published recipe keeps whole volumes of some 2,000 channels in memory
+    large : training by the published recipe keeps whole volumes of some 2,000 channels in memory
     fuses : several contrasts may be its channels (``--sr-target anat``)
     control : it stands among the baselines and is not under test
     placebos : negative controls that can be made of it
     calibrated : a calibration scan enters its maps
     draws : another seed gives another result, so that an ensemble can be made
-    text : by name of recipe, or "warm", its own text of the training for the methods section; for variance maps of a
-        run by "any" what they are. Empty: told from `about`
+    text : by name of recipe, "warm" or "any", its own text for the methods section; empty: told from `about`
     """
 
     name: str
     ndim: Literal[2, 3]
-    needs_pair: bool
     recipes: Mapping[RecipeName, Recipe]
     reference: str
     summary: str
@@ -156,9 +145,9 @@ class Method:
         return self.trained_on in ("series", "self")
 
     @property
-    def gated(self) -> bool:
-        """Whether the series is zero filled where held-out data are not explained well enough."""
-        return any(isinstance(each, VarianceRecipe) and each.least_explained for each in self.recipes.values())
+    def needs_pair(self) -> bool:
+        """Whether a T2*-weighted pair is needed to train it."""
+        return not self.of_the_run
 
     def own_text(self, recipe: str, *, warm: bool = False) -> str:
         """Its own text of the training, or ""."""
@@ -170,12 +159,18 @@ class Method:
         return known.get(recipe, _UNMEASURED[recipe != "fast"])
 
     def patch(self, recipe: str) -> tuple[int, ...] | None:
-        """Sides of a recipe's training patches (high-resolution voxels; one stands for all axes).
-
-        None for whole images, and where the sides are only the largest there may be (``patch_at_most``).
-        """
+        """Sides of a recipe's training patches (high-resolution voxels), one for all axes; None where any serve."""
         how = get_recipe(self, recipe_name(self, recipe))
         return None if how.patch_at_most else (how.patch,) if isinstance(how.patch, int) else how.patch
+
+
+def maps_method(estimator: Estimator, *, least_explained: float | None = 0.02, **facts: Any) -> Method:
+    """A method whose Gaussian prior is the variance map of the run itself (`bids_sr.sr.variance`).
+
+    Nothing is trained, and no publication has this use: `paper` is the same as `fast`.
+    """
+    recipe = VarianceRecipe(estimator=estimator, least_explained=least_explained)
+    return Method(ndim=2, trained_on="series", recipes={"fast": recipe, "paper": recipe}, **facts)
 
 
 class UnknownMethod(KeyError):

@@ -1,7 +1,6 @@
-"""How a method is trained, or its variance maps estimated: networks, losses, schedule, augmentation, as plain data.
+"""Training recipes as plain data: networks, losses, schedule, augmentation; settings of variance maps.
 
-Generator, critic and losses belong to the recipe, because the published and the fast form of one idea may be different
-networks. They are named (`lazy`, `network`) and imported when they are built.
+Networks and losses are named (`lazy`, `network`, `loss`) and imported when they are built.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ if TYPE_CHECKING:
 
 RecipeName = Literal["fast", "paper", "paper-mse"]
 LossKind = Literal["content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
-_TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms that see the image that is asked for
+_TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms that see the target
 
 
 def in_plane(factor: Factor) -> None:
-    """Refuse a factor that asks for thinner slices; raises ValueError."""
+    """Raise ValueError where a factor asks for thinner slices."""
     if factor[2] != 1:
         raise ValueError(f"a 2D network works in-plane; the factor {factor} also asks for thinner slices")
 
 
 @dataclass(frozen=True, slots=True)
 class lazy:
-    """A class of `bids_sr.sr`, by its dotted name below it; it is imported when it is called.
+    """A class below `bids_sr.sr` by its dotted name, imported when it is called.
 
     Examples
     --------
@@ -80,14 +79,13 @@ class LossTerm:
 
     Parameters
     ----------
-    kind : what the loop hands to it: "content" and "psnr" (output, target, weight), "adversarial" (critic's scores),
-        "perceptual" (output, target; needs the weights of VGG-19, and is left out, said in the card, without them),
-        "tv" (output), "ssim" (output, target, weight), and between two generators G to the fine and F back to the
-        coarse image: "cycle" (F(G(x)), x, weight) and the other way round, "identity" (G(y), y, weight) and
-        (F(x), x, weight), "sparsify" (G(x), y, weight)
-    build : makes the module; a perceptual term is built from the path of the weights
-    weight : factor in the sum
-    stands_in : the term is there only while the perceptual one is off for want of VGG-19's weights
+    kind : what it compares: "content", "psnr" and "ssim" (output, target, weight), "perceptual" (output, target; left
+        out without weights of VGG-19), "tv" (output), "adversarial" (the critic's scores); between the generator G to
+        high resolution and F back to low: "cycle" (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x),
+        "sparsify" (G(x), y)
+    build : makes the module; a perceptual term from the path of the weights
+    weight : factor in the sum; a term of weight 0 is only logged
+    stands_in : on only while there are no weights of VGG-19
     """
 
     kind: LossKind
@@ -103,21 +101,18 @@ def loss(kind: LossKind, path: str, weight: float, *, stands_in: bool = False) -
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """How training images are varied. Everything is done to the fine image and reaches the coarse one through physics.
+    """How training images are varied, at high resolution; low resolution follows through the degradation B.
 
-    The coarse image becomes B(A(fine)) + A(coarse - B(fine)), where B crops k-space, so that what the acquired coarse
-    image holds beyond B(fine), its own noise, stays in it.
+    The low-resolution image becomes B(A(highres)) + A(lowres - B(highres)), so that its own noise stays in it.
 
     Parameters
     ----------
-    dihedral : flips of both in-plane axes and, on square matrices, their exchange: these map the centers of the voxels
-        of both grids onto centers, as every rotation by other angles or shift by whole fine voxels would not
-    shift : largest shift in-plane (fine voxels; by a phase ramp): the head lies between the samples differently in
-        every BOLD volume
-    gamma : standard deviation of the logarithm of an exponent on intensity: BOLD and T2* images differ in contrast
-    gain : standard deviation of the logarithm of a factor on intensity
-    noise : standard deviation of noise in the coarse image (in units of the scaled intensity). The same noise, zero
-        filled, is added to the fine image: the network learns to see through it, not to remove it
+    dihedral : flips of both in-plane axes and, on square matrices, their exchange: these map voxel centers of both
+        grids onto centers, as other rotations or shifts by whole high-resolution voxels would not
+    shift : largest in-plane shift (high-resolution voxels; by a phase ramp)
+    gamma, gain : standard deviation of the logarithm of an exponent, and of a factor, on intensity
+    noise : standard deviation of noise in the low-resolution image (scaled intensity). The same noise, zero filled, is
+        added to the target: the network learns to see through it, not to remove it
     """
 
     dihedral: bool = False
@@ -136,45 +131,39 @@ class Recipe:
     build_generator : (in_channels, factor) -> network from (N, C, *grid) to the high-resolution grid
     build_critic : (in_channels) -> network from images to scores, or None
     losses : terms of the generator's loss
-    upsampled_by : interpolation that brings the input to the high-resolution grid before the generator, or None for a
-        generator that works on the acquired grid
+    upsampled_by : interpolation of the input before the generator; None for a generator on the acquired grid
     patch : side of the patches (high-resolution voxels), or one side an axis; None for whole slices or volumes
-    patch_at_most : the sides are the largest there may be: a smaller image is seen whole in-plane
+    patch_at_most : a smaller image is seen whole in-plane
     batch, iterations : images a step, steps at most
-    epochs, patches : where both are given, the length instead: `patches` places are drawn once and each is seen once
-        an epoch; looks at what was held out are then `look_epochs` epochs apart
-    learning_rate, betas, schedule : of Adam; "constant", "one-cycle" (a fifth of the way up, then down to nothing),
-        "plateau" (times `plateau_factor` after `plateau_patience` looks without a gain) or "linear-decay" (constant
-        up to `decay_from`, in epochs where the recipe is given in epochs, then in a line to `final_learning_rate`)
+    epochs, patches : instead of `iterations`: `patches` places, drawn once, are each seen once an epoch; validation
+        steps are then `look_epochs` epochs apart
+    learning_rate, betas, schedule : of Adam; "one-cycle" rises for a fifth of the steps and falls to nothing, "plateau"
+        multiplies by `plateau_factor` after `plateau_patience` validation steps without a gain, "linear-decay" is
+        constant up to `decay_from` (epochs, if given in epochs), then falls in a line to `final_learning_rate`
     critic_learning_rate : of the critic's Adam; the generator's where None
     critic_steps : critic steps a generator step
-    critic_game : "bce" (the adversarial term's own), "wasserstein" (the same, and the critic's weights are clipped to
-        +- `weight_clip` after each step) or "wasserstein-gp" (plus `penalty_weight` times what `build_penalty` makes)
-    build_penalty : makes the penalty, called with (critic, real, fake)
-    build_backward : the generator from fine to coarse of the objective "cycle"; `build_generator` where None
+    critic_game : "bce" (the adversarial term's own), "wasserstein" (weights clipped to +- `weight_clip` after each
+        critic step) or "wasserstein-gp" (plus `penalty_weight` times the gradient penalty)
     adversarial_from : first iteration with an adversarial term
-    gradient_limit : norm to which the generator's gradient is clipped, or None; a deep net without normalization needs
-        it at large steps
+    gradient_limit : norm to which the generator's gradient is clipped, or None
     background : weight of the content loss outside the mask (1 inside)
-    evaluate_every : iterations between looks at the held-out slices, and between checkpoints
-    patience : looks without a gain of .005 dB after which training stops; None: never
+    evaluate_every : iterations between validation steps, and between checkpoints
+    patience : validation steps without a gain of .005 dB after which training stops; None: never
     hold_out : every n-th slice is held out; 0: none, and the last weights are kept
     refit : train again on all slices for as many steps as did best on the held-out ones
-    augmentation : how training images are varied
-    objective : "supervised"; "self" (the output is brought down by the degradation and compared with the coarse image:
-        no fine image is needed); or "cycle" (two generators, see `LossTerm`)
-    degradation : name in `operators`, where the coarse image has to be made, and for the objective "self"
-    factors : factors to draw from at each step, for one network of many; what is not 1 in the factor trained for is
-        exchanged for the number drawn. Empty: that factor alone
+    objective : "supervised"; "self" (the output is downsampled and compared with the low-resolution image: no
+        high-resolution image is needed); or "cycle" (a second generator back to low resolution)
+    degradation : name in `operators`, where low-resolution images have to be made, and for the objective "self"
+    factors : factors to draw from at each step, for one network of many, on the axes that the factor changes
     freeze_but_last : layers with weights, counted from the end, that a warm start goes on training; None: all
-    keep_critic : whether the trained critic is kept beside the generator, to be looked at
+    keep_critic : whether the trained critic is kept beside the generator, to be explained
     intensity : what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest value, for
         networks that end in a sigmoid)
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
-    build_critic: Callable[[int], nn.Module] | None
-    losses: tuple[LossTerm, ...]
+    build_critic: Callable[[int], nn.Module] | None = None
+    losses: tuple[LossTerm, ...] = ()
     upsampled_by: str | None = None
     patch: int | tuple[int, ...] | None = None
     batch: int = 4
@@ -202,8 +191,6 @@ class Recipe:
     critic_game: Literal["bce", "wasserstein", "wasserstein-gp"] = "bce"
     weight_clip: float = 0.01
     penalty_weight: float = 10.0
-    build_penalty: Callable[[], nn.Module] | None = None
-    build_backward: Callable[[int, Factor], nn.Module] | None = None
     objective: Literal["supervised", "self", "cycle"] = "supervised"
     degradation: str = "kspace"
     factors: tuple[float, ...] = ()
@@ -218,7 +205,7 @@ class Recipe:
 
     @property
     def steps_an_epoch(self) -> int:
-        """Steps that see each of the `patches` once; 1 where the recipe is given in iterations."""
+        """Steps of an epoch; 1 where the recipe is given in iterations."""
         return 1 if self.patches is None else -(-self.patches // self.batch)
 
     @property
@@ -228,27 +215,27 @@ class Recipe:
 
     @property
     def look_every(self) -> int:
-        """Steps between looks at what was held out, and between checkpoints."""
+        """Steps between validation steps, and between checkpoints."""
         return self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
 
     def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
-        """Terms of the loss that are on with, or without, weights of VGG-19."""
+        """Terms that are on with, or without, weights of VGG-19."""
         off = "none" if vgg else "perceptual", "none" if self.build_critic is not None else "adversarial"
         return tuple(t for t in self.losses if t.kind not in off and not (t.stands_in and vgg))
 
     @property
     def contested(self) -> bool:
-        """Whether an adversarial term is part of the loss, which then says nothing of how good the output is."""
+        """Whether an adversarial term is in the loss, which then does not tell how good the output is."""
         return self.build_critic is not None and any(t.kind == "adversarial" and t.weight != 0 for t in self.losses)
 
     @property
     def needs_vgg(self) -> bool:
-        """Whether nothing but the perceptual term ties the output to the image that is asked for."""
+        """Whether nothing but the perceptual term ties the output to the target."""
         perceptual = any(term.kind == "perceptual" for term in self.losses)
         return perceptual and not any(term.kind in _TIES for term in self.terms_on(False))
 
     def rate(self, iteration: int, base: float) -> float:
-        """Learning rate of a step (counted from 0); a plateau's factor is the loop's business."""
+        """Learning rate of a step (counted from 0), without a plateau's factor."""
         if self.schedule in ("constant", "plateau"):
             return base
         if self.schedule == "linear-decay":
@@ -263,13 +250,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimator:
-    """How the variance maps w of a run are found.
+    """Settings of a run's variance maps w.
 
     Parameters
     ----------
-    kind : "wmn", "focuss", "sbl", or "sdmod" for the control that multiplies by a standard deviation
-    fwhm : full widths of the correlations K_q (voxels of the high-resolution grid), one variance map each; none for
-        sdmod
+    kind : "wmn", "focuss", "sbl", or the control "sdmod"
+    fwhm : full widths of the correlations K_q (high-resolution voxels), one variance map each; none for sdmod
     noise : s2 over the mean variance of the data
     power : to which standard deviations are raised (wmn, focuss)
     rounds : estimations of w again (focuss), updates (sbl)
@@ -295,20 +281,26 @@ class Estimator:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VarianceRecipe(Recipe):
-    """How the variance maps of a run are found; nothing is trained, and what belongs to training is not used.
+    """How the variance maps of a run are found; nothing is trained.
 
     Parameters
     ----------
     estimator : settings of the maps
-    components : strongest temporal components of the change that stand for all volumes
-    least_explained : share of zero filling's error that the map of one half of the run has to explain in the other
-        half, one level of resolution down; with less the series is zero filled; None for a control,
-        which is not put to that test
+    components : strongest temporal components that stand for all volumes
+    least_explained : share of zero filling's error that the map of one half of the run has to explain in the other,
+        one level of resolution down; with less the series is zero filled; None: always applied (controls)
     """
 
     estimator: Estimator
     components: int = 40
     least_explained: float | None = 0.02
     build_generator: Callable[[int, Factor], nn.Module] = lazy("variance.weight_maps.VarianceMaps")
-    build_critic: Callable[[int], nn.Module] | None = None
-    losses: tuple[LossTerm, ...] = ()
+
+
+def fast_recipe(**settings: Any) -> Recipe:
+    """A recipe of ours: a one-cycle rate, validation every 50 steps with an early end, no refit, flips."""
+    ours: dict[str, Any] = {
+        "schedule": "one-cycle", "evaluate_every": 50, "patience": 8, "refit": False, "background": 0.1,
+        "gradient_limit": 1.0, "augmentation": Augmentation(dihedral=True),
+    }  # fmt: skip
+    return Recipe(**ours | settings)

@@ -19,7 +19,6 @@ from clusternode import Work
 from nipype.pipeline import engine as pe
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.job_scripts import ClusterOptions
 from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
@@ -65,7 +64,7 @@ def _leaves_no_job(cluster: Path) -> Iterator[None]:
 
 def plugin(kind: Any, **changes: Any) -> Any:
     quick = {"poll_seconds": 0.5, "grace_seconds": 2.0, "memory_extra_gb": 0.4, "join_small": False}
-    return kind({"options": ClusterOptions(**{**Plugin().arguments(), **quick, **changes})})
+    return kind({"options": Plugin(**{**quick, **changes})})
 
 
 def workflow(base: Path, *, value: int = 1, how: str = "well", told: Path | None = None, seconds: float = 0.0) -> Any:

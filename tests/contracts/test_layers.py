@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "slurm": {"config", "boilerplate"},
     "phantom": {"io", "sr", "spatial", "stats"},
     "interfaces": PURE,
-    "execution": {"io", "interfaces"},
+    "execution": {"io", "interfaces", "config", "slurm"},
     "workflows": {"interfaces", "boilerplate"},
     "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "sr/methods", "workflows"},
     "cli": PURE | {"execution", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},

@@ -17,7 +17,7 @@ FAST = Recipe(
     losses=(loss("content", "pixel.MSE", 1.0),), upsampled_by="zerofill", patch=16, iterations=2,
 )
 METHOD = Method(
-    name="new-net", ndim=2, needs_pair=True, recipes={"fast": FAST, "paper": FAST}, reference="toy",
+    name="new-net", ndim=2, recipes={"fast": FAST, "paper": FAST}, reference="toy",
     summary="a network that only a test knows", trained_on="images", placebos=PLACEBOS_OF_A_PAIR,
     costs={"fast": Cost(always=6000.0)},
 )
@@ -30,7 +30,7 @@ from bids_sr.sr.recipe import Estimator, VarianceRecipe
 
 FAST = VarianceRecipe(estimator=Estimator(kind="wmn", fwhm=(2.0,), rounds=0))
 METHOD = Method(
-    name="new-maps", ndim=2, needs_pair=False, recipes={"fast": FAST, "paper": FAST}, reference="toy",
+    name="new-maps", ndim=2, recipes={"fast": FAST, "paper": FAST}, reference="toy",
     summary="maps that only a test knows", trained_on="series", placebos=PLACEBOS_OF_A_RUN, draws=False,
 )
 '''

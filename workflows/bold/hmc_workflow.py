@@ -1,8 +1,5 @@
 """Head motion, reference, slice timing and confounds of one BOLD run; nothing is interpolated in space here."""
 
-from __future__ import annotations
-
-from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
@@ -11,164 +8,168 @@ from bids_sr.interfaces.head_motion import (
     Confounds,
     EstimateDummies,
     EstimateMotion,
+    ImportSeries,
     MakeBoldRef,
     SliceTiming,
 )
-from bids_sr.interfaces.series_images import ImportSeries
-from bids_sr.workflows.bold.series_maps import Edges
+from bids_sr.interfaces.precomputed_inputs import FieldToShift, ImportConfounds, ImportMotion
+from bids_sr.workflows.input_plans import Acquisition, Precomputed
+from bids_sr.workflows.wiring import new_stage, one_step, same, set_given
 
 
-def init_motion_wf(
-    *,
-    n_dummy: int | None,
-    slice_times: list[float] | None,
-    slice_time_ref: float,
-    omp_nthreads: int,
-    name: str = "motion_wf",
-) -> LiterateWorkflow:
-    """Estimate head motion on the acquired series; correct slice timing in time only.
+def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> LiterateWorkflow:
+    """Estimate head motion on the acquired series, or take it over; correct slice timing in time only.
 
     Parameters
     ----------
-    n_dummy : volumes at the start that are not steady; None: detected
-    slice_times : s after the start of a volume, one a slice as on disk; None: no slice-time correction
-    slice_time_ref : time to which slices are brought, 0 (first slice) to 1 (last)
-    omp_nthreads : threads that one node may take; these nodes take one
-    name : of the workflow
+    acquisition : slice times, dummies, and what another program has estimated
 
     Inputs
     ------
-    bold_file
-        series as acquired
+    bold_file : series as acquired
 
     Outputs
     -------
-    n_dummy
-        volumes at the start that are not steady
-    boldref
-        mean of realigned steady volumes, on the acquired grid
-    bold_mask_init
-        brain in boldref, from its own intensities
-    hmc_xfms
-        ITK text, one affine a volume, takes a boldref point to where it lies in that volume
-    motion_tsv
-        six motion parameters (mm, rad) a volume
-    stc_file
-        series on the acquired grid, slices brought to one time where slice times are given
+    n_dummy : volumes at the start that are not steady
+    boldref : mean of realigned steady volumes, on the acquired grid; free of distortion where there is a field map
+    hmc_xfms : ITK text, one affine a volume, takes a boldref point to where it lies in that volume
+    motion_tsv : six motion parameters (mm, rad) a volume
+    stc_file : series on the acquired grid, slices brought to one time where slice times are given
+    shift_map : distortion of the volumes, only with a field map
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _motion_sentences(n_dummy, slice_times, slice_time_ref)
-    inputnode = pe.Node(niu.IdentityInterface(fields=["bold_file"]), name="inputnode")
-    outputnode = pe.Node(
-        niu.IdentityInterface(fields=["n_dummy", "boldref", "bold_mask_init", "hmc_xfms", "motion_tsv", "stc_file"]),
-        name="outputnode",
-    )
-    imported = pe.Node(ImportSeries(), name="import_series", n_procs=1)
-    dummies = pe.Node(EstimateDummies(), name="dummies", n_procs=1)
-    if n_dummy is not None:
-        dummies.inputs.n_dummy = n_dummy
-    boldref = pe.Node(MakeBoldRef(), name="boldref", n_procs=1)
-    mask = pe.Node(BoldMask(), name="bold_mask", n_procs=1)
-    motion = pe.Node(EstimateMotion(), name="estimate_motion", n_procs=1)
-    edges: Edges = [
-        (inputnode, imported, [("bold_file", "in_file")]),
-        *[(imported, node, [("out_file", "in_file")]) for node in (dummies, boldref, motion)],
-        *[(dummies, node, [("n_dummy", "n_dummy")]) for node in (boldref, motion, outputnode)],
-        (boldref, mask, [("out_file", "boldref")]),
-        (boldref, motion, [("out_file", "boldref")]),
-        (mask, motion, [("out_mask", "mask")]),
-        (boldref, outputnode, [("out_file", "boldref")]),
-        (mask, outputnode, [("out_mask", "bold_mask_init")]),
-        (motion, outputnode, [("hmc_xfms", "hmc_xfms"), ("motion_tsv", "motion_tsv")]),
-    ]
-    edges += timing_edges(imported, dummies, outputnode, slice_times, slice_time_ref)
-    workflow.connect(edges)
+    precomputed, times = acquisition.precomputed, acquisition.slice_times
+    text = _motion_text(acquisition.n_dummy)
+    if precomputed is not None:
+        text = _precomputed_text(precomputed.origin, acquisition.corrected)
+    if times is not None:
+        text += (
+            "Slices were brought to one time of acquisition, at "
+            f"{acquisition.slice_time_ref:g} of the way from the first to the last slice, by cubic spline "
+            "interpolation in time. "
+        )
+    outputs = ["n_dummy", "boldref", "hmc_xfms", "motion_tsv", "stc_file"]
+    if acquisition.corrected:
+        outputs.append("shift_map")
+    workflow, inputnode, outputnode = new_stage(name, text, inputs=["bold_file"], outputs=outputs)
+    imported = pe.Node(ImportSeries(), name="import_series")
+    dummies = pe.Node(EstimateDummies(), name="dummies")
+    set_given(dummies, {"n_dummy": acquisition.n_dummy})
+    if precomputed is None:
+        motion = pe.Node(EstimateMotion(), name="estimate_motion")
+        boldref = pe.Node(MakeBoldRef(), name="boldref")
+        mask = pe.Node(BoldMask(), name="bold_mask")
+        workflow.connect([
+            (imported, boldref, same(out_file="in_file")),
+            (dummies, boldref, same("n_dummy")),
+            (boldref, mask, same(out_file="boldref")),
+            (boldref, motion, same(out_file="boldref")),
+            (mask, motion, same(out_mask="mask")),
+            (boldref, outputnode, same(out_file="boldref")),
+        ])  # fmt: skip
+    else:
+        motion = pe.Node(ImportMotion(hmc_xfms=precomputed.files["hmc_xfms"]), name="import_motion")
+        workflow.connect([(motion, outputnode, same("boldref"))])
+    if precomputed is not None and acquisition.corrected:
+        shift = pe.Node(
+            FieldToShift(
+                phase_encoding=acquisition.phase_encoding, readout=precomputed.readout,
+                fieldmap=precomputed.files["fieldmap"], boldref2fmap_xfm=precomputed.files["boldref2fmap_xfm"],
+            ),
+            name="shift",
+        )  # fmt: skip
+        workflow.connect([
+            (imported, shift, same(out_file="in_file")),
+            (shift, motion, same("shift_map")),
+            (shift, outputnode, same("shift_map")),
+        ])  # fmt: skip
+    if times is None:
+        workflow.connect([(imported, outputnode, same(out_file="stc_file"))])
+    else:
+        timing = pe.Node(SliceTiming(slice_times=list(times), ref_fraction=acquisition.slice_time_ref),
+                         name="slice_timing")  # fmt: skip
+        workflow.connect([
+            (imported, timing, same(out_file="in_file")),
+            (dummies, timing, same("n_dummy")),
+            (timing, outputnode, same(out_file="stc_file")),
+        ])  # fmt: skip
+    workflow.connect([
+        (inputnode, imported, same(bold_file="in_file")),
+        (imported, dummies, same(out_file="in_file")),
+        (imported, motion, same(out_file="in_file")),
+        (dummies, motion, same("n_dummy")),
+        (dummies, outputnode, same("n_dummy")),
+        (motion, outputnode, same("hmc_xfms", "motion_tsv")),
+    ])  # fmt: skip
     return workflow
 
 
-def timing_edges(
-    imported: pe.Node, dummies: pe.Node, outputnode: pe.Node, slice_times: list[float] | None, slice_time_ref: float
-) -> Edges:
-    """What leads a series to `stc_file`, through slice timing where times are given."""
-    if slice_times is None:
-        return [(imported, outputnode, [("out_file", "stc_file")])]
-    timing = pe.Node(SliceTiming(slice_times=slice_times, ref_fraction=slice_time_ref), name="slice_timing", n_procs=1)
-    return [
-        (imported, timing, [("out_file", "in_file")]),
-        (dummies, timing, [("n_dummy", "n_dummy")]),
-        (timing, outputnode, [("out_file", "stc_file")]),
-    ]
-
-
-def timing_sentence(slice_times: list[float] | None, slice_time_ref: float) -> str:
-    """What `timing_edges` did, for the methods text."""
-    if slice_times is None:
-        return ""
-    return (
-        "Slices were brought to one time of acquisition, at "
-        f"{slice_time_ref:g} of the way from the first to the last slice, by cubic spline interpolation in time. "
-    )
-
-
-def _motion_sentences(n_dummy: int | None, slice_times: list[float] | None, slice_time_ref: float) -> str:
-    """What was done, for the methods text."""
+def _motion_text(n_dummy: int | None) -> str:
     if n_dummy is None:
         dummies = "Volumes before the steady state were detected from the global signal"
     else:
         dummies = f"The first {n_dummy} volumes were taken as not in steady state"
-    text = (
+    return (
         f"{dummies} and left out of all estimates. The reference of the run is the mean of steady volumes after "
         "registration to one another. Rigid head motion of each volume against it was estimated by Gauss-Newton "
         "minimization of squared differences with the gradients of the reference [@bakermatthews2004], together with a "
         "gain and a quadratic intensity bias; volumes were not resampled at this stage. "
     )
-    return text + timing_sentence(slice_times, slice_time_ref)
 
 
-def init_confounds_wf(*, name: str = "confounds_wf") -> LiterateWorkflow:
-    """Gather the confounds of one run.
+def _precomputed_text(origin: str, corrected: bool) -> str:
+    text = (
+        f"Taken over from {origin} [@fmriprep]: the head-motion transforms of the run; volumes were not resampled at "
+        "this stage. The reference of the run is the mean of steady volumes that they bring into register. "
+    )
+    if corrected:
+        text += (
+            f"Its field map was taken over from {origin} too: the shift of the signal along phase encoding, field "
+            "times total readout time, was undone by the same interpolation as head motion, without changing "
+            "intensities; networks saw the distorted volumes as acquired, and guides were carried into them. "
+        )
+    return text
+
+
+def init_confounds_wf(
+    *, with_anat: bool, precomputed: Precomputed | None = None, name: str = "confounds_wf"
+) -> LiterateWorkflow:
+    """Gather the confounds of one run, or take them over.
 
     Parameters
     ----------
-    name : of the workflow
+    with_anat : there is a T1w image
+    precomputed : with the table of another program (under the names of fMRIPrep), or None
 
     Inputs
     ------
-    preproc_file
-        motion-corrected series on the acquired grid
-    bold_mask
-        brain, on its grid
-    tpms_bold
-        gray matter, white matter, cerebrospinal fluid on its grid; left undefined without a T1w image
-    motion_tsv
-        six motion parameters a volume
-    n_dummy
-        volumes at the start that are not steady
+    n_dummy : volumes at the start that are not steady
+    preproc_file, bold_mask : motion-corrected series on the acquired grid, and its brain; these and what follows only
+        where no table is given
+    tpms_bold, registration_json : gray matter, white matter, cerebrospinal fluid on its grid, and whether the brain
+        that they come from is doubtful; only with a T1w image
+    motion_tsv : six motion parameters a volume
 
     Outputs
     -------
-    confounds_tsv
-        one row a volume
-    confounds_json
-        description and unit of each column
+    confounds_tsv, confounds_json : one row a volume; description and unit of each column
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
-        "Confounds are the six motion parameters with their backward differences, framewise displacement and DVARS "
-        "[@power2012], DVARS standardized by its expectation [@nichols2017], the mean signals of brain, white matter "
-        "and cerebrospinal fluid, and the first five components of anatomical CompCor [@behzadi2007]. "
-    )
-    inputnode = pe.Node(
-        niu.IdentityInterface(fields=["preproc_file", "bold_mask", "tpms_bold", "motion_tsv", "n_dummy"]),
-        name="inputnode",
-    )
-    outputnode = pe.Node(niu.IdentityInterface(fields=["confounds_tsv", "confounds_json"]), name="outputnode")
-    confounds = pe.Node(Confounds(), name="confounds", n_procs=1)
-    workflow.connect([
-        (inputnode, confounds, [
-            ("preproc_file", "in_file"), ("bold_mask", "mask"), ("tpms_bold", "tpms"),
-            ("motion_tsv", "motion_tsv"), ("n_dummy", "n_dummy"),
-        ]),
-        (confounds, outputnode, [("out_file", "confounds_tsv"), ("out_json", "confounds_json")]),
-    ])  # fmt: skip
-    return workflow
+    if precomputed is None:
+        text = (
+            "Confounds are the six motion parameters with their backward differences, framewise displacement and DVARS "
+            "[@power2012], DVARS standardized by its expectation [@nichols2017], the mean signals of brain, white "
+            "matter and cerebrospinal fluid, and the first five components of anatomical CompCor [@behzadi2007]. "
+        )
+        step = pe.Node(Confounds(), name="confounds")
+        inputs = same("motion_tsv", "n_dummy", preproc_file="in_file", bold_mask="mask")
+        if with_anat:
+            inputs += same("registration_json", tpms_bold="tpms")
+    else:
+        text = (
+            f"Taken over from {precomputed.origin} [@fmriprep]: the confounds, namely motion parameters with their "
+            "differences, framewise displacement and DVARS [@power2012], mean signals of brain and tissues, and the "
+            "first five components of anatomical CompCor [@behzadi2007]. "
+        )
+        step = pe.Node(ImportConfounds(origin=precomputed.origin, in_file=precomputed.files["confounds_tsv"]),
+                       name="import_confounds")  # fmt: skip
+        inputs = same("n_dummy")
+    return one_step(name, text, step, inputs=inputs, outputs=same(out_file="confounds_tsv", out_json="confounds_json"))

@@ -1,26 +1,15 @@
 """The measured high-resolution run, brought through the steps of the run under test."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.head_motion import SliceTiming
+from bids_sr.interfaces.head_motion import ImportSeries, SliceTiming
 from bids_sr.interfaces.learning.pair_training import SuperResolve
-from bids_sr.interfaces.series_images import ImportSeries
+from bids_sr.workflows.plans import RunPlan
+from bids_sr.workflows.wiring import new_stage, same
 
 
-def init_truth_wf(
-    *,
-    slice_times: Sequence[float] | None,
-    slice_time_ref: float,
-    omp_nthreads: int,
-    corrected: bool = False,
-    name: str = "truth_wf",
-) -> LiterateWorkflow:
+def init_truth_wf(*, run: RunPlan, name: str = "truth_wf") -> LiterateWorkflow:
     """Bring the measured run through slice timing and the head motion of the run under test.
 
     Nothing is estimated from the measured volumes, so that they stay a reference: transforms, brain mask and model are
@@ -28,18 +17,14 @@ def init_truth_wf(
 
     Parameters
     ----------
-    slice_times : of the measured run, seconds from the start of a volume; None where slice timing is left alone
-    slice_time_ref : moment within the TR to which slices are brought, as a fraction
-    omp_nthreads : threads that one node may take; these take one each
-    corrected : whether the distortion of the volumes is known
-    name : of the workflow
+    run : the run under test
 
     Inputs
     ------
     truth_file : measured high-resolution series, as acquired
-    n_dummy : volumes left out at the start, only with slice times
+    n_dummy : volumes left out at the start, only with slice times of the measured run
     hmc_xfms : ITK text, one transform a volume, of the run under test
-    shift_map : distortion of its volumes, with `corrected`
+    shift_map : distortion of its volumes, only where that is known
     reference : image on the high-resolution grid of the boldref; its grid is taken
 
     Outputs
@@ -47,45 +32,33 @@ def init_truth_wf(
     series_file : on that grid, head motion undone by one interpolation, signal units
     consistency_file : one row a volume; n/a, as nothing was acquired beneath it
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
+    times = run.evaluation.truth_slice_times
+    own = ["hmc_xfms", "shift_map"] if run.acquisition.corrected else ["hmc_xfms"]
+    inputs = ["truth_file", "reference", *own]
+    if times is not None:
+        inputs.append("n_dummy")
+    workflow, inputnode, outputnode = new_stage(
+        name,
         "The measured high-resolution series went through the same slice timing correction, head motion transforms, "
-        "single interpolation, mask and model as the series under test; nothing was estimated from it.\n"
-    )
-    warp = ["shift_map"] * corrected
-    fields = ["truth_file", "hmc_xfms", "reference", *warp, *["n_dummy"] * (slice_times is not None)]
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=["series_file", "consistency_file"]), name="outputnode")
-    read = pe.Node(ImportSeries(), name="read", n_procs=1)
-    resample = pe.Node(
-        SuperResolve(series="raw", factor=(1.0, 1.0, 1.0), data_consistency="off", threads=1),
-        name="resample",
-        n_procs=1,
-    )
-    edges = [
-        (inputnode, read, [("truth_file", "in_file")]),
-        (
-            inputnode,
-            resample,
-            [
-                ("reference", "boldref"),
-                ("reference", "mask"),
-                ("hmc_xfms", "hmc_xfms"),
-                *[(f, f) for f in warp],
-            ],
-        ),
-        (resample, outputnode, [("out_file", "series_file"), ("consistency_file", "consistency_file")]),
-    ]
-    if slice_times is None:
-        edges += [(read, resample, [("out_file", "in_file")])]
+        "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
+        inputs=inputs, outputs=["series_file", "consistency_file"],
+    )  # fmt: skip
+    read = pe.Node(ImportSeries(), name="read")
+    resample = pe.Node(SuperResolve(series="raw", factor=(1.0, 1.0, 1.0), data_consistency="off", threads=1),
+                       name="resample")  # fmt: skip
+    workflow.connect([
+        (inputnode, read, same(truth_file="in_file")),
+        (inputnode, resample, [("reference", "boldref"), ("reference", "mask"), *same(*own)]),
+        (resample, outputnode, same("consistency_file", out_file="series_file")),
+    ])  # fmt: skip
+    if times is None:
+        workflow.connect([(read, resample, same(out_file="in_file"))])
     else:
-        timing = pe.Node(
-            SliceTiming(slice_times=list(slice_times), ref_fraction=slice_time_ref), name="slicetiming", n_procs=1
-        )
-        edges += [
-            (inputnode, timing, [("n_dummy", "n_dummy")]),
-            (read, timing, [("out_file", "in_file")]),
-            (timing, resample, [("out_file", "in_file")]),
-        ]
-    workflow.connect(edges)
+        timing = pe.Node(SliceTiming(slice_times=list(times), ref_fraction=run.acquisition.slice_time_ref),
+                         name="slicetiming")  # fmt: skip
+        workflow.connect([
+            (inputnode, timing, same("n_dummy")),
+            (read, timing, same(out_file="in_file")),
+            (timing, resample, same(out_file="in_file")),
+        ])  # fmt: skip
     return workflow

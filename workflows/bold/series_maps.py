@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
@@ -10,100 +9,63 @@ from bids_sr.interfaces.coregistration import MapsToTemplate
 from bids_sr.interfaces.metric_tables_io import SeriesQuality
 from bids_sr.workflows.bold.map_activation import init_activation_wf
 from bids_sr.workflows.input_plans import Acquisition, Target
-from bids_sr.workflows.plans import ActivationPlan
+from bids_sr.workflows.plans import RunPlan
 from bids_sr.workflows.sinks import init_sink
+from bids_sr.workflows.wiring import fields_of, into, new_stage, out_of, same
 
-Edges = list[tuple[pe.Node | LiterateWorkflow, pe.Node | LiterateWorkflow, list[Any]]]
 
-
-def init_maps_wf(
-    *, series: str, target: Target, acquisition: Acquisition, activation: ActivationPlan, omp_nthreads: int, name: str
-) -> LiterateWorkflow:
-    """Map activation in one series, judge the series, and keep it with its maps.
+def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
+    """Map activation in one series, measure its quality, and keep it with its maps.
 
     Parameters
     ----------
     series : name of the series
-    target, acquisition, activation : where results go, how the run was acquired, which maps
-    omp_nthreads : threads that one node may take
-    name : of the workflow
+    run : where results go, how the run was acquired, which maps
 
     Inputs
     ------
-    series_file, mask, roi
-        the series, brain mask and region of interest, on one grid
-    events_file, confounds_tsv, n_dummy
-        of the run
-    consistency_file
-        of the series, one row a volume
-    boldref2t1w_xfm, t1w2std_xfm, template
-        only where output spaces are asked for
+    series_file, mask, roi : the series, brain mask and region of interest, on one grid
+    events_file, confounds_tsv, n_dummy : of the run
+    consistency_file : of the series, one row a volume
+    boldref2t1w_xfm, t1w2std_xfm, template : only where output spaces are asked for
 
     Outputs
     -------
-    maps, maps_entities
-        statistical maps and regions with their entities
-    activation_tsv, quality_tsv
-        figures of the maps and of the series
-    stored_file
-        the series in the derivatives
+    maps, maps_entities : statistical maps and regions with their entities
+    activation_tsv, quality_tsv : figures of the maps and of the series
     """
-    workflow = LiterateWorkflow(name=name)
-    spatial = ["boldref2t1w_xfm", "t1w2std_xfm", "template"] if target.spaces else []
-    fields = ["series_file", "mask", "roi", "events_file", "confounds_tsv", "n_dummy", "consistency_file", *spatial]
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    outputs = ["maps", "maps_entities", "activation_tsv", "quality_tsv", "stored_file"]
-    outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    maps_wf = init_activation_wf(
-        series=series, fwhm_mm=activation.smoothing, contrasts=activation.contrasts, kinds=activation.kinds,
-        tr=acquisition.tr, low_pass=activation.low_pass, high_pass=activation.high_pass,
-        slice_time_ref=acquisition.slice_time_ref, has_stc=acquisition.slice_times is not None,
-        thresholds=activation.thresholds, factor=acquisition.factor,
-        omp_nthreads=omp_nthreads,
+    target, acquisition = run.target, run.acquisition
+    maps_wf = init_activation_wf(series=series, activation=run.activation, acquisition=acquisition)
+    shared = fields_of(maps_wf)
+    spatial = ["boldref2t1w_xfm", "t1w2std_xfm", "template"]
+    workflow, inputnode, outputnode = new_stage(
+        name, "", inputs=[*shared, "consistency_file", *(spatial if target.spaces else ())],
+        outputs=["maps", "maps_entities", "activation_tsv", "quality_tsv"],
     )  # fmt: skip
+    where: dict[str, Any] = {"output_dir": target.output_dir, "common": target.common, "sources": target.sources}
     quality = pe.Node(SeriesQuality(series=series), name="quality")
     keep_series = init_sink(
-        name="keep_series", output_dir=target.output_dir, common=target.common, sources=target.sources,
-        dtype=target.dtype, entities=[_series_entities(series)], sidecar=[_series_sidecar(series, target, acquisition)],
+        name="keep_series", dtype=target.dtype, entities=[_series_entities(series)],
+        sidecar=[_series_sidecar(series, target, acquisition)], **where,
     )  # fmt: skip
-    keep_maps = init_sink(name="keep_maps", output_dir=target.output_dir, common=target.common, sources=target.sources)
-    shared = [field for field in fields if field not in (*spatial, "consistency_file")]
-    edges: Edges = [
-        (inputnode, maps_wf, [(field, f"inputnode.{field}") for field in shared]),
-        (inputnode, quality, [
-            ("series_file", "in_file"), ("mask", "mask"), ("n_dummy", "n_dummy"),
-            ("consistency_file", "consistency_file"),
-        ]),
-        (inputnode, keep_series, [("series_file", "in_file")]),
-        (maps_wf, keep_maps, [
-            ("outputnode.maps", "in_file"), ("outputnode.maps_entities", "entities"),
-            ("outputnode.maps_sidecars", "sidecar"),
-        ]),
-        (maps_wf, outputnode, [
-            ("outputnode.maps", "maps"), ("outputnode.maps_entities", "maps_entities"),
-            ("outputnode.metrics_tsv", "activation_tsv"),
-        ]),
-        (quality, outputnode, [("metrics_tsv", "quality_tsv")]),
-        (keep_series, outputnode, [("out_file", "stored_file")]),
-    ]  # fmt: skip
-    for space in target.spaces:
-        edges += _template_edges(space, target, inputnode, maps_wf)
-    workflow.connect(edges)
+    keep_maps = init_sink(name="keep_maps", **where)
+    workflow.connect([
+        (inputnode, maps_wf, into(*shared)),
+        (inputnode, quality, same("mask", "n_dummy", "consistency_file", series_file="in_file")),
+        (inputnode, keep_series, same(series_file="in_file")),
+        (maps_wf, keep_maps, out_of(maps="in_file", maps_entities="entities", maps_sidecars="sidecar")),
+        (maps_wf, outputnode, out_of("maps", "maps_entities", metrics_tsv="activation_tsv")),
+        (quality, outputnode, same(metrics_tsv="quality_tsv")),
+    ])  # fmt: skip
+    for space in target.spaces:  # one interpolation each
+        to_template = pe.Node(MapsToTemplate(space=space), name=f"to_{space}")
+        keep = init_sink(name=f"keep_{space}", **where)
+        workflow.connect([
+            (inputnode, to_template, same(*spatial)),
+            (maps_wf, to_template, out_of(maps="in_files", maps_entities="in_entities", maps_sidecars="in_sidecars")),
+            (to_template, keep, same(out_files="in_file", out_entities="entities", out_sidecars="sidecar")),
+        ])  # fmt: skip
     return workflow
-
-
-def _template_edges(space: str, target: Target, inputnode: pe.Node, maps_wf: LiterateWorkflow) -> Edges:
-    """Statistical maps in one output space: one interpolation each, then a sink."""
-    to_template = pe.Node(MapsToTemplate(space=space), name=f"to_{space}")
-    keep = init_sink(name=f"keep_{space}", output_dir=target.output_dir, common=target.common, sources=target.sources)
-    return [
-        (inputnode, to_template, [(field, field) for field in ("boldref2t1w_xfm", "t1w2std_xfm", "template")]),
-        (maps_wf, to_template, [
-            ("outputnode.maps", "in_files"), ("outputnode.maps_entities", "in_entities"),
-            ("outputnode.maps_sidecars", "in_sidecars"),
-        ]),
-        (to_template, keep, [("out_files", "in_file"), ("out_entities", "entities"), ("out_sidecars", "sidecar")]),
-    ]  # fmt: skip
 
 
 def _series_entities(series: str) -> dict[str, str]:

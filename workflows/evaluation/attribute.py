@@ -1,54 +1,30 @@
 """Attribution of region size to grid, smoothing, threshold and method; growth of the region of interest."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.evaluation.verdicts import ClaimTable, GrowRoi
-from bids_sr.interfaces.statmap_interfaces import ActivationMaps
+from bids_sr.workflows.bold.map_activation import activation_maps
+from bids_sr.workflows.plans import RunPlan
+from bids_sr.workflows.wiring import Source, joined, new_stage, same
 
 THRESHOLDS = ("quarter", "fdr", "3.1")
 
 
-def init_claim_wf(
-    *,
-    series: Sequence[str],
-    pair: Sequence[str],
-    contrasts: Mapping[str, Mapping[str, float]],
-    widths: Sequence[float],
-    voxel_mm: tuple[float, float, float],
-    factor: tuple[float, float, float],
-    tr: float,
-    low_pass: float | None,
-    high_pass: float,
-    slice_time_ref: float,
-    has_stc: bool,
-    name: str = "claim_wf",
-) -> LiterateWorkflow:
+def init_claim_wf(*, run: RunPlan, name: str = "claim_wf") -> LiterateWorkflow:
     """Sizes and overlaps of two conditions' regions by series, smoothing and threshold, and what changes them.
 
     Parameters
     ----------
-    series : names in the order of ``series_files``; ``raw`` among them is on the acquired grid
-    pair : the two conditions (`bids_sr.stats.regions.attribution.attribution_pair`)
-    contrasts : name to weights of trial types, the two among them
-    widths : Gaussian smoothing (mm) that the run's own tables do not have (`attribution.widths_to_map`); one
-        pass over every series each
-    voxel_mm : acquired voxel size
-    factor : acquired voxel over high-resolution voxel along each axis
-    tr : repetition time (s)
-    low_pass : of the correlation (Hz); None is none
-    high_pass : of the linear model (Hz)
-    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
-    name : of the workflow
+    run : with the two conditions, and the smoothing (mm) that the run's own tables do not have: one pass over every
+        series each
 
     Inputs
     ------
-    series_files : the series, in the order of ``series``
+    series_files : the series, in the order of ``run.mapped``
     mask, roi : brain and region of interest on the acquired grid
     mask_hr, roi_hr : the same on the high-resolution grid
     events_file, confounds_tsv, n_dummy : of the run
@@ -58,80 +34,53 @@ def init_claim_wf(
     -------
     out_file : rows of the evaluation, ``claim_*``
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
+    pair, widths = run.evaluation.pair_conditions, run.evaluation.attribution_widths
+    text = (
         f"Sizes and overlap of the regions of {pair[0]} and {pair[1]} were also found with smoothing of 1.5 voxels of "
         "each series' own grid and of the acquired grid, and under the paper's threshold, a false discovery rate of "
         ".05, and z of 3.1, to tell what the finer grid, the smoothing, the threshold and the method contribute "
         "[@stss_srfmri].\n"
     )
-    fields = [
-        "series_files", "mask", "roi", "mask_hr", "roi_hr", "events_file", "confounds_tsv", "n_dummy",
-        "activation_tsv",
-    ]  # fmt: skip
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=["out_file"]), name="outputnode")
-    table = pe.Node(
-        ClaimTable(pair=list(pair), voxel_mm=tuple(map(float, voxel_mm)), factor=tuple(map(float, factor))),
-        name="table", n_procs=1,
+    grids, model = ("mask", "roi", "mask_hr", "roi_hr"), ("events_file", "confounds_tsv", "n_dummy")
+    workflow, inputnode, outputnode = new_stage(
+        name, text, inputs=["series_files", *grids, *model, "activation_tsv"], outputs=["out_file"]
+    )
+    activation = replace(
+        run.activation, contrasts={one: run.activation.contrasts[one] for one in pair}, kinds=("cc", "glm"),
+        thresholds=THRESHOLDS,
     )  # fmt: skip
-    tables = pe.Node(niu.Merge(1 + len(series) * len(widths)), name="tables", run_without_submitting=True)
-    edges = [(inputnode, tables, [("activation_tsv", "in1")])]
-    pick = {
-        one: pe.Node(niu.Select(index=[k]), name=f"pick_{one}", run_without_submitting=True)
-        for k, one in enumerate(series)
-    }
-    edges += [(inputnode, node, [("series_files", "inlist")]) for node in pick.values()]
-    for number, (one, width) in enumerate(((s, w) for s in series for w in widths), start=2):
-        grid = "" if one == "raw" else "_hr"
-        maps = pe.Node(
-            ActivationMaps(
-                series=one, fwhm_mm=float(width), contrasts={k: dict(contrasts[k]) for k in pair}, kinds=["cc", "glm"],
-                tr=tr, low_pass=low_pass, high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
-                thresholds=list(THRESHOLDS), factor=tuple(map(float, factor)),
-            ),
-            name=f"maps_{one}_fwhm{round(width * 10):03d}", n_procs=1,
-        )  # fmt: skip
-        edges += [
-            (pick[one], maps, [("out", "in_file")]),
-            (inputnode, maps, [
-                (f"mask{grid}", "mask"), (f"roi{grid}", "roi"), ("events_file", "events_file"),
-                ("confounds_tsv", "confounds_tsv"), ("n_dummy", "n_dummy"),
-            ]),
-            (maps, tables, [("metrics_tsv", f"in{number}")]),
-        ]  # fmt: skip
-    workflow.connect([*edges, (tables, table, [("out", "in_files")]), (table, outputnode, [("out_file", "out_file")])])
+    tables: list[Source] = [(inputnode, "activation_tsv")]
+    for place, series in enumerate(run.mapped):
+        pick = pe.Node(niu.Select(index=[place]), name=f"pick_{series}", run_without_submitting=True)
+        workflow.connect([(inputnode, pick, same(series_files="inlist"))])
+        grid = same("mask", "roi") if series == "raw" else same(mask_hr="mask", roi_hr="roi")
+        for width in widths:
+            step = activation_maps(series, width, activation=activation, acquisition=run.acquisition)
+            maps = pe.Node(step, name=f"maps_{series}_fwhm{round(width * 10):03d}")
+            workflow.connect([(pick, maps, same(out="in_file")), (inputnode, maps, [*grid, *same(*model)])])
+            tables.append((maps, "metrics_tsv"))
+    table = pe.Node(
+        ClaimTable(pair=list(pair), voxel_mm=run.acquisition.voxel, factor=run.acquisition.factor), name="table"
+    )
+    workflow.connect([
+        (joined(workflow, "tables", tables), table, same(out="in_files")),
+        (table, outputnode, same("out_file")),
+    ])  # fmt: skip
     return workflow
 
 
-def init_roi_growth_wf(
-    *,
-    contrasts: Mapping[str, Mapping[str, float]],
-    fwhm_mm: float,
-    factor: tuple[float, float, float],
-    tr: float,
-    low_pass: float | None,
-    slice_time_ref: float,
-    has_stc: bool,
-    name: str = "roi_growth_wf",
-) -> LiterateWorkflow:
+def init_roi_growth_wf(*, run: RunPlan, name: str = "roi_growth_wf") -> LiterateWorkflow:
     """Grow the region of interest into activity of the acquired series that its border cuts off (``--roi-grow``).
 
     Parameters
     ----------
-    contrasts : name to weights of trial types; conditions against rest are followed
-    fwhm_mm : Gaussian smoothing of the map that is followed (mm)
-    factor : acquired voxel over high-resolution voxel along each axis
-    tr : repetition time (s)
-    low_pass : of the correlation (Hz); None is none
-    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
-    name : of the workflow
+    run : whose conditions against rest are followed, in maps at its largest smoothing
 
     Inputs
     ------
-    series_file : the acquired series in BOLD signal units, dummies included
-    mask, roi : brain and region of interest on the acquired grid
-    mask_hr, roi_hr : the same on the high-resolution grid
+    preproc_file : the acquired series in BOLD signal units, head motion undone, dummies included
+    bold_mask, roi_bold : brain and region of interest on the acquired grid
+    bold_mask_hr, roi_bold_hr : the same on the high-resolution grid
     events_file, n_dummy : of the run
 
     Outputs
@@ -139,32 +88,24 @@ def init_roi_growth_wf(
     roi, roi_hr : the grown region on both grids
     out_json : voxels added, the CC from which they were, the reach (mm)
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
+    fwhm_mm = max(run.activation.smoothing)
+    text = (
         "The region of interest was grown by up to 10 mm into voxels that hang together with it and in which the "
         f"correlation of the acquired series with the task, smoothed by {fwhm_mm:g} mm, was at least .5 and at least "
         "max - (max - min)/4 over the region and its surroundings; all series share the grown region.\n"
     )
-    fields = ["series_file", "mask", "roi", "mask_hr", "roi_hr", "events_file", "n_dummy"]
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
     outputs = ["roi", "roi_hr", "out_json"]
-    outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    maps = pe.Node(
-        ActivationMaps(
-            series="raw", fwhm_mm=float(fwhm_mm), contrasts={k: dict(v) for k, v in contrasts.items()}, kinds=["cc"],
-            tr=tr, low_pass=low_pass, high_pass=0.0, slice_time_ref=slice_time_ref, has_stc=has_stc,
-            thresholds=["quarter"], factor=tuple(map(float, factor)),
-        ),
-        name="maps", n_procs=1,
-    )  # fmt: skip
-    grow = pe.Node(GrowRoi(contrasts={k: dict(v) for k, v in contrasts.items()}), name="grow", n_procs=1)
+    low = same(bold_mask="mask", roi_bold="roi")
+    grids = [*low, *same(bold_mask_hr="mask_hr", roi_bold_hr="roi_hr")]
+    own = same("events_file", "n_dummy", preproc_file="in_file")
+    workflow, inputnode, outputnode = new_stage(name, text, inputs=[field for field, _ in own + grids], outputs=outputs)
+    activation = replace(run.activation, kinds=("cc",), thresholds=("quarter",), high_pass=0.0)
+    maps = pe.Node(activation_maps("raw", fwhm_mm, activation=activation, acquisition=run.acquisition), name="maps")
+    grow = pe.Node(GrowRoi(contrasts=activation.plain_contrasts), name="grow")
     workflow.connect([
-        (inputnode, maps, [
-            ("series_file", "in_file"), ("mask", "mask"), ("roi", "roi"), ("events_file", "events_file"),
-            ("n_dummy", "n_dummy"),
-        ]),
-        (inputnode, grow, [(field, field) for field in ("mask", "roi", "mask_hr", "roi_hr")]),
-        (maps, grow, [("out_files", "in_files"), ("out_entities", "in_entities")]),
-        (grow, outputnode, [(field, field) for field in outputs]),
+        (inputnode, maps, own + low),
+        (inputnode, grow, grids),
+        (maps, grow, same(out_files="in_files", out_entities="in_entities")),
+        (grow, outputnode, same(*outputs)),
     ])  # fmt: skip
     return workflow

@@ -1,10 +1,5 @@
 """Quality control of one method in one run: uncertainty, unrepeated detail, domain shift, distortion and precision."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-
-from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
@@ -16,46 +11,28 @@ from bids_sr.interfaces.evaluation.quality_control import (
     UnrepeatedMap,
 )
 from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
+from bids_sr.workflows.plans import RunPlan
+from bids_sr.workflows.wiring import joined, new_stage, one_step, same, set_given
 
 
-def init_guards_wf(
-    *,
-    method: str,
-    contrasts: Mapping[str, Mapping[str, float]],
-    factor: tuple[float, float, float],
-    n_ensemble: int,
-    has_guide: bool,
-    has_measured: bool,
-    needs_model: bool,
-    seed: int,
-    truth_files: Mapping[str, str] | None = None,
-    name: str = "guards_wf",
-) -> LiterateWorkflow:
+def init_guards_wf(*, method: str, run: RunPlan, name: str = "guards_wf") -> LiterateWorkflow:
     """Uncertainty and unrepeated detail of one method, and whether the run is like what the model was trained on.
 
     Parameters
     ----------
     method : name of the series
-    contrasts : name to weights of trial types
-    factor : acquired voxel over high-resolution voxel along each axis
-    n_ensemble : members, the method itself among them; below 2 there is no uncertainty map
-    has_guide : whether there is a high-resolution image of the pair
-    has_measured : whether there is a measured series
-    needs_model : whether the method has a model, whose card knows what it was trained on
-    seed : of resampled slices and flipped signs
-    truth_files : known activation in signal units by contrast, or None
-    name : of the workflow
+    run : what there is of the run
 
     Inputs
     ------
     effects_file : block effects of the method
-    member_files : block effects of all members, the method's own among them, with `n_ensemble` of 2 or more
-    measured_file : block effects of the measured series, with `has_measured`
-    guide_hr : high-resolution image on the fine grid in the boldref's pose, with `has_guide`
-    mask : brain on the fine grid
-    model_file : weights with the card beside them, with `needs_model`
-    boldref : reference of the run on the acquired grid, with `needs_model`
-    bold_mask : brain on that grid, with `needs_model`
+    member_files : block effects of all members, the method's own among them, only of an ensemble
+    measured_file : block effects of the measured series, only of an ensemble where there is one
+    guide_hr : high-resolution image on the high-resolution grid in the boldref's pose, only with a pair
+    mask : brain on the high-resolution grid
+    model_file : weights with the card beside them, only where the method has a model
+    boldref : reference of the run on the acquired grid, only where the method has a model
+    bold_mask : brain on that grid, only where the method has a model
 
     Outputs
     -------
@@ -64,53 +41,44 @@ def init_guards_wf(
     maps_entities : BIDS entities of each
     maps_sidecars : metadata of each
     """
-    ensemble = n_ensemble > 1
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _text(method=method, n_ensemble=n_ensemble, has_guide=has_guide)
-    fields = ["effects_file", "mask"]
-    fields += ["member_files"] * ensemble + ["measured_file"] * (ensemble and has_measured)
-    fields += ["guide_hr"] * has_guide + ["model_file", "boldref", "bold_mask"] * needs_model
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    outputs = ["rows_tsv", "maps", "maps_entities", "maps_sidecars"]
-    outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    weights = {key: dict(value) for key, value in contrasts.items()}
-    detail = pe.Node(
-        UnrepeatedMap(contrasts=weights, factor=tuple(float(f) for f in factor), seed=seed),
-        name="detail", n_procs=1,
+    n_ensemble, contrasts = len(run.ensemble(method)), run.activation.plain_contrasts
+    inputs, measured = ["effects_file", "mask"], []
+    if n_ensemble > 1:
+        measured = same("measured_file") if run.evaluation.measured else []
+        inputs += ["member_files", *(field for field, _ in measured)]
+    guide = same("guide_hr") if run.with_pair else []
+    inputs += [field for field, _ in guide]
+    if method in run.series.models:
+        inputs += ["model_file", "boldref", "bold_mask"]
+    workflow, inputnode, outputnode = new_stage(
+        name, _text(method=method, n_ensemble=n_ensemble, has_guide=run.with_pair), inputs=inputs,
+        outputs=["rows_tsv", "maps", "maps_entities", "maps_sidecars"],
     )  # fmt: skip
-    into = [("effects_file", "effects_file"), ("mask", "mask")] + [("guide_hr", "guide_hr")] * has_guide
-    edges, tables, makers = [(inputnode, detail, into)], [detail], [detail]
-    if ensemble:
-        spread = pe.Node(EnsembleUncertainty(method=method, contrasts=weights, seed=seed), name="spread", n_procs=1)
-        if truth_files:
-            spread.inputs.truth_files = dict(truth_files)
-        into = [("member_files", "effects_files"), ("mask", "mask")]
-        edges.append((inputnode, spread, into + [("measured_file", "measured_file")] * has_measured))
-        tables, makers = [*tables, spread], [*makers, spread]
-    if needs_model:
-        gate = pe.Node(DomainGate(series=method), name="gate", n_procs=1)
-        edges.append((inputnode, gate, [("model_file", "model_file"), ("boldref", "boldref"), ("bold_mask", "mask")]))
-        tables = [*tables, gate]
-    _collect(workflow, tables, makers, outputnode)
-    workflow.connect(edges)
+    detail = pe.Node(UnrepeatedMap(contrasts=contrasts, factor=run.acquisition.factor, seed=run.seed), name="detail")
+    workflow.connect([(inputnode, detail, [*same("effects_file", "mask"), *guide])])
+    makers = [detail]
+    if n_ensemble > 1:
+        spread = pe.Node(EnsembleUncertainty(method=method, contrasts=contrasts, seed=run.seed), name="spread")
+        set_given(spread, {"truth_files": dict(run.evaluation.truth_maps) or None})
+        workflow.connect([(inputnode, spread, [*same("mask", member_files="effects_files"), *measured])])
+        makers.append(spread)
+    tables = list(makers)
+    if method in run.series.models:
+        gate = pe.Node(DomainGate(series=method), name="gate")
+        workflow.connect([(inputnode, gate, same("model_file", "boldref", bold_mask="mask"))])
+        tables.append(gate)
+    table = pe.Node(MergeEvaluation(), name="table")
+    workflow.connect([
+        (joined(workflow, "merge_rows", [(node, "out_file") for node in tables]), table, same(out="in_files")),
+        (table, outputnode, same(out_file="rows_tsv")),
+    ])  # fmt: skip
+    for field, out in (("maps", "maps"), ("entities", "maps_entities"), ("sidecars", "maps_sidecars")):
+        merged = joined(workflow, f"merge_{field}", [(node, field) for node in makers])
+        workflow.connect([(merged, outputnode, same(out=out))])
     return workflow
 
 
-def _collect(workflow: LiterateWorkflow, tables: Sequence[pe.Node], makers: Sequence[pe.Node], end: pe.Node) -> None:
-    """Rows of all guards as one table, and their maps as one list."""
-    rows = pe.Node(niu.Merge(len(tables)), name="merge_rows", run_without_submitting=True)
-    table = pe.Node(MergeEvaluation(), name="table", n_procs=1)
-    edges = [(node, rows, [("out_file", f"in{number}")]) for number, node in enumerate(tables, start=1)]
-    edges += [(rows, table, [("out", "in_files")]), (table, end, [("out_file", "rows_tsv")])]
-    for field, out in (("maps", "maps"), ("entities", "maps_entities"), ("sidecars", "maps_sidecars")):
-        merged = pe.Node(niu.Merge(len(makers)), name=f"merge_{field}", run_without_submitting=True)
-        edges += [(node, merged, [(field, f"in{number}")]) for number, node in enumerate(makers, start=1)]
-        edges.append((merged, end, [("out", out)]))
-    workflow.connect(edges)
-
-
 def _text(*, method: str, n_ensemble: int, has_guide: bool) -> str:
-    """Methods text."""
     pair = ", or follows the detail of the high-resolution T2*-weighted image," if has_guide else ""
     text = (
         f"Fine detail of {method}, beyond the acquired Nyquist limit, was called unrepeated unless it agrees between "
@@ -125,16 +93,12 @@ def _text(*, method: str, n_ensemble: int, has_guide: bool) -> str:
     return text + "\n"
 
 
-def init_distortion_wf(
-    *, phase_encoding: str | None, guided: Sequence[str], name: str = "distortion_wf"
-) -> LiterateWorkflow:
-    """How far the boldref is distorted against the T2*-weighted image.
+def init_distortion_wf(*, run: RunPlan, name: str = "distortion_wf") -> LiterateWorkflow:
+    """Measure how far the boldref's edges lie from those of the high-resolution image.
 
     Parameters
     ----------
-    phase_encoding : direction of the BOLD as BIDS has it (``j-``), or None
-    guided : methods and baselines that lay the image's detail over the BOLD; the warning names them
-    name : of the workflow
+    run : its phase-encoding direction, and series that lay detail of the image over the BOLD, for the warning
 
     Inputs
     ------
@@ -147,40 +111,17 @@ def init_distortion_wf(
     rows_tsv : rows of the evaluation
     warnings : sentences for the report; empty where the edges agree
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
+    text = (
         "Distortion was measured as the displacement at which edges of the BOLD reference and the T2*-weighted image, "
         "whatever their contrast, are locally most alike.\n"
     )
-    fields = ["boldref", "guide_hr", "mask_hr"]
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=["rows_tsv", "warnings"]), name="outputnode")
-    measure = pe.Node(
-        EdgeMismatch(phase_encoding=phase_encoding or "", guided=list(guided)),
-        name="edges", n_procs=1,
-    )  # fmt: skip
-    workflow.connect([
-        (inputnode, measure, [(field, field) for field in fields]),
-        (measure, outputnode, [("out_file", "rows_tsv"), ("warnings", "warnings")]),
-    ])  # fmt: skip
-    return workflow
+    guided = [one for one in run.series.names if run.series.takes_guide(one)]
+    measure = pe.Node(EdgeMismatch(phase_encoding=run.acquisition.phase_encoding, guided=guided), name="edges")
+    outputs = same("warnings", out_file="rows_tsv")
+    return one_step(name, text, measure, inputs=same("boldref", "guide_hr", "mask_hr"), outputs=outputs)
 
 
-def init_precision_wf(
-    *,
-    method: str,
-    contrasts: Mapping[str, Mapping[str, float]],
-    factor: tuple[float, float, float],
-    tr: float,
-    high_pass: float,
-    slice_time_ref: float,
-    has_stc: bool,
-    precision: str,
-    device: str,
-    force: bool,
-    omp_nthreads: int,
-    name: str = "precision_wf",
-) -> LiterateWorkflow:
+def init_precision_wf(*, method: str, run: RunPlan, name: str = "precision_wf") -> LiterateWorkflow:
     """Choose the precision of a network's arithmetic by what it does to t.
 
     Worth a node only where a lower precision is possible: ``bf16`` asked for, or ``auto`` and a device other than
@@ -189,16 +130,7 @@ def init_precision_wf(
     Parameters
     ----------
     method : name of the series
-    contrasts : name to weights of trial types
-    factor : acquired voxel over high-resolution voxel along each axis
-    tr : repetition time (s)
-    high_pass : of the linear model (Hz)
-    slice_time_ref, has_stc : moment within a TR to which slice timing was corrected, and whether it was
-    precision : "auto", "fp32" or "bf16", as asked for
-    device : "auto", "cpu" or "cuda"
-    force : use bf16 whatever it does
-    omp_nthreads : threads of the network
-    name : of the workflow
+    run : what there is of the run
 
     Inputs
     ------
@@ -215,25 +147,19 @@ def init_precision_wf(
     precision : "fp32" or "bf16", for inference
     rows_tsv : rows of the evaluation; none where nothing was tried
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = (
+    text = (
         f"The network of {method} computes in single precision unless bfloat16 changes t by less than 1 % of its noise "
         "in every contrast, on slices of the run itself.\n"
     )
-    into = {"stc_file": "in_file", "bold_mask": "mask"}
-    fields = ["stc_file", "boldref", "bold_mask", "model_file", "events_file", "confounds_tsv", "n_dummy"]
-    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=["precision", "rows_tsv"]), name="outputnode")
     guard = pe.Node(
         PrecisionGuard(
-            series=method, contrasts={key: dict(value) for key, value in contrasts.items()},
-            factor=tuple(float(f) for f in factor), tr=tr, high_pass=high_pass, slice_time_ref=slice_time_ref,
-            has_stc=has_stc, precision=precision, device=device, force=force, threads=omp_nthreads,
+            series=method, contrasts=run.activation.plain_contrasts, factor=run.acquisition.factor,
+            high_pass=run.activation.high_pass, precision=run.series.precision, device=run.series.device,
+            force=run.series.training.force, threads=run.omp_nthreads, **run.acquisition.timing,
         ),
-        name="guard", n_procs=omp_nthreads,
+        name="guard", n_procs=run.omp_nthreads,
     )  # fmt: skip
-    workflow.connect([
-        (inputnode, guard, [(field, into.get(field, field)) for field in fields]),
-        (guard, outputnode, [("precision", "precision"), ("out_file", "rows_tsv")]),
-    ])  # fmt: skip
-    return workflow
+    inputs = same(
+        "boldref", "model_file", "events_file", "confounds_tsv", "n_dummy", stc_file="in_file", bold_mask="mask"
+    )
+    return one_step(name, text, guard, inputs=inputs, outputs=same("precision", out_file="rows_tsv"))

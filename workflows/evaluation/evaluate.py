@@ -1,10 +1,5 @@
 """Evaluation of a run: all figures that tell whether its finer maps are true in one table, with a verdict in words."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
@@ -12,18 +7,16 @@ from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 from bids_sr.interfaces.evaluation.verdicts import Flags, Verdict
 from bids_sr.workflows.evaluation.evaluation_parts import (
     MAPS,
-    Source,
     against_images,
     against_truth,
     claim,
     knows_truth,
-    plain,
     quality_control,
     split_half,
     without_signal,
 )
-from bids_sr.workflows.node_names import out_of, same
 from bids_sr.workflows.plans import EvaluationPlan, RunPlan
+from bids_sr.workflows.wiring import Source, joined, new_stage, same
 
 PAIR_FIELDS = ("train_highres", "train_lowres", "pair_mask")
 
@@ -58,51 +51,37 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
     Parameters
     ----------
     run : what there is of the run
-    name : of the workflow
 
     Inputs
     ------
-    events_file, confounds_tsv, n_dummy
-        of the run; these and what follows only where something reads them (`evaluation_fields`)
-    bold_mask, bold_mask_hr, roi_bold, roi_bold_hr, boldref
-        brain and region of interest on both grids, reference of the run
-    roi_placed
-        region of interest on the acquired grid as registration placed it, before it was grown
-    preproc_file, series_files
-        raw on the acquired grid; all others in the order of `judged`
-    maps, maps_entities, activation_tsv
-        statistical maps and regions of all series that are mapped, and their figures
-    train_highres, train_lowres, pair_mask, guide_hr
-        the pair in one frame, its mask, and its fine image on the boldref's fine grid; only with a pair
-    holdout_tsv
-        scores on the other pair, only with one
-    model_METHOD, precision_METHOD
-        trained model of each method that learned from the pair, for which guards are made; rows of the test of a lower
-        precision, only where one is possible
-    card_METHOD
-        of each method that learns from how the run changes: whether it was applied
+    events_file, confounds_tsv, n_dummy : of the run; these and what follows only where something reads them
+        (`evaluation_fields`)
+    bold_mask, bold_mask_hr, roi_bold, roi_bold_hr, boldref : brain and region of interest on both grids, reference of
+        the run
+    roi_placed : region of interest on the acquired grid as registration placed it, before it was grown
+    preproc_file, series_files : raw on the acquired grid; all others in the order of `judged`
+    maps, maps_entities, activation_tsv : statistical maps and regions of all series that are mapped, and their figures
+    train_highres, train_lowres, pair_mask, guide_hr : the pair in one frame, its mask, and its fine image on the
+        boldref's fine grid; only with a pair
+    holdout_tsv : scores on the other pair, only with one
+    model_METHOD, precision_METHOD : trained model of each method that learned from the pair, for which guards are made;
+        rows of the test of a lower precision, only where one is possible
+    card_METHOD : of each method that learns from how the run changes: whether it was applied
 
     Outputs
     -------
-    evaluation_tsv, evaluation_json
-        every figure with its interval, and what the columns mean
-    verdict_json, flags_json
-        the verdict and the flags in words
-    figures_npz
-        effects beyond the acquired Nyquist limit, only where the blocks can be split
-    maps, maps_entities, maps_sidecars
-        uncertainty and unrepeated detail, only where there are methods and blocks that can be split
+    evaluation_tsv, evaluation_json : every figure with its interval, and what the columns mean
+    verdict_json, flags_json : the verdict and the flags in words
+    figures_npz : effects beyond the acquired Nyquist limit, only where the blocks can be split
+    maps, maps_entities, maps_sidecars : uncertainty and unrepeated detail, only where there are methods and blocks that
+        can be split
     """
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = _text(run.evaluation)
     outputs = ["evaluation_tsv", "evaluation_json", "verdict_json", "flags_json"]
     if run.evaluation.split:
         outputs.append("figures_npz")
     if run.guarded:
         outputs += MAPS
-    inputnode = pe.Node(niu.IdentityInterface(fields=evaluation_fields(run)), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(fields=outputs), name="outputnode")
-    workflow.add_nodes([inputnode, outputnode])
+    workflow, inputnode, _ = new_stage(name, _text(run.evaluation), inputs=evaluation_fields(run), outputs=outputs)
     tables: list[Source] = [(inputnode, "holdout_tsv")] if run.with_holdout else []
     tables += [(inputnode, f"precision_{method}") for method in run.series.checked]
     if run.evaluation.split:
@@ -115,62 +94,44 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
         tables.append(without_signal(workflow, run))
     if run.evaluation.pair_conditions:
         tables.append(claim(workflow, run))
-    _judgment(workflow, run, [*tables], quality_control(workflow, run))
+    _judge(workflow, run, tables)
     return workflow
 
 
-def _judgment(
-    workflow: LiterateWorkflow, run: RunPlan, tables: list[Source], controls: Sequence[LiterateWorkflow]
-) -> None:
-    """Flags and the verdict, and all tables as one."""
-    inputnode, outputnode = workflow.get_node("inputnode"), workflow.get_node("outputnode")
-    plan = run.series
+def _judge(workflow: LiterateWorkflow, run: RunPlan, tables: list[Source]) -> None:
+    """Quality control, flags and the verdict, and all tables as one."""
+    inputnode, outputnode, plan = workflow.get_node("inputnode"), workflow.get_node("outputnode"), run.series
     flags = pe.Node(
-        Flags(contrasts=plain(run.activation.contrasts), factor=run.acquisition.factor), name="flags", n_procs=1
+        Flags(contrasts={} if run.at_rest else run.activation.plain_contrasts, factor=run.acquisition.factor),
+        name="flags",
     )
-    workflow.connect(
-        [
-            (inputnode, flags, same(maps="in_files", maps_entities="in_entities", bold_mask="mask", roi_placed="roi")),
-        ]
-    )
+    seen = same(maps="in_files", maps_entities="in_entities", bold_mask="mask", roi_placed="roi")
+    workflow.connect([(inputnode, flags, seen)])
     if run.with_pair:
         workflow.connect([(inputnode, flags, same(*PAIR_FIELDS))])
-    if controls:
-        rows = pe.Node(niu.Merge(len(controls)), name="guard_rows", run_without_submitting=True)
-        workflow.connect([(each, rows, out_of(rows_tsv=f"in{k}")) for k, each in enumerate(controls, 1)])
+    if controls := quality_control(workflow, run):
+        rows = joined(workflow, "guard_rows", [(each, "outputnode.rows_tsv") for each in controls])
         workflow.connect([(rows, flags, same(out="tables"))])
-        tables.append((rows, "out"))
-    tables.append((flags, "out_file"))
-    gathered = pe.Node(niu.Merge(len(tables)), name="gathered", run_without_submitting=True)
-    workflow.connect([(node, gathered, [(field, f"in{k}")]) for k, (node, field) in enumerate(tables, 1)])
+        tables = [*tables, (rows, "out")]
     verdict = pe.Node(
         Verdict(
             methods=list(plan.methods), baselines=[one for one in plan.names if one not in plan.methods],
             margin=run.evaluation.margin, card_names=list(plan.by_variance),
         ),
-        name="verdict", n_procs=1,
+        name="verdict",
     )  # fmt: skip
     if plan.by_variance:
-        cards = pe.Node(niu.Merge(len(plan.by_variance)), name="cards", run_without_submitting=True)
-        workflow.connect(
-            [
-                *((inputnode, cards, [(f"card_{method}", f"in{k}")]) for k, method in enumerate(plan.by_variance, 1)),
-                (cards, verdict, same(out="card_files")),
-            ]
-        )
-    every = pe.Node(niu.Merge(2), name="every", run_without_submitting=True)
-    merge = pe.Node(MergeEvaluation(), name="merge", n_procs=1)
-    workflow.connect(
-        [
-            (gathered, verdict, same(out="in_files")),
-            (gathered, every, same(out="in1")),
-            (verdict, every, same(out_file="in2")),
-            (every, merge, same(out="in_files")),
-            (merge, outputnode, same(out_file="evaluation_tsv", out_json="evaluation_json")),
-            (verdict, outputnode, same("verdict_json")),
-            (flags, outputnode, same("flags_json")),
-        ]
-    )
+        cards = joined(workflow, "cards", [(inputnode, f"card_{method}") for method in plan.by_variance])
+        workflow.connect([(cards, verdict, same(out="card_files"))])
+    gathered = joined(workflow, "gathered", [*tables, (flags, "out_file")])
+    merge = pe.Node(MergeEvaluation(), name="merge")
+    workflow.connect([
+        (gathered, verdict, same(out="in_files")),
+        (joined(workflow, "every", [(gathered, "out"), (verdict, "out_file")]), merge, same(out="in_files")),
+        (merge, outputnode, same(out_file="evaluation_tsv", out_json="evaluation_json")),
+        (verdict, outputnode, same("verdict_json")),
+        (flags, outputnode, same("flags_json")),
+    ])  # fmt: skip
 
 
 def _text(evaluation: EvaluationPlan) -> str:

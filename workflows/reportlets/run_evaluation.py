@@ -3,66 +3,49 @@
 Each gives parallel lists, ``reportlets`` and ``entities``, for a sink; no result depends on anything made here.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, QualityReport, VarianceReport
-from bids_sr.workflows.reportlets.subject_reportlets import drawing_workflow, same
+from bids_sr.interfaces.reporting.reportlet_figures import CalibrationReport
+from bids_sr.workflows.plans import RunPlan
+from bids_sr.workflows.reportlets.subject_reportlets import drawing_workflow
+from bids_sr.workflows.wiring import same
 
 
-def init_evaluation_reportlets_wf(
-    *,
-    with_truth: bool,
-    with_guide: bool,
-    with_maps: bool = True,
-    with_halves: bool = True,
-    series: Sequence[str] = (),
-    name: str = "evaluation_reportlets_wf",
-) -> LiterateWorkflow:
+def init_evaluation_reportlets_wf(*, run: RunPlan, name: str = "evaluation_reportlets_wf") -> LiterateWorkflow:
     """Show the verdict on one run, what it rests on, and the quality control.
 
     Parameters
     ----------
-    with_truth : whether high-resolution BOLD or the activation of the run is known
-    with_guide : whether there is a high-resolution image to draw over; else the reference of the run is drawn
-    with_maps : whether there are maps of the quality control (uncertainty, unrepeated detail)
-    with_halves : whether the run could be split into halves
-    series : names of the series on the high-resolution grid, in the order of ``consistency_files``
-    name : of the workflow
+    run : whether the truth is known, there is a pair to draw over, and the run could be split into halves
 
     Inputs
     ------
-    evaluation_tsv, verdict_json, flags_json
-        rows of the evaluation; the verdict and the flags as text
-    figures_npz
-        effects beyond the acquired Nyquist limit, only with halves
-    consistency_files
-        loss of acquired data, one row a volume, a file each series
-    maps, maps_entities, maps_sidecars
-        maps of the quality control, among any others, their entities and metadata; only with such maps
-    mask_hr
-        brain mask on the high-resolution grid
-    guide_hr
-        high-resolution image that guides, on that grid, only with a guide
-    boldref
-        reference of the run, only without a guide
+    evaluation_tsv, verdict_json, flags_json : rows of the evaluation; the verdict and the flags as text
+    figures_npz : effects beyond the acquired Nyquist limit, only with halves
+    consistency_files : loss of acquired data, one row a volume, a file each series
+    maps, maps_entities, maps_sidecars : maps of the quality control, among any others, their entities and metadata;
+        only with such maps
+    mask_hr : brain mask on the high-resolution grid
+    guide_hr : high-resolution image that guides, on that grid, only with a guide
+    boldref : reference of the run, only without a guide
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
-    names = list(series)
-    order: dict[str, Any] = {"series_names": names} if names else {}
-    table = {"evaluation_tsv": "in_table", "flags_json": "flags_json"}
-    quality = {**table, **same("consistency_files", "mask_hr"), "guide_hr" if with_guide else "boldref": "background"}
-    if with_maps:
-        quality |= {"maps": "maps", "maps_entities": "entities", "maps_sidecars": "sidecars"}
-    halves = ("figures_npz",) if with_halves else ()
+    names = list(run.series.names)
+    has_truth = bool(run.evaluation.truth_file or run.evaluation.truth_maps)
+    table = same("flags_json", evaluation_tsv="in_table")
+    quality = [*table, *same("consistency_files", "mask_hr")]
+    quality += same(guide_hr="background") if run.with_pair else same(boldref="background")
+    if run.guarded:
+        quality += same("maps", maps_entities="entities", maps_sidecars="sidecars")
+    worth = [*table, *same("verdict_json")]
+    if run.evaluation.split:
+        worth += same("figures_npz")
     return drawing_workflow(name, {
-        "worth": (EvaluationReport(has_truth=with_truth, **order), {**table, **same("verdict_json", *halves)}),
+        "worth": (EvaluationReport(has_truth=has_truth, series_names=names), worth),
         "guards": (QualityReport(consistency_names=names), quality),
     })  # fmt: skip
 
@@ -73,7 +56,6 @@ def init_variance_reportlets_wf(*, with_guide: bool, name: str = "variance_repor
     Parameters
     ----------
     with_guide : whether there is a high-resolution image; else the reference of the run is drawn above
-    name : of the workflow
 
     Inputs
     ------
@@ -84,8 +66,26 @@ def init_variance_reportlets_wf(*, with_guide: bool, name: str = "variance_repor
 
     Outputs
     -------
-    reportlets : one figure
-    entities : of it
+    reportlets, entities : one figure, and the entities of it
     """
-    wires = {"weight_file": "weight_file", "mask_hr": "mask", "guide_hr" if with_guide else "boldref": "guide"}
-    return drawing_workflow(name, {"variance": (VarianceReport(), wires)})
+    guide = same(guide_hr="guide") if with_guide else same(boldref="guide")
+    return drawing_workflow(name, {"variance": (VarianceReport(), [*same("weight_file", mask_hr="mask"), *guide])})
+
+
+def init_calibration_reportlets_wf(*, name: str = "calibration_reportlets_wf") -> LiterateWorkflow:
+    """Draw the calibration of one run: in register with the run, its map, and what it told.
+
+    Inputs
+    ------
+    boldref, bold_mask : reference of the run, and its brain
+    calibration_ref, calibration_sd, calibration_xfm, calibration_json : as `init_calibration_wf` gives them
+
+    Outputs
+    -------
+    reportlets, entities : figures and fragments of HTML, and the entities of each
+    """
+    wires = same(
+        "boldref", "bold_mask", "calibration_ref", "calibration_json", calibration_sd="sd_file",
+        calibration_xfm="boldref2calibration_xfm",
+    )  # fmt: skip
+    return drawing_workflow(name, {"drawn": (CalibrationReport(), wires)})

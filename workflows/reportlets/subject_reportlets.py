@@ -3,19 +3,14 @@
 Each gives parallel lists, ``reportlets`` and ``entities``, for a sink; no result depends on anything made here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.reporting.map_reportlets import (
-    ActivationReport,
-    MetricsReport,
-    RegionsReport,
-    SuperresReport,
-)
+from bids_sr.interfaces.reporting.map_reportlets import ActivationReport, MetricsReport, RegionsReport, SuperresReport
 from bids_sr.interfaces.reporting.reportlet_figures import (
     AnatReport,
     CoregReport,
@@ -27,15 +22,11 @@ from bids_sr.interfaces.reporting.reportlet_figures import (
     SummaryReport,
     TrainingReport,
 )
+from bids_sr.workflows.plans import RunPlan
+from bids_sr.workflows.wiring import Pairs, joined, same
 
-OUTPUTS = {"out_files": "reportlets", "out_entities": "entities"}
-Drawing = tuple[Any, Mapping[str, str]]
-"""An interface, and its inputs by the field of the inputnode that each comes from."""
-
-
-def same(*fields: str) -> dict[str, str]:
-    """Fields of the inputnode that are named as the inputs they go to."""
-    return {field: field for field in fields}
+Drawing = tuple[Any, Pairs]
+"""An interface, and what connects the inputnode to its inputs."""
 
 
 def drawing_workflow(name: str, drawings: Mapping[str, Drawing]) -> LiterateWorkflow:
@@ -43,52 +34,41 @@ def drawing_workflow(name: str, drawings: Mapping[str, Drawing]) -> LiterateWork
 
     Parameters
     ----------
-    name : of the workflow
     drawings : by the name of their node; together their fields are those of the inputnode
     """
     workflow = LiterateWorkflow(name=name)
-    outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUTS.values())), name="outputnode")
-    nodes = [pe.Node(interface, name=each, n_procs=1) for each, (interface, _) in drawings.items()]
-    fields = list(dict.fromkeys(field for _, wires in drawings.values() for field in wires))
-    if fields:
-        inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode")
-        wired = zip(nodes, drawings.values(), strict=True)
-        workflow.connect([(inputnode, node, list(wires.items())) for node, (_, wires) in wired if wires])
+    outputnode = pe.Node(niu.IdentityInterface(fields=["reportlets", "entities"]), name="outputnode")
+    fields = list(dict.fromkeys(field for _, wires in drawings.values() for field, _ in wires))
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name="inputnode") if fields else None
+    nodes = [pe.Node(interface, name=each) for each, (interface, _) in drawings.items()]
+    for node, (_, wires) in zip(nodes, drawings.values(), strict=True):
+        if wires:
+            workflow.connect([(inputnode, node, wires)])
     if len(nodes) == 1:
-        workflow.connect([(nodes[0], outputnode, list(OUTPUTS.items()))])
+        workflow.connect([(nodes[0], outputnode, same(out_files="reportlets", out_entities="entities"))])
         return workflow
-    for field, output in OUTPUTS.items():
-        merge = pe.Node(niu.Merge(len(nodes)), name=f"all_{output}", run_without_submitting=True)
-        workflow.connect([(node, merge, [(field, f"in{number}")]) for number, node in enumerate(nodes, 1)])
-        workflow.connect([(merge, outputnode, [("out", output)])])
+    for field, output in (("out_files", "reportlets"), ("out_entities", "entities")):
+        merge = joined(workflow, f"all_{output}", [(node, field) for node in nodes])
+        workflow.connect([(merge, outputnode, same(out=output))])
     return workflow
 
 
-def init_summary_wf(
-    *, summary: Mapping[str, Any], desc: str = "summary", suffix: str = "T1w", name: str = "summary_wf"
-) -> LiterateWorkflow:
+def init_summary_wf(*, summary: Mapping[str, Any], name: str = "summary_wf") -> LiterateWorkflow:
     """Show what was found and what will be done, warnings first.
 
     Parameters
     ----------
     summary : labels to text, numbers, lists or nested mappings; the keys ``warnings`` and ``notices`` hold messages
-    desc, suffix : of the reportlet
-    name : of the workflow
 
     Outputs
     -------
-    reportlets : one fragment of HTML
-    entities : of it
+    reportlets, entities : one fragment of HTML, and the entities of it
     """
-    return drawing_workflow(name, {"show": (SummaryReport(summary=dict(summary), desc=desc, suffix=suffix), {})})
+    return drawing_workflow(name, {"show": (SummaryReport(summary=dict(summary)), [])})
 
 
 def init_anat_reportlets_wf(*, name: str = "anat_reportlets_wf") -> LiterateWorkflow:
     """Draw brain mask, tissues, region of interest and normalization.
-
-    Parameters
-    ----------
-    name : of the workflow
 
     Inputs
     ------
@@ -97,11 +77,10 @@ def init_anat_reportlets_wf(*, name: str = "anat_reportlets_wf") -> LiterateWork
 
     Outputs
     -------
-    reportlets : figures
-    entities : of each
+    reportlets, entities : figures, and the entities of each
     """
-    brain = {"t1w_preproc": "t1w", "t1w_mask": "mask", "t1w_tpms": "tpms", "roi_t1w": "roi"}
-    norm = {"t1w_preproc": "t1w", **same("std_t1w", "template", "template_mask")}
+    brain = same(t1w_preproc="t1w", t1w_mask="mask", t1w_tpms="tpms", roi_t1w="roi")
+    norm = same("std_t1w", "template", "template_mask", t1w_preproc="t1w")
     return drawing_workflow(name, {"brain": (AnatReport(), brain), "norm": (NormReport(), norm)})
 
 
@@ -114,7 +93,6 @@ def init_pair_reportlets_wf(
     ----------
     with_model : whether a network was trained
     method : its name, where several are trained on one pair: keeps their figures apart
-    name : of the workflow
 
     Inputs
     ------
@@ -125,8 +103,7 @@ def init_pair_reportlets_wf(
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
     drawings: dict[str, Drawing] = {
         "pair": (PairReport(), same("train_highres", "train_lowres", "pair_mask", "highres", "pair_json"))
@@ -143,7 +120,6 @@ def init_training_reportlets_wf(*, method: str, of_run: bool, name: str = "train
     ----------
     method : name of the series: keeps the figures of several apart
     of_run : trained on the volumes of a run, or given for it with its model; else on the pair
-    name : of the workflow
 
     Inputs
     ------
@@ -151,103 +127,79 @@ def init_training_reportlets_wf(*, method: str, of_run: bool, name: str = "train
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
     drawn = TrainingReport(method=method, of_run=of_run)
     return drawing_workflow(name, {"course": (drawn, same("log_file", "card_file"))})
 
 
-def init_run_reportlets_wf(
-    *, with_anat: bool, with_pair: bool, summary: Mapping[str, Any] | None = None, name: str = "run_reportlets_wf"
-) -> LiterateWorkflow:
+def init_run_reportlets_wf(*, run: RunPlan, name: str = "run_reportlets_wf") -> LiterateWorkflow:
     """Draw motion and registration of one run; apart from its maps, so that these are seen when a map fails.
 
     Parameters
     ----------
-    with_anat, with_pair : whether there are a T1w image and a T2*-weighted pair
-    summary : facts of the run for its first lines; see ``init_summary_wf``
-    name : of the workflow
+    run : its facts are the first lines; see ``init_summary_wf``
 
     Inputs
     ------
-    bold_mask, n_dummy
-        brain mask on the acquired grid, volumes left out at the start
-    boldref
-        reference of the run, only with a T1w image or a pair
-    preproc_file, confounds_tsv
-        motion-corrected series on the acquired grid, and its confounds
-    registration_json
-        size and quality of the registrations
-    tpms_bold, t1w_preproc, t1w_mask, t1w_tpms, boldref2t1w_xfm
-        only with a T1w image
-    bold_mask_hr, highres, guide_hr
-        brain mask on the high-resolution grid; highres image as acquired, and on that grid; only with a pair
+    bold_mask, n_dummy : brain mask on the acquired grid, volumes left out at the start
+    boldref : reference of the run, only with a T1w image or a pair
+    preproc_file, confounds_tsv : motion-corrected series on the acquired grid, and its confounds
+    registration_json : size and quality of the registrations
+    tpms_bold, t1w_preproc, t1w_mask, t1w_tpms, boldref2t1w_xfm : only with a T1w image
+    bold_mask_hr, highres, guide_hr : brain mask on the high-resolution grid; highres image as acquired, and on that
+        grid; only with a pair
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
-    motion = {**same("confounds_tsv", "preproc_file", "n_dummy"), "bold_mask": "mask"}
-    if with_anat:
-        motion["tpms_bold"] = "tpms"
-    about = SummaryReport(summary=dict(summary or {}), desc="runsummary", suffix="bold")
+    motion = same("confounds_tsv", "preproc_file", "n_dummy", bold_mask="mask")
+    if run.with_anat:
+        motion += same(tpms_bold="tpms")
+    about = SummaryReport(summary=dict(run.facts), desc="runsummary", suffix="bold")
     drawings: dict[str, Drawing] = {
         "about": (about, same("n_dummy")),
         "motion": (MotionReport(), motion),
-        "facts": (RegistrationReport(), {"registration_json": "in_json"}),
+        "facts": (RegistrationReport(), same(registration_json="in_json")),
     }
-    if with_anat:
+    if run.with_anat:
         coreg = same("boldref", "t1w_preproc", "t1w_mask", "t1w_tpms", "boldref2t1w_xfm")
         drawings["coreg"] = (CoregReport(), coreg)
-    if with_pair:
-        drawings["guide"] = (GuideReport(), {**same("boldref", "highres", "guide_hr"), "bold_mask_hr": "mask_hr"})
+    if run.with_pair:
+        drawings["guide"] = (GuideReport(), same("boldref", "highres", "guide_hr", bold_mask_hr="mask_hr"))
     return drawing_workflow(name, drawings)
 
 
-def init_maps_reportlets_wf(
-    *, series: Sequence[str], with_pair: bool, conditions: Sequence[str] = (), name: str = "maps_reportlets_wf"
-) -> LiterateWorkflow:
+def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -> LiterateWorkflow:
     """Draw series and maps of one run side by side, and show its tables.
 
     Parameters
     ----------
-    series : names of the series besides ``raw``, in the order of ``series_files``
-    with_pair : whether there is a T2*-weighted pair; its highres image is drawn below the maps then
-    conditions : single conditions whose regions are compared; default: told from the names of the maps
-    name : of the workflow
+    run : with a T2*-weighted pair its highres image is drawn below the maps
 
     Inputs
     ------
-    preproc_file
-        motion-corrected series on the acquired grid
-    bold_mask_hr, roi_bold_hr
-        brain mask and region of interest on the high-resolution grid
-    series_files
-        every series besides raw
-    maps, maps_entities
-        statistical maps and regions of all series, with their entities
-    image_tsv, activation_tsv
-        metrics of the series and of the maps
-    boldref
-        reference of the run, only without a pair
-    guide_hr
-        highres image on the boldref's high-resolution grid, only with a pair
+    preproc_file : motion-corrected series on the acquired grid
+    bold_mask_hr, roi_bold_hr : brain mask and region of interest on the high-resolution grid
+    series_files : every series besides raw
+    maps, maps_entities : statistical maps and regions of all series, with their entities
+    image_tsv, activation_tsv : metrics of the series and of the maps
+    boldref : reference of the run, only without a pair
+    guide_hr : highres image on the boldref's high-resolution grid, only with a pair
 
     Outputs
     -------
-    reportlets : figures and fragments of HTML
-    entities : of each
+    reportlets, entities : figures and fragments of HTML, and the entities of each
     """
-    every = ["raw", *series]
-    given: dict[str, Any] = {"conditions": list(conditions)} if conditions else {}
-    grid = {"bold_mask_hr": "mask_hr", "roi_bold_hr": "roi_hr"}
-    maps = {"maps": "maps", "maps_entities": "entities", "guide_hr" if with_pair else "boldref": "background", **grid}
-    slices = {"series_files": "series_files", "preproc_file": "raw_file", **grid}
+    grid = same(bold_mask_hr="mask_hr", roi_bold_hr="roi_hr")
+    below = same(guide_hr="background") if run.with_pair else same(boldref="background")
+    maps = [*same("maps", maps_entities="entities"), *below, *grid]
+    slices = SuperresReport(series_names=list(run.mapped[1:]))
+    order = {"series_names": list(run.mapped)}
     return drawing_workflow(name, {
-        "slices": (SuperresReport(series_names=list(series)), slices),
-        "maps": (ActivationReport(series_names=every), maps),
-        "regions": (RegionsReport(series_names=every, **given), maps),
-        "metrics": (MetricsReport(series_names=every), same("image_tsv", "activation_tsv")),
+        "slices": (slices, [*same("series_files", preproc_file="raw_file"), *grid]),
+        "maps": (ActivationReport(**order), maps),
+        "regions": (RegionsReport(**order), maps),
+        "metrics": (MetricsReport(**order), same("image_tsv", "activation_tsv")),
     })  # fmt: skip

@@ -23,6 +23,7 @@ from bids_sr.cli.models.models_files import (
     fit_for,
     open_model,
     scene_of,
+    stem_of,
     threads_and_device,
     to_write,
 )
@@ -45,16 +46,7 @@ IN_PLANE: Factor = (2.0, 2.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """An upsampler for one image, with what is to be said of it.
-
-    Parameters
-    ----------
-    name : of the method or the interpolation
-    factor : acquired over wanted voxel size
-    make : makes the upsampler, once what it needs of the image is known
-    model : or None for an interpolation
-    overruled : what ``--force`` overruled
-    """
+    """A method or an interpolation for one image; `make` builds the upsampler, `overruled` is what ``--force`` did."""
 
     name: str
     factor: Factor
@@ -69,14 +61,9 @@ class Ready:
 
 
 def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default: Factor | None = None) -> Ready:
-    """Check that a model, or an interpolation, fits an image; nothing of the image but its header is read.
+    """Check that a model file, or an interpolation, fits an image of which only the header is read.
 
-    Parameters
-    ----------
-    name : file of a model, or name of an interpolation
-    reader : of the image
-    options : of the command line (factor, contrast, force, precision, threads, device)
-    default : factor where the command line names none and there is no model
+    `default` is the factor where the command line names none and there is no model.
     """
     if name in PAIR_BASELINES:
         raise UsageError(
@@ -92,13 +79,9 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
         factor = factor_from(options.factor, default or IN_PLANE)
         return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, factor, affine=reader.affine))
     model = open_model(name)
-    x, y, z = model.card.factor
-    own: Factor = (float(x), float(y), float(z))
-    if (
-        default is None
-        or hr_grid(reader.shape[:3], reader.affine, own)[0] == hr_grid(reader.shape[:3], reader.affine, default)[0]
-    ):
-        default = own  # the same fine grid: 43.75 voxels become 44 by 1.25 and by 44/35
+    own, shape = model.card.factor, reader.shape[:3]
+    if default is None or hr_grid(shape, reader.affine, own)[0] == hr_grid(shape, reader.affine, default)[0]:
+        default = own  # the same grid: 43.75 voxels become 44 by 1.25 and by 44/35
     factor = factor_from(options.factor, default)
     contrast = contrast_of(reader.path, options.contrast)
     overruled = fit_for(model, reader, contrast, factor, force=options.force)
@@ -138,7 +121,7 @@ def apply(options: argparse.Namespace) -> None:
 
 
 def _written(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> float:
-    """Write the fine image, volume by volume; returns the mean share of acquired data that was lost."""
+    """Write the super-resolved image; returns the mean share of acquired data that was lost."""
     shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
     if reader.ndim == 3:
         volume = reader.volume(0)
@@ -156,7 +139,7 @@ def _written(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Pa
 
 
 def checked(fine: Array, volume: int) -> Array:
-    """A fine volume, refused where it is not finite."""
+    """A super-resolved volume, refused where it is not finite."""
     if not np.isfinite(fine).all():
         raise InferenceError(f"volume {volume}: super-resolution gave values that are not finite")
     return fine
@@ -170,7 +153,7 @@ def _bar(done: int, count: int) -> None:
 
 def _sidecar(out: Path, options: argparse.Namespace, prepared: Ready, notes: list[str], lost: float) -> None:
     """What the image was made of, and how, beside it."""
-    stem = out.name.removesuffix(".gz").removesuffix(".nii")
+    stem = stem_of(out)
     content = {
         "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
         "Sources": [str(options.image)],

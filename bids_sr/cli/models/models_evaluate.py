@@ -1,14 +1,11 @@
-"""``bids-sr-models evaluate``: models and interpolations against a measured fine image, in one table.
-
-Every row is made from the same coarse volumes and measured with the same mask and data range; the table says which.
-"""
+"""``bids-sr-models evaluate``: models and interpolations against a measured high-resolution image, in one table."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_sr.cli.models.models_apply import IN_PLANE, Ready, checked, ready
-from bids_sr.cli.models.models_files import Scene, factor_from, make_folder, scene_of
+from bids_sr.cli.models.models_files import Scene, factor_from, make_folder, open_model, scene_of
 from bids_sr.cli.models.models_show import print_table
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from bids_sr.sr.resolution.degradation import Factor
 
 Array = NDArray[Any]
-COLUMNS = ("name", "psnr", "ssim", "rmse", "mae", "nmse", "resolution_mm", "seconds", "parameters")
 DESCRIPTIONS = {
     "name": "method or interpolation; file where there are several of one method",
     "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",
@@ -44,6 +40,7 @@ DESCRIPTIONS = {
     "seconds": "wall clock a volume; n/a for images made elsewhere",
     "parameters": "of the network",
 }
+COLUMNS = tuple(DESCRIPTIONS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,12 +49,11 @@ class Task:
 
     Parameters
     ----------
-    coarse : file of the coarse image, given or made
-    reference : reader of the fine one
-    window : where the coarse image's field of view lies in it
-    factor : coarse over fine voxel size
-    mask, data_range : on the fine grid (cut to the window); maximum less minimum of the mean reference in it
-    volumes : numbers of those looked at
+    coarse, reference : readers of the low- and the high-resolution image
+    window : of the reference that the low-resolution image covers
+    factor : low- over high-resolution voxel size
+    mask, data_range : in the window; maximum less minimum of the mean reference in the mask
+    volumes : numbers of those evaluated
     """
 
     coarse: SeriesReader
@@ -76,12 +72,12 @@ def evaluate(options: argparse.Namespace) -> None:
     with SeriesReader(options.reference) as reference:
         if options.image is not None:
             with SeriesReader(options.image) as coarse:
-                _evaluate(options, coarse, reference, _whole(reference), factor_between(coarse, reference, options))
+                x, y, z = (slice(0, n) for n in reference.shape[:3])
+                _evaluate(options, coarse, reference, (x, y, z), factor_between(coarse, reference, options))
             return
         from tempfile import TemporaryDirectory
 
-        default = _default_factor(options)
-        factor = factor_from(options.factor, default)
+        factor = factor_from(options.factor, _default_factor(options))
         with TemporaryDirectory() as folder:
             file, window = _degraded(reference, options, factor, Path(folder))
             with SeriesReader(file) as coarse:
@@ -90,27 +86,12 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def _default_factor(options: argparse.Namespace) -> Factor:
     """The factor of the first model, or 2 in plane."""
-    from bids_sr.cli.models.models_files import open_model
-
-    for name in options.model:
-        if name not in MATRICES:
-            x, y, z = open_model(name).card.factor
-            return float(x), float(y), float(z)
-    return IN_PLANE
-
-
-def _whole(reference: SeriesReader) -> tuple[slice, slice, slice]:
-    x, y, z = reference.shape[:3]
-    return slice(0, x), slice(0, y), slice(0, z)
+    first = next((name for name in options.model if name not in MATRICES), None)
+    return IN_PLANE if first is None else open_model(first).card.factor
 
 
 def factor_between(coarse: SeriesReader, fine: SeriesReader, options: argparse.Namespace | None = None) -> Factor:
-    """The factor that takes one grid to the other.
-
-    Raises
-    ------
-    UsageError : the fine image does not lie on the fine grid of the coarse one, or --factor says otherwise
-    """
+    """The factor between two grids; UsageError where they cover different fields of view or --factor differs."""
     x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
     factor = (x, y, z)
     shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
@@ -135,7 +116,7 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, options: argparse.N
 def _degraded(
     reference: SeriesReader, options: argparse.Namespace, factor: Factor, folder: Path
 ) -> tuple[Path, tuple[slice, slice, slice]]:
-    """Coarse volumes of the reference, as a file that bears its contrast, and the window that they cover."""
+    """The downsampled reference, as a file that bears its contrast, and the window that it covers."""
     import torch
 
     from bids_sr.sr.resolution.operators import get_operator
@@ -145,7 +126,7 @@ def _degraded(
     made = [operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy() for t in picked]
     data = np.stack(made, -1).astype(np.float32)
     file = folder / reference.path.name
-    save_image(data if reference.ndim == 4 else data[..., 0], operator.coarse_affine(reference.affine), file, tr=1.0)
+    save_image(data if reference.ndim == 4 else data[..., 0], operator.lowres_affine(reference.affine), file, tr=1.0)
     x, y, z = (slice(a, b) for a, b in operator.window)
     return file, (x, y, z)
 
@@ -209,23 +190,18 @@ def _row(name: str, one: Ready, scene: Scene, task: Task, made_here: bool) -> di
 
 
 def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, Any]:
-    """Measures of one row, means over the volumes."""
+    """Metrics of one row, means over the volumes."""
     found: list[dict[str, float]] = []
     resolution = None
+    ranged, plain = (image_similarity.psnr, image_similarity.ssim), ("rmse", "mae", "nmse")
     for t in task.volumes:
         truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
-        given: dict[str, Any] = {"mask": task.mask}
         if not found:
             resolution = effective_resolution(image, task.reference.zooms, task.mask)
-        found.append({
-            "psnr": image_similarity.psnr(truth, image, data_range=task.data_range, **given),
-            "ssim": image_similarity.ssim(truth, image, data_range=task.data_range, **given),
-            "rmse": image_similarity.rmse(truth, image, **given),
-            "mae": image_similarity.mae(truth, image, **given),
-            "nmse": image_similarity.nmse(truth, image, **given),
-        })  # fmt: skip
+        scores = {f.__name__: f(truth, image, data_range=task.data_range, mask=task.mask) for f in ranged}
+        found.append(scores | {n: getattr(image_similarity, n)(truth, image, mask=task.mask) for n in plain})
     means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
-    told = {"resolution_mm": "n/a" if resolution is None else resolution.half_period_mm}
+    told = {"resolution_mm": "n/a" if resolution is None else resolution}
     return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
 
 
@@ -238,8 +214,9 @@ def _report(rows: list[dict[str, Any]], task: Task, options: argparse.Namespace)
         f"factor {' x '.join(f'{f:.4g}' for f in task.factor)}; {int(task.mask.sum())} voxels in the mask; data range "
         f"{task.data_range:.6g} (maximum less minimum of the reference in the mask)"
     )
-    lines = list(_lines(rows))
-    print_table([tuple(line) for line in lines])
+    cells = [[f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS] for row in rows]
+    lines = [COLUMNS, *map(tuple, cells)]
+    print_table(lines)
     if options.out is None:
         return
     make_folder(options.out)
@@ -250,10 +227,3 @@ def _report(rows: list[dict[str, Any]], task: Task, options: argparse.Namespace)
         "Reference": str(options.reference), "Volumes": list(task.volumes),
     }  # fmt: skip
     write_whole(options.out.with_suffix(".json"), json.dumps(described, indent=2) + "\n")
-
-
-def _lines(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
-    """Header and rows as text."""
-    yield list(COLUMNS)
-    for row in rows:
-        yield [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS]

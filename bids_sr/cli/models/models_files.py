@@ -1,9 +1,10 @@
-"""What the subcommands of ``bids-sr-models`` share: images as they were given, brains, models, and what is refused."""
+"""Shared by the subcommands of ``bids-sr-models``: reading images, brains and models, refusing what does not fit."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,14 +44,8 @@ _SUFFIXES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """What has to be known of an image before a network may see it.
-
-    Parameters
-    ----------
-    mean, mask : (X, Y, Z); mean over some volumes, and the brain in it
-    scale : 99th percentile of the mean in the mask: the intensity that is 1 for a network, one for the whole series
-    note : what was done otherwise than the user may expect, or ""
-    """
+    """Mean (X, Y, Z) over some volumes of an image, brain mask, intensity that is 1 for a network (99th percentile of
+    the mean in the mask), and a note on what the user may not expect."""
 
     mean: Array
     mask: Array
@@ -59,12 +54,7 @@ class Scene:
 
 
 def contrast_of(file: Path, given: str | None) -> str:
-    """BIDS suffix of an image: as told, or as its name says.
-
-    Raises
-    ------
-    UsageError : neither tells
-    """
+    """BIDS suffix of an image, by the option or its name; raises UsageError."""
     if given is not None:
         return _SAME_AS.get(given, given)
     match = re.search(r"(?:^|_)([A-Za-z0-9]+)\.nii(?:\.gz)?$", file.name)
@@ -101,13 +91,18 @@ def threads_and_device(threads: int, device: str) -> str:
 
 
 def to_write(out: Path, inputs: Sequence[Path]) -> Path:
-    """A NIfTI file that may be written: another than what is read; its folder is made."""
+    """A NIfTI file that may be written, with its folder; another than what is read."""
     if not out.name.endswith((".nii", ".nii.gz")):
         raise UsageError(f"{out}", "images are written as .nii or .nii.gz", "end the name in .nii.gz")
     if any(out.exists() and each.exists() and out.samefile(each) for each in inputs):
         raise UsageError(f"{out}", "it is the image that is read", "choose another name for the result")
     make_folder(out)
     return out
+
+
+def stem_of(file: Path) -> str:
+    """Name of a NIfTI file without its suffixes."""
+    return file.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def make_folder(out: Path) -> None:
@@ -119,7 +114,7 @@ def make_folder(out: Path) -> None:
 
 
 def open_model(name: str | Path) -> LoadedModel:
-    """A trained model by its file; a bare name of a method or a misspelt one is told from a missing file."""
+    """A trained model by its file; a name of a method, or a misspelt one, gets its own refusal."""
     from bids_sr.sr.models.model import load_model
 
     file = Path(name)
@@ -138,23 +133,18 @@ def open_model(name: str | Path) -> LoadedModel:
 
 
 def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Factor, *, force: bool) -> list[str]:
-    """Refuse a model that does not fit an image; returns what `force` overruled.
-
-    Raises
-    ------
-    ModelMismatch, UsageError : with every difference and the remedy
-    """
+    """Refuse a model that does not fit an image (ModelMismatch, UsageError); returns what `force` overruled."""
     card = model.card
     if card.trained_on == "series":
         raise UsageError(
             f"a model of {card.method}", "it says where one run fluctuates, and acts on changes against its mean",
             f"use bids-sr ... --sr-method {card.method} --pretrained MODEL",
         )  # fmt: skip
-    channels = card.channels
-    if channels > 1:
+    if card.channels > 1:
         raise UsageError(
             f"a model of {card.method} for {card.contrast}",
-            f"it takes {channels} contrasts of one head at once, brought to one grid and scaled together; here is one",
+            f"it takes {card.channels} contrasts of one head at once, brought to one grid and scaled together; "
+            "here is one",
             f"use bids-sr ... --sr-target anat --sr-method {card.method} --pretrained MODEL, which prepares them",
         )
     method = get_method(card.method)
@@ -181,13 +171,14 @@ def scene_of(reader: SeriesReader, mask_file: Path | None) -> Scene:
     mean: Array = (total / len(picked)).astype(np.float32)
     if np.ptp(mean) == 0:
         raise ImageError(f"{reader.path}: it is constant: all voxels have one value")
-    note, mask = "", np.ones(mean.shape, bool)
+    note, mask = "", np.zeros(mean.shape, bool)
     if mask_file is not None:
         mask = load_image(mask_file)[0] > 0.5
         if mask.shape != mean.shape or not mask.any():
             raise ImageError(f"{mask_file}: a mask of {mask.shape} with {mask.sum()} voxels for an image {mean.shape}")
     else:
-        mask = _brain(mean, reader.affine)
+        with suppress(MaskError):
+            mask = np.asarray(brain_mask(mean, reader.affine), bool)
         if not mask.any():
             mask = np.asarray(mean > 0) if (mean > 0).any() else np.ones(mean.shape, bool)
             note = f"{reader.path.name}: no brain can be told; intensities are scaled by all that is not 0 (--mask)"
@@ -195,11 +186,3 @@ def scene_of(reader: SeriesReader, mask_file: Path | None) -> Scene:
     if not scale > 0:
         raise ImageError(f"{reader.path}: no positive intensity inside the mask")
     return Scene(mean=mean, mask=mask, scale=scale, note=note)
-
-
-def _brain(mean: Array, affine: Array) -> Array:
-    """Brain in an image, or nothing where it cannot be told."""
-    try:
-        return np.asarray(brain_mask(mean, affine), bool)
-    except MaskError:
-        return np.zeros(mean.shape, bool)

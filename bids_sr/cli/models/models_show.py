@@ -1,4 +1,4 @@
-"""``bids-sr-models list`` and ``card``: what there is, and what a model was made from."""
+"""``bids-sr-models list`` and ``card``: methods, baselines and models, and the card of one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""``bids-sr-models train``: one method on one or many images, or a trained model adapted to a few.
-
-Everything that headers and cards tell is checked before an image is read, and everything else before training starts.
-"""
+"""``bids-sr-models train``: one method on one or many images, or a trained model adapted to a few."""
 
 from __future__ import annotations
 
@@ -20,15 +17,23 @@ from numpy.typing import NDArray
 
 from bids_sr.cli.models.models_apply import IN_PLANE
 from bids_sr.cli.models.models_evaluate import factor_between
-from bids_sr.cli.models.models_files import Scene, contrast_of, factor_from, make_folder, open_model, scene_of
-from bids_sr.cli.models.models_files import threads_and_device as _device
+from bids_sr.cli.models.models_files import (
+    Scene,
+    contrast_of,
+    factor_from,
+    make_folder,
+    open_model,
+    scene_of,
+    stem_of,
+    threads_and_device,
+)
 from bids_sr.config import UsageError, nearest_name
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.method import Method, get_method, get_recipe, offered_methods, recipe_name
-from bids_sr.sr.models.card import log_tsv
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.journal import log_tsv
 
 if TYPE_CHECKING:
     from bids_sr.sr.data.images import ImageSet, TrainingImage
@@ -48,7 +53,7 @@ def train(options: argparse.Namespace) -> None:
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     recipe = _recipe(options, method, start)
     factor = _factor(options, method, start)
-    device = _device(options.threads, options.device)
+    device = threads_and_device(options.threads, options.device)
     images = _images(options, factor)
     images.check(factor, method.ndim)
     _check_patch(recipe, images, factor, method)
@@ -86,20 +91,18 @@ def _fitted(
 
 
 def _pair(image: TrainingImage, factor: Factor) -> TrainingPair:
-    """One image as a pair; its coarse member is made by cropping k-space where none was measured."""
+    """One image as a pair; its low-resolution member is made by cropping k-space where none was measured."""
     from bids_sr.sr.data.training_pair import TrainingPair
-    from bids_sr.sr.resolution.degradation import block_mean, kspace_crop
+    from bids_sr.sr.resolution.degradation import block_mean, highres_size, kspace_crop
 
     assert image.fine is not None
-    coarse, affine = kspace_crop(image.fine, image.affine, factor=factor)
+    made, affine = kspace_crop(image.fine, image.affine, factor=factor)
     seen, _ = block_mean(image.mask.astype(np.float32), image.affine, factor=factor)
-    if image.coarse is not None:
-        coarse = image.coarse
-    size = [int(m * f + 0.5) for m, f in zip(coarse.shape, factor, strict=True)]
-    start = [(n - m) // 2 for n, m in zip(image.fine.shape, size, strict=True)]
-    x, y, z = (slice(a, a + m) for a, m in zip(start, size, strict=True))
+    lowres = made if image.coarse is None else image.coarse
+    sizes = [(n, highres_size(m, f)) for n, m, f in zip(image.fine.shape, lowres.shape, factor, strict=True)]
+    x, y, z = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in sizes)
     return TrainingPair(
-        lowres=coarse.astype(np.float32), highres=image.fine[x, y, z], mask=seen > 0.5, lowres_affine=affine,
+        lowres=lowres.astype(np.float32), highres=image.fine[x, y, z], mask=seen > 0.5, lowres_affine=affine,
         factor=factor, contrast=image.contrast,
     )  # fmt: skip
 
@@ -122,7 +125,7 @@ def _method(name: str) -> Method:
 
 
 def _check(options: argparse.Namespace, method: Method, start: LoadedModel | None) -> None:
-    """Options that contradict one another or the method; missing images."""
+    """Refuse missing images, and options that contradict one another or the method."""
     for name, low in (("volumes", 1), ("train_last", 1), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and value < low:
@@ -172,7 +175,7 @@ def _check(options: argparse.Namespace, method: Method, start: LoadedModel | Non
 
 
 def _recipe(options: argparse.Namespace, method: Method, start: LoadedModel | None) -> Recipe:
-    """The recipe with what the command line changes; a warm start keeps the network of its model."""
+    """The recipe with what the command line changes."""
     if start is not None and start.card.recipe != options.recipe:
         raise UsageError(
             f"--recipe {options.recipe}", f"the model to begin with has the network of {start.card.recipe}",
@@ -194,8 +197,7 @@ def _factor(options: argparse.Namespace, method: Method, start: LoadedModel | No
     """The factor: of measured pairs where there are some, else as asked, else the model's, else 2 (in plane, in 2D)."""
     default: Factor = IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
     if start is not None:
-        x, y, z = start.card.factor
-        default = (float(x), float(y), float(z))
+        default = start.card.factor
     if options.fine and options.coarse:
         found = set()
         for fine, coarse in zip(options.fine, options.coarse, strict=True):
@@ -221,7 +223,7 @@ def _factor(options: argparse.Namespace, method: Method, start: LoadedModel | No
 
 
 def _images(options: argparse.Namespace, factor: Factor) -> ImageSet:
-    """All images, brains found where they are not given; random volumes of series, drawn with the seed."""
+    """All images with their brains; random volumes of series, drawn with the seed."""
     from bids_sr.sr.data.images import ImageSet
 
     rng = np.random.default_rng(options.seed)
@@ -234,7 +236,7 @@ def _images(options: argparse.Namespace, factor: Factor) -> ImageSet:
             scene = scene_of(reader, mask)
             if scene.note:
                 print(f"note: {scene.note}")
-            name = file.name.removesuffix(".gz").removesuffix(".nii")
+            name = stem_of(file)
             name = name if [each.name for each in lead].count(file.name) == 1 else f"{number + 1}-{name}"
             found += _volumes(reader, scene, name, options, other, rng)
     return ImageSet(images=tuple(found))
@@ -265,7 +267,7 @@ def _volumes(
 
 
 def _check_patch(recipe: Recipe, images: ImageSet, factor: Factor, method: Method) -> None:
-    """A patch that is larger in plane than an image; thin slabs cut it down."""
+    """Refuse a patch that is larger in plane than an image; thin slabs cut it down."""
     sides = _sides(recipe, method)
     for image in images.images:
         fine = image.shape if image.fine is not None else [n * f for n, f in zip(image.shape, factor, strict=True)]
@@ -291,7 +293,7 @@ def _fit(sides: tuple[int, ...], shape: list[int]) -> bool:
 
 
 def _reached(card: dict[str, Any]) -> str:
-    """What the model reached on what was held out, beside plain interpolation."""
+    """Held-out PSNR of the model and of plain interpolation."""
     scores = card.get("held_out", {})
     found = [
         f"{name} {scores[name]['psnr']:.2f} dB"

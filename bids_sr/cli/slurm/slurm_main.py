@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.cli.parser import hyphens, settings_of
-from bids_sr.cli.slurm.slurm_options import build_parser, cancel_parser, retry_parser, status_parser
+from bids_sr.cli.slurm.slurm_options import build_parser, later_parser
 from bids_sr.cli.slurm.slurm_prepare import prepare, with_resources
 from bids_sr.config import UsageError
 
@@ -104,8 +104,7 @@ def _show(found: "Sequence[Any]", output_dir: Path) -> int:
 
 
 def _status(arguments: list[str]) -> int:
-    """``bids-sr-slurm status OUT``."""
-    options = status_parser().parse_args(arguments)
+    options = later_parser("status").parse_args(arguments)
     from bids_sr.slurm.submissions import overview
 
     output_dir = options.output_dir.expanduser().absolute()
@@ -113,8 +112,7 @@ def _status(arguments: list[str]) -> int:
 
 
 def _retry(arguments: list[str]) -> int:
-    """``bids-sr-slurm retry OUT``."""
-    options = retry_parser().parse_args(list(hyphens(arguments)))
+    options = later_parser("retry").parse_args(list(hyphens(arguments)))
     from bids_sr.slurm.job_requests import job_mb, minutes_of
     from bids_sr.slurm.submissions import overview, retries
 
@@ -135,8 +133,7 @@ def _retry(arguments: list[str]) -> int:
 
 
 def _cancel(arguments: list[str]) -> int:
-    """``bids-sr-slurm cancel OUT``."""
-    options = cancel_parser().parse_args(list(hyphens(arguments)))
+    options = later_parser("cancel").parse_args(list(hyphens(arguments)))
     from bids_sr.slurm.submissions import cancel, overview
 
     names = cancel(overview(options.output_dir.expanduser().absolute()), _with_prefix(options.participant_label))

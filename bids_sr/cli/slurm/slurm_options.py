@@ -1,12 +1,10 @@
 """The options of ``bids-sr-slurm`` and its commands; those of ``bids-sr`` are taken as they are."""
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
-from bids_sr import __version__
 from bids_sr.cli.options import add_options, gigabytes, path
-from bids_sr.cli.parser import Parser
+from bids_sr.cli.parser import Parser, data_parser
 
 DESCRIPTION = """\
 Run bids-sr on a SLURM cluster: one array task a participant and a group job behind them. Takes the options of bids-sr
@@ -17,16 +15,7 @@ Afterwards: bids-sr-slurm status OUT, bids-sr-slurm retry OUT, bids-sr-slurm can
 
 def build_parser() -> Parser:
     """The parser of a submission: the options of ``bids-sr`` and those of SLURM; absent options leave no value."""
-    parser = Parser(
-        prog="bids-sr-slurm",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    parser.add_argument("paths.bids_dir", metavar="DIR", type=path, help="root of the BIDS data set")
-    parser.add_argument("paths.output_dir", metavar="OUT", type=path, help="where the derivatives go")
-    parser.add_argument("--version", action="version", version=f"bids-sr-slurm {__version__}")
+    parser = data_parser("bids-sr-slurm", DESCRIPTION, "DIR", "OUT")
     add = _adder(parser.add_argument_group("SLURM"))
     _add_handling(add)
     add("--array SPEC", "tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 (default: all)")
@@ -63,40 +52,22 @@ def _add_handling(add: Callable[..., None]) -> None:
     add("--wait", "return when all jobs have ended: 0 if nothing failed, else 1", action="store_true")
 
 
-def retry_parser() -> Parser:
-    """The parser of ``bids-sr-slurm retry``."""
-    again = (
-        "submit again those that failed: more memory for those that ran out of it, more time for those that timed "
-        "out; and a new group job"
-    )
-    parser = _later("retry", again)
-    _add_people(parser)
-    memory = "memory of the program in each task: 8, 8G; the job asks for a ninth more"
-    parser.add_argument("--mem", metavar="SIZE", type=gigabytes, help=memory)
-    parser.add_argument("--time", metavar="TIME", help="time limit of each task")
-    _add_handling(_adder(parser))
-    return parser
-
-
-def cancel_parser() -> Parser:
-    """The parser of ``bids-sr-slurm cancel``."""
-    parser = _later("cancel", "cancel what waits or runs, the group job included unless participants are named")
-    _add_people(parser)
-    return parser
-
-
-def status_parser() -> Parser:
-    """The parser of ``bids-sr-slurm status``."""
-    return _later("status", "what became of each participant")
-
-
-def _later(name: str, description: str) -> Parser:
-    parser = Parser(prog=f"bids-sr-slurm {name}", description=description, allow_abbrev=False)
+def later_parser(command: str) -> Parser:
+    """The parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
+    about = {
+        "status": "what became of each participant",
+        "retry": "submit again those that failed: more memory for those that ran out of it, more time for those that "
+        "timed out; and a new group job",
+        "cancel": "cancel what waits or runs, the group job included unless participants are named",
+    }
+    parser = Parser(prog=f"bids-sr-slurm {command}", description=about[command], allow_abbrev=False)
     parser.add_argument("output_dir", metavar="OUT", type=path, help="the output directory of the submission")
+    if command != "status":
+        people: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
+        parser.add_argument("--participant-label", **people, help="participants (default: all)")
+    if command == "retry":
+        memory = "memory of the program in each task: 8, 8G; the job asks for a ninth more"
+        parser.add_argument("--mem", metavar="SIZE", type=gigabytes, help=memory)
+        parser.add_argument("--time", metavar="TIME", help="time limit of each task")
+        _add_handling(_adder(parser))
     return parser
-
-
-def _add_people(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--participant-label", nargs="+", default=[], metavar="LABEL", help="participants (default: all)"
-    )

@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,21 +23,10 @@ def with_resources(settings: Settings, **resources: Any) -> Settings:
 
 
 def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, Overview | None]":
-    """Check everything; nothing is written.
+    """What would be submitted, its settings file, and what became of earlier submissions; nothing is written.
 
-    Parameters
-    ----------
-    settings : resolved
-    own : options of SLURM that were given, by name
-
-    Returns
-    -------
-    submission, settings_toml, seen : what would be submitted, its settings file, and what became of earlier ones
-
-    Raises
-    ------
-    UsageError
-        with every problem at once
+    `settings` are resolved, `own` the options of SLURM that were given, by name. Raises `UsageError` with every
+    problem at once.
     """
     from bids_sr import preflight
     from bids_sr.preflight.estimates import estimates
@@ -56,7 +44,11 @@ def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, 
     problems += sbatch_scripts.check_words(site, paths)
     printed = bool(own.get("print_only") or settings.run.dry_run)
     seen = None if printed and not shutil.which("squeue") else submissions.open_now(settings.paths.output_dir)
-    arrays = _collected(problems, lambda: _arrays(plan, estimates(plan, settings_there), settings, own)) or ()
+    arrays: tuple[ArrayJob, ...] = ()
+    try:
+        arrays = _arrays(plan, estimates(plan, settings_there), settings, own)
+    except UsageError as error:
+        problems.append(str(error))
     problems += _clashes(arrays, seen, printed=printed)
     sbatch_scripts.require(problems)
     people = {name for array in arrays for name in array.task_of} | set(seen.origin if seen else ())
@@ -78,15 +70,6 @@ def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, 
     return submission, dataclasses.replace(settings, selection=selection).to_toml(), seen
 
 
-def _collected(problems: list[str], make: "Callable[[], tuple[ArrayJob, ...]]") -> "tuple[ArrayJob, ...] | None":
-    """What `make` returns; what it refuses joins the problems."""
-    try:
-        return make()
-    except UsageError as error:
-        problems.append(str(error))
-        return None
-
-
 def _arrays(
     plan: "Plan", costs: "dict[str, Estimate]", settings: Settings, own: dict[str, Any]
 ) -> "tuple[ArrayJob, ...]":
@@ -96,10 +79,10 @@ def _arrays(
 
     minutes = minutes_of(own["time"]) if "time" in own else None
     tasks = in_tasks(sorted(costs), own.get("batch", 1))
-    chosen = choose(own.get("array", ""), len(tasks)) if tasks else None
-    if chosen is None:
+    if not tasks:
         return ()
-    of_task = [[costs[name] for name in tasks[index - 1]] for index in chosen.indices]
+    indices, at_once = choose(own.get("array", ""), len(tasks))
+    of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
     given = settings.resources.mem_gb
     request = request_for(
         [(max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each)) for each in of_task],
@@ -108,7 +91,7 @@ def _arrays(
         memory_mb=None if given is None else job_mb(given),
         minutes=minutes,
     )
-    return (ArrayJob(name="array-1", tasks=tasks, indices=chosen.indices, request=request, at_once=chosen.at_once),)
+    return (ArrayJob(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
 
 
 def _site(settings: Settings, own: dict[str, Any]) -> "Site":
@@ -153,16 +136,14 @@ def _unfit(settings: Settings, own: dict[str, Any]) -> list[str]:
         if getattr(settings.run, name):
             flag = name.replace("_", "-")
             wrong.append(f"--{flag}: it takes seconds; call bids-sr with it, without SLURM")
-    if getattr(settings.run, "use_plugin", None) is not None:
+    if settings.resources.use_plugin is not None:
         wrong.append("--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it")
     for name in ("setup", "container"):
         text = str(own.get(name, ""))
         if text and "://" not in text and not Path(text).expanduser().exists():
             wrong.append(f"--{name} {text}: there is no such file; check the path")
-    for name, least in (("gpus", 0), ("requeues", 0)):
-        if own.get(name, least) < least:
-            wrong.append(f"--{name} {own[name]}: it is a number from {least} up")
-    return wrong
+    negative = (name for name in ("gpus", "requeues") if own.get(name, 0) < 0)
+    return [*wrong, *(f"--{name} {own[name]}: it is a number from 0 up" for name in negative)]
 
 
 def _clashes(arrays: "tuple[ArrayJob, ...]", seen: "Overview | None", *, printed: bool) -> list[str]:

@@ -3,53 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
-from nipype.interfaces.base.support import Bunch
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, SimpleInterface, isdefined, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
+from bids_sr.interfaces.shared_specs import FACTOR, RowsOutputSpec, SeriesModelInputSpec, saved, write_rows
 
 LOGGER = logging.getLogger(__name__)
-_FACTOR = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
 
 
 class PrecisionRefused(ValueError):
     """A lower precision was asked for that changes the statistics; the message has the figure and the remedy."""
 
 
-class _RowsOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation")
-
-
-class _MapsOutputSpec(_RowsOutputSpec):
+class _MapsOutputSpec(RowsOutputSpec):
     maps = traits.List(File(exists=True), desc="maps, one a contrast")
     entities = traits.List(traits.Dict, desc="BIDS entities of each")
     sidecars = traits.List(traits.Dict, desc="metadata of each")
 
 
-def _write_rows(rows: Iterable[Any], cwd: Path, name: str) -> str:
-    from bids_sr.metrics.long_tables import table_text
-
-    path = cwd / f"{name}.tsv"
-    path.write_text(table_text(rows), encoding="utf-8")
-    return str(path)
-
-
 def _write_maps(found: Sequence[Any], affine: Any, cwd: Path) -> dict[str, Any]:
     """Images with their entities and sidecars; `found` are `stats.guardmaps.GuardMap`."""
     from bids_sr.interfaces import statmap_names
-    from bids_sr.io.nifti import save_image
     from bids_sr.spatial.masks import voxel_sizes
 
     files, entities, sidecars = [], [], []
@@ -57,35 +35,33 @@ def _write_maps(found: Sequence[Any], affine: Any, cwd: Path) -> dict[str, Any]:
         own = statmap_names.entities(
             series=each.series, contrast=each.contrast, stat=each.stat, desc=each.series, suffix="statmap"
         )
-        path = cwd / statmap_names.filename(own)
-        save_image(each.values, affine, path)
         common = statmap_names.common_sidecar(series=each.series, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist())
-        files.append(str(path))
+        files.append(saved(cwd / statmap_names.filename(own), each.values, affine))
         entities.append(own)
         sidecars.append({**each.sidecar, **common})
     return {"maps": files, "entities": entities, "sidecars": sidecars}
 
 
-class _EnsembleInputSpec(BaseInterfaceInputSpec):
-    effects_files = InputMultiObject(
-        File(exists=True), mandatory=True, desc="of all members, the method itself among them, as BlockEffects gives"
-    )
-    method = traits.Str(mandatory=True, desc="series whose ensemble this is")
-    measured_file = File(exists=True, desc="effects of the measured series")
-    truth_files = traits.Dict(desc="known activation in signal units: contrast to image in the frame of the mask")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of slices")
-    seed = traits.Int(0, usedefault=True, desc="of the resamples")
-
-
 class EnsembleUncertainty(SimpleInterface):
     """Standard deviation of the effect between members of an ensemble, and its calibration where truth is known."""
 
-    input_spec = _EnsembleInputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        effects_files = InputMultiObject(
+            File(exists=True),
+            mandatory=True,
+            desc="of all members, the method itself among them, as BlockEffects gives",
+        )
+        method = traits.Str(mandatory=True, desc="series whose ensemble this is")
+        measured_file = File(exists=True, desc="effects of the measured series")
+        truth_files = traits.Dict(desc="known activation in signal units: contrast to image in the frame of the mask")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of slices")
+        seed = traits.Int(0, usedefault=True, desc="of the resamples")
+
     output_spec = _MapsOutputSpec
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import load_image
         from bids_sr.spatial.resampling import sample_volume
         from bids_sr.stats.controls.uncertainty_maps import uncertainty_maps
@@ -100,28 +76,26 @@ class EnsembleUncertainty(SimpleInterface):
             measured=Path(inputs.measured_file) if isdefined(inputs.measured_file) else None, truth=truth,
             n_boot=inputs.n_boot, seed=inputs.seed,
         )  # fmt: skip
-        self._results |= {"out_file": _write_rows(rows, cwd, "uncertainty"), **_write_maps(maps, affine, cwd)}
+        self._results |= {"out_file": write_rows(cwd / "uncertainty.tsv", rows), **_write_maps(maps, affine, cwd)}
         return runtime
-
-
-class _UnrepeatedInputSpec(BaseInterfaceInputSpec):
-    effects_file = File(exists=True, mandatory=True, desc="effects of the series, as BlockEffects gives")
-    guide_hr = File(
-        exists=True, desc="high-resolution image of the pair on the grid of the mask, in the boldref's pose"
-    )
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    factor = _FACTOR
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    seed = traits.Int(0, usedefault=True, desc="of the sign flips")
 
 
 class UnrepeatedMap(SimpleInterface):
     """Fine detail of one series that neither the pair nor the course of time supports."""
 
-    input_spec = _UnrepeatedInputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        effects_file = File(exists=True, mandatory=True, desc="effects of the series, as BlockEffects gives")
+        guide_hr = File(
+            exists=True, desc="high-resolution image of the pair on the grid of the mask, in the boldref's pose"
+        )
+        mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        factor = FACTOR
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        seed = traits.Int(0, usedefault=True, desc="of the sign flips")
+
     output_spec = _MapsOutputSpec
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
@@ -134,35 +108,8 @@ class UnrepeatedMap(SimpleInterface):
                 Path(inputs.effects_file), inputs.contrasts, mask > 0.5, affine, inputs.factor,
                 guide=load_image(inputs.guide_hr)[0] if isdefined(inputs.guide_hr) else None, seed=inputs.seed,
             )  # fmt: skip
-        self._results |= {"out_file": _write_rows(rows, cwd, "unrepeated"), **_write_maps(maps, affine, cwd)}
+        self._results |= {"out_file": write_rows(cwd / "unrepeated.tsv", rows), **_write_maps(maps, affine, cwd)}
         return runtime
-
-
-class _PrecisionInputSpec(DeviceInputSpec):
-    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="what was asked for")
-    model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
-    in_file = File(exists=True, mandatory=True, desc="series on the acquired grid, dummies included")
-    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    factor = _FACTOR
-    series = traits.Str(mandatory=True, desc="name of the method")
-    events_file = File(exists=True, mandatory=True, desc="BIDS events")
-    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    tr = traits.Float(mandatory=True, desc="repetition time (s)")
-    high_pass = traits.Float(1 / 128, usedefault=True, desc="Hz, drift of the linear model; 0 is a straight line")
-    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
-    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    threshold = traits.Float(0.01, usedefault=True, desc="largest change of t, in units of its noise")
-    n_slices = traits.Range(low=1, value=3, usedefault=True, desc="slices that are tried, all volumes of each")
-    force = traits.Bool(False, usedefault=True, desc="use the lower precision whatever it does")
-
-
-class _PrecisionOutputSpec(_RowsOutputSpec):
-    precision = traits.Enum("fp32", "bf16", desc="what inference is to use")
-    passes = traits.Bool(desc="the lower precision leaves the statistics alone, or was not tried")
-    change = traits.Either(None, traits.Float, desc="largest change of t over contrasts; None where it was not tried")
 
 
 class PrecisionGuard(SimpleInterface):
@@ -173,10 +120,24 @@ class PrecisionGuard(SimpleInterface):
     is asked for.
     """
 
-    input_spec = _PrecisionInputSpec
-    output_spec = _PrecisionOutputSpec
+    class input_spec(DeviceInputSpec, SeriesModelInputSpec):
+        precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="what was asked for")
+        model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
+        boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+        factor = FACTOR
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        threshold = traits.Float(0.01, usedefault=True, desc="largest change of t, in units of its noise")
+        n_slices = traits.Range(low=1, value=3, usedefault=True, desc="slices that are tried, all volumes of each")
+        force = traits.Bool(False, usedefault=True, desc="use the lower precision whatever it does")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(RowsOutputSpec):
+        precision = traits.Enum("fp32", "bf16", desc="what inference is to use")
+        passes = traits.Bool(desc="the lower precision leaves the statistics alone, or was not tried")
+        change = traits.Either(
+            None, traits.Float, desc="largest change of t over contrasts; None where it was not tried"
+        )
+
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.sr.models.model import read_card
 
         inputs, rows = self.inputs, []
@@ -188,22 +149,23 @@ class PrecisionGuard(SimpleInterface):
         chosen, passes, change = "fp32", True, None
         if tried:
             found = _change_of_t(inputs, device)
-            change, passes = found.worst, found.passes(inputs.threshold)
+            change = max(found.values())
+            passes = change <= inputs.threshold
             rows = _precision_rows(found, inputs.series)
             chosen = "bf16" if passes or (inputs.precision == "bf16" and inputs.force) else "fp32"
             if not passes:
                 _refuse_or_warn(inputs, change)
-        out = _write_rows(rows, Path(runtime.cwd), "precision")
+        out = write_rows(Path(runtime.cwd) / "precision.tsv", rows)
         self._results |= {"out_file": out, "precision": chosen, "passes": passes, "change": change}
         return runtime
 
 
-def _precision_rows(found: Any, series: str) -> list[Any]:
+def _precision_rows(found: Mapping[str, float], series: str) -> list[Any]:
     from bids_sr.metrics.long_tables import MetricRow
 
     return [
         MetricRow(series=series, measure="precision_change", value=value, contrast=name, region="brain")
-        for name, value in found.by_contrast.items()
+        for name, value in found.items()
     ]
 
 
@@ -217,18 +179,18 @@ def _refuse_or_warn(inputs: Any, change: float) -> None:
     LOGGER.warning("%s; %s", text, "overruled by --force" if inputs.force else "fp32 is used")
 
 
-def _change_of_t(inputs: Any, device: str) -> Any:
-    """`stats.precision.Change` of t from fp32 to bf16, on some slices of all volumes."""
+def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
+    """Change of t from fp32 to bf16, by contrast, on some slices of all volumes."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.interfaces.statmap_interfaces import default_confounds
+    from bids_sr.interfaces.statmap_interfaces import confounds_of
     from bids_sr.io.nifti import SeriesReader, load_image
     from bids_sr.sr.inference.apply_to_series import make_upsampler
     from bids_sr.sr.inference.mixed_precision import fine_mask, in_both, some_slices
     from bids_sr.sr.models.model import load_model
     from bids_sr.stats.controls.t_perturbation import t_change
-    from bids_sr.stats.glm.design import build_design, read_confounds, read_events
+    from bids_sr.stats.glm.design import build_design, contrasts_in, read_confounds, read_events
 
     boldref, mask = load_image(inputs.boldref)[0], load_image(inputs.mask)[0] > 0.5
     slices = some_slices(mask, inputs.n_slices)
@@ -243,41 +205,35 @@ def _change_of_t(inputs: Any, device: str) -> Any:
     ]  # fmt: skip
     design = {name: getattr(inputs, name) for name in ("n_dummy", "tr", "high_pass", "slice_time_ref", "has_stc")}
     if isdefined(inputs.confounds_tsv):
-        design |= {
-            "confounds": read_confounds(inputs.confounds_tsv),
-            "confound_names": default_confounds(inputs.confounds_tsv),
-        }
+        design |= {"confounds": read_confounds(inputs.confounds_tsv), "confound_names": confounds_of(inputs)}
     with SeriesReader(inputs.in_file) as reader, threadpool_limits(inputs.threads):
-        model = build_design(read_events(inputs.events_file), n_volumes=reader.shape[3], **design)
-        return t_change(
-            in_both(reader, both[0], both[1], slices, inside, start=inputs.n_dummy), model, inputs.contrasts
-        )  # fmt: skip
-
-
-class _EdgeInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
-    guide_hr = File(exists=True, mandatory=True, desc="high-resolution image on the fine grid, in the boldref's pose")
-    mask_hr = File(exists=True, mandatory=True, desc="brain mask on that grid")
-    phase_encoding = traits.Enum(
-        "", "i", "j", "k", "i-", "j-", "k-", usedefault=True, desc="as BIDS has it; '': unknown"
-    )
-    guided = traits.List(
-        traits.Str, desc="series that lay the guide's detail over the BOLD; they are named in warnings"
-    )
-
-
-class _EdgeOutputSpec(_RowsOutputSpec):
-    mismatch = traits.Float(desc="median displacement of edges, mm; NaN where too few have a counterpart")
-    warnings = traits.List(traits.Str, desc="what the user should know")
+        events = read_events(inputs.events_file)
+        model = build_design(events, n_volumes=reader.shape[3], **design)
+        pairs = in_both(reader, both[0], both[1], slices, inside, start=inputs.n_dummy)
+        return t_change(pairs, model, contrasts_in(events, inputs.contrasts))
 
 
 class EdgeMismatch(SimpleInterface):
     """How far edges of the boldref lie from those of the T2*-weighted image: distortion by susceptibility."""
 
-    input_spec = _EdgeInputSpec
-    output_spec = _EdgeOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+        guide_hr = File(
+            exists=True, mandatory=True, desc="high-resolution image on the fine grid, in the boldref's pose"
+        )
+        mask_hr = File(exists=True, mandatory=True, desc="brain mask on that grid")
+        phase_encoding = traits.Enum(
+            "", "i", "j", "k", "i-", "j-", "k-", usedefault=True, desc="as BIDS has it; '': unknown"
+        )
+        guided = traits.List(
+            traits.Str, desc="series that lay the guide's detail over the BOLD; they are named in warnings"
+        )
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(RowsOutputSpec):
+        mismatch = traits.Float(desc="median displacement of edges, mm; NaN where too few have a counterpart")
+        warnings = traits.List(traits.Str, desc="what the user should know")
+
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import MetricRow
         from bids_sr.spatial.edges import edge_mismatch
@@ -304,7 +260,7 @@ class EdgeMismatch(SimpleInterface):
             for name, value in values.items()
         ]
         self._results |= {
-            "out_file": _write_rows(rows, Path(runtime.cwd), "edges"),
+            "out_file": write_rows(Path(runtime.cwd) / "edges.tsv", rows),
             "mismatch": found.median,
             "warnings": _edge_warnings(found, limit, list(inputs.guided) if isdefined(inputs.guided) else []),
         }
@@ -328,24 +284,19 @@ def _edge_warnings(found: Any, limit: float, guided: Sequence[str]) -> list[str]
     return out
 
 
-class _DomainInputSpec(BaseInterfaceInputSpec):
-    model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
-    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    series = traits.Str(mandatory=True, desc="name of the method")
-
-
-class _DomainOutputSpec(_RowsOutputSpec):
-    warnings = traits.List(traits.Str, desc="what the user should know")
-
-
 class DomainGate(SimpleInterface):
     """Whether the run looks like what the model was trained on: its intensities, and how much edge is in it."""
 
-    input_spec = _DomainInputSpec
-    output_spec = _DomainOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
+        boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        series = traits.Str(mandatory=True, desc="name of the method")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(RowsOutputSpec):
+        warnings = traits.List(traits.Str, desc="what the user should know")
+
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import MetricRow
         from bids_sr.sr.models.model import read_card
@@ -364,5 +315,5 @@ class DomainGate(SimpleInterface):
             ]
         for text in warnings:
             LOGGER.warning(text)
-        self._results |= {"out_file": _write_rows(rows, Path(runtime.cwd), "domain"), "warnings": warnings}
+        self._results |= {"out_file": write_rows(Path(runtime.cwd) / "domain.tsv", rows), "warnings": warnings}
         return runtime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -13,45 +14,29 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
-from nipype.interfaces.base.support import Bunch
 
 from bids_sr.interfaces.metric_tables_io import MergeInputSpec, MergeOutputSpec, write_long
+from bids_sr.interfaces.shared_specs import FACTOR, MapsInputSpec, RowsOutputSpec, SeriesModelInputSpec, write_rows
 from bids_sr.series import MEASURED, parse_map_label
 
 # Numbers of temporal components that the control bsplinePca chooses from
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 
 
-class _BlockEffectsInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
-    events_file = File(exists=True, mandatory=True, desc="BIDS events")
-    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
-    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion and its derivatives")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    tr = traits.Float(mandatory=True, desc="repetition time (s)")
-    series = traits.Str(mandatory=True, desc="name of the series")
-    high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
-    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
-    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
-    pca_ranks = traits.List(traits.Int, desc="temporal components that the denoising control chooses from")
-    with_t = traits.Bool(False, usedefault=True, desc="also the variance of the series smoothed by 4 mm FWHM")
-    min_share = traits.Range(
-        low=0.0, high=1.0, desc="of a block's response inside the run, below which it does not count"
-    )
-
-
-class _BlockEffectsOutputSpec(TraitedSpec):
-    effects_file = File(exists=True, desc="effects of all blocks, whole slices (.npz)")
-
-
 class BlockEffects(SimpleInterface):
     """Effect of every block of a run in one series."""
 
-    input_spec = _BlockEffectsInputSpec
-    output_spec = _BlockEffectsOutputSpec
+    class input_spec(SeriesModelInputSpec):
+        pca_ranks = traits.List(traits.Int, desc="temporal components that the denoising control chooses from")
+        with_t = traits.Bool(False, usedefault=True, desc="also the variance of the series smoothed by 4 mm FWHM")
+        min_share = traits.Range(
+            low=0.0, high=1.0, desc="of a block's response inside the run, below which it does not count"
+        )
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(TraitedSpec):
+        effects_file = File(exists=True, desc="effects of all blocks, whole slices (.npz)")
+
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
@@ -79,32 +64,25 @@ class BlockEffects(SimpleInterface):
         return runtime
 
 
-class _SplitHalfInputSpec(BaseInterfaceInputSpec):
-    effects_files = InputMultiObject(File(exists=True), mandatory=True, desc="of all series, as BlockEffects gives")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of blocks")
-    seed = traits.Int(0, usedefault=True, desc="of the resamples")
-
-
-class _SplitHalfOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation")
-    figures_npz = File(exists=True, desc="effect maps for the figures")
-
-
 class SplitHalf(SimpleInterface):
     """Effects of one half of the blocks against the measured effects of the other half, or the series' own."""
 
-    input_spec = _SplitHalfInputSpec
-    output_spec = _SplitHalfOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        effects_files = InputMultiObject(File(exists=True), mandatory=True, desc="of all series, as BlockEffects gives")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
+        factor = FACTOR
+        contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+        n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of blocks")
+        seed = traits.Int(0, usedefault=True, desc="of the resamples")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(RowsOutputSpec):
+        figures_npz = File(exists=True, desc="effect maps for the figures")
+
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.long_tables import table_text
         from bids_sr.stats.evaluation.split_half_table import save_effect_maps, split_half_rows
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
@@ -118,42 +96,28 @@ class SplitHalf(SimpleInterface):
                 inputs.effects_files, mask > 0.5, affine, inputs.contrasts, factor=inputs.factor,
                 path=cwd / "split_half.npz",
             )  # fmt: skip
-        out = cwd / "split_half.tsv"
-        out.write_text(table_text(rows), encoding="utf-8")
-        self._results |= {"out_file": str(out), "figures_npz": str(figures)}
+        self._results |= {"out_file": write_rows(cwd / "split_half.tsv", rows), "figures_npz": str(figures)}
         return runtime
-
-
-class _TruthMapsInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of all series")
-    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR voxel / HR voxel")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    truth_files = traits.Dict(desc="known activation: contrast to image, any grid in the frame of the mask")
-    effects_files = InputMultiObject(
-        File(exists=True), desc="of all series; figures beyond Nyquist and all intervals are made from them"
-    )
-    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of blocks")
-    seed = traits.Int(0, usedefault=True, desc="of the resamples")
-
-
-class _RowsOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation")
 
 
 class TruthMaps(SimpleInterface):
     """Maps of the whole run against those of the measured series and against known activation."""
 
-    input_spec = _TruthMapsInputSpec
-    output_spec = _RowsOutputSpec
+    class input_spec(MapsInputSpec):
+        factor = FACTOR
+        truth_files = traits.Dict(desc="known activation: contrast to image, any grid in the frame of the mask")
+        effects_files = InputMultiObject(
+            File(exists=True), desc="of all series; figures beyond Nyquist and all intervals are made from them"
+        )
+        n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of blocks")
+        seed = traits.Int(0, usedefault=True, desc="of the resamples")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    output_spec = RowsOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.long_tables import table_text
         from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
         from bids_sr.stats.evaluation.reference_maps import truth_rows
         from bids_sr.stats.regions.map_comparison import Grid
@@ -173,9 +137,7 @@ class TruthMaps(SimpleInterface):
                     n_boot=inputs.n_boot, seed=inputs.seed,
                 )  # fmt: skip
             rows = replaced(rows, told)
-        out = Path(runtime.cwd, "truth.tsv")
-        out.write_text(table_text(rows), encoding="utf-8")
-        self._results["out_file"] = str(out)
+        self._results["out_file"] = write_rows(Path(runtime.cwd, "truth.tsv"), rows)
         return runtime
 
 
@@ -190,28 +152,27 @@ def _statmaps(files: list[str], entities: list[dict]) -> dict[float, dict[str, d
     return out
 
 
-class _TruthImagesInputSpec(BaseInterfaceInputSpec):
-    series_files = InputMultiObject(File(exists=True), mandatory=True, desc="series on the high-resolution grid")
-    series_names = traits.List(traits.Str, mandatory=True, desc="name of each, same order; measured is left out")
-    measured_file = File(exists=True, mandatory=True, desc="measured high-resolution series on the same grid")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
-    seed = traits.Int(0, usedefault=True, desc="of the resamples")
-    n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of stretches of volumes")
-    max_volumes = traits.Range(low=1, value=60, usedefault=True, desc="evenly spaced volumes that are scored, at most")
-
-
 class TruthImages(SimpleInterface):
     """Single volumes of every series against the measured ones: PSNR and SSIM inside the brain."""
 
-    input_spec = _TruthImagesInputSpec
-    output_spec = _RowsOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        series_files = InputMultiObject(File(exists=True), mandatory=True, desc="series on the high-resolution grid")
+        series_names = traits.List(traits.Str, mandatory=True, desc="name of each, same order; measured is left out")
+        measured_file = File(exists=True, mandatory=True, desc="measured high-resolution series on the same grid")
+        mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+        seed = traits.Int(0, usedefault=True, desc="of the resamples")
+        n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of stretches of volumes")
+        max_volumes = traits.Range(
+            low=1, value=60, usedefault=True, desc="evenly spaced volumes that are scored, at most"
+        )
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    output_spec = RowsOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
         from contextlib import ExitStack
 
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.metrics.long_tables import table_text
         from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
 
         inputs = self.inputs
@@ -225,9 +186,8 @@ class TruthImages(SimpleInterface):
                 readers, stack.enter_context(SeriesReader(inputs.measured_file)), load_image(inputs.mask)[0] > 0.5,
                 n_dummy=inputs.n_dummy, max_volumes=inputs.max_volumes,
             )  # fmt: skip
-        out = Path(runtime.cwd, "truth_images.tsv")
-        out.write_text(table_text(image_rows(scores, seed=inputs.seed, n_boot=inputs.n_boot)), encoding="utf-8")
-        self._results["out_file"] = str(out)
+        rows = image_rows(scores, seed=inputs.seed, n_boot=inputs.n_boot)
+        self._results["out_file"] = write_rows(Path(runtime.cwd, "truth_images.tsv"), rows)
         return runtime
 
 
@@ -237,7 +197,7 @@ class MergeEvaluation(SimpleInterface):
     input_spec = MergeInputSpec
     output_spec = MergeOutputSpec
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.metrics.long_tables import EVALUATION, read_table
         from bids_sr.stats.evaluation.not_applied import compared_rows
 

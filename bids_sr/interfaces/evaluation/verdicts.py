@@ -16,40 +16,27 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
-from nipype.interfaces.base.support import Bunch
 
+from bids_sr.interfaces.shared_specs import FACTOR, MapsInputSpec, RowsOutputSpec, saved, write_rows
+from bids_sr.io import atomic_files
 from bids_sr.series import parse_map_label
-
-_FACTOR = {"mandatory": True, "desc": "LR voxel / HR voxel, by axis"}
-
-
-def _write(path: Path, content: str | list[Any] | dict[str, Any]) -> str:
-    text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
-    return str(path)
-
-
-class _ClaimInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(
-        File(exists=True), mandatory=True, desc="activation tables; of equal rows the first counts"
-    )
-    pair = traits.List(traits.Str, minlen=2, maxlen=2, mandatory=True, desc="the two conditions")
-    voxel_mm = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel (mm)")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-
-
-class _TableOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation")
 
 
 class ClaimTable(SimpleInterface):
     """Region size and overlap by series, smoothing and threshold, and which part of the change is owed to what."""
 
-    input_spec = _ClaimInputSpec
-    output_spec = _TableOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(
+            File(exists=True), mandatory=True, desc="activation tables; of equal rows the first counts"
+        )
+        pair = traits.List(traits.Str, minlen=2, maxlen=2, mandatory=True, desc="the two conditions")
+        voxel_mm = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel (mm)")
+        factor = FACTOR
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.long_tables import SERIES, read_table, table_text
+    output_spec = RowsOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.metrics.long_tables import SERIES, read_table
         from bids_sr.stats.regions.attribution import attribution_rows
 
         inputs = self.inputs
@@ -57,7 +44,7 @@ class ClaimTable(SimpleInterface):
             [row for path in inputs.in_files for row in read_table(path, SERIES)], (inputs.pair[0], inputs.pair[1]),
             voxel_mm=inputs.voxel_mm, factor=inputs.factor,
         )  # fmt: skip
-        self._results["out_file"] = _write(Path(runtime.cwd, "claim.tsv"), table_text(rows))
+        self._results["out_file"] = write_rows(Path(runtime.cwd, "claim.tsv"), rows)
         return runtime
 
 
@@ -110,33 +97,23 @@ def _judged(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
     return single_conditions(contrasts) or list(contrasts)
 
 
-class _GrowInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps of raw; its correlation maps are taken")
-    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the acquired grid")
-    mask_hr = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
-    roi_hr = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
-    max_mm = traits.Float(10.0, usedefault=True, desc="no voxel farther from the region is added (mm)")
-
-
-class _GrowOutputSpec(TraitedSpec):
-    roi = File(exists=True, desc="grown region on the acquired grid")
-    roi_hr = File(exists=True, desc="the same on the high-resolution grid")
-    out_json = File(exists=True, desc="voxels added and the CC from which they were")
-
-
 class GrowRoi(SimpleInterface):
     """Grow the region of interest into activity of the acquired series that its border cuts off."""
 
-    input_spec = _GrowInputSpec
-    output_spec = _GrowOutputSpec
+    class input_spec(MapsInputSpec):
+        mask_hr = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
+        roi_hr = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
+        max_mm = traits.Float(10.0, usedefault=True, desc="no voxel farther from the region is added (mm)")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(TraitedSpec):
+        roi = File(exists=True, desc="grown region on the acquired grid")
+        roi_hr = File(exists=True, desc="the same on the high-resolution grid")
+        out_json = File(exists=True, desc="voxels added and the CC from which they were")
+
+    def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import load_image, save_image
+        from bids_sr.io.nifti import load_image
         from bids_sr.stats.regions.activation_regions import carry_over, grow_roi
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
@@ -152,47 +129,36 @@ class GrowRoi(SimpleInterface):
             raise ValueError(f"{inputs.roi}: {err}; check the registration or give another --roi") from err
         fine = carry_over(grown.roi & ~(roi > 0.5), affine, fine_roi > 0.5, fine_mask, fine_affine)
         for name, region, grid in (("roi", grown.roi, affine), ("roi_hr", fine, fine_affine)):
-            save_image(region.astype(np.uint8), grid, cwd / f"{name}.nii.gz")
-            self._results[name] = str(cwd / f"{name}.nii.gz")
+            self._results[name] = saved(cwd / f"{name}.nii.gz", region.astype(np.uint8), grid)
         facts = {
             "roi_grown_voxels": grown.added,
             "roi_grown_level": round(grown.level, 3),
             "roi_grown_max_mm": inputs.max_mm,
         }
-        self._results["out_json"] = _write(cwd / "grown.json", facts)
+        self._results["out_json"] = str(atomic_files.write_json(cwd / "grown.json", facts))
         return runtime
-
-
-class _FlagsInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps and regions; those of raw are taken")
-    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
-    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
-    mask = File(exists=True, mandatory=True, desc="brain mask on the acquired grid")
-    roi = File(exists=True, mandatory=True, desc="region of interest on the acquired grid, before it was grown")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, **_FACTOR)
-    train_highres = File(exists=True, desc="highres of the pair in the frame of lowres")
-    train_lowres = File(exists=True, desc="lowres of the pair")
-    pair_mask = File(exists=True, desc="brain on the grid of lowres")
-    tables = InputMultiObject(File(exists=True), desc="rows of the evaluation, such as edge_mismatch")
-
-
-class _FlagsOutputSpec(TraitedSpec):
-    out_file = File(
-        exists=True, desc="rows of the evaluation: flag_*, 1 or 0, n/a where it is not known; none that tables have"
-    )
-    flags_json = File(exists=True, desc="list of flags in words: name, raised, text, remedy, contrast, series")
 
 
 class Flags(SimpleInterface):
     """Look for what was wrong where the paper's method failed."""
 
-    input_spec = _FlagsInputSpec
-    output_spec = _FlagsOutputSpec
+    class input_spec(MapsInputSpec):
+        factor = FACTOR
+        train_highres = File(exists=True, desc="highres of the pair in the frame of lowres")
+        train_lowres = File(exists=True, desc="lowres of the pair")
+        pair_mask = File(exists=True, desc="brain on the grid of lowres")
+        tables = InputMultiObject(File(exists=True), desc="rows of the evaluation, such as edge_mismatch")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(TraitedSpec):
+        out_file = File(
+            exists=True, desc="rows of the evaluation: flag_*, 1 or 0, n/a where it is not known; none that tables have"
+        )
+        flags_json = File(exists=True, desc="list of flags in words: name, raised, text, remedy, contrast, series")
+
+    def _run_interface(self, runtime: Any) -> Any:
         from dataclasses import asdict
 
-        from bids_sr.metrics.long_tables import read_table, table_text
+        from bids_sr.metrics.long_tables import read_table
 
         tables = self.inputs.tables if isdefined(self.inputs.tables) else []
         given = [row for path in tables for row in read_table(path)]
@@ -200,8 +166,9 @@ class Flags(SimpleInterface):
         known = {(row.series, row.measure, row.contrast) for row in given}
         rows = [row for flag in flags if ((row := flag.row()).series, row.measure, row.contrast) not in known]
         cwd = Path(runtime.cwd)
-        self._results["out_file"] = _write(cwd / "flags.tsv", table_text(rows))
-        self._results["flags_json"] = _write(cwd / "flags.json", [asdict(flag) for flag in flags])
+        self._results["out_file"] = write_rows(cwd / "flags.tsv", rows)
+        text = json.dumps([asdict(flag) for flag in flags], indent=2, ensure_ascii=False) + "\n"
+        self._results["flags_json"] = str(atomic_files.write_whole(cwd / "flags.json", text))
         return runtime
 
 
@@ -262,29 +229,24 @@ def _idle_by_card(inputs: Any) -> list[str]:
     return [name for name, card in zip(inputs.card_names, cards, strict=True) if not was_applied(card)]
 
 
-class _VerdictInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="tables of the evaluation")
-    methods = traits.List(traits.Str, mandatory=True, desc="series under judgment")
-    baselines = traits.List(traits.Str, mandatory=True, desc="series that must be beaten")
-    margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
-    not_applied = traits.List(traits.Str, desc="methods that fell back to zero filling: named, and not compared")
-    card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
-    card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
-
-
-class _VerdictOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation: verdict and verdict_*")
-    verdict_json = File(exists=True, desc="headline, sentences and limits in words")
-
-
 class Verdict(SimpleInterface):
     """Say in plain words what the evaluation of a run allows to say."""
 
-    input_spec = _VerdictInputSpec
-    output_spec = _VerdictOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="tables of the evaluation")
+        methods = traits.List(traits.Str, mandatory=True, desc="series under judgment")
+        baselines = traits.List(traits.Str, mandatory=True, desc="series that must be beaten")
+        margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
+        not_applied = traits.List(traits.Str, desc="methods that fell back to zero filling: named, and not compared")
+        card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
+        card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_sr.metrics.long_tables import read_table, table_text
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="rows of the evaluation: verdict and verdict_*")
+        verdict_json = File(exists=True, desc="headline, sentences and limits in words")
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.metrics.long_tables import read_table
         from bids_sr.stats.evaluation.verdict import make_verdict
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
@@ -293,6 +255,6 @@ class Verdict(SimpleInterface):
             [row for path in inputs.in_files for row in read_table(path)], methods=inputs.methods,
             baselines=inputs.baselines, margin=inputs.margin if isdefined(inputs.margin) else None, not_applied=idle,
         )  # fmt: skip
-        self._results["out_file"] = _write(cwd / "verdict.tsv", table_text(found.rows))
-        self._results["verdict_json"] = _write(cwd / "verdict.json", found.to_json())
+        self._results["out_file"] = write_rows(cwd / "verdict.tsv", found.rows)
+        self._results["verdict_json"] = str(atomic_files.write_json(cwd / "verdict.json", found.to_json()))
         return runtime

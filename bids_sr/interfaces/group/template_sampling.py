@@ -101,6 +101,8 @@ def load_map(path: Path) -> tuple[Array, Array]:
     ------
     ImageError : as of `bids_sr.io.nifti.load_image`, which reads every other form
     """
+    from nibabel.nifti1 import header_dtype
+
     from bids_sr.io.nifti import load_image
 
     try:
@@ -108,7 +110,7 @@ def load_map(path: Path) -> tuple[Array, Array]:
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error):
         return load_image(path)
-    header = np.frombuffer(raw[:348], dtype=_HEADER) if len(raw) >= 352 else None
+    header = np.frombuffer(raw[:348], dtype=header_dtype.newbyteorder("<")) if len(raw) >= 352 else None
     if header is None or not _plain(header[0]):
         return load_image(path)
     shape = tuple(int(n) for n in header["dim"][0, 1:4])
@@ -122,41 +124,11 @@ def load_map(path: Path) -> tuple[Array, Array]:
     return data, affine
 
 
-_HEADER = np.dtype(
-    {
-        "names": [
-            "size",
-            "dim",
-            "datatype",
-            "offset",
-            "slope",
-            "inter",
-            "sform",
-            "srow_x",
-            "srow_y",
-            "srow_z",
-            "magic",
-        ],
-        "formats": ["<i4", ("<i2", 8), "<i2", "<f4", "<f4", "<f4", "<i2", ("<f4", 4), ("<f4", 4), ("<f4", 4), "S4"],
-        "offsets": [0, 40, 70, 108, 112, 116, 254, 280, 296, 312, 344],
-        "itemsize": 348,
-    }
-)
-
-
 def _plain(header: Any) -> bool:
     """Whether a header is that of a 3D image of unscaled little-endian float32 with an sform."""
-    return bool(
-        header["size"] == 348
-        and header["dim"][0] == 3
-        and header["dim"][1:4].min() > 0
-        and header["datatype"] == 16
-        and header["offset"] == 352
-        and header["slope"] == 1
-        and header["inter"] == 0
-        and header["sform"] > 0
-        and header["magic"] == b"n+1"
-    )
+    wanted = {"sizeof_hdr": 348, "datatype": 16, "vox_offset": 352, "scl_slope": 1, "scl_inter": 0, "magic": b"n+1"}
+    same = all(header[name] == value for name, value in wanted.items())
+    return bool(same and header["dim"][0] == 3 and header["dim"][1:4].min() > 0 and header["sform_code"] > 0)
 
 
 @dataclass(slots=True)

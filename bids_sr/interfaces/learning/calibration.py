@@ -11,47 +11,34 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
+from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
 from bids_sr.io import atomic_files
 
 LOGGER = logging.getLogger(__name__)
 WITHOUT = "the run's own variance is used instead"
 
 
-class _RegisterInputSpec(BaseInterfaceInputSpec):
-    boldref = File(exists=True, mandatory=True, desc="reference of the run")
-    bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    calibration_ref = File(exists=True, mandatory=True, desc="reference of the calibration")
-    calibration_mask = File(exists=True, mandatory=True, desc="brain on its grid")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis")
-    seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
-
-
-class _RegisterOutputSpec(TraitedSpec):
-    boldref2calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its calibration point")
-    out_json = File(exists=True, desc="size and quality of the registration; reason, where there is none")
-
-
 class RegisterCalibration(SimpleInterface):
     """Rigid registration of the run's reference and the calibration's."""
 
-    input_spec = _RegisterInputSpec
-    output_spec = _RegisterOutputSpec
+    class input_spec(AntsInputSpec):
+        boldref = File(exists=True, mandatory=True, desc="reference of the run")
+        bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        calibration_ref = File(exists=True, mandatory=True, desc="reference of the calibration")
+        calibration_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+        factor = FACTOR
+
+    class output_spec(TraitedSpec):
+        boldref2calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its calibration point")
+        out_json = File(exists=True, desc="size and quality of the registration; reason, where there is none")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
         from bids_sr.registration.ants import load
         from bids_sr.registration.calibration_alignment import register_to_calibration
-        from bids_sr.spatial.transforms import write_itk
 
         inputs, here = self.inputs, Path(runtime.cwd)
         boldref, fine = load(inputs.boldref), load(inputs.calibration_ref)
@@ -64,42 +51,38 @@ class RegisterCalibration(SimpleInterface):
         except (ValueError, RuntimeError, FileNotFoundError) as error:
             LOGGER.warning("The calibration could not be registered: %s", error)
             xfm, facts = np.eye(4), {"reason": f"it could not be registered to the run ({error})"}
-        write_itk(here / "boldref2calibration.txt", xfm)
-        self._results["boldref2calibration_xfm"] = str(here / "boldref2calibration.txt")
+        self._results["boldref2calibration_xfm"] = saved_xfm(here / "boldref2calibration.txt", xfm)
         self._results["out_json"] = str(atomic_files.write_json(here / "registration.json", facts))
         return runtime
-
-
-class _CalibrationInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="calibration as acquired, uncompressed")
-    mask = File(exists=True, mandatory=True, desc="brain in its reference")
-    hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, takes a point of its reference into each volume")
-    motion_tsv = File(exists=True, mandatory=True, desc="six motion parameters (mm, rad) a volume")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
-    tr = traits.Float(mandatory=True, desc="repetition time (s)")
-    events_file = File(exists=True, desc="BIDS events of the calibration; without them there is no task to take out")
-    registration_json = File(exists=True, mandatory=True, desc="of RegisterCalibration")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="LR over HR voxel, by axis")
-
-
-class _CalibrationOutputSpec(TraitedSpec):
-    sd_file = File(
-        exists=True, desc="standard deviation of the fluctuations on its own grid, signal units; 0 if unusable"
-    )
-    sd_low_file = File(exists=True, desc="the same of the calibration brought down to the resolution of the run")
-    calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
 
 
 class CalibrationSD(SimpleInterface):
     """Standard deviation map of a calibration, or the reason why it has none that can be used."""
 
-    input_spec = _CalibrationInputSpec
-    output_spec = _CalibrationOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="calibration as acquired, uncompressed")
+        mask = File(exists=True, mandatory=True, desc="brain in its reference")
+        hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, takes a point of its reference into each volume")
+        motion_tsv = File(exists=True, mandatory=True, desc="six motion parameters (mm, rad) a volume")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+        tr = traits.Float(mandatory=True, desc="repetition time (s)")
+        events_file = File(
+            exists=True, desc="BIDS events of the calibration; without them there is no task to take out"
+        )
+        registration_json = File(exists=True, mandatory=True, desc="of RegisterCalibration")
+        factor = FACTOR
+
+    class output_spec(TraitedSpec):
+        sd_file = File(
+            exists=True, desc="standard deviation of the fluctuations on its own grid, signal units; 0 if unusable"
+        )
+        sd_low_file = File(exists=True, desc="the same of the calibration brought down to the resolution of the run")
+        calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.io.nifti import SeriesReader, load_image, save_image
+        from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.sr.resolution.degradation import kspace_crop
         from bids_sr.sr.variance.calibration_sd import CalibrationError
 
@@ -122,10 +105,9 @@ class CalibrationSD(SimpleInterface):
             if facts.get("reason"):
                 sd, sd_low = np.zeros_like(sd), np.zeros_like(sd_low)
                 LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
-            save_image(sd, reader.affine, here / "sd.nii", header_like=reader.header)
-            save_image(sd_low, low_affine, here / "sd_low.nii", header_like=reader.header)
+            self._results["sd_file"] = saved(here / "sd.nii", sd, reader.affine, header_like=reader.header)
+            self._results["sd_low_file"] = saved(here / "sd_low.nii", sd_low, low_affine, header_like=reader.header)
         facts = {"usable": not facts.get("reason"), "reason": "", **facts}
-        self._results |= {"sd_file": str(here / "sd.nii"), "sd_low_file": str(here / "sd_low.nii")}
         self._results["calibration_json"] = str(atomic_files.write_json(here / "calibration.json", facts))
         return runtime
 
@@ -179,13 +161,13 @@ def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tup
 
 def _task(inputs: Any, volumes: int) -> tuple[Any, dict[str, Any]]:
     """Courses of the task, and what became of it."""
-    from bids_sr.registration.calibration_alignment import task_courses
+    from bids_sr.registration.calibration_alignment import task_regressors
     from bids_sr.stats.glm.design import DesignError
 
     if not isdefined(inputs.events_file):
         return None, {"task": "no events"}
     try:
-        return task_courses(inputs.events_file, inputs.tr, volumes), {"task": Path(inputs.events_file).name}
+        return task_regressors(inputs.events_file, inputs.tr, volumes), {"task": Path(inputs.events_file).name}
     except DesignError as error:
         LOGGER.warning("The task of the calibration stays in its variance: %s", error)
         return None, {"task": f"not taken out: {error}"}

@@ -17,40 +17,34 @@ from nipype.interfaces.base import (
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, obtain
-
-
-class _PrepareInputSpec(BaseInterfaceInputSpec):
-    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each pair; the first is the frame")
-    highres = InputMultiObject(File(exists=True), mandatory=True, desc="fine scan of each")
-    lowres = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scan of each")
-    template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
-    template_mask = File(exists=True, mandatory=True, desc="its brain")
-    head = traits.Str(mandatory=True, desc="name of the head, for cards of models")
-    others = traits.List(traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest")
-    align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="transforms between the scans")
-    seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
-    sloppy = traits.Bool(False, usedefault=True, desc="coarser and quicker, for tests")
-
-
-class _PrepareOutputSpec(TraitedSpec):
-    fine_files = traits.List(File(exists=True), desc="fine scans on one grid, [0, 1], brain alone")
-    coarse_files = traits.List(File(exists=True), desc="coarse scans there by cubic spline")
-    other_files = traits.List(File(exists=True), desc="all contrasts by each of the other interpolations, in order")
-    mask = File(exists=True, desc="brain on that grid")
-    facts_json = File(exists=True, desc="position of each scan, and the intensities that became 1")
-    head_json = File(exists=True, desc="name of the head and its files, for networks that are trained on several")
+from bids_sr.interfaces.shared_specs import SloppyInputSpec, saved, write_rows
+from bids_sr.io import atomic_files
 
 
 class PrepareContrasts(SimpleInterface):
     """Bring the scans of one head into one frame, onto one grid and to [0, 1]."""
 
-    input_spec = _PrepareInputSpec
-    output_spec = _PrepareOutputSpec
+    class input_spec(SloppyInputSpec):
+        contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each pair; the first is the frame")
+        highres = InputMultiObject(File(exists=True), mandatory=True, desc="fine scan of each")
+        lowres = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scan of each")
+        template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
+        template_mask = File(exists=True, mandatory=True, desc="its brain")
+        head = traits.Str(mandatory=True, desc="name of the head, for cards of models")
+        others = traits.List(
+            traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest"
+        )
+        align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="transforms between the scans")
+
+    class output_spec(TraitedSpec):
+        fine_files = traits.List(File(exists=True), desc="fine scans on one grid, [0, 1], brain alone")
+        coarse_files = traits.List(File(exists=True), desc="coarse scans there by cubic spline")
+        other_files = traits.List(File(exists=True), desc="all contrasts by each of the other interpolations, in order")
+        mask = File(exists=True, desc="brain on that grid")
+        facts_json = File(exists=True, desc="position of each scan, and the intensities that became 1")
+        head_json = File(exists=True, desc="name of the head and its files, for networks that are trained on several")
 
     def _run_interface(self, runtime: Any) -> Any:
-        import json
-
-        from bids_sr.io.nifti import save_image
         from bids_sr.registration.ants import load
         from bids_sr.registration.structural_preparation import Scans, prepare
 
@@ -62,26 +56,22 @@ class PrepareContrasts(SimpleInterface):
             prefix=str(here / "scans_"), sloppy=inputs.sloppy, interpolations=("bspline", *inputs.others),
             align=inputs.align,
         )  # fmt: skip
-        stacks = {"fine": made.fine, **made.coarse}
-        for name, stack in stacks.items():
-            for contrast in inputs.contrasts:
-                save_image(stack[contrast], made.affine, here / f"{name}_{contrast}.nii")
-        save_image(made.mask, made.affine, here / "mask.nii")
-        facts = {"units": made.units, "align": inputs.align, "offsets": made.facts}
-        (here / "facts.json").write_text(json.dumps(facts, indent=2))
-        self._results |= {
-            "fine_files": [str(here / f"fine_{contrast}.nii") for contrast in inputs.contrasts],
-            "coarse_files": [str(here / f"bspline_{contrast}.nii") for contrast in inputs.contrasts],
-            "other_files": [str(here / f"{name}_{c}.nii") for name in inputs.others for c in inputs.contrasts],
-            "mask": str(here / "mask.nii"),
-            "facts_json": str(here / "facts.json"),
-            "head_json": str(here / "head.json"),
+        stacks = {"fine": made.hr, **made.lr}
+        files = {
+            name: [saved(here / f"{name}_{c}.nii", stack[c], made.affine) for c in inputs.contrasts]
+            for name, stack in stacks.items()
         }
-        files = {name: self._results[name] for name in ("fine_files", "coarse_files", "mask")}
-        head = {"head": inputs.head, **files}
+        head = {
+            "fine_files": files["fine"], "coarse_files": files["bspline"],
+            "mask": saved(here / "mask.nii", made.mask, made.affine),
+        }  # fmt: skip
+        facts = {"units": made.units, "align": inputs.align, "offsets": made.facts}
+        self._results |= head | {"other_files": [path for name in inputs.others for path in files[name]]}
+        self._results["facts_json"] = str(atomic_files.write_json(here / "facts.json", facts))
+        head = {"head": inputs.head, **head}
         # with the sum of what is in the files, so that models are trained again where that changes
         head["checksum"] = head_set(head, inputs.contrasts).images[0].checksum()
-        (here / "head.json").write_text(json.dumps(head, indent=2))
+        self._results["head_json"] = str(atomic_files.write_json(here / "head.json", head))
         return runtime
 
 
@@ -104,20 +94,18 @@ def head_set(head: Any, contrasts: list[str]) -> Any:
     return contrast_set(fine, coarse, mask, affine, contrasts, head["head"])
 
 
-class _TrainInputSpec(PerceptualInputSpec):
-    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
-    fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans on one grid")
-    coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on that grid")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    head = traits.Str(mandatory=True, desc="name of the head, for the card")
-    heads = InputMultiObject(File(exists=True), desc="heads to train on instead, as the preparation describes them")
-    align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="what brought the scans together")
-
-
 class TrainContrasts(SimpleInterface):
     """Train a network on all contrasts of one head, or take one that was trained."""
 
-    input_spec = _TrainInputSpec
+    class input_spec(PerceptualInputSpec):
+        contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
+        fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans on one grid")
+        coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on that grid")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        head = traits.Str(mandatory=True, desc="name of the head, for the card")
+        heads = InputMultiObject(File(exists=True), desc="heads to train on instead, as the preparation describes them")
+        align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="what brought the scans together")
+
     output_spec = TrainingOutputSpec
     _can_resume = True  # a killed run goes on from the checkpoint in its directory
 
@@ -137,25 +125,19 @@ class TrainContrasts(SimpleInterface):
         return runtime
 
 
-class _ResolveInputSpec(DeviceInputSpec):
-    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
-    coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on the fine grid, [0, 1]")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    model_file = File(exists=True, mandatory=True, desc="weights, with the card beside them")
-
-
-class _ResolveOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="super-resolved scan of each contrast, [0, 1]")
-
-
 class ResolveContrasts(SimpleInterface):
     """Super-resolve all contrasts of one head together."""
 
-    input_spec = _ResolveInputSpec
-    output_spec = _ResolveOutputSpec
+    class input_spec(DeviceInputSpec):
+        contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each channel")
+        coarse_files = InputMultiObject(File(exists=True), mandatory=True, desc="coarse scans on the fine grid, [0, 1]")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        model_file = File(exists=True, mandatory=True, desc="weights, with the card beside them")
+
+    class output_spec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="super-resolved scan of each contrast, [0, 1]")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import save_image
         from bids_sr.sr.models.model import load_model
         from bids_sr.sr.training.fused import super_resolve_contrasts
 
@@ -165,37 +147,34 @@ class ResolveContrasts(SimpleInterface):
             load_model(inputs.model_file), coarse, _stack([inputs.mask])[0][0] > 0.5, affine,
             device=choose_device(inputs.device), threads=inputs.threads,
         )  # fmt: skip
-        self._results["out_files"] = [str(here / f"{contrast}.nii") for contrast in inputs.contrasts]
-        for path, image in zip(self._results["out_files"], made, strict=True):
-            save_image(image, affine, path)
+        named = zip(inputs.contrasts, made, strict=True)
+        self._results["out_files"] = [saved(here / f"{contrast}.nii", image, affine) for contrast, image in named]
         return runtime
-
-
-class _MeasureInputSpec(BaseInterfaceInputSpec):
-    contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each contrast")
-    fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans, [0, 1]")
-    series_files = InputMultiObject(File(exists=True), mandatory=True, desc="all contrasts of each series, in order")
-    series_names = traits.List(traits.Str, mandatory=True, desc="series of each of these files")
-    card_files = InputMultiObject(File(exists=True), mandatory=True, desc="cards of the models, for what they held out")
-    mask = File(exists=True, mandatory=True, desc="brain")
-    seed = traits.Int(1, usedefault=True, desc="of the segmentation")
-
-
-class _MeasureOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="table of measures (TSV)")
-    dseg = File(exists=True, desc="tissues of the fine scans: 1 GM, 2 WM, 3 CSF")
 
 
 class MeasureContrasts(SimpleInterface):
     """Compare super-resolved and interpolated scans with the fine ones: likeness, quality, tissues, lesions."""
 
-    input_spec = _MeasureInputSpec
-    output_spec = _MeasureOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each contrast")
+        fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans, [0, 1]")
+        series_files = InputMultiObject(
+            File(exists=True), mandatory=True, desc="all contrasts of each series, in order"
+        )
+        series_names = traits.List(traits.Str, mandatory=True, desc="series of each of these files")
+        card_files = InputMultiObject(
+            File(exists=True), mandatory=True, desc="cards of the models, for what they held out"
+        )
+        mask = File(exists=True, mandatory=True, desc="brain")
+        seed = traits.Int(1, usedefault=True, desc="of the segmentation")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="table of measures (TSV)")
+        dseg = File(exists=True, desc="tissues of the fine scans: 1 GM, 2 WM, 3 CSF")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.interfaces.learning.fused_scores import held_out_slices, measured_rows
-        from bids_sr.io.nifti import save_image
-        from bids_sr.metrics.long_tables import STRUCTURAL, table_text
+        from bids_sr.metrics.long_tables import STRUCTURAL
 
         inputs, here = self.inputs, Path(runtime.cwd)
         fine, affine = _stack(inputs.fine_files)
@@ -208,9 +187,8 @@ class MeasureContrasts(SimpleInterface):
         own = head_set(head_of(inputs), inputs.contrasts)
         slices = held_out_slices(inputs.card_files, mask.shape[2], own.images[0].checksum())
         rows, labels = measured_rows(measured, series, mask, affine, slices, seed=inputs.seed)
-        (here / "metrics.tsv").write_text(table_text(rows, STRUCTURAL), encoding="utf-8")
-        save_image(labels, affine, here / "dseg.nii")
-        self._results |= {"out_file": str(here / "metrics.tsv"), "dseg": str(here / "dseg.nii")}
+        self._results["out_file"] = write_rows(here / "metrics.tsv", rows, STRUCTURAL)
+        self._results["dseg"] = saved(here / "dseg.nii", labels, affine)
         return runtime
 
 

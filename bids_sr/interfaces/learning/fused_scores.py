@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.registration.tissues import NAMES, segment_tissues, tissue_masks
-from bids_sr.stats.image.structural_measures import lesions, likeness, quality, segmentations
+from bids_sr.stats.image.structural_quality import lesions, likeness, quality, segmentations
 
 Array = NDArray[Any]
 LOG = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def measured_rows(
         rows += segmentations("all", found, mask, zooms)
     if "FLAIR" in measured:
         rows += segmentations(
-            "FLAIR", lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask, zooms), mask, zooms
+            "FLAIR", lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask), mask, zooms
         )
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):

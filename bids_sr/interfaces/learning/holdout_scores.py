@@ -1,40 +1,37 @@
 """Score a model on a pair that it was not trained on."""
 
 from pathlib import Path
+from typing import Any
 
-from nipype.interfaces.base import Bunch, File, SimpleInterface, TraitedSpec, traits
+from nipype.interfaces.base import File, SimpleInterface, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
+from bids_sr.interfaces.shared_specs import FACTOR, RowsOutputSpec, write_rows
 from bids_sr.series import VALIDATION_BASELINES
-
-
-class _ScorePairInput(DeviceInputSpec):
-    model_file = File(exists=True, mandatory=True, desc="weights of a method trained on another pair, with their card")
-    highres = File(exists=True, mandatory=True, desc="fine image in the pose of lowres, on its fine grid")
-    lowres = File(exists=True, mandatory=True, desc="coarse image of the pair that was held out")
-    mask = File(exists=True, mandatory=True, desc="brain on the grid of lowres")
-    factor = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="coarse over fine voxel")
-    series = traits.Str(mandatory=True, desc="name of the method")
-    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
-    seed = traits.Range(low=0, value=0, usedefault=True, desc="of the slices that are resampled")
-
-
-class _ScorePairOutput(TraitedSpec):
-    out_file = File(exists=True, desc="rows of the evaluation: scores, and gains over the baselines")
 
 
 class ScorePair(SimpleInterface):
     """Super-resolve the coarse image of a held-out pair and compare it with the fine one, beside the baselines."""
 
-    input_spec = _ScorePairInput
-    output_spec = _ScorePairOutput
+    class input_spec(DeviceInputSpec):
+        model_file = File(
+            exists=True, mandatory=True, desc="weights of a method trained on another pair, with their card"
+        )
+        highres = File(exists=True, mandatory=True, desc="fine image in the pose of lowres, on its fine grid")
+        lowres = File(exists=True, mandatory=True, desc="coarse image of the pair that was held out")
+        mask = File(exists=True, mandatory=True, desc="brain on the grid of lowres")
+        factor = FACTOR
+        series = traits.Str(mandatory=True, desc="name of the method")
+        precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
+        seed = traits.Range(low=0, value=0, usedefault=True, desc="of the slices that are resampled")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    output_spec = RowsOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.long_tables import table_text
         from bids_sr.sr.data.training_pair import TrainingPair
         from bids_sr.sr.inference.apply_to_series import make_upsampler
         from bids_sr.sr.models.model import load_model
@@ -58,7 +55,6 @@ class ScorePair(SimpleInterface):
                 upsampler = make_upsampler(name, inputs.factor, affine=affine, scale=pair.scale, **given)
                 image = upsampler(lowres, np.eye(4))
                 scores[name] = slice_scores(image, truth, pair.highres_mask, data_range=pair.scale)
-        out = Path(runtime.cwd) / "holdout.tsv"
-        out.write_text(table_text(holdout_rows(scores, inputs.series, seed=inputs.seed)), encoding="utf-8")
-        self._results["out_file"] = str(out)
+        rows = holdout_rows(scores, inputs.series, seed=inputs.seed)
+        self._results["out_file"] = write_rows(Path(runtime.cwd) / "holdout.tsv", rows)
         return runtime

@@ -5,41 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    File,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
-from nipype.interfaces.base.support import Bunch
+from nipype.interfaces.base import File, SimpleInterface, TraitedSpec, isdefined, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.learning.training_inputs import (
-    PerceptualInputSpec,
-    TrainingOutputSpec,
-    factor_trait,
-    obtain,
-)
+from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, obtain
+from bids_sr.interfaces.shared_specs import FACTOR
 from bids_sr.series import PAIR_BASELINES
-
-
-class _TrainInputSpec(PerceptualInputSpec):
-    highres = File(exists=True, desc="high-resolution image on the fine grid of lowres, in its pose")
-    lowres = File(exists=True, desc="low-resolution image of the pair")
-    mask = File(exists=True, desc="head or brain on the grid of lowres")
-    factor = factor_trait()
-    start = File(exists=True, desc="weights to begin training with, for methods with a recipe for that")
 
 
 class TrainModel(SimpleInterface):
     """Train a network on the subject's pair, or take one that was. A killed run goes on from its last checkpoint."""
 
-    input_spec = _TrainInputSpec
+    class input_spec(PerceptualInputSpec):
+        highres = File(exists=True, desc="high-resolution image on the fine grid of lowres, in its pose")
+        lowres = File(exists=True, desc="low-resolution image of the pair")
+        mask = File(exists=True, desc="head or brain on the grid of lowres")
+        factor = FACTOR
+        start = File(exists=True, desc="weights to begin training with, for methods with a recipe for that")
+
     output_spec = TrainingOutputSpec
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.sr.models.compatibility import describe
 
         pair = _load_pair(self.inputs)
@@ -63,38 +50,35 @@ def _load_pair(inputs: Any) -> Any:
     )
 
 
-class _SuperResolveInputSpec(DeviceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
-    series = traits.Str(mandatory=True, desc="baseline or method")
-    factor = factor_trait()
-    boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid; sets the intensity scale")
-    hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point")
-    shift_map = File(exists=True, desc="distortion of the volumes (`bids_sr.spatial.distortion`); it is undone")
-    model_file = File(exists=True, desc="weights of a trained method, with the card beside them")
-    highres = File(
-        exists=True, desc="T2*-weighted image as acquired (inject, ratio, static detail of variance methods)"
-    )
-    highres2boldref_xfm = File(exists=True, desc="ITK text, takes a boldref point to its highres point")
-    temporal_file = File(exists=True, desc="mean of the run, for variance methods")
-    displace = traits.Enum("", "mirror", "shift", usedefault=True, desc="placebo: variance maps that are displaced")
-    data_consistency = traits.Enum("report", "off", "enforce", usedefault=True, desc="measured band of k-space")
-    precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
-    force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the series")
-
-
-class _SuperResolveOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="series on the boldref's fine grid, head motion undone, signal units")
-    consistency_file = File(exists=True, desc="TSV, one row a volume: |B(SR) - LR| / |LR|; n/a where it is off")
-
-
 class SuperResolve(SimpleInterface):
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once."""
 
-    input_spec = _SuperResolveInputSpec
-    output_spec = _SuperResolveOutputSpec
+    class input_spec(DeviceInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
+        series = traits.Str(mandatory=True, desc="baseline or method")
+        factor = FACTOR
+        boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid; sets the intensity scale")
+        hmc_xfms = File(
+            exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point"
+        )
+        shift_map = File(exists=True, desc="distortion of the volumes (`bids_sr.spatial.distortion`); it is undone")
+        model_file = File(exists=True, desc="weights of a trained method, with the card beside them")
+        highres = File(
+            exists=True, desc="T2*-weighted image as acquired (inject, ratio, static detail of variance methods)"
+        )
+        highres2boldref_xfm = File(exists=True, desc="ITK text, takes a boldref point to its highres point")
+        temporal_file = File(exists=True, desc="mean of the run, for variance methods")
+        displace = traits.Enum("", "mirror", "shift", usedefault=True, desc="placebo: variance maps that are displaced")
+        data_consistency = traits.Enum("report", "off", "enforce", usedefault=True, desc="measured band of k-space")
+        precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="arithmetic of the network")
+        force = traits.Bool(False, usedefault=True, desc="use a model that does not fit the series")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="series on the boldref's fine grid, head motion undone, signal units")
+        consistency_file = File(exists=True, desc="TSV, one row a volume: |B(SR) - LR| / |LR|; n/a where it is off")
+
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, SeriesWriter

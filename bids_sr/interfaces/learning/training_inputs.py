@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from bids_sr.sr.resolution.degradation import Factor
 
 
-def factor_trait() -> Any:
-    """The factor of super-resolution along each axis."""
-    return traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel / wanted voxel")
-
-
 class TrainingInputSpec(DeviceInputSpec):
     """Inputs that say which model is wanted and how it may be had."""
 

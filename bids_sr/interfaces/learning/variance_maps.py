@@ -6,38 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import File, SimpleInterface, isdefined, traits
-from nipype.interfaces.base.support import Bunch
 
-from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, factor_trait, obtain
-
-
-class _EstimateVarianceInputSpec(TrainingInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series on its acquired grid, head motion undone")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
-    method = traits.Str("sbl", usedefault=True, desc="method whose maps they are")
-    factor = factor_trait()
-    hmc_xfms = File(exists=True, desc="ITK text, one transform a volume; what follows head motion is taken out")
-
-    calibration_sd = File(exists=True, desc="standard deviation map of a calibration, on its own grid")
-    calibration_sd_low = File(exists=True, desc="the same at the resolution of the run, on a grid of its own")
-    calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its point in the calibration")
-    calibration_json = File(exists=True, desc="whether it is usable, and what was measured")
-
-
-class _EstimateVarianceOutputSpec(TrainingOutputSpec):
-    log_file = File(exists=True, desc="rounds of the estimation (TSV)")
-    temporal_file = File(exists=True, desc="acquired grid: mean, SD of the change, then its strongest components")
-    weight_file = File(exists=True, desc="high-resolution grid: standard deviation of the fluctuations, signal units")
+from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, obtain
+from bids_sr.interfaces.shared_specs import FACTOR
 
 
 class EstimateVariance(SimpleInterface):
     """Find where a run fluctuates on the high-resolution grid, or take maps that were found before."""
 
-    input_spec = _EstimateVarianceInputSpec
-    output_spec = _EstimateVarianceOutputSpec
+    class input_spec(TrainingInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series on its acquired grid, head motion undone")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
+        method = traits.Str("sbl", usedefault=True, desc="method whose maps they are")
+        factor = FACTOR
+        hmc_xfms = File(exists=True, desc="ITK text, one transform a volume; what follows head motion is taken out")
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+        calibration_sd = File(exists=True, desc="standard deviation map of a calibration, on its own grid")
+        calibration_sd_low = File(exists=True, desc="the same at the resolution of the run, on a grid of its own")
+        calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its point in the calibration")
+        calibration_json = File(exists=True, desc="whether it is usable, and what was measured")
+
+    class output_spec(TrainingOutputSpec):
+        log_file = File(exists=True, desc="rounds of the estimation (TSV)")
+        temporal_file = File(exists=True, desc="acquired grid: mean, SD of the change, then its strongest components")
+        weight_file = File(
+            exists=True, desc="high-resolution grid: standard deviation of the fluctuations, signal units"
+        )
+
+    def _run_interface(self, runtime: Any) -> Any:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.sr.data.temporal_components import save_statistics
@@ -128,7 +125,7 @@ def _save_weight(model: Any, data: Any, path: Path) -> None:
 
     from bids_sr.io.nifti import save_image
     from bids_sr.spatial.transforms import hr_grid
-    from bids_sr.sr.resolution.levels import to_volume
+    from bids_sr.sr.resolution.operators import to_volume
     from bids_sr.sr.variance.upsampler import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)

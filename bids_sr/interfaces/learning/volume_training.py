@@ -5,25 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import (
-    File,
-    SimpleInterface,
-    traits,
-)
-from nipype.interfaces.base.support import Bunch
+from nipype.interfaces.base import File, SimpleInterface, traits
 from numpy.typing import NDArray
 
-from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, factor_trait, obtain
+from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, obtain
+from bids_sr.interfaces.shared_specs import FACTOR
 
 # Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
 VOLUMES = 20
-
-
-class _TrainOnVolumesInputSpec(TrainingInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
-    mask = File(exists=True, mandatory=True, desc="brain on that grid")
-    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
-    factor = factor_trait()
 
 
 class TrainOnVolumes(SimpleInterface):
@@ -32,11 +21,16 @@ class TrainOnVolumes(SimpleInterface):
     A killed training goes on from its last checkpoint.
     """
 
-    input_spec = _TrainOnVolumesInputSpec
+    class input_spec(TrainingInputSpec):
+        in_file = File(exists=True, mandatory=True, desc="series on the grid on which it was acquired")
+        mask = File(exists=True, mandatory=True, desc="brain on that grid")
+        n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="first volumes to leave out")
+        factor = FACTOR
+
     output_spec = TrainingOutputSpec
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
-    def _run_interface(self, runtime: Bunch) -> Bunch:
+    def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.sr.models.compatibility import describe
 
         inputs, factor = self.inputs, tuple(self.inputs.factor)

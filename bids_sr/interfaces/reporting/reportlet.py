@@ -5,14 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NewType, get_type_hints
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, SimpleInterface, TraitedSpec, traits
 
 ANATOMICAL, PAIR, FUNCTIONAL, SCANS = "T1w", "T2starw", "bold", "metrics"
 FileName = NewType("FileName", str)
@@ -40,15 +33,15 @@ class Drawn(NamedTuple):
     contrast: str = ""
 
 
-class _ReportletOutputSpec(TraitedSpec):
-    out_files = traits.List(File(exists=True), desc="figures (SVG) or fragments of HTML")
-    out_entities = traits.List(traits.Dict, desc="entities of each file: desc, contrast, suffix, extension, datatype")
-
-
 class Reportlet(SimpleInterface):
     """Draw from files, and name what was drawn; see `reportlet`."""
 
-    output_spec = _ReportletOutputSpec
+    class output_spec(TraitedSpec):
+        out_files = traits.List(File(exists=True), desc="figures (SVG) or fragments of HTML")
+        out_entities = traits.List(
+            traits.Dict, desc="entities of each file: desc, contrast, suffix, extension, datatype"
+        )
+
     draw: Callable[..., Iterator[Drawn]]
 
     def _run_interface(self, runtime: Any) -> Any:

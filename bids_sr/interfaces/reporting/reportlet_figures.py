@@ -144,12 +144,7 @@ def GuideReport(
 
 @reportlet
 def MotionReport(
-    *,
-    confounds_tsv: FileName,
-    preproc_file: FileName,
-    mask: FileName,
-    tpms: Sequence[FileName] = (),
-    n_dummy: int = 0,
+    *, confounds_tsv: FileName, preproc_file: FileName, mask: FileName, tpms: Sequence[FileName] = (), n_dummy: int = 0
 ) -> Iterator[Drawn]:
     """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
     from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
@@ -185,7 +180,7 @@ def CalibrationReport(
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.figures.style import NamedImage
     from bids_sr.reports.figures.superres_figures import pair_figure
-    from bids_sr.reports.text.calibration_text import calibration_html
+    from bids_sr.reports.tables.html_tables import calibration_html
     from bids_sr.spatial.masks import voxel_sizes
     from bids_sr.spatial.transforms import hr_grid
 

@@ -31,8 +31,7 @@ def ScansReport(
     """
     from bids_sr.interfaces.learning.fused_contrasts import head_set
     from bids_sr.reports.figures.structural_figures import scans_figure
-    from bids_sr.reports.tables.html_tables import facts_html
-    from bids_sr.reports.tables.structural_tables import structural_html
+    from bids_sr.reports.tables.html_tables import facts_html, structural_html
 
     brain = tools.load(mask)
     measured = {c: tools.load(f).data for c, f in zip(contrasts, fine_files, strict=True)}

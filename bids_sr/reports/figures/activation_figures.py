@@ -10,20 +10,14 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError, NamedImage, Volume, Window
+from bids_sr.reports.figures.style import FigureInputError, NamedImage, Volume, Window
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Display:
-    """How a statistic is shown.
-
-    Parameters
-    ----------
-    statistic : its name
-    threshold : |value| below which nothing is drawn
-    floor : lowest upper end of the color scale
-    """
+    """How a statistic is shown: |value| below `threshold` is not drawn, the color scale ends at `floor` or above."""
 
     statistic: str
     threshold: float
@@ -38,14 +32,7 @@ ROI_COLOR, FDR_COLOR = "#00e5ff", "white"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """What lies below all overlays of a run.
-
-    Parameters
-    ----------
-    background : (X, Y, Z) on the high-resolution grid; signal
-    mask, roi : brain and region of interest on that grid
-    affine : voxel → RAS mm
-    """
+    """What lies below all overlays of a run: signal, brain and region of interest (X, Y, Z), and voxel → RAS mm."""
 
     background: Array
     mask: Array
@@ -80,13 +67,10 @@ class _Panels:
 
 
 def informative_planes(scene: Scene, first: NamedImage, n_slices: int) -> list[int]:
-    """Planes of the background's grid to show: where the *first* map is strongest inside the region, some way apart.
+    """Planes to show: where the *first* map is strongest inside the region, some way apart.
 
     One map (on any grid of the same field of view) chooses for all, so that no method shows its own best slices.
-
-    Returns
-    -------
-    indices along the third axis of the RAS-ordered background, ascending
+    Returns ascending indices along the third axis of the RAS-ordered background.
     """
     area = scene.canonical(np.asarray(scene.roi > 0))
     chooser = s.canonical(np.nan_to_num(first.data), first.affine)
@@ -124,19 +108,8 @@ def activation_figure(
 ) -> Figure:
     """Maps of one contrast: a row each series, columns the same planes, whole and zoomed into the region.
 
-    One color scale and one threshold hold for all rows.
-
-    Parameters
-    ----------
-    maps : rows from top to bottom; the first one chooses the planes
-    scene : background, brain and region on the high-resolution grid
-    display : the statistic, and how it is shown
-    n_slices : planes; each twice where the region is less than the brain
-
-    Raises
-    ------
-    FigureInputError
-        if there is no map
+    The first map chooses the planes; one color scale and one threshold hold for all rows. Where the region is the
+    brain, twice `n_slices` planes take the place of the zoom. Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map to draw")
@@ -175,19 +148,9 @@ def regions_figure(
     *,
     n_slices: int = 5,
 ) -> Figure:
-    """Regions of two conditions of each series over the same planes: one, the other, both.
+    """Regions of two conditions of each series (masks by name) over the same planes: one, the other, both.
 
-    Parameters
-    ----------
-    regions : series name to the two masks (as maps of 0 and 1)
-    scene : background, brain and region of interest on the high-resolution grid
-    conditions : names of the two conditions
-    dice : overlap of the two masks by series
-
-    Raises
-    ------
-    FigureInputError
-        if there is no series
+    `dice` is the overlap of the two masks by series. Raises `FigureInputError` without a series.
     """
     if not regions:
         raise FigureInputError("there is no pair of regions to draw")

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError, Volume
+from bids_sr.reports.figures.style import FigureInputError, Volume
 
 Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
@@ -20,15 +21,7 @@ AXIAL_VIEWS: Views = ((2, 6),)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outline:
-    """A line to draw over images of one grid.
-
-    Parameters
-    ----------
-    name : for the legend
-    data : (X, Y, Z), a mask, a probability or an image
-    color : any matplotlib color
-    level : value of the isoline
-    """
+    """A line to draw over images of one grid: the isoline at `level` of a mask, a probability or an image."""
 
     name: str
     data: Array
@@ -70,15 +63,10 @@ def mosaic_figure(
     mask: Array | None = None,
     views: Views = ((2, 7), (1, 7), (0, 7)),
 ) -> Figure:
-    """One image in rows of axial, coronal and sagittal planes, with outlines.
+    """One image (X, Y, Z) in rows of axial, coronal and sagittal planes, with outlines on its grid.
 
-    Parameters
-    ----------
-    image : (X, Y, Z), signal
-    affine : voxel → RAS mm
-    outlines : lines on the grid of ``image``
-    mask : where the planes are chosen and the gray scale is taken; default: where the image is not zero
-    views : one row each: axis, number of planes
+    `mask` is where planes are chosen and the gray scale is taken (default: where the image is not zero); `views` has
+    one row each, an axis and a number of planes.
     """
     (volume,), lines, around = _prepared([image], outlines, affine, mask)
     low, high = s.gray_limits(volume.data, around.data)
@@ -118,17 +106,11 @@ def registration_figure(
 
     Parameters
     ----------
-    reference, before, after : (X, Y, Z) on one grid; signal
-    affine : voxel → RAS mm of that grid
+    reference, before, after : (X, Y, Z) on one grid, else `FigureInputError` is raised; signal
     outlines : drawn from the reference, so that a contour off the edge means an image off its place
-    names : what to call the three rows
+    names : of the three rows
     mask : where planes are chosen and gray scales are taken
     views : axes and numbers of planes, side by side
-
-    Raises
-    ------
-    FigureInputError
-        if the images are not on one grid
     """
     shown, lines, around = _prepared([reference, before, after], outlines, affine, mask)
     limits = [s.gray_limits(volume.data, around.data) for volume in shown]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.forest_plots import Panel, forest_figure
 from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.tables.evaluation_rows import Kind
+from bids_sr.reports.tables.evaluation_rows import Kind, scaled
 
 LINE_COLORS = (s.BLUE, s.SKY, s.GREEN, s.PURPLE, s.ORANGE, s.SOFT)
 SPLIT_COLUMNS = {
@@ -39,32 +38,24 @@ def _forest(grid: Sequence[Sequence[Panel]], labels: Mapping[str, Any], regions:
 
 
 def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, names: Sequence[str] = ()) -> Figure:
-    """Agreement of halves, every series: a column each scale that occurs, a row each region.
+    """Agreement of halves, every series in the order of `names`: a column each scale that occurs, a row each region.
 
-    Parameters
-    ----------
-    rows : of the evaluation
-    prefix : ``split_ev`` (r beyond the limit beside it) or ``split_r`` (against the measured half), or ``self_r``
-        (within the series)
-    contrast : the contrast shown
-    names : order of the series
+    `prefix` is ``split_ev`` (r beyond the limit beside it), ``split_r`` (against the measured half) or ``self_r``
+    (within the series).
     """
     bands = {f"{prefix}_{band}": pick.BANDS[band] for band in ("signal", "percent", "beyond")}
     columns = SPLIT_COLUMNS if prefix == "split_ev" else bands
     own = [row for row in rows if row.contrast == contrast and row.measure in columns]
     there = {row.measure for row in own}
     regions = pick.shown_regions(own)
-    found = [
-        {measure: pick.pick(own, measure, region=region) for measure in columns if measure in there}
-        for region in regions
-    ]
     grid = [
         [
-            Panel(title=columns[m], points=points, lines=_reference_lines(points), strong=m == f"{prefix}_beyond")
-            for m, points in row.items()
+            Panel(title=title, points=points, lines=_reference_lines(points), strong=measure == f"{prefix}_beyond")
+            for measure, title in columns.items() if measure in there
+            for points in [pick.pick(own, measure, region=region)]
         ]
-        for row in found
-    ]
+        for region in regions
+    ]  # fmt: skip
     label = "explained variance; correlation r" if prefix == "split_ev" else "correlation r"
     label += ", 95 % interval" if any(math.isfinite(row.lower) for row in own) else ""
     return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=label)
@@ -84,13 +75,9 @@ def contrasts_figure(
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
-    """What each method has more than its placebos and the denoising controls.
+    """What each method has more than its placebos and the denoising controls, named in ``against`` of the rows.
 
-    Parameters
-    ----------
-    rows : differences; ``against`` names the placebo
-    measures : measure to title of its column
-    contrast : the contrast shown
+    `measures` are titles of columns by measure.
     """
     own = [row for row in rows if row.contrast == contrast and row.measure in measures]
     regions = pick.shown_regions(own)
@@ -118,10 +105,9 @@ def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
     kinds: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
     own = pick.having(rows, "null_rate", "null_fwe")
     nominal = next((row.value for row in rows if row.measure == "null_nominal"), 0.001)
-    found = [pick.pick(own, measure) for measure in ("null_rate", "null_fwe")]
     rates, families = (
-        {name: _scaled(row, factor) for name, row in each.items()}
-        for each, factor in zip(found, (1000, 100), strict=True)
+        {name: scaled(row, factor) for name, row in pick.pick(own, measure).items()}
+        for measure, factor in (("null_rate", 1000), ("null_fwe", 100))
     )
     look: tuple[str, Any] = (s.GREEN, (0, (4, 2)))
     panels = [
@@ -132,10 +118,6 @@ def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
     ]  # fmt: skip
     labels = _labels(pick.series_of(own, names, kinds))
     return forest_figure([panels], labels, xlabel="share with its 95 % interval")
-
-
-def _scaled(row: MetricRow, factor: float) -> MetricRow:
-    return replace(row, value=factor * row.value, lower=factor * row.lower, upper=factor * row.upper)
 
 
 TRUTH_PANELS = {

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError
+from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_rows import Kind
 
@@ -37,14 +38,12 @@ LOWEST = -1.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
-    """One panel of a forest plot.
+    """One panel of a forest plot; the `strong` one is to be looked at first.
 
     Parameters
     ----------
-    title : above it
     points : row by label; a label without a row, or without a value, is marked n/a
     lines : vertical lines by what they are called: color, dashes and place
-    strong : whether this is the panel to look at first
     """
 
     title: str
@@ -65,16 +64,9 @@ def forest_figure(
 
     Parameters
     ----------
-    grid : rows of panels
+    grid, row_names : rows of panels and their headings; `FigureInputError` is raised without any
     labels : key of the points, in order from above, to the text at the left and what the series is
-    row_names : heading of each row of panels
-    xlabel : below the last row
     hollow : draw points whose interval holds zero hollow
-
-    Raises
-    ------
-    FigureInputError
-        if there is nothing to draw
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")

@@ -35,20 +35,11 @@ def shown_series(series: Series, methods: Sequence[str]) -> list[str]:
 
 
 def paired_figure(panels: Sequence[tuple[str, Series]], methods: Sequence[str], *, unit: str = "") -> Figure:
-    """Boxes of each series, and a line for each participant through all of them; a panel each figure of merit.
+    """Boxes of each series, and a line for each participant through all of them; a panel each metric.
 
     The box spans the quartiles, its line is the median, whiskers reach the farthest value within 1.5 times the
-    quartiles' distance; every participant is drawn.
-
-    Parameters
-    ----------
-    panels : title and figures by series and participant
-    methods : names of the methods, drawn in the accent color
-    unit : of the figures
-
-    Raises
-    ------
-    FigureInputError : no panel has a figure
+    quartiles' distance; every participant is drawn. Panels are a title and values (in `unit`) by series and
+    participant; raises `FigureInputError` where no panel has a value.
     """
     drawn = [(title, series, shown_series(series, methods)) for title, series in panels]
     drawn = [each for each in drawn if each[2]]
@@ -85,16 +76,9 @@ def _boxes(ax: Axes, series: Series, names: Sequence[str], methods: Sequence[str
 
 
 def differences_figure(comparisons: Sequence[Comparison], *, unit: str = "") -> Figure:
-    """Hodges-Lehmann differences with their intervals, a row each reference; the band is the margin of equivalence.
+    """Hodges-Lehmann differences of one method and question with their intervals, a row each reference.
 
-    Parameters
-    ----------
-    comparisons : of one method and question
-    unit : of the figures
-
-    Raises
-    ------
-    FigureInputError : nothing was compared
+    The band is the margin of equivalence. Raises `FigureInputError` where nothing was compared.
     """
     rows = [each for each in comparisons if each.estimate is not None]
     if not rows:

@@ -6,19 +6,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array
 
 AXES = ("x", "y", "z")
 AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
 TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}
 
 
-def _column(table: Mapping[str, Array], names: Sequence[str]) -> Array | None:
-    for name in names:
-        if name in table:
-            return np.asarray(table[name], dtype=float)
-    return None
+def _column(table: Mapping[str, Array], *names: str) -> Array | None:
+    return next((np.asarray(table[name], dtype=float) for name in names if name in table), None)
 
 
 def _tidy(ax: Axes, label: str, *, last: bool, n_dummy: int, end: float, step: float) -> None:
@@ -36,20 +33,17 @@ def _summary(values: Array, unit: str) -> str:
 
 
 def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) -> Figure:
-    """Translations, rotations, framewise displacement and DVARS over the run.
+    """Translations, rotations, framewise displacement and DVARS over the run, with a repetition time of `tr` s.
 
-    Parameters
-    ----------
-    table : columns of the confounds table by name: ``trans_x…`` (mm), ``rot_x…`` (rad),
-        ``framewise_displacement`` (mm), ``std_dvars`` or ``dvars``; a missing column leaves its panel with a note
-    tr : repetition time (s)
-    n_dummy : non-steady volumes at the start, shaded
+    `table` has columns of the confounds table by name: ``trans_x…`` (mm), ``rot_x…`` (rad), ``framewise_displacement``
+    (mm), ``std_dvars`` or ``dvars``; a missing column leaves its panel with a note. The first `n_dummy` volumes are
+    shaded.
     """
     panels = (
-        ("Translation (mm)", [_column(table, [f"trans_{a}"]) for a in AXES]),
-        ("Rotation (°)", [None if (c := _column(table, [f"rot_{a}"])) is None else np.degrees(c) for a in AXES]),
-        ("FD (mm)", [_column(table, ["framewise_displacement"])]),
-        ("DVARS (standardized)" if "std_dvars" in table else "DVARS", [_column(table, ["std_dvars", "dvars"])]),
+        ("Translation (mm)", [_column(table, f"trans_{a}") for a in AXES]),
+        ("Rotation (°)", [None if (c := _column(table, f"rot_{a}")) is None else np.degrees(c) for a in AXES]),
+        ("FD (mm)", [_column(table, "framewise_displacement")]),
+        ("DVARS (standardized)" if "std_dvars" in table else "DVARS", [_column(table, "std_dvars", "dvars")]),
     )
     n_volumes = max((len(np.asarray(c)) for c in table.values()), default=1)
     time = np.arange(n_volumes) * tr
@@ -79,16 +73,10 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
 
 
 def carpet_rows(series: Array, n_dummy: int = 0) -> Array:
-    """Make voxel time series comparable: linear trend and mean out, then in units of the row's standard deviation.
+    """Voxel time series (voxels, T) without linear trend, in units of each row's standard deviation; float32.
 
-    Parameters
-    ----------
-    series : (voxels, T), signal
-    n_dummy : first volumes left out of trend, mean and deviation, so that their high signal does not hide the rest
-
-    Returns
-    -------
-    (voxels, T) float32; constant rows become zero
+    The first `n_dummy` volumes are left out of trend, mean and deviation, so that their high signal does not hide the
+    rest; constant rows become zero.
     """
     time = np.linspace(-1, 1, series.shape[1])
     design = np.stack([np.ones_like(time), time], axis=1)
@@ -112,11 +100,9 @@ def carpet_figure(
 
     Parameters
     ----------
-    rows : (voxels, T), standardized (``carpet_rows``), grouped by tissue
-    tissues : name and number of rows of each group, top to bottom
-    tr : repetition time (s)
+    rows, tissues : (voxels, T) of `carpet_rows` by tissue; name and number of rows of each group, top to bottom
+    tr, n_dummy : repetition time (s); non-steady volumes at the start
     traces : curves of length T to draw above, by label
-    n_dummy : non-steady volumes at the start
     """
     traces = dict(traces or {})
     n_volumes = rows.shape[1]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError, Volume
+from bids_sr.reports.figures.style import FigureInputError, Volume
 from bids_sr.reports.tables import evaluation_rows as pick
 
 BEST_PERCENT = 1.0
@@ -29,14 +30,8 @@ _METHOD, _OTHER = (s.RED, s.INK, s.ORANGE, s.PURPLE), (s.BLUE, s.SKY, s.GREEN, s
 def consistency_figure(curves: Mapping[str, Array]) -> Figure:
     """What each volume of each series loses of the acquired data, on a logarithmic scale.
 
-    Parameters
-    ----------
-    curves : (T,) |B(SR) − LR| / |LR| as a fraction by series; NaN where it was not measured
-
-    Raises
-    ------
-    FigureInputError
-        if nothing was measured
+    `curves` are (T,) |B(SR) − LR| / |LR| as a fraction by series, NaN where it was not measured; raises
+    `FigureInputError` where it was measured nowhere.
     """
     known = {name: 100 * np.asarray(c, dtype=float) for name, c in curves.items() if np.isfinite(c).any()}
     if not known:
@@ -49,9 +44,8 @@ def consistency_figure(curves: Mapping[str, Array]) -> Figure:
             own = pick.kind_of(name) == "method"
             color = (_METHOD if own else _OTHER)[counts[own] % 4]
             counts[own] += 1
-            dashes: Any = "-" if own else (0, (4, 1.5))
-            label = f"{name} ({np.nanmedian(values):.2g} %)"
-            ax.plot(np.maximum(values, FLOOR_PERCENT), color=color, ls=dashes, lw=1.3, label=label)
+            look: dict[str, Any] = {"color": color, "ls": "-" if own else (0, (4, 1.5)), "lw": 1.3}
+            ax.plot(np.maximum(values, FLOOR_PERCENT), label=f"{name} ({np.nanmedian(values):.2g} %)", **look)
         ax.set_ylim(FLOOR_PERCENT * 0.8, None)
         ax.axhline(BEST_PERCENT, color=s.SOFT, lw=0.9, ls=":")
         ax.set_yscale("log")
@@ -66,14 +60,8 @@ def consistency_figure(curves: Mapping[str, Array]) -> Figure:
 def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]], *, unit: str = "signal units") -> Figure:
     """True error against the ensemble's own uncertainty, by tenths of the latter; on the diagonal it is calibrated.
 
-    Parameters
-    ----------
-    tables : rows (standard deviation, true error), both root mean squares of a tenth of the voxels, by series
-
-    Raises
-    ------
-    FigureInputError
-        if there is no row
+    Rows by series are (standard deviation, true error), both root mean squares of a tenth of the voxels; raises
+    `FigureInputError` without any.
     """
     known = {name: np.array(rows, dtype=float) for name, rows in tables.items() if len(rows)}
     if not known:
@@ -86,19 +74,21 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]], *, u
         for (name, rows), color, marker in zip(known.items(), _METHOD * 2, "Do^sDo^s", strict=False):
             ax.plot(rows[:, 0], rows[:, 1], color=color, marker=marker, ms=4.5, lw=1.3, label=name)
         ax.set(xlabel=f"disagreement of the members ({unit})", ylabel=f"true error of their mean ({unit})")
-        ax.set_xlim(0, 1.03 * high)
-        ax.set_ylim(0, 1.03 * high)
+        ax.set(xlim=(0, 1.03 * high), ylim=(0, 1.03 * high))
         s.light_grid(ax)
         ax.legend(fontsize=8)
     return fig
 
 
-def _ground(image: Array | None, mask: Array, affine: Array) -> tuple[Volume, Volume, dict[str, float]]:
-    """Brain, image below it (black where there is none) and its gray scale, in RAS order."""
+def _ground(
+    image: Array | None, mask: Array, affine: Array, n_slices: int, margin_mm: float
+) -> tuple[Volume, dict[str, float], Volume, list[int], s.Box]:
+    """Image below the overlays (black where there is none), its gray scale, brain, planes and box, in RAS order."""
     brain = s.canonical(np.asarray(mask > 0), affine)
     below = s.canonical(np.zeros(mask.shape, np.float32) if image is None else np.asarray(image, np.float32), affine)
     low, high = s.gray_limits(below.data, brain.data)
-    return brain, below, {"vmin": low, "vmax": high}
+    box = s.bounding_box(brain.data, brain.zooms, margin_mm=margin_mm)
+    return below, {"vmin": low, "vmax": high}, brain, s.slice_indices(brain.data, 2, n_slices), box
 
 
 def overlay_figure(
@@ -113,38 +103,25 @@ def overlay_figure(
     colors: str = "viridis",
     n_slices: int = 4,
 ) -> Figure:
-    """Maps of something that is never negative over an image, a row each, on one scale.
+    """Maps (X, Y, Z) of something that is never negative over an image, a row each, on one scale.
 
     Parameters
     ----------
-    maps : (X, Y, Z) by name of the row
-    affine : voxel → RAS mm, of all arrays
-    background, mask : (X, Y, Z) image below, and brain
-    label : of the color scale
-    limit : upper end of the scale; default: 99th percentile in the brain over all maps
+    affine, background, mask : voxel → RAS mm of all arrays; image below, and brain
+    label, limit, colors : of the color scale, which ends at the 99th percentile in the brain over all maps by default
     threshold : values at or below are not drawn
-    colors : colormap
-    n_slices : planes, spread over the brain
 
-    Raises
-    ------
-    FigureInputError
-        if there is no map
+    Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError(f"there is no map of {label}")
-    brain, ground, gray = _ground(background, mask, affine)
-    planes = s.slice_indices(brain.data, 2, n_slices)
-    box = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
+    ground, gray, brain, planes, box = _ground(background, mask, affine, n_slices, 3.0)
     inside = mask > 0
-    top = [
-        float(np.nanpercentile(m[inside], 99)) for m in maps.values() if inside.any() and np.isfinite(m[inside]).any()
-    ]
-    scale = {"vmin": 0, "vmax": limit or max([value for value in top if value > 0], default=1.0)}
+    tops = (float(np.nanpercentile(m[inside], 99)) for m in maps.values() if np.isfinite(m[inside]).any())
+    scale = {"vmin": 0, "vmax": limit or max([value for value in tops if value > 0], default=1.0)}
     with s.literal_style():
-        fig, axes = s.panel_grid(
-            len(maps), len(planes), 11.6 / len(planes) * s.height_over_width(box, brain), left=0.03, bottom=0.6
-        )
+        height = 11.6 / len(planes) * s.height_over_width(box, brain)
+        fig, axes = s.panel_grid(len(maps), len(planes), height, left=0.03, bottom=0.6)
         image: Any = None
         for row, (name, data) in zip(axes, maps.items(), strict=True):
             over = np.where(inside & (np.nan_to_num(data) > threshold), data, np.nan).astype(np.float32)
@@ -161,28 +138,16 @@ def overlay_figure(
 def variance_figure(
     weight: Array, affine: Array, mask: Array, background: Array | None = None, *, n_slices: int = 4
 ) -> Figure:
-    """Where a run fluctuates on the high-resolution grid, below the anatomy.
+    """Standard deviation of the fluctuations (X, Y, Z; signal units) on the high-resolution grid, below the anatomy.
 
-    Parameters
-    ----------
-    weight : (X, Y, Z) standard deviation of the fluctuations, signal units
-    affine : voxel → RAS mm
-    mask, background : (X, Y, Z) brain, and image of the anatomy
-    n_slices : planes
-
-    Raises
-    ------
-    FigureInputError
-        if the map is not 3D
+    Raises `FigureInputError` if the map is not 3D.
     """
     if weight.ndim != 3:
         raise FigureInputError(f"the variance map has shape {weight.shape}, expected (X, Y, Z)")
-    brain, ground, gray = _ground(background, mask, affine)
+    ground, gray, brain, planes, box = _ground(background, mask, affine, n_slices, 2.0)
     shown = s.canonical(np.where(mask > 0, weight, np.nan).astype(np.float32), affine)
     inside = weight[mask > 0]
     limit = max(float(np.percentile(inside, 99)) if inside.size else 0.0, 1e-6)
-    planes = s.slice_indices(brain.data, 2, n_slices)
-    box = s.bounding_box(brain.data, brain.zooms, margin_mm=2.0)
     with s.literal_style():
         height = 11.9 / len(planes) * s.height_over_width(box, brain)
         fig, axes = s.panel_grid(2, len(planes), height, left=0.004, right=0.996, bottom=0.62, space=0.01)
@@ -205,20 +170,10 @@ def beyond_figure(
     score: str = "r",
     n_slices: int = 3,
 ) -> Figure:
-    """Effects that only the highest band holds, series by series on one color scale.
+    """Effects (X, Y, Z; signal units) that only the highest band holds, series by series on one color scale.
 
-    Parameters
-    ----------
-    maps : (X, Y, Z) effect beyond the acquired Nyquist limit by series, signal units; the last chooses the planes
-    affine : voxel → RAS mm
-    mask : (X, Y, Z) brain
-    scores, score : what to write beside a series' name, such as its r, and what that is called
-    n_slices : planes, from those where the last map is strongest
-
-    Raises
-    ------
-    FigureInputError
-        if there is no map
+    The last map chooses the planes, where it is strongest. `scores` are written beside a series' name, as values of
+    `score`. Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map beyond the acquired Nyquist limit")

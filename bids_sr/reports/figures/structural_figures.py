@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, FigureInputError, Volume
+from bids_sr.reports.figures.style import FigureInputError, Volume
 
 _WIDTH, _LEFT, _TOP = 12.0, 0.05, 0.3  # inches wide; share for names of rows; inches for names of columns
 
@@ -44,13 +45,10 @@ def scans_figure(
     Parameters
     ----------
     series : name to contrast to (X, Y, Z); the last one's difference to the measured scan is drawn
-    measured : by contrast, same grid
-    mask, affine : brain, and voxel → RAS mm
+    measured, mask, affine : by contrast, brain, and voxel → RAS mm, all on one grid
     index : slice along the third axis
 
-    Raises
-    ------
-    FigureInputError : no series, or images on different grids
+    Raises `FigureInputError` without a series, or with images on different grids.
     """
     if not series or any(scan.shape != mask.shape for scans in series.values() for scan in scans.values()):
         raise FigureInputError("the series to draw are none, or not on the grid of the brain mask")
@@ -79,18 +77,10 @@ def scans_figure(
 def explanation_figure(
     image: Array, masks: Sequence[Array], maps: Mapping[str, Array], affine: Array, index: int
 ) -> Figure:
-    """Attention masks of the gates, low to high resolution, then maps of the critic, each over one slice.
+    """Attention masks of the gates, low to high resolution, then maps of the critic, each (X, Y) over one slice.
 
-    Parameters
-    ----------
-    image : (X, Y) slice that lies below
-    masks : (X, Y) each, 0 to 1
-    maps : title to (X, Y), from 0 up, on one scale of their own
-    affine, index : of the volume, and which of its slices this is
-
-    Raises
-    ------
-    FigureInputError : there is nothing to show
+    Masks go from 0 to 1, maps by title from 0 up, on one scale of their own; `index` is the slice's in the volume.
+    Raises `FigureInputError` where there is nothing to show.
     """
     panels: list[tuple[str, Array, float]] = [
         (f"attention, gate {number} of {len(masks)}", mask, 1.0) for number, mask in enumerate(masks, 1)

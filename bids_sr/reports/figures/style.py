@@ -23,12 +23,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Array
 
-Array = NDArray[Any]
 Box = tuple[slice, slice, slice]
 
 INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"
@@ -79,13 +78,8 @@ def new_figure(width: float, height: float) -> Figure:
 def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure as SVG: same figure, same bytes; images stay pixels inside it.
 
-    The file begins with the declaration and the ``<svg`` tag on one line and states no width, so that the report's
-    assembler, which would otherwise rewrite figures in place to make them scale, leaves the file untouched.
-
-    Parameters
-    ----------
-    fig : the figure; artists with an id that begins with ``flicker`` blink while the pointer is on the figure
-    path : file to write, replaced in whole
+    The file begins with the declaration and the ``<svg`` tag on one line and states no width, so that it scales.
+    Artists with an id that begins with ``flicker`` blink while the pointer is on the figure.
     """
     buffer = io.StringIO()
     with style():
@@ -122,12 +116,7 @@ def _smaller_png(encoded: str) -> str:
 class NamedImage:
     """A volume or a map of one series, on the grid it has: acquired for ``raw``, high-resolution for the others.
 
-    Parameters
-    ----------
-    name : what its row or column is called
-    data : (X, Y, Z)
-    affine : voxel → RAS mm; series may lie on different grids of one field of view
-    significant : mask of the FDR region on the same grid, or None
+    `significant` is the mask of the FDR region on the same grid. Grids are of one field of view.
     """
 
     name: str
@@ -138,13 +127,7 @@ class NamedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Volume:
-    """A 3D image in closest-RAS order.
-
-    Parameters
-    ----------
-    data : (X, Y, Z), axes from left to right, posterior to anterior, inferior to superior
-    affine : voxel → RAS mm, of that order
-    """
+    """A 3D image in closest-RAS order (left to right, posterior to anterior, inferior to superior); voxel → RAS mm."""
 
     data: Array
     affine: Array
@@ -164,10 +147,7 @@ class Volume:
 def canonical(data: Array, affine: Array) -> Volume:
     """Bring a 3D array into the order closest to RAS by flips and swaps, without interpolation.
 
-    Raises
-    ------
-    FigureInputError
-        if the array is not 3D
+    Raises `FigureInputError` if the array is not 3D.
     """
     if data.ndim != 3:
         raise FigureInputError(f"a figure needs a 3D image, this one has shape {data.shape}")

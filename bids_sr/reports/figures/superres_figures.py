@@ -9,20 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Array, Box, FigureInputError, NamedImage, Volume
+from bids_sr.reports.figures.style import Box, FigureInputError, NamedImage, Volume
 from bids_sr.reports.text.training_text import TrainingRecord
 
 LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
 
 
 def pair_figure(lowres: NamedImage, highres: NamedImage, mask: Array | None = None, *, n_slices: int = 4) -> Figure:
-    """The pair that the network learns from: low resolution above high resolution, one gray scale each.
+    """The pair that the network learns from (in register): low resolution above high resolution, one gray scale each.
 
-    Parameters
-    ----------
-    lowres, highres : as used for training (in register)
-    mask : (X, Y, Z) on the low-resolution grid; chooses the planes
+    `mask` on the low-resolution grid chooses the planes.
     """
     low, high = s.canonical(lowres.data, lowres.affine), s.canonical(highres.data, highres.affine)
     inside = np.ones(lowres.data.shape) if mask is None or not np.any(mask) else mask
@@ -104,20 +102,15 @@ def slice_figure(
     reference: str = "bspline",
     roi_name: str = "region of interest",
 ) -> Figure:
-    """One slice of one volume through all series: whole, zoomed, and the difference to one of them.
+    """One slice of one volume through all series: whole, zoomed, and the difference to the series `reference`.
 
     Parameters
     ----------
     series : columns from left to right; all on the high-resolution grid, but for those on the acquired grid
-    roi : (X, Y, Z) on the high-resolution grid; the plane with most of it is shown, its surroundings are the zoom
+    roi, roi_name : on the high-resolution grid; the plane with most of it is shown, its surroundings are the zoom
     mask : brain on the high-resolution grid, for the gray scale
-    reference : the series from which the others are subtracted
-    roi_name : what the zoomed area is called
 
-    Raises
-    ------
-    FigureInputError
-        if no series, or none with the name of the reference, lies on the grid of ``roi``
+    Raises `FigureInputError` where no series, or none with the name of the reference, lies on the grid of ``roi``.
     """
     view = _slice_view(series, roi, mask, reference)
     whole, close = (11.6 / len(series) * s.height_over_width(box, view.base) for box in (view.window, view.box))

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MISSING, MetricRow
@@ -82,11 +83,8 @@ def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
 def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()) -> list[str]:
     """Series of the rows by kind (baselines, controls, methods, ..., measured), in the wanted order within each.
 
-    Parameters
-    ----------
-    rows : of any measures
-    wanted : order within a kind, raw before all; the others follow as they come
-    kinds : those to keep; default: all but members of ensembles and placebos
+    Raw comes before all, those not wanted follow as they come. `kinds` are those to keep; default: all but members of
+    ensembles and placebos.
     """
     kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     found = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
@@ -101,22 +99,12 @@ def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iter
 
 
 def pick(
-    rows: Iterable[MetricRow],
-    measure: str,
-    *,
-    contrast: str | None = None,
-    region: str | None = None,
-    against: str | None = None,
-    fwhm_mm: float | None = None,
+    rows: Iterable[MetricRow], measure: str, *, contrast: str | None = None, region: str | None = None
 ) -> dict[str, MetricRow]:
     """Rows of one measure by series; of several that answer, the first."""
     found: dict[str, MetricRow] = {}
     for row in rows:
-        same = row.measure == measure and all(
-            wanted is None or wanted == value
-            for wanted, value in ((contrast, row.contrast), (region, row.region), (against, row.against))
-        )
-        if same and (fwhm_mm is None or math.isclose(row.fwhm_mm, fwhm_mm, abs_tol=1e-6)):
+        if row.measure == measure and contrast in (None, row.contrast) and region in (None, row.region):
             found.setdefault(row.series, row)
     return found
 
@@ -155,6 +143,11 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     ]
 
 
+def scaled(row: MetricRow, factor: float) -> MetricRow:
+    """A row in other units."""
+    return replace(row, value=factor * row.value, lower=factor * row.lower, upper=factor * row.upper)
+
+
 def figure_of(measures: Iterable[str]) -> str:
     """What differences of halves are differences of, in words."""
     kinds = dict.fromkeys(measure.removeprefix("gain_").split("_")[1] for measure in measures)
@@ -164,10 +157,7 @@ def figure_of(measures: Iterable[str]) -> str:
 def shown_series(names: Sequence[str], scores: Mapping[str, MetricRow]) -> list[str]:
     """Series whose maps are shown: plain interpolation, the two methods that agree best, and what was measured.
 
-    Parameters
-    ----------
-    names : series that have a map
-    scores : rows by series; a method without one comes last
+    A method without a score comes last.
     """
     methods = [name for name in names if kind_of(name) == "method"]
     methods.sort(key=lambda name: -row.value if known(row := scores.get(name)) and row else math.inf)

@@ -4,7 +4,6 @@ A difference is set in bold where its interval excludes 0, nowhere else: a large
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -46,13 +45,8 @@ def table_of(
 ) -> Markup:
     """A table of columns; a line without a cell in one has a dash there.
 
-    Parameters
-    ----------
-    caption : plain text
-    heads : of what each line begins with
-    lines : what each line begins with, by its key
-    columns : those that follow
-    names, texts : see `table`; what a line begins with holds words
+    `lines` are what each line begins with (headed by `heads`), by its key; `names` and `texts` as of `table`, where
+    what a line begins with holds words.
     """
     filled = list(columns)
     rows = [[*first, *(found.get(key, "–") for _, _, found in filled)] for key, first in lines.items()]
@@ -77,11 +71,7 @@ def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column]:
 def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
     """Agreement of halves: regions (thresholds of the active region) as columns, a table each contrast and scale.
 
-    Parameters
-    ----------
-    rows : of the evaluation
-    prefix : ``split_ev``, ``split_r`` or ``self_r``; with the first, all that there is beside it follows
-    names : order of the series
+    `prefix` is ``split_ev``, ``split_r`` or ``self_r``; with the first, all that there is beside it follows.
     """
     parts = _levels(rows, prefix, names)
     if prefix == "split_ev":
@@ -219,10 +209,7 @@ def null_html(rows: Rows, names: Names = ()) -> Markup:
     rates, families = pick.pick(own, "null_rate"), pick.pick(own, "null_fwe")
     kinds: tuple[pick.Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
     lines = _lines([*rates.values(), *families.values()], names, kinds)
-    thousands = {
-        name: replace(row, value=1000 * row.value, lower=1000 * row.lower, upper=1000 * row.upper)
-        for name, row in rates.items()
-    }
+    thousands = {name: pick.scaled(row, 1000) for name, row in rates.items()}
     columns: list[Column] = [
         ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}", cells(thousands)),
         ("reading", "", {name: null_words(rates.get(str(name)), nominal) for name in lines}),
@@ -291,11 +278,73 @@ def _placebo_table(rows: Rows, title: str) -> Markup:
 
 
 def placebo_words(rows: Rows) -> list[str]:
-    """A sentence each method: whether its gain may be called specific to this subject.
-
-    Parameters
-    ----------
-    rows : differences of one contrast; only the brain enters where it was measured
-    """
+    """A sentence each method: whether its gain over the brain (else wherever measured) is specific to this subject."""
     brain = [row for row in rows if row.region == "brain"] or list(rows)
     return [each.words for each in subject_specific(claims(brain))]
+
+
+THRESHOLDS = {"quarter": "quarter", "fixed": "z > 3.1", "fdr": "FDR .05"}
+PARTS = {
+    "total": "whole",
+    "part_grid": "grid",
+    "part_smoothing": "smoothing",
+    "part_method": "method",
+    "part_threshold": "of it, by the moving threshold",
+}
+
+
+def claim_html(rows: Rows, names: Names = ()) -> Markup:
+    """Size and overlap of the regions by series, smoothing and threshold, and what each step contributes."""
+    own = pick.having(rows, "claim_")
+    parts = []
+    for pair in dict.fromkeys(row.contrast for row in own):
+        some = [row for row in own if row.contrast == pair]
+        parts.append(_region_sizes(some, pair, names))
+        parts += [_size_parts(some, pair, metric, names) for metric in ("size", "dice")]
+        parts += [
+            Markup("<p>Overlap not defined, because a region is empty: {:g} of {} with threshold {}.</p>").format(
+                row.value, row.n, THRESHOLDS.get(row.region, row.region)
+            )
+            for row in some if row.measure == "claim_undefined" and row.value > 0
+        ]  # fmt: skip
+    return joined(parts) or NOTHING
+
+
+def _thresholds(rows: Iterable[MetricRow]) -> list[str]:
+    found = list(dict.fromkeys(row.region for row in rows))
+    return [name for name in THRESHOLDS if name in found] + [name for name in found if name not in THRESHOLDS]
+
+
+def _region_sizes(rows: Rows, pair: str, names: Names) -> Markup:
+    levels = [row for row in rows if row.measure in ("claim_size", "claim_dice")]
+    columns = []
+    for region in _thresholds(levels):
+        own = {(r.series, r.fwhm_mm, r.measure): r for r in levels if r.region == region}
+        sizes = {key[:2]: row for key, row in own.items() if "size" in key[2]}
+        size = {key: f"{row.value:.0f}" if pick.known(row) else "n/a" for key, row in sizes.items()}
+        dice = cells({key[:2]: row for key, row in own.items() if "dice" in key[2]})
+        label = THRESHOLDS.get(region, region)
+        columns += [(f"size: {label}", "mm³", size), (f"Dice: {label}", "", dice)]
+    lines: dict[Hashable, Sequence[str]] = {
+        (name, fwhm): (pick.series_text(name), f"{fwhm:g}")
+        for fwhm in sorted({row.fwhm_mm for row in levels})
+        for name in pick.series_of([row for row in levels if row.fwhm_mm == fwhm], names)
+    }
+    caption = f"Regions of {pair.replace('+', ' and ')}: mean size and overlap (quarter: the threshold of the paper)"
+    return table_of(caption, ["series", ("smoothing", "mm")], lines, columns)
+
+
+def _size_parts(rows: Rows, pair: str, metric: str, names: Names) -> Markup:
+    measures = {f"claim_{part}_{metric}": text for part, text in PARTS.items()}
+    own = [row for row in rows if row.measure in measures]
+    found = {measure: {(r.series, r.region): r for r in own if r.measure == measure} for measure in measures}
+    lines: dict[Hashable, Sequence[str]] = {
+        (name, region): (pick.series_text(name), THRESHOLDS.get(region, region))
+        for region in _thresholds(own)
+        for name in pick.series_of(own, names)
+        if (name, region) in found[f"claim_total_{metric}"]
+    }
+    what = "size, as ratios that multiply" if metric == "size" else "overlap, as differences that add"
+    caption = f"The change from raw taken apart, {pair.replace('+', ' and ')}: {what}"
+    columns = [(text, "", cells(found[measure])) for measure, text in measures.items()]
+    return table_of(caption, ["series", "threshold"], lines, columns, names=2)

@@ -86,12 +86,7 @@ def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> Markup:
 
 
 def claims_html(values: Values) -> Markup:
-    """Which part of the reported effect is method, which grid, which smoothing: medians over participants.
-
-    Parameters
-    ----------
-    values : combined values of the ``claim_total_`` and ``claim_part_`` metrics
-    """
+    """Which part of the reported effect is method, which grid, which smoothing: medians over participants."""
     out = []
     for metric, nothing, text in (("size", 1.0, "ratio of sizes"), ("dice", 0.0, "difference of overlaps")):
         lines: dict[tuple[str, str], dict[str, list[float]]] = {}

@@ -1,4 +1,4 @@
-"""Pieces of HTML for the report: summary, facts, model card, tables of metrics, facts of the registrations."""
+"""HTML of the report: summary, facts, model card, metrics, registration, calibration, structural scans."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -86,10 +86,7 @@ def messages_html(kind: str, messages: Value) -> Markup:
 def summary_html(summary: Mapping[str, Value]) -> Markup:
     """The summary: warnings and notices first, then the facts.
 
-    Parameters
-    ----------
-    summary : labels to text, numbers, lists or nested mappings; the keys ``warnings`` and ``notices`` (any case) hold
-        messages that are shown in boxes
+    The keys ``warnings`` and ``notices`` (any case) hold messages that are shown in boxes.
     """
     kinds = dict.fromkeys(WARNING_KEYS, "warning") | dict.fromkeys(NOTICE_KEYS, "notice")
     boxes = [(kinds[key.lower()], value) for key, value in summary.items() if key.lower() in kinds]
@@ -112,14 +109,9 @@ def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
 
 
 def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[str], caption: str) -> Markup:
-    """A table with a row for each series and smoothing and a column for each measure.
+    """A table of the rows of one contrast, with a row for each series and smoothing and a column for each measure.
 
-    Parameters
-    ----------
-    rows : of one contrast
-    measures : columns; those that occur nowhere are left out
-    series : order of the rows
-    caption : what the table is about
+    Measures that occur nowhere are left out.
     """
     values = {(r["series"], r["fwhm_mm"], r["measure"]): r["value"] for r in rows}
     shown = [m for m in measures if any(key[2] == m and value != MISSING for key, value in values.items())]
@@ -176,14 +168,9 @@ def _glossary(measures: Iterable[str]) -> Markup:
 
 
 def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = ()) -> Markup:
-    """Both metrics tables: image measures, then activation measures by contrast.
+    """Both long tables (either may be empty): image measures, then activation measures by contrast.
 
-    Nothing is highlighted: which difference counts is a matter of its interval, not of the larger figure.
-
-    Parameters
-    ----------
-    image, activation : rows of the long tables; either may be empty
-    names : order of the series
+    Nothing is highlighted: which difference counts is a matter of its interval, not of the larger value.
     """
     parts: list[Markup] = []
     used: list[str] = []
@@ -218,6 +205,9 @@ def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 REGISTRATION_FACTS = {
+    "brain_volume_ml": "Brain of the T1w image (ml)",
+    "brain_determinant": "Template to T1w: volume of the template's brain in the head, over that in the template",
+    "brain_template_dice": "Template to T1w: Dice of the brain mask and the template's brain",
     "bold_t1w_origin": "BOLD to T1w: taken over from",
     "bold_t1w_displacement_rms_mm": "BOLD to T1w: displacement from the headers, rms over the brain (mm)",
     "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
@@ -232,21 +222,126 @@ PARTIAL_FOV = 0.9
 
 
 def registration_html(facts: Mapping[str, Any]) -> Markup:
-    """Figures of a run's registrations in words, warnings first.
-
-    Parameters
-    ----------
-    facts : plain values as the registration stage writes them; unknown keys are left out
-    """
-    warnings = []
-    if facts.get("bold_t1w_poor"):
-        warnings.append("The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.")
-    if facts.get("bold_pair_poor"):
-        warnings.append("The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.")
-    if facts.get("roi_is_brain"):
-        warnings.append("The region of interest lies outside the field of view; the whole brain takes its place.")
-    elif facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
+    """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
+    told = {
+        "bold_t1w_kept": "BOLD and T1w were left as their headers have them: the registration found nothing better.",
+        "bold_t1w_poor": "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.",
+        "bold_pair_poor": "The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.",
+        "roi_is_brain": "The region of interest lies outside the field of view; the whole brain takes its place.",
+    }
+    warnings = [text for key, text in told.items() if facts.get(key)]
+    if facts.get("brain_doubts"):
+        warnings.insert(
+            0,
+            f"The brain of the T1w image looks wrong: {'; '.join(facts['brain_doubts'])}. Do not trust its tissues, its "
+            "atlas and its region of interest; aCompCor and tissue signals were left out of the confounds.",
+        )
+    if not facts.get("roi_is_brain") and facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
         share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
         warnings.append(f"Only {share} of the region of interest lie inside the field of view.")
     shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}
     return messages_html("warning", warnings) + facts_html(shown)
+
+
+CALIBRATION_FACTS = {
+    "n_volumes": "Volumes",
+    "n_dummy": "Volumes before the steady state",
+    "censored": "Volumes left out (counted from 0)",
+    "n_used": "Volumes used",
+    "dof": "Degrees of freedom of the variance",
+    "n_drift": "Regressors of drift",
+    "n_motion": "Regressors of head motion",
+    "n_task": "Regressors of the task",
+    "task": "Events",
+    "voxel_mm": "Voxel (mm)",
+    "fd_mean_mm": "Framewise displacement, mean (mm)",
+    "fd_max_mm": "Framewise displacement, largest (mm)",
+    "motion_max_mm": "Farthest from the reference (mm)",
+    "far_share": "Share of the volumes farther than 1 mm from the reference, which are left out",
+    "noise_sd": "Thermal noise (standard deviation, signal units)",
+    "noise_share": "Share of the variance that is noise",
+    "sd_median": "Median of the map in the brain (signal units)",
+    "displacement_rms_mm": "Displacement from the headers to the run, rms over the brain (mm)",
+    "overlap": "Share of the run's brain that lies in the calibration's",
+    "dice": "Dice of the two brain masks",
+    "correlation": "Correlation of the two references in register",
+    "nmi": "Normalized mutual information",
+    "edges_apart_mm": "Distance of the edges of the two references, median (mm)",
+    "edges_apart_p90_mm": "The same distance, which a tenth of the edges exceeds (mm)",
+}
+FAIR_OVERLAP = 0.9
+MOSTLY_NOISE = 0.9
+_HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or distorted otherwise
+
+
+def calibration_html(facts: Mapping[str, Any], voxel_mm: float) -> Markup:
+    """Facts of a calibration as its interfaces write them, warnings first; unknown keys are left out.
+
+    `voxel_mm` is the in-plane voxel of the run.
+    """
+    shown = {label: facts[key] for key, label in CALIBRATION_FACTS.items() if facts.get(key) is not None}
+    return messages_html("warning", calibration_warnings(facts, voxel_mm)) + facts_html(shown)
+
+
+def calibration_warnings(facts: Mapping[str, Any], voxel_mm: float) -> list[str]:
+    """What the reader has to know before the map is believed."""
+    if not facts["usable"]:
+        return [
+            f"The calibration is left out: {facts['reason']}. The run's own variance is used instead, as without one."
+        ]
+    found = []
+    if facts.get("overlap", 1.0) < FAIR_OVERLAP:
+        found.append(f"Only {facts['overlap']:.0%} of the run's brain lie in the calibration.")
+    apart = facts.get("edges_apart_mm")
+    if apart is not None and apart > _HALF * voxel_mm:
+        found.append(
+            f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than half a voxel of the "
+            "run: their distortion differs, or the registration failed."
+        )
+    if facts.get("noise_share", 0.0) > MOSTLY_NOISE:
+        found.append(
+            f"{facts['noise_share']:.0%} of the variance is thermal noise; a longer calibration, or larger voxels, "
+            "would tell more."
+        )
+    return found
+
+
+LIKENESS = ("psnr", "ssim", "mae", "nmse")
+QUALITY = ("cjv", "efc", "fwhm", "wm2max", "ratio_gm_over_wm_mean", "ratio_csf_over_gm_mean")
+_CAPTIONS = {
+    "likeness": "against the measured scan, in the brain of slices that no model was trained on; data range 1",
+    "quality": "quality of the whole brain; tissues as found in the measured scans",
+    "classes": "volumes (ml), and overlap with the segmentation of the measured scans",
+}
+
+
+def structural_html(rows: Sequence[Row]) -> Markup:
+    """All tables: likeness and quality of each contrast, then tissues and lesions.
+
+    `rows` are those of the table of measures, by column; see `bids_sr.metrics.long_tables.STRUCTURAL`.
+    """
+    parts = []
+    for contrast in dict.fromkeys(row["contrast"] for row in rows):
+        own = [row for row in rows if row["contrast"] == contrast]
+        there = list(dict.fromkeys(row["measure"] for row in own))
+        groups = {
+            "likeness": [m for m in LIKENESS if m in there],
+            "quality": [m for m in QUALITY if m in there],
+            "classes": [m for m in there if m.startswith(("volume_", "dice_", "tpf_", "ppv_"))],
+        }
+        title = "All contrasts together" if contrast == "all" else contrast
+        parts += [_structural_table(own, names, f"{title}: {_CAPTIONS[kind]}") for kind, names in groups.items()]
+    return joined(parts)
+
+
+def _structural_table(rows: Sequence[Row], measures: Sequence[str], caption: str) -> Markup:
+    """Series in rows, measures in columns; empty where there is no such measure."""
+    values = {(row["series"], row["measure"]): row["value"] for row in rows}
+    units = {row["measure"]: "" if row["unit"] == "1" else row["unit"] for row in rows}
+    heads = [(m.removeprefix("ratio_").replace("_", " "), units[m]) for m in measures]
+    lines = [
+        [name, *(number(values.get((name, m))) for m in measures)]
+        for name in dict.fromkeys(row["series"] for row in rows)
+        if any((name, m) in values for m in measures)
+    ]
+    return table(caption, ["series", *heads], lines)

@@ -57,11 +57,8 @@ def verdict_html(
 ) -> Markup:
     """The verdict: one headline, the sentences it rests on, their values, what they cannot say, and warnings.
 
-    Parameters
-    ----------
-    verdict : headline (text), sentences (each a text, or a mapping with text, decision, measure, series, against,
-        value, lower and upper, any of which may be absent), limits (texts)
-    rows, flags : see `flags_html`
+    `verdict` has a headline (text), sentences (each a text, or a mapping with text, decision, measure, series, against,
+    value, lower and upper, any of which may be absent) and limits (texts); for `rows` and `flags` see `flags_html`.
     """
     headline = str(verdict.get("headline", "No verdict was reached."))
     sentences = [each if isinstance(each, Mapping) else {"text": str(each)} for each in verdict.get("sentences", [])]
@@ -129,10 +126,8 @@ def measure_text(measure: str) -> str:
 def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> Markup:
     """A warning for every flag that is up.
 
-    Parameters
-    ----------
-    rows : of the evaluation; their flags count where `flags` has not the same
-    flags : as text: name, raised, text, remedy
+    `flags` are text (name, raised, text, remedy); those of the evaluation's `rows` count where `flags` has not the
+    same.
     """
     given = [flag for flag in flags or [] if flag.get("raised")]
     warnings = [" ".join(filter(None, [str(flag.get("text", "")), str(flag.get("remedy") or "")])) for flag in given]

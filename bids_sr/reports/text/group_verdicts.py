@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import UndeclaredMetric, metric
 from bids_sr.stats.evaluation.evidence import PLAIN
-from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison, Primary
+from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison
 from bids_sr.stats.group.metric_tables import Question
 from bids_sr.stats.group.paired_tests import ALPHA, Interval
 
@@ -44,10 +44,8 @@ class Finding:
 
     Attributes
     ----------
-    method, kind, title : who, what it is evidence of, and the measure in words
-    question : what was compared
-    comparisons : with baselines, controls and other methods; placebos apart
-    placebos : with the method's placebos
+    kind, title : what it is evidence of, and the measure in words
+    comparisons : with baselines, controls and other methods; `placebos` apart
     """
 
     method: str
@@ -199,9 +197,8 @@ def verdict(told: Sequence[Finding], methods: Sequence[str]) -> list[str]:
                 if first is not None:
                     lines.append(_claim(method, first, claim))
                 elif own:
-                    lines.append(
-                        f"{method}: nothing can be said about {_topic(kind)}; no participant has such figures."
-                    )
+                    topic = "the truth of its BOLD detail" if kind == FUNCTION else "image quality"
+                    lines.append(f"{method}: nothing can be said about {topic}; no participant has such figures.")
     return lines
 
 
@@ -234,13 +231,12 @@ def _plain(finding: Finding) -> list[Comparison]:
     return [each for each in finding.against("method") if each.reference in PLAIN]
 
 
-def primary_sentence(found: Primary) -> str:
+def primary_sentence(each: Comparison) -> str:
     """The primary comparison, and how many participants it needs, as plain text."""
-    each = found.comparison
     estimate, test = each.estimate, each.test
     if estimate is None or test is None or each.n < 2:
         return f"{each.series} less {each.reference}: {each.n} participant(s) have both ({where_text(each.question)})."
-    word = "better" if found.better else "worse" if test.p_value < ALPHA and test.effect_size < 0 else "undecided"
+    word = "undecided" if not test.p_value < ALPHA else "better" if test.effect_size > 0 else "worse"
     text = (
         f"{each.series} less {each.reference}, {HEADLINES[each.question.measure][1]} ({where_text(each.question)}): "
         f"{word}, {interval_text(estimate)}, {p_text(test.p_value)} (signed-rank test, not "
@@ -248,10 +244,6 @@ def primary_sentence(found: Primary) -> str:
     )
     if not test.can_reach:
         text += f" So few participants reach at best p = {test.smallest_p:.3g}."
-    if found.needed is None:
+    if each.needed is None:
         return f"{text} With an effect such as this no number of participants within reason would do."
-    return f"{text} If the effect is as observed, {found.needed} participants give 80 % power."
-
-
-def _topic(kind: str) -> str:
-    return "the truth of its BOLD detail" if kind == FUNCTION else "image quality"
+    return f"{text} If the effect is as observed, {each.needed} participants give 80 % power."

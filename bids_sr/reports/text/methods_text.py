@@ -4,10 +4,8 @@ Raw HTML in the text is escaped, never interpreted, and links lead to the web on
 """
 
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,15 +27,6 @@ _KEY = re.compile(r"@([\w:.+-]*\w)")
 _WEB = ("https://", "http://")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CitationFiles:
-    """Where the three forms of the methods text were written."""
-
-    markdown: Path
-    bibtex: Path
-    html: Path
-
-
 def read_entry(raw: str) -> Entry:
     """An entry as pybtex reads it."""
     return next(iter(parse_string(raw, "bibtex").entries.values()))
@@ -49,7 +38,6 @@ def plain(value: str) -> str:
 
 
 def _field(entry: Entry, *names: str) -> str:
-    """The first of these fields that there is, as plain text."""
     return next((plain(entry.fields[name]) for name in names if name in entry.fields), "")
 
 
@@ -136,10 +124,7 @@ def _parser() -> MarkdownIt:
 def methods_html(markdown: str, bibtex: str) -> Markup:
     """The methods text as HTML, references at the end.
 
-    Parameters
-    ----------
-    markdown : with citations ``[@key]``; a key that the bibliography lacks stays visible with a question mark
-    bibtex : bibliography, may hold more than is cited
+    A citation ``[@key]`` that the bibliography lacks stays visible with a question mark.
     """
     raw = split_bibtex(bibtex)
     entries = {key: read_entry(raw[key]) for key in cited_keys(markdown) if key in raw}
@@ -158,23 +143,16 @@ def page_html(fragment: str, title: str) -> str:
     return render("page", title, Markup(carried("report.css").read_text(encoding="utf-8")), fragment) + "\n"
 
 
-def write_citations(markdown: str, out_dir: str | os.PathLike[str], bibtex: str | None = None) -> CitationFiles:
-    """Write ``CITATION.md``, ``CITATION.bib`` (what is cited) and ``CITATION.html``.
+def write_citations(markdown: str, folder: Path, bibtex: str | None = None) -> None:
+    """Write ``CITATION.md``, ``CITATION.bib`` (what is cited) and ``CITATION.html`` to a folder.
 
-    Parameters
-    ----------
-    markdown : the methods text
-    out_dir : folder, made where it is missing
-    bibtex : bibliography; default: everything that comes with the program
+    The bibliography is by default everything that comes with the program.
     """
-    folder = Path(out_dir)
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)
     if lacking := missing_keys(markdown, source):
         LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
     cited = "\n\n".join(raw[key] for key in cited_keys(markdown) if key in raw)
-    return CitationFiles(
-        markdown=atomic_files.write_whole(folder / "CITATION.md", markdown.strip() + "\n"),
-        bibtex=atomic_files.write_whole(folder / "CITATION.bib", cited + "\n"),
-        html=atomic_files.write_whole(folder / "CITATION.html", page_html(methods_html(markdown, source), "Methods")),
-    )
+    page = page_html(methods_html(markdown, source), "Methods")
+    for suffix, text in (("md", markdown.strip() + "\n"), ("bib", cited + "\n"), ("html", page)):
+        atomic_files.write_whole(folder / f"CITATION.{suffix}", text)

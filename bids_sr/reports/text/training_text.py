@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.reports.figures.style import Array
+from bids_sr.io.array_types import Array
 
 NETWORK = "network"
 LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
@@ -14,15 +14,9 @@ LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingRecord:
-    """Curves of a training.
+    """Curves of a training: held-out PSNR (dB) and losses by name, (N,) each, NaN where none was taken.
 
-    Parameters
-    ----------
-    steps : (N,) iterations
-    curves : held-out PSNR (dB) by name, (N,), NaN where none was taken
-    levels : held-out PSNR (dB) of plain interpolation by name
-    losses : by name, (N,)
-    chosen_step : iteration of the weights that were kept, if the card tells
+    `levels` are the held-out PSNR of plain interpolation; `chosen_step` is the iteration of the weights that were kept.
     """
 
     steps: Array
@@ -33,14 +27,10 @@ class TrainingRecord:
 
 
 def read_training(columns: Mapping[str, Array], card: Mapping[str, Any]) -> TrainingRecord:
-    """Curves from the columns of a log, levels and the chosen iteration from the card's ``held_out``.
+    """Curves from the columns of a log, levels and the chosen iteration from the model card's ``held_out``.
 
-    A second phase, training again on all slices without held-out ones, counts from the start; the first one is shown.
-
-    Parameters
-    ----------
-    columns : of the log: ``iteration``, ``psnr`` and the losses, NaN where a row has no such value
-    card : of the model
+    Columns are ``iteration``, ``psnr`` and the losses, NaN where a row has no such value. A second phase, training
+    again on all slices without held-out ones, counts from the start; the first one is shown.
     """
     steps = np.asarray(columns.get("iteration", ()), dtype=float)
     again = np.flatnonzero(np.diff(steps) < 0)
@@ -69,11 +59,12 @@ def held_out_text(card: Mapping[str, Any]) -> str:
     if own is None:
         return ""
     method = card.get("method", NETWORK)
-    parts = [
-        f"{method} {own['psnr']:.2f} dB, SSIM {own['ssim']:.3f}" if "ssim" in own else f"{method} {own['psnr']:.2f} dB"
-    ]
+    parts = [f"{method} {own['psnr']:.2f} dB" + (f", SSIM {own['ssim']:.3f}" if "ssim" in own else "")]
     for name, each in scores.items():
-        parts.append(f"{method} − {name} {each_difference(own, each)}")
+        change = f"{own['psnr'] - each['psnr']:+.2f} dB"
+        if "ssim" in own and "ssim" in each:
+            change += f", SSIM {own['ssim'] - each['ssim']:+.3f}"
+        parts.append(f"{method} − {name} {change.replace('-', '−')}")
     slices = len(held_out.get("slices") or ())
     if seen:
         return (
@@ -91,11 +82,3 @@ def started_text(card: Mapping[str, Any]) -> str:
     learned = f", learned from {start['trained_with']}" if start.get("trained_with") else ""
     checksum = str(start.get("weights_sha256", ""))[:12]
     return f"Training began with the weights {start.get('name', start.get('method', ''))} ({checksum}…{learned})."
-
-
-def each_difference(own: Mapping[str, float], other: Mapping[str, float]) -> str:
-    """Difference in PSNR, and in SSIM where both have one."""
-    text = f"{own['psnr'] - other['psnr']:+.2f} dB"
-    if "ssim" in own and "ssim" in other:
-        text += f", SSIM {own['ssim'] - other['ssim']:+.3f}"
-    return text.replace("-", "−")

@@ -1,10 +1,10 @@
-"""What a training sees of its data: batches to learn from, patches to validate on, and a description for the card."""
+"""Training examples: batches, validation patches, and a description for the model card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -12,16 +12,14 @@ from torch import Tensor
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.operators import Degradation
 
+Part = TypeVar("Part")
 Box = tuple[tuple[int, int], ...]
 """(first, last + 1) of each axis on the high-resolution grid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """input (N, C, *), target and weight (N, C or 1, *) of one step.
-
-    With an operator the target is a low-resolution image, and the output is downsampled by it before they are compared.
-    """
+    """input (N, C, *), target, weight (N, C or 1, *) of one step; `operator` downsamples the output before the loss."""
 
     input: Tensor
     target: Tensor
@@ -31,7 +29,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationPatch:
-    """One patch that is scored at every validation step: image, place and tensors; its weight is 1 where it counts."""
+    """One patch that is scored at every validation step; its weight is 1 where it counts."""
 
     image: int
     box: Box
@@ -39,23 +37,16 @@ class ValidationPatch:
 
 
 class Examples(Protocol):
-    """Data in the form in which the trainer learns from them: a pair's slices, or windows of a set of images.
+    """Data as the trainer sees them: a pair's slices, or windows of a set of images.
 
-    `unit` is what is held out, in words; `scores_training` whether, with nothing held out, the parts trained on are
-    scored instead.
+    `unit` names what is held out; `scores_training`: with nothing held out, the parts trained on are scored.
     """
 
     unit: str
     scores_training: bool
     factor: Factor
-
-    @property
-    def ndim(self) -> int:
-        """2 (slice by slice) or 3."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of every image."""
+    ndim: int
+    channels: int
 
     def parts(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """(parts to train on, parts that are held out)."""
@@ -79,8 +70,8 @@ class Examples(Protocol):
         """SHA-256 of the data."""
 
 
-def split(parts: tuple[int, ...], hold_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(training, held-out) parts: every n-th is held out, beginning in the middle of the first n; none by 0.
+def split(parts: tuple[Part, ...], hold_out: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """(training, held-out) parts: every n-th is held out, from the middle of the first n on; none by 0.
 
     Examples
     --------
@@ -90,4 +81,4 @@ def split(parts: tuple[int, ...], hold_out: int) -> tuple[tuple[int, ...], tuple
     if not hold_out:
         return parts, ()
     held = parts[min(hold_out // 2, len(parts) - 1) :: hold_out]
-    return tuple(z for z in parts if z not in held), held
+    return tuple(part for part in parts if part not in held), held

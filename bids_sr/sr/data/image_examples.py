@@ -1,7 +1,7 @@
-"""Windows of a set of images as training examples: what is held out, what a step sees, what validation looks at.
+"""Windows of a set of images as training examples, with held-out parts and fixed validation windows.
 
-What is held out are whole images where there are at least three, otherwise every n-th slice (2D) or the last n-th part
-of the brain in each image (3D). Validation scores fixed windows, so that it costs the same however large images are.
+Held out are whole images where there are at least three, otherwise every n-th slice (2D) or the last n-th part of the
+brain in each image (3D).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.sr.data.examples import Batch, Box, ValidationPatch, split
+from bids_sr.sr.data.examples import Batch, Box, Examples, ValidationPatch, split
 from bids_sr.sr.data.images import ImageSet, ImageSetError
 from bids_sr.sr.data.patch_sampling import Symmetry
 from bids_sr.sr.data.windows import Windows
@@ -24,9 +24,9 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.interpolation import upsample
 
-MOST = 8  # windows that a validation step scores, spread evenly over what is held out
+MOST = 8  # validation windows, spread evenly over what is held out
 _SIDE = 48  # of a window in three dimensions
-_CONTEXT = 6  # slices around what is held out that a network in three dimensions may see, and is not scored in
+_CONTEXT = 6  # slices around what is held out that a volumetric network may see, and is not scored in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,40 +43,28 @@ def _order(seed: int, epoch: int, count: int) -> Any:
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
-class ImageExamples(Windows):
-    """A set of images, as `bids_sr.sr.data.examples.Examples`."""
+class ImageExamples(Windows, Examples):
+    """A set of images as training examples."""
 
     unit, scores_training = "parts", False
 
     def __init__(self, images: ImageSet, recipe: Recipe, factor: Factor, ndim: int, device: str) -> None:
-        super().__init__(images, recipe, factor, ndim, device)
+        Windows.__init__(self, images, recipe, factor, ndim, device)
+        self.channels = images.channels
         self._whole: dict[tuple[str, int], NDArray[np.float32]] = {}
 
-    @property
-    def channels(self) -> int:
-        """Channels of every image."""
-        return self.images.channels
-
     def parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
-        """(regions to train on, regions that are held out)."""
         hold_out = self.recipe.hold_out
         count = len(self.images.images)
         depth = [self.at(i).shape[2] for i in range(count)]
-        if hold_out and count >= 3:
-            train, held = split(tuple(range(count)), hold_out)
-            whole = tuple(tuple(Region(image=i, slices=(0, depth[i])) for i in which) for which in (train, held))
-            return whole[0], whole[1]
-        if not hold_out:
-            return tuple(Region(image=i, slices=(0, depth[i])) for i in range(count)), ()
+        whole = tuple(Region(image=i, slices=(0, n)) for i, n in enumerate(depth))
+        if not hold_out or count >= 3:
+            return split(whole, hold_out)
         if self.ndim == 2:
-            usable = [(i, z) for i in range(count) for z in self._usable(i)]
+            usable = tuple(Region(image=i, slices=(z, z + 1)) for i in range(count) for z in self._usable(i))
             if len(usable) < 2:
                 raise ImageSetError("only one slice of the images shows enough of the head: nothing could be held out")
-            order = tuple(range(len(usable)))
-            return tuple(  # type: ignore[return-value]
-                tuple(Region(image=usable[k][0], slices=(usable[k][1], usable[k][1] + 1)) for k in which)
-                for which in split(order, hold_out)
-            )
+            return split(usable, hold_out)
         cuts = []
         for i in range(count):
             p, brain = self.at(i).steps[2][0], self._usable(i) or [0, depth[i] - 1]
@@ -93,7 +81,6 @@ class ImageExamples(Windows):
         return [int(z) for z in torch.nonzero(part >= least).flatten()]
 
     def validation(self, parts: Sequence[Region]) -> tuple[ValidationPatch, ...]:
-        """At most `MOST` windows of some regions."""
         chosen: list[tuple[int, Box, tuple[int, int]]] = []
         for region in parts:
             if self.ndim == 2:
@@ -106,7 +93,6 @@ class ImageExamples(Windows):
     def batch(
         self, rng: np.random.Generator, parts: Sequence[Region], *, iteration: int, seed: int, size: int
     ) -> Batch:
-        """Windows of a step."""
         vary, factor = self.recipe.augmentation, self.factor
         if self.recipe.factors:
             factor = self.factor_of(float(rng.choice(np.array(self.recipe.factors))))
@@ -122,15 +108,12 @@ class ImageExamples(Windows):
     def chosen(
         self, rng: np.random.Generator, parts: Sequence[Region], factor: Factor, *, iteration: int, seed: int, size: int
     ) -> tuple[tuple[int, ...], list[tuple[int, Box]]]:
-        """(sides, (image, window) of each member of the batch)."""
+        """(sides, (image, window) of each member of a batch)."""
         sources = [rng] * size
-        if self.recipe.patches is not None:  # that many places, each seen once an epoch in an order of the epoch's own
+        count = self.recipe.patches
+        if count is not None:  # that many places, each seen once an epoch in an order of the epoch's own
             seen = range(iteration * size, (iteration + 1) * size)
-            numbers = [_order(seed, k // self.recipe.patches, self.recipe.patches) for k in seen]
-            sources = [
-                np.random.default_rng([seed, 1, int(order[k % self.recipe.patches])])
-                for k, order in zip(seen, numbers, strict=True)
-            ]
+            sources = [np.random.default_rng([seed, 1, int(_order(seed, k // count, count)[k % count])]) for k in seen]
         where = [parts[int(source.integers(len(parts)))] for source in sources]
         if self.recipe.patch is None and len({self.at(r.image, factor).shape for r in where}) > 1:
             where = [where[0]] * size  # whole images of different sizes do not fit into one batch
@@ -144,7 +127,7 @@ class ImageExamples(Windows):
         return sides, out
 
     def room(self, region: Region, factor: Factor) -> tuple[int, int]:
-        """The slices of a region on the grid of another factor, beginning where voxels of both grids do if need be."""
+        """The slices of a region on the grid of another factor."""
         depth = self.at(region.image).shape[2]
         now = self.at(region.image, factor)
         low, high = (min(now.shape[2], z * now.shape[2] // depth) for z in region.slices)
@@ -152,7 +135,6 @@ class ImageExamples(Windows):
         return low // step * step, high
 
     def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
-        """A window by an interpolation instead of a network."""
         low = self.at(patch.image).coarse.cpu().numpy()
         key = (name, patch.image)
         if key not in self._whole:
@@ -162,7 +144,6 @@ class ImageExamples(Windows):
         return torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(patch.batch.target.device)[None]
 
     def held_out(self, held: Sequence[Region], watched: Sequence[ValidationPatch]) -> dict[str, Any]:
-        """Regions and windows that were held out, by the names of the images."""
         names = [image.name for image in self.images.images]
         return {
             "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in held],
@@ -170,42 +151,35 @@ class ImageExamples(Windows):
         }
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each image, by its name."""
         return self.images.checksums()
 
     def described(self) -> dict[str, Any]:
-        """What the card says of the set; the first image stands for it in resolution, orientation and intensity."""
+        # the first image stands for the set in resolution, orientation and intensity
         first, seen = self.images.images[0], self.at(0)
         zooms, step = np.asarray(first.zooms), np.array([p / q for p, q in seen.steps])
         high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
-        rule = (
-            "99th percentile of each coarse image in the mask is 1"
-            if self.recipe.intensity == "percentile"
-            else "the largest value of each coarse image is 1"
-        )
+        by_percentile = self.recipe.intensity == "percentile"
         return {
             "factor": self.factor, "contrast": self.images.contrast, "affine": np.asarray(first.affine, float),
             "zooms": (low, high), "image": seen.coarse[0].cpu().numpy(), "mask": seen.inside_coarse[0].cpu().numpy(),
             "data_sha256": self.checksums(), "factors": list(self.recipe.factors), "channels": self.channels,
             "images": [image.name for image in self.images.images],
-            "coarse_images": (
-                "measured" if first.coarse is not None else f"made by {self.recipe.degradation} from the fine ones"
-            ),
+            "coarse_images": ("measured" if first.coarse is not None
+                              else f"made by {self.recipe.degradation} from the fine ones"),
             "intensity": {
                 "scale": [float(v) for v in seen.level], "headroom": [round(float(v), 6) for v in seen.headroom],
-                "rule": rule,
+                "rule": ("99th percentile of each coarse image in the mask is 1" if by_percentile
+                         else "the largest value of each coarse image is 1"),
             },
         }  # fmt: skip
 
 
 def _slices(windows: ImageExamples, index: int, low: int, high: int) -> list[Box]:
     """Whole slices of a range with something of the mask."""
-    shape = windows.at(index).shape
-    part = windows.at(index).inside[0, ..., low:high].float().mean((0, 1))
-    found = [low + int(z) for z in torch.nonzero(part > 0).flatten()]
-    steps = windows.at(index).steps
-    sides = [n // p * p if windows.aligned else n for n, (p, _) in zip(shape, steps, strict=True)]
-    return [((0, sides[0]), (0, sides[1]), (z, z + 1)) for z in found]
+    image = windows.at(index)
+    found = torch.nonzero(image.inside[0, ..., low:high].any(0).any(0)).flatten().tolist()
+    x, y, _ = (n // p * p if windows.aligned else n for n, (p, _) in zip(image.shape, image.steps, strict=True))
+    return [((0, x), (0, y), (low + z, low + z + 1)) for z in found]
 
 
 def _block(windows: ImageExamples, index: int, low: int, high: int) -> Box:

@@ -1,8 +1,4 @@
-"""Images to train on: one or many, each a fine image, a measured coarse one, or both.
-
-A subject's pair is a set of one. Where a method needs only coarse volumes (it is trained on "self") the fine ones are
-left out; where it needs fine ones alone, the coarse ones are made by the recipe's degradation.
-"""
+"""Sets of training images: each a high-resolution image, a measured low-resolution one, or both."""
 
 from __future__ import annotations
 
@@ -14,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
-from bids_sr.sr.resolution.degradation import Factor, check_factor, fine_size
+from bids_sr.sr.resolution.degradation import Factor, check_factor, highres_size
 
 Array = NDArray[Any]
 _LEAST = 8  # voxels in-plane
@@ -32,13 +29,12 @@ class TrainingImage:
 
     Parameters
     ----------
-    fine : (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; None where only the coarse one is known
-    coarse : (x, y, z) or (C, x, y, z), measured, in the pose and the intensity unit of the fine one; None where it has
-        to be made
-    mask : (X, Y, Z) brain or head on the grid of the fine image, of the coarse one where there is no other
-    affine : voxel -> RAS mm of that same grid
+    fine : high resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or None
+    coarse : low resolution, (x, y, z) or (C, x, y, z), measured, in pose and unit of the other; None where it has to be
+        made by the recipe's degradation
+    mask, affine : (X, Y, Z) brain or head, and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None
     contrast : BIDS suffix; joined by + where there are channels, in their order
-    name : says in cards and messages which image it is
+    name : of the image, for cards and messages
 
     Raises
     ------
@@ -76,7 +72,7 @@ class TrainingImage:
             )
 
     @property
-    def given(self) -> Array:
+    def image(self) -> Array:
         """The image whose grid mask and affine describe."""
         image = self.coarse if self.fine is None else self.fine
         assert image is not None
@@ -84,18 +80,18 @@ class TrainingImage:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """That grid."""
-        x, y, z = self.given.shape[-3:]
+        """The grid of `image`."""
+        x, y, z = self.image.shape[-3:]
         return x, y, z
 
     @property
     def zooms(self) -> tuple[float, float, float]:
-        """Voxel size of that grid in mm."""
-        x, y, z = (float(v) for v in np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(0)))
+        """Voxel size of the grid of `image` in mm."""
+        x, y, z = voxel_sizes(self.affine).tolist()
         return x, y, z
 
     def checksum(self) -> str:
-        """SHA-256 of the arrays as float32, so that a model knows its data wherever they lie."""
+        """SHA-256 of the arrays as float32."""
         total = hashlib.sha256()
         for image in (self.fine, self.coarse, self.mask > 0):
             total.update(b"none" if image is None else np.ascontiguousarray(image, dtype="<f4").tobytes())
@@ -123,7 +119,7 @@ class ImageSet:
             raise ImageSetError("no image to train on")
         for what, found in (
             ("contrasts", {image.contrast for image in self.images}),
-            ("numbers of channels", {channels(image.given) for image in self.images}),
+            ("numbers of channels", {channels(image.image) for image in self.images}),
             ("kinds (with and without a fine image)", {image.fine is None for image in self.images}),
         ):
             if len(found) > 1:
@@ -134,37 +130,30 @@ class ImageSet:
 
     @classmethod
     def from_pair(cls, pair: TrainingPair, name: str = "pair") -> ImageSet:
-        """A pair as a set of one; the fine image is brought to the coarse one's intensity."""
+        """A pair as a set of one, on the intensity of its low-resolution image."""
         fine = np.asarray(pair.highres * pair.gain, dtype=np.float32)
-        return cls(
-            images=(
-                TrainingImage(
-                    fine=fine, coarse=np.asarray(pair.lowres, np.float32), mask=pair.highres_mask,
-                    affine=resized_affine(pair.lowres_affine, pair.lowres.shape, pair.highres.shape),
-                    contrast=pair.contrast, name=name,
-                ),
-            )
+        image = TrainingImage(
+            fine=fine, coarse=np.asarray(pair.lowres, np.float32), mask=pair.highres_mask, contrast=pair.contrast,
+            affine=resized_affine(pair.lowres_affine, pair.lowres.shape, pair.highres.shape), name=name,
         )  # fmt: skip
+        return cls(images=(image,))
 
     @classmethod
     def from_volumes(
         cls, volumes: Iterable[Array], mask: Array, affine: Array, *, contrast: str = "bold", name: str = "volume"
     ) -> ImageSet:
-        """Coarse volumes (x, y, z) of one run, for methods that are trained on them alone."""
-        return cls(
-            images=tuple(
-                TrainingImage(
-                    coarse=np.asarray(volume, np.float32), mask=mask, affine=affine, contrast=contrast,
-                    name=f"{name}-{t}",
-                )
-                for t, volume in enumerate(volumes)
-            )
+        """Low-resolution volumes (x, y, z) of one run, for methods that are trained on them alone."""
+        images = (
+            TrainingImage(coarse=np.asarray(volume, np.float32), mask=mask, affine=affine, contrast=contrast,
+                          name=f"{name}-{t}")
+            for t, volume in enumerate(volumes)
         )  # fmt: skip
+        return cls(images=tuple(images))
 
     @property
     def channels(self) -> int:
         """Channels of every image."""
-        return channels(self.images[0].given)
+        return channels(self.images[0].image)
 
     @property
     def contrast(self) -> str:
@@ -180,7 +169,7 @@ class ImageSet:
 
         Raises
         ------
-        ImageSetError : a measured coarse image that is not the fine one brought down by the factor; a single slice
+        ImageSetError : images whose sizes do not stand in this factor; a single slice
         ResolutionError : a factor below 1
         """
         check_factor(factor)
@@ -189,7 +178,7 @@ class ImageSet:
                 raise ImageSetError(f"{image.name}: a single slice, of which nothing could be held out")
             if image.fine is None or image.coarse is None:
                 continue
-            wanted = tuple(fine_size(n, f) for n, f in zip(image.coarse.shape[-3:], factor, strict=True))
+            wanted = tuple(highres_size(n, f) for n, f in zip(image.coarse.shape[-3:], factor, strict=True))
             if image.shape != wanted:
                 raise ImageSetError(
                     f"{image.name}: the coarse image {image.coarse.shape[-3:]} by {factor} is {wanted}, "

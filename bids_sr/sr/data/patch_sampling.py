@@ -1,15 +1,9 @@
-"""Where training patches are taken, and what may be done to them without leaving physics.
+"""Places of training patches, and the symmetries that augment them.
 
-A patch is placed by its center, which is a voxel of the brain drawn evenly; near the border of the image the patch is
-moved until it lies inside. So no patch is background alone, and the brain's surface is seen from both sides. The papers
-say how many patches and how large (mouse-sr: 21 voxels a side, 5,000 or 20,000; attention-unet: 64 x 64, 5,000 a scan;
-gan-cpce-circle: 64 x 64), not where: placing is ours.
-
-What keeps the physics: reversing an axis, and exchanging axes of one voxel size, one patch size and one factor. Both
-map voxel centers of the fine and of the coarse grid onto centers, so that degrading and augmenting commute, to the last
-bit of any operator here. Rotations by other angles, elastic deformation and scaling would interpolate, which blurs the
-fine image that is to be learned; shifts by whole fine voxels move the coarse grid's samples. A factor on intensity
-commutes too; an exponent does not and is applied to the fine image before it is degraded.
+A patch is placed by its center, which is a voxel of the brain drawn evenly, and moved inside the image at its border
+(ours; the papers say how many and how large, not where). Reversing an axis, and exchanging axes of one voxel size,
+patch size and factor, map voxel centers of both grids onto centers, so that they commute with the degradation; other
+rotations and deformations would interpolate, which blurs the target.
 """
 
 from __future__ import annotations
@@ -46,13 +40,12 @@ class PatchPlaces:
 
     @classmethod
     def inside(cls, mask: Array, patch: int | Sequence[int], step: int | Sequence[int] = 1) -> PatchPlaces:
-        """Places in a mask.
+        """Places in a mask (X, Y) or (X, Y, Z), on the grid on which patches are cut.
 
         Parameters
         ----------
-        mask : (X, Y) or (X, Y, Z), on the grid on which patches are cut
         patch : side, one for all axes or one each
-        step : corners are multiples of it: the numerator of the factor where a coarse patch is cut beside the fine one
+        step : corners are multiples of it, where a patch of the low-resolution grid is cut beside it
 
         Raises
         ------
@@ -110,7 +103,7 @@ def symmetries(patch: Sequence[int], zooms: Sequence[float], factor: Sequence[fl
     ----------
     patch : sides in voxels
     zooms : voxel size in mm; sizes within one part in a thousand are one
-    factor : coarse over fine voxel size
+    factor : low- over high-resolution voxel size
     """
     axes = list(zip(patch, zooms, factor, strict=True))
     same = [[n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 for m, y, g in axes] for n, z, f in axes]

@@ -1,7 +1,4 @@
-"""Slices of a pair as training examples: chance is drawn first, as plain numbers, and applied afterwards.
-
-`draw` uses the random generator and gives a `PatchPlan`; `cut` turns a plan into tensors and may be replayed.
-"""
+"""Slices of a pair as training examples: `draw` draws a plan of plain numbers, `cut` applies it."""
 
 from __future__ import annotations
 
@@ -13,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bids_sr.sr.data.examples import Batch, ValidationPatch, split
+from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch, split
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import fine_size
+from bids_sr.sr.resolution.degradation import highres_size
 from bids_sr.sr.resolution.interpolation import matrix_for
-from bids_sr.sr.resolution.levels import level_of
+from bids_sr.sr.resolution.operators import level_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +27,9 @@ class PatchPlan:
     slices : index of each image of the batch
     origins : corner of each patch on the high-resolution grid, or None for whole slices
     dihedral : for each image, bit 0 flips the second in-plane axis, bit 1 the first, bit 2 exchanges them
-    shift : fine voxels along both in-plane axes, the same for the batch
+    shift : high-resolution voxels along both in-plane axes, the same for the batch
     gamma, gain : exponent and factor on intensity
-    noise_sd, noise_seed : of the noise in the coarse image
+    noise_sd, noise_seed : of the noise in the low-resolution image
     """
 
     slices: tuple[int, ...]
@@ -60,32 +57,20 @@ class SliceSet:
     mask: Tensor
     factor: tuple[float, float]
 
-    def to_input(self, lowres: Tensor, upsampled_by: str | None) -> Tensor:
-        """What the generator is given for coarse slices."""
-        return upsample_slices(lowres, self.factor, upsampled_by)
-
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], upsampled_by: str | None) -> Tensor:
     """(N, C, x, y) brought to the high-resolution grid by the interpolation of that name; None leaves it as it is."""
     if upsampled_by is None:
         return lowres
     rows, columns = (
-        torch.tensor(matrix_for(upsampled_by, m, fine_size(m, f), axis), dtype=lowres.dtype, device=lowres.device)
+        torch.tensor(matrix_for(upsampled_by, m, highres_size(m, f), axis), dtype=lowres.dtype, device=lowres.device)
         for axis, (m, f) in enumerate(zip(lowres.shape[-2:], factor, strict=True))
     )
     return rows @ lowres @ columns.T
 
 
 def draw(rng: np.random.Generator, slices: tuple[int, ...], shape: tuple[int, int], recipe: Recipe) -> PatchPlan:
-    """Draw one step's plan.
-
-    Parameters
-    ----------
-    rng : the only source of chance
-    slices : indices to draw from, each at most once a step while they last
-    shape : (X, Y) of the high-resolution slices
-    recipe : batch, patch and augmentation
-    """
+    """Draw one step's plan from slices of (X, Y) high-resolution voxels, each at most once while they last."""
     vary, size = recipe.augmentation, recipe.batch
     chosen = rng.choice(len(slices), size, replace=size > len(slices))
     origins = None
@@ -115,7 +100,7 @@ def dihedral(image: Tensor, code: int) -> Tensor:
 
 
 def shifted(image: Tensor, shift: tuple[float, float]) -> Tensor:
-    """Move the content by fractions of a voxel (towards higher indices) with a phase ramp; it wraps at the edges."""
+    """Move the content by fractions of a voxel (towards higher indices) with a phase ramp."""
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in image.shape[-2:])
     angle = -2 * torch.pi * (rows[:, None] * shift[0] + columns[None] * shift[1])
     ramp = torch.polar(torch.ones_like(angle), angle).to(image.device, torch.complex64)
@@ -136,7 +121,7 @@ def cut(images: SliceSet, plan: PatchPlan, recipe: Recipe) -> Batch:
         target, residue, weight = turned
         if plan.shift != (0.0, 0.0):
             target = shifted(target, plan.shift)
-        # the coarse image's own noise scales with the gain, and hardly with the exponent
+        # the low-resolution image's own noise scales with the gain, and hardly with the exponent
         target = target.sign() * target.abs() ** plan.gamma * plan.gain
         lowres = level.down(target) + residue * plan.gain
         if plan.noise_sd:
@@ -144,7 +129,7 @@ def cut(images: SliceSet, plan: PatchPlan, recipe: Recipe) -> Batch:
             noise = plan.noise_sd * torch.randn(lowres.shape, generator=draw_noise).to(lowres.device)
             lowres, target = lowres + noise, target + level.up(noise)
     weight = weight + recipe.background * (1 - weight)
-    network_input = images.to_input(lowres, recipe.upsampled_by)
+    network_input = upsample_slices(lowres, images.factor, recipe.upsampled_by)
     if plan.origins is not None and isinstance(recipe.patch, int):
         network_input, target, weight = (
             _windows(stack, plan.origins, recipe.patch) for stack in (network_input, target, weight)
@@ -158,8 +143,8 @@ def _windows(stack: Tensor, origins: tuple[tuple[int, int], ...], side: int) -> 
     ).contiguous()
 
 
-class PairExamples:
-    """The slices of one pair, as `bids_sr.sr.data.examples.Examples`."""
+class PairExamples(Examples):
+    """The slices of one pair as training examples."""
 
     ndim, channels, unit, scores_training = 2, 1, "slices", True
 
@@ -167,18 +152,16 @@ class PairExamples:
         self.pair, self.recipe, self.factor, self.images = pair, recipe, pair.factor, pair.slices(device)
 
     def parts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(slices to train on, slices that are held out)."""
         return split(self.pair.usable_slices(), self.recipe.hold_out)
 
     def validation(self, parts: Sequence[int]) -> tuple[ValidationPatch, ...]:
-        """Whole slices."""
         images = self.images
         rows, columns = images.highres.shape[-2:]
         return tuple(
             ValidationPatch(
                 image=0, box=((0, rows), (0, columns), (z, z + 1)),
                 batch=Batch(
-                    input=images.to_input(images.lowres[z : z + 1], self.recipe.upsampled_by),
+                    input=upsample_slices(images.lowres[z : z + 1], images.factor, self.recipe.upsampled_by),
                     target=images.highres[z : z + 1], weight=images.mask[z : z + 1],
                 ),
             )
@@ -186,24 +169,19 @@ class PairExamples:
         )  # fmt: skip
 
     def batch(self, rng: np.random.Generator, parts: Sequence[int], *, iteration: int, seed: int, size: int) -> Batch:
-        """Slices of a step, varied as the recipe says; neither the step nor the seed matter besides `rng`."""
         rows, columns = self.images.highres.shape[-2:]
         plan = draw(rng, tuple(parts), (rows, columns), replace(self.recipe, batch=size))
         return cut(self.images, plan, self.recipe)
 
     def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
-        """A slice by an interpolation instead of a network."""
         z = patch.box[2][0]
         return upsample_slices(self.images.lowres[z : z + 1], self.images.factor, name)
 
     def held_out(self, held: Sequence[int], watched: Sequence[ValidationPatch]) -> dict[str, Any]:
-        """The slices that were held out."""
         return {"slices": list(held)}
 
     def described(self) -> dict[str, Any]:
-        """What the card says of the pair."""
         return self.pair.described()
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the pair's images."""
         return self.pair.checksums()

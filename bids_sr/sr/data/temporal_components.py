@@ -1,8 +1,6 @@
-"""What a run tells about itself over time: mean, standard deviation of the change, and its strongest components.
+"""Temporal statistics of a run: mean, standard deviation, and principal components of its change inside the mask.
 
-A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes x volumes. The
-components are those of a principal component analysis of the change inside the mask: with them, a handful of images
-stands for all volumes in training, and the standard deviation on *any* grid follows from bringing them there.
+A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes x volumes.
 """
 
 from __future__ import annotations
@@ -25,8 +23,7 @@ LOG = logging.getLogger(__name__)
 Array = NDArray[Any]
 COMPONENTS = 40
 _LEAST_VOLUMES = 8
-# Components no larger than this times the median one are noise. They would teach only that noise has no fine structure,
-# and would be most of the lessons of a run with much thermal noise.
+# Components no larger than this times the median one are noise, which says nothing of fine structure.
 _NOISE = 1.5
 _LEAST_COMPONENTS = 8
 
@@ -66,8 +63,8 @@ def temporal_statistics(
     stop : volume before which to end; None for the last
     components : how many at most; fewer where there are fewer volumes or the rest is noise
     noise : variance, over that of the median component, up to which one is taken for noise
-    nuisance : (T, P) courses that are taken out of the change before components are sought, such as those of head
-        motion: what motion leaves at edges is large, follows the anatomy, and is nothing that activity does
+    nuisance : (T, P) regressors that are taken out of the change before components are sought, such as head motion,
+        whose residue at edges is large and follows the anatomy
 
     Raises
     ------
@@ -97,11 +94,11 @@ def temporal_statistics(
         raise SeriesError("the series does not change over time inside the mask")
     signal = int((values > noise * np.median(values[1:])).sum())  # the first belongs to the mean that was taken out
     kept = min(components, count - 1, max(signal, _LEAST_COMPONENTS))
-    courses = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
+    regressors = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
     images = np.empty((kept, *shape), np.float32)
     for z in range(shape[2]):
         slab = _without(_slab(reader, z, part) - mean[None, ..., z], out)
-        images[..., z] = (courses @ slab.reshape(count, -1)).reshape(kept, *shape[:2])
+        images[..., z] = (regressors @ slab.reshape(count, -1)).reshape(kept, *shape[:2])
     share = float(values[::-1][:kept].sum() / values.sum())
     LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
     checksums = {"series": seen.hexdigest(), "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()}
@@ -128,7 +125,7 @@ def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
 
 
 def motion_courses(poses: Array, center: Array) -> Array:
-    """(T, 12) courses of head motion: six parameters about a center (mm), and their change from the volume before."""
+    """(T, 12) head motion: six parameters about a center (mm), and their change from the volume before."""
     from bids_sr.spatial.transforms import rigid_params
 
     params = np.stack([rigid_params(pose, center) for pose in poses])
@@ -136,23 +133,25 @@ def motion_courses(poses: Array, center: Array) -> Array:
 
 
 def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
-    """Orthonormal courses (T', P) without mean over the volumes that count."""
+    """Orthonormal regressors (T', P) without mean over the volumes that count."""
     if nuisance is None:
         return np.zeros((part.stop - part.start, 0), np.float32)
-    courses = np.asarray(nuisance, float)
-    if len(courses) != total:
-        raise SeriesError(f"{len(courses)} rows of nuisance for {total} volumes")
-    courses = courses[part] - courses[part].mean(0)
-    left, sizes, _ = np.linalg.svd(courses / np.maximum(np.linalg.norm(courses, axis=0), 1e-12), full_matrices=False)
+    regressors = np.asarray(nuisance, float)
+    if len(regressors) != total:
+        raise SeriesError(f"{len(regressors)} rows of nuisance for {total} volumes")
+    regressors = regressors[part] - regressors[part].mean(0)
+    left, sizes, _ = np.linalg.svd(
+        regressors / np.maximum(np.linalg.norm(regressors, axis=0), 1e-12), full_matrices=False
+    )
     return left[:, sizes > 1e-6].astype(np.float32)
 
 
-def _without(slab: Array, courses: Array) -> Array:
-    """A slab (T, x, y) with courses taken out."""
-    if not courses.shape[1]:
+def _without(slab: Array, regressors: Array) -> Array:
+    """A slab (T, x, y) with regressors taken out."""
+    if not regressors.shape[1]:
         return slab
     flat = slab.reshape(len(slab), -1)
-    return (flat - courses @ (courses.T @ flat)).reshape(slab.shape)
+    return (flat - regressors @ (regressors.T @ flat)).reshape(slab.shape)
 
 
 def _slab(reader: SeriesReader, z: int, part: slice) -> Array:

@@ -1,4 +1,4 @@
-"""The subject's pair of images, checked and brought to one intensity."""
+"""The subject's pair of a low- and a high-resolution image, checked and brought to one intensity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, downsample, fine_size
+from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, downsample, highres_size
 from bids_sr.sr.resolution.interpolation import upsample
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ class PairError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingPair:
-    """A coarse and a fine image of one head in one position.
+    """A low- and a high-resolution image of one head in one position.
 
     Parameters
     ----------
-    lowres, mask : (x, y, z); the mask is the brain (or head) on the coarse grid
-    highres : (X, Y, z) on the grid `spatial.transforms.hr_grid` gives for the coarse one and the factor
+    lowres, mask : (x, y, z), the image and the brain (or head)
+    highres : (X, Y, z) on the grid of `spatial.transforms.hr_grid`
     lowres_affine : voxel -> RAS mm
-    factor : coarse over fine voxel size
+    factor : low- over high-resolution voxel size
     contrast : BIDS suffix of both
 
     Raises
@@ -51,7 +52,7 @@ class TrainingPair:
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
-        wanted = tuple(fine_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True))
+        wanted = tuple(highres_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True))
         if self.highres.shape != wanted:
             raise PairError(
                 f"low resolution {self.lowres.shape} by {self.factor} is {wanted}, not {self.highres.shape}"
@@ -66,12 +67,12 @@ class TrainingPair:
 
     @property
     def scale(self) -> float:
-        """99th percentile of the coarse image in the mask: 1 in the network's intensity."""
+        """99th percentile of the low-resolution image in the mask: 1 in the network's intensity."""
         return float(np.percentile(self.lowres[self.mask > 0], 99))
 
     @property
     def gain(self) -> float:
-        """Factor that brings the fine image to the coarse one's intensity: least squares in the mask after B."""
+        """Factor that brings the high- to the low-resolution image's intensity: least squares in the mask after B."""
         seen = downsample(self.highres, self.lowres.shape)
         inside = self.mask > 0
         a, b = seen[inside].astype(np.float64), self.lowres[inside].astype(np.float64)
@@ -79,11 +80,11 @@ class TrainingPair:
 
     @property
     def highres_mask(self) -> Array:
-        """The mask on the fine grid (voxel it lies in)."""
+        """The mask on the high-resolution grid."""
         return upsample("nearest", (self.mask > 0).astype(np.float32), self.factor) > 0.5
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the arrays as float32, so that a model knows its data wherever they lie."""
+        """SHA-256 of the arrays as float32."""
         return {
             name: hashlib.sha256(np.ascontiguousarray(image, dtype="<f4").tobytes()).hexdigest()
             for name, image in (("lowres", self.lowres), ("highres", self.highres), ("mask", self.mask > 0))
@@ -91,8 +92,8 @@ class TrainingPair:
 
     def described(self) -> dict[str, Any]:
         """What the card says of the pair; see `bids_sr.sr.models.card.card_entries`."""
-        zooms = np.sqrt((np.asarray(self.lowres_affine, float)[:3, :3] ** 2).sum(0))
-        finer = [n / fine_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True)]
+        zooms = voxel_sizes(self.lowres_affine)
+        finer = [n / highres_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True)]
         return {
             "factor": self.factor, "contrast": self.contrast, "affine": self.lowres_affine,
             "zooms": (zooms, zooms * finer),

@@ -1,7 +1,7 @@
 """Windows of a set of images: prepared once for a factor, drawn from the brain, cut as batches.
 
-Coordinates are those of the fine grid. Where a window has to exist on the coarse grid too (the generator works on it,
-or the loss compares on it), it begins and ends where voxels of both grids do: at multiples of p for a factor p/q.
+Coordinates are those of the high-resolution grid. Where a window has to exist on the low-resolution grid too, it begins
+and ends at multiples of p for a factor p/q.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bids_sr.sr.data.examples import Batch, Box
 from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
 from bids_sr.sr.data.patch_sampling import PatchPlaces, SamplingError, Symmetry, symmetries
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import Factor, coarse_size, fine_size
+from bids_sr.sr.resolution.degradation import Factor, highres_size, lowres_size
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.resolution.operators import get_operator
 
@@ -31,13 +31,12 @@ class Prepared:
 
     Parameters
     ----------
-    source : (C, *) what the generator is given: on the fine grid where it is upsampled first, else on the coarse one
-    coarse : (C, x, y, z)
-    target : (C, *) what the output is compared with: the fine image, or the coarse one (objective "self")
-    inside : (1, X, Y, Z) the mask on the fine grid, boolean
-    inside_coarse : the same on the coarse grid
+    source : (C, *) input of the generator
+    coarse : (C, x, y, z) low-resolution image
+    target : (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective "self")
+    inside, inside_coarse : (1, X, Y, Z), (1, x, y, z) the mask, boolean
     level : (C,) intensity that is 1 for the network
-    headroom : (C,) that level over the 99th percentile of the coarse image in the mask
+    headroom : (C,) that level over the 99th percentile of `coarse` in the mask
     steps : (p, q) an axis, for a factor p/q
     """
 
@@ -52,7 +51,7 @@ class Prepared:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The fine grid."""
+        """The high-resolution grid."""
         x, y, z = self.inside.shape[1:]
         return x, y, z
 
@@ -68,14 +67,14 @@ def _channels_first(image: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _centered(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """The last three axes cropped around their center, as `degrade` does."""
+    """The last three axes cropped around their center."""
     for axis, n in zip((-3, -2, -1), shape, strict=True):
         image = image.narrow(axis, (image.shape[axis] - n) // 2, n)
     return image
 
 
 def _grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    """(fine or None, coarse, mask on the fine grid, mask on the coarse grid), unscaled, cropped to what divides."""
+    """(fine or None, coarse, mask on either grid), unscaled, cropped to what the factor divides."""
     inside = torch.from_numpy(_channels_first((image.mask > 0).astype(np.float32)))
     fine = None if image.fine is None else torch.from_numpy(_channels_first(image.fine))
     coarse = None if image.coarse is None else torch.from_numpy(_channels_first(image.coarse))
@@ -86,9 +85,9 @@ def _grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> tuple[Tensor
         grown = upsample("nearest", inside_coarse[0].numpy(), factor)
         return None, coarse, torch.from_numpy(_channels_first(grown)), inside_coarse
     if coarse is None or fine.shape[-3:] != tuple(
-        fine_size(n, f) for n, f in zip(coarse.shape[-3:], factor, strict=True)
+        highres_size(n, f) for n, f in zip(coarse.shape[-3:], factor, strict=True)
     ):  # a measured coarse image serves its own factor alone
-        size = [coarse_size(n, f)[0] if f != 1 else n for n, f in zip(image.shape, factor, strict=True)]
+        size = [lowres_size(n, f)[0] if f != 1 else n for n, f in zip(image.shape, factor, strict=True)]
         fine, inside = _centered(fine, size), _centered(inside, size)
         coarse = get_operator(recipe.degradation, tuple(size), tuple(factor)).forward(fine)
     grid = tuple(fine.shape[-3:])
@@ -99,7 +98,7 @@ def _grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> tuple[Tensor
 def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> Prepared:
     """Bring an image to the grids and the intensity that the recipe wants, at a factor.
 
-    The level that becomes 1 is found in the coarse image, for that is all there is when a model is applied.
+    The level that becomes 1 is found in the low-resolution image: there is no other when a model is applied.
 
     Raises
     ------
@@ -128,7 +127,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
 
 
 def _thinned(mask: NDArray[np.bool_], most: int = 1 << 16) -> NDArray[np.bool_]:
-    """At most so many voxels of a mask, the same ones always: enough places, and memory stays small."""
+    """At most so many voxels of a mask, always the same ones, to save memory."""
     found = np.flatnonzero(mask)
     if len(found) <= most:
         return mask
@@ -138,14 +137,7 @@ def _thinned(mask: NDArray[np.bool_], most: int = 1 << 16) -> NDArray[np.bool_]:
 
 
 class Windows:
-    """A set of images at every factor asked of it, each prepared once and kept in memory (about twice its fine size).
-
-    Parameters
-    ----------
-    images, recipe, ndim : what
-    factor : coarse over fine voxel size trained for
-    device : of the tensors
-    """
+    """A set of images at the factor trained for and those drawn in its place, each prepared once and kept."""
 
     def __init__(self, images: ImageSet, recipe: Recipe, factor: Factor, ndim: int, device: str) -> None:
         if recipe.objective != "self" and any(image.fine is None for image in images.images):
@@ -157,7 +149,7 @@ class Windows:
         self._places: dict[tuple[Any, ...], PatchPlaces] = {}
 
     def at(self, index: int, factor: Factor | None = None) -> Prepared:
-        """One image at a factor; that trained for where None."""
+        """One image at a factor (default: that trained for)."""
         key = (index, factor or self.factor)
         if key not in self._kept:
             self._kept[key] = prepare(self.images.images[index], self.recipe, key[1], self.device)
@@ -165,7 +157,7 @@ class Windows:
 
     @property
     def aligned(self) -> bool:
-        """Whether windows have to exist on the coarse grid too."""
+        """Whether windows have to exist on the low-resolution grid too."""
         return self.recipe.upsampled_by is None or self.recipe.objective == "self"
 
     def factor_of(self, drawn: float) -> Factor:
@@ -174,12 +166,9 @@ class Windows:
         return fx, fy, fz
 
     def sides(self, rooms: Sequence[tuple[int, tuple[int, int]]], factor: Factor) -> tuple[int, ...]:
-        """Sides of the windows of a batch: the patch, cut down to the smallest image and to whole coarse voxels.
+        """Sides of the windows of a batch, of which `rooms` are (image, (first slice, last + 1)).
 
-        Parameters
-        ----------
-        rooms : (image, (first slice, last + 1)) of each window
-        factor : of all
+        The patch, cut down to the smallest image and to whole low-resolution voxels.
         """
         shapes = [(*self.at(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
         smallest = [min(shape[axis] for shape in shapes) for axis in range(3)]
@@ -193,12 +182,7 @@ class Windows:
         return tuple(wanted) if self.ndim == 3 else (*wanted, 1)
 
     def places(self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]) -> PatchPlaces:
-        """Where windows of these sides lie in a range of slices (first, last + 1); corners count from the first one.
-
-        Raises
-        ------
-        ImageSetError : nothing of the mask is there, or the window does not fit
-        """
+        """Where windows of these sides lie in a range of slices (first, last + 1); corners count from the first one."""
         key = (index, factor, slices, sides)
         if key not in self._places:
             inside = _thinned(self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy())
@@ -211,7 +195,7 @@ class Windows:
         return self._places[key]
 
     def turns(self, factor: Factor, sides: tuple[int, ...]) -> tuple[Symmetry, ...]:
-        """What may be done to windows of these sides at a factor without leaving physics."""
+        """Symmetries of windows of these sides at a factor."""
         zooms = self.images.images[0].zooms
         return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
 

@@ -1,12 +1,10 @@
-"""A trained network with less traffic and less waste between its large convolutions, for inference on a processor.
+"""CPU-optimized copies of trained networks for inference.
 
-- Between convolutions values are read from and written to memory for one operation each. So a residual block here
-  writes over what nobody reads again, and an activation with a slope for each channel goes over rows of voxels x
-  channels: as channels lie innermost, that is one long run of memory with one long run of slopes.
+- Residual blocks write over what nobody reads again, and PReLU goes over rows of voxels x channels: as channels lie
+  innermost, that is one long run of memory with one long run of slopes.
 - A convolution fills a processor's registers with output channels, sixteen at a time. The last one of a network has
   one: here it is a matrix product that makes every tap's image, and a sum of these, shifted.
-- A layer that reads all earlier ones would copy them into one image first, and again for the next layer. Here it is the
-  sum of one convolution for each of them.
+- A dense layer, which would copy all earlier ones into one image first, is the sum of one convolution for each of them.
 
 Values are those of the plain network but for the order of the sums in the last two.
 """
@@ -22,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.sr.networks.blocks3d import ResidualBlock3d
 from bids_sr.sr.networks.dense3d import DenseResidualNet
-from bids_sr.sr.networks.network_blocks import ResidualBlock
+from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 
 # voxels whose taps are made at once: they stay in the cache
 _AT_ONCE = 1 << 16
@@ -32,7 +29,7 @@ _AT_ONCE = 1 << 16
 _FEW = 2
 
 
-def lean(network: nn.Module) -> nn.Module:
+def optimize_for_cpu(network: nn.Module) -> nn.Module:
     """A copy of a network on the processor that gives its values sooner: evaluation mode, channels innermost."""
     changed = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
     for module in changed.modules():
@@ -44,11 +41,7 @@ def lean(network: nn.Module) -> nn.Module:
 
 
 def channels_innermost(x: Tensor) -> Tensor:
-    """(N, C, X, Y) with channels innermost in memory, and saying so where one image of one channel leaves it open.
-
-    The first convolution would otherwise take such an image for channels outermost, and all that follows would be
-    reordered.
-    """
+    """(N, C, X, Y) with channels innermost in memory, by its strides too where one channel leaves that open."""
     _, channels, rows, columns = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
     return x.as_strided(x.shape, (channels * rows * columns, 1, columns * channels, channels))
@@ -76,7 +69,7 @@ def _changed(module: nn.Module) -> nn.Module:
 
 
 class _Block(nn.Module):
-    """`networks.blocks.ResidualBlock`."""
+    """`ResidualBlock`."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
@@ -94,7 +87,7 @@ class _Block(nn.Module):
 
 
 class _Block3d(nn.Module):
-    """`networks.blocks3d.ResidualBlock3d`."""
+    """`ResidualBlock3d`."""
 
     def __init__(self, block: ResidualBlock3d) -> None:
         super().__init__()
@@ -105,13 +98,13 @@ class _Block3d(nn.Module):
 
 
 class _Dense(nn.Module):
-    """`networks.dense3d.DenseResidualNet`, with half its memory."""
+    """`DenseResidualNet`, with half its memory."""
 
     def __init__(self, net: DenseResidualNet) -> None:
         super().__init__()
         width = net.head.out_channels
         self.head = net.head
-        self.layers = nn.ModuleList(_split(_conv3d(layer), width) for layer in net.body)
+        self.layers = nn.ModuleList(_split(layer, width) for layer in net.body)
         self.tail = _split(net.tail, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,13 +114,9 @@ class _Dense(nn.Module):
         return _summed(self.tail, features).add_(x)
 
 
-def _conv3d(layer: nn.Module) -> nn.Conv3d:
-    assert isinstance(layer, nn.Conv3d)
-    return layer
-
-
-def _split(layer: nn.Conv3d, width: int) -> nn.ModuleList:
+def _split(layer: nn.Module, width: int) -> nn.ModuleList:
     """A convolution as one for each `width` of its input channels, whose sum it is; the first has the bias."""
+    assert isinstance(layer, nn.Conv3d)
     parts: list[nn.Module] = []
     for first in range(0, layer.in_channels, width):
         part = nn.Conv3d(width, layer.out_channels, layer.kernel_size, padding=1, bias=not first)  # type: ignore[arg-type]

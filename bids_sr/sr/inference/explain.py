@@ -1,6 +1,6 @@
-"""What a network looked at: masks of its attention gates, and where its critic found what it judged by.
+"""Attention masks of a network's gates, and Grad-CAM of its critic.
 
-Neither is proof of anything. A mask says how much of a skip went through; Grad-CAM says which places raised a score.
+Neither is proof: a mask says how much of a skip went through, Grad-CAM which places raised a score.
 """
 
 from __future__ import annotations
@@ -12,29 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.sr.networks.attention_unet import AttentionGate, GuidingCritic
+from bids_sr.sr.networks.attention_unet import AttentionGate
+from bids_sr.sr.networks.critics import GuidingCritic
 
 
 def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Masks of all attention gates for some images, coarse to fine, as the network uses them.
+    """Masks of all attention gates for images (N, C, X, Y), low to high resolution.
 
-    Parameters
-    ----------
-    network : with `AttentionGate` modules; an empty tuple comes back where it has none
-    images : (N, C, X, Y)
-
-    Returns
-    -------
-    for each gate (N, 1, X, Y) between 0 and 1, brought to the size of the images by bilinear interpolation, without
-    the margin that the network pads images with
+    For each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images; none without `AttentionGate`s.
 
     Source: attention_unet, sections 3.7 and 4.7.
     """
     seen: list[Tensor] = []
 
-    def keep(gate: nn.Module, given: tuple[Any, ...], _out: Tensor) -> None:
+    def keep(gate: nn.Module, inputs: tuple[Any, ...], _out: Tensor) -> None:
         assert isinstance(gate, AttentionGate)
-        seen.append(gate.mask(given[0], given[1]))
+        seen.append(gate.mask(*inputs))
 
     was_training = network.training
     network.eval()
@@ -48,28 +41,26 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 
 
 def _onto(mask: Tensor, padded: torch.Size, size: torch.Size) -> Tensor:
-    """A mask at the size of the padded images, cut to that of the images, which lie in the middle."""
+    """A mask at the size of the images, which lie in the middle of the padded ones."""
     full = functional.interpolate(mask, size=tuple(padded), mode="bilinear", align_corners=False)
     low = [(large - small) // 2 for large, small in zip(padded, size, strict=True)]
     return full[..., low[0] : low[0] + size[0], low[1] : low[1] + size[1]]
 
 
 def grad_cam(critic: nn.Module, images: Tensor, layer: nn.Module | None = None) -> Tensor:
-    """Where the features of a layer speak for a high score of the critic.
+    """Grad-CAM: where the features of a layer speak for a high score of the critic.
 
-    Each channel of the layer is weighed by the mean of the score's slope over it; their sum, where it is positive, is
-    the map. Scores are taken before the sigmoid, whose slope vanishes where the critic is sure.
+    Scores are taken before the sigmoid, whose slope vanishes where the critic is sure.
 
     Parameters
     ----------
-    critic : (N, C, X, Y) -> one score an image or a patch, which are averaged; in the state of inference meanwhile, so
-        that no value is dropped
+    critic : (N, C, X, Y) -> one score an image or a patch, which are averaged
     images : (N, C, X, Y)
-    layer : module whose output is looked at; None: the features of a `GuidingCritic`
+    layer : module whose output is weighed; None: the features of a `GuidingCritic`
 
     Returns
     -------
-    (N, 1, X, Y), from 0 up, in units of the score; brought to the size of the images by bilinear interpolation
+    (N, 1, X, Y), from 0 up, in units of the score; interpolated to the size of the images
 
     Raises
     ------
@@ -84,7 +75,7 @@ def grad_cam(critic: nn.Module, images: Tensor, layer: nn.Module | None = None) 
     kept: list[Tensor] = []
     was_training = critic.training
     critic.eval()
-    hook = layer.register_forward_hook(lambda _module, _given, out: kept.append(out))
+    hook = layer.register_forward_hook(lambda _module, _inputs, out: kept.append(out))
     try:
         with torch.enable_grad():
             score = critic(images.detach().requires_grad_(True)).flatten(1).mean(1).sum()

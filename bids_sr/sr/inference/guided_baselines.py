@@ -1,7 +1,6 @@
-"""Baselines that know the subject's fine T2* image: `inject` and `ratio`.
+"""Baselines that know the subject's high-resolution T2* image: `inject` and `ratio`.
 
-The guide is carried into each volume's pose, from the fine image as acquired, in one interpolation: a guide averaged
-over a moving run would be blurred, and one left in the reference's pose would lie beside the volume.
+The guide is interpolated once, from the image as acquired, into each volume's pose.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _MOST_CHANGE = 3.0
 
 @dataclass(kw_only=True)
 class PosedImage:
-    """An image that can be looked at on any grid in any pose of the head; its spline coefficients are made once.
+    """An image that can be interpolated onto any grid in any pose of the head; its spline coefficients are made once.
 
     Parameters
     ----------
@@ -60,11 +59,10 @@ class PosedImage:
 
 
 def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
-    """One factor for the run that brings the guide to the BOLD's intensity.
+    """One factor for the run that brings the guide to the BOLD's intensity: least squares in the mask.
 
-    guide: (X, Y, Z) on the fine grid in the boldref's pose; boldref, mask: on the acquired grid. Least squares, in the
-    mask, between the boldref and what the acquisition would have seen of the guide. One number for all volumes: a
-    gain per volume would give back the global signal as static detail.
+    guide: (X, Y, Z) on the high-resolution grid in the boldref's pose; boldref, mask: on the acquired grid. A gain per
+    volume would give back the global signal as static detail.
     """
     seen = downsample(guide, boldref.shape)
     inside = np.asarray(mask) > 0
@@ -77,7 +75,7 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
 def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
     """The volume's k-space inside the acquired band, the guide's outside it.
 
-    volume: (x, y, z); guide_in_pose: (X, Y, Z) on the volume's fine grid, in the volume's intensity.
+    volume: (x, y, z); guide_in_pose: (X, Y, Z) on the volume's high-resolution grid, in its intensity.
     """
     low = downsample(guide_in_pose, volume.shape)
     return guide_in_pose + upsample("zerofill", volume - low, factor)

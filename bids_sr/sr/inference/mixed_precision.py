@@ -1,8 +1,7 @@
-"""A series in two precisions of the network's arithmetic, a few slices of every volume.
+"""A few slices of every volume super-resolved in two precisions of the network's arithmetic.
 
-bf16 errs by about .7 % of the image's range, which is the size of activity; TF32 may too. Whether that matters is a
-question to the statistics: errors that do not follow the task average out, others do not. So a lower precision must
-show on the run itself that it leaves the statistics alone (`stats.precision`).
+bf16 errs by about .7 % of the image's range, which is the size of activity. Errors that do not follow the task average
+out, others do not: a lower precision must show on the run itself that it leaves the statistics alone.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def some_slices(mask: Array, count: int) -> tuple[int, ...]:
 
 
 def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
-    """The mask in some slices, on their fine grid (the voxel it lies in)."""
+    """The mask in some slices, on their high-resolution grid."""
     part = np.asarray(mask > 0)[:, :, list(slices)].astype(np.float32)
     return upsample("nearest", part, (factor[0], factor[1], 1.0)) > 0.5
 
@@ -42,17 +41,13 @@ def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
 def in_both(
     reader: SeriesReader, full: Upsampler, low: Upsampler, slices: tuple[int, ...], inside: Array, *, start: int = 0
 ) -> Iterator[tuple[Array, Array]]:
-    """Yield (V,) values inside a mask of each volume from `start`, as the one and as the other upsampler gives them.
-
-    Slice-wise upsamplers, which see nothing of other slices, are asked for these alone; others for the volume. Head
-    motion is not undone, as it moves both alike.
-    """
+    """Yield (V,) values inside a mask of each volume from `start`, of either upsampler; head motion is not undone."""
     for volume in reader.volumes(start):
         yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]
 
 
 def _in_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
-    """What an upsampler makes of some acquired slices; where it makes them thinner, of the slice at their middle."""
+    """Super-resolved slices of a volume; where they get thinner, the one at the middle of each."""
     if not getattr(upsampler, "volumetric", False):
         return upsampler(np.ascontiguousarray(volume[:, :, list(slices)]), np.eye(4))
     fine = upsampler(volume, np.eye(4))

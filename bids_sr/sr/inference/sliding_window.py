@@ -1,12 +1,8 @@
-"""A network on an image too large for it: patch by patch, put together without seams.
+"""Sliding-window inference: a network on an image too large for it, patch by patch, without seams.
 
-Along each axis a patch counts fully in its middle and fades out over the overlap with its neighbor; the weights of all
-patches sum to 1 at every voxel, so an identity network returns its input. The outermost voxels of a patch, where the
-network's padding shows, can be left out (`margin`); where a patch ends at the image's own border nothing fades and
-nothing is left out, so borders are what the network gives for the whole image and are not darkened.
-
-The rule for blending is ours: tv-self-sr applies its network to whole volumes, mouse-sr says that patches are
-"recombined" and no more.
+Along each axis a patch fades out over the overlap with its neighbor; the weights of all patches sum to 1 at every
+voxel. The outermost voxels of a patch, where the network's padding shows, can be left out (`margin`), but
+not at the image's own border. The rule for blending is ours.
 """
 
 from __future__ import annotations
@@ -22,32 +18,25 @@ from bids_sr.sr.resolution.degradation import ResolutionError
 
 
 def apply_in_patches(
-    network: Callable[[Tensor], Tensor],
-    volume: Tensor,
-    *,
-    patch: int | Sequence[int],
-    overlap: int | Sequence[int],
-    factor: float | Sequence[float] = 1,
-    margin: int = 0,
-    batch: int = 4,
-) -> Tensor:
+    network: Callable[[Tensor], Tensor], volume: Tensor, *, patch: int | Sequence[int], overlap: int | Sequence[int],
+    factor: float | Sequence[float] = 1, margin: int = 0, batch: int = 4,
+) -> Tensor:  # fmt: skip
     """What the network gives for a whole image, computed in patches.
 
     Parameters
     ----------
     network : takes (N, C, *patch) to (N, C_out, *(patch * factor))
-    volume : (C, *grid), two or three axes; results are gathered on its device
-    patch : side of the patches (voxels of the grid), for each axis or one for all; on an axis that is shorter, the
-        patch is the whole axis
+    volume : (C, *grid), two or three axes
+    patch : side of the patches (voxels of the grid), for each axis or one for all; at most the whole axis
     overlap : voxels that neighbors share at least; less than the patch
-    factor : fine voxels a voxel of the grid, as the network makes them; 1 for networks that see an upsampled image
-    margin : voxels at the inner edges of every patch that do not count; the radius of the network's receptive field
-        makes the result equal to that for the whole image. The overlap has to be larger than twice this
+    factor : output voxels a voxel of the grid; 1 for networks that see an upsampled image
+    margin : voxels at the inner edges of every patch that do not count, less than half the overlap; with the radius of
+        the network's receptive field the result is that for the whole image
     batch : patches at once
 
     Returns
     -------
-    (C_out, *fine grid), in the network's type
+    (C_out, *grid of the output), in the network's type
 
     Raises
     ------

@@ -1,9 +1,7 @@
 """Adversarial losses: binary cross-entropy, the critic's score, Wasserstein distance with clipping or gradient penalty.
 
-Real images should score high and generated ones low; scores have any shape, one number an image or a patch. The slope
-of a Wasserstein critic has to be bounded: by clipping its weights after every step of its own, or by a penalty on its
-gradient; the recipe says which. gan-cpce-circle prints the generator's term as +E D(G(x)), with the critic scoring
-generated images high, which is the same objective.
+Real images score high and generated ones low (gan-cpce-circle prints the same objective with the opposite sign); scores
+have any shape, one number an image or a patch.
 """
 
 from __future__ import annotations
@@ -14,10 +12,7 @@ from torch.nn import functional
 
 
 class AdversarialBCE(nn.Module):
-    """Binary cross-entropy of the critic's scores (logits), plain as in SRGAN (Ledig et al. 2017, equations 2 and 6).
-
-    No clipping is needed: softplus of a logit is the cross-entropy itself.
-    """
+    """Binary cross-entropy of the critic's scores (logits) as in SRGAN (Ledig et al. 2017, equations 2 and 6)."""
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Critic's loss: mean of -log D(real) - log(1 - D(fake)), halved so that not knowing costs log 2."""
@@ -29,11 +24,10 @@ class AdversarialBCE(nn.Module):
 
 
 class CriticScore(AdversarialBCE):
-    """The critic is taught by cross-entropy; the generator pays 1 - D(fake), D being the sigmoid of the score.
+    """The critic is trained by cross-entropy; the generator pays 1 - D(fake), D being the sigmoid of the score.
 
-    Unlike the logarithm, its slope vanishes for images that the critic is sure to be generated. Source:
-    attention_unet, equations 1 and 2. The paper found no gain from it (section 4.3) and trains the critic beside the
-    network, to be looked at: that is this term with a weight of nothing.
+    Source: attention_unet, equations 1 and 2. The paper found no gain from it (section 4.3) and trains the critic
+    beside the network, to be explained: that is this term with a weight of 0.
     """
 
     def forward(self, fake: Tensor) -> Tensor:
@@ -63,9 +57,7 @@ def clip_weights(critic: nn.Module, limit: float) -> None:
 class GradientPenalty(nn.Module):
     """Mean of (|grad D| - 1)^2 at images drawn evenly on the lines between real and generated ones.
 
-    A linear critic with weights w has (|w| - 1)^2 wherever it is asked. Each image has its own length of gradient, over
-    all channels and voxels; the critic may therefore not normalize over the batch. The place on each line is drawn
-    from torch's generator, whose state is in the checkpoint.
+    Each image has its own length of gradient; the critic may therefore not normalize over the batch.
 
     Source: Gulrajani et al. 2017; gan-cpce-circle, section II.2, last term of L_WGAN.
     """

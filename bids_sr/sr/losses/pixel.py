@@ -35,17 +35,9 @@ class MAE(nn.Module):
 
 
 class PSNRLoss(nn.Module):
-    """The ratio in dB that a perfect image would have, less that of the output.
+    """10 log10(1 + MSE / floor): PSNR (dB) below that of a perfect image, with a finite slope where there is no error.
 
-    10 log10(1 + MSE / floor): equal images cost nothing, a tenth of the squared error costs 10 dB less, and the slope
-    is finite where there is no error. As the ratio is a logarithm, its slope grows as the error falls: next to an
-    absolute error of the same images a voxel weighs 8.7 dB over the root mean square error.
-
-    Parameters
-    ----------
-    data_range : peak value; 1 in scaled intensity
-
-    Source: attention_unet, section 4.3 (the ratio is one of three in the loss) and equation 4; the floor is ours.
+    Source: attention_unet, section 4.3 and equation 4; the floor is ours. `data_range` is the peak value.
     """
 
     def __init__(self, data_range: float = 1.0) -> None:

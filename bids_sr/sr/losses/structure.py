@@ -10,13 +10,8 @@ from torch.nn import functional
 class SSIMLoss(nn.Module):
     """1 - weighted mean of the structural similarity; output, target, weight: (N, C, *grid), weight broadcasts.
 
-    Means, variances and covariance are taken under a Gaussian window of 11 voxels (sigma 1.5), edge values held, with
-    the paper's constants of .01 and .03 times the data range. Sides shorter than half a window are allowed.
-
-    Parameters
-    ----------
-    data_range : difference between the largest and the smallest value that images can have; 1 in scaled intensity
-    sigma, radius : of the window (voxels)
+    Gaussian window of 11 voxels (sigma 1.5), edge values held, constants of .01 and .03 times the data range. Sides
+    shorter than half a window are allowed.
 
     Source: Wang et al. 2004, equation 13, as in attention_unet, equation 5 (which misses a plus sign there).
     """
@@ -61,13 +56,8 @@ class SSIMLoss(nn.Module):
 def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean over all voxels of the length of the vector of first-order differences along each spatial axis.
 
-    The difference beyond the last voxel of an axis is zero, so that a ramp of slope s along an axis of n voxels has
-    s (n - 1)/n. At a voxel without differences the slope is taken as zero: it is finite everywhere.
-
-    Parameters
-    ----------
-    image : (N, C, *grid), 2D or 3D
-    weight : of each voxel in the mean, broadcasts; all alike where None
+    The difference beyond the last voxel of an axis is zero. image: (N, C, *grid), 2D or 3D; weight: of each voxel in
+    the mean, broadcasts.
     """
     spatial = image.dim() - 2
     steps = []
@@ -85,9 +75,8 @@ def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
 class TotalVariation(nn.Module):
     """`variation` of the output.
 
-    Source: tv-self-sr, equation 2 and section 2 (isotropic 3D norm of first-order differences at each voxel). The paper
-    leaves open whether it sums or averages. Ours: a mean over the fine voxels, beside a fidelity that is a mean over
-    the coarse ones; with sums the same alpha would weigh as many times more as there are fine voxels to a coarse one.
+    Source: tv-self-sr, equation 2 and section 2 (isotropic 3D norm). Ours, as the paper leaves open whether it sums: a
+    mean over the high-resolution voxels, beside a fidelity that is a mean over the acquired ones.
     """
 
     def forward(self, output: Tensor) -> Tensor:
@@ -97,13 +86,7 @@ class TotalVariation(nn.Module):
 class JointSparsify(nn.Module):
     """Smooth image *and* smooth difference to the target: tau TV(output) + (1 - tau) TV(target - output).
 
-    The second part lets a difference that is constant pass and punishes one that has edges.
-
-    Parameters
-    ----------
-    tau : share of the first part, in 0 … 1; the paper gives none, ours is .5
-
-    Source: gan-cpce-circle, section II.2, L_JST.
+    Source: gan-cpce-circle, section II.2, L_JST; the paper gives no tau, ours is .5.
     """
 
     def __init__(self, tau: float = 0.5) -> None:

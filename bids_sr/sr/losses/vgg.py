@@ -1,7 +1,6 @@
 """Perceptual loss: squared distance between features of VGG-19 at its sixteenth convolution.
 
-The weights are the user's (`--vgg-weights`): the file that torchvision publishes for VGG-19, or the same tensors as
-safetensors. Nothing is downloaded and nothing but tensors is read.
+The weights are the user's (`--vgg-weights`): torchvision's tensors as safetensors; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -71,8 +70,8 @@ def load_vgg19(path: str | Path) -> nn.Sequential:
 class VGGPerceptual(nn.Module):
     """Mean squared difference of the features of output and target, both (N, 1, Y, X), about 0 … 1.
 
-    Gray images go to all three color channels with the mean and deviation that the weights were trained with. Sides
-    below 16 have no features left after four poolings and are refused by the convolutions.
+    Gray images go to all three color channels with the mean and deviation of the weights' training. Sides below 16 have
+    no features left after four poolings.
 
     Source: Ledig et al. 2017, equation 5, layer 5,4 after activation; their factor of .006 is the caller's weight.
     """
@@ -87,8 +86,8 @@ class VGGPerceptual(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))
 
-    def _look(self, image: Tensor) -> Tensor:
+    def _features(self, image: Tensor) -> Tensor:
         return self.features((image.expand(-1, 3, -1, -1) - self.mean) / self.sd)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        return (self._look(output) - self._look(target).detach()).square().mean()
+        return (self._features(output) - self._features(target).detach()).square().mean()

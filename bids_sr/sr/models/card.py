@@ -1,11 +1,11 @@
-"""The card of a model: what it was made from, how, and what it reached, as plain values for JSON."""
+"""Model cards as written: training data, recipe and held-out metrics, as plain values for JSON."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,17 +14,11 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.models.compatibility import slice_orientation
 from bids_sr.sr.models.training_domain import domain_entry
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.training.journal import log_tsv as log_tsv
 
 if TYPE_CHECKING:
+    from bids_sr.sr.data.examples import Examples
     from bids_sr.sr.models.model import LoadedModel
-
-
-class Described(Protocol):
-    """Data that can be described."""
-
-    def described(self) -> dict[str, Any]:
-        """See `card_entries`."""
+    from bids_sr.sr.variance.fit_variance import RunData
 
 
 # of `Recipe`, added after models had been made
@@ -36,17 +30,15 @@ _YOUNGER = (
 
 
 def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
-    """The recipe's numbers, for the card; of its losses those that are on with or without weights of VGG-19.
+    """The recipe's numbers for the card, with the losses that are on with or without weights of VGG-19.
 
-    Without `vgg` all losses that the recipe may have are listed, as in cards before 0.2.
-
-    Settings younger than the first models appear only where they are not the default: what was trained before they
-    came would be trained alike today, and is found again by comparing these.
+    Without `vgg` all losses are listed, as in cards before 0.2. Settings younger than the first models appear only
+    where they are not the default, so that older models are found again by comparing these.
     """
     if isinstance(recipe, VarianceRecipe):
         estimator = {"components": recipe.components, "least_explained": recipe.least_explained}
         return json.loads(json.dumps(asdict(recipe.estimator) | estimator))
-    skip = ("build_generator", "build_critic", "losses", "augmentation", "build_penalty", "build_backward")
+    skip = ("build_generator", "build_critic", "losses", "augmentation")
     out: dict[str, Any] = {
         f.name: getattr(recipe, f.name)
         for f in fields(recipe)
@@ -58,7 +50,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
 
 
 def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None) -> dict[str, Any]:
-    """Whether the perceptual term was on, with which weights, or why not."""
+    """Whether the perceptual term was on: weights, or the reason why not."""
     if checksum is not None and weights is not None:
         return {"active": True, "weights_sha256": checksum, "file": weights.name}
     if not any(term.kind == "perceptual" for term in recipe.losses):
@@ -67,22 +59,19 @@ def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None)
 
 
 def started_from(model: LoadedModel) -> dict[str, Any]:
-    """What a card says of the model that training began with."""
+    """The card's entry on the model that training began with."""
     keys = ("name", "method", "recipe", "contrast", "resolution", "weights_sha256", "trained_with", "started_from")
     return {key: model.card.json[key] for key in keys if key in model.card.json} | {"recipe": model.card.recipe}
 
 
 def card_entries(
-    method: Method, recipe: Recipe, recipe_name: str, data: Described, *, vgg: bool | None = None
+    method: Method, recipe: Recipe, recipe_name: str, data: Examples | RunData, *, vgg: bool | None = None
 ) -> dict[str, Any]:
     """The part of the card that is known before training.
 
-    Parameters
-    ----------
-    method, recipe, recipe_name : what is trained
-    data : whose `described` gives `factor`, `contrast`, `affine` (voxel -> RAS mm), `zooms` (mm, of the low and of the
-        high resolution), `image` and `mask` at low resolution, `data_sha256`, `intensity`, and further entries
-    vgg : whether there are weights for the perceptual term; None where nothing is trained
+    `data.described()` gives `factor`, `contrast`, `affine` (voxel -> RAS mm), `zooms` (mm, of the low and of the high
+    resolution), `image` and `mask` at low resolution, `data_sha256`, `intensity`, and further entries; `vgg`: whether
+    there are weights for the perceptual term, None where nothing is trained.
     """
     from bids_sr import __version__
 

@@ -1,8 +1,7 @@
-"""A model card as the program reads it, and what it must hold before it is believed: a card may come from anyone.
+"""Model cards as read, and their validation: a card may come from anyone.
 
-Values of a wrong kind would otherwise fail far from where they came in, or pass for something they are not. What a
-card says of the images that a model serves is also kept, as a checksum, in the weights file that the card names by
-its own checksum: a card that was edited to make a model look as if it fitted does not go with its weights any more.
+What a card says of the images that a model serves is also kept, as a checksum, in the weights file, so that an edited
+card does not go with its weights any more.
 """
 
 from __future__ import annotations
@@ -32,16 +31,13 @@ class ModelCard:
     Parameters
     ----------
     method, recipe : names; an old `paper` of srgan goes by today's name, `paper-mse`
-    factor : low- over high-resolution voxel size; `factors` are those that were drawn in its place, if any
+    factor, factors : low- over high-resolution voxel size; those that were drawn in its place, if any
     contrast, orientation, lowres_mm : BIDS suffix, axis across slices, voxel size of the images that the model serves
-    trained_on, channels, seed, reproducible : as in `bids_sr.sr.method.Method`, of the images, of the training
-    weights_sha256, data_sha256 : checksums of weights and training data
-    settings : numbers of the recipe
     headroom : intensity that is 1 for the network over the 99th percentile of the image it was trained on, or None
     perceptual : whether features of VGG-19 were in the loss
     start_sha256 : weights with which training began, or None
-    align : structural scans: what brought those of a head together
-    domain, held_out : how the training image looks; what was reached on held-out data
+    align : structural scans: what registered those of a head
+    domain, held_out : `training_domain` of the training image; metrics on held-out data
     json : the card as it was written
     """
 
@@ -69,7 +65,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelCard:
-        """The card of such a file. What is not there, or of another kind, takes the default."""
+        """The card of a file; what is missing, or of another kind, takes the default."""
 
         def part(name: str, of: Mapping[str, Any] = values) -> Mapping[str, Any]:
             found = of.get(name)
@@ -94,7 +90,7 @@ class ModelCard:
 
 
 def wrong_values(card: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the values that the program rests on, one phrase each; empty for a sound card."""
+    """What is wrong with a card's values, one phrase each."""
     out = []
     for key in ("method", "recipe", "contrast"):
         if not (isinstance(card[key], str) and _WORD.fullmatch(card[key])):
@@ -125,13 +121,13 @@ def _numbers(values: Any, low: float, high: float) -> bool:
 
 
 def digest(card: Mapping[str, Any]) -> str:
-    """Checksum of what a card says of the images that the model serves; the order of keys does not matter."""
+    """Checksum of what a card says of the images that the model serves."""
     said = {key: card.get(key) for key in BOUND}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def bound_digest(data: bytes) -> str | None:
-    """That checksum as the bytes of a safetensors file hold it; None in files that hold none, as older ones do."""
+    """That checksum in the bytes of a safetensors file; None in older ones."""
     if len(data) < 8:
         return None
     length = int.from_bytes(data[:8], "little")
@@ -147,13 +143,7 @@ def bound_digest(data: bytes) -> str | None:
 
 
 def size_of_file(path: Path) -> int:
-    """Bytes of a regular file, links followed.
-
-    Raises
-    ------
-    FileNotFoundError : there is none
-    ValueError : a directory, a pipe or a device, which could be read without end
-    """
+    """Bytes of a regular file, links followed; ValueError for a directory, a pipe or a device."""
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
         raise ValueError("it is no regular file")

@@ -1,4 +1,4 @@
-"""Whether a model may be used on an image: same resolution, contrast, slice orientation and factor, or not at all."""
+"""Quality control before inference: a model serves images of its resolution, contrast, slice orientation and factor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.resolution.degradation import Factor
 
@@ -25,15 +26,14 @@ class ModelMismatch(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Acquisition:
-    """What the guards compare.
+    """What is compared with a card.
 
     Parameters
     ----------
     zooms : voxel size in mm on the acquired grid
     orientation : the anatomical axis across slices: "R-L", "P-A" or "I-S"
-    contrast : BIDS suffix
-    factor : acquired over wanted voxel size
-    align : structural scans: what brought those of a head together (``--anat-align``); None elsewhere
+    contrast, factor : BIDS suffix; acquired over wanted voxel size
+    align : structural scans: what registered those of a head (``--anat-align``); None elsewhere
     """
 
     zooms: tuple[float, float, float]
@@ -51,7 +51,7 @@ def slice_orientation(affine: NDArray[Any]) -> str:
 
 def describe(affine: NDArray[Any], contrast: str, factor: Factor, align: str | None = None) -> Acquisition:
     """Acquisition of an image on the grid of an affine (voxel -> RAS mm)."""
-    x, y, z = (float(v) for v in np.sqrt((np.asarray(affine, float)[:3, :3] ** 2).sum(0)))
+    x, y, z = voxel_sizes(affine).tolist()
     across = slice_orientation(affine)
     return Acquisition(zooms=(x, y, z), orientation=across, contrast=contrast, factor=factor, align=align)
 
@@ -93,26 +93,19 @@ def _trained_for(card: ModelCard, factor: Factor) -> bool:
     )
 
 
-def _of_one_factor(card: ModelCard) -> bool:
-    """Whether the network itself multiplies voxels; one that is shown an interpolated image can be shown any."""
-    return not card.settings.get("upsampled_by")
-
-
 def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> list[str]:
-    """Refuse a model that does not fit the image.
+    """Refuse a model that does not fit the image; returns the differences that `force` overruled.
 
-    Returns the differences that `force` overruled, for the report. The factor can be forced only where the network is
-    shown an interpolated image: otherwise another factor is another network.
+    The factor can be forced only where the network sees an interpolated image: else another factor is another network.
 
     Raises
     ------
     ModelMismatch : with every difference and the remedy
     """
     found = mismatches(card, image)
-    hopeless = [f for f in found if f.startswith("factor") and _of_one_factor(card)]
+    hopeless = not card.settings.get("upsampled_by") and any(each.startswith("factor") for each in found)
     if hopeless or (found and not force):
-        remedy = (
-            "train a model for this factor" if hopeless else "train on a pair that matches, or overrule with --force"
-        )
+        remedy = "train on a pair that matches, or overrule with --force"
+        remedy = "train a model for this factor" if hopeless else remedy
         raise ModelMismatch(f"the model {card.method} does not fit: {'; '.join(found)}. Remedy: {remedy}")
     return found

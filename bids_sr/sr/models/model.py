@@ -1,8 +1,4 @@
-"""A trained model on disk: weights as safetensors, and a card in JSON that says where they come from.
-
-Nothing is unpickled. The card names the checksum of the weights, so a file that was cut short or exchanged is refused;
-the weights hold a checksum of what the card says of the images they serve, so an edited card is refused too.
-"""
+"""Trained models on disk: weights as safetensors and a card in JSON, which hold each other's checksums."""
 
 from __future__ import annotations
 
@@ -32,14 +28,7 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedModel:
-    """What training returns.
-
-    Parameters
-    ----------
-    state : the generator's tensors, on the CPU
-    card : plain values for JSON
-    log : rows of the training log, one dict each
-    """
+    """What training returns: the generator's tensors on the CPU, the card for JSON, rows of the training log."""
 
     state: Mapping[str, Tensor]
     card: Mapping[str, Any]
@@ -48,10 +37,7 @@ class TrainedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
-    """A model ready for inference: the generator in evaluation mode, its recipe and its card.
-
-    The critic is there where the recipe keeps it.
-    """
+    """A model ready for inference: generator (and critic, if kept) in evaluation mode, recipe and card."""
 
     generator: nn.Module
     recipe: Recipe
@@ -106,19 +92,10 @@ def _kept_card(path: str | Path) -> dict[str, Any]:
     return card
 
 
-def _split_critic(state: Mapping[str, Tensor], recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(tensors of the generator, tensors of the critic), the latter where the recipe keeps it."""
-    prefix = "critic."
-    judge = {k.removeprefix(prefix): v for k, v in state.items() if recipe.keep_critic and k.startswith(prefix)}
-    return {k: v for k, v in state.items() if k.removeprefix(prefix) not in judge or not k.startswith(prefix)}, judge
-
-
 def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
-    """(card as it was written, bytes) of a model whose files are whole and belong together; torch is not imported.
+    """(card as it was written, bytes) of a model whose files are whole and belong together, else ModelError.
 
-    Raises
-    ------
-    ModelError : file missing, truncated, not the one that the card describes, or no safetensors; an edited card
+    Torch is not imported.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -141,12 +118,7 @@ def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
 
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Give a network its weights.
-
-    Raises
-    ------
-    ValueError : they are those of another one, in a line rather than in torch's list of all tensors
-    """
+    """Give a network its weights; ValueError, in one line, where they are those of another."""
     from bids_sr.sr.variance.weight_maps import VarianceMaps
 
     if isinstance(network, VarianceMaps):  # their grid is that of a run, and no property of the method
@@ -183,11 +155,12 @@ def load_model(path: str | Path) -> LoadedModel:
         recipe = get_recipe(get_method(card.method), card.recipe)
         generator = recipe.build_generator(card.channels, card.factor)
         state = load(data)
-        own, judge = _split_critic(state, recipe)
+        own = {k: v for k, v in state.items() if not (recipe.keep_critic and k.startswith("critic."))}
+        of_critic = {k.removeprefix("critic."): v for k, v in state.items() if k not in own}
         _fill(generator, own, f"{card.method} ({card.recipe})")
-        critic = None if not judge or recipe.build_critic is None else recipe.build_critic(card.channels)
+        critic = None if not of_critic or recipe.build_critic is None else recipe.build_critic(card.channels)
         if critic is not None:
-            _fill(critic, judge, f"the critic of {card.method} ({card.recipe})")
+            _fill(critic, of_critic, f"the critic of {card.method} ({card.recipe})")
             critic.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: does not fit this program: {error}") from error

@@ -1,22 +1,24 @@
-"""Where a run's model comes from: trained now, found in a directory, or named by the user."""
+"""Obtain a model: train it, find one of the same training in a directory, or take the user's file."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method, get_method, get_recipe
-from bids_sr.sr.models.card import log_tsv, plain_recipe
+from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import ModelError, card_path, load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.training.journal import log_tsv
+from bids_sr.sr.training.phase import Progress
 from bids_sr.sr.training.trainer import fit
 
 if TYPE_CHECKING:
@@ -35,16 +37,15 @@ class Request:
     Parameters
     ----------
     method, recipe : names
-    source : "train" always trains; "reuse" never does; "auto" takes a model that was trained on the same data with
-        the same settings and seed, and trains otherwise
-    model_dir : where models lie, searched with its subfolders; None searches nothing
+    source : "train" always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed, and
+        trains otherwise
+    model_dir : searched for models with its subfolders, if any
     pretrained : a weights file that is used whatever `source` says
     seed, threads, device, max_minutes, vgg_weights : see `trainer.fit`
-    factor : coarse over fine voxel size, for a set of images; pairs and runs know their own
-    start : weights to begin training with; on a pair, by the method's recipe for that (`Method.warm`)
-    train_last : layers that a warm start goes on training, instead of what the recipe says
-    align : structural scans: what brought those of a head together, for the card
-    sloppy : a handful of iterations; for tests of the plumbing only, and marked so in the card
+    factor : low- over high-resolution voxel size, for a set of images; pairs and runs know their own
+    start, train_last : weights to begin training with, and layers that are then trained; on a pair, by `Method.warm`
+    align : structural scans: what registered those of a head, for the card
+    sloppy : a handful of iterations, for tests; marked in the card
     """
 
     method: str
@@ -76,12 +77,7 @@ def sloppy_recipe(recipe: Recipe) -> Recipe:
 
 
 def wanted_recipe(request: Request) -> Recipe:
-    """The recipe of a request, with what the request changes in it.
-
-    Raises
-    ------
-    ModelError : weights to begin with, for a method that always begins with none
-    """
+    """The recipe of a request, with what the request changes in it; ModelError where none begins with weights."""
     method = get_method(request.method)
     recipe = get_recipe(method, request.recipe)
     if request.start is not None and method.trained_on == "pair":
@@ -95,12 +91,7 @@ def wanted_recipe(request: Request) -> Recipe:
 
 
 def training_data(request: Request, data: TrainingData) -> tuple[TrainingData, Factor]:
-    """The data in the form from which the method is trained, and the factor.
-
-    Raises
-    ------
-    ModelError : a set of images without a factor, or for a method that needs a pair
-    """
+    """The data in the form from which the method is trained, and the factor; ModelError where that is missing."""
     trained_on = get_method(request.method).trained_on
     factor = request.factor if not hasattr(data, "factor") else data.factor
     if factor is None:
@@ -113,7 +104,7 @@ def training_data(request: Request, data: TrainingData) -> tuple[TrainingData, F
 
 
 def models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
-    """(weights, card) of every readable model below a directory, in the order of their names."""
+    """(weights, card) of every readable model below a directory, sorted by name."""
     if model_dir is None or not model_dir.is_dir():
         return
     for weights in sorted(model_dir.rglob("*.safetensors")):
@@ -167,11 +158,7 @@ def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> P
 
 
 def obtain_model(
-    request: Request,
-    data: TrainingData | None,
-    out_dir: Path,
-    *,
-    progress: Callable[[str, int, int], None] | None = None,
+    request: Request, data: TrainingData | None, out_dir: Path, *, progress: Progress | None = None
 ) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
@@ -198,7 +185,7 @@ def obtain_model(
 
 def _train(
     request: Request, method: Method, recipe: Recipe, data: TrainingData | None,
-    out_dir: Path, log: Path, progress: Callable[[str, int, int], None] | None,
+    out_dir: Path, log: Path, progress: Progress | None,
 ) -> tuple[Path, Path, Path]:  # fmt: skip
     if data is None:
         raise ModelError(

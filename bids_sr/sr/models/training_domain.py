@@ -1,10 +1,7 @@
-"""Whether an image looks like what a model was trained on: its intensities, and how much edge is in it.
+"""Domain shift between an image and a model's training image: quantiles of intensity, and edge content.
 
-Resolution, contrast and orientation are compared by `guards.check_model`, from what headers and cards say. An image
-may pass all that and still be unlike: inverted, clipped, without fat suppression, blurred, full of noise. Two things
-are compared that do not depend on the unit: quantiles of the intensity over its 99th percentile, and the steepness of
-edges over that level, both inside the mask. What differs is said; nothing is refused, as the BOLD's own contrast
-differs from that of the pair to some degree.
+An image may fit by header (`compatibility`) and still be unlike: inverted, clipped, blurred, full of noise. Nothing is
+refused, as the BOLD's own contrast differs from that of the pair to some degree.
 """
 
 from __future__ import annotations
@@ -19,20 +16,15 @@ from bids_sr.sr.models.card_checks import ModelCard
 
 Array = NDArray[Any]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-# Boldref against the coarse image of its own pair: .01 to .11, and 1.0 to 1.15 (phantom, studyforrest)
+# Boldref against the low-resolution image of its own pair: .01 to .11, and 1.0 to 1.15 (phantom, studyforrest)
 FARTHEST = 0.15
 EDGE_RATIO = 1.8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Domain:
-    """How an image looks inside its mask, free of its unit.
-
-    Attributes
-    ----------
-    quantiles : of the intensity over its 99th percentile, at `QUANTILES`
-    edges : root mean square difference of in-plane neighbors over the 99th percentile
-    """
+    """An image inside its mask, over its 99th percentile there: `QUANTILES` of the intensity, and the root mean square
+    difference of in-plane neighbors."""
 
     quantiles: tuple[float, ...]
     edges: float
@@ -40,20 +32,14 @@ class Domain:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DomainDifference:
-    """How far two domains lie apart.
-
-    Attributes
-    ----------
-    distance : largest difference of the quantiles, 0 to 1
-    edges : edge content of the second over that of the first
-    """
+    """Largest difference of the quantiles, 0 to 1, and edge content of the image over that of the training image."""
 
     distance: float
     edges: float
 
     @property
     def warnings(self) -> list[str]:
-        """What is too different, one sentence each."""
+        """What differs too much, one sentence each."""
         out = []
         if self.distance > FARTHEST:
             out.append(
@@ -69,12 +55,7 @@ class DomainDifference:
 
 
 def domain_of(image: Array, mask: Array) -> Domain:
-    """The domain of an image (X, Y, Z).
-
-    Raises
-    ------
-    ValueError : the mask is empty or on another grid, or the image has no positive level in it
-    """
+    """The domain of an image (X, Y, Z); ValueError where nothing in its mask is positive."""
     inside = np.asarray(mask) > 0
     if inside.shape != image.shape or not inside.any():
         raise ValueError(f"an image of {image.shape} and a mask of {inside.shape} with {int(inside.sum())} voxels")
@@ -98,7 +79,7 @@ def domain_entry(image: Array, mask: Array) -> dict[str, Any]:
 
 
 def domain_difference(card: ModelCard, image: Array, mask: Array) -> DomainDifference | None:
-    """How far an image lies from what a model was trained on; None where its card does not say what that was."""
+    """How far an image lies from what a model was trained on; None where its card has no domain."""
     entry = card.domain
     if not entry:
         return None

@@ -1,4 +1,4 @@
-"""Attention U-Net: gates look at what the skip brings and at what is known so far, and let part of it through.
+"""Attention U-Net: gates weigh the skip connections by what is known so far.
 
 Source: attention_unet (Li et al. 2022), sections 3.3 and 3.7; gates after Oktay et al. 2018. A level is one 3x3
 convolution with instance norm and leaky ReLU, four levels down by max pooling and up by transposed convolution, 64
@@ -24,14 +24,10 @@ def normalized_convolution(before: int, after: int) -> nn.Sequential:
 
 
 class AttentionGate(nn.Module):
-    """A mask between 0 and 1, learned from both inputs, multiplies the skip.
+    """A mask between 0 and 1, learned from both inputs (of one size), multiplies the skip.
 
     mask = sigmoid(psi(relu(a(raised) + b(skip)))), all convolutions 1x1. Source: section 3.7; Oktay et al. 2018,
     equations 1 and 2.
-
-    Parameters
-    ----------
-    channels : of both inputs, which have one size
     """
 
     def __init__(self, channels: int) -> None:
@@ -51,11 +47,7 @@ class AttentionGate(nn.Module):
 class AttentionUNet(UNet):
     """(N, C, X, Y) -> (N, C, X, Y); all contrasts in, all contrasts out.
 
-    Parameters
-    ----------
-    channels : contrasts
-    widths : channels of each level, finest first
-    head, top, sizes : see `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power of two
+    Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power of two.
     """
 
     def __init__(
@@ -70,35 +62,3 @@ class AttentionUNet(UNet):
     def gates(self) -> tuple[AttentionGate, ...]:
         """The gates in the order in which they act, coarse to fine."""
         return tuple(module for module in self.modules() if isinstance(module, AttentionGate))
-
-
-class GuidingCritic(nn.Module):
-    """Says how much an image looks acquired at high resolution: (N, C, X, Y) -> (N, 1), before the sigmoid.
-
-    Four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, one convolution to a single channel, one
-    dense layer. Source: section 3.5 and figure 4. Ours where the paper is silent: widths double from 64, the slope is
-    .2 as in DCGAN, the convolution to one channel is 3x3, and features are averaged to `grid` before the dense layer
-    (16 x 16 is what slices of 256 have there), so that slices of any size can be judged.
-
-    Parameters
-    ----------
-    channels : contrasts
-    width : channels after the first convolution
-    grid : side of the map that the dense layer sees
-    dropout : share of values dropped in training
-    """
-
-    def __init__(self, channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        before = channels
-        for after in (width, 2 * width, 4 * width, 8 * width):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
-            before = after
-        self.features = nn.Sequential(*layers)
-        self.score = nn.Sequential(
-            nn.Conv2d(before, 1, 3, padding=1), nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(grid * grid, 1)
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.score(self.features(image))

@@ -1,11 +1,10 @@
-"""GAN-CIRCLE: densely read feature blocks, a reconstruction in two parallel branches, and its critic.
+"""Generator of GAN-CIRCLE: densely read feature blocks, a reconstruction in two parallel branches.
 
-Source: gan-cpce-circle, section II.2 and figures 2 and 3. The paper gives twelve blocks of 3 x 3 filters, leaky ReLU
-and dropout, two branches that are joined, and a critic of four stages and two dense layers. The rest is of the cited
-CT paper (You et al. 2020) as we know it, whose text we did not have: filters falling from 64 to 16, the outputs of all
-blocks concatenated, branches of 1 x 1 kernels (24 filters; 8 filters and then 8 of 3 x 3) that save work, and the input
-added at the end. Ours: dropout of .2, slopes of .1 (generator) and .2 (critic), the two 3 x 3 convolutions of 32 and 16
-filters after the branches, kernels of 4 and stride 2 in the critic. Nothing up-samples: both images have one grid.
+Source: gan-cpce-circle, section II.2 and figures 2 and 3: twelve blocks of 3 x 3 filters, leaky ReLU and dropout, and
+two branches that are joined. From what we know of the cited CT paper (You et al. 2020): filters falling from 64 to 16,
+the outputs of all blocks concatenated, branches of 1 x 1 kernels (24 filters; 8 filters and then 8 of 3 x 3), and the
+input added at the end. Ours: dropout of .2, a slope of .1, the two 3 x 3 convolutions of 32 and 16 filters after the
+branches. Nothing up-samples: both images have one grid.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from bids_sr.sr.networks.blocks3d import zero
+from bids_sr.sr.networks.network_blocks import zero
 
 WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
 
@@ -63,34 +62,3 @@ class CircleNet(nn.Module):
             maps.append(features)
         every = torch.cat(maps, 1)
         return x + self.tail(self.joined(torch.cat((self.first(every), self.second(every)), 1)))
-
-
-class CircleCritic(nn.Module):
-    """Images (N, C, X, Y) to one score each, (N, 1); sides of at least 32, so that each stage has what to normalize.
-
-    Convolution with bias, instance norm and leaky ReLU four times, then two dense layers. Instance norm looks at one
-    image at a time, which the gradient penalty needs; it has no weights (ours). Images other than 64 x 64 are averaged
-    to the 4 x 4 features that a patch of 64 has there.
-
-    Parameters
-    ----------
-    channels : of the image
-    widths : of the stages; (64, 128, 256, 512)
-    dense : of the first dense layer; 1024
-    """
-
-    def __init__(self, channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256, 512), dense: int = 1024) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for before, width in pairwise((channels, *widths)):
-            layers += [
-                nn.Conv2d(before, width, 4, stride=2, padding=1), nn.InstanceNorm2d(width), nn.LeakyReLU(0.2)
-            ]  # fmt: skip
-        self.features = nn.Sequential(*layers)
-        self.score = nn.Sequential(
-            nn.AdaptiveAvgPool2d(4), nn.Flatten(),
-            nn.Linear(16 * widths[-1], dense), nn.LeakyReLU(0.2), nn.Linear(dense, 1),
-        )  # fmt: skip
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.score(self.features(image))

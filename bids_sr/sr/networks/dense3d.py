@@ -1,7 +1,4 @@
-"""The volumetric network of the TV paper: ten dense residual layers behind a trilinear interpolation.
-
-One architecture serves every factor, because the input lies on the wanted grid already (the recipe's
-`upsampled_by="linear"`).
+"""The volumetric network of the TV paper: ten dense residual layers on an interpolated volume, for every factor.
 
 Source: tv-self-sr, section 2.2 (ten dense residual layers, kernel 3, zero padding, after Li et al. 2024). Ours, as the
 paper gives neither widths nor wiring: "dense" is a layer that reads all earlier ones (Huang et al. 2017), each adds 32
@@ -14,19 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bids_sr.sr.networks.blocks3d import zero
+from bids_sr.sr.networks.network_blocks import zero
 
 
 class DenseResidualNet(nn.Module):
     """Interpolated volume to a sharper one, (N, C, X, Y, Z) -> the same shape; any size.
 
-    A voxel of the output sees ``2 (layers + 2) + 1`` voxels along each axis.
-
-    Parameters
-    ----------
-    channels : of the image
-    width : channels that each layer adds; 32 (ours)
-    layers : dense layers; 10 in the paper
+    Each layer adds `width` channels. A voxel of the output sees ``2 (layers + 2) + 1`` voxels along each axis.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, layers: int = 10) -> None:

@@ -1,4 +1,4 @@
-"""Parts that several networks share."""
+"""Layers and initializations that several networks share; none normalizes, because activity is intensity."""
 
 from __future__ import annotations
 
@@ -6,10 +6,28 @@ import torch
 from torch import Tensor, nn
 
 
+def glorot(net: nn.Module) -> None:
+    """Weights of all convolutions and dense layers drawn after Glorot and Bengio 2010 (normal), biases zero, in place.
+
+    Source: mouse-sr, section 2.3.5, which names the normal form and prints a uniform range; the normal form is used.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def zero(layer: nn.Module) -> None:
+    """A layer that gives nothing until it is trained: behind a skip connection the net then starts as its input."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ResidualBlock(nn.Module):
     """Convolution, PReLU, convolution, added to the input; no normalization.
 
-    Batch norm would tie an image's intensity to its neighbors in the batch, and activity is intensity.
+    Batch norm would tie an image's intensity to its neighbors in the batch.
 
     Parameters
     ----------
@@ -33,8 +51,25 @@ class ResidualBlock(nn.Module):
         return x + self.second(self.activation(self.first(x)))
 
 
+class ResidualBlock3d(nn.Module):
+    """Convolution, ReLU, convolution, ReLU, and the sum with the block's input; (N, width, X, Y, Z) keeps its shape.
+
+    Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one additional layer", read
+    as an addition). 2 (27 width² + width) parameters.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(width, width, 3, padding=1), nn.ReLU(), nn.Conv3d(width, width, 3, padding=1), nn.ReLU()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
 def shuffle(x: Tensor, factor: tuple[int, int]) -> Tensor:
-    """(N, C * fx * fy, X, Y) to (N, C, X * fx, Y * fy); coarse voxel i becomes the fine ones i * f … i * f + f - 1."""
+    """(N, C * fx * fy, X, Y) to (N, C, X * fx, Y * fy); acquired voxel i becomes i * f … i * f + f - 1."""
     n, channels, rows, columns = x.shape
     fx, fy = factor
     x = x.reshape(n, channels // (fx * fy), fx, fy, rows, columns)

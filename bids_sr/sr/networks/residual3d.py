@@ -1,28 +1,45 @@
-"""The residual network of the mouse paper, and the critic that plays against it in `gan3d`.
+"""The volumetric networks of the mouse paper: conventional, residual, and the critic of `gan3d`.
 
-Source: mouse-sr, sections 2.3.2, 2.3.3 and 2.3.5: ten residual blocks of 64 channels, kernels 3 x 3 x 3, Glorot
-weights; a discriminator of ten such blocks, a dense layer and a sigmoid. The input is interpolated (cubic) to the
-wanted grid before. Ours, as the paper is silent: one convolution leads into the blocks and one out of them, without
-activation; no long skip connection in the faithful form (`skip` adds it for the fast recipe).
+Source: mouse-sr, section 2.3; kernels 3 x 3 x 3, Glorot weights, an input that is interpolated (cubic) to the wanted
+grid. The paper's networks have no long skip connection and learn their input first; `skip` (ours, for the fast recipes)
+adds the input to the output and starts there.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bids_sr.sr.networks.blocks3d import ResidualBlock3d, glorot, zero
+from bids_sr.sr.networks.network_blocks import ResidualBlock3d, glorot, zero
+
+
+class ConventionalNet3d(nn.Module):
+    """SRCNN's three convolutions in 3D, with ReLU between (section 2.3.1); (N, C, X, Y, Z) -> the same shape.
+
+    57,985 parameters as published (`widths` of (64, 32)); a voxel sees 7 along each axis.
+    """
+
+    def __init__(self, channels: int = 1, *, widths: tuple[int, int] = (64, 32), skip: bool = False) -> None:
+        super().__init__()
+        self.skip = skip
+        self.body = nn.Sequential(
+            nn.Conv3d(channels, widths[0], 3, padding=1), nn.ReLU(),
+            nn.Conv3d(widths[0], widths[1], 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.tail = nn.Conv3d(widths[1], channels, 3, padding=1)
+        glorot(self)
+        if skip:
+            zero(self.tail)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.tail(self.body(x))
+        return x + out if self.skip else out
 
 
 class ResNet3d(nn.Module):
-    """Interpolated volume to a sharper one, (N, C, X, Y, Z) -> the same shape.
+    """Ten residual blocks of 64 channels (section 2.3.2); (N, C, X, Y, Z) -> the same shape.
 
-    2.22 million parameters as published; a voxel sees ``4 blocks + 5`` along each axis.
-
-    Parameters
-    ----------
-    channels : of the image
-    width, blocks : 64 and 10 in the paper
-    skip : add the input to the output and start there; off in the paper
+    2.22 million parameters as published; a voxel sees ``4 blocks + 5`` along each axis. Ours, as the paper is silent:
+    one convolution leads into the blocks and one out of them, without activation.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 64, blocks: int = 10, skip: bool = False) -> None:
@@ -41,7 +58,7 @@ class ResNet3d(nn.Module):
 
 
 class ResNetCritic3d(nn.Module):
-    """Volumes (N, C, X, Y, Z) to one score each, (N, 1).
+    """Volumes (N, C, X, Y, Z) to one score each, (N, 1): ten residual blocks and a dense layer (section 2.3.3).
 
     The score is a logit: the paper's sigmoid is part of the loss, where it cannot overflow. Features are averaged
     over the patch before the dense layer (ours), so that it serves patches of any size.

@@ -1,4 +1,4 @@
-"""U-Net: a coarse-to-fine network whose early features reach its late layers over skips.
+"""U-Net: an encoder-decoder whose early features reach its late layers over skip connections.
 
 Source: Ronneberger et al. 2015 (unet), figure 1: two 3x3 convolutions with ReLU a level, 64 to 1024 channels, max
 pooling down, 2x2 transposed convolutions up. 31.0 million parameters. Ours: convolutions are zero-padded, so that the
@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from bids_sr.sr.networks.network_blocks import zero
 
 Head = Literal["plain", "sigmoid", "residual"]
 Sizes = Literal["power of two", "multiple"]
@@ -32,8 +34,8 @@ def double_convolution(before: int, after: int) -> nn.Sequential:
 def padded_side(side: int, levels: int, sizes: Sizes) -> int:
     """The smallest side not below `side` that can be halved `levels` times.
 
-    At least two voxels are left at the bottom, because a single one has no deviation that instance norm could divide
-    by. "power of two" is the rule of the attention U-Net paper (section 3.2); "multiple" of 2 ** levels costs less.
+    At least two voxels are left at the bottom, for instance norm. "power of two" is the rule of the attention U-Net
+    paper (section 3.2); "multiple" of 2 ** levels costs less.
     """
     step = 2**levels
     if sizes == "multiple":
@@ -84,9 +86,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList([Merge(b, a, block, gate) for a, b in reversed(list(pairwise(widths)))])
         self.last = nn.Conv2d(widths[0], channels, 1)
         if head == "residual":
-            nn.init.zeros_(self.last.weight)
-            assert self.last.bias is not None
-            nn.init.zeros_(self.last.bias)
+            zero(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = x.shape[-2], x.shape[-1]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bids_sr.sr.networks.network_blocks import zero
+
 
 class VisionTransformer(nn.Module):
     """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
@@ -41,8 +43,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.to_patch = nn.Linear(width, channels * patch * patch)
         if head == "residual":
-            nn.init.zeros_(self.to_patch.weight)
-            nn.init.zeros_(self.to_patch.bias)
+            zero(self.to_patch)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = x.shape[-2], x.shape[-1]

@@ -1,17 +1,13 @@
-"""How a scanner, or a simulation of one, turns a fine image into a coarse one.
+"""Degradations of images to low resolution: k-space crop, block mean, Gaussian; one matrix an axis.
 
-Every operator here is separable and linear, so it is one small real matrix per axis. That makes three things cheap:
-the adjoint is the transposed matrices, a thousand slices cost one matrix product, and what the operator does to the
-grid can be read off: sample i of the coarse grid lies at ``(n/m) * i + (n/m - 1)/2`` of the fine one, which leaves the
-outer edges of the field of view where they were.
-
-A matrix size n that a factor does not divide is cropped first, to the largest n' <= n for which n'/factor is whole;
-half of the surplus goes from the start (rounded down), the rest from the end, and the affine follows.
+Sample i of the low-resolution grid lies at ``(n/m) * i + (n/m - 1)/2`` of the other, which leaves the outer edges of
+the field of view where they were. A matrix size n that a factor does not divide is cropped first, to the largest
+n' <= n for which n'/factor is whole; half of the surplus goes from the start (rounded down), the rest from the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -30,7 +26,7 @@ class ResolutionError(ValueError):
 
 
 def check_factor(factor: Factor) -> Factor:
-    """The factor as three floats >= 1 (coarse voxel over fine voxel); raises `ResolutionError` otherwise."""
+    """The factor as three floats >= 1 (low- over high-resolution voxel); raises `ResolutionError` otherwise."""
     out = tuple(float(f) for f in factor)
     if len(out) != 3 or not all(np.isfinite(out)) or min(out) < 1:
         raise ResolutionError(
@@ -39,8 +35,8 @@ def check_factor(factor: Factor) -> Factor:
     return out[0], out[1], out[2]
 
 
-def coarse_size(n: int, factor: float) -> tuple[int, int]:
-    """(cropped fine size, coarse size) of an axis of n voxels: the largest n' <= n for which n'/factor is whole."""
+def lowres_size(n: int, factor: float) -> tuple[int, int]:
+    """(n', n'/factor) of an axis of n voxels: the largest n' <= n for which n'/factor is whole."""
     ratio = Fraction(factor).limit_denominator(64)
     m = n * ratio.denominator // ratio.numerator
     while m > 0 and (m * ratio.numerator) % ratio.denominator:
@@ -50,17 +46,36 @@ def coarse_size(n: int, factor: float) -> tuple[int, int]:
     return m * ratio.numerator // ratio.denominator, m
 
 
-def fine_size(m: int, factor: float) -> int:
-    """Voxels of the fine grid over the same field of view as m coarse ones (halves go up)."""
+def highres_size(m: int, factor: float) -> int:
+    """Voxels of the high-resolution grid over the same field of view as m acquired ones (halves go up)."""
     return int(np.floor(m * factor + 0.5))
+
+
+def divided(shape: Sequence[int], factor: Sequence[float]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """(window that the factors divide, as (start, stop) of each axis; shape of the low-resolution grid).
+
+    Examples
+    --------
+    >>> divided((11, 8, 3), (3, 2, 1))
+    (((1, 10), (0, 8), (0, 3)), (3, 4, 3))
+    """
+    sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape, factor, strict=True)]
+    starts = [(n - seen) // 2 for n, (seen, _) in zip(shape, sizes, strict=True)]
+    return tuple((a, a + seen) for a, (seen, _) in zip(starts, sizes, strict=True)), tuple(m for _, m in sizes)
+
+
+def windowed_affine(affine: Array, window: Sequence[tuple[int, int]], shape: Sequence[int]) -> Array:
+    """Voxel -> mm of a grid of some shape over a window (start, stop) of three axes of another grid."""
+    moved = np.array(affine, dtype=np.float64)
+    moved[:3, 3] += moved[:3, :3] @ [start for start, _ in window]
+    return resized_affine(moved, [stop - start for start, stop in window], shape)
 
 
 @lru_cache(maxsize=64)
 def crop_matrix(n: int, m: int) -> Array:
-    """Real m x n matrix that keeps the m central samples of k-space; the m centers lie inside the same edges.
+    """Real m x n matrix that keeps the m central samples of k-space of a real image, of which it gives the real part.
 
-    A scanner samples k = -m/2 … m/2 - 1 (even m): of the pair at the Nyquist limit it sees one member only. For a
-    real image the result is then the real part, which is what this matrix gives; `crop_matrix_complex` keeps all.
+    A scanner samples k = -m/2 … m/2 - 1 (even m): of the pair at the Nyquist limit it sees one member only.
     """
     out = np.ascontiguousarray(crop_matrix_complex(n, m).real)
     out.setflags(write=False)
@@ -69,10 +84,7 @@ def crop_matrix(n: int, m: int) -> Array:
 
 @lru_cache(maxsize=64)
 def crop_matrix_complex(n: int, m: int) -> Array:
-    """Complex m x n matrix of the k-space crop, for images that have a phase.
-
-    The ramp moves the samples from 0, n/m, 2n/m …, where a cropped transform puts them, to the coarse centers.
-    """
+    """Complex m x n matrix of the k-space crop, with the phase ramp that moves samples to the centers of voxels."""
     if not 1 <= m <= n:
         raise ResolutionError(f"k-space of {n} samples cannot be cropped to {m}")
     k = np.arange(-(m // 2), m - m // 2)
@@ -95,7 +107,7 @@ def fill_matrix(m: int, n: int) -> Array:
 
 
 def block_matrix(n: int, m: int) -> Array:
-    """m x n matrix of means over the coarse voxels; a fine voxel that two coarse ones share counts by its share."""
+    """m x n matrix of means over the low-resolution voxels, which may share high-resolution voxels."""
     edges = np.arange(m + 1) * n / m
     low = np.maximum(edges[:-1, None], np.arange(n)[None])
     high = np.minimum(edges[1:, None], np.arange(n)[None] + 1)
@@ -103,7 +115,7 @@ def block_matrix(n: int, m: int) -> Array:
 
 
 def gaussian_matrix(n: int, m: int) -> Array:
-    """m x n matrix: Gaussian with the coarse voxel as full width at half maximum, sampled at the coarse centers."""
+    """m x n matrix of a Gaussian as wide as the low-resolution voxel (FWHM), sampled at its center."""
     centers = (np.arange(m) + 0.5) * n / m - 0.5
     sigma = n / m / FWHM_PER_SIGMA
     out = np.exp(-0.5 * ((np.arange(n)[None] - centers[:, None]) / sigma) ** 2)
@@ -129,25 +141,16 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     return out
 
 
-def _center_crop(data: Array, affine: Array, factor: Factor) -> tuple[Array, Array, tuple[int, int, int]]:
-    """Fine image cropped to what the factors divide, its affine, and the coarse shape."""
-    affine = np.array(affine, dtype=float)
-    sizes = [coarse_size(n, f) if f != 1 else (n, n) for n, f in zip(data.shape[:3], factor, strict=True)]
-    start = [(n - size[0]) // 2 for n, size in zip(data.shape[:3], sizes, strict=True)]
-    window = tuple(slice(s, s + size[0]) for s, size in zip(start, sizes, strict=True))
-    affine[:3, 3] += affine[:3, :3] @ start
-    return data[window], affine, (sizes[0][1], sizes[1][1], sizes[2][1])
-
-
-def _degrade(hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int], Array]) -> tuple[Array, Array]:
+def degrade(hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int], Array]) -> tuple[Array, Array]:
+    """An image and its affine after a matrix (n, m) along each axis whose factor is not 1; see `kspace_crop`."""
     hr = np.asarray(hr)
     if hr.ndim not in (3, 4):
         raise ResolutionError(f"an image has 3 or 4 axes, not {hr.ndim}")
-    out, affine, shape = _center_crop(hr, hr_affine, check_factor(factor))
-    fine = out.shape
-    for axis, (n, m) in enumerate(zip(fine[:3], shape, strict=True)):
-        out = apply_along(matrix(n, m), out, axis) if n != m else out
-    return np.ascontiguousarray(out), resized_affine(affine, fine, shape)
+    window, shape = divided(hr.shape[:3], check_factor(factor))
+    out = hr[tuple(slice(*part) for part in window)]
+    for axis, ((start, stop), m) in enumerate(zip(window, shape, strict=True)):
+        out = apply_along(matrix(stop - start, m), out, axis) if stop - start != m else out
+    return np.ascontiguousarray(out), windowed_affine(hr_affine, window, shape)
 
 
 def kspace_crop(hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool = False) -> tuple[Array, Array]:
@@ -157,12 +160,12 @@ def kspace_crop(hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool 
     ----------
     hr : (X, Y, Z[, T]), real or complex; a complex image stays complex
     hr_affine : voxel -> RAS mm
-    factor : coarse over fine voxel size, one number >= 1 for each spatial axis
+    factor : low- over high-resolution voxel size, one number >= 1 for each spatial axis
     magnitude : return the magnitude, as a scanner does
 
     Returns
     -------
-    lr, lr_affine : coarse image and its affine; the outer edges of the (cropped) field of view stay
+    lr, lr_affine : the image and its affine; the outer edges of the (cropped) field of view stay
 
     Raises
     ------
@@ -171,35 +174,10 @@ def kspace_crop(hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool 
     Source: gan-cpce-circle, section "Low-resolution images" (central k-space kept); the half-voxel ramp is ours.
     """
     matrix = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
-    lr, affine = _degrade(hr, hr_affine, factor, matrix)
+    lr, affine = degrade(hr, hr_affine, factor, matrix)
     return (np.abs(lr) if magnitude else lr), affine
 
 
-def kspace_crop_adjoint(lr: Array, hr_shape: tuple[int, ...], *, factor: Factor) -> Array:
-    """Adjoint B' of `kspace_crop` for real images: <B x, y> = <x, B' y>; voxels that the crop dropped get zero."""
-    factor = check_factor(factor)
-    out = np.asarray(lr)
-    for axis, (n, f) in enumerate(zip(hr_shape[:3], factor, strict=True)):
-        size, m = coarse_size(n, f) if f != 1 else (n, n)
-        if m != lr.shape[axis]:
-            raise ResolutionError(f"axis {axis}: {lr.shape[axis]} voxels are not {n} brought down by {f:g}")
-        if size != m:
-            out = apply_along(crop_matrix(size, m).T, out, axis)
-        start = (n - size) // 2
-        pad = [(0, 0)] * out.ndim
-        pad[axis] = (start, n - size - start)
-        out = np.pad(out, pad) if n != size else out
-    return out
-
-
 def block_mean(hr: Array, hr_affine: Array, *, factor: Factor) -> tuple[Array, Array]:
-    """Average over the coarse voxels; arguments and result as in `kspace_crop`. Source: mouse-sr, "block averaging"."""
-    return _degrade(hr, hr_affine, factor, block_matrix)
-
-
-def gaussian_decimate(hr: Array, hr_affine: Array, *, factor: Factor) -> tuple[Array, Array]:
-    """Blur with a Gaussian as wide as the coarse voxel (FWHM), then sample its center; arguments as in `kspace_crop`.
-
-    Source: tv-self-sr, operator B (blur, then decimate); the width is ours.
-    """
-    return _degrade(hr, hr_affine, factor, gaussian_matrix)
+    """Mean over the low-resolution voxels; as `kspace_crop`. Source: mouse-sr, "block averaging"."""
+    return degrade(hr, hr_affine, factor, block_matrix)

@@ -1,7 +1,7 @@
-"""Plain interpolation to the high-resolution grid: what every network has to beat.
+"""Interpolation to the high-resolution grid, the baseline of every network; one matrix an axis.
 
-All of them keep the outer edges of the field of view, so high-resolution voxel j lies at ``(j + 0.5) * m/n - 0.5`` of
-the acquired grid. They are separable and linear: one matrix per axis, computed once per matrix size.
+The outer edges of the field of view stay: high-resolution voxel j lies at ``(j + 0.5) * m/n - 0.5`` of the acquired
+grid.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.resolution.degradation import (
     Factor,
     ResolutionError,
     apply_along,
     check_factor,
     fill_matrix,
-    fine_size,
+    highres_size,
 )
 
 Array = NDArray
 
 
 def _positions(m: int, n: int) -> Array:
-    """Where the centers of n fine voxels lie on a grid of m coarse ones."""
+    """Where the centers of n high-resolution voxels lie on a grid of m acquired ones."""
     return (np.arange(n) + 0.5) * m / n - 0.5
 
 
@@ -39,7 +38,7 @@ def _by_scipy(m: int, n: int, order: int) -> Array:
 
 @lru_cache(maxsize=64)
 def nearest_matrix(m: int, n: int) -> Array:
-    """n x m matrix that takes the coarse voxel in which a fine center lies."""
+    """n x m matrix that takes the acquired voxel in which a center lies."""
     return np.eye(m)[np.minimum(np.floor((np.arange(n) + 0.5) * m / n), m - 1).astype(int)]
 
 
@@ -92,12 +91,6 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
     if out.ndim not in (3, 4):
         raise ResolutionError(f"an image has 3 or 4 axes, not {out.ndim}")
     for axis, f in enumerate(check_factor(factor)):
-        m, n = lr.shape[axis], fine_size(lr.shape[axis], f)
+        m, n = lr.shape[axis], highres_size(lr.shape[axis], f)
         out = apply_along(matrix_for(name, m, n, axis), out, axis) if n != m else out
     return np.ascontiguousarray(out)
-
-
-def zerofill(lr: Array, lr_affine: Array, *, factor: Factor) -> tuple[Array, Array]:
-    """k-space zero filling in-plane; returns image and affine. Inverse of `degrade.kspace_crop` on what it keeps."""
-    hr = upsample("zerofill", lr, factor)
-    return hr, resized_affine(lr_affine, lr.shape, hr.shape)

@@ -1,37 +1,40 @@
-"""Degradations as linear operators on tensors: what a loss needs of them is forward, adjoint and where they put things.
+"""Resolution operators on tensors: degradations with gradients, and an acquisition with its way back up.
 
-The matrices are those of `bids_sr.sr.resolution.degradation` and `bids_sr.sr.resolution.interpolation`, one for each
-axis; here they act on any number of leading axes, carry gradients, and know the grids on both sides.
-
-| name | what is done to the fine image | source |
+| name | what is done to the high-resolution image | source |
 | --- | --- | --- |
-| kspace | the center of k-space is kept, with the ramp that moves samples to the coarse centers | gan-cpce-circle |
-| block | mean over the coarse voxel | mouse-sr |
-| gauss | Gaussian as wide as the coarse voxel (FWHM), sampled at its center | tv-self-sr, "blurring and decimation" |
-| trilinear | linear interpolation at the coarse centers, without a filter before it | ours, what libraries do |
+| kspace | the center of k-space is kept, with the ramp that moves samples to the centers of voxels | gan-cpce-circle |
+| block | mean over the low-resolution voxel | mouse-sr |
+| gauss | Gaussian as wide as the low-resolution voxel (FWHM), sampled at its center | tv-self-sr |
+| trilinear | linear interpolation at the centers, without a filter before it | ours, what libraries do |
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.resolution.degradation import (
+    Factor,
     ResolutionError,
     block_matrix,
-    coarse_size,
     crop_matrix,
+    divided,
+    fill_matrix,
     gaussian_matrix,
+    highres_size,
+    windowed_affine,
 )
-from bids_sr.sr.resolution.interpolation import linear_matrix
+from bids_sr.sr.resolution.interpolation import bspline_matrix, linear_matrix
 
+Array = NDArray[Any]
+Shape = tuple[int, int, int]
 MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
     "kspace": crop_matrix,
     "block": block_matrix,
@@ -42,89 +45,56 @@ MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Degradation:
-    """A separable linear operator B from a fine grid to a coarse one.
+    """A separable linear operator B from a high-resolution grid to a low-resolution one; made by `get_operator`.
 
     Parameters
     ----------
     name : key of `MATRICES`
-    factor : coarse over fine voxel size of each spatial axis, 1 where nothing changes
-    shape : fine grid, two or three axes
-    coarse_shape : coarse grid
-    window : start and stop of each fine axis that the coarse grid covers; voxels outside are not seen
-
-    Use `get_operator`, which works out the grids.
+    shape, lowres_shape : high- and low-resolution grid, two or three axes
+    window : start and stop of each axis that the low-resolution grid covers; voxels outside are not seen
     """
 
     name: str
-    factor: tuple[float, ...]
     shape: tuple[int, ...]
-    coarse_shape: tuple[int, ...]
+    lowres_shape: tuple[int, ...]
     window: tuple[tuple[int, int], ...]
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x: (..., *shape) -> (..., *coarse_shape), in the tensor's type and on its device."""
-        self._check(x, self.shape)
-        for axis, m, (start, stop) in self._axes():
+        """B x: (..., *shape) -> (..., *lowres_shape), in the tensor's type and on its device."""
+        count = len(self.shape)
+        if tuple(x.shape[-count:]) != self.shape:
+            raise ResolutionError(f"{self.name} was made for {self.shape}; the image is {tuple(x.shape)}")
+        for axis, (m, (start, stop)) in enumerate(zip(self.lowres_shape, self.window, strict=True), -count):
             x = x.narrow(axis, start, stop - start)
             if m != stop - start:
                 x = _along(_matrix(self.name, stop - start, m, x.dtype, x.device), x, axis)
         return x
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        """B' y: (..., *coarse_shape) -> (..., *shape), with <B x, y> = <x, B' y>; zero where B does not look."""
-        self._check(y, self.coarse_shape)
-        for axis, m, (start, stop) in self._axes():
-            n = self.shape[axis]
-            if m != stop - start:
-                y = _along(_matrix(self.name, stop - start, m, y.dtype, y.device).T, y, axis)
-            if n != stop - start:
-                pad = [0, 0] * (-axis - 1) + [start, n - stop]
-                y = torch.nn.functional.pad(y, pad)
-        return y
-
-    def coarse_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Voxel -> mm of the coarse grid, from that of the fine grid (4x4): the window's outer edges stay.
-
-        In two dimensions the third axis keeps its voxels.
-        """
-        seen = [stop - start for start, stop in self.window]
-        third = [1] * (3 - len(self.shape))
-        moved = np.array(fine_affine, dtype=np.float64)
-        moved[:3, 3] += moved[:3, :3] @ [*(start for start, _ in self.window), *(0 for _ in third)]
-        return resized_affine(moved, (*seen, *third), (*self.coarse_shape, *third))
-
-    def _axes(self) -> list[tuple[int, int, tuple[int, int]]]:
-        """(axis counted from the end, coarse size, window) of every spatial axis."""
-        count = len(self.shape)
-        return [(k - count, m, w) for k, (m, w) in enumerate(zip(self.coarse_shape, self.window, strict=True))]
-
-    def _check(self, x: Tensor, wanted: tuple[int, ...]) -> None:
-        if tuple(x.shape[-len(wanted) :]) != wanted:
-            raise ResolutionError(f"{self.name} was made for {wanted}; the image is {tuple(x.shape)}")
+    def lowres_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Voxel -> mm of the low-resolution grid; in two dimensions the third axis keeps its voxels."""
+        third = 3 - len(self.shape)
+        return windowed_affine(fine_affine, (*self.window, *[(0, 1)] * third), (*self.lowres_shape, *[1] * third))
 
 
 @lru_cache(maxsize=256)
 def get_operator(
-    name: str,
-    shape: tuple[int, ...],
-    factor: tuple[float, ...],
-    coarse_shape: tuple[int, ...] | None = None,
+    name: str, shape: tuple[int, ...], factor: tuple[float, ...], lowres_shape: tuple[int, ...] | None = None
 ) -> Degradation:
     """The operator of that name on a grid.
 
     Parameters
     ----------
     name : kspace, block, gauss or trilinear
-    shape : (X, Y) or (X, Y, Z) of the fine grid
-    factor : coarse over fine voxel size of each axis: any rational number of at least 1 (denominator up to 64)
-    coarse_shape : the coarse grid, where it is given: it then covers the whole fine grid, and the factor's rounding to
-        whole voxels is in the matrices (43.75 voxels become 44 by a factor of 1.2571). Otherwise a fine size that the
-        factor does not divide is cropped around its center, as `bids_sr.sr.resolution.degradation` says
+    shape : (X, Y) or (X, Y, Z) of the high-resolution grid
+    factor : low- over high-resolution voxel size of each axis: any rational number of at least 1 (denominator up to 64)
+    lowres_shape : low-resolution grid that covers the whole other one, with the factor's rounding to whole voxels in
+        the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None, a size that the factor does not divide
+        is cropped around its center
 
     Raises
     ------
     KeyError : no such operator
-    ResolutionError : a factor below 1, axes that do not match, a coarse grid that is finer or leaves no voxel
+    ResolutionError : a factor below 1, axes that do not match, a low-resolution grid that is finer or leaves no voxel
     """
     if name not in MATRICES:
         raise KeyError(f"no degradation named {name!r}; there are: {', '.join(MATRICES)}")
@@ -132,20 +102,13 @@ def get_operator(
         raise ResolutionError(f"a degradation needs one factor for each of two or three axes: {shape}, {factor}")
     if not all(np.isfinite(factor)) or min(factor) < 1:
         raise ResolutionError(f"factors are numbers of at least 1 (low- over high-resolution voxel), not {factor}")
-    if coarse_shape is not None:
-        if len(coarse_shape) != len(shape) or any(not 1 <= m <= n for m, n in zip(coarse_shape, shape, strict=True)):
-            raise ResolutionError(f"{coarse_shape} is no coarse grid for {shape}")
-        window: Sequence[tuple[int, int]] = [(0, n) for n in shape]
-        coarse: Sequence[int] = coarse_shape
+    if lowres_shape is not None:
+        if len(lowres_shape) != len(shape) or any(not 1 <= m <= n for m, n in zip(lowres_shape, shape, strict=True)):
+            raise ResolutionError(f"{lowres_shape} is no coarse grid for {shape}")
+        window, coarse = tuple((0, n) for n in shape), tuple(lowres_shape)
     else:
-        sizes = [coarse_size(n, f) if f != 1 else (n, n) for n, f in zip(shape, factor, strict=True)]
-        starts = [(n - seen) // 2 for n, (seen, _) in zip(shape, sizes, strict=True)]
-        window = [(start, start + seen) for start, (seen, _) in zip(starts, sizes, strict=True)]
-        coarse = [m for _, m in sizes]
-    return Degradation(
-        name=name, factor=tuple(map(float, factor)), shape=tuple(shape), coarse_shape=tuple(coarse),
-        window=tuple(window),
-    )  # fmt: skip
+        window, coarse = divided(shape, factor)
+    return Degradation(name=name, shape=tuple(shape), lowres_shape=coarse, window=window)
 
 
 @lru_cache(maxsize=256)
@@ -161,3 +124,105 @@ def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
         return x @ matrix.T
     behind = x.shape[axis + 1 :]
     return (matrix @ x.flatten(axis + 1)).unflatten(-1, behind)
+
+
+@lru_cache(maxsize=32)
+def _across(m: int, n: int) -> tuple[Array, Array]:
+    """(down m x n, up n x m) across slices."""
+    down, spline = block_matrix(n, m), bspline_matrix(m, n)
+    return down, spline + np.linalg.pinv(down) @ (np.eye(m) - down @ spline)
+
+
+def to_slices(volume: Array) -> Tensor:
+    """(X, Y, Z) to a contiguous float32 tensor (Z, X, Y)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0), dtype=np.float32))
+
+
+def to_volume(slices: Tensor) -> Array:
+    """(Z, X, Y) to an array (X, Y, Z) that shares its memory where it can."""
+    return np.moveaxis(slices.cpu().numpy(), 0, 2)
+
+
+class Level:
+    """The step between an acquired and a high-resolution grid of one field of view, for tensors (..., Z, X, Y).
+
+    `down` is what an acquisition of the acquired matrix sees: central k-space in-plane, the mean across slices. `up`
+    gives back exactly what went in: zero filling in-plane; across slices a cubic spline plus the smallest correction
+    that restores the acquired values. So down(up(x)) is x, and x - up(down(x)) lies beyond the measured band.
+
+    Parameters
+    ----------
+    coarse, fine : shapes (x, y, z) and (X, Y, Z)
+    device, dtype : of the matrices
+    """
+
+    def __init__(
+        self, coarse: Shape, fine: Shape, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.coarse, self.fine = coarse, fine
+        pairs = [(crop_matrix(n, m), fill_matrix(m, n)) for m, n in zip(coarse[:2], fine[:2], strict=True)]
+        both = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
+        with torch.inference_mode(False):  # as in `_matrix`
+            self._down, self._up, self._low = (
+                [torch.tensor(each[k], dtype=dtype, device=device) for each in both] for k in range(3)
+            )
+
+    @property
+    def down_matrices(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of `down`, along x, y and across slices."""
+        rows, columns, across = self._down
+        return rows, columns, across
+
+    def _apply(self, matrices: list[Tensor], image: Tensor) -> Tensor:
+        rows, columns, across = matrices
+        out = rows @ image @ columns.T
+        return out if self.coarse[2] == self.fine[2] else _along(across, out, -3)
+
+    def down(self, fine: Tensor) -> Tensor:
+        """(..., Z, X, Y) to (..., z, x, y)."""
+        return self._apply(self._down, fine)
+
+    def up(self, coarse: Tensor) -> Tensor:
+        """(..., z, x, y) to (..., Z, X, Y)."""
+        return self._apply(self._up, coarse)
+
+    def low(self, fine: Tensor) -> Tensor:
+        """up(down(fine)), in one product an axis."""
+        return self._apply(self._low, fine)
+
+    def beyond(self, fine: Tensor) -> Tensor:
+        """The part of a high-resolution image beyond the acquired band."""
+        return fine - self.up(self.down(fine))
+
+
+@lru_cache(maxsize=64)
+def plane_level(
+    size: tuple[int, int], factor: tuple[float, float], dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Level:  # fmt: skip
+    """In-plane step of slices (..., x, y) of this size; made once."""
+    x, y = (highres_size(m, f) for m, f in zip(size, factor, strict=True))
+    return Level((*size, 1), (x, y, 1), device, dtype)
+
+
+def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
+    """`plane_level` of acquired slices, in their type and on their device."""
+    return plane_level((slices.shape[-2], slices.shape[-1]), factor, slices.dtype, slices.device)
+
+
+def level_above(shape: Shape, factor: Factor, device: str = "cpu") -> Level:
+    """From an acquired grid to the wanted one."""
+    x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
+    return Level(shape, (x, y, z), device)
+
+
+def level_below(shape: Shape, factor: Factor, device: str = "cpu") -> tuple[Level, tuple[slice, slice, slice]]:
+    """From an acquired grid to one lower by the factor, and the window of the acquired grid that the factor divides.
+
+    Raises
+    ------
+    ResolutionError : an axis too short
+    """
+    window, (x, y, z) = divided(shape, factor)
+    (a, b), (c, d), (e, f) = window
+    return Level((x, y, z), (b - a, d - c, f - e), device), (slice(a, b), slice(c, d), slice(e, f))

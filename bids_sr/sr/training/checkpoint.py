@@ -1,8 +1,4 @@
-"""The whole state of a training run in one safetensors file, so that a killed run goes on as if nothing had happened.
-
-Tensors are weights, optimizer moments and the best weights so far; everything else (counters, the state of the random
-generator, the log) is JSON in the file's header. The file is renamed into place.
-"""
+"""Training checkpoints: tensors in a safetensors file, counters, random state and log as JSON in its header."""
 
 from __future__ import annotations
 
@@ -28,7 +24,7 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
-    """Put the moments of `flatten_optimizer` back; the optimizer's settings are the recipe's."""
+    """Put the moments of `flatten_optimizer` back."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix + "."):
@@ -38,16 +34,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Write tensors and JSON values to one file, whole or not at all.
-
-    Raises
-    ------
-    DiskFullError : no room; the checkpoint that was there before is as it was
-    """
+    """Write tensors and JSON values to one file, whole or not at all; raises DiskFullError."""
     from safetensors.torch import save
 
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    # not written by safetensors itself, whose errors do not say that the disk is full
+    # safetensors' own errors do not say that the disk is full
     atomic_files.write_bytes(path, save(copies, metadata={"values": json.dumps(values)}))
 
 

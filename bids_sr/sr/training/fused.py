@@ -1,7 +1,4 @@
-"""Several contrasts of one head as channels: one network takes them all and gives them all back.
-
-Coarse and fine images lie on one grid here, that of the fine ones: what is thicker or larger was interpolated before,
-so the factor is 1 along each axis, whatever the voxels once were. A contrast tells the network about the others.
+"""Several contrasts of one head as channels of one network, on the grid of the high-resolution images (factor 1).
 
 Source: attention_unet, sections 3.1 and 3.2.
 """
@@ -27,10 +24,9 @@ _SLICES = 4  # a batch
 
 
 def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
-    """An image scaled to [0, 1], nothing outside the mask, and the intensity that became 1.
+    """An image scaled to [0, 1], 0 outside the mask, and the intensity that became 1: the 99.9th percentile (ours).
 
-    Zero stays zero. Source: attention_unet, section 3.1 (linear, to [0, 1]). Ours: 1 is the 99.9th percentile of the
-    brain, and what is brighter is cut.
+    Source: attention_unet, section 3.1.
 
     Raises
     ------
@@ -55,11 +51,9 @@ def contrast_set(
 
     Parameters
     ----------
-    fine, coarse : (C, X, Y, Z) on one grid, [0, 1]
-    mask : (X, Y, Z) brain
-    affine : voxel -> RAS mm
-    contrasts : BIDS suffix of each channel
-    name : of the head, for the card
+    fine, coarse : high and low resolution, (C, X, Y, Z) on one grid, [0, 1]
+    mask, affine : (X, Y, Z) brain, voxel -> RAS mm
+    contrasts, name : BIDS suffix of each channel, name of the head for the card
     """
     image = TrainingImage(
         fine=np.asarray(fine, np.float32), coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine,
@@ -92,22 +86,11 @@ def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, dev
 def super_resolve_contrasts(
     model: LoadedModel, coarse: Array, mask: Array, affine: Array, *, device: str = "cpu", threads: int = 1
 ) -> Array:
-    """All contrasts of one head through the network, slice by slice.
-
-    Parameters
-    ----------
-    model : trained on as many contrasts
-    coarse : (C, X, Y, Z) on the fine grid, [0, 1]
-    mask, affine : brain, and voxel -> RAS mm
-    device, threads : of torch
-
-    Returns
-    -------
-    float32 of the shape of `coarse`, in its unit, nothing below zero or outside the mask
+    """All contrasts (C, X, Y, Z) of one head, in [0, 1], through the network slice by slice; same shape and unit.
 
     Raises
     ------
-    ModelError : another number of contrasts
+    ModelError : the model was trained on another number of contrasts
     """
     import torch
 
@@ -133,9 +116,8 @@ class Explanation:
     Parameters
     ----------
     index : of the slice
-    masks : (G, X, Y) attention of the gates, coarse to fine; G is 0 for a network without gates
-    critic_made, critic_fine : (X, Y) Grad-CAM of the critic on the super-resolved and on the fine slice, in units of
-        its score; None without a critic, and without a fine slice
+    masks : (G, X, Y) attention of the gates, low to high resolution; G is 0 for a network without gates
+    critic_made, critic_fine : (X, Y) Grad-CAM of the critic on the super-resolved and on the measured slice, if any
     scores : the critic's score of either, 0 to 1, by "made" and "fine"
     """
 
@@ -149,7 +131,7 @@ class Explanation:
 def explain_slice(
     model: LoadedModel, coarse: Array, fine: Array | None, mask: Array, affine: Array, index: int
 ) -> Explanation:
-    """Look at what the network and its critic see in one slice; parameters as in `super_resolve_contrasts`."""
+    """Explain one slice; parameters as in `super_resolve_contrasts`."""
     import torch
 
     from bids_sr.sr.inference.explain import attention_masks, grad_cam

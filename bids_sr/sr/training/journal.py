@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptu
 
 
 def log_tsv(log: Iterable[Mapping[str, Any]]) -> str:
-    """The training log as TSV; n/a where a look had no such value. Terms that not every method has come last."""
+    """The training log as TSV; n/a where a row has no such value. Terms that not every method has come last."""
     rows = list(log)
-    more = dict.fromkeys(key for row in rows for key in row if key not in LOG_COLUMNS)
-    columns = (*LOG_COLUMNS, *more)
+    columns = (*LOG_COLUMNS, *dict.fromkeys(key for row in rows for key in row if key not in LOG_COLUMNS))
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
     table.writerow(columns)
@@ -28,20 +28,18 @@ def log_tsv(log: Iterable[Mapping[str, Any]]) -> str:
 
 
 class Journal:
-    """Keeps the log of one phase readable while it is trained.
-
-    Parameters
-    ----------
-    folder : where ``log_NAME.tsv`` and, where TensorBoard is installed, ``tensorboard/NAME`` go
-    name : of the phase
-    """
+    """The log of one phase: ``log_NAME.tsv`` and, where TensorBoard is installed, ``tensorboard/NAME`` in a folder."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.table = folder / f"log_{name}.tsv"
-        self._board = _board(folder / "tensorboard" / name)
+        self._board: Any = None
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard" / name))
 
     def add(self, log: list[dict[str, Any]]) -> None:
-        """Write the whole log, of which the last row is new; whoever reads the table finds whole rows only."""
+        """Write the whole log, of which the last row is new."""
         atomic_files.write_whole(self.table, log_tsv(log))
         if self._board is not None and log:
             for key, value in log[-1].items():
@@ -53,12 +51,3 @@ class Journal:
         """Nothing more is to come."""
         if self._board is not None:
             self._board.close()
-
-
-def _board(folder: Path) -> Any:
-    """A writer of TensorBoard's files, or None where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder))

@@ -17,14 +17,8 @@ from torch import Tensor
 from bids_sr.io import atomic_files
 from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training import checkpoint as checkpoints
 from bids_sr.sr.training import update_steps
-from bids_sr.sr.training.checkpoint import (
-    CheckpointError,
-    flatten_optimizer,
-    read_checkpoint,
-    restore_optimizer,
-    write_checkpoint,
-)
 from bids_sr.sr.training.journal import Journal
 from bids_sr.sr.training.update_steps import Networks
 from bids_sr.sr.training.validation import score
@@ -36,7 +30,7 @@ _LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as 
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number; the last good checkpoint is still there."""
+    """The loss is no longer a number."""
 
 
 class OutOfDeviceMemory(RuntimeError):
@@ -45,7 +39,7 @@ class OutOfDeviceMemory(RuntimeError):
 
 @dataclass(kw_only=True)
 class Counters:
-    """Where a phase stands; goes into the checkpoint as it is."""
+    """Where a phase stands; part of the checkpoint."""
 
     iteration: int = 0
     best_psnr: float = -1e9
@@ -70,14 +64,11 @@ class Phase:
     name, recipe, iterations : what, and how many steps at most
     nets, examples : what is trained, and the data
     parts, watched : parts of the data that are drawn from; patches that are held out
-    by_loss : the mean training loss since the last validation step decides where nothing is held out
-    seed, rng : of all draws; the only source of chance besides torch's own
+    by_loss : with nothing held out, the mean training loss since the last validation step decides
+    seed, rng : of all draws besides torch's own
     signature : tells whether a checkpoint belongs to this phase
-    checkpoint : its file
     deadline : of `time.monotonic`, or None
-    progress : called with (phase, iteration, iterations)
-    at, best : counters, and the best weights so far
-    losses : since the last validation step
+    at, best, losses : counters, the best weights so far, losses since the last validation step
     """
 
     name: str
@@ -100,11 +91,11 @@ class Phase:
 
     @property
     def scored(self) -> bool:
-        """Whether there is something that decides which weights are best; without it the last ones are."""
+        """Whether something decides which weights are best; else the last ones are kept."""
         return bool(self.watched) or self.by_loss
 
     def draw(self) -> Batch:
-        """What the next step sees, in the order of memory in which convolutions are fastest."""
+        """The next batch."""
         batch = self.examples.batch(
             self.rng, self.parts, iteration=self.at.iteration, seed=self.seed, size=self.batch_size
         )
@@ -112,7 +103,7 @@ class Phase:
         return replace(batch, input=batch.input.contiguous(memory_format=order))
 
     def step(self) -> dict[str, float]:
-        """One step; returns what it found, for the log."""
+        """One step; returns losses and rate, for the log."""
         recipe, batch = self.recipe, self.draw()
         rate = self.set_rate()
         with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):
@@ -121,15 +112,15 @@ class Phase:
         parts: dict[str, float] = {}
         adversarial = self.nets.critic is not None and self.at.iteration >= recipe.adversarial_from
         for k in range(recipe.critic_steps if adversarial else 0):
-            seen = (batch, fake) if k == 0 else (self.draw(), None)
-            parts |= update_steps.critics_step(self.nets, seen[0], recipe, seen[1])
+            seen = (batch, recipe, fake) if k == 0 else (self.draw(), recipe)
+            parts |= update_steps.critics_step(self.nets, *seen)
         parts |= update_steps.generators_step(self.nets, batch, fake, recipe, adversarial)
         if self.by_loss:
             self.losses.append(parts["loss"])
         return parts | {"learning_rate": rate}
 
     def score(self) -> float:
-        """Score of what is held out in dB, higher is better; of the training loss where nothing is."""
+        """Score of what is held out in dB, or of the training loss; higher is better."""
         if self.watched:
             return score(self.nets, self.watched, self.recipe)
         recent, self.losses = float(np.mean(self.losses)), []
@@ -143,7 +134,7 @@ class Phase:
         while not self.at.done:
             parts = self._tried_step()
             self.at.iteration += 1
-            if not all(np.isfinite(value) for value in parts.values()):
+            if not all(map(np.isfinite, parts.values())):
                 raise TrainingDiverged(
                     f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}"
                     f"{likely_cause(parts, self.at)}; {self._last_good}"
@@ -164,15 +155,15 @@ class Phase:
         return max(1, self.recipe.batch // 2) if self.at.halved else self.recipe.batch
 
     def set_rate(self) -> float:
-        """Give the generators their learning rate of this step, and the critics theirs where it follows a schedule."""
-        rate = self.recipe.rate(self.at.iteration, self.recipe.learning_rate) * self.at.rate_factor
-        for name, (_, optimizer) in self.nets.trained.items():
+        """Set the rate of this step: the generators', and the critics' where theirs follows a schedule."""
+        recipe = self.recipe
+        rate = recipe.rate(self.at.iteration, recipe.learning_rate) * self.at.rate_factor
+        for name, optimizer in self.nets.optimizers.items():
             base = rate
             if "critic" in name:
-                if self.recipe.schedule not in ("plateau", "linear-decay"):
+                if recipe.schedule not in ("plateau", "linear-decay"):
                     continue
-                own = self.recipe.critic_learning_rate or self.recipe.learning_rate
-                base = own * rate / self.recipe.learning_rate
+                base = (recipe.critic_learning_rate or recipe.learning_rate) * rate / recipe.learning_rate
             for group in optimizer.param_groups:
                 group["lr"] = base
         return rate
@@ -193,10 +184,8 @@ class Phase:
 
     @property
     def _last_good(self) -> str:
-        """Where a training that has to end can be looked at."""
-        return (
-            f"the last good checkpoint is {self.checkpoint}" if self.checkpoint.exists() else "no checkpoint was kept"
-        )
+        kept = f"the last good checkpoint is {self.checkpoint}"
+        return kept if self.checkpoint.exists() else "no checkpoint was kept"
 
     def _no_room(self, what: str) -> OutOfDeviceMemory:
         return OutOfDeviceMemory(
@@ -209,9 +198,7 @@ class Phase:
         try:
             self._save()
             journal.add(self.at.log)
-        except (
-            atomic_files.DiskFullError
-        ):  # its own text asks for the command to be given again, which is not needed here
+        except atomic_files.DiskFullError:  # its own text asks to give the command again, which is not needed here
             LOG.warning(
                 "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill only from the "
                 "checkpoint before, if there is one",
@@ -219,7 +206,7 @@ class Phase:
             )  # fmt: skip
 
     def _validate(self, parts: dict[str, float]) -> None:
-        """Score the held-out slices, remember the best weights, add a row to the log."""
+        """Score what is held out, keep the best weights, add a row to the log."""
         at = self.at
         row: dict[str, Any] = {"phase": self.name, "iteration": at.iteration, **parts}
         if self.scored:
@@ -231,27 +218,22 @@ class Phase:
             at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
             if gained:
                 at.best_psnr, at.best_iteration = psnr, at.iteration
-            self._plateau(gained)
+            at.looks_since_drop = 0 if gained else at.looks_since_drop + 1
+            if self.recipe.schedule == "plateau" and at.looks_since_drop >= self.recipe.plateau_patience:
+                at.rate_factor, at.looks_since_drop = at.rate_factor * self.recipe.plateau_factor, 0
             if at.mixed and self.watched:
-                self._guard_precision(psnr)
+                self._check_precision(psnr)
         if not self.scored or at.best_iteration == at.iteration:
-            generator = self.nets.generator
-            self.best = {key: value.detach().clone() for key, value in generator.state_dict().items()}
+            self.best = {key: value.detach().clone() for key, value in self.nets.generator.state_dict().items()}
         at.log.append(row)
 
-    def _guard_precision(self, full: float) -> None:
+    def _check_precision(self, full: float) -> None:
         """Leave mixed precision for good where it shows in the score."""
         lower = score(self.nets, self.watched, self.recipe, lower=True)
         self.at.mixed_loss_db = round(full - lower, 4)
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False
             LOG.info("%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower)
-
-    def _plateau(self, gained: bool) -> None:
-        at, recipe = self.at, self.recipe
-        at.looks_since_drop = 0 if gained else at.looks_since_drop + 1
-        if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
-            at.rate_factor, at.looks_since_drop = at.rate_factor * recipe.plateau_factor, 0
 
     def _finished(self, late: bool) -> str:
         patience = self.recipe.patience
@@ -265,14 +247,14 @@ class Phase:
         tensors = {f"best.{k}": v for k, v in self.best.items()} | {"torch_rng": torch.get_rng_state()}
         for name, (module, optimizer) in self.nets.trained.items():
             tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
-            tensors |= flatten_optimizer(optimizer, f"{name}_optimizer")
+            tensors |= checkpoints.flatten_optimizer(optimizer, f"{name}_optimizer")
         values = {"signature": self.signature, "rng": self.rng.bit_generator.state, "progress": asdict(self.at)}
-        write_checkpoint(self.checkpoint, tensors, values)
+        checkpoints.write_checkpoint(self.checkpoint, tensors, values)
 
     def _resume(self) -> None:
         try:
-            found = read_checkpoint(self.checkpoint)
-        except CheckpointError as error:
+            found = checkpoints.read_checkpoint(self.checkpoint)
+        except checkpoints.CheckpointError as error:
             LOG.warning("%s; %s is trained from the start", error, self.name)
             return
         if found is None or found[1].get("signature") != self.signature:
@@ -280,7 +262,7 @@ class Phase:
         tensors, values = found
         for name, (module, optimizer) in self.nets.trained.items():
             module.load_state_dict(_part(tensors, f"{name}."))
-            restore_optimizer(optimizer, tensors, f"{name}_optimizer")
+            checkpoints.restore_optimizer(optimizer, tensors, f"{name}_optimizer")
         self.best = _part(tensors, "best.")
         self.rng.bit_generator.state = values["rng"]
         torch.set_rng_state(tensors["torch_rng"])
@@ -289,7 +271,7 @@ class Phase:
 
 
 def likely_cause(parts: Mapping[str, float], at: Counters) -> str:
-    """What is known of a loss that is no number, in words."""
+    """Likely cause of a loss that is no number, as text."""
     broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
     before = [row["loss"] for row in at.log if "loss" in row]
     text = f" (in {', '.join(broken)})" if broken else ""
@@ -311,7 +293,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads of torch, and those from before afterwards."""
+    """Run with this number of torch's threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,9 +1,8 @@
-"""The trainer: one function for every method, on a pair, a set of images, or (variance maps) a run.
+"""Train any method on a pair, a set of images, or (variance maps) a run.
 
-A training has two phases. `search` fits on all that is not held out and scores that every few iterations: what it
-reaches there is what the card reports. `refit` (where the recipe wants it) starts anew with the same seed on *all* data
-for as many iterations as did best. Without a refit the weights that did best are the model. Where nothing is held out
-the training loss decides, or, where a critic is part of that, the last weights are kept.
+Phase `search` fits on all that is not held out and keeps the weights that score best there; the card reports that
+score. `refit` (where the recipe wants it) starts anew with the same seed on *all* data for as many iterations as did
+best. Where nothing is held out the training loss decides, or, with a critic in the loss, the last weights are kept.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    """What `fit` was asked for; its parameters are explained there."""
+    """What `fit` was asked for; see there."""
 
     method: Method
     recipe: Recipe
@@ -68,7 +67,7 @@ class _Job:
     def phase(
         self, name: str, parts: Sequence[Any], watched: tuple[ValidationPatch, ...], count: int, share: float
     ) -> Phase:
-        """Train one phase to its end, within a share of the time there is."""
+        """Run one phase, within a share of the time."""
         nets = update_steps.build_networks(
             self.recipe, self.examples.factor, self.seed, self.device, self.vgg, channels=self.examples.channels,
             ndim=self.examples.ndim, start=None if self.start is None else self.start.generator.state_dict(),
@@ -86,41 +85,27 @@ class _Job:
 
 
 def fit(
-    method: Method,
-    recipe: Recipe,
-    data: TrainingPair | ImageSet | RunData,
-    *,
-    recipe_name: str,
-    seed: int,
-    work_dir: str | Path,
-    factor: Factor | None = None,
-    threads: int = 1,
-    device: str = "cpu",
-    max_minutes: float | None = None,
-    vgg_weights: str | Path | None = None,
-    start: LoadedModel | None = None,
-    progress: Progress | None = None,
-    precision: Literal["auto", "fp32", "mixed"] = "auto",
-) -> TrainedModel:
+    method: Method, recipe: Recipe, data: TrainingPair | ImageSet | RunData, *, recipe_name: str, seed: int,
+    work_dir: str | Path, factor: Factor | None = None, threads: int = 1, device: str = "cpu",
+    max_minutes: float | None = None, vgg_weights: str | Path | None = None, start: LoadedModel | None = None,
+    progress: Progress | None = None, precision: Literal["auto", "fp32", "mixed"] = "auto",
+) -> TrainedModel:  # fmt: skip
     """Train a method; or, where nothing is trained, find the variance maps of a run.
 
     Parameters
     ----------
     method, recipe, recipe_name : what, and how long
-    data : the pair, the images (for a method trained on "self" only the low-resolution ones are looked at), or the run
+    data : the pair, the images, or the run
     seed : of weights, batches and augmentation; with the same number of threads the result is the same bit for bit
-    work_dir : where checkpoints and the log lie; a killed run started again with the same arguments goes on from there
+    work_dir : of checkpoints and log; a killed training started again with the same arguments goes on from there
     factor : low- over high-resolution voxel size, for a set of images; a pair and a run know their own
-    threads : of torch on the CPU
-    device : "cpu" or "cuda"
+    threads, device : of torch, "cpu" or "cuda"
     max_minutes : stop on the clock; the card then says that the model cannot be reproduced
-    vgg_weights : file for the perceptual term; without it the term is off and the card says so
-    start : a model of the same network, with whose weights training begins; all but its last layers stay as they are
-        where the recipe says `freeze_but_last`
+    vgg_weights : file for the perceptual term, which is off without it
+    start : a model of the same network, with whose weights training begins (see `Recipe.freeze_but_last`)
     progress : called with (phase, iteration, iterations)
-    precision : "mixed" computes the generator in bf16 for as long as that does not change the held-out score by more
-        than .01 dB at any validation step, and in fp32 from then on (without held-out data always); "auto" is "mixed"
-        for a set of images on a GPU
+    precision : "mixed" computes the generator in bf16 until that changes the held-out score by more than .01 dB at a
+        validation step (in fp32 without held-out data); "auto" is "mixed" for a set of images on a GPU
 
     Raises
     ------
@@ -134,8 +119,12 @@ def fit(
 
         return fit_variance(
             method, recipe, data, recipe_name=recipe_name, seed=seed, threads=threads, progress=progress
-        )  # fmt: skip
-    factor = _factor_of(data, factor)
+        )
+    if isinstance(data, TrainingPair):
+        factor = data.factor
+    elif factor is None:
+        raise ImageSetError("a set of images does not tell the factor of super-resolution: give it")
+    factor = check_factor(factor)
     _check(method, recipe, recipe_name, data, factor, start, vgg_weights)
     work, now = Path(work_dir), time.monotonic()
     with torch_threads(threads):
@@ -170,20 +159,11 @@ def fit(
     return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
 
 
-def _factor_of(data: TrainingPair | ImageSet, factor: Factor | None) -> Factor:
-    """The factor of a pair, or the one that is given for a set of images."""
-    if isinstance(data, TrainingPair):
-        factor = data.factor
-    elif factor is None:
-        raise ImageSetError("a set of images does not tell the factor of super-resolution: give it")
-    return check_factor(factor)
-
-
 def _check(
     method: Method, recipe: Recipe, recipe_name: str, data: TrainingPair | ImageSet, factor: Factor,
     start: LoadedModel | None, vgg_weights: str | Path | None,
 ) -> None:  # fmt: skip
-    """Refuse what can be told before any work is done."""
+    """Refuse what cannot be trained, before any work is done."""
     if recipe.needs_vgg and vgg_weights is None:
         raise ModelError(
             f"{method.name} ({recipe_name}) is taught by features of VGG-19: give its weights with --vgg-weights, "
@@ -207,7 +187,7 @@ def _check(
 
 
 def _check_network(method: Method, recipe: Recipe, start: LoadedModel, channels: int, factor: Factor) -> None:
-    """Refuse to begin with weights of other shapes, or to train layers that are not there."""
+    """Refuse a start with weights of other shapes, or too many layers to train."""
     count, layers = recipe.freeze_but_last, len(update_steps.weighted_layers(start.generator))
     if count is not None and not 1 <= count <= layers:
         raise ModelError(f"the model to start from has {layers} layers with weights: {count} of them cannot be trained")
@@ -224,7 +204,7 @@ def _check_network(method: Method, recipe: Recipe, start: LoadedModel, channels:
 def _training_entries(
     job: _Job, phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: dict[str, Any]
 ) -> dict[str, Any]:
-    """The part of the card that training found out."""
+    """The part of the card that is known after training."""
     first, recipe, examples = phases[0], job.recipe, job.examples
     checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)
     timed = [p.name for p in phases if p.at.done == "time"]

@@ -19,7 +19,7 @@ _SMALLEST_SSIM = 11  # side of the structural similarity's own window
 
 
 def outputs(generator: nn.Module, watched: Sequence[ValidationPatch], lower: bool = False) -> list[Tensor]:
-    """What the generator makes of each window, in bf16 where `lower`; it is back in training mode afterwards."""
+    """What the generator makes of each window, in bf16 where `lower`."""
     generator.eval()
     with torch.no_grad(), torch.autocast(watched[0].batch.input.device.type, torch.bfloat16, enabled=lower):
         out = [generator(look.batch.input).float() for look in watched]
@@ -28,7 +28,7 @@ def outputs(generator: nn.Module, watched: Sequence[ValidationPatch], lower: boo
 
 
 def _error(made: Sequence[Tensor], watched: Sequence[ValidationPatch]) -> float:
-    """Mean squared error where windows are scored, all together."""
+    """Mean squared error over all windows."""
     total = weight = 0.0
     for image, look in zip(made, watched, strict=True):
         seen = image if look.batch.operator is None else look.batch.operator.forward(image)
@@ -39,11 +39,7 @@ def _error(made: Sequence[Tensor], watched: Sequence[ValidationPatch]) -> float:
 
 
 def score(nets: Networks, watched: Sequence[ValidationPatch], recipe: Recipe, lower: bool = False) -> float:
-    """In dB, higher is better: PSNR, or for the objective "self" the loss on the same scale.
-
-    What is consistent with coarse data can be arbitrarily rough; therefore the variation counts there as it does in
-    training.
-    """
+    """In dB, higher is better: PSNR, or for the objective "self" the loss, total variation included."""
     made = outputs(nets.generator, watched, lower)
     error = _error(made, watched)
     if recipe.objective == "self":
@@ -60,11 +56,7 @@ def score(nets: Networks, watched: Sequence[ValidationPatch], recipe: Recipe, lo
 def compare(
     generator: nn.Module, examples: Examples, watched: Sequence[ValidationPatch], recipe: Recipe
 ) -> dict[str, dict[str, float]]:
-    """PSNR (dB) and SSIM of the network's windows, beside B-spline and zero filling of the same; range 1.
-
-    Where images come interpolated already, what is beside is the input as it came. For the objective "self" there is no
-    fine image: what is compared are coarse images, and only the network's.
-    """
+    """Held-out metrics of the network and of plain interpolations, for the card; for "self" of consistency alone."""
     made = outputs(generator, watched)
     if recipe.objective == "self":
         return {"network": {"consistency_psnr": round(-10 * float(np.log10(max(_error(made, watched), 1e-12))), 4)}}
@@ -73,10 +65,10 @@ def compare(
     plain = {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
     rows = {"network": made}
     rows |= {name: [examples.interpolated(how, patch) for patch in watched] for name, how in plain.items()}
-    return {name: _figures(images, watched) for name, images in rows.items()}
+    return {name: _metrics(images, watched) for name, images in rows.items()}
 
 
-def _figures(images: Sequence[Tensor], watched: Sequence[ValidationPatch]) -> dict[str, float]:
+def _metrics(images: Sequence[Tensor], watched: Sequence[ValidationPatch]) -> dict[str, float]:
     out = {"psnr": round(-10 * float(np.log10(max(_error(images, watched), 1e-12))), 4)}
     found, counts = [], []
     for image, look in zip(images, watched, strict=True):

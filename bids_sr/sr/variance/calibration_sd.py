@@ -1,25 +1,15 @@
 """Standard deviation map of a short high-resolution run (the calibration), which is the prior of other runs.
 
-What has to be in the map is how strongly each voxel fluctuates by itself. So drift, head motion and the task are
-regressed out, volumes with a spike or a jerk are left out, variance is divided by the degrees of freedom that remain,
-and the thermal noise is subtracted.
+Drift, head motion and the task are regressed out, volumes with a spike or a jerk are left out, variance is divided by
+the degrees of freedom that remain, and the thermal noise is subtracted. A run of 20 volumes has few degrees of freedom
+(see docs/acquire.md), so only strong components of head motion count, and the task stays in where too few would remain;
+a calibration that keeps its task favors the places that the task of the other run is tested for.
 
-Regressors cost degrees of freedom, and a run of 20 volumes has few: from 8, 12 and 20 volumes the detail of another run
-was recovered with r = .454, .558 and .588 (research prototype; see docs/acquire.md). Hence
-
-- of head motion only its principal components count that move the head by more than `motion_mm`, the strongest first,
-  and one for every `volumes_per_motion` volumes at most;
-- the task is regressed out only where at least `least_share` of the volumes remain as degrees of freedom. Its
-  cost is known too (.540 instead of .588 with 20 volumes), but a calibration that keeps its task favors the places that
-  the task of the other run is tested for.
-
-Thermal noise: noise is spread evenly over all temporal components of what is left, fluctuations are concentrated in
-the stronger ones. The mean eigenvalue of the weaker half of the spectrum is taken for the noise variance, one number
-for the brain. Fluctuations that reach into that half are counted as noise, so the estimate is rather too high, and a
-variance from 18 degrees of freedom is off by a third: what is left of it after a subtraction can be next to nothing
-where the voxel fluctuates as much as others. Hence a high floor, as a share of each voxel's variance. Share of zero
-filling's error explained by WMN (studyforrest, the first 20 volumes for the other 116, 5 slices, 40 components and the
-first 10): floor .1 -.06 and .13, .3 .11 and .25, .5 .15 and .28, .7 .17 and .29, no noise taken out .18 and .30.
+Thermal noise is spread evenly over all temporal components, fluctuations are concentrated in the stronger ones: the
+mean eigenvalue of the weaker half of the spectrum is taken for the noise variance, one number for the brain. That is
+rather too high, and a variance from 18 degrees of freedom is off by a third, hence a high floor. Share of error of zero
+filling explained by WMN (studyforrest, the first 20 volumes for the other 116, 5 slices, 40 components, the first 10):
+floor .1 -.06 and .13, .3 .11 and .25, .5 .15 and .28, .7 .17 and .29, no noise taken out .18 and .30.
 """
 
 from __future__ import annotations
@@ -40,16 +30,15 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationSettings:
-    """Choices of the estimate; the one home of these defaults (ours).
+    """Choices of the estimate (ours).
 
     Parameters
     ----------
     fd_mm : framewise displacement above which a volume is left out (mm)
-    outlier : residual (rms over the brain) of a volume, over the median of all, above which it is left out
-    slice_outlier : the same of one of its slices
-    spread : and that lies so many robust standard deviations of all volumes above their median: a brain in which much
-        fluctuates together has volumes of very different size
-    slice_voxels : slices with fewer voxels of brain are not looked at
+    outlier, slice_outlier : residual (rms) of a volume, and of one of its slices, over the median of all, above which
+        the volume is left out
+    spread : robust standard deviations above the median that it must exceed too
+    slice_voxels : slices with fewer voxels of brain are skipped
     motion_mm : components of head motion that move the head by less (standard deviation, mm) are not regressed out
     volumes_per_motion : volumes for each component of head motion
     least_share : degrees of freedom, as a share of the volumes, below which the task stays in
@@ -73,13 +62,11 @@ class CalibrationMap:
 
     Parameters
     ----------
-    sd : (X, Y, Z) float32, standard deviation of the fluctuations (signal units), thermal noise taken out; on the whole
+    sd : (X, Y, Z) float32, standard deviation of the fluctuations (signal units) without thermal noise; on the whole
         grid, as what fluctuates outside the brain (eyes, vessels) is in the data of other runs as well
-    noise_sd : standard deviation of the thermal noise (signal units)
-    noise_share : share of the variance in the mask that is noise, 0 to 1
+    noise_sd, noise_share : standard deviation of the thermal noise (signal units), and its share of the variance
     dof : degrees of freedom of the variance
-    n_used : volumes that entered
-    censored : numbers of the volumes left out, counted from 0 in the series given
+    n_used, censored : volumes that entered, numbers (from 0) of those left out
     n_drift, n_motion, n_task : regressors of each kind
     """
 
@@ -95,26 +82,19 @@ class CalibrationMap:
 
 
 def calibration_sd(
-    series: Array,
-    mask: Array,
-    *,
-    drift: Array,
-    motion: Array | None = None,
-    fd: Array | None = None,
-    task: Array | None = None,
-    settings: CalibrationSettings | None = None,
-) -> CalibrationMap:
+    series: Array, mask: Array, *, drift: Array, motion: Array | None = None, fd: Array | None = None,
+    task: Array | None = None, settings: CalibrationSettings | None = None,
+) -> CalibrationMap:  # fmt: skip
     """Standard deviation of the fluctuations of a motion-corrected series.
 
     Parameters
     ----------
     series : (X, Y, Z, T) in signal units, volumes in the steady state only
     mask : (X, Y, Z), brain: where spoiled volumes and the noise are told from
-    drift : (T, K) slow courses, the constant among them
-    motion : (T, P) courses of head motion in mm (rotations as displacements at the head's radius)
+    drift : (T, K) slow time series, the constant among them
+    motion : (T, P) head motion in mm (rotations as displacements at the head's radius)
     fd : (T,) framewise displacement (mm); values that are not finite count as 0
     task : (T, C) predicted response of each condition
-    settings : see CalibrationSettings
 
     Raises
     ------
@@ -124,27 +104,27 @@ def calibration_sd(
     inside = np.asarray(mask) > 0
     flat = _checked(series, inside)
     kept = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd, s)
-    courses, counts = _regressors(kept, drift, motion, task, s)
-    n, dof = int(kept.sum()), int(kept.sum()) - courses.shape[1]
-    left = _without(flat[kept], courses)
+    regressors, counts = _regressors(kept, drift, motion, task, s)
+    n, dof = int(kept.sum()), int(kept.sum()) - regressors.shape[1]
+    left = _without(flat[kept], regressors)
     total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
         raise CalibrationError("it does not change over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
     return CalibrationMap(
-        sd=_map(series, kept, courses, dof, noise, s.floor), noise_sd=float(np.sqrt(noise)),
+        sd=_map(series, kept, regressors, dof, noise, s.floor), noise_sd=float(np.sqrt(noise)),
         noise_share=float(noise / total), dof=dof, n_used=n,
         censored=tuple(int(t) for t in np.flatnonzero(~kept)), n_drift=counts[0], n_motion=counts[1],
         n_task=counts[2],
     )  # fmt: skip
 
 
-def _map(series: Array, kept: Array, courses: Array, dof: int, noise: float, floor: float) -> Array:
+def _map(series: Array, kept: Array, regressors: Array, dof: int, noise: float, floor: float) -> Array:
     """Standard deviation on the whole grid, slice by slice; read-only."""
     sd = np.zeros(series.shape[:3], dtype=np.float32)
     for z in range(series.shape[2]):
         slab = np.asarray(series[:, :, z], dtype=np.float64)[..., kept].reshape(-1, int(kept.sum())).T
-        slab = slab - courses @ (courses.T @ slab)
+        slab = slab - regressors @ (regressors.T @ slab)
         variance = np.square(slab).sum(axis=0) / dof
         sd[:, :, z] = np.sqrt(np.maximum(variance - noise, floor * variance)).reshape(series.shape[:2])
     sd.setflags(write=False)
@@ -167,24 +147,24 @@ def _checked(series: Array, inside: Array) -> Array:
     return np.ascontiguousarray((chosen - chosen.mean(axis=1, dtype=np.float64, keepdims=True)).T, dtype=np.float32)
 
 
-def _basis(courses: Array) -> Array:
+def _basis(regressors: Array) -> Array:
     """Orthonormal columns that span those of (T, P); what is nothing beside the others is left out."""
-    courses = np.asarray(courses, dtype=np.float64)
-    norm = np.linalg.norm(courses, axis=0)
-    courses = courses[:, norm > 1e-9] / norm[norm > 1e-9]
-    if not courses.shape[1]:
-        return courses
-    left, sizes, _ = np.linalg.svd(courses, full_matrices=False)
+    regressors = np.asarray(regressors, dtype=np.float64)
+    norm = np.linalg.norm(regressors, axis=0)
+    regressors = regressors[:, norm > 1e-9] / norm[norm > 1e-9]
+    if not regressors.shape[1]:
+        return regressors
+    left, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
     return np.asarray(left[:, sizes > 1e-6 * sizes[0]])
 
 
 def _without(flat: Array, basis: Array) -> Array:
-    """(T, N) with orthonormal courses (T, P) taken out."""
+    """(T, N) without orthonormal regressors (T, P)."""
     return np.asarray(flat - (basis @ (basis.T @ flat)).astype(np.float32))
 
 
 def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None, s: CalibrationSettings) -> Array:
-    """(T,) volumes that are neither moved in a jerk nor unlike the others; found in rounds, without those found."""
+    """(T,) volumes without jerks and outliers, found in rounds."""
     if len(drift) != len(flat):
         raise CalibrationError(f"{len(drift)} rows of drift for {len(flat)} volumes")
     kept = np.ones(len(flat), dtype=bool)
@@ -221,7 +201,7 @@ def _outlying(square: Array, kept: Array, ratio: float, spread: float) -> Array:
 def _regressors(
     kept: Array, drift: Array, motion: Array | None, task: Array | None, s: CalibrationSettings
 ) -> tuple[Array, tuple[int, int, int]]:
-    """Orthonormal courses over the volumes kept, and how many are drift, motion and task."""
+    """Orthonormal regressors over the volumes kept, and how many are drift, motion and task."""
     n = int(kept.sum())
     basis = _basis(np.asarray(drift)[kept])
     counts = [basis.shape[1], 0, 0]
@@ -241,10 +221,10 @@ def _regressors(
 def _noise_variance(left: Array, dof: int) -> float:
     """Variance of one voxel's noise from the weaker half of the spectrum of what is left, (T, N).
 
-    Eigenvalues of noise spread about its variance by 2 sqrt(dof / N) (Marchenko and Pastur 1967; a half circle, where
-    that is small), so the mean of the weaker half lies 8 / (3 pi) sqrt(dof / N) of it too low.
+    Eigenvalues of noise spread about its variance by 2 sqrt(dof / N) in a half circle (Marchenko and Pastur 1967), so
+    the mean of the weaker half lies 8 / (3 pi) sqrt(dof / N) of it too low.
     """
     gram = (left @ left.T).astype(np.float64) / left.shape[1]
-    values = np.sort(np.linalg.eigvalsh(gram))[-dof:]  # the others belong to the courses taken out
+    values = np.sort(np.linalg.eigvalsh(gram))[-dof:]  # the others belong to the regressors taken out
     low = 8 / (3 * np.pi) * np.sqrt(dof / left.shape[1])
     return float(max(values[: max(1, dof // 2)].mean(), 0.0)) / max(1 - low, 0.5)

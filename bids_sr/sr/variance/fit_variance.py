@@ -1,4 +1,4 @@
-"""The variance map of one run as a model on disk: found, put to the test, and described in its card."""
+"""Estimate the variance maps of one run, test them on held-out halves, and describe them in a model card."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import card_entries
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, fine_size
-from bids_sr.sr.resolution.levels import level_above, to_slices
+from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, highres_size
+from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.phase import Progress, torch_threads
 from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
@@ -38,14 +39,11 @@ class RunData:
 
     Parameters
     ----------
-    statistics : of the run, motion corrected
-    halves : of its first and of its second half; None where the run is too short to be split
-    mask : (x, y, z), the brain
-    affine : voxel -> RAS mm
+    statistics, halves : of the run, motion corrected, and of either half; None where it is too short to be split
+    mask, affine : (x, y, z) brain, voxel -> RAS mm
     factor : acquired over wanted voxel size
-    measured : (X, Y, Z) standard deviation on the high-resolution grid that a calibration measured, in the pose of the
-        boldref; or None
-    measured_low : (x, y, z) the same on the acquired grid, by which it is decided how much of it is used
+    measured : (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
+    measured_low : (x, y, z) the same on the acquired grid, which decides how much of it is used
 
     Raises
     ------
@@ -76,8 +74,8 @@ class RunData:
 
     def described(self) -> dict[str, Any]:
         """What the card says of the run; see `bids_sr.sr.models.card.card_entries`."""
-        zooms = np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(0))
-        finer = [n / fine_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
+        zooms = voxel_sizes(self.affine)
+        finer = [n / highres_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
         return {
             "factor": self.factor, "contrast": self.contrast, "affine": self.affine,
             "zooms": (zooms, zooms * finer),
@@ -90,21 +88,15 @@ def whole_grid(prior: Prior) -> Tensor:
     """The maps of a prior on the whole high-resolution grid, (Q, Z, X, Y)."""
     x, y, z = prior.window.level.fine
     out = torch.zeros(len(prior.weight), z, x, y)
-    out[(slice(None), *prior.window.fine)] = prior.weight
+    out[:, *prior.window.fine] = prior.weight
     return out
 
 
 def fit_variance(
-    method: Method,
-    recipe: Recipe,
-    data: Any,
-    *,
-    recipe_name: str,
-    seed: int,
-    threads: int = 1,
+    method: Method, recipe: Recipe, data: Any, *, recipe_name: str, seed: int, threads: int = 1,
     progress: Progress | None = None,
-) -> TrainedModel:
-    """Find the variance map of a run and decide whether it is used; arguments as in `trainer.fit`, which calls this.
+) -> TrainedModel:  # fmt: skip
+    """Find the variance maps of a run and decide whether they are used; arguments as in `trainer.fit`.
 
     Raises
     ------
@@ -124,7 +116,7 @@ def fit_variance(
     with torch_threads(threads):
         window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
         components = _slices(data.statistics)
-        verdict = _judge(method, recipe, data, seed)
+        verdict = _gate(method, recipe, data, seed)
         prior = _nothing(window, recipe)
         if verdict["applied"]:
             prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
@@ -159,8 +151,8 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
-def _judge(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
-    """Whether the maps are used, and how much of a measured one goes into them; see `held_out_gate`."""
+def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
+    """Whether the maps are used, and the share of a measured one in them; see `held_out_gate`."""
     if not np.any(data.statistics.components):
         return {"applied": False, "model": "zero filling: too few volumes for a variance"}
     if recipe.least_explained is None:
@@ -191,9 +183,7 @@ def _judge(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> 
             f"zero filling misses in the other half, less than {recipe.least_explained:.0%}"
         )
         return {"applied": False, **told}
-    model = "the map of the whole run" + (
-        f", {best:.0%} of it from the calibration (mean of logarithms)" if best else ""
-    )
+    model = f"the map of the whole run{f', {best:.0%} of it from the calibration (mean of logarithms)' if best else ''}"
     return {"applied": True, **told, "model": model}
 
 

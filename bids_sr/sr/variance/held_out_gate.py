@@ -1,9 +1,8 @@
-"""Whether a run's variance map reconstructs anything that is there: the test before it is used.
+"""Held-out test of a run's variance maps before they are used.
 
-The run is split into its first and its second half. One level of resolution down, where the answer was acquired, the
-map of one half reconstructs the strongest components of the other, and the other way round. What zero filling misses
-and this explains is the share by which the method stands or falls: a map that has fitted noise explains less than
-nothing of volumes that it has not seen.
+One level of resolution down, where the answer was acquired, the map of one half of the run reconstructs the strongest
+components of the other. The share explained of what zero filling misses decides: a map that has fitted noise explains
+less than nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.resolution.levels import Level, level_below
+from bids_sr.sr.resolution.operators import Level, level_below
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
 
@@ -30,9 +29,8 @@ def explained_share(prior: Prior, level: Level, images: Tensor, mask: Tensor) ->
 
     Parameters
     ----------
-    prior : on a window of the level
-    level : from the grid of the data to that of the images
-    images : (C, Z, X, Y) on the fine grid of the level; brought down, they are the data
+    prior, level : prior on a window of the level
+    images : (C, Z, X, Y) on the high-resolution grid of the level; downsampled they are the data
     mask : (Z, X, Y) bool, voxels that count
 
     Returns
@@ -51,15 +49,9 @@ def explained_share(prior: Prior, level: Level, images: Tensor, mask: Tensor) ->
 
 
 def held_out_shares(
-    halves: Sequence[Tensor],
-    mask: NDArray[np.bool_],
-    factor: Factor,
-    estimator: Estimator,
-    *,
-    seed: int = 0,
-    measured: Tensor | None = None,
-    blends: Sequence[float] = (0.0,),
-) -> dict[float, tuple[float, ...]]:
+    halves: Sequence[Tensor], mask: NDArray[np.bool_], factor: Factor, estimator: Estimator, *, seed: int = 0,
+    measured: Tensor | None = None, blends: Sequence[float] = (0.0,),
+) -> dict[float, tuple[float, ...]]:  # fmt: skip
     """Explained share of each half's components by the map of the other half, one level of resolution down.
 
     Parameters
@@ -67,8 +59,7 @@ def held_out_shares(
     halves : two tensors (C, z, x, y), components of each half on the acquired grid
     mask : (x, y, z) brain
     factor : acquired over wanted voxel size
-    estimator : of the map
-    seed : of its draws
+    estimator, seed : of the map
     measured : (z, x, y) standard deviation on the acquired grid that was measured in another run; or None
     blends : shares of that map to try, see `blended`; 0 is the run's own map alone
 
@@ -78,7 +69,7 @@ def held_out_shares(
 
     Raises
     ------
-    ResolutionError : an axis too short to be brought down
+    ResolutionError : an axis too short to be downsampled
     """
     shape = mask.shape
     level, cut = level_below((shape[0], shape[1], shape[2]), factor)

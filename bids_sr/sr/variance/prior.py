@@ -6,18 +6,17 @@ crops k-space in plane (and averages across slices where these get thinner). The
 
     x = C D' (D C D' + s2 I)^-1 y,        C = sum_q W_q K_q W_q
 
-which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8). It is linear in y,
-and of it only the part beyond the acquired band is used, so that the acquired band stays as it was measured.
+which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8). Only its part beyond
+the acquired band is used. The covariance of two samples of k-space is a Fourier coefficient of the variance map at
+their *difference*, so fluctuations carry that map out to twice the acquired band (Dertinger et al. 2009).
 
-Why this can work at all: the covariance of two samples of k-space is a Fourier coefficient of the variance map at their
-*difference*, so fluctuations carry that map out to twice the acquired band (Dertinger et al. 2009 for microscopy).
-
-Tensors are (..., Z, X, Y), slices first, as in `bids_sr.sr.resolution.levels`.
+Tensors are (..., Z, X, Y), slices first.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -27,11 +26,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.sr.resolution.levels import Level
+from bids_sr.sr.resolution.operators import Level
 
 Array = NDArray[Any]
-# Of conjugate gradients at most. On studyforrest, one level down, 10, 15 and 20 miss 9, 4 and 1.7 % of what is added;
-# the share that is explained is .199, .200 and .200 with them, and .200 solved to the end (benchmarks/variance.py).
+# Of conjugate gradients at most: 10, 15 and 20 miss 9, 4 and 1.7 % of what is added (studyforrest, one level down)
 ITERATIONS = 20
 TOLERANCE = 2e-3  # residual over data of a system at which it counts as solved
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
@@ -80,7 +78,7 @@ class Window:
     Parameters
     ----------
     level : both grids
-    coarse, fine : slices (Z, X, Y) of the acquired and the high-resolution grid
+    coarse, fine : slices (Z, X, Y) of the acquired and of the high-resolution grid
     """
 
     level: Level
@@ -111,10 +109,8 @@ class Window:
         return self.level.coarse[2] != self.level.fine[2]
 
     def down(self, fine: Tensor) -> Tensor:
-        """D: (..., Z, X, Y) of the fine window to (..., z, x, y) of the coarse one."""
-        rows, columns, across = self.matrices
-        out = rows @ fine @ columns.T
-        return _along_slices(across, out) if self.thins else out
+        """D: (..., Z, X, Y) to (..., z, x, y)."""
+        return self._sampled(fine, self.matrices)
 
     def adjoint(self, coarse: Tensor) -> Tensor:
         """D': (..., z, x, y) to (..., Z, X, Y)."""
@@ -124,9 +120,12 @@ class Window:
 
     def squared(self, fine: Tensor) -> Tensor:
         """What D makes of variances: its matrices squared, element by element."""
-        rows, columns, across = self.matrices
-        out = rows.square() @ fine @ columns.square().T
-        return _along_slices(across.square(), out) if self.thins else out
+        return self._sampled(fine, [matrix.square() for matrix in self.matrices])
+
+    def _sampled(self, fine: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        rows, columns, across = matrices
+        out = rows @ fine @ columns.T
+        return _along_slices(across, out) if self.thins else out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +135,8 @@ class Prior:
     Parameters
     ----------
     window : both grids around the mask
-    weight : (Q, Z, X, Y), w_q on the fine window, unit of the change
-    fwhm : Q full widths of the correlations (fine voxels)
+    weight : (Q, Z, X, Y), w_q on the high-resolution window, unit of the change
+    fwhm : Q full widths of the correlations (high-resolution voxels)
     noise : s2, in the squared unit of the change
     """
 
@@ -179,10 +178,7 @@ class Prior:
 
     @cached_property
     def variance(self) -> Tensor:
-        """About the diagonal of D C D', (z, x, y), up to a factor: that of correlations narrower than D.
-
-        For its mean see `mean_variance`; as a preconditioner it may be off by any factor.
-        """
+        """The preconditioner: the diagonal of D C D', (z, x, y), up to a factor, for correlations narrower than D."""
         return self.window.squared(sum(w * self.correlate(q, w) for q, w in enumerate(self.weight)))
 
     @cached_property
@@ -200,9 +196,8 @@ class Prior:
     def solve(self, coarse: Tensor, iterations: int = ITERATIONS, tolerance: float = TOLERANCE) -> Tensor:
         """(D C D' + s2 I)^-1 y for one image (z, x, y), by conjugate gradients.
 
-        Where slices stay as they are, each is a system of its own, has its own step sizes, and counts as solved or
-        not: a strong slice does not end the others. Step sizes follow from the data, so that the result is linear in
-        them as far as it is solved, and no further.
+        Where slices stay as they are, each is a system of its own with its own step sizes: a strong slice does not end
+        the others. Step sizes follow from the data: the result is linear in them as far as it is solved.
         """
         axes = (-3, -2, -1) if self.window.thins else (-2, -1)
         inverse = 1 / (self.variance + self.noise)
@@ -224,7 +219,7 @@ class Prior:
         return out
 
     def expect(self, coarse: Tensor) -> Tensor:
-        """Conditional mean of the fluctuation, (Z, X, Y) of the whole fine grid, given (z, x, y) of the coarse one."""
+        """Conditional mean of the fluctuation, (Z, X, Y) of the whole grid, of data (z, x, y)."""
         zi, xi, yi = self.window.coarse
         inside = self.spread(self.solve(coarse[zi, xi, yi].contiguous()))
         x, y, z = self.window.level.fine
@@ -233,11 +228,11 @@ class Prior:
         return out
 
     def beyond(self, coarse: Tensor) -> Tensor:
-        """The part of `expect` beyond the acquired band: linear in the data, nothing of what was acquired."""
+        """The part of `expect` beyond the acquired band."""
         return self.window.level.beyond(self.expect(coarse))
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """Data (z, x, y) of the coarse window as the prior and the noise would make them."""
+        """Data (z, x, y) of the window as the prior and the noise would make them."""
         fine = torch.zeros_like(self.weight[0])
         for number, weight in enumerate(self.weight):
             white = torch.randn(fine.shape, generator=generator)

@@ -1,13 +1,9 @@
-"""A run super-resolved by its variance map, volume by volume, in the pose of the head.
+"""A run super-resolved by its variance maps, volume by volume, in the pose of the head.
 
-fine volume = zero-filled volume + what the prior reconstructs of the change, without the acquired band.
-The change is the volume minus the run's mean carried into the volume's pose; so is the variance map, as both belong to
-the head and the grid on which k-space was cropped does not. Static detail of a high-resolution image, where there is
-one, is no part of the change; it is one image (`constant`) that is added after the volume has been interpolated to the
-pose of the reference: carried there and back with every volume it would leave its interpolation error in the series.
-
-What belongs to a pose serves all volumes in which the head lies within a small tolerance of it. Between, the mean
-follows the head by its gradient: to first order where the head moved by less than a tenth of a voxel.
+Output = zero-filled volume + what the prior reconstructs beyond the acquired band of the change, which is the volume
+minus the run's mean. Mean and maps belong to the head and are carried into its pose; poses within a small tolerance
+share them, and the mean follows by its gradient. Static detail of a high-resolution image is one image (`constant`),
+added after the volume has been interpolated to the reference, so that its interpolation error is not in the series.
 """
 
 from __future__ import annotations
@@ -23,11 +19,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import displacement, hr_grid
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.resolution.levels import Level, level_above, to_slices, to_volume
+from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior, Window
 
 Array = NDArray[Any]
@@ -57,7 +54,7 @@ class Modulation:
         return self.weight / torch.from_numpy(low).clamp_min(1e-6 * float(self.weight.max()) + 1e-30)
 
     def expect(self, coarse: Tensor) -> Tensor:
-        """The change as the control has it, (Z, X, Y) of the whole fine grid, of (z, x, y) of the whole coarse one."""
+        """The modulated change, (Z, X, Y) of the whole grid, of data (z, x, y)."""
         out = self.window.level.up(coarse)
         out[self.window.fine] *= self.gain
         return out
@@ -83,11 +80,8 @@ class VarianceUpsampler:
     Parameters
     ----------
     weight : (Q, Z, X, Y) maps on the whole high-resolution grid of the boldref; all zero means zero filling
-    noise : s2 of the prior
-    fwhm : Q full widths of its correlations (high-resolution voxels); none for `sdmod`
-    mean : (x, y, z) mean of the run in the pose of the boldref
-    mask : (x, y, z) brain
-    affine : voxel -> RAS mm of the acquired grid
+    noise, fwhm : of the prior; no widths for `sdmod`
+    mean, mask, affine : (x, y, z) mean of the run and brain in the pose of the boldref; voxel -> RAS mm
     factor : acquired over wanted voxel size
     constant : image on the boldref's high-resolution grid that is added after the interpolation, or None
     distortion : of the volumes, of which mean and maps are free; or None
@@ -100,12 +94,8 @@ class VarianceUpsampler:
         tolerance: float = TOLERANCE,
     ) -> None:  # fmt: skip
         x, y, z = mean.shape
-        self.shape, self.affine, self.tolerance, self.constant = (
-            (x, y, z),
-            np.asarray(affine, float),
-            tolerance,
-            constant,
-        )
+        self.shape, self.affine = (x, y, z), np.asarray(affine, float)
+        self.tolerance, self.constant = tolerance, constant
         self.level: Level = level_above(self.shape, factor)
         self.fine, self.fine_affine = hr_grid(self.shape, self.affine, factor)
         self.noise, self.fwhm = float(noise), fwhm
@@ -120,7 +110,7 @@ class VarianceUpsampler:
         hit = [np.flatnonzero(inside.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
         corners = np.stack(np.meshgrid(*[[h[0], (h[0] + h[-1]) / 2, h[-1]] for h in hit], indexing="ij"), -1)
         self._points = corners.reshape(-1, 3) @ self.affine[:3, :3].T + self.affine[:3, 3]
-        self._voxel = float(np.sqrt((self.affine[:3, :3] ** 2).sum(0)).min())
+        self._voxel = float(voxel_sizes(self.affine).min())
         self._kept: list[PosedPrior] = []  # the one used last stands last
         self.poses = 0
 
@@ -129,7 +119,7 @@ class VarianceUpsampler:
         return float(np.sqrt((displacement(pose, kept.pose, self._points) ** 2).mean())) / self._voxel
 
     def posed(self, pose: Array) -> PosedPrior:
-        """What belongs to a pose: made anew where the head is farther than the tolerance from all that are kept."""
+        """Maps and mean of a pose, made anew where the head is farther than the tolerance from all that are kept."""
         ways = [self._away(kept, pose) for kept in self._kept]
         if ways and min(ways) <= self.tolerance:
             found = self._kept.pop(int(np.argmin(ways)))
@@ -163,10 +153,7 @@ class VarianceUpsampler:
         return out
 
     def detail(self, change: Array, pose: Array) -> Tensor:
-        """What is added to the zero-filled change, (Z, X, Y): linear in the change, nothing of the acquired band.
-
-        It may be any image that is linear in the volumes: a component, or the effect map of a linear model.
-        """
+        """What is added to the zero-filled change, (Z, X, Y), or to any image that is linear in the volumes."""
         prior = self.posed(pose).prior
         if prior is None:
             x, y, z = self.level.fine
@@ -186,7 +173,7 @@ class VarianceUpsampler:
 
 
 def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
-    """Maps (Q, Z, X, Y) on a grid of another matrix over the same field of view; those of another run or person."""
+    """Maps (Q, Z, X, Y) of another run or person on the grid of this one."""
     x, y, z = fine
     if weight.shape[1:] == (z, x, y):
         return weight
@@ -198,9 +185,9 @@ def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
 def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
     """Maps (Q, Z, X, Y) of the wrong place, as a placebo.
 
-    how : "mirror" exchanges left and right about the middle of the maps (a head that lies off center stays where it
-        is, and what leaves one edge enters at the other), "shift" moves the maps by three acquired voxels along both
-        axes of the slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
+    how : "mirror" exchanges left and right about the middle of the maps, so that a head off center stays where it is,
+        "shift" moves them by three acquired voxels along both axes of the slice, "" leaves them; affine: voxel -> RAS
+        mm, which tells the axis from left to right
     """
     if not how:
         return weight

@@ -1,6 +1,4 @@
-"""Variance maps of a run on the high-resolution grid, from what was acquired alone.
-
-Three ways, in the order in which they were tried; the figures are in ``benchmarks/results/people.md``:
+"""Estimators of a run's variance maps on the high-resolution grid, from what was acquired alone.
 
 wmn
     w is the standard deviation over time of the zero-filled change (Gorodnitsky and Rao 1997).
@@ -12,13 +10,10 @@ sbl
 
 The update of `sbl` compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and ``b = D' a``
 the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data less the same over draws, voxel
-by voxel, so w_q is multiplied by a power of the ratio of the two. No determinant and no matrix of voxels by voxels is
-needed. Components enter with nearly equal weight, since each is a sample of where the run fluctuates and the strongest
-one says no more about it than the tenth. The likelihood alone fits noise, so ratios are smoothed by less than a voxel
-and log w is drawn a little towards its neighborhood.
-
-Settings were fixed on one person, one level of resolution down (studyforrest, 40 to 20; ``benchmarks/people.py
-settings``).
+by voxel, so w_q is multiplied by a power of their ratio: no determinant is needed. Components enter with nearly equal
+weight, as each is a sample of where the run fluctuates. The likelihood alone fits noise, so ratios are smoothed by less
+than a voxel and log w is drawn a little towards its neighborhood. Settings were fixed on one person, one level of
+resolution down (``benchmarks/people.py settings``).
 """
 
 from __future__ import annotations
@@ -68,29 +63,19 @@ def _cut(components: Tensor, window: Window) -> Tensor:
 
 
 def estimate_prior(
-    components: Tensor,
-    window: Window,
-    estimator: Estimator,
-    *,
-    seed: int = 0,
-    start: Tensor | None = None,
+    components: Tensor, window: Window, estimator: Estimator, *, seed: int = 0, start: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Prior:
-    """Find the variance maps of a run.
+) -> Prior:  # fmt: skip
+    """Find the variance maps (Q, Z, X, Y) of a run, in the unit of its components.
 
     Parameters
     ----------
     components : (C, z, x, y) strongest temporal components on the acquired grid
     window : around the mask
-    estimator : settings
-    seed : of the draws
-    start : (Z, X, Y) standard deviation on the fine window from which to start, in any unit; that of the zero-filled
+    estimator, seed : settings, seed of the draws
+    start : (Z, X, Y) standard deviation on the window from which to start, in any unit; that of the zero-filled
         components where None
     progress : called with (rounds done, rounds)
-
-    Returns
-    -------
-    Prior with (Q, Z, X, Y) maps, in the unit of the components
 
     Raises
     ------
@@ -152,17 +137,9 @@ def _marginal_likelihood(
 
 
 def blended(prior: Prior, measured: Tensor, blend: float) -> Prior:
-    """A run's own maps and one that was measured, by the weighted mean of their logarithms.
+    """A run's own maps and a measured one, by the weighted mean of their logarithms, on the level of its own.
 
-    Parameters
-    ----------
-    prior : of the run itself
-    measured : (Z, X, Y) standard deviation on the fine window, any unit
-    blend : share of the measured map, 0 (the run's own maps) to 1
-
-    Returns
-    -------
-    Prior whose maps have the level of the run's own: the measured one says where, not how much
+    measured: (Z, X, Y) standard deviation on the window, any unit; blend: its share, 0 (the run's own maps) to 1.
     """
     if blend == 0:
         return prior

@@ -9,11 +9,7 @@ from torch import Tensor, nn
 
 
 class VarianceMaps(nn.Module):
-    """What is kept of a `Prior`: its maps on the whole high-resolution grid, and its noise.
-
-    weight: (Q, Z, X, Y), zero outside the window around the mask and everywhere where the maps were not used; noise:
-    ().
-    """
+    """What is kept of a `Prior`: maps (Q, Z, X, Y) on the whole high-resolution grid (zero where unused), and noise."""
 
     weight: Tensor
     noise: Tensor
@@ -24,14 +20,10 @@ class VarianceMaps(nn.Module):
         self.register_buffer("noise", torch.zeros(()))
 
     def take_shapes(self, state: Mapping[str, Tensor]) -> None:
-        """Make room for the maps of a file: their grid is that of a run, and no property of the method.
-
-        Raises
-        ------
-        ValueError : not on a grid
-        """
+        """Make room for the maps of a file, whose grid is that of a run; raises ValueError."""
         found = state.get("weight")
-        if found is not None and found.ndim != 4:
+        if found is None:
+            return
+        if found.ndim != 4:
             raise ValueError(f"its maps {tuple(found.shape)} are not on one grid")
-        if found is not None:
-            self.weight = torch.zeros_like(found)
+        self.weight = torch.zeros_like(found)

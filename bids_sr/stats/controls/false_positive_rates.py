@@ -1,14 +1,13 @@
 """False-positive rates of the linear model in series without signal, and the threshold that such series set.
 
-Series without signal are those of `bids_sr.stats.controls.permutations`. Tests are one-sided, for activation, as the
-regions of the report are. Half a turn more for every phase changes the sign of a shuffle and is as likely: both are
-counted for the voxel-wise rate, which is the mean of both tails, and both give a maximum.
+Series without signal are those of `bids_sr.stats.controls.permutations`. Tests are one-sided, for activation. Half a
+turn more for every phase changes the sign of a shuffle and is as likely: both tails count for the voxel-wise rate
+(mean), and both give a maximum.
 
 Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of them (maximum
-statistic; Nichols and Holmes 2002). It holds for this run's noise and its smoothness whatever the model of the noise
-is worth. Where only a part of the mask is tested, the threshold is that of maxima passed in 5 % times that part, by
-a Gumbel distribution through their mean and standard deviation (as Winkler et al. 2016 fit tails); as neighbors are
-alike, that is on the safe side.
+statistic; Nichols and Holmes 2002), which holds whatever the model of the noise is worth. Where only a part of the mask
+is tested, it is that of maxima passed in 5 % times that part, by a Gumbel distribution through their mean and standard
+deviation (as Winkler et al. 2016 fit tails); as neighbors are alike, that is on the safe side.
 """
 
 import os
@@ -23,18 +22,18 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
+from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.permutations import filtered, noise_source, random_events, random_phases, shuffled_blocks
-from bids_sr.stats.glm.design import Design, DesignError, contrast_vector
+from bids_sr.stats.glm.design import Design, DesignError, conditions_of, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.statmaps import ModelSettings
 from bids_sr.stats.glm.time_series import extract_time_series
 
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Blocks = Callable[[], Iterator[tuple[slice, Any]]]
+_FAMILY = 0.05  # error rate over all voxels
 _DRAWS = 50  # of onsets, until the model can be estimated
 _RESAMPLES = 5000
 
@@ -78,12 +77,12 @@ def _drawn_design(
     events: pd.DataFrame, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None,
     rng: np.random.Generator, phases: npt.NDArray[np.complex128],
 ) -> tuple[Design, Float]:  # fmt: skip
-    """Design of random onsets, and the mean of all conditions against rest as its contrast.
+    """Design of random onsets, drawn until it can be estimated, and the mean of all conditions against rest.
 
-    Confounds and drift get the phases of the time series. Onsets are drawn until the model can be estimated.
+    Confounds and drift get the phases of the time series.
     """
     start, end = settings.n_dummy * settings.tr, n_volumes * settings.tr
-    names = sorted(events["trial_type"].unique())
+    names = conditions_of(events)
 
     def drawn() -> tuple[Design, Float]:
         design = settings.design(random_events(events, start, end, rng), n_volumes, confounds)
@@ -128,21 +127,19 @@ def null_rates(
 
     Parameters
     ----------
-    reader : the series in BOLD signal units, dummies included
-    mask : (X, Y, Z) on the series' grid
+    reader, mask : the series in BOLD signal units, dummies included; (X, Y, Z) on its grid
     events : as `bids_sr.stats.glm.design.read_events` gives them
-    settings : how
     scratch : name of a scratch file (4 bytes · volumes · voxels tested), removed at the end
     confounds : one row a volume
-
-    Notes
-    -----
-    A shuffle costs one fit of the tested voxels; a hundred shuffles of 9,000 voxels and 60 volumes take some 20 s.
 
     Raises
     ------
     DesignError : see `build_design`; also where no draw of onsets gives a model that can be estimated
     ValueError : the mask is empty, lies on another grid, or holds no voxel that varies
+
+    Notes
+    -----
+    A shuffle costs one fit of the tested voxels; a hundred shuffles of 9,000 voxels and 60 volumes take some 20 s.
     """
     n_volumes, mask = reader.shape[3], np.asarray(mask, dtype=bool)
     part = _tested(mask, settings)
@@ -171,49 +168,40 @@ def null_rates(
         )  # fmt: skip
 
 
-def familywise_threshold(maxima: Float, part: float = 1.0, level: float = 0.05) -> float:
-    """Value that the largest of all voxels passes with a probability of `level`.
+def familywise_threshold(maxima: Float, part: float = 1.0) -> float:
+    """Value that the largest of all voxels passes with a probability of .05, from maxima (M,) of runs without signal.
 
-    Parameters
-    ----------
-    maxima : (M,) of runs without signal
-    part : of all voxels that these maxima are of; below 1 the tail is a Gumbel distribution's
-    level : of the family
-
-    Returns
-    -------
-    With all voxels, the smallest maximum that fewer than `level` of M + 1 reach, the run itself counted among them; NaN
-    where M is too small for that (19 for .05).
+    With all voxels (a `part` of 1), the smallest maximum that fewer than 5 % of M + 1 reach, the run itself counted
+    among them; NaN where M is below 19. Where the maxima are of a part, the tail is a Gumbel distribution's.
     """
-    place = int(np.floor(level * (len(maxima) + 1) + 1e-9))
+    place = int(np.floor(_FAMILY * (len(maxima) + 1) + 1e-9))
     if place < 1:
         return float("nan")
     if part < 1:
         scale = float(maxima.std(ddof=1)) * np.sqrt(6) / np.pi
-        return float(stats.gumbel_r.isf(level * part, maxima.mean() - np.euler_gamma * scale, scale))
+        return float(stats.gumbel_r.isf(_FAMILY * part, maxima.mean() - np.euler_gamma * scale, scale))
     return float(np.sort(maxima)[-place])
 
 
-def mean_interval(rates: Float, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a mean over shuffles by the bootstrap (bias-corrected and accelerated, as rates are skewed).
+def mean_interval(rates: Float, seed: int) -> tuple[float, float]:
+    """95 % interval of a mean over shuffles by the bootstrap (bias-corrected and accelerated, as rates are skewed).
 
     Where no shuffle has any voxel, the upper end is that of the share of shuffles that have one (no rate exceeds it);
     where all rates are alike otherwise, or there is one shuffle, there is no interval (NaN).
     """
     if len(rates) > 1 and not rates.any():
-        return share_interval(0, len(rates), level)
+        return share_interval(0, len(rates))
     if len(rates) < 2 or np.ptp(rates) == 0:
         return float("nan"), float("nan")
-    found = stats.bootstrap(
-        (rates,), np.mean, confidence_level=level, n_resamples=_RESAMPLES, method="BCa",
-        rng=np.random.default_rng([seed, 2]),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+    drawn = stats.bootstrap(
+        (rates,), np.mean, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng([seed, 2])
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
-def share_interval(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a share (Clopper and Pearson)."""
-    found = stats.binomtest(count, n).proportion_ci(confidence_level=level, method="exact")
+def share_interval(count: int, n: int) -> tuple[float, float]:
+    """Exact 95 % interval of a share (Clopper and Pearson)."""
+    found = stats.binomtest(count, n).proportion_ci(method="exact")
     return float(found.low), float(found.high)
 
 

@@ -58,13 +58,7 @@ class Claim:
 
 
 def claims(rows: Iterable[MetricRow]) -> list[Claim]:
-    """Every gain of a method over one of its placebos.
-
-    Parameters
-    ----------
-    rows : of the evaluation; `gain_split_ev_beyond` is taken where the table has it for a method, as it rests on
-        measured data, else `gain_truth_ev_beyond` (known activation), else `gain_self_r_beyond`
-    """
+    """Every gain of a method over one of its placebos, in the strongest of `MEASURES` that there is for the method."""
     found = [
         row for row in rows
         if row.measure in MEASURES and row.against in PLACEBOS and PLACEBOS[row.against].method == row.series
@@ -89,19 +83,12 @@ def _claim_text(row: MetricRow) -> str:
     return f"{row.series} beside {other}: no interval could be had."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Specific:
-    """Whether a method's gain may be called specific to the subject."""
+    """Whether a method's gain may be called specific to the subject: above 0 for every placebo there is."""
 
-    # method, measure, contrast, region, fwhm_mm: which metric
     method: str
-    measure: str
-    contrast: str
-    region: str
-    fwhm_mm: float
-    holds: bool  # own less placebo lies above 0 for every placebo there is
-    beside: tuple[str, ...]  # the placebos there are
-    absent: tuple[str, ...]  # those of the method that the run had not
+    holds: bool
     words: str  # for the report
 
 
@@ -127,11 +114,5 @@ def subject_specific(found: Sequence[Claim]) -> list[Specific]:
             words += f" Not tried: {', '.join(absent)}."
         if key[1] == _WEAK:
             words += " This is reproducibility within the series, not agreement with measured data."
-        method, measure, contrast, region, fwhm_mm = key
-        out.append(
-            Specific(
-                method=method, measure=measure, contrast=contrast, region=region, fwhm_mm=fwhm_mm, holds=not failed,
-                beside=beside, absent=absent, words=words,
-            )
-        )  # fmt: skip
+        out.append(Specific(key[0], not failed, words))
     return out

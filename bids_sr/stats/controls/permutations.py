@@ -2,41 +2,37 @@
 
 One shuffle takes the time series apart from what the run's model explains (task, confounds, drift), gives every
 frequency of the remainder a new phase, the same in all voxels, and asks the same model about onsets drawn at random.
-Phases that are the same everywhere keep the power spectrum of each voxel and the covariance of any two, so that
-smooth series stay smooth and broad networks broad; what is lost is any tie to the task. Shuffles of one run share its
-noise: the unit of the interval is the shuffle, never the voxel.
+The power spectrum of each voxel and the covariance of any two stay; any tie to the task is lost. Shuffles of one run
+share its noise: the unit of the interval is the shuffle, never the voxel.
 
-The model takes its share of the noise away, most of it at the frequencies of the task and of slow head motion, and
-the shuffled time series go through a model of the same size again. Left alone they would be too quiet just there. So
+The model takes its share of the noise away, and the shuffled time series go through a model of the same size again. So
+that they are not too quiet where the model looks,
 
-- confounds and drift get the phases of the time series. What they took away is then theirs in the shuffle too, and no
-  degree of freedom is taken twice;
-- the part that lay in the task is filled in. Raising what is left at these frequencies would not do: it is the sine
-  where the task was the cosine, one time series for all voxels, and every shuffle would have too much or too little
-  of it. The task's variance is replaced by its Hilbert transform taken from another voxel (as much noise, at the same
-  frequencies, and nothing of the response), in units of the standard deviation of either. They come from voxels
-  equally far apart in the order of the mask, so that neighbors get what belongs to neighbors. No model of the
-  spectrum is needed.
+- confounds and drift get the phases of the time series: what they took away is then theirs in the shuffle too;
+- the task's variance is replaced by its Hilbert transform taken from another voxel (as much noise, at the same
+frequencies, and nothing of the response; what is left of the voxel's own is the sine where the task was the cosine, one
+time series for all voxels), in units of the standard deviation of either, from voxels equally far apart in the order of
+the mask, so that neighbors get what belongs to neighbors.
 
-On noise of known autocorrelation the rate is then that of fresh noise, .88 to 1.09 of it (`benchmarks/shuffles.py`).
+On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise (`benchmarks/shuffles.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Array, Float, Real
 from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
 from bids_sr.stats.glm.design import Design, DesignError
+from bids_sr.stats.glm.seeds import is_time_series, shifted
 from bids_sr.stats.glm.time_series import VoxelTimeSeries
 
-Float = npt.NDArray[np.float64]
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
 
 
@@ -60,17 +56,13 @@ def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]
 
 
 def random_events(events: pd.DataFrame, start: float, end: float, rng: np.random.Generator) -> pd.DataFrame:
-    """The same events in another order at onsets drawn uniformly among all that keep them apart.
+    """The same events in another order at onsets drawn uniformly among all that keep them apart; in order of time.
 
-    Parameters
-    ----------
-    events : onset (s), duration (s), trial_type
-    start, end : window (s); what an event does outside it is cut off. Events that overlap are moved together
-
-    Returns
-    -------
-    Events in order of time, none beyond the window, none on another unless it was so before.
+    What an event does outside the window (`start` to `end`, s) is cut off; events that overlap are moved together.
+    Time series of seeds are turned round in time, so that they keep their spectrum and lose their place.
     """
+    if is_time_series(events):
+        return shifted(events, rng)
     units = _units(events, start, end)
     if not units:
         raise DesignError(f"no event lies between {start:g} and {end:g} s")
@@ -92,7 +84,7 @@ def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128
     return factors
 
 
-def filtered(signals: Float, factors: npt.NDArray[Any]) -> Float:
+def filtered(signals: Float, factors: Array) -> Float:
     """Time series (T, N) whose frequencies are multiplied by factors (T // 2 + 1,), the same in every column."""
     return np.fft.irfft(factors[:, None] * np.fft.rfft(signals, axis=0), n=len(signals), axis=0)
 
@@ -126,7 +118,7 @@ class NoiseSpace:
         first, sizes, second = np.linalg.svd(turned - basis @ (basis.T @ turned), full_matrices=False)
         return cls(basis=basis, task=task, beside=(first * (sizes > _LEAST_LEFT)) @ second)
 
-    def residuals(self, signals: npt.NDArray[np.floating]) -> Float:
+    def residuals(self, signals: Real) -> Float:
         """Time series (T, N) without what the basis explains."""
         rest = signals.astype(np.float64)
         rest -= self.basis @ (self.basis.T @ rest)
@@ -142,15 +134,10 @@ class NoiseSource:
     shares: Float
     level: Float  # (N,) mean signal, which shuffled time series have not
 
-    def shuffled(
-        self, signals: npt.NDArray[np.floating], voxels: slice, phases: npt.NDArray[np.complex128], step: int
-    ) -> Float:
-        """Noise of time series (T, n) of some of the voxels.
+    def shuffled(self, signals: Real, voxels: slice, phases: npt.NDArray[np.complex128], step: int) -> Float:
+        """Noise of time series (T, n) of some of the voxels, with phases (T // 2 + 1,) that all share.
 
-        Parameters
-        ----------
-        phases : (T // 2 + 1,), the same for all voxels
-        step : how much further on in the order of voxels lies the one that fills the gap of the task
+        `step` voxels further on lies the one that fills the gap of the task.
         """
         rest = self.space.residuals(signals)
         lenders = (np.arange(voxels.start, voxels.stop) + step) % self.shares.shape[1]

@@ -2,10 +2,8 @@
 
 The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC above .5 in the brain
 and below in the motor area), activation very broad, artifacts in the pair, motor area misregistered. To these comes
-distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Limits that
-the paper does not give are ours, and stand here as constants.
-
-All flags on activation are evaluated on the acquired series, so that none of them depends on a method.
+distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Flags on
+activation are evaluated on the acquired series, so that none depends on a method.
 """
 
 import math
@@ -13,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, Affine, Map, Mask, ring
+from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, ring
 
-Array = npt.NDArray[np.floating]
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of them together 7 %.
 BROAD_SHARE = 0.1
 # Without correlation maps: share of the brain that is active at a false discovery rate of .05 (real data: 9 %).
@@ -53,10 +50,14 @@ class Flag:
     name: str  # as in the measure ``flag_NAME``
     raised: bool | None  # None where it could not be evaluated
     text: str  # what was found, with numbers
-    remedy: str  # what to do where it is raised
     # contrast, series: what it was found in
     contrast: str = MISSING
     series: str = "run"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where it is raised."""
+        return _REMEDIES[self.name]
 
     def row(self) -> MetricRow:
         """As a row of the evaluation: 1, 0, or n/a."""
@@ -64,57 +65,48 @@ class Flag:
         return MetricRow(series=self.series, measure=f"flag_{self.name}", value=value, contrast=self.contrast)
 
 
-def _flag(name: str, raised: bool | None, text: str, contrast: str = MISSING, series: str = "run") -> Flag:
-    return Flag(name=name, raised=raised, text=text, remedy=_REMEDIES[name], contrast=contrast, series=series)
-
-
-def task_flag(cc: Map, roi: Mask, mask: Mask, contrast: str) -> Flag:
+def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     """Task not done: CC above .5 somewhere in the brain and nowhere in the region of interest (the paper's words)."""
     inside, outside = roi & mask, mask & ~roi
     if not inside.any() or not outside.any():
         text = (
             "The region of interest is all of the brain, or none of it: activity here and elsewhere is not told apart."
         )
-        return _flag("task_not_done", None, text, contrast, "raw")
+        return Flag(name="task_not_done", raised=None, text=text, contrast=contrast, series="raw")
     here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
     text = f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f} elsewhere in the brain."
-    return _flag("task_not_done", here < ACTIVE_CC < elsewhere, text, contrast, "raw")
+    return Flag(name="task_not_done", raised=here < ACTIVE_CC < elsewhere, text=text, contrast=contrast, series="raw")
 
 
-def broad_flag(contrast: str, mask: Mask, *, cc: Map | None = None, fdr: Mask | None = None) -> Flag:
+def broad_flag(contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask | None = None) -> Flag:
     """Very broad activation: a tenth of the brain with CC ≥ .5; without CC, 30 % of it active at FDR .05."""
     if cc is not None:
         share, limit, what = float((cc[mask] >= ACTIVE_CC).mean()), BROAD_SHARE, f"CC of at least {ACTIVE_CC}"
     elif fdr is not None:
         share, limit, what = float(fdr[mask].mean()), BROAD_FDR_SHARE, "activity at a false discovery rate of .05"
     else:
-        raise ValueError("broad activation is judged by correlation or by the FDR region; neither is given")
+        raise ValueError("broad activation is told by correlation or by the FDR region; there is neither")
     text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
-    return _flag("broad", share > limit, text, contrast, "raw")
+    return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
-def misplaced_flag(cc: Map, roi: Mask, mask: Mask, affine: Affine, contrast: str, max_mm: float = REACH_MM) -> Flag:
-    """Region of interest misplaced: CC just outside it, up to max_mm, is .5 or more and clearly higher than inside."""
-    inside, around = roi & mask, ring(roi, mask, affine, max_mm)
+def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str) -> Flag:
+    """Region of interest misplaced: CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside."""
+    inside, around = roi & mask, ring(roi, mask, affine)
     if not inside.any() or not around.any():
         text = "The region of interest has no surroundings in the brain, or no voxel in it."
-        return _flag("roi_misplaced", None, text, contrast, "raw")
+        return Flag(name="roi_misplaced", raised=None, text=text, contrast=contrast, series="raw")
     here, near = float(cc[inside].max()), float(cc[around].max())
-    text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {max_mm:g} mm around it."
-    return _flag("roi_misplaced", near >= ACTIVE_CC and near - here > MISPLACED_CC, text, contrast, "raw")
+    text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {REACH_MM:g} mm around it."
+    raised = near >= ACTIVE_CC and near - here > MISPLACED_CC
+    return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
-def slice_residuals(lowres: Array, degraded: Array, mask: Mask) -> npt.NDArray[np.float64]:
+def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
     """What of lowres the degraded highres does not explain, by slice: rms of the residual over the mean in the mask.
 
-    Parameters
-    ----------
-    lowres, degraded : (X, Y, Z) the low-resolution image, and highres brought to its resolution
-    mask : (X, Y, Z) brain; slices with few voxels of it are NaN
-
-    Notes
-    -----
-    One gain for the whole image (least squares) makes the two comparable; a gain a slice would hide a bad slice.
+    One gain for the whole image (least squares) makes the two comparable; a gain a slice would hide a bad slice. NaN
+    for slices with few voxels of the mask.
     """
     low, other = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
     power = float((other[mask] ** 2).sum())
@@ -127,7 +119,7 @@ def slice_residuals(lowres: Array, degraded: Array, mask: Mask) -> npt.NDArray[n
     return out
 
 
-def outlying_slices(residuals: npt.NDArray[np.float64]) -> list[int]:
+def outlying_slices(residuals: Float) -> list[int]:
     """Slices whose residual lies far above that of the others (median and median absolute deviation)."""
     known = residuals[np.isfinite(residuals)]
     if len(known) < _MIN_SLICES:
@@ -138,7 +130,7 @@ def outlying_slices(residuals: npt.NDArray[np.float64]) -> list[int]:
     return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
 
 
-def ghost_share(image: Array, head: Mask) -> float:
+def ghost_share(image: Real, head: Mask) -> float:
     """Ghost at half a field of view: mean background signal there above the other background, over that in the head.
 
     The larger one of the two in-plane axes, as the direction of phase encoding may be unknown; NaN where the head fills
@@ -155,20 +147,17 @@ def ghost_share(image: Array, head: Mask) -> float:
     return max(found, default=math.nan)
 
 
-def artifact_flag(lowres: Array, degraded: Array, mask: Mask, head: Mask) -> Flag:
+def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     """Artifact in the pair: slices in which its members disagree far more than in the others, or a ghost in either.
 
-    Parameters
-    ----------
-    lowres, degraded : (X, Y, Z) the low-resolution image, and highres downsampled to its resolution
-    mask, head : (X, Y, Z) brain, and everything that gives signal
+    `degraded` is highres downsampled to the resolution of lowres; `head` is everything that gives signal.
     """
     bad = outlying_slices(slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
     worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > GHOST_SHARE]
     found = [f"its members disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(bad) + worst
     text = f"The pair: {'; '.join(found)}." if found else "The pair: its members agree alike in all slices; no ghost."
-    return _flag("artifact", bool(found), text)
+    return Flag(name="artifact", raised=bool(found), text=text)
 
 
 def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
@@ -182,11 +171,11 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
         return None
     limit = acquired_mm / 2
     text = f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel: {limit:.1f} mm)."
-    return _flag("distortion", bool(found.get("flag_distortion", apart > limit)), text)
+    return Flag(name="distortion", raised=bool(found.get("flag_distortion", apart > limit)), text=text)
 
 
 def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
-    """Series in which much fine detail is supported by neither pair nor time time series."""
+    """Series in which much fine detail is supported by neither pair nor time."""
     found = []
     for row in rows:
         if row.measure == "unrepeated_share" and math.isfinite(row.value):
@@ -194,20 +183,15 @@ def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
                 f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that neither repeats nor "
                 "follows the pair."
             )
-            found.append(_flag("unrepeated", row.value > UNREPEATED_SHARE, text, row.contrast, row.series))
+            raised = row.value > UNREPEATED_SHARE
+            found.append(Flag(name="unrepeated", raised=raised, text=text, contrast=row.contrast, series=row.series))
     return found
 
 
 def activation_flags(
-    maps: Mapping[str, Map], roi: Mask, mask: Mask, affine: Affine, fdr: Mapping[str, Mask] | None = None
+    maps: Mapping[str, Real], roi: Mask, mask: Mask, affine: Float, fdr: Mapping[str, Mask] | None = None
 ) -> list[Flag]:
-    """Flags on the acquired series' maps, three for each condition.
-
-    Parameters
-    ----------
-    maps : CC by condition; may be empty, then only breadth is evaluated, by `fdr`
-    fdr : FDR regions by condition
-    """
+    """Flags on the acquired series' CC maps by condition, three for each; without CC breadth alone, by FDR regions."""
     found = []
     for contrast, cc in maps.items():
         found += [

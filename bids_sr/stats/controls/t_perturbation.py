@@ -1,40 +1,17 @@
 """Change of t statistics by a perturbation of the series, in units of the noise of t."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array, Float
 from bids_sr.stats.glm.design import Design, contrast_vector
-
-Float = npt.NDArray[np.float64]
-Course = npt.NDArray[Any]
-THRESHOLD = 0.01
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """Root mean square change of t by contrast, over the voxels; 1 would be as much as the noise of t."""
-
-    by_contrast: Mapping[str, float]
-    voxels: int
-
-    @property
-    def worst(self) -> float:
-        """That of the contrast that changes most."""
-        return max(self.by_contrast.values())
-
-    def passes(self, threshold: float = THRESHOLD) -> bool:
-        """Whether no contrast changes by more than this part of the noise of t."""
-        return self.worst <= threshold
 
 
 class _Fit:
     """Ordinary least squares of time series that come volume by volume."""
 
-    def __init__(self, design: Float, first: Course) -> None:
+    def __init__(self, design: Float, first: Array) -> None:
         left, sizes, right = np.linalg.svd(design, full_matrices=False)
         rank = int((sizes > 1e-10 * sizes[0]).sum())
         self.basis, self.back = left[:, :rank], right[:rank].T / sizes[:rank]
@@ -43,7 +20,7 @@ class _Fit:
         self.squares, self.products = np.zeros(len(first)), np.zeros((rank, len(first)))
         self.rows = 0
 
-    def add(self, signal: Course) -> None:
+    def add(self, signal: Array) -> None:
         """The next volume, (V,)."""
         y = signal - self.first
         self.squares += y * y
@@ -59,20 +36,12 @@ class _Fit:
 
 
 def t_change(
-    pairs: Iterable[tuple[Course, Course]], design: Design, contrasts: Mapping[str, Mapping[str, float]]
-) -> Change:
-    """Change of t from one form of a series to another; ordinary least squares, one volume in memory.
+    pairs: Iterable[tuple[Array, Array]], design: Design, contrasts: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """Root mean square change of t over voxels by contrast; 1 is the noise of t. One volume of each is in memory.
 
-    Parameters
-    ----------
-    pairs : for each row of the design (V,) values of the one form and of the other
-    design : of the run; it holds a constant, so that the level of a voxel plays no part
-    contrasts : name to weights of trial types
-
-    Raises
-    ------
-    ValueError : another number of volumes than the design has rows
-    DesignError : a contrast that the design cannot estimate
+    For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and of the other.
+    ValueError for another number of volumes than rows, DesignError for a contrast that cannot be estimated.
     """
     fits: list[_Fit] = []
     rows = 0
@@ -90,4 +59,4 @@ def t_change(
         vector = contrast_vector(design, name, weights)
         one, other = (fit.t(vector) for fit in fits)
         changes[name] = float(np.sqrt(np.mean((other - one) ** 2)))
-    return Change(by_contrast=changes, voxels=len(fits[0].first))
+    return changes

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-Map = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
+from bids_sr.io.array_types import Float, Mask, Real
+from bids_sr.stats.group.second_level import Running
+
 _TENTHS = 10
 
 
@@ -26,19 +26,9 @@ class EnsembleError(ValueError):
 class Ensemble:
     """Mean and standard deviation (n - 1) of M members, each (X, Y, Z), in the members' unit."""
 
-    mean: Map
-    sd: Map
+    mean: Real
+    sd: Real
     count: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tenth:
-    """One row of the reliability table: voxels of one tenth of the standard deviation, all in the maps' unit."""
-
-    sd: float  # root mean square standard deviation of these voxels
-    error: float  # root mean square true error of the mean there; equal to `sd` where the ensemble is calibrated
-    coverage: float  # share of these voxels whose error lies within two standard deviations
-    n: int  # voxels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,30 +42,25 @@ class Calibration:
     r_interval: tuple[float, float]
     coverage_interval: tuple[float, float]
     n_slices: int  # slices that were resampled
-    tenths: tuple[Tenth, ...]  # from the smallest to the largest standard deviation; fewer where there are few voxels
+    tenths: list[dict[str, float]]  # see `reliability`
 
 
-def ensemble(members: Iterable[Map]) -> Ensemble:
+def ensemble(members: Iterable[Real]) -> Ensemble:
     """Mean and standard deviation between members, one in memory at a time (Welford's update).
 
-    Raises
-    ------
-    EnsembleError : fewer than two members, or grids that differ
+    EnsembleError for fewer than two members, or grids that differ.
     """
-    count, mean, squares = 0, np.zeros(0), np.zeros(0)
-    for member in members:
+    running = None
+    for number, member in enumerate(members):
         values = np.asarray(member, dtype=np.float64)
-        if count == 0:
-            mean, squares = np.zeros(values.shape), np.zeros(values.shape)
-        if values.shape != mean.shape:
-            raise EnsembleError(f"members of {mean.shape} and {values.shape} voxels")
-        count += 1
-        step = values - mean
-        mean = mean + step / count
-        squares = squares + step * (values - mean)
-    if count < 2:
+        running = running or Running.of(values.shape)
+        if values.shape != running.mean.shape:
+            raise EnsembleError(f"members of {running.mean.shape} and {values.shape} voxels")
+        running.add(values, str(number))
+    count = len(running.people) if running else 0
+    if running is None or count < 2:
         raise EnsembleError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
-    return Ensemble(mean=mean, sd=np.sqrt(squares / (count - 1)), count=count)
+    return Ensemble(mean=running.mean, sd=np.sqrt(running.squares / (count - 1)), count=count)
 
 
 def nominal_coverage(count: int) -> float:
@@ -92,19 +77,11 @@ def nominal_coverage(count: int) -> float:
     return float(2 * special.stdtr(count - 1, 2 / np.sqrt(1 + 1 / count)) - 1)
 
 
-def calibrate(found: Ensemble, truth: Map, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> Calibration:
-    """Compare an ensemble's standard deviation with the true error of its mean.
+def calibrate(found: Ensemble, truth: Real, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> Calibration:
+    """Compare an ensemble's standard deviation with the true error of its mean, in the voxels of a mask.
 
-    Parameters
-    ----------
-    truth : (X, Y, Z), same unit; where it was measured, its own noise is part of the error, so that coverage is
-        understated
-    mask : voxels that count
-    n_boot, seed : resamples of slices for the intervals
-
-    Raises
-    ------
-    EnsembleError : an empty mask or another grid
+    A truth (X, Y, Z) that was measured has noise, which is part of the error, so that coverage is understated. `n_boot`
+    resamples of slices give the intervals. EnsembleError for an empty mask or another grid.
     """
     if found.sd.shape != truth.shape or mask.shape != truth.shape:
         raise EnsembleError(f"ensemble {found.sd.shape}, truth {truth.shape} and mask {mask.shape} are on other grids")
@@ -125,7 +102,7 @@ def calibrate(found: Ensemble, truth: Map, mask: Mask, *, n_boot: int = 1000, se
     )  # fmt: skip
 
 
-def _agreement(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _agreement(sums: Float) -> tuple[float, float]:
     """(correlation, coverage) of the sums of some slices."""
     n, x, y, xx, yy, xy, within = sums
     spread = (xx - x * x / n) * (yy - y * y / n)
@@ -133,21 +110,23 @@ def _agreement(sums: npt.NDArray[np.float64]) -> tuple[float, float]:
     return (float((xy - x * y / n) / np.sqrt(spread)) if spread > tiny else float("nan")), float(within / n)
 
 
-def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _interval(values: Float) -> tuple[float, float]:
     """Middle 95 % of what is defined."""
     known = values[np.isfinite(values)]
     low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
     return float(low), float(high)
 
 
-def reliability(sd: Map, error: Map) -> tuple[Tenth, ...]:
-    """Voxels in tenths of the standard deviation, from the smallest to the largest, with the error found in each."""
-    order = np.argsort(sd, kind="stable")
-    return tuple(
-        Tenth(
-            sd=float(np.sqrt(np.mean(sd[part] ** 2))), error=float(np.sqrt(np.mean(error[part] ** 2))),
-            coverage=float(np.mean(error[part] <= 2 * sd[part])), n=len(part),
-        )
-        for part in np.array_split(order, _TENTHS)
-        if len(part)
-    )  # fmt: skip
+def reliability(sd: Real, error: Real) -> list[dict[str, float]]:
+    """Tenths of the standard deviation from the smallest on: root mean squares of it and of the error, coverage, n.
+
+    Where the ensemble is calibrated both are equal. Coverage is the share of errors within two standard deviations.
+    """
+    parts = [part for part in np.array_split(np.argsort(sd, kind="stable"), _TENTHS) if len(part)]
+    return [
+        {
+            "sd": float(np.sqrt(np.mean(sd[part] ** 2))), "error": float(np.sqrt(np.mean(error[part] ** 2))),
+            "coverage": float(np.mean(error[part] <= 2 * sd[part])), "n": len(part),
+        }
+        for part in parts
+    ]  # fmt: skip

@@ -2,30 +2,20 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.stats.controls.uncertainty import EnsembleError, Tenth, calibrate, ensemble
-from bids_sr.stats.controls.unrepeated_detail import (
-    THRESHOLD,
-    DetailError,
-    HighResGrid,
-    block_terms,
-    effect_detail,
-    mean_detail,
-    unrepeated_share,
-)
+from bids_sr.stats.controls import unrepeated_detail
+from bids_sr.stats.controls.uncertainty import EnsembleError, calibrate, ensemble
+from bids_sr.stats.controls.unrepeated_detail import THRESHOLD, DetailError, HighResGrid, unrepeated_share
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 
-Map = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
-Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
 
 
@@ -33,7 +23,7 @@ LOGGER = logging.getLogger(__name__)
 class ControlMap:
     """One map of quality control, (X, Y, Z), 0 outside the mask, with its sidecar."""
 
-    values: Map
+    values: Real
     contrast: str
     stat: str
     series: str
@@ -47,7 +37,7 @@ def _load(path: Path, mask: Mask, affine: Float) -> Effects:
     return effects
 
 
-def _whole(effects: Effects, weights: Mapping[str, float]) -> Map | None:
+def _whole(effects: Effects, weights: Mapping[str, float]) -> Real | None:
     """Effect of a contrast over the blocks of both halves; None where the contrast cannot be split."""
     found = effects.whole(weights)
     return None if found is None else effects.effect(found)
@@ -55,7 +45,7 @@ def _whole(effects: Effects, weights: Mapping[str, float]) -> Map | None:
 
 def uncertainty_maps(
     members: Sequence[Path], method: str, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float, *,
-    measured: Path | None = None, truth: Mapping[str, Map] | None = None, n_boot: int = 1000, seed: int = 0,
+    measured: Path | None = None, truth: Mapping[str, Real] | None = None, n_boot: int = 1000, seed: int = 0,
 ) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Spread of the effect between members of an ensemble, and how it predicts their true error.
 
@@ -63,8 +53,7 @@ def uncertainty_maps(
     ----------
     members : effects files, that of the method itself among them
     method : name of the series whose ensemble this is
-    contrasts : name to weights of trial types
-    mask, affine : brain on the high-resolution grid
+    mask, affine : brain on the high-resolution grid; ValueError for a file on another
     measured : effects file of the measured series
     truth : known activation by contrast, (X, Y, Z) in signal units on that grid
     n_boot, seed : of the intervals
@@ -72,7 +61,6 @@ def uncertainty_maps(
     Raises
     ------
     EnsembleError : fewer than two members
-    ValueError : a file on another grid
     """
     if len(members) < 2:
         raise EnsembleError(f"an ensemble of {len(members)} has no spread; ask for --n-ensemble 2 or more")
@@ -87,7 +75,7 @@ def uncertainty_maps(
         found = ensemble(known)
         common: dict[str, Any] = {"series": method, "contrast": name, "region": "brain"}
         rows.append(MetricRow(measure="ensemble_sd", value=float(np.median(found.sd[mask])), n=found.count, **common))
-        against: dict[str, Map] = {}
+        against: dict[str, Real] = {}
         if measured is not None and (target := _whole(_load(measured, mask, affine), weights)) is not None:
             against["measured"] = target
         if truth is not None and name in truth:
@@ -127,17 +115,17 @@ def _sd_sidecar(count: int, weights: Mapping[str, float], tables: Mapping[str, A
     return out
 
 
-def _plain(tenth: Tenth) -> dict[str, float | str]:
+def _plain(tenth: Mapping[str, float]) -> dict[str, float | str]:
     """A row for JSON, five digits, whole numbers whole."""
     return {
         key: value if isinstance(value, int) else float(f"{value:.5g}") if isfinite(value) else MISSING
-        for key, value in asdict(tenth).items()
+        for key, value in tenth.items()
     }
 
 
 def unrepeated_maps(
     effects_file: Path, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float,
-    factor: tuple[float, float, float], *, guide: Map | None = None, seed: int = 0,
+    factor: tuple[float, float, float], *, guide: Real | None = None, seed: int = 0,
 ) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Unrepeated fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
 
@@ -152,17 +140,16 @@ def unrepeated_maps(
 
     Raises
     ------
-    DetailError : see `bids_sr.stats.controls.unrepeated_detail`
-    ValueError : a file on another grid
+    DetailError : see `bids_sr.stats.controls.unrepeated_detail`; ValueError : a file on another grid
     """
     effects = _load(effects_file, mask, affine)
     grid = HighResGrid(mask=mask, zooms=effects.zooms, factor=factor)
     series = effects.series
     guided = None if guide is None else to_intensity(guide, effects.mean, grid)
     rows: list[MetricRow] = []
-    static: Map = np.zeros(mask.shape)
+    static: Real = np.zeros(mask.shape)
     if guided is not None:
-        static = mean_detail(effects.mean, guided, grid)
+        static = unrepeated_detail.mean_detail(effects.mean, guided, grid)
         share = unrepeated_share(static, mask)
         rows.append(MetricRow(series=series, measure="unrepeated_share", value=share, region="brain"))
     maps = []
@@ -172,8 +159,8 @@ def unrepeated_maps(
             LOGGER.warning("%s: contrast %s cannot be split; its detail is not looked at", series, name)
             continue
         betas = np.moveaxis(effects.betas, 3, 0)
-        first, second = (block_terms(betas, half) for half in halves)
-        dynamic = effect_detail(first, second, grid, guided=guided, seed=seed)
+        first, second = (unrepeated_detail.block_terms(betas, half) for half in halves)
+        dynamic = unrepeated_detail.effect_detail(first, second, grid, guided=guided, seed=seed)
         share, count = unrepeated_share(dynamic, mask), len(first) + len(second)
         rows.append(
             MetricRow(series=series, contrast=name, measure="unrepeated_share", value=share, region="brain", n=count)
@@ -184,7 +171,7 @@ def unrepeated_maps(
     return rows, maps
 
 
-def to_intensity(guide: Map, mean: Map, grid: HighResGrid) -> Map:
+def to_intensity(guide: Real, mean: Real, grid: HighResGrid) -> Real:
     """The pair's image times one factor: least squares to the mean image, in the acquired band, in the mask."""
     if guide.shape != mean.shape:
         raise DetailError(f"a guide of {guide.shape} voxels and a mean of {mean.shape}")
@@ -207,10 +194,7 @@ def _unrepeated_sidecar(dynamic: float, static: float, has_pair: bool, weights: 
         else "; there is no pair, so the mean image was not judged"
     )
     return {
-        "Description": f"{text}. Wrong detail made alike in both halves is not seen",
-        "Units": "1",
-        "Threshold": THRESHOLD,
-        "ShareAboveThresholdEffect": round(dynamic, 6),
-        "ShareAboveThresholdMean": round(static, 6) if has_pair else "n/a",
-        "ContrastWeights": dict(weights),
-    }
+        "Description": f"{text}. Wrong detail made alike in both halves is not seen", "Units": "1",
+        "Threshold": THRESHOLD, "ShareAboveThresholdEffect": round(dynamic, 6),
+        "ShareAboveThresholdMean": round(static, 6) if has_pair else "n/a", "ContrastWeights": dict(weights),
+    }  # fmt: skip

@@ -1,32 +1,27 @@
 """Detail beyond the acquired Nyquist limit that repeats neither between halves of the blocks nor in the pair.
 
-Two questions, one map. Fine detail is what lies at or beyond the acquired Nyquist limit in-plane; everything is local:
-means under a Gaussian window about one acquired voxel wide.
+Everything is local: means under a Gaussian window about one acquired voxel wide.
 
-- Mean image: how much of the method's detail is not the detail of the high-resolution image of the pair? That image's
-  own detail, times a local factor between 0 and 1, is taken away (a method may show less of it, not more, and not its
-  negative). What is left is compared with the energy of the image's own detail.
-- Effect: how much of what the map shows is fine detail that is supported neither by time (the detail of one half of
-  the blocks agrees with that of the other half, more than when the signs of blocks are flipped) nor by the pair (it
-  follows the detail of the high-resolution image, more than where that image is shifted).
+- Mean image: how much of the method's detail is not the detail of the high-resolution image of the pair, times a local
+factor between 0 and 1 (a method may show less of it, not more, and not its negative)? - Effect: how much of what the
+map shows is fine detail that is supported neither by time (the detail of one half of the blocks agrees with that of the
+other half, more than when the signs of blocks are flipped) nor by the pair (it follows the detail of the
+high-resolution image, more than where that image is shifted)?
 
-Both are shares of local energy within 0 and 1. A voxel counts beyond one half. This is no measure of wrong detail: a
-method that is linear in the change makes the same wrong detail of the same signal in both halves, and reads 0 here
-with 70 % of its energy wrong. Detail along the pair's own edges is not seen either. What is wrong is a matter of truth
-(right share, explained variance) or of placebos.
+Both are shares of local energy within 0 and 1; a voxel counts beyond one half. This is no measure of wrong detail: a
+method that is linear in the change makes the same wrong detail of the same signal in both halves, and reads 0 here with
+70 % of its energy wrong. What is wrong is a matter of truth (explained variance) or of placebos.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.spatial.nyquist import beyond_nyquist
 
-Map = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
 THRESHOLD = 0.5
 _FLIPS = 63
 _SHIFTS = ((1, 1), (1, -1), (1, 0), (0, 1), (2, 1), (1, 2), (2, -1), (1, -2))
@@ -45,18 +40,18 @@ class HighResGrid:
     zooms: tuple[float, float, float]  # voxel sizes, mm
     factor: tuple[float, float, float]  # acquired over high-resolution voxel along each axis
 
-    def detail(self, image: Map) -> Map:
+    def detail(self, image: Real) -> Real:
         """See `beyond_nyquist`, in double precision."""
         return beyond_nyquist(np.asarray(image, dtype=np.float64), self.factor)
 
-    def local(self, image: Map) -> Map:
+    def local(self, image: Real) -> Real:
         """Mean under a Gaussian of one acquired in-plane voxel as standard deviation, half of it across slices."""
         wide = [self.zooms[k] * self.factor[k] for k in (0, 1)]
         sigma = [wide[0] / self.zooms[0], wide[1] / self.zooms[1], 0.5 * max(wide) / self.zooms[2]]
         return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
 
 
-def _check(grid: HighResGrid, *images: Map | None) -> None:
+def _check(grid: HighResGrid, *images: Real | None) -> None:
     for image in images:
         if image is not None and image.shape[-3:] != grid.mask.shape:
             raise DetailError(f"an image of {image.shape[-3:]} voxels and a mask of {grid.mask.shape}")
@@ -66,19 +61,12 @@ def _check(grid: HighResGrid, *images: Map | None) -> None:
         raise DetailError(f"a factor of {grid.factor} leaves nothing beyond the acquired Nyquist limit")
 
 
-def mean_detail(mean: Map, guided: Map, grid: HighResGrid) -> Map:
-    """Share of local detail in a mean image that is not the pair's.
+def mean_detail(mean: Real, guided: Real, grid: HighResGrid) -> Real:
+    """Share of local detail in a mean image (X, Y, Z) that is not the pair's.
 
-    Parameters
-    ----------
-    mean : (X, Y, Z) mean of the method's series
-    guided : the same of `inject`: what was acquired, with the detail of the pair's image in the run's intensity
-    grid : where both live
-
-    Returns
-    -------
-    (X, Y, Z) of e / (e + g): e the local energy of detail that the pair does not explain, g that of the pair's own,
-    at least a quarter of its median in the mask. One half: as much unexplained as the pair has. 0 outside the mask.
+    e / (e + g): e the local energy of detail that the pair does not explain, g that of the pair's own, at least a
+    quarter of its median in the mask. One half: as much unexplained as the pair has. 0 outside the mask. `guided` is
+    the mean of `inject`: what was acquired, with the detail of the pair's image in the run's intensity.
     """
     _check(grid, mean, guided)
     own, pair = grid.detail(mean), grid.detail(guided)
@@ -90,27 +78,20 @@ def mean_detail(mean: Map, guided: Map, grid: HighResGrid) -> Map:
     return np.where(grid.mask, np.divide(left, total, out=np.zeros_like(left), where=total > 0), 0)
 
 
-def block_terms(effects: Map, weights: npt.NDArray[np.float64]) -> Map:
-    """What each block of a half contributes to the effect of that half; the sum is the effect.
+def block_terms(effects: Real, weights: Float) -> Real:
+    """What each block of a half, (blocks, X, Y, Z), contributes to the effect of that half; the sum is the effect.
 
-    Parameters
-    ----------
-    effects : (blocks, X, Y, Z) effect of each block, signal units
-    weights : (blocks,) of the contrast; blocks of weight 0 are left out
-
-    Notes
-    -----
-    In a contrast of conditions (weights that sum to 0) what all blocks have in common is taken out first. It does not
-    count in the sum, and it would where the signs of blocks are flipped.
+    Blocks of weight 0 are left out. In a contrast of conditions (weights that sum to 0) what all blocks have in common
+    is taken out first: it does not count in the sum, and would where the signs of blocks are flipped.
     """
     used = np.abs(weights) > 0
-    given, weight = np.asarray(effects)[used].astype(np.float32), weights[used].astype(np.float32)
+    terms, weight = np.asarray(effects)[used].astype(np.float32), weights[used].astype(np.float32)
     if abs(float(weight.sum())) < 1e-6 * float(np.abs(weight).sum()):
-        given = given - np.tensordot(np.abs(weight) / np.abs(weight).sum(), given, 1)
-    return given * weight[:, None, None, None]
+        terms = terms - np.tensordot(np.abs(weight) / np.abs(weight).sum(), terms, 1)
+    return terms * weight[:, None, None, None]
 
 
-def _signs(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _signs(count: int, rng: np.random.Generator) -> Float32:
     """(draws, count) signs: all there are where they are few, else drawn; the first row has no flip."""
     if 2**count <= _FLIPS + 1:
         return np.where(np.arange(2**count)[:, None] >> np.arange(count) & 1, -1, 1).astype(np.float32)
@@ -118,7 +99,7 @@ def _signs(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return np.concatenate([np.ones((1, count), np.float32), drawn])
 
 
-def _agrees(fixed: Map, blocks: Sequence[Map], grid: HighResGrid, rng: np.random.Generator) -> Mask:
+def _agrees(fixed: Real, blocks: Sequence[Real], grid: HighResGrid, rng: np.random.Generator) -> Mask:
     """Voxels of the mask (N,) in which blocks agree with a fixed pattern more than with their signs drawn anew."""
     products = np.stack([grid.local(fixed * block)[grid.mask] for block in blocks])
     drawn = _signs(len(blocks), rng) @ products
@@ -127,20 +108,12 @@ def _agrees(fixed: Map, blocks: Sequence[Map], grid: HighResGrid, rng: np.random
     return np.asarray((reached <= max(1, int((1 - _CONFIDENCE) * len(drawn)))) & (observed > 0))
 
 
-def time_support(first: Map, second: Map, grid: HighResGrid, *, seed: int = 0) -> Mask:
-    """Voxels around which the detail of the two halves agrees.
+def time_support(first: Real, second: Real, grid: HighResGrid, *, seed: int = 0) -> Mask:
+    """Voxels (X, Y, Z) around which the detail of the two halves, `block_terms` of each, agrees.
 
-    Parameters
-    ----------
-    first, second : (blocks, X, Y, Z) of `block_terms`, of the one and of the other half
-    grid : where they live
-    seed : of the sign flips
-
-    Returns
-    -------
-    (X, Y, Z): the local product of both halves' detail exceeds its 95 % point when the signs of one half's blocks are
-    drawn anew, whichever half is flipped. Both are asked, as strong detail of one half alone agrees with the noise of
-    the other in half of all cases. Fewer than five blocks in a half cannot reach 95 %: then no flip may do as well.
+    The local product of both halves' detail exceeds its 95 % point when the signs of one half's blocks are drawn anew,
+    whichever half is flipped. Both are asked, as strong detail of one half alone agrees with the noise of the other in
+    half of all cases. Fewer than five blocks in a half cannot reach 95 %: then no flip may do as well.
     """
     rng = np.random.default_rng(seed)
     halves = [[grid.detail(block).astype(np.float32) for block in half] for half in (first, second)]
@@ -150,7 +123,7 @@ def time_support(first: Map, second: Map, grid: HighResGrid, *, seed: int = 0) -
     return out
 
 
-def pair_support(effect: Map, guided: Map, grid: HighResGrid) -> Mask:
+def pair_support(effect: Real, guided: Real, grid: HighResGrid) -> Mask:
     """Voxels around which the detail of an effect follows that of the pair's high-resolution image, with either sign.
 
     The local squared correlation of the two, the pair's energy held at a quarter of its median at least, exceeds its
@@ -160,7 +133,7 @@ def pair_support(effect: Map, guided: Map, grid: HighResGrid) -> Mask:
     energy = grid.local(own * own)
     floor = 0.25 * float(np.median(grid.local(pair * pair)[grid.mask]))
 
-    def follows(other: Map) -> Map:
+    def follows(other: Real) -> Real:
         product = energy * np.maximum(grid.local(other * other), floor)
         shared = grid.local(own * other) ** 2
         return np.divide(shared, product, out=np.zeros_like(shared), where=product > 0)
@@ -170,18 +143,16 @@ def pair_support(effect: Map, guided: Map, grid: HighResGrid) -> Mask:
     return follows(pair) > np.quantile(np.concatenate(null), _CONFIDENCE)
 
 
-def effect_detail(first: Map, second: Map, grid: HighResGrid, *, guided: Map | None = None, seed: int = 0) -> Map:
+def effect_detail(first: Real, second: Real, grid: HighResGrid, *, guided: Real | None = None, seed: int = 0) -> Real:
     """Share of what an effect shows locally that is fine detail without support.
+
+    d / (d + a): d the local energy of the effect's detail, a that of what lies in the acquired band, at least its
+    median in the mask; 0 where time or pair support the detail, and outside the mask.
 
     Parameters
     ----------
     first, second, seed : as `time_support` takes them; with few blocks little can be supported by time
     guided : as `mean_detail` takes it; None: there is no pair, so none supports anything
-
-    Returns
-    -------
-    (X, Y, Z) of d / (d + a): d the local energy of the effect's detail, a that of what lies in the acquired band, at
-    least its median in the mask; 0 where time or pair support the detail, and outside the mask
 
     Raises
     ------
@@ -201,6 +172,6 @@ def effect_detail(first: Map, second: Map, grid: HighResGrid, *, guided: Map | N
     return np.where(grid.mask & ~supported, out, 0)
 
 
-def unrepeated_share(found: Map, mask: Mask) -> float:
+def unrepeated_share(found: Real, mask: Mask) -> float:
     """Share of the mask's voxels in which more than half is unrepeated detail."""
     return float(np.mean(found[mask] > THRESHOLD))

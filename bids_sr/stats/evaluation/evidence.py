@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bids_sr.metrics.long_tables import MetricRow
@@ -75,17 +75,10 @@ def image_gains(rows: Sequence[MetricRow], method: str) -> list[tuple[MetricRow,
 
 
 def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
-    """What an interval of a difference (larger is better) allows to say.
+    """What an interval of a difference (larger is better) allows to say; differences within ± margin count as none.
 
-    Parameters
-    ----------
-    lower, upper : of the interval; NaN: there is none
-    margin : differences within ± margin count as none; NaN: not known, then nothing can be called the same
-
-    Returns
-    -------
     ``same`` where the interval lies inside the margin, also where it excludes 0 (a difference that does not matter);
-    else ``better`` or ``worse`` where it excludes 0; else ``unclear``.
+    else ``better`` or ``worse`` where it excludes 0; else ``unclear``. NaN: no interval, or a margin that is not known.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return "unclear"
@@ -128,10 +121,9 @@ class Table:
                 return row
         for row in self.gains:
             if (row.series, row.against, row.region) == (against, series, region):
-                return MetricRow(
-                    series=series, against=against, measure=row.measure, value=-row.value, lower=-row.upper,
-                    upper=-row.lower, fwhm_mm=row.fwhm_mm, contrast=row.contrast, region=region, n=row.n,
-                )  # fmt: skip
+                return replace(
+                    row, series=series, against=against, value=-row.value, lower=-row.upper, upper=-row.lower
+                )
         return None
 
     def margin(self, region: str) -> float:
@@ -149,11 +141,6 @@ def _regions(rows: Sequence[MetricRow]) -> tuple[str, ...]:
     return tuple([r for r in ("brain",) if r in found] + active[:1]) or tuple(found[:1])
 
 
-def _belongs(kind: Evidence, with_measured: bool) -> bool:
-    """Whether differences in the table are of this kind: those of maps do not name the truth; measured goes first."""
-    return kind.name not in ("known", "maps") or (kind.name == "maps") == with_measured
-
-
 def best_table(rows: Sequence[MetricRow], methods: Sequence[str]) -> Table | None:
     """The strongest evidence that the rows hold on any of the methods, preferably with an interval.
 
@@ -163,7 +150,9 @@ def best_table(rows: Sequence[MetricRow], methods: Sequence[str]) -> Table | Non
     candidates = []
     for kind in EVIDENCE:
         levels = [r for r in rows if r.measure == kind.level and r.against == kind.against]
-        gains = [r for r in rows if r.measure == kind.gain] if _belongs(kind, with_measured) else []
+        # differences of maps do not name their truth: they are to the measured one where there is one
+        own = kind.name not in ("known", "maps") or (kind.name == "maps") == with_measured
+        gains = [r for r in rows if own and r.measure == kind.gain]
         if not any(r.series in methods for r in (*levels, *gains)):
             continue
         both = [*levels, *gains]

@@ -11,12 +11,7 @@ _COMPARING = ("gain_", "pair_gain_")
 
 
 def was_applied(card: Mapping[str, Any]) -> bool:
-    """Whether a model's card says that what was found is used, and not zero filling in its place.
-
-    Parameters
-    ----------
-    card : of the model; ``"applied": false`` or ``held_out.model`` that begins with "zero filling" says that it is not
-    """
+    """Whether a model's card says that what was found is used, and not zero filling in its place."""
     held_out = card.get("held_out")
     model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
     return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
@@ -27,17 +22,12 @@ def stands_for(series: str, not_applied: Sequence[str]) -> bool:
     return series in not_applied or is_variant_of(series, not_applied)
 
 
-def compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str] = ()) -> list[MetricRow]:
-    """Rows without the comparisons of methods that were not applied, nor those with them; their own metrics stay.
-
-    Parameters
-    ----------
-    not_applied : names of methods, beside those that the rows tell (`verdict_applied` of 0)
-    """
-    given = list(rows)
-    idle = [*not_applied, *(row.series for row in given if row.measure == APPLIED and row.value == 0)]
+def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """Rows without the comparisons of methods that the rows tell were not applied, nor those with them."""
+    rows = list(rows)
+    idle = [row.series for row in rows if row.measure == APPLIED and row.value == 0]
     return [
         row
-        for row in given
+        for row in rows
         if not (row.measure.startswith(_COMPARING) and any(stands_for(s, idle) for s in (row.series, row.against)))
     ]

@@ -2,12 +2,11 @@
 
 Against the measured series: correlation beyond the acquired Nyquist limit (no interval: both have the same blocks and
 may share their noise). Against known activation, which shares no noise with any series: all metrics of
-`bids_sr.stats.evaluation.explained_variance` (the true map has no noise, so that explained variance is
-1 - |e - t|²/|t|² itself), from inner products of the block maps among themselves and with the true map, as for split
-halves. Blocks of both halves are drawn together, within condition; draws depend on seed, contrast and blocks and not on
-the series, so that differences of two series are paired. Of simulated runs (two conditions, 4, 8, 12 and 24 blocks)
-intervals hold the expected correlation in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %, those of differences in 87 to
-97, 94 to 98, 95 to 98 and 91 to 95 %: with two blocks of a condition they are too narrow.
+`bids_sr.stats.evaluation.explained_variance` (explained variance is 1 - |e - t|²/|t|² itself), from inner products as
+for split halves. Blocks of both halves are drawn together, within condition; draws depend on seed, contrast and blocks
+and not on the series, so that differences of two series are paired. In simulated runs (two conditions, 4, 8, 12 and 24
+blocks) intervals hold the expected correlation in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %, those of differences in
+87 to 97, 94 to 98, 95 to 98 and 91 to 95 %: with two blocks of a condition they are too narrow.
 """
 
 import math
@@ -16,34 +15,21 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.explained_variance import FIGURES
-from bids_sr.stats.evaluation.reference_maps import TRUE_T, Figures, known_truths, reference_rows
-from bids_sr.stats.evaluation.split_half import (
-    Inner,
-    Score,
-    Scores,
-    enough,
-    gain_rows,
-    halves_of,
-    inner_products,
-    score_moments,
-    score_rows,
-    seeded,
-)
+from bids_sr.stats.evaluation import split_half
+from bids_sr.stats.evaluation.explained_variance import METRICS
+from bids_sr.stats.evaluation.reference_maps import TRUE_T, Metrics, known_truths, reference_rows
+from bids_sr.stats.evaluation.split_half import Inner, Score, Scores, enough, gain_rows, inner_products
 from bids_sr.stats.evaluation.split_half_shared import PathLike, named_files, on_grid, series_of_run
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.blocks import Block
 from bids_sr.stats.regions.map_comparison import Grid
-from bids_sr.stats.regions.map_summary import Map, correlation
+from bids_sr.stats.regions.map_summary import correlation
 
-Array = npt.NDArray[np.float32]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 EFFECT, BEYOND = "effect", "beyond"
 _UNDEFINED = Score(ways=np.array([math.nan]), draws=np.zeros((1, 0)))
 
@@ -54,7 +40,7 @@ class Known:
 
     mask: Mask  # (X, Y, Z) brain
     factor: tuple[float, ...]  # acquired over high-resolution voxel by axis
-    targets: Mapping[tuple[str, str], Array]  # by band and contrast, true effect in the N voxels of the brain, (N,)
+    targets: Mapping[tuple[str, str], Float32]  # by band and contrast, true effect in the N voxels of the brain, (N,)
     # by region, then by the contrasts that it serves, joined in one tuple, which of the N belong to it
     voxels: Mapping[str, Mapping[tuple[str, ...], Mask]]
     weights: Mapping[str, Float]  # by contrast, weights of the blocks (B,)
@@ -64,20 +50,20 @@ class Known:
         """Blocks that count in a contrast, where its interval is known."""
         return int(np.count_nonzero(self.weights[contrast])) if math.isfinite(low) else None
 
-    def scores(self, betas: Array) -> Scores:
+    def scores(self, betas: Float32) -> Scores:
         """Metrics of one series, for its block maps (X, Y, Z, B) on the grid of the mask, in its unit of signal."""
         out: Scores = {}
         for band in (EFFECT, BEYOND) if max(self.factor) > 1 else (EFFECT,):
             maps = (beyond_nyquist(betas, self.factor) if band == BEYOND else betas)[self.mask]
             for region, groups in self.voxels.items():
                 for contrasts, inside in groups.items():
-                    for (figure, contrast), one in self._scores(maps, band, contrasts, inside).items():
-                        out[f"truth_{figure}", band, contrast, region] = one
+                    for (metric, contrast), one in self._scores(maps, band, contrasts, inside).items():
+                        out[f"truth_{metric}", band, contrast, region] = one
         return out
 
-    def _scores(self, maps: Array, band: str, contrasts: Sequence[str], inside: Mask) -> dict[tuple[str, str], Score]:
+    def _scores(self, maps: Float32, band: str, contrasts: Sequence[str], inside: Mask) -> dict[tuple[str, str], Score]:
         if not enough(inside):
-            return dict.fromkeys(product(FIGURES, contrasts), _UNDEFINED)
+            return dict.fromkeys(product(METRICS, contrasts), _UNDEFINED)
         own = maps[inside].T
         true = np.stack([self.targets[band, contrast][inside] for contrast in contrasts])
         gram, cross, power = inner_products(own, own), inner_products(own, true), inner_products(true, true)
@@ -87,21 +73,20 @@ class Known:
             draws = self.draws[contrast]
             drawn = None if draws is None else inner.moments(draws, np.ones((len(draws), 1)), known=True)
             way = inner.moments(self.weights[contrast][None], np.ones((1, 1)), known=True), drawn
-            found = score_moments([way], 0 if draws is None else len(draws))
-            out |= {(figure, contrast): one for figure, one in found.items()}
+            found = split_half.score_moments([way], 0 if draws is None else len(draws))
+            out |= {(metric, contrast): one for metric, one in found.items()}
         return out
 
 
 def make_known(
-    known: Mapping[str, tuple[Map, Float]], contrasts: Mapping[str, Mapping[str, float]], blocks: Sequence[Block],
+    known: Mapping[str, tuple[Float32, Float]], contrasts: Mapping[str, Mapping[str, float]], blocks: Sequence[Block],
     weights: Mapping[str, Float], *, grid: Grid, roi: Mask, factor: Sequence[float], n_boot: int, seed: int,
 ) -> Known | None:  # fmt: skip
     """Known activation of the contrasts that are known or follow from known ones; None where there is none.
 
     Parameters
     ----------
-    known : contrast to image and its voxel-to-RAS-mm matrix, in the frame of the grid
-    contrasts : name to weights of conditions
+    known, contrasts, grid, roi : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
     blocks, weights : of the run, and by contrast the weight of each in its effect, (B,)
     n_boot, seed : resamples of blocks
     """
@@ -117,7 +102,7 @@ def make_known(
     targets = {(EFFECT, name): whole[name].effect[grid.mask] for name in names}
     if max(factor) > 1:
         targets |= {(BEYOND, name): beyond_nyquist(whole[name].effect, factor)[grid.mask] for name in names}
-    drawn = halves_of(blocks, {name: weights[name][None] for name in names}, n_boot, seed)
+    drawn = split_half.halves_of(blocks, {name: weights[name][None] for name in names}, n_boot, seed)
     return Known(
         mask=grid.mask, factor=tuple(factor), targets=targets, voxels=voxels,
         weights={name: weights[name] for name in names},
@@ -125,8 +110,10 @@ def make_known(
     )  # fmt: skip
 
 
-def _figures(maps: Mapping[str, Map], true: Mapping[str, Map], regions: Mapping[str, Mapping[str, Mask]]) -> Figures:
-    out: Figures = {}
+def _metrics(
+    maps: Mapping[str, Float32], true: Mapping[str, Float32], regions: Mapping[str, Mapping[str, Mask]]
+) -> Metrics:
+    out: Metrics = {}
     for name in [name for name in maps if name in true]:
         for region, voxels in regions[name].items():
             found = correlation(maps[name], true[name], voxels) if enough(voxels) else None
@@ -136,7 +123,7 @@ def _figures(maps: Mapping[str, Map], true: Mapping[str, Map], regions: Mapping[
 
 def effect_rows(
     paths: Sequence[PathLike], contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask,
-    factor: Sequence[float], known: Mapping[str, tuple[Map, Float]], n_boot: int = 1000, seed: int = 0,
+    factor: Sequence[float], known: Mapping[str, tuple[Float32, Float]], n_boot: int = 1000, seed: int = 0,
 ) -> list[MetricRow]:  # fmt: skip
     """Rows `truth_r_beyond` and, against known activation, `truth_{r,ev,amplitude,right}_{effect,beyond}`, and gains.
 
@@ -145,14 +132,10 @@ def effect_rows(
 
     Parameters
     ----------
-    paths : effects files, `measured` among them where there is one
+    paths : effects files, `measured` among them where there is one; ValueError for different runs or grids
     contrasts, grid, roi, known : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
     factor : acquired over high-resolution voxel by axis; without an axis made finer nothing lies beyond the limit
     n_boot, seed : resamples of blocks
-
-    Raises
-    ------
-    ValueError : series of different runs or grids
     """
     files = named_files(paths)
     first = load_effects(files.get(MEASURED, next(iter(files.values()))))
@@ -162,27 +145,27 @@ def effect_rows(
         known, contrasts, first.blocks, weights, grid=grid, roi=roi, factor=factor, n_boot=n_boot, seed=seed
     )
 
-    def beyond(betas: Array) -> dict[str, Map]:
+    def beyond(betas: Float32) -> dict[str, Float32]:
         return {name: beyond_nyquist(betas @ own.astype(np.float32), factor) for name, own in weights.items()}
 
-    true: dict[str, Map] = {}
+    true: dict[str, Float32] = {}
     regions: dict[str, dict[str, Mask]] = {name: {"brain": grid.mask, "roi": roi & grid.mask} for name in weights}
     if MEASURED in files and max(factor) > 1:
         true = beyond(on_grid(first, grid.mask.shape, grid.affine)[1])
         for name, own in weights.items() if first.smooth_variance is not None else ():
             regions[name][f"active{round(10 * TRUE_T)}"] = grid.mask & (np.abs(first.smooth_t(own)) > TRUE_T)
-    figures: dict[str, Figures] = {}
+    metrics: dict[str, Metrics] = {}
     scores: dict[str, Scores] = {}
     wanted = files if true or target is not None else {}
     for series, betas, _ in series_of_run(wanted, first, grid.mask.shape, grid.affine):
         if true and series != MEASURED:
-            figures[series] = _figures(beyond(betas), true, regions)
+            metrics[series] = _metrics(beyond(betas), true, regions)
         if target is not None:
             scores[series] = target.scores(betas)
-    seeded(scores, seed)
-    rows = list(reference_rows(figures, MEASURED, 0.0))
+    split_half.seeded(scores, seed)
+    rows = list(reference_rows(metrics, MEASURED, 0.0))
     if target is not None:
-        rows += score_rows(scores, target.units)
+        rows += split_half.score_rows(scores, target.units)
         rows += gain_rows(scores, "truth_", target.units) if MEASURED not in files else ()
     return rows
 

@@ -1,46 +1,36 @@
 """PSNR and SSIM of single volumes against the measured high-resolution volumes of the same run.
 
 Both are taken inside the brain, volume by volume, relative to *one* data range: the 99th percentile inside the brain of
-the mean over time of the measured volumes that are scored. The measured volumes hold noise of their own, so that no
-series can reach them, and smooth images are favored as they always are by these two metrics.
+the mean over time of the measured volumes that are scored. Smooth images are favored, as always by these two metrics.
 
-Volumes that follow one another are alike. The interval of a mean over volumes therefore comes from stretches of
-consecutive scored volumes, about as long as there are stretches, drawn with replacement from the run taken as a circle
-(so that each volume counts alike). m stretches drawn of m give a variance too small by (m - 1)/m, and m is small:
-deviations are widened by sqrt(m/(m - 1)), and as Student's t with m - 1 degrees of freedom is wider than the normal
-distribution. Of simulated runs of 60 volumes, each correlated by .6 with the one before, the interval holds the mean in
-92 % (drawing single volumes: 65 %), by .9 in 72 %. The same stretches are drawn for all series, so that gains are
-paired.
+Volumes that follow one another are alike, so the interval of a mean over volumes comes from stretches of consecutive
+scored volumes, about as long as there are stretches, drawn with replacement from the run taken as a circle. Deviations
+are widened by sqrt(m/(m - 1)), as m stretches give a variance too small by (m - 1)/m, and by Student's t with m - 1
+degrees of freedom over the normal distribution. Of simulated runs of 60 volumes, each correlated by .6 with the one
+before, the interval holds the mean in 92 % (drawing single volumes: 65 %), by .9 in 72 %. The same stretches are drawn
+for all series, so that gains are paired.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import IMAGE_REFERENCES, MEASURED
 
-Array = npt.NDArray[np.float32]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 SCORES = ("psnr", "ssim")
 _PERCENTILE = 99
 _LEAST_VOLUMES = 4  # two stretches of two
 
 
 def scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
-    """Evenly spaced volumes after the dummies, first and last among them.
-
-    Raises
-    ------
-    ValueError : no volume is left
-    """
+    """Evenly spaced volumes after the dummies, first and last among them; ValueError where no volume is left."""
     if not 0 <= n_dummy < n_volumes or at_most < 1:
         raise ValueError(f"{n_volumes} volumes with {n_dummy} dummies leave none of at most {at_most} to score")
     count = min(at_most, n_volumes - n_dummy)
@@ -48,12 +38,7 @@ def scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
 
 
 def stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
-    """Volumes of every resample, (n_boot, n), and the number of stretches that each holds; none with too few volumes.
-
-    Parameters
-    ----------
-    n : scored volumes
-    """
+    """Volumes of every resample of n, (n_boot, n), and the number of stretches in each; none with too few volumes."""
     if n < _LEAST_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
     length = round(math.sqrt(n))
@@ -73,20 +58,10 @@ def mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tup
     return mean + float(low), mean + float(high)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VolumeScores:
-    """Scores of the volumes of one series."""
-
-    psnr: Float  # (n,) dB, infinite for a volume that equals the measured one
-    ssim: Float  # (n,)
-
-
 def measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:
-    """99th percentile inside the mask of the mean of the given volumes, the series read one volume at a time.
+    """99th percentile inside the mask of the mean of some volumes, read one at a time.
 
-    Raises
-    ------
-    ValueError : the mask is empty or lies on another grid, or the percentile is not positive
+    ValueError where the mask is empty or lies on another grid, or the percentile is not positive.
     """
     if mask.shape != reader.shape[:3] or not mask.any():
         raise ValueError(f"{reader.path}: {reader.shape[:3]}, mask of {mask.shape} with {int(mask.sum())} voxels")
@@ -101,17 +76,15 @@ def measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> floa
 
 def volume_scores(
     readers: Mapping[str, SeriesReader], measured: SeriesReader, mask: Mask, *, n_dummy: int, max_volumes: int
-) -> dict[str, VolumeScores]:
-    """Scores of every series; two volumes are held at a time.
+) -> dict[str, dict[str, Float]]:
+    """PSNR (dB, infinite for a volume that equals the measured one) and SSIM of each volume, (n,), of every series.
+
+    Two volumes are held at a time.
 
     Parameters
     ----------
-    readers : by series, on the grid of the mask, with the volumes of `measured`
+    readers : by series, on the grid of the mask, with the volumes of `measured`; ValueError names a file that is not
     mask : (X, Y, Z)
-
-    Raises
-    ------
-    ValueError : a series of another shape or grid; names its file
     """
     for reader in readers.values():
         if reader.shape != measured.shape or not np.allclose(reader.affine, measured.affine, atol=1e-3):
@@ -128,21 +101,14 @@ def volume_scores(
         truth = measured.volume(t)[..., shown]
         for name, reader in readers.items():
             image = reader.volume(t)[..., shown]
-            given = {"data_range": data_range, "mask": inside}
-            found[name].append((psnr(truth, image, **given), ssim(truth, image, **given)))  # type: ignore[arg-type]
-    table = {name: np.array(scores) for name, scores in found.items()}
-    return {name: VolumeScores(psnr=scores[:, 0], ssim=scores[:, 1]) for name, scores in table.items()}
+            how = {"data_range": data_range, "mask": inside}
+            found[name].append((psnr(truth, image, **how), ssim(truth, image, **how)))  # type: ignore[arg-type]
+    return {name: dict(zip(SCORES, np.array(scores).T, strict=True)) for name, scores in found.items()}
 
 
-def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int = 1000) -> list[MetricRow]:
-    """Mean scores of every series, and gains of each over `bspline` and `inject`, where there are these.
-
-    Parameters
-    ----------
-    scores : by series, of the same volumes
-    n_boot, seed : resamples of stretches of volumes
-    """
-    sizes = {len(each.psnr) for each in scores.values()}
+def image_rows(scores: Mapping[str, Mapping[str, Float]], *, seed: int = 0, n_boot: int = 1000) -> list[MetricRow]:
+    """Mean scores of every series, of the same volumes, and gains over `bspline` and `inject`, where they are there."""
+    sizes = {len(each["psnr"]) for each in scores.values()}
     if len(sizes) > 1:
         raise ValueError(f"scores of {sorted(sizes)} volumes cannot be compared")
     if not sizes:
@@ -156,11 +122,11 @@ def image_rows(scores: Mapping[str, VolumeScores], *, seed: int = 0, n_boot: int
             region="brain", n=count or None,
         )  # fmt: skip
 
-    rows = [row(s, f"truth_{name}", getattr(own, name), MEASURED) for s, own in scores.items() for name in SCORES]
+    rows = [row(s, f"truth_{name}", own[name], MEASURED) for s, own in scores.items() for name in SCORES]
     for series, own in scores.items():
         for other in (name for name in IMAGE_REFERENCES if name in scores and name != series):
             for name in SCORES:
-                a, b = getattr(own, name), getattr(scores[other], name)
+                a, b = own[name], scores[other][name]
                 gain = np.subtract(a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b))
                 rows.append(row(series, f"gain_truth_{name}", gain, other))
     return rows

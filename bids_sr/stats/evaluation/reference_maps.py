@@ -1,17 +1,12 @@
 """Agreement of whole-run maps with the measured high-resolution series or with known activation.
 
-Against the measured series, maps at one smoothing are compared with its maps at the same smoothing; truly active is t
-of the measured map above 4. Both contain the same physiology, and where the acquired series was made of the measured
-one, the same noise: these metrics say how alike the maps are, the split halves how much of that is signal. Known
-activation is free of noise and stays as sharp as it is, whatever the smoothing; truly active is 25 % of its maximum
-and more.
+Measured: maps at one smoothing against its maps at the same smoothing; truly active is t above 4. Both contain the same
+physiology, and where the acquired series was made of the measured one, the same noise: these metrics say how alike the
+maps are, split halves how much of that is signal. Known activation has no noise and is never smoothed; truly active is
+25 % of its maximum and more. What is not defined is NaN (n/a in the table).
 
-What is not defined is NaN here and n/a in the table: correlations with a constant, Dice and centers where nothing is
-active, anything in a region without voxels.
-
-Metrics beyond the acquired Nyquist limit need whole slices, and maps of activation end at the mask, whose edge is
-fine detail that all series share (it lifts the correlation of a denoised B-spline from .03 to .07 in the brain). They
-are therefore made from the effects of the blocks.
+Maps of activation end at the mask, whose edge is detail that all series share (it lifts the correlation of a denoised
+B-spline from .03 to .07 in the brain): metrics beyond the acquired Nyquist limit come from the effects of blocks.
 """
 
 import logging
@@ -21,44 +16,38 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.glm.design import scaled_weights
-from bids_sr.stats.regions.activation_regions import Mask, centroid, dice, peak
+from bids_sr.stats.regions.activation_regions import centroid, dice, peak
 from bids_sr.stats.regions.map_comparison import Grid
-from bids_sr.stats.regions.map_summary import Map, correlation, single_conditions
+from bids_sr.stats.regions.map_summary import correlation, single_conditions
 
-Float = npt.NDArray[np.float64]
 Files = Mapping[float, Mapping[str, Mapping[tuple[str, str], str]]]
-Figures = dict[tuple[str, str, str], float]  # contrast, region, measure without prefix
+Metrics = dict[tuple[str, str, str], float]  # contrast, region, measure without prefix
 LOGGER = logging.getLogger(__name__)
 TRUE_T = 4.0
 TRUE_SHARE = 0.25
 REFERENCE = "bspline"
 
 
-def average_precision(score: npt.NDArray[np.floating], active: Mask) -> float:
-    """Mean precision at each truly active voxel, voxels of equal score taken together; NaN where none is active.
-
-    Parameters
-    ----------
-    score, active : (N,) how active a voxel looks, and whether it is
-    """
+def average_precision(score: Real, active: Mask) -> float:
+    """Mean precision at each truly active voxel (N,), ties taken together; NaN where none is active."""
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(active, score)) if active.any() else math.nan
 
 
-def roc_auc(score: npt.NDArray[np.floating], active: Mask) -> float:
+def roc_auc(score: Real, active: Mask) -> float:
     """Chance that an active voxel scores above an inactive one, ties half; NaN where either kind is missing."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(active, score)) if active.any() and not active.all() else math.nan
 
 
-def matched_region(score: Map, region: Mask, count: int) -> Mask:
+def matched_region(score: Float32, region: Mask, count: int) -> Mask:
     """The `count` voxels of the region with the highest score (the first in C order of equals)."""
     out = np.zeros(score.shape, dtype=bool)
     inside = np.flatnonzero(region)
@@ -66,14 +55,8 @@ def matched_region(score: Map, region: Mask, count: int) -> Mask:
     return out
 
 
-def detection(t: Map, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
-    """How well t finds the truly active voxels of a region: ap, auc, dice at matched size, centroid (mm).
-
-    Parameters
-    ----------
-    t, active, region : (X, Y, Z)
-    affine : voxel to RAS mm
-    """
+def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
+    """How well t finds the truly active voxels of a region, (X, Y, Z): ap, auc, dice at matched size, centroid (mm)."""
     true = active & region
     found = matched_region(t, region, int(true.sum()))
     overlap, here, there = dice(true, found), centroid(true, affine), centroid(found, affine)
@@ -85,7 +68,7 @@ def detection(t: Map, active: Mask, region: Mask, affine: Float) -> dict[str, fl
     }
 
 
-def _likeness(a: Map, b: Map, region: Mask) -> float:
+def _likeness(a: Float32, b: Float32, region: Mask) -> float:
     found = correlation(a, b, region)
     return math.nan if found is None else found
 
@@ -94,12 +77,12 @@ def _likeness(a: Map, b: Map, region: Mask) -> float:
 class Truth:
     """What is true of one contrast."""
 
-    effect: Map  # (X, Y, Z) true effect
-    t: Map | None  # (X, Y, Z) of the measured series, None for known activation
+    effect: Float32  # (X, Y, Z) true effect
+    t: Float32 | None  # (X, Y, Z) of the measured series, None for known activation
     active: Mask  # (X, Y, Z) truly active voxels
 
 
-def measured_truth(maps: Mapping[tuple[str, str], Map], contrast: str, mask: Mask) -> Truth | None:
+def measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str, mask: Mask) -> Truth | None:
     """Truth of one contrast from the measured maps, or None where they are missing."""
     if (contrast, "t") not in maps or (contrast, "effect") not in maps:
         return None
@@ -108,13 +91,11 @@ def measured_truth(maps: Mapping[tuple[str, str], Map], contrast: str, mask: Mas
 
 
 def known_truths(
-    known: Mapping[str, tuple[Map, Float]], contrasts: Mapping[str, Mapping[str, float]], grid: Grid
+    known: Mapping[str, tuple[Float32, Float]], contrasts: Mapping[str, Mapping[str, float]], grid: Grid
 ) -> dict[str, Truth]:
     """Truth of every contrast that is known or follows from known conditions.
 
-    Parameters
-    ----------
-    known : contrast to image and its voxel-to-RAS-mm matrix, in the frame of the grid
+    `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the grid.
     """
     on_grid = {
         name: np.where(grid.mask, sample_volume(values, affine, grid.mask.shape, grid.affine), 0).astype(np.float32)
@@ -138,10 +119,10 @@ def known_truths(
 
 
 def contrast_metrics(
-    maps: Mapping[tuple[str, str], Map], contrast: str, truth: Truth, regions: Mapping[str, Mask], affine: Float
-) -> Figures:
+    maps: Mapping[tuple[str, str], Float32], contrast: str, truth: Truth, regions: Mapping[str, Mask], affine: Float
+) -> Metrics:
     """Metrics of one contrast of one series; regions to find active voxels in are brain and roi."""
-    out: Figures = {}
+    out: Metrics = {}
     t, effect = maps.get((contrast, "t")), maps.get((contrast, "effect"))
     for region, voxels in regions.items():
         if t is not None and truth.t is not None:
@@ -155,11 +136,11 @@ def contrast_metrics(
 
 
 def foci_metrics(
-    maps: Mapping[tuple[str, str], Map], truths: Mapping[str, Truth], conditions: Sequence[str], roi: Mask,
+    maps: Mapping[tuple[str, str], Float32], truths: Mapping[str, Truth], conditions: Sequence[str], roi: Mask,
     affine: Float,
-) -> Figures:  # fmt: skip
+) -> Metrics:  # fmt: skip
     """Contrast of the true foci of two conditions in the region of interest, over the true contrast; 1 is the truth."""
-    out: Figures = {}
+    out: Metrics = {}
     for a, b in combinations(conditions, 2):
         if not {a, b} <= truths.keys() or (a, "effect") not in maps or (b, "effect") not in maps:
             continue
@@ -183,42 +164,41 @@ def _regions(truth: Truth, grid: Grid, roi: Mask) -> dict[str, Mask]:
 
 
 def _series_metrics(
-    maps: Mapping[tuple[str, str], Map], truths: Mapping[str, Truth], conditions: Sequence[str], grid: Grid, roi: Mask
-) -> Figures:
-    out: Figures = {}
+    maps: Mapping[tuple[str, str], Float32],
+    truths: Mapping[str, Truth],
+    conditions: Sequence[str],
+    grid: Grid,
+    roi: Mask,
+) -> Metrics:
+    out: Metrics = {}
     for name, truth in truths.items():
         out |= contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
     return out | foci_metrics(maps, truths, conditions, roi, grid.affine)
 
 
-def reference_rows(figures: Mapping[str, Figures], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
+def reference_rows(metrics: Mapping[str, Metrics], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
     """Rows of every series and, where there is a B-spline, what each has over it."""
-    base = figures.get(REFERENCE, {})
-    for series, found in figures.items():
+    base = metrics.get(REFERENCE, {})
+    for series, found in metrics.items():
         for (contrast, region, name), value in found.items():
-            given = {"series": series, "fwhm_mm": fwhm_mm, "contrast": contrast, "region": region}
-            yield MetricRow(measure=f"truth_{name}", value=value, against=against, **given)  # type: ignore[arg-type]
+            where = {"series": series, "fwhm_mm": fwhm_mm, "contrast": contrast, "region": region}
+            yield MetricRow(measure=f"truth_{name}", value=value, against=against, **where)  # type: ignore[arg-type]
             if against == "measured" and series not in (REFERENCE, "measured") and (contrast, region, name) in base:
                 gain = value - base[contrast, region, name]
-                yield MetricRow(measure=f"gain_truth_{name}", value=gain, against=REFERENCE, **given)  # type: ignore[arg-type]
+                yield MetricRow(measure=f"gain_truth_{name}", value=gain, against=REFERENCE, **where)  # type: ignore[arg-type]
 
 
 def truth_rows(
-    files: Files, load: Callable[[str], Map], contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask,
-    known: Mapping[str, tuple[Map, Float]],
+    files: Files, load: Callable[[str], Float32], contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid,
+    roi: Mask, known: Mapping[str, tuple[Float32, Float]],
 ) -> list[MetricRow]:  # fmt: skip
     """All rows of maps of the whole run against the truth; holds the true maps and those of one series at a time.
 
     Parameters
     ----------
     files : FWHM (mm) to series to (contrast, stat) to what `load` takes; t and effect, on the grid
-    contrasts : name to weights of conditions
     grid, roi : high-resolution grid and region of interest on it
-    known : activation by contrast, with its affine; empty where none is known
-
-    Raises
-    ------
-    ValueError : maps of the measured series lie on another grid
+    known : activation by contrast, with its affine; ValueError for measured maps on another grid than `grid`
     """
     roi = roi & grid.mask
     if not roi.any():
@@ -231,12 +211,12 @@ def truth_rows(
             raise ValueError("maps of the measured series lie on another grid than the high-resolution mask")
         made = {name: measured_truth(measured, name, grid.mask) for name in contrasts}
         truths = {"measured": {n: t for n, t in made.items() if t is not None}, "truth": fixed}
-        figures: dict[str, dict[str, Figures]] = {"measured": {}, "truth": {}}
+        metrics: dict[str, dict[str, Metrics]] = {"measured": {}, "truth": {}}
         for series, paths in by_series.items():
             maps = {key: load(path) for key, path in paths.items()}
             for against, true in truths.items():
                 if true and series != against:
-                    figures[against][series] = _series_metrics(maps, true, conditions, grid, roi)
-        for against, found in figures.items():
+                    metrics[against][series] = _series_metrics(maps, true, conditions, grid, roi)
+        for against, found in metrics.items():
             rows += reference_rows(found, against, fwhm_mm)
     return rows

@@ -1,14 +1,13 @@
 """Split-half agreement of effect maps from inner products of block maps, with intervals over resampled blocks.
 
-The agreement over voxels of two sums of block maps follows from inner products of the block maps alone. So for each
-set of voxels and each scale there are three small matrices (own, cross, target), and resampled blocks are only other
-weights: a thousand resamples cost nothing, and the same resamples serve every series, so that differences between
-series have intervals. The metrics are those of `bids_sr.stats.evaluation.explained_variance`.
+The agreement over voxels of two sums of block maps follows from inner products of the block maps alone, three small
+matrices (own, cross, target) for each set of voxels and each scale. Resampled blocks are only other weights, the same
+for every series, so that differences between series have intervals. The metrics are those of
+`bids_sr.stats.evaluation.explained_variance`.
 
-Intervals: blocks are drawn with replacement within condition and half (within half and sign of the contrast, where a
-condition has a single block there, so that conditions count as a sample). Where that leaves one block alone, there is
-no interval: how much other blocks would change cannot be seen from one. A block drawn c times from n weighs
-1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual
+Blocks are drawn with replacement within condition and half (within half and sign of the contrast, where a condition has
+a single block there); where that leaves one block alone, there is no interval. A block drawn c times from n weighs 1 +
+s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual
 bootstrap, s = 1, does not do: repeated blocks average less noise away, which lowers the correlation of every resample;
 its percentile interval held the expected correlation in 1 to 99 % of simulated runs, this one in 88 to 99 % (2 to 12
 blocks a half; 88 to 91 % with two). An interval says what other blocks of the same run would give, in the same voxels,
@@ -24,14 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED, is_variant_of, kind_of
-from bids_sr.stats.evaluation.explained_variance import FIGURES, OF_TRUTH, Moments
+from bids_sr.stats.evaluation.explained_variance import METRICS, OF_TRUTH, Moments
 from bids_sr.stats.glm.blocks import Block
 
-Array = npt.NDArray[np.float32]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Key = tuple[str, str, str, str]
 """Of a score: split_r, split_ev, …, self_r, truth_r, …; band; contrast; region."""
 _STEP = 0.2
@@ -50,10 +47,8 @@ class Inner:
     def moments(self, source: Float, target: Float, *, known: bool = False) -> Moments:
         """Inner products of sums of block maps, for weights (K, B) of the series' and of the target's blocks.
 
-        Parameters
-        ----------
-        known : the target has no noise; else its energy without noise is the inner product of what the blocks of
-            the series and what those of the target make of the target
+        A `known` target has no noise; else its energy without noise is the inner product of what the blocks of the
+        series and what those of the target make of the target.
         """
         both = np.einsum("kb,kb->k", target @ self.target, target)
         return Moments(
@@ -64,7 +59,7 @@ class Inner:
         )
 
 
-def inner_products(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Float:
+def inner_products(a: Real, b: Real) -> Float:
     """(A, B) inner products of maps in rows, (A, N) and (B, N), each less its own mean over the N voxels.
 
     Examples
@@ -92,12 +87,7 @@ def _strata(blocks: Sequence[Block], weights: Float) -> list[list[int]]:
 
 
 def resampled_weights(blocks: Sequence[Block], halves: Float, n_boot: int, rng: np.random.Generator) -> Float | None:
-    """Weights of resampled blocks, (2, n_boot, B), or None where a block stands alone in its stratum.
-
-    Parameters
-    ----------
-    halves : (2, B) weights of the blocks in each half's effect
-    """
+    """Weights of resampled blocks, (2, n_boot, B), of those of halves (2, B); None where a stratum is one block."""
     out = np.repeat(halves[:, None], n_boot, axis=1)
     for half, weights in enumerate(halves):
         strata = _strata(blocks, weights)
@@ -163,12 +153,7 @@ def with_seeds(own: Score, members: Sequence[Score], picks: npt.NDArray[np.intp]
 
     Each resample gains the drawn member's deviation from the members' mean, in the same small step as blocks and by
     sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a mean over seeds) beside that of blocks.
-
-    Parameters
-    ----------
-    own : of the series itself, which is one seed
-    members : of all M seeds, its own among them
-    picks : (n_boot,) which member each resample draws
+    `own` is one of the M `members`; `picks` (n_boot,) says which member each resample draws.
     """
     ways = np.array([member.ways for member in members])
     if len(members) < 2 or own.draws.shape[1] != len(picks) or not np.isfinite(ways).all():
@@ -178,47 +163,43 @@ def with_seeds(own: Score, members: Sequence[Score], picks: npt.NDArray[np.intp]
 
 
 def score_moments(
-    ways: Sequence[tuple[Moments, Moments | None] | None], n_boot: int, figures: Sequence[str] = FIGURES
+    ways: Sequence[tuple[Moments, Moments | None] | None], n_boot: int, metrics: Sequence[str] = METRICS
 ) -> dict[str, Score]:
     """Scores by metric of the same pair of maps taken one or two ways.
 
     Parameters
     ----------
-    ways : moments of the maps (K = 1), and of resampled blocks or None; None where there are too few voxels
-    n_boot : number of resamples
-    figures : of `FIGURES`; those that need the energy of the truth are NaN where it is not above 0 for sure
+    ways : moments of the maps (K = 1), and of `n_boot` resamples or None; None where there are too few voxels
+    metrics : of `METRICS`; those that need the energy of the truth are NaN where it is not above 0 for sure
     """
-    values: dict[str, list[float]] = {name: [] for name in figures}
-    draws: dict[str, list[Float]] = {name: [] for name in figures}
+    values: dict[str, list[float]] = {name: [] for name in metrics}
+    draws: dict[str, list[Float]] = {name: [] for name in metrics}
     for way in ways:
         sure = False
         if way is not None:
             found, drawn = way
             true = float(found.true[0])
             sure = true > 0 and (drawn is None or interval(true, drawn.true)[0] > 0)
-        for name in figures:
+        for name in metrics:
             defined = way is not None and (sure or name not in OF_TRUTH)
-            values[name].append(float(found.figure(name)[0]) if defined else math.nan)
+            values[name].append(float(found.metric(name)[0]) if defined else math.nan)
             empty = np.full(n_boot, math.nan)
-            draws[name].append(drawn.figure(name) if defined and drawn is not None else empty)
+            draws[name].append(drawn.metric(name) if defined and drawn is not None else empty)
     return {
         name: Score(
             ways=np.array(values[name]), draws=np.array(draws[name]), limit=1.0 if name == "r" else math.inf
         )
-        for name in figures
+        for name in metrics
     }  # fmt: skip
 
 
 def score(
-    inners: Sequence[Inner | None], halves: Float, draws: Float | None, figures: Sequence[str] = FIGURES
+    inners: Sequence[Inner | None], halves: Float, draws: Float | None, metrics: Sequence[str] = METRICS
 ) -> dict[str, Score]:
     """How each half of the series agrees with the other half of the target, by metric.
 
-    Parameters
-    ----------
-    inners : of the voxels that belong to the source half 0 and 1; None where there are too few
-    halves, draws : (2, B) and (2, n_boot, B)
-    figures : of `bids_sr.stats.evaluation.explained_variance.FIGURES`
+    `inners` are of the voxels that belong to the source half 0 and 1 (None: too few), `halves` (2, B), `draws`
+    (2, n_boot, B).
     """
     ways = [
         None
@@ -229,7 +210,7 @@ def score(
         )
         for source, inner in enumerate(inners)
     ]
-    return score_moments(ways, 0 if draws is None else draws.shape[1], figures)
+    return score_moments(ways, 0 if draws is None else draws.shape[1], metrics)
 
 
 def enough(region: Mask) -> bool:
@@ -240,10 +221,7 @@ def enough(region: Mask) -> bool:
 def seeded(scores: Mapping[str, Scores], seed: int) -> None:
     """Let the resamples of every network with members of other seeds (`sblSeed1`) vary with the seed, in place.
 
-    Parameters
-    ----------
-    scores : by series
-    seed : of which member each resample draws; the same for all metrics of a method
+    The drawn members follow from `seed` and the method, the same for all its metrics.
     """
     for method in [name for name in scores if kind_of(name) == "method"]:
         names = [method, *(name for name in scores if kind_of(name) == "member" and is_variant_of(name, (method,)))]

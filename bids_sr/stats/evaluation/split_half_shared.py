@@ -11,19 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.stats.evaluation.explained_variance import FIGURES
+from bids_sr.stats.evaluation.explained_variance import METRICS
 from bids_sr.stats.evaluation.split_half import Inner, Scores, enough, halves_of, inner_products, score
 from bids_sr.stats.glm.block_effects import Effects, load_effects, series_of
 from bids_sr.stats.glm.blocks import Block, missing_conditions
 
-Array = npt.NDArray[np.float32]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 PathLike = str | os.PathLike[str]
 BANDS = ("signal", "percent", "beyond")
 ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
@@ -31,12 +28,10 @@ LOGGER = logging.getLogger(__name__)
 _LEAST_MEAN = 0.05  # of the brain's median: percent of less than this is no percent of signal
 
 
-def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Array]:
+def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Float32]:
     """Name and block maps on the high-resolution grid; the acquired series' maps are brought there by a spline.
 
-    Raises
-    ------
-    ValueError : a series other than raw lies on another grid
+    ValueError where a series other than raw lies on another grid.
     """
     if effects.betas.shape[:3] == tuple(shape) and np.allclose(effects.affine, affine, atol=1e-3):
         return effects.series, effects.betas
@@ -60,12 +55,10 @@ def named_files(paths: Sequence[PathLike]) -> dict[str, PathLike]:
 
 def series_of_run(
     files: Mapping[str, PathLike], reference: Effects, shape: tuple[int, ...], affine: Float
-) -> Iterator[tuple[str, Array, Effects]]:
+) -> Iterator[tuple[str, Float32, Effects]]:
     """Name, block maps on the high-resolution grid, and effects of one series after the other.
 
-    Raises
-    ------
-    ValueError : blocks differ from those of the reference (names both series), or another grid
+    ValueError where the grid, or the blocks, differ from those of the reference (names both series).
     """
     wanted = [_signature(block) for block in reference.blocks]
     for path in files.values():
@@ -94,16 +87,16 @@ class Frame:
     draws: Mapping[str, Float | None]  # by contrast, resampled weights (2, n_boot, B) or None
     # by contrast, then by name, the voxels for source half 0 and for source half 1
     regions: Mapping[str, Mapping[str, tuple[Mask, Mask]]]
-    mean: Array | None = None  # (X, Y, Z) the common mean image, or None without a measured series
+    mean: Float32 | None = None  # (X, Y, Z) the common mean image, or None without a measured series
     # by band, the measured block maps in the N voxels of the mask (N, B); empty without a measured series
-    targets: dict[str, Array] = field(default_factory=dict)
+    targets: dict[str, Float32] = field(default_factory=dict)
     _own: dict[tuple[str, str, str, int], Float] = field(default_factory=dict)
 
     def units(self, contrast: str, _: float = 0.0) -> int:
         """Blocks that count in a contrast."""
         return int(np.count_nonzero(self.halves[contrast]))
 
-    def banded(self, betas: Array, band: str) -> Array:
+    def banded(self, betas: Float32, band: str) -> Float32:
         """Block maps (X, Y, Z, B) on one of the scales, then in the voxels of the mask, (N, B)."""
         if band == "beyond":
             return beyond_nyquist(betas, self.factor)[self.mask]
@@ -114,7 +107,7 @@ class Frame:
             return betas[self.mask] * scale[self.mask][:, None]
         return betas[self.mask]
 
-    def scores(self, betas: Array, kinds: Sequence[str] = ("split", "self")) -> Scores:
+    def scores(self, betas: Float32, kinds: Sequence[str] = ("split", "self")) -> Scores:
         """Scores of one series by kind and metric (`split_ev`), band, contrast and region.
 
         Parameters
@@ -126,18 +119,18 @@ class Frame:
         for band in self.bands:
             maps = self.banded(betas, band)
             # percent of one mean image differs from signal by a fixed map: amplitudes are compared once
-            figures = FIGURES if band != "percent" else FIGURES[:1]
+            metrics = METRICS if band != "percent" else METRICS[:1]
             for region, contrast, inners in self._inners(maps, band):
-                given = self.halves[contrast], self.draws[contrast]
+                weights = self.halves[contrast], self.draws[contrast]
                 if "split" in kinds and self.targets:
-                    found = score(inners, *given, figures)
+                    found = score(inners, *weights, metrics)
                     out |= {(f"split_{name}", band, contrast, region): one for name, one in found.items()}
                 if "self" in kinds and band != "percent":
                     own = [None if i is None else Inner(own=i.own, cross=i.own, target=i.own) for i in inners]
-                    out["self_r", band, contrast, region] = score(own, *given, FIGURES[:1])["r"]
+                    out["self_r", band, contrast, region] = score(own, *weights, METRICS[:1])["r"]
         return out
 
-    def _inners(self, maps: Array, band: str) -> Iterator[tuple[str, str, list[Inner | None]]]:
+    def _inners(self, maps: Float32, band: str) -> Iterator[tuple[str, str, list[Inner | None]]]:
         """Inner products for every region of every contrast; brain and roi, the same for all, are made once."""
         made: dict[str, list[Inner | None]] = {}
         for contrast, regions in self.regions.items():
@@ -151,7 +144,7 @@ class Frame:
                     made[region] = inners
                 yield region, contrast, inners
 
-    def _inner(self, maps: Array, band: str, voxels: Mask, key: tuple[str, str, str, int]) -> Inner | None:
+    def _inner(self, maps: Float32, band: str, voxels: Mask, key: tuple[str, str, str, int]) -> Inner | None:
         if not enough(voxels):
             return None
         inside = voxels[self.mask]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Float, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED, PCA, SMOOTH, kind_of
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -25,24 +25,16 @@ from bids_sr.stats.evaluation.split_half_shared import Frame, PathLike, make_fra
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.glm.time_series import smooth
 
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 LOGGER = logging.getLogger(__name__)
 
 CONTROL_FWHM_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 
 def choose(tried: Mapping[float, Scores]) -> tuple[Scores, dict[Key, tuple[float, float]], dict[Key, float]]:
-    """The control at the setting that scores best the other way round.
+    """The control at the setting (width in mm, or number of components) that scores best the other way round.
 
-    Parameters
-    ----------
-    tried : scores by setting (width in mm, or number of components)
-
-    Returns
-    -------
-    scores; for r and explained variance the chosen setting with half 0 and with half 1 as source, and the best mean
-    score of any setting
+    Returns scores; for r and explained variance the chosen setting with half 0 and with half 1 as source, and the best
+    mean score of any setting.
     """
     scores: Scores = {}
     chosen: dict[Key, tuple[float, float]] = {}
@@ -81,12 +73,12 @@ def _control_rows(
 ) -> Iterator[MetricRow]:
     """The setting of a control for r beyond Nyquist, mean of both ways; and what it reaches in hindsight."""
     for (stem, band, contrast, region), pair in chosen.items():
-        given: dict[str, Any] = {"series": name, "against": MEASURED, "contrast": contrast, "region": region}
+        place: dict[str, Any] = {"series": name, "against": MEASURED, "contrast": contrast, "region": region}
         if (stem, band) == ("split_r", "beyond"):
             measure = "control_fwhm" if name == SMOOTH else "control_rank"
-            yield MetricRow(measure=measure, value=sum(pair) / 2, **given)
-        figure = f"control_best_{stem.removeprefix('split_')}_{band}"
-        yield MetricRow(measure=figure, value=best[stem, band, contrast, region], **given)
+            yield MetricRow(measure=measure, value=sum(pair) / 2, **place)
+        metric = f"control_best_{stem.removeprefix('split_')}_{band}"
+        yield MetricRow(measure=metric, value=best[stem, band, contrast, region], **place)
 
 
 def split_half_rows(
@@ -99,7 +91,6 @@ def split_half_rows(
     ----------
     paths : effects files of all series; `measured` is the truth, without it rows are `self_r_*` only
     mask, affine, roi : (X, Y, Z) of the high-resolution grid; voxel to RAS mm
-    contrasts : name to weights of conditions
     factor : acquired over high-resolution voxel by axis
     n_boot, seed : resamples of blocks
 
@@ -142,10 +133,10 @@ def save_effect_maps(
 ) -> Path:  # fmt: skip
     """Write the effect of the main contrast in every series, within the box around the mask; whole or not at all.
 
-    Keys: ``contrast``, ``series`` (names), ``affine`` (of the box), ``mask``, ``mean`` (the measured one, else the
-    first series'), and ``effect_NAME`` and ``beyond_NAME`` (X, Y, Z) for every series: mean of both halves in signal
-    units, whole and beyond the acquired Nyquist limit. Without a contrast that can be split, ``series`` is empty.
-    Ensemble members are left out.
+    Keys: ``contrast``, ``series`` (names, without ensemble members), ``affine`` (of the box), ``mask``, ``mean`` (the
+    measured one, else the first series'), and ``effect_NAME`` and ``beyond_NAME`` (X, Y, Z): mean of both halves in
+    signal units, whole and beyond the acquired Nyquist limit. Without a contrast that can be split, ``series`` is
+    empty.
     """
     files = {name: file for name, file in named_files(paths).items() if kind_of(name) != "member"}
     contrast = main_contrast(contrasts, load_effects(files.get(MEASURED, next(iter(files.values())))))

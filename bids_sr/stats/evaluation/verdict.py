@@ -1,13 +1,11 @@
 """Verdict of a run: better than, the same as, or worse than what, in which metric, and how sure.
 
-Two questions are kept apart. *Image quality* says that single images look more like those of a finer acquisition; a
-network must beat ``inject``, which plainly carries static detail over, before it may claim that. *Function* says that
-the map of activity shows true BOLD detail (of neurons or of the veins that drain them, which no map here tells
-apart); it may be claimed only against a truth, and only by a method that explains variance of it, and more than every
-baseline, every denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an interval
-above 0. What a placebo reaches as well is not attributable to this subject's own data. A method that fell back to zero
-filling was not applied: it is named first and not compared. Where the evidence does not decide, the text is "it cannot
-be told".
+*Image quality* says that single images look more like those of a finer acquisition; a network must beat ``inject``,
+which plainly carries static detail over. *Function* says that the map of activity shows true BOLD detail (of neurons or
+of the veins that drain them); it may be claimed only against a truth, by a method that explains variance of it, and
+more than every baseline, denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an
+interval above 0. What a placebo reaches as well is not attributable to this subject's own data. A method that fell back
+to zero filling was not applied: it is named first and not compared.
 """
 
 import math
@@ -18,16 +16,9 @@ from typing import Any
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
-from bids_sr.stats.evaluation.evidence import (
-    PLAIN,
-    WORTH,
-    Table,
-    best_table,
-    decide,
-    image_gains,
-)
+from bids_sr.stats.evaluation.evidence import PLAIN, WORTH, Table, best_table, decide, image_gains
 from bids_sr.stats.evaluation.not_applied import APPLIED, stands_for
-from bids_sr.stats.evaluation.verdict_text import Function, Sentence, headline, idle_text, limits_of
+from bids_sr.stats.evaluation.verdict_text import Sentence, headline, idle_text, limits_of
 
 _WORDS: dict[str, str] = {
     "better": "is better than",
@@ -98,7 +89,10 @@ def _between(table: Table, methods: Sequence[str], margins: Mapping[str, float])
     ]
 
 
-def _function(table: Table, method: str, references: Sequence[str], margins: Mapping[str, float]) -> Function:
+def _function(
+    table: Table, method: str, references: Sequence[str], margins: Mapping[str, float]
+) -> tuple[list[Sentence], bool | None]:
+    """All comparisons of one method, and whether function may be claimed; None where the evidence cannot say."""
     sentences = [
         _compare(table, method, other, region, margins[region]) for region in table.regions for other in references
     ]
@@ -109,7 +103,7 @@ def _function(table: Table, method: str, references: Sequence[str], margins: Map
         explains = not table.evidence.above_zero or (level is not None and level.lower > 0)
         beats = explains and bool(main) and all(each.decision == "better" for each in main)
         holds = beats and all(each.decision != "worse" for each in rest)
-    return Function(method=method, sentences=tuple(sentences), holds=holds)
+    return sentences, holds
 
 
 def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
@@ -171,22 +165,21 @@ def _attribution(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Sent
 
 
 def _as_rows(
-    table: Table | None, functions: Sequence[Function], images: Mapping[str, bool | None],
-    specific: Mapping[str, bool | None], margins: Mapping[str, float],
+    table: Table | None, compared: Sequence[Sentence], found: Mapping[str, dict[str, bool | None]],
+    margins: Mapping[str, float],
 ) -> list[MetricRow]:  # fmt: skip
     out = []
     if table is not None:
         place: dict[str, Any] = {"contrast": table.contrast, "fwhm_mm": table.fwhm_mm}
-        for each in (sentence for function in functions for sentence in function.sentences):
-            given: dict[str, Any] = {"series": each.series, "against": each.against, "region": each.region}
-            out.append(MetricRow(measure="verdict", value=WORTH[each.decision], **given, **place))
+        for each in compared:
+            own: dict[str, Any] = {"series": each.series, "against": each.against, "region": each.region}
+            out.append(MetricRow(measure="verdict", value=WORTH[each.decision], **own, **place))
         for region, margin in margins.items():
             out.append(MetricRow(series="run", measure="verdict_margin", value=margin, region=region, **place))
-    function = {each.method: each.holds for each in functions}
-    for name, found in (("function", function), ("image", images), ("specific", specific)):
+    for claim, by_method in found.items():
         out += [
-            MetricRow(series=method, measure=f"verdict_{name}", value=math.nan if holds is None else float(holds))
-            for method, holds in found.items()
+            MetricRow(series=method, measure=f"verdict_{claim}", value=math.nan if holds is None else float(holds))
+            for method, holds in by_method.items()
         ]
     return out
 
@@ -202,8 +195,7 @@ def make_verdict(
     Parameters
     ----------
     rows : of the evaluation, of all tables
-    methods : under evaluation
-    baselines : all of them must be beaten before function may be claimed, and the controls
+    methods, baselines : under evaluation; all baselines and controls must be beaten before function may be claimed
     margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of the gap between
         bspline and measured
     not_applied : methods that fell back to zero filling; they, their placebos and their members are left out
@@ -212,10 +204,10 @@ def make_verdict(
     methods = [method for method in methods if method not in idle]
     rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.against, idle))]
     table = best_table(rows, methods)
-    functions: list[Function] = []
     sentences: list[Sentence] = []
+    compared: list[Sentence] = []
     margins: dict[str, float] = {}
-    specific: dict[str, bool | None] = {}
+    found: dict[str, dict[str, bool | None]] = {"function": {}, "image": {}, "specific": {}}
     if table is not None:
         present = {r.series for r in (*table.levels, *table.gains)} | {r.against for r in table.gains}
         references = list(dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in present)]))
@@ -224,20 +216,21 @@ def make_verdict(
         sentences.append(Sentence(text=f"Measured: {table.evidence.words}; contrast {table.contrast}{smooth}."))
         sentences += _level_sentences(table, (*methods, "bspline", "measured"))
         for method in methods:
-            functions.append(_function(table, method, [name for name in references if name != method], margins))
-            own, specific[method] = _specific(rows, table, method)
-            sentences += [*functions[-1].sentences, *own]
+            others = [name for name in references if name != method]
+            against, found["function"][method] = _function(table, method, others, margins)
+            own, found["specific"][method] = _specific(rows, table, method)
+            sentences += [*against, *own]
+            compared += against
         sentences += _between(table, methods, margins)
-    images: dict[str, bool | None] = {}
     for method in methods:
-        own, images[method] = _image(rows, method)
+        own, found["image"][method] = _image(rows, method)
         sentences += own
     sentences += _attribution(rows, methods)
     applied = [MetricRow(series=name, measure=APPLIED, value=1.0) for name in methods]
     applied += [MetricRow(series=name, measure=APPLIED, value=0.0) for name in idle]
     return Verdict(
-        headline=(idle_text(idle) + headline(table, functions, images, specific, sentences)).strip(),
+        headline=(idle_text(idle) + headline(table, found, sentences)).strip(),
         sentences=tuple(sentences),
-        limits=tuple(limits_of(rows, table, images, specific, next(iter(margins.values()), math.nan))),
-        rows=(*_as_rows(table, functions, images, specific, margins), *applied),
+        limits=tuple(limits_of(rows, table, found, next(iter(margins.values()), math.nan))),
+        rows=(*_as_rows(table, compared, found, margins), *applied),
     )  # fmt: skip

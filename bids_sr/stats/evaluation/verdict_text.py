@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
@@ -38,18 +38,6 @@ class Sentence:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Function:
-    """Function: what the comparisons of one method say together.
-
-    `holds` is None where the evidence is of a kind that cannot say.
-    """
-
-    method: str
-    sentences: tuple[Sentence, ...]
-    holds: bool | None
-
-
 def idle_text(not_applied: Sequence[str]) -> str:
     """Who was not applied, as text."""
     if not not_applied:
@@ -76,10 +64,8 @@ def _attributable(won: Sequence[str], sentences: Sequence[Sentence], specific: d
     return text
 
 
-def headline(
-    table: Table | None, functions: Sequence[Function], images: dict[str, bool | None],
-    specific: dict[str, bool | None], sentences: Sequence[Sentence],
-) -> str:  # fmt: skip
+def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], sentences: Sequence[Sentence]) -> str:
+    """What may be claimed, by claim (function, image, specific) and method; None is what cannot be said."""
     if table is None:
         first = "Nothing in this run shows whether the finer maps are truer."
     elif not table.evidence.is_truth:
@@ -88,54 +74,54 @@ def headline(
             "well they repeat was compared, which is weaker."
         )
     else:
-        won = [each.method for each in functions if each.holds]
-        lost = [each.method for each in functions if not each.holds]
+        won = [method for method, holds in found["function"].items() if holds]
+        lost = [method for method, holds in found["function"].items() if not holds]
         first = ""
-        others = {s.against for each in functions for s in each.sentences}
+        others = {s.against for s in sentences if s.decision}
         rivals = "every baseline and control" if others & set(CONTROLS) else "every baseline"
         rivals += " and than wmn" * ("wmn" in others and won != ["wmn"])
         if won:
             verb = "shows" if len(won) == 1 else "show"
             first = f"{' and '.join(won)} {verb} more true BOLD detail than {rivals}. "
-            first += _attributable(won, sentences, specific)
+            first += _attributable(won, sentences, found["specific"])
         if lost and won:
             first += f"For {' and '.join(lost)} this cannot be said."
         elif lost:
             first = f"No method shows more true BOLD detail than {rivals}: not {' and not '.join(lost)}."
-    good = [method for method, holds in images.items() if holds]
+    good = [method for method, holds in found["image"].items() if holds]
     if good:
         first = f"{first.strip()} Images by {' and '.join(good)} are better than those of bspline and inject."
     return first.strip()
 
 
 def limits_of(
-    rows: Sequence[MetricRow], table: Table | None, images: dict[str, bool | None], specific: dict[str, bool | None],
-    margin: float,
-) -> list[str]:  # fmt: skip
+    rows: Sequence[MetricRow], table: Table | None, found: Mapping[str, dict[str, bool | None]], margin: float
+) -> list[str]:
+    """What cannot be said."""
     limits = []
     if table is None or not table.evidence.is_truth:
         limits.append(
             "No high-resolution truth: give --truth, or let --retrospective make one by degrading the data themselves."
         )
-    elif not any(map(_has_interval, table.gains)):
+    elif not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
         limits.append("Differences without an interval decide nothing.")
-    if table is not None and table.evidence.is_truth and any(map(_undefined, table.levels)):
-        limits.append(
-            "The two halves of the measured series do not agree for sure beyond the acquired resolution: in some "
-            "region there is no true detail of which a share could be explained."
-        )
     if table is not None and table.evidence.is_truth:
+        if any(row.series == "measured" and not math.isfinite(row.value) for row in table.levels):
+            limits.append(
+                "The two halves of the measured series do not agree for sure beyond the acquired resolution: in some "
+                "region there is no true detail of which a share could be explained."
+            )
         limits.append("BOLD detail is not yet neuronal detail: veins, which drain more than they feed, carry it too.")
     if table is not None and table.evidence.name == "known":
         limits.append("Denoised copies of bspline, the controls, were not held against the known activation.")
     if table is not None and not math.isfinite(margin):
         limits.append("Nothing can be called the same: no margin was given, and no measured series sets one.")
-    if any(holds is None for holds in images.values()):
+    if any(holds is None for holds in found["image"].values()):
         limits.append(
             "Image quality against bspline and inject is not known: it needs both of them, and measured volumes "
             "(--truth, --retrospective) or a second pair (--pair-holdout)."
         )
-    absent = [method for method, holds in specific.items() if holds is None]
+    absent = [method for method, holds in found["specific"].items() if holds is None]
     if absent:
         limits.append(f"No placebo was run for {', '.join(absent)}: what is owed to this subject's data is not known.")
     raised = dict.fromkeys(r.measure.removeprefix("flag_") for r in rows if r.measure[:5] == "flag_" and r.value == 1)
@@ -143,11 +129,3 @@ def limits_of(
         limits.append(f"Flags were raised: {', '.join(name.replace('_', ' ') for name in raised)}.")
     limits.append("One run of one subject: whether it holds for others is a matter of the group.")
     return limits
-
-
-def _undefined(row: MetricRow) -> bool:
-    return row.series == "measured" and not math.isfinite(row.value)
-
-
-def _has_interval(row: MetricRow) -> bool:
-    return math.isfinite(row.lower) and math.isfinite(row.upper)

@@ -1,16 +1,14 @@
 """Autoregressive noise estimated from the residuals of a linear model: expectation, scatter and inversion.
 
-Residuals of a model are less autocorrelated than the noise, as drift and motion regressors take its slow part away.
-For residuals e = R y, with R off the columns of the design and V the covariance of the noise, sums of lag products
-are
+For residuals e = R y, with R off the columns of the design and V the covariance of the noise, sums of lag products are
 
     E[sum_t e_t e_(t+l)] = tr(R S_l R V),  S_l the shift by l
 
 which is linear in the autocovariances of the noise (Worsley et al. 2002); here V goes on beyond the lags that are
-looked at, as an autoregressive process does. The lag product over the power, r_l, is a ratio of two quadratic forms
-in normal variables: its mean differs from the ratio of the means, and its scatter from voxel to voxel is known, both
-to second order and for this design. The ratio's bias matters: of noise of .35 in 60 volumes with 17 confounds, the
-autocorrelation comes out .02 too low without it and .002 with it, and t too often beyond its threshold by a tenth.
+looked at, as an autoregressive process does. The lag product over the power, r_l, is a ratio of two quadratic forms in
+normal variables: its mean differs from the ratio of the means, and its scatter from voxel to voxel is known, both to
+second order and for this design. Of noise of .35 in 60 volumes with 17 confounds, the autocorrelation comes out .02 too
+low without that bias and .002 with it, and t too often beyond its threshold by a tenth.
 """
 
 from collections.abc import Sequence
@@ -19,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import toeplitz
 
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float
+
 _PARTIAL = 0.97  # largest partial autocorrelation: a process nearer to a random walk is not told from drift
 _ROUNDS = 12
 _RENEW = 3  # rounds that share a Jacobian
@@ -32,13 +31,8 @@ _DAMPING = 1e-3
 def levinson(rho: Float) -> tuple[list[Float], Float]:
     """Best linear predictors from 0, 1 … p earlier samples (Levinson 1947, Durbin 1960).
 
-    Parameters
-    ----------
-    rho : (M, p) autocorrelations at lags 1 … p; partial ones beyond .97 are taken to be .97
-
-    Returns
-    -------
-    For each order k weights (M, k), of the latest sample first, and (M, p + 1) shares of the variance that are left.
+    From autocorrelations (M, p) at lags 1 … p, partial ones within ±.97: for each order k weights (M, k), of the latest
+    sample first, and (M, p + 1) shares of the variance that are left.
     """
     count, order = rho.shape
     predictors, left = [np.zeros((count, 0))], np.ones((count, order + 1))
@@ -82,16 +76,10 @@ def _diagonal_sums(a: Float, b: Float) -> Float:
 
 
 def expected_products(basis: Float, order: int) -> Float:
-    """What lag products of residuals are in expectation, for autocovariances of the noise.
+    """What lag products of residuals are in expectation, for autocovariances of the noise, (order + 1, T).
 
-    Parameters
-    ----------
-    basis : (T, P) orthonormal basis of the design
-    order : largest lag
-
-    Returns
-    -------
-    (order + 1, T): row l, times the noise's autocovariances at lags 0 … T - 1, is E[sum_t e_t e_(t+l)].
+    Row l, times the noise's autocovariances at lags 0 … T - 1, is E[sum_t e_t e_(t+l)]; `basis` is an orthonormal basis
+    (T, P) of the design.
     """
     out = np.empty((order + 1, len(basis)))
     for lag in range(order + 1):
@@ -138,15 +126,9 @@ def unseen(target: Float, products: Float) -> Float:
 def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
     """Mean and scatter of one voxel's ratios r_l of lag products to power, under normal noise.
 
-    Parameters
-    ----------
-    rho : (p,) autocorrelations of the noise
-    basis : (T, P) orthonormal basis of the design
-
-    Returns
-    -------
-    (p,) E[r_l] less the ratio of expectations, and (p, p) covariance, both to second order in 1 / degrees of freedom:
-    two quadratic forms e'Ae and e'Be have the covariance 2 tr(A Σ B Σ), Σ = R V R.
+    For autocorrelations (p,) of the noise and an orthonormal basis (T, P) of the design: (p,) E[r_l] less the ratio of
+    expectations, and (p, p) covariance, both to second order in 1 / degrees of freedom: two quadratic forms e'Ae and
+    e'Be have the covariance 2 tr(A Σ B Σ), Σ = R V R.
     """
     n, order = len(basis), len(rho)
     noise = toeplitz(autocorrelations(levinson(rho[None])[0], n)[0])
@@ -183,11 +165,7 @@ def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
 
     with C the covariance of the autocorrelations, and t has the degrees of freedom of the scaled chi-square with that
     spread (Satterthwaite 1946; the step that Kenward and Roger 1997 take for mixed models). In homogeneous noise C is
-    0; a voxel alone in its mask has the error of its own estimate.
-
-    Parameters
-    ----------
-    dof : of the residuals
-    uncertainty : variance of log k; estimates below 0 count as 0
+    0; a voxel alone in its mask has the error of its own estimate. `uncertainty` is the variance of log k; estimates
+    below 0 count as 0.
     """
     return np.asarray(2 / (2 / dof + np.maximum(uncertainty, 0.0)))

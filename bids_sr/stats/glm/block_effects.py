@@ -1,8 +1,7 @@
 """Effects of the blocks of one series, whole slices, in one pass over the file.
 
 Every metric of the split halves is a function of these few maps: effects of halves and of contrasts are sums of them,
-smoothing and Fourier filters are linear, and resampled blocks are other weights. So a series is read once and its file
-is not needed again.
+smoothing and Fourier filters are linear, and resampled blocks are other weights.
 
 The temporal components of a series (for the denoising control) are the leading eigenvectors of its T x T matrix of
 inner products inside the mask, each voxel's mean taken off; a series that keeps K of them has the block effects
@@ -16,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
-Array = npt.NDArray[np.float32]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 ACTIVE_FWHM_MM = 4.0
+_STORED = ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps", "pca_loadings")
 _VOLUMES = 16  # read at a time
 _STRIP = 32768  # voxels whose sums stay in the processor's cache
 
@@ -38,18 +35,18 @@ class Effects:
     series: str  # its name
     affine: Float  # (4, 4) voxel to RAS mm
     mask: Mask  # (X, Y, Z) brain
-    betas: Array  # (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
-    mean: Array  # (X, Y, Z) mean over time
-    variance: Array  # (X, Y, Z) of the residuals
+    betas: Float32  # (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
+    mean: Float32  # (X, Y, Z) mean over time
+    variance: Float32  # (X, Y, Z) of the residuals
     # blocks, covariance, leak, dof: see `bids_sr.stats.glm.blocks.BlockDesign`
     blocks: tuple[Block, ...]
     covariance: Float
     leak: Float
     dof: int
-    smooth_variance: Array | None = None  # (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
+    smooth_variance: Float32 | None = None  # (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
     ranks: tuple[int, ...] = ()  # numbers of temporal components to choose from
     # pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks
-    pca_maps: Array = field(default_factory=lambda: np.zeros((0, 0, 0, 0), dtype=np.float32))
+    pca_maps: Float32 = field(default_factory=lambda: np.zeros((0, 0, 0, 0), dtype=np.float32))
     pca_loadings: Float = field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
@@ -67,15 +64,15 @@ class Effects:
         halves = self.halves(weights)
         return None if halves is None else halves.mean(axis=0)
 
-    def effect(self, block_weights: Float) -> Array:
+    def effect(self, block_weights: Float) -> Float32:
         """A sum of block effects, (X, Y, Z), for weights (B,)."""
         return np.asarray(self.betas @ block_weights.astype(np.float32))
 
-    def reduced(self, rank: int) -> Array:
+    def reduced(self, rank: int) -> Float32:
         """Block effects of the series that keeps its `rank` leading temporal components, (X, Y, Z, B)."""
         return np.asarray(self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32))
 
-    def smooth_t(self, block_weights: Float) -> Array:
+    def smooth_t(self, block_weights: Float) -> Float32:
         """t of a sum of block effects after smoothing with 4 mm FWHM, ordinary least squares, (X, Y, Z)."""
         if self.smooth_variance is None:
             raise ValueError(f"effects of {self.series} were made without the variance of the smoothed series")
@@ -88,13 +85,13 @@ class Effects:
 class _Sums:
     """Running sums over volumes: y, y², and y times each column of a basis; y is the signal less the first volume."""
 
-    def __init__(self, first: Array, columns: Array) -> None:
+    def __init__(self, first: Float32, columns: Float32) -> None:
         self.first, self.columns = first.ravel(), columns
         n = first.size
         self.total, self.squares = np.zeros(n), np.zeros(n)
         self.products = np.zeros((n, columns.shape[1]), dtype=np.float32)
 
-    def add(self, volumes: Array, rows: slice) -> None:
+    def add(self, volumes: Float32, rows: slice) -> None:
         """Volumes (n, voxels) that belong to some rows of the basis."""
         part = self.columns[rows]
         for start in range(0, self.first.size, _STRIP):
@@ -132,15 +129,10 @@ def block_effects(
 
     Parameters
     ----------
-    reader : (X, Y, Z, T) in BOLD signal units, dummies included
-    mask : (X, Y, Z)
+    reader, mask : (X, Y, Z, T) in BOLD signal units, dummies included; (X, Y, Z). ValueError where they do not fit
     pca_ranks : numbers of temporal components for `Effects.reduced`; those beyond the rank of the series are left out
     with_t : also what `Effects.smooth_t` needs
     scratch : name of a scratch file, used with pca_ranks only and removed
-
-    Raises
-    ------
-    ValueError : mask or design do not fit the series
     """
     shape, rows, start = reader.shape[:3], len(design.matrix), design.n_dummy
     if mask.shape != shape or rows != reader.shape[3] - start:
@@ -168,12 +160,12 @@ def block_effects(
     )  # fmt: skip
 
 
-def _stream(reader: SeriesReader, start: int, columns: Array, rank: int, with_t: bool) -> tuple[_Sums, _Sums | None]:
+def _stream(reader: SeriesReader, start: int, columns: Float32, rank: int, with_t: bool) -> tuple[_Sums, _Sums | None]:
     """Sums over the series and, if wanted, over the smoothed series (model's columns only)."""
     first = reader.volume(start)
     sums = _Sums(first, columns)
     smoothed = _Sums(smooth(first, reader.zooms, ACTIVE_FWHM_MM), columns[:, :rank]) if with_t else None
-    batch: list[Array] = []
+    batch: list[Float32] = []
     done = 0
     for index, volume in enumerate(reader.volumes(start), 1):
         batch.append(volume)
@@ -191,10 +183,7 @@ def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
     """Write effects as .npz, whole or not at all."""
     target = Path(path)
     blocks = effects.blocks
-    arrays = {
-        name: getattr(effects, name)
-        for name in ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps", "pca_loadings")
-    }
+    arrays = {name: getattr(effects, name) for name in _STORED}
     if effects.smooth_variance is not None:
         arrays["smooth_variance"] = effects.smooth_variance
     arrays |= {
@@ -223,12 +212,7 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
         )  # fmt: skip
         return Effects(
             series=str(data["series"]), blocks=blocks, dof=int(data["dof"]), ranks=tuple(int(k) for k in data["ranks"]),
-            smooth_variance=data.get("smooth_variance"),
-            **{
-                name: data[name]
-                for name in ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps",
-                             "pca_loadings")
-            },
+            smooth_variance=data.get("smooth_variance"), **{name: data[name] for name in _STORED},
         )  # fmt: skip
 
 

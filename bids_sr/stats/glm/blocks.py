@@ -1,13 +1,11 @@
 """Blocks of a run, its two halves, and a model with one regressor for each block.
 
-The halves are made of blocks, not of volumes: first, third, … block of each condition against second, fourth, …, so
-that both halves hold every condition and drift weighs on both alike. Consecutive events of one trial type with short
-gaps are one sustained block. Where that leaves many short trials, the unit is a chunk of consecutive trials of one
-condition.
+The halves are made of blocks: first, third, … of each condition against second, fourth, …, so that both halves hold
+every condition and drift weighs on both alike. Consecutive events of one trial type with short gaps are one sustained
+block; where that leaves many short trials, the unit is a chunk of consecutive trials of one condition.
 
-A block of which the run saw too little (it ended before the first volume, or began with the last ones) is modelled and
-not used: the standard error of its effect is a multiple of the others' (13 times, for a block of 16 s that ended 12 s
-before the run), and a mean over blocks would be a mean of that one block's noise.
+A block of which the run saw too little is modelled and not used: the standard error of its effect is a multiple of the
+others' (13 times, for a block of 16 s that ended 12 s before the run).
 """
 
 import logging
@@ -15,14 +13,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from bids_sr.stats.glm.design import MOTION, build_design, condition_regressors, frame_times, scaled_weights
+from bids_sr.io.array_types import Float
+from bids_sr.stats.glm.design import build_design, condition_regressors, frame_times, scaled_weights
+from bids_sr.stats.glm.seeds import is_time_series, seed_regressors, segments, within
 
-Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
 
 MAX_GAP_S = 3.0
@@ -64,30 +63,27 @@ class BlockDesign:
     dof: int  # rows less rank
 
 
-def find_blocks(events: pd.DataFrame, *, max_gap: float = MAX_GAP_S, max_units: int = MAX_UNITS) -> list[Block]:
-    """Units of a run in order of time, halves not yet given.
+def find_blocks(events: pd.DataFrame) -> list[Block]:
+    """Units of a run in order of time, halves not yet told.
 
-    Parameters
-    ----------
-    events : onset (s), duration (s), trial_type
-    max_gap : s; consecutive events of one type with at most this much between end and onset are one block
-    max_units : above this number of blocks, chunks of consecutive blocks of one condition are the units
+    Consecutive events of one type with at most `MAX_GAP_S` between end and onset are one block; above `MAX_UNITS` of
+    these, chunks of consecutive blocks of one condition are the units.
     """
     table = events.sort_values("onset", kind="stable")
     found: list[tuple[str, float, float]] = []
     for row in table.itertuples():
         name, start, end = str(row.trial_type), float(row.onset), float(row.onset + row.duration)
-        if found and found[-1][0] == name and start - found[-1][2] <= max_gap:
+        if found and found[-1][0] == name and start - found[-1][2] <= MAX_GAP_S:
             found[-1] = (name, found[-1][1], max(end, found[-1][2]))
         else:
             found.append((name, start, end))
     timed: dict[str, list[tuple[float, float]]] = {}
     for name, start, end in found:
         timed.setdefault(name, []).append((start, end - start))
-    if len(found) <= max_units:
+    if len(found) <= MAX_UNITS:
         units = [(name, [event]) for name, all_ in timed.items() for event in all_]
     else:
-        count = max(2, max_units // len(timed) // 2 * 2)  # even, so that both halves get as many
+        count = max(2, MAX_UNITS // len(timed) // 2 * 2)  # even, so that both halves get as many
         units = [(name, list(part)) for name, all_ in timed.items() for part in _chunks(all_, count)]
     units.sort(key=lambda unit: unit[1][0][0])
     return [Block(condition=name, events=tuple(part)) for name, part in units]
@@ -116,16 +112,9 @@ def assign_halves(blocks: Sequence[Block]) -> list[Block]:
 
 
 def check_split(blocks: Sequence[Block], source: str) -> None:
-    """Refuse blocks of which no condition has two; warn of conditions that have one.
-
-    Parameters
-    ----------
-    source : the events file, for the message
-
-    Raises
-    ------
-    TooFewBlocks : no condition can be split
-    """
+    """Refuse blocks of which no condition has two (TooFewBlocks names the source); warn of conditions that have one."""
+    if not blocks:
+        raise TooFewBlocks(f"{source}: the run is too short to be split in halves")
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block in blocks:
         counts[block.condition] += block.used
@@ -141,14 +130,18 @@ def check_split(blocks: Sequence[Block], source: str) -> None:
         )
 
 
-def _table(blocks: Sequence[Block]) -> pd.DataFrame:
-    """Events whose trial type is the block's number."""
+def _table(blocks: Sequence[Block], seeds: pd.DataFrame | None = None, tr: float = 0.0) -> pd.DataFrame:
+    """Events whose trial type is the block's number; of seeds their time series within the block."""
+    if seeds is not None:
+        own = seed_regressors(seeds)
+        parts = {f"{k:05d}": within(own[block.condition], tr, *block.events[0]) for k, block in enumerate(blocks)}
+        return pd.DataFrame(parts)
     rows = [(start, length, f"{index:05d}") for index, block in enumerate(blocks) for start, length in block.events]
     return pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
 
 
 def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) -> list[float]:
-    """Share of each block's squared response that falls on the given, evenly spaced times (s).
+    """Share of each block's squared response that falls on evenly spaced times (s).
 
     Only blocks near the ends of the run are worked out: the response to any other lies inside it.
     """
@@ -173,24 +166,28 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
 
 def block_design(
     events: pd.DataFrame, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
-    has_stc: bool = False, high_pass: float = 1 / 128, hrf: str = "spm", confounds: pd.DataFrame | None = None,
-    confound_names: Sequence[str] = MOTION, min_share: float = MIN_SHARE, source: str = "events",
+    has_stc: bool = False, hrf: str = "spm", min_share: float = MIN_SHARE, source: str = "events", **model: Any,
 ) -> BlockDesign:  # fmt: skip
-    """Model of a run with one regressor for each block; parameters as of `bids_sr.stats.glm.design.build_design`.
+    """Model of a run with one regressor for each block.
 
     Parameters
     ----------
     min_share : of a block's response inside the run, below which it does not count; 0 uses every block
     source : the events file, for messages
+    model : further parameters of `bids_sr.stats.glm.design.build_design`
 
     Raises
     ------
-    TooFewBlocks : no condition has two blocks inside the run
-    DesignError : the model cannot be built
+    TooFewBlocks : no condition has two blocks inside the run; DesignError : the model cannot be built
     """
-    found = find_blocks(events)
+    seeds = events if is_time_series(events) else None
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)[n_dummy:]
-    shares = response_shares(found, times, tr, hrf)
+    if seeds is None:
+        found = find_blocks(events)
+        shares = response_shares(found, times, tr, hrf)
+    else:
+        found = [Block(condition=name, events=(span,)) for name, span in segments(seeds, tr, n_dummy)]
+        shares = [1.0] * len(found)
     blocks = [replace(b, share=s, used=s >= min_share and s > 0) for b, s in zip(found, shares, strict=True)]
     for block in blocks:
         if not block.used:
@@ -201,8 +198,8 @@ def block_design(
     blocks = assign_halves(blocks)
     check_split(blocks, source)
     design = build_design(
-        _table(blocks), n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc,
-        high_pass=high_pass, hrf=hrf, confounds=confounds, confound_names=confound_names,
+        _table(blocks, seeds, tr), n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref,
+        has_stc=has_stc, hrf=hrf, **model,
     )  # fmt: skip
     return _read_off(blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof)
 
@@ -230,12 +227,8 @@ def half_weights(blocks: Sequence[Block], weights: Mapping[str, float], leak: Fl
 
     A half's effect is the mean over a condition's blocks in that half, then the contrast of conditions, scaled as
     `scaled_weights` scales it. A condition without a used block in either half is left out of both, and the weights of
-    the others on its side of the contrast grow to make up for it; a contrast that loses a side cannot be split.
-
-    Parameters
-    ----------
-    weights : of conditions
-    leak : see `BlockDesign`; with it, a contrast that the model cannot estimate is None
+    the others on its side of the contrast grow to make up for it; a contrast that loses a side cannot be split, nor one
+    that the model cannot estimate, as its `leak` tells (see `BlockDesign`).
     """
     scaled = scaled_weights(weights)
     count = Counter((block.condition, block.half) for block in blocks if block.used)

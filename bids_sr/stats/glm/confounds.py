@@ -1,8 +1,4 @@
-"""Confounds of a BOLD run: head motion, global signals, aCompCor, volumes that are not steady.
-
-Pure functions of arrays, and one that gathers a table from a motion-corrected series in two passes over its volumes and
-one over its slabs, so that memory hardly depends on the length of the run.
-"""
+"""Confounds of a BOLD run: head motion, global signals, aCompCor, volumes that are not steady."""
 
 import json
 import re
@@ -11,15 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
-
-Array = npt.NDArray[Any]
-Vector = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
@@ -29,22 +21,17 @@ _ROWS = 4  # rows of a slice worked on at once: a few MB over 900 volumes
 _FEW = 20  # voxels: a tissue mask with fewer is taken at a lower probability
 
 
-def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> Vector:
-    """Framewise displacement (mm), first value NaN: sum of absolute changes of the six parameters.
+def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> Float:
+    """Framewise displacement (mm), first value NaN: sum of absolute changes of the parameters (T, 6; mm, rad).
 
-    Parameters
-    ----------
-    params : (T, 6) translations (mm) and rotations (rad)
-    radius_mm : of the sphere on which rotations become displacements
-
-    Source: power2012, framewise displacement.
+    Rotations become displacements on a sphere of 50 mm. Source: power2012, framewise displacement.
     """
     change = np.abs(np.diff(np.asarray(params, dtype=np.float64), axis=0))
     change[:, 3:] *= radius_mm
     return np.concatenate([[np.nan], change.sum(axis=1)])
 
 
-def derivative(values: Array) -> Vector:
+def derivative(values: Array) -> Float:
     """Backward difference, first value NaN."""
     values = np.asarray(values, dtype=np.float64)
     return np.concatenate([[np.nan], np.diff(values)])
@@ -53,15 +40,9 @@ def derivative(values: Array) -> Vector:
 def count_nonsteady(signal: Sequence[float] | Array, *, threshold: float = 3.5, least: float = 0.01) -> int:
     """Number of volumes at the start that are brighter than the rest: not yet in steady state.
 
-    Median and median absolute deviation come from the second half of what is given, where the transient is over. A
-    volume is counted while its modified z score (Iglewicz and Hoaglin) is above `threshold` and its excess above
-    `least`, so that a slow drift or a quiet signal makes no dummies; the first that is not ends the count.
-
-    Parameters
-    ----------
-    signal : mean of each volume; the first 50 are used
-    threshold : modified z score
-    least : relative excess over the median
+    Median and median absolute deviation come from the second half of (up to 50) means of volumes, where the transient
+    is over. A volume is counted while its modified z score (Iglewicz and Hoaglin) is above 3.5 and its excess above 1
+    %, so that a slow drift or a quiet signal makes no dummies; the first that is not ends the count.
     """
     values = np.asarray(signal, dtype=np.float64)[:50]
     if len(values) < 6:
@@ -74,7 +55,7 @@ def count_nonsteady(signal: Sequence[float] | Array, *, threshold: float = 3.5, 
     return int(np.argmin(outlying)) if not outlying.all() else len(values)
 
 
-def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Vector:
+def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Float:
     """Constant, cosines with periods above `cutoff_s` and a ramp, (n, K) orthonormal; cosines alone leave its ends."""
     count = min(max(int(np.floor(2 * n * tr / cutoff_s)) + 1, 1), n)
     cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
@@ -82,20 +63,20 @@ def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Vector:
     return np.asarray(np.linalg.qr(np.hstack([cosines, ramp])[:, :n])[0])
 
 
-def first_autocorrelation(series: Array) -> Vector:
+def first_autocorrelation(series: Array) -> Float:
     """Lag-one autocorrelation (N,) of the rows (N, T), mean removed; 0 for a constant row."""
     centered = series - series.mean(axis=1, keepdims=True)
     power = (centered**2).sum(axis=1)
     return np.asarray((centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0))
 
 
-def robust_sd(series: Array) -> Vector:
+def robust_sd(series: Array) -> Float:
     """Standard deviation (N,) of the rows (N, T) from the quartiles."""
     high, low = np.percentile(series, [75, 25], axis=1)
     return np.asarray((high - low) / 1.3489795)
 
 
-def dvars(volumes: Iterable[Array], mask: Mask) -> Vector:
+def dvars(volumes: Iterable[Array], mask: Mask) -> Float:
     """Root mean square over the mask of each volume's change (signal units), first value NaN. Source: power2012."""
     out: list[float] = []
     before: Array | None = None
@@ -107,11 +88,7 @@ def dvars(volumes: Iterable[Array], mask: Mask) -> Vector:
 
 
 def expected_change(slabs: Iterable[Array]) -> float:
-    """Mean over voxels of sqrt(2 (1 - ar1)) sd, the change that a stationary series has by itself.
-
-    Parameters
-    ----------
-    slabs : (N, T) series of voxels, in parts
+    """Mean over voxels of sqrt(2 (1 - ar1)) sd, the change that a stationary series has by itself, from slabs (N, T).
 
     Source: nichols2017, standardized DVARS: robust standard deviation, AR(1).
     """
@@ -123,15 +100,11 @@ def expected_change(slabs: Iterable[Array]) -> float:
 
 
 def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
-    """Masks of cerebrospinal fluid, white matter and their core for aCompCor, inside the brain mask.
+    """Masks of cerebrospinal fluid, white matter and their core for aCompCor, inside the brain `mask`.
 
-    The core holds no voxel that touches gray matter. On low-resolution grids few voxels are pure: where a mask has less
-    than 20 voxels the probability asked for is lowered in steps, and the core may touch gray matter.
-
-    Parameters
-    ----------
-    tpms : probabilities of gray matter, white matter, cerebrospinal fluid
-    mask : brain
+    From probabilities of gray matter, white matter and fluid. The core holds no voxel that touches gray matter. On
+    low-resolution grids few voxels are pure: where a mask has less than 20 voxels the probability asked for is lowered
+    in steps, and the core may touch gray matter.
     """
     gm, wm, csf = (np.asarray(p, dtype=np.float64) for p in tpms)
 
@@ -150,8 +123,8 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
     return {"csf": pure(csf, mask), "white_matter": pure(wm, mask), "acompcor": core}
 
 
-def principal_components(slabs: Iterable[Array], basis: Vector, n_components: int) -> tuple[Vector, Vector, Vector]:
-    """Leading temporal components of many voxels, without holding them all.
+def principal_components(slabs: Iterable[Array], basis: Float, n_components: int) -> tuple[Float, Float, Float]:
+    """Leading temporal components of many voxels, scaled to unit variance, without holding them all.
 
     Parameters
     ----------
@@ -163,7 +136,7 @@ def principal_components(slabs: Iterable[Array], basis: Vector, n_components: in
     -------
     (components (T, C), unit length, largest entry positive; singular values (C,); share of variance (C,))
 
-    Source: behzadi2007, anatomical CompCor; voxels scaled to unit variance.
+    Source: behzadi2007, anatomical CompCor.
     """
     gram = np.zeros((len(basis), len(basis)))
     for series in slabs:
@@ -195,19 +168,17 @@ def _slabs(reader: SeriesReader, mask: Mask, first: int) -> Iterable[Array]:
                 yield slab[:, y : y + _ROWS][inside].astype(np.float64)
 
 
-def _means(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Vector], Vector]:
-    """Mean signal of each mask, and DVARS in the first of them, in one pass."""
-    names = list(masks)
-    out: dict[str, list[float]] = {name: [] for name in names}
+def _means(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Float], Float]:
+    """Mean signal of each mask, none of them empty, and DVARS in the first of them, in one pass."""
+    out: dict[str, list[float]] = {name: [] for name in masks}
 
     def volumes() -> Iterable[Array]:
         for volume in reader.volumes():
-            for name in names:
-                inside = volume[masks[name]]
-                out[name].append(float(inside.mean(dtype=np.float64)) if inside.size else np.nan)
+            for name, mask in masks.items():
+                out[name].append(float(volume[mask].mean(dtype=np.float64)))
             yield volume
 
-    change = dvars(volumes(), masks[names[0]])
+    change = dvars(volumes(), next(iter(masks.values())))
     return {name: np.array(values) for name, values in out.items()}, change
 
 
@@ -217,9 +188,9 @@ def motion_table(params: Array, residual: Array) -> pd.DataFrame:
     return table.assign(residual=np.asarray(residual))
 
 
-def motion_columns(motion: pd.DataFrame) -> dict[str, Vector]:
+def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
     """The six parameters, their backward differences and framewise displacement, by column name."""
-    out: dict[str, Vector] = {}
+    out: dict[str, Float] = {}
     for name in MOTION:
         values = motion[name].to_numpy(dtype=np.float64)
         out[name], out[f"{name}_derivative1"] = values, derivative(values)
@@ -257,7 +228,7 @@ def gather(
     tissues = tissue_masks(tpms, mask) if tpms is not None else {}
     core = tissues.pop("acompcor", np.zeros_like(mask))
     means, change = _means(reader, {"global_signal": mask, **{k: m for k, m in tissues.items() if m.any()}})
-    columns: dict[str, Vector] = {**means, "dvars": change}
+    columns: dict[str, Float] = {**means, "dvars": change}
     columns["std_dvars"] = change / expected_change(_slabs(reader, mask, n_dummy))
     columns |= motion_columns(motion)
     described = describe(columns)
@@ -275,24 +246,28 @@ def gather(
                 "SingularValue": float(singular[k]),
                 "VarianceExplained": float(share[k]),
             }
+    table = pd.DataFrame(columns)
+    _mark_nonsteady(table, described, n_dummy)
+    return table, described
+
+
+def _mark_nonsteady(table: pd.DataFrame, described: dict[str, dict[str, Any]], n_dummy: int) -> None:
+    """Add a column for each volume that is not in steady state, and its description."""
     for k in range(n_dummy):
         name = f"non_steady_state_outlier{k:02d}"
-        columns[name] = (np.arange(volumes) == k).astype(np.float64)
+        table[name] = (np.arange(len(table)) == k).astype(np.float64)
         described[name] = {"Description": f"1 in volume {k}, which is not in steady state", "Units": "arbitrary"}
-    return pd.DataFrame(columns), described
 
 
 def describe(columns: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Description and unit of the columns that do not depend on the data."""
     axes = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
+    signal = "signal units of the scanner"
     fixed = {
-        "global_signal": ("Mean signal in the brain mask", "signal units of the scanner"),
-        "csf": ("Mean signal in cerebrospinal fluid", "signal units of the scanner"),
-        "white_matter": ("Mean signal in white matter", "signal units of the scanner"),
-        "dvars": (
-            "Root mean square over the brain mask of the change from the volume before",
-            "signal units of the scanner",
-        ),
+        "global_signal": ("Mean signal in the brain mask", signal),
+        "csf": ("Mean signal in cerebrospinal fluid", signal),
+        "white_matter": ("Mean signal in white matter", signal),
+        "dvars": ("Root mean square over the brain mask of the change from the volume before", signal),
         "std_dvars": ("dvars over what a stationary AR(1) series of the same variance would have", "arbitrary"),
         "framewise_displacement": (
             f"Sum of absolute changes of the six motion parameters, rotations on a sphere of {HEAD_RADIUS_MM:g} mm",
@@ -306,10 +281,8 @@ def describe(columns: Iterable[str]) -> dict[str, dict[str, Any]]:
             "rad",
         )
         for kind, unit in (("trans", "mm"), ("rot", "rad")):
-            fixed[f"{kind}_{axis}_derivative1"] = (
-                f"Change of {kind}_{axis} from the volume before",
-                f"{unit} per volume",
-            )
+            what = f"Change of {kind}_{axis} from the volume before"
+            fixed[f"{kind}_{axis}_derivative1"] = (what, f"{unit} per volume")
     return {name: dict(zip(("Description", "Units"), fixed[name], strict=True)) for name in columns}
 
 
@@ -320,31 +293,22 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, d
     """Confounds that fMRIPrep has made: the columns that are known here, under the names they have there.
 
     Its table has a hundred columns and more, of which a linear model of a short run could bear only a few: those of
-    `gather` are kept, and as many components of aCompCor.
+    `gather` are kept, and as many components of aCompCor. Returns what `gather` returns; ValueError where a column of
+    head motion is missing.
 
     Parameters
     ----------
     path : the table; the JSON beside it tells of which mask each component of aCompCor is
-    n_dummy : volumes at the start that are not steady; marked by columns of their own
     origin : program and version, for the descriptions
-
-    Returns
-    -------
-    (table, one row a volume, NaN where a column is not defined; descriptions by column)
-
-    Raises
-    ------
-    ValueError : a column of head motion is missing
     """
-    given = pd.read_csv(path, sep="\t", na_values="n/a")
-    missing = [name for name in MOTION if name not in given]
+    theirs = pd.read_csv(path, sep="\t", na_values="n/a")
+    missing = [name for name in MOTION if name not in theirs]
     if missing:
         raise ValueError(f"{path}: the table has no column {', '.join(missing)}")
-    names = [name for name in SIGNALS if name in given]
-    names += [each for name in MOTION for each in (name, f"{name}_derivative1") if each in given]
-    names += [name for name in ("framewise_displacement",) if name in given]
-    components = _components(list(given.columns), path.with_suffix(".json"))
-    table = given[[*names, *components]].astype(np.float64)
+    known = [*SIGNALS, *(each for name in MOTION for each in (name, f"{name}_derivative1")), "framewise_displacement"]
+    names = [name for name in known if name in theirs]
+    components = _components(list(theirs.columns), path.with_suffix(".json"))
+    table = theirs[[*names, *components]].astype(np.float64)
     described = describe(names)
     for name in MOTION:
         described[name]["Description"] = f"Head motion: {name.replace('_', ' along ', 1)} of {origin}"
@@ -353,11 +317,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, d
     for name in components:
         about = f"Component of anatomical CompCor, {name} of {origin}, made after removal of slow cosines"
         described[name] = {"Description": about, "Units": "arbitrary"}
-    rows = np.arange(len(table))
-    for k in range(n_dummy):
-        name = f"non_steady_state_outlier{k:02d}"
-        table[name] = (rows == k).astype(np.float64)
-        described[name] = {"Description": f"1 in volume {k}, which is not in steady state", "Units": "arbitrary"}
+    _mark_nonsteady(table, described, n_dummy)
     for name in described:
         described[name]["Origin"] = origin
     return table, described

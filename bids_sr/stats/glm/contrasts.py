@@ -37,13 +37,7 @@ _UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
 
 
 class ContrastError(ValueError):
-    """A requested contrast cannot be read or names no trial type.
-
-    Attributes
-    ----------
-    contrast : the text as requested
-    reason, fix : what is wrong and what can be done
-    """
+    """A requested contrast cannot be read or names no trial type; with the text, what is wrong and what can be done."""
 
     def __init__(self, contrast: str, reason: str, fix: str) -> None:
         super().__init__(f"contrast {contrast!r}: {reason}. {fix}")
@@ -53,12 +47,7 @@ class ContrastError(ValueError):
 
 
 def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
-    """Trial types that get a regressor, in order of first appearance.
-
-    Parameters
-    ----------
-    column : values of the column ``trial_type``; missing values may be NaN, None or ``n/a``
-    """
+    """Trial types that get a regressor, in order of first appearance; missing values may be NaN, None or ``n/a``."""
     seen: dict[str, None] = {}
     for value in column:
         name = "" if value is None else str(value).strip()
@@ -95,16 +84,7 @@ def _capital(name: str) -> str:
 
 
 def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
-    """Each trial type against rest, the mean of all against rest, and pairs where there are few types.
-
-    Parameters
-    ----------
-    trial_types : names in the order that decides the sign of the pairs (first minus second)
-
-    Returns
-    -------
-    contrasts : name (letters and digits) → weights; the weights of ``all`` add up to 1
-    """
+    """Each trial type against rest, the mean of all (``all``), and pairs, first less second, where types are few."""
     found: dict[str, Contrast] = {}
     for name in trial_types:
         _add(found, camel(name), {name: 1.0})
@@ -117,22 +97,17 @@ def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
 
 
 def resolve_contrasts(trial_types: Sequence[str], requested: Sequence[str] = ()) -> dict[str, Contrast]:
-    """Weights of every contrast of a run.
+    """Weights of every contrast of a run, by name (letters and digits), in the order requested.
 
     Parameters
     ----------
     trial_types : names that are modelled, see `modelled_types`
-    requested : forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all`` (mean
-        of all types); a plain sum weighs each term by 1; empty: `default_contrasts`
-
-    Returns
-    -------
-    contrasts : name (letters and digits) → {trial type: weight}, in the order requested
+    requested : forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all`` (mean of all
+        types); a plain sum weighs each term by 1; empty: `default_contrasts`
 
     Raises
     ------
-    ContrastError
-        a term names no trial type (the nearest is suggested), or the text has another form
+    ContrastError : a term names no trial type (the nearest is suggested), or the text has another form
     """
     if not requested:
         return default_contrasts(trial_types)
@@ -158,18 +133,18 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     expression = text.strip()
     if expression in trial_types:  # a name may itself hold a dash or a plus
         return camel(expression), {expression: 1.0}
-    given = _NAMED.match(expression)
-    body = given.group(2) if given else expression
+    named = _NAMED.match(expression)
+    body = named.group(2) if named else expression
     if body.strip() == "all" and trial_types:
         weights = {name: 1.0 / len(trial_types) for name in trial_types}
-        return (given.group(1) if given else "all"), weights
+        return (named.group(1) if named else "all"), weights
     terms = _terms(text, body, trial_types)
     weights = {}
     for trial_type, weight in terms:
         weights[trial_type] = weights.get(trial_type, 0.0) + weight
     if not any(weights.values()):
         raise ContrastError(text, "all of its weights are zero", "Write for example `thumb-little`.")
-    return (given.group(1) if given else _name_of(terms)), weights
+    return (named.group(1) if named else _name_of(terms)), weights
 
 
 def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:

@@ -11,9 +11,9 @@ only the GLM takes them out.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float
+
 # Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and not a signal.
 FLAT = 1e-6
 
@@ -25,22 +25,17 @@ class TemporalFilter:
     trend: Float  # (T, 2) constant and slope
     band: Float | None  # (T, K) cosines kept, already without trend, or None where nothing is filtered out
 
-    def apply(self, signals: Float) -> Float:
-        """Filtered time series, (T, N) from (T, N)."""
+    def coefficients(self, signals: Float) -> Float:
+        """Filtered time series (T, N), or what they are in units of the band's cosines, (K, N)."""
         rest = signals - self.trend @ (self.trend.T @ signals)
-        return rest if self.band is None else self.band @ (self.band.T @ rest)
+        return rest if self.band is None else self.band.T @ rest
 
 
 def temporal_filter(n: int, tr: float, low_pass: float | None) -> TemporalFilter:
     """Build the filter for n samples, tr seconds apart.
 
-    Parameters
-    ----------
-    low_pass : Hz; None, 0 or anything at or above the Nyquist frequency: detrending alone
-
-    Raises
-    ------
-    ValueError : the cut-off leaves no cosine, as the run is shorter than half a period
+    A low-pass of None, 0 or at or above the Nyquist frequency (Hz) is detrending alone; ValueError where it leaves no
+    cosine, as the run is shorter than half a period.
     """
     slope = np.arange(n) - (n - 1) / 2
     trend = np.column_stack([np.full(n, n**-0.5), slope / np.linalg.norm(slope)])
@@ -55,27 +50,13 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> TemporalFilter
 
 
 def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) -> Float:
-    """CC = x·y / (|x| |y|) of filtered, mean-free time series.
+    """CC = x·y / (|x| |y|) of filtered, mean-free time series, (C, N) in [-1, 1]; 0 where a voxel does not vary.
 
     Parameters
     ----------
-    signals : (T, N) signal of N voxels
-    tasks : (T, C) convolved on/off time series of each contrast
-
-    Returns
-    -------
-    (C, N) in [-1, 1]; 0 where a voxel does not vary.
-
-    Notes
-    -----
-    The band's cosines are orthonormal, so products and norms of filtered time series are those of their coefficients.
+    signals, tasks : (T, N) signal of voxels; (T, C) convolved on/off time series of each contrast
     """
-
-    def coefficients(values: Float) -> Float:
-        rest = values - temporal.trend @ (temporal.trend.T @ values)
-        return rest if temporal.band is None else temporal.band.T @ rest
-
-    x, y = coefficients(np.asarray(tasks, dtype=np.float64)), coefficients(np.asarray(signals, dtype=np.float64))
+    x, y = (temporal.coefficients(np.asarray(values, dtype=np.float64)) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
     flat = y_norm <= FLAT * np.sqrt(len(signals)) * np.abs(signals).max(axis=0, initial=0.0)
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]

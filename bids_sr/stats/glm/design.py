@@ -2,15 +2,11 @@
 
 Choices that the paper leaves open and that are ours:
 
-- The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without derivatives.
-- A regressor is the convolution of a boxcar of height one with a response that sums to one, so a block that outlasts
-  the response has a plateau of one. An effect is therefore the change of the signal, in the series' own units, that a
-  sustained block makes. Events shorter than the response reach less than one, and their effects are still those of a
-  sustained block.
-- Volume t is taken to be acquired at t·TR + slice_time_ref·TR where slice timing was corrected to that moment, and
-  else at the middle of its repetition time. The same is done for every series, so no comparison between series rests
-  on it.
-- Dummy volumes keep their place in time and lose their row.
+- The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without derivatives. It sums to one,
+so that a block that outlasts it has a plateau of one: an effect is the change of the signal, in the series' own units,
+that a sustained block makes, for shorter events too. - Volume t is taken to be acquired at t·TR + slice_time_ref·TR
+where slice timing was corrected to that moment, else at the middle of its repetition time, in every series alike. -
+Dummy volumes keep their place in time and lose their row.
 """
 
 import logging
@@ -20,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Float
 from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED
+from bids_sr.stats.glm.seeds import is_time_series, read_seed_series, seed_regressors
 
-Float = npt.NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
 
 MOTION = tuple(
@@ -50,7 +46,6 @@ class Design:
     tr: float  # repetition time (s)
     hrf: str  # name of the response model
     high_pass: float  # cut-off of the cosine drift (Hz); 0 is a straight line
-    frame_times: Float  # (rows,) when each row was acquired (s after the first volume's start)
     rank: int  # of the matrix; below the number of columns where confounds or conditions repeat each other
 
     @property
@@ -58,23 +53,16 @@ class Design:
         """Degrees of freedom of the residuals: rows less rank."""
         return self.matrix.shape[0] - self.rank
 
-    def regressors(self) -> Float:
-        """Columns of the conditions, (rows, conditions)."""
-        return self.matrix[:, : len(self.conditions)]
-
 
 def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read an events file; rows named rest, baseline, fixation or n/a, or without onset or duration, are left out.
+    """Read an events file, or the time series of seeds of a run without events (no column onset, a row a volume).
 
-    Returns
-    -------
-    Table with onset (s), duration (s) and trial_type (text; one for all rows where the file has no such column).
-
-    Raises
-    ------
-    DesignError : a column is missing, or a time is not a number, or no row is left
+    Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out; where there is no column
+    trial_type all rows are of one. DesignError where a column is missing, a time is not a number, or no row is left.
     """
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if str(path).endswith("_timeseries.tsv") and is_time_series(table):
+        return read_seed_series(path)
     missing = [name for name in ("onset", "duration") if name not in table]
     if missing:
         raise DesignError(f"{path}: no column {', '.join(missing)}")
@@ -95,6 +83,19 @@ def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame({**times, "trial_type": table["trial_type"].str.strip()}).reset_index(drop=True)
 
 
+def conditions_of(events: pd.DataFrame) -> list[str]:
+    """Names of the conditions: trial types, or seeds."""
+    return [str(name) for name in (events if is_time_series(events) else sorted(events["trial_type"].unique()))]
+
+
+def contrasts_in(events: pd.DataFrame, contrasts: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """The contrasts that can be made: all of a run with events; at rest those whose seeds lie in the field of view."""
+    if not is_time_series(events):
+        return dict(contrasts)
+    there = set(conditions_of(events))
+    return {name: weights for name, weights in contrasts.items() if set(weights) <= there}
+
+
 def read_confounds(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a confounds table; n/a is not a number."""
     return pd.read_csv(path, sep="\t", na_values="n/a")
@@ -106,16 +107,20 @@ def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_s
 
 
 def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
-    """Convolved on/off time series of each trial type at the given times; a sustained block's plateau is one.
+    """Convolved on/off time series of each trial type at some times; a sustained block's plateau is one.
 
     Events before the run count: what they leave behind in the first volumes is part of the model, however early. Those
-    that begin after the last volume do not.
+    that begin after the last volume do not. Time series of seeds are their own regressors, whatever the times.
     """
     from nilearn.glm.first_level import compute_regressor
 
+    if is_time_series(events):
+        if len(events) != len(times):
+            raise DesignError(f"the seeds have {len(events)} rows and the series {len(times)} volumes")
+        return seed_regressors(events)
     earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
     found = {}
-    for name in sorted(events["trial_type"].unique()):
+    for name in conditions_of(events):
         rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
         if rows.empty:
             found[str(name)] = np.zeros(len(times))
@@ -128,9 +133,7 @@ def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm"
 def confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes: int) -> dict[str, Float]:
     """Confounds by name, (n_volumes,) each; the first row of a derivative, n/a, is 0.
 
-    Raises
-    ------
-    DesignError : a name that is no column, a table of another length, or values that are missing further down
+    DesignError for a name that is no column, a table of another length, or values that are missing further down.
     """
     if table is None or not names:
         return {}
@@ -167,9 +170,8 @@ def build_design(
     Parameters
     ----------
     events : onset (s), duration (s), trial_type; as `read_events` gives them
-    n_volumes : of the series, dummies included
+    n_volumes, n_dummy : of the series, dummies included; and those at its start, which are left out
     tr : repetition time (s)
-    n_dummy : volumes at the start to leave out
     slice_time_ref, has_stc : the moment within a TR (0–1) to which slice timing was corrected, and whether it was
     high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it is 0
     hrf : "spm" or "glover"
@@ -209,7 +211,7 @@ def build_design(
     matrix.setflags(write=False)
     return Design(
         matrix=matrix, columns=columns, conditions=conditions, n_dummy=n_dummy, tr=tr, hrf=hrf, high_pass=high_pass,
-        frame_times=times[n_dummy:], rank=rank,
+        rank=rank,
     )  # fmt: skip
 
 
@@ -233,10 +235,8 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
 def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
     """Weights over the design's columns, (columns,).
 
-    Raises
-    ------
-    DesignError : a condition without an event inside the run, or a contrast that the design cannot estimate (its vector
-        is not a combination of the design's rows)
+    DesignError for a condition without an event inside the run, or a contrast that the design cannot estimate (its
+    vector is not a combination of the design's rows).
     """
     vector = np.zeros(len(design.columns))
     for condition, weight in scaled_weights(weights).items():

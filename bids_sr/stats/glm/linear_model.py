@@ -1,16 +1,12 @@
 """General linear model with autoregressive noise, in blocks of voxels.
 
 Generalized least squares under the autocorrelation that `bids_sr.stats.glm.noise` finds, one process for each group of
-like voxels; the first samples are whitened exactly too. What differs from common practice:
+like voxels; the first samples are whitened exactly too. Unlike nilearn's `run_glm`
 
-- The autocorrelation is pooled over neighbors and voxels of like brightness, and corrected for what the design takes
-  out of residuals. With a coefficient of each voxel's own (AR(1), as nilearn's `run_glm` takes it, and as this
-  module did), t passes p < .001 up to 3.4 times as often as it should in runs of 60 volumes, and longer models are
-  worse (`benchmarks/null_noise.py`).
-- Degrees of freedom are counted once, by rank (`run_glm` divides residuals by the number of columns, which differs
-  where columns repeat each other).
-- z. Where voxels of one group differ in their noise, z is taken with as many degrees of freedom as that leaves, see
-  `bids_sr.stats.glm.autoregression`.
+- the autocorrelation is pooled, and corrected for what the design takes out of residuals. With an AR(1) coefficient of
+each voxel's own, t passes p < .001 up to 3.4 times as often as it should in runs of 60 volumes, and longer models are
+worse (`benchmarks/null_noise.py`); - degrees of freedom are counted once, by rank, and z is taken with fewer where
+voxels of one group differ in their noise (`bids_sr.stats.glm.autoregression.effective_dof`).
 """
 
 from __future__ import annotations
@@ -18,12 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Real
 from bids_sr.stats.glm.autoregression import effective_dof, levinson
 from bids_sr.stats.glm.noise import Noise, moving
 
-Float = npt.NDArray[np.float64]
 _NUDGE = 1e-3  # of an autocorrelation, for slopes
 _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
@@ -91,16 +86,13 @@ def t_to_z(t: Float, dof: float | Float) -> Float:
 class ContrastModel:
     """One design, its contrasts and the noise of a run, to be fitted to block after block of voxels.
 
+    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in.
+
     Parameters
     ----------
-    matrix : (T, P) design with a constant among its columns' combinations
-    contrasts : (C, P)
+    matrix, contrasts : (T, P) design with a constant among its columns' combinations, (C, P)
     noise : of all voxels that will be fitted
-    rank : of the matrix (found if not given)
-
-    Notes
-    -----
-    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in.
+    rank : of the matrix (found if not told)
     """
 
     def __init__(self, matrix: Float, contrasts: Float, noise: Noise, *, rank: int | None = None) -> None:
@@ -137,18 +129,12 @@ class ContrastModel:
             self._groups[group] = self._solve(group)
         return self._groups[group]
 
-    def fit(self, signals: npt.NDArray[np.floating], voxels: slice = slice(None)) -> ContrastEstimates:
-        """Estimate every contrast in every voxel.
-
-        Parameters
-        ----------
-        signals : (T, N) unfiltered signal
-        voxels : which of the noise's voxels these are
-        """
+    def fit(self, signals: Real, voxels: slice = slice(None)) -> ContrastEstimates:
+        """Estimate every contrast in unfiltered signals (T, N) of some of the noise's voxels."""
         count, n = len(self.contrasts), signals.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:
-            raise ValueError(f"courses of {n} voxels, noise of {len(labels)}")
+            raise ValueError(f"time series of {n} voxels, noise of {len(labels)}")
         effect, variance = np.zeros((count, n)), np.zeros((count, n))
         effective = np.full((count, n), float(self.dof))
         y = np.asarray(signals, dtype=np.float64)

@@ -1,23 +1,17 @@
 """Autocorrelation of the noise, pooled over neighboring voxels and voxels of the same brightness.
 
-What a single voxel tells of its autocorrelation is too noisy to whiten with: a coefficient from 60 volumes errs by
-.2, and t then passes p < .001 in twice as many voxels as it should, however long the model is. So
+A coefficient from one voxel of 60 volumes errs by .2, and t then passes p < .001 in twice as many voxels as it should,
+however long the model is (`benchmarks/null_noise.py`). So
 
 1. each voxel's residuals give the ratios r_l of lag products to power, l = 1 … 6;
 2. these are averaged over the neighborhood, by a Gaussian in mm that knows nothing outside the mask (as FILM smooths
-   them, Woolrich et al. 2001). Millimeters, so that all series of a run are treated alike, on whatever grid;
-3. tissues differ and lie closer to each other than that width. They differ in brightness too: one regression over
-   the run tells how r_l depends on the mean signal relative to the neighborhood, and is added (FILM smooths among
-   voxels of like intensity instead; a regression needs no threshold);
-4. voxels of like r_l form a group (at most 64, less than .02 wide where that many suffice), which shares one model,
-   as SPM's FAST shares one over the brain (Corbin et al. 2018). A group gets the autoregressive process of order 6
-   whose residuals show its r_l, see `bids_sr.stats.glm.autoregression`;
-5. voxels scatter about what is expected of them so far. What exceeds the scatter of noise is heterogeneity that 2
-   and 3 do not reach. By as much as it exceeds it, a voxel's own r_l enters (the best linear prediction, empirical
-   Bayes), which is nothing where voxels are alike; 4 is done again. What remains in doubt, and neighbors too few to
-   average, costs degrees of freedom, see `bids_sr.stats.glm.autoregression`.
-
-`benchmarks/null_noise.py` measures what comes of it.
+them, Woolrich et al. 2001), so that all series of a run are treated alike, on whatever grid; 3. tissues differ and lie
+closer to each other than that width: one regression over the run tells how r_l depends on the mean signal relative to
+the neighborhood, and is added; 4. voxels of like r_l form a group (at most 64, less than .02 wide where that many
+suffice), which shares one model, as SPM's FAST shares one over the brain (Corbin et al. 2018): the autoregressive
+process of order 6 whose residuals show its r_l, see `bids_sr.stats.glm.autoregression`; 5. by as much as voxels scatter
+more than noise would about what is expected of them so far, a voxel's own r_l enters (the best linear prediction,
+empirical Bayes); 4 is done again. What remains in doubt, and neighbors too few to average, costs degrees of freedom.
 """
 
 from __future__ import annotations
@@ -30,15 +24,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm import autoregression as ar
 from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.correlation import FLAT
 
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.intp]
-Blocks = Iterable[tuple[slice, npt.NDArray[np.floating]]]
+Blocks = Iterable[tuple[slice, Real]]
 ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom that a lag needs
@@ -78,13 +71,10 @@ def moving(signals: Float, centered: Float) -> Mask:
     return np.asarray(centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0))
 
 
-def lag_ratios(signals: npt.NDArray[np.floating], basis: Float, order: int) -> tuple[Float, Mask]:
+def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
     """Ratios (order, N) of lag products to power of residuals, and which voxels have residuals; 0 where not.
 
-    Parameters
-    ----------
-    signals : (T, N)
-    basis : (T, P) orthonormal, of a design with a constant among its columns' combinations
+    For signals (T, N) and an orthonormal basis (T, P) of a design with a constant among its columns' combinations.
     """
     y = np.asarray(signals, dtype=np.float64)
     rest = y - y.mean(axis=0)
@@ -112,10 +102,8 @@ class Neighborhood:
 
     Parameters
     ----------
-    known : (N,) which voxels of the mask count; means are given for all
-    mask : (X, Y, Z)
-    zooms : voxel size (mm)
-    fwhm_mm : full width at half maximum
+    known : (N,) which voxels of the mask (X, Y, Z) count; means are given for all
+    zooms, fwhm_mm : voxel size, full width at half maximum (mm)
 
     Attributes
     ----------
@@ -167,17 +155,9 @@ def pooled_ratios(lags: VoxelLags, neighbors: Neighborhood) -> Float:
 
 
 def like_groups(values: Float, width: float = _WIDTH, most: int = _MOST_GROUPS) -> tuple[Labels, Float]:
-    """Groups of like columns: the widest is cut at the mean of its widest row until all are narrow or there are `most`.
+    """Groups of like columns: the widest is cut at the mean of its widest row until all are narrow or there are 64.
 
-    Parameters
-    ----------
-    values : (p, N)
-    width : a group whose standard deviations are below half of this is not cut
-    most : groups at most
-
-    Returns
-    -------
-    (N,) labels and (G, p) means.
+    From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below .01 is not cut.
     """
     waiting: list[tuple[float, int, int, Labels]] = []
     done: list[Labels] = []
@@ -211,19 +191,15 @@ def estimate_noise(
 ) -> Noise:  # fmt: skip
     """The noise of a run, from one pass over its time series.
 
+    Memory: 8 bytes · 10 · voxels, some volumes, and one block. Fewer lags are used where there are fewer than six
+    degrees of freedom a lag.
+
     Parameters
     ----------
     blocks : (which voxels, time series (T, n)) of all voxels of the mask, in the order of `numpy.flatnonzero`
     matrix : (T, P) design
-    mask : (X, Y, Z)
-    zooms : voxel size (mm)
+    mask, zooms : (X, Y, Z); voxel size (mm)
     level : (N,) brightness, where the time series have lost theirs
-    fwhm_mm : of the neighborhood
-    order : of the autoregressive process; less where there are fewer than six degrees of freedom a lag
-
-    Notes
-    -----
-    Memory: 8 bytes · (order + 4) · voxels, some volumes, and one block.
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))

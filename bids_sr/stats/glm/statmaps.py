@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.correlation import cross_correlation, temporal_filter
 from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
@@ -21,8 +21,6 @@ from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.time_series import BLOCK_BYTES, VoxelTimeSeries, extract_time_series
 
-Map = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "t", "z")}
 
 
@@ -62,14 +60,14 @@ class ActivationSettings(ModelSettings):
 class Activation:
     """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask; stat is cc, effect, t or z."""
 
-    maps: Mapping[tuple[str, str], Map]
+    maps: Mapping[tuple[str, str], Float32]
     design: Design
 
 
 def _fit(
-    signals: VoxelTimeSeries, design: Design, vectors: npt.NDArray[np.float64], settings: ActivationSettings,
+    signals: VoxelTimeSeries, design: Design, vectors: Float, settings: ActivationSettings,
     mask: Mask, zooms: Sequence[float],
-) -> dict[str, Map]:  # fmt: skip
+) -> dict[str, Float32]:  # fmt: skip
     """Values by stat, each (contrasts, voxels) float32."""
     stats = [stat for kind in settings.kinds for stat in STATS[kind]]
     values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
@@ -100,21 +98,19 @@ def map_activation(
     reader : the series in BOLD signal units, dummies included
     mask : (X, Y, Z) on the series' grid
     events : as `bids_sr.stats.glm.design.read_events` gives them
-    contrasts : name to weights of trial types
     scratch : name of a scratch file (4 bytes · volumes · mask voxels), removed at the end
     confounds : one row a volume
 
     Raises
     ------
-    DesignError : see `build_design` and `contrast_vector`
-    ValueError : the mask is empty or lies on another grid
+    DesignError : see `build_design` and `contrast_vector`; ValueError : the mask is empty or lies on another grid
     """
     design = settings.design(events, reader.shape[3], confounds)
     vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])
     mask = np.asarray(mask, dtype=bool)
     with extract_time_series(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as signals:
         values = _fit(signals, design, vectors, settings, mask, reader.zooms)
-    maps: dict[tuple[str, str], Map] = {}
+    maps: dict[tuple[str, str], Float32] = {}
     for index, name in enumerate(contrasts):
         for stat, found in values.items():
             maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)

@@ -1,12 +1,10 @@
 """Time series of the voxels inside a mask, in blocks of voxels, from a file that is read volume by volume.
 
-Statistics need all times of a voxel, files hold all voxels of a time. The first pass smooths each volume and appends
-its mask voxels to a scratch file; the second reads that file in blocks of voxels whose size follows from a budget in
-bytes. So memory depends neither on the length of a run nor on the size of the mask.
+The first pass smooths each volume and appends its mask voxels to a scratch file; the second reads that file in blocks
+whose size follows from a budget in bytes, so that memory depends neither on the length of a run nor on the mask.
 
-Smoothing is a plain 3D Gaussian in mm, each axis by its own voxel size, over the whole volume (what lies outside the
-mask counts, as in the paper's filter; a normalized smoothing inside the mask would treat its border differently).
-Beyond the edge of the volume the edge value goes on.
+Smoothing is a plain 3D Gaussian in mm over the whole volume (what lies outside the mask counts, as in the paper's
+filter). Beyond the edge of the volume the edge value goes on.
 """
 
 from __future__ import annotations
@@ -19,31 +17,26 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-Volume = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
 
 
 @lru_cache(maxsize=64)
-def _gaussian(count: int, sigma: float) -> npt.NDArray[np.float32]:
+def _gaussian(count: int, sigma: float) -> Float32:
     """What smooths `count` samples by `sigma` of them, as a matrix: four sigmas wide, the edge value going on."""
     out = ndimage.gaussian_filter1d(np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0).astype(np.float32)
     out.setflags(write=False)
     return out
 
 
-def smooth(volume: npt.NDArray[np.floating], zooms: Sequence[float], fwhm_mm: float) -> Volume:
-    """Gaussian smoothing of a volume (X, Y, Z) with voxels of `zooms` mm; 0 mm returns the values unchanged.
-
-    All values must be finite: one that is not would spread along its rows, from end to end.
-    """
+def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float) -> Float32:
+    """Gaussian smoothing of a volume (X, Y, Z), all finite, with voxels of `zooms` mm; 0 mm returns the values."""
     if fwhm_mm < 0:
         raise ValueError(f"a width of {fwhm_mm} mm")
     out = np.asarray(volume, dtype=np.float32)
@@ -76,7 +69,7 @@ class VoxelTimeSeries:
     ) -> None:
         self.path.unlink(missing_ok=True)
 
-    def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Volume]]:
+    def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Float32]]:
         """Yield (which voxels, time series (n_times, n)) for all voxels; fitting a block takes about `budget` bytes."""
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
         with open(self.path, "rb", buffering=0) as stream:
@@ -93,19 +86,9 @@ class VoxelTimeSeries:
 def extract_time_series(
     reader: SeriesReader, mask: Mask, path: str | os.PathLike[str], *, fwhm_mm: float = 0.0, start: int = 0
 ) -> VoxelTimeSeries:
-    """Write the smoothed time series of the mask's voxels to a scratch file.
+    """Write the smoothed time series of the mask's voxels, from volume `start` on, to a scratch file.
 
-    Parameters
-    ----------
-    reader : the series, (X, Y, Z, T)
-    mask : (X, Y, Z)
-    path : scratch file, 4 · (T - start) · voxels bytes
-    fwhm_mm : smoothing (mm)
-    start : first volume
-
-    Raises
-    ------
-    ValueError : the mask lies on another grid or is empty
+    It takes 4 bytes · volumes · voxels at `path`; ValueError where the mask lies on another grid or is empty.
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")

@@ -1,16 +1,14 @@
 """Group tests of methods against their references: paired tests, equivalence, corrections, primary comparison.
 
-The participant is the unit. Each comparison is a method less a reference (the acquired series, a baseline, a control,
-another method or one of the method's own placebos) on one question. Comparisons of one method on one question form a
-family (placebos one of their own) within which p values are corrected by Holm's procedure; false discovery rates are
-over all comparisons of a measure. Over all series of a question, which the same participants have, stands Friedman's
-test.
+The participant is the unit. Comparisons of one method on one question form a family (placebos one of their own) within
+which p values are corrected by Holm's procedure; false discovery rates are over all comparisons of a measure,
+Friedman's test over all series of a question.
 
 One comparison a task is fixed beforehand, so that nothing is corrected: the default method less the strongest baseline
 (the one of the highest median, which only makes the test harder) in explained variance beyond the acquired Nyquist
 limit, over the brain, contrast ``all`` where there is one (else the first by name), least smoothing; against the
-measured series where participants have one, else against known activation. Without a truth there is none:
-repeatability is no evidence of truth. All other comparisons are exploratory.
+measured series where participants have one, else against known activation. Repeatability is no evidence of truth:
+without one there is no primary comparison. All others are exploratory.
 """
 
 import math
@@ -24,23 +22,9 @@ from scipy import special, stats
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 from bids_sr.stats.controls.negative_controls import PLACEBOS
+from bids_sr.stats.group import paired_tests
 from bids_sr.stats.group.metric_tables import Question, Values
-from bids_sr.stats.group.paired_tests import (
-    ALPHA,
-    Interval,
-    Spread,
-    TTest,
-    Wilcoxon,
-    benjamini_hochberg,
-    differences,
-    equivalence,
-    friedman,
-    hodges_lehmann,
-    holm,
-    paired_t,
-    spread,
-    wilcoxon,
-)
+from bids_sr.stats.group.paired_tests import ALPHA, Interval, Spread, TTest, Wilcoxon, hodges_lehmann, holm, spread
 
 SHARE_OF_GAP = 0.1
 
@@ -111,15 +95,15 @@ def as_tested(measure: str, value: float) -> float:
     return abs(value - 1) if better(measure) == ONE else value
 
 
-def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], given: float | None, unit: str) -> float:
-    """Margin of equivalence: the one given (for pure numbers), else a tenth of the gap from B-spline to measured.
+def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], asked: float | None, unit: str) -> float:
+    """Margin of equivalence: the one asked for (pure numbers), else a tenth of the gap from B-spline to measured.
 
     The gap is the median over participants and involves no method under test. NaN where nothing was measured, or where
     there is no gap to speak of: the distance to a perfect 1 would be no yardstick, as nothing that is measured comes
     near it, and real gains would pass as none.
     """
-    if given is not None and unit == "1":
-        return given
+    if asked is not None and unit == "1":
+        return asked
     measure, direction = question.measure, better(question.measure)
     spline = {who: as_tested(measure, value) for who, value in series.get("bspline", {}).items()}
     truth = {who: as_tested(measure, value) for who, value in series.get(MEASURED, {}).items()}
@@ -133,12 +117,11 @@ def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], giv
 def compare(
     values: Values, methods: Sequence[str], *, units: Mapping[str, str], margin: float | None = None
 ) -> list[Comparison]:
-    """All comparisons, corrected and evaluated.
+    """All comparisons of combined metrics, corrected and evaluated.
 
     Parameters
     ----------
-    values : combined metrics
-    methods : names of the methods under test
+    methods : under test
     units : of the measures
     margin : of equivalence for pure numbers; None: from the gap, see `margin_of`
     """
@@ -147,7 +130,7 @@ def compare(
         bound = margin_of(question, series, margin, units.get(question.measure, ""))
         own_kinds = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in series]
         people = sorted({who for name in own_kinds for who in series[name]})
-        p_friedman = friedman([[series[name].get(who, math.nan) for who in people] for name in own_kinds]).p_value
+        p_friedman = paired_tests.friedman([[series[name].get(who, math.nan) for who in people] for name in own_kinds])
         for name in [each for each in (*BASELINES, *methods) if each in series]:
             family = [
                 replace(_one(question, series, name, other, role, bound), p_friedman=p_friedman)
@@ -173,9 +156,10 @@ def _one(
     )  # fmt: skip
     if not known:
         return result
-    d = differences(*([as_tested(question.measure, value) for value in each] for each in (own, reference)))
+    d = paired_tests.differences(*([as_tested(question.measure, value) for value in each] for each in (own, reference)))
     return replace(
-        result, test=wilcoxon(d), estimate=hodges_lehmann(d), t=paired_t(d), p_equivalence=equivalence(d, margin),
+        result, test=paired_tests.wilcoxon(d), estimate=hodges_lehmann(d), t=paired_tests.paired_t(d),
+        p_equivalence=paired_tests.equivalence(d, margin),
         level=hodges_lehmann(own) if "_ev_" in question.measure else None, differences=tuple(map(float, d)),
     )  # fmt: skip
 
@@ -186,12 +170,12 @@ def _corrected(family: Sequence[Comparison]) -> list[Comparison]:
     same = holm([each.p_equivalence for each in family])
     size = sum(math.isfinite(value) for value in p)
     return [
-        judged(replace(each, p_holm=a, p_equivalence_holm=b, family=size))
+        evaluated(replace(each, p_holm=a, p_equivalence_holm=b, family=size))
         for each, a, b in zip(family, p, same, strict=True)
     ]
 
 
-def judged(each: Comparison) -> Comparison:
+def evaluated(each: Comparison) -> Comparison:
     """A comparison with its word: a difference that is significant and beyond the margin, sameness, or neither.
 
     A difference that is significant and reliably smaller than the margin counts as the same.
@@ -231,7 +215,7 @@ def _discovery_rates(comparisons: Sequence[Comparison]) -> list[Comparison]:
         by_measure.setdefault((each.question.table, each.question.measure), []).append(index)
     for places in by_measure.values():
         tests = [(out[i].test, out[i].n) for i in places]
-        rates = benjamini_hochberg([test.p_value if test and n > 1 else math.nan for test, n in tests])
+        rates = paired_tests.benjamini_hochberg([test.p_value if test and n > 1 else math.nan for test, n in tests])
         for i, rate in zip(places, rates, strict=True):
             out[i] = replace(out[i], p_fdr=rate)
     return out
@@ -244,38 +228,20 @@ LEAST = 6
 MOST = 100_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Primary:
-    """The primary comparison of one task."""
-
-    comparison: Comparison  # method less strongest baseline; its p value is that of the signed-rank test, not corrected
-    better: bool  # whether p < .05 in favor of the method
-    # participants for 80 % power if the effect is as observed; None where that is more than 100,000 or not known
-    needed: int | None
-
-
-def paired_power(effect: float, n: int, alpha: float = ALPHA) -> float:
+def paired_power(effect: float, n: int) -> float:
     """Power of the two-sided paired t test with n differences of a mean of `effect` standard deviations."""
-    limit = stats.t.isf(alpha / 2, n - 1)
+    limit = stats.t.isf(ALPHA / 2, n - 1)
     shift = effect * math.sqrt(n)
     return float(special.nctdtr(n - 1, shift, -limit) + 1 - special.nctdtr(n - 1, shift, limit))
 
 
-def participants_needed(differences: npt.ArrayLike, power: float = POWER) -> int | None:
-    """Participants that the signed-rank test needs for a power, if the effect is as observed.
+def participants_needed(differences: npt.ArrayLike) -> int | None:
+    """Participants that the signed-rank test needs for 80 % power, if the differences (n,) are as observed.
 
     That of the paired t test with the observed mean and standard deviation, divided by the efficiency of the
     signed-rank test beside it where differences are normal, 3/pi (Hodges and Lehmann 1956); never fewer than six, the
     least with which that test reaches p < .05. An effect seen in few participants is uncertain, and so is this number.
-
-    Parameters
-    ----------
-    differences : (n,) observed, one a participant
-    power : to reach
-
-    Returns
-    -------
-    None for fewer than two differences, for a mean of 0, and where more than `MOST` would be needed
+    None for fewer than two differences, for a mean of 0, and where more than `MOST` would be needed.
     """
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2 or d.mean() == 0:
@@ -285,53 +251,40 @@ def participants_needed(differences: npt.ArrayLike, power: float = POWER) -> int
     low, high = 2, 4
     if effect >= 20:  # beyond what the noncentral distribution is computed for; one more than the least is enough
         return LEAST
-    while paired_power(effect, high) < power:
+    while paired_power(effect, high) < POWER:
         low, high = high, 2 * high
         if high > MOST:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if paired_power(effect, middle) < power else (low, middle)
+        low, high = (middle, high) if paired_power(effect, middle) < POWER else (low, middle)
     return max(LEAST, math.ceil(high / EFFICIENCY))
 
 
-def primary_comparisons(comparisons: Sequence[Comparison], method: str) -> list[Primary]:
-    """The primary comparison of every task (and variant of its runs) that has one.
+def with_primary(comparisons: Sequence[Comparison], method: str) -> list[Comparison]:
+    """The comparisons, the primary one of every task (and variant of its runs) marked, with the participants it needs.
 
-    Parameters
-    ----------
-    comparisons : all of them
-    method : the default one, fixed beforehand
+    It is of the default `method`, fixed beforehand, less its strongest baseline; some tasks have none.
     """
     own = [each for each in comparisons if (each.series, each.role) == (method, "baseline") and each.n > 0]
-    found = []
+    marked = {}
     for task in dict.fromkeys((each.question.task, each.question.variant) for each in own):
-        some = [each for each in own if (each.question.task, each.question.variant) == task and _asked(each.question)]
+        some = [
+            each
+            for each in own
+            if (each.question.task, each.question.variant, each.question.region) == (*task, "brain")
+            and (each.question.measure, each.question.against) in MEASURES
+        ]
         if not some:
             continue
         question = min((each.question for each in some), key=_rank)
         rivals = [each for each in some if each.question == question]
         strongest = max(rivals, key=lambda each: each.other.median)
-        test = strongest.test
-        good = test is not None and strongest.n > 1 and test.p_value < ALPHA and test.effect_size > 0
-        found.append(
-            Primary(comparison=strongest, better=good, needed=participants_needed(strongest.differences))
-        )  # fmt: skip
-    return found
-
-
-def _asked(question: Question) -> bool:
-    return (question.measure, question.against) in MEASURES and question.region == "brain"
+        needed = participants_needed(strongest.differences)
+        marked[id(strongest)] = replace(strongest, primary=True, needed=needed)
+    return [marked.get(id(each), each) for each in comparisons]
 
 
 def _rank(question: Question) -> tuple[int, bool, float, str]:
     at = MEASURES.index((question.measure, question.against))
     return at, question.contrast != "all", question.fwhm_mm, question.contrast
-
-
-def marked(comparisons: Sequence[Comparison], primary: Sequence[Primary]) -> list[Comparison]:
-    """The comparisons, the primary ones marked as such with the participants they need."""
-    needed = {id(each.comparison): each.needed for each in primary}
-    return [
-        replace(each, primary=True, needed=needed[id(each)]) if id(each) in needed else each for each in comparisons
-    ]

@@ -128,10 +128,8 @@ def run_values(source: Source, table: pd.DataFrame) -> list[RunValue]:
     try:
         for at in table.itertuples(index=False):
             value, lower, upper = map(long_tables.parsed_number, (at.value, at.lower, at.upper))
-            question = Question(
-                source.task, source.variant, source.table, at.measure, at.against, at.region, at.contrast,
-                float(at.fwhm_mm),
-            )  # fmt: skip
+            place = source.task, source.variant, source.table
+            question = Question(*place, at.measure, at.against, at.region, at.contrast, float(at.fwhm_mm))
             found.append(
                 RunValue(source=source, question=question, series=at.series, value=value, lower=lower, upper=upper)
             )
@@ -246,14 +244,13 @@ class Joined:
         idle: dict[str, list[str]] = {}
         for run, method in self.idle:
             idle.setdefault(run, []).append(method)
-        kept = [each for each in self._open if not _idle(each, idle.get(each.source.name, ()))]
+        kept = [
+            each
+            for each in self._open
+            if not any(stands_for(s, idle.get(each.source.name, ())) for s in (each.series, each.question.against))
+        ]
         for target, wanted in ((self.values, self.compared), (self.claims, lambda name: name.startswith(_CLAIMS))):
             for question, series in combine(kept, wanted).items():
                 for name, people in series.items():
                     target.setdefault(question, {}).setdefault(name, {}).update(people)
         self._open = []
-
-
-def _idle(each: RunValue, methods: Sequence[str]) -> bool:
-    """Whether a value is of, or against, a method that was not applied in its run."""
-    return any(stands_for(name, methods) for name in (each.series, each.question.against))

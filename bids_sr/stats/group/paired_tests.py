@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-Array = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float
+
 EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
 _ALIKE = 1e-9  # of the largest metric: differences nearer than this are equal (tables hold six digits)
@@ -26,7 +27,6 @@ class Wilcoxon:
     """Result of the signed-rank test."""
 
     n: int  # differences that are not zero; the others say nothing about the sign and are left out
-    n_zero: int
     w_plus: float  # sum of the ranks of the positive differences
     p_value: float  # two-sided; 1 where all differences are zero
     smallest_p: float  # what this test could at best have reached with so many differences and these ties
@@ -56,20 +56,9 @@ class Interval:
 class TTest:
     """A paired t test; `t` and `p_value` are NaN where the differences do not vary."""
 
-    mean: float
     t: float
     dof: float
     p_value: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Friedman:
-    """Friedman's test; `statistic` and `p_value` are NaN where there is nothing to rank."""
-
-    statistic: float  # chi-square, corrected for ties
-    dof: int  # series less one
-    p_value: float  # of the chi-square distribution; rough below some ten subjects
-    n: int  # subjects that have a value of every series; the others are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,12 +71,10 @@ class Spread:
     n: int
 
 
-def differences(values: Sequence[float], reference: Sequence[float]) -> Array:
+def differences(values: Sequence[float], reference: Sequence[float]) -> Float:
     """Differences of two lists of metrics, those within rounding of zero set to zero.
 
-    Raises
-    ------
-    ValueError : lists of different length, or metrics that are not finite
+    ValueError for lists of different length, or metrics that are not finite.
     """
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
@@ -102,7 +89,7 @@ def differences(values: Sequence[float], reference: Sequence[float]) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _distribution(doubled_ranks: tuple[int, ...]) -> Array:
+def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
     """Probability of every value of twice the sum of the ranks of the positive differences, each sign a coin toss."""
     found = np.zeros(sum(doubled_ranks) + 1)
     found[0] = 1.0
@@ -121,11 +108,9 @@ def wilcoxon(found: npt.ArrayLike) -> Wilcoxon:
     """
     d = np.asarray(found, dtype=np.float64)
     used = d[d != 0]
-    n, n_zero = len(used), len(d) - len(used)
+    n = len(used)
     if not n:
-        return Wilcoxon(
-            n=0, n_zero=n_zero, w_plus=0.0, p_value=1.0, smallest_p=1.0, effect_size=math.nan, method="identical"
-        )
+        return Wilcoxon(n=0, w_plus=0.0, p_value=1.0, smallest_p=1.0, effect_size=math.nan, method="identical")
     ranks = stats.rankdata(np.abs(used))
     total = float(ranks.sum())
     w_plus = float(ranks[used > 0].sum())
@@ -139,9 +124,7 @@ def wilcoxon(found: npt.ArrayLike) -> Wilcoxon:
         p_value = _normal_p(w_plus, total, spread)
         smallest, method = _normal_p(total, total, spread), "normal"
     effect = (2 * w_plus - total) / total
-    return Wilcoxon(
-        n=n, n_zero=n_zero, w_plus=w_plus, p_value=p_value, smallest_p=smallest, effect_size=effect, method=method
-    )
+    return Wilcoxon(n=n, w_plus=w_plus, p_value=p_value, smallest_p=smallest, effect_size=effect, method=method)
 
 
 def _normal_p(w_plus: float, total: float, spread: float) -> float:
@@ -175,13 +158,13 @@ def hodges_lehmann(found: npt.ArrayLike, level: float = 0.95) -> Interval:
     return Interval(value=float(value), lower=float(means[cut - 1]), upper=float(means[count - cut]), level=reached)
 
 
-def _ordered_means(d: Array) -> Array:
+def _ordered_means(d: Float) -> Float:
     """The means of all pairs, each with itself too, ascending."""
     i, j = np.triu_indices(len(d))
     return np.asarray(np.sort((d[i] + d[j]) / 2))
 
 
-def _ordered_mean(d: Array, rank: int) -> float:
+def _ordered_mean(d: Float, rank: int) -> float:
     """One of `_ordered_means` of ascending `d`, without making them all.
 
     The sums between two bounds are counted by bisection of `d`; the bounds close in until few are between.
@@ -221,11 +204,11 @@ def paired_t(found: npt.ArrayLike) -> TTest:
     0.0742
     """
     d = np.asarray(found, dtype=np.float64)
-    mean, dof = float(d.mean()), len(d) - 1
+    dof = len(d) - 1
     if dof < 1 or _alike(d):
-        return TTest(mean=mean, t=math.nan, dof=dof, p_value=math.nan)
+        return TTest(t=math.nan, dof=dof, p_value=math.nan)
     test = stats.ttest_1samp(d, 0.0)
-    return TTest(mean=mean, t=float(test.statistic), dof=dof, p_value=float(test.pvalue))
+    return TTest(t=float(test.statistic), dof=dof, p_value=float(test.pvalue))
 
 
 def equivalence(found: npt.ArrayLike, margin: float) -> float:
@@ -242,30 +225,28 @@ def equivalence(found: npt.ArrayLike, margin: float) -> float:
     return float(max(above, stats.ttest_1samp(d, margin, alternative="less").pvalue))
 
 
-def _alike(d: Array) -> bool:
+def _alike(d: Float) -> bool:
     """Whether differences vary by no more than rounding."""
     return not float(d.std(ddof=1)) > _ALIKE * abs(float(d.mean()))
 
 
-def friedman(series: Sequence[npt.ArrayLike]) -> Friedman:
-    """Friedman's test that several series of the same subjects do not differ (Friedman 1937), ties corrected.
+def friedman(series: Sequence[npt.ArrayLike]) -> float:
+    """p value of Friedman's test that several series of the same subjects do not differ (1937), ties corrected.
 
-    Parameters
-    ----------
-    series : each (n,), the same subjects in the same order; NaN where a subject lacks it
+    Each of the series is (n,), NaN where a subject lacks it, who is left out. From the chi-square distribution, which
+    is rough below some ten subjects; NaN where there is nothing to rank.
     """
     values = np.array([np.asarray(each, dtype=np.float64) for each in series]).T
     if values.ndim != 2 or values.shape[1] < 2:
-        return Friedman(statistic=math.nan, dof=max(len(series) - 1, 0), p_value=math.nan, n=0)
+        return math.nan
     values = values[np.isfinite(values).all(axis=1)]
     n, k = values.shape
     ranks = stats.rankdata(values, axis=1) if n else values
     spread = float((ranks**2).sum()) - n * k * (k + 1) ** 2 / 4
     if n < 2 or not spread > 0:
-        return Friedman(statistic=math.nan, dof=k - 1, p_value=math.nan, n=n)
+        return math.nan
     between = float(((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum())
-    statistic = (k - 1) * between / spread
-    return Friedman(statistic=statistic, dof=k - 1, p_value=float(stats.chi2.sf(statistic, k - 1)), n=n)
+    return float(stats.chi2.sf((k - 1) * between / spread, k - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
+
 _SMALLEST_P = 1e-300  # so that z stays finite
 
 
@@ -23,7 +22,7 @@ class Running:
     people: list[str] = field(default_factory=list)  # names of those who were added
 
     @classmethod
-    def of(cls, voxels: int) -> Running:
+    def of(cls, voxels: int | tuple[int, ...]) -> Running:
         """Nothing added yet."""
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 
@@ -50,12 +49,7 @@ class Running:
         self.people += other.people
 
     def tested(self) -> dict[str, Array]:
-        """Effect (the mean), t and z of each voxel, float32; t and z are 0 where nothing varies.
-
-        Raises
-        ------
-        ValueError : fewer than two were added
-        """
+        """Effect (the mean), t and z of each voxel, float32; t, z are 0 where nothing varies; ValueError below two."""
         n = len(self.people)
         if n < 2:
             raise ValueError(f"{n} participants leave no degree of freedom")

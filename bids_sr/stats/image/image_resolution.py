@@ -5,25 +5,20 @@ description. The Fourier transform I of an image is correlated with its own phas
 
     d(r) = sum_{k < r} |I(k)| / sqrt( sum |I|^2 * number of k inside r )
 
-Where the circle takes in coefficients that are noise, the correlation falls: the maximum of d lies where the signal
-ends. As low frequencies dominate images, this is repeated after high-pass filters of growing strength, and the largest
-radius that is a maximum, K (1 at the Nyquist limit), is the cut-off.
+The maximum of d lies where the signal ends. As low frequencies dominate images, this is repeated after high-pass
+filters of growing strength, and the largest radius that is a maximum, K (1 at the Nyquist limit), is the cut-off. Voxel
+size / K is told, as mouse-sr prints it (a full period is twice that). It is no measure of truth: the steps of
+nearest-neighbor interpolation and invented noise in the pattern of a signal are detail to it.
 
-mouse-sr prints voxel size / K; a full period at the cut-off is twice that, which is what the authors' tool may print.
-Both are given. It is no measure of truth: the steps of nearest-neighbor interpolation are detail to it, and noise that
-a method invents in the pattern of a signal is, too; so it stands beside measures that know the reference.
-
-The border, the number of radii and filters and their refinement are the authors'; medians over slices
-are ours.
+The border, the number of radii and filters and their refinement are the authors'; medians over slices are ours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float, Mask, Real
+
 _RADII = 50
 _FILTERS = 10
 _STRONGEST = 0.15  # pixels: width of the narrowest blur that is subtracted
@@ -32,34 +27,14 @@ _LEAST = 0.05  # correlation below which a maximum is none
 _BORDER = 20  # pixels that fade out at each edge, at most an eighth of the axis
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EffectiveResolution:
-    """What was found."""
-
-    cutoff: float  # K, part of the Nyquist frequency up to which there is signal; median over slices
-    half_period_mm: float  # voxel size / K (mm), as mouse-sr prints it
-    period_mm: float  # twice that (mm)
-    slices: int  # number of slices in which a cut-off was found
-
-
-def effective_resolution(
-    image: npt.NDArray[np.floating], zooms: Sequence[float], mask: npt.NDArray[np.bool_] | None = None
-) -> EffectiveResolution | None:
-    """Cut-off of the slices of an image, in plane.
+def effective_resolution(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> float | None:
+    """Voxel size / K (mm) in plane, K the median over slices; None where none has a maximum below the Nyquist limit.
 
     Parameters
     ----------
     image : (X, Y) or (X, Y, Z), not cut out along the brain's border, which would count as detail
-    zooms : voxel size (mm) of the first two axes; they have to be equal
+    zooms : voxel size (mm) of the first two axes; ValueError where they are not equal
     mask : slices of which it fills less than a tenth are left out
-
-    Returns
-    -------
-    None where no slice has a maximum below the Nyquist limit: then nothing can be said
-
-    Raises
-    ------
-    ValueError : voxels that are no squares in plane
     """
     if abs(zooms[0] - zooms[1]) > 0.01 * zooms[0]:
         raise ValueError(f"decorrelation analysis wants square pixels, not {zooms[0]:g} x {zooms[1]:g} mm")
@@ -68,11 +43,10 @@ def effective_resolution(
     found = [k for k in (cutoff(stack[..., z]) for z in chosen) if k is not None]
     if not found:
         return None
-    k, zoom = float(np.median(found)), float(zooms[0])
-    return EffectiveResolution(cutoff=k, half_period_mm=zoom / k, period_mm=2 * zoom / k, slices=len(found))
+    return float(zooms[0]) / float(np.median(found))
 
 
-def cutoff(image: npt.NDArray[np.floating]) -> float | None:
+def cutoff(image: Real) -> float | None:
     """K of one slice (X, Y); None where no curve has a maximum (a constant slice, or detail up to the limit)."""
     spectrum = np.abs(np.fft.fft2(apodized(image)))
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
@@ -99,7 +73,7 @@ def cutoff(image: npt.NDArray[np.floating]) -> float | None:
     return float(max([best, *(peak[0] for peak in again if peak is not None)]))
 
 
-def apodized(image: npt.NDArray[np.floating]) -> Float:
+def apodized(image: Real) -> Float:
     """The image less its mean, faded out with a cosine at its edges, so that they are no detail."""
     out = np.asarray(image, dtype=np.float64)
     out = out - out.mean()
@@ -113,12 +87,9 @@ def apodized(image: npt.NDArray[np.floating]) -> Float:
 
 
 def decorrelation(at: Float, size: Float, radii: Float) -> Float:
-    """d(r) for each radius.
+    """d(r) for each radius, 0 where no coefficient lies inside.
 
-    Parameters
-    ----------
-    at, size : radius (ascending) and magnitude of each Fourier coefficient within the Nyquist circle
-    radii : where to evaluate; 0 where no coefficient lies inside
+    `at` and `size` are radius (ascending) and magnitude of each Fourier coefficient within the Nyquist circle.
     """
     count = np.searchsorted(at, radii, side="right")
     total = np.concatenate([[0.0], np.cumsum(size)])[count]

@@ -6,15 +6,13 @@ interval of a score, and, with the same slices for both, that of a difference.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Array
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.metrics.long_tables import MetricRow
 
-Array = npt.NDArray[Any]
 N_BOOT = 1000
 _RANGE = (2.5, 97.5)
 
@@ -40,16 +38,9 @@ class SliceScores:
 
 
 def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> SliceScores:
-    """Score the slices (third axis) that show anything of the mask.
+    """Score the slices (third axis) of an image (X, Y, Z) that show anything of the mask; data range in its unit.
 
-    Parameters
-    ----------
-    image, truth, mask : (X, Y, Z)
-    data_range : what PSNR and SSIM are relative to, in the images' unit
-
-    Raises
-    ------
-    ValueError : an empty mask, or images of different shape
+    ValueError for an empty mask, or images of different shape.
     """
     if not image.shape == truth.shape == mask.shape:
         raise ValueError(f"shapes differ: image {image.shape}, truth {truth.shape}, mask {mask.shape}")
@@ -65,18 +56,12 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     )
 
 
-def holdout_rows(scores: Mapping[str, SliceScores], method: str, *, seed: int, n_boot: int = N_BOOT) -> list[MetricRow]:
-    """Scores of every series, and the gain of the method over each of the others.
-
-    Parameters
-    ----------
-    scores : series → its scores on the same slices; `method` is one of them
-    seed : of the resampling
-    """
+def holdout_rows(scores: Mapping[str, SliceScores], method: str, *, seed: int) -> list[MetricRow]:
+    """Scores of every series on the same slices, and the gain of the method over each of the others."""
     own = scores[method]
     n = len(own.counts)
     every = np.arange(n)
-    drawn = np.random.default_rng(seed).integers(0, n, (n_boot, n))
+    drawn = np.random.default_rng(seed).integers(0, n, (N_BOOT, n))
     rows = []
     for name, score in scores.items():
         for measure, of in (("pair_psnr", score.psnr), ("pair_ssim", score.ssim)):

@@ -1,45 +1,32 @@
-"""No-reference quality metrics of structural images: CJV, EFC, FWHM, WM2max, ratios between tissues.
+"""Metrics of super-resolved structural scans against measured ones: similarity, quality, tissues, lesions.
 
-Source: attention-unet, section on metrics (equations 6 to 8), in the form that MRIQC (Esteban et al. 2017) gives them;
-where the paper's text and MRIQC part, both are there and the docstring says which is the default.
+Source: attention-unet, section 3.8, equations 6 to 8, in the form that MRIQC (Esteban et al. 2017) gives them. All
+images of a contrast lie on one grid and in one unit, scaled to [0, 1].
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
-from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.io.array_types import Float, Mask, Real
+from bids_sr.metrics import image_similarity
+from bids_sr.metrics.long_tables import MetricRow, metric_rows
 from bids_sr.stats.image.temporal_quality import smoothness
 
-Image = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
+DATA_RANGE = 1.0
 STATISTICS = ("mean", "sd", "p05", "p95")
 PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
+_LESION_SD = 1.3  # standard deviations above the brain's mean
+_TOP_PERCENTILE = 99.95  # MRIQC's; attention-unet prints 95 %, as MRIQC's manual does
 
 
-def summary(image: Image, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
-    """Mean, standard deviation (of the population), 5 % and 95 % percentile of the intensity in each tissue.
+def summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, float]:
+    """Ratios between gm, wm and csf of mean, SD (population), 5 % and 95 % percentile: `gm_over_wm_mean` and so on.
 
-    Raises
-    ------
-    ValueError : a tissue without a voxel, or a mask on another grid
+    Ratios over 0 are left out; ValueError for a tissue without a voxel or on another grid.
     """
-    return {name: _summary(_inside(image, mask, name)) for name, mask in masks.items()}
-
-
-def summary_ratios(image: Image, masks: Mapping[str, Mask]) -> dict[str, float]:
-    """Ratio of each summary statistic between tissues, `gm_over_wm_mean` and so on.
-
-    Parameters
-    ----------
-    image : any unit that has a zero
-    masks : gm, wm and csf
-
-    Source: attention-unet, "ratio between the summary stats of GM, WM and CSF". Denominators of 0 are left out.
-    """
-    found = summary(image, masks)
+    found = {name: _summary(_inside(image, mask, name)) for name, mask in masks.items()}
     return {
         f"{one}_over_{other}_{what}": float(np.divide(found[one][what], found[other][what]))
         for one, other in PAIRS
@@ -48,29 +35,19 @@ def summary_ratios(image: Image, masks: Mapping[str, Mask]) -> dict[str, float]:
     }
 
 
-def cjv(image: Image, gm: Mask, wm: Mask, *, robust: bool = False) -> float:
-    """Coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|; lower is better.
+def cjv(image: Real, gm: Mask, wm: Mask) -> float:
+    """Coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|; lower is better, infinite for one mean.
 
-    Parameters
-    ----------
-    robust : median and median absolute deviation (times 1.4826, a standard deviation of normal values) in place of
-        mean and standard deviation, as MRIQC runs it
-
-    Source: attention-unet, equation 6 (Ganzetti et al. 2016), with the absolute value that MRIQC takes. Infinite where
-    the tissues have one intensity.
+    Source: attention-unet, equation 6 (Ganzetti et al. 2016), with the absolute value that MRIQC takes.
     """
-    (gray, gray_sd), (white, white_sd) = (_center(_inside(image, m, n), robust) for m, n in ((gm, "gm"), (wm, "wm")))
-    return (white_sd + gray_sd) / abs(white - gray) if white != gray else float("inf")
+    gray, white = _inside(image, gm, "gm"), _inside(image, wm, "wm")
+    apart = float(white.mean()) - float(gray.mean())
+    return (float(white.std()) + float(gray.std())) / abs(apart) if apart else math.inf
 
 
-def efc(image: Image, mask: Mask | None = None) -> float:
+def efc(image: Real, mask: Mask | None = None) -> float:
     """Entropy focus criterion: entropy of the magnitudes over its largest value; 0 for one bright voxel, 1 for a
     constant image. Lower is better (less ghosting and blurring).
-
-    Parameters
-    ----------
-    image : any unit; the magnitude is taken, as methods may give small negative values
-    mask : voxels that count, those of zero intensity too; None: all of them
 
     Source: attention-unet, equation 7, with the sign and normalization of MRIQC (Atkinson et al. 1997).
     """
@@ -82,19 +59,10 @@ def efc(image: Image, mask: Mask | None = None) -> float:
     return float(entropy / (np.sqrt(x.size) * np.log(np.sqrt(x.size))))
 
 
-def fwhm(image: Image, zooms: Sequence[float], mask: Mask | None = None) -> dict[str, float | None]:
-    """Smoothness of an image along each axis: full width at half maximum of the Gaussian under which white noise would
-    have its neighbors' differences.
+def fwhm(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> tuple[float | None, ...]:
+    """Smoothness (mm) of an image (X, Y, Z) along each axis, from pairs of neighbors inside the mask.
 
-    Parameters
-    ----------
-    image : (X, Y, Z)
-    zooms : voxel size (mm)
-    mask : pairs of neighbors inside it count
-
-    Returns
-    -------
-    x, y, z and their mean (avg), in mm; None for an axis whose neighbors do not correlate
+    None for an axis whose neighbors do not correlate; ValueError for a constant image.
 
     Notes
     -----
@@ -113,39 +81,19 @@ def fwhm(image: Image, zooms: Sequence[float], mask: Mask | None = None) -> dict
         pairs = np.take(inside, range(x.shape[axis] - 1), axis) & np.take(inside, range(1, x.shape[axis]), axis)
         change = (second - first)[pairs]
         correlations.append(1 - float(change.var()) / (2 * variance) if change.size else 0.0)
-    widths = smoothness(correlations, [float(z) for z in zooms[:3]])
-    known = [w for w in widths if w is not None]
-    return {**dict(zip("xyz", widths, strict=True)), "avg": float(np.mean(known)) if known else None}
+    return smoothness(correlations, [float(z) for z in zooms[:3]])
 
 
-def wm2max(image: Image, wm: Mask, *, percentile: float = 99.95) -> float:
-    """Median of the white matter over a high percentile of the whole image; about .6 to .8 in a T1w of a whole head.
-
-    Parameters
-    ----------
-    percentile : MRIQC's 99.95 %; attention-unet prints 95 %, as MRIQC's manual does
-    """
-    top = float(np.percentile(np.asarray(image, dtype=np.float64), percentile))
+def wm2max(image: Real, wm: Mask) -> float:
+    """Median of white matter over the 99.95 % percentile of the image; .6 to .8 in a T1w of a whole head."""
+    top = float(np.percentile(np.asarray(image, dtype=np.float64), _TOP_PERCENTILE))
     if top == 0:
-        raise ValueError(f"{percentile:g} % of the image are zero or less")
+        raise ValueError(f"{_TOP_PERCENTILE:g} % of the image are zero or less")
     return float(np.median(_inside(image, wm, "wm")) / top)
 
 
-def white_matter_hyperintensities(
-    flair: Image, brain: Mask, zooms: Sequence[float], *, deviations: float = 1.3, smooth_mm: float = 0.0,
-    least_mm3: float = 0.0,
-) -> Mask:  # fmt: skip
-    """Voxels of a FLAIR brighter than mean + 1.3 standard deviations of the brain.
-
-    Parameters
-    ----------
-    flair : (X, Y, Z), bias corrected
-    brain : mask of the brain
-    zooms : voxel size (mm)
-    deviations : of the threshold
-    smooth_mm : FWHM of a Gaussian before the threshold; the paper smooths the found mask and cuts it at .1, by a width
-        it does not give, so none is the default
-    least_mm3 : clusters (faces touch) below this volume are dropped
+def white_matter_hyperintensities(flair: Real, brain: Mask) -> Mask:
+    """Voxels of a bias-corrected FLAIR (X, Y, Z) brighter than mean + 1.3 standard deviations of the brain.
 
     Source: attention-unet, section 3.8.3. Its template of where lesions occur is not public and is left out, so this is
     its raw mask, which also holds bright gray matter: it compares images of one head, it is no lesion load.
@@ -154,20 +102,42 @@ def white_matter_hyperintensities(
     values = np.asarray(flair, dtype=np.float64)
     if not inside.any():
         raise ValueError("the brain mask is empty")
-    if smooth_mm > 0:
-        sigma = [smooth_mm / FWHM_PER_SIGMA / z for z in zooms[:3]]
-        values = ndimage.gaussian_filter(np.where(inside, values, 0), sigma)
-        values = values / np.maximum(ndimage.gaussian_filter(inside.astype(float), sigma), 1e-6)
-    found = inside & (values > values[inside].mean() + deviations * values[inside].std())
-    if least_mm3 > 0:
-        labels, _ = ndimage.label(found)
-        volume = np.bincount(labels.ravel()) * float(np.prod(zooms[:3]))
-        volume[0] = 0
-        found = (volume >= least_mm3)[labels]
-    return np.asarray(found, dtype=bool)
+    return np.asarray(inside & (values > values[inside].mean() + _LESION_SD * values[inside].std()), dtype=bool)
 
 
-def _inside(image: Image, mask: Mask, name: str) -> npt.NDArray[np.float64]:
+def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[str, float | None]:
+    """Dice, true positive and negative fraction and positive predictive value; nothing over nothing is None.
+
+    True negatives are counted `within` the brain, not the whole field of view. Source: attention-unet, section 3.8.3.
+
+    Raises
+    ------
+    ValueError : masks on different grids
+
+    Examples
+    --------
+    >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
+    0.5
+    """
+    if reference.shape != found.shape or (within is not None and within.shape != found.shape):
+        raise ValueError(f"masks of {reference.shape} and {found.shape} voxels cannot be compared")
+    keep = slice(None) if within is None else np.asarray(within, dtype=bool)
+    a, b = (np.asarray(mask, dtype=bool)[keep] for mask in (reference, found))
+    hit, wrong, missed, left = (int(part.sum()) for part in (a & b, ~a & b, a & ~b, ~a & ~b))
+    ratios = {
+        "dice": (2 * hit, 2 * hit + wrong + missed), "tpf": (hit, hit + missed), "tnf": (left, left + wrong),
+        "ppv": (hit, hit + wrong),
+    }  # fmt: skip
+    return {name: part / whole if whole else None for name, (part, whole) in ratios.items()}
+
+
+def tissue_volumes(tissues: Mapping[str, Mask | Real], zooms: Sequence[float]) -> dict[str, float]:
+    """Volume (ml) of each tissue, a mask or the probability of each voxel, which counts by its part."""
+    voxel = float(np.prod([float(z) for z in zooms[:3]])) / 1000
+    return {name: float(np.asarray(part, dtype=np.float64).sum()) * voxel for name, part in tissues.items()}
+
+
+def _inside(image: Real, mask: Mask, name: str) -> Float:
     if mask.shape != image.shape:
         raise ValueError(f"the mask {name} {mask.shape} is not on the image's grid {image.shape}")
     values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
@@ -176,13 +146,62 @@ def _inside(image: Image, mask: Mask, name: str) -> npt.NDArray[np.float64]:
     return values
 
 
-def _summary(values: npt.NDArray[np.float64]) -> dict[str, float]:
+def _summary(values: Float) -> dict[str, float]:
     low, high = np.percentile(values, [5, 95])
     return dict(zip(STATISTICS, map(float, (values.mean(), values.std(), low, high)), strict=True))
 
 
-def _center(values: npt.NDArray[np.float64], robust: bool) -> tuple[float, float]:
-    if not robust:
-        return float(values.mean()), float(values.std())
-    middle = float(np.median(values))
-    return middle, float(1.4826022185056018 * np.median(np.abs(values - middle)))
+def likeness(
+    contrast: str, series: Mapping[str, Real], measured: Real, mask: Mask, slices: Sequence[int]
+) -> Iterator[MetricRow]:
+    """MAE, RMSE, NMSE, PSNR and SSIM (data range 1) of each series (X, Y, Z), in the brain of some slices."""
+    kept = [z for z in slices if mask[..., z].any()]
+    if not kept:
+        return
+    truth, inside = measured[..., kept], mask[..., kept]
+    for name, image in series.items():
+        seen = image[..., kept]
+        found: dict[str, float | None] = {
+            each: getattr(image_similarity, each)(truth, seen, mask=inside) for each in ("mae", "rmse", "nmse")
+        }
+        for each in ("psnr", "ssim"):
+            found[each] = getattr(image_similarity, each)(truth, seen, data_range=DATA_RANGE, mask=inside)
+        yield from metric_rows(name, found, contrast=contrast, reference="heldOut")
+
+
+def quality(
+    contrast: str, series: Mapping[str, Real], mask: Mask, tissues: Mapping[str, Mask], zooms: Sequence[float]
+) -> Iterator[MetricRow]:
+    """CJV, EFC, FWHM, WM2max and ratios between tissues of each series, over the whole brain.
+
+    `tissues` (gm, wm and csf, may be empty) were found in the measured scans for all series alike (section 3.8.1).
+    """
+    whole = bool(tissues) and all(part.any() for part in tissues.values())
+    for name, image in series.items():
+        widths = [width for width in fwhm(image, zooms, mask) if width is not None]
+        found: dict[str, float | None] = {
+            "efc": efc(image, mask), "fwhm": float(np.mean(widths)) if widths else None,
+        }  # fmt: skip
+        if whole:
+            found["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
+            found["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
+            found |= {f"ratio_{key}": value for key, value in summary_ratios(image, tissues).items()}
+        yield from metric_rows(name, found, contrast=contrast, reference="brain")
+
+
+def segmentations(
+    contrast: str, found: Mapping[str, Mapping[str, Mask]], mask: Mask, zooms: Sequence[float]
+) -> Iterator[MetricRow]:
+    """Volume (ml) of each class of each series, and its overlap in the brain with that of the series ``measured``."""
+    for name, classes in found.items():
+        for label, volume in tissue_volumes(classes, zooms).items():
+            values: dict[str, float | None] = {f"volume_{label}": volume}
+            if name != "measured":
+                shared = overlap(found["measured"][label], classes[label], mask)
+                values |= {f"{each}_{label}": value for each, value in shared.items()}
+            yield from metric_rows(name, values, contrast=contrast, reference="brain")
+
+
+def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]]:
+    """White-matter hyperintensities of the FLAIR of each series, as a class for `segmentations`."""
+    return {name: {"wmh": white_matter_hyperintensities(image, mask)} for name, image in series.items()}

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Volume = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
-Float = npt.NDArray[np.float64]
+from bids_sr.io.array_types import Float, Mask, Real
+
+_DEGREE = 2  # of the polynomial trend that is no noise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,13 +20,8 @@ class SeriesQuality:
     noise: Float
     tsnr: Float
     # smoothness of the noise along the three voxel axes; None for an axis along which neighbors do not correlate
-    fwhm_mm: tuple[float | None, float | None, float | None]
+    fwhm_mm: tuple[float | None, ...]
     n_volumes: int  # that entered
-
-
-def _trend(n: int, degree: int) -> Float:
-    """Orthonormal polynomials over n times, (n, degree + 1)."""
-    return np.linalg.qr(np.vander(np.linspace(-1, 1, n), degree + 1, increasing=True))[0]
 
 
 def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:
@@ -41,34 +35,20 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
     return tuple(out)
 
 
-def series_quality(
-    volumes: Iterable[Volume], mask: Mask, zooms: Sequence[float], *, n_volumes: int, degree: int = 2
-) -> SeriesQuality:
-    """Quality of a series that is seen once, volume by volume.
+def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int) -> SeriesQuality:
+    """Quality of a series of volumes (X, Y, Z), dummies left out, that is seen once, volume by volume.
 
-    Parameters
-    ----------
-    volumes : n_volumes arrays (X, Y, Z), dummies left out
-    mask : (X, Y, Z)
-    zooms : voxel size (mm)
-    degree : of the polynomial trend that is no noise
-
-    Raises
-    ------
-    ValueError : the mask is on another grid or empty, or the series has too few volumes
-
-    Notes
-    -----
     Smoothness comes from differences of successive volumes, which hold little signal and no trend: for each pair of
-    neighbors inside the mask their correlation over time, averaged over pairs.
+    neighbors inside the mask their correlation over time, averaged over pairs. ValueError where the mask is on another
+    grid or empty, or the series has too few volumes.
     """
-    if n_volumes < degree + 2:
+    if n_volumes < _DEGREE + 2:
         raise ValueError(f"{n_volumes} volumes are too few for noise over time")
     if not mask.any():
         raise ValueError("the mask is empty")
-    basis = _trend(n_volumes, degree)
+    basis = np.linalg.qr(np.vander(np.linspace(-1, 1, n_volumes), _DEGREE + 1, increasing=True))[0]
     origin = previous = None
-    loads = np.zeros((degree + 1, *mask.shape))
+    loads = np.zeros((_DEGREE + 1, *mask.shape))
     power, squares = np.zeros(mask.shape), np.zeros(mask.shape)
     products = [np.zeros(tuple(n - (i == axis) for i, n in enumerate(mask.shape))) for axis in range(3)]
     for t, volume in enumerate(volumes):
@@ -88,16 +68,12 @@ def series_quality(
             product += np.take(step, range(1, n), axis) * np.take(step, range(n - 1), axis)
     assert origin is not None  # n_volumes is at least 2
     mean = origin + loads[0] * basis[0, 0]
-    noise = np.sqrt(np.maximum(power - (loads**2).sum(axis=0), 0) / (n_volumes - degree - 1))
+    noise = np.sqrt(np.maximum(power - (loads**2).sum(axis=0), 0) / (n_volumes - _DEGREE - 1))
     noise[noise <= 1e-6 * np.abs(mean)] = 0
     correlations = [_neighbors(product, squares, mask, axis) for axis, product in enumerate(products)]
-    return SeriesQuality(
-        mean=mean,
-        noise=noise,
-        tsnr=np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0),
-        fwhm_mm=smoothness(correlations, zooms),  # type: ignore[arg-type]
-        n_volumes=n_volumes,
-    )
+    tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
+    widths = smoothness(correlations, zooms)
+    return SeriesQuality(mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=n_volumes)
 
 
 def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:

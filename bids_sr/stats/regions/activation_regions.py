@@ -7,32 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.masks import grow
 
-Map = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
-Point = npt.NDArray[np.float64]
 
+def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
+    """Voxels of the ROI with CC ≥ max − (max − min)/4, and that threshold; empty and None where CC is constant in it.
 
-def quarter_region(cc: Map, roi: Mask) -> tuple[Mask, float | None]:
-    """Voxels of the ROI with CC ≥ max − (max − min)/4, and that threshold.
-
-    Parameters
-    ----------
-    cc : (X, Y, Z) correlation
-    roi : (X, Y, Z); maximum and minimum are taken in it (the paper does not say where; this is ours)
-
-    Returns
-    -------
-    region (X, Y, Z) and threshold; empty and None where the ROI is empty or CC is constant in it.
-
-    Notes
-    -----
-    Source: STSS-SRfMRI (stss-srfmri), equation 2. The threshold moves with the extremes of the map: a map with one
-    sharp maximum has a small region whatever else it shows.
+    Source: STSS-SRfMRI (stss-srfmri), equation 2, with the extremes of the ROI (the paper does not say where; this is
+    ours). The threshold moves with them: a map with one sharp maximum has a small region whatever else it shows.
     """
     region = np.zeros(cc.shape, dtype=bool)
     inside = cc[roi]
@@ -44,15 +29,15 @@ def quarter_region(cc: Map, roi: Mask) -> tuple[Mask, float | None]:
     return region, threshold
 
 
-def fdr_threshold(p: npt.NDArray[np.floating], q: float = 0.05) -> float | None:
+def fdr_threshold(p: Real, q: float = 0.05) -> float | None:
     """Largest p that the Benjamini–Hochberg step-up procedure rejects at rate q, or None where it rejects none."""
     ordered = np.sort(np.asarray(p, dtype=np.float64).ravel())
     passing = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(1, len(ordered)))
     return float(ordered[passing[-1]]) if len(passing) else None
 
 
-def fdr_region(z: Map, mask: Mask, q: float = 0.05) -> tuple[Mask, float | None]:
-    """Voxels of the mask that are active at false discovery rate q, and the lowest z among them.
+def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
+    """Voxels of the mask that are active at a false discovery rate of .05, and the lowest z among them.
 
     The test is one-sided: activity, not deactivation, is what the regions of the paper are about. The family is every
     voxel of the mask (the brain), not of the ROI alone.
@@ -62,16 +47,11 @@ def fdr_region(z: Map, mask: Mask, q: float = 0.05) -> tuple[Mask, float | None]
     region = np.zeros(z.shape, dtype=bool)
     inside = np.asarray(z[mask], dtype=np.float64)
     p = special.ndtr(-inside)
-    limit = fdr_threshold(p, q)
+    limit = fdr_threshold(p)
     if limit is None:
         return region, None
     region[mask] = p <= limit
     return region, float(inside[p <= limit].min())
-
-
-def fixed_region(z: Map, mask: Mask, threshold: float) -> tuple[Mask, float]:
-    """Voxels of the mask with z at or above a fixed threshold."""
-    return (z >= threshold) & mask, float(threshold)
 
 
 def dice(a: Mask, b: Mask) -> float | None:
@@ -80,7 +60,7 @@ def dice(a: Mask, b: Mask) -> float | None:
     return None if 0 in sizes else 2 * int((a & b).sum()) / sum(sizes)
 
 
-def centroid(region: Mask, affine: npt.NDArray[np.float64]) -> Point | None:
+def centroid(region: Mask, affine: Float) -> Float | None:
     """Mean position of a region's voxels (RAS mm), or None where it is empty."""
     if not region.any():
         return None
@@ -92,11 +72,11 @@ class Peak:
     """Largest value of a map in a region: index (voxels), position (RAS mm), value."""
 
     index: tuple[int, int, int]
-    position: Point
+    position: Float
     value: float
 
 
-def peak(values: Map, region: Mask, affine: npt.NDArray[np.float64]) -> Peak | None:
+def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
     """Highest voxel of the region (the first of equals in C order), or None where the region is empty."""
     if not region.any():
         return None
@@ -113,20 +93,15 @@ class Threshold:
     stat: str  # the map it is applied to, cc or z
     z: float | None = None  # value of a fixed threshold, else None
 
-    def region(self, values: Map, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
+    def region(self, values: Real, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
         """Region and the threshold in the map's own unit; quarter in the ROI, the others in the mask."""
         if self.stat == "cc":
             return quarter_region(values, roi & mask)
-        return fdr_region(values, mask) if self.z is None else fixed_region(values, mask, self.z)
+        return fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
 
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
-    """Read ``quarter``, ``fdr`` or a value of z.
-
-    Raises
-    ------
-    ValueError : anything else
-    """
+    """Read ``quarter``, ``fdr`` or a value of z; ValueError for anything else."""
     found = []
     for text in map(str, texts):
         if text in ("quarter", "fdr"):
@@ -142,7 +117,6 @@ def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
 
 ACTIVE_CC = 0.5  # the paper's own limit of a voxel that follows the task
 REACH_MM = 10.0
-Affine = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,31 +128,20 @@ class Grown:
     level: float  # CC from which a voxel was added
 
 
-def ring(roi: Mask, mask: Mask, affine: Affine, max_mm: float = REACH_MM) -> Mask:
+def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask:
     """Voxels of the mask outside the ROI and no farther from it than max_mm."""
     return grow(roi, affine, max_mm) & mask & ~roi
 
 
-def grow_roi(roi: Mask, cc_map: Map, mask: Mask, affine: Affine, max_mm: float = REACH_MM) -> Grown:
-    """Grow a region of interest over its border into high correlation.
+def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Grown:
+    """Grow a region of interest (X, Y, Z) over its border into high correlation.
 
     The paper mended two misregistered motor areas by growing them and does not say by which rule. Ours follows one map,
-    that of the acquired series: all series share the grown region, and none can pull it towards itself.
-
-    Parameters
-    ----------
-    roi, mask : (X, Y, Z) region of interest and brain
-    cc_map : (X, Y, Z) correlation of the *acquired* series with the task; the largest over conditions where there are
-        several
-    affine : voxel to RAS mm
-    max_mm : no voxel farther from the ROI is added
-
-    Returns
-    -------
-    Voxels are added where CC reaches max − (max − min)/4 over the ROI and its surroundings together (equation 2 of the
-    paper there) and at least .5, and only where they hang together with the ROI, face to face, through surroundings
-    with CC of at least .5. So the region grows by the activity that its border cuts, nothing is taken away, and where
-    nothing is active nothing is added.
+    CC of the *acquired* series (the largest over conditions): all series share the grown region, and none can pull it
+    towards itself. Voxels within `max_mm` are added where CC reaches max − (max − min)/4 over the ROI and its
+    surroundings together (equation 2 of the paper there) and at least .5, and only where they hang together with the
+    ROI, face to face, through surroundings with CC of at least .5. So the region grows by the activity that its border
+    cuts, nothing is taken away, and where nothing is active nothing is added.
 
     Raises
     ------
@@ -197,14 +160,10 @@ def grow_roi(roi: Mask, cc_map: Map, mask: Mask, affine: Affine, max_mm: float =
     return Grown(roi=roi | added, added=int(added.sum()), level=level)
 
 
-def carry_over(added: Mask, affine: Affine, roi: Mask, mask: Mask, hr_affine: Affine) -> Mask:
+def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Float) -> Mask:
     """A region on a high-resolution grid, grown by its voxels within those added on the low-resolution grid.
 
-    Parameters
-    ----------
-    added : (X, Y, Z) on the low-resolution grid
-    affine, hr_affine : voxel to RAS mm, one frame
-    roi, mask : (X', Y', Z') region and brain on the high-resolution grid
+    `added` lies on the low-resolution grid, `roi` and `mask` on the other; affines are voxel to RAS mm, in one frame.
     """
     to_low = np.linalg.inv(affine) @ hr_affine
     points = np.indices(mask.shape).reshape(3, -1)

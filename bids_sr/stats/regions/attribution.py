@@ -1,15 +1,14 @@
 """Attribution of region size: how much of a change is due to grid, smoothing, threshold and method.
 
 The paper compares maps of the acquired series with maps of the finer one, each smoothed with σ = 1.5 of its *own*
-voxels (half as wide in mm after a factor of 2), each thresholded by its own maximum (equation 2). Three things change
-at once beside the method: the grid, the smoothing in mm, and the threshold. Here each is changed alone, in this order:
+voxels, each thresholded by its own maximum (equation 2). Here each is changed alone, in this order:
 
     raw, smoothed in its voxels → bspline, smoothed as wide in mm      the grid
                                 → bspline, smoothed in its own voxels  the smoothing
                                 → the series, likewise                 the method
 
-The parts multiply (sizes) or add (overlaps) up to the whole. The whole under equation 2 against the whole under a
-fixed threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-srfmri), results; the order is ours.
+The parts multiply (sizes) or add (overlaps) up to the whole. The whole under equation 2 against the whole under a fixed
+threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-srfmri), results; the order is ours.
 """
 
 import math
@@ -34,18 +33,10 @@ _NEAR_MM = 0.051  # widths are rounded to tenths of mm, in file names as here
 
 
 def attribution_widths(voxel_mm: Sequence[float], factor: Sequence[float]) -> tuple[float, float, float]:
-    """FWHM (mm) of no smoothing, of σ = 1.5 high-resolution voxels and of σ = 1.5 acquired voxels.
+    """FWHM (mm, to tenths) of no smoothing, of σ = 1.5 high-resolution voxels and of σ = 1.5 acquired voxels.
 
-    Parameters
-    ----------
-    voxel_mm : acquired voxel size by axis
-    factor : acquired over high-resolution voxel, by axis
-
-    Returns
-    -------
-    Three widths, rounded to tenths of mm. The voxel is the in-plane one (geometric mean of axes 0 and 1): the paper is
-    2D, and its slices are thicker than its pixels. The same width serves all three axes, as everywhere in this
-    software.
+    `factor` is acquired over high-resolution voxel by axis. The voxel is the in-plane one (geometric mean of axes 0 and
+    1): the paper is 2D, and its slices are thicker than its pixels. One width serves all three axes.
     """
     acquired = math.sqrt(voxel_mm[0] * voxel_mm[1])
     fine = acquired / math.sqrt(factor[0] * factor[1])
@@ -64,11 +55,7 @@ def widths_to_map(
 ) -> tuple[float, ...]:
     """Widths that the run's own activation maps do not answer already, without repeats.
 
-    Parameters
-    ----------
-    widths : as `attribution_widths` gives them
-    smoothing, kinds, thresholds : of the run's own maps; these serve only where they have every map and threshold that
-        the claim needs
+    The run's maps, of `smoothing`, serve only where they have every map (`kinds`) and threshold that is needed here.
     """
     numbers = {_as_number(text) for text in thresholds}
     complete = {"cc", "glm"} <= set(kinds) and {"quarter", "fdr"} <= set(thresholds) and float(FIXED_Z) in numbers
@@ -101,14 +88,7 @@ Key = tuple[str, str, float]
 
 
 def collect_regions(rows: Iterable[MetricRow], pair: tuple[str, str], widths: Sequence[float]) -> dict[Key, Regions]:
-    """Regions at the claim's widths from rows of activation tables ; the first of equals.
-
-    Parameters
-    ----------
-    rows : of any number of tables, other metrics among them
-    pair : the two conditions
-    widths : smoothing (mm); rows of other widths are passed over
-    """
+    """Regions of the two conditions at some widths (mm) from rows of any number of tables; the first of equals."""
     values: dict[tuple[str, float, str, str], float] = {}
     for row in rows:
         width = next((w for w in widths if abs(row.fwhm_mm - w) < _NEAR_MM), None)
@@ -128,25 +108,15 @@ def _ratio(a: float, b: float) -> float:
     return a / b if a > 0 and b > 0 else math.nan
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parts:
-    """One change from raw to a series, taken apart: ratios of sizes, or differences of overlaps; NaN: not defined."""
-
-    total: float
-    grid: float
-    smoothing: float
-    method: float
-
-
 def take_apart(
-    regions: Mapping[Key, Regions], series: str, threshold: str, *, own_mm: float, raw_mm: float, figure: str
-) -> Parts:
-    """Parts of the change from raw to one series under one threshold.
+    regions: Mapping[Key, Regions], series: str, threshold: str, *, own_mm: float, raw_mm: float, metric: str
+) -> dict[str, float]:
+    """The change from raw to one series under one threshold, and its parts: ratios of sizes, or differences of Dice.
 
     Parameters
     ----------
-    own_mm, raw_mm : σ = 1.5 voxels of the fine and of the acquired grid, as FWHM (mm)
-    figure : ``size`` (parts multiply) or ``dice`` (parts add)
+    own_mm, raw_mm : σ = 1.5 voxels of the high-resolution and of the acquired grid, as FWHM (mm)
+    metric : ``size`` (parts multiply) or ``dice`` (parts add)
     """
     absent = Regions(sizes=(math.nan, math.nan), dice=math.nan)
     steps = [
@@ -156,21 +126,21 @@ def take_apart(
             (series, threshold, own_mm),
         )
     ]  # fmt: skip
-    levels = [step.size if figure == "size" else step.dice for step in steps]
+    levels = [step.size if metric == "size" else step.dice for step in steps]
 
     def change(before: float, after: float) -> float:
-        return _ratio(after, before) if figure == "size" else after - before
+        return _ratio(after, before) if metric == "size" else after - before
 
     grid, smoothing, method = (change(levels[k], levels[k + 1]) for k in range(3))
-    return Parts(total=change(levels[0], levels[3]), grid=grid, smoothing=smoothing, method=method)
+    total = change(levels[0], levels[3])
+    return {"total": total, "part_grid": grid, "part_smoothing": smoothing, "part_method": method}
 
 
 def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) -> Iterator[MetricRow]:
     """Size and overlap by series, threshold and smoothing; and how often the overlap is not defined."""
     for (series, threshold, width), found in regions.items():
-        values = {
-            "claim_size": found.size, "claim_size_paper": found.size / acquired_mm3, "claim_dice": found.dice,
-        }  # fmt: skip
+        size = found.size
+        values = {"claim_size": size, "claim_size_paper": size / acquired_mm3, "claim_dice": found.dice}
         for name, value in values.items():
             yield MetricRow(series=series, measure=name, value=value, fwhm_mm=width, contrast=pair, region=threshold)
     for threshold in PREFIXES:
@@ -185,22 +155,19 @@ def _level_rows(regions: Mapping[Key, Regions], pair: str, acquired_mm3: float) 
 def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_mm: float) -> Iterator[MetricRow]:
     """The decomposition of each finer series against raw."""
     names = [s for s in dict.fromkeys(key[0] for key in regions) if s not in (RAW, RAW_SPLINE)]
-    for series, figure in product(names, ("size", "dice")):
+    for series, metric in product(names, ("size", "dice")):
         parts = {
-            threshold: take_apart(regions, series, threshold, own_mm=own_mm, raw_mm=raw_mm, figure=figure)
+            threshold: take_apart(regions, series, threshold, own_mm=own_mm, raw_mm=raw_mm, metric=metric)
             for threshold in PREFIXES
         }
-        fixed = parts["fixed"].total
-        for threshold, found in parts.items():
-            values = {
-                "total": found.total, "part_grid": found.grid, "part_smoothing": found.smoothing,
-                "part_method": found.method,
-            }  # fmt: skip
+        fixed = parts["fixed"]["total"]
+        for threshold, values in parts.items():
             if threshold != "fixed":
-                values["part_threshold"] = _ratio(found.total, fixed) if figure == "size" else found.total - fixed
+                whole = values["total"]
+                values["part_threshold"] = _ratio(whole, fixed) if metric == "size" else whole - fixed
             for part, value in values.items():
                 yield MetricRow(
-                    series=series, against="raw", measure=f"claim_{part}_{figure}", value=value, fwhm_mm=own_mm,
+                    series=series, against="raw", measure=f"claim_{part}_{metric}", value=value, fwhm_mm=own_mm,
                     contrast=pair, region=threshold,
                 )  # fmt: skip
 
@@ -208,14 +175,7 @@ def _part_rows(regions: Mapping[Key, Regions], pair: str, *, own_mm: float, raw_
 def attribution_rows(
     rows: Iterable[MetricRow], pair: tuple[str, str], *, voxel_mm: Sequence[float], factor: Sequence[float]
 ) -> list[MetricRow]:
-    """The whole table and the decomposition.
-
-    Parameters
-    ----------
-    rows : of activation tables  with thresholds quarter, fdr and z 3.1 at `attribution_widths`
-    pair : the two conditions, see `attribution_pair`
-    voxel_mm : acquired voxel size by axis
-    factor : acquired over high-resolution voxel, by axis
+    """The whole table and the decomposition, from rows of activation tables at `attribution_widths`.
 
     Returns
     -------

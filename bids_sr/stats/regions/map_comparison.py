@@ -9,16 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.stats.regions.activation_regions import Mask, Threshold
-from bids_sr.stats.regions.map_summary import Map, Maps, activation_rows, correlation, find_regions
-
-Affine = npt.NDArray[np.float64]
+from bids_sr.stats.regions.activation_regions import Threshold
+from bids_sr.stats.regions.map_summary import Maps, activation_rows, correlation, find_regions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,10 +24,10 @@ class Grid:
     """Where maps live."""
 
     mask: Mask  # (X, Y, Z) brain
-    affine: Affine  # voxel to RAS mm, one frame for all grids of a run
+    affine: Float  # voxel to RAS mm, one frame for all grids of a run
 
 
-def fill_outside(values: Map, mask: Mask) -> Map:
+def fill_outside(values: Float32, mask: Mask) -> Float32:
     """Voxels outside the mask take the value of the nearest voxel (in index distance) inside."""
     if mask.all() or not mask.any():
         return values
@@ -37,7 +35,7 @@ def fill_outside(values: Map, mask: Mask) -> Map:
     return values[tuple(nearest)]
 
 
-def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], Map]:
+def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], Float32]:
     """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat)."""
     raised = {}
     for key, values in maps.items():
@@ -48,15 +46,9 @@ def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str
 
 
 def likeness_rows(
-    values: Map, key: tuple[str, str], references: Mapping[str, Maps], mask: Mask, *, series: str, fwhm_mm: float
+    values: Float32, key: tuple[str, str], references: Mapping[str, Maps], mask: Mask, *, series: str, fwhm_mm: float
 ) -> list[MetricRow]:
-    """Correlation over the mask of one map with the same map of each reference series.
-
-    Parameters
-    ----------
-    values, key : the map and its (contrast, stat)
-    references : maps by name of the reference (raw, bspline); one that lacks the map is passed over
-    """
+    """Correlation over the mask of one map, of a (contrast, stat), with the same map of references that have it."""
     contrast, stat = key
     found = {
         f"r_{stat}_with_{name}": correlation(values, maps[key], mask)
@@ -67,7 +59,7 @@ def likeness_rows(
 
 
 def comparison_rows(
-    files: Mapping[str, Mapping[tuple[str, str], str]], load: Callable[[str], Map],
+    files: Mapping[str, Mapping[tuple[str, str], str]], load: Callable[[str], Float32],
     contrasts: Mapping[str, Mapping[str, float]], thresholds: Sequence[Threshold], *, acquired: Grid, fine: Grid,
     roi: Mask, fwhm_mm: float, per_acquired: float,
 ) -> list[MetricRow]:  # fmt: skip
@@ -75,8 +67,8 @@ def comparison_rows(
 
     Parameters
     ----------
-    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the
-        high-resolution one
+    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the high-resolution
+        one
     contrasts, thresholds : as the maps were made with
     roi : on the high-resolution grid
     per_acquired : high-resolution voxels in one acquired voxel

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
+from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MISSING, MetricRow, metric_rows
-from bids_sr.stats.regions.activation_regions import Mask, Peak, Threshold, centroid, dice, peak
+from bids_sr.stats.regions.activation_regions import Peak, Threshold, centroid, dice, peak
 
-Map = npt.NDArray[np.float32]
-Maps = Mapping[tuple[str, str], Map]
-Affine = npt.NDArray[np.float64]
+Maps = Mapping[tuple[str, str], Float32]
 Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
 
 
@@ -30,11 +28,11 @@ def find_regions(maps: Maps, mask: Mask, roi: Mask, thresholds: Sequence[Thresho
     }
 
 
-def _distance(a: npt.NDArray[np.float64] | None, b: npt.NDArray[np.float64] | None) -> float | None:
+def _distance(a: Float | None, b: Float | None) -> float | None:
     return None if a is None or b is None else float(np.linalg.norm(a - b))
 
 
-def correlation(a: Map, b: Map, mask: Mask) -> float | None:
+def correlation(a: Float32, b: Float32, mask: Mask) -> float | None:
     """Pearson correlation over the mask; None where either map is constant in it."""
     x, y = a[mask].astype(np.float64), b[mask].astype(np.float64)
     if len(x) < 2 or not x.std() or not y.std():
@@ -42,7 +40,7 @@ def correlation(a: Map, b: Map, mask: Mask) -> float | None:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _peaks(maps: Maps, name: str, roi: Mask, affine: Affine) -> dict[str, Peak]:
+def _peaks(maps: Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
     """Highest voxel in the ROI of each map of a contrast that has one."""
     found = {stat: peak(maps[name, stat], roi, affine) for stat in ("t", "cc", "z") if (name, stat) in maps}
     return {stat: at for stat, at in found.items() if at is not None}
@@ -52,7 +50,7 @@ def _main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
     return peaks.get("t", peaks.get("cc"))
 
 
-def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Affine) -> dict[str, float | None]:
+def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float) -> dict[str, float | None]:
     """Peaks of one contrast, by measure."""
     peaks = _peaks(maps, name, roi & mask, affine)
     out: dict[str, float | None] = {}
@@ -70,7 +68,7 @@ def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Affin
     return out
 
 
-def region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Affine, per_acquired: float) -> dict:
+def region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Float, per_acquired: float) -> dict:
     """Size and place of one region, by measure without prefix; `per_acquired`: its voxels in one acquired voxel."""
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
     center = centroid(region & roi, affine)
@@ -80,7 +78,7 @@ def region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Aff
     return {"threshold": threshold, **sizes, "roi_volume": int((region & roi).sum()) * voxel, **places}
 
 
-def pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Affine) -> dict[str, float | None]:
+def pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Float) -> dict[str, float | None]:
     """Distance between the peaks of two conditions, and how far each exceeds the other at its own peak."""
     at, to = (_main_peak(_peaks(maps, name, roi, affine)) for name in (a, b))
     distance = None if at is None or to is None else _distance(at.position, to.position)
@@ -94,15 +92,14 @@ def pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Affine) -> dict[
 
 def activation_rows(
     maps: Maps, regions: Regions, contrasts: Mapping[str, Mapping[str, float]], *, mask: Mask, roi: Mask,
-    affine: Affine, series: str, fwhm_mm: float, per_acquired: float,
+    affine: Float, series: str, fwhm_mm: float, per_acquired: float,
 ) -> list[MetricRow]:  # fmt: skip
     """All rows of one series at one smoothing.
 
     Parameters
     ----------
     maps, regions : by (contrast, stat) and by (contrast, threshold label); on one grid
-    mask, roi : (X, Y, Z) brain and region of interest
-    affine : voxel to RAS mm
+    mask, roi, affine : (X, Y, Z) brain and region of interest; voxel to RAS mm
     per_acquired : voxels of this grid in one acquired voxel; 1 for raw (paper units divide by it)
     """
     rows: list[MetricRow] = []

@@ -126,7 +126,7 @@ def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(data: 
     assert float(rows["nearest"]["psnr"]) == pytest.approx(10 * np.log10(span**2 / (error**2).mean()), abs=2e-3)
     assert rows[str(fine)]["psnr"] == "inf"
     found = effective_resolution(truth, (3.0, 3.0, 4.0), where)
-    assert rows[str(fine)]["resolution_mm"] == ("n/a" if found is None else f"{found.half_period_mm:.5g}")
+    assert rows[str(fine)]["resolution_mm"] == ("n/a" if found is None else f"{found:.5g}")
     assert float(rows["srgan (srgan.safetensors)"]["parameters"]) == 75588
     assert set(rows) >= {"nearest", "linear", "bspline", "lanczos", "zerofill"}
     said = json.loads((tmp_path / "table.json").read_text())

@@ -124,6 +124,15 @@ def test_all_problems_at_once(call: Call, tmp_path: Path, capsys: pytest.Capture
     assert untouched(tmp_path)
 
 
+def test_tasks_of_an_array_submit_no_jobs_of_their_own(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plugin.toml").write_text('plugin = "SLURM"\n')
+    assert call("--use-plugin", str(tmp_path / "plugin.toml")) == 2
+    assert "--use-plugin: tasks of an array submit no jobs of their own" in capsys.readouterr().err
+    assert untouched(tmp_path)
+
+
 def test_more_tasks_than_an_array_holds(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 3'")
     assert call() == 2
@@ -189,7 +198,7 @@ def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None
 def test_the_page_names_every_option_and_no_other() -> None:
     text = (ROOT / "docs/hpc.md").read_text()
     parsers = (
-        slurm_options.build_parser(), slurm_options.retry_parser(), slurm_options.cancel_parser(),
+        slurm_options.build_parser(), slurm_options.later_parser("retry"), slurm_options.later_parser("cancel"),
     )  # fmt: skip
     known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     own = [action for action in parsers[0]._actions if action.dest.startswith("slurm.")]

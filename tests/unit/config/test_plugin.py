@@ -1,5 +1,6 @@
 """The file of ``--use-plugin``: read whole, or refused with the nearest name."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ patience_seconds = 4
 """,
     )
     assert found.is_cluster
-    assert found.arguments() == {
+    assert asdict(found) == {
+        "plugin": "SLURM",
         "sbatch_args": ("--partition=short", "--account", "lab"),
         "gpu_args": ("--gres=gpu:1",),
         "template": "#!/bin/sh\nmodule load python\n",

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from planmaker import ACTIVATION, UNTIMED
 
 from bids_sr.interfaces.derivatives_sink import derivative_path
 from bids_sr.interfaces.metric_tables_io import MergeMetrics, SeriesQuality
@@ -179,11 +181,8 @@ def test_quality_and_merged_tables(files, tmp_path):
 
 
 def test_workflows_run(files, tmp_path):
-    workflow = init_activation_wf(
-        series="raw", fwhm_mm=[0.0, 5.0], contrasts=CONTRASTS, kinds=["cc", "glm"], tr=2.0, low_pass=0.1,
-        high_pass=1 / 128, slice_time_ref=0.5, has_stc=False, thresholds=["quarter", "fdr"], factor=(2, 2, 1),
-        omp_nthreads=1,
-    )  # fmt: skip
+    activation = replace(ACTIVATION, contrasts=CONTRASTS, high_pass=1 / 128)
+    workflow = init_activation_wf(series="raw", activation=activation, acquisition=UNTIMED)
     workflow.base_dir = tmp_path
     node = workflow.get_node("inputnode").inputs
     node.series_file, node.n_dummy = files / "raw.nii", 2
@@ -195,7 +194,7 @@ def test_workflows_run(files, tmp_path):
     rows = read_cells(results["metrics"].out_file, SERIES).to_dict("records")
     assert {r["fwhm_mm"] for r in rows} == {"0", "5"}
     assert "[@nilearn]" in workflow.visit_desc()
-    compare = init_comparison_wf(contrasts=CONTRASTS, thresholds=["quarter"], factor=(2, 2, 1))
+    compare = init_comparison_wf(activation=activation, factor=(2, 2, 1))
     assert compare.get_node("compare").inputs.factor == (2.0, 2.0, 1.0)
 
 

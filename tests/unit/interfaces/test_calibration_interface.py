@@ -122,7 +122,7 @@ def test_the_task_is_taken_out_where_events_tell_it(
 ) -> None:
     events = tmp_path / "events.tsv"
     events.write_text("onset\tduration\ttrial_type\n8\t10\ttap\n28\t10\trest\n")
-    course = tools.task_courses(events, 2.0, 20)
+    course = tools.task_regressors(events, 2.0, 20)
     assert course.shape == (20, 1)  # rest is no condition
     made.data[brain()] += 120 * course[:, 0]
     kept, before = made.measure(monkeypatch)

@@ -75,7 +75,7 @@ def poses():
 def prepared(head, poses, tmp_path_factory):
     """The scans, prepared with the true brain (the template's is another test's business)."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(structural_preparation, "brain", lambda *_args, **_how: head[1])
+    patch.setattr(structural_preparation, "brain_from_head", lambda *_args, **_how: (head[1], np.eye(4)))
     patch.setattr(structural_preparation, "unbiased", lambda image, **_how: image)
     prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
     made = structural_preparation.prepare(
@@ -87,9 +87,9 @@ def prepared(head, poses, tmp_path_factory):
 
 
 def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
-    assert set(prepared.coarse) == {"bspline", "nearest"}
+    assert set(prepared.lr) == {"bspline", "nearest"}
     for contrast in CONTRASTS:
-        fine, coarse = prepared.fine[contrast], prepared.coarse["bspline"][contrast]
+        fine, coarse = prepared.hr[contrast], prepared.lr["bspline"][contrast]
         assert fine.shape == coarse.shape == SHAPE
         for image in (fine, coarse):
             assert image.min() >= 0
@@ -99,7 +99,7 @@ def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
         assert fine[head[1]].mean() == pytest.approx(coarse[head[1]].mean(), rel=0.02)
     assert set(prepared.facts) == {"T1w_lowres", "FLAIR_highres", "FLAIR_lowres"}
     assert prepared.facts["FLAIR_highres"]["offset_mm"] < 0.3
-    seen = prepared.coarse["bspline"]["T1w"]
+    seen = prepared.lr["bspline"]["T1w"]
     back = seen[head[1]] * prepared.units["T1w"]  # in the unit of the coarse scan, which is that of the fine one here
     assert back.mean() == pytest.approx(head[0]["T1w"][head[1]].mean(), rel=0.1)
     assert np.percentile(seen[head[1]], 99.9) == pytest.approx(1.0, abs=1e-3)
@@ -127,7 +127,7 @@ def test_a_head_that_was_trained_on_whole_leaves_no_slice_to_judge_by(tmp_path):
 
 def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
     rows, labels = measured_rows(
-        prepared.fine, {"same": prepared.fine, "bspline": prepared.coarse["bspline"]}, prepared.mask, prepared.affine,
+        prepared.hr, {"same": prepared.hr, "bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine,
         range(SHAPE[2]), seed=0,
     )  # fmt: skip
     found = {(row.contrast, row.series, row.measure): row.value for row in rows}
@@ -147,7 +147,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
 
     monkeypatch.setattr(fused_scores, "segment_tissues", fails)
     rows, labels = measured_rows(
-        prepared.fine, {"bspline": prepared.coarse["bspline"]}, prepared.mask, prepared.affine, [18], seed=0
+        prepared.hr, {"bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine, [18], seed=0
     )
     measures = {row.measure for row in rows}
     assert {"psnr", "efc", "volume_wmh"} <= measures
@@ -158,7 +158,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
 def test_the_steps_on_files(head, prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = {}
-    for kind, stack in (("fine", prepared.fine), ("coarse", prepared.coarse["bspline"])):
+    for kind, stack in (("fine", prepared.hr), ("coarse", prepared.lr["bspline"])):
         for contrast in CONTRASTS:
             files[kind, contrast] = str(tmp_path / f"{kind}_{contrast}.nii")
             save_image(stack[contrast], prepared.affine, files[kind, contrast])
@@ -187,7 +187,7 @@ def test_the_steps_on_files(head, prepared, tmp_path, monkeypatch):
     assert set(psnr) == {(c, s) for c in CONTRASTS for s in ("bspline", "attunet")}
     kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
     assert 0 < len(kept) < SHAPE[2] / 3
-    truth, seen = prepared.fine["T1w"][..., kept], prepared.coarse["bspline"]["T1w"][..., kept]
+    truth, seen = prepared.hr["T1w"][..., kept], prepared.lr["bspline"]["T1w"][..., kept]
     inside = prepared.mask[..., kept]
     expected = -10 * np.log10(((truth - seen)[inside] ** 2).mean())
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
@@ -227,7 +227,7 @@ def test_a_network_can_be_trained_on_several_other_heads(prepared, tmp_path, mon
     heads = []
     for number in (1, 2, 3):
         files = {"fine_files": [], "coarse_files": []}
-        for kind, stack in (("fine_files", prepared.fine), ("coarse_files", prepared.coarse["bspline"])):
+        for kind, stack in (("fine_files", prepared.hr), ("coarse_files", prepared.lr["bspline"])):
             for contrast in CONTRASTS:
                 files[kind].append(str(tmp_path / f"{number}_{kind}_{contrast}.nii"))
                 save_image(np.roll(stack[contrast], number, 0), prepared.affine, files[kind][-1])
@@ -267,8 +267,8 @@ def test_the_step_of_preparation_keeps_the_order_of_its_files(prepared, head, tm
         others=["nearest"], head="sub-07", template=names["T1w"], template_mask=names["T1w"],
     ).run()  # fmt: skip
     for files, stack in (
-        (done.outputs.fine_files, prepared.fine),
-        (done.outputs.other_files, prepared.coarse["nearest"]),
+        (done.outputs.fine_files, prepared.hr),
+        (done.outputs.other_files, prepared.lr["nearest"]),
     ):
         for contrast, path in zip(CONTRASTS, files, strict=True):
             np.testing.assert_array_equal(load_image(path)[0], stack[contrast])
@@ -276,7 +276,7 @@ def test_the_step_of_preparation_keeps_the_order_of_its_files(prepared, head, tm
     head_json = json.loads(Path(out.head_json).read_text())
     assert (head_json["head"], head_json["mask"]) == ("sub-07", out.mask)
     assert [*head_json["fine_files"], *head_json["coarse_files"]] == [*out.fine_files, *out.coarse_files]
-    own = contrast_set(*(np.stack([s[c] for c in CONTRASTS]) for s in (prepared.fine, prepared.coarse["bspline"])),
+    own = contrast_set(*(np.stack([s[c] for c in CONTRASTS]) for s in (prepared.hr, prepared.lr["bspline"])),
                        prepared.mask, prepared.affine, CONTRASTS, "x")  # fmt: skip
     assert head_json["checksum"] == own.images[0].checksum()
     facts = json.loads(Path(done.outputs.facts_json).read_text())

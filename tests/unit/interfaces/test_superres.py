@@ -119,7 +119,7 @@ def test_the_series_is_the_same_bits_in_another_folder(files, tmp_path, model):
 
 
 def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeypatch):
-    from bids_sr.sr.training import checkpoint, phase
+    from bids_sr.sr.training import checkpoint
 
     real, saved = checkpoint.write_checkpoint, []
 
@@ -129,7 +129,7 @@ def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeyp
         if len(saved) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(phase, "write_checkpoint", killed)
+    monkeypatch.setattr(checkpoint, "write_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         train(files, tmp_path / "node")
     assert saved[0].is_relative_to(tmp_path / "node")

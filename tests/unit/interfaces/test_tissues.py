@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
-from bids_sr.stats.regions.mask_overlap import overlap, tissue_volumes
+from bids_sr.stats.image.structural_quality import overlap, tissue_volumes
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 LEVELS = {"T1w": {"csf": 30, "gm": 65, "wm": 100}, "T2w": {"csf": 150, "gm": 80, "wm": 50},
@@ -33,7 +33,7 @@ def test_tissues_are_found_and_named_whatever_contrast_is_there(head, used):
     found = segment_tissues({name: images[name] for name in used}, mask, AFFINE)
     masks = tissue_masks(found)
     for name in truth:
-        assert overlap(truth[name], masks[name], mask).dice > 0.95
+        assert overlap(truth[name], masks[name], mask)["dice"] > 0.95
     np.testing.assert_allclose(sum(found.values())[mask], 1, atol=1e-5)
     assert not sum(found.values())[~mask].any()
     volumes = tissue_volumes(masks, (2, 2, 2))
@@ -54,7 +54,7 @@ def test_the_unit_of_the_images_does_not_matter(head):
     small = {name: image / 400 for name, image in images.items()}  # their covariance has a determinant of about 1e-8
     one, two = (tissue_masks(segment_tissues(each, mask, AFFINE)) for each in (images, small))
     for name in one:
-        assert overlap(one[name], two[name], mask).dice > 0.999
+        assert overlap(one[name], two[name], mask)["dice"] > 0.999
 
 
 def test_what_is_refused(head):

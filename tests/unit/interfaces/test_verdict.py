@@ -1,10 +1,12 @@
 """Claim, flags, grown region and verdict on files, and their workflows run end to end on a small series."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from planmaker import ACTIVATION, UNTIMED, run_of
 
 from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 from bids_sr.interfaces.evaluation.verdicts import ClaimTable, Flags, GrowRoi, Verdict, correlation_maps
@@ -13,6 +15,7 @@ from bids_sr.io.nifti import SeriesWriter, load_image, save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.stats.regions.attribution import attribution_widths
 from bids_sr.workflows.evaluation.attribute import THRESHOLDS, init_claim_wf, init_roi_growth_wf
+from bids_sr.workflows.plans import EvaluationPlan
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
 SHAPE, FINE = (12, 10, 4), (24, 20, 4)
@@ -21,6 +24,8 @@ FINE_AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 FINE_AFFINE[:2, 3] = -1.0
 VOXEL, FACTOR = (4.0, 4.0, 4.0), (2.0, 2.0, 1.0)
 MODEL = {"tr": 2.0, "low_pass": 0.1, "high_pass": 1 / 128, "slice_time_ref": 0.5, "has_stc": False}
+ACQUIRED = replace(UNTIMED, voxel=VOXEL, factor=FACTOR)
+MAPPED = replace(ACTIVATION, contrasts=CONTRASTS, high_pass=MODEL["high_pass"])
 
 
 def course(phase):
@@ -195,10 +200,10 @@ def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(t
 
 
 def test_claim_workflow_on_a_small_run(files, raw_maps, tmp_path):
-    workflow = init_claim_wf(
-        series=("raw", "bspline"), pair=("thumb", "little"), contrasts=CONTRASTS,
-        widths=attribution_widths(VOXEL, FACTOR)[1:], voxel_mm=VOXEL, factor=FACTOR, **MODEL,
-    )  # fmt: skip
+    evaluation = EvaluationPlan(
+        pair_conditions=("thumb", "little"), attribution_widths=attribution_widths(VOXEL, FACTOR)[1:]
+    )
+    workflow = init_claim_wf(run=run_of(acquisition=ACQUIRED, activation=MAPPED, evaluation=evaluation))
     workflow.base_dir = str(tmp_path)
     inputs = workflow.get_node("inputnode").inputs
     inputs.series_files = [str(files / "lr.nii"), str(files / "hr.nii")]
@@ -225,15 +230,13 @@ def test_claim_workflow_on_a_small_run(files, raw_maps, tmp_path):
 
 
 def test_growth_workflow_on_a_small_run(files, tmp_path):
-    workflow = init_roi_growth_wf(
-        contrasts=CONTRASTS, fwhm_mm=4.0, factor=FACTOR, **{k: v for k, v in MODEL.items() if k != "high_pass"}
-    )
+    workflow = init_roi_growth_wf(run=run_of(acquisition=ACQUIRED, activation=replace(MAPPED, smoothing=(0.0, 4.0))))
     workflow.base_dir = str(tmp_path)
     inputs = workflow.get_node("inputnode").inputs
-    inputs.series_file, inputs.events_file, inputs.n_dummy = str(files / "lr.nii"), str(files / "events.tsv"), 0
-    for name in ("mask", "roi"):
-        setattr(inputs, name, str(files / f"{name}_lr.nii.gz"))
-        setattr(inputs, f"{name}_hr", str(files / f"{name}_hr.nii.gz"))
+    inputs.preproc_file, inputs.events_file, inputs.n_dummy = str(files / "lr.nii"), str(files / "events.tsv"), 0
+    for field, name in (("bold_mask", "mask"), ("roi_bold", "roi")):
+        setattr(inputs, field, str(files / f"{name}_lr.nii.gz"))
+        setattr(inputs, f"{field}_hr", str(files / f"{name}_hr.nii.gz"))
     graph = workflow.run()
     grown = next(node for node in graph.nodes() if node.name == "grow").result.outputs
     assert load_image(grown.roi)[0].sum() > load_image(files / "roi_lr.nii.gz")[0].sum()

@@ -74,7 +74,7 @@ def test_low_and_high_resolution_show_a_landmark_at_the_same_place(at: tuple[flo
 def test_low_resolution_is_the_truncation_of_the_high_one() -> None:
     machine = scanner()
     rng = np.random.default_rng(0)
-    fine = rng.random(machine.fine_grid[0], dtype=np.float32)
+    fine = rng.random(machine.oversampled_grid[0], dtype=np.float32)
     high, low = machine.ideal(fine, (2, 2, 1)), machine.ideal(fine, (1, 1, 1))
     cropped, affine = kspace_crop(high, hr_grid(SHAPE, AFFINE, (2, 2, 1))[1], factor=(2, 2, 1))
     npt.assert_allclose(cropped, low, atol=1e-4)
@@ -133,7 +133,7 @@ def test_local_parts_measure_what_whole_ones_do() -> None:
     one = np.ones(SHAPE[2])
     local = machine.measure(still, motion, active={"a": machine.part(fine, local=True)}, responses={"a": one})
     whole = machine.part(fine)
-    shape = machine.middle_shape
+    shape = machine.sampling_grid[0]
     everything = type(whole)(
         coefficients=whole.coefficients, affine=whole.affine, window=(slice(0, shape[0]), slice(0, shape[1]))
     )

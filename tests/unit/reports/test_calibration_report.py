@@ -13,7 +13,7 @@ import yaml
 
 from bids_sr import boilerplate
 from bids_sr.interfaces.reporting.reportlet_figures import CalibrationReport
-from bids_sr.reports.text.calibration_text import calibration_html, warnings
+from bids_sr.reports.tables.html_tables import calibration_html, calibration_warnings
 from bids_sr.spatial.transforms import write_itk
 
 GOOD = {
@@ -39,7 +39,7 @@ def test_a_sound_one_has_figures_and_no_warning() -> None:
     ],
 )
 def test_each_fault_is_a_warning(fact: dict[str, Any], words: str) -> None:
-    (told,) = warnings({**GOOD, **fact}, 6.0)
+    (told,) = calibration_warnings({**GOOD, **fact}, 6.0)
     assert words in told
     assert calibration_html({**GOOD, **fact}, 6.0).count("class='warning'") == 1
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.registry import METRICS
-from bids_sr.reports.tables import attribution_tables as claim
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables import evaluation_tables as tables
 from bids_sr.reports.text import evaluation_text as text
@@ -253,7 +252,7 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     parts = {"total": 0.5, "part_grid": 0.75, "part_smoothing": 1.0, "part_method": 2 / 3}
     rows += [row("sbl", f"claim_{k}_size", v, against="raw", region="quarter", **share) for k, v in parts.items()]
     rows.append(row("run", "claim_undefined", 3, n=3, region="fdr", **share))
-    html = claim.claim_html(rows)
+    html = tables.claim_html(rows)
     lines = table_cells(html, "Regions of thumb and little")
     assert [line[0] for line in lines[1:]] == ["raw", "bspline", "sbl"]
     assert lines[3] == ["sbl", "3.5", "400", "0.500", "0", "n/a"]
@@ -362,7 +361,7 @@ def test_text_from_outside_is_escaped_everywhere():
     }  # fmt: skip
     made = [
         tables.agreement_html(rows, prefix="split_r"), tables.truth_html(rows), tables.null_html(rows),
-        tables.placebo_html(rows), claim.claim_html(rows), tables.holdout_html(rows),
+        tables.placebo_html(rows), tables.claim_html(rows), tables.holdout_html(rows),
         tables.images_html([row(BAD, "truth_psnr", 0.5, **share)]),
         text.guards_html(rows, [{"raised": True, "text": BAD}]),
         text.verdict_html(verdict, rows), text.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
@@ -376,7 +375,7 @@ def test_text_from_outside_is_escaped_everywhere():
     "made",
     [
         lambda: tables.agreement_html([], prefix="split_r"), lambda: tables.truth_html([]),
-        lambda: tables.null_html([]), lambda: tables.placebo_html([]), lambda: claim.claim_html([]),
+        lambda: tables.null_html([]), lambda: tables.placebo_html([]), lambda: tables.claim_html([]),
         lambda: tables.holdout_html([]), lambda: tables.images_html([]),
     ],
 )  # fmt: skip

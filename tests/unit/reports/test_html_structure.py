@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.tables.attribution_tables import claim_html
 from bids_sr.reports.tables.evaluation_tables import (
     agreement_html,
+    claim_html,
     holdout_html,
     images_html,
     null_html,
@@ -18,9 +18,14 @@ from bids_sr.reports.tables.evaluation_tables import (
     truth_html,
 )
 from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
-from bids_sr.reports.tables.html_tables import card_html, metrics_html, registration_html, summary_html
-from bids_sr.reports.tables.structural_tables import structural_html
-from bids_sr.reports.text.calibration_text import calibration_html
+from bids_sr.reports.tables.html_tables import (
+    calibration_html,
+    card_html,
+    metrics_html,
+    registration_html,
+    structural_html,
+    summary_html,
+)
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 from bids_sr.stats.group import group_tests
 from bids_sr.stats.group.group_text import paper_tables

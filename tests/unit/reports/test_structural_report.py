@@ -8,7 +8,7 @@ from bids_sr.boilerplate import path as carried
 from bids_sr.reports.assembler import assemble, find_figures, shown_sections
 from bids_sr.reports.figures.structural_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.reports.tables.structural_tables import structural_html
+from bids_sr.reports.tables.html_tables import structural_html
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
 SHAPE = (10, 12, 5)

@@ -18,8 +18,8 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
-from bids_sr.retrospective import downsampling, prepare
-from bids_sr.retrospective.preparation import moved_events, sidecar_of_events
+from bids_sr.retrospective import downsampling
+from bids_sr.retrospective.preparation import moved_events, prepare, sidecar_of_events
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.resolution.degradation import kspace_crop
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.io.nifti import SeriesWriter, save_image
-from bids_sr.io.packing import PackedStream
+from bids_sr.io.nifti import PackedStream, SeriesWriter, save_image
 
 
 def _packed(parts: list[bytes]) -> bytes:

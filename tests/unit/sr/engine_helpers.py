@@ -67,7 +67,7 @@ def recipe(ndim=3, **given):
 def a_method(ndim=3, **given):
     """A method that is in no file."""
     defaults = {
-        "name": "tiny", "ndim": ndim, "needs_pair": False, "recipes": {}, "reference": "x", "summary": "x",
+        "name": "tiny", "ndim": ndim, "recipes": {}, "reference": "x", "summary": "x",
         "trained_on": "images",
     }  # fmt: skip
     return method.Method(**defaults | given)

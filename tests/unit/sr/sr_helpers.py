@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from bids_sr.sr.resolution import degradation
+
 AFFINE = np.array([[-3.0, 0, 0.1, 100], [0, 2.5, 0.2, -80], [0.05, 0, 3.5, 7], [0, 0, 0, 1]])
 
 
@@ -16,3 +18,8 @@ def centroid_mm(image, affine):
     weights = image / image.sum()
     voxel = [float((weights * g).sum()) for g in np.indices(image.shape, dtype=float)]
     return (affine @ [*voxel, 1])[:3]
+
+
+def gaussian_decimate(hr, affine, *, factor):
+    """Blur with a Gaussian as wide as the low-resolution voxel, then sample its center."""
+    return degradation.degrade(hr, affine, factor, degradation.gaussian_matrix)

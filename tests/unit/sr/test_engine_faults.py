@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -278,7 +279,8 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path, monkeypatch):
         close = flush
 
     board = Board()
-    monkeypatch.setattr("bids_sr.sr.training.journal._board", lambda folder: board)
+    installed = SimpleNamespace(SummaryWriter=lambda folder: board)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", installed)
     log = fit(balls(1), recipe(), tmp_path).log
     wanted = [(k, v, row["iteration"]) for row in log for k, v in row.items() if isinstance(v, float)]
     assert board.rows == wanted

@@ -9,19 +9,18 @@ import torch
 from torch import nn
 
 from bids_sr.sr.data.patches import upsample_slices
-from bids_sr.sr.inference import apply_to_series
-from bids_sr.sr.inference.cpu_optimized import channels_innermost, lean, widest
-from bids_sr.sr.inference.volumetric import VolumeUpsampler
+from bids_sr.sr.inference import apply_to_series, network_upsampler
+from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
+from bids_sr.sr.inference.network_upsampler import VolumeUpsampler
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.blocks3d import ResidualBlock3d
 from bids_sr.sr.networks.dense3d import DenseResidualNet
-from bids_sr.sr.networks.network_blocks import ResidualBlock
+from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.residual3d import ResNet3d
 from bids_sr.sr.networks.srresnet import SRResNet
 from bids_sr.sr.networks.subpixel import SubPixelNet
-from bids_sr.sr.resolution.levels import level_of
+from bids_sr.sr.resolution.operators import level_of
 
 SCALE = 900.0
 FAST = get_method("srgan").recipes["fast"]
@@ -62,7 +61,7 @@ def plain(model, volume, factor):
 @pytest.mark.parametrize("shape", [(12, 12, 5), (11, 9, 3), (8, 13, 1)])
 @pytest.mark.parametrize("at_once", [1, 300, 1 << 14])
 def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(recipe, factor, shape, at_once, monkeypatch):
-    monkeypatch.setattr(apply_to_series, "_AT_ONCE", at_once)
+    monkeypatch.setattr(network_upsampler, "_AT_ONCE", at_once)
     model, volume = loaded(recipe, factor), noise(shape)
     made = apply_to_series.make_upsampler("srgan", factor, model=model, scale=SCALE)(volume, np.eye(4))
     expected = plain(model, volume, factor)
@@ -104,7 +103,7 @@ def test_twice_the_same_bits_whoever_asks(threads):
 def test_a_lean_network_gives_the_same_values_and_leaves_network_and_image_alone(net, shape):
     net, x = spoken(net).requires_grad_(True), torch.randn(shape)
     state, image = copy.deepcopy(net.state_dict()), x.clone()
-    changed = lean(net)
+    changed = optimize_for_cpu(net)
     with torch.inference_mode():
         torch.testing.assert_close(changed(x), net(x), rtol=1e-6, atol=1e-6)
     assert torch.equal(x, image)
@@ -117,7 +116,7 @@ def test_a_network_may_be_made_lean_after_it_was_used():
     net, x = spoken(SubPixelNet(1, (2.0, 2.0, 1.0), width=4, blocks=1)), torch.rand(1, 1, 6, 6)
     with torch.inference_mode():
         expected = net(x)
-        torch.testing.assert_close(lean(net)(x), expected)
+        torch.testing.assert_close(optimize_for_cpu(net)(x), expected)
 
 
 @pytest.mark.parametrize("at_once", [1, 40, 1 << 16])
@@ -133,7 +132,7 @@ def test_a_network_may_be_made_lean_after_it_was_used():
 def test_a_convolution_to_few_channels_is_the_sum_of_its_shifted_taps(layer, shape, at_once, monkeypatch):
     monkeypatch.setattr("bids_sr.sr.inference.cpu_optimized._AT_ONCE", at_once)
     layer, x = spoken(layer), torch.randn(shape)
-    changed = lean(nn.Sequential(layer))
+    changed = optimize_for_cpu(nn.Sequential(layer))
     assert not any(isinstance(m, nn.Conv2d | nn.Conv3d) for m in changed.modules())
     torch.testing.assert_close(changed(x), layer(x), rtol=0, atol=2e-6)
 
@@ -153,7 +152,7 @@ def test_a_convolution_to_few_channels_is_the_sum_of_its_shifted_taps(layer, sha
 )
 def test_other_convolutions_stay_what_they_are(layer):
     x = torch.randn(2, 4, 7, 6)
-    torch.testing.assert_close(lean(layer)(x), layer.requires_grad_(False)(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(optimize_for_cpu(layer)(x), layer.requires_grad_(False)(x), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [(2.0, 3.0, 1.0), (1.25, 1.5, 1.0)])
@@ -178,7 +177,7 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
     ups = {
         width: VolumeUpsampler(
             LoadedModel(generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()),
-            (2, 2, 1), SCALE, False, "cpu", 1,
+            (2, 2, 1), SCALE, "fp32", "cpu", 1,
         )
         for width in (16, 64, 96)
     }  # fmt: skip
@@ -206,7 +205,7 @@ def test_every_network_gives_the_same_made_lean(name):
     shape = (1, 1, 16, 16) if method.ndim == 2 else (1, 1, 16, 16, 6)
     x = torch.from_numpy(np.random.default_rng(2).random(shape, dtype=np.float32))
     with torch.inference_mode():
-        expected, made = net(x), lean(net)(x)
+        expected, made = net(x), optimize_for_cpu(net)(x)
     assert float((made - expected).abs().max()) <= 1e-5 * float(expected.max() - expected.min())
 
 
@@ -214,7 +213,7 @@ def test_every_network_gives_the_same_made_lean(name):
 def test_a_single_voxel_does_not_change_the_layer(layer):
     torch.manual_seed(0)
     x = torch.randn(1, 3, *[1] * (layer.weight.ndim - 2))
-    made = lean(nn.Sequential(layer))
+    made = optimize_for_cpu(nn.Sequential(layer))
     with torch.inference_mode():
         first = made(x).clone()
         torch.testing.assert_close(made(x), first, rtol=0, atol=0)

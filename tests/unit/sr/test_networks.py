@@ -8,7 +8,7 @@ from bids_sr.sr.networks.critics import PatchCritic, SRGANCritic
 from bids_sr.sr.networks.network_blocks import shuffle
 from bids_sr.sr.networks.srresnet import SRResNet
 from bids_sr.sr.networks.subpixel import SubPixelNet
-from bids_sr.sr.resolution.levels import level_of
+from bids_sr.sr.resolution.operators import level_of
 
 
 def random_subpixel(factor):

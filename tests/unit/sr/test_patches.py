@@ -10,7 +10,7 @@ from bids_sr.sr.data import patches
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.resolution import degradation
-from bids_sr.sr.resolution.levels import plane_level
+from bids_sr.sr.resolution.operators import plane_level
 
 FAST = get_method("srgan").recipes["fast"]
 LEVEL = plane_level((12, 12), (2, 2))

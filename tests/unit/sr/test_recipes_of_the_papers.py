@@ -102,7 +102,6 @@ def test_fast_is_at_most_a_fiftieth_of_the_work_of_paper(name):
 
 def test_both_directions_of_the_cycle_are_the_same_network():
     recipe = paper("circle")
-    assert recipe.build_backward is None
     network = recipe.build_generator(1, (2.0, 2.0, 1.0))
     assert isinstance(network, CircleNet)
     assert len(network.blocks) == 12

@@ -8,7 +8,7 @@ import torch
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.sr.data import temporal_components
-from bids_sr.sr.resolution.levels import Level, level_above, level_below, to_slices, to_volume
+from bids_sr.sr.resolution.operators import Level, level_above, level_below, to_slices, to_volume
 from bids_sr.sr.variance.prior import Window
 from bids_sr.sr.variance.variance_estimation import filled_sd
 

@@ -8,7 +8,7 @@ from variance_helpers import patchy, sizes
 
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.inference.guided_baselines import PosedImage
-from bids_sr.sr.resolution.levels import level_above, to_slices, to_volume
+from bids_sr.sr.resolution.operators import level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import VarianceUpsampler, displaced, onto_grid
 

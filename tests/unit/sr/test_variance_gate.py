@@ -10,7 +10,7 @@ from variance_helpers import patchy, statistics_of
 from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Estimator
-from bids_sr.sr.resolution.levels import level_above, level_below
+from bids_sr.sr.resolution.operators import level_above, level_below
 from bids_sr.sr.training import trainer
 from bids_sr.sr.variance.fit_variance import RunData, whole_grid
 from bids_sr.sr.variance.held_out_gate import held_out_shares

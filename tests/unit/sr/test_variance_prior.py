@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from variance_helpers import dense_covariance, dense_down, dense_prior, drawn, patchy, prior_of, sizes, window_of
 
 from bids_sr.sr.recipe import Estimator
-from bids_sr.sr.resolution.levels import level_above
+from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.variance.prior import TOLERANCE, Prior, Window
 from bids_sr.sr.variance.variance_estimation import estimate_prior
 

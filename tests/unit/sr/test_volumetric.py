@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bids_sr.sr import method
-from bids_sr.sr.inference import mixed_precision, volumetric
+from bids_sr.sr.inference import mixed_precision, network_upsampler
 from bids_sr.sr.inference.apply_to_series import InferenceError, make_upsampler
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
@@ -35,9 +35,9 @@ def test_an_identity_network_returns_its_interpolation_to_the_last_bit():
 
 @pytest.mark.parametrize("recipe", [FAST, replace(FAST, upsampled_by=None)])
 def test_patches_make_what_the_whole_makes(recipe, monkeypatch):
-    monkeypatch.setattr(volumetric, "_PATCH", 16)
-    monkeypatch.setattr(volumetric, "_OVERLAP", 6)
-    monkeypatch.setattr(volumetric, "_MARGIN", 2)
+    monkeypatch.setattr(network_upsampler, "_PATCH", 16)
+    monkeypatch.setattr(network_upsampler, "_OVERLAP", 6)
+    monkeypatch.setattr(network_upsampler, "_MARGIN", 2)
     torch.manual_seed(0)
     layers = [nn.Conv3d(1, 3, 3, padding=1), nn.Tanh(), nn.Conv3d(3, 1, 3, padding=1)]
     factor = FACTOR
@@ -45,9 +45,9 @@ def test_patches_make_what_the_whole_makes(recipe, monkeypatch):
         factor = (2.0, 2.0, 2.0)
         layers.append(nn.Upsample(scale_factor=2))
     made = [
-        volumetric.VolumeUpsampler(model(nn.Sequential(*layers), recipe), factor, 700.0, False, "cpu", 1, at_once=n)(
-            volume((28, 26, 20)), np.eye(4)
-        )
+        network_upsampler.VolumeUpsampler(
+            model(nn.Sequential(*layers), recipe), factor, 700.0, "fp32", "cpu", 1, at_once=n
+        )(volume((28, 26, 20)), np.eye(4))
         for n in (10**9, 1000)
     ]
     np.testing.assert_allclose(made[1], made[0], atol=1e-3)

@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.sr.data.temporal_components import temporal_statistics
-from bids_sr.sr.resolution.levels import level_above
+from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.variance.prior import Prior, Window
 
 

@@ -7,7 +7,6 @@ import pytest
 from bids_sr.metrics.long_tables import metric_rows, read_table, table_text
 from bids_sr.stats.regions.attribution import (
     THRESHOLDS,
-    Parts,
     attribution_pair,
     attribution_rows,
     attribution_widths,
@@ -129,11 +128,10 @@ def test_undefined_overlap_is_neither_0_nor_1_and_is_counted(rows):
 
 def test_a_missing_step_is_not_made_up():
     regions = collect_regions([r for r in worked_rows() if r.series != "raw"], PAIR, (0.0, FINE, COARSE))
-    parts = take_apart(regions, "sbl", "quarter", own_mm=FINE, raw_mm=COARSE, figure="size")
-    assert isinstance(parts, Parts)
-    assert math.isnan(parts.total)
-    assert math.isnan(parts.grid)
-    assert parts.smoothing == pytest.approx(2 / 3)
+    parts = take_apart(regions, "sbl", "quarter", own_mm=FINE, raw_mm=COARSE, metric="size")
+    assert math.isnan(parts["total"])
+    assert math.isnan(parts["part_grid"])
+    assert parts["part_smoothing"] == pytest.approx(2 / 3)
 
 
 def test_other_widths_and_repeats_do_not_enter():

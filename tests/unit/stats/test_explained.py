@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.evaluation.explained_variance import FIGURES, Moments
+from bids_sr.stats.evaluation.explained_variance import METRICS, Moments
 from bids_sr.stats.evaluation.split_half import (
     Inner,
     Score,
@@ -96,9 +96,9 @@ def test_known_truth_gives_the_plain_formulas():
     )  # fmt: skip
     found = inner.moments(np.ones((1, 1)), np.ones((1, 1)), known=True)
     e, t = e - e.mean(), t - t.mean()
-    assert found.figure("ev")[0] == pytest.approx(1 - ((e - t) ** 2).sum() / (t**2).sum())
-    assert found.figure("amplitude")[0] == pytest.approx(np.polyfit(t, e, 1)[0])
-    assert found.figure("right")[0] == pytest.approx(np.corrcoef(e, t)[0, 1] ** 2)
+    assert found.metric("ev")[0] == pytest.approx(1 - ((e - t) ** 2).sum() / (t**2).sum())
+    assert found.metric("amplitude")[0] == pytest.approx(np.polyfit(t, e, 1)[0])
+    assert found.metric("right")[0] == pytest.approx(np.corrcoef(e, t)[0, 1] ** 2)
 
 
 def test_where_the_measured_halves_do_not_agree_there_is_no_truth_to_explain():
@@ -107,12 +107,12 @@ def test_where_the_measured_halves_do_not_agree_there_is_no_truth_to_explain():
     draws = resampled_weights(BLOCKS, HALVES, 300, np.random.default_rng(1))
     found = scored(series, noise, draws)
     assert np.isfinite(found["r"].value)
-    for name in FIGURES[1:]:
+    for name in METRICS[1:]:
         assert np.isnan(found[name].value)
         assert np.isnan(found[name].interval).all()
     below = Moments(**{name: np.array([value]) for name, value in
                        (("shared", 1.0), ("energy", 1.0), ("target", 1.0), ("true", -0.1))})  # fmt: skip
-    assert np.isnan([below.figure(name)[0] for name in FIGURES[1:]]).all()
+    assert np.isnan([below.metric(name)[0] for name in METRICS[1:]]).all()
 
 
 @pytest.mark.parametrize("name", ["ev", "amplitude", "right"])

@@ -173,7 +173,7 @@ def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) ->
     lacking = found[replace_contrast("quarter_dice", "thumb+little"), "sbl", "raw"]
     assert (lacking.n, lacking.n_undefined) == (5, 1)
     assert "not defined in 1" in lacking.note
-    same = group_tests.judged(replace(group_tests.compare(
+    same = group_tests.evaluated(replace(group_tests.compare(
         {BEYOND: {"bspline": {"sub-01": 0.1, "sub-02": 0.2}, "sbl": {"sub-01": 0.1, "sub-02": 0.2}}},
         ["sbl"], units={})[0]))  # fmt: skip
     assert (same.word, same.note) == ("same", "identical in all participants")

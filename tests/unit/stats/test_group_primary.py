@@ -29,24 +29,26 @@ def compared(values: metric_tables.Values) -> list[group_tests.Comparison]:
     return group_tests.compare(values, METHODS, units={})
 
 
+def primary(comparisons: list[group_tests.Comparison]) -> list[group_tests.Comparison]:
+    return [each for each in comparisons if each.primary]
+
+
 def people(values: list[float]) -> dict[str, float]:
     return {f"sub-{n:02d}": value for n, value in enumerate(values)}
 
 
 def test_the_strongest_baseline_and_no_other_is_primary(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
-    comparisons = compared(joined(tmp_path).values)
-    (found,) = group_tests.primary_comparisons(comparisons, "sbl")
-    assert (found.comparison.series, found.comparison.reference) == ("sbl", "inject")  # of bspline, zerofill, inject
-    assert found.comparison.question == BEYOND
-    assert found.better
-    marked = group_tests.marked(comparisons, [found])
-    assert [each.reference for each in marked if each.primary] == ["inject"]
+    marked = group_tests.with_primary(compared(joined(tmp_path).values), "sbl")
+    (found,) = primary(marked)
+    assert (found.series, found.reference) == ("sbl", "inject")  # of bspline, zerofill, inject
+    assert found.question == BEYOND
     rows = [group_text.row(each) for each in marked]
     assert [row["part"] for row in rows].count("primary") == 1
     assert next(row["n_needed"] for row in rows if row["part"] == "primary") == str(found.needed)
     text = primary_sentence(found)
     assert text.startswith("sbl less inject, explained variance of measured BOLD detail")
+    assert ": better, " in text
     assert "not corrected" in text
     assert f"{found.needed} participants give 80 % power" in text
 
@@ -60,12 +62,12 @@ def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None
     weak = BEYOND._replace(measure="self_r_beyond", against="self")
     active = BEYOND._replace(region="active40")
     questions = {q: series(0.01 * k) for k, q in enumerate((weak, known, other, active, BEYOND))}
-    (found,) = group_tests.primary_comparisons(compared(questions), "sbl")
-    assert found.comparison.question == BEYOND
-    (found,) = group_tests.primary_comparisons(compared({weak: series(0), known: series(0)}), "sbl")
-    assert found.comparison.question == known
-    assert group_tests.primary_comparisons(compared({weak: series(0)}), "sbl") == []
-    assert group_tests.primary_comparisons(compared({BEYOND: series(0)}), "focuss") == []
+    (found,) = primary(group_tests.with_primary(compared(questions), "sbl"))
+    assert found.question == BEYOND
+    (found,) = primary(group_tests.with_primary(compared({weak: series(0), known: series(0)}), "sbl"))
+    assert found.question == known
+    assert primary(group_tests.with_primary(compared({weak: series(0)}), "sbl")) == []
+    assert primary(group_tests.with_primary(compared({BEYOND: series(0)}), "focuss")) == []
 
 
 @pytest.mark.parametrize(("effect", "expected"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])

@@ -165,9 +165,13 @@ def test_brightness_may_be_given(monkeypatch):
 
 
 def test_the_methods_text_tells_width_and_order():
+    from dataclasses import replace
+
+    from planmaker import ACTIVATION
+
     from bids_sr.workflows.bold.map_activation import _text
 
-    words = _text(kinds=("glm",), low_pass=None, high_pass=0.01, fwhm_mm=(0.0,))
+    words = _text(replace(ACTIVATION, kinds=("glm",)))
     assert f"{pooling.FWHM_MM:g} mm FWHM" in words
     assert pooling.ORDER == 6
     assert "sixth order" in words

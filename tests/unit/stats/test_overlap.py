@@ -3,27 +3,22 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.regions.mask_overlap import overlap, tissue_volumes
+from bids_sr.stats.image.structural_quality import overlap, tissue_volumes
 
 REFERENCE = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
 FOUND = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)
 
 
 def test_ratios_by_hand():
-    seen = overlap(REFERENCE, FOUND)
-    assert (seen.true_positive, seen.false_positive, seen.false_negative, seen.true_negative) == (3, 2, 1, 4)
-    ratios = (seen.dice, seen.tpf, seen.tnf, seen.ppv)
-    assert ratios == pytest.approx((6 / 9, 3 / 4, 4 / 6, 3 / 5))
+    # 3 true positives, 2 false ones, 1 false negative, 4 true ones
+    assert overlap(REFERENCE, FOUND) == pytest.approx({"dice": 6 / 9, "tpf": 3 / 4, "tnf": 4 / 6, "ppv": 3 / 5})
 
 
 def test_only_what_lies_within_counts_and_nothing_over_nothing_is_none():
     within = np.array([1, 0, 1, 1, 1, 0, 0, 0, 1, 0], bool)
-    seen = overlap(REFERENCE, FOUND, within)
-    assert (seen.true_positive, seen.false_positive, seen.false_negative, seen.true_negative) == (2, 1, 1, 1)
-    empty = overlap(np.zeros(4, bool), np.zeros(4, bool))
-    assert empty.dice is None
-    assert empty.ppv is None
-    assert empty.tnf == 1
+    # 2 true positives, 1 false one, 1 false negative, 1 true one
+    assert overlap(REFERENCE, FOUND, within) == pytest.approx({"dice": 4 / 6, "tpf": 2 / 3, "tnf": 1 / 2, "ppv": 2 / 3})
+    assert overlap(np.zeros(4, bool), np.zeros(4, bool)) == {"dice": None, "tpf": None, "tnf": 1, "ppv": None}
     with pytest.raises(ValueError, match="compared"):
         overlap(REFERENCE, FOUND[:4])
 

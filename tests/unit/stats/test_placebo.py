@@ -74,7 +74,7 @@ def test_one_placebo_that_keeps_up_takes_the_claim_away():
     good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
     (specific,) = subject_specific(claims(good))
     assert specific.holds
-    assert specific.absent == ("sblShift",)
+    assert "Not tried: sblShift." in specific.words
     (specific,) = subject_specific(claims([*good[:1], gain("sbl", "sblOther", 0.01, -0.02, 0.04)]))
     assert not specific.holds
     assert "does not exceed that of sblOther" in specific.words
@@ -86,4 +86,4 @@ def test_regions_are_judged_apart():
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
         gain("sbl", "sblMirror", 0.1, -0.05, 0.2, region="active40"),
     ]
-    assert {s.region: s.holds for s in subject_specific(claims(rows))} == {"brain": True, "active40": False}
+    assert [s.holds for s in subject_specific(claims(rows))] == [False, True]  # active40, brain

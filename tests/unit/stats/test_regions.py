@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bids_sr.stats.regions.activation_regions import (
+    Threshold,
     centroid,
     dice,
     fdr_region,
     fdr_threshold,
-    fixed_region,
     parse_thresholds,
     peak,
     quarter_region,
@@ -76,7 +76,9 @@ def test_fdr_region_of_noise_is_empty_most_times():
 
 
 def test_fixed_region():
-    region, threshold = fixed_region(np.array([[[3.0, 3.1, 5.0]]]), np.array([[[True, True, False]]]), 3.1)
+    region, threshold = Threshold(label="Z31", stat="z", z=3.1).region(
+        np.array([[[3.0, 3.1, 5.0]]]), np.array([[[True, True, False]]]), np.ones((1, 1, 3), bool)
+    )
     assert region.ravel().tolist() == [False, True, False]
     assert threshold == 3.1
 

@@ -51,8 +51,8 @@ def test_correlations_from_inner_products_are_those_of_the_maps():
     inner = Inner(own=inner_products(a, a), cross=inner_products(a, b), target=inner_products(b, b))
     source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
-    np.testing.assert_allclose(inner.moments(source, target).figure("r"), expected, atol=1e-12)
-    assert np.isnan(inner.moments(np.zeros((1, 4)), target[:1]).figure("r")).all()
+    np.testing.assert_allclose(inner.moments(source, target).metric("r"), expected, atol=1e-12)
+    assert np.isnan(inner.moments(np.zeros((1, 4)), target[:1]).metric("r")).all()
 
 
 def blocks_of(text):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.metrics.long_tables import STRUCTURAL, MetricRow, table_text
-from bids_sr.stats.image.structural_measures import lesions, likeness, quality, segmentations
+from bids_sr.stats.image.structural_quality import fwhm, lesions, likeness, quality, segmentations
 
 ZOOMS = (1.0, 1.0, 2.0)
 
@@ -48,6 +48,7 @@ def test_quality_uses_one_segmentation_for_all_series():
     assert found["one", "ratio_gm_over_wm_mean"] == pytest.approx(0.5 / 0.9)
     for measure in ("cjv", "efc", "wm2max", "ratio_csf_over_gm_mean"):  # none of them knows a unit
         assert found["two", measure] == pytest.approx(found["one", measure], abs=1e-6)
+    assert found["one", "fwhm"] == pytest.approx(np.mean([w for w in fwhm(image, ZOOMS, mask) if w is not None]))
     without = values(quality("T1w", {"one": image}, mask, tissues | {"wm": np.zeros_like(mask)}, ZOOMS))
     assert set(without) == {("one", "efc"), ("one", "fwhm")}
 
@@ -72,7 +73,7 @@ def test_lesions_are_what_is_brighter_than_the_brain():
     image = np.full((10, 10, 10), 0.5)
     image[::2] = 0.4
     image[5, 5, 5] = 1.0
-    found = lesions({"x": image}, np.ones(image.shape, bool), (1, 1, 1))["x"]["wmh"]
+    found = lesions({"x": image}, np.ones(image.shape, bool))["x"]["wmh"]
     assert np.argwhere(found).tolist() == [[5, 5, 5]]
 
 

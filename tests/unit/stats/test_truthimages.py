@@ -8,7 +8,6 @@ from skimage.metrics import structural_similarity
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.evaluation.reference_images import (
-    VolumeScores,
     image_rows,
     mean_interval,
     scored_volumes,
@@ -56,7 +55,7 @@ def test_scores_are_those_of_each_volume_inside_the_mask_without_dummies(series)
     top = np.percentile(steady.mean(-1)[mask], 99)
     assert top < 700  # dummies are left out
     error = [np.mean((data["sbl"][..., t] - data["measured"][..., t])[mask] ** 2) for t in range(DUMMY, N)]
-    np.testing.assert_allclose(found.psnr, 10 * np.log10(top**2 / np.array(error)), rtol=1e-5)
+    np.testing.assert_allclose(found["psnr"], 10 * np.log10(top**2 / np.array(error)), rtol=1e-5)
     full = structural_similarity(
         data["measured"][..., 0, DUMMY].astype(float), data["sbl"][..., 0, DUMMY].astype(float), data_range=top,
         gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True,
@@ -64,9 +63,9 @@ def test_scores_are_those_of_each_volume_inside_the_mask_without_dummies(series)
     first = mask.copy()
     first[..., 1:] = False
     one = scores_of(folder, first)["sbl"]
-    assert one.ssim.shape == (N - DUMMY,)
+    assert one["ssim"].shape == (N - DUMMY,)
     low = np.percentile(steady.mean(-1)[first], 99)
-    assert one.ssim[0] == pytest.approx(full[first[..., 0]].mean(), abs=0.01 * abs(low - top) + 1e-3)
+    assert one["ssim"][0] == pytest.approx(full[first[..., 0]].mean(), abs=0.01 * abs(low - top) + 1e-3)
 
 
 def test_volumes_are_evenly_spaced_and_as_many_as_asked_for(series):
@@ -76,7 +75,7 @@ def test_volumes_are_evenly_spaced_and_as_many_as_asked_for(series):
     with pytest.raises(ValueError, match="leave none"):
         scored_volumes(5, 5, 60)
     folder, _, mask = series
-    assert len(scores_of(folder, mask, max_volumes=3)["inject"].psnr) == 3
+    assert len(scores_of(folder, mask, max_volumes=3)["inject"]["psnr"]) == 3
 
 
 def test_rows_hold_levels_and_gains_over_bspline_and_inject(series):
@@ -85,7 +84,7 @@ def test_rows_hold_levels_and_gains_over_bspline_and_inject(series):
     rows = {(r.series, r.against, r.measure): r for r in image_rows(scores, seed=1, n_boot=200)}
     levels = {s: rows[s, "measured", "truth_psnr"].value for s in scores}
     assert levels["sbl"] > levels["inject"] > levels["bspline"]
-    assert levels["sbl"] == pytest.approx(scores["sbl"].psnr.mean())
+    assert levels["sbl"] == pytest.approx(scores["sbl"]["psnr"].mean())
     gains = {(s, other) for s, other, measure in rows if measure == "gain_truth_psnr"}
     assert gains == {("sbl", "bspline"), ("sbl", "inject"), ("bspline", "inject"), ("inject", "bspline")}
     for other in ("bspline", "inject"):
@@ -101,8 +100,8 @@ def test_gains_are_paired_where_volumes_differ_more_than_series():
     rng = np.random.default_rng(0)
     base = 30 + 5 * rng.normal(size=60)
     scores = {
-        "bspline": VolumeScores(psnr=base, ssim=base / 50),
-        "sbl": VolumeScores(psnr=base + 0.2, ssim=base / 50),
+        "bspline": {"psnr": base, "ssim": base / 50},
+        "sbl": {"psnr": base + 0.2, "ssim": base / 50},
     }
     rows = {(r.series, r.against, r.measure): r for r in image_rows(scores)}
     gain = rows["sbl", "bspline", "gain_truth_psnr"]
@@ -131,17 +130,17 @@ def test_intervals_allow_for_volumes_that_are_alike():
 
 
 def test_too_few_volumes_and_equal_images_have_no_interval():
-    few = {"bspline": VolumeScores(psnr=np.array([30.0, 31, 32]), ssim=np.array([0.9, 0.9, 0.9]))}
+    few = {"bspline": {"psnr": np.array([30.0, 31, 32]), "ssim": np.array([0.9, 0.9, 0.9])}}
     row = image_rows(few)[0]
     assert row.value == 31
     assert row.n is None
     assert math.isnan(row.lower)
-    equal = few | {"sbl": VolumeScores(psnr=np.full(3, np.inf), ssim=np.ones(3))}
+    equal = few | {"sbl": {"psnr": np.full(3, np.inf), "ssim": np.ones(3)}}
     rows = {(r.series, r.measure): r.value for r in image_rows(equal)}
     assert math.isnan(rows["sbl", "gain_truth_psnr"])
     assert image_rows({}) == []
     with pytest.raises(ValueError, match="cannot be compared"):
-        image_rows(few | {"sbl": VolumeScores(psnr=np.ones(2), ssim=np.ones(2))})
+        image_rows(few | {"sbl": {"psnr": np.ones(2), "ssim": np.ones(2)}})
 
 
 def test_series_of_another_grid_or_length_and_an_empty_mask_are_refused(series):

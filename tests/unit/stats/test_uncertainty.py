@@ -52,10 +52,10 @@ def test_the_correlation_is_pearsons_and_the_tenths_rise_with_the_error() -> Non
     assert found.r_interval[0] < found.r < found.r_interval[1]
     assert found.n_slices == SHAPE[2]
     assert len(found.tenths) == 10
-    assert sum(tenth.n for tenth in found.tenths) == INSIDE.sum()
-    assert found.tenths[-1].error > 3 * found.tenths[0].error
+    assert sum(tenth["n"] for tenth in found.tenths) == INSIDE.sum()
+    assert found.tenths[-1]["error"] > 3 * found.tenths[0]["error"]
     # the error of a mean of 8 is the truth's own spread, which the standard deviation estimates, and an eighth of it
-    total = np.sqrt(np.mean([tenth.error**2 for tenth in found.tenths]) / np.mean([t.sd**2 for t in found.tenths]))
+    total = np.sqrt(np.mean([t["error"] ** 2 for t in found.tenths]) / np.mean([t["sd"] ** 2 for t in found.tenths]))
     assert total == pytest.approx(np.sqrt(1 + 1 / 8), rel=0.03)
 
 

@@ -16,7 +16,7 @@ from nipype.utils.filemanip import savepkl
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution import slurm_queue
 from bids_sr.execution.execute import execute
-from bids_sr.execution.job_scripts import SMALL, ClusterOptions, is_small, requests, script
+from bids_sr.execution.job_scripts import SMALL, is_small, requests, script
 from bids_sr.execution.node_job import main
 from bids_sr.execution.slurm_jobs import Jobs, remedy
 from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph, dependents, finished, grouped
@@ -26,8 +26,8 @@ QUICK = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
 ROOT = Path(__file__).parents[2]
 
 
-def options(**changes: Any) -> ClusterOptions:
-    return ClusterOptions(**{**Plugin().arguments(), **QUICK, **changes})
+def options(**changes: Any) -> Plugin:
+    return Plugin(**{**QUICK, **changes})
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_a_silent_controller_is_waited_for(tmp_path: Path, slurm: FakeSlurm, job
 def test_a_submission_whose_answer_was_lost_is_not_made_twice(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.plan("step", "swallow")
     number = jobs.start([node(tmp_path)], updatehash=False)
-    assert jobs.slurm_id(number) == "1"
+    assert jobs[number].slurm_id == "1"
     assert len(slurm.jobs()) == 1
 
 
@@ -258,11 +258,8 @@ def test_a_controller_that_is_gone_ends_the_run_with_a_word(tmp_path: Path, slur
     slurm.be_silent(10_000)
     (tmp_path / "logs").mkdir()
     made = workflow(tmp_path / "work", crashdump_dir=str(tmp_path / "logs"))
-    arguments = {**Plugin().arguments(), **QUICK, "patience_seconds": 0.0}
-    outcome = execute(
-        made, nprocs=1, mem_gb=1, crash_dir=tmp_path / "logs", plugin="SLURM", plugin_args=arguments
-    )  # fmt: skip
-    assert not outcome.ok
+    plugin = options(plugin="SLURM", patience_seconds=0.0)
+    outcome = execute(made, nprocs=1, mem_gb=1, crash_dir=tmp_path / "logs", plugin=plugin)
     said = outcome.crash_files[0].read_text()
     assert "SLURM has not answered" in said
     assert "to run wf.first" in said or "to run wf.other" in said

@@ -9,9 +9,8 @@ import pytest
 from loadnode import Load
 from nipype.pipeline import engine as pe
 
-from bids_sr.execution import threads
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.usage import HEADER, Meter
+from bids_sr.execution.usage import HEADER, POOLS, Meter, limit_threads
 
 
 def _run(
@@ -55,9 +54,9 @@ def test_without_a_gpu_nothing_waits_for_it(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_worker_takes_the_threads_of_its_step_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in threads.POOLS:
+    for name in POOLS:
         monkeypatch.setenv(name, "7")
-    threads.limit_threads()
+    limit_threads()
     forkserver._forkserver._stop()  # that of the tests before has the environment of then
     usage = tmp_path / "resources.tsv"
     told = _run(
@@ -69,7 +68,7 @@ def test_a_worker_takes_the_threads_of_its_step_and_no_more(tmp_path: Path, monk
     assert [told[name]["torch"] for name in ("one", "two")] == [1, 2]
     assert told["one"]["cores"] < 1.15
     assert set(told["one"]["pools"].values()) == {1}, told["one"]["pools"]
-    assert {told["two"][name] for name in threads.POOLS} == {"1"}
+    assert {told["two"][name] for name in POOLS} == {"1"}
     rows = [line.split("\t") for line in usage.read_text().splitlines()]
     assert tuple(rows[0]) == HEADER
     assert sorted(row[0] for row in rows[1:]) == ["wf.one", "wf.two"]

@@ -1,26 +1,14 @@
-"""Weighted minimum norm: the change weighted by the standard deviation of its zero-filled copy.
-
-The change over time is reconstructed under a Gaussian prior whose variance map comes from the run itself
-(`bids_sr.sr.variance`). Nothing is trained. `paper` is the same: no publication has this use.
-"""
+"""Weighted minimum norm: the change weighted by the standard deviation of its zero-filled copy."""
 
 from __future__ import annotations
 
-from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Method, maps_cost
-from bids_sr.sr.recipe import Estimator, VarianceRecipe
+from bids_sr.sr.method import PLACEBOS_OF_A_RUN, maps_cost, maps_method
+from bids_sr.sr.recipe import Estimator
 
-FAST = VarianceRecipe(estimator=Estimator(kind="wmn", fwhm=(2.0,), rounds=0))
-
-METHOD = Method(
-    name="wmn",
-    ndim=2,
-    needs_pair=False,
-    recipes={"fast": FAST, "paper": FAST},
-    reference="focuss",
+METHOD = maps_method(
+    Estimator(kind="wmn", fwhm=(2.0,), rounds=0),
+    name="wmn", reference="focuss",
     summary="weighted minimum norm: the change weighted by the standard deviation of its zero-filled copy",
-    trained_on="series",
-    placebos=PLACEBOS_OF_A_RUN,
-    costs=maps_cost(low=30.0),
-    draws=False,
+    placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=30.0), draws=False,
     text={"any": "the standard deviation over time of its zero-filled change (weighted minimum norm) [@focuss]"},
-)
+)  # fmt: skip

@@ -1,16 +1,14 @@
 """Attention U-Net with a critic beside it, for whole slices of one or several contrasts at once.
 
-`paper` is the network of the paper: images interpolated to the fine grid and padded to a power of two, a sigmoid at the
-end, 100 epochs of Adam over the 5,920 slices of its training set. Mean absolute error, structural similarity and PSNR
-are the loss, because the paper names these three for the model that it keeps (section 4.3); how they are weighed stands
-in a supplement that we did not have. So weights of 1, 1 and .002 (with which a voxel's slope is that of the absolute
-error at the 35.4 dB that the paper reached), a step of 1e-3, batches of 8 and a B-spline before the network are our
-choice. The critic takes five steps for each of the network's and weighs nothing in its loss: adding it gained nothing
-there.
+`paper` is the network of the paper: images interpolated to the high-resolution grid and padded to a power of two, a
+sigmoid at the end, 100 epochs of Adam over its 5,920 slices. Mean absolute error, structural similarity and PSNR are
+the loss, because the paper names these three for the model that it keeps (section 4.3). Ours, as its supplement was not
+at hand: weights of 1, 1 and .002 (with which a voxel's slope is that of the absolute error at the 35.4 dB that the
+paper reached), a rate of 1e-3, batches of 8, a B-spline before the network. The critic takes five steps for each of the
+network's and weighs nothing in its loss: adding it gained nothing there.
 
-`fast` is ours: a quarter of the width, added to the interpolated image, where the faithful network has to make all of
-it; the structural similarity weighs less, because it cares as much for a quiet background as for the brain, and the
-PSNR is left out.
+`fast` is ours: a quarter of the width, added to the interpolated image; structural similarity weighs less, because it
+cares as much for a quiet background as for the brain, and the PSNR is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import Augmentation, Recipe, loss, network
+from bids_sr.sr.recipe import Augmentation, Recipe, fast_recipe, loss, network
 
 FAST_WIDTHS = (16, 32, 64, 128, 256)
 
@@ -32,57 +30,33 @@ def without_critic(recipe: Recipe, **changes: Any) -> Recipe:
 
 PAPER = Recipe(
     build_generator=network("attention_unet.AttentionUNet", flat=True),
-    build_critic=network("attention_unet.GuidingCritic"),
+    build_critic=network("critics.GuidingCritic"),
     losses=(
         loss("content", "pixel.MAE", 1.0),
         loss("ssim", "structure.SSIMLoss", 1.0),
         loss("psnr", "pixel.PSNRLoss", 0.002),
         loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
-    upsampled_by="bspline",
-    batch=8,
-    epochs=100,
-    patches=5920,
-    learning_rate=1e-3,
-    critic_steps=5,
-    refit=False,
-    keep_critic=True,
+    upsampled_by="bspline", batch=8, epochs=100, patches=5920, critic_steps=5, refit=False, keep_critic=True,
     intensity="unit",
-)
+)  # fmt: skip
 
-FAST = Recipe(
+FAST = fast_recipe(
     build_generator=network(
         "attention_unet.AttentionUNet", flat=True, widths=FAST_WIDTHS, head="residual", sizes="multiple"
     ),
-    build_critic=network("attention_unet.GuidingCritic", width=16),
+    build_critic=network("critics.GuidingCritic", width=16),
     losses=(
         loss("content", "pixel.MAE", 1.0),
         loss("ssim", "structure.SSIMLoss", 0.1),
         loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
-    upsampled_by="zerofill",
-    batch=4,
-    iterations=800,
-    learning_rate=2e-3,
-    schedule="one-cycle",
-    critic_learning_rate=2e-4,
-    gradient_limit=1.0,
-    background=0.1,
-    evaluate_every=50,
-    patience=8,
-    refit=False,
+    upsampled_by="zerofill", iterations=800, learning_rate=2e-3, critic_learning_rate=2e-4, keep_critic=True,
     augmentation=Augmentation(dihedral=True, gain=0.1),
-    keep_critic=True,
-)
+)  # fmt: skip
 
 METHOD = Method(
-    name="attunet",
-    ndim=2,
-    needs_pair=True,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="attention_unet",
+    name="attunet", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="attention_unet",
     summary="attention U-Net on whole slices, several contrasts fused, with a critic beside it to look at",
-    trained_on="images",
-    fuses=True,
-    costs={"fast": Cost(high=620.0, series=1.06)},
-)
+    trained_on="images", fuses=True, costs={"fast": Cost(high=620.0, series=1.06)},
+)  # fmt: skip

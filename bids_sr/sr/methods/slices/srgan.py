@@ -11,16 +11,14 @@ error).
 `paper-mse` is what `paper` was at first: squared error beside those terms, and in the place of the features where
 there are no weights; every fifth slice is held out, and training on all slices anew ends where those were best.
 
-`fast` is our default: the same idea in a network that works on the acquired grid and leaves the acquired band of
-k-space as it was measured (`networks.subpixel`). That makes it a data-consistent network trained by squared error and
-no GAN to speak of: over five pairs of trainings its adversarial term adds no energy beyond Nyquist and costs .01 dB, a
-quarter of the spread of seeds (benchmarks/results/adversarial.md). It stays because models of before have it. It is
-not trained again on all slices: measured against true volumes (benchmarks/TRUTH.md) that gained nothing, also on the
-slices that the search had held out, and it would double the time. So the card's held-out figures are those of the very
-model.
+`fast` is our default: a network that works on the acquired grid and leaves the acquired band of k-space as it was
+measured (`networks.subpixel`), trained by squared error: over five pairs of trainings its adversarial term adds no
+energy beyond Nyquist and costs .01 dB, a quarter of the spread of seeds (benchmarks/results/adversarial.md); it stays
+because earlier models have it. No refit: measured against true volumes (benchmarks/TRUTH.md) that gained nothing and
+would double the time. So the card's held-out metrics are those of the very model.
 
 `WARM` is `fast` from a network of simulated heads on (the package has one, srgan_start): the same schedule in a
-quarter of the steps, with closer looks and no early end, as it was raced against `fast` (benchmarks/warm_start.py).
+quarter of the steps, validated more often, no early end (benchmarks/warm_start.py).
 """
 
 from __future__ import annotations
@@ -28,34 +26,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
-from bids_sr.sr.recipe import Augmentation, Recipe, lazy, loss, network
+from bids_sr.sr.recipe import Augmentation, Recipe, fast_recipe, lazy, loss, network
 
 PAPER = Recipe(
     build_generator=network("srresnet.SRResNet", flat=True),
     build_critic=network("critics.SRGANCritic"),
-    losses=(
-        loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
-        loss("perceptual", "vgg.VGGPerceptual", 0.006),
-    ),
-    upsampled_by="lanczos",
-    patch=64,
-    batch=2,
-    iterations=100_000,
-    learning_rate=1e-4,
-    betas=(0.9, 0.999),
-    evaluate_every=1000,
-    hold_out=0,
+    losses=(loss("adversarial", "adversarial.AdversarialBCE", 1e-3), loss("perceptual", "vgg.VGGPerceptual", 0.006)),
+    upsampled_by="lanczos", patch=64, batch=2, iterations=100_000, learning_rate=1e-4, evaluate_every=1000, hold_out=0,
     refit=False,
-)
+)  # fmt: skip
 
-PAPER_MSE = replace(
-    PAPER,
-    losses=(loss("content", "pixel.MSE", 1.0), *PAPER.losses),
-    hold_out=5,
-    refit=True,
-)
+PAPER_MSE = replace(PAPER, losses=(loss("content", "pixel.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
 
-FAST = Recipe(
+FAST = fast_recipe(
     build_generator=lazy("networks.subpixel.SubPixelNet"),
     build_critic=network("critics.PatchCritic"),
     losses=(
@@ -63,20 +46,9 @@ FAST = Recipe(
         loss("adversarial", "adversarial.AdversarialBCE", 3e-4),
         loss("perceptual", "vgg.VGGPerceptual", 1e-4),
     ),
-    batch=4,
-    iterations=800,
-    learning_rate=2e-3,
-    betas=(0.9, 0.99),
-    schedule="one-cycle",
-    critic_learning_rate=5e-4,
-    adversarial_from=200,
-    background=0.1,
-    evaluate_every=50,
-    patience=8,
-    refit=False,
-    gradient_limit=0.05,
-    augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
-)
+    iterations=800, learning_rate=2e-3, betas=(0.9, 0.99), critic_learning_rate=5e-4, adversarial_from=200,
+    gradient_limit=0.05, augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
+)  # fmt: skip
 
 WARM = replace(FAST, iterations=200, adversarial_from=50, evaluate_every=10, patience=None)
 
@@ -99,11 +71,7 @@ TEXT = {
 }
 
 METHOD = Method(
-    name="srgan",
-    ndim=2,
-    needs_pair=True,
-    recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE},
-    warm={"fast": WARM},
+    name="srgan", ndim=2, recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE}, warm={"fast": WARM},
     reference="stss_srfmri",
     summary="network trained on the subject's own T2*-weighted pair, slice by slice; a GAN only as published",
     placebos=PLACEBOS_OF_A_PAIR,
@@ -113,4 +81,4 @@ METHOD = Method(
         "paper-mse": Cost(always=192_000.0, series=19.0),
     },
     text=TEXT,
-)
+)  # fmt: skip

@@ -21,13 +21,7 @@ FAST = attunet.without_critic(
 )  # fmt: skip
 
 METHOD = Method(
-    name="unet",
-    ndim=2,
-    needs_pair=True,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="unet",
+    name="unet", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="unet",
     summary="U-Net on whole slices, the attention U-Net's comparison",
-    trained_on="images",
-    fuses=True,
-    costs={"fast": Cost(high=345.0, series=0.99)},
-)
+    trained_on="images", fuses=True, costs={"fast": Cost(high=345.0, series=0.99)},
+)  # fmt: skip

@@ -18,13 +18,7 @@ FAST = attunet.without_critic(
 )  # fmt: skip
 
 METHOD = Method(
-    name="vit",
-    ndim=2,
-    needs_pair=True,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="vit_mri",
+    name="vit", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="vit_mri",
     summary="vision transformer on whole slices, the attention U-Net's comparison",
-    trained_on="images",
-    fuses=True,
-    costs={"fast": Cost(high=147.0, series=0.29)},
-)
+    trained_on="images", fuses=True, costs={"fast": Cost(high=147.0, series=0.29)},
+)  # fmt: skip

@@ -1,10 +1,9 @@
 """The deep image prior of the TV paper: `tv` without total variation, alpha 0.
 
-Nothing but the network's own shape says what lies between the acquired voxels (Ulyanov et al. 2018). As in the paper it
-is the comparison that shows what the prior adds, so the recipes are those of `tv` but for what is said here. Unlike in
-Ulyanov et al. its input is the interpolated volume and not noise, for so the paper has it (tv-self-sr, section 2.1). In
-`fast` too that is the trilinear one: zero filling, where `tv` begins, agrees with the data already, and without a prior
-nothing would be left to learn.
+Nothing but the network's own shape says what lies between the acquired voxels (Ulyanov et al. 2018). As in tv-self-sr,
+section 2.1, it is the comparison that shows what the prior adds, and its input is the interpolated volume and not
+noise. In `fast` too that is the trilinear one: zero filling, where `tv` begins, agrees with the data already, and
+without a prior nothing would be left to learn.
 """
 
 from __future__ import annotations
@@ -21,13 +20,9 @@ def _without_prior(recipe: Recipe) -> Recipe:
 
 
 METHOD = Method(
-    name="dip",
-    ndim=3,
-    needs_pair=False,
+    name="dip", ndim=3,
     recipes={"fast": replace(_without_prior(tv.FAST), upsampled_by="linear"), "paper": _without_prior(tv.PAPER)},
     reference="dip",
     summary="tv without its prior: volumes that agree with the acquired ones once brought down",
-    trained_on="self",
-    large=True,
-    costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},
-)
+    trained_on="self", large=True, costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},
+)  # fmt: skip

@@ -1,7 +1,7 @@
 """The adversarial network of the mouse paper: `resnet3d` against a critic of ten residual blocks.
 
 Source: mouse-sr, section 2.3.3. Ours, as the paper gives no weight: the adversarial term weighs 1e-3 beside the mean
-squared error (SRGAN's); critic and generator take turns, with one Adam each at the same rate.
+squared error (SRGAN's); critic and generator alternate, at the same rate.
 
 `fast` is ours: the generator of `resnet3d`'s fast recipe, a critic of two blocks of 8 channels that begins with a
 stride, and an adversarial term of a tenth of the weight from the 150th step on.
@@ -18,29 +18,18 @@ from bids_sr.sr.recipe import loss, network
 PAPER = replace(
     resnet3d.PAPER,
     build_critic=network("residual3d.ResNetCritic3d"),
-    losses=(
-        *resnet3d.PAPER.losses,
-        loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
-    ),
+    losses=(*resnet3d.PAPER.losses, loss("adversarial", "adversarial.AdversarialBCE", 1e-3)),
 )
 FAST = replace(
     resnet3d.FAST,
     build_critic=network("residual3d.ResNetCritic3d", width=8, blocks=2, stride=2),
-    losses=(
-        *resnet3d.FAST.losses,
-        loss("adversarial", "adversarial.AdversarialBCE", 1e-4),
-    ),
+    losses=(*resnet3d.FAST.losses, loss("adversarial", "adversarial.AdversarialBCE", 1e-4)),
     critic_learning_rate=5e-4,
     adversarial_from=150,
 )
 
 METHOD = Method(
-    name="gan3d",
-    ndim=3,
-    needs_pair=True,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="mouse_sr",
+    name="gan3d", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="mouse_sr",
     summary="resnet3d against a critic: sharper to look at, farther from the truth in numbers",
-    trained_on="images",
-    costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
-)
+    trained_on="images", costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
+)  # fmt: skip

@@ -1,11 +1,9 @@
 """Supervised volumetric super-resolution after Li et al. 2024, for one fixed factor ("Super-Li").
 
-Written without its paper: all that we had is what tv-self-sr says of it, that its own trilinear interpolation and
-network follow it (section 2.2), and that Super-Li is its "fixed-factor supervised version" (section 3.2). So the
-network is that of `tv`. What sets it apart from `mse3d` is the loss, absolute error together with structural
-similarity; tv-self-sr does not name it and we could not look it up, so that it counts as ours. Ours too: both weigh
-the same in `paper`, whose learning rate, schedule and length are those of `tv`; in `fast` similarity weighs a tenth,
-because it cares as much for a quiet background as for the brain.
+Written without its paper, from what tv-self-sr says of it: its trilinear interpolation and network follow it (section
+2.2), and Super-Li is its "fixed-factor supervised version" (section 3.2). So the network is that of `tv`. What sets it
+apart from `mse3d` is the loss (ours): absolute error together with structural similarity, of the same weight in `paper`
+and a tenth in `fast`, because it cares as much for a quiet background as for the brain.
 """
 
 from __future__ import annotations
@@ -18,23 +16,14 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 def compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     """Absolute error, and structural similarity of a given weight."""
-    return (
-        loss("content", "pixel.MAE", 1.0),
-        loss("ssim", "structure.SSIMLoss", similarity),
-    )
+    return (loss("content", "pixel.MAE", 1.0), loss("ssim", "structure.SSIMLoss", similarity))
 
 
 PAPER: Recipe = supervised(tv.PAPER, *compound(1.0))
 FAST: Recipe = supervised(tv.FAST_PARTS, *compound(0.1))
 
 METHOD = Method(
-    name="li",
-    ndim=3,
-    needs_pair=True,
-    recipes={"fast": FAST, "paper": PAPER},
-    reference="li_agnostic",
+    name="li", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="li_agnostic",
     summary="the network of tv, taught with fine volumes by absolute error and similarity; written without its paper",
-    trained_on="images",
-    large=True,
-    costs={"fast": Cost(always=130.0, high=3.0, series=1.09)},
-)
+    trained_on="images", large=True, costs={"fast": Cost(always=130.0, high=3.0, series=1.09)},
+)  # fmt: skip

@@ -1,9 +1,8 @@
 """Supervised volumetric super-resolution for any factor ("Agnostic-Li", Li et al. 2024).
 
 Written without its paper, as `li`: tv-self-sr calls it "resolution agnostic" (section 3.2), and random factors are our
-reading of that. As `li`, but each step of the training brings the fine images down by a factor drawn anew, so that one
-model serves all. Ours: the factors are the four of the TV paper (1.25, 1.5, 1.75, 2), drawn evenly; a measured coarse
-image serves its own factor alone, the others are made.
+reading of that. As `li`, but each training step downsamples by a factor drawn anew, so that one model serves all. Ours:
+the factors are the four of the TV paper, drawn evenly; a measured low-resolution image serves its own factor alone.
 """
 
 from __future__ import annotations
@@ -16,13 +15,9 @@ from bids_sr.sr.methods.volumes import li
 FACTORS = (1.25, 1.5, 1.75, 2.0)
 
 METHOD = Method(
-    name="li-agnostic",
-    ndim=3,
-    needs_pair=True,
+    name="li-agnostic", ndim=3,
     recipes={"fast": replace(li.FAST, factors=FACTORS), "paper": replace(li.PAPER, factors=FACTORS)},
     reference="li_agnostic",
     summary="li for any factor: volumes are brought down by factors drawn at random; written without its paper",
-    trained_on="images",
-    large=True,
-    costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
-)
+    trained_on="images", large=True, costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
+)  # fmt: skip

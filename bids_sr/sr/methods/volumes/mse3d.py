@@ -1,7 +1,6 @@
-"""The supervised twin of `tv`: the same network taught with fine volumes by mean squared error ("Super-MSE").
+"""The supervised twin of `tv`: the same network trained on high-resolution volumes by mean squared error ("Super-MSE").
 
-Source: tv-self-sr, section 3.2; network, optimizer and schedule as in `methods.tv`, which says what is ours. Where no
-coarse image was measured it is made by the operator that `tv` assumes.
+Source: tv-self-sr, section 3.2; network, optimizer, schedule and degradation as in `methods.tv`.
 """
 
 from __future__ import annotations
@@ -14,20 +13,15 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
 def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
-    """A recipe of `tv` with fine volumes to learn from, a fifth of which is held out to choose the weights by."""
+    """A recipe of `tv` on high-resolution volumes, a fifth of which is held out."""
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 
 CONTENT = loss("content", "pixel.MSE", 1.0)
 
 METHOD = Method(
-    name="mse3d",
-    ndim=3,
-    needs_pair=True,
-    recipes={"fast": supervised(tv.FAST_PARTS, CONTENT), "paper": supervised(tv.PAPER, CONTENT)},
+    name="mse3d", ndim=3, recipes={"fast": supervised(tv.FAST_PARTS, CONTENT), "paper": supervised(tv.PAPER, CONTENT)},
     reference="tv_self_sr",
     summary="the network of tv, taught with fine volumes by mean squared error",
-    trained_on="images",
-    large=True,
-    costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
-)
+    trained_on="images", large=True, costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
+)  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 
 from bids_sr.sr.method import get_method
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 FAST = get_method("srgan").recipes["fast"]
 
 

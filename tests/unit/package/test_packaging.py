@@ -19,7 +19,7 @@ from bids_sr.cli import phantom_main
 from bids_sr.cli.models import models_main
 from bids_sr.cli.parser import build_parser
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOMES = {"bids_sr/workflows": "workflows", "bids_sr/boilerplate": "boilerplate"}
 TOGETHER = ["bids_sr", "workflows", "boilerplate"]
 BUILD = "import sys, setuptools.build_meta as build; print(getattr(build, sys.argv[1])(sys.argv[2]))"

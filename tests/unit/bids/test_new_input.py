@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHECK = """
 import sys
 import bids_sr

@@ -31,7 +31,8 @@ from bids_sr.bids import headers as hd
 from bids_sr.bids.inputs import Header
 from bids_sr.bids.layout import inherited
 from bids_sr.bids.pairs import overlap, same_axes, simple_ratio
-from bids_sr.config import Paths, Preprocessing, Selection, Settings, SuperRes
+from bids_sr.config import Paths, Selection, Settings, SuperRes
+from bids_sr.config.groups import Preprocessing
 
 
 @pytest.fixture

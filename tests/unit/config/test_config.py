@@ -9,19 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bids_sr.config import (
-    Activation,
-    Evaluation,
-    Paths,
-    Preprocessing,
-    Resources,
-    Run,
-    Selection,
-    Settings,
-    SuperRes,
-    UsageError,
-    read_toml,
-)
+from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
+from bids_sr.config.groups import Activation, Evaluation, Preprocessing, Run
+from bids_sr.config.settings import read_toml
 from bids_sr.config.values import as_annotated, as_toml
 
 PATHS = Paths(bids_dir=Path("/data"), output_dir=Path("/out"))

@@ -17,7 +17,8 @@ from checking import found_by, problems_of
 
 from bids_sr.bids import Findings, Problem
 from bids_sr.bids.method_options import series_of_run
-from bids_sr.config import Activation, Paths, Preprocessing, Resources, Selection, Settings, SuperRes
+from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
+from bids_sr.config.groups import Activation, Preprocessing
 from bids_sr.preflight import Plan, check, check_data, directories, dry_run_text, format_problems, validator
 from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.estimates import CostModel, estimate

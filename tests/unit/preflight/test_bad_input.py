@@ -54,10 +54,6 @@ def _no_session(maker: BidsMaker) -> list[str]:
     return ["--session-label", "2"]
 
 
-def _no_events(maker: BidsMaker) -> None:
-    maker.path("sub-01_task-tap_events.tsv", "func").unlink()
-
-
 def _events_without_durations(maker: BidsMaker) -> None:
     maker.events(rows=((2.0, "thumb"),), header="onset\ttrial_type")
 
@@ -316,7 +312,6 @@ CASES = {
         spoil=_no_task, file="--task-id tape", reason="no BOLD run", fix="There are: tap. did you mean 'tap'?"
     ),
     "no such session": Case(spoil=_no_session, file="--session-label 2", reason="no BOLD run", fix="There are: none"),
-    "no events": Case(spoil=_no_events, file=BOLD, reason="no events table", fix="sub-01_task-tap_events.tsv"),
     "events without trial types": Case(
         spoil=_events_without_durations, file="_events.tsv", reason="columns are missing: duration", fix="Add a table"
     ),
@@ -498,14 +493,14 @@ def test_a_graph_needs_graphviz(maker: BidsMaker, monkeypatch: pytest.MonkeyPatc
 
 def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
     maker.bold(n_volumes=1)
-    _no_events(maker)
+    _events_without_durations(maker)
     _swapped_pair(maker)
     maker.subject("02")
     maker.bold("sub-02_task-tap", header_tr=2.0)
     maker.events("sub-02_task-tap", rows=((90.0, 1.0, "thumb"),))
     assert main(_argv(maker, ["--roi", "nowhere.nii"])) == 2
     message = capsys.readouterr().err
-    for part in ("one volume", "no events table", "pair is swapped", "2 s in the header", "nowhere.nii"):
+    for part in ("one volume", "columns are missing", "pair is swapped", "2 s in the header", "nowhere.nii"):
         assert part in message
 
 

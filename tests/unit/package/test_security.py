@@ -22,7 +22,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.preflight import check
 from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = [p for name in ("bids_sr", "workflows", "boilerplate") for p in sorted((ROOT / name).rglob("*.py"))]
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas.read_pickle"}
 # Steps that nipype has stored in the work directory: the tool that runs one again, and the job on a node of a cluster.
@@ -218,10 +218,9 @@ def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
         f"Node: a.{EVIL}\nWorking directory: /{EVIL}\n\nTraceback (most\n  {EVIL}: {EVIL}\n"
     )
     (logs / f"crash-{EVIL.replace('/', '')}.pklz").write_bytes(b"")
-    page = build_report(
-        tmp_path / "out", "01", run_uuid="run", log_dir=logs, command=f"bids-sr {EVIL}", extra={EVIL: EVIL},
-        boilerplate_md=f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n",
-    )  # fmt: skip
+    evil = f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n"
+    (logs / "CITATION.md").write_text(evil)
+    page = build_report(tmp_path / "out", "01", run_uuid="run", log_dir=logs, command=f"bids-sr {EVIL}")
     text = page.read_text()
     assert "<script" not in text.lower()
     assert "&lt;script&gt;alert(1)" in text

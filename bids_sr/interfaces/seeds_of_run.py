@@ -1,0 +1,106 @@
+"""Time series of seeds and of temporal components of a run without events."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
+
+from bids_sr.io import atomic_files
+
+LOGGER = logging.getLogger(__name__)
+
+
+class _RunInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="acquired series, head motion undone, dummies included")
+    bold_mask = File(exists=True, mandatory=True, desc="brain on its grid")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+
+
+class _SeriesOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="a column a seed, a row a volume; n/a in volumes that are left out")
+    out_json = File(exists=True, desc="what the columns are")
+
+
+class SeedSeries(SimpleInterface):
+    """Mean time series of spheres that are given in the template."""
+
+    class input_spec(_RunInputSpec):
+        names = traits.List(traits.Str, mandatory=True, desc="of the seeds")
+        centers = traits.List(traits.List(traits.Float), mandatory=True, desc="RAS mm in the template")
+        radii_mm = traits.List(traits.Float, mandatory=True, desc="of the spheres")
+        boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
+        t1w2std_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point")
+        seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
+
+    output_spec = _SeriesOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.io.nifti import SeriesReader, load_image
+        from bids_sr.registration.ants import apply_to_points
+        from bids_sr.stats.glm.seeds import seed_series, seed_voxels
+
+        inputs = self.inputs
+        mask, affine = load_image(inputs.bold_mask)
+        chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]
+        points = apply_to_points(inputs.centers, chain, seed=inputs.seed)
+        voxels, facts = {}, {}
+        for name, point, center, radius in zip(inputs.names, points, inputs.centers, inputs.radii_mm, strict=True):
+            placed = {"CenterMNI": _rounded(center), "CenterBoldref": _rounded(point)}
+            try:
+                voxels[name] = seed_voxels(mask > 0.5, affine, point, radius)
+                about = f"mean of {int(voxels[name].sum())} voxels within {radius:g} mm"
+            except ValueError as error:
+                LOGGER.warning("the seed %s is left out: %s", name, error)
+                about = f"left out: {error}"
+            facts[name] = {"Description": about, **placed}
+        if not voxels:
+            raise ValueError(
+                f"no seed lies in the field of view of {inputs.in_file} ({', '.join(inputs.names)}); name others with "
+                "--seeds NAME=x,y,z, or take --seeds components"
+            )
+        with SeriesReader(inputs.in_file) as reader:
+            table = seed_series(reader, voxels, inputs.n_dummy)
+        self._results |= _write(table, facts, Path(runtime.cwd))
+        return runtime
+
+
+class ComponentSeries(SimpleInterface):
+    """The leading temporal components of a run, in the place of seeds."""
+
+    input_spec = _RunInputSpec
+    output_spec = _SeriesOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        import numpy as np
+        import pandas as pd
+
+        from bids_sr.config.seed_options import N_COMPONENTS
+        from bids_sr.io.nifti import SeriesReader, load_image
+        from bids_sr.stats.glm.block_effects import temporal_components
+
+        inputs, cwd = self.inputs, Path(runtime.cwd)
+        mask = load_image(inputs.bold_mask)[0] > 0.5
+        with SeriesReader(inputs.in_file) as reader:
+            found = temporal_components(reader, mask, inputs.n_dummy, N_COMPONENTS, cwd / "components.raw")
+            values = np.full((reader.shape[3], found.shape[1]), np.nan)
+        values[inputs.n_dummy :] = found
+        names = [f"component{number}" for number in range(1, found.shape[1] + 1)]
+        facts = {name: {"Description": "leading temporal component of the acquired series"} for name in names}
+        self._results |= _write(pd.DataFrame(values, columns=names), facts, cwd)
+        return runtime
+
+
+def _rounded(point: Any) -> list[float]:
+    return [round(float(mm), 3) for mm in point]
+
+
+def _write(table: Any, facts: dict[str, Any], cwd: Path) -> dict[str, str]:
+    """Table and description under names by which they are known as time series."""
+    from bids_sr.stats.glm.seeds import write_seed_series
+
+    write_seed_series(table, cwd / "seeds_timeseries.tsv")
+    atomic_files.write_json(cwd / "seeds_timeseries.json", facts)
+    return {"out_file": str(cwd / "seeds_timeseries.tsv"), "out_json": str(cwd / "seeds_timeseries.json")}

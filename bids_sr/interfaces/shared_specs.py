@@ -1,0 +1,79 @@
+"""Inputs and outputs that many interfaces share, and how they write images and tables of rows."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
+
+FACTOR = traits.Tuple(
+    traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired over high-resolution voxel, by axis"
+)
+
+
+class AntsInputSpec(BaseInterfaceInputSpec):
+    """Inputs of a step that antspyx computes."""
+
+    seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
+
+
+class SloppyInputSpec(AntsInputSpec):
+    """Inputs of a step of ANTs that tests want quicker."""
+
+    sloppy = traits.Bool(False, usedefault=True, desc="at lower resolution and quicker, for tests")
+
+
+class SeriesModelInputSpec(BaseInterfaceInputSpec):
+    """Inputs of a step that fits the linear model of a run to one series."""
+
+    in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the grid of the series")
+    events_file = File(exists=True, mandatory=True, desc="BIDS events")
+    confounds_tsv = File(exists=True, desc="one row a volume; without it no confound enters the model")
+    confound_names = traits.List(traits.Str, desc="columns of the model; default: motion, with derivatives")
+    n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
+    tr = traits.Float(mandatory=True, desc="repetition time (s)")
+    series = traits.Str(mandatory=True, desc="name of the series")
+    high_pass = traits.Float(mandatory=True, desc="Hz, drift of the linear model; 0 is a straight line")
+    slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR to which slice timing was corrected")
+    has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
+
+
+class MapsInputSpec(BaseInterfaceInputSpec):
+    """Inputs of a step that looks at statistical maps and regions of several series."""
+
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="maps and regions")
+    in_entities = traits.List(traits.Dict, mandatory=True, desc="entities of each, as ActivationMaps gives them")
+    contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
+    mask = File(exists=True, mandatory=True, desc="brain mask")
+    roi = File(exists=True, mandatory=True, desc="region of interest on its grid")
+
+
+class RowsOutputSpec(TraitedSpec):
+    """The table of a step of the evaluation."""
+
+    out_file = File(exists=True, desc="rows of the evaluation (TSV)")
+
+
+def write_rows(path: Path, rows: Iterable[Any], columns: Iterable[str] | None = None) -> str:
+    """Write rows as TSV, by default with the columns of the evaluation; the path as text."""
+    from bids_sr.metrics.long_tables import EVALUATION, table_text
+
+    path.write_text(table_text(rows, EVALUATION if columns is None else columns), encoding="utf-8")
+    return str(path)
+
+
+def saved(path: Path, data: Any, affine: Any, **how: Any) -> str:
+    """Save an image; its path as text."""
+    from bids_sr.io.nifti import save_image
+
+    save_image(data, affine, path, **how)
+    return str(path)
+
+
+def saved_xfm(path: Path, matrices: Any) -> str:
+    """Save transforms as ITK text; their path as text."""
+    from bids_sr.spatial.transforms import write_itk
+
+    write_itk(path, matrices)
+    return str(path)

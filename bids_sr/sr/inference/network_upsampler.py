@@ -1,0 +1,125 @@
+"""Trained generators applied to volumes of a series, slice by slice or volumetric.
+
+What goes through the intensity scale is only the generator's departure from its plain interpolation, so that an
+identity network returns its input to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bids_sr.sr.data.patches import upsample_slices
+from bids_sr.sr.inference.apply_to_series import InferenceError
+from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
+from bids_sr.sr.inference.sliding_window import apply_in_patches
+from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.training.update_steps import channels_last
+
+if TYPE_CHECKING:
+    from bids_sr.sr.models.model import LoadedModel
+
+Array = NDArray[Any]
+# voxels of a slice-wise network's grid that go through it at once: enough for all cores, few enough for their caches
+_AT_ONCE = 1 << 14
+# voxels that go through a volumetric network at once: a layer of 64 channels then takes .13 GB
+_VOLUME_AT_ONCE = 1 << 19
+# for narrower networks, values of what their widest layer reads or makes: .17 GB
+_VALUES_AT_ONCE = 5 << 23
+_PATCH, _OVERLAP, _MARGIN = 64, 24, 8
+
+
+class NetworkUpsampler:
+    """A generator applied slice by slice.
+
+    Parameters
+    ----------
+    model : generator, recipe and card
+    factor : acquired over wanted voxel size
+    scale : the run's intensity that is 1 for the network (99th percentile of the boldref in the mask)
+    precision : "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range, as much as activity
+    device, threads : of torch
+
+    Raises
+    ------
+    InferenceError : a scale that is no positive number, thinner slices of a slice-wise network
+    """
+
+    volumetric = False
+
+    def __init__(
+        self, model: LoadedModel, factor: Factor, scale: float, precision: str, device: str, threads: int
+    ) -> None:
+        if not np.isfinite(scale) or scale <= 0:
+            raise InferenceError(f"an intensity scale of {scale} cannot be used: is the mask empty?")
+        if factor[2] != 1 and not self.volumetric:
+            raise InferenceError(f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones")
+        self.factor, self.scale, self.device = factor, float(scale), device
+        self.upsampled_by, self.lower = model.recipe.upsampled_by, precision == "bf16"
+        if device == "cpu" and not self.lower:
+            self.generator = optimize_for_cpu(model.generator)
+        else:
+            order = channels_last(3 if self.volumetric else 2)
+            self.generator = model.generator.to(device, memory_format=order)  # type: ignore[call-overload]
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+    def __call__(self, volume: Array, pose: Array) -> Array:
+        base = upsample(self.upsampled_by or "zerofill", volume, self.factor)
+        with torch.inference_mode(), torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.lower):
+            return base + self.scale * self._departure(volume, base)
+
+    def _scaled(self, image: Array) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device) / self.scale
+
+    def _departure(self, volume: Array, base: Array) -> Array:
+        """What the network adds to the interpolation of a volume, (X, Y, Z) on the network's scale."""
+        slices = self._scaled(np.moveaxis(volume, 2, 0)[:, None])
+        detail = np.empty((len(slices), *base.shape[:2]), np.float32)
+        step = max(1, _AT_ONCE // int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2])))
+        for z in range(0, len(slices), step):
+            detail[z : z + step] = self._of_slices(slices[z : z + step]).cpu().numpy()[:, 0]
+        return np.moveaxis(detail, 0, 2)
+
+    def _of_slices(self, slices: Tensor) -> Tensor:
+        """The departure, (Z, 1, x, y) -> (Z, 1, X, Y)."""
+        own = getattr(self.generator, "departure", None)
+        if own is not None and self.upsampled_by is None:
+            return own(channels_innermost(slices)).float()
+        plain = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
+        return self.generator(channels_innermost(plain if self.upsampled_by else slices)).float() - plain
+
+
+class VolumeUpsampler(NetworkUpsampler):
+    """A volumetric generator, in one piece where memory allows, else in patches without seams.
+
+    `at_once` : voxels up to which a volume is not cut into patches, which would be computed again where they overlap
+    (twice over in the plane where an axis takes three); narrow networks take more.
+    """
+
+    volumetric = True
+
+    def __init__(
+        self, model: LoadedModel, factor: Factor, scale: float, precision: str, device: str, threads: int,
+        *, at_once: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(model, factor, scale, precision, device, threads)
+        width = widest(model.generator)
+        self.at_once = at_once or (_VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width)
+
+    def _departure(self, volume: Array, base: Array) -> Array:
+        plain = self._scaled(base)
+        source = self._scaled(volume) if self.upsampled_by is None else plain
+        if source.numel() <= self.at_once:
+            made = self.generator(source[None, None])[0, 0]
+        else:
+            step = (1.0, 1.0, 1.0) if self.upsampled_by is not None else self.factor
+            made = apply_in_patches(
+                self.generator, source[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN, factor=step, batch=1
+            )[0]
+        return (made.float() - plain).cpu().numpy()

@@ -1,0 +1,137 @@
+"""Seed-based connectivity: the seeds of a run without events take the place of the conditions of a task.
+
+A seed's time series, read once from the acquired series, is the regressor of all series of the run; their maps are then
+maps of correlation and of a linear model as those of a task, and every control of the evaluation holds for them too.
+Halves of the run are made of segments: a segment's regressor is the seed within it, its own mean taken off.
+
+Source: seed-correlation maps of TV self-supervision, section 3.3. The choice of seeds as regressors of one model beside
+motion and drift, instead of band-passed residuals, is ours: it is the model that runs with events get.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.io.array_types import Float, Mask
+from bids_sr.io.nifti import SeriesReader
+
+SEGMENT_S = 30.0  # about the length of a block of a task
+MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4
+LEAST_S, LEAST_ROWS = 90.0, 40
+_ROWS_PER_REGRESSOR = 5
+
+
+def is_time_series(table: pd.DataFrame) -> bool:
+    """Whether a table holds the time series of seeds, a row a volume, and no events."""
+    return "onset" not in table
+
+
+def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm: float) -> Mask:
+    """Voxels of the mask whose center lies within the radius of a seed, or the nearest one within a voxel's diagonal.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) brain
+    affine : (4, 4) voxel to RAS mm
+    center_mm : of the seed, RAS mm of the mask
+
+    Raises
+    ------
+    ValueError : the seed lies outside the mask
+    """
+    at = np.argwhere(mask)
+    if not len(at):
+        raise ValueError("the brain mask is empty")
+    away = np.linalg.norm(at @ affine[:3, :3].T + affine[:3, 3] - np.asarray(center_mm, dtype=float), axis=1)
+    diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
+    chosen = away <= radius_mm + 1e-6
+    if not chosen.any() and away.min() <= diagonal:
+        chosen = away == away.min()
+    if not chosen.any():
+        raise ValueError(f"no voxel of the brain lies within {max(radius_mm, diagonal):.3g} mm of it")
+    out = np.zeros(mask.shape, dtype=bool)
+    out[tuple(at[chosen].T)] = True
+    return out
+
+
+def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 0) -> pd.DataFrame:
+    """Mean time series of seeds, a row a volume; NaN in dummy volumes.
+
+    Parameters
+    ----------
+    reader : (X, Y, Z, T)
+    seeds : name to voxels (X, Y, Z)
+    """
+    flat = {name: np.flatnonzero(voxels) for name, voxels in seeds.items()}
+    values = np.full((reader.shape[3], len(flat)), np.nan)
+    for row, volume in enumerate(reader.volumes(n_dummy), n_dummy):
+        signal = volume.ravel()
+        values[row] = [float(signal[voxels].mean(dtype=np.float64)) for voxels in flat.values()]
+    return pd.DataFrame(values, columns=list(flat))
+
+
+def read_seed_series(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read what `write_seed_series` wrote, each seed in units of its standard deviation about its mean; n/a is NaN."""
+    return standardized(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64))
+
+
+def write_seed_series(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table of time series as BIDS has it, seven digits."""
+    table.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
+
+
+def standardized(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean 0 and standard deviation 1 of each seed over the volumes that count; a constant is 0.
+
+    Examples
+    --------
+    >>> standardized(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]}))["motor"].tolist()
+    [nan, -1.0, 1.0]
+    """
+    centered = table - table.mean()
+    spread = table.std(ddof=0)
+    return centered / spread.where(spread > 0, 1.0)
+
+
+def seed_regressors(table: pd.DataFrame) -> dict[str, Float]:
+    """Regressor of each seed, (T,): its time series, 0 in the volumes that do not count."""
+    return {str(name): np.nan_to_num(table[name].to_numpy(dtype=np.float64)) for name in table.columns}
+
+
+def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
+    """Number of segments of a run: some 30 s each, even, four or more, and few enough for the model.
+
+    0 for less than 90 s, or fewer volumes than 40 or three times the regressors of the fewest segments.
+    """
+    if n_rows * tr < LEAST_S or n_rows < max(LEAST_ROWS, 3 * LEAST_SEGMENTS * n_seeds):
+        return 0
+    count = min(n_rows * tr / SEGMENT_S, n_rows / (_ROWS_PER_REGRESSOR * max(n_seeds, 1)), MOST_SEGMENTS)
+    return max(LEAST_SEGMENTS, int(count) // 2 * 2)
+
+
+def segments(table: pd.DataFrame, tr: float, n_dummy: int) -> list[tuple[str, tuple[float, float]]]:
+    """Seed and (start, length) in s of every segment, in order of time; none where the run is too short."""
+    count = segment_count(len(table) - n_dummy, len(table.columns), tr)
+    edges = np.linspace(n_dummy, len(table), count + 1).round() * tr if count else np.zeros(0)
+    return [(str(name), (float(start), float(end - start))) for start, end in pairwise(edges) for name in table.columns]
+
+
+def within(regressor: Float, tr: float, start: float, length: float) -> Float:
+    """A regressor within one segment, the mean of the segment taken off, and 0 outside it."""
+    first, last = round(start / tr), round((start + length) / tr)
+    out = np.zeros_like(regressor)
+    out[first:last] = regressor[first:last] - regressor[first:last].mean()
+    return out
+
+
+def shifted(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The time series turned round in time by a random step, a tenth of the run or more; what counts stays in place."""
+    known = np.flatnonzero(np.isfinite(table.to_numpy(dtype=np.float64)).all(axis=1))
+    least = max(1, len(known) // 10)
+    step = int(rng.integers(least, max(least + 1, len(known) - least + 1)))
+    out = table.copy()
+    out.iloc[known] = np.roll(table.iloc[known].to_numpy(dtype=np.float64), step, axis=0)
+    return out

@@ -1,0 +1,80 @@
+"""Seeds are placed in the run by the transforms that bring its maps to the template; those outside are left out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries
+from bids_sr.io.nifti import save_image
+from bids_sr.registration.ants import Image, apply, apply_to_points
+from bids_sr.spatial.transforms import write_itk
+
+SHAPE, T = (10, 10, 8), 24
+AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+AFFINE[:3, 3] = -18.0, -18.0, -14.0
+
+
+def moved(x: float, y: float, z: float, turn: float = 0.0) -> np.ndarray:
+    out = np.eye(4)
+    out[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    out[:3, 3] = x, y, z
+    return out
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> dict[str, str]:
+    """A series whose voxels tell where they are, its mask, and two transforms."""
+    write_itk(tmp_path / "boldref2t1w.txt", moved(2.0, -4.0, 0.0, 0.1))
+    write_itk(tmp_path / "t1w2std.txt", moved(-6.0, 0.0, 4.0))
+    rng = np.random.default_rng(0)
+    data = np.arange(np.prod(SHAPE)).reshape(SHAPE)[..., None] + np.zeros(T) + rng.normal(size=(*SHAPE, T))
+    save_image(data.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
+    save_image(np.ones(SHAPE, dtype=bool), AFFINE, tmp_path / "mask.nii")
+    return {
+        "in_file": str(tmp_path / "bold.nii"), "bold_mask": str(tmp_path / "mask.nii"),
+        "boldref2t1w_xfm": str(tmp_path / "boldref2t1w.txt"), "t1w2std_xfm": str(tmp_path / "t1w2std.txt"),
+    }  # fmt: skip
+
+
+def test_points_go_where_images_come_from(run: dict[str, str]) -> None:
+    chain = [run["boldref2t1w_xfm"], run["t1w2std_xfm"]]
+    (point,) = apply_to_points([(2.0, 6.0, -2.0)], chain, seed=1)
+    expected = moved(2.0, -4.0, 0.0, 0.1) @ moved(-6.0, 0.0, 4.0) @ np.array([2.0, 6.0, -2.0, 1.0])
+    assert point == pytest.approx(expected[:3], abs=1e-4)
+    x = np.arange(SHAPE[0])[:, None, None] * 4.0 - 18 + np.zeros(SHAPE)  # each voxel its own place along x
+    shown = apply(
+        Image(data=x, affine=AFFINE), Image(data=np.zeros((1, 1, 1)), affine=moved(2.0, 6.0, -2.0)), chain, seed=1
+    )
+    assert float(shown[0, 0, 0]) == pytest.approx(point[0], abs=1e-3)
+
+
+def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, str], tmp_path: Path) -> None:
+    made = SeedSeries(
+        names=["here", "far"], centers=[[0.0, 0.0, 0.0], [300.0, 0.0, 0.0]], radii_mm=[4.1, 4.1], n_dummy=2, **run
+    ).run(cwd=tmp_path)
+    table = pd.read_csv(made.outputs.out_file, sep="\t", na_values="n/a")
+    assert list(table) == ["here"]
+    assert len(table) == T
+    assert table["here"].isna().sum() == 2
+    facts = json.loads(Path(made.outputs.out_json).read_text())
+    places = np.argwhere(np.ones(SHAPE)) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    inside = np.linalg.norm(places - facts["here"]["CenterBoldref"], axis=1) <= 4.1
+    assert facts["here"]["Description"] == f"mean of {inside.sum()} voxels within 4.1 mm"
+    assert table["here"].mean() == pytest.approx(np.flatnonzero(inside).mean(), abs=0.5)
+    assert facts["far"]["Description"].startswith("left out: no voxel of the brain lies within")
+
+
+def test_without_any_seed_in_the_field_of_view_the_fix_is_said(run: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--seeds components"):
+        SeedSeries(names=["far"], centers=[[300.0, 0.0, 0.0]], radii_mm=[3.0], **run).run(cwd=tmp_path)
+
+
+def test_components_take_the_place_of_seeds(run: dict[str, str], tmp_path: Path) -> None:
+    kept = {name: run[name] for name in ("in_file", "bold_mask")}
+    made = ComponentSeries(n_dummy=2, **kept).run(cwd=tmp_path)
+    table = pd.read_csv(made.outputs.out_file, sep="\t", na_values="n/a")
+    assert list(table) == ["component1", "component2", "component3"]
+    assert np.allclose(table[2:].T @ table[2:], np.eye(3), atol=1e-5)

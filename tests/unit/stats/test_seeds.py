@@ -1,0 +1,139 @@
+"""Seeds as conditions: what is read, what the model makes of it, and known connectivity put in and found again."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.stats.controls.permutations import random_events
+from bids_sr.stats.glm import seeds
+from bids_sr.stats.glm.block_effects import block_effects
+from bids_sr.stats.glm.blocks import TooFewBlocks, block_design, half_weights
+from bids_sr.stats.glm.design import DesignError, build_design, conditions_of, contrasts_in, read_events
+from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
+
+SHAPE, T, TR = (6, 6, 4), 120, 2.0
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+CONFOUNDS: tuple[str, ...] = ()
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A series in which one half of the slice follows a slow signal, and the other half another one."""
+    rng = np.random.default_rng(3)
+    kernel = np.hanning(9)
+    two = np.array([np.convolve(rng.normal(size=T + 8), kernel, "valid") for _ in range(2)])
+    two = (two - two.mean(axis=1, keepdims=True)) / two.std(axis=1, keepdims=True)
+    where = np.zeros(SHAPE, dtype=int)
+    where[3:] = 1
+    data = 1000 + 10 * two[where] + rng.normal(0, 5, (*SHAPE, T))
+    data[..., :2] += 500  # not in the steady state
+    path = tmp_path_factory.mktemp("rest") / "bold.nii"
+    save_image(data.astype(np.float32), AFFINE, path, tr=TR)
+    return path, where, two
+
+
+def table_of(path: Path, folder: Path) -> pd.DataFrame:
+    mask = np.ones(SHAPE, dtype=bool)
+    with SeriesReader(path) as reader:
+        voxels = {
+            "left": seeds.seed_voxels(mask, AFFINE, (0.0, 6.0, 4.0), 4.0),
+            "right": seeds.seed_voxels(mask, AFFINE, (15.0, 6.0, 4.0), 4.0),
+        }
+        found = seeds.seed_series(reader, voxels, n_dummy=2)
+    seeds.write_seed_series(found, folder / "sub-01_desc-seeds_timeseries.tsv")
+    return read_events(folder / "sub-01_desc-seeds_timeseries.tsv")
+
+
+def test_the_time_series_of_a_seed_is_that_of_its_voxels(rest: tuple, tmp_path: Path) -> None:
+    table = table_of(rest[0], tmp_path)
+    assert conditions_of(table) == ["left", "right"]
+    assert table.iloc[:2].isna().all(axis=None)
+    assert np.corrcoef(table["left"][2:], rest[2][0][2:])[0, 1] > 0.95
+    assert table["left"].std(ddof=0) == pytest.approx(1.0)
+
+
+def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
+    path, where, _ = rest
+    table, mask = table_of(path, tmp_path), np.ones(SHAPE, dtype=bool)
+    settings = ActivationSettings(tr=TR, n_dummy=2, confound_names=CONFOUNDS, low_pass=None)
+    with SeriesReader(path) as reader:
+        found = map_activation(
+            reader, mask, table, {"left": {"left": 1.0}}, settings, scratch=tmp_path / "scratch.raw"
+        ).maps
+    assert found["left", "cc"][where == 0].min() > 0.7
+    assert np.abs(found["left", "cc"][where == 1]).max() < 0.5
+    assert found["left", "effect"][where == 0].mean() == pytest.approx(10, rel=0.1)
+    assert np.abs(found["left", "effect"][where == 1].mean()) < 1
+
+
+def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_path: Path) -> None:
+    path, where, _ = rest
+    table, mask = table_of(path, tmp_path), np.ones(SHAPE, dtype=bool)
+    design = block_design(table, n_volumes=T, tr=TR, n_dummy=2, confound_names=CONFOUNDS)
+    assert len(design.blocks) == 2 * seeds.segment_count(T - 2, 2, TR)
+    with SeriesReader(path) as reader:
+        effects = block_effects(reader, mask, design, series="raw")
+    weights = half_weights(effects.blocks, {"left": 1.0}, effects.leak)
+    assert weights is not None
+    for half in weights:
+        effect = effects.betas @ half.astype(np.float32)
+        assert effect[where == 0].mean() == pytest.approx(10, rel=0.15)
+        assert np.abs(effect[where == 1].mean()) < 2
+
+
+def test_a_run_too_short_for_halves_has_no_segments() -> None:
+    assert seeds.segment_count(30, 3, 2.0) == 0
+    assert seeds.segment_count(300, 3, 2.0) == 20
+    assert seeds.segment_count(150, 3, 2.0) == 10
+    assert seeds.segment_count(50, 3, 2.0) == 4
+    assert seeds.segment_count(50, 5, 2.0) == 0
+    with pytest.raises(TooFewBlocks, match="too short"):
+        block_design(pd.DataFrame({"a": np.arange(20.0)}), n_volumes=20, tr=2.0, confound_names=())
+    assert seeds.segments(pd.DataFrame({"a": np.zeros(20)}), 2.0, 0) == []
+
+
+@given(n=st.integers(40, 400), n_dummy=st.integers(0, 6), n_seeds=st.integers(1, 4), tr=st.floats(0.5, 4.0))
+def test_segments_cover_what_counts_once(n: int, n_dummy: int, n_seeds: int, tr: float) -> None:
+    table = pd.DataFrame({f"s{k}": np.ones(n) for k in range(n_seeds)})
+    covered = np.zeros(n, dtype=int)
+    found = seeds.segments(table, tr, n_dummy)
+    for name, (start, length) in found:
+        if name == "s0":
+            covered[round(start / tr) : round((start + length) / tr)] += 1
+    assert (covered == (np.arange(n) >= n_dummy) * bool(found)).all()
+
+
+def test_a_turned_seed_keeps_its_values_and_the_dummies() -> None:
+    table = pd.DataFrame({"a": [np.nan, np.nan, *range(50)], "b": [np.nan, np.nan, *range(50, 100)]})
+    turned = random_events(table, 0.0, 100.0, np.random.default_rng(0))
+    assert turned.iloc[:2].isna().all(axis=None)
+    assert sorted(turned["a"][2:]) == list(range(50))
+    assert (turned["b"] - turned["a"])[2:].eq(50).all()
+    assert not turned["a"].equals(table["a"])
+
+
+def test_seeds_of_another_length_are_refused() -> None:
+    table = pd.DataFrame({"a": np.sin(np.arange(40.0))})
+    with pytest.raises(DesignError, match="40 rows and the series 50 volumes"):
+        build_design(table, n_volumes=50, tr=2.0, confound_names=())
+
+
+def test_a_seed_outside_the_brain_is_refused() -> None:
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[0, 0, 0] = True
+    assert seeds.seed_voxels(mask, AFFINE, (1.0, 1.0, 1.0), 0.5).sum() == 1
+    with pytest.raises(ValueError, match="no voxel of the brain lies within"):
+        seeds.seed_voxels(mask, AFFINE, (15.0, 15.0, 12.0), 4.0)
+
+
+def test_contrasts_of_seeds_that_are_not_there_are_left_out() -> None:
+    table = pd.DataFrame({"motor": [0.0, 1.0]})
+    wanted = {"motor": {"motor": 1.0}, "visual": {"visual": 1.0}}
+    assert contrasts_in(table, wanted) == {"motor": {"motor": 1.0}}
+    events = pd.DataFrame({"onset": [0.0], "duration": [1.0], "trial_type": ["a"]})
+    assert contrasts_in(events, wanted) == wanted
