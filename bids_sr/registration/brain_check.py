@@ -9,7 +9,6 @@ import numpy as np
 
 from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image
-from bids_sr.spatial import masks
 
 VOLUME_ML = (900.0, 1900.0)  # of the brain of an adult or a child of school age
 MAX_DETERMINANT = 1.1  # of the affine from template to head; the templates are larger than most brains

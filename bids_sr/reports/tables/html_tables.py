@@ -231,11 +231,10 @@ def registration_html(facts: Mapping[str, Any]) -> Markup:
     }
     warnings = [text for key, text in told.items() if facts.get(key)]
     if facts.get("brain_doubts"):
-        warnings.insert(
-            0,
-            f"The brain of the T1w image looks wrong: {'; '.join(facts['brain_doubts'])}. Do not trust its tissues, its "
-            "atlas and its region of interest; aCompCor and tissue signals were left out of the confounds.",
-        )
+        why = "; ".join(facts["brain_doubts"])
+        told_brain = f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and region of "
+        told_brain += "interest; aCompCor and tissue signals were left out of the confounds."
+        warnings.insert(0, told_brain)
     if not facts.get("roi_is_brain") and facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
         share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
         warnings.append(f"Only {share} of the region of interest lie inside the field of view.")
