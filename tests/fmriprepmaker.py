@@ -1,6 +1,7 @@
-"""Folders as fMRIPrep (24.1) leaves them, made from a data set and from what a test wants to be true of it.
+"""Folders as fMRIPrep (20.0 to 25) leaves them, made from a data set and from what a test wants to be true of it.
 
-Transforms are written by nitransforms and h5py, not by this program: a test reads what another program wrote.
+Transforms and motion parameters are written by nitransforms and h5py, not by this program: a test reads what another
+program wrote. Names are those in the lists of outputs in the tests of each version of fMRIPrep.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nb
 import numpy as np
+
+if TYPE_CHECKING:
+    from bidsmaker import BidsMaker
+
+    from bids_sr.config import Settings
+    from bids_sr.preflight import Plan
 
 SPACE = "MNI152NLin2009cAsym"
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -36,6 +43,23 @@ def write_linear(path: Path, matrices: np.ndarray | Sequence[np.ndarray]) -> Non
         Affine(many).to_filename(str(path), fmt="itk")
     else:
         LinearTransformsMapping(many).to_filename(str(path), fmt="itk")
+
+
+def fsl_parameters(motion: np.ndarray, reference: np.ndarray, image: Any) -> np.ndarray:
+    """Translations (mm) and rotations (rad) that MCFLIRT reports of transforms, which nitransforms brings to FSL."""
+    from nitransforms.io.fsl import FSLLinearTransformArray
+    from scipy import ndimage
+    from scipy.spatial.transform import Rotation
+
+    grid = nb.Nifti1Image(reference, image.affine)
+    center = np.array(ndimage.center_of_mass(reference))
+    if np.linalg.det(image.affine[:3, :3]) > 0:
+        center[0] = reference.shape[0] - 1 - center[0]
+    center *= grid.header.get_zooms()[:3]
+    found = FSLLinearTransformArray.from_ras(np.asarray(motion), reference=grid, moving=grid)
+    matrices = np.stack([xfm["parameters"] for xfm in found.xforms])
+    shifts = matrices[:, :3, 3] + matrices[:, :3, :3] @ center - center
+    return np.column_stack([shifts, Rotation.from_matrix(matrices[:, :3, :3].transpose(0, 2, 1)).as_euler("xyz")])
 
 
 def write_composite(path: Path, matrix: np.ndarray) -> None:
@@ -69,9 +93,12 @@ class FmriprepMaker:
 
     def __init__(self, root: Path, version: str = "24.1.1") -> None:
         self.root = root
+        major, minor = version.split(".")[:2]
+        self.version = int(major), int(minor)
+        made_by = {"Name": "fMRIPrep", "Version": version}
         _json(root / "dataset_description.json", {
             "Name": "fMRIPrep - fMRI PREProcessing workflow", "BIDSVersion": "1.4.0", "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "fMRIPrep", "Version": version}],
+            **({"PipelineDescription": made_by} if self.version < (20, 2) else {"GeneratedBy": [made_by]}),
         })  # fmt: skip
 
     def _folder(self, source: Path, kind: str) -> Path:
@@ -119,33 +146,45 @@ class FmriprepMaker:
         coreg: np.ndarray | None = None,
         mask: np.ndarray | None = None,
         n_dummy: int = 0,
+        func: bool = True,
+        name: str = "",
     ) -> Path:
-        """Minimal and full derivatives of a run; returns its stem.
+        """Minimal and full derivatives of a run under the names of the version; returns its stem.
 
         `motion` takes reference points to the points of each volume, `coreg` T1w points to those of the reference.
+        `func` stands for ``--output-spaces func``; `name` is the stem where that is not the one of the series.
         """
         folder, image = self._folder(bold, "func"), nb.load(bold)
-        data, stem = np.asarray(image.dataobj, np.float32), self._folder(bold, "func") / _stem(bold)
+        data, stem = np.asarray(image.dataobj, np.float32), self._folder(bold, "func") / (name or _stem(bold))
         motion = np.tile(np.eye(4), (data.shape[3], 1, 1)) if motion is None else motion
-        mean = data[..., n_dummy:].mean(3)
-        for kind in ("hmc", "coreg"):
-            self._put(mean, image, Path(f"{stem}_desc-{kind}_boldref.nii.gz"))
+        mean, version = data[..., n_dummy:].mean(3), self.version
+        coreg = np.eye(4) if coreg is None else coreg
         inside = mean > 0.4 * np.percentile(mean, 98) if mask is None else mask
-        self._put(inside, image, Path(f"{stem}_desc-brain_mask.nii.gz"), "uint8")
+        if func or version >= (24, 0):
+            self._put(inside, image, Path(f"{stem}_desc-brain_mask.nii.gz"), "uint8")
         self._put(mean, image, Path(f"{stem}_space-T1w_boldref.nii.gz"))
-        write_linear(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"), motion)
-        write_linear(
-            Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"), np.eye(4) if coreg is None else coreg
-        )
-        self.confounds(Path(f"{stem}_desc-confounds_timeseries.tsv"), motion, n_dummy)
+        if version >= (23, 2):
+            for kind in ("hmc", "coreg"):
+                self._put(mean, image, Path(f"{stem}_desc-{kind}_boldref.nii.gz"))
+            write_linear(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"), motion)
+            write_linear(Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"), coreg)
+        else:
+            if func or version >= (22, 1):
+                self._put(mean, image, Path(f"{stem}_boldref.nii.gz"))
+            if version >= (22, 1):
+                write_linear(Path(f"{stem}_from-scanner_to-boldref_mode-image_xfm.txt"), motion)
+            if version >= (20, 2):
+                write_linear(Path(f"{stem}_from-scanner_to-T1w_mode-image_xfm.txt"), coreg)
+                write_linear(Path(f"{stem}_from-T1w_to-scanner_mode-image_xfm.txt"), np.linalg.inv(coreg))
+        kind = "regressors" if version < (20, 2) else "timeseries"
+        self.confounds(Path(f"{stem}_desc-confounds_{kind}.tsv"), fsl_parameters(motion, mean, image), n_dummy)
         assert folder.is_dir()
         return stem
 
     @staticmethod
-    def confounds(path: Path, motion: np.ndarray, n_dummy: int) -> None:
-        """A table with the columns of fMRIPrep, more of them than are used here."""
-        rows, rng = len(motion), np.random.default_rng(4)
-        six = np.column_stack([motion[:, :3, 3], np.zeros((rows, 2)), np.arctan2(motion[:, 1, 0], motion[:, 0, 0])])
+    def confounds(path: Path, six: np.ndarray, n_dummy: int) -> None:
+        """A table with the columns of fMRIPrep, more of them than are used here; `six` are those of head motion."""
+        rows, rng = len(six), np.random.default_rng(4)
         table: dict[str, list[str]] = {}
 
         def put(name: str, values: np.ndarray) -> None:
@@ -187,6 +226,40 @@ class FmriprepMaker:
         _json(Path(f"{stem}_desc-preproc_fieldmap.json"), {"Units": "Hz", "B0FieldIdentifier": name})
         func = self._folder(bold, "func") / f"{_stem(bold)}_from-boldref_to-{name}_mode-image_desc-fmap_xfm.txt"
         write_linear(func, np.linalg.inv(np.eye(4) if to_field is None else to_field))
+
+
+def prepared(
+    data: BidsMaker, label: str = "01", session: str = "", version: str = "24.1.1", **run: Any
+) -> FmriprepMaker:
+    """Everything fMRIPrep would leave of a participant, in a folder ``prep`` beside the data set."""
+    maker = FmriprepMaker(data.root.parent / "prep", version)
+    stem = f"sub-{label}" + (f"_ses-{session}" if session else "")
+    maker.anat(data.path(f"{stem}_T1w.nii.gz", "anat"))
+    maker.run(data.path(f"{stem}_task-tap_bold.nii.gz", "func"), **run)
+    return maker
+
+
+def settings_of(data: BidsMaker, *options: str) -> Settings:
+    """Settings of a call with these options, on the folder of `prepared` where there are none."""
+    from bids_sr.cli.parser import parse_settings
+
+    root = data.root.parent
+    argv = [str(data.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
+    return parse_settings([*argv, *(options or ("-d", f"fmriprep={root / 'prep'}"))]).resolved(run_uuid="x")
+
+
+def planned(data: BidsMaker, *options: str) -> Plan:
+    """What preflight finds."""
+    from bids_sr.preflight import check
+
+    return check(settings_of(data, *options))
+
+
+def refusals(data: BidsMaker, *options: str) -> str:
+    """Every problem that preflight finds; each has a way out."""
+    problems = planned(data, *options).problems
+    assert all(problem.fix for problem in problems)
+    return "\n".join(map(str, problems))
 
 
 def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = False) -> FmriprepMaker:

@@ -14,11 +14,11 @@ from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
-from bids_sr.config.region_names import AUTO, region_of_tasks
 from bids_sr.config.seed_options import seed_places
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
 from bids_sr.interfaces.learning.contrast_plan import structural_values
+from bids_sr.region_names import AUTO, region_of_tasks
 from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_names
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names
@@ -107,6 +107,7 @@ def _subject_plan(
     runs = tuple(
         RunPlan(
             name=identifier(run.stem), bold_file=str(run.bold), events_file=text_of(run.events) or "",
+            echoes=tuple((str(path), te) for path, te in run.echoes),
             pair=pairs[run.pair].number if run.pair is not None else 0, facts=_run_facts(settings, run),
             target=_target(settings, run, made_by, with_anat=t1w is not None), acquisition=_acquisition(settings, run),
             series=_series_plan(settings, subject, run, series_of(run)),
@@ -288,10 +289,11 @@ def _placebos(settings: Settings, run: BoldRun, methods: Sequence[str], with_ana
 def _target(settings: Settings, run: BoldRun, made_by: Mapping[str, str], *, with_anat: bool) -> Target:
     """Where the results of a run go and what they are called."""
     left_out = ("suffix", "extension", "datatype")
+    files = [path for path, _ in run.echoes] or [run.bold]
     return Target(
         output_dir=str(settings.paths.output_dir),
         common={**{k: v for k, v in run.entities.items() if k not in left_out}, "datatype": "func"},
-        sources=(_uri(settings, run.bold), *(found.uris if (found := _precomputed_run(run)) else ())),
+        sources=(*(_uri(settings, path) for path in files), *(found.uris if (found := _precomputed_run(run)) else ())),
         task_name=str(run.sidecar.get("TaskName", run.entities.get("task", ""))),
         dtype=settings.preprocessing.output_dtype,
         spaces=settings.preprocessing.output_spaces if with_anat else (),

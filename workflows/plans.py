@@ -203,6 +203,7 @@ class RunPlan:
     seed : of everything random
     seeds : name, center (RAS mm in the template) and radius (mm) of each seed of a run without events; none where its
         temporal components take their place
+    echoes : file and echo time (ms) of each echo that is combined; none of a single-echo run
     """
 
     name: str
@@ -220,6 +221,7 @@ class RunPlan:
     omp_nthreads: int
     seed: int
     seeds: tuple[Seed, ...] = ()
+    echoes: tuple[tuple[str, float], ...] = ()
 
     @property
     def at_rest(self) -> bool:

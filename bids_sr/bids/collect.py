@@ -9,7 +9,7 @@ from bids_sr.bids import calibration_runs as cal
 from bids_sr.bids import headers as hd
 from bids_sr.bids import pairs, query
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.fmriprep import open_derivatives, precomputed_anat, precomputed_run
+from bids_sr.bids.fmriprep import precomputed_anat, precomputed_run
 from bids_sr.bids.inputs import (
     BoldRun,
     Header,
@@ -23,11 +23,11 @@ from bids_sr.bids.inputs import (
 )
 from bids_sr.bids.layout import Index, column, open_index
 from bids_sr.bids.method_options import check_guide, check_options
-from bids_sr.bids.precomputed import Derivatives
+from bids_sr.bids.precomputed import Derivatives, open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name
-from bids_sr.config.region_names import is_file
+from bids_sr.region_names import is_file
 
 
 @dataclass(slots=True)
@@ -165,8 +165,9 @@ def _subject(
         return cal.known_factor(_choose(bold, session, star_headers, settings).pair, settings)
 
     calibrations, bolds = cal.of_runs(index, bolds, every, factor, settings, seen)
-    for bold in query.bold_runs(bolds, seen):
-        files = _run_files(index, bold, settings, seen)
+    for bold, *others in query.bold_runs(bolds, settings.preprocessing.echo, seen):
+        files = _run_files(index, bold, settings, seen, of_echoes=bool(others))
+        echoes = _echoes(index, [bold, *others], files, seen) if others else ()
         _check_slices(files, settings, seen)
         seen.runs.append(files)
         geometry = seen.headers.get(bold)  # also of a series that is unsound otherwise, so that its pair is checked too
@@ -178,7 +179,7 @@ def _subject(
             missing.append(bold)
         _take(choice, settings, seen)
         if files.header is not None and files.tr is not None:
-            run = _make_run(files, files.header, settings, seen)
+            run = replace(_make_run(files, files.header, settings, seen), echoes=echoes)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
             run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
             runs.append(_with_truth(run, settings, seen))
@@ -249,7 +250,7 @@ def volume_header(path: Path, found: Findings) -> Header | None:
     return None
 
 
-def _run_files(index: Index, bold: Path, settings: Settings, seen: _Walk) -> RunFiles:
+def _run_files(index: Index, bold: Path, settings: Settings, seen: _Walk, *, of_echoes: bool) -> RunFiles:
     """Read header and sidecar of a run; what is unsound becomes a problem and stays None."""
     sidecar, header, tr = seen.sidecar(index, bold), hd.read_header(bold, seen), None
     if sidecar is None or header is None or not hd.is_bold(header, seen):
@@ -257,7 +258,36 @@ def _run_files(index: Index, bold: Path, settings: Settings, seen: _Walk) -> Run
     else:
         tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), seen)
     events = None if "events" in settings.preprocessing.ignore else index.events(bold)
-    return RunFiles(bold=bold, events=events, entities=entities_of(bold), sidecar=sidecar or {}, header=header, tr=tr)
+    named = {key: label for key, label in entities_of(bold).items() if not (of_echoes and key == "echo")}
+    return RunFiles(bold=bold, events=events, entities=named, sidecar=sidecar or {}, header=header, tr=tr)
+
+
+def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: _Walk) -> tuple[tuple[Path, float], ...]:
+    """Echoes of a run with their echo times (ms); what is unsound becomes a problem."""
+    found = []
+    for path in paths:
+        header, sidecar = hd.read_header(path, seen), seen.sidecar(index, path)
+        if header is None or sidecar is None:
+            return ()
+        if files.header is not None and header.shape != files.header.shape:
+            reason = f"its shape {header.shape} is not that of {files.bold.name}, {files.header.shape}"
+            seen.refuse(path, reason, "Convert the DICOM images again, or choose one echo with --echo N.")
+        te = sidecar.get("EchoTime")
+        if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
+            reason = f"EchoTime is {te!r}, which is no time in seconds, and echoes are combined by it"
+            seen.refuse(path, reason, "Give EchoTime in its sidecar, or choose one echo with --echo N.")
+        else:
+            found.append((path, 1000.0 * te))
+    times = [te for _, te in found]
+    if len(found) == len(paths) and times != sorted(set(times)):
+        listed = ", ".join(f"{te:g}" for te in times)
+        seen.refuse(
+            paths[0], f"the echo times of its echoes do not rise ({listed} ms)", "Mend EchoTime in the sidecars."
+        )
+    elif len(found) == len(paths):
+        listed = ", ".join(f"{te:g}" for te in times)
+        seen.tell(paths[0], f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one.")
+    return tuple(found)
 
 
 def _check_slices(files: RunFiles, settings: Settings, seen: _Walk) -> None:

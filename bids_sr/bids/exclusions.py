@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids.findings import Problem
+from bids_sr.bids.findings import Problem, grouped
 from bids_sr.bids.inputs import ENTITIES, BoldRun, RunFiles, Subject, entities_of, label_of, stem_of
 
 _OF_DERIVATIVES = ("space", "desc", "res", "den", "label", "part", "echo", "from", "to", "mode", "chunk")
@@ -74,7 +74,11 @@ def left_out_text(left_out: Mapping[str, Sequence[Problem]]) -> list[str]:
     for run, problems in left_out.items():
         for problem in problems:
             by_problem.setdefault(problem, []).append(run)
+    by_runs: dict[tuple[str, ...], list[Problem]] = {}
+    for problem, names in by_problem.items():
+        by_runs.setdefault(tuple(names), []).append(problem)
     return [
-        f"left out: {', '.join(names)}\n  file: {problem.file}\n  why: {problem.reason}\n  fix: {problem.fix}"
-        for problem, names in by_problem.items()
+        f"left out: {', '.join(runs)}\n  file: {problem.file}\n  why: {problem.reason}\n  fix: {problem.fix}"
+        for runs, problems in by_runs.items()
+        for problem in grouped(problems)
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,8 @@ from bids_sr.config import UsageError
 
 if TYPE_CHECKING:
     from bids_sr.bids.inputs import Header
+
+_ABSENT = "it is not downloaded: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,66 @@ class InputError(UsageError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(str(problem) for problem in grouped(self.problems)))
 
 
 def refusal(file: Path | str, reason: str, fix: str) -> InputError:
     """Make the exception for a single problem, to raise."""
     return InputError([Problem(str(file), reason, fix)])
+
+
+def absent(path: Path) -> str:
+    """What stands in place of a file that was not downloaded: a dangling link or a pointer; "" for any other file."""
+    if path.is_symlink() and not path.exists():
+        return "a link whose target is missing"
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError:
+        return ""
+    if start.startswith(b"/annex/objects/"):
+        return "a pointer of git-annex"
+    return "a pointer of Git LFS" if start.startswith(b"version https://git-lfs") else ""
+
+
+def _not_downloaded(path: Path, what: str) -> Problem:
+    get = f"git lfs pull -I {path.name}" if "LFS" in what else f"datalad get {path}"
+    more = "" if "LFS" in what else " (or `git annex get`)"
+    return Problem(str(path), f"{_ABSENT}{what}", f"Download it: `{get}`{more}.")
+
+
+def require(path: Path) -> None:
+    """Raise `InputError` for a file that was not downloaded."""
+    what = absent(path)
+    if what:
+        raise InputError([_not_downloaded(path, what)])
+
+
+def grouped(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems as they are shown: all links of DataLad without a target are one, with one command for all of them."""
+    every = list(problems)
+    links = [problem for problem in every if problem.reason.startswith(_ABSENT) and "datalad" in problem.fix]
+    if len(links) < 2:
+        return every
+    top = Path(os.path.commonpath([problem.file for problem in links]))
+    names = " ".join(shlex.quote(str(Path(problem.file).relative_to(top))) for problem in links)
+    fix = f"Download them: `cd {shlex.quote(str(top))} && datalad get {names}` (or `git annex get`)."
+    one = Problem(f"{top} ({len(links)} files)", "they are not downloaded: links or pointers of git-annex", fix)
+    first = every.index(links[0])
+    return [one if k == first else problem for k, problem in enumerate(every) if k == first or problem not in links]
+
+
+def counted(notices: Iterable[Notice]) -> list[Notice]:
+    """Notices as they are shown: of those that say the same, one with the first file and how many more there are."""
+    files: dict[str, list[str]] = {}
+    for notice in notices:
+        files.setdefault(notice.text, []).append(notice.file)
+    return [
+        Notice(first if not others else f"{first} and {len(others)} more", text)
+        for text, (first, *others) in files.items()
+    ]
 
 
 @dataclass(slots=True)
@@ -89,12 +147,11 @@ class Findings:
             self.refuse(file, reason, fix)
 
     def fetched(self, path: Path) -> bool:
-        """False, with a problem, for a link whose target is missing: a file of DataLad that was not downloaded."""
-        if not path.is_symlink() or path.exists():
-            return True
-        fix = f"Download it: `datalad get {path}` (or `git annex get`)."
-        self.refuse(path, "it is not downloaded: a link whose target is missing", fix)
-        return False
+        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded."""
+        what = absent(path)
+        if what:
+            self.add([_not_downloaded(path, what)])
+        return not what
 
     def add(self, problems: Sequence[Problem] = (), notices: Sequence[Notice] = ()) -> None:
         """Add problems and notices that are not there yet."""

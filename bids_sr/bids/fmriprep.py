@@ -1,20 +1,30 @@
 """Precomputed results of fMRIPrep (``--derivatives``) of a participant and of a run, found and checked.
 
-Names are those that fMRIPrep has used since version 23.2; from older output only the anatomy is taken, as they did not
-keep the head-motion transforms. Nothing but names, headers, tables and transform files is read.
+Names and what is kept have changed with the versions:
+
+====================  ==================  ===================  ====================  ==============================
+of a run              20.0 and 20.1       20.2 to 22.0         22.1 to 23.1          since 23.2
+====================  ==================  ===================  ====================  ==============================
+head motion           in the table        in the table         scanner to boldref    orig to boldref, ``desc-hmc``
+registration to T1w                       scanner to T1w       scanner to T1w        boldref to T1w, ``desc-coreg``
+confounds             ``_regressors``     ``_timeseries``      ``_timeseries``       ``_timeseries`` (``--level full``)
+brain mask            with ``func`` among the ``--output-spaces``                    always since 23.2.3
+place of field map                                                                   boldref to its identifier
+====================  ==================  ===================  ====================  ==============================
+
+Nothing but names, headers, tables and transform files is read, and of those only what is used: images of DataLad that
+nobody needs may stay where they are.
 """
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bids_sr.bids import headers as hd
-from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inputs import BoldRun, entities_of, same_run, stem_of
+from bids_sr.bids.findings import Findings, InputError, absent
+from bids_sr.bids.inputs import BoldRun, entities_of, label_of, same_run, stem_of
 from bids_sr.bids.layout import IMAGES, read_object, suffix_of
 from bids_sr.bids.precomputed import (
     Derivatives,
@@ -25,59 +35,32 @@ from bids_sr.bids.precomputed import (
     check_grid,
     check_transforms,
 )
-from bids_sr.config.values import split_named
+from bids_sr.bids.query import some
 
-PROGRAMS = ("fmriprep", "smriprep")
-FIRST_WITH_MOTION = (23, 2)
 TISSUES = ("GM", "WM", "CSF")
 SPACES = ("MNI152NLin2009aSym", "MNI152NLin2009cAsym", "MNI152NLin6Asym")
 """Templates of which this program carries a copy, so that a transform to them can be used without a download."""
 ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
 RUN_KEYS = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
 """Entities that tell runs apart: echoes are one run, magnitude goes without saying."""
-
-
-def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) -> tuple[Derivatives, ...]:
-    """The folders that ``--derivatives`` names; what is wrong with one becomes a problem."""
-    opened: dict[str, Derivatives] = {}
-    for text in options:
-        name, root = split_named(text)
-        folder = _open(name, root.absolute(), bids_dir, found)
-        if folder is not None and folder.name in opened:
-            fix = "Give each folder a name of its own: --derivatives one=DIR two=DIR."
-            found.refuse(f"--derivatives {text}", "two folders have one name", fix)
-        elif folder is not None:
-            opened[folder.name] = folder
-    return tuple(opened.values())
-
-
-def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives | None:
-    described, fix = root / "dataset_description.json", "Name the output folder of fMRIPrep."
-    program = version = ""
-    if not root.is_dir():
-        found.refuse(root, "--derivatives names no folder that is there", "Check the path.")
-        return None
-    if root.resolve() == bids_dir.resolve():
-        found.refuse(described, "it is the data set itself, not what was made of it", fix)
-        return None
-    try:
-        content = json.loads(described.read_text(encoding="utf-8"))
-        made_by = content.get("GeneratedBy") or [content["PipelineDescription"]]
-        program, version = str(made_by[0]["Name"]), str(made_by[0].get("Version", ""))
-    except FileNotFoundError:
-        inner = sorted(path.parent.name for path in root.glob("*/dataset_description.json"))
-        fix = f"Name the folder inside it: {root / inner[0]}." if inner else fix
-        found.refuse(described, "there is no description of a data set, so it is not known what made the folder", fix)
-        return None
-    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        fix = "Copy the file again; it names the program in GeneratedBy."
-        found.refuse(described, f"it does not say what made the folder ({type(error).__name__})", fix)
-        return None
-    if program.lower() not in PROGRAMS:
-        fix = "Name the output folder of fMRIPrep, whose names and conventions are known here."
-        found.refuse(described, f"it was made by {program}, not by fMRIPrep", fix)
-        return None
-    return Derivatives(root=root, name=name or program.lower(), program=program, version=version)
+HMC = ("from-orig_to-boldref_mode-image_desc-hmc_xfm.txt", "from-scanner_to-boldref_mode-image_xfm.txt")
+COREG = (
+    *(f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in ANATOMIES),
+    "from-scanner_to-T1w_mode-image_xfm.txt",
+)
+CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
+REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
+MASK, COREGISTRATION, TABLE = "brain mask on its own grid", "registration to T1w", "confounds"
+ANATOMY, MAPS, MOTION = "T1w image with a brain mask", "tissue maps (label-{GM,WM,CSF}_probseg)", "head motion"
+OPTIONS = {
+    MASK: "`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3",
+    COREGISTRATION: "every call since fMRIPrep 20.2 writes it",
+    TABLE: "`--level full`, the default, writes them",
+    MOTION: "every call since fMRIPrep 22.1 writes it, and the confounds table of any version tells it",
+    ANATOMY: "every call writes them to the anat folder",
+    MAPS: "every call writes them to the anat folder",
+}
+"""What may be missing, and what of fMRIPrep writes it (its documentation, and lists of outputs in its tests)."""
 
 
 def precomputed_anat(
@@ -93,23 +76,43 @@ def precomputed_anat(
     spaces : templates that maps go to
     found : takes up what speaks against it
     """
+    if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
+        _refuse_absent(sources, label, found)
+        return None
     session = entities_of(images[0]).get("session") if images else None
     for origin in sources:
         anat = _anat_of(origin, label, session, found)
         if anat is None:
             continue
-        _check_anat(anat, found)
-        missing = [] if anat.tpms else ["tissue maps (label-{GM,WM,CSF}_probseg)"]
         wanted = list(spaces or SPACES)
+        _check_anat(anat, [space for space in wanted if space in anat.spaces][:1], found)
+        missing = {} if anat.tpms else {MAPS: OPTIONS[MAPS]}
         if not any(name in anat.spaces for name in wanted):
-            missing.append(f"transforms between T1w and {' or '.join(wanted)}")
+            option = spaces[0] if spaces else "MNI152NLin2009cAsym"
+            missing[f"transforms between T1w and {' or '.join(wanted)}"] = f"`--output-spaces {option}` writes them"
         if missing:
-            found.tell(f"sub-{label}", f"{origin.text} left no {' and no '.join(missing)}; they are made here.")
+            found.tell(f"sub-{label}", f"{origin.text} left {_without(missing)}; made here.")
         return anat
     if sources:
         programs = " and ".join(origin.text for origin in sources)
-        found.tell(f"sub-{label}", f"{programs} left no T1w image with a brain mask; the anatomy is prepared here.")
+        text = f"{programs} left {_without({ANATOMY: OPTIONS[ANATOMY]})}; the anatomy is prepared here."
+        found.tell(f"sub-{label}", text)
     return None
+
+
+def _without(missing: Mapping[str, str]) -> str:
+    """What there is not, each with what would have written it."""
+    return " and ".join(f"no {name} ({option})" for name, option in missing.items())
+
+
+def _refuse_absent(sources: Sequence[Derivatives], label: str, found: Findings) -> None:
+    roots = " and ".join(str(origin.root) for origin in sources)
+    there = sorted({path.name for origin in sources for path in origin.root.glob("sub-*") if path.is_dir()})
+    found.refuse(
+        f"sub-{label} (--derivatives)",
+        f"no sub-{label} in {roots}; it has {some(there)}",
+        f"Name the folder of fMRIPrep that holds sub-{label}, or choose others by --participant-label.",
+    )
 
 
 def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findings) -> PrecomputedAnat | None:
@@ -154,20 +157,18 @@ def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
     return {space: (ways["there"], ways["back"]) for space, ways in both.items() if len(ways) == 2}
 
 
-def _check_anat(anat: PrecomputedAnat, found: Findings) -> None:
-    """All images on one grid of three axes; composite transforms that are what their names say."""
+def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -> None:
+    """All images on one grid of three axes; transforms to the space that is used are what their names say."""
     grid = hd.read_header(anat.preproc, found)
-    if grid is None:
-        return
-    if len(hd.squeeze_3d(grid)) != 3:
+    if grid is not None and len(hd.squeeze_3d(grid)) != 3:
         found.refuse(anat.preproc, f"it has the shape {grid.shape}; one 3D image is due", "Run fMRIPrep again.")
-        return
+        grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
         header = hd.read_header(path, found)
-        if header is not None:
+        if header is not None and grid is not None:
             fix = "Copy the folder again; all come from one run."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, found)
-    for path in (path for ways in anat.spaces.values() for path in ways):
+    for path in (path for space in spaces for path in anat.spaces[space]):
         if not found.fetched(path):
             continue
         if path.suffix == ".h5":
@@ -182,7 +183,7 @@ def _check_anat(anat: PrecomputedAnat, found: Findings) -> None:
 def precomputed_run(
     sources: Sequence[Derivatives], run: BoldRun, anat: PrecomputedAnat | None, found: Findings
 ) -> PrecomputedRun | None:
-    """What there is of a run, from the first folder that has its head motion.
+    """What there is of a run, from the first folder that tells its head motion.
 
     Parameters
     ----------
@@ -191,36 +192,49 @@ def precomputed_run(
     anat : of the participant: without it a registration to its T1w image is of no use
     found : takes up what speaks against it
     """
-    old = []
+    left = {}
     for origin in sources:
         files = _files_of(origin, run)
-        hmc = files.get("from-orig_to-boldref_mode-image_desc-hmc_xfm.txt")
-        if hmc is None:
-            old += [origin] if files and _version(origin) < FIRST_WITH_MOTION else []
-            continue
-        made = _run_of(origin, run, files, hmc, with_anat=anat is not None, found=found)
-        _tell_missing(made, run, anat, found)
-        return made
-    if sources:
-        text = "there are no head-motion transforms of fMRIPrep for it; motion, masks and confounds are made here"
-        words = ", ".join(f"{o.text} did not keep them; 23.2 and later do" for o in old)
-        found.tell(run.bold, f"{text} ({words})." if words else f"{text}.")
+        if any(name in files for name in (*HMC, *CONFOUNDS)):
+            return _run_of(origin, run, files, anat, found)
+        left[origin] = len(files)
+    if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
+        programs = " and ".join(origin.text for origin in left)
+        text = f"no head motion of it ({OPTIONS[MOTION]})" if any(left.values()) else "nothing of it"
+        found.tell(run.bold, f"{programs} left {text}; motion, registration, mask and confounds are made here.")
     return None
-
-
-def _version(origin: Derivatives) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", origin.version)[:2])
 
 
 def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
     """Files of a run in its own space, by what their names have beyond the run's entities."""
-    folder = origin.root / f"sub-{run.entities['subject']}"
-    folder = (folder / f"ses-{run.entities['session']}" if "session" in run.entities else folder) / "func"
-    found = {}
-    for path in sorted(folder.glob("sub-*_*")):
-        if _own_space(path) and same_run(entities_of(path), run.entities, RUN_KEYS):
-            found[re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)] = path
+    top, session = origin.root / f"sub-{run.entities['subject']}", run.entities.get("session")
+    folders = [top] if session is None else [path for path in top.glob("ses-*") if _is_session(path, session)]
+    paths = [path for folder in folders for path in (folder / "func").glob("sub-*_*") if _own_space(path)]
+    known = {path: entities_of(path) for path in paths}
+    own = [path for path, entities in known.items() if same_run(entities, run.entities, RUN_KEYS)]
+    if not own and _only_direction(run):  # some versions leave out `dir-`
+        keys = tuple(key for key in RUN_KEYS if key != "direction")
+        own = [p for p, e in known.items() if "direction" not in e and same_run(e, run.entities, keys)]
+    found: dict[str, Path] = {}
+    for path in sorted(own, key=lambda path: ("echo" in known[path], path.name)):
+        if known[path].get("part", "mag") == "mag":
+            name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
+            found.setdefault(re.sub(r"(echo|part)-[^_]+_", "", name), path)
     return found
+
+
+def _is_session(folder: Path, label: str) -> bool:
+    """Whether a folder is that of a session; numbers may have leading zeros."""
+    named = {"session": folder.name.removeprefix("ses-")}
+    return label_of(named, "session", ("session",)) == label_of({"session": label}, "session", ("session",))
+
+
+def _only_direction(run: BoldRun) -> bool:
+    """Whether no other run of the data set differs from this one in its phase-encoding direction alone."""
+    keys = tuple(key for key in RUN_KEYS if key != "direction")
+    others = [entities_of(path) for path in run.bold.parent.glob("*_bold.nii*")]
+    directions = {e.get("direction") for e in others if same_run(e, run.entities, keys)}
+    return "direction" in run.entities and directions == {run.entities["direction"]}
 
 
 def _image(files: Mapping[str, Path], stem: str) -> Path | None:
@@ -228,38 +242,61 @@ def _image(files: Mapping[str, Path], stem: str) -> Path | None:
 
 
 def _run_of(
-    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], hmc: Path, *, with_anat: bool, found: Findings
+    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], anat: PrecomputedAnat | None, found: Findings
 ) -> PrecomputedRun:
-    """Files of a run, checked."""
-    check_transforms(hmc, run.n_volumes, found)
-    for stem in ("desc-hmc_boldref", "desc-coreg_boldref", "desc-brain_mask"):
-        path = _image(files, stem)
-        header = None if path is None else hd.read_header(path, found)
+    """Files of a run, checked; what is not there is told."""
+    hmc, confounds = _first(files, HMC), _first(files, CONFOUNDS)
+    mask, coreg = _image(files, "desc-brain_mask"), _first(files, COREG) if anat is not None else None
+    if hmc is not None:
+        check_transforms(hmc, run.n_volumes, found)
+    references = [path for path in (_image(files, stem) for stem in REFERENCES) if path is not None]
+    for path in [*references, *([] if mask is None else [mask])]:
+        if path is not mask and absent(path):
+            continue  # it is only looked at
+        header = hd.read_header(path, found)
         if header is not None:
             fix = "Name the fMRIPrep output of this very data set; its transforms hold for no other grid."
             check_grid(header, run.shape, run.affine, f"the run {run.bold.name}", fix, found)
-    coreg = None
-    if with_anat:
-        names = (f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in ANATOMIES)
-        coreg = next((files[name] for name in names if name in files), None)
-    if coreg is not None:
-        check_transforms(coreg, 1, found)
-    confounds = files.get("desc-confounds_timeseries.tsv")
+    there = {MASK: mask, COREGISTRATION: coreg or anat is None, TABLE: confounds}
+    if coreg is not None and anat is not None:
+        own = _t1w_of(origin, run)
+        if own not in (None, anat.preproc):
+            text = f"{coreg.name} goes to {own.name}, and {anat.preproc.name} is used; registered to that here."
+            found.tell(run.bold, text)
+            coreg = None
+        else:
+            check_transforms(coreg, 1, found)
+    if confounds is not None and not (absent(confounds) or confounds.with_suffix(".json").exists()):
+        text = "there is no JSON beside it, so the mask of each component of aCompCor is unknown and the first are used"
+        found.tell(confounds, f"{text}; copy it too.")
+    missing = {name: OPTIONS[name] for name, file in there.items() if not file}
+    if missing:
+        found.tell(run.bold, f"{origin.text} left of it {_without(missing)}; made here.")
+    if hmc is None:
+        text = (
+            f"{origin.text} kept no head-motion transforms; they are rebuilt from the six parameters of its confounds"
+        )
+        found.tell(run.bold, f"{text} ({OPTIONS[MOTION]}).")
     return PrecomputedRun(
-        origin=origin, hmc=hmc, mask=_image(files, "desc-brain_mask"), coreg=coreg, confounds=confounds,
+        origin=origin, hmc=hmc, mask=mask, coreg=coreg, confounds=confounds,
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, found),
         field=_field_of(origin, run, files, found),
     )  # fmt: skip
 
 
-def _tell_missing(made: PrecomputedRun, run: BoldRun, anat: PrecomputedAnat | None, found: Findings) -> None:
-    """Say what is made here although the rest is taken over."""
-    there = {
-        "brain mask": made.mask, "registration to T1w": made.coreg or anat is None, "confounds": made.confounds,
-    }  # fmt: skip
-    missing = [name for name, file in there.items() if not file]
-    if missing:
-        found.tell(run.bold, f"{made.origin.text} left no {' and no '.join(missing)} of it; that is made here.")
+def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
+    return next((files[name] for name in names if name in files), None)
+
+
+def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
+    """The T1w image to which a folder's transforms of a run go: of its session, else of the participant."""
+    top, session = origin.root / f"sub-{run.entities['subject']}", run.entities.get("session")
+    of_session = [path for path in top.glob("ses-*") if session is not None and _is_session(path, session)]
+    for folder in (*of_session, top):
+        images = [path for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*")) if _own_space(path)]
+        if images:
+            return images[0]
+    return None
 
 
 def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], found: Findings) -> PrecomputedField | None:
@@ -268,6 +305,9 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
     ways = {match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))}
     fields = {name: path for name, path in ways.items() if name not in (*ANATOMIES, "T2w")}
     if not fields:
+        if _figure_of_correction(origin, run):
+            text = f"{origin.text} corrected it for distortion and kept no place of its field map (23.2 and later do)"
+            found.tell(run.bold, f"{text}; the distortion is not undone here.")
         return None
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
@@ -286,7 +326,7 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
         )
         return None
     check_transforms(xfm, 1, found)
-    header, units = hd.read_header(images[0], found), _units(images[0])
+    header, units = hd.read_header(images[0], found), _units(images[0], found)
     if header is not None and len(hd.squeeze_3d(header)) != 3:
         found.refuse(images[0], f"it has the shape {header.shape}; one 3D image is due", "Run fMRIPrep again.")
     if units != "Hz":
@@ -300,12 +340,22 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
     return PrecomputedField(name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout)
 
 
-def _units(image: Path) -> Any:
+def _units(image: Path, found: Findings) -> object:
     """Units of a field map, Hz where nothing is said."""
-    try:
-        return read_object(image.with_name(f"{stem_of(image)}_{suffix_of(image)}.json")).get("Units", "Hz")
-    except InputError:
+    sidecar = image.with_name(f"{stem_of(image)}_{suffix_of(image)}.json")
+    if not found.fetched(sidecar) or not sidecar.exists():
         return "Hz"
+    try:
+        return read_object(sidecar).get("Units", "Hz")
+    except InputError as error:
+        found.add(error.problems)
+        return "Hz"
+
+
+def _figure_of_correction(origin: Derivatives, run: BoldRun) -> bool:
+    """Whether the report shows the run before and after correction for distortion."""
+    figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob("sub-*_desc-sdc_bold.svg")
+    return any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures)
 
 
 def total_readout_time(run: BoldRun) -> float | None:

@@ -1,5 +1,6 @@
 """Data model of the inputs: participants, BOLD runs, image pairs and what belongs to them, as frozen values."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,7 @@ class BoldRun:
     truth : what is known of the run, where that was asked for
     precomputed : what another program has made of it, where that was asked for
     calibration : short run at the high resolution that it is calibrated with, or None
+    echoes : file and echo time (ms) of each echo that is combined; `bold` is the first. Empty for a single echo
     """
 
     bold: Path
@@ -157,11 +159,13 @@ class BoldRun:
     truth: Truth | None = None
     precomputed: PrecomputedRun | None = None
     calibration: Calibration | None = None
+    echoes: tuple[tuple[Path, float], ...] = ()
 
     @property
     def stem(self) -> str:
-        """File name without its suffix and extension (``sub-01_ses-1_task-tap_run-1``)."""
-        return stem_of(self.bold)
+        """File name without its suffix and extension (``sub-01_ses-1_task-tap_run-1``), of all echoes one."""
+        stem = stem_of(self.bold)
+        return re.sub(r"_echo-[0-9]+", "", stem) if self.echoes else stem
 
     @property
     def duration(self) -> float:
@@ -173,7 +177,7 @@ class BoldRun:
         """Images that are read for this run besides those of its pairs; None for what is not there."""
         calibration = None if self.calibration is None else self.calibration.bold
         truth = None if self.truth is None else self.truth.bold
-        return self.bold, calibration, truth
+        return self.bold, *(path for path, _ in self.echoes[1:]), calibration, truth
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

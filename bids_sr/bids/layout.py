@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_sr.bids.findings import refusal
+from bids_sr.bids.findings import refusal, require
 from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
 from bids_sr.config.reading import read_text
 
@@ -261,8 +261,9 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    InputError : it cannot be read, is no JSON, or holds something else
+    InputError : it was not downloaded, cannot be read, is no JSON, or holds something else
     """
+    require(path)
     try:
         found = json.loads(_read_text(path, path.stat().st_mtime_ns))
     except (OSError, ValueError, RecursionError) as error:

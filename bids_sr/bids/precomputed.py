@@ -1,11 +1,12 @@
-"""Precomputed derivatives of another program: data model, and checks of transform files, tables and grids."""
+"""Precomputed derivatives of another program: data model, folders, and checks of transform files, tables and grids."""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.bids.findings import Findings
+from bids_sr.config.values import split_named
 
 if TYPE_CHECKING:
     from bids_sr.bids.inputs import Header
 
+PROGRAMS = ("fmriprep", "smriprep")
 LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-GRID_TOLERANCE_MM = 0.01
+GRID_TOLERANCE_VOXELS, GRID_TOLERANCE_MM = 0.25, 0.5
+"""How far apart copies of one grid may lie: the four-byte quaternion of a qform may turn an oblique one by 1e-3 rad."""
 COPY_AGAIN = "Copy the file again from the fMRIPrep output."
 
 
@@ -107,7 +111,8 @@ class PrecomputedRun:
     Attributes
     ----------
     origin : folder that it comes from
-    hmc : ITK text, one affine a volume, brings the volume onto the reference
+    hmc : ITK text, one affine a volume, brings the volume onto the reference; None: the six parameters in `confounds`
+        tell it
     mask : brain on the grid of the reference
     coreg : ITK text, brings the reference onto the T1w image of `PrecomputedAnat`
     confounds : table, one row a volume
@@ -116,7 +121,7 @@ class PrecomputedRun:
     """
 
     origin: Derivatives
-    hmc: Path
+    hmc: Path | None
     mask: Path | None = None
     coreg: Path | None = None
     confounds: Path | None = None
@@ -133,14 +138,95 @@ class PrecomputedRun:
         return {name: path for name, path in found.items() if path is not None}
 
 
+def taken_text(run: PrecomputedRun) -> str:
+    """What of a run is taken over, in words."""
+    files = run.files
+    words = {"hmc_xfms": "head motion", "bold_mask": "brain mask", "boldref2t1w_xfm": "registration to T1w"}
+    words |= {"confounds_tsv": "confounds", "fieldmap": "field map"}
+    taken = [word for name, word in words.items() if name in files]
+    if run.hmc is None:
+        taken.insert(0, "head motion (from the parameters in its confounds)")
+    return f"{', '.join(taken)} of {run.origin.text}"
+
+
+def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) -> tuple[Derivatives, ...]:
+    """The folders that ``--derivatives`` names; what is wrong with one becomes a problem."""
+    opened: dict[str, Derivatives] = {}
+    for text in options:
+        name, root = split_named(text)
+        folder = _open(name, root.absolute(), bids_dir, found)
+        if folder is not None and folder.name in opened:
+            fix = "Give each folder a name of its own: --derivatives one=DIR two=DIR."
+            found.refuse(f"--derivatives {text}", "two folders have one name", fix)
+        elif folder is not None:
+            opened[folder.name] = folder
+    return tuple(opened.values())
+
+
+def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives | None:
+    described, fix = root / "dataset_description.json", "Name the output folder of fMRIPrep."
+    if not root.is_dir():
+        found.refuse(root, "--derivatives names no folder that is there", "Check the path.")
+        return None
+    if root.resolve() == bids_dir.resolve():
+        fix = _proposal(root) or fix
+        found.refuse(described, "it is the data set itself, not what was made of it", fix)
+        return None
+    if not found.fetched(described):
+        return None
+    try:
+        program, version = _made_by(described)
+    except FileNotFoundError:
+        reason = "there is no description of a data set, so it is not known what made the folder"
+        found.refuse(described, reason, _proposal(root) or fix)
+        return None
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        reason = f"it does not say what made the folder ({type(error).__name__})"
+        found.refuse(described, reason, _proposal(root) or "Copy the file again; it names the program in GeneratedBy.")
+        return None
+    if program.lower() not in PROGRAMS:
+        fix = "Name the output folder of fMRIPrep, whose names and conventions are known here."
+        found.refuse(described, f"it was made by {program}, not by fMRIPrep", _proposal(root) or fix)
+        return None
+    return Derivatives(root=root, name=name or program.lower(), program=program, version=version)
+
+
+def _made_by(described: Path) -> tuple[str, str]:
+    """Program and version in a description of derivatives (PipelineDescription: fMRIPrep 20.0)."""
+    content = json.loads(described.read_text(encoding="utf-8"))
+    first = (content.get("GeneratedBy") or [content["PipelineDescription"]])[0]
+    return str(first["Name"]), str(first.get("Version", ""))
+
+
+def _proposal(root: Path) -> str:
+    """Which folder in, around or beside a wrong one fMRIPrep made: the parent of the output folder is often named."""
+    inner = [
+        *sorted(root.glob("*/dataset_description.json")),
+        *sorted(root.glob("derivatives/*/dataset_description.json")),
+    ]
+    around = [folder / "dataset_description.json" for folder in list(root.parents)[:3]]
+    for described in [*inner, *around, *sorted(root.parent.glob("*/dataset_description.json"))]:
+        try:
+            right = _made_by(described)[0].lower() in PROGRAMS
+        except (OSError, ValueError, LookupError, AttributeError, TypeError):
+            continue
+        if right:
+            where = (
+                "inside" if root in described.parents else "around" if described.parent in root.parents else "beside"
+            )
+            return f"Name the folder {where} it: {described.parent}."
+    return ""
+
+
 def check_grid(header: Header, shape: Sequence[int], affine: np.ndarray, other: str, fix: str, found: Findings) -> None:
-    """Refuse an image on another grid than this one, which is that of `other`."""
-    corners = np.array([[0, 0, 0, 1], [*(np.array(shape[:3]) - 1), 1]], float).T
-    apart = float(np.abs((header.affine - affine) @ corners).max())
+    """Refuse an image on another grid than this one, which is that of `other`; rounding of a qform is none."""
+    corners = np.array([[x, y, z, 1] for x in (0, shape[0] - 1) for y in (0, shape[1] - 1) for z in (0, shape[2] - 1)])
+    apart = float(np.linalg.norm((header.affine - affine) @ corners.T, axis=0).max())
+    allowed = min(GRID_TOLERANCE_VOXELS * float(np.linalg.norm(affine[:3, :3], axis=0).min()), GRID_TOLERANCE_MM)
     if tuple(header.shape[:3]) != tuple(shape[:3]):
         own, wanted = (" × ".join(map(str, each)) for each in (header.shape[:3], shape[:3]))
         found.refuse(header.path, f"its matrix {own} is not the {wanted} of {other}", fix)
-    elif apart > GRID_TOLERANCE_MM:
+    elif apart > allowed:
         found.refuse(header.path, f"its voxels lie up to {apart:.2g} mm from those of {other}", fix)
 
 
@@ -176,7 +262,8 @@ def _finite(line: str) -> bool:
 
 def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
     """Volumes marked as not steady in a table with one row a volume and the six motion parameters; None if refused."""
-    if not found.fetched(path):
+    sidecar = path.with_suffix(".json")  # tells the mask of each component of aCompCor
+    if not found.fetched(path) or not found.fetched(sidecar):
         return None
     try:
         with path.open(encoding="utf-8", newline="") as stream:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.findings import Findings, refusal, require
 from bids_sr.bids.inputs import entities_of, is_magnitude
 from bids_sr.bids.layout import KINDS, read_object
 from bids_sr.config import Selection, nearest_name
@@ -22,6 +22,7 @@ def check_dataset(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         raise refusal(bids_dir, "there is no such directory", "Give the root directory of a BIDS data set.")
     description = bids_dir / "dataset_description.json"
+    require(description)
     if not description.exists():
         raise refusal(
             bids_dir,
@@ -97,31 +98,46 @@ def magnitudes(paths: Sequence[Path], found: Findings) -> list[Path]:
     return [path for path in paths if is_magnitude(path)]
 
 
-def bold_runs(paths: Sequence[Path], found: Findings) -> list[Path]:
-    """One file a run: the magnitude; several echoes, or a phase alone, are refused."""
+def bold_runs(paths: Sequence[Path], echo: int | None, found: Findings) -> list[tuple[Path, ...]]:
+    """The files of each run: its magnitude, or the magnitudes of its echoes; a phase alone is refused.
+
+    Parameters
+    ----------
+    echo : the one that is used alone; None: all of them
+    """
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for path in paths:
         key = tuple((k, v) for k, v in entities_of(path).items() if k not in ("echo", "part"))
         groups.setdefault(key, []).append(path)
-    return [run for files in groups.values() if (run := _one_file(files, found)) is not None]
+    return [run for files in groups.values() if (run := _files_of_run(files, echo, found))]
 
 
-def _one_file(files: Sequence[Path], found: Findings) -> Path | None:
-    """The file of a run that is used, or None with a problem."""
+def _files_of_run(files: Sequence[Path], echo: int | None, found: Findings) -> tuple[Path, ...]:
+    """The files of a run that are used, in the order of echoes; none with a problem."""
     if not any(map(is_magnitude, files)):
         reason = "only phase, real or imaginary parts of this run are there"
         found.refuse(files[0], reason, "Add the magnitude (part-mag).")
-        return None
-    usable = magnitudes(files, found)
-    echoes, names = sorted({entities_of(path).get("echo", "") for path in usable}), ", ".join(p.name for p in usable)
-    if len(echoes) > 1:
-        fix = 'Combine them beforehand, or choose one with --bids-filter-file and {"bold": {"echo": 2}}.'
-        found.refuse(usable[0], f"the run has {len(echoes)} echoes ({names}), which are not combined here", fix)
-    elif len(usable) > 1:
+        return ()
+    usable = sorted(magnitudes(files, found), key=lambda path: (_echo(path), path.name))
+    names, echoes = ", ".join(p.name for p in usable), [_echo(path) for path in usable]
+    if echo is not None and echoes != [0]:
+        usable = [path for path in usable if _echo(path) == echo]
+        if not usable:
+            found.refuse(files[0], f"it has no echo {echo} ({names})", "Choose another one with --echo.")
+            return ()
+        echoes = [echo] * len(usable)
+    if len(set(echoes)) < len(echoes):
         found.refuse(usable[0], f"several files stand for one run ({names})", "Keep one of them.")
-    elif echoes != [""]:
+        return ()
+    if len(usable) == 1 and echoes != [0]:
         found.tell(usable[0], f"echo {echoes[0]} alone is used.")
-    return usable[0] if len(usable) == 1 else None
+    return tuple(usable)
+
+
+def _echo(path: Path) -> int:
+    """Number of the echo of a series; 0 without one."""
+    label = entities_of(path).get("echo", "")
+    return int(label) if label.isdigit() else 0
 
 
 def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:

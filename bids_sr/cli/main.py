@@ -156,12 +156,15 @@ def _check(settings: Settings) -> "Plan":
     """Check what headers and tables tell; refuse with every problem at once."""
     _stage("checking the inputs")
     from bids_sr import preflight
+    from bids_sr.bids.findings import counted
 
     plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
-        for warning in plan.warnings:
+        for warning in counted(plan.warnings):
             print(f"  note: {warning}")
+        for line in preflight.choice_lines(plan, settings):
+            print(f"  {line}")
         _tell_left_out(plan)
     return plan
 

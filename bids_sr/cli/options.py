@@ -188,6 +188,7 @@ def _preprocessing(add: _Options) -> None:
         "confounds are taken over instead of made"
     )
     add("-d --derivatives NAME=DIR", derivatives, type=named_folder)
+    add("--echo N", "the echo of a multi-echo run that is used alone (default: optimal combination of all)")
     add("--slice-time-ref FRACTION", "moment of the TR to which slices are brought")
     add("--ignore", "steps that are left out; a run whose events are ignored is one at rest")
     add("--output-spaces SPACE", "templates in which the statistical maps are given too, such as MNI152NLin2009aSym")

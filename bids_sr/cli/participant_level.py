@@ -113,7 +113,7 @@ def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
 def _prepare(settings: Settings, plan: "Plan", log_dir: Path) -> "LiterateWorkflow":
     """Build the graph and write what describes the output as a whole."""
     from bids_sr.bids import Findings
-    from bids_sr.bids.fmriprep import open_derivatives
+    from bids_sr.bids.precomputed import open_derivatives
     from bids_sr.interfaces.dataset_description import write_dataset
     from bids_sr.reports.text.methods_text import write_citations
     from bids_sr.workflows.base import init_bids_sr_wf, methods_text

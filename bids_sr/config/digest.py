@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bids_sr.config.region_names import is_file
 from bids_sr.config.settings import Settings
+from bids_sr.region_names import is_file
 
 # Of each group, what does not change a result: where files lie, what is allowed, how results are stored.
 UNDECISIVE: dict[str, tuple[str, ...]] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.config import region_names
+from bids_sr import region_names
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, parse_seed
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
@@ -234,10 +234,12 @@ class SuperRes(Section):
 class Preprocessing(Section):
     """Before super-resolution. `dummy_scans` None: detected. `slice_time_ref` is a fraction of the TR.
 
+    `echo`: of multi-echo runs the one that is used alone; None: they are combined.
     `derivatives` are folders that another program left, as ``NAME=DIR`` or ``DIR``; what is in them is not made again.
     """
 
     derivatives: tuple[str, ...] = ()
+    echo: int | None = None
     dummy_scans: int | None = None
     slice_time_ref: float = 0.5
     ignore: tuple[Literal["slicetiming", "events"], ...] = ()
@@ -248,6 +250,7 @@ class Preprocessing(Section):
         self._each_once("derivatives")
         for text in self.derivatives:
             self._need(bool(text.strip()) and not text.endswith("="), "derivatives", "it is NAME=DIR, or DIR alone")
+        self._need(self.echo is None or self.echo >= 1, "echo", "echoes are numbered from 1")
         self._need(self.dummy_scans is None or self.dummy_scans >= 0, "dummy_scans", "it is a number from 0 up")
         self._need(0 <= self.slice_time_ref <= 1, "slice_time_ref", "a fraction of the TR lies from 0 to 1")
         self._need(len(self.output_spaces) <= 1, "output_spaces", "maps go to one template in a run")
@@ -260,7 +263,7 @@ class Activation(Section):
     """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
     `low_pass` None switches the filter off. `contrasts` empty: each trial type, all of them, and pairs of up to three.
-    `roi`: auto, brain, names of regions joined by commas, or a file; see `bids_sr.config.region_names`.
+    `roi`: auto, brain, names of regions joined by commas, or a file; see `bids_sr.region_names`.
     `seeds`: of the connectivity maps of runs without events, see `bids_sr.config.seed_options`.
     """
 

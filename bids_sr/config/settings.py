@@ -12,8 +12,8 @@ from typing import Any, Self
 from bids_sr.config import groups, machine
 from bids_sr.config.groups import hints
 from bids_sr.config.reading import read_text
-from bids_sr.config.region_names import is_file
 from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
+from bids_sr.region_names import is_file
 
 ANAT_METHODS = ("attunet",)
 

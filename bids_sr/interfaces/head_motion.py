@@ -46,6 +46,25 @@ class ImportSeries(SimpleInterface):
         return runtime
 
 
+class CombineEchoes(SimpleInterface):
+    """Optimal combination of the echoes of a run, by tedana."""
+
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="series of the echoes")
+        echo_times = traits.List(traits.Float, mandatory=True, desc="their echo times (ms)")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="the combined series")
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from bids_sr.spatial.multi_echo import combine_echoes
+
+        out_file = Path(runtime.cwd) / "combined.nii"
+        combine_echoes(self.inputs.in_files, self.inputs.echo_times, out_file)
+        self._results["out_file"] = str(out_file)
+        return runtime
+
+
 class EstimateDummies(SimpleInterface):
     """Count the volumes at the start that are not in steady state, unless their number is given."""
 

@@ -89,7 +89,11 @@ class ImportMotion(SimpleInterface):
     class input_spec(BaseInterfaceInputSpec):
         in_file = File(exists=True, mandatory=True, desc="series as acquired")
         hmc_xfms = File(
-            exists=True, mandatory=True, desc="ITK text of another program, brings volumes onto the reference"
+            exists=True, mandatory=True, xor=["in_table"],
+            desc="ITK text of another program, brings volumes onto the reference",
+        )  # fmt: skip
+        in_table = File(
+            exists=True, mandatory=True, xor=["hmc_xfms"], desc="its confounds, with the six parameters of MCFLIRT"
         )
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
         shift_map = File(exists=True, desc="distortion of the volumes")
@@ -105,20 +109,27 @@ class ImportMotion(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
+        import pandas as pd
 
         from bids_sr.io.nifti import SeriesReader
-        from bids_sr.spatial.boldref import mean_in_reference, precomputed_motion
+        from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
         from bids_sr.spatial.distortion import load_distortion
         from bids_sr.spatial.masks import brain_mask
         from bids_sr.spatial.transforms import read_itk
-        from bids_sr.stats.glm.confounds import motion_table
+        from bids_sr.stats.glm.confounds import MOTION, motion_table
 
         here, inputs = Path(runtime.cwd), self.inputs
         warp = load_distortion(inputs.shift_map) if isdefined(inputs.shift_map) else None
         with SeriesReader(inputs.in_file) as reader:
-            matrices = read_itk(inputs.hmc_xfms)
+            source = inputs.in_table if isdefined(inputs.in_table) else inputs.hmc_xfms
+            if isdefined(inputs.in_table):
+                parameters = pd.read_csv(source, sep="\t")[list(MOTION)].to_numpy(np.float64)
+                still = mean_in_reference(reader, np.tile(np.eye(4), (reader.shape[3], 1, 1)), n_dummy=inputs.n_dummy)
+                matrices = motion_of_mcflirt(parameters, still, reader.affine)
+            else:
+                matrices = read_itk(source)
             if len(matrices) != reader.shape[3]:
-                raise ValueError(f"{inputs.hmc_xfms}: {len(matrices)} transforms for {reader.shape[3]} volumes")
+                raise ValueError(f"{source}: head motion of {len(matrices)} volumes, and there are {reader.shape[3]}")
             mean = mean_in_reference(reader, matrices, n_dummy=inputs.n_dummy, distortion=warp)
             motion = precomputed_motion(matrices, brain_mask(mean, reader.affine), reader.affine)
             boldref = saved(here / "boldref.nii.gz", mean, reader.affine, header_like=reader.header)

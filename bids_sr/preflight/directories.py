@@ -9,9 +9,9 @@ from bids_sr.bids import Findings, pretrained_for
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.plugin import Plugin
-from bids_sr.config.region_names import is_file
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
+from bids_sr.region_names import is_file
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"
 """The template that nilearn carries."""

@@ -93,6 +93,8 @@ def _against_length(
 
 
 def _read(path: Path, found: Findings) -> list[_Row]:
+    if not found.fetched(path):
+        return []
     try:
         columns, records = read_rows(path, MOST_EVENTS + 1)
     except TABLE_ERRORS as error:

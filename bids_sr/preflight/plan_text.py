@@ -4,17 +4,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.bids import BoldRun, Problem, Subject, factor_of
 from bids_sr.bids.exclusions import left_out_text
+from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
+from bids_sr.bids.precomputed import taken_text
 from bids_sr.bids.retrospective_plan import foreseen, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.plan import Plan
 
+MOST_NAMED = 3
+
 
 def format_problems(problems: Sequence[Problem]) -> str:
     """All problems, each with its file, reason and fix."""
-    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    shown = grouped(problems)
+    many = "1 problem" if len(shown) == 1 else f"{len(shown)} problems"
     head = f"{many} with the input; nothing was written."
-    return "\n".join([head, *(str(problem) for problem in problems)])
+    return "\n".join([head, *(str(problem) for problem in shown)])
 
 
 def dry_run_text(plan: Plan, settings: Settings) -> str:
@@ -32,7 +37,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
         lines.append("maps: " + " ".join(settings.activation.kinds))
     lines += left_out_text(plan.left_out)
-    warnings = ["warnings:", *(f"  {notice}" for notice in plan.warnings)] if plan.warnings else []
+    warnings = ["warnings:", *(f"  {notice}" for notice in counted(plan.warnings))] if plan.warnings else []
     return "\n".join([*lines, *_cost_lines(plan), *warnings])
 
 
@@ -47,6 +52,8 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
     lines.append(f"  pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")
     lines.append(f"  calibration: {_calibration_text(run)}")
+    if run.precomputed is not None:
+        lines.append(f"  taken over: {taken_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
     else:
@@ -76,6 +83,20 @@ def choice_text(run: BoldRun, settings: Settings) -> str:
         why.append(_why_factor(run, settings))
     text = f"{', '.join(names) or 'none'} by {_times(factor_of(run, settings), 'g')} ({'; '.join(why)})"
     return f"{text}. {_advice(run, settings)}".strip()
+
+
+def choice_lines(plan: Plan, settings: Settings) -> list[str]:
+    """What is done with every run, a line each; runs that are treated alike in one."""
+    runs: dict[str, list[str]] = {}
+    if settings.evaluation.retrospective is not None:  # the data set that it makes is planned for itself
+        return []
+    for run in (run for subject in plan.subjects for run in subject.runs):
+        runs.setdefault(choice_text(run, settings), []).append(run.stem)
+    lines = []
+    for text, names in runs.items():
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        lines.append(f"{', '.join(names[:MOST_NAMED])}{more}: {text}")
+    return lines
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config.region_names import BRAIN, is_file, region_labels
 from bids_sr.io.array_types import Array
+from bids_sr.region_names import BRAIN, is_file, region_labels
 from bids_sr.registration.ants import Image, apply, load
 from bids_sr.registration.templates import atlas_region
 

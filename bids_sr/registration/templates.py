@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config.region_names import atlas_labels
+from bids_sr.region_names import atlas_labels
 from bids_sr.registration.ants import Image, load
 from bids_sr.spatial import masks
 

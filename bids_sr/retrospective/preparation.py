@@ -26,6 +26,7 @@ from bids_sr.config import Settings
 from bids_sr.io.atomic_files import write_json, write_whole
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
+from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.sr.resolution.degradation import kspace_crop
 from bids_sr.stats.glm.confounds import count_nonsteady
 
@@ -105,6 +106,7 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
 def _digest(subject: Subject, settings: Settings, type_order: Types) -> str:
     """Checksum of all that the participant's files follow from."""
     read = [run.bold for run in subject.runs] + list(subject.t1w[:1])
+    read += [path for run in subject.runs for path, _ in run.echoes]
     read += [run.events for run in subject.runs if run.events is not None]
     read += [path for pair in _pairs(subject) for path in (pair.highres, pair.lowres) if path is not None]
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(set(read))]
@@ -174,25 +176,25 @@ def _folder(root: Path, subject: Subject, session: str | None, kind: str) -> Pat
 def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Types, building: Path) -> None:
     """One run: its downsampled copy, the measured volumes, events with both; the pair where it has to make one."""
     factor, session = retrospective_factor(settings), run.entities.get("session")
-    dummies = settings.preprocessing.dummy_scans
+    bold, dummies = _one_series(run, building), settings.preprocessing.dummy_scans
     first = dummies or 0
     if any(run is maker for maker in makers(subject).values()):
         steady = first
         if dummies is None:
-            with SeriesReader(run.bold) as reader:
+            with SeriesReader(bold) as reader:
                 steady = count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])
         first = steady + averaged(run)
-        mean, affine, header = downsampling.mean_volume(run.bold, steady, averaged(run))
+        mean, affine, header = downsampling.mean_volume(bold, steady, averaged(run))
         folder = _folder(building / "data", subject, session, "anat")
         _write_pair((mean, affine, header), folder, _stem(subject, session), "", run.sidecar, factor)
     noise = 0.0
     if settings.evaluation.retrospective == "noisy":
-        noise = downsampling.added_noise(downsampling.thermal_noise(run.bold, first), factor)
+        noise = downsampling.added_noise(downsampling.thermal_noise(bold, first), factor)
     folders = (_folder(building / part, subject, session, "func") for part in ("data", "truth"))
     low, high = (folder / f"{run.stem}_bold.nii.gz" for folder in folders)
     seed, types = settings.resources.random_seed, type_order.get(run.entities.get("task", ""), ())
-    downsampling.write_lr_series(run.bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
-    downsampling.write_measured_series(run.bold, high, factor=factor, first=first)
+    downsampling.write_lr_series(bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
+    downsampling.write_measured_series(bold, high, factor=factor, first=first)
     sidecar = {key: value for key, value in run.sidecar.items() if key not in _GEOMETRY_KEYS}
     made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
     for path, content in ((low, {**sidecar, "Retrospective": made}), (high, dict(run.sidecar))):
@@ -202,6 +204,15 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
         table = path.with_name(f"{run.stem}_events.tsv")
         table.write_text(moved_events(run.events, -first * run.tr), encoding="utf-8")
         write_json(table.with_suffix(".json"), sidecar_of_events(run.events, types))
+
+
+def _one_series(run: BoldRun, building: Path) -> Path:
+    """The series of a run as one file: its echoes combined, where it has several."""
+    if not run.echoes:
+        return run.bold
+    out = building / f"{run.stem}_combined.nii"
+    combine_echoes([path for path, _ in run.echoes], [te for _, te in run.echoes], out)
+    return out
 
 
 def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:

@@ -34,6 +34,7 @@ PURE = {
 MAY_IMPORT: dict[str, set[str]] = {
     "boilerplate": set(),
     "series": set(),
+    "region_names": set(),
     "config": {"sr/methods"},
     "io": set(),
     "spatial": {"io"},
@@ -54,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "sr/methods", "workflows"},
     "cli": PURE | {"execution", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},
 }
-EVERYWHERE = {"io.atomic_files", "series"}  # the standard library alone, and nothing of bids_sr
+EVERYWHERE = {"io.atomic_files", "series", "region_names"}  # the standard library alone, and nothing of bids_sr
 LIGHT = {"method", "methods", "recipe"}
 HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids"}
 

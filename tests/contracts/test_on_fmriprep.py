@@ -69,7 +69,21 @@ def test_nothing_is_estimated_again(whole):
 def test_without_it_all_of_that_is_estimated(data, prepared):
     prepared.root.rename(prepared.root.parent / "away")
     FmriprepMaker(prepared.root)
+    (prepared.root / "sub-01").mkdir()
     assert steps(graph(data)) >= ANATOMY | FUNCTION
+
+
+@pytest.mark.parametrize("version", ["20.2.7", "22.0.2", "23.1.4"])
+def test_of_older_versions_nothing_is_estimated_again_either(data, version):
+    maker = FmriprepMaker(data.root.parent / "prep", version)
+    maker.anat(data.path("sub-01_T1w.nii.gz", "anat"))
+    maker.run(data.path("sub-01_task-tap_bold.nii.gz", "func"))
+    workflow = graph(data)
+    assert not steps(workflow) & (ANATOMY | FUNCTION)
+    motion = [workflow.get_node(name) for name in workflow.list_node_names() if name.endswith("import_motion")]
+    assert [isdefined(node.inputs.in_table) for node in motion] == [version != "23.1.4"]
+    assert [isdefined(node.inputs.hmc_xfms) for node in motion] == [version == "23.1.4"]
+    assert ("rebuilt from the six parameters that MCFLIRT reported" in methods_text(workflow)) is (version != "23.1.4")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +91,8 @@ def test_without_it_all_of_that_is_estimated(data, prepared):
     [
         ("func/*confounds*", {"Confounds"}),
         ("func/*coreg_xfm*", {"RegisterBoldToT1w"}),
-        ("func/*hmc_xfm*", FUNCTION),
+        ("func/*hmc_xfm*", set()),
+        ("func/*", FUNCTION),
         ("func/*desc-brain_mask*", {"MaskBold"}),
         ("anat/*probseg*", {"SegmentTissues"}),
         ("anat/*MNI*xfm*", {"MaskBrain", "NormalizeT1w"}),

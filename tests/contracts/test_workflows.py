@@ -328,7 +328,9 @@ def test_every_mandatory_input_is_given_or_wired(case):
             for _, _, target, into in _edges(workflow)
             if "." in full and full.startswith(f"{target}.") and into.startswith(node.name)
         }
-        needed = {n for n, t in node.inputs.traits(mandatory=True).items() if not isdefined(getattr(node.inputs, n))}
+        given = {n for n in node.inputs.copyable_trait_names() if isdefined(getattr(node.inputs, n))}
+        traits = node.inputs.traits(mandatory=True).items()
+        needed = {n for n, trait in traits if not {n, *(trait.xor or ())} & given}
         assert needed <= wired, f"{name}: {full} lacks {sorted(needed - wired)}"
 
 

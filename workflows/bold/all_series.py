@@ -5,8 +5,10 @@ The steps add to the workflow of the run and find there, by their names, the wor
 
 from typing import Any
 
+from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.interfaces.head_motion import CombineEchoes
 from bids_sr.series import MEASURED
 from bids_sr.workflows.bold.calibrate import OF
 from bids_sr.workflows.bold.hmc_workflow import init_confounds_wf, init_motion_wf
@@ -40,6 +42,8 @@ def source_of(workflow: LiterateWorkflow, run: RunPlan, field: str) -> Source:
     for name, fields in MADE_BY.items():
         if field in fields:
             return workflow.get_node(name), f"outputnode.{field}"
+    if field == "bold_file" and run.echoes:
+        return workflow.get_node("combine_echoes"), "out_file"
     if field == "events_file" and run.at_rest:
         return workflow.get_node("seeds_wf"), "outputnode.out_file"
     if field == "preproc_file":
@@ -77,6 +81,10 @@ def model_of(workflow: LiterateWorkflow, run: RunPlan, series: str) -> Source:
 def prepare(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """Motion, registration and confounds; the latter are fed when there is a raw series (`gather_series`)."""
     precomputed = run.acquisition.precomputed
+    if run.echoes:
+        files, times = zip(*run.echoes, strict=True)
+        combine = pe.Node(CombineEchoes(in_files=list(files), echo_times=list(times)), name="combine_echoes")
+        workflow.add_nodes([combine])
     feed(workflow, run, init_motion_wf(acquisition=run.acquisition))
     registration_wf = init_bold_registration_wf(
         with_anat=run.with_anat,

@@ -46,7 +46,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
 
     Inputs
     ------
-    bold_file : series as acquired
+    bold_file : series as acquired; not of a run whose echoes are combined
     events_file : BIDS events; not of a run at rest
     truth_file : measured high-resolution series, as acquired; only with one
     t1w_preproc, t1w_mask, t1w_tpms, roi_source, roi_xfms, brain_json : from the anatomical stage, only with a T1w image
@@ -103,7 +103,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
 
 def _inputs(run: RunPlan) -> list[str]:
     """Fields of the inputnode."""
-    fields = ["bold_file"] if run.at_rest else ["bold_file", "events_file"]
+    fields = ([] if run.echoes else ["bold_file"]) + ([] if run.at_rest else ["events_file"])
     if run.evaluation.measured:
         fields.append("truth_file")
     if run.with_anat:

@@ -40,7 +40,7 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
     precomputed, times = acquisition.precomputed, acquisition.slice_times
     text = _motion_text(acquisition.n_dummy)
     if precomputed is not None:
-        text = _precomputed_text(precomputed.origin, acquisition.corrected)
+        text = _precomputed_text(precomputed, acquisition.corrected)
     if times is not None:
         text += (
             "Slices were brought to one time of acquisition, at "
@@ -67,7 +67,9 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
             (boldref, outputnode, same(out_file="boldref")),
         ])  # fmt: skip
     else:
-        motion = pe.Node(ImportMotion(hmc_xfms=precomputed.files["hmc_xfms"]), name="import_motion")
+        motion = pe.Node(ImportMotion(), name="import_motion")
+        kept = precomputed.files.get("hmc_xfms")
+        set_given(motion, {"hmc_xfms": kept} if kept else {"in_table": precomputed.files["confounds_tsv"]})
         workflow.connect([(motion, outputnode, same("boldref"))])
     if precomputed is not None and acquisition.corrected:
         shift = pe.Node(
@@ -116,16 +118,19 @@ def _motion_text(n_dummy: int | None) -> str:
     )
 
 
-def _precomputed_text(origin: str, corrected: bool) -> str:
+def _precomputed_text(precomputed: Precomputed, corrected: bool) -> str:
+    what = "the head-motion transforms of the run"
+    if "hmc_xfms" not in precomputed.files:
+        what = "the head motion of the run, its transforms rebuilt from the six parameters that MCFLIRT reported"
     text = (
-        f"Taken over from {origin} [@fmriprep]: the head-motion transforms of the run; volumes were not resampled at "
-        "this stage. The reference of the run is the mean of steady volumes that they bring into register. "
+        f"Taken over from {precomputed.origin} [@fmriprep]: {what}; volumes were not resampled at this stage. The "
+        "reference of the run is the mean of steady volumes that they bring into register. "
     )
     if corrected:
         text += (
-            f"Its field map was taken over from {origin} too: the shift of the signal along phase encoding, field "
-            "times total readout time, was undone by the same interpolation as head motion, without changing "
-            "intensities; networks saw the distorted volumes as acquired, and guides were carried into them. "
+            f"Its field map was taken over from {precomputed.origin} too: the shift of the signal along phase "
+            "encoding, field times total readout time, was undone by the same interpolation as head motion, without "
+            "changing intensities; networks saw the distorted volumes as acquired, and guides were carried into them. "
         )
     return text
 

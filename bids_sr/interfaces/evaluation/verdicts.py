@@ -167,7 +167,9 @@ class Flags(SimpleInterface):
         rows = [row for flag in flags if ((row := flag.row()).series, row.measure, row.contrast) not in known]
         cwd = Path(runtime.cwd)
         self._results["out_file"] = write_rows(cwd / "flags.tsv", rows)
-        text = json.dumps([asdict(flag) for flag in flags], indent=2, ensure_ascii=False) + "\n"
+        text = (
+            json.dumps([{**asdict(flag), "remedy": flag.remedy} for flag in flags], indent=2, ensure_ascii=False) + "\n"
+        )
         self._results["flags_json"] = str(atomic_files.write_whole(cwd / "flags.json", text))
         return runtime
 

@@ -325,7 +325,8 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, d
 
 def _components(columns: list[str], sidecar: Path) -> list[str]:
     """The first components of the mask of white matter and cerebrospinal fluid together."""
-    found = sorted(name for name in columns if re.fullmatch(r"a_comp_cor_\d+", name))
+    found = [name for name in columns if re.fullmatch(r"a_comp_cor_\d+", name)]
+    found.sort(key=lambda name: int(name.rpartition("_")[2]))  # fMRIPrep 20 counts CSF, white matter, combined: 192
     try:
         about = json.loads(sidecar.read_text(encoding="utf-8"))
     except (OSError, ValueError):

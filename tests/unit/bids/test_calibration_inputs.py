@@ -245,9 +245,9 @@ def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
     run = "sub_01_wf.sub_01_task_tap_wf"
     assert f"{run}.calibration_wf.measure" in names
     assert f"{run}.keep_calibration_wf.sink" in names
-    start = graph.get_node(f"{run}.calibration_wf.inputnode").inputs
-    assert start.bold_file == str(calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func"))
-    assert start.events_file == str(calibrated.path(f"{CALIBRATION}_events.tsv", "func"))
+    read, measured = (graph.get_node(f"{run}.calibration_wf.{name}").inputs for name in ("import_series", "measure"))
+    assert read.in_file == str(calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func"))
+    assert measured.events_file == str(calibrated.path(f"{CALIBRATION}_events.tsv", "func"))
     assert "A short run at the high resolution was registered" in methods_text(graph)
     for options in (("--calibration", "none"), ("--sr-method", "srgan")):
         without = planned_graph(calibrated, calibrated.root.parent, *options).list_node_names()

@@ -7,11 +7,9 @@ import nibabel as nb
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
-from fmriprepmaker import SPACE, FmriprepMaker, rigid, write_linear
+from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of, write_linear
 
-from bids_sr.cli.parser import parse_settings
 from bids_sr.config.digest import analysis_digest
-from bids_sr.preflight import Plan, check
 
 STEM = "sub-01/func/sub-01_task-tap"
 HMC = f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
@@ -24,31 +22,6 @@ def data(tmp_path: Path) -> BidsMaker:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     return maker
-
-
-def prepared(data: BidsMaker, label: str = "01", session: str = "", **run: object) -> FmriprepMaker:
-    """Everything fMRIPrep would leave of a participant."""
-    maker = FmriprepMaker(data.root.parent / "prep")
-    stem = f"sub-{label}" + (f"_ses-{session}" if session else "")
-    maker.anat(data.path(f"{stem}_T1w.nii.gz", "anat"))
-    maker.run(data.path(f"{stem}_task-tap_bold.nii.gz", "func"), **run)  # type: ignore[arg-type]
-    return maker
-
-
-def settings_of(data: BidsMaker, *options: str):
-    root = data.root.parent
-    argv = [str(data.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
-    return parse_settings([*argv, *(options or ("-d", f"fmriprep={root / 'prep'}"))]).resolved(run_uuid="x")
-
-
-def planned(data: BidsMaker, *options: str) -> Plan:
-    return check(settings_of(data, *options))
-
-
-def refusals(data: BidsMaker, *options: str) -> str:
-    problems = planned(data, *options).problems
-    assert all(problem.fix for problem in problems)
-    return "\n".join(map(str, problems))
 
 
 def test_everything_there_is_found_and_nothing_is_left_to_make(data):
@@ -130,20 +103,10 @@ def test_what_is_missing_is_said_and_made(data):
     plan = planned(data)
     assert plan.problems == ()
     said = "\n".join(map(str, plan.warnings))
-    assert "no confounds of it; that is made here" in said
+    assert "left of it no confounds (`--level full`, the default, writes them); made here" in said
     assert "no tissue maps" in said
     assert plan.subjects[0].precomputed.tpms == ()
     assert plan.subjects[0].runs[0].precomputed.confounds is None
-
-
-def test_only_the_anatomy_is_taken_of_versions_that_kept_no_motion(data):
-    maker = prepared(data)
-    (maker.root / HMC).unlink()
-    FmriprepMaker(maker.root, "20.2.7")
-    plan = planned(data)
-    assert plan.subjects[0].precomputed is not None
-    assert plan.subjects[0].runs[0].precomputed is None
-    assert "fMRIPrep 20.2.7 did not keep them" in "\n".join(map(str, plan.warnings))
 
 
 def test_a_registration_to_an_anatomy_that_is_not_there_is_not_taken(data):

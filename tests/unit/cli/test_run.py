@@ -53,6 +53,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             check_data=lambda checked: data,
             without=lambda checked, problems: checked,
             left_out_text=list,
+            choice_lines=lambda checked, settings: [],
             format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )

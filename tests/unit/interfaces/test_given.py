@@ -8,7 +8,7 @@ import nitransforms as nt
 import numpy as np
 import pandas as pd
 import pytest
-from fmriprepmaker import FmriprepMaker, rigid, write_linear
+from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid, write_linear
 from nitransforms.resampling import apply as their_resampling
 
 from bids_sr.interfaces import precomputed_inputs
@@ -20,6 +20,8 @@ SHAPE = (20, 22, 12)
 AFFINE = np.array([[-4.0, 0, 0, 40], [0, 4, 0, -42], [0, 0, 4, -20], [0, 0, 0, 1]])
 BLOBS = np.array([[-14.0, -12, 0], [10, -15, 4], [0, 12, -6], [15, 10, 2]])
 MOTION = np.array([rigid(), rigid(2.5, -1, 0.5, 0.03), rigid(-2, 3, 1, -0.05), rigid(1, 1, -2, 0.02)])
+
+SIX = np.random.default_rng(1).normal(0, [1, 1, 1, 0.02, 0.02, 0.02], (20, 6))  # parameters of 20 volumes
 
 
 def scene(matrix=None):
@@ -63,6 +65,26 @@ def test_head_motion_is_read_in_the_direction_in_which_it_was_written(moving, tm
         assert np.abs(inner(ours) - inner(theirs.dataobj)).max() < 6
 
 
+OBLIQUE = rigid(3, -2, 5, 0.3) @ np.array([[1, 0, 0, 0], [0, 0.9, -0.43589, 0], [0, 0.43589, 0.9, 0], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "affine",
+    [AFFINE, np.diag([-1, 1, 1, 1]) @ AFFINE, OBLIQUE @ AFFINE, OBLIQUE @ np.diag([-1, 1, 1, 1]) @ AFFINE],
+    ids=["LAS", "RAS", "oblique LAS", "oblique RAS"],
+)
+def test_head_motion_is_rebuilt_from_the_six_parameters_of_a_table(affine, tmp_path):
+    rng = np.random.default_rng(2)
+    still = scene() + rng.normal(0, 2, (*SHAPE, 1))[..., 0]
+    nb.Nifti1Image(np.repeat(still[..., None], 4, -1).astype(np.float32), affine).to_filename(tmp_path / "bold.nii")
+    table = tmp_path / "sub-01_task-tap_desc-confounds_timeseries.tsv"
+    FmriprepMaker.confounds(table, fsl_parameters(MOTION, still, nb.load(tmp_path / "bold.nii")), 0)
+    found = run(
+        precomputed_inputs.ImportMotion(in_file=str(tmp_path / "bold.nii"), in_table=str(table)), tmp_path / "motion"
+    )
+    np.testing.assert_allclose(read_itk(found.hmc_xfms), MOTION, atol=2e-3)
+
+
 def test_the_reference_is_the_mean_of_what_they_bring_into_register(moving, tmp_path):
     bold, hmc = moving
     found = run(precomputed_inputs.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
@@ -86,7 +108,7 @@ def test_the_table_of_motion_has_a_row_for_each_volume(moving, tmp_path):
 def test_transforms_for_another_run_are_refused(moving, tmp_path):
     bold, hmc = moving
     write_linear(Path(hmc), MOTION[:3])
-    with pytest.raises(ValueError, match="3 transforms for 4 volumes"):
+    with pytest.raises(ValueError, match="head motion of 3 volumes, and there are 4"):
         run(precomputed_inputs.ImportMotion(in_file=bold, hmc_xfms=hmc), tmp_path / "motion")
 
 
@@ -118,7 +140,7 @@ def test_a_field_is_brought_to_the_run_by_its_transform(moving, tmp_path):
 
 def test_known_columns_of_the_confounds_are_kept(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
-    FmriprepMaker.confounds(path, np.tile(MOTION, (5, 1, 1)), 2)
+    FmriprepMaker.confounds(path, SIX, 2)
     found = run(
         precomputed_inputs.ImportConfounds(in_file=str(path), origin="fMRIPrep 24.1.1", n_dummy=2), tmp_path / "c"
     )
@@ -135,12 +157,25 @@ def test_known_columns_of_the_confounds_are_kept(tmp_path):
 
 def test_components_of_single_tissues_are_left_out(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
-    FmriprepMaker.confounds(path, np.tile(MOTION, (5, 1, 1)), 0)
+    FmriprepMaker.confounds(path, SIX, 0)
     masks = {f"a_comp_cor_{k:02d}": {"Mask": "CSF" if k < 4 else "combined"} for k in range(8)}
     path.with_suffix(".json").write_text(json.dumps(masks))
     found = run(precomputed_inputs.ImportConfounds(in_file=str(path), origin="x"), tmp_path / "c")
     names = [name for name in pd.read_csv(found.out_file, sep="\t") if "comp_cor" in name]
     assert names == [f"a_comp_cor_{k:02d}" for k in range(4, 8)]
+
+
+def test_components_of_fmriprep_20_are_taken_in_the_order_of_their_numbers(tmp_path):
+    """There CSF and white matter come first: the combined ones may be the 98th and so on."""
+    path = tmp_path / "x_desc-confounds_timeseries.tsv"
+    names = [f"a_comp_cor_{k:02d}" for k in range(95, 105)]
+    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z", *names]
+    path.write_text("\t".join(columns) + "\n" + ("\t".join("0" * len(columns)) + "\n") * 4)
+    masks = {name: {"Mask": "WM" if int(name[-3:].lstrip("_")) < 98 else "combined"} for name in names}
+    path.with_suffix(".json").write_text(json.dumps(masks))
+    found = run(precomputed_inputs.ImportConfounds(in_file=str(path), origin="x"), tmp_path / "c")
+    table = pd.read_csv(found.out_file, sep="\t")
+    assert [name for name in table if "comp_cor" in name] == [f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102)]
 
 
 def test_a_table_without_head_motion_is_refused(tmp_path):

@@ -367,7 +367,7 @@ CASES = {
     "wrong factor": Case(spoil=_wrong_factor, file=HIGH, reason="stand as 2×2", fix="Leave --sr-factor out"),
     "other slices": Case(spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--force"),
     "unknown acq": Case(spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"),
-    "several echoes": Case(spoil=_echoes, file="_echo-1_bold.nii.gz", reason="2 echoes", fix='{"bold": {"echo": 2}}'),
+    "echoes without times": Case(spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo N"),
     "phase alone": Case(spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"),
     "complex": Case(spoil=_complex, file=BOLD, reason="complex", fix="part-mag"),
     "slices along another axis": Case(spoil=_sagittal, file=BOLD, reason="not lie along the third", fix="Reorient"),

@@ -157,7 +157,7 @@ def other_model_factor(maker: BidsMaker, sound: Path) -> list[str]:
 
 CASES = {
     "unknown method": Case(spoil=unknown, reason="li-agnostic, mse3d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"),
-    "no pair": Case(spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method sbl --sr-factor 2"),
+    "no pair": Case(spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method auto, the default"),
     "factor and pair": Case(spoil=other_factor, reason="stand as 2×2, not as --sr-factor says", fix="Leave --sr-f"),
     "patch": Case(spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"),
     "3D patch": Case(spoil=large_patch_of_li, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"),

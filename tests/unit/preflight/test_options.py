@@ -450,3 +450,39 @@ def test_a_dry_run_names_the_truth(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--truth", str(truth.root))
     text = dry_run_text(check(settings), settings)
     assert "truth: sub-01_task-tap_bold.nii.gz, effect of thumb" in text
+
+
+def echoes(maker: BidsMaker, times: tuple[float, ...] = (0.012, 0.028, 0.044)) -> None:
+    for name in ("sub-01_task-tap_bold.nii.gz", "sub-01_task-tap_bold.json"):
+        maker.path(name, "func").unlink()
+    for number, te in enumerate(times, 1):
+        maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": te})
+
+
+def test_echoes_are_one_run_that_is_combined(maker: BidsMaker) -> None:
+    echoes(maker)
+    plan = planned(maker)
+    assert plan.problems == ()
+    (run,) = plan.subjects[0].runs
+    assert run.stem == "sub-01_task-tap"
+    assert "echo" not in run.entities
+    assert [te for _, te in run.echoes] == [12.0, 28.0, 44.0]
+    assert set(plan.subjects[0].images) >= {path for path, _ in run.echoes}
+    assert any("3 echoes (TE 12, 28, 44 ms) are combined" in str(notice) for notice in plan.warnings)
+    assert next(iter(plan.contrasts.values()))["thumb"] == {"thumb": 1.0}
+
+
+def test_one_echo_alone(maker: BidsMaker) -> None:
+    echoes(maker)
+    (run,) = planned(maker, "--echo", "2").subjects[0].runs
+    assert (run.bold.name, run.echoes) == ("sub-01_task-tap_echo-2_bold.nii.gz", ())
+    assert run.entities["echo"] == "2"
+    (problem,) = planned(maker, "--echo", "4").problems
+    assert "no echo 4" in problem.reason
+
+
+@pytest.mark.parametrize("times", [(0.012, 12.0), (0.028, 0.012)])
+def test_echo_times_that_cannot_be(maker: BidsMaker, times: tuple[float, ...]) -> None:
+    echoes(maker, times)
+    (problem,) = planned(maker).problems
+    assert "no time in seconds" in problem.reason or "do not rise" in problem.reason

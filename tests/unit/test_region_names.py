@@ -4,7 +4,7 @@ import pytest
 
 from bids_sr.config import UsageError
 from bids_sr.config.groups import Activation
-from bids_sr.config.region_names import GROUPS, atlas_labels, region_labels, region_of_tasks
+from bids_sr.region_names import GROUPS, atlas_labels, region_labels, region_of_tasks
 
 
 def test_every_group_is_of_labels_that_there_are() -> None:
@@ -29,8 +29,8 @@ def test_labels(roi: str, labels: tuple[str, ...]) -> None:
 
 
 def test_an_unknown_region_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match="precentrall") as caught:
-        Activation(roi="visual,precentrall")
+    with pytest.raises(UsageError, match="precentrla") as caught:
+        Activation(roi="visual,precentrla")
     assert "Precentral" in caught.value.fix
 
 

@@ -1,0 +1,87 @@
+"""Optimal combination of the echoes of a multi-echo series, streamed, by tedana.
+
+T2* of each voxel is fitted log-linearly to the means over time of the echoes, and each volume is the mean of its echoes
+weighted by TE · exp(-TE / T2*) (Posse et al. 1999). The echoes of a volume are acquired together, so that head motion
+moves them alike; the weights vary slowly in space and are those of a voxel throughout the run.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+
+from bids_sr.io.array_types import Float
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
+LEAST_MS, MOST_MS = 1.0, 500.0  # T2* that tissue can have; outside of it a fit is one of noise
+UNSTEADY = 5  # volumes
+_VOLUMES = 8  # read at a time
+
+
+def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float]) -> Float:
+    """T2* (ms), (N,), from the mean signal of each echo, (N,) each; within what tissue can have.
+
+    Examples
+    --------
+    >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
+    >>> t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
+    [30.0, 60.0]
+    """
+    from tedana.decay import fit_loglinear
+
+    data = np.stack([np.asarray(mean, dtype=np.float64) for mean in means], axis=1)[..., None]
+    every = np.full(len(data), len(means), dtype=int)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.asarray(fit_loglinear(data, list(tes_ms), every, report=False)[0])
+    found = np.where(np.isfinite(found) & (found > 0), found, MOST_MS)
+    return np.clip(found, LEAST_MS, MOST_MS)
+
+
+def combine_echoes(
+    paths: Sequence[str | os.PathLike[str]], tes_ms: Sequence[float], out: str | os.PathLike[str]
+) -> Float:
+    """Write the optimal combination of the echoes of a run; returns T2* (ms), (X, Y, Z).
+
+    The first volumes, which may not be in the steady state, do not count for T2*.
+
+    Parameters
+    ----------
+    paths : series of the echoes, (X, Y, Z, T) each, on one grid
+    tes_ms : their echo times
+    out : series written, whole or not at all
+
+    Raises
+    ------
+    ValueError : the echoes do not belong together
+    """
+    from tedana.combine import make_optcom
+
+    with ExitStack() as stack:
+        readers = [stack.enter_context(SeriesReader(path)) for path in paths]
+        first = readers[0]
+        odd = next((each for each in readers if each.shape != first.shape), None)
+        if odd is not None:
+            raise ValueError(f"{odd.path}: its shape {odd.shape} is not that of the first echo, {first.shape}")
+        n_voxels, n_volumes = int(np.prod(first.shape[:3])), first.shape[3]
+        means = [_mean(reader, min(UNSTEADY, n_volumes // 4)) for reader in readers]
+        times = t2star(means, tes_ms)
+        every = np.full(n_voxels, len(readers), dtype=int)
+        writer = stack.enter_context(SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header))
+        for start in range(0, n_volumes, _VOLUMES):
+            stop = min(start + _VOLUMES, n_volumes)
+            data = np.stack(
+                [np.stack([v.ravel() for v in reader.volumes(start, stop)], axis=1) for reader in readers], axis=1
+            )
+            combined = make_optcom(data.astype(np.float64), list(tes_ms), every, t2s=times)
+            for column in np.asarray(combined).T:
+                writer.append(column.reshape(first.shape[:3]).astype(np.float32))
+        return times.reshape(first.shape[:3])
+
+
+def _mean(reader: SeriesReader, start: int) -> Float:
+    """Mean over time from a volume on, (N,)."""
+    total = np.zeros(int(np.prod(reader.shape[:3])))
+    for volume in reader.volumes(start):
+        total += volume.ravel()
+    return total / (reader.shape[3] - start)

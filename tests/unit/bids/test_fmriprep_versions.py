@@ -1,0 +1,380 @@
+"""Folders of fMRIPrep 20 to 25 and real ones in their states: other names, parts missing or not downloaded."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker, affine_for
+from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of
+
+from bids_sr.bids.exclusions import left_out_text
+from bids_sr.bids.precomputed import PrecomputedRun
+from bids_sr.preflight import Plan
+from bids_sr.preflight.plan_text import dry_run_text, format_problems
+
+STEM = "sub-01/func/sub-01_task-tap"
+ANAT = "sub-01/anat/sub-01"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> BidsMaker:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    return maker
+
+
+def run_of(plan: Plan) -> PrecomputedRun:
+    """What is taken over of the only run."""
+    assert plan.problems == ()
+    found = plan.subjects[0].runs[0].precomputed
+    assert found is not None
+    return found
+
+
+def said(plan: Plan) -> str:
+    return "\n".join(map(str, plan.warnings))
+
+
+def dangle(path: Path) -> None:
+    """What DataLad leaves of a file that was not downloaded."""
+    path.unlink()
+    path.symlink_to("../../.git/annex/objects/aa/bb/MD5E-s9--00/MD5E-s9--00")
+
+
+@pytest.mark.parametrize(
+    ("version", "hmc", "coreg", "table"),
+    [
+        ("20.0.7", "", "", "desc-confounds_regressors.tsv"),
+        ("20.2.7", "", "from-scanner_to-T1w_mode-image_xfm.txt", "desc-confounds_timeseries.tsv"),
+        ("22.0.2", "", "from-scanner_to-T1w_mode-image_xfm.txt", "desc-confounds_timeseries.tsv"),
+        (
+            "23.0.2", "from-scanner_to-boldref_mode-image_xfm.txt", "from-scanner_to-T1w_mode-image_xfm.txt",
+            "desc-confounds_timeseries.tsv",
+        ),
+        (
+            "25.2.5", "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
+            "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt", "desc-confounds_timeseries.tsv",
+        ),
+    ],
+)  # fmt: skip
+def test_names_of_every_version_are_known(data, version, hmc, coreg, table):
+    maker = prepared(data, version=version, n_dummy=2)
+    found = run_of(planned(data))
+    stem = maker.root / STEM
+    assert found.confounds == Path(f"{stem}_{table}")
+    assert found.hmc == (Path(f"{stem}_{hmc}") if hmc else None)
+    assert found.coreg == (Path(f"{stem}_{coreg}") if coreg else None)
+    assert found.mask == Path(f"{stem}_desc-brain_mask.nii.gz")
+    assert found.n_dummy == 2
+
+
+def test_a_registration_to_the_anatomy_by_its_newer_name_is_known(data):
+    maker = prepared(data, version="25.2.5")
+    old = maker.root / f"{STEM}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+    new = old.rename(old.with_name(old.name.replace("to-T1w", "to-anat")))
+    assert run_of(planned(data)).coreg == new
+
+
+def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_is_said_once(data):
+    prepared(data, version="21.0.1", func=False)
+    notices = [str(notice) for notice in planned(data).warnings if "fMRIPrep 21.0.1" in str(notice)]
+    assert [("six parameters" in text, "no brain mask" in text) for text in notices] == [(False, True), (True, False)]
+    assert "(`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3)" in notices[0]
+    assert "every call since fMRIPrep 22.1 writes it" in notices[1]
+
+
+def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
+    data.bold("sub-01_task-rest")
+    data.events("sub-01_task-rest")
+    maker = prepared(data, version="21.0.1", func=False)
+    maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"), func=False)
+    shown = dry_run_text(planned(data), settings_of(data))
+    assert shown.count("six parameters of its confounds") == 1
+    taken = "head motion (from the parameters in its confounds), registration to T1w, confounds of fMRIPrep 21.0.1"
+    assert shown.count(f"taken over: {taken}") == 2
+    assert "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 kept no head-motion transforms" in shown
+
+
+def test_what_is_missing_is_named_with_the_option_that_makes_it(data):
+    maker = prepared(data, version="23.2.0", func=False)
+    for path in [*maker.root.rglob("*confounds*"), *maker.root.rglob("*probseg*"), *maker.root.rglob("*to-T1w*")]:
+        path.unlink()
+    text = said(planned(data))
+    assert "no brain mask on its own grid (`--output-spaces func` writes it" in text
+    assert "no registration to T1w (every call since fMRIPrep 20.2 writes it)" in text
+    assert "no confounds (`--level full`, the default, writes them)" in text
+    assert "no tissue maps (label-{GM,WM,CSF}_probseg) (every call writes them to the anat folder)" in text
+    assert "(`--output-spaces MNI152NLin2009cAsym` writes them)" in text
+
+
+def test_a_run_without_motion_and_table_is_made_here(data):
+    maker = prepared(data, version="20.2.7")
+    for path in maker.root.rglob("*confounds*"):
+        path.unlink()
+    plan = planned(data)
+    assert plan.problems == ()
+    assert plan.subjects[0].runs[0].precomputed is None
+    assert "left no head motion of it (every call since fMRIPrep 22.1 writes it" in said(plan)
+
+
+def test_a_run_of_which_there_is_nothing_is_said(data):
+    maker = prepared(data)
+    shutil.rmtree(maker.root / "sub-01" / "func")
+    assert "fMRIPrep 24.1.1 left nothing of it; motion" in said(planned(data))
+
+
+def test_a_table_without_its_json_is_used_and_said(data):
+    maker = prepared(data)
+    (maker.root / f"{STEM}_desc-confounds_timeseries.json").unlink()
+    plan = planned(data)
+    assert run_of(plan).confounds is not None
+    assert "the mask of each component of aCompCor is unknown" in said(plan)
+
+
+def test_a_correction_whose_field_map_has_no_known_place_is_said(data):
+    maker = prepared(data, version="21.0.1")
+    figure = maker.root / "sub-01" / "figures" / "sub-01_task-tap_desc-sdc_bold.svg"
+    figure.parent.mkdir()
+    figure.write_text("<svg/>")
+    assert "kept no place of its field map (23.2 and later do); the distortion is not undone here" in said(
+        planned(data)
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "theirs"),
+    [
+        ("sub-01_ses-02_task-tap_run-1", "sub-01_ses-02_task-tap_run-01"),
+        ("sub-01_ses-02_task-tap_echo-1_part-mag", "sub-01_ses-02_task-tap"),
+        ("sub-01_ses-02_task-tap_part-mag", "sub-01_ses-02_task-tap_part-mag"),
+        ("sub-01_ses-02_task-tap_dir-AP_run-2", "sub-01_ses-02_task-tap_run-2"),
+    ],
+)
+def test_runs_are_found_under_the_names_that_combined_outputs_have(tmp_path, raw, theirs):
+    data = BidsMaker(tmp_path / "bids")
+    data.bold(raw)
+    data.events(raw)
+    data.t1w("sub-01_ses-02")
+    maker = FmriprepMaker(tmp_path / "prep", "23.1.4")
+    maker.anat(data.path("sub-01_ses-02_T1w.nii.gz", "anat"))
+    maker.run(data.path(f"{raw}_bold.nii.gz", "func"), name=theirs)
+    found = run_of(planned(data))
+    assert found.hmc is not None
+    assert found.hmc.name.startswith(f"{theirs}_from-scanner")
+    assert set(found.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+
+
+def test_a_name_without_direction_fits_no_run_that_has_a_twin_in_the_other_direction(tmp_path):
+    data = BidsMaker(tmp_path / "bids")
+    for direction in ("AP", "PA"):
+        data.bold(f"sub-01_task-tap_dir-{direction}")
+        data.events(f"sub-01_task-tap_dir-{direction}")
+    maker = FmriprepMaker(tmp_path / "prep", "23.1.4")
+    maker.run(data.path("sub-01_task-tap_dir-AP_bold.nii.gz", "func"), name="sub-01_task-tap")
+    plan = planned(data)
+    assert [run.precomputed for run in plan.subjects[0].runs] == [None, None]
+
+
+def test_a_registration_to_the_anatomy_of_another_session_is_not_taken(tmp_path):
+    data = BidsMaker(tmp_path / "bids")
+    for session in ("1", "2"):
+        data.subject(session=session)
+    maker = FmriprepMaker(tmp_path / "prep", "25.2.5")
+    for session in ("1", "2"):
+        maker.anat(data.path(f"sub-01_ses-{session}_T1w.nii.gz", "anat"))
+        maker.run(data.path(f"sub-01_ses-{session}_task-tap_bold.nii.gz", "func"))
+    plan = planned(data)
+    assert [run.precomputed.coreg is None for run in plan.subjects[0].runs] == [False, True]
+    assert "goes to sub-01_ses-2_desc-preproc_T1w.nii.gz, and sub-01_ses-1_desc-preproc_T1w.nii.gz is used" in said(
+        plan
+    )
+
+
+def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data):
+    maker = prepared(data)
+    turned = affine_for((3.0, 3.0, 4.0)) @ rigid(yaw=np.pi - 5e-4)  # its scalar part is all but zero
+    path = data.path("sub-01_task-tap_bold.nii.gz", "func")
+    series = np.asarray(nb.load(path).dataobj)
+    stored = nb.Nifti1Image(series, turned)
+    stored.header.set_zooms((*stored.header.get_zooms()[:3], 1.0))
+    stored.to_filename(path)
+    maker.run(path)
+    mask = maker.root / f"{STEM}_desc-brain_mask.nii.gz"
+    only_qform = nb.Nifti1Image(np.asarray(nb.load(mask).dataobj), turned)
+    only_qform.set_qform(turned, 1)
+    only_qform.set_sform(None, 0)
+    only_qform.to_filename(mask)
+    corners = np.array([[0, 0, 0, 1], [15, 15, 5, 1]]).T
+    assert 0.01 < np.abs((nb.load(mask).affine - turned) @ corners).max() < 0.5
+    assert run_of(planned(data)).mask is not None
+
+
+def test_a_participant_that_the_folder_has_not_is_refused(data):
+    data.subject("02")
+    maker = prepared(data, "02")
+    text = refusals(data, "-d", f"fmriprep={maker.root}", "--participant-label", "01")
+    assert f"no sub-01 in {maker.root}; it has sub-02" in text
+
+
+def test_of_several_participants_those_in_the_folder_go_on(data):
+    data.subject("02")
+    prepared(data, "02")
+    plan = planned(data)
+    assert [subject.label for subject in plan.subjects] == ["02"]
+    assert "no sub-01 in" in str(plan.left_out["sub-01_task-tap"])
+
+
+def test_two_folders_complete_one_another(data):
+    maker = prepared(data)
+    other = FmriprepMaker(data.root.parent / "anatomy")
+    shutil.move(maker.root / "sub-01" / "anat", other.root / "sub-01" / "anat")
+    (maker.root / "sub-02").mkdir()
+    plan = planned(data, "-d", f"func={maker.root}", f"anat={other.root}")
+    assert plan.subjects[0].precomputed.origin.name == "anat"
+    assert run_of(plan).origin.name == "func"
+    assert run_of(plan).coreg is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
+        f"{STEM}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
+        f"{STEM}_desc-confounds_timeseries.tsv",
+        f"{STEM}_desc-confounds_timeseries.json",
+        f"{STEM}_desc-brain_mask.nii.gz",
+        f"{ANAT}_desc-preproc_T1w.nii.gz",
+        f"{ANAT}_label-GM_probseg.nii.gz",
+        f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5",
+        "dataset_description.json",
+    ],
+)
+def test_a_file_that_is_needed_and_was_not_downloaded_is_named_with_the_command(data, name):
+    maker = prepared(data)
+    dangle(maker.root / name)
+    text = refusals(data)
+    assert "it is not downloaded: a link whose target is missing" in text
+    assert f"`datalad get {maker.root / name}`" in text
+
+
+def test_all_that_was_not_downloaded_is_named_at_once(data):
+    maker = prepared(data)
+    for path in maker.root.rglob("sub-01_*"):
+        dangle(path)
+    problems = planned(data).problems
+    assert len(problems) == 12  # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
+    text = format_problems(problems)
+    assert text.startswith("1 problem with the input")
+    assert f"`cd {maker.root / 'sub-01'} && datalad get anat/sub-01_desc-preproc_T1w.nii.gz anat/" in text
+    assert all(problem.file.rpartition("/")[2] in text for problem in problems)
+
+
+def test_of_runs_left_out_each_set_has_one_command(data):
+    maker = prepared(data)
+    data.bold("sub-01_task-rest")
+    data.events("sub-01_task-rest")
+    maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"))
+    for path in maker.root.rglob("sub-01_task-rest_*"):
+        dangle(path)
+    text = left_out_text(planned(data).left_out)
+    assert len(text) == 1
+    assert text[0].startswith("left out: sub-01_task-rest\n")
+    assert f"`cd {maker.root / 'sub-01' / 'func'} && datalad get sub-01_task-rest_" in text[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dataset_description.json", "sub-01/func/sub-01_task-tap_bold.json", "sub-01/func/sub-01_task-tap_events.tsv"],
+)
+def test_sidecars_of_the_data_set_must_be_downloaded_too(data, name):
+    path = data.root / name
+    if not path.exists():
+        path.write_text("{}")
+    dangle(path)
+    text = refusals(data, "--sr-method", "bspline")
+    assert f"{path}\n  why: it is not downloaded: a link whose target is missing" in text
+
+
+def test_the_sidecar_of_a_field_map_must_be_downloaded(data):
+    data.bold(sidecar={"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05})
+    maker = prepared(data)
+    maker.field(data.path("sub-01_task-tap_bold.nii.gz", "func"), np.zeros((4, 4, 4)), np.eye(4))
+    dangle(maker.root / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.json")
+    assert "not downloaded" in refusals(data)
+
+
+def test_images_that_nobody_needs_need_not_be_downloaded(data):
+    maker = prepared(data)
+    for space in ("MNI152NLin6Asym", "fsnative"):
+        for ends in (f"from-T1w_to-{space}", f"from-{space}_to-T1w"):
+            (maker.root / f"{ANAT}_{ends}_mode-image_xfm.txt").unlink(missing_ok=True)
+            (maker.root / f"{ANAT}_{ends}_mode-image_xfm.txt").symlink_to("nowhere")
+    for name in ("desc-hmc_boldref", "desc-coreg_boldref", "space-T1w_boldref"):
+        dangle(maker.root / f"{STEM}_{name}.nii.gz")
+    dangle(maker.root / f"{ANAT}_space-{SPACE}_desc-preproc_T1w.nii.gz")
+    assert set(run_of(planned(data)).files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("/annex/objects/MD5E-s693--78ca.json\n", "`datalad get "),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "`git lfs pull -I "),
+    ],
+)
+@pytest.mark.parametrize("name", ["dataset_description.json", f"{STEM}_desc-brain_mask.nii.gz"])
+def test_pointers_in_place_of_files_are_not_downloaded_either(data, name, content, says):
+    maker = prepared(data)
+    (maker.root / name).write_text(content)
+    text = refusals(data)
+    assert "it is not downloaded: a pointer of" in text
+    assert says in text
+
+
+def _described(folder: Path, program: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"Name": "x", "BIDSVersion": "1.9.0", "GeneratedBy": [{"Name": program, "Version": "1"}]}
+    (folder / "dataset_description.json").write_text(json.dumps(content))
+
+
+def test_of_several_folders_inside_that_of_fmriprep_is_proposed(data):
+    maker = prepared(data)
+    _described(maker.root.parent / "outer" / "aroma", "fMRIPost-AROMA")
+    maker.root.rename(maker.root.parent / "outer" / "fmriprep")
+    outer = maker.root.parent / "outer"
+    assert f"Name the folder inside it: {outer / 'fmriprep'}." in refusals(data, "-d", str(outer))
+
+
+def test_the_folder_of_another_program_proposes_the_one_beside_it(data):
+    maker = prepared(data)
+    other = maker.root.parent / "aroma"
+    _described(other, "fMRIPost-AROMA")
+    text = refusals(data, "-d", str(other))
+    assert "it was made by fMRIPost-AROMA, not by fMRIPrep" in text
+    assert f"Name the folder beside it: {maker.root}." in text
+
+
+def test_the_data_set_proposes_its_own_derivatives(data):
+    maker = prepared(data)
+    inner = data.root / "derivatives" / "fmriprep"
+    inner.parent.mkdir()
+    maker.root.rename(inner)
+    assert f"Name the folder inside it: {inner}." in refusals(data, "-d", str(data.root))
+
+
+def test_the_folder_of_a_participant_proposes_the_one_around_it(data):
+    maker = prepared(data)
+    assert f"Name the folder around it: {maker.root}." in refusals(data, "-d", str(maker.root / "sub-01"))
+
+
+def test_a_folder_of_smriprep_gives_its_anatomy(data):
+    maker = prepared(data)
+    shutil.rmtree(maker.root / "sub-01" / "func")
+    _described(maker.root, "sMRIPrep")
+    plan = planned(data)
+    assert plan.problems == ()
+    assert plan.subjects[0].precomputed is not None
+    assert "sMRIPrep 1 left nothing of it; motion, registration, mask and confounds are made here" in said(plan)
