@@ -114,7 +114,7 @@ def main() -> None:
     template = load_template()
     with tempfile.TemporaryDirectory() as folder:
         flat = Image(data=head.data / bias_field(head, None, seed=1, iterations=(20, 15)), affine=head.affine)
-        brain, _ = brain_from_head(
+        brain, *_ = brain_from_head(
             flat, template.t1, template.mask.data, seed=1, prefix=f"{folder}/head_", sloppy=False
         )
     low_mask, bold_mask = (brain_mask(image.data, image.affine) for image in (lowres, boldref))

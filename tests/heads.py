@@ -71,3 +71,34 @@ def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Image, np.ndarray
     data = np.pad(image.data, pad) * 500
     data = np.where((scalp | neck) & ~skull, 420.0, np.where(skull & ~inside, 25.0, data))
     return Image(data=ndimage.gaussian_filter(data, 0.5).astype(np.float32), affine=affine), inside
+
+
+def head_with_neck(mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9) -> tuple[Image, np.ndarray]:
+    """A whole head as MPRAGE shows it, and the brain's mask.
+
+    The brain is smaller than the template's (`scale`), under a dark skull and a bright scalp, over a face and a neck of
+    muscle; slices of `slice_mm` from foot to head.
+    """
+    image, mask = brain(mm)
+    affine = np.diag([scale, scale, scale, 1.0]) @ image.affine
+    low, high = (int(n / (scale * mm)) for n in (120, 24))
+    around = [(int(40 / mm), int(40 / mm)), (int(30 / mm), int(45 / mm)), (low, high)]
+    affine[:3, 3] -= affine[:3, :3] @ [first for first, _ in around]
+    inside, data = np.pad(mask, around), np.pad(image.data, around) * 500
+    skull, scalp = (masks.grow(inside, affine, mm) for mm in (5.0, 13.0))
+    x, y, z = (
+        axis.reshape(inside.shape) for axis in (np.argwhere(np.ones(inside.shape)) @ affine[:3, :3].T + affine[:3, 3]).T
+    )
+    neck = ((x / 62) ** 2 + ((y + 25) / 62) ** 2 < 1) & (z < -35)
+    face = ((x / 58) ** 2 + ((y - 45) / 48) ** 2 < 1) & (z < -8) & (z > -110)
+    texture = ndimage.gaussian_filter(np.random.default_rng(7).normal(size=inside.shape), 6.0 / mm)
+    flesh = 330 + 130 * np.sign(texture) * (np.abs(texture) > 0.4 * texture.std())
+    outside = np.where(scalp & ~skull, 640.0, np.where((neck | face) & ~scalp, flesh, 0.0))
+    data = np.where(inside, data, np.where(skull, 25.0, outside))
+    data = ndimage.gaussian_filter(data, 0.5) + np.random.default_rng(8).normal(0, 10, data.shape)
+    whole = Image(data=np.maximum(data, 0).astype(np.float32), affine=affine)
+    if slice_mm <= mm:
+        return whole, inside
+    shape, grid_affine = hr_grid(whole.data.shape, affine, (1.0, 1.0, scale * mm / slice_mm))
+    thick = masks.coverage(inside, affine, shape, grid_affine, mm=1.0) > 0.5
+    return Image(data=masks.coverage(whole.data, affine, shape, grid_affine, mm=1.0), affine=grid_affine), thick

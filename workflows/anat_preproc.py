@@ -16,7 +16,7 @@ REGIONS = {
 TEMPLATE = ("template", "template_mask")
 XFMS = ("t1w2std_xfm", "std2t1w_xfm")
 REGION = ("roi_t1w", "atlas_t1w", "roi_source", "roi_xfms")
-OUTPUTS = ("t1w_preproc", "t1w_mask", "t1w_dseg", "t1w_tpms", *XFMS, *REGION, *TEMPLATE, "std_t1w")
+OUTPUTS = ("t1w_preproc", "t1w_mask", "t1w_dseg", "t1w_tpms", *XFMS, *REGION, *TEMPLATE, "std_t1w", "brain_json")
 
 
 def init_anat_wf(
@@ -46,6 +46,7 @@ def init_anat_wf(
     roi_t1w, atlas_t1w : region of interest and AAL2 labels on the T1w grid
     roi_source, roi_xfms : region in the space in which it was given, and the transforms that take T1w points there
         (none in T1w space)
+    brain_json : figures of the brain mask, and what speaks against it
     template, template_mask, std_t1w : skull-stripped template, its brain, and the T1w image in template space
     """
     files = {} if precomputed is None else precomputed.files
@@ -67,11 +68,13 @@ def init_anat_wf(
             (start, brain_bias, same(out_mask="mask")),
             (start, brain, same(out_mask="mask")),
             (brain_bias, brain, same(out_file="t1w")),
+            (start, outputnode, same(out_json="brain_json")),
         ])  # fmt: skip
     else:
         anat = pe.Node(ImportAnat(mask=files["t1w_mask"]), name="import_anat")
         set_given(anat, {"dseg": files.get("t1w_dseg") if "gm" in files else None})
         workflow.connect([(inputnode, anat, same("t1w")), (anat, brain, same("t1w", "mask"))])
+        workflow.connect([(anat, outputnode, same(out_json="brain_json"))])
     if XFMS[0] in files:
         xfms.inputs.trait_set(**{xfm: files[xfm] for xfm in XFMS})
         std = pe.Node(ShowInTemplate(seed=seed), name="std")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
 from bids_sr.interfaces.shared_specs import AntsInputSpec, SloppyInputSpec, saved, saved_xfm
+from bids_sr.io import atomic_files
+
+LOGGER = logging.getLogger(__name__)
 
 
 class LoadTemplate(SimpleInterface):
@@ -70,19 +74,31 @@ class MaskBrain(SimpleInterface):
     class output_spec(TraitedSpec):
         out_mask = File(exists=True, desc="brain on the grid of the T1w image")
         affine_xfm = File(exists=True, desc="takes a template point to its T1w point, affine")
+        out_json = File(exists=True, desc="figures of the mask, and what speaks against it")
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.registration.ants import load
         from bids_sr.registration.brain import brain_from_head
 
         here, head = Path(runtime.cwd), load(self.inputs.in_file)
-        mask, affine = brain_from_head(
+        mask, affine, check = brain_from_head(
             head, load(self.inputs.template), load(self.inputs.template_mask).data > 0.5, seed=self.inputs.seed,
             prefix=str(here / "head_"), sloppy=self.inputs.sloppy,
         )  # fmt: skip
         self._results["out_mask"] = saved(here / "brain_mask.nii", mask, head.affine)
         self._results["affine_xfm"] = saved_xfm(here / "affine.txt", affine)
+        self._results["out_json"] = saved_check(here / "brain.json", check)
         return runtime
+
+
+def saved_check(path: Path, check: Any) -> str:
+    """Write the figures of a brain mask (a `BrainCheck`), and warn of a doubtful one; the path as text."""
+    if check.doubts:
+        LOGGER.warning(
+            "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out of the confounds.",
+            "; ".join(check.doubts),
+        )
+    return str(atomic_files.write_json(path, check.facts()))
 
 
 class NormalizeT1w(SimpleInterface):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,7 @@ class Confounds(SimpleInterface):
         tpms = InputMultiObject(
             File(exists=True), desc="gray matter, white matter, cerebrospinal fluid; may be left out"
         )
+        registration_json = File(exists=True, desc="tissue maps are not used where it doubts the brain of the T1w")
         motion_tsv = File(exists=True, mandatory=True, desc="of EstimateMotion")
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
 
@@ -215,7 +217,10 @@ class Confounds(SimpleInterface):
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.glm.confounds import gather
 
-        tpms = [load_image(f)[0] for f in self.inputs.tpms] if isdefined(self.inputs.tpms) else []
+        known = self.inputs.registration_json
+        doubtful = isdefined(known) and json.loads(Path(known).read_text(encoding="utf-8")).get("brain_doubts")
+        files = self.inputs.tpms if isdefined(self.inputs.tpms) and not doubtful else []
+        tpms = [load_image(f)[0] for f in files]
         motion = pd.read_csv(self.inputs.motion_tsv, sep="\t", na_values="n/a")
         mask = load_image(self.inputs.mask)[0] > 0
         with SeriesReader(self.inputs.in_file) as reader:

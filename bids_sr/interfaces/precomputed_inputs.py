@@ -15,6 +15,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_sr.interfaces.anat import saved_check
 from bids_sr.interfaces.coregistration import MaskBold, RegisterBoldToT1w
 from bids_sr.interfaces.head_motion import Confounds, write_confounds
 from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
@@ -35,16 +36,19 @@ class ImportAnat(SimpleInterface):
         mask = File(exists=True, desc="brain, .nii")
         dseg = File(exists=True, desc="tissues, told from the probabilities where they are not given")
         tpms = traits.List(File(exists=True), desc="probabilities of GM, WM and CSF")
+        out_json = File(exists=True, desc="figures of the mask, and what speaks against it")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
         from bids_sr.registration.ants import load
+        from bids_sr.registration.brain_check import check_mask
         from bids_sr.spatial.tissue_mixture import segmentation
 
         here, t1w, mask = Path(runtime.cwd), load(self.inputs.t1w), load(self.inputs.mask)
         self._results["t1w"] = saved(here / "t1w.nii", t1w.data, t1w.affine)
         self._results["mask"] = saved(here / "mask.nii", mask.data > 0.5, mask.affine)
+        self._results["out_json"] = saved_check(here / "brain.json", check_mask(mask))
         if isdefined(self.inputs.tpms):
             maps = [load(path) for path in self.inputs.tpms]
             tissues = enumerate(maps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,24 @@ _RIM_MM = 4.0  # by which the BOLD's own mask may be too small: signal loss and 
 def register_to_t1w(
     boldref: Image, t1w: Image, t1w_mask: Array, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, Any]]:
-    """Rigid transform that takes a T1w point to its boldref point (fixed image: boldref), and facts for the report."""
+    """Rigid transform that takes a T1w point to its boldref point (fixed image: boldref), and facts for the report.
+
+    Where nothing that is found scores better than the headers, these are kept (`bold_t1w_kept`).
+    """
     own = masks.brain_mask(boldref.data, boldref.affine)
     brain, brain_mask = _brain(t1w, t1w_mask)
     fit = rigid(boldref, brain, own, brain_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
+    rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))
+    by_headers = agreement(boldref, brain, np.eye(4), rim)
+    kept = fit.nmi <= by_headers
+    if kept:
+        LOGGER.warning(
+            "BOLD to T1w: nothing scored better than the headers (mutual information %.4f against %.4f); they are kept",
+            fit.nmi, by_headers,
+        )  # fmt: skip
+        fit = replace(fit, xfm=np.eye(4), nmi=by_headers, start="headers")
     facts = _agreement(boldref, own, brain, brain_mask, fit.xfm, fit.nmi)
-    return invert(fit.xfm), facts | {"bold_t1w_start": fit.start}
+    return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
 
 
 def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, Any]:

@@ -1,22 +1,25 @@
 """Bias field, brain mask and normalization of a T1w image with antspyx and a skull-stripped template alone.
 
-The mask of a whole head, a defaced head or a brain already stripped is the template's mask, carried over by a
-registration whose metric is computed on the template's brain and a rim around it, then fitted to the tissue found.
+The mask of a whole head, a defaced head or a brain already stripped is the template's mask, carried over by an affine
+registration whose metric is computed on the template's brain alone, then fitted to the tissue found.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bids_sr.io.array_types import Array
 from bids_sr.registration.ants import Image, Stage, apply, load_ants, read_linear, register, to_ants
+from bids_sr.registration.brain_check import BrainCheck, volume_ml
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
+_START_SCALE = 0.92  # the MNI templates are larger than most brains; at their own size they start in the scalp
 _BIAS_MM = 5.0  # voxels on which a bias field is estimated
 LINEAR = Spline(order=1)
 
@@ -58,18 +61,20 @@ def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple
 
 
 def _starts(head: Image, template: Image) -> list[Array]:
-    """Rough poses of the template in the head: the headers', then pitch and shift about the top of the head."""
+    """Rough poses of the template in the head: the headers', then smaller, by pitch and shift about its top."""
     inside = np.argwhere(masks.head_mask(head.data, head.affine)) @ head.affine[:3, :3].T + head.affine[:3, 3]
     top = np.percentile(inside[:, 2], 99.9)
     center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
     brain = np.argwhere(template.data > 0.1) @ template.affine[:3, :3].T + template.affine[:3, 3]
     middle = brain.mean(axis=0)
+    shrunk = np.diag([_START_SCALE, _START_SCALE, _START_SCALE, 1.0])
+    shrunk[:3, 3] = (1 - _START_SCALE) * middle
     poses = [np.eye(4)]
     for pitch in np.deg2rad([-30, -20, -10, 0, 10, 20, 30]):
         for up in (-24, -12, 0, 12):
             for front in (-12, 0, 12):
                 shift = center - middle + np.array([0.0, front, up])
-                poses.append(rigid_matrix([*shift, pitch, 0, 0], middle))
+                poses.append(rigid_matrix([*shift, pitch, 0, 0], middle) @ shrunk)
     return poses
 
 
@@ -79,35 +84,42 @@ def agreement(fixed: Image, moving: Image, xfm: Array, mask: Array) -> float:
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
-def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2) -> Array:
-    """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pose:
+    """Affine `xfm` that takes a template point to its point in the head (RAS mm).
+
+    `nmi` is the normalized mutual information in the template's brain by it, `nmi_headers` that by the headers alone.
+    """
+
+    xfm: Array
+    nmi: float
+    nmi_headers: float
+
+
+def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2) -> Pose:
+    """Pose of the template in the head, from the best of many starts, at 4 mm.
+
+    The metric sees the template's brain alone, where only the true pose puts ventricles, white matter and cortex on
+    their like. With a rim around it, the template's empty surroundings find a better match in the air around the scalp
+    than in the skull, and the template grows to the size of the head.
+    """
     data, affine = masks.coarsen(template.data, template.affine, 4.0)
     low_template = Image(data=data, affine=affine)
     inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 4.0)[0] > 0.5
-    rim = masks.grow(inside, affine, 8.0)
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
-    scores = [agreement(low_template, low_head, pose, rim) for pose in poses]
+    scores = [agreement(low_template, low_head, pose, inside) for pose in poses]
     levels: dict[str, Any] = {"iterations": (60, 20), "shrink": (2, 1), "mm": (4.0, 2.0), "sampling": 0.25}
     stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
     found = []
     for n in np.argsort(scores)[::-1][:tries]:
         files = register(
-            low_template, low_head, stages, seed=seed, prefix=f"{prefix}{n}_", start=poses[n], fixed_mask=rim
+            low_template, low_head, stages, seed=seed, prefix=f"{prefix}{n}_", start=poses[n], fixed_mask=inside
         )
         matrix = read_linear(files[0])
-        found.append((agreement(low_template, low_head, matrix, rim), matrix))
-    return max(found, key=lambda pair: pair[0])[1]
-
-
-def carry_mask(head: Image, template: Image, template_mask: Array, start: Array, *, seed: int, prefix: str) -> Array:
-    """The template's mask in the head (fraction, head's grid), by SyN at 3 mm on the template's brain and its rim."""
-    low = coarse(template, 3.0)
-    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 3.0)[0]
-    rim = masks.grow(inside > 0.5, low.affine, 6.0)
-    stage = Stage(transform="SyN[0.2,3,0]", metric="CC", iterations=(30, 15), shrink=(4, 2), mm=(4.0, 2.0))
-    _, inverse = register(low, coarse(head, 3.0), [stage], seed=seed, prefix=prefix, start=start, fixed_mask=rim)
-    return apply(Image(data=inside, affine=low.affine), head, [inverse], seed=seed)
+        found.append((agreement(low_template, low_head, matrix, inside), matrix))
+    nmi, xfm = max(found, key=lambda pair: pair[0])
+    return Pose(xfm=xfm, nmi=nmi, nmi_headers=scores[0])
 
 
 def fit_mask(head: Image, carried: Array) -> Array:
@@ -158,22 +170,27 @@ def normalize(
 
 def brain_from_head(
     head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool, fitted: bool = True
-) -> tuple[Array, Array]:
-    """Brain mask (head's grid) and the affine that takes a template point to its point in the head.
+) -> tuple[Array, Array, BrainCheck]:
+    """Brain mask (head's grid), the affine that takes a template point to its point in the head, and figures of both.
 
-    Worked out at 2 mm; the mask's surface is smooth below that. Sloppy: the affine alone carries the template's mask.
-    That of a T1w image is `fitted` to its tissue; in another contrast, whose tissues lie in another order, the
-    template's is carried over as it is.
+    Worked out at 2 mm; the mask's surface is smooth below that. The affine alone carries the template's mask: a
+    deformation of a stripped template onto a whole head pulls the mask's edge into the cortex. The mask of a T1w image
+    is `fitted` to its tissue; in another contrast, whose tissues lie in another order, the template's is taken as it
+    is. Sloppy: one start in place of two.
     """
     low = coarse(head, 2.0)
-    start = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
-    if sloppy:
-        shape, to_template = low.data.shape, invert(start)
-        carried = masks.coverage(template_mask, template.affine, shape, low.affine, to_template)
-    else:
-        carried = carry_mask(low, template, template_mask, start, seed=seed, prefix=f"{prefix}syn_")
+    pose = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
+    carried = masks.coverage(template_mask, template.affine, low.data.shape, low.affine, invert(pose.xfm))
     mask = fit_mask(low, carried).astype(np.float32) if fitted else carried
-    return sample_volume(mask, low.affine, head.data.shape, head.affine, spline=LINEAR) > 0.5, start
+    check = BrainCheck(
+        volume_ml=volume_ml(mask > 0.5, low.affine),
+        determinant=float(np.linalg.det(pose.xfm[:3, :3])),
+        nmi=pose.nmi,
+        nmi_headers=pose.nmi_headers,
+        template_dice=masks.dice(mask > 0.5, carried > 0.5),
+    )
+    fine = sample_volume(mask, low.affine, head.data.shape, head.affine, spline=LINEAR) > 0.5
+    return fine, pose.xfm, check
 
 
 def carried_priors(t1w: Image, mask: Array, maps: list[Image], std2t1w: str, *, seed: int) -> Array:

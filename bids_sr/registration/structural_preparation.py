@@ -71,7 +71,7 @@ def prepare(
     }
     first = scans[0].contrast
     frame = even[first, "highres"]
-    mask, _ = brain_from_head(
+    mask, *_ = brain_from_head(
         frame, template, template_mask, seed=seed, prefix=f"{prefix}brain_", sloppy=sloppy, fitted=first == "T1w"
     )
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM

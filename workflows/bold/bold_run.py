@@ -29,7 +29,7 @@ from bids_sr.workflows.plans import RunPlan
 from bids_sr.workflows.sinks import init_sink, keep_fields, motion_fields, registration_fields
 from bids_sr.workflows.wiring import Source, joined, new_stage, out_of, same
 
-ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms")
+ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms", "brain_json")
 PAIR_FIELDS = ("highres", "highres2lowres_xfm", "train_highres", "train_lowres", "pair_mask")
 RUN_OUTPUTS = (
     "roi_bold_hr", "series_files", "consistency_files", "maps", "maps_entities", "image_tsv", "activation_tsv",
@@ -49,7 +49,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     bold_file : series as acquired; not of a run whose echoes are combined
     events_file : BIDS events; not of a run at rest
     truth_file : measured high-resolution series, as acquired; only with one
-    t1w_preproc, t1w_mask, t1w_tpms, roi_source, roi_xfms : from the anatomical stage, only with a T1w image
+    t1w_preproc, t1w_mask, t1w_tpms, roi_source, roi_xfms, brain_json : from the anatomical stage, only with a T1w image
     t1w2std_xfm, template : from the anatomical stage, only where output spaces are asked for
     highres, highres2lowres_xfm, train_highres, train_lowres, pair_mask : from the stage of the pair, only with a pair
     holdout_tsv : scores of the models on another pair, only with one

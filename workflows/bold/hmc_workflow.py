@@ -150,7 +150,8 @@ def init_confounds_wf(
     n_dummy : volumes at the start that are not steady
     preproc_file, bold_mask : motion-corrected series on the acquired grid, and its brain; these and what follows only
         where no table is given
-    tpms_bold : gray matter, white matter, cerebrospinal fluid on its grid; only with a T1w image
+    tpms_bold, registration_json : gray matter, white matter, cerebrospinal fluid on its grid, and whether the brain
+        that they come from is doubtful; only with a T1w image
     motion_tsv : six motion parameters a volume
 
     Outputs
@@ -166,7 +167,7 @@ def init_confounds_wf(
         step = pe.Node(Confounds(), name="confounds")
         inputs = same("motion_tsv", "n_dummy", preproc_file="in_file", bold_mask="mask")
         if with_anat:
-            inputs += same(tpms_bold="tpms")
+            inputs += same("registration_json", tpms_bold="tpms")
     else:
         text = (
             f"Taken over from {precomputed.origin} [@fmriprep]: the confounds, namely motion parameters with their "

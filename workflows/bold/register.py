@@ -79,7 +79,7 @@ def init_bold_registration_wf(
     Inputs
     ------
     boldref : reference volume of the run
-    t1w_preproc, t1w_mask, t1w_tpms : from the anatomical stage, only with a T1w image
+    t1w_preproc, t1w_mask, t1w_tpms, brain_json : from the anatomical stage, only with a T1w image
     roi_source, roi_xfms : region of interest, and what takes T1w points to its space; only with a T1w image
     highres, highres2lowres_xfm : from the pair, only with a pair
 
@@ -98,7 +98,7 @@ def init_bold_registration_wf(
     inputs = ["boldref"]
     outputs = ["bold_mask", "bold_mask_hr", "roi_bold", "roi_bold_hr", "registration_json"]
     if with_anat:
-        inputs += ["t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms"]
+        inputs += ["t1w_preproc", "t1w_mask", "t1w_tpms", "brain_json", "roi_source", "roi_xfms"]
         outputs += ["boldref2t1w_xfm", "tpms_bold"]
     if with_pair:
         inputs += ["highres", "highres2lowres_xfm"]
@@ -122,7 +122,7 @@ def init_bold_registration_wf(
             coreg = pe.Node(ImportCoreg(origin=precomputed.origin, in_xfm=files["boldref2t1w_xfm"]), name="coreg")
         tissues = pe.Node(TissuesToBold(), name="tissues")
         region = pe.Node(RegionToBold(seed=seed), name="region")
-        facts += [(coreg, "out_json"), (region, "out_json")]
+        facts += [(inputnode, "brain_json"), (coreg, "out_json"), (region, "out_json")]
         workflow.connect([
             (inputnode, coreg, same("boldref", "t1w_preproc", "t1w_mask")),
             (inputnode, tissues, same("boldref", t1w_tpms="tpms")),

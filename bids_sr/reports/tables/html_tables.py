@@ -205,6 +205,9 @@ def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 REGISTRATION_FACTS = {
+    "brain_volume_ml": "Brain of the T1w image (ml)",
+    "brain_determinant": "Template to T1w: volume of the template's brain in the head, over that in the template",
+    "brain_template_dice": "Template to T1w: Dice of the brain mask and the template's brain",
     "bold_t1w_origin": "BOLD to T1w: taken over from",
     "bold_t1w_displacement_rms_mm": "BOLD to T1w: displacement from the headers, rms over the brain (mm)",
     "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
@@ -221,11 +224,17 @@ PARTIAL_FOV = 0.9
 def registration_html(facts: Mapping[str, Any]) -> Markup:
     """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
     told = {
+        "bold_t1w_kept": "BOLD and T1w were left as their headers have them: the registration found nothing better.",
         "bold_t1w_poor": "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.",
         "bold_pair_poor": "The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.",
         "roi_is_brain": "The region of interest lies outside the field of view; the whole brain takes its place.",
     }
     warnings = [text for key, text in told.items() if facts.get(key)]
+    if facts.get("brain_doubts"):
+        why = "; ".join(facts["brain_doubts"])
+        told_brain = f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and region of "
+        told_brain += "interest; aCompCor and tissue signals were left out of the confounds."
+        warnings.insert(0, told_brain)
     if not facts.get("roi_is_brain") and facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
         share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
         warnings.append(f"Only {share} of the region of interest lie inside the field of view.")

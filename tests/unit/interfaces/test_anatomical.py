@@ -1,14 +1,17 @@
 """Template and atlas are found offline; bias, brain, normalization, tissues and regions against known truth."""
 
+import json
+import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from heads import brain, template, whole_head
+from heads import brain, head_with_neck, template, whole_head
 
 from bids_sr.interfaces.anat import (
     CorrectBias,
@@ -21,6 +24,7 @@ from bids_sr.interfaces.anat import (
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.registration import templates
 from bids_sr.registration.ants import Image, load
+from bids_sr.registration.brain_check import BrainCheck
 from bids_sr.registration.roi import RegionError, find_region, in_template_space
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume
@@ -157,6 +161,57 @@ def test_the_brain_is_found_in_a_head_and_in_a_stripped_image(
     points = apply(load_image(files["template_mask"])[1], np.argwhere(load_image(files["template_mask"])[0] > 0.5))
     miss = np.linalg.norm(apply(read_itk(out.affine_xfm)[0], points) - apply(POSE, points), axis=1)
     assert miss.mean() < 3  # in the direction that the trait states: template point to head point
+
+
+@pytest.mark.parametrize("slice_mm", [2.5, 5.0])
+def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
+    files: dict[str, str], slice_mm: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head, true = head_with_neck(slice_mm=slice_mm)
+    given = {key: files[key] for key in ("template", "template_mask")}
+    out = run(MaskBrain(in_file=write(tmp_path / "head.nii", head), **given), tmp_path / "run")
+    assert masks.dice(load_image(out.out_mask)[0] > 0.5, true) > 0.97
+    assert np.linalg.det(read_itk(out.affine_xfm)[0][:3, :3]) == pytest.approx(0.9**3, abs=0.04)
+    facts = json.loads(Path(out.out_json).read_text())
+    assert facts["brain_volume_ml"] == pytest.approx(true.sum() * abs(np.linalg.det(head.affine)) / 1000, rel=0.06)
+    assert facts["brain_nmi"] > facts["brain_nmi_headers"]
+    assert facts["brain_template_dice"] > 0.9
+    assert facts["brain_doubts"] == []
+    assert not caplog.records
+
+
+def test_a_head_twice_as_large_as_any_is_doubted_on_the_console(
+    files: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head, _ = head_with_neck()
+    large = Image(data=head.data, affine=np.diag([1.3, 1.3, 1.3, 1.0]) @ head.affine)
+    given = {key: files[key] for key in ("template", "template_mask")}
+    with caplog.at_level(logging.WARNING):
+        out = run(MaskBrain(in_file=write(tmp_path / "head.nii", large), **given), tmp_path / "run")
+    doubts = json.loads(Path(out.out_json).read_text())["brain_doubts"]
+    assert any("900 to 1900" in doubt for doubt in doubts)
+    assert any("had to grow" in doubt for doubt in doubts)
+    assert "aCompCor and tissue signals are left out" in caplog.text
+
+
+SOUND = BrainCheck(volume_ml=1300, determinant=0.8, nmi=1.05, nmi_headers=1.02, template_dice=0.95)
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        ({"volume_ml": 1901.0}, "1901 ml"),
+        ({"volume_ml": 899.0}, "899 ml"),
+        ({"determinant": 1.11}, "grow to 1.11"),
+        ({"nmi": 1.01}, "no better than by the headers"),
+        ({"template_dice": 0.84}, "Dice coefficient of 0.84"),
+    ],
+)
+def test_what_cannot_be_a_brain_is_told(figure: dict[str, float], words: str) -> None:
+    assert SOUND.doubts == []
+    (doubt,) = replace(SOUND, **figure).doubts
+    assert words in doubt
+    assert replace(SOUND, **figure).facts()["brain_doubts"] == [doubt]
 
 
 def test_template_and_t1w_come_together_both_ways(files: dict[str, str], tmp_path: Path) -> None:

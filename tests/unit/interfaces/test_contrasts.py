@@ -75,7 +75,7 @@ def poses():
 def prepared(head, poses, tmp_path_factory):
     """The scans, prepared with the true brain (the template's is another test's business)."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(structural_preparation, "brain_from_head", lambda *_args, **_how: (head[1], np.eye(4)))
+    patch.setattr(structural_preparation, "brain_from_head", lambda *_args, **_how: (head[1], np.eye(4), None))
     patch.setattr(structural_preparation, "unbiased", lambda image, **_how: image)
     prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
     made = structural_preparation.prepare(

@@ -263,6 +263,16 @@ def test_an_anatomy_keeps_its_values(reference, tmp_path):
     assert nb.load(found.dseg).get_fdata().max() == 1
 
 
+def test_a_mask_of_impossible_size_is_doubted_whoever_made_it(reference, tmp_path, caplog):
+    boldref, _ = reference
+    mask = str(tmp_path / "speck.nii.gz")
+    nb.Nifti1Image(np.eye(1, SHAPE[0] * SHAPE[1] * SHAPE[2]).reshape(SHAPE).astype(np.uint8), AFFINE).to_filename(mask)
+    found = run(precomputed_inputs.ImportAnat(t1w=boldref, mask=mask), tmp_path / "a")
+    (doubt,) = json.loads(Path(found.out_json).read_text())["brain_doubts"]
+    assert "where brains have 900 to 1900" in doubt
+    assert doubt in caplog.text
+
+
 def test_labels_are_told_from_the_maps_where_they_are_not_given(reference, tmp_path):
     boldref, mask = reference
     none = str(tmp_path / "none.nii.gz")

@@ -22,7 +22,7 @@ from bids_sr.interfaces.head_motion import (
     SliceTiming,
 )
 from bids_sr.interfaces.learning.pair_training import SuperResolve
-from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.spatial.transforms import apply, displacement, invert, read_itk, rigid_matrix
 from bids_sr.workflows.bold.hmc_workflow import init_confounds_wf, init_motion_wf
 
@@ -184,6 +184,28 @@ def test_confounds_table_and_sidecar(ran: Path, tmp_path: Path) -> None:
     assert len(rows) == VOLUMES + 1
     assert list(json.loads((folder / "confounds.json").read_text())) == names
     assert "non_steady_state_outlier01" in names
+
+
+def test_tissues_of_a_doubtful_brain_are_no_confounds(ran: Path, tmp_path: Path) -> None:
+    mask, affine = load_image(ran / "bold_mask" / "boldmask.nii.gz")
+    tpms = []
+    for k in range(3):
+        tpms.append(str(tmp_path / f"tissue{k}.nii"))
+        save_image((mask > 0) * (np.arange(mask.shape[1])[:, None] % 12 // 4 == k), affine, tpms[-1])
+    given = {
+        "in_file": ran / "slice_timing" / "stc.nii",
+        "mask": ran / "bold_mask" / "boldmask.nii.gz",
+        "motion_tsv": ran / "estimate_motion" / "motion.tsv",
+        "tpms": tpms,
+        "n_dummy": 2,
+    }
+    for number, doubts in enumerate([[], ["its brain mask holds 2080 ml"]]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "facts.json").write_text(json.dumps({"brain_doubts": doubts}))
+        node = Confounds(registration_json=folder / "facts.json", **given)
+        table = pd.read_csv(_run(node, folder).out_file, sep="\t")
+        assert ("white_matter" in table) == (not doubts)
 
 
 def test_settings_reach_the_estimate(ran: Path, tmp_path: Path) -> None:

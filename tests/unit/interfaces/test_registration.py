@@ -22,7 +22,9 @@ from bids_sr.interfaces.coregistration import (
     TissuesToBold,
 )
 from bids_sr.io.nifti import load_image, save_image
+from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import Image
+from bids_sr.registration.rigid import Fit
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, displacement, hr_grid, invert, read_itk, rigid_matrix, write_itk
@@ -131,8 +133,23 @@ def test_bold_and_t1w_come_into_register_also_with_few_slices(slices: int, tmp_p
     assert error(read_itk(out.boldref2t1w_xfm)[0], true, t1w_mask, t1w.affine) < (0.3 if slices > 20 else 0.45)
     facts = json.loads(Path(out.out_json).read_text())
     assert not facts["bold_t1w_poor"]
+    assert not facts["bold_t1w_kept"]
     assert facts["bold_t1w_start"] == "headers"
     assert facts["bold_t1w_mask_dice"] > 0.9
+
+
+def test_headers_stay_where_the_registration_finds_nothing_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t1w, t1w_mask = brain(3.0)
+    boldref = seen(t2star(), SMALL, np.eye(4), noise=15)
+    lost = Fit(xfm=rigid_matrix([6, -4, 5, 0.1, 0, 0], [0, -18, 12]), nmi=1.01, start="headers")
+    monkeypatch.setattr(bold_to_anat, "rigid", lambda *_args, **_how: lost)
+    xfm, facts = bold_to_anat.register_to_t1w(boldref, t1w, t1w_mask, seed=1, prefix=str(tmp_path / "x_"))
+    assert np.array_equal(xfm, np.eye(4))
+    assert facts["bold_t1w_kept"]
+    assert facts["bold_t1w_displacement_rms_mm"] == 0
+    assert facts["bold_t1w_nmi"] > 1.01
 
 
 def test_headers_that_leave_no_overlap_are_not_believed(tmp_path: Path) -> None:
