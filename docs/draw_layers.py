@@ -19,6 +19,7 @@ TEXT = {
     "config": "settings, TOML, locks",
     "io": "NIfTI, atomic files",
     "series": "names and kinds",
+    "region_names": "regions by name",
     "spatial": "motion, resampling",
     "metrics": "registry, similarity",
     "sr": "methods, training",

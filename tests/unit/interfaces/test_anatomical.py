@@ -22,6 +22,7 @@ from bids_sr.interfaces.anat import (
     SegmentTissues,
 )
 from bids_sr.io.nifti import load_image, save_image
+from bids_sr.region_names import region_labels
 from bids_sr.registration import templates
 from bids_sr.registration.ants import Image, load
 from bids_sr.registration.brain_check import BrainCheck
@@ -122,7 +123,7 @@ def test_the_atlas_is_found_without_importing_its_package() -> None:
 
 def test_the_motor_area_lies_around_the_central_sulcus() -> None:
     atlas = load(templates.atlas_file())
-    motor = templates.motor_area(atlas)
+    motor = templates.atlas_region(atlas, region_labels("motor"))
     points = apply(motor.affine, np.argwhere(motor.data))
     assert 120e3 < len(points) * 8 < 200e3
     for hand in ([-38, -22, 56], [38, -22, 56], [-4, -4, 60]):  # hand knobs, supplementary motor area
@@ -316,7 +317,7 @@ def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path)
     turned = Image(data=t1.data, affine=rigid_matrix([0, 0, 0, 0.1, 0, 0], [0, 0, 0]) @ t1.affine)
     moved = Image(data=t1.data, affine=rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
     assert not any(in_template_space(image, t1, t1w) for image in (turned, moved, t1w))
-    with pytest.raises(RegionError, match="motor, brain or the path"):
+    with pytest.raises(RegionError, match="brain, names of regions or the path"):
         find_region(str(tmp_path / "missing.nii"), atlas, t1w, t1)
     with pytest.raises(RegionError, match="empty"):
         find_region(write(tmp_path / "none.nii", t1w), atlas, t1w, t1)
