@@ -232,7 +232,9 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: _Walk) -> 
         volume_header(path, seen)
     if not images:
         text = "there is no T1w image: "
-        if settings.activation.roi not in ("auto", "brain"):
+        if settings.activation.roi == "auto":
+            text += "the region of interest is the whole brain; "
+        elif settings.activation.roi != "brain":
             what = "the ROI file cannot be brought to the BOLD" if is_file(settings.activation.roi) else "the region"
             what += "" if is_file(settings.activation.roi) else f" {settings.activation.roi} is not known"
             text += f"{what}, so the region of interest is the whole brain; "

@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import bids_sr
+from bids_sr.bids import Notice
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
@@ -24,7 +25,7 @@ from bids_sr.preflight.plan import Estimate
 class FakePlan:
     problems: tuple[str, ...] = ()
     subjects: tuple[SimpleNamespace, ...] = (SimpleNamespace(label="01"),)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=lambda: Estimate(output_gb=1.25, work_gb=3.5))
 
@@ -67,7 +68,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 def test_done(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--recipe", "paper", plan=FakePlan(warnings=("no T1w image",))) == 0
+    assert call("--recipe", "paper", plan=FakePlan(warnings=(Notice("sub-01", "no T1w image"),))) == 0
     written = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
     assert len(written) == 1
     settings = Settings.from_toml(written[0])

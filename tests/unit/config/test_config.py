@@ -56,7 +56,7 @@ EVERYTHING = st.builds(
         smoothing=st.lists(st.floats(0, 50), min_size=1, max_size=3, unique_by=lambda mm: round(mm * 10)).map(tuple),
         low_pass=maybe(st.floats(0.01, 1)),
         high_pass=frequencies,
-        roi=text,
+        roi=st.sampled_from(["auto", "brain", "motor", "precentral,heschl_r", "./roi.nii.gz"]),
         thresholds=st.lists(st.sampled_from(["quarter", "fdr", "3.1", "2"]), max_size=3).map(tuple),
     ),
     evaluation=st.builds(

@@ -41,7 +41,6 @@ def test_what_decides_figures_changes_the_digest(group: str, values: dict[str, A
         ("paths", {"bids_dir": "elsewhere", "output_dir": "out", "work_dir": "w"}),
         ("selection", {"participant_label": ("01",), "analysis_level": "group"}),
         ("superres", {"model_dir": "models", "force": True}),
-        ("superres", {"methods": ("sbl", "srgan")}),
         ("resources", {"nprocs": 7, "mem_gb": 3.0}),
         ("evaluation", {"margin": 0.1, "null_checks": 5}),
         ("run", {"verbosity": 2}),
@@ -49,6 +48,11 @@ def test_what_decides_figures_changes_the_digest(group: str, values: dict[str, A
 )
 def test_what_does_not_leaves_it(group: str, values: dict[str, Any]) -> None:
     assert analysis_digest(settings(**{group: values})) == analysis_digest(settings())
+
+
+def test_the_order_of_methods_does_not_count() -> None:
+    one, other = (settings(superres={"methods": methods}) for methods in (("sbl", "srgan"), ("srgan", "sbl")))
+    assert analysis_digest(one) == analysis_digest(other) != analysis_digest(settings())
 
 
 def test_files_count_by_their_content(tmp_path: Path) -> None:

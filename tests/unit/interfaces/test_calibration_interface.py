@@ -138,7 +138,7 @@ def test_the_task_is_taken_out_where_events_tell_it(
 def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "events.tsv").write_text("onset\tduration\n1\t2\n")
+    (tmp_path / "events.tsv").write_text("onset\ttrial_type\n1\ta\n")
     made.more["events_file"] = str(tmp_path / "events.tsv")
     _, facts = made.measure(monkeypatch)
     assert facts["usable"] is True

@@ -164,7 +164,8 @@ def test_documents_name_only_options_that_there_are(document: str) -> None:
     parsers = (build_parser(), phantom_main.build_parser(), *subcommands.choices.values())
     known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
-    assert named <= known | {"--build-arg", "--rm", "--slow"}
+    of_fmriprep = {"--level", "--subject-anatomical-reference"}
+    assert named <= known | of_fmriprep | {"--build-arg", "--rm", "--slow"}
 
 
 def test_usage_documents_every_option() -> None:
