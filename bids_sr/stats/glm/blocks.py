@@ -26,6 +26,7 @@ LOGGER = logging.getLogger(__name__)
 
 MAX_GAP_S = 3.0
 MAX_UNITS = 40
+LEAST_CHUNKS, LEAST_TRIALS = 8, 16  # of a condition that is one block of so many trials
 # Share of a block's response (its squares, summed over time) that must lie inside the run
 MIN_SHARE = 0.5
 _AFTER_S = 40.0  # how long a response goes on after its block
@@ -67,7 +68,8 @@ def find_blocks(events: pd.DataFrame) -> list[Block]:
     """Units of a run in order of time, halves not yet told.
 
     Consecutive events of one type with at most `MAX_GAP_S` between end and onset are one block; above `MAX_UNITS` of
-    these, chunks of consecutive blocks of one condition are the units.
+    these, chunks of consecutive blocks of one condition are the units. So are chunks of its events where all that a
+    condition has would be one block (quick trials of one kind throughout the run), which could not be split.
     """
     table = events.sort_values("onset", kind="stable")
     found: list[tuple[str, float, float]] = []
@@ -81,7 +83,12 @@ def find_blocks(events: pd.DataFrame) -> list[Block]:
     for name, start, end in found:
         timed.setdefault(name, []).append((start, end - start))
     if len(found) <= MAX_UNITS:
-        units = [(name, [event]) for name, all_ in timed.items() for event in all_]
+        units = [(name, [event]) for name, all_ in timed.items() if len(all_) > 1 for event in all_]
+        for name in (name for name, all_ in timed.items() if len(all_) == 1):
+            own = table[table["trial_type"].astype(str) == name]
+            trials = [(float(row.onset), float(row.duration)) for row in own.itertuples()]
+            count = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
+            units += [(name, list(part)) for part in (_chunks(trials, count) if count > 1 else [timed[name]])]
     else:
         count = max(2, MAX_UNITS // len(timed) // 2 * 2)  # even, so that both halves get as many
         units = [(name, list(part)) for name, all_ in timed.items() for part in _chunks(all_, count)]

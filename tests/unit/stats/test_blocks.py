@@ -177,3 +177,12 @@ def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monke
             results.append(block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="x").betas)
     np.testing.assert_allclose(results[0], results[1], atol=0.02)
     np.testing.assert_allclose(results[0], results[2], atol=0.02)
+
+
+def test_quick_trials_throughout_a_run_can_be_split() -> None:
+    quick = pd.DataFrame({"onset": np.arange(0, 240, 2.0), "duration": 0.5, "trial_type": "go"})
+    found = find_blocks(quick)
+    assert [len(block.events) for block in found] == [15] * 8
+    assert sum(len(block.events) for block in found) == len(quick)
+    few = find_blocks(quick.head(8))
+    assert [block.events for block in few] == [((0.0, 14.5),)]
