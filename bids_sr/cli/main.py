@@ -18,7 +18,7 @@ import textwrap
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,15 +109,15 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     left = plan if settings.run.strict else preflight.without(plan, problems)
     _refuse(problems if left is plan else ())
     if left is not plan:
-        _tell_left_out(left)
+        _tell_left_out({run: why for run, why in left.left_out.items() if run not in plan.left_out})
     return left
 
 
-def _tell_left_out(plan: "Plan") -> None:
+def _tell_left_out(left_out: "Mapping[str, Sequence[Problem]]") -> None:
     """Name the runs that are not worked on, with reason and fix."""
     from bids_sr.preflight import left_out_text
 
-    for text in left_out_text(plan.left_out):
+    for text in left_out_text(left_out):
         _complain(text)
 
 
@@ -165,7 +165,7 @@ def _check(settings: Settings) -> "Plan":
             print(f"  note: {warning}")
         for line in preflight.choice_lines(plan, settings):
             print(f"  {line}")
-        _tell_left_out(plan)
+        _tell_left_out(plan.left_out)
     return plan
 
 
@@ -196,7 +196,7 @@ def _conclude(outcome: "RunOutcome", plan: "Plan | None" = None) -> int:
         _complain("bids-sr: not everything was done; the same command tries again what is missing")
         return FAILED
     if plan is not None and plan.left_out:
-        _tell_left_out(plan)
+        _tell_left_out(plan.left_out)
         _complain(f"bids-sr: done but for {len(plan.left_out)} of the runs, see above (--strict refuses such data)")
         return FAILED
     _stage("done")
