@@ -156,7 +156,7 @@ def _controls(rows: Rows) -> Markup:
 
 def truth_html(rows: Rows, names: Names = ()) -> Markup:
     """Agreement with the truth: a line each series and smoothing, a table each contrast, region and kind of truth."""
-    own = pick.having(rows, "truth_")
+    own = [row for row in pick.having(rows, "truth_") if row.contrast != MISSING]  # the others are of images
     parts = []
     keys = list(dict.fromkeys((row.against, row.contrast, row.region) for row in own))
     keys.sort(key=lambda key: (key[0] != "measured", key[1] != "all"))

@@ -160,6 +160,10 @@ def test_truth_is_shown_by_smoothing_and_kind():
     assert table_cells(html, "thumb against the known activation")[1] == ["sbl", "0", "0.400"]
 
 
+def test_metrics_of_images_make_no_table_of_maps():
+    assert tables.truth_html([row("sbl", "truth_psnr", 31.0, against="measured", region="brain")]) == tables.NOTHING
+
+
 def test_the_pair_not_trained_on_is_shown_with_its_differences():
     share = {"region": "brain", "n": 30}
     rows = [
