@@ -111,7 +111,7 @@ def _subject_plan(
             pair=pairs[run.pair].number if run.pair is not None else 0, facts=_run_facts(settings, run),
             target=_target(settings, run, made_by, with_anat=t1w is not None), acquisition=_acquisition(settings, run),
             series=_series_plan(settings, subject, run, series_of(run)),
-            activation=_activation(settings, contrasts[run.bold]),
+            activation=_activation(settings, contrasts[run.bold], at_rest=run.events is None),
             evaluation=_evaluation(settings, run, contrasts[run.bold], split=run.bold not in unsplit),
             with_anat=t1w is not None, omp_nthreads=settings.resources.omp_nthreads or 1,
             with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(settings.superres.pair_trained),
@@ -321,12 +321,12 @@ def _timed(settings: Settings) -> bool:
     return "slicetiming" not in settings.preprocessing.ignore
 
 
-def _activation(settings: Settings, contrasts: Mapping[str, Mapping[str, float]]) -> ActivationPlan:
+def _activation(settings: Settings, contrasts: Mapping[str, Mapping[str, float]], *, at_rest: bool) -> ActivationPlan:
     """What is mapped, and how."""
     wanted = settings.activation
     return ActivationPlan(
         contrasts=contrasts, kinds=wanted.kinds, smoothing=wanted.smoothing, low_pass=wanted.low_pass,
-        high_pass=wanted.high_pass, thresholds=wanted.thresholds,
+        high_pass=wanted.high_pass, thresholds=wanted.thresholds, at_rest=at_rest,
     )  # fmt: skip
 
 

@@ -142,7 +142,10 @@ class EvaluationPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActivationPlan:
-    """What is mapped, and how; see `bids_sr.workflows.bold.map_activation.init_activation_wf`."""
+    """What is mapped, and how; see `bids_sr.workflows.bold.map_activation.init_activation_wf`.
+
+    `at_rest`: seeds take the place of conditions, and connectivity is mapped.
+    """
 
     contrasts: Mapping[str, Mapping[str, float]]
     kinds: tuple[str, ...]
@@ -150,6 +153,7 @@ class ActivationPlan:
     low_pass: float | None
     high_pass: float
     thresholds: tuple[str, ...]
+    at_rest: bool = False
 
     @property
     def plain_contrasts(self) -> dict[str, dict[str, float]]:

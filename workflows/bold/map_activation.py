@@ -69,16 +69,20 @@ def init_activation_wf(
     return workflow
 
 
+_ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
+
+
 def _text(activation: ActivationPlan) -> str:
     low_pass, high_pass = activation.low_pass, activation.high_pass
     widths = ", ".join(f"{width:g}" for width in activation.smoothing)
-    parts = [f"Activation was mapped alike in every series, after Gaussian smoothing of {widths} mm FWHM (0: none)."]
+    what, course = ("Connectivity", "time series of each seed") if activation.at_rest else ("Activation", _ON_OFF)
+    unit = "standard deviation of the seed" if activation.at_rest else "sustained block"
+    parts = [f"{what} was mapped alike in every series, after Gaussian smoothing of {widths} mm FWHM (0: none)."]
     if "cc" in activation.kinds:
         filtered = f", filtered below {low_pass:g} Hz" if low_pass else ""
         parts.append(
-            f"Voxel courses were linearly detrended{filtered} and correlated with the on/off course convolved with the "
-            "canonical response [@stss_srfmri]; regions hold the voxels with CC of at least max - (max - min)/4 in "
-            "the region of interest."
+            f"Voxel time series were linearly detrended{filtered} and correlated with the {course}; regions hold the "
+            "voxels with CC of at least max - (max - min)/4 in the region of interest."
         )
     if "glm" in activation.kinds:
         drift = f"cosines up to {high_pass:.4g} Hz" if high_pass else "a straight line"
@@ -89,7 +93,7 @@ def _text(activation: ActivationPlan) -> str:
             "was taken to be autoregressive of the sixth order; its autocorrelation was smoothed within the brain "
             "mask [@woolrich2001; 12 mm FWHM], related to brightness, shared by voxels of like noise "
             "[@corbin2018] and corrected for what the design takes from the residuals [@worsley2002]. Effects are in "
-            "signal units of a sustained block, and regions were also thresholded at a false discovery rate of .05 "
+            f"signal units of a {unit}, and regions were also thresholded at a false discovery rate of .05 "
             "[@benjamini1995]."
         )
     return " ".join(parts) + "\n"

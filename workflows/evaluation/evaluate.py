@@ -81,7 +81,12 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
         outputs.append("figures_npz")
     if run.guarded:
         outputs += MAPS
-    workflow, inputnode, _ = new_stage(name, _text(run.evaluation), inputs=evaluation_fields(run), outputs=outputs)
+    workflow, inputnode, _ = new_stage(
+        name,
+        _text(run.evaluation, "Segments of the run" if run.at_rest else "Blocks of each condition"),
+        inputs=evaluation_fields(run),
+        outputs=outputs,
+    )
     tables: list[Source] = [(inputnode, "holdout_tsv")] if run.with_holdout else []
     tables += [(inputnode, f"precision_{method}") for method in run.series.checked]
     if run.evaluation.split:
@@ -134,7 +139,7 @@ def _judge(workflow: LiterateWorkflow, run: RunPlan, tables: list[Source]) -> No
     ])  # fmt: skip
 
 
-def _text(evaluation: EvaluationPlan) -> str:
+def _text(evaluation: EvaluationPlan, blocks: str) -> str:
     """Methods text of what was done to judge the series."""
     if not evaluation.split:
         return "The run has too few blocks to be split; no measure of reproducible fine detail was taken.\n"
@@ -146,7 +151,7 @@ def _text(evaluation: EvaluationPlan) -> str:
         else ""
     )
     return (
-        f"Blocks of each condition were split into two halves; the effect of one half was held against that {held} "
+        f"{blocks} were split into two halves; the effect of one half was held against that {held} "
         "in the other half, both ways, over in-plane spatial frequencies at or beyond the Nyquist limit of the "
         f"acquisition as well as over all.{explained} Intervals come from resampled blocks, drawn alike for all "
         "series.\n"
