@@ -108,11 +108,6 @@ def kind_of(name: str) -> Kind:
     return series(name).kind
 
 
-def is_learned(name: str) -> bool:
-    """Whether a series is that of a method, its placebo or a member of its ensemble."""
-    return kind_of(name) in ("method", "placebo", "member")
-
-
 def is_variant_of(name: str, methods: Iterable[str]) -> bool:
     """Whether a series is a placebo of one of these methods, or a member of its ensemble."""
     return bool(series(name).variant) and series(name).method in methods

@@ -35,8 +35,7 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
 def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
     """Series of a run in the order of computation, ``raw`` first; those that its data do not allow are left out."""
     without = [name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)]
-    hidden = {*without, *series_names(without)}
-    return ("raw", *(name for name in superres.series if name not in hidden))
+    return ("raw", *(name for name in superres.series if name not in series_names(without)))
 
 
 def refuse_all(found: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:

@@ -52,9 +52,7 @@ def seed_names(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[str, ...]:
     return tuple(text.partition("=")[0] for text in seeds)
 
 
-def seed_places(
-    seeds: tuple[str, ...], *, with_anat: bool
-) -> tuple[tuple[str, tuple[float, float, float], float], ...]:
+def seed_places(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[tuple[str, Point, float], ...]:
     """Name, center and radius of each seed; none where components take their place."""
     if not with_anat or seeds == (COMPONENTS,):
         return ()

@@ -77,13 +77,13 @@ class EstimateDummies(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import SeriesReader
-        from bids_sr.stats.glm.confounds import count_nonsteady
+        from bids_sr.stats.glm.confounds import nonsteady_at_start
 
         with SeriesReader(self.inputs.in_file) as reader:
             if isdefined(self.inputs.n_dummy):
                 count = int(self.inputs.n_dummy)
             else:
-                count = count_nonsteady([float(v.mean()) for v in reader.volumes(stop=50)])
+                count = nonsteady_at_start(reader.path)
             if count > reader.shape[3] - 2:
                 raise ValueError(f"{reader.path}: {count} dummy volumes of {reader.shape[3]} leave less than two")
         self._results["n_dummy"] = count

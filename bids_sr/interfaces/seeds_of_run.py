@@ -77,7 +77,7 @@ class ComponentSeries(SimpleInterface):
         import numpy as np
         import pandas as pd
 
-        from bids_sr.config.seed_options import N_COMPONENTS
+        from bids_sr.config.seed_options import COMPONENTS, N_COMPONENTS, seed_names
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.glm.block_effects import temporal_components
 
@@ -87,7 +87,7 @@ class ComponentSeries(SimpleInterface):
             found = temporal_components(reader, mask, inputs.n_dummy, N_COMPONENTS, cwd / "components.raw")
             values = np.full((reader.shape[3], found.shape[1]), np.nan)
         values[inputs.n_dummy :] = found
-        names = [f"component{number}" for number in range(1, found.shape[1] + 1)]
+        names = seed_names((COMPONENTS,), with_anat=False)[: found.shape[1]]
         facts = {name: {"Description": "leading temporal component of the acquired series"} for name in names}
         self._results |= _write(pd.DataFrame(values, columns=names), facts, cwd)
         return runtime

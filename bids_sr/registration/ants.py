@@ -177,7 +177,7 @@ def apply_to_points(points: Sequence[Sequence[float]], transforms: Sequence[str 
     import pandas as pd
 
     ants = load_ants(seed)
-    flip = np.array([-1.0, -1.0, 1.0])
+    flip = np.diag(LPS)[:3]
     table = pd.DataFrame(np.asarray(points, dtype=float) * flip, columns=["x", "y", "z"])
     for path in reversed(transforms):
         table = ants.apply_transforms_to_points(3, table, [str(path)], whichtoinvert=[False])
