@@ -37,7 +37,7 @@ from bids_sr.stats.glm.contrasts import resolve_contrasts
 from bids_sr.stats.glm.design import conditions_of
 
 if TYPE_CHECKING:
-    from nilearn.plotting.html_document import HTMLDocument
+    from bids_sr.api.html_report import HtmlReport
 
 Truth = ImageLike | Mapping[str, ImageLike]
 
@@ -328,7 +328,7 @@ class Evaluator(BaseEstimator):
                 parts += [f"\n{head}", *(f"- {line}" for line in lines)]
         return "\n".join(parts)
 
-    def report(self) -> HTMLDocument:
+    def report(self) -> HtmlReport:
         """One page with the summary, the agreement of all series and the table, self-contained."""
         from bids_sr.api.html_report import evaluator_report
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
 import re
 import tempfile
 import zlib
@@ -12,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup, escape
-from nilearn.plotting.html_document import HTMLDocument
 
 from bids_sr import __version__
+from bids_sr.io import atomic_files
 from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.reports.figures.evaluation_figures import agreement_figure
 from bids_sr.reports.figures.quality_control_figures import variance_figure
@@ -41,10 +43,41 @@ pre{{white-space:pre-wrap;background:#f4f7f9;padding:.6rem}} footer{{color:#5b67
 _GOOD, _DOUBT = "#009e73", "#d55e00"
 
 
-def _page(title: str, lead: str, parts: Sequence[str], *, doubt: bool) -> HTMLDocument:
+class HtmlReport:
+    """One self-contained page, with the methods of nilearn's; a notebook shows it in a frame of its own.
+
+    Examples
+    --------
+    >>> HtmlReport("<p>a page</p>")._repr_html_()
+    '<iframe srcdoc="&lt;p&gt;a page&lt;/p&gt;" width="100%" height="600" frameborder="0"></iframe>'
+    """
+
+    def __init__(self, html: str) -> None:
+        self.html = html
+
+    def __str__(self) -> str:
+        return self.html
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{html.escape(self.html)}" width="100%" height="600" frameborder="0"></iframe>'
+
+    def save_as_html(self, file_name: str | os.PathLike[str]) -> None:
+        """Write the page, whole or not at all."""
+        atomic_files.write_whole(file_name, self.html)
+
+    def open_in_browser(self) -> None:
+        """Write the page to a file of the temporary directory, which stays, and show it."""
+        import webbrowser
+
+        path = Path(tempfile.mkdtemp(prefix="bids-sr-")) / "report.html"
+        self.save_as_html(path)
+        webbrowser.open(path.as_uri())
+
+
+def _page(title: str, lead: str, parts: Sequence[str], *, doubt: bool) -> HtmlReport:
     body = Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(parts)
     page = _PAGE.format(title=escape(title), body=body, version=__version__, color=_DOUBT if doubt else _GOOD)
-    return HTMLDocument(page)
+    return HtmlReport(page)
 
 
 def _drawn(figure: Any, caption: str) -> Markup:
@@ -62,7 +95,7 @@ def _folded(title: str, text: str) -> Markup:
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
-def resolver_report(fitted: SuperResolver) -> HTMLDocument:
+def resolver_report(fitted: SuperResolver) -> HtmlReport:
     """Whether the method was applied, one volume through it beside the B-spline, the map of a run, and the facts."""
     run, factor, name = fitted._run, fitted.factor_, fitted.method
     shape, affine = hr_grid(run.mask.shape, run.affine, factor)
@@ -93,7 +126,7 @@ def resolver_report(fitted: SuperResolver) -> HTMLDocument:
     return _page(f"SuperResolver: {name}", lead, parts, doubt=not fitted.applied_)
 
 
-def evaluator_report(fitted: Evaluator) -> HTMLDocument:
+def evaluator_report(fitted: Evaluator) -> HtmlReport:
     """Verdict, agreement of all series in the first contrast, and the table."""
     rows, verdict = fitted._kept, fitted.verdict_
     names = list(fitted.contrasts_)

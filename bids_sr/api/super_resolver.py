@@ -38,7 +38,7 @@ from bids_sr.sr.models.model_store import Request
 from bids_sr.stats.evaluation.not_applied import was_applied
 
 if TYPE_CHECKING:
-    from nilearn.plotting.html_document import HTMLDocument
+    from bids_sr.api.html_report import HtmlReport
 
 PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
 """Baselines that need no model."""
@@ -380,12 +380,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """`fit`, then `transform` of the same run; parameters are those of the two."""
         return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)
 
-    def report(self) -> HTMLDocument:
+    def report(self) -> HtmlReport:
         """One page on the fitted estimator, self-contained: `save_as_html`, `open_in_browser`, or shown by a notebook.
 
         Returns
         -------
-        nilearn.plotting.html_document.HTMLDocument
+        HtmlReport
             Whether the method was applied, a slice beside the B-spline's, where the run fluctuates, what was measured.
         """
         from bids_sr.api.html_report import resolver_report
