@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_sr.io.array_types import Array, Float, Float32, Mask
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.data.temporal_components import open_uncompressed
 
@@ -58,14 +58,20 @@ def _written(image: nib.Nifti1Image, path: Path, what: str) -> Path:
         raise InputError(f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)")
     zooms = image.header.get_zooms()
     tr = 0.0 if single else float(zooms[3]) * _UNITS.get(image.header.get_xyzt_units()[1], 1.0)
-    size = (*shape[:3], 1 if single else shape[3])
-    with SeriesWriter(path, size, image.affine, tr, header_like=image.header) as writer:
-        for t in range(size[3]):
-            volume = np.asarray(image.dataobj if single else image.dataobj[..., t], dtype=np.float32)
-            if not np.isfinite(volume).all():
-                raise InputError(f"{what}: volume {t} holds NaN or infinite values; replace or mask them first")
-            writer.append(volume)
+    if single:
+        save_image(_finite(image.dataobj, 0, what), image.affine, path, header_like=image.header)
+        return path
+    with SeriesWriter(path, shape, image.affine, tr, header_like=image.header) as writer:
+        for t in range(shape[3]):
+            writer.append(_finite(image.dataobj[..., t], t, what))
     return path
+
+
+def _finite(values: Any, t: int, what: str) -> Float32:
+    volume = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(volume).all():
+        raise InputError(f"{what}: volume {t} holds NaN or infinite values; replace or mask them first")
+    return volume
 
 
 @contextmanager

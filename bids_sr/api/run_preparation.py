@@ -72,6 +72,12 @@ def prepare_run(
     InputError : something lies on another grid, or too few volumes
     """
     total = reader.shape[3]
+    across = reader.header.get_dim_info()[2]
+    if across not in (None, 2):
+        raise InputError(
+            f"bold: its header says that slices lie along axis {across}, and they are taken along the third; reorder the "
+            "axes first, for instance by nibabel.as_closest_canonical"
+        )
     dummies = _dummies(reader, n_dummy)
     poses = poses_of(motion, total) if motion is not None else None
     still = poses is None and (realigned or total == 1)

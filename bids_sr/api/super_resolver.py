@@ -285,7 +285,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         """Series of images, and not tables, come in."""
         tags = super().__sklearn_tags__()
-        tags.no_validation = True
         tags.input_tags.two_d_array = False
         return tags
 
