@@ -11,7 +11,7 @@ FACTOR = traits.Tuple(
 )
 
 AXIS_ORDER = traits.Tuple(
-    traits.Int, traits.Int, traits.Int, default=(0, 1, 2), usedefault=True,
+    (0, 1, 2), traits.Int, traits.Int, traits.Int, usedefault=True,
     desc="axis of the stored image that each axis is in use, where slices are on the third; see `io.axis_order`",
 )  # fmt: skip
 
