@@ -159,7 +159,10 @@ def test_a_run_and_its_pair_in_three_orders_are_one_case(maker: BidsMaker) -> No
 
 
 def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:
-    path = maker.bold("sub-01_task-tap_acq-highres", zooms=(3.0, 3.0, 4.0), n_volumes=30)
+    maker.bold(zooms=(6.0, 6.0, 3.0))
+    for kind in ("highres", "lowres"):
+        maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+    path = maker.bold("sub-01_task-tap_acq-highres", zooms=(3.0, 3.0, 3.0))  # nothing of it tells its axis of slices
     plain = look(maker).subjects[0].runs[0].calibration
     turn(path, (2, 1, 0))
     found = look(maker).subjects[0].runs[0].calibration
