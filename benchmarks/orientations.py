@@ -3,8 +3,8 @@
 python benchmarks/orientations.py BIDS_DIR SCRATCH [--orders AIL LIA ... | --all] [-- options of bids-sr ...]
 
 Every image of a participant is stored with its axes in another order and direction (no value changes), BOLD series in
-the order named and anatomical images in that order reversed; sidecars name the axes of slices and phase encoding anew.
-`--with-truth` also gives the known effects of a phantom, in the order of the BOLD.
+the order named and anatomical images in that order reversed; sidecars name the axes of slices and phase encoding anew. The data set is a phantom: it tells where the thumb is active,
+and t there is compared with t at the mirrored place.
 """
 
 import argparse
@@ -81,12 +81,19 @@ def in_ras(image: nib.Nifti1Image) -> np.ndarray:
     return np.asarray(nib.as_closest_canonical(image).dataobj, dtype=float)
 
 
-def center_of(image: nib.Nifti1Image) -> np.ndarray:
-    """Where the strongest 50 voxels of a map lie (RAS mm), weighted by their values."""
+def around(image: nib.Nifti1Image, place: np.ndarray) -> float:
+    """Largest value of a map within 6 mm of a place (RAS mm)."""
     data = np.nan_to_num(np.asarray(image.dataobj, dtype=float))
-    top = np.argwhere(data >= np.sort(data.ravel())[-50])
-    places = top @ image.affine[:3, :3].T + image.affine[:3, 3]
-    return np.average(places, axis=0, weights=data[tuple(top.T)])
+    voxels = np.argwhere(np.isfinite(data)) @ image.affine[:3, :3].T + image.affine[:3, 3]
+    return float(data.ravel()[np.linalg.norm(voxels - place, axis=1) <= 6].max())
+
+
+def thumb_of(data: Path) -> np.ndarray:
+    """Where the thumb is active in a phantom (RAS mm), on the left."""
+    table = next(data.rglob("*_desc-truth_foci.tsv"))
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    (row,) = (row for row in rows if row[0] == "thumb")
+    return np.array([float(row[rows[0].index(axis)]) for axis in "xyz"])
 
 
 def run(data: Path, out: Path, work: Path, options: list[str]) -> tuple[int, float]:
@@ -99,20 +106,19 @@ def run(data: Path, out: Path, work: Path, options: list[str]) -> tuple[int, flo
     return code, time.monotonic() - begun
 
 
-def compared(out: Path, first: Path, data: Path) -> dict[str, object]:
+def compared(out: Path, first: Path, data: Path, thumb: np.ndarray) -> dict[str, object]:
     """How the maps of a run stored otherwise agree with those of the first, and whether its grid came back."""
     own, other = maps_of(out), maps_of(first)
     if not own or own.keys() != other.keys():
-        return {"r, acquired": None, "r, high resolution": None, "apart (mm)": None, "x (mm)": None, "grid": "no maps"}
+        return {"r, acquired": None, "r, high resolution": None, "t, left": None, "t, right": None, "grid": "no maps"}
     rs: dict[bool, list[float]] = {True: [], False: []}
-    apart, x = 0.0, 0.0
+    left = right = 0.0
     for name, image in own.items():
         a, b = in_ras(image), in_ras(other[name])
         used = (a != 0) & (b != 0) & np.isfinite(a) & np.isfinite(b)
         rs["res-hr" in name].append(float(np.corrcoef(a[used], b[used])[0, 1]))
-        apart = max(apart, float(np.linalg.norm(center_of(image) - center_of(other[name]))))
-        if "contrast-thumb_" in name and "desc-raw" in name:
-            x = float(center_of(image)[0])
+        if "contrast-thumb_" in name and "desc-zerofill" in name:
+            left, right = around(image, thumb), around(image, thumb * [-1, 1, 1])
     bold = nib.load(next(data.rglob("*_bold.nii.gz")))
     kept = nib.load(next(out.rglob("*_desc-preproc_bold.nii.gz")))
     mask = nib.load(next(p for p in out.rglob("*task*_desc-brain_mask.nii.gz") if "res-" not in p.name))
@@ -120,7 +126,7 @@ def compared(out: Path, first: Path, data: Path) -> dict[str, object]:
         each.shape[:3] == bold.shape[:3] and np.allclose(each.affine, bold.affine, atol=1e-3) for each in (kept, mask)
     )
     return {
-        "r, acquired": min(rs[False]), "r, high resolution": min(rs[True]), "apart (mm)": apart, "x (mm)": x,
+        "r, acquired": min(rs[False]), "r, high resolution": min(rs[True]), "t, left": left, "t, right": right,
         "grid": "as stored" if same else "another",
     }  # fmt: skip
 
@@ -135,29 +141,31 @@ def main() -> None:
     parser.add_argument("options", nargs="*", help="of bids-sr, after --")
     given = parser.parse_args()
     given.scratch.mkdir(parents=True, exist_ok=True)
-    stored = nib.load(next(given.bids_dir.rglob("sub-*_bold.nii.gz")))
-    first = "".join(nib.aff2axcodes(stored.affine))
-    orders = every_order() if given.all else given.orders
+    first, thumb = "stored", thumb_of(given.bids_dir)
     rows = []
-    for code in [first, *(each for each in orders if each != first)]:
+    for code in [first, *(every_order() if given.all else given.orders)]:
         data, out = given.scratch / f"data-{code}", given.scratch / f"out-{code}"
-        if not data.exists():
+        if code == first:
+            data = given.bids_dir
+        elif not data.exists():
             store(given.bids_dir, data, code)
         done = out.with_suffix(".json")
         if not done.exists():
             exit_code, seconds = run(data, out, given.scratch / f"work-{code}", given.options)
             done.write_text(json.dumps({"exit": exit_code, "seconds": seconds}))
         told = json.loads(done.read_text())
-        slices = code.index(next(c for c in code if c in "SI")) + 1
+        axes = ["".join(nib.aff2axcodes(nib.load(next(data.rglob(name))).affine))
+                for name in ("sub-*_bold.nii.gz", "sub-*_T1w.nii.gz")]  # fmt: skip
         rows.append({
-            "BOLD": code, "slices on axis": slices, "T2*w, T1w": code[::-1], "exit": told["exit"],
-            **compared(out, given.scratch / f"out-{first}", data), "s": round(told["seconds"]),
+            "BOLD": axes[0], "slices on axis": axes[0].index(next(c for c in axes[0] if c in "SI")) + 1,
+            "T2*w, T1w": axes[1], "exit": told["exit"],
+            **compared(out, given.scratch / f"out-{first}", data, thumb), "s": round(told["seconds"]),
         })  # fmt: skip
         keep("orientations", "One run stored in other orders of axes", rows, remarks=[
             "Smallest correlation over the t maps of all series and contrasts with those of the first row, voxels "
-            "brought to right, anterior, superior; largest distance of the centers of the 50 strongest voxels; x of "
-            "that center for the thumb in the acquired series; whether the preprocessed series and the brain mask lie "
-            f"on the voxels of the input. Options: `{' '.join(OPTIONS)}`.",
+            "brought to right, anterior, superior; largest t (zero filling, thumb) within 6 mm of where the phantom is "
+            "active, on the left, and of its mirror image; whether the preprocessed series and the brain mask lie on "
+            f"the voxels of the input. Options: `{' '.join(OPTIONS)}`.",
         ])  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def save_reordered(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, 
 
 
 def _copy(reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, **how: Any) -> None:
-    shape = (*(reader.shape[axis] for axis in order), reader.shape[3])
+    x, y, z = order
+    shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
     affine, header = reordered_affine(reader.affine, order), reordered_header(reader.header, order)
     with SeriesWriter(dst, shape, affine, reader.tr, header_like=header, **how) as writer:
         for volume in reader.volumes():
