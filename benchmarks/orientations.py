@@ -3,8 +3,8 @@
 python benchmarks/orientations.py BIDS_DIR SCRATCH [--orders AIL LIA ... | --all] [-- options of bids-sr ...]
 
 Every image of a participant is stored with its axes in another order and direction (no value changes), BOLD series in
-the order named and anatomical images in that order reversed; sidecars name the axes of slices and phase encoding anew. The data set is a phantom: it tells where the thumb is active,
-and t there is compared with t at the mirrored place.
+the order named and anatomical images in that order reversed; sidecars name the axes of slices and phase encoding anew.
+The data set is a phantom: it tells where the thumb is active, and t there is compared with t at the mirrored place.
 """
 
 import argparse
