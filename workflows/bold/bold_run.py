@@ -221,7 +221,7 @@ def _sink(run: RunPlan, name: str, entities: dict[str, str] | None = None, **how
     """A sink of the run."""
     return init_sink(
         name=name, output_dir=run.target.output_dir, common=run.target.common, sources=run.target.sources,
-        entities=None if entities is None else [entities], **how,
+        entities=None if entities is None else [entities], axis_order=run.acquisition.axis_order, **how,
     )  # fmt: skip
 
 
@@ -283,7 +283,10 @@ def _evaluation_sources(workflow: LiterateWorkflow, run: RunPlan) -> dict[str, S
 def _keep_frames(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """References, masks and transforms of a run, kept under their names."""
     target = run.target
-    where: dict[str, Any] = {"output_dir": target.output_dir, "common": target.common, "sources": target.sources}
+    where: dict[str, Any] = {
+        "output_dir": target.output_dir, "common": target.common, "sources": target.sources,
+        "axis_order": run.acquisition.axis_order,
+    }  # fmt: skip
     motion_wf, registration_wf = nodes(workflow, "motion_wf", "bold_registration_wf")
     registered = registration_fields(with_anat=run.with_anat, with_pair=run.with_pair)
     keep_fields(workflow, motion_wf, name="keep_motion_wf", fields=motion_fields(), **where)
