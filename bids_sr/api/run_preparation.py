@@ -75,8 +75,8 @@ def prepare_run(
     across = reader.header.get_dim_info()[2]
     if across not in (None, 2):
         raise InputError(
-            f"bold: its header says that slices lie along axis {across}, and they are taken along the third; reorder the "
-            "axes first, for instance by nibabel.as_closest_canonical"
+            f"bold: its header says that slices lie along axis {across} (of 0, 1, 2), and they are taken along axis 2; "
+            "reorder the axes first, for instance by nibabel.as_closest_canonical"
         )
     dummies = _dummies(reader, n_dummy)
     poses = poses_of(motion, total) if motion is not None else None
