@@ -26,7 +26,7 @@ def make_run(folder: Path) -> Path:
     anatomy = (head * (600 + 300 * gaussian_filter(rng.standard_normal(head.shape), (1.2, 1.2, 0)))).astype(np.float32)
     where = head * (np.abs(np.sin(x / 3.1 + 0.8 * np.sin(y / 7))) > 0.85) * (1 + (x > 30))
     white = gaussian_filter(rng.standard_normal((12, *head.shape)), (0, 1.5, 1.5, 0))
-    modes = 60 * where * white / white.std()
+    modes = 20 * where * white / white.std()
     time = TR * np.arange(COUNT)
     courses = rng.standard_normal((COUNT, 12))
     for k, condition in enumerate(("thumb", "little")):

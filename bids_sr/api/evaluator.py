@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -282,7 +283,7 @@ class Evaluator(BaseEstimator):
         """Rows of all series."""
         self.contrasts_ = dict(resolve_contrasts(conditions_of(events), self.contrasts or ()))
         if confounds is None:
-            confounds = pd.DataFrame(motion_columns(motion_table(run.params, [float("nan")] * len(run.params))))
+            confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))
         design = block_design(
             events, n_volumes=len(run.poses), tr=tr, n_dummy=run.n_dummy, slice_time_ref=self.slice_time_ref,
             has_stc=self.slice_timing_corrected, high_pass=self.high_pass, confounds=confounds,

@@ -102,7 +102,8 @@ def resolver_report(fitted: SuperResolver) -> HtmlReport:
     brain = finer_mask(run.mask, run.affine, shape, affine)
     volume, pose = fitted._example
     upsampler = fitted._upsampler()
-    fine = upsampler(volume, pose) + getattr(upsampler, "constant", 0.0)
+    fine, constant = upsampler(volume, pose), getattr(upsampler, "constant", None)
+    fine = fine if constant is None else fine + constant
     spline = make_upsampler("bspline", factor)(volume, pose)
     shown = [
         NamedImage(name=label, data=np.asarray(data, np.float32), affine=grid)
@@ -113,7 +114,7 @@ def resolver_report(fitted: SuperResolver) -> HtmlReport:
     parts = [_drawn(slice_figure(shown, brain, mask=brain, roi_name="brain"),
                     "One volume as acquired, by cubic B-spline and by the method; below, the difference")]  # fmt: skip
     if fitted.applied_ and fitted.model_ is not None and fitted.model_.card.trained_on == "series":
-        maps = onto_grid(fitted.model_.generator.weight, shape)
+        maps = onto_grid(fitted.model_.generator.state_dict()["weight"], shape)
         weight = np.asarray(to_volume(maps.square().sum(0).sqrt()))
         parts.append(_drawn(variance_figure(weight, affine, brain, background=spline), "Where the run fluctuates"))
     parts.append(_folded("Parameters", repr(fitted)))

@@ -46,7 +46,7 @@ def series_file(image: ImageLike, folder: Path, what: str) -> Path:
         )
     own = image.get_filename()
     if own and nib.is_proxy(image.dataobj) and Path(own).exists():
-        stored = nib.load(own)
+        stored: Any = nib.load(own)
         if stored.shape == image.shape and np.array_equal(stored.affine, image.affine):
             return Path(own)
     return _written(image, folder / f"{what}.nii", what)
@@ -61,8 +61,9 @@ def _written(image: nib.Nifti1Image, path: Path, what: str) -> Path:
     if single:
         save_image(_finite(image.dataobj, 0, what), image.affine, path, header_like=image.header)
         return path
-    with SeriesWriter(path, shape, image.affine, tr, header_like=image.header) as writer:
-        for t in range(shape[3]):
+    x, y, z, count = shape
+    with SeriesWriter(path, (x, y, z, count), image.affine, tr, header_like=image.header) as writer:
+        for t in range(count):
             writer.append(_finite(image.dataobj[..., t], t, what))
     return path
 

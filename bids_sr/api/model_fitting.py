@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,7 +170,9 @@ def fit_model(
     ------
     ModelError, PairError, SeriesError : see `obtain_model`
     """
-    data, statistics, facts = None, None, {}
+    data: Any = None
+    statistics: TemporalStatistics | None = None
+    facts: dict[str, Any] = {}
     assert request.factor is not None
     contrast = "bold"
     if method.trained_on == "series":
@@ -200,7 +201,8 @@ def _of_series(
     recipe = get_recipe(method, recipe_name(method, request.recipe))
     assert isinstance(recipe, VarianceRecipe)
     assert request.factor is not None
-    maps, facts = None, {}
+    maps: Maps | None = None
+    facts: dict[str, Any] = {}
     if given.calibration is not None and method.calibrated:
         maps, facts = calibration_of(given, run, request.factor, folder)
     with SeriesReader(undo_motion(reader, run, folder / "raw.nii")) as raw:
@@ -208,8 +210,3 @@ def _of_series(
             raw, run.mask, recipe, request.factor, n_dummy=run.n_dummy, poses=run.poses, measured=maps
         )  # fmt: skip
     return data, {"calibration": facts} if facts else {}
-
-
-def known_series(baselines: Sequence[str], methods: Sequence[str]) -> str:
-    """Names that can be asked for, for messages."""
-    return f"methods {', '.join(methods)}; baselines {', '.join(baselines)}"

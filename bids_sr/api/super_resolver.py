@@ -237,7 +237,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         guided = given.guide is not None and (name in PAIR_BASELINES or bool(method and method.trained_on == "series"))
         trained = method is not None and method.needs_pair and given.guide is not None
         pair = pair_of(given, factor, folder) if trained or (guided and given.lowres is not None) else None
-        fitted, facts = None, {}
+        fitted: Fitted | None = None
+        facts: dict[str, Any] = {}
         if method is not None:
             request = Request(
                 method=name, recipe=recipe_name(method, self.recipe), source="train", factor=factor,
@@ -336,7 +337,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             if target.resolve() == reader.path.resolve():
                 raise InputError(f"out_file: {target} is the series itself; name another file")
             self._write(reader, poses, target)
-            fine = nib.load(target)
+            fine: Any = nib.load(target)
             if out_file is None:
                 data = np.asarray(fine.dataobj, dtype=np.float32)
                 fine = nib.Nifti1Image(data[..., 0] if reader.ndim == 3 else data, fine.affine, fine.header)

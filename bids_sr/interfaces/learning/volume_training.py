@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, obtain
 from bids_sr.interfaces.shared_specs import FACTOR
+from bids_sr.sr.data.run_volumes import VOLUMES as VOLUMES
 
 
 class TrainOnVolumes(SimpleInterface):

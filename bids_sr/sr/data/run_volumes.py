@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.data.images import ImageSet
 
 if TYPE_CHECKING:
     from bids_sr.io.nifti import SeriesReader
+    from bids_sr.sr.data.images import ImageSet
 
 # Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
 VOLUMES = 20
@@ -25,6 +25,8 @@ def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -
     n_dummy : first volumes, whose contrast is another
     seed : of the draw
     """
+    from bids_sr.sr.data.images import ImageSet
+
     there = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
     picked = np.sort(np.random.default_rng(seed).choice(there, min(VOLUMES, len(there)), replace=False))
     return ImageSet.from_volumes([reader.volume(int(t)) for t in picked], mask, reader.affine)
