@@ -39,7 +39,7 @@ class LoadTemplate(SimpleInterface):
 
 
 class CorrectBias(SimpleInterface):
-    """Divide a T1w image, brought to right, anterior, superior, by its bias field (N4 on 5 mm voxels, as it is smooth)."""
+    """Bring a T1w image to right, anterior, superior, and divide it by its bias field (N4 on 5 mm voxels)."""
 
     class input_spec(SloppyInputSpec):
         in_file = File(exists=True, mandatory=True, desc="T1w (of a series, the first volume)")
