@@ -1,9 +1,10 @@
 """Optimal combination of the echoes of a multi-echo series, streamed, by tedana.
 
 T2* of each voxel is fitted log-linearly to the means over time of the echoes, and each volume is the mean of its echoes
-weighted by TE · exp(-TE / T2*) (Posse et al. 1999). Within the brain, late echoes whose signal has dropped out count for
-neither, as tedana's adaptive mask tells them; the first two always count. The echoes of a volume are acquired together,
-so that head motion moves them alike; the weights vary slowly in space and are those of a voxel throughout the run.
+weighted by TE · exp(-TE / T2*) (Posse et al. 1999). Within the brain, late echoes whose signal has dropped out count
+for neither, as tedana's adaptive mask tells them; the first two always count. The echoes of a volume are acquired
+together, so that head motion moves them alike; the weights vary slowly in space and are those of a voxel throughout the
+run.
 """
 
 import os
