@@ -371,6 +371,7 @@ def _subject_facts(
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name if subject.t1w else "none: the whole brain stands for the motor area",
         "T2* pair": sorted({pair_words(run.pair) for run in subject.runs}),
+        "High-resolution reference": sorted({str(run.truth.root) for run in subject.runs if run.truth}) or "none",
         **taken_over(subject.precomputed, {} if given is None else given.files(_template(settings, subject))),
         "Series": list(dict.fromkeys(name for run in subject.runs for name in series_of(run))),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),

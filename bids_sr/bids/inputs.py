@@ -91,12 +91,14 @@ class Truth:
 
     Attributes
     ----------
+    root : folder of the reference
     bold : measured high-resolution series of the same run, or None
     sidecar : its metadata; empty without one
     slice_timing : of the measured series, as in `BoldRun`
     activations : condition → map of its known effect, in signal units on the high-resolution grid
     """
 
+    root: Path | None = None
     bold: Path | None = None
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     slice_timing: tuple[float, ...] | None = None

@@ -22,7 +22,7 @@ def on_top(tiny: Path, tmp_path_factory) -> Finished:
     base = tmp_path_factory.mktemp("fmriprep")
     of_phantom(tiny, base / "prep", with_field=True)
     command = [
-        str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
+        str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy", "--truth", "none",
         "-d", f"fmriprep={base / 'prep'}", "--sr-method", "bspline", "--baselines", "all", "--smoothing", "0",
         "--output-spaces", "MNI152NLin2009cAsym", "--nprocs", "2",
     ]  # fmt: skip
