@@ -22,9 +22,9 @@ def on_top(tiny: Path, tmp_path_factory) -> Finished:
     base = tmp_path_factory.mktemp("fmriprep")
     of_phantom(tiny, base / "prep", with_field=True)
     command = [
-        str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy", "--truth", "none",
+        str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
         "-d", f"fmriprep={base / 'prep'}", "--sr-method", "bspline", "--baselines", "all", "--smoothing", "0",
-        "--output-spaces", "MNI152NLin2009cAsym", "--nprocs", "2",
+        "--output-spaces", "MNI152NLin2009cAsym", "--truth", "none", "--nprocs", "2",
     ]  # fmt: skip
     code, text, seconds = call(command)
     return Finished(bids_dir=tiny, out=base / "out", command=command, code=code, text=text, seconds=seconds)
