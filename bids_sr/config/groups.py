@@ -319,8 +319,7 @@ class Evaluation(Section):
     """What tells whether the finer maps are true.
 
     `truth`: high-resolution reference, a folder (excludes `retrospective`, which makes one), auto (in the data), none.
-    `null_checks`: shuffles without signal. `margin`: of the group's equivalence test, for pure numbers; None: a tenth
-    of the gap between B-spline and the measured series.
+    `null_checks`: shuffles without signal. `margin`: of the equivalence test; None: a tenth of B-spline to measured.
     """
 
     truth: str = AUTO
@@ -331,8 +330,8 @@ class Evaluation(Section):
     margin: float | None = None
 
     def _check(self) -> None:
-        alone = self.truth_dir is None or self.retrospective is None
-        self._need(alone, "retrospective", "it makes its own truth, so it excludes one of evaluation.truth (--truth)")
+        why = "it makes its own truth, so it excludes a folder of evaluation.truth (--truth)"
+        self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
         self._need(0 <= self.null_checks <= 100_000, "null_checks", "a number of shuffles lies from 0 to 100000")
         self._need_positive("margin", "it is a positive number")
 
