@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Factor = tuple[float, float, float]
-Seed = tuple[str, tuple[float, float, float], float]
+Seed = tuple[str, tuple[float, float, float], float, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

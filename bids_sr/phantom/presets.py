@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 SCENES = ("ribbon", "veins", "free")
 CONDITIONS = ("thumb", "little")
+TASKS = {"tap": CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
+"""What changes the signal: movements of a task, networks of a run at rest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

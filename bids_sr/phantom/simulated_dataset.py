@@ -18,12 +18,13 @@ from bids_sr.phantom.calibration_scan import CalibrationScan
 from bids_sr.phantom.clinical_scans import scans
 from bids_sr.phantom.ground_truth import write_structural_truth, write_truth
 from bids_sr.phantom.phantom_files import write_image, write_tsv
-from bids_sr.phantom.presets import PRESETS, SCENES, Preset
+from bids_sr.phantom.presets import PRESETS, SCENES, TASKS, Preset
 from bids_sr.phantom.scanner import READOUT
 from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
 
 Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
+_AT_REST = {"tap": "", "rest": ", at rest"}
 
 
 class PhantomError(ValueError):
@@ -39,6 +40,7 @@ class Study:
     preset, scene : key of PRESETS; one of SCENES
     seed : same seed, same files
     null : no activity, although the task is there
+    task : key of TASKS: finger tapping, or rest with networks that fluctuate
     anat : also T2w and FLAIR, and all three structural contrasts at a low resolution
     calibration : volumes of a short BOLD run at the high resolution; 0 is none
     """
@@ -51,9 +53,13 @@ class Study:
     null: bool = False
     anat: bool = False
     calibration: int = 0
+    task: str = "tap"
 
     def __post_init__(self) -> None:
-        for what, value, known in (("preset", self.preset, tuple(PRESETS)), ("scene", self.scene, SCENES)):
+        named = (
+            ("preset", self.preset, tuple(PRESETS)), ("scene", self.scene, SCENES), ("task", self.task, tuple(TASKS))
+        )  # fmt: skip
+        for what, value, known in named:
             if value not in known:
                 raise PhantomError(f"no {what} is called {value!r}; there are {', '.join(known)}")
         for what, number, least in (("subjects", self.subjects, 1), ("pairs", self.pairs, 1), ("seed", self.seed, 0)):
@@ -96,7 +102,8 @@ def make_dataset(out: Path, study: Study, *, threads: int | None = None, progres
 
 def _describe(root: Path, study: Study) -> None:
     """Files at the top of the data set and of its truth."""
-    name = f"bids-sr phantom ({study.preset}, scene {study.scene}{', no activity' if study.null else ''})"
+    kind = f"{_AT_REST[study.task]}{', no activity' if study.null else ''}"
+    name = f"bids-sr phantom ({study.preset}, scene {study.scene}{kind})"
     made_by = {"Name": "bids-sr-phantom", "Version": __version__}
     atomic_files.write_json(root / "dataset_description.json", {
         "Name": name, "BIDSVersion": _BIDS_VERSION, "DatasetType": "raw", "License": "PDDL",
@@ -107,7 +114,7 @@ def _describe(root: Path, study: Study) -> None:
         "GeneratedBy": [made_by], "DatasetLinks": {"raw": "../.."},
     })  # fmt: skip
     (root / "derivatives" / "ground-truth" / ".bidsignore").write_text(
-        "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n"
+        "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n**/*_timeseries.*\n"
     )
     protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(PRESETS[study.preset]).items())
     (root / "README").write_text(
@@ -133,7 +140,9 @@ def _describe(root: Path, study: Study) -> None:
 def _write_subject(root: Path, study: Study, number: int, threads: int, say: Progress) -> None:
     preset, name = PRESETS[study.preset], f"sub-{number + 1:02d}"
     say(f"{name}: head, activity and motion")
-    subject = Subject(preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs)
+    subject = Subject(
+        preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs, task=study.task
+    )
     (root / name / "anat").mkdir(parents=True)
     (root / name / "func").mkdir()
     say(f"{name}: T1w and T2*w")
@@ -143,13 +152,13 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
         _write_structural(subject, root, name)
     say(f"{name}: {preset.volumes} volumes of BOLD")
     func, truth = root / name / "func", root / "derivatives" / "ground-truth"
-    _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-tap")
+    _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-{study.task}")
     say(f"{name}: truth")
     write_truth(subject, name, truth)
     if study.calibration:
         say(f"{name}: {study.calibration} volumes of calibration")
         scan = CalibrationScan(subject, study.calibration)
-        _write_func(scan.preset, scan.volumes(threads), scan.events, func, f"{name}_task-tap_acq-highres")
+        _write_func(scan.preset, scan.volumes(threads), scan.events, func, f"{name}_task-{study.task}_acq-highres")
         scan.write_truth(name, truth)
 
 
@@ -177,10 +186,11 @@ def _write_structural(subject: Subject, root: Path, name: str) -> None:
         write_structural_truth(subject, scan, name, truth)
 
 
-def _bold_sidecar(p: Preset) -> dict[str, Any]:
+def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, Any]:
     lines = p.bold_shape[1]
     out: dict[str, Any] = {
-        "TaskName": "tap", "TaskDescription": "tapping with the thumb or the little finger of the right hand",
+        "TaskName": "rest" if at_rest else "tap",
+        "TaskDescription": "rest" if at_rest else "tapping with the thumb or the little finger of the right hand",
         "RepetitionTime": p.tr, "EchoTime": p.te, "FlipAngle": p.flip, "MagneticFieldStrength": 3,
         "Manufacturer": "simulated", "PulseSequenceType": "gradient-echo EPI", "PhaseEncodingDirection": "j",
         "EffectiveEchoSpacing": round(READOUT / (lines - 1), 9), "TotalReadoutTime": READOUT,
@@ -191,12 +201,14 @@ def _bold_sidecar(p: Preset) -> dict[str, Any]:
 
 
 def _write_func(p: Preset, volumes: Iterable[Any], events: Sequence[Event], folder: Path, stem: str) -> None:
-    """A BOLD run with its sidecar and events."""
+    """A BOLD run with its sidecar and, unless it is at rest, events."""
     path = folder / f"{stem}_bold.nii.gz"
     with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:
         for volume in volumes:
             writer.append(volume)
-    atomic_files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p))
+    atomic_files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p, at_rest=not events))
+    if not events:
+        return
     write_tsv(folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], events)
     levels = {"thumb": "tapping with the thumb", "little": "tapping with the little finger", "rest": "no movement"}
     atomic_files.write_json(folder / f"{stem}_events.json", {
