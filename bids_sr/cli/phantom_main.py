@@ -39,6 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="tap: blocks of finger tapping (default); rest: no events, but networks (motor, defaultMode, visual) that "
         "fluctuate slowly, each of its own",
     )  # fmt: skip
+    parser.add_argument(
+        "--volumes", type=int, default=0, metavar="N", help="volumes of the BOLD (default: as many as the preset has)"
+    )
     parser.add_argument("--null", action="store_true", help="no activity, although the task is there")
     parser.add_argument(
         "--anat", action="store_true",
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         study = Study(
             preset=options.preset, subjects=options.subjects, pairs=options.pairs, seed=options.seed,
             scene=options.scene, null=options.null, anat=options.anat, calibration=options.calibration,
-            task=options.task,
+            task=options.task, volumes=options.volumes,
         )  # fmt: skip
         make_dataset(options.out, study, progress=print)
     except PhantomError as err:

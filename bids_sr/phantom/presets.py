@@ -1,5 +1,6 @@
 """Presets of the phantom: matrix, voxel size and timing of the simulated acquisitions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,11 @@ class Preset:
     def t1w_affine(self) -> npt.NDArray[np.float64]:
         """Voxel to RAS mm of the T1w."""
         return centered_affine(self.t1w_shape, (self.t1w_voxel,) * 3, self.t1w_center)
+
+    @property
+    def least_volumes(self) -> int:
+        """Volumes of one cycle of the task, at which a run makes sense."""
+        return math.ceil((self.lead + 4 * self.block) / self.tr)
 
     @property
     def slice_times(self) -> npt.NDArray[np.float64]:

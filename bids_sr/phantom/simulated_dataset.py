@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Study:
     seed : same seed, same files
     null : no activity, although the task is there
     task : key of TASKS: finger tapping, or rest with networks that fluctuate
+    volumes : of the BOLD; 0 is as many as the preset has
     anat : also T2w and FLAIR, and all three structural contrasts at a low resolution
     calibration : volumes of a short BOLD run at the high resolution; 0 is none
     """
@@ -54,6 +55,7 @@ class Study:
     anat: bool = False
     calibration: int = 0
     task: str = "tap"
+    volumes: int = 0
 
     def __post_init__(self) -> None:
         named = (
@@ -65,8 +67,17 @@ class Study:
         for what, number, least in (("subjects", self.subjects, 1), ("pairs", self.pairs, 1), ("seed", self.seed, 0)):
             if number < least:
                 raise PhantomError(f"{what} must be at least {least}, not {number}")
+        least = PRESETS[self.preset].least_volumes
+        if self.volumes and self.volumes < least:
+            raise PhantomError(f"a run of {self.preset} has at least {least} volumes, not {self.volumes}")
         if self.calibration and self.calibration < 2:
             raise PhantomError(f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}")
+
+    @property
+    def protocol(self) -> Preset:
+        """The preset, with as many volumes as were asked for."""
+        preset = PRESETS[self.preset]
+        return replace(preset, volumes=self.volumes) if self.volumes else preset
 
 
 def make_dataset(out: Path, study: Study, *, threads: int | None = None, progress: Progress | None = None) -> None:
@@ -116,7 +127,7 @@ def _describe(root: Path, study: Study) -> None:
     (root / "derivatives" / "ground-truth" / ".bidsignore").write_text(
         "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n**/*_timeseries.*\n"
     )
-    protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(PRESETS[study.preset]).items())
+    protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(study.protocol).items())
     (root / "README").write_text(
         f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No person was measured.\n"
         "The head comes from the MNI152 template, bent and detailed at random. What is known of it (activation,\n"
@@ -138,7 +149,7 @@ def _describe(root: Path, study: Study) -> None:
 
 
 def _write_subject(root: Path, study: Study, number: int, threads: int, say: Progress) -> None:
-    preset, name = PRESETS[study.preset], f"sub-{number + 1:02d}"
+    preset, name = study.protocol, f"sub-{number + 1:02d}"
     say(f"{name}: head, activity and motion")
     subject = Subject(
         preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs, task=study.task

@@ -64,7 +64,7 @@ def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
 
 
 def test_a_data_set_at_rest_has_no_events_and_a_truth_of_networks(tmp_path: Path) -> None:
-    make_dataset(tmp_path / "rest", Study(preset="tiny", seed=5, task="rest"))
+    make_dataset(tmp_path / "rest", Study(preset="tiny", seed=5, task="rest", volumes=40))
     func = tmp_path / "rest" / "sub-01" / "func"
     assert sorted(path.name for path in func.iterdir()) == [
         "sub-01_task-rest_bold.json",
@@ -78,8 +78,11 @@ def test_a_data_set_at_rest_has_no_events_and_a_truth_of_networks(tmp_path: Path
     assert not Path(f"{truth}_res-hr_contrast-visual_stat-effect_desc-truth_statmap.nii.gz").exists()
     courses = pd.read_csv(f"{truth}_desc-truth_timeseries.tsv", sep="\t")
     assert list(courses) == list(TASKS["rest"])
-    assert len(courses) == 60
+    assert len(courses) == 40
+    assert nib.load(func / "sub-01_task-rest_bold.nii.gz").shape[3] == 40
     foci = pd.read_csv(f"{truth}_desc-truth_foci.tsv", sep="\t")
     assert set(foci["conditions"]) == {"motor", "defaultMode"}
     with pytest.raises(PhantomError, match="no task is called 'nap'"):
         Study(task="nap")
+    with pytest.raises(PhantomError, match="a run of tiny has at least 31 volumes, not 20"):
+        Study(preset="tiny", task="rest", volumes=20)
