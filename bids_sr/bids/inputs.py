@@ -96,6 +96,7 @@ class Truth:
 
     Attributes
     ----------
+    root : folder of the reference
     bold : measured high-resolution series of the same run, or None
     sidecar : its metadata; empty without one
     slice_timing : of the measured series, as in `BoldRun`
@@ -103,6 +104,7 @@ class Truth:
     axis_order : axis of the file of the measured series that each axis of the run is
     """
 
+    root: Path | None = None
     bold: Path | None = None
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     slice_timing: tuple[float, ...] | None = None

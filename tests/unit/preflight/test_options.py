@@ -449,7 +449,7 @@ def test_a_dry_run_names_the_truth(maker: BidsMaker) -> None:
     truth.image("sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz", "func", (3.0, 3.0, 4.0))
     settings = settings_for(maker, "--truth", str(truth.root))
     text = dry_run_text(check(settings), settings)
-    assert "truth: sub-01_task-tap_bold.nii.gz, effect of thumb" in text
+    assert f"high-resolution reference: sub-01_task-tap_bold.nii.gz, effect of thumb in {truth.root}" in text
 
 
 def echoes(maker: BidsMaker, times: tuple[float, ...] = (0.012, 0.028, 0.044)) -> None:
