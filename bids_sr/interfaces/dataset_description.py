@@ -17,7 +17,7 @@ IGNORED = (
     "**/figures",
     "**/*_boldref.*",
     "**/*_metrics.*",
-    "**/*_stat-*_boldmap.*",
+    "**/*_boldmap.*",
     "**/*_statmap.*",
     "**/*_timeseries.*",
     "**/*_xfm.*",
