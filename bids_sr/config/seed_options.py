@@ -92,7 +92,8 @@ def parse_seed(text: str) -> Seed:
             f"a seed is one of {', '.join(KNOWN)}, a label of AAL2, NAME=LABEL[,LABEL], or NAME=x,y,z[,radius] in mm "
             "of the MNI space"
         )
-    seed = Seed(found[1], (numbers[0], numbers[1], numbers[2]), *numbers[3:])
+    radius = numbers[3] if len(numbers) > 3 else DEFAULT_RADIUS_MM
+    seed = Seed(found[1], (numbers[0], numbers[1], numbers[2]), radius)
     if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= MAX_RADIUS_MM:
         raise ValueError(f"a seed lies inside the head, and its radius is at most {MAX_RADIUS_MM:g} mm")
     return seed
