@@ -72,8 +72,9 @@ def main() -> int:
     idle = [row.series for row in rows if row.measure == "verdict_applied" and row.value == 0]
     remarks = [f"Not applied, and zero filled: {', '.join(idle)}."] if idle else []
     smoothing = f"smoothing {given.fwhm:g} mm" if given.fwhm else "no smoothing"
-    keep(f"rest_{given.name}" + (f"_fwhm{given.fwhm:g}" if given.fwhm else ""),
-         f"Known connectivity of {given.name}, recovered by each series ({smoothing})", found, remarks=remarks)  # fmt: skip
+    name = f"rest_{given.name}" + (f"_fwhm{given.fwhm:g}" if given.fwhm else "")
+    title = f"Known connectivity of {given.name}, recovered by each series ({smoothing})"
+    keep(name, title, found, remarks=remarks)
     return 0
 
 
