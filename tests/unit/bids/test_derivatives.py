@@ -264,7 +264,7 @@ def test_a_mask_larger_than_any_brain_is_refused(data):
     path = data.path("sub-01_T1w.nii.gz", "anat")
     image = nb.load(path)
     affine = image.affine.copy()
-    affine[:3, :3] *= 5
+    affine[:3, :3] *= 6
     nb.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
     prepared(data, mask=np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0)
     (problem,) = check_data(planned(data))
