@@ -166,6 +166,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         making = aside.submit(_maps, settings, say, processes) if processes.most > 1 else None
         with whole_file(output_dir / "group_metrics.tsv") as beside:
             figures = _joined(prepared.sources, beside)
+            _leave_out_rest(figures, metric_tables.tasks_at_rest(prepared.sources))
             methods = tuple(name for name in offered_methods() if name in figures.series)
             comparisons = group_tests.compare(
                 figures.values, methods, units=figures.units, margin=settings.evaluation.margin
@@ -188,7 +189,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
         papers=group_text.paper_tables(figures.values, methods),
         claims=figures.claims,
-        idle=[f"{name}: {method} fell back to zero filling" for name, method in figures.idle],
+        idle=_idle(figures.idle),
         maps=_map_rows(maps), map_figures=_map_figures(maps, figure_dir), space=maps.space,
         margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",
         about=_about(settings, prepared.sources[0]),
@@ -221,6 +222,12 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
             stream.writelines(metric_tables.lines_of(source, table))
     joined.close()
     return joined
+
+
+def _leave_out_rest(figures: Joined, tasks: set[str]) -> None:
+    """Leave out overlap and size of regions at rest: two seeds are no two conditions, and the paper's are no match."""
+    for question in [q for q in figures.values if q.task in tasks and q.measure.startswith("quarter_")]:
+        del figures.values[question]
 
 
 def _describe_tables(output_dir: Path, figures: Joined, comparisons: Sequence[group_tests.Comparison]) -> None:
@@ -258,6 +265,13 @@ def _about(settings: Settings, source: Source) -> dict[str, str]:
         "Digest of their settings": source.digest or "not recorded",
         "All figures": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
     }
+
+
+def _idle(runs: Sequence[tuple[str, str]]) -> list[str]:
+    by_method: dict[str, list[str]] = {}
+    for name, method in runs:
+        by_method.setdefault(method, []).append(name)
+    return [f"{', '.join(names)}: {method} fell back to zero filling" for method, names in by_method.items()]
 
 
 def _flags(raised: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -203,6 +203,15 @@ def _entities_of(stem: str) -> dict[str, str]:
     return kept | {key: kept[key].lstrip("0") or "0" for key in ("run",) if key in kept}
 
 
+def tasks_at_rest(sources: Sequence[Source]) -> set[str]:
+    """Tasks of which every run was mapped by seeds in the place of events."""
+    tasks: dict[str, list[bool]] = {}
+    for each in sources:
+        seeds = each.path.with_name(f"{each.path.name.partition('_desc-')[0]}_desc-seeds_timeseries.tsv")
+        tasks.setdefault(each.task, []).append(seeds.exists())
+    return {task for task, found in tasks.items() if all(found)}
+
+
 def without_methods(present: Mapping[str, Iterable[str]], methods: Iterable[str]) -> list[str]:
     """Methods that some runs have and others lack, each with the latter; `present` are the series of each run."""
     runs = {run: set(series) for run, series in present.items()}

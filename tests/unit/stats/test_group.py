@@ -90,6 +90,13 @@ def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
     assert "no run has a table of evaluation metrics" in metric_tables.absent(["sub-01"], sources)
 
 
+def test_a_task_is_at_rest_where_seeds_stand_for_events(tmp_path: Path) -> None:
+    for run in ("task-tap", "task-rest"):
+        write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run=run)
+    (tmp_path / "sub-01/func/sub-01_task-rest_desc-seeds_timeseries.tsv").write_text("")
+    assert metric_tables.tasks_at_rest(metric_tables.find_sources(tmp_path)) == {"rest"}
+
+
 def test_methods_that_some_runs_lack_are_named() -> None:
     present = {"sub-01 task-tap": ("raw", "srgan", "sbl"), "sub-02 task-tap": ("raw", "sbl")}
     assert metric_tables.without_methods(present, ("srgan", "sbl", "wmn")) == ["no srgan: sub-02 task-tap"]
