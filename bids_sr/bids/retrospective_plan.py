@@ -48,9 +48,9 @@ def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
 def check_retrospective(subject: Subject, settings: Settings, found: Findings) -> None:
     """Runs of which too little would be left, and those whose pairs would have the same names in one data set."""
     for run, coarse in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
-        reason = ""
-        if coarse.n_volumes < LEAST_KEPT:
-            reason = f"of its {run.n_volumes} volumes {coarse.n_volumes} would be left beside those that make a pair"
+        kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
+        if kept < LEAST_KEPT:
+            reason = f"of its {run.n_volumes} volumes {kept} would be left beside those that make a pair"
         elif min(coarse.shape[:2]) < LEAST_MATRIX:
             reason = f"its copy would have {coarse.shape[0]} x {coarse.shape[1]} voxels in plane"
         if reason:
@@ -75,7 +75,10 @@ def check_retrospective(subject: Subject, settings: Settings, found: Findings) -
 
 
 def foreseen(subject: Subject, settings: Settings) -> Subject:
-    """The participant as it will be in the downsampled data set, for estimates; paths stay those of the data."""
+    """The participant as it will be in the downsampled data set, for estimates; paths stay those of the data.
+
+    A run of which nothing is left, which is refused, counts as one volume.
+    """
     factor = retrospective_factor(settings)
 
     def downsampled(run: BoldRun) -> BoldRun:
@@ -89,7 +92,7 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
             run,
             shape=(nx, ny, nz),
             zooms=(dx, dy, dz),
-            n_volumes=max(0, run.n_volumes - left_out(run, subject, settings)),
+            n_volumes=max(1, run.n_volumes - left_out(run, subject, settings)),
             pair=pair,
             holdout=None,
             truth=Truth(bold=run.bold),
