@@ -12,6 +12,7 @@ from bids_sr.bids import query
 from bids_sr.bids.findings import Findings, refusal
 from bids_sr.bids.inputs import BoldRun, Header, Triple, Truth, entities_of, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import column, merged, sidecars_on_disk
+from bids_sr.io.axis_order import AS_STORED, nearest
 
 EDGE_TOLERANCE = 0.1  # of a high-resolution voxel: so far may the corners of the fields of view lie apart
 TIME_TOLERANCE = 1e-3  # s
@@ -73,7 +74,11 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
         sidecar = merged(sidecars_on_disk(bolds[0], root))
         _check_series(bolds[0], sidecar, run, factor, own)
         timing = _timing(bolds[0], sidecar, run, own) if with_timing and not own.problems else None
-        truth = Truth(bold=bolds[0].absolute(), sidecar=sidecar, slice_timing=timing, activations=activations)
+        header = hd.read_header(bolds[0], own)
+        truth = Truth(
+            bold=bolds[0].absolute(), sidecar=sidecar, slice_timing=timing, activations=activations,
+            axis_order=AS_STORED if header is None else nearest(header.affine, run.affine),
+        )  # fmt: skip
     found.add(own.problems, own.notices)
     return None if own.problems else truth
 
@@ -109,6 +114,7 @@ def _check_map(path: Path, run: BoldRun, factor: Triple, found: Findings) -> Non
 
 def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -> bool:
     """Whether an image lies on the high-resolution grid of the run: its outer edges, divided by the factor."""
+    header = hd.like(header, run.affine)
     expected = tuple(math.floor(n * f + 0.5) for n, f in zip(run.shape, factor, strict=True))
     if header.shape[:3] != expected:
         names = " and ".join("×".join(map(str, shape)) for shape in (header.shape[:3], expected))
@@ -123,9 +129,7 @@ def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -
             f"its field of view is not that of {run.bold.name}: the outer edges lie up to {apart:.3g} mm apart, "
             f"{limit:.2g} mm are allowed"
         )
-        fix = (
-            "Give a truth with the same field of view, orientation and order of axes; the affines in the headers tell."
-        )
+        fix = "Give a truth with the same field of view and directions of axes; the affines in the headers tell."
         found.refuse(header.path, reason, fix)
     return apart <= limit
 
@@ -173,6 +177,9 @@ def _close(first: str, second: str) -> bool:
 def _timing(path: Path, sidecar: Mapping[str, Any], run: BoldRun, found: Findings) -> tuple[float, ...] | None:
     """Slice times of the truth; those of the run where its own sidecar is silent."""
     header = hd.read_header(path, found)
+    if header is not None:
+        header = hd.like(header, run.affine)
+        sidecar = hd.sidecar_in_order(sidecar, header.order)
     if header is not None and sidecar.get("SliceTiming") is not None:
         return hd.slice_times(header, sidecar, run.tr, found)
     same = run.slice_timing if header is not None and header.shape[2] == run.shape[2] else None

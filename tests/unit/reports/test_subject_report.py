@@ -61,6 +61,7 @@ FUNC = (
 )
 FUNC_TABLES = (
     "runsummary",
+    "clusters",
     "registration",
     "verdict",
     "splithalf",
