@@ -365,14 +365,14 @@ def _subject_facts(
 ) -> dict[str, Any]:
     """What was found and what will be done, for the first section of the report."""
     sessions = sorted({run.entities["session"] for run in subject.runs if "session" in run.entities})
-    given = subject.precomputed
     return {
         "Participant": subject.label,
         **({"Sessions": sessions} if sessions else {}),
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name if subject.t1w else "none: the whole brain stands for the motor area",
         "T2* pair": sorted({pair_words(run.pair) for run in subject.runs}),
-        **taken_over(subject.precomputed, {} if given is None else given.files(_template(settings, subject))),
+        "High-resolution reference": sorted({str(run.truth.root) for run in subject.runs if run.truth}) or "none",
+        **taken_over(given := subject.precomputed, given.files(_template(settings, subject)) if given else {}),
         "Series": list(dict.fromkeys(name for run in subject.runs for name in series_of(run))),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": _roi(settings, subject),

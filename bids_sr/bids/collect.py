@@ -20,11 +20,12 @@ from bids_sr.bids.inputs import (
     entities_of,
     factor_of,
     label_of,
+    stem_of_echoes,
 )
 from bids_sr.bids.layout import Index, column, open_index
 from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.precomputed import Derivatives, open_derivatives
-from bids_sr.bids.reference_runs import check_root, find_truth
+from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name
 from bids_sr.region_names import is_file
@@ -98,8 +99,8 @@ def _walk(settings: Settings, seen: _Walk) -> tuple[tuple[Subject, ...], dict[st
     bids_dir = settings.paths.bids_dir.absolute()
     query.check_dataset(bids_dir)
     check_options(settings, seen)
-    if settings.evaluation.truth is not None:
-        check_root(settings.evaluation.truth)
+    if settings.evaluation.truth_dir is not None:
+        check_root(settings.evaluation.truth_dir)
     seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
     labels, index = open_dataset(settings, seen)
     cal.check_named(settings, labels, seen)
@@ -203,12 +204,15 @@ def _choose(bold: Header, session: str | None, stars: Sequence[Header], settings
 
 
 def _with_truth(run: BoldRun, settings: Settings, seen: _Walk) -> BoldRun:
-    """The run with its truth, where one was asked for."""
-    root, ignored = settings.evaluation.truth, settings.preprocessing.ignore
-    if root is None:
-        return run
+    """The run with its truth: that of the folder given, else one that lies in the data set."""
+    evaluation, timed = settings.evaluation, "slicetiming" not in settings.preprocessing.ignore
     factor = factor_of(run, settings)
-    return replace(run, truth=find_truth(root, run, factor, seen, with_timing="slicetiming" not in ignored))
+    if evaluation.truth_dir is not None:
+        return replace(run, truth=find_truth(evaluation.truth_dir, run, factor, seen, with_timing=timed))
+    if evaluation.truth == "none" or evaluation.retrospective is not None:
+        return run
+    root = settings.paths.bids_dir.absolute()
+    return replace(run, truth=truth_in_dataset(root, run, factor, seen, with_timing=timed))
 
 
 def _take(choice: pairs.Choice, settings: Settings, seen: _Walk) -> None:
@@ -295,7 +299,8 @@ def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: _Walk) -
         )
     elif len(found) == len(paths):
         listed = ", ".join(f"{te:g}" for te in times)
-        seen.tell(paths[0], f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one.")
+        text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one."
+        seen.tell(stem_of_echoes(paths[0]), text)
     return tuple(found)
 
 

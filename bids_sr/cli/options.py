@@ -45,6 +45,11 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def folder(text: str) -> str:
+    """Read a folder for which a word such as ``auto`` may stand, as it is written: ``./auto`` is no such word."""
+    return text if path(text) else ""
+
+
 def named_folder(text: str) -> str:
     """Read ``NAME=DIR`` or ``DIR``; an empty folder, as an unset variable of a shell leaves it, is refused."""
     if not text.strip() or text.endswith("="):
@@ -223,7 +228,11 @@ def _activation(add: _Options) -> None:
 
 
 def _evaluation(add: _Options) -> None:
-    add("--truth DIR", "data set with the same runs at the high resolution, or with their known activation")
+    truth = (
+        "high-resolution reference: data set with the same runs measured at the high resolution, or with their known "
+        "activation; auto finds derivatives/highres-reference and derivatives/ground-truth in the data set"
+    )
+    add("--truth {auto,none,DIR}", truth, type=folder)
     retrospective = (
         "downsample the BOLD series by the factor (default 2), super-resolve it and compare with the original; "
         "noisy also adds thermal noise up to the original level (default: clean)"

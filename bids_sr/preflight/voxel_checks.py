@@ -142,7 +142,7 @@ def check_truth(run: BoldRun, found: Findings) -> None:
     alike = _correlation(mean[inside], np.mean([low[t] for t in wanted], axis=0)[inside])
     changes = [np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)]
     together = _correlation(*changes)
-    fix = "Give the measured volumes of this very run with --truth."
+    fix = "Give the measured volumes of this very run with --truth, or leave the reference out with --truth none."
     if alike < ALIKE:
         what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or one elsewhere"
         found.refuse(run.truth.bold, f"brought down, {what}", fix)

@@ -53,7 +53,7 @@ def derived_settings(settings: Settings, subjects: Sequence[Subject]) -> Setting
         selection=selection,
         superres=replace(settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None),
         preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
-        evaluation=replace(settings.evaluation, truth=paths.retrospective_truth_dir, retrospective=None),
+        evaluation=replace(settings.evaluation, truth=str(paths.retrospective_truth_dir), retrospective=None),
     )
 
 

@@ -110,7 +110,7 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker
     np.testing.assert_allclose(
         voxels(run.bold)[..., 27], np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]), rtol=1e-4
     )
-    assert derived.evaluation.truth == derived.paths.retrospective_truth_dir
+    assert derived.evaluation.truth_dir == derived.paths.retrospective_truth_dir
     assert (derived.evaluation.retrospective, derived.superres.factor) == (None, 2.0)
     assert check_data(plan) == ()
 
