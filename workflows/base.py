@@ -168,7 +168,7 @@ def _pair_plan(settings: Settings, subject: Subject, pair: Pair, number: int) ->
     other = subject.holdouts.get(pair)
     return PairPlan(
         number=number, highres=str(pair.highres), lowres="" if pair.lowres is None else str(pair.lowres),
-        factor=pair.factor, tag=tag,
+        factor=pair.factor, tag=tag, orders=pair.orders,
         common={"subject": subject.label, **place, **({"acquisition": tag} if tag else {})},
         sources=tuple(_uri(settings, path) for path in (pair.highres, pair.lowres) if path is not None),
         high=_named(pair.highres, "acquisition"), low=_named(pair.lowres or pair.highres, "acquisition"),
@@ -313,8 +313,8 @@ def _acquisition(settings: Settings, run: BoldRun) -> Acquisition:
         precomputed=_precomputed_run(run),
         calibration=node_names.calibration_plan(run.calibration, settings.paths.bids_dir, dummies),
         slice_times=run.slice_timing if _timed(settings) else None,
-        slice_time_ref=settings.preprocessing.slice_time_ref,
-    )
+        slice_time_ref=settings.preprocessing.slice_time_ref, axis_order=run.axis_order,
+    )  # fmt: skip
 
 
 def _timed(settings: Settings) -> bool:
@@ -346,6 +346,7 @@ def _evaluation(
         given = {
             "truth_file": "" if truth.bold is None else str(truth.bold),
             "truth_slice_times": truth.slice_timing if timed else None,
+            "truth_axis_order": truth.axis_order,
             "truth_maps": {name: str(path) for name, path in truth.activations.items()},
         }
     return EvaluationPlan(
@@ -364,14 +365,14 @@ def _subject_facts(
 ) -> dict[str, Any]:
     """What was found and what will be done, for the first section of the report."""
     sessions = sorted({run.entities["session"] for run in subject.runs if "session" in run.entities})
-    given = subject.precomputed
     return {
         "Participant": subject.label,
         **({"Sessions": sessions} if sessions else {}),
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name if subject.t1w else "none: the whole brain stands for the motor area",
         "T2* pair": sorted({pair_words(run.pair) for run in subject.runs}),
-        **taken_over(subject.precomputed, {} if given is None else given.files(_template(settings, subject))),
+        "High-resolution reference": sorted({str(run.truth.root) for run in subject.runs if run.truth}) or "none",
+        **taken_over(given := subject.precomputed, given.files(_template(settings, subject)) if given else {}),
         "Series": list(dict.fromkeys(name for run in subject.runs for name in series_of(run))),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": _roi(settings, subject),

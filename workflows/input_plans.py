@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+AxisOrder = tuple[int, int, int]
+AS_STORED: AxisOrder = (0, 1, 2)
 Factor = tuple[float, float, float]
 Seed = tuple[str, tuple[float, float, float], float]
 
@@ -64,6 +66,7 @@ class CalibrationPlan:
     tr : repetition time (s)
     n_dummy : volumes at its start that are not steady; None to detect them
     source : BIDS URI of the series, or its path where it lies outside of the data set
+    axis_order : axis of the file that each axis of the run is
     """
 
     bold_file: str
@@ -71,6 +74,7 @@ class CalibrationPlan:
     tr: float
     n_dummy: int | None
     source: str
+    axis_order: AxisOrder = AS_STORED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +92,7 @@ class Acquisition:
     phase_encoding : its direction as BIDS has it (``j-``), or ""
     precomputed : what of the run has been made by another program, or None
     calibration : short run at the high resolution that tells where it fluctuates, or None
+    axis_order : axis of the file that each axis of the run is, whose slices lie along the third
     """
 
     tr: float
@@ -99,6 +104,7 @@ class Acquisition:
     phase_encoding: str = ""
     precomputed: Precomputed | None = None
     calibration: CalibrationPlan | None = None
+    axis_order: AxisOrder = AS_STORED
 
     @property
     def corrected(self) -> bool:

@@ -59,7 +59,10 @@ def calibration_plan(found: Any, root: Path, n_dummy: int | None) -> Calibration
     path = found.bold
     source = f"bids:raw:{path.relative_to(root).as_posix()}" if root in path.parents else str(path)
     events = "" if found.events is None else str(found.events)
-    return CalibrationPlan(bold_file=str(path), events_file=events, tr=found.tr, n_dummy=n_dummy, source=source)
+    return CalibrationPlan(
+        bold_file=str(path), events_file=events, tr=found.tr, n_dummy=n_dummy, source=source,
+        axis_order=found.axis_order,
+    )  # fmt: skip
 
 
 def text_of(path: Path | None) -> str | None:

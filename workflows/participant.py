@@ -129,6 +129,7 @@ def _pair(
     keep_fields(
         workflow, pair_wf, name=f"keep_pair_{number}_wf", sources=pair.sources, output_dir=subject.output_dir,
         fields=pair_fields(high=pair.high, low=pair.low, tag=pair.tag), common={**pair.common, "datatype": "anat"},
+        axis_order=pair.orders[1],
     )  # fmt: skip
     train_wfs = {}
     for method in subject.methods:
@@ -149,7 +150,9 @@ def _pair(
 
 def _registered(subject: SubjectPlan, pair: PairPlan, name: str) -> LiterateWorkflow:
     """The members of a pair in one frame."""
-    pair_wf = init_pair_wf(factor=pair.factor, truncate=not pair.lowres, seed=subject.training.seed, name=name)
+    pair_wf = init_pair_wf(
+        factor=pair.factor, truncate=not pair.lowres, seed=subject.training.seed, orders=pair.orders, name=name
+    )
     pair_wf.inputs.inputnode.highres = pair.highres
     if pair.lowres:
         pair_wf.inputs.inputnode.lowres = pair.lowres

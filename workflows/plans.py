@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bids_sr.workflows.input_plans import Acquisition, Factor, Precomputed, Seed, Target, Training
+from bids_sr.workflows.input_plans import AS_STORED, Acquisition, AxisOrder, Factor, Precomputed, Seed, Target, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +115,7 @@ class EvaluationPlan:
     ----------
     truth_file : measured high-resolution series of the same run, or ""
     truth_slice_times : its slice times (s), or None where they are left alone
+    truth_axis_order : axis of its file that each axis of the run is
     truth_maps : known activation, contrast to file
     null_checks : shuffles of the test without signal; 0 is none
     pair_conditions : two single conditions whose regions are compared, or none
@@ -126,6 +127,7 @@ class EvaluationPlan:
 
     truth_file: str = ""
     truth_slice_times: tuple[float, ...] | None = None
+    truth_axis_order: AxisOrder = AS_STORED
     truth_maps: Mapping[str, str] = field(default_factory=dict)
     null_checks: int = 0
     pair_conditions: tuple[str, ...] = ()
@@ -174,6 +176,7 @@ class PairPlan:
     sources : BIDS URIs of its images
     high, low : the entities that tell its members apart
     tag : tells it from another pair of the same images; "" where there is none
+    orders : of the axes of the two files, so that they lie as those of the runs are worked on
     holdout : the pair on which models of this one are scored, or None
     """
 
@@ -186,6 +189,7 @@ class PairPlan:
     high: Mapping[str, str]
     low: Mapping[str, str]
     tag: str
+    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
     holdout: "PairPlan | None" = None
 
 

@@ -7,6 +7,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives
+from bids_sr.workflows.input_plans import AS_STORED, AxisOrder
 from bids_sr.workflows.wiring import joined, new_stage, out_of, passed, same, set_given
 
 Entities = Mapping[str, str]
@@ -50,6 +51,7 @@ def init_sink(
     sources: Sequence[str] = (),
     dtype: str = "float32",
     provenance: Mapping[str, str] | None = None,
+    axis_order: AxisOrder = AS_STORED,
 ) -> pe.Node:
     """One node that stores files; entities and sidecars that are not given here are to be connected.
 
@@ -61,8 +63,11 @@ def init_sink(
     sources : BIDS URIs of the files that these were made from
     dtype : stored type of uncompressed series
     provenance : added to every sidecar
+    axis_order : axis of the input that each axis of the images is; on the run's own grids they are stored in its order
     """
-    sink = WriteDerivatives(base_directory=output_dir, common=dict(common), sources=list(sources), dtype=dtype)
+    sink = WriteDerivatives(
+        base_directory=output_dir, common=dict(common), sources=list(sources), dtype=dtype, axis_order=axis_order
+    )
     node = pe.Node(sink, name=name)
     set_given(node, {
         "entities": None if entities is None else [dict(each) for each in entities],
@@ -73,8 +78,9 @@ def init_sink(
 
 
 def init_sink_wf(
-    *, fields: Fields, output_dir: str, common: Entities, sources: Sequence[str] = (), name: str = "derivatives_wf"
-) -> LiterateWorkflow:
+    *, fields: Fields, output_dir: str, common: Entities, sources: Sequence[str] = (),
+    axis_order: AxisOrder = AS_STORED, name: str = "derivatives_wf",
+) -> LiterateWorkflow:  # fmt: skip
     """Store one file a field under fixed names.
 
     Parameters
@@ -83,6 +89,7 @@ def init_sink_wf(
     output_dir : root of the derivatives
     common : entities that all the files share
     sources : BIDS URIs of the files that these were made from
+    axis_order : of the images, see `init_sink`
 
     Inputs
     ------
@@ -95,7 +102,7 @@ def init_sink_wf(
     workflow, inputnode, outputnode = new_stage(name, "", inputs=fields, outputs=["out_file"])
     sink = init_sink(
         name="sink", output_dir=output_dir, common=common, entities=[entities for entities, _ in fields.values()],
-        sidecar=[dict(sidecar) for _, sidecar in fields.values()], sources=sources,
+        sidecar=[dict(sidecar) for _, sidecar in fields.values()], sources=sources, axis_order=axis_order,
     )  # fmt: skip
     workflow.connect([
         (joined(workflow, "merge", [(inputnode, field) for field in fields]), sink, same(out="in_file")),
@@ -106,10 +113,12 @@ def init_sink_wf(
 
 def keep_fields(
     workflow: LiterateWorkflow, made_by: LiterateWorkflow, *, name: str, fields: Fields, output_dir: str,
-    common: Entities, sources: Sequence[str] = (),
+    common: Entities, sources: Sequence[str] = (), axis_order: AxisOrder = AS_STORED,
 ) -> None:  # fmt: skip
     """Store outputs of a part of a workflow under fixed names; see `init_sink_wf`."""
-    keep_wf = init_sink_wf(fields=fields, output_dir=output_dir, common=common, sources=sources, name=name)
+    keep_wf = init_sink_wf(
+        fields=fields, output_dir=output_dir, common=common, sources=sources, axis_order=axis_order, name=name
+    )
     workflow.connect([(made_by, keep_wf, passed(*fields))])
 
 

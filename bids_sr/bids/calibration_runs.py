@@ -9,7 +9,7 @@ resolution of the super-resolved others; nor is a short finer run, or one withou
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import Calibration, Header, Pair, Triple, entities_of, is_magnitude, stem_of
 from bids_sr.bids.layout import Index
-from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, same_axes, simple_ratio, sizes
+from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.config import Settings, SuperRes
 
 LEAST_VOLUMES = 8  # in the steady state
@@ -89,7 +89,9 @@ def _candidate(path: Path, index: Index) -> Candidate | None:
     if header is None or not hd.is_bold(header, unused):
         return None
     try:
-        tr = hd.repetition_time(header, index.sidecar(path).get("RepetitionTime", header.tr), unused)
+        sidecar = index.sidecar(path)
+        header, _ = hd.with_slices_last(header, sidecar)
+        tr = hd.repetition_time(header, sidecar.get("RepetitionTime", header.tr), unused)
     except InputError:
         return None
     if tr is None:
@@ -122,7 +124,7 @@ def calibrate(
     superres, chosen = settings.superres, Chosen()
     if superres.calibration == "none" or settings.evaluation.retrospective is not None:
         return chosen
-    others = [c for c in candidates if c.path != bold.path]
+    others = [replace(c, header=hd.like(c.header, bold.affine)) for c in candidates if c.path != bold.path]
     those = [c for c in others if _is_named(c, superres)]
     reasons = {c.path: _against(bold, c, factor, settings) for c in those}
     fitting = [c for c in those if not reasons[c.path]]
@@ -152,8 +154,6 @@ def _is_named(candidate: Candidate, superres: SuperRes) -> bool:
 def _against(bold: Header, found: Candidate, factor: Triple | None, settings: Settings) -> str:
     """Why a series cannot calibrate a run; "" if it can."""
     header = found.header
-    if not same_axes(bold, header):
-        return "its axes stand in another order"
     ratio = np.asarray(bold.zooms) / np.asarray(header.zooms)
     told = factor if factor is not None else _told(ratio)
     if told is None or np.any(np.abs(ratio[:2] / np.asarray(told[:2]) - 1) > SIZE_TOLERANCE):
@@ -201,7 +201,7 @@ def _take_best(
     assert told is not None
     chosen.calibration = Calibration(
         bold=first.path, events=first.events, session=first.session, factor=told, n_volumes=first.header.shape[3],
-        tr=first.tr, zooms=first.header.zooms,
+        tr=first.tr, zooms=first.header.zooms, axis_order=first.header.order,
     )  # fmt: skip
 
 

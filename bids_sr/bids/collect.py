@@ -20,11 +20,12 @@ from bids_sr.bids.inputs import (
     entities_of,
     factor_of,
     label_of,
+    stem_of_echoes,
 )
 from bids_sr.bids.layout import Index, column, open_index
 from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.precomputed import Derivatives, open_derivatives
-from bids_sr.bids.reference_runs import check_root, find_truth
+from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name
 from bids_sr.region_names import is_file
@@ -98,8 +99,8 @@ def _walk(settings: Settings, seen: _Walk) -> tuple[tuple[Subject, ...], dict[st
     bids_dir = settings.paths.bids_dir.absolute()
     query.check_dataset(bids_dir)
     check_options(settings, seen)
-    if settings.evaluation.truth is not None:
-        check_root(settings.evaluation.truth)
+    if settings.evaluation.truth_dir is not None:
+        check_root(settings.evaluation.truth_dir)
     seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
     labels, index = open_dataset(settings, seen)
     cal.check_named(settings, labels, seen)
@@ -168,12 +169,10 @@ def _subject(
     for bold, *others in query.bold_runs(bolds, settings.preprocessing.echo, seen):
         files = _run_files(index, bold, settings, seen, of_echoes=bool(others))
         echoes = _echoes(index, [bold, *others], files, seen) if others else ()
-        _check_slices(files, settings, seen)
         seen.runs.append(files)
-        geometry = seen.headers.get(bold)  # also of a series that is unsound otherwise, so that its pair is checked too
-        if geometry is None:
+        if files.grid is None:
             continue
-        choice = _choose(geometry, files.entities.get("session"), star_headers, settings)
+        choice = _choose(files.grid, files.entities.get("session"), star_headers, settings)
         calibration = calibrations.get(bold)
         if choice.pair is None and not choice.problems and not stars:
             missing.append(bold)
@@ -205,12 +204,15 @@ def _choose(bold: Header, session: str | None, stars: Sequence[Header], settings
 
 
 def _with_truth(run: BoldRun, settings: Settings, seen: _Walk) -> BoldRun:
-    """The run with its truth, where one was asked for."""
-    root, ignored = settings.evaluation.truth, settings.preprocessing.ignore
-    if root is None:
-        return run
+    """The run with its truth: that of the folder given, else one that lies in the data set."""
+    evaluation, timed = settings.evaluation, "slicetiming" not in settings.preprocessing.ignore
     factor = factor_of(run, settings)
-    return replace(run, truth=find_truth(root, run, factor, seen, with_timing="slicetiming" not in ignored))
+    if evaluation.truth_dir is not None:
+        return replace(run, truth=find_truth(evaluation.truth_dir, run, factor, seen, with_timing=timed))
+    if evaluation.truth == "none" or evaluation.retrospective is not None:
+        return run
+    root = settings.paths.bids_dir.absolute()
+    return replace(run, truth=truth_in_dataset(root, run, factor, seen, with_timing=timed))
 
 
 def _take(choice: pairs.Choice, settings: Settings, seen: _Walk) -> None:
@@ -256,14 +258,20 @@ def volume_header(path: Path, found: Findings) -> Header | None:
 
 def _run_files(index: Index, bold: Path, settings: Settings, seen: _Walk, *, of_echoes: bool) -> RunFiles:
     """Read header and sidecar of a run; what is unsound becomes a problem and stays None."""
-    sidecar, header, tr = seen.sidecar(index, bold), hd.read_header(bold, seen), None
+    sidecar, grid, tr, said = seen.sidecar(index, bold), hd.read_header(bold, seen), None, ""
+    if grid is not None:
+        grid, said = hd.with_slices_last(grid, sidecar or {})
+        sidecar = None if sidecar is None else hd.sidecar_in_order(sidecar, grid.order)
+    header = grid
     if sidecar is None or header is None or not hd.is_bold(header, seen):
         header = None
     else:
         tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), seen)
+    if said and tr is not None:
+        seen.tell(bold, said)
     events = None if "events" in settings.preprocessing.ignore else index.events(bold)
     named = {key: label for key, label in entities_of(bold).items() if not (of_echoes and key == "echo")}
-    return RunFiles(bold=bold, events=events, entities=named, sidecar=sidecar or {}, header=header, tr=tr)
+    return RunFiles(bold=bold, events=events, entities=named, sidecar=sidecar or {}, header=header, tr=tr, grid=grid)
 
 
 def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: _Walk) -> tuple[tuple[Path, float], ...]:
@@ -273,8 +281,9 @@ def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: _Walk) -
         header, sidecar = hd.read_header(path, seen), seen.sidecar(index, path)
         if header is None or sidecar is None:
             return ()
-        if files.header is not None and header.shape != files.header.shape:
-            reason = f"its shape {header.shape} is not that of {files.bold.name}, {files.header.shape}"
+        first = seen.headers.get(files.bold)
+        if files.header is not None and first is not None and header.shape != first.shape:
+            reason = f"its shape {header.shape} is not that of {files.bold.name}, {first.shape}"
             seen.refuse(path, reason, "Convert the DICOM images again, or choose one echo with --echo N.")
         te = sidecar.get("EchoTime")
         if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
@@ -290,17 +299,9 @@ def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: _Walk) -
         )
     elif len(found) == len(paths):
         listed = ", ".join(f"{te:g}" for te in times)
-        seen.tell(paths[0], f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one.")
+        text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one."
+        seen.tell(stem_of_echoes(paths[0]), text)
     return tuple(found)
-
-
-def _check_slices(files: RunFiles, settings: Settings, seen: _Walk) -> None:
-    """Everything downstream takes axes 0 and 1 as in plane."""
-    if files.header is None or hd.slice_axis(files.header, files.sidecar) == 2:
-        return
-    reason = "its slices do not lie along the third axis, which the methods take for that of slices"
-    fix = "Reorient all images of the participant, or try with --force."
-    seen.refuse_unless(settings.superres.force, files.bold, reason, fix)
 
 
 def _make_run(files: RunFiles, header: Header, settings: Settings, seen: _Walk) -> BoldRun:
@@ -311,6 +312,7 @@ def _make_run(files: RunFiles, header: Header, settings: Settings, seen: _Walk) 
         bold=files.bold, events=files.events, sidecar=files.sidecar, entities=files.entities, tr=files.tr,
         slice_timing=hd.slice_times(header, files.sidecar, files.tr, seen) if with_timing else None,
         n_volumes=n_volumes, shape=(x, y, z), zooms=header.zooms, affine=header.affine,
+        axis_order=header.order,
     )  # fmt: skip
 
 

@@ -256,7 +256,7 @@ def _run_of(
         header = hd.read_header(path, found)
         if header is not None:
             fix = "Name the fMRIPrep output of this very data set; its transforms hold for no other grid."
-            check_grid(header, run.shape, run.affine, f"the run {run.bold.name}", fix, found)
+            check_grid(hd.like(header, run.affine), run.shape, run.affine, f"the run {run.bold.name}", fix, found)
     there = {MASK: mask, COREGISTRATION: coreg or anat is None, TABLE: confounds}
     if coreg is not None and anat is not None:
         own = _t1w_of(origin, run)

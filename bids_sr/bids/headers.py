@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from bids_sr.bids.inputs import Header, Subject, factor_of
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import Sizes
 from bids_sr.config.reading import regular
+from bids_sr.io.axis_order import AxisOrder, inverse, nearest, reordered_affine, slices_last
 
 SHORTEST_TR = 0.02  # s; no series is measured faster
 TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
 ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """What a truncated or corrupt file raises, gzip or not."""
+_AXES = ("first", "second", "third")
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
@@ -166,20 +169,72 @@ def slice_times(header: Header, sidecar: Mapping[str, object], tr: float, found:
     return None
 
 
-def slice_axis(header: Header, sidecar: Mapping[str, object]) -> int:
-    """Axis along which slices were acquired: told by the sidecar, the header, or the one voxel size that differs."""
+def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
+    """Axis along which slices were acquired, and what tells it.
+
+    In this order: SliceEncodingDirection; an axis of as many voxels as SliceTiming has entries, the third before the
+    others and not where both others have as many; the header; the one voxel size that differs; else the third axis.
+    """
     direction = str(sidecar.get("SliceEncodingDirection", "")).rstrip("-")
     if direction in ("i", "j", "k"):
-        return "ijk".index(direction)
+        return "ijk".index(direction), "SliceEncodingDirection"
+    timing = sidecar.get("SliceTiming")
+    as_many = [axis for axis in range(3) if isinstance(timing, list) and header.shape[axis] == len(timing)]
+    if 2 in as_many or len(as_many) == 1:
+        return as_many[-1], "the number of entries of SliceTiming"
     if header.slice_axis is not None:
-        return header.slice_axis
+        return header.slice_axis, "dim_info of the header"
     zooms = np.asarray(header.zooms)
     for axis in (0, 1):
         others = np.delete(zooms, axis)
         same = abs(others[0] - others[1]) < 0.02 * others.max()
         if same and abs(zooms[axis] - others[0]) > 0.1 * others.max():
-            return axis
-    return 2
+            return axis, "the one voxel size that differs"
+    return 2, "nothing else"
+
+
+def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Header, str]:
+    """Header of a series in the order of axes in which it is worked on, and a sentence on that where it is not its own.
+
+    The sentence is empty where slices are on the third axis and those in plane near to right and anterior already.
+    """
+    axis, told_by = slice_axis(header, sidecar)
+    order = slices_last(header.affine, axis)
+    if order == header.order:
+        return header, ""
+    text = f"its slices lie along the {_AXES[axis]} axis, as {told_by} tells"
+    if axis == 2:
+        text = "its axes in plane are exchanged"
+    taken = ", ".join(_AXES[axis] for axis in order)
+    text += f"; it is worked on with its axes taken as {taken}, and results on its own grids are stored in its order."
+    return in_order(header, order), text
+
+
+def in_order(header: Header, order: AxisOrder) -> Header:
+    """Header as stored → header of the same image with its axes in another order."""
+    x, y, z = order
+    named = None if header.slice_axis is None else inverse(order)[header.slice_axis]
+    shape, zooms = header.shape, header.zooms
+    return replace(
+        header, shape=(shape[x], shape[y], shape[z], *shape[3:]), zooms=(zooms[x], zooms[y], zooms[z]),
+        affine=reordered_affine(header.affine, order), slice_axis=named, order=order,
+    )  # fmt: skip
+
+
+def like(header: Header, affine: np.ndarray) -> Header:
+    """Header, in whatever order → header of the same image with its axes nearest to those of a grid (4x4, RAS mm)."""
+    stored = in_order(header, inverse(header.order))
+    return in_order(stored, nearest(stored.affine, affine))
+
+
+def sidecar_in_order(sidecar: Mapping[str, Any], order: AxisOrder) -> dict[str, Any]:
+    """Metadata of a series whose axes are in another order: what names an axis names it by its new place."""
+    found = dict(sidecar)
+    for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):
+        text = str(found.get(key, ""))
+        if text[:1] in ("i", "j", "k"):
+            found[key] = "ijk"[order.index("ijk".index(text[0]))] + text[1:]
+    return found
 
 
 def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:

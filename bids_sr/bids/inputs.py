@@ -11,6 +11,7 @@ import numpy as np
 from bids_sr.bids.findings import Notice, Problem
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
+from bids_sr.io.axis_order import AS_STORED, AxisOrder
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 Triple = tuple[float, float, float]
@@ -35,6 +36,7 @@ class Header:
     tr : seconds from the header; None where it holds none
     affine : 4x4, voxel → RAS mm, read-only
     slice_axis : axis of slices where the header names it
+    order : axis of the file that each axis here is; not (0, 1, 2) where the image is worked on in another order
     complex : complex or colored voxels
     """
 
@@ -45,6 +47,7 @@ class Header:
     affine: np.ndarray
     slice_axis: int | None
     complex: bool
+    order: AxisOrder = AS_STORED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +60,7 @@ class Pair:
     session : session of the images, or None
     factor : low-resolution voxel size / high-resolution voxel size, each axis
     truncated : the low-resolution image has to be made from the other one by k-space truncation
+    orders : of the axes of the two files, so that they lie as those of the run are worked on
     """
 
     highres: Path
@@ -64,6 +68,7 @@ class Pair:
     session: str | None
     factor: Triple
     truncated: bool
+    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
 
     def __post_init__(self) -> None:
         if self.truncated is not (self.lowres is None):
@@ -91,16 +96,20 @@ class Truth:
 
     Attributes
     ----------
+    root : folder of the reference
     bold : measured high-resolution series of the same run, or None
     sidecar : its metadata; empty without one
     slice_timing : of the measured series, as in `BoldRun`
     activations : condition → map of its known effect, in signal units on the high-resolution grid
+    axis_order : axis of the file of the measured series that each axis of the run is
     """
 
+    root: Path | None = None
     bold: Path | None = None
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     slice_timing: tuple[float, ...] | None = None
     activations: Mapping[str, Path] = field(default_factory=dict)
+    axis_order: AxisOrder = AS_STORED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +122,7 @@ class Calibration:
     session : session of the run, or None
     factor : voxel of the run that it calibrates over its own, each axis
     n_volumes, tr, zooms : volumes, s, mm
+    axis_order : axis of the file that each axis of the run is
     """
 
     bold: Path
@@ -122,11 +132,12 @@ class Calibration:
     n_volumes: int
     tr: float
     zooms: Triple
+    axis_order: AxisOrder = AS_STORED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoldRun:
-    """One functional run with what belongs to it.
+    """One functional run with what belongs to it; slices lie along its third axis, whatever the order in its file.
 
     Attributes
     ----------
@@ -136,6 +147,7 @@ class BoldRun:
     tr : repetition time (s); slice_timing : s from the start of a volume, one per slice along axis 2, or None
     n_volumes, shape, zooms : volumes, (X, Y, Z), mm
     affine : 4x4, voxel → RAS mm, read-only
+    axis_order : axis of the file that each axis of the run is
     pair : the images of the same person that this run is super-resolved with, or None
     holdout : a second pair, which is not trained on, where that was asked for
     truth : what is known of the run, where that was asked for
@@ -154,6 +166,7 @@ class BoldRun:
     shape: tuple[int, int, int]
     zooms: Triple
     affine: np.ndarray = field(compare=False)
+    axis_order: AxisOrder = AS_STORED
     pair: Pair | None = None
     holdout: Pair | None = None
     truth: Truth | None = None
@@ -164,8 +177,7 @@ class BoldRun:
     @property
     def stem(self) -> str:
         """File name without its suffix and extension (``sub-01_ses-1_task-tap_run-1``), of all echoes one."""
-        stem = stem_of(self.bold)
-        return re.sub(r"_echo-[0-9]+", "", stem) if self.echoes else stem
+        return stem_of_echoes(self.bold) if self.echoes else stem_of(self.bold)
 
     @property
     def duration(self) -> float:
@@ -222,6 +234,7 @@ class RunFiles:
     Attributes
     ----------
     events : the table that applies to the run, or None; header, tr : None where they cannot be read
+    sidecar, header, grid : with slices on the third axis; `grid` is the header also of a series that is unsound
     """
 
     bold: Path
@@ -230,6 +243,7 @@ class RunFiles:
     sidecar: Mapping[str, Any]
     header: Header | None
     tr: float | None
+    grid: Header | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,6 +281,15 @@ def stem_of(path: Path) -> str:
     """File name of an image without extension and BIDS suffix."""
     name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv").removesuffix(".json")
     return name.rpartition("_")[0]
+
+
+def stem_of_echoes(path: Path) -> str:
+    """Name of the run that the file of an echo belongs to: `stem_of` without the echo.
+
+    >>> stem_of_echoes(Path("sub-01_task-tap_echo-1_run-2_bold.nii.gz"))
+    'sub-01_task-tap_run-2'
+    """
+    return re.sub(r"_echo-[0-9]+", "", stem_of(path))
 
 
 def entities_of(path: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import Header, Pair, Triple, entities_of
 from bids_sr.bids.method_options import pretrained_for
@@ -70,12 +71,6 @@ def overlap(target: Header, other: Header) -> float:
     return float(inside.all(axis=1).mean())
 
 
-def same_axes(first: Header, second: Header) -> bool:
-    """True if both images store the same anatomical axis first, second and third (flips do not matter)."""
-    cosines = (first.affine[:3, :3] / first.zooms).T @ (second.affine[:3, :3] / second.zooms)
-    return bool(np.all(np.abs(cosines).argmax(axis=1) == np.arange(3)))
-
-
 def _in_plane(header: Header) -> np.ndarray:
     return np.asarray(header.zooms[:2])
 
@@ -102,11 +97,12 @@ def choose(bold: Header, session: str | None, candidates: Sequence[Header], supe
 
     Parameters
     ----------
-    bold : header of the run; session : its session
-    candidates : headers of the magnitude T2*-weighted images of the participant, every session
+    bold : header of the run, slices on the third axis; session : its session
+    candidates : headers of the magnitude T2*-weighted images of the participant, every session, axes in any order
     superres : `hr_acq`, `lr_acq`, `factor` and `force` count
     """
     found = Choice()
+    candidates = [hd.like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
     for header in candidates:
         by_session.setdefault(entities_of(header.path).get("session"), []).append(header)
@@ -250,16 +246,15 @@ def _make(
             "takes its place. Noise and contrast of such a copy are kinder than those of a real acquisition."
         )
         found.tell(high.path, text)
-    lowres = low.path if low else None
-    found.pair = Pair(highres=high.path, lowres=lowres, session=session, factor=factor, truncated=low is None)
+    found.pair = Pair(
+        highres=high.path, lowres=low.path if low else None, session=session, factor=factor, truncated=low is None,
+        orders=(high.order, (low or high).order),
+    )  # fmt: skip
 
 
 def _check_geometry(bold: Header, image: Header, found: Findings) -> None:
     share = overlap(bold, image)
-    if not same_axes(bold, image):
-        reason = f"its axes stand in another order than those of {bold.path.name}"
-        found.refuse(image.path, reason, "Reorient one of them so that both store slices along the third axis.")
-    elif share < MIN_OVERLAP:
+    if share < MIN_OVERLAP:
         reason = f"its field of view covers {share:.0%} of that of {bold.path.name}: they do not overlap"
         fix = "Check the orientation in the headers (qform, sform), or choose another pair (--hr-acq, --lr-acq)."
         found.refuse(image.path, reason, fix)
@@ -296,7 +291,7 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
         return None
     if z != 1.0:
         reason = f"the pair differs along slices ({sizes(lowres)} over {sizes(high)}); the methods work in plane"
-        fix = "Give a pair with slices of one thickness stored along the third axis, or try with --force."
+        fix = "Give a pair with slices of one thickness, as the BOLD's lie, or try with --force."
         found.refuse_unless(superres.force, high.path, reason, fix)
     return x, y, z
 

@@ -1,7 +1,8 @@
-"""Truth of a run (``--truth``): its measured high-resolution series or known activation, found by its labels."""
+"""High-resolution reference of a run (``--truth``): its measured series or known activation, found by its labels."""
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from bids_sr.bids import query
 from bids_sr.bids.findings import Findings, refusal
 from bids_sr.bids.inputs import BoldRun, Header, Triple, Truth, entities_of, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import column, merged, sidecars_on_disk
+from bids_sr.io.axis_order import AS_STORED, nearest
 
 EDGE_TOLERANCE = 0.1  # of a high-resolution voxel: so far may the corners of the fields of view lie apart
 TIME_TOLERANCE = 1e-3  # s
 KEYS = ("subject", "session", "task", "run")
-ACTIVATION = "*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*"
+PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
+"""Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
+PATTERNS = ("func/*_bold.nii*", "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*")
+"""Series, maps of known activation."""
 FORMS = (
     "A truth is sub-…/func/sub-…_task-…_bold.nii.gz at the high resolution, or "
     "sub-…/func/sub-…_task-…_res-hr_contrast-…_stat-effect_desc-truth_statmap.nii.gz"
@@ -51,11 +56,9 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
         fix = f"Give the truth of this participant, or choose those that have one with --participant-label ({there})."
         found.refuse(folder, f"there is no truth of sub-{label} in {root}", fix)
         return None
-    every = sorted(folder.rglob("func/*_bold.nii*")), sorted(folder.rglob(f"func/{ACTIVATION}"))
-    bolds, maps = ([p for p in paths if same_run(entities_of(p), run.entities, KEYS)] for paths in every)
-    bolds = list(filter(is_magnitude, bolds))
+    bolds, maps = _files(root, run)
     if not bolds and not maps:
-        others = query.some(sorted({path.name for paths in every for path in paths}))
+        others = query.some(sorted({path.name for pattern in PATTERNS for path in folder.rglob(pattern)}))
         reason = f"there is no truth of {run.stem} in it, only of other runs ({others})"
         found.refuse(folder, reason, f"Give the truth of this run (--truth). {FORMS}.")
         return None
@@ -68,14 +71,51 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
     activations = {entities_of(path)["contrast"]: path.absolute() for path in maps}
     for path in maps:
         _check_map(path, run, factor, own)
-    truth = Truth(activations=activations)
+    truth = Truth(root=root, activations=activations)
     if bolds:
         sidecar = merged(sidecars_on_disk(bolds[0], root))
         _check_series(bolds[0], sidecar, run, factor, own)
         timing = _timing(bolds[0], sidecar, run, own) if with_timing and not own.problems else None
-        truth = Truth(bold=bolds[0].absolute(), sidecar=sidecar, slice_timing=timing, activations=activations)
+        header = hd.read_header(bolds[0], own)
+        order = AS_STORED if header is None else nearest(header.affine, run.affine)
+        truth = replace(truth, bold=bolds[0].absolute(), sidecar=sidecar, slice_timing=timing, axis_order=order)
     found.add(own.problems, own.notices)
     return None if own.problems else truth
+
+
+def truth_in_dataset(
+    root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True
+) -> Truth | None:
+    """Find the reference of one run that lies in the data set itself (`PLACES`); one that does not fit is told.
+
+    Parameters
+    ----------
+    root : the data set; run, factor, with_timing : as for `find_truth`
+    found : takes what is told; nothing in those places refuses a run
+    """
+    for place in (root / name for name in PLACES):
+        series, maps = _files(place, run)
+        if not series and (run.events is None or not maps):  # known activation says nothing of a run at rest
+            continue
+        own = Findings()
+        truth = find_truth(place, run, factor, own, with_timing=with_timing)
+        found.add(notices=own.notices)
+        if truth is not None:
+            found.tell(
+                place, "this high-resolution reference lies in the data set and is used (--truth none: without)."
+            )
+            return truth
+        for problem in own.problems:
+            found.tell(problem.file, f"no high-resolution reference of {run.stem}: {problem.reason}. {problem.fix}")
+    return None
+
+
+def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
+    """Series and maps of activation of a run in a folder of references."""
+    folder = root / f"sub-{run.entities['subject']}"
+    every = (sorted(folder.rglob(pattern)) for pattern in PATTERNS)
+    series, maps = ([p for p in paths if same_run(entities_of(p), run.entities, KEYS)] for paths in every)
+    return list(filter(is_magnitude, series)), maps
 
 
 def _check_series(path: Path, sidecar: Mapping[str, Any], run: BoldRun, factor: Triple, found: Findings) -> None:
@@ -109,6 +149,7 @@ def _check_map(path: Path, run: BoldRun, factor: Triple, found: Findings) -> Non
 
 def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -> bool:
     """Whether an image lies on the high-resolution grid of the run: its outer edges, divided by the factor."""
+    header = hd.like(header, run.affine)
     expected = tuple(math.floor(n * f + 0.5) for n, f in zip(run.shape, factor, strict=True))
     if header.shape[:3] != expected:
         names = " and ".join("×".join(map(str, shape)) for shape in (header.shape[:3], expected))
@@ -123,9 +164,7 @@ def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -
             f"its field of view is not that of {run.bold.name}: the outer edges lie up to {apart:.3g} mm apart, "
             f"{limit:.2g} mm are allowed"
         )
-        fix = (
-            "Give a truth with the same field of view, orientation and order of axes; the affines in the headers tell."
-        )
+        fix = "Give a truth with the same field of view and directions of axes; the affines in the headers tell."
         found.refuse(header.path, reason, fix)
     return apart <= limit
 
@@ -173,6 +212,9 @@ def _close(first: str, second: str) -> bool:
 def _timing(path: Path, sidecar: Mapping[str, Any], run: BoldRun, found: Findings) -> tuple[float, ...] | None:
     """Slice times of the truth; those of the run where its own sidecar is silent."""
     header = hd.read_header(path, found)
+    if header is not None:
+        header = hd.like(header, run.affine)
+        sidecar = hd.sidecar_in_order(sidecar, header.order)
     if header is not None and sidecar.get("SliceTiming") is not None:
         return hd.slice_times(header, sidecar, run.tr, found)
     same = run.slice_timing if header is not None and header.shape[2] == run.shape[2] else None

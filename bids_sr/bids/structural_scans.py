@@ -43,7 +43,7 @@ def check_methods(settings: Settings, found: Findings) -> None:
     check_given_models(settings.superres, found)
     superres, evaluation = settings.superres, settings.evaluation
     useless = {
-        "--truth": evaluation.truth is not None,
+        "--truth": evaluation.truth_dir is not None,
         "--retrospective": evaluation.retrospective is not None,
         "--pair-holdout": evaluation.pair_holdout,
         "--null-checks": evaluation.null_checks > 0,

@@ -40,6 +40,11 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def folder(text: str) -> str:
+    """Read a folder for which a word such as ``auto`` may stand, as it is written: ``./auto`` is no such word."""
+    return text if path(text) else ""
+
+
 def named_folder(text: str) -> str:
     """Read ``NAME=DIR`` or ``DIR``; an empty folder, as an unset variable of a shell leaves it, is refused."""
     if not text.strip() or text.endswith("="):
@@ -211,7 +216,11 @@ def _activation(add: _Options) -> None:
 
 
 def _evaluation(add: _Options) -> None:
-    add("--truth DIR", "data set with the same runs at the high resolution, or with their known activation")
+    truth = (
+        "high-resolution reference: data set with the same runs measured at the high resolution, or with their known "
+        "activation; auto finds derivatives/highres-reference and derivatives/ground-truth in the data set"
+    )
+    add("--truth {auto,none,DIR}", truth, type=folder)
     retrospective = (
         "make the truth from the data: bring the BOLD down by the factor (default 2), raise it again and compare; "
         "noisy also adds as much thermal noise as there is (clean where nothing is said)"

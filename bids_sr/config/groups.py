@@ -318,12 +318,11 @@ class Activation(Section):
 class Evaluation(Section):
     """What tells whether the finer maps are true.
 
-    `truth` and `retrospective` exclude one another: one brings the truth, the other makes it from the data.
-    `null_checks` is the number of shuffles without signal, 0 for none. `margin` of the equivalence test of the group
-    level is for measures that are pure numbers; None: a tenth of the gap between B-spline and the measured series.
+    `truth`: high-resolution reference, a folder (excludes `retrospective`, which makes one), auto (in the data), none.
+    `null_checks`: shuffles without signal. `margin`: of the equivalence test; None: a tenth of B-spline to measured.
     """
 
-    truth: Path | None = None
+    truth: str = AUTO
     retrospective: Literal["clean", "noisy"] | None = None
     pair_holdout: bool = False
     null_checks: int = 0
@@ -331,10 +330,15 @@ class Evaluation(Section):
     margin: float | None = None
 
     def _check(self) -> None:
-        alone = self.truth is None or self.retrospective is None
-        self._need(alone, "retrospective", "it makes its own truth, so it excludes evaluation.truth (--truth)")
+        why = "it makes its own truth, so it excludes a folder of evaluation.truth (--truth)"
+        self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
         self._need(0 <= self.null_checks <= 100_000, "null_checks", "a number of shuffles lies from 0 to 100000")
         self._need_positive("margin", "it is a positive number")
+
+    @property
+    def truth_dir(self) -> Path | None:
+        """The folder that `truth` names."""
+        return None if self.truth in (AUTO, "none") else Path(self.truth)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -91,6 +91,8 @@ class Settings:
             activation["roi"] = str(_absolute(Path(activation["roi"])))
         if self.superres.calibration_file is not None:
             values["superres"]["calibration"] = str(_absolute(self.superres.calibration_file))
+        if self.evaluation.truth_dir is not None:
+            values["evaluation"]["truth"] = str(_absolute(self.evaluation.truth_dir))
         values["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
         named = ((name, str(_absolute(folder))) for name, folder in map(split_named, self.preprocessing.derivatives))
         values["preprocessing"]["derivatives"] = tuple("=".join(filter(None, each)) for each in named)

@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
+from bids_sr.interfaces.shared_specs import AXIS_ORDER, FACTOR, AntsInputSpec, saved, saved_xfm
 from bids_sr.io import atomic_files
 
 
@@ -32,6 +32,8 @@ class PreparePair(SimpleInterface):
         lowres = File(exists=True, desc="the same at low resolution; made from highres where there is none")
         factor = FACTOR
         truncate = traits.Bool(False, usedefault=True, desc="make lowres from highres, whatever lowres is given")
+        highres_order = AXIS_ORDER
+        lowres_order = AXIS_ORDER
 
     class output_spec(TraitedSpec):
         train_highres = File(exists=True, desc="highres in the frame of lowres, on its high-resolution grid")
@@ -44,12 +46,13 @@ class PreparePair(SimpleInterface):
         from bids_sr.registration.ants import load
         from bids_sr.registration.pair_frames import registered_pair, truncated_pair
 
-        here, highres = Path(runtime.cwd), load(self.inputs.highres)
+        here, highres = Path(runtime.cwd), load(self.inputs.highres, self.inputs.highres_order)
         if isdefined(self.inputs.lowres) and not self.inputs.truncate:
             prefix = str(here / "pair_")
             pair = registered_pair(
-                highres, load(self.inputs.lowres), self.inputs.factor, seed=self.inputs.seed, prefix=prefix
-            )
+                highres, load(self.inputs.lowres, self.inputs.lowres_order), self.inputs.factor, seed=self.inputs.seed,
+                prefix=prefix,
+            )  # fmt: skip
         else:
             pair = truncated_pair(highres, self.inputs.factor)
         self._results |= {
@@ -105,12 +108,13 @@ class RegisterPairToBold(SimpleInterface):
         out_json = File(exists=True, desc="size and quality of the registration")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.registration.ants import load
+        from bids_sr.registration.ants import load, load_like
         from bids_sr.registration.bold_to_anat import register_pair_to_bold
         from bids_sr.spatial.resampling import sample_volume
         from bids_sr.spatial.transforms import hr_grid, read_itk
 
-        here, boldref, highres = Path(runtime.cwd), load(self.inputs.boldref), load(self.inputs.highres)
+        here, boldref = Path(runtime.cwd), load(self.inputs.boldref)
+        highres = load_like(self.inputs.highres, boldref)
         given = self.inputs.highres2lowres_xfm
         start = read_itk(given)[0] if isdefined(given) else None
         xfm, facts = register_pair_to_bold(

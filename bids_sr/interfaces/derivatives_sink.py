@@ -21,7 +21,9 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_sr.interfaces.shared_specs import AXIS_ORDER
 from bids_sr.io import atomic_files
+from bids_sr.io.axis_order import AS_STORED, AxisOrder, inverse
 
 RECORD = "written.json"
 
@@ -83,14 +85,16 @@ def _packed(stream: IO[bytes]) -> gzip.GzipFile:
     return gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=stream, mtime=0)
 
 
-def _store(source: Path, target: Path, dtype: str) -> None:
+def _store(source: Path, target: Path, dtype: str, order: AxisOrder) -> None:
     """Bring ``source`` to ``target`` in whole; a target of the same content keeps its modification time."""
-    from bids_sr.io.nifti import compress_series
+    from bids_sr.io.copies import compress_series, save_reordered
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.whole_file(target) as beside:
-        if source.suffix == ".nii" and _dimensions(source) == 4:
-            compress_series(source, beside, dtype=dtype)
+        if (source.suffix == ".nii" or order != AS_STORED) and _dimensions(source) == 4:
+            compress_series(source, beside, dtype=dtype, order=order)
+        elif order != AS_STORED:
+            save_reordered(source, beside, order=order)
         elif source.suffix == ".nii":
             with source.open("rb") as plain, beside.open("wb") as raw, _packed(raw) as packed:
                 shutil.copyfileobj(plain, packed)
@@ -111,7 +115,10 @@ def _sidecar_of(given: Any, sources: list[str], path: str, entities: Mapping[str
 
 
 class WriteDerivatives(SimpleInterface):
-    """Store files under their BIDS-Derivatives names; unknown entities are refused, never turned into metadata."""
+    """Store files under their BIDS-Derivatives names; unknown entities are refused, never turned into metadata.
+
+    Images of a run that are on a grid of its own (no entity ``space``) get the order of axes that its input has.
+    """
 
     class input_spec(BaseInterfaceInputSpec):
         base_directory = Directory(mandatory=True, desc="root of the derivatives")
@@ -122,6 +129,7 @@ class WriteDerivatives(SimpleInterface):
         provenance = traits.Dict(traits.Str, traits.Str, desc="keys that every sidecar gets, such as the version")
         sources = traits.List(traits.Str, desc="BIDS URIs of what the files were made from")
         dtype = traits.Enum("float32", "int16", usedefault=True, desc="stored type of uncompressed series")
+        axis_order = AXIS_ORDER
 
     class output_spec(TraitedSpec):
         out_file = OutputMultiObject(File(exists=True), desc="the stored files")
@@ -143,7 +151,8 @@ class WriteDerivatives(SimpleInterface):
             if entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
                 content = _sidecar_of(given, sources, str(target), entities) | added
                 atomic_files.write_json(root / derivative_path({**entities, "extension": ".json"}), content)
-            _store(Path(source), target, inputs.dtype)
+            own_grid = entities["extension"] == ".nii.gz" and "space" not in entities
+            _store(Path(source), target, inputs.dtype, inverse(inputs.axis_order) if own_grid else AS_STORED)
             written.append(str(target))
         Path(runtime.cwd, RECORD).write_text(json.dumps(written))
         self._results["out_file"] = written

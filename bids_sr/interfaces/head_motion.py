@@ -16,15 +16,16 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_sr.interfaces.shared_specs import saved, saved_xfm
+from bids_sr.interfaces.shared_specs import AXIS_ORDER, saved, saved_xfm
 from bids_sr.io import atomic_files
 
 
 class ImportSeries(SimpleInterface):
-    """Copy a series to uncompressed float32, one volume in memory."""
+    """Copy a series to uncompressed float32 with slices on the third axis, one volume in memory."""
 
     class input_spec(BaseInterfaceInputSpec):
         in_file = File(exists=True, mandatory=True, desc="3D or 4D image, any type, .nii or .nii.gz")
+        axis_order = AXIS_ORDER
 
     class output_spec(TraitedSpec):
         out_file = File(
@@ -32,16 +33,11 @@ class ImportSeries(SimpleInterface):
         )
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import SeriesReader, SeriesWriter
+        from bids_sr.io.copies import copy_series
 
         stem = Path(self.inputs.in_file).name.removesuffix(".gz").removesuffix(".nii")
         out_file = Path(runtime.cwd) / f"{stem}_imported.nii"
-        with (
-            SeriesReader(self.inputs.in_file) as reader,
-            SeriesWriter(out_file, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer,
-        ):
-            for volume in reader.volumes():
-                writer.append(volume)
+        copy_series(self.inputs.in_file, out_file, order=self.inputs.axis_order)
         self._results["out_file"] = str(out_file)
         return runtime
 

@@ -18,7 +18,7 @@ from nipype.interfaces.base import (
 from bids_sr.interfaces.anat import saved_check
 from bids_sr.interfaces.coregistration import MaskBold, RegisterBoldToT1w
 from bids_sr.interfaces.head_motion import Confounds, write_confounds
-from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
+from bids_sr.interfaces.shared_specs import AXIS_ORDER, FACTOR, AntsInputSpec, saved, saved_xfm
 from bids_sr.io import atomic_files
 
 
@@ -96,6 +96,7 @@ class ImportMotion(SimpleInterface):
             exists=True, mandatory=True, xor=["hmc_xfms"], desc="its confounds, with the six parameters of MCFLIRT"
         )
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
+        axis_order = AXIS_ORDER
         shift_map = File(exists=True, desc="distortion of the volumes")
 
     class output_spec(TraitedSpec):
@@ -111,6 +112,7 @@ class ImportMotion(SimpleInterface):
         import numpy as np
         import pandas as pd
 
+        from bids_sr.io.axis_order import inverse, reordered, reordered_affine
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
         from bids_sr.spatial.distortion import load_distortion
@@ -125,7 +127,9 @@ class ImportMotion(SimpleInterface):
             if isdefined(inputs.in_table):
                 parameters = pd.read_csv(source, sep="\t")[list(MOTION)].to_numpy(np.float64)
                 still = mean_in_reference(reader, np.tile(np.eye(4), (reader.shape[3], 1, 1)), n_dummy=inputs.n_dummy)
-                matrices = motion_of_mcflirt(parameters, still, reader.affine)
+                back = inverse(inputs.axis_order)  # these parameters hold for the order of axes of the file
+                affine = reordered_affine(reader.affine, back)
+                matrices = motion_of_mcflirt(parameters, reordered(still, back), affine)
             else:
                 matrices = read_itk(source)
             if len(matrices) != reader.shape[3]:
@@ -219,13 +223,14 @@ class ImportMask(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.registration.ants import load
+        from bids_sr.registration.ants import load, load_like
         from bids_sr.spatial.resampling import Spline, sample_volume
         from bids_sr.spatial.transforms import hr_grid
 
-        here, mask = Path(runtime.cwd), load(self.inputs.in_mask)
+        here, boldref = Path(runtime.cwd), load(self.inputs.boldref)
+        mask = load_like(self.inputs.in_mask, boldref)
         inside = mask.data > 0.5
-        if inside.shape != load(self.inputs.boldref).data.shape or not inside.any():
+        if inside.shape != boldref.data.shape or not inside.any():
             raise ValueError(f"{self.inputs.in_mask}: it is empty, or not on the grid of the run")
         shape, affine = hr_grid(inside.shape, mask.affine, self.inputs.factor)
         high = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1)) >= 0.5

@@ -10,6 +10,11 @@ FACTOR = traits.Tuple(
     traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired over high-resolution voxel, by axis"
 )
 
+AXIS_ORDER = traits.Tuple(
+    (0, 1, 2), traits.Int, traits.Int, traits.Int, usedefault=True,
+    desc="axis of the stored image that each axis is in use, where slices are on the third; see `io.axis_order`",
+)  # fmt: skip
+
 
 class AntsInputSpec(BaseInterfaceInputSpec):
     """Inputs of a step that antspyx computes."""

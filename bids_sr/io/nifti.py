@@ -327,7 +327,7 @@ class SeriesWriter:
 
 def save_image(
     data: Array, affine: Array, path: str | os.PathLike[str], *, dtype: npt.DTypeLike | None = None,
-    header_like: Any = None, tr: float | None = None,
+    header_like: Any = None, tr: float | None = None, compressed: bool | None = None,
 ) -> None:  # fmt: skip
     """Write an image (X, Y, Z) or (X, Y, Z, T) whole or not at all.
 
@@ -337,12 +337,14 @@ def save_image(
     dtype : type on disk; default float32 for floats, uint8 for booleans, else that of the data; never scaled
     header_like : header whose q/sform codes (and, in 4D, pixdim[4]) are kept
     tr : s, 4D only; overrules header_like
+    compressed : whether to compress (None: told by the name)
 
     Raises
     ------
     ImageError : data are not 3D or 4D, or integers do not fit the type
     """
     path, data = Path(path), np.asarray(data)
+    packed = path.suffix == ".gz" if compressed is None else compressed
     if data.ndim not in (3, 4):
         raise ImageError(f"{path}: an image has 3 or 4 axes, not {data.ndim}")
     if dtype is None:
@@ -354,7 +356,7 @@ def save_image(
     header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
     with atomic_files.whole_file(path, durable=False) as part:
         content = header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
-        part.write_bytes(gzip.compress(content, 4, mtime=0) if path.suffix == ".gz" else content)
+        part.write_bytes(gzip.compress(content, 4, mtime=0) if packed else content)
 
 
 def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tuple[Float32, Float]:
@@ -363,30 +365,3 @@ def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tupl
         if reader.ndim == 3:
             return reader.volume(0), reader.affine
         return np.stack(list(reader.volumes()), axis=-1), reader.affine
-
-
-def compress_series(
-    src_nii: str | os.PathLike[str], dst_gz: str | os.PathLike[str], *, dtype: npt.DTypeLike = "float32"
-) -> None:
-    """Copy a series to .nii.gz in another type (little-endian), one volume in memory.
-
-    Integers take two passes: the first finds the range of the run, the second stores every volume with that one slope,
-    so that no volume is quantized unlike its neighbors.
-    """
-    kind = np.dtype(dtype)
-    with SeriesReader(src_nii) as reader:
-        slope, inter = 1.0, 0.0
-        if kind.kind in "iu":
-            lowest, highest = np.inf, -np.inf
-            for volume in reader.volumes():
-                lowest, highest = min(lowest, float(volume.min())), max(highest, float(volume.max()))
-            limits = np.iinfo(kind)
-            # float32 in the header: leave one step free at each end so that rounding of the slope cannot overflow
-            slope = float(np.float32((highest - lowest) / (float(limits.max) - limits.min - 4))) or 1.0
-            inter = float(np.float32(lowest - (limits.min + 2) * slope))
-        with SeriesWriter(
-            dst_gz, reader.shape, reader.affine, reader.tr,
-            dtype=kind, header_like=reader.header, slope=slope, inter=inter, compressed=True,
-        ) as writer:  # fmt: skip
-            for volume in reader.volumes():
-                writer.append(volume)

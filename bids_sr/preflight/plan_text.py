@@ -47,7 +47,9 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {timing}"]
     if run.truth is not None:
         known = [run.truth.bold.name] if run.truth.bold else []
-        lines.append("  truth: " + ", ".join([*known, *(f"effect of {name}" for name in run.truth.activations)]))
+        known += [f"effect of {name}" for name in run.truth.activations]
+        where = "" if run.truth.root is None else f" in {run.truth.root}"
+        lines.append(f"  high-resolution reference: {', '.join(known)}{where}")
     if run.pair is not None:
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
     lines.append(f"  pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")

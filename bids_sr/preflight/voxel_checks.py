@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bids_sr.bids import BoldRun, Findings, Problem
 from bids_sr.bids.headers import READ_ERRORS
+from bids_sr.io.axis_order import AxisOrder, reordered
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.resolution.degradation import kspace_crop
 
@@ -132,7 +133,8 @@ def check_truth(run: BoldRun, found: Findings) -> None:
         return
     starts = np.unique(np.linspace(0, run.n_volumes - 2, PLACES).round().astype(int))
     wanted = sorted({int(t) for start in starts for t in (start, start + 1)})
-    own, other = _some_volumes(run.bold, wanted), _some_volumes(run.truth.bold, wanted)
+    own = _some_volumes(run.bold, wanted, run.axis_order)
+    other = _some_volumes(run.truth.bold, wanted, run.truth.axis_order)
     factor = tuple(n / m for n, m in zip(other[wanted[0]].shape, run.shape, strict=True))
     low = {t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()}
     mean = np.mean([own[t] for t in wanted], axis=0)
@@ -140,7 +142,7 @@ def check_truth(run: BoldRun, found: Findings) -> None:
     alike = _correlation(mean[inside], np.mean([low[t] for t in wanted], axis=0)[inside])
     changes = [np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)]
     together = _correlation(*changes)
-    fix = "Give the measured volumes of this very run with --truth."
+    fix = "Give the measured volumes of this very run with --truth, or leave the reference out with --truth none."
     if alike < ALIKE:
         what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or one elsewhere"
         found.refuse(run.truth.bold, f"brought down, {what}", fix)
@@ -155,8 +157,8 @@ def _correlation(first: Array, second: Array) -> float:
     return float(a @ b) / scale if scale > 0 else 0.0
 
 
-def _some_volumes(path: Path, wanted: list[int]) -> dict[int, Array]:
-    """Some volumes of a series, in one forward pass."""
+def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, Array]:
+    """Some volumes of a series with their axes in this order, in one forward pass."""
     import nibabel as nb
 
     image: Any = nb.load(path)
@@ -171,5 +173,5 @@ def _some_volumes(path: Path, wanted: list[int]) -> dict[int, Array]:
         for t in wanted:
             stream.seek(int(image.dataobj.offset) + t * size)
             raw = np.frombuffer(stream.read(size), dtype=dtype).astype(np.float64)
-            found[t] = (raw * slope + intercept).reshape(shape, order="F")
+            found[t] = reordered((raw * slope + intercept).reshape(shape, order="F"), order)
     return found

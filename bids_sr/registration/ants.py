@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from bids_sr.io.array_types import Array
+from bids_sr.io.axis_order import AS_STORED, AxisOrder, nearest, reordered, reordered_affine
 from bids_sr.io.nifti import load_image
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import LPS, about_center, write_itk
@@ -52,10 +54,33 @@ class Stage:
     masked: bool = True
 
 
-def load(path: str | Path) -> Image:
-    """Read a 3D image, or the first volume of a series."""
+def load(path: str | Path, order: AxisOrder = AS_STORED) -> Image:
+    """Read a 3D image, or the first volume of a series, with its axes in another order (see `io.axis_order`)."""
     data, affine = load_image(path)
-    return Image(data=data[..., 0] if data.ndim == 4 else data, affine=affine)
+    return _in_order(Image(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
+
+
+def load_like(path: str | Path, reference: Image) -> Image:
+    """Read an image as `load`, its axes in the order nearest to that of a reference."""
+    image = load(path)
+    return _in_order(image, nearest(image.affine, reference.affine))
+
+
+def load_ras(path: str | Path) -> Image:
+    """Read an image as `load`, its axes nearest to right, anterior and superior; no value is interpolated.
+
+    What ANTs finds depends on the order of axes, by rounding and by its random samples.
+    """
+    image = load(path)
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
+    return Image(data=np.ascontiguousarray(canonical.dataobj), affine=canonical.affine)
+
+
+def _in_order(image: Image, order: AxisOrder) -> Image:
+    if order == AS_STORED:
+        return image
+    data = np.ascontiguousarray(reordered(image.data, order))
+    return Image(data=data, affine=reordered_affine(image.affine, order))
 
 
 def _ants_seed(seed: int) -> int:

@@ -24,6 +24,8 @@ from bids_sr.bids.inputs import Triple
 from bids_sr.bids.retrospective_plan import averaged, left_out, makers, pair_place, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.io.atomic_files import write_json, write_whole
+from bids_sr.io.axis_order import AS_STORED, reordered, reordered_affine, reordered_header
+from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes
@@ -51,7 +53,7 @@ def derived_settings(settings: Settings, subjects: Sequence[Subject]) -> Setting
         selection=selection,
         superres=replace(settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None),
         preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
-        evaluation=replace(settings.evaluation, truth=paths.retrospective_truth_dir, retrospective=None),
+        evaluation=replace(settings.evaluation, truth=str(paths.retrospective_truth_dir), retrospective=None),
     )
 
 
@@ -205,11 +207,15 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
 
 
 def _one_series(run: BoldRun, building: Path) -> Path:
-    """The series of a run as one file: its echoes combined, where it has several."""
-    if not run.echoes:
-        return run.bold
-    out = building / f"{run.stem}_combined.nii"
-    combine_echoes([path for path, _ in run.echoes], [te for _, te in run.echoes], out)
+    """The series of a run as one file with slices on the third axis: its echoes combined, where it has several."""
+    series = run.bold
+    if run.echoes:
+        series = building / f"{run.stem}_combined.nii"
+        combine_echoes([path for path, _ in run.echoes], [te for _, te in run.echoes], series)
+    if run.axis_order == AS_STORED:
+        return series
+    out = building / f"{run.stem}_slices.nii"
+    copy_series(series, out, order=run.axis_order)
     return out
 
 
@@ -217,11 +223,12 @@ def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> 
     """The pair one level down: its image at the resolution of the BOLD becomes the highres one."""
     (session, run), source = pair_place(pair), pair.lowres or pair.highres
     image, affine = load_image(source)
-    image = image.reshape(image.shape[:3])
+    order = pair.orders[0 if pair.lowres is None else 1]
+    image, affine = reordered(image.reshape(image.shape[:3]), order), reordered_affine(affine, order)
     if pair.lowres is None:
         image, affine = kspace_crop(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:
-        header = reader.header
+        header = reordered_header(reader.header, order)
     folder, number = _folder(root, subject, session, "anat"), f"_run-{run}" if run else ""
     factor = retrospective_factor(settings)
     _write_pair((image, affine, header), folder, _stem(subject, session), number, _sidecar_beside(source), factor)

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sr/methods": set(),
     "stats": {"io", "spatial", "metrics", "sr/methods"},
     "reports": {"io", "stats", "metrics", "boilerplate"},
-    "bids": {"config", "sr/methods"},
+    "bids": {"config", "io", "sr/methods"},
     "preflight": {"bids", "config", "io", "sr", "sr/methods", "stats"},
     "retrospective": {"bids", "config", "io", "spatial", "sr", "stats"},
     "slurm": {"config", "boilerplate"},

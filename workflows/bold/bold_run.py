@@ -18,7 +18,7 @@ from bids_sr.workflows.bold.all_series import (
     source_of,
 )
 from bids_sr.workflows.bold.calibrate import CALIBRATED, add_calibration
-from bids_sr.workflows.bold.map_activation import init_comparison_wf
+from bids_sr.workflows.bold.map_activation import init_clusters_wf, init_comparison_wf
 from bids_sr.workflows.bold.read_seeds import init_seeds_wf
 from bids_sr.workflows.bold.series_maps import init_maps_wf
 from bids_sr.workflows.bold.unsaved_series import init_extra_wf
@@ -33,7 +33,7 @@ ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms", 
 PAIR_FIELDS = ("highres", "highres2lowres_xfm", "train_highres", "train_lowres", "pair_mask")
 RUN_OUTPUTS = (
     "roi_bold_hr", "series_files", "consistency_files", "maps", "maps_entities", "image_tsv", "activation_tsv",
-    "evaluation_tsv", "verdict_json", "flags_json",
+    "clusters_tsv", "evaluation_tsv", "verdict_json", "flags_json",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     events_file : BIDS events; not of a run at rest
     truth_file : measured high-resolution series, as acquired; only with one
     t1w_preproc, t1w_mask, t1w_tpms, roi_source, roi_xfms, brain_json : from the anatomical stage, only with a T1w image
+    std2t1w_xfm : from the anatomical stage, only with a T1w image
     t1w2std_xfm, template : from the anatomical stage, only where output spaces are asked for
     highres, highres2lowres_xfm, train_highres, train_lowres, pair_mask : from the stage of the pair, only with a pair
     holdout_tsv : scores of the models on another pair, only with one
@@ -63,7 +64,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     series_files : every series besides raw, in the order of the plan, then the measured one
     consistency_files : loss of acquired data of the series of the plan, in its order
     maps, maps_entities : statistical maps and regions of all series, with their entities
-    image_tsv, activation_tsv : figures of the series and of the maps
+    image_tsv, activation_tsv, clusters_tsv : figures of the series and of the maps, largest clusters of the maps
     evaluation_tsv, verdict_json, flags_json, figures_npz : what judges them, the verdict and flags in words, and fine
         detail for the figures (where blocks can be split)
     guard_maps, guard_maps_entities, guard_maps_sidecars : uncertainty and unrepeated detail, only where there are
@@ -93,6 +94,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
         _grow_region(workflow, run)
     _map_series(workflow, run)
     _keep_tables(workflow, run)
+    _list_clusters(workflow, run)
     _evaluate(workflow, run)
     _keep_frames(workflow, run)
     for field in _taken_along(run):
@@ -107,7 +109,7 @@ def _inputs(run: RunPlan) -> list[str]:
     if run.evaluation.measured:
         fields.append("truth_file")
     if run.with_anat:
-        fields += ANAT_FIELDS
+        fields += [*ANAT_FIELDS, "std2t1w_xfm"]
     if run.target.spaces:
         fields += ["t1w2std_xfm", "template"]
     elif run.seeds:
@@ -203,11 +205,23 @@ def _keep_tables(workflow: LiterateWorkflow, run: RunPlan) -> None:
     ])  # fmt: skip
 
 
+def _list_clusters(workflow: LiterateWorkflow, run: RunPlan) -> None:
+    """The largest clusters of raw, of the plain interpolation, of the methods and of the measured series, kept."""
+    series = ("raw", "bspline", *run.series.methods, *run.evaluation.measured)
+    clusters_wf = init_clusters_wf(series=series, with_anat=run.with_anat)
+    every = {"maps": "all_maps", "maps_entities": "all_maps_entities"}
+    feed(workflow, run, clusters_wf, **{field: (workflow.get_node(name), "out") for field, name in every.items()})
+    workflow.connect([
+        (clusters_wf, workflow.get_node("outputnode"), out_of("clusters_tsv")),
+        (clusters_wf, _kept_table(run, "clusters"), out_of(clusters_tsv="in_file", clusters_json="sidecar")),
+    ])  # fmt: skip
+
+
 def _sink(run: RunPlan, name: str, entities: dict[str, str] | None = None, **how: Any) -> pe.Node:
     """A sink of the run."""
     return init_sink(
         name=name, output_dir=run.target.output_dir, common=run.target.common, sources=run.target.sources,
-        entities=None if entities is None else [entities], **how,
+        entities=None if entities is None else [entities], axis_order=run.acquisition.axis_order, **how,
     )  # fmt: skip
 
 
@@ -269,7 +283,10 @@ def _evaluation_sources(workflow: LiterateWorkflow, run: RunPlan) -> dict[str, S
 def _keep_frames(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """References, masks and transforms of a run, kept under their names."""
     target = run.target
-    where: dict[str, Any] = {"output_dir": target.output_dir, "common": target.common, "sources": target.sources}
+    where: dict[str, Any] = {
+        "output_dir": target.output_dir, "common": target.common, "sources": target.sources,
+        "axis_order": run.acquisition.axis_order,
+    }  # fmt: skip
     motion_wf, registration_wf = nodes(workflow, "motion_wf", "bold_registration_wf")
     registered = registration_fields(with_anat=run.with_anat, with_pair=run.with_pair)
     keep_fields(workflow, motion_wf, name="keep_motion_wf", fields=motion_fields(), **where)

@@ -46,7 +46,7 @@ def init_calibration_wf(
     workflow, inputnode, outputnode = new_stage(
         name, _text(bool(plan.events_file)), inputs=["boldref", "bold_mask"], outputs=OF.values()
     )
-    imported = pe.Node(ImportSeries(in_file=plan.bold_file), name="import_series")
+    imported = pe.Node(ImportSeries(in_file=plan.bold_file, axis_order=plan.axis_order), name="import_series")
     dummies = pe.Node(EstimateDummies(), name="dummies")
     set_given(dummies, {"n_dummy": plan.n_dummy})
     reference = pe.Node(MakeBoldRef(), name="reference")
@@ -97,5 +97,5 @@ def add_calibration(workflow: LiterateWorkflow, run: RunPlan) -> None:
     ])  # fmt: skip
     keep_fields(
         workflow, calibration_wf, name="keep_calibration_wf", fields=calibration_fields(),
-        output_dir=target.output_dir, common=target.common, sources=[plan.source],
+        output_dir=target.output_dir, common=target.common, sources=[plan.source], axis_order=plan.axis_order,
     )  # fmt: skip

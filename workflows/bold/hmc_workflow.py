@@ -51,7 +51,7 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
     if acquisition.corrected:
         outputs.append("shift_map")
     workflow, inputnode, outputnode = new_stage(name, text, inputs=["bold_file"], outputs=outputs)
-    imported = pe.Node(ImportSeries(), name="import_series")
+    imported = pe.Node(ImportSeries(axis_order=acquisition.axis_order), name="import_series")
     dummies = pe.Node(EstimateDummies(), name="dummies")
     set_given(dummies, {"n_dummy": acquisition.n_dummy})
     if precomputed is None:
@@ -67,7 +67,7 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
             (boldref, outputnode, same(out_file="boldref")),
         ])  # fmt: skip
     else:
-        motion = pe.Node(ImportMotion(), name="import_motion")
+        motion = pe.Node(ImportMotion(axis_order=acquisition.axis_order), name="import_motion")
         kept = precomputed.files.get("hmc_xfms")
         set_given(motion, {"hmc_xfms": kept} if kept else {"in_table": precomputed.files["confounds_tsv"]})
         workflow.connect([(motion, outputnode, same("boldref"))])

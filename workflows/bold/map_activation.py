@@ -1,13 +1,16 @@
 """Activation maps of one series at every smoothing, and all series compared."""
 
+from collections.abc import Sequence
+
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.interfaces.cluster_table import ClusterTable
 from bids_sr.interfaces.metric_tables_io import MergeMetrics
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps, CompareMaps
 from bids_sr.workflows.input_plans import Acquisition, Factor
 from bids_sr.workflows.plans import ActivationPlan
-from bids_sr.workflows.wiring import joined, new_stage, same
+from bids_sr.workflows.wiring import joined, new_stage, one_step, same
 
 
 def activation_maps(
@@ -138,3 +141,30 @@ def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str 
         (merge, outputnode, same(out_file="metrics_tsv", out_json="metrics_json")),
     ])  # fmt: skip
     return workflow
+
+
+def init_clusters_wf(*, series: Sequence[str], with_anat: bool, name: str = "clusters_wf") -> LiterateWorkflow:
+    """List the largest clusters of the maps.
+
+    Parameters
+    ----------
+    series : those whose maps are looked at, in the order of the table
+    with_anat : whether there is a T1w image that leads to the atlas
+
+    Inputs
+    ------
+    maps, maps_entities : maps and regions of all series, with their entities
+    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point; only with a T1w
+        image
+
+    Outputs
+    -------
+    clusters_tsv, clusters_json : a row a cluster; what the columns are
+    """
+    text = "The ten largest clusters of each map are listed, voxels that share a face belonging together"
+    text += ", with labels of the AAL2 atlas [@aal2].\n" if with_anat else ".\n"
+    wires = same(maps="in_files", maps_entities="in_entities")
+    if with_anat:
+        wires += same("boldref2t1w_xfm", "std2t1w_xfm")
+    step = pe.Node(ClusterTable(series=list(series)), name="list_clusters")
+    return one_step(name, text, step, inputs=wires, outputs=same(out_file="clusters_tsv", out_json="clusters_json"))

@@ -13,11 +13,14 @@ from bids_sr.interfaces.coregistration import (
     TissuesToBold,
 )
 from bids_sr.interfaces.precomputed_inputs import ImportCoreg, ImportMask
-from bids_sr.workflows.input_plans import Factor, Precomputed
+from bids_sr.workflows.input_plans import AS_STORED, AxisOrder, Factor, Precomputed
 from bids_sr.workflows.wiring import Source, joined, new_stage, one_step, same
 
 
-def init_pair_wf(*, factor: Factor, truncate: bool, seed: int, name: str = "pair_wf") -> LiterateWorkflow:
+def init_pair_wf(
+    *, factor: Factor, truncate: bool, seed: int, orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED),
+    name: str = "pair_wf",
+) -> LiterateWorkflow:  # fmt: skip
     """Bring the members of the T2*-weighted pair into one frame.
 
     All nodes take one thread, because sums over threads are not reproducible.
@@ -27,6 +30,7 @@ def init_pair_wf(*, factor: Factor, truncate: bool, seed: int, name: str = "pair
     factor : low-resolution over high-resolution voxel size, by axis
     truncate : there is no lowres image; it is made from highres by truncating k-space
     seed : of everything random
+    orders : axis of the file of highres, and of lowres, that each axis of the runs is
 
     Inputs
     ------
@@ -49,7 +53,8 @@ def init_pair_wf(*, factor: Factor, truncate: bool, seed: int, name: str = "pair
         "Gauss-Newton on intensities after truncating the k-space of the finer image; where they were out of register "
         "the finer image was interpolated once. "
     )
-    prepare = pe.Node(PreparePair(factor=factor, truncate=truncate, seed=seed), name="prepare")
+    step = PreparePair(factor=factor, truncate=truncate, seed=seed, highres_order=orders[0], lowres_order=orders[1])
+    prepare = pe.Node(step, name="prepare")
     return one_step(
         name, text, prepare, inputs=same("highres", "lowres"),
         outputs=same("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_json"),

@@ -42,7 +42,10 @@ def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
         name, "", inputs=[*shared, "consistency_file", *(spatial if target.spaces else ())],
         outputs=["maps", "maps_entities", "activation_tsv", "quality_tsv"],
     )  # fmt: skip
-    where: dict[str, Any] = {"output_dir": target.output_dir, "common": target.common, "sources": target.sources}
+    where: dict[str, Any] = {
+        "output_dir": target.output_dir, "common": target.common, "sources": target.sources,
+        "axis_order": acquisition.axis_order,
+    }  # fmt: skip
     quality = pe.Node(SeriesQuality(series=series), name="quality")
     keep_series = init_sink(
         name="keep_series", dtype=target.dtype, entities=[_series_entities(series)],

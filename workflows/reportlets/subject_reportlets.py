@@ -10,7 +10,13 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.reporting.map_reportlets import ActivationReport, MetricsReport, RegionsReport, SuperresReport
+from bids_sr.interfaces.reporting.map_reportlets import (
+    ActivationReport,
+    ClustersReport,
+    MetricsReport,
+    RegionsReport,
+    SuperresReport,
+)
 from bids_sr.interfaces.reporting.reportlet_figures import (
     AnatReport,
     CoregReport,
@@ -185,6 +191,7 @@ def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -
     series_files : every series besides raw
     maps, maps_entities : statistical maps and regions of all series, with their entities
     image_tsv, activation_tsv : metrics of the series and of the maps
+    clusters_tsv : largest clusters of the maps
     boldref : reference of the run, only without a pair
     guide_hr : highres image on the boldref's high-resolution grid, only with a pair
 
@@ -200,6 +207,7 @@ def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -
     return drawing_workflow(name, {
         "slices": (slices, [*same("series_files", preproc_file="raw_file"), *grid]),
         "maps": (ActivationReport(**order), maps),
+        "clusters": (ClustersReport(series_names=["bspline", *run.series.methods]), same("clusters_tsv")),
         "regions": (RegionsReport(**order), maps),
         "metrics": (MetricsReport(**order), same("image_tsv", "activation_tsv")),
     })  # fmt: skip

@@ -140,3 +140,13 @@ def MetricsReport(
     given = (image_tsv, activation_tsv)
     image, activation = (read_cells(path, SERIES).to_dict("records") if path else [] for path in given)
     yield Drawn(metrics_html(image, activation, series_names), "metrics")
+
+
+@reportlet
+def ClustersReport(*, clusters_tsv: FileName, series_names: Sequence[str]) -> Iterator[Drawn]:
+    """The largest clusters of the series that are compared, with the labels of an atlas."""
+    from bids_sr.metrics.long_tables import read_cells
+    from bids_sr.reports.tables.cluster_tables import clusters_html
+    from bids_sr.stats.regions.clusters import COLUMNS
+
+    yield Drawn(clusters_html(read_cells(clusters_tsv, COLUMNS).to_dict("records"), series_names), "clusters")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 
+from bids_sr.bids.reference_runs import PLACES
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import Plan, check, check_data
@@ -68,9 +70,46 @@ def test_the_measured_series_is_found(maker: BidsMaker) -> None:
     assert check_data(plan) == ()
 
 
-def test_no_truth_is_looked_for_unasked(maker: BidsMaker) -> None:
-    line = [part for part in argv(maker) if part not in ("--truth", str(maker.root.parent / "truth"))]
-    assert check(parse_settings(line).resolved(run_uuid="x")).subjects[0].runs[0].truth is None
+def unasked(maker: BidsMaker, *extra: str) -> Plan:
+    line = [part for part in argv(maker, *extra) if part not in ("--truth", str(maker.root.parent / "truth"))]
+    return check(parse_settings(line).resolved(run_uuid="x"))
+
+
+def test_a_reference_beside_the_data_set_is_not_looked_for(maker: BidsMaker) -> None:
+    assert unasked(maker).subjects[0].runs[0].truth is None
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_reference_in_the_data_set_is_found_and_told(place: str, maker: BidsMaker) -> None:
+    root = maker.root / place
+    shutil.copytree(truth_of(maker).root, root)
+    plan = unasked(maker)
+    truth = plan.subjects[0].runs[0].truth
+    assert truth is not None
+    assert (truth.root, truth.bold) == (root, root / "sub-01/func/sub-01_task-tap_bold.nii.gz")
+    assert any(notice.file == str(root) and "--truth none" in notice.text for notice in plan.warnings)
+    for line in (["--truth", "none"], ["--retrospective"], ["--truth", str(truth_of(maker).root)]):
+        words = [*(argv(maker) if line[0] == "--truth" else argv(maker)[:-2]), *line]
+        other = check(parse_settings(words).resolved(run_uuid="x")).subjects[0].runs[0].truth
+        assert other is None or other.root == truth_of(maker).root
+
+
+def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothing(maker: BidsMaker) -> None:
+    shutil.copytree(truth_of(maker).root, maker.root / PLACES[0])
+    BidsMaker(maker.root / PLACES[0]).bold(zooms=FINE, n_volumes=29)
+    plan = unasked(maker)
+    assert plan.problems == ()
+    assert plan.subjects[0].runs[0].truth is None
+    assert any("no high-resolution reference of sub-01_task-tap: it has 29 volumes" in n.text for n in plan.warnings)
+
+
+def test_known_activation_is_no_reference_of_a_run_at_rest(maker: BidsMaker) -> None:
+    inner = BidsMaker(maker.root / "derivatives" / "ground-truth")
+    activation(inner, "thumb")
+    found = unasked(maker).subjects[0].runs[0].truth
+    assert found is not None
+    assert set(found.activations) == {"thumb"}
+    assert unasked(maker, "--ignore", "events").subjects[0].runs[0].truth is None
 
 
 def test_known_activation_is_found(maker: BidsMaker) -> None:

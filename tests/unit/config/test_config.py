@@ -61,7 +61,7 @@ EVERYTHING = st.builds(
     ),
     evaluation=st.builds(
         Evaluation,
-        truth=maybe(paths),
+        truth=st.sampled_from(["auto", "none"]) | paths.map(str),
         pair_holdout=st.booleans(),
         null_checks=st.integers(0, 1000),
         margin=maybe(st.floats(1e-9, 1e9)),
@@ -171,7 +171,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Activation, {"thresholds": ("half",)}, "3.1"),
         (SuperRes, {"n_ensemble": 0}, "1 to 20"),
         (SuperRes, {"guide": "t1w"}, "highres"),
-        (Evaluation, {"truth": Path("x"), "retrospective": "clean"}, "--truth"),
+        (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
         (Evaluation, {"retrospective": "dirty"}, "clean, noisy"),
         (Evaluation, {"null_checks": -1}, "from 0"),
         (Evaluation, {"margin": 0.0}, "positive"),
@@ -236,8 +236,8 @@ def test_a_settings_file_that_names_a_removed_method_is_refused_with_what_takes_
 
 def test_the_place_of_the_truth_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    firm = Settings(paths=PATHS, evaluation=Evaluation(truth=Path("t"))).resolved(run_uuid="u")
-    assert firm.evaluation.truth == tmp_path / "t"
+    firm = Settings(paths=PATHS, evaluation=Evaluation(truth="t")).resolved(run_uuid="u")
+    assert firm.evaluation.truth_dir == tmp_path / "t"
 
 
 def test_resolved_settings_depend_on_the_directory_and_the_machine_no_more(

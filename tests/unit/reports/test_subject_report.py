@@ -66,6 +66,7 @@ FUNC = (
 FUNC_TABLES = (
     "overview",
     "runsummary",
+    "clusters",
     "registration",
     "verdict",
     "splithalf",

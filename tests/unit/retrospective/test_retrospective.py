@@ -49,6 +49,29 @@ def series(shape: tuple[int, ...], noise: float = 10.0) -> np.ndarray:
     return (100 + head + noise * rng.standard_normal(shape)).astype("int16")
 
 
+def test_a_run_with_slices_on_its_first_axis_is_brought_down_in_plane(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    image = nb.load(path)
+    made(maker)
+    plain = {name: voxels(path) for name, path in _made_series(maker).items()}
+    turned = nb.Nifti1Image(np.transpose(image.dataobj, (2, 0, 1, 3)), image.affine[:, [2, 0, 1, 3]], image.header)  # type: ignore[attr-defined]
+    nb.save(turned, path)
+    sidecar = {"SliceTiming": TIMES, "SliceEncodingDirection": "i"}
+    maker.json(path.with_name(path.name.replace(".nii.gz", ".json")),
+               {"TaskName": "tap", "RepetitionTime": 1.0, **sidecar})  # fmt: skip
+    _, plan = made(maker)
+    (run,) = plan.subjects[0].runs
+    assert run.shape == (12, 12, 6)
+    assert run.slice_timing == tuple(TIMES)
+    for name, series_file in _made_series(maker).items():
+        np.testing.assert_allclose(voxels(series_file), plain[name], rtol=1e-5)
+
+
+def _made_series(maker: BidsMaker) -> dict[str, Path]:
+    root = maker.root.parent / "out" / "sourcedata"
+    return {path.relative_to(root).parts[0]: path for path in sorted(root.rglob("*_bold.nii.gz"))}
+
+
 def settings_for(maker: BidsMaker, *extra: str, how: str = "clean") -> Settings:
     out = str(maker.root.parent / "out")
     line = [str(maker.root), out, "participant", "--skip-bids-validation", "--retrospective", how, *extra]
@@ -87,7 +110,7 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker
     np.testing.assert_allclose(
         voxels(run.bold)[..., 27], np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]), rtol=1e-4
     )
-    assert derived.evaluation.truth == derived.paths.retrospective_truth_dir
+    assert derived.evaluation.truth_dir == derived.paths.retrospective_truth_dir
     assert (derived.evaluation.retrospective, derived.superres.factor) == (None, 2.0)
     assert check_data(plan) == ()
 

@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_sr.io.copies import compress_series
 from bids_sr.io.nifti import (
     ImageError,
     SeriesReader,
     SeriesWriter,
-    compress_series,
     load_image,
     save_image,
 )

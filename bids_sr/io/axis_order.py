@@ -1,0 +1,76 @@
+"""Order of the voxel axes: what is brought to slices on the third axis, and back to how it was stored.
+
+An order names, for each axis of an array as it is used, the axis of the stored array that it is: (1, 2, 0) takes a
+sagittal series with its slices on the first axis to slices on the third. Axes are exchanged, never turned round, and
+no value is interpolated; directions stand in the affine.
+"""
+
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+AxisOrder = tuple[int, int, int]
+AS_STORED: AxisOrder = (0, 1, 2)
+
+
+def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
+    """The order with slices on the third axis, and the axes in plane as near to right, anterior, superior as can be.
+
+    So all orders in which one acquisition can be stored lead to one.
+
+    Parameters
+    ----------
+    affine : (4, 4), voxel to RAS mm
+    slice_axis : axis of the stored array along which slices were acquired
+
+    Examples
+    --------
+    >>> slices_last(np.diag([2.0, 2.0, 4.0, 1.0]), 2)
+    (0, 1, 2)
+    >>> slices_last(np.diag([4.0, 2.0, 2.0, 1.0]), 0)
+    (1, 2, 0)
+    """
+    first, second = (axis for axis in nearest(affine, np.eye(4)) if axis != slice_axis)
+    return first, second, slice_axis
+
+
+def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
+    """The order in which the axes of an image lie nearest to those of a reference, whatever their directions.
+
+    Examples
+    --------
+    >>> nearest(np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]], np.eye(4))
+    (1, 2, 0)
+    """
+    own, other = (each[:3, :3] / np.linalg.norm(each[:3, :3], axis=0) for each in (affine, reference))
+    cosines = np.abs(other.T @ own)
+    best = max(permutations(range(3)), key=lambda order: float(sum(cosines[k, axis] for k, axis in enumerate(order))))
+    return best[0], best[1], best[2]
+
+
+def inverse(order: Sequence[int]) -> AxisOrder:
+    """The order that leads back.
+
+    >>> inverse((1, 2, 0))
+    (2, 0, 1)
+    """
+    return order.index(0), order.index(1), order.index(2)
+
+
+def reordered(data: Any, order: Sequence[int]) -> Any:
+    """An array of three or four axes with its first three in another order; a view."""
+    return np.transpose(data, (*order, *range(3, np.ndim(data))))
+
+
+def reordered_affine(affine: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """The affine that goes with `reordered`; each voxel stays where it is."""
+    return np.asarray(affine)[:, [*order, 3]]
+
+
+def reordered_header(header: Any, order: Sequence[int]) -> Any:
+    """A NIfTI header whose axes of frequency, phase and slices are named as `reordered` leaves them."""
+    copy = header.copy()
+    copy.set_dim_info(*(None if axis is None else list(order).index(axis) for axis in header.get_dim_info()))
+    return copy

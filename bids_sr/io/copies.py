@@ -1,0 +1,59 @@
+"""Copies of images, a volume in memory at a time: in another type, compressed, or with their axes in another order."""
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_sr.io.axis_order import AS_STORED, AxisOrder, reordered, reordered_affine, reordered_header
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+
+
+def compress_series(
+    src_nii: str | os.PathLike[str], dst_gz: str | os.PathLike[str], *, dtype: npt.DTypeLike = "float32",
+    order: AxisOrder = AS_STORED,
+) -> None:  # fmt: skip
+    """Copy a series to .nii.gz in another type (little-endian) and order of axes, one volume in memory.
+
+    Integers take two passes: the first finds the range of the run, the second stores every volume with that one slope,
+    so that no volume is quantized unlike its neighbors.
+    """
+    kind = np.dtype(dtype)
+    with SeriesReader(src_nii) as reader:
+        slope, inter = 1.0, 0.0
+        if kind.kind in "iu":
+            lowest, highest = np.inf, -np.inf
+            for volume in reader.volumes():
+                lowest, highest = min(lowest, float(volume.min())), max(highest, float(volume.max()))
+            limits = np.iinfo(kind)
+            # float32 in the header: leave one step free at each end so that rounding of the slope cannot overflow
+            slope = float(np.float32((highest - lowest) / (float(limits.max) - limits.min - 4))) or 1.0
+            inter = float(np.float32(lowest - (limits.min + 2) * slope))
+        _copy(reader, dst_gz, order, dtype=kind, slope=slope, inter=inter, compressed=True)
+
+
+def copy_series(
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], *, order: AxisOrder = AS_STORED,
+    dtype: npt.DTypeLike = "float32",
+) -> None:  # fmt: skip
+    """Copy a series with its axes in another order (see `io.axis_order`), one volume in memory; values stay."""
+    with SeriesReader(src) as reader:
+        _copy(reader, dst, order, dtype=dtype)
+
+
+def save_reordered(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, order: AxisOrder) -> None:
+    """Copy a 3D image with its axes in another order to a compressed file; type and values stay."""
+    with SeriesReader(src, allow_nan=True) as reader:
+        data, affine = reordered(reader.volume(0), order), reordered_affine(reader.affine, order)
+        header = reordered_header(reader.header, order)
+        save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
+
+
+def _copy(reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, **how: Any) -> None:
+    x, y, z = order
+    shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
+    affine, header = reordered_affine(reader.affine, order), reordered_header(reader.header, order)
+    with SeriesWriter(dst, shape, affine, reader.tr, header_like=header, **how) as writer:
+        for volume in reader.volumes():
+            writer.append(reordered(volume, order))

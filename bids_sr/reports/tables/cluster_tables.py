@@ -1,0 +1,52 @@
+"""HTML of the largest clusters: one table a contrast, at the widest smoothing; the rest is in the TSV."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from bids_sr.metrics.long_tables import MISSING
+from bids_sr.reports.markup import folded, joined, table
+from bids_sr.reports.tables.html_tables import number
+
+_OPEN = 1
+
+
+def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str]) -> Markup:
+    """Clusters of some series, a table for each contrast, all but the first behind a line to click.
+
+    `rows` are those of the table of clusters; `series` are shown in this order, others not at all.
+    """
+    if not rows:
+        return Markup(
+            "<p class='notice'>No voxel of any series is above the threshold, so that there is no cluster.</p>"
+        )
+    widest = max((row["fwhm_mm"] for row in rows), key=float)
+    smoothing = f"smoothed by {widest} mm" if float(widest) else "not smoothed"
+    tables = []
+    for contrast in dict.fromkeys(row["contrast"] for row in rows):
+        own = [row for row in rows if (row["contrast"], row["fwhm_mm"]) == (contrast, widest)]
+        lines = [_line(row) for name in series for row in own if row["series"] == name]
+        if lines:
+            title = f"Largest clusters, {contrast}, {smoothing}"
+            tables.append((title, table(title, _heads(own[0]), lines, texts={6})))
+    shown = [made if place < _OPEN else folded(title, made) for place, (title, made) in enumerate(tables)]
+    return joined(shown) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
+
+
+def _heads(row: Mapping[str, str]) -> list[str | tuple[str, str]]:
+    space = "MNI, mm" if row["space"] == "MNI" else "scanner, mm"
+    return [
+        "series",
+        *((axis, space) for axis in "xyz"),
+        f"peak {row['statistic']}",
+        ("volume", "mm³"),
+        "labels (AAL2)",
+    ]
+
+
+def _line(row: Mapping[str, str]) -> list[str]:
+    labels = row["labels"]
+    if row["label"] != MISSING:
+        labels = f"{row['label']}; {labels}" if not labels.startswith(row["label"]) else labels
+    cells = (f"{float(row[axis]):.0f}" for axis in "xyz")
+    return [row["series"], *map(number, (*cells, row["peak"], row["volume_mm3"])), "–" if labels == MISSING else labels]

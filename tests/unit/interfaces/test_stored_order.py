@@ -1,0 +1,128 @@
+"""Images come in with slices on the third axis, and what is on a grid of the run goes out as the input is stored."""
+
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+import pytest
+from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
+from scipy.ndimage import gaussian_filter
+
+from bids_sr.interfaces.anat import CorrectBias
+from bids_sr.interfaces.coregistration import PreparePair
+from bids_sr.interfaces.derivatives_sink import WriteDerivatives
+from bids_sr.interfaces.head_motion import ImportSeries
+from bids_sr.interfaces.precomputed_inputs import ImportMask, ImportMotion
+from bids_sr.spatial.transforms import read_itk
+
+AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3, 0, -42], [0, 0, 5, -20], [0, 0, 0, 1]])
+SHAPE = (14, 12, 9)
+ORDER = (1, 2, 0)  # of a file with its slices on the first axis
+COMMON = {"subject": "01", "datatype": "func", "task": "tap"}
+
+
+def stored(data: np.ndarray, path: Path, affine: np.ndarray = AFFINE) -> str:
+    """Write an image whose slices lie on the third axis with its slices on the first."""
+    order = np.argsort(ORDER)
+    moved = np.transpose(data, (*order, *range(3, data.ndim)))
+    image = nb.Nifti1Image(moved, affine[:, [*order, 3]])
+    if data.ndim == 4:
+        image.header["pixdim"][4] = 2.0
+    nb.save(image, path)
+    return str(path)
+
+
+def head(n_volumes: int = 4) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    still = gaussian_filter(rng.normal(size=SHAPE), 1.5) * 500 + 1000
+    return (still[..., None] + rng.normal(0, 5, (*SHAPE, n_volumes))).astype(np.float32)
+
+
+def kept(source: str, tmp_path: Path, **entities: str) -> nb.Nifti1Image:
+    (tmp_path / "sink").mkdir(exist_ok=True)
+    sink = WriteDerivatives(
+        base_directory=str(tmp_path / "out"), in_file=source, entities=entities, common=COMMON, axis_order=ORDER
+    )
+    return nb.load(sink.run(cwd=str(tmp_path / "sink")).outputs.out_file)
+
+
+def test_a_series_and_its_mask_go_back_to_the_voxels_of_the_input(tmp_path: Path) -> None:
+    data = head()
+    file = stored(data, tmp_path / "bold.nii.gz")
+    imported = ImportSeries(in_file=file, axis_order=ORDER).run(cwd=str(tmp_path)).outputs.out_file
+    used = nb.load(imported)
+    np.testing.assert_array_equal(np.asarray(used.dataobj), data)
+    np.testing.assert_allclose(used.affine, AFFINE)
+    series = kept(imported, tmp_path, desc="preproc", suffix="bold")
+    np.testing.assert_array_equal(np.asarray(series.dataobj), np.asarray(nb.load(file).dataobj))
+    np.testing.assert_allclose(series.affine, nb.load(file).affine)
+    inside = data[..., 0] > 1000
+    nb.save(nb.Nifti1Image(inside.astype(np.uint8), AFFINE), tmp_path / "mask.nii")
+    mask = kept(str(tmp_path / "mask.nii"), tmp_path, desc="brain", suffix="mask")
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, np.asarray(nb.load(file).dataobj)[..., 0] > 1000)
+
+
+def test_an_image_in_template_space_stays_as_it_is(tmp_path: Path) -> None:
+    nb.save(nb.Nifti1Image(head()[..., 0], AFFINE), tmp_path / "map.nii")
+    found = kept(
+        str(tmp_path / "map.nii"), tmp_path, space="MNI152NLin2009aSym", contrast="thumb", stat="t", suffix="statmap"
+    )
+    assert found.shape == SHAPE
+
+
+def test_a_mask_of_another_program_comes_to_the_axes_of_the_reference(tmp_path: Path) -> None:
+    inside = head()[..., 0] > 1000
+    nb.save(nb.Nifti1Image(head()[..., 0], AFFINE), tmp_path / "boldref.nii")
+    mask = stored(inside.astype(np.uint8), tmp_path / "mask.nii.gz")
+    step = ImportMask(boldref=str(tmp_path / "boldref.nii"), in_mask=mask, origin="x", factor=(2.0, 2.0, 1.0))
+    found = nb.load(step.run(cwd=str(tmp_path)).outputs.bold_mask)
+    np.testing.assert_array_equal(np.asarray(found.dataobj) > 0, inside)
+
+
+@pytest.mark.parametrize("mirror", [1, -1])
+def test_parameters_of_mcflirt_hold_for_the_axes_of_the_file(tmp_path: Path, mirror: int) -> None:
+    affine = np.diag([mirror, 1, 1, 1]) @ AFFINE
+    motion = np.array([rigid(), rigid(2.5, -1, 0.5, 0.03), rigid(-2, 3, 1, -0.05), rigid(1, 1, -2, 0.02)])
+    still = np.repeat(head(1), 4, -1)
+    file = stored(still, tmp_path / "bold.nii", affine)
+    table = tmp_path / "confounds.tsv"
+    there = np.asarray(nb.load(file).dataobj)[..., 0]
+    FmriprepMaker.confounds(table, fsl_parameters(motion, there, nb.load(file)), 0)
+    series = ImportSeries(in_file=file, axis_order=ORDER).run(cwd=str(tmp_path)).outputs.out_file
+    step = ImportMotion(in_file=series, in_table=str(table), axis_order=ORDER)
+    found = step.run(cwd=str(tmp_path)).outputs
+    np.testing.assert_allclose(read_itk(found.hmc_xfms), motion, atol=2e-3)
+    assert len(pd.read_csv(found.motion_tsv, sep="\t")) == 4
+
+
+def test_a_pair_in_two_orders_is_trained_on_as_one(tmp_path: Path) -> None:
+    fine = gaussian_filter(np.random.default_rng(1).normal(size=(28, 24, 9)), 1.0).astype(np.float32) * 500 + 1000
+    fine_affine = AFFINE @ np.diag([0.5, 0.5, 1, 1])
+    fine_affine[:3, 3] = AFFINE[:3, 3] + AFFINE[:3, :3] @ [-0.25, -0.25, 0]
+    nb.save(nb.Nifti1Image(fine, fine_affine), tmp_path / "plain.nii")
+    high = stored(fine, tmp_path / "high.nii.gz", fine_affine)
+    step = PreparePair(highres=str(tmp_path / "plain.nii"), truncate=True, factor=(2.0, 2.0, 1.0))
+    plain = np.asarray(nb.load(step.run(cwd=str(tmp_path)).outputs.train_lowres).dataobj).copy()
+    step = PreparePair(highres=high, truncate=True, factor=(2.0, 2.0, 1.0), highres_order=ORDER)
+    turned = nb.load(step.run(cwd=str(tmp_path)).outputs.train_lowres)
+    np.testing.assert_allclose(np.asarray(turned.dataobj), plain, rtol=1e-6)
+
+
+def test_a_t1w_image_is_worked_on_in_one_order(tmp_path: Path) -> None:
+    data = np.abs(head()[..., 0])
+    plain = nb.Nifti1Image(data, np.diag([-1, 1, 1, 1]) @ AFFINE)
+    assert nb.aff2axcodes(plain.affine) == ("R", "A", "S")
+    found = []
+    for number, code in enumerate(("RAS", "PIR", "SLA")):
+        way = nb.orientations.ornt_transform(
+            nb.orientations.io_orientation(plain.affine), nb.orientations.axcodes2ornt(code)
+        )
+        nb.save(plain.as_reoriented(way), tmp_path / f"{number}.nii")
+        step = CorrectBias(in_file=str(tmp_path / f"{number}.nii"), sloppy=True)
+        found.append(nb.load(step.run(cwd=str(tmp_path)).outputs.out_file))
+        found[-1] = np.asarray(found[-1].dataobj).copy(), found[-1].affine
+    for values, affine in found[1:]:
+        np.testing.assert_array_equal(values, found[0][0])
+        np.testing.assert_allclose(affine, found[0][1], atol=1e-4)
