@@ -36,9 +36,9 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     focus of the keyboard is on the figure.
     """
     buffer = io.StringIO()
-    about = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    about: dict[str, str | None] = {"Date": None, "Creator": None, "Format": None, "Type": None}
     if fig.get_label():
-        about["Title"] = fig.get_label()
+        about["Title"] = str(fig.get_label())
     with style():
         fig.savefig(buffer, format="svg", metadata=about)
     text = buffer.getvalue()
