@@ -112,7 +112,7 @@ def measure_text(measure: str) -> str:
     known = {
         "split_ev_beyond": "explained variance of measured, beyond Nyquist",
         "split_ev_signal": "explained variance of measured, signal units",
-        "truth_ev_beyond": "explained variance of known activation, beyond Nyquist",
+        "truth_ev_beyond": "explained variance of the known truth, beyond Nyquist",
         "split_r_beyond": "r with measured, beyond Nyquist",
         "split_r_signal": "r with measured, signal units",
         "split_r_percent": "r with measured, percent",

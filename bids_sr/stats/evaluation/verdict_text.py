@@ -113,7 +113,7 @@ def limits_of(
             )
         limits.append("BOLD detail is not yet neuronal detail: veins, which drain more than they feed, carry it too.")
     if table is not None and table.evidence.name == "known":
-        limits.append("Denoised copies of bspline, the controls, were not held against the known activation.")
+        limits.append("Denoised copies of bspline, the controls, were not held against the known truth.")
     if table is not None and not math.isfinite(margin):
         limits.append("Nothing can be called the same: no margin was given, and no measured series sets one.")
     if any(holds is None for holds in found["image"].values()):
