@@ -227,8 +227,8 @@ REGISTRATION_FACTS = {
 PARTIAL_FOV = 0.9
 
 
-def registration_html(facts: Mapping[str, Any]) -> Markup:
-    """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
+def registration_warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What seems wrong with a run's registrations."""
     told = {
         "bold_t1w_kept": "BOLD and T1w were left as their headers have them: the registration found nothing better.",
         "bold_t1w_poor": "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.",
@@ -244,8 +244,13 @@ def registration_html(facts: Mapping[str, Any]) -> Markup:
     if not facts.get("roi_is_brain") and facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
         share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
         warnings.append(f"Only {share} of the region of interest lie inside the field of view.")
+    return warnings
+
+
+def registration_html(facts: Mapping[str, Any]) -> Markup:
+    """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
     shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}
-    return messages_html("warning", warnings) + facts_html(shown)
+    return messages_html("warning", registration_warnings(facts)) + facts_html(shown)
 
 
 CALIBRATION_FACTS = {
