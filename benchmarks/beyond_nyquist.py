@@ -35,9 +35,9 @@ import numpy as np
 import pandas as pd
 from _table import keep
 
-from bids_sr.interfaces.evaluation.split_halves import PCA_RANKS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.metrics.long_tables import MetricRow, read_table
+from bids_sr.series import PCA_RANKS
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.sr.inference.guided_baselines import inject, match_gain, ratio
 from bids_sr.sr.resolution.interpolation import upsample

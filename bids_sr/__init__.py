@@ -1,3 +1,26 @@
 """bids-sr: subject-specific super-resolution of fMRI, with controls that tell what it added and what it invented."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bids_sr.api.evaluator import Evaluator
+    from bids_sr.api.super_resolver import SuperResolver
+
 __version__ = "0.1.0"
+__all__ = ["Evaluator", "SuperResolver", "__version__"]
+_HOMES = {"Evaluator": "bids_sr.api.evaluator", "SuperResolver": "bids_sr.api.super_resolver"}
+
+
+def __getattr__(name: str) -> Any:
+    """The classes of the Python interface, imported when they are first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -44,6 +44,8 @@ CONTROLS: Mapping[str, str] = MappingProxyType({
     PCA: "bspline, denoised in time (PCA)",
 })  # fmt: skip
 """Denoising controls with what was done, made of the B-spline series within the evaluation."""
+PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+"""Numbers of temporal components that the control `PCA` chooses from."""
 _VARIANT = re.compile(r"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|Seed(?P<seed>\d+))")
 _LABEL = re.compile(r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|Fdr|Z\d+)?")
 

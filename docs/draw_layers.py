@@ -35,6 +35,7 @@ TEXT = {
     "execution": "MultiProc, SLURM",
     "workflows": "nodes and edges",
     "cli": "commands",
+    "api": "estimators for Python",
 }
 
 

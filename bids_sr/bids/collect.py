@@ -20,6 +20,7 @@ from bids_sr.bids.inputs import (
     entities_of,
     factor_of,
     label_of,
+    stem_of_echoes,
 )
 from bids_sr.bids.layout import Index, column, open_index
 from bids_sr.bids.method_options import check_guide, check_options
@@ -298,7 +299,8 @@ def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: _Walk) -
         )
     elif len(found) == len(paths):
         listed = ", ".join(f"{te:g}" for te in times)
-        seen.tell(paths[0], f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one.")
+        text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one."
+        seen.tell(stem_of_echoes(paths[0]), text)
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.bids.findings import Problem, grouped
-from bids_sr.bids.inputs import ENTITIES, BoldRun, RunFiles, Subject, entities_of, label_of, stem_of
+from bids_sr.bids.inputs import ENTITIES, BoldRun, RunFiles, Subject, entities_of, label_of, stem_of, stem_of_echoes
 
 _OF_DERIVATIVES = ("space", "desc", "res", "den", "label", "part", "echo", "from", "to", "mode", "chunk")
 _KNOWN = frozenset(ENTITIES.values()) - {ENTITIES.get(key, key) for key in _OF_DERIVATIVES}
@@ -65,7 +65,12 @@ def exclude(
     left = tuple(one for one in left if one.runs)
     if whole or not left:
         return tuple(subjects), {}, tuple(problems)
-    return left, {stem_of(bold): tuple(stopped[bold]) for bold in sorted(stopped)}, ()
+    single = {run.bold for run in runs if "echo" in run.entities}
+    left_out: dict[str, tuple[Problem, ...]] = {}
+    for bold in sorted(stopped):
+        name = stem_of(bold) if bold in single else stem_of_echoes(bold)
+        left_out[name] = (*left_out.get(name, ()), *stopped[bold])
+    return left, left_out, ()
 
 
 def left_out_text(left_out: Mapping[str, Sequence[Problem]]) -> list[str]:

@@ -177,8 +177,7 @@ class BoldRun:
     @property
     def stem(self) -> str:
         """File name without its suffix and extension (``sub-01_ses-1_task-tap_run-1``), of all echoes one."""
-        stem = stem_of(self.bold)
-        return re.sub(r"_echo-[0-9]+", "", stem) if self.echoes else stem
+        return stem_of_echoes(self.bold) if self.echoes else stem_of(self.bold)
 
     @property
     def duration(self) -> float:
@@ -282,6 +281,15 @@ def stem_of(path: Path) -> str:
     """File name of an image without extension and BIDS suffix."""
     name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv").removesuffix(".json")
     return name.rpartition("_")[0]
+
+
+def stem_of_echoes(path: Path) -> str:
+    """Name of the run that the file of an echo belongs to: `stem_of` without the echo.
+
+    >>> stem_of_echoes(Path("sub-01_task-tap_echo-1_run-2_bold.nii.gz"))
+    'sub-01_task-tap_run-2'
+    """
+    return re.sub(r"_echo-[0-9]+", "", stem_of(path))
 
 
 def entities_of(path: Path) -> dict[str, str]:

@@ -39,24 +39,24 @@ class LoadTemplate(SimpleInterface):
 
 
 class CorrectBias(SimpleInterface):
-    """Divide a T1w image by its bias field (N4 on 5 mm voxels, which are enough for so smooth a field)."""
+    """Bring a T1w image to right, anterior, superior, and divide it by its bias field (N4 on 5 mm voxels)."""
 
     class input_spec(SloppyInputSpec):
         in_file = File(exists=True, mandatory=True, desc="T1w (of a series, the first volume)")
         mask = File(exists=True, desc="brain; without it, the head")
 
     class output_spec(TraitedSpec):
-        out_file = File(exists=True, desc="T1w over its bias field, negative values set to zero")
+        out_file = File(exists=True, desc="T1w over its bias field, RAS, negative values set to zero")
 
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from bids_sr.registration.ants import Image, load
+        from bids_sr.registration.ants import Image, load_ras
         from bids_sr.registration.brain import bias_field
 
-        image = load(self.inputs.in_file)
+        image = load_ras(self.inputs.in_file)
         image = Image(data=np.maximum(image.data, 0), affine=image.affine)
-        mask = load(self.inputs.mask).data > 0.5 if isdefined(self.inputs.mask) else None
+        mask = load_ras(self.inputs.mask).data > 0.5 if isdefined(self.inputs.mask) else None
         levels = (20, 15) if mask is None else (20, 20, 20)  # the head's field is only a first one
         field = bias_field(image, mask, seed=self.inputs.seed, iterations=levels[:2] if self.inputs.sloppy else levels)
         self._results["out_file"] = saved(Path(runtime.cwd) / "t1w_unbiased.nii", image.data / field, image.affine)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from bids_sr.io.array_types import Array
@@ -63,6 +64,16 @@ def load_like(path: str | Path, reference: Image) -> Image:
     """Read an image as `load`, its axes in the order nearest to that of a reference."""
     image = load(path)
     return _in_order(image, nearest(image.affine, reference.affine))
+
+
+def load_ras(path: str | Path) -> Image:
+    """Read an image as `load`, its axes nearest to right, anterior and superior; no value is interpolated.
+
+    What ANTs finds depends on the order of axes, by rounding and by its random samples.
+    """
+    image = load(path)
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
+    return Image(data=np.ascontiguousarray(canonical.dataobj), affine=canonical.affine)
 
 
 def _in_order(image: Image, order: AxisOrder) -> Image:

@@ -110,6 +110,12 @@ def register_pair_to_bold(
     return xfm, facts
 
 
+def finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Array) -> Array:
+    """A mask on a finer grid of the same field of view; voxels at least half inside it, and those nearest to it."""
+    found = masks.coverage(mask, affine, shape, fine) >= 0.5
+    return found | (masks.sample_volume(mask.astype(np.float32), affine, shape, fine, spline=masks.NEAREST) > 0.5)
+
+
 def combined_masks(
     boldref: Image, factor: Factor, brain: tuple[Image, Array] | None
 ) -> tuple[Array, Array, Array, dict[str, Any]]:
@@ -121,8 +127,7 @@ def combined_masks(
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    own_fine = masks.coverage(own, boldref.affine, shape, affine) >= 0.5
-    own_fine |= masks.sample_volume(own.astype(np.float32), boldref.affine, shape, affine, spline=masks.NEAREST) > 0.5
+    own_fine = finer_mask(own, boldref.affine, shape, affine)
     facts: dict[str, Any] = {"mask_source": "boldref"}
     if brain is None:
         return own, own_fine, affine, facts

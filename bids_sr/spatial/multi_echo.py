@@ -1,8 +1,10 @@
 """Optimal combination of the echoes of a multi-echo series, streamed, by tedana.
 
 T2* of each voxel is fitted log-linearly to the means over time of the echoes, and each volume is the mean of its echoes
-weighted by TE · exp(-TE / T2*) (Posse et al. 1999). The echoes of a volume are acquired together, so that head motion
-moves them alike; the weights vary slowly in space and are those of a voxel throughout the run.
+weighted by TE · exp(-TE / T2*) (Posse et al. 1999). Within the brain, late echoes whose signal has dropped out count
+for neither, as tedana's adaptive mask tells them; the first two always count. The echoes of a volume are acquired
+together, so that head motion moves them alike; the weights vary slowly in space and are those of a voxel throughout the
+run.
 """
 
 import os
@@ -13,14 +15,17 @@ import numpy as np
 
 from bids_sr.io.array_types import Float
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.spatial.masks import MaskError, brain_mask
 
 LEAST_MS, MOST_MS = 1.0, 500.0  # T2* that tissue can have; outside of it a fit is one of noise
 UNSTEADY = 5  # volumes
 _VOLUMES = 8  # read at a time
 
 
-def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float]) -> Float:
+def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarray | None = None) -> Float:
     """T2* (ms), (N,), from the mean signal of each echo, (N,) each; within what tissue can have.
+
+    `used` is the number of echoes of each voxel that are fitted, the first ones; by default all.
 
     Examples
     --------
@@ -31,11 +36,33 @@ def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float]) -> Float:
     from tedana.decay import fit_loglinear
 
     data = np.stack([np.asarray(mean, dtype=np.float64) for mean in means], axis=1)[..., None]
-    every = np.full(len(data), len(means), dtype=int)
+    every = np.full(len(data), len(means), dtype=int) if used is None else used
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.asarray(fit_loglinear(data, list(tes_ms), every, report=False)[0])
     found = np.where(np.isfinite(found) & (found > 0), found, MOST_MS)
     return np.clip(found, LEAST_MS, MOST_MS)
+
+
+def echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
+    """How many echoes of each voxel are used, (N,): within the brain those before the signal drops out, two at least.
+
+    Parameters
+    ----------
+    means : mean over time of each echo, (X, Y, Z)
+    affine : (4, 4), voxel to RAS mm
+    """
+    from tedana.utils import make_adaptive_mask
+
+    used = np.full(means[0].size, len(means), dtype=int)
+    try:
+        inside = brain_mask(means[0], affine).ravel()
+    except MaskError:
+        return used
+    data = np.stack([mean.ravel()[inside] for mean in means], axis=1)[..., None]
+    if len(data):
+        found = make_adaptive_mask(data, threshold=1, methods=["dropout"])
+        used[inside] = np.maximum(found[1] if isinstance(found, tuple) else found, min(2, len(means)))
+    return used
 
 
 def combine_echoes(
@@ -63,17 +90,17 @@ def combine_echoes(
         odd = next((each for each in readers if each.shape != first.shape), None)
         if odd is not None:
             raise ValueError(f"{odd.path}: its shape {odd.shape} is not that of the first echo, {first.shape}")
-        n_voxels, n_volumes = int(np.prod(first.shape[:3])), first.shape[3]
+        n_volumes = first.shape[3]
         means = [_mean(reader, min(UNSTEADY, n_volumes // 4)) for reader in readers]
-        times = t2star(means, tes_ms)
-        every = np.full(n_voxels, len(readers), dtype=int)
+        used = echoes_with_signal([mean.reshape(first.shape[:3]) for mean in means], first.affine)
+        times = t2star(means, tes_ms, used)
         writer = stack.enter_context(SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header))
         for start in range(0, n_volumes, _VOLUMES):
             stop = min(start + _VOLUMES, n_volumes)
             data = np.stack(
                 [np.stack([v.ravel() for v in reader.volumes(start, stop)], axis=1) for reader in readers], axis=1
             )
-            combined = make_optcom(data.astype(np.float64), list(tes_ms), every, t2s=times)
+            combined = make_optcom(data.astype(np.float64), list(tes_ms), used, t2s=times)
             for column in np.asarray(combined).T:
                 writer.append(column.reshape(first.shape[:3]).astype(np.float32))
         return times.reshape(first.shape[:3])

@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "execution": {"io", "interfaces", "config", "slurm"},
     "workflows": {"interfaces", "boilerplate"},
     "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "sr/methods", "workflows"},
+    "api": {"io", "metrics", "registration", "reports", "spatial", "sr", "sr/methods", "stats"},
     "cli": PURE | {"execution", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},
 }
 EVERYWHERE = {"io.atomic_files", "series", "region_names"}  # the standard library alone, and nothing of bids_sr

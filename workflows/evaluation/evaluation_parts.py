@@ -4,7 +4,8 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.evaluation.split_halves import PCA_RANKS, BlockEffects, SplitHalf, TruthImages, TruthMaps
+from bids_sr.interfaces.evaluation.split_halves import BlockEffects, SplitHalf, TruthImages, TruthMaps
+from bids_sr.series import PCA_RANKS
 from bids_sr.workflows.evaluation.attribute import init_claim_wf
 from bids_sr.workflows.evaluation.control_quality import init_distortion_wf, init_guards_wf
 from bids_sr.workflows.evaluation.run_placebos import init_null_wf, member

@@ -19,9 +19,6 @@ from bids_sr.interfaces.metric_tables_io import MergeInputSpec, MergeOutputSpec,
 from bids_sr.interfaces.shared_specs import FACTOR, MapsInputSpec, RowsOutputSpec, SeriesModelInputSpec, write_rows
 from bids_sr.series import MEASURED, parse_map_label
 
-# Numbers of temporal components that the control bsplinePca chooses from
-PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
-
 
 class BlockEffects(SimpleInterface):
     """Effect of every block of a run in one series."""

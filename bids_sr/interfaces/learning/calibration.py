@@ -113,61 +113,15 @@ class CalibrationSD(SimpleInterface):
 
 
 def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """The map, the same at the resolution of the run, and what is to be told of it.
-
-    `facts` takes what is known before something speaks against its use.
-    """
-    import numpy as np
+    """The map, the same at the resolution of the run, and what is to be told of it."""
     import pandas as pd
 
-    from bids_sr.registration import calibration_alignment as tools
+    from bids_sr.registration.calibration_map import calibration_maps
     from bids_sr.spatial.transforms import read_itk
-    from bids_sr.sr.resolution.degradation import kspace_crop
-    from bids_sr.sr.variance.calibration_sd import LEAST_VOLUMES, CalibrationError, calibration_sd
-    from bids_sr.stats.glm.confounds import MOTION, drift_basis, framewise_displacement
+    from bids_sr.stats.glm.confounds import MOTION
 
-    first, matrices = inputs.n_dummy, read_itk(inputs.hmc_xfms)
-    if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:
-        count = f"{max(reader.shape[3] - first, 0)} volumes in the steady state and {int(mask.sum())} voxels of brain"
-        raise CalibrationError(f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance")
-    series = tools.in_reference(reader, matrices, first)
-    used = slice(first, first + series.shape[3])
-    params = pd.read_csv(inputs.motion_tsv, sep="\t", na_values="n/a")[list(MOTION)].to_numpy()[used]
-    fd, far = framewise_displacement(params), tools.moved_mm(matrices[used], mask, reader.affine)
-    task, told = _task(inputs, reader.shape[3])
-    away = far > tools.MOST_MOTION_MM
-    told |= {
-        "fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4),
-        "motion_max_mm": round(float(far.max()), 4), "far_share": round(float(away.mean()), 4),
-    }  # fmt: skip
-    facts |= told
-    if against := tools.objection(facts):
-        raise CalibrationError(against)
-    courses: dict[str, Any] = {
-        "drift": drift_basis(series.shape[3], inputs.tr), "motion": tools.motion_mm(params),
-        "fd": np.where(away, np.inf, fd), "task": None if task is None else task[used],
-    }  # fmt: skip
-    found = calibration_sd(series, mask, **courses)
-    low, low_mask = (kspace_crop(image, reader.affine, factor=inputs.factor)[0] for image in (series, mask * 1.0))
-    found_low = calibration_sd(low, low_mask > 0.5, **courses)
-    told |= {
-        "n_used": found.n_used, "dof": found.dof,
-        "censored": [int(t) + first for t in found.censored], "n_drift": found.n_drift, "n_motion": found.n_motion,
-        "n_task": found.n_task, "noise_sd": round(found.noise_sd, 4), "noise_share": round(found.noise_share, 4),
-        "sd_median": round(float(np.median(found.sd[mask])), 4),
-    }  # fmt: skip
-    return found.sd, found_low.sd, told
-
-
-def _task(inputs: Any, volumes: int) -> tuple[Any, dict[str, Any]]:
-    """Courses of the task, and what became of it."""
-    from bids_sr.registration.calibration_alignment import task_regressors
-    from bids_sr.stats.glm.design import DesignError
-
-    if not isdefined(inputs.events_file):
-        return None, {"task": "no events"}
-    try:
-        return task_regressors(inputs.events_file, inputs.tr, volumes), {"task": Path(inputs.events_file).name}
-    except DesignError as error:
-        LOGGER.warning("The task of the calibration stays in its variance: %s", error)
-        return None, {"task": f"not taken out: {error}"}
+    params = pd.read_csv(inputs.motion_tsv, sep="\t", na_values="n/a")[list(MOTION)].to_numpy()
+    return calibration_maps(
+        reader, mask, read_itk(inputs.hmc_xfms), params, facts, n_dummy=inputs.n_dummy, tr=inputs.tr,
+        factor=inputs.factor, events=inputs.events_file if isdefined(inputs.events_file) else None,
+    )  # fmt: skip

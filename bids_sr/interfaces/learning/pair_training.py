@@ -113,57 +113,38 @@ def _distortion(inputs: Any) -> Any:
 
 def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
     """(upsampler of the series, affine of the boldref)."""
-    import numpy as np
-
     from bids_sr.io.nifti import load_image
-    from bids_sr.sr.inference.apply_to_series import make_upsampler
-    from bids_sr.sr.models.compatibility import check_model, describe
+    from bids_sr.sr.data.temporal_components import load_statistics
+    from bids_sr.sr.inference.series_upsampler import series_upsampler
     from bids_sr.sr.models.model import load_model
 
     boldref, reference = load_image(inputs.boldref)
     mask = load_image(inputs.mask)[0] > 0.5
     if not mask.any():
         raise ValueError(f"{inputs.mask}: the mask is empty")
-    given: dict[str, Any] = {"scale": float(np.percentile(boldref[mask], 99))}
-    if isdefined(inputs.model_file):
-        given["model"] = model = load_model(inputs.model_file)
-        check_model(model.card, describe(affine, "bold", inputs.factor), force=inputs.force)
-        if model.card.trained_on == "series":
-            given |= _run_guides(inputs, boldref, reference, mask)
-        given |= {"precision": inputs.precision, "device": choose_device(inputs.device), "threads": inputs.threads}
-    elif inputs.series in PAIR_BASELINES:
-        given |= _guides(inputs, boldref, reference, mask)
-    return make_upsampler(inputs.series, inputs.factor, affine=affine, **given), reference
+    model = load_model(inputs.model_file) if isdefined(inputs.model_file) else None
+    of_run = model is not None and model.card.trained_on == "series"
+    if of_run and not isdefined(inputs.temporal_file):
+        raise ValueError(f"{inputs.series} needs the temporal_file of its estimation")
+    guided = isdefined(inputs.highres) if of_run else model is None and inputs.series in PAIR_BASELINES
+    upsampler = series_upsampler(
+        inputs.series, inputs.factor, affine=affine, boldref=(boldref, reference), mask=mask, model=model,
+        guide=_guide(inputs) if guided else None,
+        statistics=load_statistics(inputs.temporal_file)[0] if of_run else None, distortion=_distortion(inputs),
+        displace=inputs.displace, precision=inputs.precision, threads=inputs.threads, force=inputs.force,
+        device="cpu" if model is None else choose_device(inputs.device),
+    )  # fmt: skip
+    return upsampler, reference
 
 
-def _guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
-    """Guide, gain and mean for `inject` and `ratio`."""
-
+def _guide(inputs: Any) -> Any:
+    """The high-resolution image, in whatever pose it is asked for."""
     from bids_sr.io.nifti import load_image
-    from bids_sr.spatial.transforms import hr_grid, read_itk
-    from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
+    from bids_sr.spatial.transforms import read_itk
+    from bids_sr.sr.inference.guided_baselines import PosedImage
 
     if not (isdefined(inputs.highres) and isdefined(inputs.highres2boldref_xfm)):
         raise ValueError(f"{inputs.series} needs highres and highres2boldref_xfm")
     data, fine = load_image(inputs.highres)
-    warp = _distortion(inputs)
-    guide = PosedImage(
-        data=data, affine=fine, from_boldref=read_itk(inputs.highres2boldref_xfm)[0], distortion=warp
-    )  # fmt: skip
-    shape, grid = hr_grid(boldref.shape, affine, inputs.factor)
-    gain = match_gain(guide.seen(shape, grid, None), boldref, mask)
-    return {"guide": guide, "gain": gain, "mean": PosedImage(data=boldref, affine=affine, distortion=warp)}
-
-
-def _run_guides(inputs: Any, boldref: Any, affine: Any, mask: Any) -> dict[str, Any]:
-    """Mean of the run, mask and, where there is one, the image whose static detail is added."""
-    from bids_sr.sr.data.temporal_components import load_statistics
-
-    if not isdefined(inputs.temporal_file):
-        raise ValueError(f"{inputs.series} needs the temporal_file of its estimation")
-    given: dict[str, Any] = {"statistics": load_statistics(inputs.temporal_file)[0], "mask": mask}
-    given |= {"distortion": _distortion(inputs), "displace": inputs.displace}
-    if isdefined(inputs.highres):
-        guides = _guides(inputs, boldref, affine, mask)
-        given |= {"guide": guides["guide"], "gain": guides["gain"]}
-    return given
+    xfm = read_itk(inputs.highres2boldref_xfm)[0]
+    return PosedImage(data=data, affine=fine, from_boldref=xfm, distortion=_distortion(inputs))

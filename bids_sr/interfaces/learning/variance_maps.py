@@ -56,67 +56,39 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
     """(`RunData`, header of the run)."""
     from bids_sr.io.nifti import load_image
     from bids_sr.spatial.transforms import read_itk
-    from bids_sr.sr.data.temporal_components import (
-        halves_of,
-        mean_only,
-        motion_courses,
-        open_uncompressed,
-        temporal_statistics,
-        too_short,
-    )
+    from bids_sr.sr.data.temporal_components import open_uncompressed
     from bids_sr.sr.method import get_method, get_recipe, recipe_name
     from bids_sr.sr.recipe import VarianceRecipe
-    from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData
+    from bids_sr.sr.variance.run_data import run_data
 
-    mask, moving = load_image(inputs.mask)[0] > 0.5, isdefined(inputs.hmc_xfms)
+    mask = load_image(inputs.mask)[0] > 0.5
     method = get_method(inputs.method)
     recipe = get_recipe(method, recipe_name(method, inputs.recipe))
     if not isinstance(recipe, VarianceRecipe):
         raise ValueError(f"{inputs.method} finds no variance maps")
     with open_uncompressed(inputs.in_file, folder) as reader:
-        nuisance = motion_courses(read_itk(inputs.hmc_xfms), _center(mask, reader.affine)) if moving else None
-        if too_short(reader, inputs.n_dummy):
-            statistics, halves = mean_only(reader, inputs.n_dummy), None
-        else:
-            statistics = temporal_statistics(reader, mask, inputs.n_dummy, recipe.components, nuisance=nuisance)
-            halves = None
-            if recipe.least_explained is not None:  # a control is not put to that test
-                halves = halves_of(reader, mask, inputs.n_dummy, recipe.components, nuisance, LEAST_HALF)
-        affine, header = reader.affine, reader.header
-    data = RunData(
-        statistics=statistics, halves=halves, mask=mask, affine=affine, factor=tuple(inputs.factor),
-        **_measured(inputs, mask.shape, affine),
-    )  # fmt: skip
-    return data, header
+        data = run_data(
+            reader, mask, recipe, tuple(inputs.factor), n_dummy=inputs.n_dummy,
+            poses=read_itk(inputs.hmc_xfms) if isdefined(inputs.hmc_xfms) else None,
+            measured=_measured(inputs, mask.shape, reader.affine),
+        )  # fmt: skip
+        return data, reader.header
 
 
-def _measured(inputs: Any, shape: Any, affine: Any) -> dict[str, Any]:
-    """Standard deviation maps of the calibration on the run's two grids; nothing where none can be used."""
+def _measured(inputs: Any, shape: Any, affine: Any) -> Any:
+    """Standard deviation maps of the calibration on the run's two grids; None where none can be used."""
     import json
 
     from bids_sr.io.nifti import load_image
-    from bids_sr.spatial.transforms import hr_grid, read_itk
-    from bids_sr.sr.inference.guided_baselines import PosedImage
+    from bids_sr.spatial.transforms import read_itk
+    from bids_sr.sr.variance.run_data import measured_on_run
 
     if not isdefined(inputs.calibration_sd):
-        return {}
+        return None
     if not json.loads(Path(inputs.calibration_json).read_text(encoding="utf-8"))["usable"]:
-        return {}
-    found = {}
-    grids = {"measured": (inputs.calibration_sd, *hr_grid(shape, affine, inputs.factor))}
-    grids["measured_low"] = (inputs.calibration_sd_low, shape, affine)
-    for name, (path, size, grid) in grids.items():
-        data, own = load_image(path)
-        image = PosedImage(data=data, affine=own, from_boldref=read_itk(inputs.calibration_xfm)[0])
-        found[name] = image.seen((int(size[0]), int(size[1]), int(size[2])), grid, None).clip(0)
-    return found
-
-
-def _center(mask: Any, affine: Any) -> Any:
-    """Middle of a mask in mm."""
-    import numpy as np
-
-    return affine[:3, :3] @ np.argwhere(mask).mean(0) + affine[:3, 3]
+        return None
+    maps = load_image(inputs.calibration_sd), load_image(inputs.calibration_sd_low)
+    return measured_on_run(*maps, read_itk(inputs.calibration_xfm)[0], shape, affine, tuple(inputs.factor))
 
 
 def _save_weight(model: Any, data: Any, path: Path) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from nipype.interfaces.base import File, SimpleInterface, traits
 from numpy.typing import NDArray
 
 from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, obtain
 from bids_sr.interfaces.shared_specs import FACTOR
-
-# Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
-VOLUMES = 20
+from bids_sr.sr.data.run_volumes import VOLUMES as VOLUMES
 
 
 class TrainOnVolumes(SimpleInterface):
@@ -49,11 +46,8 @@ def training_volumes(series: str, mask_file: str, n_dummy: int, seed: int) -> tu
     seed : of the draw; volumes keep their order in time
     """
     from bids_sr.io.nifti import SeriesReader, load_image
-    from bids_sr.sr.data.images import ImageSet
+    from bids_sr.sr.data.run_volumes import volumes_of_run
 
     mask = load_image(mask_file)[0] > 0.5
     with SeriesReader(series) as reader:
-        there = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
-        picked = np.sort(np.random.default_rng(seed).choice(there, min(VOLUMES, len(there)), replace=False))
-        volumes = [reader.volume(int(t)) for t in picked]
-        return ImageSet.from_volumes(volumes, mask, reader.affine), reader.affine
+        return volumes_of_run(reader, mask, n_dummy, seed), reader.affine

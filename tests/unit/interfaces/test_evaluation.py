@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bids_sr.interfaces.evaluation.split_halves import (
-    PCA_RANKS,
     BlockEffects,
     MergeEvaluation,
     SplitHalf,
@@ -16,6 +15,7 @@ from bids_sr.interfaces.evaluation.split_halves import (
 )
 from bids_sr.io.nifti import SeriesWriter, save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
+from bids_sr.series import PCA_RANKS
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.design import MOTION, read_events
 

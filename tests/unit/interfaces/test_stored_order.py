@@ -9,6 +9,7 @@ import pytest
 from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
 from scipy.ndimage import gaussian_filter
 
+from bids_sr.interfaces.anat import CorrectBias
 from bids_sr.interfaces.coregistration import PreparePair
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives
 from bids_sr.interfaces.head_motion import ImportSeries
@@ -107,3 +108,21 @@ def test_a_pair_in_two_orders_is_trained_on_as_one(tmp_path: Path) -> None:
     step = PreparePair(highres=high, truncate=True, factor=(2.0, 2.0, 1.0), highres_order=ORDER)
     turned = nb.load(step.run(cwd=str(tmp_path)).outputs.train_lowres)
     np.testing.assert_allclose(np.asarray(turned.dataobj), plain, rtol=1e-6)
+
+
+def test_a_t1w_image_is_worked_on_in_one_order(tmp_path: Path) -> None:
+    data = np.abs(head()[..., 0])
+    plain = nb.Nifti1Image(data, np.diag([-1, 1, 1, 1]) @ AFFINE)
+    assert nb.aff2axcodes(plain.affine) == ("R", "A", "S")
+    found = []
+    for number, code in enumerate(("RAS", "PIR", "SLA")):
+        way = nb.orientations.ornt_transform(
+            nb.orientations.io_orientation(plain.affine), nb.orientations.axcodes2ornt(code)
+        )
+        nb.save(plain.as_reoriented(way), tmp_path / f"{number}.nii")
+        step = CorrectBias(in_file=str(tmp_path / f"{number}.nii"), sloppy=True)
+        found.append(nb.load(step.run(cwd=str(tmp_path)).outputs.out_file))
+        found[-1] = np.asarray(found[-1].dataobj).copy(), found[-1].affine
+    for values, affine in found[1:]:
+        np.testing.assert_array_equal(values, found[0][0])
+        np.testing.assert_allclose(affine, found[0][1], atol=1e-4)

@@ -39,6 +39,24 @@ def names_of(maker: BidsMaker, *extra: str) -> list[str]:
     return [run.stem for subject in plan.subjects for run in subject.runs]
 
 
+@pytest.mark.parametrize("spoiled", ["echo time", "one volume", "phase alone"])
+def test_a_run_of_several_echoes_is_named_without_them(three: BidsMaker, spoiled: str) -> None:
+    for echo in (1, 2):
+        te = None if spoiled == "echo time" else 0.015 * echo
+        part = "_part-phase" if spoiled == "phase alone" else ""
+        stem = f"sub-02_task-rest_echo-{echo}{part}"
+        three.bold(stem, sidecar={"EchoTime": te}, n_volumes=1 if spoiled == "one volume" else 30)
+    plan = check(settings_for(three))
+    (name,) = plan.left_out
+    assert name.removesuffix("_part-phase") == "sub-02_task-rest"
+    assert plan.left_out[name]
+
+
+def test_a_single_echo_that_is_left_out_keeps_its_name(three: BidsMaker) -> None:
+    three.bold("sub-02_task-rest_echo-2", n_volumes=1)
+    assert list(check(settings_for(three, "--echo", "2")).left_out) == ["sub-02_task-rest_echo-2"]
+
+
 @pytest.mark.parametrize(
     ("file", "stops"),
     [

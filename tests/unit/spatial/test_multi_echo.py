@@ -57,3 +57,28 @@ def test_noise_has_a_t2star_that_tissue_can_have(tmp_path: Path) -> None:
     assert 1 <= found.min() <= found.max() <= 500
     with SeriesReader(tmp_path / "combined.nii") as reader:
         assert np.isfinite(reader.volume(0)).all()
+
+
+def test_echoes_whose_signal_has_dropped_out_do_not_count(tmp_path: Path) -> None:
+    shape = (24, 24, 12)
+    x, y, z = np.indices(shape)
+    head = (x - 11.5) ** 2 + (y - 11.5) ** 2 + 4 * (z - 5.5) ** 2 < 100
+    lost = head & (x > 15)  # beside the sinuses: the third echo is noise there
+    times = np.where(lost, 12.0, 45.0)
+    rng = np.random.default_rng(3)
+    paths, signals = [], []
+    for number, te in enumerate(TES):
+        signal = np.where(head, 1000 * np.exp(-te / times), 3.0)
+        if number == 2:
+            signal = np.where(lost, 20.0, signal)  # rectified noise, above what T2* leaves
+        signals.append(signal)
+        data = signal[..., None] + rng.normal(0, 1, (*shape, T))
+        paths.append(tmp_path / f"{number}.nii")
+        save_image(data.astype(np.float32), AFFINE, paths[-1], tr=1.5)
+    found = combine_echoes(paths, TES, tmp_path / "combined.nii")
+    assert np.median(found[lost]) == pytest.approx(12.0, rel=0.05)
+    assert np.median(found[head & ~lost]) == pytest.approx(45.0, rel=0.02)
+    weights = np.array([te * np.exp(-te / 12.0) for te in TES[:2]])
+    expected = weights @ [signals[0][lost][0], signals[1][lost][0]] / weights.sum()
+    with SeriesReader(tmp_path / "combined.nii") as reader:
+        assert np.median(reader.volume(9)[lost]) == pytest.approx(expected, rel=0.02)

@@ -1,0 +1,179 @@
+"""Series of an evaluation on one grid, effects of their blocks, and the rows of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from bids_sr.api.image_inputs import ImageLike, InputError, opened, volume_of
+from bids_sr.api.run_preparation import Run
+from bids_sr.io.array_types import Float, Mask
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.metrics.long_tables import EVALUATION, MetricRow
+from bids_sr.series import BASELINES, MEASURED, PCA_RANKS, kind_of
+from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.stats.evaluation.reference_effects import effect_rows
+from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
+from bids_sr.stats.evaluation.split_half_table import split_half_rows
+from bids_sr.stats.glm.block_effects import block_effects, save_effects
+from bids_sr.stats.glm.blocks import BlockDesign
+from bids_sr.stats.glm.design import read_events
+from bids_sr.stats.glm.seeds import read_seed_series, seed_series, seed_voxels, write_seed_series
+from bids_sr.stats.regions.map_comparison import Grid
+
+MOST_VOLUMES = 60  # evenly spaced, of which single images are scored
+
+Contrasts = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fine:
+    """The high-resolution grid of a run: brain and region of interest on it."""
+
+    mask: Mask
+    roi: Mask
+    affine: Float
+    factor: tuple[float, float, float]
+
+
+def checked_names(names: Sequence[str]) -> None:
+    """Refuse names that stand for something else in tables.
+
+    Raises
+    ------
+    InputError : a name that is taken, or holds more than letters and digits
+    """
+    for name in names:
+        if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
+            raise InputError(
+                f"series: {name!r} cannot name a series; take letters and digits, and none of "
+                f"{', '.join(BASELINES)}, raw, run, measured, which stand for others (baselines are made here)"
+            )
+
+
+def series_on(fine: Fine, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
+    """The file of a super-resolved series.
+
+    Raises
+    ------
+    InputError : another grid than that of the run at the high resolution, or another number of volumes
+    """
+    with opened(image, folder, name) as reader:
+        if reader.shape != (*fine.mask.shape, n_volumes) or not np.allclose(reader.affine, fine.affine, atol=1e-3):
+            raise InputError(
+                f"series: {name} is {reader.shape}, and the run at the high resolution {(*fine.mask.shape, n_volumes)}"
+                " on the grid of its reference; give what SuperResolver.transform returns, or another factor"
+            )
+        return reader.path
+
+
+def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
+    """The measured series through the head motion of the run, on the high-resolution grid.
+
+    Raises
+    ------
+    InputError : another number of volumes
+    """
+    path = folder / "measured.nii"
+    with opened(truth, folder, "truth") as reader:
+        count = reader.shape[3]
+        if count != len(run.poses):
+            raise InputError(
+                f"truth: {count} volumes, the acquired series has {len(run.poses)}; a measured reference is of the "
+                "same run (or give known activation: {contrast: image})"
+            )
+        x, y, z = fine.mask.shape
+        with SeriesWriter(path, (x, y, z, count), fine.affine, reader.tr, header_like=reader.header) as writer:
+            super_resolve_series(
+                reader, writer, make_upsampler("raw", (1.0, 1.0, 1.0)), run.poses, (x, y, z), fine.affine,
+                factor=(1.0, 1.0, 1.0), consistency="off",
+            )  # fmt: skip
+    return path
+
+
+def events_of(events: pd.DataFrame | str | Path, folder: Path) -> pd.DataFrame:
+    """Events as the program reads them, from a table or a BIDS file."""
+    if isinstance(events, pd.DataFrame):
+        path = folder / "events.tsv"
+        events.to_csv(path, sep="\t", index=False, na_rep="n/a")
+        return read_events(path)
+    return read_events(events)
+
+
+def seeds_of(
+    raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: Run, radius_mm: float, folder: Path
+) -> pd.DataFrame:
+    """Time series of seeds, in the place of events.
+
+    Raises
+    ------
+    InputError : a seed outside the brain
+    """
+    voxels = {}
+    for name, center in seeds.items():
+        try:
+            voxels[name] = seed_voxels(run.mask, run.affine, center, radius_mm)
+        except ValueError as error:
+            raise InputError(f"seeds: {name} at {tuple(center)}: {error}; give scanner coordinates (RAS mm)") from None
+    path = folder / "seeds_timeseries.tsv"
+    write_seed_series(seed_series(raw, voxels, run.n_dummy), path)
+    return read_seed_series(path)
+
+
+def effects_file(path: Path, name: str, mask: Mask, design: BlockDesign, *, with_t: bool, folder: Path) -> Path:
+    """Effects of all blocks of one series."""
+    with SeriesReader(path) as reader, threadpool_limits(1):
+        found = block_effects(
+            reader, mask, design, series=name, with_t=with_t, pca_ranks=PCA_RANKS if name == "bspline" else (),
+            scratch=folder / "components.raw",
+        )  # fmt: skip
+    return save_effects(found, folder / f"{name}_effects.npz")
+
+
+def rows_of(
+    effects: Sequence[Path], fine: Fine, contrasts: Contrasts, known: Mapping[str, ImageLike], folder: Path, *,
+    n_boot: int, seed: int,
+) -> list[MetricRow]:  # fmt: skip
+    """Rows of split halves, and of the truth where there is one."""
+    measured = any(path.name == f"{MEASURED}_effects.npz" for path in effects)
+    truths = {name: volume_of(image, folder, f"truth_{name}") for name, image in known.items()}
+    with threadpool_limits(1):
+        rows = split_half_rows(
+            effects, fine.mask, fine.affine, fine.roi, contrasts, factor=fine.factor, n_boot=n_boot, seed=seed
+        )
+        if measured or truths:
+            grid = Grid(mask=fine.mask, affine=fine.affine)
+            rows += effect_rows(
+                effects, contrasts, grid=grid, roi=fine.roi, factor=fine.factor, known=truths, n_boot=n_boot, seed=seed
+            )
+    return rows
+
+
+def rows_of_images(
+    files: Mapping[str, Path], measured: Path, mask: Mask, *, n_dummy: int, n_boot: int, seed: int
+) -> list[MetricRow]:  # fmt: skip
+    """Rows of single volumes against the measured ones."""
+    with ExitStack() as stack:
+        readers = {name: stack.enter_context(SeriesReader(path)) for name, path in files.items()}
+        truth = stack.enter_context(SeriesReader(measured))
+        scores = volume_scores(readers, truth, mask, n_dummy=n_dummy, max_volumes=MOST_VOLUMES)
+    return image_rows(scores, seed=seed, n_boot=n_boot)
+
+
+def as_table(rows: Sequence[MetricRow]) -> pd.DataFrame:
+    """Rows as a table of one value each, with the columns of the program's; numbers that are not defined are NaN."""
+    table = pd.DataFrame([{name: getattr(row, name) for name in EVALUATION} for row in rows], columns=list(EVALUATION))
+    return table.astype({"n": "Int64", "value": float, "lower": float, "upper": float})
+
+
+def in_memory(data: Any, affine: Float) -> nib.Nifti1Image:
+    """An image of an array; masks are stored as bytes."""
+    return nib.Nifti1Image(np.asarray(data, np.uint8 if data.dtype == bool else np.float32), affine)

@@ -1,0 +1,345 @@
+"""`Evaluator`: whether super-resolved series of a run are true, as an estimator of scikit-learn."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from bids_sr.api import evaluation_steps as steps
+from bids_sr.api.image_inputs import (
+    ImageLike,
+    InputError,
+    MaskLike,
+    Motion,
+    SuperResolutionWarning,
+    in_plane,
+    mask_on,
+    opened,
+)
+from bids_sr.api.run_preparation import Dummies, Run, prepare_run, undo_motion
+from bids_sr.api.super_resolver import SuperResolver
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.registration.bold_to_anat import finer_mask
+from bids_sr.series import BASELINES, DEFAULT_BASELINES, MEASURED, PAIR_BASELINES
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.stats.evaluation.not_applied import compared_rows
+from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
+from bids_sr.stats.glm.blocks import block_design
+from bids_sr.stats.glm.confounds import motion_columns, motion_table
+from bids_sr.stats.glm.contrasts import resolve_contrasts
+from bids_sr.stats.glm.design import conditions_of
+
+if TYPE_CHECKING:
+    from bids_sr.api.html_report import HtmlReport
+
+Truth = ImageLike | Mapping[str, ImageLike]
+
+
+class Evaluator(BaseEstimator):
+    """Compare super-resolved series of a run with its baselines, by split halves and by the truth where it is known.
+
+    Blocks of each condition are split into halves; the effect of one half is held against that of the other, beyond the
+    acquired Nyquist limit as well as over all frequencies. Without a measured or known truth the halves are those of
+    the same series, which tells repeatability and not truth: detail that a method invents alike in both halves passes.
+    Interpolations and simple arithmetic are made and evaluated beside the series without being asked for, and the
+    summary claims nothing that does not exceed them all.
+
+    Parameters
+    ----------
+    factor : float or tuple of three, default=2
+        Acquired over high-resolution voxel size, in plane, or by axis.
+    tr : float, optional
+        Repetition time (s); that of the acquired series where None.
+    contrasts : sequence of str, optional
+        Forms ``thumb``, ``thumb-little``, ``name=0.5*thumb-0.5*little``, ``all``; each condition, all and pairs where
+        None.
+    baselines : sequence of str, optional
+        Series that must be beaten; where None, ``bspline``, ``zerofill``, ``sdmod`` and, with a guide, ``inject`` and
+        ``ratio``. B-spline is always among them.
+    high_pass : float, default=1/128
+        Cut-off of the drift of the linear model (Hz).
+    slice_time_ref : float, default=0.5
+        Moment within a TR to which slice timing was corrected, if `slice_timing_corrected`.
+    slice_timing_corrected : bool, default=False
+        Whether it was.
+    n_dummy : int or "auto", default="auto"
+        Volumes at the start that are left out.
+    realigned, registered : bool, default=False
+        As of `SuperResolver`.
+    margin : float, optional
+        Differences within it count as none; a tenth of the gap between B-spline and measured series where None.
+    seed_radius_mm : float, default=6.0
+        Of the spheres about seeds.
+    n_boot : int, default=1000
+        Resamples of blocks for the 95 % intervals.
+    random_state : int, default=0
+        Seed of the resamples.
+    n_jobs : int, default=1
+        Threads.
+
+    Attributes
+    ----------
+    table_ : pandas.DataFrame
+        One value a row: series, against, fwhm_mm, contrast, region, measure, value, lower, upper, n, unit, as the
+        evaluation table of the program.
+    verdict_ : object
+        Headline, sentences and limits.
+    contrasts_ : dict
+        Weights of conditions by contrast.
+
+    Notes
+    -----
+    The table has what the verdict rests on. Comparisons of t maps, false-positive rates, placebos, quality flags and
+    the attribution of region sizes are made by ``bids-sr`` alone.
+
+    Examples
+    --------
+    >>> from bids_sr import Evaluator
+    >>> Evaluator(factor=2, tr=2.0, n_boot=200)
+    Evaluator(n_boot=200, tr=2.0)
+    >>> Evaluator().summary()
+    Traceback (most recent call last):
+        ...
+    sklearn.exceptions.NotFittedError: This Evaluator instance is not fitted yet...
+    """
+
+    def __init__(
+        self, factor: float | tuple[float, float, float] = 2, *, tr: float | None = None,
+        contrasts: Sequence[str] | None = None, baselines: Sequence[str] | None = None, high_pass: float = 1 / 128,
+        slice_time_ref: float = 0.5, slice_timing_corrected: bool = False, n_dummy: Dummies = "auto",
+        realigned: bool = False, registered: bool = False, margin: float | None = None, seed_radius_mm: float = 6.0,
+        n_boot: int = 1000, random_state: int = 0, n_jobs: int = 1,
+    ) -> None:  # fmt: skip
+        self.factor = factor
+        self.tr = tr
+        self.contrasts = contrasts
+        self.baselines = baselines
+        self.high_pass = high_pass
+        self.slice_time_ref = slice_time_ref
+        self.slice_timing_corrected = slice_timing_corrected
+        self.n_dummy = n_dummy
+        self.realigned = realigned
+        self.registered = registered
+        self.margin = margin
+        self.seed_radius_mm = seed_radius_mm
+        self.n_boot = n_boot
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(
+        self, acquired: ImageLike, y: None = None, *, series: Mapping[str, ImageLike | SuperResolver],
+        events: pd.DataFrame | str | Path | None = None, seeds: Mapping[str, Sequence[float]] | None = None,
+        confounds: pd.DataFrame | None = None, mask: MaskLike | None = None, roi: MaskLike | None = None,
+        truth: Truth | None = None, guide: ImageLike | None = None, lowres: ImageLike | None = None,
+        motion: Motion | None = None, boldref: ImageLike | None = None, guide_xfm: Motion | None = None,
+        not_applied: Sequence[str] = (),
+    ) -> Evaluator:  # fmt: skip
+        """Evaluate.
+
+        Parameters
+        ----------
+        acquired : path or nibabel.Nifti1Image
+            Series (x, y, z, t) as acquired, from which the baselines are made.
+        y : None
+            Not used.
+        series : mapping of name to image or fitted SuperResolver
+            What is evaluated: series on the high-resolution grid of the reference, head motion undone, or estimators
+            fitted on `acquired`, which are applied. Mask, reference and head motion of the first estimator are used for
+            all, unless given.
+        events : DataFrame or path, optional
+            BIDS events: onset, duration (s), trial_type.
+        seeds : mapping of name to (x, y, z), optional
+            In the place of events: centers in scanner coordinates (RAS mm), for runs at rest.
+        confounds : DataFrame, optional
+            One row a volume with the columns ``trans_x`` ... ``rot_z`` and their ``_derivative1``, which enter the
+            linear model; those of the head motion where None.
+        mask : path, image or array (x, y, z), optional
+            Brain on the acquired grid.
+        roi : path, image or array (X, Y, Z), optional
+            Region of interest on the high-resolution grid; the brain where None.
+        truth : image, or mapping of contrast to image, optional
+            High-resolution series (X, Y, Z, t) measured in the same run, as acquired; or known activation by contrast,
+            in signal units, on any grid in the frame of the reference.
+        guide, lowres, guide_xfm, motion, boldref
+            As of `SuperResolver.fit`, for the baselines.
+        not_applied : sequence of str
+            Series given as images whose method fell back to zero filling; they are named and not compared.
+
+        Returns
+        -------
+        Evaluator
+            Itself.
+
+        Raises
+        ------
+        InputError
+            Names, grids or numbers of volumes that do not fit, or neither events nor seeds.
+        TooFewBlocks
+            No condition has two blocks inside the run.
+        """
+        if (events is None) == (seeds is None):
+            raise InputError("events, seeds: give one of them, events of a task or seeds of a run at rest")
+        steps.checked_names(list(series))
+        frame = next((each for each in series.values() if isinstance(each, SuperResolver)), None)
+        factor = in_plane(self.factor)
+        if frame is not None:
+            check_is_fitted(frame)
+        with tempfile.TemporaryDirectory(prefix="bids-sr-") as name:
+            folder = Path(name)
+            with opened(acquired, folder, "acquired", any_order=True) as reader:
+                run = self._run(reader, folder, frame, mask=mask, boldref=boldref, motion=motion)
+                fine = _fine(run, factor, roi, folder)
+                baselines = self._baselines(
+                    reader, run, folder, guide=guide, lowres=lowres,
+                    guide_xfm=guide_xfm if frame is None or frame._guide is None else frame._guide.from_boldref,
+                )  # fmt: skip
+                made = {
+                    each: self._made(each, what, reader.path, fine, len(run.poses), folder)
+                    for each, what in series.items()
+                }
+                raw = undo_motion(reader, run, folder / "raw.nii") if seeds is not None else None
+                tr = self.tr or reader.tr
+            if not tr > 0:
+                raise InputError("tr: the header of the acquired series tells none; give Evaluator(tr=...)")
+            files = baselines | made
+            known = truth if isinstance(truth, Mapping) else {}
+            measured = None if truth is None or known else steps.measured_on(fine, truth, run, folder)  # type: ignore[arg-type]
+            if raw is not None and seeds is not None:
+                with SeriesReader(raw) as reader:
+                    design_of = steps.seeds_of(reader, seeds, run, self.seed_radius_mm, folder)
+            else:
+                assert events is not None
+                design_of = steps.events_of(events, folder)
+            rows = self._rows(files, measured, known, run, fine, design_of, tr, confounds, folder)
+        idle = [*not_applied, *(n for n, e in series.items() if isinstance(e, SuperResolver) and not e.applied_)]
+        self._judge(rows, list(series), list(baselines), idle)
+        return self
+
+    def _run(
+        self, reader: SeriesReader, folder: Path, frame: SuperResolver | None, *, mask: MaskLike | None,
+        boldref: ImageLike | None, motion: Motion | None,
+    ) -> Run:  # fmt: skip
+        """Reference, brain and head motion: given, else of the first estimator, else found."""
+        if frame is not None:
+            boldref, motion = (
+                frame.boldref_ if boldref is None else boldref,
+                frame.motion_ if motion is None else motion,
+            )
+            mask = frame.mask_img_ if mask is None else mask
+        dummies = self.n_dummy if frame is None or self.n_dummy != "auto" else frame.n_dummy_
+        return prepare_run(
+            reader, folder, mask=mask, boldref=boldref, motion=motion, realigned=self.realigned, n_dummy=dummies
+        )
+
+    def _baselines(
+        self, reader: SeriesReader, run: Run, folder: Path, *, guide: ImageLike | None, lowres: ImageLike | None,
+        guide_xfm: Motion | None,
+    ) -> dict[str, Path]:  # fmt: skip
+        """Baselines of the run, by name; the guide is registered once."""
+        names = list(DEFAULT_BASELINES if self.baselines is None else dict.fromkeys(["bspline", *self.baselines]))
+        if self.baselines is None and guide is None:
+            names = [name for name in names if name not in PAIR_BASELINES]
+        if wrong := [name for name in names if name not in BASELINES]:
+            raise InputError(f"baselines: {', '.join(wrong)}; there are {', '.join(BASELINES)}")
+        found = {}
+        for name in sorted(names, key=lambda each: each not in PAIR_BASELINES):
+            each = SuperResolver(
+                name, factor=self.factor, n_dummy=run.n_dummy, registered=self.registered, data_consistency="off",
+                random_state=self.random_state, n_jobs=self.n_jobs,
+            )  # fmt: skip
+            each.fit(
+                str(reader.path), mask=run.mask, motion=run.poses, boldref=steps.in_memory(run.boldref, run.affine),
+                guide=guide, lowres=lowres, guide_xfm=guide_xfm,
+            )  # fmt: skip
+            if each._guide is not None:
+                guide_xfm = each._guide.from_boldref
+            found[name] = folder / f"{name}_bold.nii"
+            each.transform(str(reader.path), out_file=found[name])
+        return {name: found[name] for name in names}
+
+    @staticmethod
+    def _made(
+        name: str, what: ImageLike | SuperResolver, acquired: Path, fine: steps.Fine, n_volumes: int, folder: Path
+    ) -> Path:
+        """The file of a series that is given, or made here."""
+        if isinstance(what, SuperResolver):
+            target = folder / f"{name}_bold.nii"
+            what.transform(str(acquired), out_file=target)
+            what = str(target)
+        return steps.series_on(fine, what, n_volumes, folder, name)
+
+    def _rows(
+        self, files: Mapping[str, Path], measured: Path | None, known: Mapping[str, ImageLike], run: Run,
+        fine: steps.Fine, events: pd.DataFrame, tr: float, confounds: pd.DataFrame | None, folder: Path,
+    ) -> list[Any]:  # fmt: skip
+        """Rows of all series."""
+        self.contrasts_ = dict(resolve_contrasts(conditions_of(events), self.contrasts or ()))
+        if confounds is None:
+            confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))
+        design = block_design(
+            events, n_volumes=len(run.poses), tr=tr, n_dummy=run.n_dummy, slice_time_ref=self.slice_time_ref,
+            has_stc=self.slice_timing_corrected, high_pass=self.high_pass, confounds=confounds,
+        )  # fmt: skip
+        judged = dict(files) if measured is None else {**files, MEASURED: measured}
+        active = "bspline" if measured is None else MEASURED
+        effects = [
+            steps.effects_file(path, name, fine.mask, design, with_t=name == active, folder=folder)
+            for name, path in judged.items()
+        ]
+        how = {"n_boot": self.n_boot, "seed": self.random_state}
+        rows = steps.rows_of(effects, fine, self.contrasts_, known, folder, **how)
+        if measured is not None:
+            rows += steps.rows_of_images(files, measured, fine.mask, n_dummy=run.n_dummy, **how)
+        return rows
+
+    def _judge(self, rows: list[Any], methods: list[str], baselines: list[str], idle: list[str]) -> None:
+        """Verdict and table."""
+        for name in idle:
+            warnings.warn(
+                f"{name} was not applied: its series is that of zerofill, and not compared", SuperResolutionWarning,
+                stacklevel=3,
+            )  # fmt: skip
+        self.verdict_: Verdict = make_verdict(
+            rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle
+        )
+        self._kept = compared_rows([*rows, *self.verdict_.rows])
+        self.table_ = steps.as_table(self._kept)
+
+    def evaluate(self, acquired: ImageLike, **fit_params: Any) -> pd.DataFrame:
+        """`fit`, then the table."""
+        return self.fit(acquired, **fit_params).table_
+
+    def summary(self) -> str:
+        """What can be said: a headline, the evidence, and the limitations."""
+        check_is_fitted(self)
+        verdict = self.verdict_
+        parts = [verdict.headline]
+        for head, lines in (
+            ("Evidence", [sentence.text for sentence in verdict.sentences]), ("Limitations", verdict.limits),
+        ):  # fmt: skip
+            if lines:
+                parts += [f"\n{head}", *(f"- {line}" for line in lines)]
+        return "\n".join(parts)
+
+    def report(self) -> HtmlReport:
+        """One page with the summary, the agreement of all series and the table, self-contained."""
+        from bids_sr.api.html_report import evaluator_report
+
+        check_is_fitted(self)
+        return evaluator_report(self)
+
+
+def _fine(run: Run, factor: tuple[float, float, float], roi: MaskLike | None, folder: Path) -> steps.Fine:
+    """The high-resolution grid with brain and region of interest."""
+    shape, affine = hr_grid(run.mask.shape, run.affine, factor)
+    mask = finer_mask(run.mask, run.affine, shape, affine)
+    region = mask if roi is None else mask_on(roi, shape, affine, folder, "roi")
+    return steps.Fine(mask=mask, roi=region, affine=affine, factor=factor)

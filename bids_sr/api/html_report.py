@@ -1,0 +1,146 @@
+"""Reports of the estimators: one self-contained page each."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from bids_sr import __version__
+from bids_sr.io import atomic_files
+from bids_sr.registration.bold_to_anat import finer_mask
+from bids_sr.reports.figures.evaluation_figures import agreement_figure
+from bids_sr.reports.figures.quality_control_figures import variance_figure
+from bids_sr.reports.figures.style import NamedImage, save_svg
+from bids_sr.reports.figures.superres_figures import slice_figure
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.resolution.operators import to_volume
+from bids_sr.sr.variance.upsampler import onto_grid
+
+if TYPE_CHECKING:
+    from bids_sr.api.evaluator import Evaluator
+    from bids_sr.api.super_resolver import SuperResolver
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body{{font:15px/1.5 system-ui,sans-serif;color:#1f2933;background:#fff;
+max-width:62rem;margin:1.5rem auto;padding:0 1rem}}
+.lead{{border-left:4px solid {color};padding:.3rem .8rem;background:#f4f7f9}}
+svg{{width:100%;height:auto}} table{{border-collapse:collapse}} td,th{{padding:.15rem .6rem;text-align:left}}
+pre{{white-space:pre-wrap;background:#f4f7f9;padding:.6rem}} footer{{color:#5b6770;font-size:.85em}}
+</style></head><body><h1>{title}</h1>{body}<footer>bids-sr {version}; for research, not for clinical use</footer>
+</body></html>"""
+_GOOD, _DOUBT = "#009e73", "#d55e00"
+
+
+class HtmlReport:
+    """One self-contained page, with the methods of nilearn's; a notebook shows it in a frame of its own.
+
+    Examples
+    --------
+    >>> HtmlReport("<p>a page</p>")._repr_html_()
+    '<iframe srcdoc="&lt;p&gt;a page&lt;/p&gt;" width="100%" height="600" frameborder="0"></iframe>'
+    """
+
+    def __init__(self, html: str) -> None:
+        self.html = html
+
+    def __str__(self) -> str:
+        return self.html
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{html.escape(self.html)}" width="100%" height="600" frameborder="0"></iframe>'
+
+    def save_as_html(self, file_name: str | os.PathLike[str]) -> None:
+        """Write the page, whole or not at all."""
+        atomic_files.write_whole(file_name, self.html)
+
+    def open_in_browser(self) -> None:
+        """Write the page to a file of the temporary directory, which stays, and show it."""
+        import webbrowser
+
+        path = Path(tempfile.mkdtemp(prefix="bids-sr-")) / "report.html"
+        self.save_as_html(path)
+        webbrowser.open(path.as_uri())
+
+
+def _page(title: str, lead: str, parts: Sequence[str], *, doubt: bool) -> HtmlReport:
+    body = Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(parts)
+    page = _PAGE.format(title=escape(title), body=body, version=__version__, color=_DOUBT if doubt else _GOOD)
+    return HtmlReport(page)
+
+
+def _drawn(figure: Any, caption: str) -> Markup:
+    """A figure in line; ids are its own, so that several stand on one page."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = save_svg(figure, Path(folder) / "figure.svg").read_text(encoding="utf-8")
+    text = text[text.index("<svg") :]
+    own = f"f{zlib.crc32(caption.encode()):08x}-"
+    text = re.sub(r'( id="|url\(#|xlink:href="#)', lambda found: found[1] + own, text)
+    head = f'<svg role="img" aria-label="{escape(caption)}"'
+    return Markup(f"<figure>{text.replace('<svg', head, 1)}<figcaption>{escape(caption)}</figcaption></figure>")
+
+
+def _folded(title: str, text: str) -> Markup:
+    return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
+
+
+def resolver_report(fitted: SuperResolver) -> HtmlReport:
+    """Whether the method was applied, one volume through it beside the B-spline, the map of a run, and the facts."""
+    run, factor, name = fitted._run, fitted.factor_, fitted.method
+    shape, affine = hr_grid(run.mask.shape, run.affine, factor)
+    brain = finer_mask(run.mask, run.affine, shape, affine)
+    volume, pose = fitted._example
+    upsampler = fitted._upsampler()
+    fine, constant = upsampler(volume, pose), getattr(upsampler, "constant", None)
+    fine = fine if constant is None else fine + constant
+    spline = make_upsampler("bspline", factor)(volume, pose)
+    shown = [
+        NamedImage(name=label, data=np.asarray(data, np.float32), affine=grid)
+        for label, data, grid in (
+            ("acquired", volume, run.affine), ("bspline", spline, affine), (name, fine, affine),
+        )[: 2 if name == "bspline" else 3]
+    ]  # fmt: skip
+    parts = [_drawn(slice_figure(shown, brain, mask=brain, roi_name="brain"),
+                    "One volume as acquired, by cubic B-spline and by the method; below, the difference")]  # fmt: skip
+    if fitted.applied_ and fitted.model_ is not None and fitted.model_.card.trained_on == "series":
+        maps = onto_grid(fitted.model_.generator.state_dict()["weight"], shape)
+        weight = np.asarray(to_volume(maps.square().sum(0).sqrt()))
+        parts.append(_drawn(variance_figure(weight, affine, brain, background=spline), "Where the run fluctuates"))
+    parts.append(_folded("Parameters", repr(fitted)))
+    parts.append(_folded("Measured on the way", json.dumps(fitted.facts_, indent=2, default=str)))
+    voxel = " x ".join(f"{z:.3g}" for z in np.linalg.norm(affine[:3, :3], axis=0))
+    lead = f"{name}: {run.mask.shape} to {shape} voxels, {voxel} mm. "
+    if not fitted.applied_:
+        lead += f"Not applied: {fitted.facts_['held_out']['model']}. "
+    lead += "Whether the finer series is true is not told here: see bids_sr.Evaluator."
+    return _page(f"SuperResolver: {name}", lead, parts, doubt=not fitted.applied_)
+
+
+def evaluator_report(fitted: Evaluator) -> HtmlReport:
+    """Verdict, agreement of all series in the first contrast, and the table."""
+    rows, verdict = fitted._kept, fitted.verdict_
+    names = list(fitted.contrasts_)
+    contrast = "all" if "all" in names else names[0]
+    prefix = "split_ev" if any(row.measure.startswith("split_ev") for row in rows) else "self_r"
+    parts = []
+    if any(row.measure.startswith(prefix) and row.contrast == contrast for row in rows):
+        caption = f"Agreement of halves, contrast {contrast}, 95 % intervals"
+        if prefix == "self_r":
+            caption += "; within one series: detail that a method makes alike in both halves passes this, too"
+        parts.append(_drawn(agreement_figure(rows, prefix=prefix, contrast=contrast), caption))
+    for head, lines in (("Evidence", [s.text for s in verdict.sentences]), ("Limitations", verdict.limits)):
+        items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
+        parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
+    parts.append(_folded(f"Table ({len(rows)} rows)", fitted.table_.to_csv(sep="\t", index=False, na_rep="n/a")))
+    return _page("Evaluator", verdict.headline, parts, doubt=not any(s.decision == "better" for s in verdict.sentences))

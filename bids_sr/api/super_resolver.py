@@ -1,0 +1,394 @@
+"""`SuperResolver`: super-resolution of a BOLD series as an estimator of scikit-learn."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import nibabel as nib
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
+
+from bids_sr.api.image_inputs import (
+    ImageLike,
+    InputError,
+    MaskLike,
+    Motion,
+    SuperResolutionWarning,
+    in_plane,
+    opened,
+    poses_of,
+)
+from bids_sr.api.model_fitting import Fitted, Given, fit_model, guide_of, pair_of
+from bids_sr.api.run_preparation import Dummies, Run, prepare_run, same_run_as
+from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.spatial.boldref import estimate_run
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.apply_to_series import Consistency, Precision, Upsampler, super_resolve_series
+from bids_sr.sr.inference.series_upsampler import series_upsampler
+from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.models.model_store import Request
+from bids_sr.stats.evaluation.not_applied import was_applied
+
+if TYPE_CHECKING:
+    from bids_sr.api.html_report import HtmlReport
+
+PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
+"""Baselines that need no model."""
+
+
+class SuperResolver(TransformerMixin, BaseEstimator):
+    """Bring a BOLD series to a higher resolution in plane.
+
+    The estimator does for images in memory or files what ``bids-sr`` does for a data set, by the same functions: head
+    motion is estimated, each volume is upsampled on the grid on which it was acquired, and interpolated once onto the
+    high-resolution grid of the reference (boldref). Slice timing is not corrected here.
+
+    Parameters
+    ----------
+    method : str, default="sbl"
+        A method (``sbl``, ``wmn``, ``srgan``, ...) or a baseline (``bspline``, ``zerofill``, ``sdmod``, ``inject``,
+        ``ratio``, ...); a wrong name is answered by the list of all.
+    factor : float or tuple of three, default=2
+        Acquired over wanted voxel size, in plane, or by axis.
+    recipe : {"fast", "paper", "paper-mse"}, default="fast"
+        How the method is trained.
+    n_dummy : int or "auto", default="auto"
+        Volumes at the start that are not in steady state; they are super-resolved and not learned from.
+    realigned : bool, default=False
+        Head motion was undone before; nothing is estimated, and three volumes are checked for what may be left.
+    registered : bool, default=False
+        The headers of guide and calibration tell where they lie; else they are registered to the reference.
+    pretrained : path, optional
+        Weights to use instead of training, with the model's card beside them.
+    data_consistency : {"report", "enforce", "off"}, default="report"
+        "enforce" puts what was acquired back into its band of k-space.
+    precision : {"fp32", "bf16", "auto"}, default="fp32"
+        Arithmetic of networks; the program tries whether a lower one leaves the statistics alone, this class does not.
+    random_state : int, default=0
+        Seed of all that is drawn.
+    n_jobs : int, default=1
+        Threads of torch and of matrix products; no processes are started.
+    device : {"cpu", "cuda"}, default="cpu"
+        Where networks are trained and applied.
+    max_train_minutes : float, optional
+        Stop training on the clock; the model cannot be reproduced then.
+
+    Attributes
+    ----------
+    boldref_, mask_img_ : nibabel.Nifti1Image
+        Reference of the run and its brain, on the acquired grid.
+    motion_ : ndarray (T, 4, 4)
+        Boldref point to the volume's point (RAS mm).
+    n_dummy_ : int
+        Volumes taken for not steady.
+    factor_ : tuple of three floats
+        Acquired over high-resolution voxel size by axis.
+    model_ : object or None
+        Recipe, card and weights; None for baselines.
+    applied_ : bool
+        False where the method was put to the test on the run, failed, and fell back to zero filling.
+    facts_ : dict
+        What was measured on the way: the test, registrations, the calibration.
+
+    See Also
+    --------
+    bids_sr.Evaluator : tells whether the finer series is true.
+
+    Examples
+    --------
+    >>> import nibabel as nib, numpy as np
+    >>> from bids_sr import SuperResolver
+    >>> rng = np.random.default_rng(0)
+    >>> bold = nib.Nifti1Image(rng.normal(100, 5, (16, 16, 4, 12)).astype("float32"), np.diag([3, 3, 3, 1]))
+    >>> plain = SuperResolver("zerofill", factor=2, n_dummy=0)
+    >>> fine = plain.fit_transform(bold, mask=np.ones((16, 16, 4)), motion=np.tile(np.eye(4), (12, 1, 1)))
+    >>> fine.shape, [float(size) for size in fine.header.get_zooms()[:3]]
+    ((32, 32, 4, 12), [1.5, 1.5, 3.0])
+    >>> SuperResolver("sbll").fit(bold)
+    Traceback (most recent call last):
+        ...
+    bids_sr.api.image_inputs.InputError: method: no method named 'sbll'; ... Did you mean sbl? ...
+    """
+
+    def __init__(
+        self, method: str = "sbl", factor: float | tuple[float, float, float] = 2, *, recipe: str = "fast",
+        n_dummy: Dummies = "auto", realigned: bool = False, registered: bool = False,
+        pretrained: str | os.PathLike[str] | None = None, data_consistency: Consistency = "report",
+        precision: Precision = "fp32", random_state: int = 0, n_jobs: int = 1,
+        device: Literal["cpu", "cuda"] = "cpu", max_train_minutes: float | None = None,
+    ) -> None:  # fmt: skip
+        self.method = method
+        self.factor = factor
+        self.recipe = recipe
+        self.n_dummy = n_dummy
+        self.realigned = realigned
+        self.registered = registered
+        self.pretrained = pretrained
+        self.data_consistency = data_consistency
+        self.precision = precision
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+        self.max_train_minutes = max_train_minutes
+
+    def fit(
+        self, bold: ImageLike, y: None = None, *, mask: MaskLike | None = None, guide: ImageLike | None = None,
+        lowres: ImageLike | None = None, calibration: ImageLike | None = None, motion: Motion | None = None,
+        boldref: ImageLike | None = None, guide_xfm: Motion | None = None, calibration_xfm: Motion | None = None,
+        calibration_events: str | Path | None = None,
+    ) -> SuperResolver:  # fmt: skip
+        """Learn what the method needs of a run.
+
+        Parameters
+        ----------
+        bold : path or nibabel.Nifti1Image
+            Series (x, y, z, t) on the grid on which it was acquired, slice timing corrected where that is wanted. A
+            file is read volume by volume.
+        y : None
+            Not used; scikit-learn's convention.
+        mask : path, image or array (x, y, z), optional
+            Brain; found in the reference where None.
+        guide, lowres : path or image, optional
+            T2*-weighted pair: high resolution, and low resolution (made by truncating k-space where None). Networks are
+            trained on it, ``inject`` and ``ratio`` take their detail from it, variance methods add its static detail.
+        calibration : path or image, optional
+            Short BOLD run at the high resolution, whose variance enters the maps of ``sbl`` and its like.
+        motion : path or array (T, 4, 4), optional
+            Transforms that take a boldref point (RAS mm) to its point in each volume (ITK text as the program writes
+            it, or matrices); estimated where None, unless ``realigned``.
+        boldref : path or image, optional
+            Reference that `motion` belongs to.
+        guide_xfm, calibration_xfm : path or array (4, 4), optional
+            Boldref point to guide point, and to calibration point; estimated where None, unless ``registered``.
+        calibration_events : path, optional
+            BIDS events of the calibration, which are then taken out of its variance.
+
+        Returns
+        -------
+        SuperResolver
+            Itself.
+
+        Raises
+        ------
+        InputError
+            An argument or a parameter that cannot be used.
+        """
+        name, factor, method = self._checked()
+        given = Given(
+            guide=guide, lowres=lowres, guide_xfm=guide_xfm, calibration=calibration, calibration_xfm=calibration_xfm,
+            events=calibration_events, registered=self.registered, realigned=self.realigned, seed=self.random_state,
+        )  # fmt: skip
+        if guide is None and (name in PAIR_BASELINES or (method and method.needs_pair and self.pretrained is None)):
+            raise InputError(
+                f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
+                "lowres=...), or take a method that needs none, such as sbl or wmn"
+            )
+        with self._room() as folder, opened(bold, folder, "bold", any_order=True) as reader:
+            run = prepare_run(
+                reader, folder, mask=mask, boldref=boldref, motion=motion, realigned=self.realigned,
+                n_dummy=self.n_dummy,
+            )  # fmt: skip
+            self._learn(name, factor, method, reader, run, given, folder)
+            self._same = same_run_as(reader)
+            middle = (run.n_dummy + reader.shape[3]) // 2
+            self._example = reader.volume(middle), run.poses[middle]
+        return self
+
+    def _checked(self) -> tuple[str, tuple[float, float, float], Method | None]:
+        """Name, factor and, unless it is a plain baseline, the method; parameters are checked here and not before."""
+        if self.data_consistency not in ("report", "enforce", "off"):
+            raise InputError(f"data_consistency: {self.data_consistency!r}; it is 'report', 'enforce' or 'off'")
+        if self.device not in ("cpu", "cuda"):
+            raise InputError(f"device: {self.device!r}; it is 'cpu' or 'cuda'")
+        if self.method in PLAIN:
+            return self.method, in_plane(self.factor), None
+        try:
+            method = get_method(self.method)
+            get_recipe(method, recipe_name(method, self.recipe))
+        except KeyError as error:
+            raise InputError(
+                f"method: {error} Methods: {', '.join(method_names())}; baselines: {', '.join(PLAIN)}"
+            ) from None
+        return self.method, in_plane(self.factor), method
+
+    @staticmethod
+    def _room() -> Any:
+        """A folder for what is written on the way."""
+
+        class _Room(tempfile.TemporaryDirectory[str]):
+            def __enter__(self) -> Path:  # type: ignore[override]
+                return Path(super().__enter__())
+
+        return _Room(prefix="bids-sr-")
+
+    def _learn(
+        self, name: str, factor: tuple[float, float, float], method: Method | None, reader: SeriesReader, run: Run,
+        given: Given, folder: Path,
+    ) -> None:  # fmt: skip
+        """Everything that `transform` needs."""
+        guided = given.guide is not None and (name in PAIR_BASELINES or bool(method and method.trained_on == "series"))
+        trained = method is not None and method.needs_pair and given.guide is not None
+        pair = pair_of(given, factor, folder) if trained or (guided and given.lowres is not None) else None
+        fitted: Fitted | None = None
+        facts: dict[str, Any] = {}
+        if method is not None:
+            request = Request(
+                method=name, recipe=recipe_name(method, self.recipe), source="train", factor=factor,
+                pretrained=None if self.pretrained is None else Path(self.pretrained), seed=self.random_state,
+                threads=self.n_jobs, device=self.device, max_minutes=self.max_train_minutes,
+            )  # fmt: skip
+            with threadpool_limits(self.n_jobs):
+                fitted = fit_model(method, request, reader, run, given, pair if trained else None, folder)
+            facts |= fitted.facts
+        self._guide = None
+        if guided:
+            start = None if pair is None else pair.xfm
+            self._guide, found = guide_of(given, run, folder, start)
+            facts |= {"registration": found} if found else {}
+        if pair is not None and pair.facts:
+            facts["pair"] = pair.facts
+        self._keep(name, factor, run, fitted, facts)
+
+    def _keep(
+        self, name: str, factor: tuple[float, float, float], run: Run, fitted: Fitted | None, facts: dict[str, Any]
+    ) -> None:
+        """Fitted attributes."""
+        self._run = run
+        self.factor_ = factor
+        self.boldref_ = nib.Nifti1Image(run.boldref, run.affine)
+        self.mask_img_ = nib.Nifti1Image(run.mask.astype(np.uint8), run.affine)
+        self.motion_ = run.poses
+        self.n_dummy_ = run.n_dummy
+        self.model_ = None if fitted is None else fitted.model
+        self._statistics = None if fitted is None else fitted.statistics
+        self.facts_ = facts
+        self.applied_ = True
+        if fitted is not None:
+            card = fitted.model.card.json
+            self.applied_ = was_applied(card)
+            self.facts_ |= {"held_out": card["held_out"]} if "held_out" in card else {}
+        if not self.applied_:
+            reason = self.facts_["held_out"]["model"]
+            warnings.warn(f"{name} was not applied to this run ({reason})", SuperResolutionWarning, stacklevel=4)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `fit` was called."""
+        return hasattr(self, "boldref_")
+
+    def __sklearn_tags__(self) -> Any:
+        """Series of images, and not tables, come in."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def _upsampler(self, affine: Array | None = None) -> Upsampler:
+        """What takes a volume (x, y, z) and its pose (4, 4) to its high-resolution grid.
+
+        Parameters
+        ----------
+        affine : voxel to RAS mm of the volumes; that of the run where None
+        """
+        check_is_fitted(self)
+        run = self._run
+        return series_upsampler(
+            self.method, self.factor_, affine=run.affine if affine is None else affine,
+            boldref=(run.boldref, run.affine), mask=run.mask, model=self.model_, guide=self._guide,
+            statistics=self._statistics, precision=self.precision, device=self.device, threads=self.n_jobs,
+        )  # fmt: skip
+
+    def transform(
+        self, bold: ImageLike, *, motion: Motion | None = None, out_file: str | os.PathLike[str] | None = None
+    ) -> nib.Nifti1Image:
+        """Super-resolve a series, head motion undone.
+
+        Parameters
+        ----------
+        bold : path or nibabel.Nifti1Image
+            The run of `fit`, or another one on the same grid. Maps and networks of a run (``sbl``, ``wmn``, ``tv``)
+            serve that run alone.
+        motion : path or array (T, 4, 4), optional
+            Transforms of another run's volumes, from the same reference; that of the run of `fit` is known.
+        out_file : path, optional
+            Where to write (.nii or .nii.gz), volume by volume; memory does not grow with the length of the run then.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
+            Series (X, Y, Z, t) in signal units on the high-resolution grid of the reference, float32; of `out_file`
+            where that is given, else in memory.
+
+        Raises
+        ------
+        InputError
+            Another grid, or another run where the method belongs to one.
+        """
+        check_is_fitted(self)
+        with self._room() as folder, opened(bold, folder, "bold") as reader:
+            poses = self._poses(reader, motion)
+            target = folder / "fine.nii" if out_file is None else Path(out_file)
+            if target.resolve() == reader.path.resolve():
+                raise InputError(f"out_file: {target} is the series itself; name another file")
+            self._write(reader, poses, target)
+            fine: Any = nib.load(target)
+            if out_file is None:
+                data = np.asarray(fine.dataobj, dtype=np.float32)
+                fine = nib.Nifti1Image(data[..., 0] if reader.ndim == 3 else data, fine.affine, fine.header)
+        return fine
+
+    def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array:
+        """Head motion of a series that may be another run than that of `fit`."""
+        run = self._run
+        if reader.shape[:3] != run.mask.shape or not np.allclose(reader.affine, run.affine, atol=1e-3):
+            raise InputError(
+                f"bold: its grid {reader.shape[:3]} is not that of the run of fit {run.mask.shape}; fit on this run"
+            )
+        if same_run_as(reader) == self._same:
+            return run.poses if motion is None else poses_of(motion, reader.shape[3])
+        if self.method not in PLAIN and get_method(self.method).of_the_run:
+            raise InputError(f"bold: {self.method} learned from another run and serves that one alone; fit on this run")
+        if motion is not None:
+            return poses_of(motion, reader.shape[3])
+        if self.realigned:
+            return np.repeat(np.eye(4)[None], reader.shape[3], 0)
+        return estimate_run(reader, run.boldref).matrices
+
+    def _write(self, reader: SeriesReader, poses: Array, target: Path) -> None:
+        shape, affine = hr_grid(reader.shape[:3], self._run.affine, self.factor_)
+        # threads of numpy's library wait busily, and would take the cores from those of torch
+        limits = {"blas": 1, "openmp": self.n_jobs}
+        size = (*shape, reader.shape[3])
+        with (
+            threadpool_limits(limits),
+            SeriesWriter(target, size, affine, reader.tr, header_like=reader.header) as writer,
+        ):
+            super_resolve_series(
+                reader, writer, self._upsampler(reader.affine), poses, shape, affine, factor=self.factor_,
+                consistency=self.data_consistency,
+            )  # fmt: skip
+
+    def fit_transform(
+        self, bold: ImageLike, y: None = None, *, out_file: str | os.PathLike[str] | None = None, **fit_params: Any
+    ) -> nib.Nifti1Image:
+        """`fit`, then `transform` of the same run; parameters are those of the two."""
+        return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)
+
+    def report(self) -> HtmlReport:
+        """One page on the fitted estimator, self-contained: `save_as_html`, `open_in_browser`, or shown by a notebook.
+
+        Returns
+        -------
+        HtmlReport
+            Whether the method was applied, a slice beside the B-spline's, where the run fluctuates, what was measured.
+        """
+        from bids_sr.api.html_report import resolver_report
+
+        check_is_fitted(self)
+        return resolver_report(self)

@@ -1,0 +1,231 @@
+"""The estimator: conventions of scikit-learn, images in and out, and what it refuses or doubts aloud."""
+
+import pickle
+import tracemalloc
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pytest
+from shortrun import COUNT, DUMMIES, FACTOR, FINE
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import bids_sr
+from bids_sr import Evaluator, SuperResolver
+from bids_sr.api.image_inputs import InputError, SuperResolutionWarning
+from bids_sr.io.nifti import load_image, save_image
+from bids_sr.spatial.transforms import read_itk
+from bids_sr.sr.method import method_names
+from bids_sr.sr.resolution.interpolation import upsample
+
+SERIES = "its X is a series of images (a path or a NIfTI image), and not an array of samples and features"
+FITTED_ON_A_TABLE = (
+    "check_fit_score_takes_y", "check_estimators_overwrite_params", "check_dont_overwrite_parameters",
+    "check_estimators_fit_returns_self", "check_readonly_memmap_input", "check_n_features_in_after_fitting",
+    "check_positive_only_tag_during_fit", "check_estimators_dtypes", "check_complex_data", "check_dtype_object",
+    "check_estimators_empty_data_messages", "check_pipeline_consistency", "check_estimators_nan_inf",
+    "check_estimator_sparse_tag", "check_estimator_sparse_array", "check_estimator_sparse_matrix",
+    "check_estimators_pickle", "check_f_contiguous_array_estimator", "check_transformer_data_not_an_array",
+    "check_transformer_general", "check_methods_sample_order_invariance", "check_methods_subset_invariance",
+    "check_fit2d_1sample", "check_fit2d_1feature", "check_dict_unchanged", "check_fit_idempotent",
+    "check_fit_check_is_fitted", "check_n_features_in", "check_fit1d", "check_fit2d_predict1d",
+    "check_transformer_preserve_dtypes",
+)  # fmt: skip
+
+
+class OnTables(SuperResolver):
+    """Said to take tables, as scikit-learn runs hardly a check on other estimators."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+def not_for_images(estimator):
+    """Checks that do not apply; a vector in the place of X is refused as scikit-learn wants it, by the resolver."""
+    refused = {"check_fit1d"} if isinstance(estimator, SuperResolver) else set()
+    return dict.fromkeys(set(FITTED_ON_A_TABLE) - refused, SERIES)
+
+
+@parametrize_with_checks(
+    [OnTables(), OnTables("bspline", 3), Evaluator()],
+    expected_failed_checks=not_for_images,
+)
+def test_checks_of_scikit_learn_that_fit_no_table_hold(estimator, check):
+    check(estimator)
+
+
+def test_parameters_are_checked_when_it_is_fitted_and_not_before(run):
+    odd = SuperResolver("sbll", factor="two", device="tpu")
+    assert clone(odd).get_params() == odd.get_params()
+    with pytest.raises(InputError, match="device"):
+        odd.fit(run / "bold.nii")
+    with pytest.raises(InputError, match="factor: 'two'"):
+        odd.set_params(device="cpu", method="bspline").fit(run / "bold.nii")
+    with pytest.raises(InputError, match="Did you mean sbl") as told:
+        odd.set_params(method="sbll", factor=2).fit(run / "bold.nii")
+    assert all(name in str(told.value) for name in (*method_names(), "bspline", "inject"))
+
+
+def test_nothing_is_done_before_it_is_fitted():
+    for each in (SuperResolver().report, Evaluator().summary, Evaluator().report):
+        with pytest.raises(NotFittedError):
+            each()
+    with pytest.raises(NotFittedError):
+        SuperResolver().transform("no.nii")
+
+
+def test_the_package_lists_its_classes_and_knows_no_others():
+    assert {"SuperResolver", "Evaluator"} <= set(dir(bids_sr))
+    with pytest.raises(AttributeError, match="no attribute 'Resolver'"):
+        _ = bids_sr.Resolver
+
+
+def test_interpolation_of_a_still_run_is_that_of_its_volumes(run):
+    made = SuperResolver("zerofill", n_dummy=0).fit_transform(
+        run / "bold.nii", mask=run / "mask.nii", motion=np.repeat(np.eye(4)[None], COUNT, 0)
+    )
+    bold = load_image(run / "bold.nii")[0]
+    assert made.shape == (60, 56, 5, COUNT)
+    np.testing.assert_allclose(made.affine, FINE, atol=1e-5)
+    assert made.header.get_zooms()[3] == 2.0
+    np.testing.assert_allclose(made.get_fdata()[..., 7], upsample("zerofill", bold[..., 7], FACTOR), atol=1e-2)
+
+
+def test_file_and_image_give_the_same_and_a_volume_gives_a_volume(run, tmp_path):
+    fitted = SuperResolver("bspline").fit(run / "bold.nii.gz", motion=run / "hmc.txt")
+    loaded, given = nib.load(run / "bold.nii"), load_image(run / "bold.nii")
+    memory = nib.Nifti1Image(*given, header=loaded.header)
+    one, two = fitted.transform(run / "bold.nii"), fitted.transform(memory)
+    kept = fitted.transform(loaded, out_file=tmp_path / "fine.nii.gz")
+    for other in (two, kept, nib.load(tmp_path / "fine.nii.gz")):
+        np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
+    assert fitted.n_dummy_ == DUMMIES
+    still = clone(fitted).set_params(realigned=True)
+    volume = nib.Nifti1Image(given[0][..., 5], given[1])
+    assert still.fit(volume, mask=run / "mask.nii").transform(volume).shape == (60, 56, 5)
+
+
+def test_a_header_that_was_changed_in_memory_counts(run):
+    image = nib.load(run / "bold.nii")
+    moved = image.affine.copy()
+    moved[0, 3] += 30
+    image.set_sform(moved)
+    image._affine = moved
+    fitted = SuperResolver("bspline", realigned=True).fit(image)
+    assert fitted.boldref_.affine[0, 3] == moved[0, 3]
+
+
+def test_fitting_twice_forgets_the_first_run(run, tmp_path):
+    other = SuperResolver("wmn", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    bold, affine = load_image(run / "bold.nii")
+    save_image(1.1 * bold + 1, affine, tmp_path / "other.nii", tr=2.0)
+    with pytest.raises(InputError, match="wmn learned from another run"):
+        other.transform(tmp_path / "other.nii")
+    other.fit(tmp_path / "other.nii", mask=run / "mask.nii")
+    assert other.transform(tmp_path / "other.nii").shape[3] == COUNT
+    with pytest.raises(InputError, match="another run"):
+        other.transform(run / "bold.nii")
+    plain = SuperResolver("bspline", realigned=True).fit(run / "bold.nii")
+    assert plain.transform(tmp_path / "other.nii").shape[3] == COUNT
+
+
+def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, tmp_path):
+    fitted = SuperResolver("wmn", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    assert fitted.applied_
+    assert fitted.facts_["held_out"]["explained_over_zerofill"] > 0.02
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(
+        again.transform(run / "bold.nii").get_fdata(), fitted.transform(run / "bold.nii").get_fdata()
+    )
+    page = fitted.report()
+    page.save_as_html(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text == str(page)
+    assert text.count("<svg") == 2
+    assert "Where the run fluctuates" in text
+    assert "Not applied" not in text
+    assert 'src="http' not in text
+    assert "<iframe" in page._repr_html_()
+
+
+def test_a_method_that_fails_on_the_run_says_so(run):
+    rng = np.random.default_rng(1)
+    noise = nib.Nifti1Image((500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32), np.diag([3, 3, 4, 1.0]))
+    with pytest.warns(SuperResolutionWarning, match="wmn was not applied"):
+        fitted = SuperResolver("wmn", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
+    assert not fitted.applied_
+    assert "Not applied" in str(fitted.report())
+    zero = SuperResolver("zerofill", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
+    np.testing.assert_allclose(fitted.transform(noise).get_fdata(), zero.transform(noise).get_fdata(), atol=1e-2)
+
+
+def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
+    bold, affine = load_image(run / "bold.nii")
+    bold[..., 51:] = np.roll(bold[..., 51:], 2, axis=0)
+    save_image(bold, affine, tmp_path / "moved.nii", tr=2.0)
+    with pytest.warns(SuperResolutionWarning, match="lies .* mm from the reference"):
+        SuperResolver("bspline", realigned=True).fit(tmp_path / "moved.nii", mask=run / "mask.nii")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SuperResolutionWarning)
+        SuperResolver("bspline", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"mask": np.ones((3, 3, 3))}, "mask: it lies on another grid"),
+        ({"mask": np.zeros((30, 28, 5))}, "mask: it is empty"),
+        ({"motion": np.eye(4)[None]}, "motion: .* not one 4x4 matrix for each of 84 volumes"),
+        ({"boldref": "fine.nii"}, "boldref: .* not the grid"),
+        ({"method": "srgan"}, "guide: srgan takes what it adds"),
+        ({"method": "inject"}, "guide: inject takes what it adds"),
+        ({"n_dummy": 83}, "n_dummy: 83 of 84"),
+        ({"bold": np.ones((3, 3, 3))}, "bold: a path or a nibabel.Nifti1Image is needed, not ndarray"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(run, given, told):
+    given = {key: run / value if str(value).endswith(".nii") else value for key, value in given.items()}
+    own = {key: given.pop(key) for key in ("method", "n_dummy") if key in given}
+    with pytest.raises(InputError, match=told):
+        SuperResolver(**{"method": "bspline", **own}).fit(given.pop("bold", run / "bold.nii"), **given)
+
+
+def test_values_that_are_not_finite_are_refused():
+    data = np.ones((6, 6, 3, 5), np.float32)
+    data[2, 2, 1, 3] = np.nan
+    with pytest.raises(InputError, match="bold: volume 3 holds NaN"):
+        SuperResolver("bspline").fit(nib.Nifti1Image(data, np.eye(4)))
+
+
+def test_memory_does_not_grow_with_the_length_of_a_run(run, tmp_path):
+    fitted = SuperResolver("bspline", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    peaks = []
+    bold, affine = load_image(run / "bold.nii")
+    for count in (20, 80):
+        save_image(bold[..., :count], affine, tmp_path / "some.nii", tr=2.0)
+        tracemalloc.start()
+        fitted.transform(tmp_path / "some.nii", out_file=tmp_path / "fine.nii")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_transforms_of_a_file_are_those_of_an_array(run):
+    poses = read_itk(run / "hmc.txt")
+    one, two = (
+        SuperResolver("bspline").fit_transform(run / "bold.nii", motion=motion, boldref=run / "boldref.nii")
+        for motion in (run / "hmc.txt", poses)
+    )
+    np.testing.assert_array_equal(one.get_fdata(), two.get_fdata())
+
+
+def test_slices_on_another_axis_are_refused(run):
+    data, affine = load_image(run / "bold.nii")
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_dim_info(slice=0)
+    with pytest.raises(InputError, match="slices lie along axis 0"):
+        SuperResolver("bspline", realigned=True).fit(image)
