@@ -168,10 +168,7 @@ def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, 
 
     image: Any = nb.load(path)
     dtype, shape = image.header.get_data_dtype(), image.shape[:3]
-    slope, intercept = (
-        default if value is None or not np.isfinite(value) else value
-        for value, default in zip(image.header.get_slope_inter(), (1.0, 0.0), strict=True)
-    )
+    slope, intercept = image.dataobj.slope, image.dataobj.inter  # the header of a loaded image has lost them
     size = int(np.prod(shape)) * dtype.itemsize
     found = {}
     with _open(path) as stream:
