@@ -38,7 +38,7 @@ SCREEN = (1300, 800)
 PAGES = ("README.md", "docs/tutorial.md")
 START, END = "<!-- numbers of the example, by docs/make_figures.py -->", "<!-- end of the numbers -->"
 METHODS = ("srgan", "sbl")
-SERIES = ("bspline", "zerofill", "sdmod", *METHODS, "measured")
+SERIES = ("bspline", "zerofill", "inject", "sdmod", *METHODS, "measured")
 FIGURES = {
     "brain_T1w": 1000, "norm_T1w": 1000, "pair_T2starw": 900, "pairreg_T2starw": 900, "coreg_bold": 1000,
     "highres_bold": 900, "motion_bold": 900, "carpet_bold": 900, "training_T2starw": 900, "variance_bold": 1000,
@@ -94,20 +94,20 @@ def number_lines(found: Mapping[str, Any]) -> str:
     """The three numbers as a table: explained variance, image quality, flags."""
 
     def text(each: Mapping[str, float | None]) -> str:
-        low, high = each["lower"], each["upper"]
-        return f"{each['value']:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+        shown = [f"{round(each[key], 2) + 0.0:.2f}" for key in ("value", "lower", "upper") if each[key] is not None]
+        return shown[0] + (f" [{', '.join(shown[1:])}]" if len(shown) == 3 else "")
 
     best, explained = found["best"], found["explained_variance_beyond_nyquist"]
-    names = ("bspline", best, "measured")
+    names = ("bspline", "inject", best, "measured")
     rows = [f"| {title} | " + " | ".join(text(explained[region][name]) for name in names) + " |" for region, title in (
-        ("brain", "explained variance of the measured effect beyond the acquired Nyquist frequency, brain"),
+        ("brain", "explained variance of the true effect beyond the acquired Nyquist frequency, brain [95 % interval]"),
         ("active40", "the same, active voxels"),
     )]  # fmt: skip
     psnr = found["psnr_db"]
     quality = [f"{psnr[name]:.2f} dB" if name in psnr else "" for name in names]
     return "\n".join([
-        f"| studyforrest localizer, 6 mm to 3 mm, 136 volumes | B-spline | {best} | measured again |",
-        "| --- | --- | --- | --- |",
+        f"| studyforrest localizer, 6 mm to 3 mm, 136 volumes | B-spline | `inject` | `{best}` | measured |",
+        "| --- | --- | --- | --- | --- |",
         *rows,
         "| PSNR of single volumes, brain | " + " | ".join(quality) + " |",
         "",
