@@ -98,7 +98,7 @@ def number_lines(found: Mapping[str, Any]) -> str:
         return shown[0] + (f" [{', '.join(shown[1:])}]" if len(shown) == 3 else "")
 
     best, explained = found["best"], found["explained_variance_beyond_nyquist"]
-    names = ("bspline", "inject", best, "measured")
+    names = ("bspline", "inject", "sdmod", best, "measured")
     rows = [f"| {title} | " + " | ".join(text(explained[region][name]) for name in names) + " |" for region, title in (
         ("brain", "explained variance of the true effect beyond the acquired Nyquist frequency, brain [95 % interval]"),
         ("active40", "the same, active voxels"),
@@ -106,8 +106,8 @@ def number_lines(found: Mapping[str, Any]) -> str:
     psnr = found["psnr_db"]
     quality = [f"{psnr[name]:.2f} dB" if name in psnr else "" for name in names]
     return "\n".join([
-        f"| studyforrest localizer, 6 mm to 3 mm, 136 volumes | B-spline | `inject` | `{best}` | measured |",
-        "| --- | --- | --- | --- | --- |",
+        f"| studyforrest localizer, 6 mm to 3 mm, 136 volumes | B-spline | `inject` | `sdmod` | `{best}` | measured |",
+        "| --- | --- | --- | --- | --- | --- |",
         *rows,
         "| PSNR of single volumes, brain | " + " | ".join(quality) + " |",
         "",

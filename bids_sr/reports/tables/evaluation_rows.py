@@ -55,7 +55,7 @@ def region_text(region: str) -> str:
     """A region in words."""
     found = _ACTIVE.match(region)
     if found:
-        return f"active, |t| ≥ {int(found[1]) / 10:g}"
+        return f"active voxels, |t| > {int(found[1]) / 10:g}"
     return {"roi": "region of interest", MISSING: "", "brain": "whole brain"}.get(region, region)
 
 

@@ -1,5 +1,6 @@
 """Figures of the evaluation hold the values of the table, refuse nothing to draw, and come through their interfaces."""
 
+import html
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from bids_sr import boilerplate
 from bids_sr.interfaces.derivatives_sink import derivative_path
 from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, QualityReport, VarianceReport
 from bids_sr.metrics.long_tables import MetricRow, table_text
-from bids_sr.reports.figures import evaluation_figures, forest_plots, quality_control_figures, style
+from bids_sr.reports.figures import evaluation_figures, forest_plots, quality_control_figures, style, svg_files
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
 SPEC = yaml.safe_load(boilerplate.path("reports-spec.yml").read_text().replace("{subject}", "01"))
@@ -62,9 +63,9 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
 
 
 def words(figure, tmp_path) -> list[str]:
-    """All texts of a figure, in the order drawn (glyphs are paths; the texts stand beside them as comments)."""
-    svg = style.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
-    return re.findall(r"<!-- (.*?) -->", svg)
+    """All texts of a figure, in the order drawn."""
+    svg = svg_files.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
+    return [html.unescape(text) for text in re.findall(r"<text [^>]*>(.*?)</text>", svg)]
 
 
 def lines_of(ax) -> dict[tuple[float, float], float]:
@@ -91,7 +92,7 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     for name, level in LEVELS.items():
         assert forest_plots.pick.value_text(level) in found, name
         assert forest_plots.pick.value_text(2 * level) in found, name
-    assert {"Whole brain", "Active, |t| ≥ 4"} <= set(found)
+    assert {"Whole brain", "Active voxels, |t| > 4"} <= set(found)
 
 
 def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
@@ -167,7 +168,7 @@ def test_names_are_drawn_as_they_are(tmp_path):
     rows = [replace(row, series=BAD if row.series == "srgan" else row.series) for row in evaluation()]
     rows = [replace(row, contrast=BAD) for row in rows]
     fig = evaluation_figures.agreement_figure(rows, prefix="split_r", contrast=BAD)
-    svg = style.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
+    svg = svg_files.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
     assert "<b>" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
 
