@@ -33,8 +33,7 @@ _MIN_VOXELS = 20
 
 
 _REMEDIES = {
-    "task_not_done": "Look at the time courses and ask who ran the session; leave the run out of the group where it "
-    "was so.",
+    "task_not_done": "Check task compliance (time series of the active voxels); consider excluding this run.",
     "broad": "Look for movement with the task (motion figure) and for other muscles that took part.",
     "roi_misplaced": "Check the registration figures; --roi-grow adds what the border of the region cuts off.",
     "artifact": "Look at the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
