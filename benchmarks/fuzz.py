@@ -4,12 +4,13 @@ python benchmarks/fuzz.py [--n 300] [--seed 0] [--only KIND] [--keep FOLDER]
 
 Each case runs in a forked process of its own: the whole of preflight, voxels too, stops where work would begin. A case
 fails if it ends with another code than 0 or 2, shows a traceback, takes more than 10 s of processor time (or 60 s of
-wall clock, as where something is waited for), needs more than 1.5 GB, writes anything, or passes with an image that
-cannot be read.
+wall clock, as where something is waited for), needs more than 1.5 GB, writes anything, passes with an image that
+cannot be read, or passes in silence where something has to be said (`expected` in the mutations).
 """
 
 import argparse
 import os
+import re
 import resource
 import shutil
 import signal
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import numpy as np
 from _table import keep
 from bidsmaker import BidsMaker
-from mutations_of_tables import ALL
+from mutations_of_derivatives import ALL
 
 from bids_sr.cli import main as cli
 
@@ -44,6 +45,8 @@ class Case:
     gigabytes: float
     text: str
     wrote: bool
+    expected: str = ""
+    accepted: bool = False
 
     @property
     def failure(self) -> str:
@@ -60,6 +63,10 @@ class Case:
             return f"{self.seconds:.0f} s"
         if self.gigabytes > MEMORY_GB:
             return f"{self.gigabytes:.1f} GB"
+        if self.accepted and self.code != 0:
+            return "refused, and is sound"
+        if self.code == 0 and self.expected and not re.search(self.expected, self.text):
+            return "accepted in silence"
         return "written to" if self.wrote and self.code == 2 else ""
 
 
@@ -89,7 +96,7 @@ def _child(argv: Sequence[str], log: Path) -> None:
     def stop(settings: object) -> None:
         from bids_sr.preflight import dry_run_text
 
-        dry_run_text(plans[-1], settings)  # type: ignore[arg-type]
+        print(dry_run_text(plans[-1], settings))  # type: ignore[arg-type]
         sys.exit(_readable(plans[-1]))
 
     for name in ("_write_settings", "_work", "_set_aside", "_locked"):
@@ -149,7 +156,8 @@ def one(number: int, kind: str, rng: np.random.Generator, folder: Path) -> Case:
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.02)
     wrote = out.exists() or (folder / "work").exists()
-    return Case(number=number, kind=kind, code=os.waitstatus_to_exitcode(status), wrote=wrote,
+    return Case(number=number, kind=kind, expected=maker.expected, accepted=maker.accepted, wrote=wrote,
+                code=os.waitstatus_to_exitcode(status),
                 seconds=usage.ru_utime + usage.ru_stime, gigabytes=usage.ru_maxrss / 2**20,
                 text=log.read_text(errors="replace") if log.exists() else "")  # fmt: skip
 

@@ -26,6 +26,8 @@ class BidsMaker:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.expected = ""  # what the program has to say of it unless it refuses (a regular expression)
+        self.accepted = False  # a refusal is wrong
         self.description()
 
     def description(self) -> None:

@@ -194,6 +194,7 @@ def several(rng: Rng, maker: BidsMaker) -> list[str]:
             continue  # an earlier one has taken the file away
         except (ValueError, EOFError, IndexError, TypeError, AttributeError):
             continue  # or its content
+    maker.expected, maker.accepted = "", False  # what one expects another may undo
     return options
 
 

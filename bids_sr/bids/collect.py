@@ -188,7 +188,7 @@ def _subject(
         query.tell_field_maps(settings.paths.bids_dir.absolute(), label, seen)
     subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
     if settings.evaluation.retrospective is not None:
-        check_retrospective(subject, seen)
+        check_retrospective(subject, settings, seen)
     else:
         check_guide(settings.superres, subject, seen)
     return subject

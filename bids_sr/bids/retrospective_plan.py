@@ -9,6 +9,7 @@ from bids_sr.bids.inputs import DEFAULT_FACTOR, BoldRun, Pair, Subject, Triple, 
 from bids_sr.config import Settings
 
 LEAST_AVERAGED, SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
+LEAST_KEPT, LEAST_MATRIX = 10, 4  # volumes, and voxels along an axis in plane, of what is worked on
 _ONE_AT_A_TIME = "Run them apart, each with its own output directory: --session-label, --task-id or --run-id."
 
 
@@ -44,8 +45,17 @@ def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
     return (settings.preprocessing.dummy_scans or 0) + (averaged(run) if makes else 0)
 
 
-def check_retrospective(subject: Subject, found: Findings) -> None:
-    """Runs that cannot stand in one downsampled data set, as the names of their pairs would be the same."""
+def check_retrospective(subject: Subject, settings: Settings, found: Findings) -> None:
+    """Runs of which too little would be left, and those whose pairs would have the same names in one data set."""
+    for run, coarse in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
+        kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
+        if kept < LEAST_KEPT:
+            reason = f"of its {run.n_volumes} volumes {kept} would be left beside those that make a pair"
+        elif min(coarse.shape[:2]) < LEAST_MATRIX:
+            reason = f"its copy would have {coarse.shape[0]} x {coarse.shape[1]} voxels in plane"
+        if reason:
+            fix = "Leave this run out (--task-id, --run-id), or --retrospective; the method needs more of a run."
+            found.refuse(run.bold, f"--retrospective: {reason}", fix)
     places: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
         first = places.setdefault(pair_place(pair), pair)
@@ -65,7 +75,10 @@ def check_retrospective(subject: Subject, found: Findings) -> None:
 
 
 def foreseen(subject: Subject, settings: Settings) -> Subject:
-    """The participant as it will be in the downsampled data set, for estimates; paths stay those of the data."""
+    """The participant as it will be in the downsampled data set, for estimates; paths stay those of the data.
+
+    A run of which nothing is left, which is refused, counts as one volume.
+    """
     factor = retrospective_factor(settings)
 
     def downsampled(run: BoldRun) -> BoldRun:
@@ -79,7 +92,7 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
             run,
             shape=(nx, ny, nz),
             zooms=(dx, dy, dz),
-            n_volumes=max(0, run.n_volumes - left_out(run, subject, settings)),
+            n_volumes=max(1, run.n_volumes - left_out(run, subject, settings)),
             pair=pair,
             holdout=None,
             truth=Truth(bold=run.bold),

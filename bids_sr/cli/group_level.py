@@ -1,6 +1,6 @@
 """The group level: from the participants' tables and maps in the output folder to statistics and one page.
 
-No image of the data set is read; of ``bids_dir`` only the names of the participants are asked.
+No image of the data set is read; of ``bids_dir`` only the names of participants and runs are asked.
 """
 
 import csv
@@ -56,6 +56,7 @@ def prepare(settings: Settings) -> Group:
     people = tuple(dict.fromkeys(source.participant for source in sources))
     expected = expected_participants(settings)
     absent = metric_tables.absent(expected, sources)
+    absent += metric_tables.absent_runs(expected_runs(bids_dir, chosen), sources)
     if not expected:
         absent.append(f"who is missing cannot be told: {bids_dir} names no participants")
     if len(people) < 2:
@@ -98,6 +99,18 @@ def expected_participants(settings: Settings) -> list[str]:
             ]
         found |= {f"sub-{name.strip().removeprefix('sub-')}" for name in names if name and name.strip()}
     return sorted(found)
+
+
+def expected_runs(bids_dir: Path, chosen: Callable[[str, str, str, str], bool]) -> list[str]:
+    """Runs of the data set that were asked for, by the names of their series without suffix."""
+    found = []
+    for folder in ("sub-*/func", "sub-*/ses-*/func"):
+        for path in sorted(bids_dir.glob(f"{folder}/*_bold.nii*")):
+            stem = path.name.rpartition("_bold.nii")[0]
+            labels = dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
+            if chosen(f"sub-{labels.get('sub', '')}", *(labels.get(key, "") for key in ("ses", "task", "run"))):
+                found.append(stem)
+    return found
 
 
 def _what_differs(sources: Sequence[Source], output_dir: Path) -> list[str]:
@@ -153,6 +166,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         making = aside.submit(_maps, settings, say, processes) if processes.most > 1 else None
         with whole_file(output_dir / "group_metrics.tsv") as beside:
             figures = _joined(prepared.sources, beside)
+            _leave_out_rest(figures, metric_tables.tasks_at_rest(prepared.sources))
             methods = tuple(name for name in offered_methods() if name in figures.series)
             comparisons = group_tests.compare(
                 figures.values, methods, units=figures.units, margin=settings.evaluation.margin
@@ -169,16 +183,29 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
     given, figure_dir = settings.evaluation.margin, output_dir / "group" / "figures"
     gap = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
     content = GroupContent(
-        participants=prepared.participants, absent=prepared.absent, left_out=maps.left_out, flags=_flags(figures.flags),
+        participants=prepared.participants, tasks=_tasks(prepared.sources),
+        absent=(*prepared.absent, *metric_tables.without_methods(figures.present, methods)),
+        left_out=maps.left_out, flags=_flags(figures.flags),
         methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
         papers=group_text.paper_tables(figures.values, methods),
         claims=figures.claims,
-        idle=[f"{name}: {method} fell back to zero filling" for name, method in figures.idle],
+        idle=_idle(figures.idle),
         maps=_map_rows(maps), map_figures=_map_figures(maps, figure_dir), space=maps.space,
         margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",
         about=_about(settings, prepared.sources[0]),
     )  # fmt: skip
     return RunOutcome(reports=(build_group_report(output_dir / "group.html", content, figure_dir=figure_dir),))
+
+
+def _tasks(sources: Sequence[Source]) -> dict[str, list[str]]:
+    """Participants of each task, with the number of their runs where it is not one."""
+    runs: dict[str, dict[str, set[str]]] = {}
+    for each in sources:
+        runs.setdefault(each.task, {}).setdefault(each.participant, set()).add(each.name)
+    return {
+        task: [name if len(own) == 1 else f"{name} ({len(own)} runs)" for name, own in sorted(people.items())]
+        for task, people in sorted(runs.items())
+    }
 
 
 def _joined(sources: Sequence[Source], path: Path) -> Joined:
@@ -195,6 +222,12 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
             stream.writelines(metric_tables.lines_of(source, table))
     joined.close()
     return joined
+
+
+def _leave_out_rest(figures: Joined, tasks: set[str]) -> None:
+    """Leave out overlap and size of regions at rest: two seeds are no two conditions, and the paper's are no match."""
+    for question in [q for q in figures.values if q.task in tasks and q.measure.startswith("quarter_")]:
+        del figures.values[question]
 
 
 def _describe_tables(output_dir: Path, figures: Joined, comparisons: Sequence[group_tests.Comparison]) -> None:
@@ -232,6 +265,13 @@ def _about(settings: Settings, source: Source) -> dict[str, str]:
         "Digest of their settings": source.digest or "not recorded",
         "All figures": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
     }
+
+
+def _idle(runs: Sequence[tuple[str, str]]) -> list[str]:
+    by_method: dict[str, list[str]] = {}
+    for name, method in runs:
+        by_method.setdefault(method, []).append(name)
+    return [f"{', '.join(names)}: {method} fell back to zero filling" for method, names in by_method.items()]
 
 
 def _flags(raised: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -207,7 +207,10 @@ def _activation(add: _Options) -> None:
     add("--smoothing MM", "FWHM in mm, 0 for none; paper stands for 3.5 13.2", type=widths, action=_Flatten)
     add("--low-pass HZ", "cut-off of the cross-correlation path, or none", type=frequency)
     add("--high-pass HZ", "slower changes are drift to the linear model")
-    seeds = f"connectivity of runs without events: {', '.join(KNOWN)}, NAME=x,y,z[,radius] in mm (MNI), or components"
+    seeds = (
+        f"connectivity of runs without events: {', '.join(KNOWN)}, labels of AAL2, NAME=LABEL[,LABEL], "
+        "NAME=x,y,z[,radius] in mm (MNI), or components"
+    )
     add("--seeds SEED", seeds)
     regions = "auto (by the task's name), brain, motor, visual, auditory, labels of AAL2 joined by commas, or a mask"
     add("--roi {auto,brain,NAMES,FILE}", f"where regions are measured: {regions}")

@@ -115,6 +115,12 @@ register(
     ),
     Metric("roi_voxels", "voxel", "voxels of the region of interest inside the mask"),
     Metric("mask_voxels", "voxel", "voxels of the mask"),
+    Metric("alff_median", "signal",
+           "median over the mask of the amplitude of slow fluctuations (ALFF); a noisier series has more", NEITHER),
+    Metric("falff_median", "1", "median over the mask of their share of all fluctuation (fALFF)", NEITHER),
+    Metric("alff_half_r", "1",
+           "correlation over the mask of ALFF in both halves of the run: reliability, not truth, as anatomy and noise "
+           "make halves alike", NEITHER),
     Metric("dof", "1", "degrees of freedom of the linear model"),
     Metric("design_rank", "1", "rank of the linear model's design"),
     Metric("design_columns", "1",
@@ -224,7 +230,7 @@ def _truth_amplitude(band: str) -> dict[str, Metric]:
     where, place = (_BEYOND, " beyond Nyquist") if band == "beyond" else (_SIGNAL, "")
     return {
         name: Metric(
-            f"truth_{name}_{band}", "1", f"{text}; known activation; {where}", direction,
+            f"truth_{name}_{band}", "1", f"{text}; known activation, at rest connectivity; {where}", direction,
             label + place if band == "beyond" or name == "ev" else "",
         )
         for name, text, direction, label in _AMPLITUDES
@@ -255,6 +261,21 @@ _with_gains([
         "Dice, matched size",
     ),
     Metric("truth_centroid", "mm", "distance of the centers of these two regions", LOWER, "centroid distance"),
+    Metric(
+        "truth_connected_acc", "1",
+        "share of voxels that seed correlation of .5 or more sorts as the truth does (Acc of the paper)", HIGHER,
+        "Acc, r ≥ .5",
+    ),
+    Metric(
+        "truth_connected_fdr", "1",
+        "share of the voxels with a seed correlation of .5 or more that are not connected in truth (FDR of the paper)",
+        LOWER, "FDR, r ≥ .5",
+    ),
+    Metric(
+        "truth_connected_jaccard", "1",
+        "overlap |A∩B|/|A∪B| of the voxels with a seed correlation of .5 or more and those connected in truth", HIGHER,
+        "Jaccard, r ≥ .5",
+    ),
     Metric(
         "truth_foci", "1",
         "contrast of the foci: effect of each condition less the other's at its focus, over the truth's", ONE,

@@ -24,6 +24,7 @@ _CHUNK = 1 << 20
 PLACES = 10  # in time, at each of which two volumes that follow one another are read
 ALIKE = 0.5  # correlation over voxels below which it is another head, or the same one elsewhere
 TOGETHER = 0.1  # correlation of changes below which it is another run; it was .25 and more with much noise added
+MASK_VOXELS, MASK_ML = 50, 2500.0  # fewer or more make no brain, whatever the coil, the slab and the age
 _BRIGHT = 0.25  # of the 98th percentile
 
 Array = npt.NDArray[np.float64]
@@ -37,6 +38,8 @@ def files_of(plan: Plan) -> tuple[Path, ...]:
 def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, ...]:
     """Read every image of the plan once; return those that are damaged, constant or not finite. Nothing is written.
 
+    Brain masks of another program are read too: those that can be no brain's are returned.
+
     Parameters
     ----------
     progress : called before each file with its path, its number from 0, and the number of files
@@ -47,10 +50,44 @@ def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, .
         if progress is not None:
             progress(path, number, len(files))
         check_image(path, found, " Or add --calibration none." if path in calibrations else "")
+    for path in _masks(plan):
+        check_mask(path, found)
     if not found.problems:
         for run in (run for subject in plan.subjects for run in subject.runs):
             check_truth(run, found)
     return tuple(found.problems)
+
+
+def _masks(plan: Plan) -> tuple[Path, ...]:
+    """Brain masks that are taken over from another program, each once."""
+    found = [subject.precomputed.mask for subject in plan.subjects if subject.precomputed is not None]
+    runs = (run.precomputed for subject in plan.subjects for run in subject.runs)
+    found += [run.mask for run in runs if run is not None and run.mask is not None]
+    return tuple(dict.fromkeys(found))
+
+
+def check_mask(path: Path, found: Findings) -> None:
+    """Problems of a brain mask of another program: no brain in it, or more than a brain."""
+    try:
+        (values,) = _volumes(path)
+        import nibabel as nb
+
+        voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
+    except READ_ERRORS as error:
+        fix = "Copy the file again from where it came (compare its size and checksum there)."
+        found.refuse(path, f"the brain mask is truncated or corrupt ({error})", fix)
+        return
+    inside = int(np.count_nonzero(values > 0))
+    reason = ""
+    if inside < MASK_VOXELS:
+        reason = f"the brain mask holds {inside} voxel{'s' * (inside != 1)}"
+    elif inside == values.size:
+        reason = "the brain mask is the whole field of view"
+    elif inside * voxel_ml > MASK_ML:
+        reason = f"the brain mask holds {inside * voxel_ml:.0f} ml, more than any brain"
+    if reason:
+        fix = "Look at it beside its image and run that program again, or leave out --derivatives."
+        found.refuse(path, reason, fix)
 
 
 def check_image(path: Path, found: Findings, or_else: str = "") -> None:

@@ -195,8 +195,11 @@ def _section(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -
             for texts, more in zip((missing, on_request), _named(lacking), strict=True):
                 texts += [f"{text} of {label}" for text in more]
         blocks += shown
+    titles = [each["title"] for each, files in zip(spec["reportlets"], found, strict=True) if files and "title" in each]
+    title = " and ".join(dict.fromkeys(titles)) or spec["title"]
+    title = title[:1] + title[1:].lower() if len(set(titles)) > 1 else title
     return Section(
-        name=spec["name"], title=spec["title"], blocks=blocks, folded=bool(spec.get("folded")), missing=missing,
+        name=spec["name"], title=title, blocks=blocks, folded=bool(spec.get("folded")), missing=missing,
         on_request=on_request,
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class GroupContent:
 
     Attributes
     ----------
+    tasks : participants of each task, in words
     participants, absent : who entered; who and what is missing, in words
     left_out, flags : what could not be made; warnings of the participants' own reports, in words
     idle : methods that were not applied in a run (they fell back to zero filling there), in words
@@ -103,6 +104,7 @@ class GroupContent:
     margin: str
     about: Mapping[str, Any]
     idle: Sequence[str] = ()
+    tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
@@ -110,7 +112,8 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
     told = findings(content.comparisons, content.methods)
     text = METHODS.format(margin=content.margin, maps=MAPS.format(space=content.space) if content.maps else "")
     figure_dir.mkdir(parents=True, exist_ok=True)
-    people = facts_html({"Entered": list(content.participants), "Missing": list(content.absent) or "nobody"})
+    by_task = {f"Task {name}": list(people) for name, people in content.tasks.items()} if len(content.tasks) > 1 else {}
+    people = facts_html({"Entered": list(content.participants), **by_task, "Missing": list(content.absent) or "nobody"})
     people += messages_html("notice", list(content.left_out))
     people += render("headed", "Flags of the participants' own reports", _list(content.flags))
     parts = [

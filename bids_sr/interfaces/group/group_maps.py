@@ -218,7 +218,7 @@ def group_maps(
             if (run.task, run.variant) == (task, variant):
                 own.setdefault(run.participant, []).append(run)
         if len(own) < LEAST:
-            left_out.append(f"group maps of task {task}: {len(own)} participants, {LEAST} are needed")
+            left_out.append(f"group maps of task {task}: {_people(len(own))}, {LEAST} are needed")
             continue
         people = [own[name] for name in sorted(own)]
         sums = _all_summed(people, target, _keys(people, series, fwhm), processes)
@@ -227,12 +227,24 @@ def group_maps(
             continue
         say(f"group maps of task {task}: {len(own)} participants, {int(sums.inside.sum())} voxels of {space}")
         tested[target.mask] |= sums.inside
+        few: dict[tuple[str, int], list[str]] = {}
         for key, test in sums.tests.items():
-            _one_map(people[0][0], key, test, target, sums.inside, output_dir, made, left_out)
+            if len(test.people) < LEAST:
+                few.setdefault((key[1], len(test.people)), []).append(key[0])
+            else:
+                _one_map(people[0][0], key, test, target, sums.inside, output_dir, made)
+        left_out += [
+            f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)}, {LEAST} are needed"
+            for (name, count), contrasts in few.items()
+        ]
     return GroupMaps(
         space=space, maps=tuple(made), left_out=tuple(left_out), background=target.background, mask=tested,
         affine=target.affine,
     )  # fmt: skip
+
+
+def _people(count: int) -> str:
+    return f"{count} participant{'s' * (count != 1)}"
 
 
 def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: float) -> list[MapKey]:
@@ -252,13 +264,9 @@ def _one_map(
     inside: Array,
     output_dir: Path,
     made: list[GroupMap],
-    left_out: list[str],
 ) -> None:
-    """Test one series and contrast, store its maps, and take note of them or of why there are none."""
+    """Test one series and contrast, store its maps, and take note of them."""
     contrast, name, fwhm, _ = key
-    if len(test.people) < LEAST:
-        left_out.append(f"group map of {contrast}, {name}, task {run.task}: {len(test.people)} participants have it")
-        return
     mask = np.zeros(target.shape, dtype=bool)
     mask[target.mask] = inside
     found = test.tested()

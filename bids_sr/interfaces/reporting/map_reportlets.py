@@ -66,6 +66,7 @@ def ActivationReport(
     mask_hr: FileName,
     roi_hr: FileName,
     series_names: Sequence[str] = (),
+    at_rest: bool = False,
 ) -> Iterator[Drawn]:
     """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
 
@@ -76,8 +77,9 @@ def ActivationReport(
     maps, entities : statistical maps and region masks of all series, and their entities; lists of lists are joined
     background : image to draw over, on any grid
     series_names : order of the rows
+    at_rest : contrasts are seeds: the figures go by another name, and amplitudes of fluctuations are drawn too
     """
-    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, activation_figure
+    from bids_sr.reports.figures.activation_figures import ALFF_DISPLAY, CC_DISPLAY, T_DISPLAY, activation_figure
 
     found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
     scene = scene_of(background, mask_hr, roi_hr)
@@ -88,7 +90,11 @@ def ActivationReport(
             shown = [name for name in tools.ordered(files, series_names) if name in SHOWN or kind_of(name) in KINDS]
             rows = [series_map(name, files[name], regions.get(name)) for name in shown or files]
             figure = activation_figure(rows, scene, display=display)
-            yield Drawn(figure, map_label("activation", fwhm / 10), contrast=contrast)
+            yield Drawn(figure, map_label("connectivity" if at_rest else "activation", fwhm / 10), contrast=contrast)
+    for (stat, fwhm), files in found.amplitudes.items():
+        if stat == "alff":
+            rows = [series_map(name, files[name]) for name in tools.ordered(files, series_names)]
+            yield Drawn(activation_figure(rows, scene, display=ALFF_DISPLAY), map_label("amplitude", fwhm / 10))
 
 
 def _condition_pairs(labels: Sequence[str], given: Sequence[str]) -> list[tuple[str, str]]:
@@ -136,7 +142,11 @@ def RegionsReport(
 
 @reportlet
 def MetricsReport(
-    *, image_tsv: FileName = NO_FILE, activation_tsv: FileName = NO_FILE, series_names: Sequence[str] = ()
+    *,
+    image_tsv: FileName = NO_FILE,
+    activation_tsv: FileName = NO_FILE,
+    series_names: Sequence[str] = (),
+    at_rest: bool = False,
 ) -> Iterator[Drawn]:
     """The metrics tables as HTML."""
     from bids_sr.metrics.long_tables import SERIES, read_cells
@@ -144,7 +154,9 @@ def MetricsReport(
 
     given = (image_tsv, activation_tsv)
     image, activation = (read_cells(path, SERIES).to_dict("records") if path else [] for path in given)
-    yield Drawn(metrics_html(image, activation, series_names), "metrics")
+    yield Drawn(
+        metrics_html(image, activation, series_names, mapped="Connectivity" if at_rest else "Activation"), "metrics"
+    )
 
 
 @reportlet

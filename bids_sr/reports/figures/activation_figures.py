@@ -17,16 +17,21 @@ from bids_sr.reports.figures.style import FigureInputError, NamedImage, Volume, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Display:
-    """How a statistic is shown: |value| below `threshold` is not drawn, the color scale ends at `floor` or above."""
+    """How a statistic is shown: |value| up to `threshold` is not drawn, the color scale ends at `floor` or above.
+
+    What has one sign only (`positive`) is shown whole, from 0 on, in a scale of one hue after another.
+    """
 
     statistic: str
     threshold: float
     floor: float
+    positive: bool = False
 
 
 T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 """|t| > 3.1: p < .001, one-sided, uncorrected, for many degrees of freedom."""
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
+ALFF_DISPLAY = Display(statistic="ALFF (unit of the BOLD)", threshold=0.0, floor=0.0, positive=True)
 ROI_COLOR, FDR_COLOR = "#00e5ff", "white"
 MAP_COLORS = (
     "#b3f3ff", "#4fb6f2", "#1f6fd6", "#123a9c", "#0b1f66", "#6b1200", "#b33100", "#ea6a00", "#ffb000", "#fff3a0",
@@ -124,7 +129,10 @@ def activation_figure(
     planes = informative_planes(scene, maps[0], n_slices if not scene.roi_is_brain else 2 * n_slices)
     windows = _windows(scene, brain, planes, maps[0])
     limit = common_scale(maps, display.floor)
-    colors = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.92}
+    colors: dict[str, Any] = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.92}
+    label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
+    if display.positive:
+        colors, label = {"cmap": "viridis", "vmin": 0.0, "vmax": limit}, display.statistic
     unit = 11.2 / len(windows) * max(s.height_over_width(box, brain) for box, _ in windows)
     with s.style():
         fig, axes = s.panel_grid(len(maps), len(windows), unit, left=0.066, top=0.05, bottom=0.72)
@@ -141,7 +149,6 @@ def activation_figure(
                 s.show_window_contour(ax, regions, window, FDR_COLOR, width=0.6)
             s.name_row(row[0], each.name, x=0.06, upright=False, size=9.5)
         s.mark_planes(axes[0], brain, [k for _, k in windows])
-        label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
         s.bar_below(fig, image, label, bottom=0.5)
     return fig
 

@@ -173,7 +173,7 @@ def truth_html(rows: Rows, names: Names = ()) -> Markup:
              cells({(row.series, row.fwhm_mm): row for row in reversed(some) if row.measure == each.name}))
             for each in METRICS.values() if each.label and each.name in there
         ]  # fmt: skip
-        what = "the measured high-resolution series" if against == "measured" else "the known activation"
+        what = "the measured high-resolution series" if against == "measured" else "the known truth"
         where = f", {pick.region_text(region)}" if region != MISSING else ""
         title = f"{contrast} against {what}{where}"
         made = table_of(title, ["series", ("smoothing", "mm")], lines, columns)

@@ -111,7 +111,7 @@ def measure_text(measure: str) -> str:
         "split_ev_signal": "explained variance of measured, signal units",
         "truth_psnr": "PSNR of single volumes",
         "pair_gain_psnr": "PSNR of held-out images",
-        "truth_ev_beyond": "explained variance of known activation, beyond Nyquist",
+        "truth_ev_beyond": "explained variance of the known truth, beyond Nyquist",
         "split_r_beyond": "r with measured, beyond Nyquist",
         "split_r_signal": "r with measured, signal units",
         "split_r_percent": "r with measured, percent",

@@ -199,7 +199,7 @@ def verdict(told: Sequence[Finding], methods: Sequence[str]) -> list[str]:
                 elif own:
                     topic = "the truth of its BOLD detail" if kind == FUNCTION else "image quality"
                     lines.append(f"{method}: nothing can be said about {topic}; no participant has such figures.")
-    return lines
+    return list(dict.fromkeys(lines))  # what holds of several tasks is said once
 
 
 def _claim(method: str, finding: Finding, claim: str) -> str:

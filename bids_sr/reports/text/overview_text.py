@@ -26,7 +26,7 @@ MARKS: Mapping[str, tuple[str, str]] = {
 """Symbol and class of each status of a verdict; the symbol tells it without the color."""
 EVIDENCE_TEXT: Mapping[str, str] = {
     "split": "high-resolution BOLD measured in the other half of the blocks",
-    "known": "known (simulated) activation",
+    "known": "known (simulated) truth",
     "maps": "high-resolution maps of the same blocks",
     "self": "split halves of the same series: reproducibility, not accuracy",
 }

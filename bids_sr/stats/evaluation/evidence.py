@@ -56,7 +56,7 @@ EVIDENCE = (
     ),
     Evidence(
         name="known", level="truth_ev_beyond", gain="gain_truth_ev_beyond", against="truth", above_zero=True,
-        words="explained variance of the known activation beyond the acquired resolution; 1 is all of it, no detail at "
+        words="explained variance of the known truth beyond the acquired resolution; 1 is all of it, no detail at "
         "all is 0",
         beside=_beside("truth"),
     ),

@@ -150,7 +150,7 @@ def limits_of(
             )
         limits.append("BOLD detail is not yet neuronal detail: draining veins carry it too.")
     if table is not None and table.evidence.name == "known":
-        limits.append("Denoised copies of bspline, the controls, were not compared with the known activation.")
+        limits.append("Denoised copies of bspline, the controls, were not compared with the known truth.")
     if table is not None and not math.isfinite(margin):
         limits.append("No equivalence can be claimed: no margin was given, and no measured series sets one.")
     if any(holds is None for holds in found["image"].values()):

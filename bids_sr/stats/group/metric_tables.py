@@ -179,7 +179,44 @@ def absent(expected: Iterable[str], sources: Sequence[Source]) -> list[str]:
         lacking = sorted(kinds[own[0].task] - {source.table for source in own}, key=TABLES.index)
         if lacking:
             lines.append(f"{own[0].name}: no table of {' and of '.join(lacking)} metrics")
+    nowhere = [name for name in TABLES[1:] if all(source.table != name for source in sources)]
+    lines += [f"no run has a table of {name} metrics" for name in nowhere]
     return lines
+
+
+def absent_runs(stems: Iterable[str], sources: Sequence[Source]) -> list[str]:
+    """Runs of the participants that entered, by the names of their series, of which there is no table."""
+    people = {source.participant for source in sources}
+    known = {frozenset(_entities_of(source.path.name.partition("_desc-")[0]).items()) for source in sources}
+    lines = []
+    for stem in stems:
+        entities = _entities_of(stem)
+        if f"sub-{entities.get('sub')}" in people and frozenset(entities.items()) not in known:
+            lines.append(f"{stem}: no table (left out or not run, if it is no calibration or reference)")
+    return list(dict.fromkeys(lines))
+
+
+def _entities_of(stem: str) -> dict[str, str]:
+    """Entities of a run, whose echoes and parts are one; numbers without leading zeros."""
+    pairs = dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
+    kept = {key: label for key, label in pairs.items() if key not in ("echo", "part")}
+    return kept | {key: kept[key].lstrip("0") or "0" for key in ("run",) if key in kept}
+
+
+def tasks_at_rest(sources: Sequence[Source]) -> set[str]:
+    """Tasks of which every run was mapped by seeds in the place of events."""
+    tasks: dict[str, list[bool]] = {}
+    for each in sources:
+        seeds = each.path.with_name(f"{each.path.name.partition('_desc-')[0]}_desc-seeds_timeseries.tsv")
+        tasks.setdefault(each.task, []).append(seeds.exists())
+    return {task for task, found in tasks.items() if all(found)}
+
+
+def without_methods(present: Mapping[str, Iterable[str]], methods: Iterable[str]) -> list[str]:
+    """Methods that some runs have and others lack, each with the latter; `present` are the series of each run."""
+    runs = {run: set(series) for run, series in present.items()}
+    lacking = {method: [run for run, own in runs.items() if method not in own] for method in methods}
+    return [f"no {method}: {', '.join(names)}" for method, names in lacking.items() if 0 < len(names) < len(runs)]
 
 
 def combine(values: Iterable[RunValue], wanted: Callable[[str], bool]) -> dict[Question, dict[str, dict[str, float]]]:
@@ -221,6 +258,7 @@ class Joined:
     flags: list[tuple[str, str, str]] = field(default_factory=list)  # those raised: name of the run, series, metric
     # methods that were not applied in a run, which are not compared there: name of the run, method
     idle: list[tuple[str, str]] = field(default_factory=list)
+    present: dict[str, set[str]] = field(default_factory=dict)  # series by the name of the run
     _open: list[RunValue] = field(default_factory=list)
     _participant: str = ""
 
@@ -231,6 +269,7 @@ class Joined:
             self._participant = source.participant
         self.units |= dict(zip(table["measure"], table["unit"], strict=True))
         self.series |= set(table["series"])
+        self.present.setdefault(source.name, set()).update(table["series"])
         kept = {name for name in table["measure"] if self.compared(name) or name.startswith(_CLAIMS)}
         self._open += run_values(source, table[table["measure"].isin(kept)])
         for series, measure, value in zip(table["series"], table["measure"], table["value"], strict=True):

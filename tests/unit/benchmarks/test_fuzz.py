@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from bidsmaker import EVENTS, BidsMaker, snapshot
 from mutations import edit
-from mutations_of_tables import ALL
+from mutations_of_derivatives import ALL
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings

@@ -10,6 +10,7 @@ from bidsmaker import BidsMaker
 from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of, write_linear
 
 from bids_sr.config.digest import analysis_digest
+from bids_sr.preflight import check_data
 
 STEM = "sub-01/func/sub-01_task-tap"
 HMC = f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
@@ -228,6 +229,46 @@ def test_images_on_another_grid_are_refused(data, name, how):
         nb.Nifti1Image(values, affine).to_filename(path)
     says = {"broken": "cannot be read", "matrix": "its matrix", "place": "its voxels lie up to 1 mm"}[how]
     assert says in refusals(data)
+
+
+@pytest.mark.parametrize("name", ["anat/sub-01_desc-brain_mask", "func/sub-01_task-tap_desc-brain_mask"])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("empty", "holds 0 voxels"),
+        ("one", "holds 1 voxel"),
+        ("all", "is the whole field of view"),
+        ("cut", "truncated"),
+    ],
+)
+def test_a_mask_that_can_be_no_brains_is_refused(data, name, how, says):
+    inside = np.zeros((8, 8, 6), bool)
+    inside[1:-1, 1:-1, 1:-1] = True
+    path = prepared(data, mask=inside).root / f"sub-01/{name}.nii.gz"
+    assert check_data(planned(data)) == ()
+    image = nb.load(path)
+    values = np.full(image.shape, how == "all", np.uint8)
+    values[2, 2, 2] = how != "empty"
+    nb.Nifti1Image(values, image.affine).to_filename(path)
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    plan = planned(data)
+    (problem,) = plan.problems or check_data(plan)  # what is cut short may have no header to read
+    assert problem.file.endswith(path.name)
+    assert says in problem.reason
+    assert problem.fix
+
+
+def test_a_mask_larger_than_any_brain_is_refused(data):
+    data.t1w(zooms=(0.4, 0.4, 0.4))  # the same voxels, of another size below
+    path = data.path("sub-01_T1w.nii.gz", "anat")
+    image = nb.load(path)
+    affine = image.affine.copy()
+    affine[:3, :3] *= 6
+    nb.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
+    prepared(data, mask=np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0)
+    (problem,) = check_data(planned(data))
+    assert "more than any brain" in problem.reason
 
 
 def test_a_composite_transform_that_is_none_is_refused(data):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from grouptables import FACTS, cohort, detail, write_tables
+from grouptables import FACTS, cohort, detail, sizes, write_tables
 
 from bids_sr.cli import main
 from bids_sr.config import Settings
@@ -159,3 +159,27 @@ def test_a_dry_run_writes_nothing(places: tuple[Path, Path], capsys: pytest.Capt
     assert "missing: sub-09" in shown
     assert not (places[1] / "group_metrics.tsv").exists()
     assert not (places[1] / "logs").exists()
+
+
+def test_mixed_tasks_and_rest_are_told_apart(places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """A task at rest makes no paper's table; runs of the data set and methods that are not there are named."""
+    for label in ("01", "02"):
+        func = places[1] / f"sub-{label}" / "func"
+        seeds = [row for series in ("raw", "bspline", "sbl") for row in sizes(series, 9, 8, 0.5)]
+        write_tables(places[1], label, activation=seeds, run="task-rest")
+        details = [detail(series, 0.1) for series in ("bspline", "sbl", "srgan")]
+        write_tables(places[1], label, rows=details, run="task-view")
+        (func / f"sub-{label}_task-rest_desc-seeds_timeseries.tsv").write_text("thumb\tlittle\n")
+    left_out = places[0] / "sub-01" / "func" / "sub-01_task-tap_run-2_bold.nii.gz"
+    left_out.parent.mkdir(parents=True)
+    left_out.touch()
+    assert group(places) == 0
+    assert "missing: sub-01_task-tap_run-2: no table" in capsys.readouterr().out
+    text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", (places[1] / "group.html").read_text()))
+    assert "Region size (acquired voxels) and overlap, task tap" in text
+    assert "overlap, task rest" not in text
+    assert "no srgan: sub-01 task-rest, sub-02 task-rest" in text
+    assert "Task rest sub-01, sub-02" in text
+    assert "overlap of the two conditions (task rest" not in text
+    assert any(row["task"] == "rest" for row in rows(places[1] / "group_metrics.tsv"))
+    assert text.count("srgan: nothing can be said about image quality") == 1  # though it holds of tap and of view

@@ -157,7 +157,7 @@ def test_truth_is_shown_by_smoothing_and_kind():
     measured = table_cells(html, "thumb against the measured high-resolution series, region of interest")
     assert measured[0] == ["series", "smoothing mm", "r of t", "centroid distance mm"]
     assert measured[1:] == [["sbl", "0", "0.900", "–"], ["sbl", "5", "0.990", "n/a"]]
-    assert table_cells(html, "thumb against the known activation")[1] == ["sbl", "0", "0.400"]
+    assert table_cells(html, "thumb against the known truth")[1] == ["sbl", "0", "0.400"]
 
 
 def test_metrics_of_images_make_no_table_of_maps():

@@ -16,6 +16,7 @@ from bids_sr.reports.subject_report import build_report, errors_html, read_crash
 
 SECTIONS = (
     "overview",
+    "maps",
     "verdict",
     "summary",
     "anatomical",
@@ -64,6 +65,7 @@ FUNC = (
     "contrast-thumb_desc-unrepeated",
 )
 FUNC_TABLES = (
+    "viewer",
     "overview",
     "runsummary",
     "clusters",
@@ -371,3 +373,17 @@ def test_an_entry_without_its_figure_is_named_by_its_desc(finished, tmp_path):
     spec.write_text(text.replace("- name: superres-training\n", f"{entry}- name: superres-training\n", 1))
     page = write_subject_page(finished[0], "01", custom={}, specification=spec).read_text(encoding="utf-8")
     assert "Not in this report: drift." in page
+
+
+def test_runs_at_rest_have_connectivity_in_the_place_of_activation(finished, drawn):
+    out, logs = finished
+    folder = out / "sub-01" / "figures"
+    for run, title in (("2", "Activation and connectivity"), ("1", "Connectivity")):
+        for path in folder.glob(f"*run-{run}*desc-activation*"):
+            path.rename(path.with_name(path.name.replace("desc-activation", "desc-connectivity")))
+        (folder / f"sub-01_task-tap_run-{run}_desc-amplitude_bold.svg").write_text(drawn)
+        _, text = page_of(out, logs)
+        assert f'<li><a href="#activation">{title}</a>' in text
+        assert "maps of activation" not in text
+    assert "<h4>Seed thumb, " in text
+    assert "Amplitude of slow fluctuations (ALFF), not smoothed" in text

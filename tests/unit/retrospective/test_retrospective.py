@@ -305,6 +305,17 @@ def test_a_run_too_short_once_the_pair_is_made_is_refused(maker: BidsMaker) -> N
     assert "15 volumes are too few" in refused(maker)
 
 
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [((24, 24, 6, 12), "2 would be left"), ((24, 24, 6, 5), "0 would"), ((6, 24, 6, 80), "3 x 12 voxels")],
+)
+def test_a_run_too_small_is_refused_without_events_too(size: tuple[int, ...], says: str, maker: BidsMaker) -> None:
+    maker.bold(zooms=(2.0, 2.0, 4.0), data=series(size))
+    maker.path("sub-01_task-tap_events.tsv", "func").unlink()
+    problems = check(settings_for(maker)).problems
+    assert any(says in problem.reason and problem.fix for problem in problems)
+
+
 def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     result = maker.root.parent / "out/sub-01/func/x_bold.nii.gz"
     result.parent.mkdir(parents=True)

@@ -80,6 +80,28 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
     assert absent == ["sub-04: no table of metrics at all", "sub-03 task-tap: no table of evaluation metrics"]
 
 
+def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
+    write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run="task-tap_run-01")
+    write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run="task-rest")
+    sources = metric_tables.find_sources(tmp_path)
+    stems = ["sub-01_task-rest_echo-1", "sub-01_task-rest_echo-2", "sub-01_task-tap_run-1", "sub-01_task-tap_run-2"]
+    (line,) = metric_tables.absent_runs([*stems, "sub-02_task-tap"], sources)  # sub-02 is named as a whole
+    assert line.startswith("sub-01_task-tap_run-2: no table")
+    assert "no run has a table of evaluation metrics" in metric_tables.absent(["sub-01"], sources)
+
+
+def test_a_task_is_at_rest_where_seeds_stand_for_events(tmp_path: Path) -> None:
+    for run in ("task-tap", "task-rest"):
+        write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run=run)
+    (tmp_path / "sub-01/func/sub-01_task-rest_desc-seeds_timeseries.tsv").write_text("")
+    assert metric_tables.tasks_at_rest(metric_tables.find_sources(tmp_path)) == {"rest"}
+
+
+def test_methods_that_some_runs_lack_are_named() -> None:
+    present = {"sub-01 task-tap": ("raw", "srgan", "sbl"), "sub-02 task-tap": ("raw", "sbl")}
+    assert metric_tables.without_methods(present, ("srgan", "sbl", "wmn")) == ["no srgan: sub-02 task-tap"]
+
+
 def test_the_words_follow_from_the_tests(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     found = compared(tmp_path)
