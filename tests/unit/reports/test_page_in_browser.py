@@ -1,5 +1,10 @@
-"""The page in a browser without a network: the viewer by clicking, tabs, folding, print; skipped without Chromium."""
+"""The page in a browser without a network: the viewer by clicking, tabs, folding, print; skipped without Chromium.
 
+`BIDS_SR_AXE=FILE` (``axe.min.js`` of the npm package axe-core) checks its accessibility too, and that of the page
+`BIDS_SR_PAGE`.
+"""
+
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -182,6 +187,20 @@ def test_what_is_folded_opens_for_print_and_by_the_button(shown):
     assert not shown.locator("#errors p").is_visible()
     shown.get_by_role("button", name="Unfold all").click()
     assert shown.locator("#errors p").is_visible()
+
+
+@pytest.mark.skipif("BIDS_SR_AXE" not in os.environ, reason="BIDS_SR_AXE names no axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_hinders_access(page, browser, scheme):
+    address = Path(os.environ.get("BIDS_SR_PAGE", page)).resolve().as_uri()
+    context = browser.new_context(viewport={"width": 1300, "height": 800}, color_scheme=scheme, offline=True)
+    tab = context.new_page()
+    tab.goto(address)
+    tab.get_by_role("button", name="Unfold all").click()
+    tab.evaluate(Path(os.environ["BIDS_SR_AXE"]).read_text(encoding="utf-8"))
+    found = tab.evaluate("axe.run(document, {resultTypes: ['violations'], iframes: false})")["violations"]
+    context.close()
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []
 
 
 def test_the_first_key_reaches_the_skip_link(shown):
