@@ -89,7 +89,10 @@ def viewer_html(given: ViewedMaps, background: NamedImage, mask: Array, *, first
     if not given.maps:
         return Markup("")
     statistic, least = given.display.statistic, LEAST.get(given.display.statistic, 0.0)
-    room, volumes, limits, left_out = MAX_BYTES, {}, {}, []
+    room = MAX_BYTES
+    volumes: dict[str, str] = {}
+    limits: dict[str, float] = {}
+    left_out: list[str] = []
     # all contrasts without smoothing before any with
     widths = list(dict.fromkeys(smoothing for _, smoothing in given.maps))
     for contrast, smoothing in sorted(given.maps, key=lambda key: widths.index(key[1])):
