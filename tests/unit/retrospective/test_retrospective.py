@@ -417,3 +417,14 @@ def test_a_run_at_rest_is_its_own_truth_too(maker: BidsMaker) -> None:
     assert run.truth.bold is not None
     assert not list(run.bold.parent.glob("*_events.tsv"))
     assert list(plan.contrasts[run.bold]) == ["motor", "defaultMode", "visual"]
+
+
+def test_scaled_integers_keep_their_values(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).uniform(0, 1, (4, 4, 3, 5))
+    image = nb.Nifti1Image(np.round(data * 1000).astype(np.int16), np.eye(4))
+    image.header.set_slope_inter(0.001, 0)
+    image.header.set_zooms((1, 1, 1, 2))
+    image.to_filename(tmp_path / "scaled.nii")
+    downsampling.write_measured_series(tmp_path / "scaled.nii", tmp_path / "copy.nii", factor=FACTOR, first=1)
+    expected = nb.load(tmp_path / "scaled.nii").get_fdata()[..., 1:]
+    np.testing.assert_allclose(nb.load(tmp_path / "copy.nii").get_fdata(), expected, atol=1e-6)
