@@ -184,7 +184,7 @@ def check_truth(run: BoldRun, found: Findings) -> None:
     fix = "Give the measured volumes of this very run with --truth, or leave the reference out with --truth none."
     if alike < ALIKE:
         what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or one elsewhere"
-        found.refuse(run.truth.bold, f"brought down, {what}", fix)
+        found.refuse(run.truth.bold, f"downsampled, {what}", fix)
     elif together < TOGETHER:
         reason = f"it does not change as {run.bold.name} does (correlation {together:.2f}): another run of that head"
         found.refuse(run.truth.bold, reason, fix)

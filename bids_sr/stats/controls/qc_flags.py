@@ -33,7 +33,7 @@ _MIN_VOXELS = 20
 
 
 _REMEDIES = {
-    "task_not_done": "Check task compliance; consider excluding this run.",
+    "task_not_done": "Check task compliance (time series of the active voxels); consider excluding this run.",
     "broad": "Check for task-correlated head motion (motion figure) and for other muscles that took part.",
     "roi_misplaced": "Check the registration figures; --roi-grow adds what the border of the region cuts off.",
     "artifact": "Inspect the pair; acquire it again, or use a method that needs none (--sr-method sbl).",

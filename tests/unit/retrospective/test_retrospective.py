@@ -334,7 +334,7 @@ def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) 
     settings = settings_for(maker)
     plan = check(settings)
     text = dry_run_text(plan, settings)
-    assert "brought down by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
+    assert "downsampled by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
     assert "easier than a real pair" in text
     assert "series: raw bspline zerofill sdmod inject ratio srgan sbl" in text
     rows = {row.stage: row for row in plan.estimate.rows}
