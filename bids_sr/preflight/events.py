@@ -178,8 +178,8 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     """Types in the order that the data set shares; those it does not know come last, by name."""
-    known = [name for name in order if name in types]
-    return tuple(known + sorted(name for name in types if name not in known))
+    own, shared = set(types), set(order)
+    return (*(name for name in order if name in own), *sorted(name for name in types if name not in shared))
 
 
 def contrasts_of_runs(
