@@ -25,9 +25,9 @@ from _table import keep
 
 Row = dict[str, Any]
 SIGNALS = (
-    (r"checking the inputs", signal.SIGTERM), (r"checking the data", signal.SIGINT), (r" running", signal.SIGTERM),
+    (r"participant level", signal.SIGTERM), (r"  results ", signal.SIGINT), (r"  time ", signal.SIGTERM),
     (r"anatomy: ", signal.SIGHUP), (r"motion and slice", signal.SIGTERM), (r"training|T2\* pair: reg", signal.SIGINT),
-    (r"super-resolution and", signal.SIGTERM), (r"figures|comparison", signal.SIGHUP), (r" reports\n", signal.SIGTERM),
+    (r"super-resolution and", signal.SIGTERM), (r"figures|evaluation", signal.SIGHUP), (r" reports\n", signal.SIGTERM),
 )  # fmt: skip
 """After which line of the output which signal is sent."""
 

@@ -1,6 +1,6 @@
 """What preflight estimates against what runs take: processor time, wall clock, peak memory, disk.
 
-python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo] [--procs 2] [--mem GB]
+python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo] [--procs 2] [--mem GB] [--pace]
 
 Each case is a run of `bids-sr` on a phantom. Processor minutes are those of all processes, so that they hold on a
 machine that is not alone; wall clock is that of this machine, now. A second table shows what each kind of step took:
@@ -22,6 +22,7 @@ from _table import keep
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import Estimate, check
+from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds
 
 BIN = Path(sys.executable).parent
 REPEATS = 10
@@ -97,7 +98,12 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
     parser.add_argument("--procs", type=int, default=2)
     parser.add_argument("--mem", type=float, help="given to the runs (GB)")
+    parser.add_argument("--pace", action="store_true", help="only time the kernel that estimates are scaled by")
     args = parser.parse_args()
+    if args.pace:
+        rows = [{"repeat": k + 1, "processor s": round(kernel_seconds(), 5)} for k in range(10)]
+        keep("resources_pace", "Kernel of the self-timing", rows, remarks=[f"Reference: {REFERENCE_S} s."])
+        return 0
     args.scratch.mkdir(parents=True, exist_ok=True)
     rows, kinds = [], []
     for case in args.cases:

@@ -1,6 +1,6 @@
 {# Pieces of the report. Arguments are plain text, escaped here, or markup made by these macros. #}
 {% macro table(caption, heads, rows, names=1, texts=()) %}
-<div class='wide'><table class='metrics'><caption>{{ caption }}</caption><thead><tr>
+<div class='wide' tabindex='0' role='region' aria-label='{{ caption }}'><table class='metrics'><caption>{{ caption }}</caption><thead><tr>
 {% for text, unit in heads %}
 <th scope='col'{% if loop.index0 in texts %} class='text'{% endif %}>{{ text }}{% if unit is not none %}<br><small>{{ unit }}</small>{% endif %}</th>
 {% endfor %}
@@ -35,9 +35,28 @@
 <dl>{% for term, text in entries %}<dt>{{ term }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
 {% endmacro %}
 
-{% macro verdict(headline, points, table, limits) %}
+{% macro verdict(headline, points, table, limits, idle="") %}
+{% if idle %}<p class='warning' role='note'><strong>Not applied.</strong> {{ idle }}</p>{% endif %}
 <div class='verdict'><p class='headline'>{{ headline }}</p>{% if points %}{{ items(points, kind="sentences") }}{% endif %}</div>{{ table }}
-{% if limits %}<h4>What this cannot say</h4>{{ items(limits) }}{% endif %}
+{% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
+{% endmacro %}
+
+{% macro overview(header, mark, kind, headline, evidence, idle, numbers, chips, steps) %}
+<div class='overview'>
+<h3 class='run'>{{ header }}</h3>
+{% if idle %}<p class='warning' role='note'><strong>Not applied.</strong> {{ idle }}</p>{% endif %}
+<div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
+{% if evidence %}<p class='evidence'>Evidence: {{ evidence }}. <a href='#verdict'>Why</a></p>{% endif %}</div>
+<ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>
+<ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
+{% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
+</div>
+{% endmacro %}
+
+{% macro viewer(content, least, left_out) %}
+<div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript; the section Activation shows the same maps.</p>
+<script type='application/json'>{{ content }}</script></div>
+<p class='caption'>A click moves all planes. Each map is shown voxel by voxel, without smoothing, on the grid that it has; on one color scale for all series of a contrast. Values with {{ least }} are left out here; the files in func/ hold all.{% if left_out %} Not here, for the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
 {% endmacro %}
 
 {% macro decision(words, text="") %}<span class='decision'>{{ words }}</span> {{ text }}{% endmacro %}
@@ -62,14 +81,14 @@
 {% if crash is none %}
 <p>{{ file }}: a pickled crash file, which is not opened here.</p>
 {% else %}
-<h4>{{ crash.node }}</h4><p>File: <code>{{ crash.file }}</code></p><pre>{{ tail }}</pre>
+<h4>{{ crash.node }}</h4><p>File: <code>{{ crash.file }}</code></p><pre tabindex="0">{{ tail }}</pre>
 {% if tail != crash.traceback %}{{ folded("Whole traceback", source(crash.traceback)) }}{% endif %}
 
 {% endif %}
 {% endfor %}
 {% endmacro %}
 
-{% macro source(text) %}<pre>{{ text }}</pre>{% endmacro %}
+{% macro source(text) %}<pre tabindex='0'>{{ text }}</pre>{% endmacro %}
 
 {% macro note(kind, text) %}<p class="{{ kind }}">{{ text }}</p>{% endmacro %}
 

@@ -3,12 +3,15 @@
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data: blob:; object-src data:; frame-src data:; style-src 'unsafe-inline'; script-src 'sha256-{{ digest }}'">
 <title>{{ title }}</title>
 <style>
 {{ css|safe }}
 </style>
 </head>
 <body>
+<a class="skip" href="#content">Skip to the content</a>
 <nav aria-label="Sections">
 <p class="brand">{{ title }}</p>
 <ul>
@@ -27,23 +30,39 @@
 {% endfor %}
 </ul>
 </nav>
-<main>
-<header><h1>{{ title }}</h1></header>
+<main id="content" tabindex="-1">
+<header><h1>{{ title }}</h1>
+<p class="tools">
+{% if crashed %}
+<a class="chip failed" href="#errors">! some steps failed</a>
+{% endif %}
+{% if notices %}
+<a class="chip" href="#summary">{{ notices }} notice{{ "s" if notices > 1 }}</a>
+{% endif %}
+<button type="button" class="scripted" data-do="unfold">Unfold all</button>
+<button type="button" class="scripted" data-do="print">Print</button>
+</p></header>
 {% for section in sections %}
-<section id="{{ section.name }}">
-<h2>{{ section.title }}</h2>
+<section id="{{ section.name }}" aria-labelledby="{{ section.name }}-title">
+{% if section.folded %}
+<details class="fold"><summary><h2 id="{{ section.name }}-title">{{ section.title }}</h2>{% if section.missing %} <span class="badge">not complete</span>{% endif %}</summary>
+{% else %}
+<h2 id="{{ section.name }}-title">{{ section.title }}</h2>
+{% endif %}
+{% set level = "h4" if section.blocks|selectattr("run")|list else "h3" %}
 {% for block in section.blocks %}
 <div class="reportlet" id="{{ block.name }}">
 {% if block.run %}
 <h3 class="run">{{ block.run[:1]|upper }}{{ block.run[1:] }}</h3>
 {% endif %}
 {% if block.subtitle %}
-<h4>{{ block.subtitle }}</h4>
+<{{ level }}>{{ block.subtitle }}</{{ level }}>
 {% endif %}
+<div class="panels"{% if block.panels|length > 1 %} data-choose{% endif %}>
 {% for panel in block.panels %}
-<figure>
+<figure{% for name, value in panel.choices.items() %} data-{{ name }}="{{ value }}"{% endfor %}>
 {% if panel.heading %}
-<h4>{{ panel.heading }}</h4>
+<{{ level }}>{{ panel.heading }}</{{ level }}>
 {% endif %}
 {{ panel.content }}
 {% if panel.caption %}
@@ -52,6 +71,10 @@
 </figure>
 {% endfor %}
 </div>
+{% if block.caption %}
+<p class="caption">{{ block.caption }}</p>
+{% endif %}
+</div>
 {% endfor %}
 {% if section.on_request %}
 <p class="missing">Made on request only, and not here: {{ section.on_request|join("; ") }}.</p>
@@ -59,9 +82,13 @@
 {% if section.missing %}
 <p class="missing">Not in this report: {{ section.missing|join("; ") }}.</p>
 {% endif %}
+{% if section.folded %}
+</details>
+{% endif %}
 </section>
 {% endfor %}
 <footer>For research, not for clinical use.</footer>
 </main>
+<script>{{ script|safe }}</script>
 </body>
 </html>

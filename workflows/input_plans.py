@@ -7,7 +7,7 @@ from typing import Any
 AxisOrder = tuple[int, int, int]
 AS_STORED: AxisOrder = (0, 1, 2)
 Factor = tuple[float, float, float]
-Seed = tuple[str, tuple[float, float, float], float]
+Seed = tuple[str, tuple[float, float, float], float, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

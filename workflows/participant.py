@@ -16,6 +16,7 @@ from bids_sr.workflows.plans import PairPlan, RunPlan, SubjectPlan
 from bids_sr.workflows.reportlets.run_evaluation import (
     init_calibration_reportlets_wf,
     init_evaluation_reportlets_wf,
+    init_overview_reportlets_wf,
     init_variance_reportlets_wf,
 )
 from bids_sr.workflows.reportlets.subject_reportlets import (
@@ -186,6 +187,7 @@ def _run_reportlets(
         run_wf,
         init_maps_reportlets_wf(run=run, name=f"{name}_maps_figures_wf"),
         init_evaluation_reportlets_wf(run=run, name=f"{name}_evaluation_figures_wf"),
+        init_overview_reportlets_wf(run=run, name=f"{name}_overview_figures_wf"),
     ]
     if plan.on_run:
         drawn.append(init_variance_reportlets_wf(with_guide=run.with_pair, name=f"{name}_variance_figures_wf"))
@@ -198,7 +200,7 @@ def _run_reportlets(
     common = {key: label for key, label in run.target.common.items() if key != "datatype"}
     for figures_wf in drawn:
         fields = fields_of(figures_wf)
-        source = {"mask_hr": "bold_mask_hr"} | {f: f"guard_{f}" for f in MAPS if "flags_json" in fields}
+        source = {"mask_hr": "bold_mask_hr"} | {f: f"guard_{f}" for f in MAPS if "consistency_files" in fields}
         if "log_file" in fields:
             source |= {f: f"{f}_{figures_wf.get_node('course').inputs.method}" for f in ("log_file", "card_file")}
         shown = [field for field in fields if field not in (*SHOWN_ANAT, "highres")]

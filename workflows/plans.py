@@ -209,8 +209,8 @@ class RunPlan:
     with_holdout : whether models are scored on another pair
     omp_nthreads : threads that one node may take
     seed : of everything random
-    seeds : name, center (RAS mm in the template) and radius (mm) of each seed of a run without events; none where its
-        temporal components take their place
+    seeds : name, center (RAS mm in the template), radius (mm) and atlas labels (which take the place of the sphere) of
+        each seed of a run without events; none where its temporal components take their place
     echoes : file and echo time (ms) of each echo that is combined; none of a single-echo run
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from bids_sr.api.image_inputs import (
     in_plane,
     mask_on,
     opened,
+    working_folder,
 )
 from bids_sr.api.run_preparation import Dummies, Run, prepare_run, undo_motion
 from bids_sr.api.super_resolver import SuperResolver
@@ -189,39 +189,37 @@ class Evaluator(BaseEstimator):
             raise InputError("events, seeds: give one of them, events of a task or seeds of a run at rest")
         steps.checked_names(list(series))
         frame = next((each for each in series.values() if isinstance(each, SuperResolver)), None)
-        factor = in_plane(self.factor)
         if frame is not None:
             check_is_fitted(frame)
-        with tempfile.TemporaryDirectory(prefix="bids-sr-") as name:
-            folder = Path(name)
+        with working_folder() as folder:
             with opened(acquired, folder, "acquired", any_order=True) as reader:
                 run = self._run(reader, folder, frame, mask=mask, boldref=boldref, motion=motion)
-                fine = _fine(run, factor, roi, folder)
-                baselines = self._baselines(
-                    reader, run, folder, guide=guide, lowres=lowres,
-                    guide_xfm=guide_xfm if frame is None or frame._guide is None else frame._guide.from_boldref,
-                )  # fmt: skip
-                made = {
-                    each: self._made(each, what, reader.path, fine, len(run.poses), folder)
-                    for each, what in series.items()
-                }
-                raw = undo_motion(reader, run, folder / "raw.nii") if seeds is not None else None
+                fine = _fine(run, in_plane(self.factor), roi, folder)
+                if frame is not None and frame._guide is not None:
+                    guide_xfm = frame._guide.from_boldref
+                baselines = self._baselines(reader, run, folder, guide=guide, lowres=lowres, guide_xfm=guide_xfm)
+                files = dict(baselines)
+                for each, what in series.items():
+                    files[each] = self._made(each, what, reader.path, fine, len(run.poses), folder)
+                design_of = self._model(reader, run, events, seeds, folder)
                 tr = self.tr or reader.tr
             if not tr > 0:
                 raise InputError("tr: the header of the acquired series tells none; give Evaluator(tr=...)")
-            files = baselines | made
-            known = truth if isinstance(truth, Mapping) else {}
-            measured = None if truth is None or known else steps.measured_on(fine, truth, run, folder)  # type: ignore[arg-type]
-            if raw is not None and seeds is not None:
-                with SeriesReader(raw) as reader:
-                    design_of = steps.seeds_of(reader, seeds, run, self.seed_radius_mm, folder)
-            else:
-                assert events is not None
-                design_of = steps.events_of(events, folder)
-            rows = self._rows(files, measured, known, run, fine, design_of, tr, confounds, folder)
+            rows = self._rows(files, truth, run, fine, design_of, tr, confounds, folder)
         idle = [*not_applied, *(n for n, e in series.items() if isinstance(e, SuperResolver) and not e.applied_)]
         self._judge(rows, list(series), list(baselines), idle)
         return self
+
+    def _model(
+        self, reader: SeriesReader, run: Run, events: pd.DataFrame | str | Path | None,
+        seeds: Mapping[str, Sequence[float]] | None, folder: Path,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Events, or the time series of seeds in their place, read off the acquired series with head motion undone."""
+        if seeds is None:
+            assert events is not None
+            return steps.events_of(events, folder)
+        with SeriesReader(undo_motion(reader, run, folder / "raw.nii")) as raw:
+            return steps.seeds_of(raw, seeds, run, self.seed_radius_mm, folder)
 
     def _run(
         self, reader: SeriesReader, folder: Path, frame: SuperResolver | None, *, mask: MaskLike | None,
@@ -277,10 +275,12 @@ class Evaluator(BaseEstimator):
         return steps.series_on(fine, what, n_volumes, folder, name)
 
     def _rows(
-        self, files: Mapping[str, Path], measured: Path | None, known: Mapping[str, ImageLike], run: Run,
-        fine: steps.Fine, events: pd.DataFrame, tr: float, confounds: pd.DataFrame | None, folder: Path,
+        self, files: Mapping[str, Path], truth: Truth | None, run: Run, fine: steps.Fine, events: pd.DataFrame,
+        tr: float, confounds: pd.DataFrame | None, folder: Path,
     ) -> list[Any]:  # fmt: skip
         """Rows of all series."""
+        known = truth if isinstance(truth, Mapping) else {}
+        measured = None if truth is None or isinstance(truth, Mapping) else steps.measured_on(fine, truth, run, folder)
         self.contrasts_ = dict(resolve_contrasts(conditions_of(events), self.contrasts or ()))
         if confounds is None:
             confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))

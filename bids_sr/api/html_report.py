@@ -20,8 +20,9 @@ from bids_sr.io import atomic_files
 from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.reports.figures.evaluation_figures import agreement_figure
 from bids_sr.reports.figures.quality_control_figures import variance_figure
-from bids_sr.reports.figures.style import NamedImage, save_svg
+from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.superres_figures import slice_figure
+from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,13 @@ def _finite(values: Any, t: int, what: str) -> Float32:
     if not np.isfinite(volume).all():
         raise InputError(f"{what}: volume {t} holds NaN or infinite values; replace or mask them first")
     return volume
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """A folder for what is written on the way; it is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="bids-sr-") as name:
+        yield Path(name)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,7 @@ from bids_sr.api.image_inputs import (
     in_plane,
     opened,
     poses_of,
+    working_folder,
 )
 from bids_sr.api.model_fitting import Fitted, Given, fit_model, guide_of, pair_of
 from bids_sr.api.run_preparation import Dummies, Run, prepare_run, same_run_as
@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 
 PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
 """Baselines that need no model."""
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 class SuperResolver(TransformerMixin, BaseEstimator):
@@ -191,7 +197,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
                 "lowres=...), or take a method that needs none, such as sbl or wmn"
             )
-        with self._room() as folder, opened(bold, folder, "bold", any_order=True) as reader:
+        with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
             run = prepare_run(
                 reader, folder, mask=mask, boldref=boldref, motion=motion, realigned=self.realigned,
                 n_dummy=self.n_dummy,
@@ -208,6 +214,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             raise InputError(f"data_consistency: {self.data_consistency!r}; it is 'report', 'enforce' or 'off'")
         if self.device not in ("cpu", "cuda"):
             raise InputError(f"device: {self.device!r}; it is 'cpu' or 'cuda'")
+        if self.device == "cuda" and not _has_cuda():
+            raise InputError("device: torch finds no CUDA device here; take 'cpu'")
         if self.method in PLAIN:
             return self.method, in_plane(self.factor), None
         try:
@@ -218,16 +226,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"method: {error} Methods: {', '.join(method_names())}; baselines: {', '.join(PLAIN)}"
             ) from None
         return self.method, in_plane(self.factor), method
-
-    @staticmethod
-    def _room() -> Any:
-        """A folder for what is written on the way."""
-
-        class _Room(tempfile.TemporaryDirectory[str]):
-            def __enter__(self) -> Path:  # type: ignore[override]
-                return Path(super().__enter__())
-
-        return _Room(prefix="bids-sr-")
 
     def _learn(
         self, name: str, factor: tuple[float, float, float], method: Method | None, reader: SeriesReader, run: Run,
@@ -331,7 +329,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Another grid, or another run where the method belongs to one.
         """
         check_is_fitted(self)
-        with self._room() as folder, opened(bold, folder, "bold") as reader:
+        with working_folder() as folder, opened(bold, folder, "bold") as reader:
             poses = self._poses(reader, motion)
             target = folder / "fine.nii" if out_file is None else Path(out_file)
             if target.resolve() == reader.path.resolve():

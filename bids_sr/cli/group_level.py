@@ -302,7 +302,8 @@ def _map_figures(maps: "GroupMaps", folder: Path) -> list[Any]:
     from bids_sr.interfaces.group.group_maps import Z_SHOWN
     from bids_sr.io.nifti import load_image
     from bids_sr.reports.figures.activation_figures import Display, Scene, activation_figure
-    from bids_sr.reports.figures.style import NamedImage, save_svg
+    from bids_sr.reports.figures.style import NamedImage
+    from bids_sr.reports.figures.svg_files import save_svg
     from bids_sr.reports.group_report import MapFigure
 
     if not maps.maps or maps.background is None or maps.mask is None or maps.affine is None:

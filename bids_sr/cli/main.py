@@ -13,6 +13,7 @@ code    meaning
 import contextlib
 import dataclasses
 import logging
+import os
 import sys
 import textwrap
 import time
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr import __version__
+from bids_sr.cli import report_command
+from bids_sr.cli.console import end_lines, item, start_lines
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
@@ -46,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         _complain(f"bids-sr: {error}")
         return REFUSED
+    except BrokenPipeError:  # `bids-sr … | head` has read enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is still buffered is for nobody
+        return DONE
     except KeyboardInterrupt:
         _complain("bids-sr: interrupted; the same command goes on from here")
         return INTERRUPTED
@@ -57,18 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             _complain(f"bids-sr: {error}" if isinstance(error, DiskFullError) else f"bids-sr: {full_text(place)}")
             return FAILED
         _complain(traceback.format_exc().rstrip())
-        _complain("bids-sr: an unexpected error, see above; please report it with the settings printed at the start")
+        _complain(
+            "bids-sr: an unexpected error, see above; please report it with the settings (logs/*/settings.toml in the "
+            "output, or what --verbose prints)"
+        )
         return FAILED
 
 
 def _run(argv: Sequence[str]) -> int:
+    if report_command.is_report_command(argv):
+        return report_command.main(argv[1:])
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = parse_settings(argv).resolved(run_uuid=identifier)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(settings.run.verbosity, 2)]
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=level)
     logging.getLogger("bids_sr").setLevel(level)
-    _stage(f"bids-sr {__version__}, run {identifier}")
-    for line in settings.summary():
+    _stage(f"bids-sr {__version__}, {settings.selection.analysis_level} level: {settings.paths.bids_dir}")
+    for line in settings.summary() if settings.run.verbosity else ():
         print(textwrap.fill(line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False))
     return _participants(settings) if settings.selection.analysis_level == "participant" else _group(settings)
 
@@ -79,7 +90,7 @@ def _participants(settings: Settings) -> int:
     from bids_sr import preflight
 
     if settings.run.dry_run:
-        _stage("plan (dry run: nothing is written)")
+        _stage("plan (dry run: nothing is written; images are read whole only when the work begins)")
         print(preflight.dry_run_text(plan, settings))
         return DONE
     paths, labels = settings.paths, [subject.label for subject in plan.subjects]
@@ -89,16 +100,14 @@ def _participants(settings: Settings) -> int:
             for folder in (paths.output_dir, *paths.output_dir.glob("sourcedata/*")):
                 remove_leftovers(folder / f"sub-{label}")
         if not (settings.run.boilerplate_only or settings.run.reports_only):
-            _stage("checking the data")
             plan = _without_damaged(plan, settings)
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsampled(settings, plan)
-        _stage("running")
         from bids_sr.cli.participant_level import run_participants
 
         outcome = run_participants(settings, plan, _stage)
-    return _conclude(outcome, plan)
+    return _conclude(outcome, settings, plan)
 
 
 def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
@@ -149,22 +158,18 @@ def _group(settings: Settings) -> int:
     with output_lock(settings.paths.output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
         outcome = group_level.run_group(settings, prepared, _stage)
-    return _conclude(outcome)
+    return _conclude(outcome, settings)
 
 
 def _check(settings: Settings) -> "Plan":
     """Check what headers and tables tell; refuse with every problem at once."""
-    _stage("checking the inputs")
     from bids_sr import preflight
-    from bids_sr.bids.findings import counted
 
     plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
-        for warning in counted(plan.warnings):
-            print(f"  note: {warning}")
-        for line in preflight.choice_lines(plan, settings):
-            print(f"  {line}")
+        for line in start_lines(plan, settings):
+            print(line, flush=True)
         _tell_left_out(plan.left_out)
     return plan
 
@@ -180,10 +185,11 @@ def _write_settings(settings: Settings) -> None:
     write_whole(settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml", settings.to_toml())
 
 
-def _conclude(outcome: "RunOutcome", plan: "Plan | None" = None) -> int:
-    """Name what crashed and what can be done about it, what is missing and where the reports are."""
-    for report in outcome.reports:
-        _stage(f"report: {report}")
+def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
+    """Say what was made and where, what came of it, what crashed and what can be done about it, and what is missing."""
+    made = [item("report", str(path)) for path in outcome.reports]
+    for line in made if plan is None else end_lines(plan, settings, outcome.reports):
+        print(line, flush=True)
     for crash in outcome.crash_files:
         _complain(f"crashed: {crash}")
         _complain(textwrap.indent("\n".join(_advice(crash)), "  "))

@@ -9,7 +9,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ from bids_sr.config.groups import PAPER_SMOOTHING_MM
 from bids_sr.config.seed_options import KNOWN
 from bids_sr.sr.method import offered_methods
 
+COMMON = (
+    "--participant-label", "--task-id", "--dry-run", "--sr-method", "--calibration", "--derivatives", "--roi",
+    "--truth", "--retrospective", "--nprocs", "--mem", "--work-dir",
+)  # fmt: skip
+"""Options that ``--help`` shows; ``--help-all`` shows the rest too."""
 GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 
 
@@ -97,8 +102,8 @@ def _shown(value: Any) -> str:
 class _Options:
     """Adds options whose default, choices and kind of value are those of the setting that they fill."""
 
-    def __init__(self, parser: argparse.ArgumentParser, title: str, section: str) -> None:
-        self.group, self.section = parser.add_argument_group(title), section
+    def __init__(self, parser: argparse.ArgumentParser, title: str, section: str, *, shown: Container[str]) -> None:
+        self.group, self.section, self.shown = parser.add_argument_group(title), section, shown
 
     def __call__(self, flags: str, help: str, *, to: str = "", **how: Any) -> None:
         """Add an option: its flags and the name of its value as they stand in the help, its help, and its setting.
@@ -126,18 +131,25 @@ class _Options:
                 how = {"nargs": "+", "action": "extend", **how}
             if default not in (None, ()):
                 help = f"{help} (default: {_shown(default)})"
+        if not any(name in self.shown for name in names):
+            help = argparse.SUPPRESS
         self.group.add_argument(*names, dest=f"{section}.{name}", help=help, **how)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add every option to a parser."""
-    _selection(_Options(parser, "which data", "selection"))
-    _superres(_Options(parser, "super-resolution", "superres"))
-    _preprocessing(_Options(parser, "preprocessing", "preprocessing"))
-    _activation(_Options(parser, "activation", "activation"))
-    _evaluation(_Options(parser, "evaluation", "evaluation"))
-    _resources(_Options(parser, "resources", "resources"))
-    _run(_Options(parser, "how it runs", "run"))
+class _All:
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def add_options(parser: argparse.ArgumentParser, *, shown: Container[str] = _All()) -> None:
+    """Add every option to a parser; the help lists those of which a flag is in `shown`, by default all."""
+    parts = {
+        "which data": ("selection", _selection), "super-resolution": ("superres", _superres),
+        "preprocessing": ("preprocessing", _preprocessing), "activation": ("activation", _activation),
+        "evaluation": ("evaluation", _evaluation), "resources": ("resources", _resources), "how it runs": ("run", _run),
+    }  # fmt: skip
+    for title, (section, add) in parts.items():
+        add(_Options(parser, title, section, shown=shown))
 
 
 def _selection(add: _Options) -> None:
@@ -180,7 +192,7 @@ def _superres(add: _Options) -> None:
     add("--vgg-weights FILE", "VGG-19 weights (.safetensors) that switch the perceptual loss on")
     add("--max-train-minutes MIN", "stop training on the clock; the model is then marked as not reproducible")
     add("--n-ensemble N", "models of each method, with different seeds, whose spread is the map of uncertainty")
-    add("--data-consistency", "compare each output, brought down again, with what was acquired; enforce corrects it")
+    add("--data-consistency", "compare each output, downsampled, with the acquired series; enforce corrects it")
     add("--guide", "whether wmn, focuss and sbl add static detail of the highres T2*w; auto: where there is a pair")
     add("--precision", "arithmetic of inference; auto is fp32")
     add("--force", "apply a model to a resolution or orientation that it was not trained for")
@@ -194,7 +206,7 @@ def _preprocessing(add: _Options) -> None:
     )
     add("-d --derivatives NAME=DIR", derivatives, type=named_folder)
     add("--echo N", "the echo of a multi-echo run that is used alone (default: optimal combination of all)")
-    add("--slice-time-ref FRACTION", "moment of the TR to which slices are brought")
+    add("--slice-time-ref FRACTION", "reference time for slice-timing correction (fraction of TR)")
     add("--ignore", "steps that are left out; a run whose events are ignored is one at rest")
     add("--output-spaces SPACE", "templates in which the statistical maps are given too, such as MNI152NLin2009aSym")
     add("--output-dtype", "type of the stored series")
@@ -205,9 +217,12 @@ def _activation(add: _Options) -> None:
     add("--contrasts EXPR", contrasts)
     add("--activation", "cross-correlation with the design, general linear model", to="kinds")
     add("--smoothing MM", "FWHM in mm, 0 for none; paper stands for 3.5 13.2", type=widths, action=_Flatten)
-    add("--low-pass HZ", "cut-off of the cross-correlation path, or none", type=frequency)
-    add("--high-pass HZ", "slower changes are drift to the linear model")
-    seeds = f"connectivity of runs without events: {', '.join(KNOWN)}, NAME=x,y,z[,radius] in mm (MNI), or components"
+    add("--low-pass HZ", "low-pass cut-off of the cross-correlation (Hz), or none", type=frequency)
+    add("--high-pass HZ", "high-pass cut-off of the GLM (Hz)")
+    seeds = (
+        f"connectivity of runs without events: {', '.join(KNOWN)}, labels of AAL2, NAME=LABEL[,LABEL], "
+        "NAME=x,y,z[,radius] in mm (MNI), or components"
+    )
     add("--seeds SEED", seeds)
     regions = "auto (by the task's name), brain, motor, visual, auditory, labels of AAL2 joined by commas, or a mask"
     add("--roi {auto,brain,NAMES,FILE}", f"where regions are measured: {regions}")
@@ -222,12 +237,12 @@ def _evaluation(add: _Options) -> None:
     )
     add("--truth {auto,none,DIR}", truth, type=folder)
     retrospective = (
-        "make the truth from the data: bring the BOLD down by the factor (default 2), raise it again and compare; "
-        "noisy also adds as much thermal noise as there is (clean where nothing is said)"
+        "downsample the BOLD series by the factor (default 2), super-resolve it and compare with the original; "
+        "noisy also adds thermal noise up to the original level (default: clean)"
     )
     add("--retrospective", retrospective, nargs="?", const="clean")
     add("--pair-holdout", "of two T2*w pairs, train on the first and score on the second")
-    add("--null-checks N", "placebos, and N shuffles of the data without signal; 0 for neither")
+    add("--null-checks N", "control analyses (placebos), and N shuffles of the data without signal; 0 for neither")
     add("--roi-grow", "let the motor area grow to the activation nearby where it misses it")
     margin = (
         "margin of equivalence at the group level for measures that are pure numbers, such as correlations "

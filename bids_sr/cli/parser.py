@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bids_sr import __version__
-from bids_sr.cli.options import add_options, path
+from bids_sr.cli.options import COMMON, add_options, path
 from bids_sr.config import Settings, UsageError, nearest_name
 from bids_sr.config.settings import read_toml
 
 DESCRIPTION = """\
-Super-resolution of fMRI, trained on the participant's own pair of T2*-weighted images, as a BIDS-App:
-activation maps of the acquired, the interpolated and the super-resolved series side by side.
+Super-resolution of fMRI as a BIDS-App: super-resolves every BOLD series of a BIDS data set, and maps activation
+(connectivity at rest) on the acquired, the interpolated and the super-resolved series side by side.
 For research; not for clinical use."""
+EPILOG = "bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports."
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,13 +49,27 @@ def data_parser(prog: str, description: str, data: str, output: str) -> Parser:
     return parser
 
 
-def build_parser() -> Parser:
-    """Return the parser of ``bids-sr``; pure: nothing is read, asked or changed."""
+class _HelpAll(argparse.Action):
+    """Print the help with every option, and end."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        build_parser(everything=True).print_help()
+        parser.exit()
+
+
+def build_parser(*, everything: bool = False) -> Parser:
+    """Return the parser of ``bids-sr``, whose help lists the common options or all; nothing is read or changed."""
     parser = data_parser("bids-sr", DESCRIPTION, "bids_dir", "output_dir")
     level = "participant: each run; group: statistics over the participants in output_dir"
     levels = ("participant", "group")
     parser.add_argument("selection.analysis_level", metavar="{participant,group}", choices=levels, help=level)
-    add_options(parser)
+    parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
+    parser.add_argument("--help-all", nargs=0, action=_HelpAll, help="show all options and exit")
+    if everything:
+        add_options(parser)
+    else:
+        parser.epilog = EPILOG
+        add_options(parser, shown=COMMON)
     return parser
 
 

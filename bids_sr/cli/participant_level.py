@@ -6,56 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr import __version__
+from bids_sr.cli.progress import Progress
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import for_steps_gb, largest_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.io.atomic_files import write_whole
+from bids_sr.preflight.pace import slowdown
 
 if TYPE_CHECKING:
     from niworkflows.engine.workflows import LiterateWorkflow
 
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight import Plan
-
-STAGES = {
-    "anat_wf": "anatomy: bias field, brain mask, template, atlas",
-    "pair": "T2* pair: register",
-    "train": "training",
-    "motion_wf": "head motion and slice timing",
-    "registration": "registration of the run",
-    "series": "super-resolution and baselines",
-    "maps": "activation maps",
-    "comparison": "comparison of the series",
-    "prepare": "structural scans: bias field, brain, register",
-    "fused": "structural scans: training and super-resolution of all contrasts",
-    "measured": "structural scans: measures and figures",
-    "figures": "figures",
-}
-
-
-class StageLines:
-    """Say once for each participant or run when a stage begins; called by the scheduler for every node."""
-
-    def __init__(self, say: Any) -> None:
-        self._say = say
-        self._told: set[tuple[str, str]] = set()
-
-    def __call__(self, node: Any, status: str) -> None:
-        """Take note that `node` starts, ended or failed."""
-        if status == "exception":
-            self._say(f"failed: {node.fullname}")
-        if status != "start":
-            return
-        parts = node.fullname.split(".")
-        stage = next((key for part in parts[2:] for key in STAGES if part.startswith(key)), None)
-        if stage is None:
-            return
-        where = parts[1].removesuffix("_wf").removesuffix("_scans").replace("_", "-", 1)
-        if len(parts) > 3 and parts[2].startswith("sub_"):
-            where = parts[2].removesuffix("_wf")
-        if (where, stage) not in self._told:
-            self._told.add((where, stage))
-            self._say(f"{where}: {STAGES[stage]}")
 
 
 def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome":
@@ -73,14 +35,20 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
         workflow = _prepare(settings, plan, log_dir)
         if settings.run.boilerplate_only:
             return outcome
-        outcome = execute(
-            workflow,
-            **_share(settings, plan, say),
-            crash_dir=log_dir,
-            progress=StageLines(say),
-            usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
-            plugin=Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin(),
-        )
+        share, names = _share(settings, plan, say), workflow.list_node_names()
+        nodes = [f"{workflow.name}.{name}" for name in names]
+        progress = Progress(nodes, plan, say, slower=slowdown(share["nprocs"]))
+        try:
+            outcome = execute(
+                workflow,
+                **share,
+                crash_dir=log_dir,
+                progress=progress,
+                usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
+                plugin=Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin(),
+            )
+        finally:
+            progress.close()
     say("reports")
     labels = [subject.label for subject in plan.subjects]
     if not settings.run.reports_only:
@@ -88,7 +56,9 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
             write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
     from bids_sr.reports.subject_report import build_report
 
-    logs, command = {label: _logs_of_outputs(log_dir, label) for label in labels}, " ".join(sys.argv)
+    found = {label: logs_of_outputs(log_dir.parent, label) for label in labels}
+    logs = {label: log_dir if own == log_dir.parent else own for label, own in found.items()}
+    command = " ".join(sys.argv)
     reports = tuple(
         build_report(settings.paths.output_dir, label, run_uuid=own.name, log_dir=own, command=command)
         for label, own in logs.items()
@@ -140,10 +110,15 @@ def _last_run(logs: Path, label: str) -> Path:
     return logs / "latest" / f"sub-{label}.txt"
 
 
-def _logs_of_outputs(log_dir: Path, label: str) -> Path:
-    """Logs of the run that made the outputs of a participant: its settings and crash files are theirs."""
-    noted = _last_run(log_dir.parent, label)
-    if noted.is_file() and (named := log_dir.parent / noted.read_text(encoding="utf-8").strip()).is_dir():
+def logs_of_outputs(logs: Path, label: str) -> Path:
+    """Logs of the run that made the outputs of a participant: its settings and crash files are theirs.
+
+    Parameters
+    ----------
+    logs : ``logs`` of the output directory; returned itself where no run has left anything in it
+    """
+    noted = _last_run(logs, label)
+    if noted.is_file() and (named := logs / noted.read_text(encoding="utf-8").strip()).is_dir():
         return named
-    made = sorted(path.parent for path in log_dir.parent.glob("*/CITATION.md"))  # of an earlier version
-    return made[-1] if made else log_dir
+    made = sorted(path.parent for path in logs.glob("*/CITATION.md"))  # of an earlier version
+    return made[-1] if made else logs

@@ -8,13 +8,14 @@ from pathlib import Path
 
 PRESET_NAMES = ("tiny", "demo", "paper")
 SCENE_NAMES = ("ribbon", "veins", "free")
+TASK_NAMES = ("tap", "rest")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; needs nothing but the standard library."""
     parser = argparse.ArgumentParser(
         prog="bids-sr-phantom",
-        description="Make a simulated BIDS data set: BOLD of a tapping task, a T2*w pair, a T1w, and in "
+        description="Make a simulated BIDS data set: BOLD of a tapping task or at rest, a T2*w pair, a T1w, and in "
         "derivatives/ground-truth what is true of them.",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="directory to make; must not exist, or be empty")
@@ -33,6 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="activity along the gray matter (ribbon, default), displaced towards draining veins (veins), or in "
         "places that ignore every border of the anatomy (free)",
     )  # fmt: skip
+    parser.add_argument(
+        "--task", choices=TASK_NAMES, default="tap",
+        help="tap: blocks of finger tapping (default); rest: no events, but networks (motor, defaultMode, visual) that "
+        "fluctuate slowly, each of its own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--volumes", type=int, default=0, metavar="N", help="volumes of the BOLD (default: as many as the preset has)"
+    )
     parser.add_argument("--null", action="store_true", help="no activity, although the task is there")
     parser.add_argument(
         "--anat", action="store_true",
@@ -55,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         study = Study(
             preset=options.preset, subjects=options.subjects, pairs=options.pairs, seed=options.seed,
             scene=options.scene, null=options.null, anat=options.anat, calibration=options.calibration,
+            task=options.task, volumes=options.volumes,
         )  # fmt: skip
         make_dataset(options.out, study, progress=print)
     except PhantomError as err:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bids_sr import region_names
-from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, parse_seed
+from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, known_names, parse_seed, seed_names
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
@@ -283,7 +283,7 @@ class Activation(Section):
         self._need(COMPONENTS not in self.seeds or len(self.seeds) == 1, "seeds", "components stand alone")
         for text in self.seeds:
             self._check_seed(text)
-        names = [text.partition("=")[0] for text in self.seeds]
+        names = seed_names(self.seeds, with_anat=True)
         self._need(len(set(names)) == len(names), "seeds", "two seeds have one name")
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
         self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
@@ -311,7 +311,7 @@ class Activation(Section):
             try:
                 parse_seed(text)
             except ValueError as error:
-                raise UsageError(f"activation.seeds: {text}", str(error), nearest_name(text, KNOWN)) from error
+                raise UsageError(f"activation.seeds: {text}", str(error), nearest_name(text, known_names())) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

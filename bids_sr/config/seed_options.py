@@ -1,4 +1,4 @@
-"""Seeds of connectivity maps (``--seeds``): names and MNI coordinates, without a heavy import.
+"""Seeds of connectivity maps (``--seeds``): names, MNI coordinates and atlas labels, without a heavy import.
 
 The networks are those of the paper (TV self-supervision, section 3.3); it gives no coordinates, which are those of Van
 Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left hemisphere where there are two.
@@ -7,6 +7,8 @@ Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left hemisphere where there 
 import math
 import re
 from dataclasses import dataclass
+
+from bids_sr.region_names import atlas_labels, region_labels
 
 DEFAULT_RADIUS_MM = 6.0  # the paper's 3 mm are less than one voxel of most runs
 MAX_RADIUS_MM = 30.0
@@ -19,11 +21,12 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """A sphere in the template: name (letters and digits), center (RAS mm, MNI) and radius (mm)."""
+    """A sphere in the template: name (letters and digits), center (RAS mm, MNI) and radius (mm); or labels of AAL2."""
 
     name: str
-    center: Point
+    center: Point = (0.0, 0.0, 0.0)
     radius_mm: float = DEFAULT_RADIUS_MM
+    labels: tuple[str, ...] = ()
 
 
 KNOWN = {
@@ -49,18 +52,20 @@ def seed_names(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[str, ...]:
     """
     if not with_anat or seeds == (COMPONENTS,):
         return tuple(f"component{number}" for number in range(1, N_COMPONENTS + 1))
-    return tuple(text.partition("=")[0] for text in seeds)
+    return tuple(parse_seed(text).name for text in seeds)
 
 
-def seed_places(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[tuple[str, Point, float], ...]:
-    """Name, center and radius of each seed; none where components take their place."""
+def seed_places(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[tuple[str, Point, float, tuple[str, ...]], ...]:
+    """Name, center, radius and labels of each seed; none where components take their place."""
     if not with_anat or seeds == (COMPONENTS,):
         return ()
-    return tuple((seed.name, seed.center, seed.radius_mm) for seed in map(parse_seed, seeds))
+    return tuple((seed.name, seed.center, seed.radius_mm, seed.labels) for seed in map(parse_seed, seeds))
 
 
 def parse_seed(text: str) -> Seed:
-    """A seed by its name, or as ``NAME=x,y,z`` or ``NAME=x,y,z,radius`` in mm.
+    """A seed by its name, as ``NAME=x,y,z`` or ``NAME=x,y,z,radius`` in mm, or by labels of AAL2.
+
+    Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides), ``NAME=Calcarine_L,Cuneus_L``.
 
     Raises
     ------
@@ -70,17 +75,43 @@ def parse_seed(text: str) -> Seed:
     --------
     >>> parse_seed("visual").center, parse_seed("hand=-38,-24,58,3").radius_mm
     ((-30.0, -88.0, 0.0), 3.0)
+    >>> parse_seed("precentral").labels, parse_seed("v1=Calcarine_L").labels
+    (('Precentral_L', 'Precentral_R'), ('Calcarine_L',))
     """
     if text in KNOWN:
         return KNOWN[text]
+    if (region := _atlas_seed(text)) is not None:
+        return region
     found = _FORM.fullmatch(text)
     try:
         numbers = [float(number) for number in found.groups()[1:] if number] if found else []
     except ValueError:
         numbers = []
     if found is None or len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"a seed is one of {', '.join(KNOWN)}, or NAME=x,y,z[,radius] in mm of the MNI space")
-    seed = Seed(found[1], (numbers[0], numbers[1], numbers[2]), *numbers[3:])
+        raise ValueError(
+            f"a seed is one of {', '.join(KNOWN)}, a label of AAL2, NAME=LABEL[,LABEL], or NAME=x,y,z[,radius] in mm "
+            "of the MNI space"
+        )
+    radius = numbers[3] if len(numbers) > 3 else DEFAULT_RADIUS_MM
+    seed = Seed(found[1], (numbers[0], numbers[1], numbers[2]), radius)
     if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= MAX_RADIUS_MM:
         raise ValueError(f"a seed lies inside the head, and its radius is at most {MAX_RADIUS_MM:g} mm")
     return seed
+
+
+def _atlas_seed(text: str) -> Seed | None:
+    """A seed of labels of the atlas, or None for text of another form."""
+    name, _, labels = text.rpartition("=")
+    name = re.sub(r"[^A-Za-z0-9]", "", name or labels)
+    if not re.match(r"[A-Za-z]", name) or not atlas_labels():
+        return None
+    try:
+        found = region_labels(labels)
+    except ValueError:
+        return None
+    return Seed(name, labels=found) if found else None
+
+
+def known_names() -> tuple[str, ...]:
+    """All that can be named alone."""
+    return (*KNOWN, *atlas_labels())

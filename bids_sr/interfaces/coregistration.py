@@ -78,12 +78,12 @@ class RegisterBoldToT1w(SimpleInterface):
         out_json = File(exists=True, desc="size and quality of the registration")
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.registration.ants import load
+        from bids_sr.registration.ants import load, load_ras
         from bids_sr.registration.bold_to_anat import register_to_t1w
 
         here = Path(runtime.cwd)
         xfm, facts = register_to_t1w(
-            load(self.inputs.boldref), load(self.inputs.t1w_preproc), load(self.inputs.t1w_mask).data > 0.5,
+            load_ras(self.inputs.boldref), load(self.inputs.t1w_preproc), load(self.inputs.t1w_mask).data > 0.5,
             seed=self.inputs.seed, prefix=str(here / "coreg_"),
         )  # fmt: skip
         self._results["boldref2t1w_xfm"] = saved_xfm(here / "boldref2t1w.txt", xfm)

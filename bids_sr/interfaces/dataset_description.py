@@ -17,6 +17,7 @@ IGNORED = (
     "**/figures",
     "**/*_boldref.*",
     "**/*_metrics.*",
+    "**/*_boldmap.*",
     "**/*_statmap.*",
     "**/*_timeseries.*",
     "**/*_xfm.*",

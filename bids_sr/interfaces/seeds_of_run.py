@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
 from bids_sr.io import atomic_files
 
@@ -25,12 +25,18 @@ class _SeriesOutputSpec(TraitedSpec):
 
 
 class SeedSeries(SimpleInterface):
-    """Mean time series of spheres that are given in the template."""
+    """Mean time series of spheres and atlas regions that are given in the template, without drift and confounds."""
 
     class input_spec(_RunInputSpec):
         names = traits.List(traits.Str, mandatory=True, desc="of the seeds")
         centers = traits.List(traits.List(traits.Float), mandatory=True, desc="RAS mm in the template")
         radii_mm = traits.List(traits.Float, mandatory=True, desc="of the spheres")
+        labels = traits.List(traits.List(traits.Str), desc="of the atlas, in the place of a sphere where there are any")
+        confounds_tsv = File(exists=True, mandatory=True, desc="one row a volume; what the linear model has of it goes")
+        high_pass = traits.Float(mandatory=True, desc="Hz; slower is drift")
+        tr = traits.Float(mandatory=True, desc="repetition time (s)")
+        slice_time_ref = traits.Float(0.5, usedefault=True, desc="moment within a TR of slice timing correction")
+        has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
         boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
         t1w2std_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point")
         seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
@@ -38,33 +44,80 @@ class SeedSeries(SimpleInterface):
     output_spec = _SeriesOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.registration.ants import apply_to_points
-        from bids_sr.stats.glm.seeds import seed_series, seed_voxels
+        from bids_sr.io.nifti import SeriesReader
+        from bids_sr.stats.glm.seeds import seed_series
 
         inputs = self.inputs
-        mask, affine = load_image(inputs.bold_mask)
-        chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]
-        points = apply_to_points(inputs.centers, chain, seed=inputs.seed)
-        voxels, facts = {}, {}
-        for name, point, center, radius in zip(inputs.names, points, inputs.centers, inputs.radii_mm, strict=True):
-            placed = {"CenterMNI": _rounded(center), "CenterBoldref": _rounded(point)}
-            try:
-                voxels[name] = seed_voxels(mask > 0.5, affine, point, radius)
-                about = f"mean of {int(voxels[name].sum())} voxels within {radius:g} mm"
-            except ValueError as error:
-                LOGGER.warning("the seed %s is left out: %s", name, error)
-                about = f"left out: {error}"
-            facts[name] = {"Description": about, **placed}
+        voxels, facts = _placed(inputs)
         if not voxels:
             raise ValueError(
                 f"no seed lies in the field of view of {inputs.in_file} ({', '.join(inputs.names)}); name others with "
                 "--seeds NAME=x,y,z, or take --seeds components"
             )
         with SeriesReader(inputs.in_file) as reader:
-            table = seed_series(reader, voxels, inputs.n_dummy)
+            table = _cleared(seed_series(reader, voxels, inputs.n_dummy), inputs)
         self._results |= _write(table, facts, Path(runtime.cwd))
         return runtime
+
+
+def _placed(inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Voxels of the seeds that lie in the field of view, and what is told of every one."""
+    from bids_sr.io.nifti import load_image
+    from bids_sr.registration.ants import apply_to_points
+    from bids_sr.stats.glm.seeds import seed_voxels
+
+    mask, affine = load_image(inputs.bold_mask)
+    chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]
+    points = apply_to_points(inputs.centers, chain, seed=inputs.seed)
+    labels = inputs.labels if isdefined(inputs.labels) else [[] for _ in inputs.names]
+    voxels, facts = {}, {}
+    for name, point, center, radius, own in zip(
+        inputs.names, points, inputs.centers, inputs.radii_mm, labels, strict=True
+    ):
+        placed = {"Labels": own} if own else {"CenterMNI": _rounded(center), "CenterBoldref": _rounded(point)}
+        try:
+            if own:
+                voxels[name] = _atlas_voxels(own, mask > 0.5, affine, chain, inputs.seed)
+            else:
+                voxels[name] = seed_voxels(mask > 0.5, affine, point, radius)
+            within = "of the labels" if own else f"within {radius:g} mm"
+            about = f"mean of {int(voxels[name].sum())} voxels {within}, without drift and confounds"
+        except ValueError as error:
+            LOGGER.warning("the seed %s is left out: %s", name, error)
+            about = f"left out: {error}"
+        facts[name] = {"Description": about, **placed}
+    return voxels, facts
+
+
+def _atlas_voxels(labels: list[str], mask: Any, affine: Any, chain: list[str], seed: int) -> Any:
+    """Voxels of the mask whose center lies in labels of the atlas; ValueError where there is none."""
+    import numpy as np
+
+    from bids_sr.registration.ants import Image, apply, load
+    from bids_sr.registration.templates import atlas_file, atlas_region
+
+    region = atlas_region(load(atlas_file()), labels)
+    moving = Image(data=region.data.astype(np.float32), affine=region.affine)
+    reference = Image(data=mask.astype(np.float32), affine=affine)
+    found = mask & (apply(moving, reference, chain, seed=seed, interpolator="nearestNeighbor") > 0.5)
+    if not found.any():
+        raise ValueError(f"no voxel of the brain lies in {', '.join(labels)}")
+    return found
+
+
+def _cleared(table: Any, inputs: Any) -> Any:
+    """Time series without drift and without the confounds of the linear model."""
+    from bids_sr.interfaces.statmap_interfaces import default_confounds
+    from bids_sr.stats.glm.design import build_design, read_confounds
+    from bids_sr.stats.glm.seeds import standardized, without
+
+    names = default_confounds(inputs.confounds_tsv)
+    design = build_design(
+        standardized(table), n_volumes=len(table), tr=inputs.tr, n_dummy=inputs.n_dummy, high_pass=inputs.high_pass,
+        slice_time_ref=inputs.slice_time_ref, has_stc=inputs.has_stc,
+        confounds=read_confounds(inputs.confounds_tsv), confound_names=names,
+    )  # fmt: skip
+    return without(table, design.matrix[:, len(design.conditions) :], inputs.n_dummy)
 
 
 class ComponentSeries(SimpleInterface):

@@ -24,6 +24,7 @@ class ActivationMaps(SimpleInterface):
         kinds = traits.List(traits.Enum("cc", "glm"), mandatory=True, desc="maps to make")
         low_pass = traits.Either(None, traits.Float, desc="Hz, correlation only; none if not given")
         thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
+        band = traits.Tuple(traits.Float, traits.Float, desc="Hz, amplitude of fluctuations; not mapped if not given")
         factor = FACTOR
 
     class output_spec(TraitedSpec):
@@ -54,7 +55,7 @@ class ActivationMaps(SimpleInterface):
             affine, zooms = reader.affine, reader.zooms
         thresholds = {threshold.label: threshold for threshold in parse_thresholds(inputs.thresholds)}
         regions = find_regions(found.maps, mask, roi, tuple(thresholds.values()))
-        made = [*_maps(inputs, found), *_regions(inputs, regions, thresholds)]
+        made = [*_maps(inputs, found), *_regions(inputs, regions, thresholds), *_amplitude_maps(inputs, found)]
         self._results |= _save(made, affine, zooms, inputs, cwd)
         self._results["metrics_tsv"] = _metrics(
             inputs, contrasts, found, regions, mask, roi, affine, cwd / "metrics.tsv"
@@ -70,7 +71,11 @@ def _settings(inputs: Any) -> Any:
     given = {name: getattr(inputs, name) for name in names}
     low_pass = inputs.low_pass if isdefined(inputs.low_pass) else None
     return ActivationSettings(
-        kinds=tuple(inputs.kinds), low_pass=low_pass, confound_names=confounds_of(inputs), **given
+        kinds=tuple(inputs.kinds),
+        low_pass=low_pass,
+        confound_names=confounds_of(inputs),
+        band=inputs.band if isdefined(inputs.band) else None,
+        **given,
     )
 
 
@@ -121,6 +126,20 @@ def _regions(inputs: Any, regions: Any, thresholds: Any) -> list[tuple[Any, dict
     return out
 
 
+def _amplitude_maps(inputs: Any, found: Any) -> list[tuple[Any, dict, dict]]:
+    """Maps of the amplitude of fluctuations, where there are any, with entities and metadata."""
+    from bids_sr.interfaces import statmap_names
+
+    if found.amplitudes is None:
+        return []
+    desc, out = map_label(inputs.series, inputs.fwhm_mm), []
+    for stat in ("alff", "falff"):
+        own = statmap_names.entities(series=inputs.series, stat=stat, desc=desc, suffix="boldmap")
+        sidecar = statmap_names.amplitude_sidecar(stat, found.design, inputs.band)
+        out.append((getattr(found.amplitudes, stat), own, sidecar))
+    return out
+
+
 def _save(made: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: Any, cwd: Path) -> dict[str, Any]:
     """Write the images; the three parallel lists of the output."""
     from bids_sr.interfaces import statmap_names
@@ -145,11 +164,21 @@ def _metrics(
     design, series, fwhm_mm = found.design, inputs.series, inputs.fwhm_mm
     figures = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
     rows = metric_rows(series, figures, fwhm_mm=fwhm_mm) if "glm" in inputs.kinds else []
+    if found.amplitudes is not None:
+        rows += metric_rows(series, _amplitude_figures(found.amplitudes, mask), fwhm_mm=fwhm_mm)
     rows += activation_rows(
         found.maps, regions, contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
         per_acquired=1 if series == "raw" else prod(inputs.factor),
     )  # fmt: skip
     return write_rows(path, rows, SERIES)
+
+
+def _amplitude_figures(amplitudes: Any, mask: Any) -> dict[str, float]:
+    """What tables say of the amplitude of fluctuations."""
+    import numpy as np
+
+    middles = {f"{stat}_median": float(np.median(getattr(amplitudes, stat)[mask])) for stat in ("alff", "falff")}
+    return {**middles, "alff_half_r": amplitudes.half_r}
 
 
 class CompareMaps(SimpleInterface):

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+SLOW = (0.01, 0.1)  # Hz, band of the amplitude of fluctuations
 STAT_TEXT = {
     "cc": ("Correlation of the voxel's course with the task, both detrended and filtered", "1"),
     "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
     "t": ("t statistic of the contrast, two-sided sign", "1"),
     "z": ("Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an estimate", "1"),
+}
+AMPLITUDE_TEXT = {
+    "alff": ("Standard deviation of the voxel's slow fluctuations, without drift and confounds", "arbitrary"),
+    "falff": ("Standard deviation of the voxel's slow fluctuations over that at all frequencies", "1"),
 }
 REGION_TEXT = {
     "Quarter": "Voxels of the region of interest with CC at or above max - (max - min)/4",
@@ -63,6 +68,14 @@ def model_text(stat: str, design: Any, settings: Any) -> dict[str, Any]:
         "Conditions": list(design.conditions),
         "Confounds": nuisance,
     }
+
+
+def amplitude_sidecar(stat: str, design: Any, band: Sequence[float]) -> dict[str, Any]:
+    """What a map of the amplitude of fluctuations says of itself; `design` is a `stats.design.Design`, band in Hz."""
+    text, units = AMPLITUDE_TEXT[stat]
+    out: dict[str, Any] = {"Description": text, "Units": units, "FrequencyBandHz": list(band)}
+    model = model_text("alff", design, None)
+    return {**out, "Model": {key: model[key] for key in ("DummyVolumes", "HighPassHz", "Confounds")}}
 
 
 def region_sidecar(threshold: Any, applied: float | None) -> dict[str, Any]:

@@ -115,6 +115,12 @@ register(
     ),
     Metric("roi_voxels", "voxel", "voxels of the region of interest inside the mask"),
     Metric("mask_voxels", "voxel", "voxels of the mask"),
+    Metric("alff_median", "signal",
+           "median over the mask of the amplitude of slow fluctuations (ALFF); a noisier series has more", NEITHER),
+    Metric("falff_median", "1", "median over the mask of their share of all fluctuation (fALFF)", NEITHER),
+    Metric("alff_half_r", "1",
+           "correlation over the mask of ALFF in both halves of the run: reliability, not truth, as anatomy and noise "
+           "make halves alike", NEITHER),
     Metric("dof", "1", "degrees of freedom of the linear model"),
     Metric("design_rank", "1", "rank of the linear model's design"),
     Metric("design_columns", "1",
@@ -130,7 +136,7 @@ register(
 register(
     Metric(
         "inconsistency_median", "1",
-        "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is brought back "
+        "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is downsampled "
         "to the acquired resolution, before motion correction", LOWER,
     ),
     Metric("inconsistency_max", "1", "largest of the same over volumes"),
@@ -224,7 +230,7 @@ def _truth_amplitude(band: str) -> dict[str, Metric]:
     where, place = (_BEYOND, " beyond Nyquist") if band == "beyond" else (_SIGNAL, "")
     return {
         name: Metric(
-            f"truth_{name}_{band}", "1", f"{text}; known activation; {where}", direction,
+            f"truth_{name}_{band}", "1", f"{text}; known activation, at rest connectivity; {where}", direction,
             label + place if band == "beyond" or name == "ev" else "",
         )
         for name, text, direction, label in _AMPLITUDES
@@ -255,6 +261,21 @@ _with_gains([
         "Dice, matched size",
     ),
     Metric("truth_centroid", "mm", "distance of the centers of these two regions", LOWER, "centroid distance"),
+    Metric(
+        "truth_connected_acc", "1",
+        "share of voxels that seed correlation of .5 or more sorts as the truth does (Acc of the paper)", HIGHER,
+        "Acc, r ≥ .5",
+    ),
+    Metric(
+        "truth_connected_fdr", "1",
+        "share of the voxels with a seed correlation of .5 or more that are not connected in truth (FDR of the paper)",
+        LOWER, "FDR, r ≥ .5",
+    ),
+    Metric(
+        "truth_connected_jaccard", "1",
+        "overlap |A∩B|/|A∪B| of the voxels with a seed correlation of .5 or more and those connected in truth", HIGHER,
+        "Jaccard, r ≥ .5",
+    ),
     Metric(
         "truth_foci", "1",
         "contrast of the foci: effect of each condition less the other's at its focus, over the truth's", ONE,
@@ -350,13 +371,13 @@ register(
             ("part_threshold", "total of this threshold against the total of a fixed one"),
         )
     ),
-    Metric("verdict", "1", "1 better than the series in against, 0 the same, -1 worse; n/a: it cannot be told"),
+    Metric("verdict", "1", "1 better than the series in against, 0 the same, -1 worse; n/a: undecided"),
     *(
         Metric(f"verdict_{name}", "1", f"1 where the evidence allows to say that the method {text}, else 0")
         for name, text in (
             ("function", "shows more true BOLD detail than every baseline, control and plain arithmetic"),
             ("image", "gives better images than bspline and inject"),
-            ("specific", "owes some of that to this subject's own data, as own less placebo excludes 0"),
+            ("specific", "gains part of that from this participant's own data, as method - control excludes 0"),
         )
     ),
     Metric("verdict_applied", "1",

@@ -1,4 +1,4 @@
-"""Activation of the simulated head: places, amplitudes, block design and hemodynamic response."""
+"""What changes in the simulated head: places of a task and of networks at rest, amplitudes, design and response."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,19 @@ FOCI: dict[str, tuple[float, float, float]] = {
 }
 DRIVEN_BY: dict[str, tuple[str, ...]] = {"thumb": ("thumb",), "little": ("little",), "sma": ("thumb", "little")}
 PEAK_PERCENT: dict[str, tuple[float, float]] = {"thumb": (3.0, 4.0), "little": (3.0, 4.0), "sma": (2.0, 3.0)}
+# Networks at rest, MNI mm after Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and the mirrored side
+NETWORKS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "motor": {"motorLeft": (-36.0, -25.0, 57.0), "motorRight": (36.0, -25.0, 57.0)},
+    "defaultMode": {
+        "posteriorCingulate": (0.0, -53.0, 26.0), "parietalLeft": (-48.0, -62.0, 36.0),
+        "parietalRight": (46.0, -62.0, 32.0), "medialPrefrontal": (0.0, 52.0, -6.0),
+    },
+    "visual": {"visualLeft": (-30.0, -88.0, 0.0), "visualRight": (30.0, -88.0, 0.0)},
+}  # fmt: skip
+for _network, _places in NETWORKS.items():
+    FOCI |= _places
+    DRIVEN_BY |= dict.fromkeys(_places, (_network,))
+    PEAK_PERCENT |= dict.fromkeys(_places, (1.0, 1.5))  # at one standard deviation of the fluctuation
 _BOX = 24.0  # mm, half the side of the cube around a focus in which its map is made
 
 
@@ -45,7 +58,7 @@ class Focus:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Trial types that drive it."""
+        """Trial types that drive it, or the network it belongs to."""
         return DRIVEN_BY[self.label]
 
 
@@ -155,6 +168,11 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         label=label, origin=origin, peak_percent=float(peak), spread_mm=float(spread), amplitude=amplitude,
         reference="brain" if scene == "free" else "local",
     )  # fmt: skip
+
+
+def foci_of(conditions: Sequence[str]) -> list[str]:
+    """Labels of the foci that some conditions or networks drive, in the order of FOCI."""
+    return [label for label in FOCI if set(DRIVEN_BY[label]) & set(conditions)]
 
 
 Event = tuple[float, float, str]

@@ -55,7 +55,7 @@ class CalibrationScan:
         reference = min(self.transient.dummies, volumes - 1)
         moved = draw_motion(draw("calibration", 1), volumes, p.tr, reference)
         self.motion = np.stack([rigid_matrix(CALM * rigid_params(pose, CENTER), CENTER) for pose in moved])
-        self.events = calibration_events(p)
+        self.events = [] if subject.task == "rest" else calibration_events(p)
         self.parts = self._make_parts(scene)
 
     def _make_scanner(self) -> EpiScanner:
@@ -92,13 +92,14 @@ class CalibrationScan:
         """The run, see `run_volumes`."""
         return run_volumes(
             self.subject, self.preset, self.scanner, self.transient, rest=self.rest, parts=self.parts,
-            motion=self.motion, events=self.events, sigma=self.sigma if noise else 0.0,
+            motion=self.motion, courses=self.subject.courses_of(self.preset, self.events, 1),
+            sigma=self.sigma if noise else 0.0,
             rng=lambda t: self.subject.draw("calibration", 2, t), threads=threads,
         )  # fmt: skip
 
     def write_truth(self, name: str, root: Path) -> None:
         """Write the pose and the motion of the calibration beside the subject's truth."""
-        stem, dummies = root / name / "func" / f"{name}_task-tap_acq-highres", self.transient.dummies
+        stem, dummies = root / name / "func" / f"{name}_task-{self.subject.task}_acq-highres", self.transient.dummies
         text = "Takes a point of boldref to where it lies in the reference volume of the calibration"
         write_transform(f"{stem}_from-calibration_to-boldref", self.pose, text, Frame=BOLD_FRAME)
         write_transform(

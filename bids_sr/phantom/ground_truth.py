@@ -11,9 +11,8 @@ from bids_sr.phantom.activity import DRIVEN_BY
 from bids_sr.phantom.clinical_scans import Scan, tissue_shares
 from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
 from bids_sr.phantom.poses import CENTER
-from bids_sr.phantom.presets import CONDITIONS
-from bids_sr.phantom.scanner import BOLD_FRAME
-from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN
+from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Subject
 from bids_sr.spatial.transforms import invert, rigid_params
 
 _FRAME = (
@@ -23,7 +22,7 @@ _FRAME = (
 MOTION_TEXT = "One matrix a volume: takes a point of the reference volume to where it lies in that volume"
 _FOCI_COLUMNS = {
     "label": "focus",
-    "conditions": "trial types that drive it, joined by +",
+    "conditions": "trial types that drive it, joined by +; at rest its network",
     "x": "center of the change in signal units, RAS mm, frame of the BOLD as distorted",
     "y": "as x",
     "z": "as x",
@@ -44,6 +43,11 @@ def centroid(values: Array, affine: Array) -> Array:
     return np.asarray((affine @ [*at, 1.0])[:3])
 
 
+def in_view(change: Array) -> bool:
+    """Whether a change on the oversampled grid reaches a thousandth of the brain's signal inside the field of view."""
+    return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
+
+
 def foci_rows(subject: Subject) -> list[list[Any]]:
     """Rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
     affine = subject.scanner.oversampled_grid[1]
@@ -53,6 +57,8 @@ def foci_rows(subject: Subject) -> list[list[Any]]:
         if focus.label not in subject.activity.maps:
             continue
         change = subject.activity.maps[focus.label]
+        if not in_view(change):
+            continue
         rows.append([
             focus.label, "+".join(DRIVEN_BY[focus.label]), *map(float, centroid(change, affine)),
             *map(float, subject.to_bold(focus.origin)), float((change >= change.max() / 2).sum() * voxel),
@@ -62,14 +68,20 @@ def foci_rows(subject: Subject) -> list[list[Any]]:
 
 
 def effects(subject: Subject) -> tuple[Array, dict[str, Array]]:
-    """(noise-free resting image, change of it by condition in signal units), magnitude, on the high-resolution grid."""
+    """(noise-free resting image, change of it by condition in signal units), magnitude, on the high-resolution grid.
+
+    A network outside the field of view has no entry.
+    """
     factor = subject.preset.factor
     rest = subject.scanner.ideal(subject.resting_scene, factor)
     quiet = np.abs(rest).astype(np.float32)
     out = {}
-    for condition in CONDITIONS:
+    for condition in subject.conditions:
+        change = subject.activity.of(condition)
+        if change is not None and not in_view(change):
+            continue
         out[condition] = np.zeros_like(quiet)
-        if (change := subject.activity.of(condition)) is not None:
+        if change is not None:
             out[condition] = (np.abs(rest + subject.scanner.ideal(change, factor)) - quiet).astype(np.float32)
     return quiet, out
 
@@ -79,7 +91,7 @@ def write_truth(subject: Subject, name: str, root: Path) -> None:
     func, anat = root / name / "func", root / name / "anat"
     for folder in (func, anat):
         folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{name}_task-tap"
+    stem = f"{name}_task-{subject.task}"
     _write_images(subject, func, stem)
     _write_motion(subject, func / f"{stem}_desc-truth_motion.tsv", func / f"{stem}_from-orig_to-boldref")
     write_tsv(func / f"{stem}_desc-truth_foci.tsv", list(_FOCI_COLUMNS), foci_rows(subject))
@@ -87,6 +99,8 @@ def write_truth(subject: Subject, name: str, root: Path) -> None:
         func / f"{stem}_desc-truth_foci.json",
         {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()} | {"Frame": {"Description": _FRAME}},
     )
+    if subject.task == "rest":
+        _write_courses(subject, func / f"{stem}_desc-truth_timeseries.tsv")
     _write_poses(subject, func / stem, anat / name)
 
 
@@ -101,12 +115,13 @@ def _write_images(subject: Subject, func: Path, stem: str) -> None:
 
     put("res-hr_desc-noisefree_boldref", quiet, affine, "Resting image in the steady state without noise or motion, as "
         "a scan of the finer matrix would show it (no blur by the readout)", "arbitrary")  # fmt: skip
+    per = "of one standard deviation of the network" if subject.task == "rest" else "during a long block of"
     level = np.maximum(quiet, 0.1 * float(quiet.max()))
     for condition, change in changes.items():
         put(f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap", change, affine,
-            f"Change of the signal during a long block of {condition}", "as the BOLD")  # fmt: skip
+            f"Change of the signal {per} {condition}", "as the BOLD")  # fmt: skip
         put(f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap", 100 * change / level, affine,
-            f"Change of the signal during a long block of {condition}, of the resting image", "percent")  # fmt: skip
+            f"Change of the signal {per} {condition}, of the resting image", "percent")  # fmt: skip
     scanner = subject.scanner
     low = scanner.measure(subject.rest, np.eye(4))
     put("desc-noisefree_boldref", low, subject.bold_grid[1], "Resting image as the BOLD would be without noise",
@@ -115,6 +130,15 @@ def _write_images(subject: Subject, func: Path, stem: str) -> None:
         half = scanner.oversampled_grid
         put("desc-distortion_fieldmap", scanner.shift[::2, ::2, ::2], half[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),
             "Displacement along +y: the value at y comes from the undistorted y + displacement", "mm")  # fmt: skip
+
+
+def _write_courses(subject: Subject, table: Path) -> None:
+    """Courses of the networks at the middle of each volume."""
+    times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
+    courses = [subject.courses(network, times) for network in subject.conditions]
+    write_tsv(table, list(subject.conditions), [list(map(float, row)) for row in zip(*courses, strict=True)])
+    text = "Fluctuation of the network at the middle of each volume, in standard deviations, .01 to .1 Hz"
+    atomic_files.write_json(table.with_suffix(".json"), {name: {"Description": text} for name in subject.conditions})
 
 
 def _write_motion(subject: Subject, table: Path, xfm: Path) -> None:

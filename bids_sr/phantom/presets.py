@@ -1,5 +1,6 @@
 """Presets of the phantom: matrix, voxel size and timing of the simulated acquisitions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ import numpy.typing as npt
 
 SCENES = ("ribbon", "veins", "free")
 CONDITIONS = ("thumb", "little")
+TASKS = {"tap": CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
+"""What changes the signal: movements of a task, networks of a run at rest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,11 @@ class Preset:
     def t1w_affine(self) -> npt.NDArray[np.float64]:
         """Voxel to RAS mm of the T1w."""
         return centered_affine(self.t1w_shape, (self.t1w_voxel,) * 3, self.t1w_center)
+
+    @property
+    def least_volumes(self) -> int:
+        """Volumes of one cycle of the task, at which a run makes sense."""
+        return math.ceil((self.lead + 4 * self.block) / self.tr)
 
     @property
     def slice_times(self) -> npt.NDArray[np.float64]:

@@ -19,7 +19,7 @@ from bids_sr.sr.resolution.degradation import apply_along, crop_matrix_complex, 
 
 Grid = tuple[tuple[int, int, int], Array]
 _OVERSAMPLE = 4  # in-plane, samples of the scene per low-resolution voxel
-_MARGIN = 10  # oversampled slices beyond the field of view, for a head that moves
+MARGIN = 10  # oversampled slices beyond the field of view, for a head that moves
 BOLD_FRAME = "Rigid part only: the distortion of the EPI is a file of its own."
 READOUT = 0.028  # s from the first to the last line of the EPI
 T2S_READOUT = 0.045  # s, mean decay during it
@@ -179,8 +179,8 @@ class EpiScanner:
         """Grid of the scene for a BOLD grid: oversampled, with a margin above and below."""
         (x, y, z), dense = hr_grid(shape, affine, (_OVERSAMPLE, _OVERSAMPLE, sub_slices(float(affine[2, 2]))))
         dense = dense.copy()
-        dense[2, 3] -= _MARGIN * dense[2, 2]
-        return (x, y, z + 2 * _MARGIN), dense
+        dense[2, 3] -= MARGIN * dense[2, 2]
+        return (x, y, z + 2 * MARGIN), dense
 
     def readout_blur(self) -> Array:
         """(Y, Y) complex matrix of the decay along the lines of k-space: blur along phase encoding."""
@@ -293,7 +293,7 @@ class EpiScanner:
 
     def ideal(self, dense: Array, factor: tuple[float, float, float]) -> Array:
         """Noise-free image at `factor` times the BOLD's resolution: no readout blur, no motion; complex64."""
-        thick = slice_mean(dense[..., _MARGIN:-_MARGIN], self.count)
+        thick = slice_mean(dense[..., MARGIN:-MARGIN], self.count)
         affine = hr_grid(self.shape, self.affine, (_OVERSAMPLE, _OVERSAMPLE, 1))[1]
         ratio = (_OVERSAMPLE / factor[0], _OVERSAMPLE / factor[1], 1.0)
         return kspace_crop(thick * self.coil.field(thick.shape, affine), affine, factor=ratio)[0]

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from bids_sr.phantom.calibration_scan import CalibrationScan
 from bids_sr.phantom.clinical_scans import scans
 from bids_sr.phantom.ground_truth import write_structural_truth, write_truth
 from bids_sr.phantom.phantom_files import write_image, write_tsv
-from bids_sr.phantom.presets import PRESETS, SCENES, Preset
+from bids_sr.phantom.presets import PRESETS, SCENES, TASKS, Preset
 from bids_sr.phantom.scanner import READOUT
 from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
 
 Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
+_AT_REST = {"tap": "", "rest": ", at rest"}
 
 
 class PhantomError(ValueError):
@@ -39,6 +40,8 @@ class Study:
     preset, scene : key of PRESETS; one of SCENES
     seed : same seed, same files
     null : no activity, although the task is there
+    task : key of TASKS: finger tapping, or rest with networks that fluctuate
+    volumes : of the BOLD; 0 is as many as the preset has
     anat : also T2w and FLAIR, and all three structural contrasts at a low resolution
     calibration : volumes of a short BOLD run at the high resolution; 0 is none
     """
@@ -51,16 +54,30 @@ class Study:
     null: bool = False
     anat: bool = False
     calibration: int = 0
+    task: str = "tap"
+    volumes: int = 0
 
     def __post_init__(self) -> None:
-        for what, value, known in (("preset", self.preset, tuple(PRESETS)), ("scene", self.scene, SCENES)):
+        named = (
+            ("preset", self.preset, tuple(PRESETS)), ("scene", self.scene, SCENES), ("task", self.task, tuple(TASKS))
+        )  # fmt: skip
+        for what, value, known in named:
             if value not in known:
                 raise PhantomError(f"no {what} is called {value!r}; there are {', '.join(known)}")
         for what, number, least in (("subjects", self.subjects, 1), ("pairs", self.pairs, 1), ("seed", self.seed, 0)):
             if number < least:
                 raise PhantomError(f"{what} must be at least {least}, not {number}")
+        least = PRESETS[self.preset].least_volumes
+        if self.volumes and self.volumes < least:
+            raise PhantomError(f"a run of {self.preset} has at least {least} volumes, not {self.volumes}")
         if self.calibration and self.calibration < 2:
             raise PhantomError(f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}")
+
+    @property
+    def protocol(self) -> Preset:
+        """The preset, with as many volumes as were asked for."""
+        preset = PRESETS[self.preset]
+        return replace(preset, volumes=self.volumes) if self.volumes else preset
 
 
 def make_dataset(out: Path, study: Study, *, threads: int | None = None, progress: Progress | None = None) -> None:
@@ -96,7 +113,8 @@ def make_dataset(out: Path, study: Study, *, threads: int | None = None, progres
 
 def _describe(root: Path, study: Study) -> None:
     """Files at the top of the data set and of its truth."""
-    name = f"bids-sr phantom ({study.preset}, scene {study.scene}{', no activity' if study.null else ''})"
+    kind = f"{_AT_REST[study.task]}{', no activity' if study.null else ''}"
+    name = f"bids-sr phantom ({study.preset}, scene {study.scene}{kind})"
     made_by = {"Name": "bids-sr-phantom", "Version": __version__}
     atomic_files.write_json(root / "dataset_description.json", {
         "Name": name, "BIDSVersion": _BIDS_VERSION, "DatasetType": "raw", "License": "PDDL",
@@ -107,9 +125,9 @@ def _describe(root: Path, study: Study) -> None:
         "GeneratedBy": [made_by], "DatasetLinks": {"raw": "../.."},
     })  # fmt: skip
     (root / "derivatives" / "ground-truth" / ".bidsignore").write_text(
-        "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n"
+        "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n**/*_timeseries.*\n"
     )
-    protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(PRESETS[study.preset]).items())
+    protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(study.protocol).items())
     (root / "README").write_text(
         f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No person was measured.\n"
         "The head comes from the MNI152 template, bent and detailed at random. What is known of it (activation,\n"
@@ -131,9 +149,11 @@ def _describe(root: Path, study: Study) -> None:
 
 
 def _write_subject(root: Path, study: Study, number: int, threads: int, say: Progress) -> None:
-    preset, name = PRESETS[study.preset], f"sub-{number + 1:02d}"
+    preset, name = study.protocol, f"sub-{number + 1:02d}"
     say(f"{name}: head, activity and motion")
-    subject = Subject(preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs)
+    subject = Subject(
+        preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs, task=study.task
+    )
     (root / name / "anat").mkdir(parents=True)
     (root / name / "func").mkdir()
     say(f"{name}: T1w and T2*w")
@@ -143,13 +163,13 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
         _write_structural(subject, root, name)
     say(f"{name}: {preset.volumes} volumes of BOLD")
     func, truth = root / name / "func", root / "derivatives" / "ground-truth"
-    _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-tap")
+    _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-{study.task}")
     say(f"{name}: truth")
     write_truth(subject, name, truth)
     if study.calibration:
         say(f"{name}: {study.calibration} volumes of calibration")
         scan = CalibrationScan(subject, study.calibration)
-        _write_func(scan.preset, scan.volumes(threads), scan.events, func, f"{name}_task-tap_acq-highres")
+        _write_func(scan.preset, scan.volumes(threads), scan.events, func, f"{name}_task-{study.task}_acq-highres")
         scan.write_truth(name, truth)
 
 
@@ -177,10 +197,11 @@ def _write_structural(subject: Subject, root: Path, name: str) -> None:
         write_structural_truth(subject, scan, name, truth)
 
 
-def _bold_sidecar(p: Preset) -> dict[str, Any]:
+def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, Any]:
     lines = p.bold_shape[1]
     out: dict[str, Any] = {
-        "TaskName": "tap", "TaskDescription": "tapping with the thumb or the little finger of the right hand",
+        "TaskName": "rest" if at_rest else "tap",
+        "TaskDescription": "rest" if at_rest else "tapping with the thumb or the little finger of the right hand",
         "RepetitionTime": p.tr, "EchoTime": p.te, "FlipAngle": p.flip, "MagneticFieldStrength": 3,
         "Manufacturer": "simulated", "PulseSequenceType": "gradient-echo EPI", "PhaseEncodingDirection": "j",
         "EffectiveEchoSpacing": round(READOUT / (lines - 1), 9), "TotalReadoutTime": READOUT,
@@ -191,12 +212,14 @@ def _bold_sidecar(p: Preset) -> dict[str, Any]:
 
 
 def _write_func(p: Preset, volumes: Iterable[Any], events: Sequence[Event], folder: Path, stem: str) -> None:
-    """A BOLD run with its sidecar and events."""
+    """A BOLD run with its sidecar and, unless it is at rest, events."""
     path = folder / f"{stem}_bold.nii.gz"
     with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:
         for volume in volumes:
             writer.append(volume)
-    atomic_files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p))
+    atomic_files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p, at_rest=not events))
+    if not events:
+        return
     write_tsv(folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], events)
     levels = {"thumb": "tapping with the thumb", "little": "tapping with the little finger", "rest": "no movement"}
     atomic_files.write_json(folder / f"{stem}_events.json", {

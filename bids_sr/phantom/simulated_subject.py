@@ -4,16 +4,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.phantom.activity import DRIVEN_BY, FOCI, Event, Focus, block_design, make_focus, response
+from bids_sr.phantom.activity import DRIVEN_BY, Event, Focus, block_design, foci_of, make_focus, response
 from bids_sr.phantom.fields import polynomial
+from bids_sr.phantom.fluctuations import Fluctuations
 from bids_sr.phantom.head import Head, make_head
 from bids_sr.phantom.physiology import Physiology, Transient, approach
 from bids_sr.phantom.poses import draw_motion, draw_pose
-from bids_sr.phantom.presets import CONDITIONS, Preset
+from bids_sr.phantom.presets import TASKS, Preset
 from bids_sr.phantom.scanner import Coil, EpiScanner, Part, acquire_static, complex_noise, distortion
 from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
@@ -24,6 +26,7 @@ DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 T1W_TR, T1W_TE, T1W_FLIP, T1W_SNR = 0.018, 0.004, 30.0, 50.0
 _STREAMS = (
     "head", "foci", "coil", "poses", "motion", "physiology", "distortion", "bold", "t1w", "pair", "anat", "calibration",
+    "fluctuations",
 )  # fmt: skip
 
 
@@ -71,9 +74,13 @@ class Activity:
         return np.sum(maps, axis=0) if maps else None
 
 
+Courses = Callable[[str, Array], Array]
+"""How much of a condition's change is there at given times (s)."""
+
+
 def run_volumes(
     subject: "Subject", preset: Preset, scanner: EpiScanner, transient: Transient, *, rest: Part,
-    parts: dict[str, Part], motion: Array, events: list[Event], sigma: float,
+    parts: dict[str, Part], motion: Array, courses: Courses, sigma: float,
     rng: Callable[[int], np.random.Generator], threads: int,
 ) -> Iterator[Array]:  # fmt: skip
     """A BOLD run volume by volume, float32; the number of threads changes nothing but the time.
@@ -82,13 +89,13 @@ def run_volumes(
     ----------
     preset, scanner, transient : protocol, geometry, approach to the steady state
     rest, parts : resting scene and its change by condition, ready for the scanner
-    motion, events : (T, 4, 4); blocks of the task
+    motion, courses : (T, 4, 4); how much of each change is there at given times (s)
     sigma, rng : standard deviation of the noise, and its source for each volume
     """
     # the maps of physiology are those of every run; the time series are not, as their number of samples differs
     physiology = Physiology(subject.draw("physiology"), subject.head, preset, scanner, transient)
     times = np.arange(preset.volumes)[:, None] * preset.tr + preset.slice_times
-    responses = {c: response(events, c, times) for c in parts}
+    responses = {c: courses(c, times) for c in parts}
 
     def volume(t: int) -> Array:
         return scanner.measure(
@@ -100,12 +107,16 @@ def run_volumes(
 
 
 class Subject:
-    """A subject in the scanner; `scene` is how activity lies to the anatomy, `null` that there is none."""
+    """A subject in the scanner; `scene` is how activity lies to the anatomy, `null` that there is none, `task` what is
+    done (key of TASKS).
+    """
 
     def __init__(
-        self, preset: Preset, scene: str, *, seed: int, number: int = 0, null: bool = False, pairs: int = 1
-    ) -> None:
-        self.preset, self.scene, self.null = preset, scene, null
+        self, preset: Preset, scene: str, *, seed: int, number: int = 0, null: bool = False, pairs: int = 1,
+        task: str = "tap",
+    ) -> None:  # fmt: skip
+        self.preset, self.scene, self.null, self.task = preset, scene, null, task
+        self.conditions = TASKS[task]
         self.draw = draw = Draw(seed=seed, subject=number)
         self.head: Head = make_head(draw("head"), preset.scene_mm)
         self.bold_grid = (preset.bold_shape, preset.bold_affine)
@@ -120,7 +131,8 @@ class Subject:
         self.rest = self.scanner.part(self.resting_scene)
         self.transient: Transient = approach(self.head, preset, self.scanner)
         self.motion = draw_motion(draw("motion"), preset.volumes, preset.tr, self.transient.dummies)
-        self.events: list[Event] = block_design(preset)
+        self.events: list[Event] = [] if task == "rest" else block_design(preset)
+        self.courses = self.courses_of(preset, self.events)
         self.activity = self._make_activity()
 
     @staticmethod
@@ -139,15 +151,21 @@ class Subject:
             pose=self.bold_pose, shift=shift,
         )  # fmt: skip
 
+    def courses_of(self, preset: Preset, events: list[Event], *more: int) -> Courses:
+        """Response to the blocks of a run, or at rest the fluctuations of its networks (`more`: of which run)."""
+        if self.task == "rest":
+            return Fluctuations(self.draw("fluctuations", *more), self.conditions, preset.volumes * preset.tr)
+        return partial(response, events)
+
     def _make_activity(self) -> Activity:
         rng = self.draw("foci")
-        foci = tuple(make_focus(rng, self.head, label, self.scene) for label in FOCI)
+        foci = tuple(make_focus(rng, self.head, label, self.scene) for label in foci_of(self.conditions))
         maps: dict[str, Array] = {}
         for focus in () if self.null else foci:
             reference = self.steady if focus.reference == "local" else np.float32(BOLD_LEVEL)
             maps[focus.label] = self.scanner.bring(focus.amplitude * reference)
         activity = Activity(foci=foci, maps=maps, parts={})
-        for condition in CONDITIONS:
+        for condition in self.conditions:
             change = activity.of(condition)
             if change is not None:
                 activity.parts[condition] = self.scanner.part(change, local=True)
@@ -167,7 +185,7 @@ class Subject:
         """The BOLD run, see `run_volumes`."""
         return run_volumes(
             self, self.preset, self.scanner, self.transient, rest=self.rest, parts=self.activity.parts,
-            motion=self.motion, events=self.events, sigma=self.bold_sigma if noise else 0.0,
+            motion=self.motion, courses=self.courses, sigma=self.bold_sigma if noise else 0.0,
             rng=lambda t: self.draw("bold", t), threads=threads,
         )  # fmt: skip
 

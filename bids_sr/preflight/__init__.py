@@ -7,7 +7,7 @@ only submits jobs need not; `check_data` reads the voxels, at the start of a par
 from bids_sr.bids.exclusions import left_out_text
 from bids_sr.preflight.checks import check, without
 from bids_sr.preflight.plan import Estimate, Plan, Row
-from bids_sr.preflight.plan_text import choice_lines, dry_run_text, format_problems
+from bids_sr.preflight.plan_text import choice_lines, cost_text, dry_run_text, format_problems
 from bids_sr.preflight.resource_checks import check_machine
 from bids_sr.preflight.voxel_checks import check_data
 
@@ -19,6 +19,7 @@ __all__ = [
     "check_data",
     "check_machine",
     "choice_lines",
+    "cost_text",
     "dry_run_text",
     "format_problems",
     "left_out_text",

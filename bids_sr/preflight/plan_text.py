@@ -9,9 +9,11 @@ from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.precomputed import taken_text
 from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
+from bids_sr.preflight.pace import duration, slowdown
 from bids_sr.preflight.plan import Plan
 
 MOST_NAMED = 3
+NOTICEABLE = 1.5
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
@@ -38,7 +40,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines.append("maps: " + " ".join(settings.activation.kinds))
     lines += left_out_text(plan.left_out)
     warnings = ["warnings:", *(f"  {notice}" for notice in counted(plan.warnings))] if plan.warnings else []
-    return "\n".join([*lines, *_cost_lines(plan), *warnings])
+    return "\n".join([*lines, *_cost_lines(plan, settings), *warnings])
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
@@ -148,7 +150,7 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
         n_volumes -= nonsteady_at_start(run.bold) if any(run is each for each in makers(subject).values()) else 0
     size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {n_volumes} volumes"
     factor = _times(retrospective_factor(settings), "g")
-    return f"will be brought down by {factor} ({settings.evaluation.retrospective}) to {size}"
+    return f"will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
 
 
 def _formula(weights: Mapping[str, float]) -> str:
@@ -160,14 +162,20 @@ def _formula(weights: Mapping[str, float]) -> str:
     return "".join(terms)
 
 
-def _cost_lines(plan: Plan) -> list[str]:
-    cost = plan.estimate
-    lines = [
-        f"estimate: about {max(1, round(cost.minutes))} min, {cost.memory_gb:.1f} GB of memory, "
-        f"{cost.work_gb:.1f} GB of disk for work and {cost.output_gb:.1f} GB for results"
-    ]
-    lines += [
+def cost_text(plan: Plan, settings: Settings) -> str:
+    """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now."""
+    cost, workers = plan.estimate, settings.resources.nprocs or 1
+    slower = slowdown(workers)
+    why = f" (this machine, with what else runs on it, takes {slower:.1f} times as long as an idle one)"
+    on = "1 processor" if workers == 1 else f"{workers} processors"
+    return (
+        f"{duration(cost.minutes * slower)} on {on}{why if slower >= NOTICEABLE else ''}, {cost.memory_gb:.1f} GB of "
+        f"memory, {cost.work_gb:.1f} GB of disk for work and {cost.output_gb:.1f} GB for results"
+    )
+
+
+def _cost_lines(plan: Plan, settings: Settings) -> list[str]:
+    return [f"estimate: {cost_text(plan, settings)}"] + [
         f"  {row.stage:<28}{row.minutes:7.1f} core min {row.memory_gb:5.1f} GB memory {row.disk_gb:6.2f} GB disk"
-        for row in cost.rows
+        for row in plan.estimate.rows
     ]
-    return lines

@@ -8,9 +8,11 @@
 """
 
 import base64
+import hashlib
+import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,11 @@ from bids_sr.series import parse_map_label
 
 RUN_TITLES = {"ceagent": "contrast agent", "direction": "phase encoding"}
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+CHOICES = ("contrast", "smoothing")
+"""Entities by which one of several figures of a kind is chosen."""
+ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
+"""What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
+_TITLE = re.compile(r"<title>(.*?)</title>", flags=re.DOTALL)
 Key = tuple[str | None, ...]
 Spec = Mapping[str, Any]
 
@@ -39,21 +46,23 @@ class FigureFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
-    """Markup of one figure or fragment, and what stands above and below it."""
+    """Markup of one figure or fragment, what stands above and below it, and by what it is chosen among others."""
 
     content: Markup
     heading: str = ""
     caption: str = ""
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """A reportlet of the page: its anchor, the run that begins with it, its heading and its panels."""
+    """A reportlet of the page: its anchor, the run that begins with it, its heading, its panels and their caption."""
 
     name: str
     panels: Sequence[Panel]
     run: str = ""
     subtitle: str = ""
+    caption: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,16 +72,28 @@ class Section:
     name: str
     title: str
     blocks: Sequence[Block] = ()
+    folded: bool = False
     missing: Sequence[str] = ()
     on_request: Sequence[str] = ()
 
 
 def data_uri(file: Path) -> str:
-    """A figure as an address that holds it."""
-    return f"data:{MEDIA_TYPES[file.suffix]};base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+    """A figure as an address that holds it: an SVG as text, where that is shorter."""
+    data = file.read_bytes()
+    encoded = f"data:{MEDIA_TYPES[file.suffix]};base64," + base64.b64encode(data).decode("ascii")
+    if file.suffix != ".svg":
+        return encoded
+    return min(encoded, f"data:{MEDIA_TYPES[file.suffix]}," + data.decode("utf-8").translate(ESCAPED), key=len)
 
 
-def embedded(file: Path, *, static: bool = True) -> Markup:
+def described(file: Path, heading: str) -> str:
+    """What a figure shows, for those who cannot see it: the title that it was drawn with, else what stands above it."""
+    start = file.read_text(encoding="utf-8", errors="replace")[:3000] if file.suffix == ".svg" else ""
+    title = _TITLE.search(start)
+    return html.unescape(" ".join(title[1].split())) if title else heading
+
+
+def embedded(file: Path, *, static: bool = True, heading: str = "") -> Markup:
     """A figure inside the page, or the HTML of a fragment that we wrote.
 
     A figure that answers to the pointer becomes an ``object`` (an image would not let the pointer through).
@@ -84,7 +105,7 @@ def embedded(file: Path, *, static: bool = True) -> Markup:
         if static or file.suffix != ".svg"
         else '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"></object>'
     )
-    return Markup(image).format(uri=data_uri(file), label=file.stem)
+    return Markup(image).format(uri=data_uri(file), label=described(file, heading))
 
 
 def find_figures(root: Path, subject: str) -> BIDSLayout | None:
@@ -174,7 +195,20 @@ def _section(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -
             for texts, more in zip((missing, on_request), _named(lacking), strict=True):
                 texts += [f"{text} of {label}" for text in more]
         blocks += shown
-    return Section(name=spec["name"], title=spec["title"], blocks=blocks, missing=missing, on_request=on_request)
+    titles = [each["title"] for each, files in zip(spec["reportlets"], found, strict=True) if files and "title" in each]
+    title = " and ".join(dict.fromkeys(titles)) or spec["title"]
+    title = title[:1] + title[1:].lower() if len(set(titles)) > 1 else title
+    return Section(
+        name=spec["name"], title=title, blocks=blocks, folded=bool(spec.get("folded")), missing=missing,
+        on_request=on_request,
+    )  # fmt: skip
+
+
+def shown_for(spec: Spec, file: FigureFile) -> str:
+    """What a figure shows, in the words above it, and of which run."""
+    heading = spec.get("heading", spec.get("subtitle", spec["bids"]["desc"])).format(**file.entities)
+    known = [f"{name} {file.entities[name]}" for name in ("task", "run") if file.entities.get(name) is not None]
+    return ", ".join([heading, *known])
 
 
 def _blocks(spec: Spec, found: Sequence[Sequence[FigureFile]], suffix: str, custom: Mapping[str, str]) -> list[Block]:
@@ -184,16 +218,21 @@ def _blocks(spec: Spec, found: Sequence[Sequence[FigureFile]], suffix: str, cust
         name = "-".join(filter(None, [spec["name"], suffix, str(number)]))
         panels = [
             Panel(
-                content=embedded(file.path, static=each.get("static", True)),
+                content=embedded(file.path, static=each.get("static", True), heading=shown_for(each, file)),
                 heading=each.get("heading", "").format(**file.entities),
                 caption=each.get("caption", "").format(**file.entities),
+                choices={name: str(file.entities[name]) for name in CHOICES} if "heading" in each else {},
             )
             for file in files
         ]
         if custom.get(each.get("custom", "")):
             panels = [Panel(content=Markup(custom[each["custom"]]))]
         if any(panel.content for panel in panels):
-            blocks.append(Block(name=name, panels=panels, subtitle=each.get("subtitle", "") if files else ""))
+            caption = panels[0].caption if len({panel.caption for panel in panels}) < len(panels) else ""
+            if caption:  # one for all
+                panels = [replace(panel, caption="") for panel in panels]
+            subtitle = each.get("subtitle", "") if files else ""
+            blocks.append(Block(name=name, panels=panels, subtitle=subtitle, caption=caption))
     return blocks
 
 
@@ -230,6 +269,22 @@ def write_subject_page(
 
 def write_page(target: Path, *, title: str, sections: Sequence[Section]) -> None:
     """Render sections by our template, everything but our own markup escaped, and put the page in place in whole."""
-    css = carried("report.css").read_text(encoding="utf-8")
-    page = environment().get_template("report.tpl").render(title=title, sections=sections, css=css)
+    css, *scripts = (carried(name).read_text(encoding="utf-8") for name in ("report.css", "report.js", "viewer.js"))
+    script = "\n".join(scripts)
+    found = {each.name: each for each in sections}
+    text = {name: _content(found[name]) if name in found else "" for name in ("errors", "summary")}
+    page = environment().get_template("report.tpl").render(
+        title=title, sections=sections, css=css, script=script, digest=digest(script),
+        crashed='class="warning"' in text["errors"], notices=text["summary"].count("role='note'"),
+    )  # fmt: skip
     atomic_files.write_whole(target, page)
+
+
+def _content(section: Section) -> str:
+    """Markup of a section."""
+    return Markup("").join(panel.content for block in section.blocks for panel in block.panels)
+
+
+def digest(script: str) -> str:
+    """Checksum by which the policy of the page lets this script run, and no other."""
+    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

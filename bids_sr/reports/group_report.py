@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from bids_sr.boilerplate import bibliography
 from bids_sr.reports.assembler import Block, Panel, Section, data_uri, write_page
 from bids_sr.reports.figures import group_figures
-from bids_sr.reports.figures.style import FigureInputError, save_svg
+from bids_sr.reports.figures.style import FigureInputError
+from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import folded, joined, render
 from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import facts_html, messages_html

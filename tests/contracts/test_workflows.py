@@ -201,6 +201,8 @@ REPORTLETS = {
         {"run": run_of(PLAN, evaluation=JUDGED, with_pair=True)},
     ),
     "evaluation-figures-bare": (run_evaluation.init_evaluation_reportlets_wf, {"run": run_of(evaluation=UNSPLIT)}),
+    "overview-figures": (run_evaluation.init_overview_reportlets_wf, {"run": run_of(with_pair=True)}),
+    "overview-figures-bare": (run_evaluation.init_overview_reportlets_wf, {"run": run_of()}),
     "training figures": (subject_reportlets.init_training_reportlets_wf, {"method": "tv", "of_run": True}),
     "calibration figures": (run_evaluation.init_calibration_reportlets_wf, {}),
     **{

@@ -147,7 +147,7 @@ def _outputs(run: RunPlan) -> list[str]:
 
 def _read_seeds(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """Time series of the seeds, which take the place of events, kept beside the run's other tables."""
-    seeds_wf = init_seeds_wf(seeds=run.seeds)
+    seeds_wf = init_seeds_wf(seeds=run.seeds, acquisition=run.acquisition, high_pass=run.activation.high_pass)
     feed(workflow, run, seeds_wf)
     keep = _sink(run, "keep_seeds", {"desc": "seeds", "suffix": "timeseries"})
     workflow.connect([(seeds_wf, keep, out_of(out_file="in_file", out_json="sidecar"))])

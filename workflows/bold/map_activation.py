@@ -8,6 +8,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.cluster_table import ClusterTable
 from bids_sr.interfaces.metric_tables_io import MergeMetrics
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps, CompareMaps
+from bids_sr.interfaces.statmap_names import SLOW
 from bids_sr.workflows.input_plans import Acquisition, Factor
 from bids_sr.workflows.plans import ActivationPlan
 from bids_sr.workflows.wiring import joined, new_stage, one_step, same
@@ -17,11 +18,14 @@ def activation_maps(
     series: str, fwhm_mm: float, *, activation: ActivationPlan, acquisition: Acquisition
 ) -> ActivationMaps:
     """The step that maps one series at one smoothing."""
-    return ActivationMaps(
+    step = ActivationMaps(
         series=series, fwhm_mm=float(fwhm_mm), contrasts=activation.plain_contrasts, kinds=list(activation.kinds),
         low_pass=activation.low_pass, high_pass=activation.high_pass, thresholds=list(activation.thresholds),
         factor=acquisition.factor, **acquisition.timing,
     )  # fmt: skip
+    if activation.at_rest:
+        step.inputs.band = SLOW
+    return step
 
 
 def init_activation_wf(
@@ -98,6 +102,11 @@ def _text(activation: ActivationPlan) -> str:
             "[@corbin2018] and corrected for what the design takes from the residuals [@worsley2002]. Effects are in "
             f"signal units of a {unit}, and regions were also thresholded at a false discovery rate of .05 "
             "[@benjamini1995]."
+        )
+    if activation.at_rest:
+        parts.append(
+            f"The amplitude of low-frequency fluctuations (ALFF [@alff]) is the standard deviation between {SLOW[0]:g} "
+            f"and {SLOW[1]:g} Hz without these regressors, fALFF [@falff] its share of that at all frequencies."
         )
     return " ".join(parts) + "\n"
 

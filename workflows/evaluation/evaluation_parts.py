@@ -56,8 +56,12 @@ def split_half(workflow: LiterateWorkflow, run: RunPlan) -> Source:
 def against_truth(workflow: LiterateWorkflow, run: RunPlan) -> Source:
     """Maps of the whole run against measured ones and against known activation."""
     maps = pe.Node(
-        TruthMaps(factor=run.acquisition.factor, contrasts=run.activation.plain_contrasts, seed=run.seed), name="truth"
-    )
+        TruthMaps(
+            factor=run.acquisition.factor, contrasts=run.activation.plain_contrasts, seed=run.seed,
+            connectivity=run.at_rest,
+        ),
+        name="truth",
+    )  # fmt: skip
     if run.evaluation.truth_maps:
         maps.inputs.truth_files = dict(run.evaluation.truth_maps)
     into_maps = same(maps="in_files", maps_entities="in_entities", bold_mask_hr="mask", roi_bold_hr="roi")

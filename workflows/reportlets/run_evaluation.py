@@ -6,6 +6,7 @@ Each gives parallel lists, ``reportlets`` and ``entities``, for a sink; no resul
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, QualityReport, VarianceReport
+from bids_sr.interfaces.reporting.overview_reportlets import OverviewReport
 from bids_sr.interfaces.reporting.reportlet_figures import CalibrationReport
 from bids_sr.workflows.plans import RunPlan
 from bids_sr.workflows.reportlets.subject_reportlets import drawing_workflow
@@ -48,6 +49,35 @@ def init_evaluation_reportlets_wf(*, run: RunPlan, name: str = "evaluation_repor
         "worth": (EvaluationReport(has_truth=has_truth, series_names=names), worth),
         "guards": (QualityReport(consistency_names=names), quality),
     })  # fmt: skip
+
+
+def init_overview_reportlets_wf(*, run: RunPlan, name: str = "overview_reportlets_wf") -> LiterateWorkflow:
+    """Show the first screen of one run: the answer, three numbers, one figure, checks, and what to do next.
+
+    Parameters
+    ----------
+    run : its name, known activation, and whether there is a pair to draw over
+
+    Inputs
+    ------
+    evaluation_tsv, verdict_json, flags_json : rows of the evaluation; the verdict and the flags as text
+    registration_json, confounds_tsv : quality of the registrations, and head motion
+    maps, maps_entities : statistical maps of all series, with their entities
+    mask_hr, roi_bold_hr : brain mask and region of interest on the high-resolution grid
+    guide_hr : high-resolution image that guides, on that grid, only with a pair
+    boldref : reference of the run, only without a pair
+
+    Outputs
+    -------
+    reportlets, entities : one figure and one fragment of HTML, and the entities of each
+    """
+    wires = same(
+        "evaluation_tsv", "verdict_json", "flags_json", "registration_json", "confounds_tsv", "maps", "mask_hr",
+        maps_entities="entities", roi_bold_hr="roi_hr",
+    )  # fmt: skip
+    wires += same(guide_hr="background") if run.with_pair else same(boldref="background")
+    shown = OverviewReport(run_name=str(run.facts.get("Run", run.name)), truth_maps=dict(run.evaluation.truth_maps))
+    return drawing_workflow(name, {"overview": (shown, wires)})
 
 
 def init_variance_reportlets_wf(*, with_guide: bool, name: str = "variance_reportlets_wf") -> LiterateWorkflow:

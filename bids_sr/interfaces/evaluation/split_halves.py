@@ -103,6 +103,7 @@ class TruthMaps(SimpleInterface):
     class input_spec(MapsInputSpec):
         factor = FACTOR
         truth_files = traits.Dict(desc="known activation: contrast to image, any grid in the frame of the mask")
+        connectivity = traits.Bool(False, usedefault=True, desc="maps are of seeds, whose correlation is compared too")
         effects_files = InputMultiObject(
             File(exists=True), desc="of all series; figures beyond Nyquist and all intervals are made from them"
         )
@@ -125,7 +126,8 @@ class TruthMaps(SimpleInterface):
         if isdefined(inputs.truth_files):
             known = {name: load_image(path) for name, path in inputs.truth_files.items()}
         grid, region = Grid(mask=mask > 0.5, affine=affine), roi > 0.5
-        files = _statmaps(inputs.in_files, inputs.in_entities)
+        stats = ("t", "effect", "cc") if inputs.connectivity else ("t", "effect")
+        files = _statmaps(inputs.in_files, inputs.in_entities, stats)
         rows = truth_rows(files, lambda path: load_image(path)[0], inputs.contrasts, grid=grid, roi=region, known=known)
         if isdefined(inputs.effects_files):
             with threadpool_limits(1):
@@ -138,11 +140,13 @@ class TruthMaps(SimpleInterface):
         return runtime
 
 
-def _statmaps(files: list[str], entities: list[dict]) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
-    """t and effect maps on the high-resolution grid as FWHM → series → (contrast, stat) → file."""
+def _statmaps(
+    files: list[str], entities: list[dict], stats: tuple[str, ...]
+) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
+    """Maps of some statistics on the high-resolution grid as FWHM → series → (contrast, stat) → file."""
     out: dict[float, dict[str, dict[tuple[str, str], str]]] = {}
     for path, own in zip(files, entities, strict=True):
-        if own["suffix"] == "statmap" and own["stat"] in ("t", "effect"):
+        if own["suffix"] == "statmap" and own["stat"] in stats:
             series, fwhm_mm, _ = parse_map_label(own["desc"])
             if series != "raw":
                 out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = path

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -140,16 +140,19 @@ class MapFiles:
     ----------
     stats : (contrast, stat, smoothing in tenths of mm) to series name to file
     regions : (contrast, kind of region, smoothing in tenths of mm) to series name to file
+    amplitudes : (stat, smoothing in tenths of mm) to series name to file, of a run at rest
     """
 
     stats: Mapping[tuple[str, str, int], Mapping[str, str]]
     regions: Mapping[tuple[str, str, int], Mapping[str, str]]
+    amplitudes: Mapping[tuple[str, int], Mapping[str, str]] = field(default_factory=dict)
 
 
 def sort_maps(paths: Sequence[str], entities: Sequence[Mapping[str, str]]) -> MapFiles:
     """Order files by contrast, statistic or region, smoothing and series; maps in another space are left out."""
     stats: dict[tuple[str, str, int], dict[str, str]] = {}
     regions: dict[tuple[str, str, int], dict[str, str]] = {}
+    amplitudes: dict[tuple[str, int], dict[str, str]] = {}
     for path, each in zip(paths, entities, strict=True):
         if each.get("space"):
             continue
@@ -157,9 +160,11 @@ def sort_maps(paths: Sequence[str], entities: Sequence[Mapping[str, str]]) -> Ma
         fwhm = round(10 * fwhm_mm)
         if each.get("suffix") == "statmap":
             stats.setdefault((each["contrast"], each["stat"], fwhm), {})[series] = path
+        elif each.get("suffix") == "boldmap" and each.get("stat") in ("alff", "falff"):
+            amplitudes.setdefault((each["stat"], fwhm), {})[series] = path
         elif each.get("suffix") == "mask" and region:
             regions.setdefault((each["label"], region, fwhm), {})[series] = path
-    return MapFiles(stats=stats, regions=regions)
+    return MapFiles(stats=stats, regions=regions, amplitudes=amplitudes)
 
 
 def flat(lists: Iterable[Any]) -> list[Any]:

@@ -8,9 +8,11 @@ import numpy as np
 
 from bids_sr.interfaces.reporting import figure_data as tools
 from bids_sr.interfaces.reporting.reportlet import NO_FILE, Drawn, FileName, reportlet
-from bids_sr.series import map_label
+from bids_sr.series import kind_of, map_label
 
 MAX_PAIRS = 3
+SHOWN, KINDS = ("raw", "bspline"), ("method", "measured")
+"""Series and kinds of series of which every map is drawn."""
 
 
 @reportlet
@@ -37,7 +39,7 @@ def SuperresReport(
     yield Drawn(slice_figure(shown, tools.load(roi_hr).data, mask=mask, reference=reference), "srslice")
 
 
-def _scene(background: str, mask_hr: str, roi_hr: str) -> Any:
+def scene_of(background: str, mask_hr: str, roi_hr: str) -> Any:
     """Background, brain and region of a run."""
     from bids_sr.reports.figures.activation_figures import Scene
 
@@ -46,7 +48,7 @@ def _scene(background: str, mask_hr: str, roi_hr: str) -> Any:
     return Scene(background=below, affine=mask.affine, mask=mask.data, roi=tools.load(roi_hr).data)
 
 
-def _series_map(name: str, path: str, region: str | None = None) -> Any:
+def series_map(name: str, path: str, region: str | None = None) -> Any:
     """A row of an activation figure."""
     from bids_sr.reports.figures.style import NamedImage
 
@@ -64,26 +66,35 @@ def ActivationReport(
     mask_hr: FileName,
     roi_hr: FileName,
     series_names: Sequence[str] = (),
+    at_rest: bool = False,
 ) -> Iterator[Drawn]:
-    """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) of all series on one scale.
+    """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
+
+    Acquired, B-spline, methods and measured are drawn; the viewer has all series.
 
     Parameters
     ----------
     maps, entities : statistical maps and region masks of all series, and their entities; lists of lists are joined
     background : image to draw over, on any grid
     series_names : order of the rows
+    at_rest : contrasts are seeds: the figures go by another name, and amplitudes of fluctuations are drawn too
     """
-    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, activation_figure
+    from bids_sr.reports.figures.activation_figures import ALFF_DISPLAY, CC_DISPLAY, T_DISPLAY, activation_figure
 
     found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
-    scene = _scene(background, mask_hr, roi_hr)
+    scene = scene_of(background, mask_hr, roi_hr)
     display = T_DISPLAY if any(stat == "t" for _, stat, _ in found.stats) else CC_DISPLAY
     for (contrast, stat, fwhm), files in found.stats.items():
         if stat == display.statistic:
             regions = found.regions.get((contrast, "Fdr", fwhm), {})
-            rows = [_series_map(name, files[name], regions.get(name)) for name in tools.ordered(files, series_names)]
+            shown = [name for name in tools.ordered(files, series_names) if name in SHOWN or kind_of(name) in KINDS]
+            rows = [series_map(name, files[name], regions.get(name)) for name in shown or files]
             figure = activation_figure(rows, scene, display=display)
-            yield Drawn(figure, map_label("activation", fwhm / 10), contrast=contrast)
+            yield Drawn(figure, map_label("connectivity" if at_rest else "activation", fwhm / 10), contrast=contrast)
+    for (stat, fwhm), files in found.amplitudes.items():
+        if stat == "alff":
+            rows = [series_map(name, files[name]) for name in tools.ordered(files, series_names)]
+            yield Drawn(activation_figure(rows, scene, display=ALFF_DISPLAY), map_label("amplitude", fwhm / 10))
 
 
 def _condition_pairs(labels: Sequence[str], given: Sequence[str]) -> list[tuple[str, str]]:
@@ -114,13 +125,13 @@ def RegionsReport(
     from bids_sr.stats.regions.activation_regions import dice
 
     found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
-    scene = _scene(background, mask_hr, roi_hr)
+    scene = scene_of(background, mask_hr, roi_hr)
     quarters = {(label, fwhm): files for (label, kind, fwhm), files in found.regions.items() if kind == "Quarter"}
     pairs = _condition_pairs(list(dict.fromkeys(label for label, _ in quarters)), conditions)
     for (one, other), fwhm in ((p, f) for p in pairs for f in sorted({f for _, f in quarters})):
         first, second = quarters.get((one, fwhm), {}), quarters.get((other, fwhm), {})
         both = tools.ordered([name for name in first if name in second], series_names)
-        rows = {name: (_series_map(name, first[name]), _series_map(name, second[name])) for name in both}
+        rows = {name: (series_map(name, first[name]), series_map(name, second[name])) for name in both}
         overlap = {name: dice(a.data > 0, b.data > 0) for name, (a, b) in rows.items()}
         if rows:
             values = {name: np.nan if value is None else value for name, value in overlap.items()}
@@ -131,7 +142,11 @@ def RegionsReport(
 
 @reportlet
 def MetricsReport(
-    *, image_tsv: FileName = NO_FILE, activation_tsv: FileName = NO_FILE, series_names: Sequence[str] = ()
+    *,
+    image_tsv: FileName = NO_FILE,
+    activation_tsv: FileName = NO_FILE,
+    series_names: Sequence[str] = (),
+    at_rest: bool = False,
 ) -> Iterator[Drawn]:
     """The metrics tables as HTML."""
     from bids_sr.metrics.long_tables import SERIES, read_cells
@@ -139,7 +154,9 @@ def MetricsReport(
 
     given = (image_tsv, activation_tsv)
     image, activation = (read_cells(path, SERIES).to_dict("records") if path else [] for path in given)
-    yield Drawn(metrics_html(image, activation, series_names), "metrics")
+    yield Drawn(
+        metrics_html(image, activation, series_names, mapped="Connectivity" if at_rest else "Activation"), "metrics"
+    )
 
 
 @reportlet

@@ -45,7 +45,7 @@ class Reportlet(SimpleInterface):
     draw: Callable[..., Iterator[Drawn]]
 
     def _run_interface(self, runtime: Any) -> Any:
-        from bids_sr.reports.figures.style import save_svg
+        from bids_sr.reports.figures.svg_files import save_svg
 
         self._results: dict[str, list[Any]] = {"out_files": [], "out_entities": []}
         for content, desc, suffix, contrast in self.draw(**self.inputs.get_traitsfree()):

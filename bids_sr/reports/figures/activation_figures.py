@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -17,17 +17,28 @@ from bids_sr.reports.figures.style import FigureInputError, NamedImage, Volume, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Display:
-    """How a statistic is shown: |value| below `threshold` is not drawn, the color scale ends at `floor` or above."""
+    """How a statistic is shown: |value| up to `threshold` is not drawn, the color scale ends at `floor` or above.
+
+    What has one sign only (`positive`) is shown whole, from 0 on, in a scale of one hue after another.
+    """
 
     statistic: str
     threshold: float
     floor: float
+    positive: bool = False
 
 
 T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 """|t| > 3.1: p < .001, one-sided, uncorrected, for many degrees of freedom."""
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
+ALFF_DISPLAY = Display(statistic="ALFF (unit of the BOLD)", threshold=0.0, floor=0.0, positive=True)
 ROI_COLOR, FDR_COLOR = "#00e5ff", "white"
+MAP_COLORS = (
+    "#b3f3ff", "#4fb6f2", "#1f6fd6", "#123a9c", "#0b1f66", "#6b1200", "#b33100", "#ea6a00", "#ffb000", "#fff3a0",
+)  # fmt: skip
+"""Blue below 0, orange above, as color-blind readers tell them; dark near 0 and light far from it, never gray."""
+MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
+ZOOM_MM = (72.0, 62.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +129,10 @@ def activation_figure(
     planes = informative_planes(scene, maps[0], n_slices if not scene.roi_is_brain else 2 * n_slices)
     windows = _windows(scene, brain, planes, maps[0])
     limit = common_scale(maps, display.floor)
-    colors = {"cmap": "RdYlBu_r", "vmin": -limit, "vmax": limit, "alpha": 0.92}
+    colors: dict[str, Any] = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.92}
+    label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
+    if display.positive:
+        colors, label = {"cmap": "viridis", "vmin": 0.0, "vmax": limit}, display.statistic
     unit = 11.2 / len(windows) * max(s.height_over_width(box, brain) for box, _ in windows)
     with s.style():
         fig, axes = s.panel_grid(len(maps), len(windows), unit, left=0.066, top=0.05, bottom=0.72)
@@ -135,8 +149,48 @@ def activation_figure(
                 s.show_window_contour(ax, regions, window, FDR_COLOR, width=0.6)
             s.name_row(row[0], each.name, x=0.06, upright=False, size=9.5)
         s.mark_planes(axes[0], brain, [k for _, k in windows])
-        label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
         s.bar_below(fig, image, label, bottom=0.5)
+    return fig
+
+
+def _highest(each: NamedImage, brain: Volume, window: Window) -> float:
+    """The 99th percentile of |value| in part of a plane."""
+    (x, y, _), z = window
+    seen = s.repeated(s.canonical(np.nan_to_num(each.data), each.affine), brain).data[x, y, z]
+    return float(np.percentile(np.abs(seen), 99))
+
+
+def zoomed_figure(maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY) -> Figure:
+    """Maps side by side in one part of one axial plane, on one color scale: around the peak of the first map.
+
+    The first map, that of the acquired series, chooses plane and place for all. Raises `FigureInputError` without a
+    map.
+    """
+    if not maps:
+        raise FigureInputError("there is no map to draw")
+    panels = _Panels(scene)
+    brain = panels.brain
+    values = np.abs(s.repeated(s.canonical(np.nan_to_num(maps[0].data), maps[0].affine), brain).data) * brain.data
+    x, y, z = (int(k) for k in np.unravel_index(np.argmax(values), values.shape))
+    whole = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
+    window = (s.limited_box(whole, brain, ZOOM_MM, (float(x), float(y))), z)
+    limit = max(display.floor, max(_highest(each, brain, window) for each in maps))
+    colors = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.95}
+    count = max(len(maps), 3)
+    unit = 11.9 / count * s.height_over_width(window[0], brain)
+    with s.literal_style():
+        fig, axes = s.panel_grid(1, count, unit, left=0.004, right=0.996, top=0.24, bottom=0.5)
+        image: Any = None
+        for ax, each in zip(axes[0], maps, strict=False):
+            data = np.nan_to_num(each.data)
+            over = np.where(np.abs(data) > display.threshold, data, np.nan)
+            image = panels.show(ax, s.repeated(s.canonical(over, each.affine), brain), window, **colors)
+            ax.set_title(each.name, fontsize=11, pad=3)
+        for ax in axes[0][len(maps) :]:
+            ax.set_axis_off()
+        s.mark_planes(axes[0][:1], brain, [z])
+        label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
+        s.bar_below(fig, image, label, bottom=0.34)
     return fig
 
 

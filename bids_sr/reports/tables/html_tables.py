@@ -16,6 +16,7 @@ WARNING_KEYS = ("warnings", "warning")
 NOTICE_KEYS = ("notices", "notice", "notes")
 OPEN_TABLES = 3
 _CAPITALS = {"psnr", "ssim", "rmse", "mae", "nmse", "fdr", "cc", "fwhm", "roi", "sr", "lr"}
+SLOW = ("alff_median", "falff_median", "alff_half_r")
 # what the report shows of the activation table, in this order; the rest is in the TSV
 SINGLE = (
     "peak_cc", "peak_t", "peak_z", "peak_effect", "quarter_volume", "quarter_paper", "fdr_volume", "fdr_threshold",
@@ -167,8 +168,10 @@ def _glossary(measures: Iterable[str]) -> Markup:
     return folded("What the columns mean", render("glossary", entries)) if entries else Markup("")
 
 
-def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = ()) -> Markup:
-    """Both long tables (either may be empty): image measures, then activation measures by contrast.
+def metrics_html(
+    image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = (), mapped: str = "Activation"
+) -> Markup:
+    """Both long tables (either may be empty): image measures, then measures of the maps (`mapped`) by contrast.
 
     Nothing is highlighted: which difference counts is a matter of its interval, not of the larger value.
     """
@@ -185,10 +188,13 @@ def metrics_html(image: Sequence[Row], activation: Sequence[Row], names: Sequenc
     # the overlap of two conditions is the paper's main result: the first pair comes before single contrasts
     for contrast, group in sorted(_by_contrast(activation), key=lambda each: "+" not in each[0]):
         if contrast == MISSING:
+            if slow := [row for row in group if row["measure"] in SLOW]:
+                parts.append(pivot_html(slow, SLOW, ordered_series(slow, names), "Amplitude of slow fluctuations"))
+                used += SLOW
             continue
         measures = PAIRED if "+" in contrast else SINGLE
         title = contrast.replace("+", " against ") if "+" in contrast else contrast
-        title = f"Activation measures, {title}"
+        title = f"{mapped} measures, {title}"
         made = pivot_html(group, measures, ordered_series(group, names), title)
         shown += bool(made)
         parts.append(folded(title, made) if shown > OPEN_TABLES or ("+" in contrast and shown > 1) else made)
@@ -221,8 +227,8 @@ REGISTRATION_FACTS = {
 PARTIAL_FOV = 0.9
 
 
-def registration_html(facts: Mapping[str, Any]) -> Markup:
-    """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
+def registration_warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What seems wrong with a run's registrations."""
     told = {
         "bold_t1w_kept": "BOLD and T1w were left as their headers have them: the registration found nothing better.",
         "bold_t1w_poor": "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.",
@@ -238,8 +244,13 @@ def registration_html(facts: Mapping[str, Any]) -> Markup:
     if not facts.get("roi_is_brain") and facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
         share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
         warnings.append(f"Only {share} of the region of interest lie inside the field of view.")
+    return warnings
+
+
+def registration_html(facts: Mapping[str, Any]) -> Markup:
+    """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
     shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}
-    return messages_html("warning", warnings) + facts_html(shown)
+    return messages_html("warning", registration_warnings(facts)) + facts_html(shown)
 
 
 CALIBRATION_FACTS = {

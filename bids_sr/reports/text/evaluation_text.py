@@ -12,18 +12,13 @@ from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
 from bids_sr.reports.tables.html_tables import messages_html
+from bids_sr.stats.evaluation.evidence import compared
 
 DECISIONS: Mapping[str, tuple[str, str]] = {
-    "better": ("▲", "better"),
-    "same": ("=", "the same"),
-    "worse": ("▼", "worse"),
-    "unclear": ("?", "cannot be told"),
-}
-SUMMED: Mapping[str, str] = {
-    "better": "is better than",
-    "same": "is the same as",
-    "worse": "is worse than",
-    "unclear": "cannot be told apart from",
+    "better": ("▲", "higher"),
+    "same": ("=", "equivalent"),
+    "worse": ("▼", "lower"),
+    "unclear": ("?", "no detectable difference"),
 }
 MAX_TOLD = 6
 """More comparisons than this are summed up in the box and listed in a table to open."""
@@ -31,12 +26,12 @@ FLAG_TEXT: Mapping[str, str] = {
     "flag_task_not_done": "The task may not have been done: the time course correlates (CC above .5) outside the "
     "region of interest only.",
     "flag_broad": "Activation covers an unusually large part of the brain; motion or a wrong model can do this.",
-    "flag_artifact": "The T2* pair shows an artifact; what was learned from it may repeat it.",
+    "flag_artifact": "The T2* pair shows an artifact; super-resolved series may repeat it.",
     "flag_roi_misplaced": "The region of interest misses the nearest activation; --roi-grow lets it grow to it.",
     "flag_distortion": "Edges of the BOLD reference and of the T2* image lie apart (susceptibility distortion): "
     "methods and baselines that take detail from the T2* image put it in the wrong place there.",
-    "flag_unrepeated": "Much fine detail is supported neither by the pair nor by the time course; see the map of "
-    "unrepeated detail.",
+    "flag_unrepeated": "Much fine detail is supported neither by anatomy nor by split-half data; see the map of "
+    "unsupported detail.",
     "flag_domain": "Intensities or edges of the BOLD are unlike those the model was trained on.",
 }
 QUALITY_METRICS = (
@@ -55,14 +50,15 @@ def _number(value: Any) -> float:
 def verdict_html(
     verdict: Mapping[str, Any], rows: Sequence[MetricRow] = (), flags: Sequence[Mapping[str, Any]] | None = None
 ) -> Markup:
-    """The verdict: one headline, the sentences it rests on, their values, what they cannot say, and warnings.
+    """The verdict: who was not applied, one headline, its evidence with values, limitations, and warnings.
 
-    `verdict` has a headline (text), sentences (each a text, or a mapping with text, decision, measure, series, against,
+    Active voxels come before the whole brain, most of which holds noise alone. `verdict` has a headline (text), a
+    not_applied_text (text), sentences (each a text, or a mapping with text, decision, measure, series, against,
     value, lower and upper, any of which may be absent) and limits (texts); for `rows` and `flags` see `flags_html`.
     """
     headline = str(verdict.get("headline", "No verdict was reached."))
     sentences = [each if isinstance(each, Mapping) else {"text": str(each)} for each in verdict.get("sentences", [])]
-    decided = [each for each in sentences if each.get("decision")]
+    decided = sorted((each for each in sentences if each.get("decision")), key=lambda s: s.get("region") == "brain")
     many = len(decided) > MAX_TOLD
     points: list[str] = []
     for each in sentences:
@@ -70,9 +66,10 @@ def verdict_html(
             found = DECISIONS.get(str(each.get("decision", "")))
             points.append(render("decision", " ".join(found), str(each["text"])) if found else str(each["text"]))
     points += summed_up(decided) if many else []
-    values = folded("The figures that the verdict rests on", _figures(decided)) if many else _figures(decided)
+    values = folded("Evidence: all comparisons", _figures(decided)) if many else _figures(decided)
     limits = [str(each) for each in verdict.get("limits", [])]
-    return flags_html(rows, flags) + render("verdict", headline, points, values, limits)
+    idle = str(verdict.get("not_applied_text") or "")
+    return flags_html(rows, flags) + render("verdict", headline, points, values, limits, idle)
 
 
 def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:
@@ -84,7 +81,7 @@ def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:
     lines = []
     for (series, region, measure, decision), others in groups.items():
         where = ", ".join(filter(None, [pick.region_text(region), measure_text(measure)]))
-        text = f"{series} {SUMMED.get(decision, decision)} {', '.join(dict.fromkeys(others))} ({where})"
+        text = f"{series} {compared(measure, decision)} {', '.join(dict.fromkeys(others))} ({where})"
         lines.append(render("decision", DECISIONS.get(decision, ("", ""))[0], text))
     return lines
 
@@ -101,7 +98,7 @@ def _figures(sentences: Sequence[Mapping[str, Any]]) -> Markup:
         text = ", ".join(filter(None, [measure_text(row.measure), where]))
         lines.append([row.series or "–", str(each.get("against", "–")), text, cell(row), reading])
     heads = ["series", "against", "measure", "difference, 95 % interval", "reading"]
-    return table("What the verdict rests on", heads, lines, texts={0, 1, 2, 4})
+    return table("Evidence", heads, lines, texts={0, 1, 2, 4})
 
 
 def measure_text(measure: str) -> str:
@@ -112,12 +109,14 @@ def measure_text(measure: str) -> str:
     known = {
         "split_ev_beyond": "explained variance of measured, beyond Nyquist",
         "split_ev_signal": "explained variance of measured, signal units",
-        "truth_ev_beyond": "explained variance of known activation, beyond Nyquist",
+        "truth_psnr": "PSNR of single volumes",
+        "pair_gain_psnr": "PSNR of held-out images",
+        "truth_ev_beyond": "explained variance of the known truth, beyond Nyquist",
         "split_r_beyond": "r with measured, beyond Nyquist",
         "split_r_signal": "r with measured, signal units",
         "split_r_percent": "r with measured, percent",
-        "self_r_beyond": "r within the series, beyond Nyquist",
-        "self_r_signal": "r within the series, signal units",
+        "self_r_beyond": "split-half r, beyond Nyquist",
+        "self_r_signal": "split-half r, signal units",
     }
     short = measure.removeprefix("gain_")
     return known.get(short, declared.description.removeprefix("difference to the series named in against, of: "))
@@ -148,7 +147,7 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | 
     up = {row.measure for row in looked if row.value > 0}
     down = dict.fromkeys(row.measure for row in looked if row.measure not in up)
     names = ", ".join(measure.removeprefix("flag_").replace("_", " ") for measure in down)
-    quiet = render("note", "fine", f"Looked for and not found: {names}.") if names else ""
+    quiet = render("note", "fine", f"Passed: {names}.") if names else ""
     lines = []
     for measure in QUALITY_METRICS:
         for row in (row for row in rows if row.measure == measure):
@@ -158,4 +157,6 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | 
             unit = "" if METRICS[measure].unit == "1" else f" {METRICS[measure].unit}"
             lines.append([row.series, where or "–", joined([cell(row), unit]), METRICS[measure].description])
     heads = ["series", "where", "value, 95 % interval", "meaning"]
-    return joined([flags_html(rows, flags), quiet, table("Guards", heads, lines, names=2, texts={0, 1, 3})])
+    return joined(
+        [flags_html(rows, flags), quiet, table("Values of the quality checks", heads, lines, names=2, texts={0, 1, 3})]
+    )

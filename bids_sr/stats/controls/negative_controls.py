@@ -72,12 +72,12 @@ def _claim_text(row: MetricRow) -> str:
     other = f"the same method with {placebo.instead}"
     band = f"{row.value:+.3f} (95 % interval {row.lower:.3f} to {row.upper:.3f})"
     if row.lower > 0:
-        return f"{row.series} is better than {other}: {band}; this part is owed to {placebo.owed}."
+        return f"{row.series} is better than {other}: {band}; this part depends on {placebo.owed}."
     if row.upper < 0:
         return f"{row.series} is worse than {other}: {band}."
     if row.lower <= 0 <= row.upper:
         return (
-            f"{row.series} and {other} cannot be told apart: {band}; nothing of its gain is shown to be owed to "
+            f"{row.series} does not differ detectably from {other}: {band}; its gain is not shown to depend on "
             f"{placebo.owed}."
         )
     return f"{row.series} beside {other}: no interval could be had."

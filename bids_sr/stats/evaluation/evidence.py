@@ -1,7 +1,7 @@
 """Evidence of the evaluation that can carry a verdict, from the strongest kind to the weakest."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +13,18 @@ PLAIN = ("zerofill", "sdmod", "wmn")
 """Simple arithmetic that every method must beat where the run has it, whether it stands as a baseline or a method."""
 MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
 WORTH: dict[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
+_UNCLEAR = "does not differ detectably from"
+_COMPARED: Mapping[str, Mapping[str, str]] = {
+    "accuracy": {
+        "better": "is more accurate than", "same": "is as accurate as", "worse": "is less accurate than",
+        "unclear": _UNCLEAR,
+    },
+    "reproducibility": {
+        "better": "is more reproducible than", "same": "is as reproducible as", "worse": "is less reproducible than",
+        "unclear": _UNCLEAR,
+    },
+}  # fmt: skip
+"""What a decision says, by what was measured: more reproducible is not more accurate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +56,7 @@ EVIDENCE = (
     ),
     Evidence(
         name="known", level="truth_ev_beyond", gain="gain_truth_ev_beyond", against="truth", above_zero=True,
-        words="explained variance of the known activation beyond the acquired resolution; 1 is all of it, no detail at "
+        words="explained variance of the known truth beyond the acquired resolution; 1 is all of it, no detail at "
         "all is 0",
         beside=_beside("truth"),
     ),
@@ -55,8 +67,7 @@ EVIDENCE = (
     ),
     Evidence(
         name="self", level="self_r_beyond", gain="gain_self_r_beyond", against="self", is_truth=False,
-        words="repeatability between halves of the same series beyond the acquired resolution, which detail that a "
-        "method makes itself passes too",
+        words="split-half correlation beyond the acquired Nyquist frequency; reproducible artifacts also score high",
     ),
 )  # fmt: skip
 
@@ -72,6 +83,11 @@ def image_gains(rows: Sequence[MetricRow], method: str) -> list[tuple[MetricRow,
         if found:
             return [(found[other], words) for other in IMAGE_REFERENCES if other in found]
     return []
+
+
+def compared(measure: str, decision: str) -> str:
+    """What a decision on a difference of this measure says of the first series: more accurate, or more reproducible."""
+    return _COMPARED["reproducibility" if "self_r" in measure else "accuracy"].get(decision, decision)
 
 
 def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
@@ -102,6 +118,11 @@ class Table:
     levels: tuple[MetricRow, ...]
     gains: tuple[MetricRow, ...]
     others: tuple[MetricRow, ...] = ()  # rows of the measures that are told beside the level
+
+    @property
+    def lead(self) -> str:
+        """The region that is told first: active voxels where they are known, as most of the brain holds only noise."""
+        return self.regions[-1]
 
     def beside(self, series: str, region: str) -> list[tuple[str, float]]:
         """Name and value of what is told beside a series' level, as far as it is known."""

@@ -16,34 +16,43 @@ from typing import Any
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
-from bids_sr.stats.evaluation.evidence import PLAIN, WORTH, Table, best_table, decide, image_gains
+from bids_sr.stats.evaluation.evidence import PLAIN, WORTH, Table, best_table, compared, decide, image_gains
 from bids_sr.stats.evaluation.not_applied import APPLIED, stands_for
-from bids_sr.stats.evaluation.verdict_text import Sentence, headline, idle_text, limits_of
-
-_WORDS: dict[str, str] = {
-    "better": "is better than",
-    "same": "is the same as",
-    "worse": "is worse than",
-    "unclear": "cannot be told apart from",
-}
+from bids_sr.stats.evaluation.verdict_text import (
+    NOTHING_APPLIED,
+    NOTHING_COMPARED,
+    Sentence,
+    Status,
+    best_of,
+    headline,
+    idle_text,
+    limits_of,
+    status_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What can be said of a run."""
 
-    headline: str  # one or two sentences
+    headline: str  # one or two sentences on the methods that were applied
+    status: Status  # what the headline says, in a word
+    best: str  # the applied method that explains (or repeats) most in active voxels; "" where none was applied
+    not_applied: tuple[str, ...]  # methods that fell back to zero filling: said first, in no comparison
     sentences: tuple[Sentence, ...]  # what it rests on
     limits: tuple[str, ...]  # what it cannot say
     rows: tuple[MetricRow, ...]  # of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
 
     def to_json(self) -> dict[str, Any]:
-        """Headline, sentences and limits as plain values; numbers that are not defined are None."""
+        """Headline, status, sentences and limits as plain values; numbers that are not defined are None."""
         plain = [
             {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(each).items()}
             for each in self.sentences
         ]
-        return {"headline": self.headline, "sentences": plain, "limits": list(self.limits)}
+        said = {"status": self.status, "best": self.best, "not_applied": list(self.not_applied)}
+        if self.not_applied:
+            said["not_applied_text"] = idle_text(self.not_applied).strip()
+        return {"headline": self.headline, **said, "sentences": plain, "limits": list(self.limits)}
 
 
 def _interval(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
@@ -55,7 +64,7 @@ def _interval(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
 
 def _where(region: str) -> str:
     if region.startswith("active") and region[6:].isdigit():
-        return f"active region, |t| > {int(region[6:]) / 10:g}"
+        return f"active voxels, |t| > {int(region[6:]) / 10:g}"
     return {"roi": "region of interest", "active": "truly active voxels", MISSING: "all voxels"}.get(region, region)
 
 
@@ -72,7 +81,7 @@ def _compare(table: Table, method: str, other: str, region: str, margin: float) 
     # beside its own plain form any difference that is sure counts: both exceed the baselines by more than the margin
     decision = decide(row.lower, row.upper, math.nan if other == "wmn" else margin)
     if math.isfinite(row.value):
-        text = f"{method} {_WORDS[decision]} {other}: {_interval(row)}, {_where(region)}."
+        text = f"{method} {compared(row.measure, decision)} {other}: {_interval(row)}, {_where(region)}."
     else:
         text = f"{method} was not compared with {other}, {_where(region)}."
     return Sentence.of(text, row, decision)
@@ -107,13 +116,18 @@ def _function(
 
 
 def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
-    """How much of the detail each series has."""
-    region, found = table.regions[0], []
+    """How much of the detail each series has, in active voxels first."""
+    found = []
     for series in names:
-        row = table.level(series, region)
-        if row is not None and math.isfinite(row.value):
-            beside = "".join(f", {words} {value:.3f}" for words, value in table.beside(series, region))
-            text = f"{series}: {_interval(row, sign=False)}{beside}, {_where(region)}."
+        known = [
+            row for region in dict.fromkeys((table.lead, table.regions[0]))
+            if (row := table.level(series, region)) is not None and math.isfinite(row.value)
+        ]  # fmt: skip
+        if known:
+            row = known[0]
+            beside = "".join(f", {words} {value:.3f}" for words, value in table.beside(series, row.region))
+            beside += "".join(f"; {_where(other.region)} {other.value:.3f}" for other in known[1:])
+            text = f"{series}: {_interval(row, sign=False)}, {_where(row.region)}{beside}."
             found.append(Sentence.of(text, row))
     return found
 
@@ -123,7 +137,7 @@ def _image(rows: Sequence[MetricRow], method: str) -> tuple[list[Sentence], bool
     sentences = []
     for row, where in image_gains(rows, method):
         decision = decide(row.lower, row.upper)
-        text = f"Images: {method} {_WORDS[decision]} {row.against}: {_interval(row, 2)} dB {where}."
+        text = f"Images: {method} {compared(row.measure, decision)} {row.against}: {_interval(row, 2)} dB {where}."
         sentences.append(Sentence.of(text, replace(row, contrast=MISSING, region=MISSING), decision))
     better = [each.decision == "better" for each in sentences]
     if len(sentences) < len(IMAGE_REFERENCES):
@@ -146,6 +160,11 @@ def _specific(rows: Sequence[MetricRow], table: Table, method: str) -> tuple[lis
     return [*sentences, Sentence(text=together.words, series=method)], together.holds
 
 
+def _percent(ratio: float) -> str:
+    """A ratio of sizes as a change."""
+    return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
+
+
 def _attribution(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Sentence]:
     """The paper's claim in one sentence a method: what of the smaller regions is attributable to the method."""
     out = []
@@ -156,22 +175,22 @@ def _attribution(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Sent
         if all(map(math.isfinite, parts)):
             total, grid, smoothing, own = parts
             text = (
-                f"Regions by the paper's rules are {total:.2f} times as large with {method} as with the acquired "
-                f"series: {grid:.2f} by the finer grid, times {smoothing:.2f} by smoothing in finer voxels, times "
-                f"{own:.2f} by {method} itself."
+                f"Active region {_percent(total)} against acquired: {_percent(grid)} from the finer grid, "
+                f"{_percent(smoothing)} from smoothing by its voxels, {_percent(own)} from {method} itself "
+                "(the factors multiply)."
             )
             out.append(Sentence(text=text, series=method))
     return out
 
 
 def _as_rows(
-    table: Table | None, compared: Sequence[Sentence], found: Mapping[str, dict[str, bool | None]],
+    table: Table | None, decided: Sequence[Sentence], found: Mapping[str, dict[str, bool | None]],
     margins: Mapping[str, float],
 ) -> list[MetricRow]:  # fmt: skip
     out = []
     if table is not None:
         place: dict[str, Any] = {"contrast": table.contrast, "fwhm_mm": table.fwhm_mm}
-        for each in compared:
+        for each in decided:
             own: dict[str, Any] = {"series": each.series, "against": each.against, "region": each.region}
             out.append(MetricRow(measure="verdict", value=WORTH[each.decision], **own, **place))
         for region, margin in margins.items():
@@ -205,7 +224,7 @@ def make_verdict(
     rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.against, idle))]
     table = best_table(rows, methods)
     sentences: list[Sentence] = []
-    compared: list[Sentence] = []
+    decided: list[Sentence] = []
     margins: dict[str, float] = {}
     found: dict[str, dict[str, bool | None]] = {"function": {}, "image": {}, "specific": {}}
     if table is not None:
@@ -220,7 +239,7 @@ def make_verdict(
             against, found["function"][method] = _function(table, method, others, margins)
             own, found["specific"][method] = _specific(rows, table, method)
             sentences += [*against, *own]
-            compared += against
+            decided += against
         sentences += _between(table, methods, margins)
     for method in methods:
         own, found["image"][method] = _image(rows, method)
@@ -229,8 +248,11 @@ def make_verdict(
     applied = [MetricRow(series=name, measure=APPLIED, value=1.0) for name in methods]
     applied += [MetricRow(series=name, measure=APPLIED, value=0.0) for name in idle]
     return Verdict(
-        headline=(idle_text(idle) + headline(table, found, sentences)).strip(),
+        headline=headline(table, found, sentences) if methods else NOTHING_APPLIED if idle else NOTHING_COMPARED,
+        status=status_of(table, found) if methods else "not applied" if idle else "not assessed",
+        best=best_of(table, methods, found["function"]),
+        not_applied=tuple(idle),
         sentences=tuple(sentences),
         limits=tuple(limits_of(rows, table, found, next(iter(margins.values()), math.nan))),
-        rows=(*_as_rows(table, compared, found, margins), *applied),
+        rows=(*_as_rows(table, decided, found, margins), *applied),
     )  # fmt: skip

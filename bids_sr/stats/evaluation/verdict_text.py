@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import Decision, Table
+
+Status = Literal["more accurate", "not more accurate", "not assessed", "not applied"]
+NOTHING_APPLIED = "No method was applied, so that there is nothing to compare with the interpolations."
+NOTHING_COMPARED = "No super-resolution method was run; the series are interpolations."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,35 +48,65 @@ def idle_text(not_applied: Sequence[str]) -> str:
     if not not_applied:
         return ""
     many = len(not_applied) > 1
-    fell, whose = ("they fell", "Their series are") if many else ("it fell", "Its series is")
+    fell, whose = ("they fell", "Their series equal") if many else ("it fell", "Its series equals")
     return (
         f"{' and '.join(not_applied)} {'were' if many else 'was'} not applied: {fell} back to zero filling. "
-        f"{whose} that of zerofill and not compared. "
+        f"{whose} zerofill and {'are' if many else 'is'} left out of all comparisons. "
     )
+
+
+def status_of(table: Table | None, found: Mapping[str, Mapping[str, bool | None]]) -> Status:
+    """What the evidence allows to say of the methods together: one that holds is enough."""
+    if table is None or not table.evidence.is_truth:
+        return "not assessed"
+    return "more accurate" if any(found["function"].values()) else "not more accurate"
+
+
+def best_of(table: Table | None, methods: Sequence[str], function: Mapping[str, bool | None]) -> str:
+    """The method with the highest level in active voxels (else the first region), of those for which the claim holds.
+
+    Where it holds for none, of all; without a table the first.
+    """
+    known = [method for method in methods if function.get(method)] or list(methods)
+    if table is None or not known:
+        return next(iter(known), "")
+
+    def level(method: str) -> float:
+        row = table.level(method, table.lead)
+        return row.value if row is not None and math.isfinite(row.value) else -math.inf
+
+    return max(known, key=level)
 
 
 def _attributable(won: Sequence[str], sentences: Sequence[Sentence], specific: dict[str, bool | None]) -> str:
     """Whether the gain of those that won is attributable to this subject's own data; placebos that reach it."""
     own = [method for method in won if specific.get(method)]
-    text = f"Part of the gain of {' and '.join(own)} is owed to this subject's own data. " if own else ""
+    text = f"Part of the gain of {' and '.join(own)} is specific to this participant's own data. " if own else ""
     for method in (each for each in won if specific.get(each) is False):
         reach = [
             s.against for s in sentences if s.series == method and s.against in PLACEBOS and s.decision != "better"
         ]
         what = " or ".join(dict.fromkeys(PLACEBOS[name].owed for name in reach))
-        text += f"The gain of {method} is not shown to be owed to {what}: {', '.join(reach)} "
+        text += f"The gain of {method} is not shown to depend on {what}: {', '.join(reach)} "
         text += "reach it too. " if len(reach) > 1 else "reaches it too. "
     return text
+
+
+def _unbeaten(method: str, sentences: Sequence[Sentence]) -> str:
+    """Whom a method does not exceed, or that it explains nothing."""
+    reach = [s.against for s in sentences if s.series == method and s.decision and s.decision != "better"]
+    rivals = [name for name in dict.fromkeys(reach) if name not in PLACEBOS and name != MISSING]
+    return f"{method} does not exceed {', '.join(rivals)}" if rivals else f"{method} explains none of it for sure"
 
 
 def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], sentences: Sequence[Sentence]) -> str:
     """What may be claimed, by claim (function, image, specific) and method; None is what cannot be said."""
     if table is None:
-        first = "Nothing in this run shows whether the finer maps are truer."
+        first = "Accuracy was not assessed: there is neither a high-resolution reference nor a pair of halves."
     elif not table.evidence.is_truth:
         first = (
-            "Without a measured high-resolution truth it cannot be told whether the finer maps are truer; only how "
-            "well they repeat was compared, which is weaker."
+            "No high-resolution reference was available, so accuracy was not assessed. Split-half reproducibility is "
+            "reported instead."
         )
     else:
         won = [method for method, holds in found["function"].items() if holds]
@@ -81,16 +116,17 @@ def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], s
         rivals = "every baseline and control" if others & set(CONTROLS) else "every baseline"
         rivals += " and than wmn" * ("wmn" in others and won != ["wmn"])
         if won:
-            verb = "shows" if len(won) == 1 else "show"
-            first = f"{' and '.join(won)} {verb} more true BOLD detail than {rivals}. "
+            verb = "is" if len(won) == 1 else "are"
+            first = f"Beyond the acquired resolution {' and '.join(won)} {verb} more accurate than {rivals}. "
+            first += f"This does not hold for {' and '.join(lost)}. " if lost else ""
             first += _attributable(won, sentences, found["specific"])
-        if lost and won:
-            first += f"For {' and '.join(lost)} this cannot be said."
         elif lost:
-            first = f"No method shows more true BOLD detail than {rivals}: not {' and not '.join(lost)}."
+            first = f"No method is more accurate than {rivals} beyond the acquired resolution: "
+            first += "; ".join(_unbeaten(method, sentences) for method in lost) + "."
     good = [method for method, holds in found["image"].items() if holds]
     if good:
-        first = f"{first.strip()} Images by {' and '.join(good)} are better than those of bspline and inject."
+        images = f"Single images of {' and '.join(good)} are more accurate than those of bspline and inject."
+        first = f"{first.strip()} {images}"
     return first.strip()
 
 
@@ -101,31 +137,35 @@ def limits_of(
     limits = []
     if table is None or not table.evidence.is_truth:
         limits.append(
-            "No high-resolution truth: give --truth, or let --retrospective make one by degrading the data themselves."
+            "No high-resolution reference: give one by --truth DIR, or let --retrospective make one by downsampling "
+            "the data themselves."
         )
     elif not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
         limits.append("Differences without an interval decide nothing.")
     if table is not None and table.evidence.is_truth:
         if any(row.series == "measured" and not math.isfinite(row.value) for row in table.levels):
             limits.append(
-                "The two halves of the measured series do not agree for sure beyond the acquired resolution: in some "
-                "region there is no true detail of which a share could be explained."
+                "The two halves of the measured series do not agree detectably beyond the acquired resolution: in some "
+                "region there is no reproducible detail of which a share could be explained."
             )
-        limits.append("BOLD detail is not yet neuronal detail: veins, which drain more than they feed, carry it too.")
+        limits.append("BOLD detail is not yet neuronal detail: draining veins carry it too.")
     if table is not None and table.evidence.name == "known":
-        limits.append("Denoised copies of bspline, the controls, were not held against the known activation.")
+        limits.append("Denoised copies of bspline, the controls, were not compared with the known truth.")
     if table is not None and not math.isfinite(margin):
-        limits.append("Nothing can be called the same: no margin was given, and no measured series sets one.")
+        limits.append("No equivalence can be claimed: no margin was given, and no measured series sets one.")
     if any(holds is None for holds in found["image"].values()):
         limits.append(
-            "Image quality against bspline and inject is not known: it needs both of them, and measured volumes "
+            "Image quality was not assessed against bspline and inject: it needs both of them, and measured volumes "
             "(--truth, --retrospective) or a second pair (--pair-holdout)."
         )
     absent = [method for method, holds in found["specific"].items() if holds is None]
     if absent:
-        limits.append(f"No placebo was run for {', '.join(absent)}: what is owed to this subject's data is not known.")
+        limits.append(
+            f"No control analysis was run for {', '.join(absent)}; participant-specific benefit is unknown "
+            "(--null-checks runs them)."
+        )
     raised = dict.fromkeys(r.measure.removeprefix("flag_") for r in rows if r.measure[:5] == "flag_" and r.value == 1)
     if raised:
         limits.append(f"Flags were raised: {', '.join(name.replace('_', ' ') for name in raised)}.")
-    limits.append("One run of one subject: whether it holds for others is a matter of the group.")
+    limits.append("One run of one participant: whether it holds for others is a question for the group level.")
     return limits

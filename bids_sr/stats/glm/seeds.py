@@ -57,6 +57,24 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
     return out
 
 
+def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFrame:
+    """Time series without what nuisance regressors explain of them, NaN in dummy volumes.
+
+    Their standard deviation is then that of what the maps are about, and effects are changes of the signal per standard
+    deviation of a seed's own fluctuation; t does not change, as the model has the same regressors.
+
+    Parameters
+    ----------
+    table : a column a seed, a row a volume
+    nuisance : (rows after the dummies, regressors), a constant among them
+    """
+    out = table.astype(np.float64)
+    values = out.iloc[n_dummy:].to_numpy()
+    out.iloc[:n_dummy] = np.nan
+    out.iloc[n_dummy:] = values - nuisance @ np.linalg.lstsq(nuisance, values, rcond=None)[0]
+    return out
+
+
 def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 0) -> pd.DataFrame:
     """Mean time series of seeds, a row a volume; NaN in dummy volumes.
 

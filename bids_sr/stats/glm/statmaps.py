@@ -5,6 +5,7 @@ maps is a difference between the series. Detrending and low-pass belong to the c
 unfiltered series, with drift and motion as regressors.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pandas as pd
 
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.stats.glm.amplitude import AmplitudeModel, Amplitudes, Band, amplitude_model
 from bids_sr.stats.glm.correlation import cross_correlation, temporal_filter
 from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
@@ -54,6 +56,7 @@ class ActivationSettings(ModelSettings):
 
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
     low_pass: float | None = 0.1  # Hz, correlation only; None: none
+    band: Band | None = None  # Hz, of the amplitude of fluctuations; None: it is not mapped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,13 +65,15 @@ class Activation:
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design
+    amplitudes: Amplitudes | None = None  # of slow fluctuations, where they were asked for
 
 
 def _fit(
     signals: VoxelTimeSeries, design: Design, vectors: Float, settings: ActivationSettings,
-    mask: Mask, zooms: Sequence[float],
-) -> dict[str, Float32]:  # fmt: skip
-    """Values by stat, each (contrasts, voxels) float32."""
+    mask: Mask, zooms: Sequence[float], slow: AmplitudeModel | None,
+) -> tuple[dict[str, Float32], Float32]:  # fmt: skip
+    """Values by stat, each (contrasts, voxels) float32; and amplitudes, (4, voxels) as `AmplitudeModel.fit`."""
+    amplitudes = np.zeros((4, signals.n_voxels), dtype=np.float32)
     stats = [stat for kind in settings.kinds for stat in STATS[kind]]
     values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
     temporal = temporal_filter(signals.n_times, settings.tr, settings.low_pass)
@@ -84,7 +89,19 @@ def _fit(
             fitted = model.fit(block, voxels)
             for stat in STATS["glm"]:
                 values[stat][:, voxels] = getattr(fitted, stat)
-    return values
+        if slow is not None:
+            amplitudes[:, voxels] = slow.fit(block)
+    return values, amplitudes
+
+
+def _amplitudes(values: Float32, mask: Mask) -> Amplitudes:
+    """Amplitudes of voxels, (4, voxels), as maps."""
+    maps = np.zeros((2, *mask.shape), dtype=np.float32)
+    maps[:, mask] = values[:2]
+    varied = min(float(values[2].std()), float(values[3].std())) > 0
+    return Amplitudes(
+        alff=maps[0], falff=maps[1], half_r=float(np.corrcoef(values[2], values[3])[0, 1]) if varied else math.nan
+    )
 
 
 def map_activation(
@@ -108,11 +125,14 @@ def map_activation(
     design = settings.design(events, reader.shape[3], confounds)
     vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])
     mask = np.asarray(mask, dtype=bool)
+    slow = None
+    if settings.band is not None:
+        slow = amplitude_model(design.matrix[:, len(design.conditions) :], settings.tr, settings.band)
     with extract_time_series(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as signals:
-        values = _fit(signals, design, vectors, settings, mask, reader.zooms)
+        values, amplitudes = _fit(signals, design, vectors, settings, mask, reader.zooms, slow)
     maps: dict[tuple[str, str], Float32] = {}
     for index, name in enumerate(contrasts):
         for stat, found in values.items():
             maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)
             maps[name, stat][mask] = found[index]
-    return Activation(maps=maps, design=design)
+    return Activation(maps=maps, design=design, amplitudes=None if slow is None else _amplitudes(amplitudes, mask))

@@ -223,6 +223,12 @@ def test_transforms_of_a_file_are_those_of_an_array(run):
     np.testing.assert_array_equal(one.get_fdata(), two.get_fdata())
 
 
+def test_a_device_that_is_not_there_is_refused(run, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="no CUDA device"):
+        SuperResolver("bspline", device="cuda").fit(run / "bold.nii")
+
+
 def test_slices_on_another_axis_are_refused(run):
     data, affine = load_image(run / "bold.nii")
     image = nib.Nifti1Image(data, affine)

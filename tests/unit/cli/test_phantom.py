@@ -10,7 +10,7 @@ import pytest
 
 from bids_sr.cli import phantom_main
 from bids_sr.phantom import simulated_dataset
-from bids_sr.phantom.presets import PRESETS, SCENES
+from bids_sr.phantom.presets import PRESETS, SCENES, TASKS
 
 
 @pytest.fixture
@@ -28,16 +28,25 @@ def test_without_options_it_is_the_demo(asked: list[tuple[Path, simulated_datase
 
 def test_every_option_arrives(asked: list[tuple[Path, simulated_dataset.Study]]) -> None:
     line = ["out", "--preset", "tiny", "--subjects", "3", "--pairs", "2", "--seed", "9", "--scene", "veins", "--null",
-            "--anat"]  # fmt: skip
+            "--anat", "--task", "rest", "--volumes", "70"]  # fmt: skip
     assert phantom_main.main(line) == 0
     assert asked[0][1] == simulated_dataset.Study(
-        preset="tiny", subjects=3, pairs=2, seed=9, scene="veins", null=True, anat=True
+        preset="tiny",
+        subjects=3,
+        pairs=2,
+        seed=9,
+        scene="veins",
+        null=True,
+        anat=True,
+        task="rest",
+        volumes=70,
     )
 
 
 def test_names_are_those_of_the_package() -> None:
     assert tuple(PRESETS) == phantom_main.PRESET_NAMES
     assert phantom_main.SCENE_NAMES == SCENES
+    assert tuple(TASKS) == phantom_main.TASK_NAMES
 
 
 def test_a_full_directory_is_exit_2_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

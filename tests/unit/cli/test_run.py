@@ -24,7 +24,8 @@ from bids_sr.preflight.plan import Estimate
 @dataclass
 class FakePlan:
     problems: tuple[str, ...] = ()
-    subjects: tuple[SimpleNamespace, ...] = (SimpleNamespace(label="01"),)
+    subjects: tuple[SimpleNamespace, ...] = (SimpleNamespace(label="01", runs=(), structural=()),)
+    series: tuple[str, ...] = ("raw",)
     warnings: tuple[Notice, ...] = ()
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=lambda: Estimate(output_gb=1.25, work_gb=3.5))
@@ -54,6 +55,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             check_data=lambda checked: data,
             without=lambda checked, problems: checked,
             left_out_text=list,
+            cost_text=lambda checked, settings: "about 3 min",
             choice_lines=lambda checked, settings: [],
             format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
@@ -68,7 +70,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 def test_done(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--recipe", "paper", plan=FakePlan(warnings=(Notice("sub-01", "no T1w image"),))) == 0
+    assert call("--recipe", "paper", "-v", plan=FakePlan(warnings=(Notice("sub-01", "no T1w image"),))) == 0
     written = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
     assert len(written) == 1
     settings = Settings.from_toml(written[0])
@@ -154,7 +156,7 @@ def test_a_second_run_over_the_same_participant_is_refused(
         shown = capsys.readouterr().err
         assert "another run is working on sub-01" in shown
         assert "run first" in shown
-        assert call(plan=FakePlan(subjects=(SimpleNamespace(label="02"),))) == 0
+        assert call(plan=FakePlan(subjects=(SimpleNamespace(label="02", runs=(), structural=()),))) == 0
         assert call("--dry-run") == 0
     assert call() == 0
     assert not list(tmp_path.rglob("*.lock"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
 from bids_sr.config.groups import Activation, Evaluation, Preprocessing, Run
+from bids_sr.config.seed_options import seed_names, seed_places
 from bids_sr.config.settings import read_toml
 from bids_sr.config.values import as_annotated, as_toml
 
@@ -289,3 +290,23 @@ def test_numbers_are_brought_to_their_kind() -> None:
 def test_a_refusal_says_what_why_and_what_to_do() -> None:
     assert str(UsageError("a", "b", "c")) == "a\n  why: b\n  fix: c"
     assert str(UsageError("a")) == "a"
+
+
+def test_seeds_are_places_or_labels_of_the_atlas() -> None:
+    wanted = ("motor", "hand=-38,-24,58", "precentral", "Calcarine_L", "v1=Calcarine_L,Calcarine_R")
+    assert seed_names(Activation(seeds=wanted).seeds, with_anat=True) == (
+        "motor",
+        "hand",
+        "precentral",
+        "CalcarineL",
+        "v1",
+    )
+    labels = [labels for *_, labels in seed_places(wanted, with_anat=True)]
+    assert labels == [
+        (), (), ("Precentral_L", "Precentral_R"), ("Calcarine_L",), ("Calcarine_L", "Calcarine_R"),
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="two seeds have one name"):
+        Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
+    with pytest.raises(UsageError, match="a label of AAL2") as refused:
+        Activation(seeds=("Calcarin_L",))
+    assert "Calcarine_L" in str(refused.value)

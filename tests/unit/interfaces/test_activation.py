@@ -215,3 +215,25 @@ def test_components_of_acompcor_enter_where_the_run_can_spare_them(tmp_path):
         table = tmp_path / f"{volumes}.tsv"
         table.write_text("\n".join(["\t".join(columns), *["\t".join("0" * len(columns))] * volumes]) + "\n")
         assert default_confounds(str(table)) == expected
+
+
+def test_amplitudes_of_fluctuations_are_written_named_and_told(files, tmp_path):
+    plain = maps_of(files, "srgan", tmp_path / "plain")
+    found = maps_of(files, "srgan", tmp_path / "out", band=(0.01, 0.1))
+    assert len(found.out_files) == len(plain.out_files) + 2
+    for path, entities, sidecar in list(zip(found.out_files, found.out_entities, found.out_sidecars, strict=True))[-2:]:
+        stat = entities["stat"]
+        named = derivative_path(
+            {"subject": "01", "task": "rest", "datatype": "func", "extension": ".nii.gz", **entities}
+        )
+        assert named == f"sub-01/func/sub-01_task-rest_res-hr_stat-{stat}_desc-srganFwhm50_boldmap.nii.gz"
+        assert sidecar["FrequencyBandHz"] == [0.01, 0.1]
+        assert set(sidecar["Model"]["Confounds"]) == set(MOTION)
+        image = nib.load(path).get_fdata()
+        assert image[:-1].max() > 0
+        assert (image[-1] == 0).all()
+        assert stat == "alff" or image.max() <= 1
+    told = values(found.metrics_tsv)
+    assert float(told["n/a", "alff_median"]) > 0
+    assert 0 < float(told["n/a", "falff_median"]) < 1
+    assert ("n/a", "alff_median") not in values(plain.metrics_tsv)

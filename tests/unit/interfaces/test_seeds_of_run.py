@@ -2,17 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries
-from bids_sr.io.nifti import save_image
+from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.registration.ants import Image, apply, apply_to_points
 from bids_sr.spatial.transforms import write_itk
+from bids_sr.stats.glm.design import MOTION
 
-SHAPE, T = (10, 10, 8), 24
+SHAPE, T = (10, 10, 8), 40
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 AFFINE[:3, 3] = -18.0, -18.0, -14.0
 
@@ -25,21 +27,24 @@ def moved(x: float, y: float, z: float, turn: float = 0.0) -> np.ndarray:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> dict[str, str]:
+def run(tmp_path: Path) -> dict[str, Any]:
     """A series whose voxels tell where they are, its mask, and two transforms."""
     write_itk(tmp_path / "boldref2t1w.txt", moved(2.0, -4.0, 0.0, 0.1))
     write_itk(tmp_path / "t1w2std.txt", moved(-6.0, 0.0, 4.0))
     rng = np.random.default_rng(0)
-    data = np.arange(np.prod(SHAPE)).reshape(SHAPE)[..., None] + np.zeros(T) + rng.normal(size=(*SHAPE, T))
+    data = np.arange(np.prod(SHAPE)).reshape(SHAPE)[..., None] + 0.1 * np.arange(T) + rng.normal(size=(*SHAPE, T))
     save_image(data.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
     save_image(np.ones(SHAPE, dtype=bool), AFFINE, tmp_path / "mask.nii")
+    moved_by = pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION))
+    moved_by.to_csv(tmp_path / "confounds.tsv", sep="\t", index=False)
     return {
         "in_file": str(tmp_path / "bold.nii"), "bold_mask": str(tmp_path / "mask.nii"),
         "boldref2t1w_xfm": str(tmp_path / "boldref2t1w.txt"), "t1w2std_xfm": str(tmp_path / "t1w2std.txt"),
+        "confounds_tsv": str(tmp_path / "confounds.tsv"), "tr": 2.0, "high_pass": 1 / 128,
     }  # fmt: skip
 
 
-def test_points_go_where_images_come_from(run: dict[str, str]) -> None:
+def test_points_go_where_images_come_from(run: dict[str, Any]) -> None:
     chain = [run["boldref2t1w_xfm"], run["t1w2std_xfm"]]
     (point,) = apply_to_points([(2.0, 6.0, -2.0)], chain, seed=1)
     expected = moved(2.0, -4.0, 0.0, 0.1) @ moved(-6.0, 0.0, 4.0) @ np.array([2.0, 6.0, -2.0, 1.0])
@@ -51,7 +56,7 @@ def test_points_go_where_images_come_from(run: dict[str, str]) -> None:
     assert float(shown[0, 0, 0]) == pytest.approx(point[0], abs=1e-3)
 
 
-def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, str], tmp_path: Path) -> None:
+def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -> None:
     made = SeedSeries(
         names=["here", "far"], centers=[[0.0, 0.0, 0.0], [300.0, 0.0, 0.0]], radii_mm=[4.1, 4.1], n_dummy=2, **run
     ).run(cwd=tmp_path)
@@ -62,19 +67,40 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, str], tmp_path: Path) -
     facts = json.loads(Path(made.outputs.out_json).read_text())
     places = np.argwhere(np.ones(SHAPE)) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
     inside = np.linalg.norm(places - facts["here"]["CenterBoldref"], axis=1) <= 4.1
-    assert facts["here"]["Description"] == f"mean of {inside.sum()} voxels within 4.1 mm"
-    assert table["here"].mean() == pytest.approx(np.flatnonzero(inside).mean(), abs=0.5)
+    assert facts["here"]["Description"] == f"mean of {inside.sum()} voxels within 4.1 mm, without drift and confounds"
+    with SeriesReader(run["in_file"]) as reader:
+        mean = np.array([volume.ravel()[inside].mean() for volume in reader.volumes(2)])
+    assert np.corrcoef(np.diff(mean), np.diff(table["here"][2:]))[0, 1] > 0.5  # a drift differs little
+    confounds = pd.read_csv(run["confounds_tsv"], sep="\t")[2:]
+    assert np.abs(np.corrcoef(confounds.T, table["here"][2:])[-1, :-1]).max() < 1e-6
+    assert (
+        np.abs(np.corrcoef(np.arange(T - 2), mean)[0, 1])
+        > 0.5
+        > np.abs(np.corrcoef(np.arange(T - 2), table["here"][2:])[0, 1])
+    )
     assert facts["far"]["Description"].startswith("left out: no voxel of the brain lies within")
 
 
-def test_without_any_seed_in_the_field_of_view_the_fix_is_said(run: dict[str, str], tmp_path: Path) -> None:
+def test_without_any_seed_in_the_field_of_view_the_fix_is_said(run: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--seeds components"):
         SeedSeries(names=["far"], centers=[[300.0, 0.0, 0.0]], radii_mm=[3.0], **run).run(cwd=tmp_path)
 
 
-def test_components_take_the_place_of_seeds(run: dict[str, str], tmp_path: Path) -> None:
+def test_components_take_the_place_of_seeds(run: dict[str, Any], tmp_path: Path) -> None:
     kept = {name: run[name] for name in ("in_file", "bold_mask")}
     made = ComponentSeries(n_dummy=2, **kept).run(cwd=tmp_path)
     table = pd.read_csv(made.outputs.out_file, sep="\t", na_values="n/a")
     assert list(table) == ["component1", "component2", "component3"]
     assert np.allclose(table[2:].T @ table[2:], np.eye(3), atol=1e-5)
+
+
+def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any], tmp_path: Path) -> None:
+    made = SeedSeries(
+        names=["putamen", "visual"], centers=[[0.0, 0.0, 0.0]] * 2, radii_mm=[6.0] * 2,
+        labels=[["Putamen_L", "Putamen_R"], ["Calcarine_L"]], **run,
+    ).run(cwd=tmp_path)  # fmt: skip
+    facts = json.loads(Path(made.outputs.out_json).read_text())
+    assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
+    assert "voxels of the labels" in facts["putamen"]["Description"]
+    assert facts["visual"]["Description"] == "left out: no voxel of the brain lies in Calcarine_L"
+    assert list(pd.read_csv(made.outputs.out_file, sep="\t")) == ["putamen"]

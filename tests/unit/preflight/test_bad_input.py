@@ -243,10 +243,6 @@ def _complex(maker: BidsMaker) -> None:
     maker.bold(data=_noise().astype("complex64"))
 
 
-def _sagittal(maker: BidsMaker) -> None:
-    maker.bold(sidecar={"SliceEncodingDirection": "i"})
-
-
 def _output_inside(maker: BidsMaker) -> list[str]:
     return ["OUT", str(maker.root / "sub-01" / "sr")]
 
@@ -370,7 +366,6 @@ CASES = {
     "echoes without times": Case(spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo N"),
     "phase alone": Case(spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"),
     "complex": Case(spoil=_complex, file=BOLD, reason="complex", fix="part-mag"),
-    "slices along another axis": Case(spoil=_sagittal, file=BOLD, reason="not lie along the third", fix="Reorient"),
     "output inside the input": Case(
         spoil=_output_inside, file="sub-01/sr", reason="lies inside the data set", fix="outside the data set"
     ),

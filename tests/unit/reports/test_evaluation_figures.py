@@ -1,5 +1,6 @@
 """Figures of the evaluation hold the values of the table, refuse nothing to draw, and come through their interfaces."""
 
+import html
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from bids_sr import boilerplate
 from bids_sr.interfaces.derivatives_sink import derivative_path
 from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, QualityReport, VarianceReport
 from bids_sr.metrics.long_tables import MetricRow, table_text
-from bids_sr.reports.figures import evaluation_figures, forest_plots, quality_control_figures, style
+from bids_sr.reports.figures import evaluation_figures, forest_plots, quality_control_figures, style, svg_files
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
 SPEC = yaml.safe_load(boilerplate.path("reports-spec.yml").read_text().replace("{subject}", "01"))
@@ -62,9 +63,9 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
 
 
 def words(figure, tmp_path) -> list[str]:
-    """All texts of a figure, in the order drawn (glyphs are paths; the texts stand beside them as comments)."""
-    svg = style.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
-    return re.findall(r"<!-- (.*?) -->", svg)
+    """All texts of a figure, in the order drawn."""
+    svg = svg_files.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
+    return [html.unescape(text) for text in re.findall(r"<text [^>]*>(.*?)</text>", svg)]
 
 
 def lines_of(ax) -> dict[tuple[float, float], float]:
@@ -84,14 +85,14 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     assert titles == ["signal units", "beyond the acquired Nyquist limit"] * 2
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels == ["bspline", "inject", "bspline, denoised in time (PCA)", "sbl", "srgan", "measured"]
-    drawn = lines_of(fig.axes[1])
+    drawn = lines_of(fig.axes[3])  # below the active voxels, which lead
     assert drawn[0.102, 0.142] == labels.index("sbl")
     assert drawn[0.187, 0.227] == labels.index("measured")
     found = words(fig, tmp_path)
     for name, level in LEVELS.items():
         assert forest_plots.pick.value_text(level) in found, name
         assert forest_plots.pick.value_text(2 * level) in found, name
-    assert {"Whole brain", "Active, |t| ≥ 4"} <= set(found)
+    assert {"Whole brain", "Active voxels, |t| > 4"} <= set(found)
 
 
 def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
@@ -115,7 +116,7 @@ def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_i
 
 def test_reference_lines_stand_at_measured_and_bspline():
     fig = evaluation_figures.agreement_figure(evaluation(), prefix="split_r", contrast="all")
-    upright = {round(float(line.get_xdata()[0]), 6) for line in fig.axes[1].lines if list(line.get_ydata()) == [0, 1]}
+    upright = {round(float(line.get_xdata()[0]), 6) for line in fig.axes[3].lines if list(line.get_ydata()) == [0, 1]}
     assert upright == {0.0, 0.207, 0.018}
 
 
@@ -133,7 +134,7 @@ def test_other_contrasts_stand_side_by_side(tmp_path):
     rows = evaluation(contrasts=("all", "faces", "houses"))
     fig = evaluation_figures.contrasts_figure(rows, prefix="split_r", contrasts=("faces", "houses"))
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["faces", "houses"] * 2
-    assert lines_of(fig.axes[0])[0.041, 0.081] == 3
+    assert lines_of(fig.axes[2])[0.041, 0.081] == 3
     assert "faces" in words(fig, tmp_path)
 
 
@@ -167,7 +168,7 @@ def test_names_are_drawn_as_they_are(tmp_path):
     rows = [replace(row, series=BAD if row.series == "srgan" else row.series) for row in evaluation()]
     rows = [replace(row, contrast=BAD) for row in rows]
     fig = evaluation_figures.agreement_figure(rows, prefix="split_r", contrast=BAD)
-    svg = style.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
+    svg = svg_files.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
     assert "<b>" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
 

@@ -64,8 +64,8 @@ def test_series_come_by_kind_then_in_the_wanted_order():
 def test_regions_come_from_the_whole_to_the_strongest():
     rows = [row("a", "split_r_beyond", 0.1, region=r) for r in ("active60", "roi", "active35", "brain", "elsewhere")]
     assert pick.regions_of(rows) == ["brain", "roi", "active35", "active60", "elsewhere"]
-    assert pick.shown_regions(rows) == ["brain", "active35"]
-    assert pick.region_text("active35") == "active, |t| ≥ 3.5"
+    assert pick.shown_regions(rows) == ["active35", "brain"]
+    assert pick.region_text("active35") == "active voxels, |t| > 3.5"
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True, width=32))
@@ -93,7 +93,7 @@ def agreement(prefix: str = "split_r") -> list[MetricRow]:
 def test_agreement_shows_what_the_table_holds():
     html = tables.agreement_html(agreement(), prefix="split_r")
     lines = table_cells(html, "Correlation r and 95 % interval: all, beyond")
-    assert lines[0] == ["series", "whole brain", "active, |t| ≥ 3", "active, |t| ≥ 4"]
+    assert lines[0] == ["series", "whole brain", "active voxels, |t| > 3", "active voxels, |t| > 4"]
     assert lines[2] == ["sbl", "0.100 [0.090, 0.110]", "0.150 [0.140, 0.160]", "0.200 [0.190, 0.210]"]
     assert [line[0] for line in lines[1:]] == ["bspline", "sbl", "measured"]
     faces = table_cells(html, "Correlation r and 95 % interval: faces")
@@ -115,8 +115,9 @@ def test_explained_variance_leads_and_everything_else_stands_beside_it():
     assert lines[2][:2] == ["sbl", "0.100 [0.090, 0.110]"]
     beside = table_cells(html, "What of the measured detail")
     names = ("explained variance", "correlation r", "recovered amplitude", "right share")
-    assert beside[0][1:5] == [f"{name} whole brain" for name in names]
-    assert beside[2][:5] == ["sbl", "0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
+    assert beside[0][5:9] == [f"{name} whole brain" for name in names]
+    assert beside[2][5:9] == ["0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
+    assert beside[2][0] == "sbl"
     assert "Difference of explained variance beyond" in html
     assert html.index("Explained variance and") < html.index("<summary>Correlations</summary>")
 
@@ -141,7 +142,7 @@ def test_controls_say_what_they_were_given_and_could_reach():
     lines = table_cells(tables.agreement_html(rows, prefix="split_r"), "Denoising controls, all")
     assert lines[1:] == [
         ["bsplineSmooth", "whole brain", "smoothed by 3 mm (FWHM)", "0.020", "0.030"],
-        ["bsplinePca", "active, |t| ≥ 4", "10 temporal components kept", "–", "–"],
+        ["bsplinePca", "active voxels, |t| > 4", "10 temporal components kept", "–", "–"],
     ]
 
 
@@ -157,7 +158,7 @@ def test_truth_is_shown_by_smoothing_and_kind():
     measured = table_cells(html, "thumb against the measured high-resolution series, region of interest")
     assert measured[0] == ["series", "smoothing mm", "r of t", "centroid distance mm"]
     assert measured[1:] == [["sbl", "0", "0.900", "–"], ["sbl", "5", "0.990", "n/a"]]
-    assert table_cells(html, "thumb against the known activation")[1] == ["sbl", "0", "0.400"]
+    assert table_cells(html, "thumb against the known truth")[1] == ["sbl", "0", "0.400"]
 
 
 def test_metrics_of_images_make_no_table_of_maps():
@@ -238,7 +239,7 @@ def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     assert "may not be called specific" in words
     assert "sblOther" in words
     html = tables.placebo_html([*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)])
-    lines = table_cells(html, "Own less placebo: all, beyond")
+    lines = table_cells(html, "Method - control: all, beyond")
     assert [line[1] for line in lines[1:]] == ["sblMirror", "sblOther", "bsplinePca"]
     assert "left and right exchanged" in lines[1][2]
 
@@ -260,8 +261,8 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     lines = table_cells(html, "Regions of thumb and little")
     assert [line[0] for line in lines[1:]] == ["raw", "bspline", "sbl"]
     assert lines[3] == ["sbl", "3.5", "400", "0.500", "0", "n/a"]
-    apart = table_cells(html, "The change from raw taken apart, thumb and little: size")
-    assert apart[1] == ["sbl", "quarter", "0.500", "0.750", "1.00", "0.667", "–"]
+    apart = table_cells(html, "Sources of the change against acquired, thumb and little: size")
+    assert apart[1] == ["sbl", "upper quarter of the range", "0.500", "0.750", "1.00", "0.667", "–"]
     assert "not defined, because a region is empty: 3 of 3 with threshold FDR .05" in html
 
 
@@ -284,11 +285,11 @@ def test_the_verdict_says_its_words_first():
     html = text.verdict_html(VERDICT)
     order = [html.index(part) for part in ("more true detail", "Measured: halves", "better than bspline", "One run")]
     assert order == sorted(order)
-    lines = table_cells(html, "What the verdict rests on")
-    assert lines[1][:2] == ["sbl", "bspline"]
-    assert lines[1][2] == "r with measured, beyond Nyquist, whole brain"
-    assert lines[1][3:] == ["0.100 [0.050, 0.150]", "▲ better"]
-    assert lines[2][3:] == ["n/a", "? cannot be told"]
+    lines = table_cells(html, "Evidence")
+    assert lines[2][:2] == ["sbl", "bspline"]  # of the whole brain: told last
+    assert lines[2][2] == "r with measured, beyond Nyquist, whole brain"
+    assert lines[2][3:] == ["0.100 [0.050, 0.150]", "▲ higher"]
+    assert lines[1][3:] == ["n/a", "? no detectable difference"]
 
 
 def test_many_comparisons_are_summed_up():
@@ -297,11 +298,11 @@ def test_many_comparisons_are_summed_up():
     sentences = [{**base, "against": name, "text": f"against {name}"} for name in others]
     html = text.verdict_html({**VERDICT, "sentences": [*sentences, {**base, "decision": "worse", "against": "last"}]})
     box = html[html.index("<div class='verdict'>") : html.index("</div>")]
-    assert f"sbl is better than {', '.join(others)} (whole brain, r with measured, beyond Nyquist)" in box
-    assert "sbl is worse than last" in box
+    assert f"sbl is more accurate than {', '.join(others)} (whole brain, r with measured, beyond Nyquist)" in box
+    assert "sbl is less accurate than last" in box
     assert "against other1" not in box
-    assert len(table_cells(html, "What the verdict rests on")) == 10
-    assert "<details><summary>The figures that the verdict rests on" in html
+    assert len(table_cells(html, "Evidence")) == 10
+    assert "<details><summary>Evidence: all comparisons" in html
 
 
 def test_a_verdict_without_anything_is_still_one():
@@ -321,7 +322,7 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
     assert html.count("class='warning'") == 2
     assert "Edges lie 2 mm apart. Correct it." in html
     assert "(sbl)" in html
-    assert "Looked for and not found: broad." in html
+    assert "Passed: broad." in html
     assert text.flags_html(rows).count("class='warning'") == 2
     assert "1 % of the brain" not in html
 
@@ -332,7 +333,7 @@ def test_guards_show_unit_interval_and_place():
         row("sbl", "unrepeated_share", 0.03, region="brain"),
         row("run", "edge_mismatch", 1.9),
     ]
-    lines = table_cells(text.guards_html(rows), "Guards")
+    lines = table_cells(text.guards_html(rows), "Values of the quality checks")
     assert lines[1][:3] == ["sbl", "all, whole brain, against measured", "0.400 [0.300, 0.500]"]
     assert lines[2][1] == "mean image, whole brain"
     assert lines[3][2] == "1.90 mm"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bids_sr.reports.figures import activation_figures, anat_figures, motion_figures, style, superres_figures
+from bids_sr.reports.figures import activation_figures, anat_figures, motion_figures, style, superres_figures, svg_files
 from bids_sr.reports.figures.activation_figures import Scene
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.text.training_text import TrainingRecord
@@ -131,7 +131,7 @@ def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path
     names = []
     for name in ("a.svg", "b.svg"):
         fig = anat_figures.mosaic_figure(image, FINE, anat_figures.isolines(image, mask), mask=mask, views=((2, 3),))
-        names.append(style.save_svg(fig, tmp_path / name))
+        names.append(svg_files.save_svg(fig, tmp_path / name))
     text = names[0].read_text()
     assert text == names[1].read_text()
     assert "<metadata" not in text
@@ -152,8 +152,8 @@ def test_colors_survive_the_smaller_png():
             pixels[..., 3] = 255
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="png")
-        small = style._smaller_png(base64.b64encode(buffer.getvalue()).decode())
-        again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small))).convert("RGBA"))
+        small = svg_files._smaller_image(base64.b64encode(buffer.getvalue()).decode())
+        again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA"))
         assert np.array_equal(again, pixels)
 
 
@@ -170,10 +170,13 @@ def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
     fig = anat_figures.registration_figure(
         image, np.roll(image, 3, axis=0), image, FINE, [], names=("a", "b", "c"), mask=mask, views=((2, 2),)
     )
-    text = style.save_svg(fig, tmp_path / "r.svg").read_text()
+    text = svg_files.save_svg(fig, tmp_path / "r.svg").read_text()
     assert text.count('id="flicker-') == 2
     assert "@keyframes" in text
-    assert len(images_of(tmp_path / "r.svg")) == 8  # reference, before, reference below after: two planes each
+    # reference, before, reference below after, after: two planes each, of which many are alike here
+    assert len(images_of(tmp_path / "r.svg")) + text.count("<use xlink:href=") == 8
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
 
 
 def test_isolines_of_a_constant_image_are_none():
@@ -218,7 +221,7 @@ def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
     ))  # fmt: skip
     labels = fig.axes[0].get_legend_handles_labels()[1]
     assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
-    style.save_svg(fig, tmp_path / "training.svg")
+    svg_files.save_svg(fig, tmp_path / "training.svg")
     assert all(label.get_parse_math() for label in fig.axes[1].get_yticklabels())  # powers of ten are no dollar signs
 
 

@@ -289,3 +289,19 @@ def test_maps_in_a_template_space_are_left_out():
         ["a"], [{"space": "MNI", "contrast": "thumb", "stat": "t", "desc": "raw", "suffix": "statmap"}]
     )
     assert not found.stats
+
+
+def test_a_run_at_rest_has_connectivity_and_amplitudes(files, maps, tmp_path):
+    own = [{"stat": "alff", "desc": name, "suffix": "boldmap"} for name in ("bspline", "srgan")]
+    first = maps[0][0]
+    interface = map_reportlets.ActivationReport(
+        maps=[*maps[0], first, first], entities=[*maps[1], *own], background=files["image_hr"],
+        mask_hr=files["mask_hr"], roi_hr=files["roi_hr"], at_rest=True,
+    )  # fmt: skip
+    found = run(interface, tmp_path)
+    assert {each["desc"] for each in found} == {"connectivity", "connectivityFwhm50", "amplitude"}
+    assert "contrast" not in next(each for each in found if each["desc"] == "amplitude")
+    run(map_reportlets.MetricsReport(activation_tsv=files["table.tsv"], at_rest=True), tmp_path)
+    page = (tmp_path / "metrics_bold.html").read_text()
+    assert "Connectivity measures" in page
+    assert "Activation measures" not in page

@@ -1,5 +1,7 @@
 """The page: every section is there, nothing is asked of a network, nothing from outside is interpreted."""
 
+import base64
+import hashlib
 import os
 import re
 from html.parser import HTMLParser
@@ -9,12 +11,14 @@ import pytest
 
 from bids_sr import boilerplate
 from bids_sr.reports.assembler import write_subject_page
-from bids_sr.reports.figures import style
+from bids_sr.reports.figures import style, svg_files
 from bids_sr.reports.subject_report import build_report, errors_html, read_crash
 
 SECTIONS = (
-    "summary",
+    "overview",
+    "maps",
     "verdict",
+    "summary",
     "anatomical",
     "registration",
     "motion",
@@ -40,6 +44,7 @@ ANAT = (
     "desc-training_T2starw.svg",
 )
 FUNC = (
+    "desc-overview",
     "desc-coreg",
     "desc-highres",
     "desc-motion",
@@ -60,6 +65,8 @@ FUNC = (
     "contrast-thumb_desc-unrepeated",
 )
 FUNC_TABLES = (
+    "viewer",
+    "overview",
     "runsummary",
     "clusters",
     "registration",
@@ -121,7 +128,7 @@ def drawn(tmp_path_factory) -> str:
     """A figure as our interfaces write it."""
     fig = style.new_figure(2, 1)
     fig.add_subplot().plot([0, 1])
-    return style.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
+    return svg_files.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
 
 
 @pytest.fixture
@@ -174,11 +181,22 @@ def test_every_section_is_there_and_has_something_to_see(finished):
 def test_the_page_asks_no_network_for_anything(finished):
     page, text = page_of(*finished)
     assert page.resources
-    assert all(each.startswith("data:image/svg+xml;base64,") for each in page.resources)
+    assert all(each.startswith(("data:image/svg+xml;base64,", "data:image/svg+xml,")) for each in page.resources)
     assert all(each.startswith(("#", "https://doi.org/")) for each in page.links)
-    assert "url(" not in text
+    assert not re.search(r"url\((?!%23)", text)  # within a figure a part of it may be named
     assert "@import" not in text
-    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert not {"link", "iframe"} & set(page.tags)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy.startswith("default-src 'none'; ")
+    assert not re.search("http|connect-src|unsafe-eval", policy)
+
+
+def test_the_policy_of_the_page_lets_its_own_script_run_and_no_other(finished):
+    page, text = page_of(*finished)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    assert page.tags.count("script") == 1
 
 
 def test_navigation_leads_to_every_section_and_run(finished):
@@ -190,7 +208,7 @@ def test_navigation_leads_to_every_section_and_run(finished):
 
 def test_text_from_outside_is_escaped(finished):
     _, text = page_of(*finished, command="bids-sr '<script>' out")
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert "&lt;script&gt;" in text
     assert "a &lt;b&gt;" in text
     assert "<u>" not in text
@@ -202,14 +220,14 @@ def test_runs_are_grouped_and_figures_without_a_run_come_first(finished):
     order = [registration.index(part) for part in ("T2* pair to one another", "Task tap, run 1", "Task tap, run 2")]
     assert order == sorted(order)
     activation = text[text.index('<section id="activation"') : text.index('<section id="regions"')]
-    assert activation.count("thumb, not smoothed") == 2
-    assert activation.count("thumb, smoothed by 5 mm (FWHM)") == 2
+    assert activation.count("<h4>thumb, not smoothed") == 2
+    assert activation.count("<h4>thumb, smoothed by 5 mm (FWHM)") == 2
 
 
 def test_figures_of_others_and_names_of_folders_do_not_leak_in(finished):
     out, logs = finished
     _, text = page_of(out, logs)
-    assert text.count('alt="sub-01_desc-brain_T1w"') == 1
+    assert text.count('alt="Brain mask and tissues"') == 1
     assert "sub-011" not in text
     assert "run 7" not in text
 
@@ -275,10 +293,10 @@ def test_reliability_is_missed_only_where_no_truth_makes_up_for_it(finished):
     assert "Not in this report" not in text
     assert "measured high-resolution BOLD" in missing
     assert missing.endswith("of task tap, run 2")
-    assert "agreement of each series with itself" not in text
+    assert "split-half reproducibility of each series" not in text
     for path in (out / "sub-01" / "figures").glob("*desc-splithalf_bold.*"):
         path.unlink()
-    assert "Not in this report: agreement of each series with itself." in page_of(out, logs)[1]
+    assert "Not in this report: split-half reproducibility of each series." in page_of(out, logs)[1]
 
 
 def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
@@ -344,7 +362,7 @@ def test_a_new_figure_and_one_line_of_the_specification_make_a_section(finished,
     assert '<li><a href="#drift">Drift</a>' in page
     for part in (motion, section):
         assert part.count("<h4>Drift &lt;x&gt;</h4>") == 2
-        assert part.count('alt="sub-01_task-tap_run-1_desc-drift_bold"') == 1
+        assert part.count('alt="Drift &lt;x&gt;, task tap, run 1"') == 1
     assert section.index("Task tap, run 1") < section.index("Task tap, run 2")
 
 
@@ -355,3 +373,17 @@ def test_an_entry_without_its_figure_is_named_by_its_desc(finished, tmp_path):
     spec.write_text(text.replace("- name: superres-training\n", f"{entry}- name: superres-training\n", 1))
     page = write_subject_page(finished[0], "01", custom={}, specification=spec).read_text(encoding="utf-8")
     assert "Not in this report: drift." in page
+
+
+def test_runs_at_rest_have_connectivity_in_the_place_of_activation(finished, drawn):
+    out, logs = finished
+    folder = out / "sub-01" / "figures"
+    for run, title in (("2", "Activation and connectivity"), ("1", "Connectivity")):
+        for path in folder.glob(f"*run-{run}*desc-activation*"):
+            path.rename(path.with_name(path.name.replace("desc-activation", "desc-connectivity")))
+        (folder / f"sub-01_task-tap_run-{run}_desc-amplitude_bold.svg").write_text(drawn)
+        _, text = page_of(out, logs)
+        assert f'<li><a href="#activation">{title}</a>' in text
+        assert "maps of activation" not in text
+    assert "<h4>Seed thumb, " in text
+    assert "Amplitude of slow fluctuations (ALFF), not smoothed" in text

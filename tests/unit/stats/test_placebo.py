@@ -36,10 +36,10 @@ def test_an_interval_above_zero_holds_and_says_so():
 @pytest.mark.parametrize(
     ("value", "lower", "upper", "word"),
     [
-        (0.05, -0.01, 0.1, "cannot be told apart"),
+        (0.05, -0.01, 0.1, "does not differ detectably"),
         (-0.05, -0.08, -0.01, "worse"),
         (0.05, math.nan, math.nan, "no interval"),
-        (0.05, 0.0, 0.1, "cannot be told apart"),
+        (0.05, 0.0, 0.1, "does not differ detectably"),
     ],
 )
 def test_anything_else_does_not(value, lower, upper, word):

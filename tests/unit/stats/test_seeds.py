@@ -137,3 +137,15 @@ def test_contrasts_of_seeds_that_are_not_there_are_left_out() -> None:
     assert contrasts_in(table, wanted) == {"motor": {"motor": 1.0}}
     events = pd.DataFrame({"onset": [0.0], "duration": [1.0], "trial_type": ["a"]})
     assert contrasts_in(events, wanted) == wanted
+
+
+def test_a_cleared_seed_has_the_spread_of_its_own_fluctuation() -> None:
+    rng = np.random.default_rng(0)
+    drift = np.column_stack([np.ones(60), np.linspace(-1, 1, 60)])
+    own = rng.normal(size=60)
+    own -= drift @ np.linalg.lstsq(drift, own, rcond=None)[0]
+    table = pd.DataFrame({"a": np.r_[[np.nan] * 3, 100 + 40 * np.linspace(-1, 1, 60) + own]})
+    found = seeds.without(table, drift, 3)["a"]
+    assert found[:3].isna().all()
+    assert found[3:].to_numpy() == pytest.approx(own, abs=1e-9)
+    assert table["a"][62] > 100  # what was given stays

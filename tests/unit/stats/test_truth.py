@@ -178,3 +178,20 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
     assert (
         effect_rows(paths, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(1, 1, 1), known={}) == []
     )
+
+
+def test_seed_correlation_sorts_voxels_as_the_measured_or_known_network_does():
+    maps, true = world()
+    both = np.random.default_rng(5).uniform(-1, 1, (2, *SHAPE)).astype(np.float32)
+    maps["measured"]["thumb", "cc"], maps["sbl"]["thumb", "cc"] = both
+    known = {"thumb": (true["thumb"], AFFINE)}
+    rows = rows_of(maps, known=known)
+    here, there = both[1] >= 0.5, both[0] >= 0.5
+    at = ("thumb", "brain")
+    assert rows["sbl", "measured", *at, "truth_connected_acc"] == pytest.approx((here == there).mean())
+    assert rows["sbl", "measured", *at, "truth_connected_fdr"] == pytest.approx(1 - there[here].mean())
+    jaccard = (here & there).sum() / (here | there).sum()
+    assert rows["sbl", "measured", *at, "truth_connected_jaccard"] == pytest.approx(jaccard)
+    active = true["thumb"] >= 0.25 * true["thumb"].max()
+    assert rows["sbl", "truth", *at, "truth_connected_acc"] == pytest.approx((here == active).mean())
+    assert ("bspline", "measured", *at, "truth_connected_acc") not in rows  # it has no such map here

@@ -68,8 +68,11 @@ def test_decisions(lower, upper, margin, expected):
 def test_who_beats_all_may_claim_function():
     verdict = judge(truth_rows())
     assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("sbl shows more true BOLD detail than every baseline and control.")
-    assert "For srgan this cannot be said" in verdict.headline
+    assert verdict.headline == (
+        "Beyond the acquired resolution sbl is more accurate than every baseline and control. "
+        "This does not hold for srgan."
+    )
+    assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
     found = {(s.series, s.against): s for s in verdict.sentences if s.region == "brain" and s.decision}
     assert found["sbl", "bsplinePca"].decision == "better"
     assert found["srgan", "inject"].decision == "unclear"
@@ -93,7 +96,11 @@ def test_one_control_that_is_not_beaten_forbids_the_claim():
     rows = truth_rows(swap={("sbl", "bsplinePca", "brain"): gain("sbl", "bsplinePca", 0.02, 0.03)})
     verdict = judge(rows)
     assert flagged(verdict, "function")["sbl"] == 0.0
-    assert verdict.headline.startswith("No method shows more")
+    assert verdict.headline == (
+        "No method is more accurate than every baseline and control beyond the acquired resolution: "
+        "srgan does not exceed inject; sbl does not exceed bsplinePca."
+    )
+    assert verdict.status == "not more accurate"
 
 
 @pytest.mark.parametrize(("low", "expected"), [(0.001, 1.0), (0.0, 0.0), (-0.01, 0.0), (math.nan, 0.0)])
@@ -124,24 +131,32 @@ def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
 def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody():
     verdict = judge([*truth_rows(), gain("srgan", "sbl", 0.1), gain("sbl", "sblMirror", 0.1)],
                     not_applied=["sbl"])  # fmt: skip
-    assert verdict.headline.startswith(
-        "sbl was not applied: it fell back to zero filling. Its series is that of zerofill and not compared. "
-        "No method shows"
+    said = verdict.to_json()
+    assert said["not_applied_text"] == (
+        "sbl was not applied: it fell back to zero filling. Its series equals zerofill "
+        "and is left out of all comparisons."
     )
+    assert "sbl" not in verdict.headline
+    assert (verdict.best, verdict.not_applied) == ("srgan", ("sbl",))
     assert flagged(verdict, "applied") == {"srgan": 1.0, "sbl": 0.0}
     assert set(flagged(verdict, "function")) == {"srgan"}
     assert not any("sbl" in s.series or "sbl" in s.against for s in verdict.sentences)
     both = judge(truth_rows(), not_applied=["sbl", "srgan"])
-    assert both.headline.startswith("srgan and sbl were not applied: they fell back to zero filling.")
+    assert both.to_json()["not_applied_text"].startswith(
+        "srgan and sbl were not applied: they fell back to zero filling."
+    )
+    assert (both.status, both.best) == ("not applied", "")
+    assert both.headline.startswith("No method was applied")
 
 
 def test_r_amplitude_and_right_share_stand_beside_explained_variance():
     beside = {"split_r_beyond": 0.415, "split_amplitude_beyond": 0.31, "split_right_beyond": 0.23}
-    verdict = judge([*truth_rows(), *(level("sbl", v, measure=m) for m, v in beside.items())])
+    verdict = judge([*truth_rows(), *(level("sbl", v, "active40", m) for m, v in beside.items())])
     text = next(s.text for s in verdict.sentences if s.series == "sbl")
-    assert "sbl: 0.121 (95 % interval 0.111 to 0.131), r 0.415, recovered amplitude 0.310, right share 0.230" in text
+    assert text.startswith("sbl: 0.242 (95 % interval 0.232 to 0.252), active voxels, |t| > 4, r 0.415, recovered")
+    assert text.endswith("recovered amplitude 0.310, right share 0.230; brain 0.121.")
     undefined = [level("measured", math.nan) if r.series == "measured" else r for r in truth_rows()]
-    assert any("do not agree for sure" in text for text in judge(undefined).limits)
+    assert any("do not agree detectably" in text for text in judge(undefined).limits)
     assert any("veins" in text for text in verdict.limits)
 
 
@@ -164,15 +179,20 @@ def test_without_truth_repeatability_is_named_as_weaker_and_claims_nothing():
     rows += [gain("sbl", other, 0.3, measure="gain_self_r_beyond") for other in REFERENCES]
     verdict = judge(rows)
     assert math.isnan(flagged(verdict, "function")["sbl"])
-    assert "cannot be told whether the finer maps are truer" in verdict.headline
-    assert "weaker" in verdict.headline
+    assert verdict.headline.startswith("No high-resolution reference was available, so accuracy was not assessed.")
+    assert verdict.status == "not assessed"
+    texts = [s.text for s in verdict.sentences if s.decision]
+    assert any("is more reproducible than" in text for text in texts)
+    assert not any("accurate" in text or "better" in text for text in texts)
     assert any("--retrospective" in text for text in verdict.limits)
-    assert any("same" in text for text in verdict.limits)
+    assert any("equivalence" in text for text in verdict.limits)
 
 
 def test_nothing_at_all():
     verdict = judge([])
-    assert verdict.headline == "Nothing in this run shows whether the finer maps are truer."
+    assert verdict.headline == (
+        "Accuracy was not assessed: there is neither a high-resolution reference nor a pair of halves."
+    )
     assert not flagged(verdict, "function")
     assert flagged(verdict, "image") == pytest.approx({"srgan": math.nan, "sbl": math.nan}, nan_ok=True)
 
@@ -208,7 +228,7 @@ def known_rows(value=0.05, **swap):
 def test_known_activation_alone_carries_a_verdict_and_says_that_controls_are_absent():
     verdict = judge(known_rows(sblMirror=0.0))
     assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("sbl shows more true BOLD detail than every baseline. ")
+    assert verdict.headline.startswith("Beyond the acquired resolution sbl is more accurate than every baseline. ")
     assert "sblMirror reaches it too" in verdict.headline
     assert any("controls" in text for text in verdict.limits)
     assert not any("Differences without an interval" in text for text in verdict.limits)
@@ -237,7 +257,7 @@ def image(series, against, value, half=0.1, measure="pair_gain_psnr"):
 def test_image_quality_needs_bspline_and_inject_beaten():
     both = [image("srgan", "bspline", 1.5), image("srgan", "inject", 0.3)]
     assert flagged(judge(both), "image")["srgan"] == 1.0
-    assert "better than those of bspline and inject" in judge(both).headline
+    assert "more accurate than those of bspline and inject" in judge(both).headline
     assert flagged(judge([both[0], image("srgan", "inject", 0.05)]), "image")["srgan"] == 0.0
     measured = [
         image(s.series, s.against, v, measure="gain_truth_psnr") for s, v in zip(both, (0.5, -0.2), strict=True)
@@ -255,11 +275,11 @@ def test_subject_specific_only_where_own_less_placebo_excludes_zero():
     beaten, reached = gain("sbl", "sblOther", 0.05), gain("sbl", "sblMirror", 0.005)
     good = judge([*truth_rows(), beaten])
     assert flagged(good, "specific") == pytest.approx({"sbl": 1.0, "srgan": math.nan}, nan_ok=True)
-    assert "owed to this subject's own data" in good.headline
-    assert any("srgan" in text and "placebo" in text for text in good.limits)
+    assert "specific to this participant's own data" in good.headline
+    assert any("srgan" in text and "control analysis" in text for text in good.limits)
     bad = judge([*truth_rows(), beaten, reached])
     assert flagged(bad, "specific")["sbl"] == 0.0
-    assert "not shown to be owed to where this run fluctuates: sblMirror reaches it too." in bad.headline
+    assert "not shown to depend on where this run fluctuates: sblMirror reaches it too." in bad.headline
 
 
 def test_flags_and_the_papers_claim_are_said():
@@ -269,15 +289,15 @@ def test_flags_and_the_papers_claim_are_said():
         rows.append(MetricRow(series="sbl", measure=f"claim_{name}_size", value=value, region="quarter"))
     verdict = judge(rows)
     assert "Flags were raised: task not done." in verdict.limits
-    text = next(s.text for s in verdict.sentences if "paper's rules" in s.text)
-    assert "0.54 times" in text
-    assert "0.67 by smoothing" in text
+    text = next(s.text for s in verdict.sentences if "Active region" in s.text)
+    assert "−46 % against acquired" in text
+    assert "−33 % from smoothing" in text
 
 
 def test_plain_values_and_table(tmp_path):
     verdict = judge(truth_rows())
     plain = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
-    assert set(plain) == {"headline", "sentences", "limits"}
+    assert set(plain) == {"headline", "status", "best", "not_applied", "sentences", "limits"}
     assert plain["sentences"][0]["value"] is None
     path = tmp_path / "verdict.tsv"
     path.write_text(table_text(verdict.rows))
@@ -295,6 +315,8 @@ def test_any_sure_difference_to_its_plain_form_counts_and_a_plain_form_is_not_be
         for one, other, value in (("sbl", "bspline", 0.39), ("wmn", "bspline", 0.35), ("sbl", "wmn", 0.04))
     ]  # fmt: skip
     both = make_verdict(rows, methods=["wmn", "sbl"], baselines=["bspline"], margin=0.08)
-    assert both.headline.startswith("wmn and sbl show more true BOLD detail than every baseline and than wmn.")
+    assert both.headline.startswith(
+        "Beyond the acquired resolution wmn and sbl are more accurate than every baseline and than wmn."
+    )
     plain = make_verdict(rows, methods=["wmn"], baselines=["bspline"], margin=0.08)
-    assert plain.headline.startswith("wmn shows more true BOLD detail than every baseline.")
+    assert plain.headline.startswith("Beyond the acquired resolution wmn is more accurate than every baseline.")

@@ -1,0 +1,87 @@
+"""What the console shows around the work: a start of four lines, what was made at the end, and finished reports."""
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.config import Settings
+
+if TYPE_CHECKING:
+    from bids_sr.preflight import Plan
+
+MOST_NAMED = 6
+_INDENT = 12
+
+
+def item(name: str, text: str) -> str:
+    """A line of a list: a word, and what there is to say.
+
+    >>> item("results", "/out")
+    '  results   /out'
+    """
+    return textwrap.fill(
+        text, 118, initial_indent=f"  {name:<{_INDENT - 2}}", subsequent_indent=" " * _INDENT,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
+    """Where the results go, which runs, how long it takes, what is done with each run, and what to know beforehand."""
+    from bids_sr import preflight
+    from bids_sr.bids.findings import counted
+
+    paths = settings.paths
+    yield item("results", f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; work in {paths.work_dir})")
+    runs = [run.stem for subject in plan.subjects for run in subject.runs]
+    if not runs:  # structural scans
+        runs = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
+    yield item("runs", f"{len(runs)} of {_count(len(plan.subjects), 'participant')}: {named(runs)}")
+    yield item("time", preflight.cost_text(plan, settings))
+    for line in preflight.choice_lines(plan, settings):
+        yield item("method", line)
+    for warning in counted(plan.warnings):
+        yield item("note", str(warning))
+
+
+def named(names: Sequence[str]) -> str:
+    """The first names, and how many more there are.
+
+    >>> named(["a", "b"])
+    'a, b'
+    >>> named("abcdefgh")
+    'a, b, c, d, e, f and 2 more'
+    """
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
+    """The verdict of each run in a line, and where series, maps and reports are."""
+    out, folders = settings.paths.output_dir, set[Path]()
+    for subject in plan.subjects:
+        for path in sorted((out / f"sub-{subject.label}").rglob("*_desc-verdict_metrics.json")):
+            folders.add(path.parent)
+            run = path.name.removesuffix("_desc-verdict_metrics.json")
+            yield item("verdict", f"{run}: {headline(path)}")
+    where = [str(folder) for folder in sorted(folders)]
+    if where:
+        yield item("series", f"*_desc-NAME_bold.nii.gz, NAME one of {' '.join(plan.series)}, in {named(where)}")
+        yield item("maps", f"*_statmap.nii.gz, in the same place{'s' if len(where) > 1 else ''}")
+    for report in reports[:MOST_NAMED]:
+        yield item("report", str(report))
+    if len(reports) > MOST_NAMED:
+        yield item("", f"and {len(reports) - MOST_NAMED} more in {out}")
+
+
+def headline(verdict: Path) -> str:
+    """The first sentence of a verdict that was written; "" where the file cannot be read."""
+    try:
+        return str(json.loads(verdict.read_text(encoding="utf-8")).get("headline", ""))
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,152 @@
+"""Progress of a run on the console: one bar on a terminal, one line a stage elsewhere, with the time that is left.
+
+The time left starts from the estimate of the plan and moves to what the finished stages took: after a share `f` of the
+estimated work, in `t` minutes, it is ``(1 - f) * ((1 - f) * estimate + t)``.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from bids_sr.preflight.pace import duration
+
+if TYPE_CHECKING:
+    from bids_sr.preflight import Plan
+
+OTHER = ""
+STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "anat_wf": ("anatomy: bias field, brain mask, template, atlas", ("anatomical and registration",)),
+    "pair": ("T2* pair: registration", ("anatomical and registration",)),
+    "train": ("training", ("training", "calibration")),
+    "motion_wf": ("head motion and slice timing", ("motion",)),
+    "registration": ("registration of the run", ("anatomical and registration",)),
+    "series": ("super-resolution and baselines", ("series",)),
+    "maps_figures": ("figures of the maps", ("report",)),
+    "maps": ("activation maps", ("activation",)),
+    "comparison": ("evaluation", ("comparison", "shuffles")),
+    "prepare": ("structural scans: bias field, brain, registration", ("preparation",)),
+    "fused": ("structural scans: training and super-resolution of all contrasts", ("training",)),
+    "measured": ("structural scans: metrics and figures", ("measures and figures",)),
+    "figures": ("figures", ("report",)),
+}
+"""Start of a workflow's name → what its stage is called, and the rows of the plan's estimate (by their start)."""
+
+
+def stage_of(fullname: str) -> tuple[str, str]:
+    """Participant or run, and key of `STAGES`, of a node; ``OTHER`` where it belongs to none.
+
+    >>> stage_of("bids_sr_wf.sub_01_wf.sub_01_task_tap_wf.maps_srgan_wf.fit")
+    ('sub-01_task-tap', 'maps')
+    >>> stage_of("bids_sr_wf.sub_01_wf.sub_01_task_tap_maps_figures.mosaic")[1]
+    'maps_figures'
+    """
+    parts = fullname.split(".")
+    stage = next((key for part in parts[2:] for key in STAGES if part.startswith(key)), OTHER)
+    label = parts[1].removesuffix("_wf").removesuffix("_scans") if len(parts) > 1 else ""
+    if len(parts) > 3 and parts[2].startswith("sub_"):
+        label = parts[2].removesuffix("_wf")
+    if label.endswith("_maps_figures"):
+        label, stage = label.removesuffix("_maps_figures"), "maps_figures"
+    words = label.split("_")
+    return "_".join(f"{key}-{value}" for key, value in zip(words[::2], words[1::2], strict=False)), stage
+
+
+def stage_minutes(plan: "Plan") -> dict[str, float]:
+    """Estimated processor minutes of each stage of `STAGES`."""
+    rows = [(row.stage, row.minutes) for row in plan.estimate.rows]
+    found = {
+        key: sum(minutes for name, minutes in rows if name.startswith(starts)) for key, (_, starts) in STAGES.items()
+    }
+    shared = Counter(starts for _, starts in STAGES.values())
+    return {key: found[key] / shared[starts] for key, (_, starts) in STAGES.items()}
+
+
+class Progress:
+    """Tells how far a run is; the scheduler calls it for every node that starts, ends or fails.
+
+    Parameters
+    ----------
+    nodes : full names of all nodes
+    plan : its estimate says what each stage weighs and how long all takes
+    say : prints one line
+    slower : by what the clock time of the estimate is multiplied, see `bids_sr.preflight.pace.slowdown`
+    stream : where a bar goes if it is a terminal
+    clock : seconds
+    """
+
+    def __init__(
+        self, nodes: Iterable[str], plan: "Plan", say: Callable[[str], None], *, slower: float = 1.0,
+        stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        names = list(nodes)
+        counts = Counter(stage_of(name)[1] for name in names)
+        minutes = {**stage_minutes(plan), OTHER: 0.02 * plan.estimate.minutes}
+        weights = {key: minutes[key] / count for key, count in counts.items()}
+        if not sum(weights[key] * count for key, count in counts.items()):
+            weights = dict.fromkeys(counts, 1.0)
+        self._weights = weights
+        self._total = sum(weights[key] * count for key, count in counts.items()) or 1.0
+        self._estimate, self._say = plan.estimate.minutes * slower, say
+        self._clock, self._began = clock, clock()
+        self._done, self._ended, self._told = 0.0, set[str](), set[tuple[str, str]]()
+        stream = stream or sys.stdout
+        self._bar: Any = None
+        self._stage = ""
+        if stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=100, file=stream, bar_format="{percentage:3.0f} % |{bar:30}| {desc}", leave=False)
+
+    @property
+    def share(self) -> float:
+        """Share of the estimated work that is done, 0 to 1."""
+        return min(1.0, self._done / self._total)
+
+    @property
+    def minutes_left(self) -> float:
+        """What is still to be waited for, by the estimate and by what the finished stages took."""
+        rest, took = 1 - self.share, (self._clock() - self._began) / 60
+        return rest * (rest * self._estimate + took)
+
+    def __call__(self, node: Any, status: str) -> None:
+        """Take note that `node` starts, ended or failed."""
+        label, stage = stage_of(node.fullname)
+        if status == "exception":
+            self.line(f"failed: {node.fullname}")
+        if status == "start":
+            self._tell(label, stage)
+        elif node.fullname not in self._ended:
+            self._ended.add(node.fullname)
+            self._done += self._weights.get(stage, 0.0)
+            self._show()
+
+    def _tell(self, label: str, stage: str) -> None:
+        if stage == OTHER or (label, stage) in self._told:
+            return
+        self._told.add((label, stage))
+        text = f"{label}: {STAGES[stage][0]}"
+        if self._bar is None:
+            self._say(f"{text} ({100 * self.share:.0f} %, {duration(self.minutes_left)} left)")
+        else:
+            self._stage = text
+            self._show()
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.n = round(100 * self.share, 1)
+            self._bar.set_description_str(f"{duration(self.minutes_left)} left · {self._stage}")
+
+    def line(self, text: str) -> None:
+        """Print a line without breaking the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        self._say(text)
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,67 @@
+"""``bids-sr report OUTPUT_DIR``: assemble the pages of finished outputs again from their figures, and open them.
+
+Needs the output directory alone, neither the data set nor the working directory.
+"""
+
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.cli.console import item
+from bids_sr.cli.parser import Parser
+from bids_sr.config import UsageError
+
+COMMAND = "report"
+
+
+def is_report_command(argv: Sequence[str]) -> bool:
+    """Whether a command line is that of ``bids-sr report``, and not of a data set in a folder ``report``.
+
+    >>> is_report_command(["report", "out", "--open"]), is_report_command(["report", "out", "participant"])
+    (True, False)
+    """
+    return list(argv[:1]) == [COMMAND] and not {"participant", "group"} & set(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make the pages of every participant, or of those named, name them and return 0.
+
+    Raises `UsageError` where the folder holds no outputs of bids-sr.
+    """
+    parser = Parser(prog="bids-sr report", description="Make the reports of finished outputs again, and open them.")
+    parser.add_argument("output_dir", type=Path, help="output directory of bids-sr")
+    parser.add_argument(
+        "--participant-label", nargs="+", default=[], metavar="LABEL", help="participants (default: all)"
+    )
+    parser.add_argument("--open", action="store_true", help="open them in the browser")
+    options = parser.parse_args(list(argv))
+    pages = make_reports(options.output_dir, options.participant_label)
+    for page in pages:
+        print(item("report", str(page)))
+        if options.open and not webbrowser.open(page.as_uri()):
+            print(item("note", f"no browser could be started; open {page} yourself"), file=sys.stderr)
+    return 0
+
+
+def make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
+    """Assemble ``sub-XX.html`` of each participant; the group's page, where there is one, is named as it is.
+
+    Raises `UsageError` where a participant has no figures, or none has.
+    """
+    from bids_sr.cli.participant_level import logs_of_outputs
+    from bids_sr.reports.subject_report import build_report
+
+    root = output_dir.absolute()
+    there = {path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures")}
+    wanted = [label.removeprefix("sub-") for label in labels] or sorted(there)
+    if not there:
+        raise UsageError(str(output_dir), "it holds no figures of bids-sr", "give the output directory of a run")
+    for label in wanted:
+        if label not in there:
+            fix = f"choose among {', '.join(sorted(there))}"
+            raise UsageError(f"sub-{label}", f"{output_dir} has no figures of this participant", fix)
+    logs = {label: logs_of_outputs(root / "logs", label) for label in wanted}
+    pages = [build_report(root, label, run_uuid=own.name, log_dir=own) for label, own in logs.items()]
+    group = root / "group.html"
+    return [*pages, group] if group.is_file() and not labels else pages

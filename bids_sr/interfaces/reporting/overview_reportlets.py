@@ -1,0 +1,138 @@
+"""Reportlets of the first screen of a run, and of the viewer of its maps, drawn from files."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from bids_sr.interfaces.reporting import figure_data as tools
+from bids_sr.interfaces.reporting.map_reportlets import scene_of, series_map
+from bids_sr.interfaces.reporting.reportlet import Drawn, FileName, reportlet
+from bids_sr.series import kind_of
+
+NO_MAPS: Mapping[str, Any] = MappingProxyType({})
+EFFECT_SHARE = 0.2
+"""Effects below this share of the color scale are not drawn: they have no threshold of their own."""
+
+
+@reportlet
+def OverviewReport(
+    *,
+    evaluation_tsv: FileName,
+    verdict_json: FileName,
+    flags_json: FileName,
+    registration_json: FileName,
+    confounds_tsv: FileName,
+    maps: Sequence[Any],
+    entities: Sequence[Any],
+    background: FileName,
+    mask_hr: FileName,
+    roi_hr: FileName,
+    run_name: str,
+    truth_maps: Mapping[str, Any] = NO_MAPS,
+) -> Iterator[Drawn]:
+    """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
+
+    Parameters
+    ----------
+    maps, entities : statistical maps of all series, and their entities; lists of lists are joined
+    background : image to draw over, on any grid
+    run_name : participant, task and what else sets the run apart
+    truth_maps : known activation, contrast to file
+    """
+    from bids_sr.metrics.long_tables import read_table
+    from bids_sr.reports.text.overview_text import RunFacts, overview_html
+    from bids_sr.spatial.masks import voxel_sizes
+
+    rows, verdict = read_table(evaluation_tsv), tools.read_json(verdict_json)
+    found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
+    acquired = next(files["raw"] for files in found.stats.values() if "raw" in files)
+    displacement = tools.table(confounds_tsv)["framewise_displacement"]
+    run = RunFacts(
+        name=run_name, displacement=[float(value) for value in displacement],
+        acquired_mm=[float(v) for v in voxel_sizes(tools.load(acquired).affine)],
+        made_mm=[float(v) for v in voxel_sizes(tools.load(mask_hr).affine)],
+    )  # fmt: skip
+    flags = tools.read_json(flags_json)
+    yield Drawn(overview_html(verdict, rows, flags, tools.read_json(registration_json), run), "overview")
+    contrast = _contrast(rows, verdict, found)
+    yield from _zoomed(found, contrast, verdict["best"], truth_maps, scene_of(background, mask_hr, roi_hr))
+
+
+def _contrast(rows: Sequence[Any], verdict: Mapping[str, Any], found: tools.MapFiles) -> str:
+    """The contrast that the verdict is about; without one, that of all conditions, or the first that was mapped."""
+    from bids_sr.stats.evaluation.evidence import best_table
+
+    table = best_table(rows, [verdict["best"]]) if verdict["best"] else None
+    mapped = list(dict.fromkeys(contrast for contrast, _, _ in found.stats))
+    wanted = [table.contrast] if table is not None else []
+    return next(name for name in [*wanted, "all", *mapped] if name in mapped)
+
+
+def _zoomed(
+    found: tools.MapFiles, contrast: str, best: str, truth_maps: Mapping[str, Any], scene: Any
+) -> Iterator[Drawn]:
+    """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
+    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, common_scale, zoomed_figure
+    from bids_sr.reports.figures.map_viewer import TITLES
+
+    known = truth_maps.get(contrast)
+    kinds = {stat for name, stat, _ in found.stats if name == contrast}
+    stat = "effect" if known and "effect" in kinds else "t" if "t" in kinds else "cc"
+    width = min(fwhm for name, kind, fwhm in found.stats if (name, kind) == (contrast, stat))
+    files = dict(found.stats[contrast, stat, width])
+    names = [name for name in ("raw", "bspline", best, "measured") if name in files]
+    if known and stat == "effect" and "measured" not in files:
+        files["truth"] = known
+        names.append("truth")
+    shown = [replace(series_map(name, files[name]), name=TITLES.get(name, name)) for name in names]
+    display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
+    if display is None:
+        least = float(f"{EFFECT_SHARE * common_scale(shown, 0.0):.2g}")
+        display = Display(statistic="effect", threshold=least, floor=0.0)
+    figure = zoomed_figure(shown, scene, display=display)
+    smoothing = f"smoothed by {width / 10:g} mm" if width else "not smoothed"
+    figure.set_label(
+        f"Maps of {stat}, contrast {contrast}, {smoothing}, in one zoomed axial slice on one color scale: "
+        + ", ".join(each.name for each in shown)
+    )
+    yield Drawn(figure, "overview")
+
+
+@reportlet
+def ViewerReport(
+    *,
+    maps: Sequence[Any],
+    entities: Sequence[Any],
+    background: FileName,
+    mask_hr: FileName,
+    series_names: Sequence[str] = (),
+) -> Iterator[Drawn]:
+    """Every map of the run to scroll through, by contrast, smoothing and series.
+
+    Parameters
+    ----------
+    maps, entities : statistical maps of all series, and their entities; lists of lists are joined
+    background : image to draw over, on any grid
+    series_names : order of the series
+    """
+    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
+    from bids_sr.reports.figures.map_viewer import ViewedMaps, viewer_html
+    from bids_sr.reports.figures.style import NamedImage
+
+    found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
+    display = T_DISPLAY if any(stat == "t" for _, stat, _ in found.stats) else CC_DISPLAY
+    mask = tools.load(mask_hr)
+    below = NamedImage(name="", data=tools.onto(background, mask.data.shape, mask.affine), affine=mask.affine)
+    shown, names = {}, []
+    order = sorted(found.stats, key=lambda key: (key[0] != "all", key[2]))
+    for contrast, stat, fwhm in order:
+        if stat == display.statistic:
+            files = found.stats[contrast, stat, fwhm]
+            names += tools.ordered(files, series_names)
+            smoothing = f"{fwhm / 10:g} mm" if fwhm else "none"
+            shown[contrast, smoothing] = [series_map(name, files[name]) for name in tools.ordered(files, series_names)]
+    given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)))
+    methods = [name for name in given.series if kind_of(name) == "method"]
+    if text := viewer_html(given, below, mask.data, first_series=next(iter(methods), "")):
+        yield Drawn(text, "viewer")

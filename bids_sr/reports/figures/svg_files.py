@@ -1,0 +1,95 @@
+"""Figures as SVG files that are small and reproducible."""
+
+import base64
+import io
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from bids_sr.io import atomic_files
+from bids_sr.reports.figures.style import FLICKER, style
+
+MANY_PIXELS, JPEG_QUALITY = 15_000, 88
+"""Gray images of more pixels than this (anatomy, carpets) are JPEG, a fifth of the size; maps stay lossless."""
+FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
+"""Of the text of a figure, which is measured with the first."""
+_FLICKER_CSS = (
+    "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}"
+    f"svg:hover [id^={FLICKER}],svg:focus [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}"
+    f"@media (prefers-reduced-motion:reduce){{svg [id^={FLICKER}]{{animation-duration:4s!important}}}}</style>"
+)
+_LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
+_PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
+_IMAGE = re.compile(r'<image xlink:href="(?P<data>data:image/[^"]*)" id="(?P<id>[^"]*)"(?P<rest>[^>]*)/>')
+
+
+def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as SVG: same figure, same bytes; images stay pixels inside it.
+
+    The file begins with the declaration and the ``<svg`` tag on one line and states no width, so that it scales. Text
+    is text, and an image that is drawn many times is there once. The figure's label becomes its title, which the report
+    reads out to those who cannot see it. Artists with an id that begins with ``flicker`` blink while the pointer or the
+    focus of the keyboard is on the figure.
+    """
+    buffer = io.StringIO()
+    about: dict[str, str | None] = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    if fig.get_label():
+        about["Title"] = str(fig.get_label())
+    with style():
+        fig.savefig(buffer, format="svg", metadata=about)
+    text = buffer.getvalue()
+    start = text.index("<svg")
+    head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    body = re.sub(r' d="[^"]*"', lambda found: _LONG_NUMBER.sub(r"\1", found[0]), body)
+    body = _once(_PNG.sub(lambda found: _smaller_image(found[1]), body))
+    body = body.replace("'DejaVu Sans'", FONTS)
+    if FLICKER in body:
+        head, body = head[:-1] + ' tabindex="0">', _FLICKER_CSS + body
+    return atomic_files.write_whole(path, '<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body)
+
+
+def _once(body: str) -> str:
+    """The same SVG, where an image that occurs again is a reference to its first occurrence.
+
+    The place of each is on a group around it, because a reference would bring that of the first along.
+    """
+    first: dict[tuple[str, str], str] = {}
+
+    def reference(found: re.Match[str]) -> str:
+        places = re.findall(r'\s*transform="[^"]*"', found["rest"])
+        rest = re.sub(r'\s*transform="[^"]*"', "", found["rest"])
+        known = first.get((found["data"], rest))
+        if known is None:
+            first[found["data"], rest] = found["id"]
+            drawn = f'<image xlink:href="{found["data"]}" id="{found["id"]}"{rest}/>'
+        else:  # matplotlib names equal images alike
+            own = "" if known == found["id"] else f' id="{found["id"]}"'
+            drawn = f'<use xlink:href="#{known}"{own}/>'
+        return f"<g{''.join(places)}>{drawn}</g>"
+
+    return _IMAGE.sub(reference, body)
+
+
+def _smaller_image(encoded: str) -> str:
+    """Address of the same pixels in fewer bytes: gray values, a palette of up to 256 colors; large gray as JPEG."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        pixels = np.ascontiguousarray(image.convert("RGBA"))
+    kind, options = "png", {}
+    if (pixels[..., 3] == 255).all() and (pixels[..., :2] == pixels[..., 1:3]).all():
+        small = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+        if pixels[..., 0].size > MANY_PIXELS:
+            kind, options = "jpeg", {"quality": JPEG_QUALITY}
+    else:
+        colors, index = np.unique(pixels.view(np.uint32).reshape(pixels.shape[:2]), return_inverse=True)
+        if len(colors) > 256:
+            return "data:image/png;base64," + encoded
+        small = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+        small.putpalette(colors.tobytes(), "RGBA")
+    buffer = io.BytesIO()
+    small.save(buffer, format=kind, optimize=True, **options)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

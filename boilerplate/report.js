@@ -1,0 +1,67 @@
+"use strict";
+// The page without this script shows everything at once; with it figures are chosen, and what is folded opens for print.
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+  document.documentElement.classList.add("js");
+
+  // One figure of several: a row of buttons for each entity that has more than one value.
+  for (const panels of all("[data-choose]")) {
+    const figures = all(":scope > figure", panels);
+    const names = ["contrast", "smoothing"].filter((name) => new Set(figures.map((f) => f.dataset[name])).size > 1);
+    if (!names.length || figures.some((f) => !f.dataset.contrast)) continue;
+    const chosen = Object.fromEntries(names.map((name) => [name, figures[0].dataset[name]]));
+    const show = () => {
+      for (const figure of figures) figure.classList.toggle("away", names.some((n) => figure.dataset[n] !== chosen[n]));
+      for (const button of all("button", bar)) {
+        button.setAttribute("aria-pressed", chosen[button.dataset.name] === button.dataset.value);
+      }
+    };
+    const bar = make("div", { className: "choices" });
+    for (const name of names) {
+      const group = make("div", { role: "group" }, make("span", { textContent: `${name} ` }));
+      group.setAttribute("aria-label", name);
+      for (const value of new Set(figures.map((f) => f.dataset[name]))) {
+        const button = make("button", { type: "button", textContent: value.replace(" (FWHM)", "") });
+        Object.assign(button.dataset, { name, value });
+        button.addEventListener("click", () => { chosen[name] = value; show(); });
+        group.append(button);
+      }
+      bar.append(group);
+    }
+    panels.prepend(bar);
+    show();
+  }
+
+  // A link into what is folded opens it; printing opens everything, and closes it again afterwards.
+  const reveal = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    const within = target.querySelector(":scope > details.fold") || target.closest("details");
+    if (within && !within.open) { within.open = true; target.scrollIntoView(); }
+  };
+  addEventListener("hashchange", reveal);
+  document.addEventListener("click", (event) => {
+    if (event.target.closest && event.target.closest('a[href^="#"]')) setTimeout(reveal, 0);
+  });
+  reveal();
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = all("details:not([open])");
+    for (const each of opened) each.open = true;
+  });
+  addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
+  const actions = {
+    print: () => print(),
+    unfold: (button) => {
+      const open = button.textContent === "Unfold all";
+      for (const each of all("details.fold")) each.open = open;
+      button.textContent = open ? "Fold all" : "Unfold all";
+    },
+  };
+  for (const button of all("[data-do]")) button.addEventListener("click", () => actions[button.dataset.do](button));
+})();

@@ -1,0 +1,68 @@
+"""A whole run at rest: known connectivity put in by the phantom, and recovered by every series."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from .conftest import call
+
+pytestmark = pytest.mark.slow
+BIN = Path(sys.executable).parent
+FUNC = "sub-01/func/sub-01_task-rest"
+
+
+@pytest.fixture(scope="module")
+def rested(tmp_path_factory) -> Path:
+    """Derivatives of the smallest phantom at rest, judged by its truth."""
+    base = tmp_path_factory.mktemp("rest")
+    data, out = base / "data", base / "out"
+    code, text, _ = call([str(BIN / "bids-sr-phantom"), str(data), "--preset", "tiny", "--task", "rest", "--seed", "1"])
+    assert code == 0, text
+    code, text, _ = call([
+        str(BIN / "bids-sr"), str(data), str(out), "participant", "-w", str(base / "work"), "--nprocs", "2",
+        "--truth", str(data / "derivatives" / "ground-truth"), "--sr-method", "sbl",
+    ])  # fmt: skip
+    assert code == 0, text
+    assert "the seed visual is left out" in text
+    return out
+
+
+def test_known_networks_are_recovered_by_every_series(rested: Path) -> None:
+    table = pd.read_csv(rested / f"{FUNC}_desc-evaluation_metrics.tsv", sep="\t")
+    table = table[(table.against == "truth") & (table.region == "brain") & (table.fwhm_mm == 0)]
+    for measure, bounds in {
+        "truth_ap": {"motor": (0.7, 1.0), "defaultMode": (0.3, 1.0)},
+        "truth_connected_acc": {"motor": (0.99, 1.0), "defaultMode": (0.99, 1.0)},
+        "truth_connected_fdr": {"motor": (0.0, 0.65), "defaultMode": (0.0, 0.75)},
+        "truth_connected_jaccard": {"motor": (0.35, 1.0), "defaultMode": (0.25, 1.0)},
+    }.items():
+        for seed, (low, high) in bounds.items():
+            found = table[(table.measure == measure) & (table.contrast == seed)].set_index("series").value
+            assert {"bspline", "zerofill", "sdmod", "inject", "ratio", "sbl"} <= set(found.index)
+            assert found.between(low, high).all(), (measure, seed, found.to_dict())
+    assert "visual" not in set(table.contrast)
+
+
+def test_amplitudes_have_a_file_a_series_and_the_page_speaks_of_connectivity(rested: Path) -> None:
+    for series in ("raw", "bspline", "sbl"):
+        grid = "" if series == "raw" else "res-hr_"
+        for stat in ("alff", "falff"):
+            stem = rested / f"{FUNC}_{grid}stat-{stat}_desc-{series}_boldmap"
+            assert Path(f"{stem}.nii.gz").exists()
+            assert json.loads(Path(f"{stem}.json").read_text())["FrequencyBandHz"] == [0.01, 0.1]
+    page = (rested / "sub-01.html").read_text(encoding="utf-8")
+    assert '<a href="#activation">Connectivity</a>' in page
+    assert "Activation measures" not in page
+    assert "Amplitude of slow fluctuations (ALFF), not smoothed" in page
+
+
+def test_the_validator_finds_no_error(rested: Path) -> None:
+    done = subprocess.run(
+        [str(BIN / "bids-validator-deno"), "--json", str(rested)], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue.get("severity") == "error"] == []

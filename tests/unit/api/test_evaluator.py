@@ -1,0 +1,126 @@
+"""The evaluator: what comes out for truth, halves and seeds, and what it refuses."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from shortrun import EVENTS
+from sklearn.exceptions import NotFittedError
+
+from bids_sr import Evaluator, SuperResolver
+from bids_sr.api.image_inputs import InputError, SuperResolutionWarning
+from bids_sr.io.nifti import load_image
+from bids_sr.metrics.long_tables import EVALUATION
+
+PLAIN = {"baselines": ["zerofill"], "n_boot": 20, "realigned": True}
+
+
+@pytest.fixture(scope="module")
+def lanczos(run):
+    """A series that is no baseline by default, as an image in memory."""
+    return SuperResolver("lanczos", realigned=True).fit_transform(run / "bold.nii", mask=run / "mask.nii")
+
+
+@pytest.fixture(scope="module")
+def halves(run, lanczos):
+    """An evaluation by split halves alone."""
+    return Evaluator(**PLAIN).fit(run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii")
+
+
+def test_without_a_truth_repeatability_is_told_and_nothing_claimed(halves, tmp_path):
+    table = halves.table_
+    assert list(table) == list(EVALUATION)
+    assert set(table.series) >= {"bspline", "zerofill", "mine"}
+    assert set(table.measure.str.split("_").str[0]) <= {"self", "gain", "verdict"}
+    assert table.value.dtype == float
+    assert not (table.query("measure == 'verdict_function'").value == 1).any()
+    told = halves.summary()
+    assert told.startswith(halves.verdict_.headline)
+    assert "\nLimitations\n- " in told
+    halves.report().save_as_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") == 1
+    assert "detail that a method makes alike in both halves passes this" in page
+
+
+def test_events_from_a_file_and_an_estimator_give_the_same(run, halves):
+    resolver = SuperResolver("lanczos", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    again = Evaluator(**PLAIN).evaluate(run / "bold.nii", series={"mine": resolver}, events=run / "events.tsv")
+    pd.testing.assert_frame_equal(again, halves.table_)
+
+
+def test_the_truth_itself_explains_itself_and_beats_the_baselines(run):
+    truth, affine = load_image(run / "truth.nii")
+    rng = np.random.default_rng(0)
+    true = nib.Nifti1Image((truth + rng.normal(0, 0.5, truth.shape)).astype(np.float32), affine)
+    found = Evaluator(**PLAIN).fit(
+        run / "bold.nii", series={"mine": true}, events=EVENTS, mask=run / "mask.nii", truth=run / "truth.nii"
+    )
+    level = found.table_.query("measure == 'split_ev_beyond' and region == 'brain' and contrast == 'all'")
+    value = level.set_index("series").value
+    assert value["mine"] > 0.5 > value["bspline"]
+    assert {"truth_psnr", "gain_truth_psnr", "truth_r_beyond"} <= set(found.table_.measure)
+    known = Evaluator(**PLAIN, contrasts=["thumb"]).fit(
+        run / "bold.nii", series={"mine": true}, events=EVENTS, mask=run / "mask.nii",
+        truth={"thumb": nib.Nifti1Image(truth.std(-1), affine)},
+    )  # fmt: skip
+    assert set(known.contrasts_) == {"thumb"}
+    assert "truth_ev_beyond" in set(known.table_.measure)
+
+
+def test_seeds_take_the_place_of_events(run, lanczos):
+    image = nib.load(run / "mask.nii")
+    center = image.affine @ [15, 14, 2, 1]
+    found = Evaluator(**PLAIN).fit(
+        run / "bold.nii", series={"mine": lanczos}, seeds={"spot": tuple(center[:3])}, mask=run / "mask.nii"
+    )
+    assert set(found.contrasts_) == {"spot"}
+    assert np.isfinite(found.table_.query("measure == 'self_r_signal'").value).all()
+    with pytest.raises(InputError, match="seeds: far at"):
+        Evaluator(**PLAIN).fit(
+            run / "bold.nii", series={"mine": lanczos}, seeds={"far": (900, 0, 0)}, mask=run / "mask.nii"
+        )
+
+
+def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
+    with pytest.warns(SuperResolutionWarning, match="mine was not applied"):
+        found = Evaluator(**PLAIN).fit(
+            run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii", not_applied=["mine"]
+        )
+    gains = found.table_[found.table_.measure.str.startswith("gain_")]
+    assert not ((gains.series == "mine") | (gains.against == "mine")).any()
+    assert "not applied" in found.summary()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"events": None}, "events, seeds: give one of them"),
+        ({"seeds": {"a": (0, 0, 0)}}, "events, seeds: give one of them"),
+        ({"series": {"bspline": "bold.nii"}}, "series: 'bspline' cannot name a series"),
+        ({"series": {"my-own": "bold.nii"}}, "series: 'my-own' cannot name a series"),
+        ({"series": {"mine": "bold.nii"}}, "series: mine is .* and the run at the high resolution"),
+        ({"truth": "fine.nii"}, "truth: 1 volumes, the acquired series has 84"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(run, lanczos, given, told):
+    given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"} | given
+    if isinstance(given.get("truth"), str):
+        given["truth"] = run / given["truth"]
+    if "bold.nii" in given["series"].values():
+        given["series"] = dict.fromkeys(given["series"], run / "bold.nii")
+    with pytest.raises(InputError, match=told):
+        Evaluator(**PLAIN).fit(run / "bold.nii", **given)
+
+
+def test_baselines_are_those_that_there_are(run, lanczos):
+    with pytest.raises(InputError, match="baselines: sinc; there are bspline"):
+        Evaluator(baselines=["sinc"], realigned=True).fit(
+            run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii"
+        )
+    with pytest.raises(InputError, match="guide: inject"):
+        Evaluator(baselines=["inject"], realigned=True).fit(
+            run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii"
+        )
+    with pytest.raises(NotFittedError):
+        Evaluator().fit(run / "bold.nii", series={"mine": SuperResolver()}, events=EVENTS)

@@ -1,0 +1,179 @@
+"""What the console shows: progress with the time left, the start and the end, the report command."""
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bids_sr.bids import Notice
+from bids_sr.cli.console import end_lines, named, start_lines
+from bids_sr.cli.main import main
+from bids_sr.cli.progress import OTHER, Progress, stage_minutes, stage_of
+from bids_sr.config import Settings
+from bids_sr.config.groups import Paths
+from bids_sr.preflight import Estimate, Plan, Row
+from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds, slowdown
+
+ROWS = (
+    Row(stage="motion", minutes=1.0, memory_gb=1, disk_gb=0),
+    Row(stage="series bspline", minutes=2.0, memory_gb=1, disk_gb=0),
+    Row(stage="series sbl", minutes=3.0, memory_gb=1, disk_gb=0),
+    Row(stage="activation", minutes=4.0, memory_gb=1, disk_gb=0),
+)
+PLAN = Plan(estimate=Estimate(minutes=10.0, rows=ROWS))
+NODES = [
+    f"bids_sr_wf.sub_01_wf.sub_01_task_tap_wf.{name}" for name in ("motion_wf.a", "series_sbl_wf.b", "maps_sbl_wf.c")
+]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def node(name: str) -> SimpleNamespace:
+    return SimpleNamespace(fullname=name)
+
+
+def test_stages_weigh_what_the_estimate_says_of_them() -> None:
+    found = stage_minutes(PLAN)
+    assert (found["motion_wf"], found["series"], found["maps"]) == (1, 5, 4)
+    assert stage_of("bids_sr_wf.sub_01_wf.buffer") == ("sub-01", OTHER)
+    assert stage_of("bids_sr_wf.sub_01_wf.anat_wf.brain") == ("sub-01", "anat_wf")
+
+
+def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
+    said: list[str] = []
+    now = [0.0]
+    progress = Progress(NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: now[0])
+    assert progress.minutes_left == 10
+    for k, name in enumerate(NODES):
+        progress(node(name), "start")
+        now[0] += (60, 900, 600)[k]
+        progress(node(name), "end")
+        progress(node(name), "end")  # told twice, counted once
+        assert progress.share == pytest.approx((0.1, 0.6, 1.0)[k])
+        assert progress.minutes_left == pytest.approx((0.9 * 0.9 * 10 + 0.9, 0.4 * 0.4 * 10 + 0.4 * 16, 0)[k])
+    assert said[0] == "sub-01_task-tap: head motion and slice timing (0 %, about 10 min left)"
+    assert said[2].startswith("sub-01_task-tap: activation maps (60 %")
+    assert len(said) == 3
+
+
+def test_a_slow_machine_has_more_time_left_and_failures_are_named() -> None:
+    said: list[str] = []
+    progress = Progress(NODES, PLAN, said.append, slower=3.0, stream=io.StringIO(), clock=lambda: 0.0)
+    assert progress.minutes_left == 30
+    progress(node(NODES[0]), "exception")
+    assert said == [f"failed: {NODES[0]}"]
+
+
+def test_on_a_terminal_one_bar_takes_the_place_of_the_lines() -> None:
+    said: list[str] = []
+    terminal = Terminal()
+    progress = Progress(NODES, PLAN, said.append, stream=terminal, clock=lambda: 0.0)
+    progress(node(NODES[0]), "start")
+    progress(node(NODES[0]), "end")
+    progress.close()
+    assert not said
+    assert "10 %" in terminal.getvalue()
+    assert "head motion" in terminal.getvalue()
+
+
+def test_without_an_estimate_all_steps_weigh_the_same() -> None:
+    progress = Progress(NODES, Plan(), lambda text: None, stream=io.StringIO())
+    progress(node(NODES[0]), "end")
+    assert progress.share == pytest.approx(1 / 3)
+
+
+def test_the_pace_of_a_machine() -> None:
+    assert 0 < kernel_seconds() < 5
+    assert slowdown(1, seconds=2 * REFERENCE_S, load=0, cores=4) == 2
+    assert slowdown(2, seconds=REFERENCE_S, load=6, cores=2) == 4
+    assert slowdown(8, seconds=REFERENCE_S, load=0, cores=2) == 1  # the estimate knows how many there are
+    assert slowdown(1, seconds=1e3, load=0, cores=1) == 20
+
+
+def settings(out: Path) -> Settings:
+    return Settings(paths=Paths(bids_dir=Path("/data"), output_dir=out, work_dir=Path("/work")))
+
+
+def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: Path) -> None:
+    notes = (Notice("sub-01", "no T1w image"), Notice("sub-02", "no T1w image"))
+    lines = list(start_lines(Plan(estimate=PLAN.estimate, warnings=notes), settings(tmp_path)))
+    assert [line.split()[0] for line in lines] == ["results", "runs", "time", "note"]
+    assert str(tmp_path) in lines[0]
+    assert "sub-01 and 1 more" in lines[-1]
+    assert "min on 1 processor" in lines[2]
+
+
+def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> None:
+    func = tmp_path / "sub-01" / "func"
+    func.mkdir(parents=True)
+    (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps({"headline": "It is finer."}))
+    (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
+    plan = Plan(subjects=(SimpleNamespace(label="01", runs=(), structural=()),), series=("raw", "sbl"))  # type: ignore[arg-type]
+    shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
+    assert "sub-01_task-tap: It is finer." in shown
+    assert f"raw sbl, in {func}" in shown.replace("\n            ", " ")
+    assert shown.count(".html") == 6
+    assert "and 3 more" in shown
+    assert named(["a"] * 6).count("a") == 6
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    figures = tmp_path / "out" / "sub-01" / "figures"
+    figures.mkdir(parents=True)
+    (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
+    return tmp_path / "out"
+
+
+def test_reports_are_made_again_and_opened(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda uri: opened.append(uri) or True)
+    (outputs / "group.html").write_text("<p>all</p>")
+    assert main(["report", str(outputs), "--open"]) == 0
+    assert opened == [(outputs / name).absolute().as_uri() for name in ("sub-01.html", "group.html")]
+    assert "found" in (outputs / "sub-01.html").read_text()
+    assert str(outputs / "sub-01.html") in capsys.readouterr().out
+    monkeypatch.setattr("webbrowser.open", lambda uri: False)
+    assert main(["report", str(outputs), "--participant-label", "sub-01", "--open"]) == 0
+    assert "no browser" in capsys.readouterr().err
+
+
+def test_reports_of_nothing_are_refused(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert main(["report", str(outputs), "--participant-label", "02"]) == 2
+    shown = capsys.readouterr().err
+    assert "no figures of bids-sr" in shown
+    assert "choose among 01" in shown
+
+
+def test_help_shows_what_matters_and_help_all_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    short = capsys.readouterr().out
+    assert main(["--help-all"]) == 0
+    whole = capsys.readouterr().out
+    assert "--n-ensemble" in whole
+    assert "--n-ensemble" not in short
+    assert sum(line.lstrip().startswith("-") for line in short.splitlines()) <= 12 + 3
+    assert len(short.splitlines()) < 80 < len(whole.splitlines())
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
+    import sys
+
+    before = sys.stdout
+
+    def broken(*_: object) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("bids_sr.cli.report_command.main", broken)
+    try:
+        assert main(["report", str(outputs)]) == 0
+    finally:
+        sys.stdout = before
