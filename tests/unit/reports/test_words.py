@@ -13,7 +13,8 @@ PARTS = (
     "bids_sr/stats/controls",
 )
 REPLACED = (
-    "cannot be told apart", "The figures that the verdict rests on", "What the verdict rests on", "What this cannot say",
+    "cannot be told apart", "The figures that the verdict rests on", "What the verdict rests on",
+    "What this cannot say",
     "No placebo was run", "is owed to this subject", "which detail that a method makes", "by the paper's rules are",
     "by its header alone", "that was learned from", "Agreement of a series with itself", "Is the finer map true",
     "claim, taken apart", "claim taken apart", "title: Guards", "Looked for and not found",
