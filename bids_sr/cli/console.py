@@ -64,14 +64,15 @@ def _count(number: int, noun: str) -> str:
 def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
     """The verdict of each run in a line, and where series, maps and reports are."""
     out, folders = settings.paths.output_dir, set[Path]()
-    for subject in plan.subjects:
-        for path in sorted((out / f"sub-{subject.label}").rglob("*_desc-verdict_metrics.json")):
+    for run in (run for subject in plan.subjects for run in subject.runs):
+        found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}_desc-verdict_metrics.json"))
+        for path in found:
             folders.add(path.parent)
-            run = path.name.removesuffix("_desc-verdict_metrics.json")
-            yield item("verdict", f"{run}: {headline(path)}")
+            yield item("verdict", f"{run.stem}: {headline(path)}")
     where = [str(folder) for folder in sorted(folders)]
     if where:
-        yield item("series", f"*_desc-NAME_bold.nii.gz, NAME one of {' '.join(plan.series)}, in {named(where)}")
+        names = " ".join("preproc" if name == "raw" else name for name in plan.series)
+        yield item("series", f"*_desc-NAME_bold.nii.gz, NAME one of {names}, in {named(where)}")
         yield item("maps", f"*_statmap.nii.gz, in the same place{'s' if len(where) > 1 else ''}")
     for report in reports[:MOST_NAMED]:
         yield item("report", str(report))

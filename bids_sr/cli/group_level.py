@@ -315,7 +315,8 @@ def _map_figures(maps: "GroupMaps", folder: Path) -> list[Any]:
     for task, variant, contrast in dict.fromkeys((each.task, each.variant, each.contrast) for each in maps.maps):
         own = [m for m in maps.maps if (m.task, m.variant, m.contrast) == (task, variant, contrast)]
         rows = [NamedImage(name=m.series, data=load_image(m.files["z"])[0], affine=maps.affine) for m in own]
-        file = folder / f"group_task-{task}_contrast-{contrast}_desc-maps.svg"
+        kind = "" if variant == "n/a" else f"_{variant}"
+        file = folder / f"group_task-{task}{kind}_contrast-{contrast}_desc-maps.svg"
         save_svg(activation_figure(rows, scene, display=display, n_slices=3), file)
         counts = sorted({len(m.participants) for m in own})
         found.append(MapFigure(

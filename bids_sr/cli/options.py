@@ -47,7 +47,8 @@ def path(text: str) -> Path:
 
 def folder(text: str) -> str:
     """Read a folder for which a word such as ``auto`` may stand, as it is written: ``./auto`` is no such word."""
-    return text if path(text) else ""
+    path(text)
+    return text
 
 
 def named_folder(text: str) -> str:

@@ -35,9 +35,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
         workflow = _prepare(settings, plan, log_dir)
         if settings.run.boilerplate_only:
             return outcome
-        share, names = _share(settings, plan, say), workflow.list_node_names()
-        nodes = [f"{workflow.name}.{name}" for name in names]
-        progress = Progress(nodes, plan, say, slower=slowdown(share["nprocs"]))
+        share = _share(settings, plan, say)
+        progress = Progress(nodes_that_run(workflow), plan, say, slower=slowdown(share["nprocs"]))
         try:
             outcome = execute(
                 workflow,
@@ -64,6 +63,15 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
         for label, own in logs.items()
     )
     return dataclasses.replace(outcome, reports=reports)
+
+
+def nodes_that_run(workflow: Any) -> list[str]:
+    """Full names of the nodes that the scheduler will start: nipype takes those out that only hand on fields."""
+    from nipype.interfaces.utility import IdentityInterface
+
+    names = workflow.list_node_names()
+    run = [name for name in names if not isinstance(workflow.get_node(name).interface, IdentityInterface)]
+    return [f"{workflow.name}.{name}" for name in run]
 
 
 def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:

@@ -6,10 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bidsmaker import BidsMaker
+from graphmaker import planned_graph
 
 from bids_sr.bids import Notice
 from bids_sr.cli.console import end_lines, named, start_lines
 from bids_sr.cli.main import main
+from bids_sr.cli.participant_level import nodes_that_run
 from bids_sr.cli.progress import OTHER, Progress, stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
@@ -87,6 +90,20 @@ def test_without_an_estimate_all_steps_weigh_the_same() -> None:
     assert progress.share == pytest.approx(1 / 3)
 
 
+def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
+    from nipype.pipeline.engine.utils import generate_expanded_graph
+
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    workflow = planned_graph(maker, tmp_path)
+    progress = Progress(nodes_that_run(workflow), PLAN, lambda text: None, stream=io.StringIO())
+    executed = generate_expanded_graph(workflow._create_flat_graph()).nodes()
+    for each in executed:
+        progress(node(each.fullname), "end")
+    assert progress.share == pytest.approx(1)
+    assert progress.minutes_left == pytest.approx(0, abs=1e-6)
+
+
 def test_the_pace_of_a_machine() -> None:
     assert 0 < kernel_seconds() < 5
     assert slowdown(1, seconds=2 * REFERENCE_S, load=0, cores=4) == 2
@@ -113,10 +130,13 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     func.mkdir(parents=True)
     (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps({"headline": "It is finer."}))
     (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
-    plan = Plan(subjects=(SimpleNamespace(label="01", runs=(), structural=()),), series=("raw", "sbl"))  # type: ignore[arg-type]
+    (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(json.dumps({"headline": "Of an earlier call."}))
+    runs = tuple(SimpleNamespace(stem=f"sub-01_task-{task}", entities={"subject": "01"}) for task in ("tap", "rest"))
+    plan = Plan(subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "sbl"))  # type: ignore[arg-type]
     shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
     assert "sub-01_task-tap: It is finer." in shown
-    assert f"raw sbl, in {func}" in shown.replace("\n            ", " ")
+    assert "Of an earlier call" not in shown
+    assert f"preproc sbl, in {func}" in shown.replace("\n            ", " ")
     assert shown.count(".html") == 6
     assert "and 3 more" in shown
     assert named(["a"] * 6).count("a") == 6
