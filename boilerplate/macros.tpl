@@ -53,6 +53,15 @@
 </div>
 {% endmacro %}
 
+{% macro group_answer(header, mark, kind, headline, evidence, numbers) %}
+<div class='overview'>
+{% if header %}<h3 class='run'>{{ header }}</h3>{% endif %}
+<div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
+<p class='evidence'>{{ evidence }}. <a href='#methods'>Methods</a></p></div>
+{% if numbers %}<ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>{% endif %}
+</div>
+{% endmacro %}
+
 {% macro decision(words, text="") %}<span class='decision'>{{ words }}</span> {{ text }}{% endmacro %}
 
 {% macro figure(uri, label, caption=none) %}
