@@ -42,16 +42,16 @@ inverse variance where every run has an interval, else by their mean. Each metho
 control and other method, and apart from these with its control analyses, by the Wilcoxon signed-rank test
 [@wilcoxon1945], computed exactly from the permutation distribution of its (mid)ranks. Differences are Hodges-Lehmann
 estimates with the interval that belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial
-correlations. p values were corrected within the comparisons of one method on one question [@holm1979]; false discovery rates over all
-comparisons of a measure are in the table [@benjamini1995]. One comparison a task was fixed beforehand (corrected for
-the number of tasks alone): the default method less each participant's strongest reference, the largest value among
-baselines, denoising controls and simple arithmetic, in explained variance beyond the acquired Nyquist limit, over the
-brain. As noise can only raise the largest of several values, it errs against the method, and shows no loss. All others
-are exploratory. The participants needed for 80 % power are those of the paired t test with
-the observed effect, over the relative efficiency 3/pi of the signed-rank test. *The same* means that two one-sided
-paired t tests [@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and Friedman's
-test [@friedman1937] over all series are in the table too. Values that are not defined, such as the overlap of an
-empty region, are left out and counted, never replaced. {maps}
+correlations. p values were corrected within the comparisons of one method on one question [@holm1979]; false discovery
+rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison a task was fixed beforehand
+(corrected for the number of tasks alone): the default method less each participant's strongest reference, the largest
+value among baselines, denoising controls and simple arithmetic, in explained variance beyond the acquired Nyquist
+limit, over the brain. As noise can only raise the largest of several values, it errs against the method, and shows no
+loss. All others are exploratory. The participants needed for 80 % power are those of the paired t test with the
+observed effect, over the relative efficiency 3/pi of the signed-rank test. *The same* means that two one-sided paired
+t tests [@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and Friedman's test
+[@friedman1937] over all series are in the table too. Values that are not defined, such as the overlap of an empty
+region, are left out and counted, never replaced. {maps}
 """
 MAPS = (
     "Effect maps were divided by the mean signal of the run's brain, brought to {space} by one linear interpolation "
