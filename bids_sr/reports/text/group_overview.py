@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.reports.markup import joined, render
-from bids_sr.reports.text.group_verdicts import interval_text, number, p_text, where_text
+from bids_sr.reports.text.group_verdicts import p_text, where_text
 from bids_sr.reports.text.overview_text import MARKS, Number
 from bids_sr.stats.group.group_tests import SETTLED, Comparison
 from bids_sr.stats.group.paired_tests import ALPHA
@@ -64,10 +64,11 @@ def primary_sentence(each: Comparison) -> str:
     if estimate is None or test is None or each.n < 2:
         return f"Accuracy could be assessed in {each.n} participant, too few for a test over participants ({task})."
     level = f"{100 * min(estimate.level, 0.95):.0f} % interval"
+    ends = f"{_signed(estimate.value)} [{_signed(estimate.lower)}, {_signed(estimate.upper)}]"
     many = f"{each.ahead} of {each.n} participants"
     corrected = f"corrected for {each.family} tasks" if each.family > 1 else "not corrected"
     size = (
-        f"{interval_text(estimate)} ({level}) in {MEASURE}, above it in {many}; {p_text(each.p_holm)}, exact "
+        f"{ends} ({level}) in {MEASURE}, above it in {many}; {p_text(each.p_holm)}, exact "
         f"signed-rank test of one comparison fixed beforehand, {corrected}"
     )
     if status(each) == "more accurate":
@@ -83,13 +84,17 @@ def primary_sentence(each: Comparison) -> str:
     )
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
 def primary_numbers(each: Comparison) -> list[Number]:
     """Difference, participants above, and participants needed."""
     if each.estimate is None or each.test is None:
         return []
-    medians = f"median {number(each.own.median)}, strongest reference {number(each.other.median)}"
+    medians = f"median {each.own.median:.3f}, strongest reference {each.other.median:.3f}".replace("-", "−")
     difference = Number(
-        value=number(each.estimate.value, sign=True),
+        value=_signed(each.estimate.value),
         label=f"{each.series} less the participant's strongest reference, {MEASURE}", note=medians,
     )  # fmt: skip
     above = Number(value=f"{each.ahead} of {each.n}", label="participants above their strongest reference",
