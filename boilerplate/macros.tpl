@@ -62,6 +62,12 @@
 </div>
 {% endmacro %}
 
+{% macro viewer(content, least, left_out) %}
+<div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript; the section Activation shows the same maps.</p>
+<script type='application/json'>{{ content }}</script></div>
+<p class='caption'>A click moves all planes. Each map is shown voxel by voxel, without smoothing, on the grid that it has; on one color scale for all series of a contrast. Values with {{ least }} are left out here; the files in func/ hold all.{% if left_out %} Not here, for the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
+{% endmacro %}
+
 {% macro decision(words, text="") %}<span class='decision'>{{ words }}</span> {{ text }}{% endmacro %}
 
 {% macro figure(uri, label, caption=none) %}

@@ -4,8 +4,8 @@
 <style>{{ css }}
 main { margin: 0 auto; padding: 1rem; max-width: 76rem; }
 .pair { margin: 0 0 1.6rem; padding: .6rem 1rem 1rem; border: 1px solid var(--line); }
-.maps { display: flex; flex-wrap: wrap; gap: 1rem; }
-.maps figure { flex: 1 1 24rem; margin: 0; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: .6rem 1rem; }
+.maps figure { margin: 0; }
 .maps img { width: 100%; image-rendering: pixelated; background: #000; }
 fieldset { display: inline-block; margin: .6rem 1.4rem 0 0; border: 1px solid var(--line); }
 fieldset label { margin-right: 1rem; }

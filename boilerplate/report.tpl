@@ -49,19 +49,20 @@
 {% else %}
 <h2 id="{{ section.name }}-title">{{ section.title }}</h2>
 {% endif %}
+{% set level = "h4" if section.blocks|selectattr("run")|list else "h3" %}
 {% for block in section.blocks %}
 <div class="reportlet" id="{{ block.name }}">
 {% if block.run %}
 <h3 class="run">{{ block.run[:1]|upper }}{{ block.run[1:] }}</h3>
 {% endif %}
 {% if block.subtitle %}
-<h4>{{ block.subtitle }}</h4>
+<{{ level }}>{{ block.subtitle }}</{{ level }}>
 {% endif %}
 <div class="panels"{% if block.panels|length > 1 %} data-choose{% endif %}>
 {% for panel in block.panels %}
 <figure{% for name, value in panel.choices.items() %} data-{{ name }}="{{ value }}"{% endfor %}>
 {% if panel.heading %}
-<h4>{{ panel.heading }}</h4>
+<{{ level }}>{{ panel.heading }}</{{ level }}>
 {% endif %}
 {{ panel.content }}
 {% if panel.caption %}

@@ -148,7 +148,7 @@ def derivatives_text(rng: Rng, maker: BidsMaker) -> list[str]:
 
 @kind
 def retrospective_small(rng: Rng, maker: BidsMaker) -> list[str]:
-    """``--retrospective`` on a run that is too small to be brought down."""
+    """``--retrospective`` on a run that is too small to be downsampled."""
     zooms = tuple(float(pick(rng, (3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 48.0))) for _ in range(2))
     maker.bold(zooms=(*zooms, float(pick(rng, (2.0, 4.0, 12.0, 24.0)))), n_volumes=int(pick(rng, (2, 5, 12, 20, 30))))
     if rng.random() < 0.5:

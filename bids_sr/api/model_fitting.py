@@ -149,7 +149,7 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tupl
 
 
 def hr_low_affine(reader: SeriesReader, factor: Factor) -> Array:
-    """Affine of a series brought down by the factor."""
+    """Affine of a series downsampled by the factor."""
     from bids_sr.sr.resolution.degradation import kspace_crop
 
     return kspace_crop(np.zeros(reader.shape[:3], np.float32), reader.affine, factor=factor)[1]

@@ -109,7 +109,7 @@ def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: F
     for subject in subjects:
         for run in subject.runs:
             text = (
-                f"--retrospective: a copy brought down by {factor:g} in plane ({how}) is worked on; the series as "
+                f"--retrospective: a copy downsampled by {factor:g} in plane ({how}) is worked on; the series as "
                 "it was measured is the truth."
             )
             found.tell(run.bold, text)
@@ -122,5 +122,5 @@ def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: F
             found.tell(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
-            text = f"{name} at the resolution of the BOLD is the highres image, brought down the lowres."
+            text = f"{name} at the resolution of the BOLD is the highres image; downsampled, it is the lowres."
             found.tell(pair.highres, f"--retrospective: {text}")

@@ -35,7 +35,7 @@ class Holder:
     ----------
     run, host, pid : identifier of the run, the name of its logs; where it runs
     began : its start, as text for people; never compared
-    machine : one start of one system and one numbering of its processes; "" where that cannot be told
+    machine : one start of one system and one numbering of its processes; "" where that is unknown
     ticks : when the process began, as the kernel counts; tells a process from a later one of the same number
     """
 
@@ -219,7 +219,7 @@ def _unreachable(path: Path) -> bool:
 def _refusal(taken: Sequence[Path]) -> UsageError:
     """One refusal for all the locks that other runs hold."""
     names = ", ".join(dict.fromkeys(path.stem for path in taken))
-    lines = [f"{path}: {read_holder(path) or 'a run that cannot be told'}" for path in taken]
+    lines = [f"{path}: {read_holder(path) or 'an unknown run'}" for path in taken]
     return UsageError(
         f"another run is working on {names}",
         "two at once would write the same files. " + "; ".join(lines),

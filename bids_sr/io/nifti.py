@@ -84,6 +84,7 @@ class SeriesReader:
         if self.dtype.kind not in "iuf":
             raise ImageError(f"{self.path}: stored as {self.dtype}, not as real numbers")
         self._slope, self._inter = float(image.dataobj.slope), float(image.dataobj.inter)
+        self.scaled = (self._slope, self._inter) != (1.0, 0.0)  # the header of a loaded image does not tell
         self._offset = int(image.dataobj.offset)
         self._allow_nan = allow_nan
         self._voxels = int(np.prod(self.shape[:3]))

@@ -56,7 +56,7 @@ EVALUATION: Mapping[str, Mapping[str, str]] = {
     "lower": {"Description": "Lower end of its 95 % interval (resampled blocks, shuffles or volumes); n/a without"},
     "upper": {"Description": "Upper end of its 95 % interval"},
     "n": {
-        "Description": "Units that the interval rests on: blocks, shuffles, slices, stretches of volumes; n/a without"
+        "Description": "Units resampled for the interval: blocks, shuffles, slices, stretches of volumes; n/a without"
     },
     "unit": _UNIT,
 }

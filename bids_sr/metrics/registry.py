@@ -136,7 +136,7 @@ register(
 register(
     Metric(
         "inconsistency_median", "1",
-        "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is brought back "
+        "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is downsampled "
         "to the acquired resolution, before motion correction", LOWER,
     ),
     Metric("inconsistency_max", "1", "largest of the same over volumes"),
@@ -371,13 +371,13 @@ register(
             ("part_threshold", "total of this threshold against the total of a fixed one"),
         )
     ),
-    Metric("verdict", "1", "1 better than the series in against, 0 the same, -1 worse; n/a: it cannot be told"),
+    Metric("verdict", "1", "1 better than the series in against, 0 the same, -1 worse; n/a: undecided"),
     *(
         Metric(f"verdict_{name}", "1", f"1 where the evidence allows to say that the method {text}, else 0")
         for name, text in (
             ("function", "shows more true BOLD detail than every baseline, control and plain arithmetic"),
             ("image", "gives better images than bspline and inject"),
-            ("specific", "owes some of that to this subject's own data, as own less placebo excludes 0"),
+            ("specific", "gains part of that from this participant's own data, as method - control excludes 0"),
         )
     ),
     Metric("verdict_applied", "1",

@@ -150,7 +150,7 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
         n_volumes -= nonsteady_at_start(run.bold) if any(run is each for each in makers(subject).values()) else 0
     size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {n_volumes} volumes"
     factor = _times(retrospective_factor(settings), "g")
-    return f"will be brought down by {factor} ({settings.evaluation.retrospective}) to {size}"
+    return f"will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
 
 
 def _formula(weights: Mapping[str, float]) -> str:

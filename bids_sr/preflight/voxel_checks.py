@@ -24,6 +24,7 @@ _CHUNK = 1 << 20
 PLACES = 10  # in time, at each of which two volumes that follow one another are read
 ALIKE = 0.5  # correlation over voxels below which it is another head, or the same one elsewhere
 TOGETHER = 0.1  # correlation of changes below which it is another run; it was .25 and more with much noise added
+MOST_GAIN = 1.25  # of the signal of a reference over that of its run
 MASK_VOXELS, MASK_ML = 50, 2500.0  # fewer or more make no brain, whatever the coil, the slab and the age
 _BRIGHT = 0.25  # of the 98th percentile
 
@@ -176,16 +177,20 @@ def check_truth(run: BoldRun, found: Findings) -> None:
     low = {t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()}
     mean = np.mean([own[t] for t in wanted], axis=0)
     inside = mean > _BRIGHT * np.percentile(mean, 98)
-    alike = _correlation(mean[inside], np.mean([low[t] for t in wanted], axis=0)[inside])
+    lowered = np.mean([low[t] for t in wanted], axis=0)[inside]
+    alike, gain = _correlation(mean[inside], lowered), float(np.median(lowered / mean[inside]))
     changes = [np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)]
     together = _correlation(*changes)
     fix = "Give the measured volumes of this very run with --truth, or leave the reference out with --truth none."
     if alike < ALIKE:
         what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or one elsewhere"
-        found.refuse(run.truth.bold, f"brought down, {what}", fix)
+        found.refuse(run.truth.bold, f"downsampled, {what}", fix)
     elif together < TOGETHER:
         reason = f"it does not change as {run.bold.name} does (correlation {together:.2f}): another run of that head"
         found.refuse(run.truth.bold, reason, fix)
+    elif not 1 / MOST_GAIN < gain < MOST_GAIN:  # effects are compared in signal units
+        reason = f"its signal is {gain:.2g} times that of {run.bold.name}: other units"
+        found.refuse(run.truth.bold, reason, "Scale it to the run's units (scl_slope), or leave it out: --truth none.")
 
 
 def _correlation(first: Array, second: Array) -> float:
@@ -200,10 +205,7 @@ def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, 
 
     image: Any = nb.load(path)
     dtype, shape = image.header.get_data_dtype(), image.shape[:3]
-    slope, intercept = (
-        default if value is None or not np.isfinite(value) else value
-        for value, default in zip(image.header.get_slope_inter(), (1.0, 0.0), strict=True)
-    )
+    slope, intercept = image.dataobj.slope, image.dataobj.inter  # the header of a loaded image has lost them
     size = int(np.prod(shape)) * dtype.itemsize
     found = {}
     with _open(path) as stream:

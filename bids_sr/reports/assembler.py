@@ -269,7 +269,8 @@ def write_subject_page(
 
 def write_page(target: Path, *, title: str, sections: Sequence[Section]) -> None:
     """Render sections by our template, everything but our own markup escaped, and put the page in place in whole."""
-    css, script = (carried(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    css, *scripts = (carried(name).read_text(encoding="utf-8") for name in ("report.css", "report.js", "viewer.js"))
+    script = "\n".join(scripts)
     found = {each.name: each for each in sections}
     text = {name: _content(found[name]) if name in found else "" for name in ("errors", "summary")}
     page = environment().get_template("report.tpl").render(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
+from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.image import imsave
 
@@ -108,7 +109,7 @@ def make_sheet(pairs: Sequence[Pair], images: Sequence[dict[str, str]], *, rater
         })  # fmt: skip
         facts = (sheet, str(rater), str(number), pair.run, pair.contrast, f"{pair.fwhm_mm:g}", left, right)
         key.append(dict(zip(KEY_COLUMNS, facts, strict=True)))
-    css = path("report.css").read_text(encoding="utf-8").partition("@media print")[0]
+    css = Markup(path("report.css").read_text(encoding="utf-8").partition("@media print")[0])
     page = (
         environment()
         .get_template("rating.tpl")

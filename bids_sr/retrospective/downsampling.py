@@ -96,8 +96,7 @@ def write_measured_series(source: Path, target: Path, *, factor: Factor, first: 
         affine = cropped_affine(reader.affine, part)
         size = [piece.stop - piece.start for piece in part]
         shape = (size[0], size[1], size[2], reader.shape[3] - first)
-        whole = reader.dtype.kind in "iu" and tuple(reader.header.get_slope_inter()) in ((None, None), (1.0, 0.0))
-        dtype = reader.dtype if whole else np.dtype("float32")
+        dtype = reader.dtype if reader.dtype.kind in "iu" and not reader.scaled else np.dtype("float32")
         with SeriesWriter(target, shape, affine, reader.tr, dtype=dtype, header_like=reader.header) as writer:
             for volume in reader.volumes(first):
                 writer.append(volume[part])

@@ -70,8 +70,8 @@ def prepare(
     say : called with a line for each participant that is made
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
-    _describe(data, settings, "brought down by truncation of k-space")
-    _describe(truth, settings, "the measured volumes, which are the truth of the data set brought down")
+    _describe(data, settings, "downsampled by truncation of k-space")
+    _describe(truth, settings, "the measured volumes, which are the truth of the data set downsampled")
     for subject in subjects:
         digest = _digest(subject, settings, type_order)
         record = data.parent / RECORDS / f"sub-{subject.label}.json"

@@ -17,6 +17,7 @@ from bids_sr.interfaces.reporting.map_reportlets import (
     RegionsReport,
     SuperresReport,
 )
+from bids_sr.interfaces.reporting.overview_reportlets import ViewerReport
 from bids_sr.interfaces.reporting.reportlet_figures import (
     AnatReport,
     CoregReport,
@@ -207,6 +208,7 @@ def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -
     return drawing_workflow(name, {
         "slices": (slices, [*same("series_files", preproc_file="raw_file"), *grid]),
         "maps": (ActivationReport(at_rest=run.at_rest, **order), maps),
+        "viewer": (ViewerReport(**order), [each for each in maps if each[1] != "roi_hr"]),
         "clusters": (ClustersReport(series_names=["bspline", *run.series.methods]), same("clusters_tsv")),
         "regions": (RegionsReport(**order), maps),
         "metrics": (MetricsReport(at_rest=run.at_rest, **order), same("image_tsv", "activation_tsv")),

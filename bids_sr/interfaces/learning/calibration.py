@@ -76,7 +76,7 @@ class CalibrationSD(SimpleInterface):
         sd_file = File(
             exists=True, desc="standard deviation of the fluctuations on its own grid, signal units; 0 if unusable"
         )
-        sd_low_file = File(exists=True, desc="the same of the calibration brought down to the resolution of the run")
+        sd_low_file = File(exists=True, desc="the same of the calibration downsampled to the resolution of the run")
         calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
 
     def _run_interface(self, runtime: Any) -> Any:

@@ -81,12 +81,18 @@ def _agreement(rows: Rows, names: Sequence[str], prefix: str, desc: str) -> Iter
 def _maps(rows: Rows, path: str, scored: Sequence[tuple[str, str]]) -> Iterator[Drawn]:
     """Effects beyond the Nyquist limit side by side, where they were kept."""
     from bids_sr.reports.figures.quality_control_figures import beyond_figure
-    from bids_sr.reports.tables.evaluation_rows import pick, shown_series
+    from bids_sr.reports.tables.evaluation_rows import pick, region_text, shown_regions, shown_series
 
     with np.load(path, allow_pickle=False) as found:
         names = [name.removeprefix(BEYOND) for name in found.files if name.startswith(BEYOND)]
         contrast = str(found["contrast"])
-        candidates = [(pick(rows, f"{p}_beyond", contrast=contrast, region="brain"), text) for p, text in scored]
+        measures = {f"{prefix}_beyond": text for prefix, text in scored}
+        lead = next(iter(shown_regions([r for r in rows if r.measure in measures and r.contrast == contrast])), "brain")
+        where = region_text(lead)
+        candidates = [
+            (pick(rows, measure, contrast=contrast, region=lead), f"{text}, {where}")
+            for measure, text in measures.items()
+        ]
         scores, what = next((each for each in candidates if each[0]), ({}, ""))
         maps = {name: found[BEYOND + name] for name in shown_series(names, scores)}
         affine, mask = found["affine"], found["mask"]

@@ -8,9 +8,11 @@ import numpy as np
 
 from bids_sr.interfaces.reporting import figure_data as tools
 from bids_sr.interfaces.reporting.reportlet import NO_FILE, Drawn, FileName, reportlet
-from bids_sr.series import map_label
+from bids_sr.series import kind_of, map_label
 
 MAX_PAIRS = 3
+SHOWN, KINDS = ("raw", "bspline"), ("method", "measured")
+"""Series and kinds of series of which every map is drawn."""
 
 
 @reportlet
@@ -66,7 +68,9 @@ def ActivationReport(
     series_names: Sequence[str] = (),
     at_rest: bool = False,
 ) -> Iterator[Drawn]:
-    """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) of all series on one scale.
+    """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
+
+    Acquired, B-spline, methods and measured are drawn; the viewer has all series.
 
     Parameters
     ----------
@@ -83,7 +87,8 @@ def ActivationReport(
     for (contrast, stat, fwhm), files in found.stats.items():
         if stat == display.statistic:
             regions = found.regions.get((contrast, "Fdr", fwhm), {})
-            rows = [series_map(name, files[name], regions.get(name)) for name in tools.ordered(files, series_names)]
+            shown = [name for name in tools.ordered(files, series_names) if name in SHOWN or kind_of(name) in KINDS]
+            rows = [series_map(name, files[name], regions.get(name)) for name in shown or files]
             figure = activation_figure(rows, scene, display=display)
             yield Drawn(figure, map_label("connectivity" if at_rest else "activation", fwhm / 10), contrast=contrast)
     for (stat, fwhm), files in found.amplitudes.items():

@@ -8,8 +8,8 @@ from typing import Any
 from bids_sr.interfaces.reporting import figure_data as tools
 from bids_sr.interfaces.reporting.map_reportlets import scene_of, series_map
 from bids_sr.interfaces.reporting.reportlet import Drawn, FileName, reportlet
+from bids_sr.series import kind_of
 
-TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
 NO_MAPS: Mapping[str, Any] = MappingProxyType({})
 EFFECT_SHARE = 0.2
 """Effects below this share of the color scale are not drawn: they have no threshold of their own."""
@@ -74,6 +74,7 @@ def _zoomed(
 ) -> Iterator[Drawn]:
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
     from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, common_scale, zoomed_figure
+    from bids_sr.reports.figures.map_viewer import TITLES
 
     known = truth_maps.get(contrast)
     kinds = {stat for name, stat, _ in found.stats if name == contrast}
@@ -96,3 +97,42 @@ def _zoomed(
         + ", ".join(each.name for each in shown)
     )
     yield Drawn(figure, "overview")
+
+
+@reportlet
+def ViewerReport(
+    *,
+    maps: Sequence[Any],
+    entities: Sequence[Any],
+    background: FileName,
+    mask_hr: FileName,
+    series_names: Sequence[str] = (),
+) -> Iterator[Drawn]:
+    """Every map of the run to scroll through, by contrast, smoothing and series.
+
+    Parameters
+    ----------
+    maps, entities : statistical maps of all series, and their entities; lists of lists are joined
+    background : image to draw over, on any grid
+    series_names : order of the series
+    """
+    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
+    from bids_sr.reports.figures.map_viewer import ViewedMaps, viewer_html
+    from bids_sr.reports.figures.style import NamedImage
+
+    found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
+    display = T_DISPLAY if any(stat == "t" for _, stat, _ in found.stats) else CC_DISPLAY
+    mask = tools.load(mask_hr)
+    below = NamedImage(name="", data=tools.onto(background, mask.data.shape, mask.affine), affine=mask.affine)
+    shown, names = {}, []
+    order = sorted(found.stats, key=lambda key: (key[0] != "all", key[2]))
+    for contrast, stat, fwhm in order:
+        if stat == display.statistic:
+            files = found.stats[contrast, stat, fwhm]
+            names += tools.ordered(files, series_names)
+            smoothing = f"{fwhm / 10:g} mm" if fwhm else "none"
+            shown[contrast, smoothing] = [series_map(name, files[name]) for name in tools.ordered(files, series_names)]
+    given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)))
+    methods = [name for name in given.series if kind_of(name) == "method"]
+    if text := viewer_html(given, below, mask.data, first_series=next(iter(methods), "")):
+        yield Drawn(text, "viewer")

@@ -96,7 +96,7 @@ def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], co
         ]
         for region in regions
     ]  # fmt: skip
-    label = f"own less placebo: difference of {pick.figure_of(measures)}, 95 % interval"
+    label = f"method - control: difference of {pick.figure_of(measures)}, 95 % interval"
     return _forest(grid, labels, regions, hollow=True, xlabel=label)
 
 
@@ -112,9 +112,9 @@ def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
     look: tuple[str, Any] = (s.GREEN, (0, (4, 2)))
     panels = [
         Panel(title="voxels beyond p < .001, per mille, mean over shuffles", points=rates, strong=True,
-              lines={"what the test promises": (*look, 1000 * nominal)}),
+              lines={"nominal rate": (*look, 1000 * nominal)}),
         Panel(title="shuffles with any voxel beyond p < .05 corrected, percent", points=families,
-              lines={"what the test promises": (*look, 5.0)}),
+              lines={"nominal rate": (*look, 5.0)}),
     ]  # fmt: skip
     labels = _labels(pick.series_of(own, names, kinds))
     return forest_figure([panels], labels, xlabel="share with its 95 % interval")

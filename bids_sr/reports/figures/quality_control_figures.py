@@ -11,14 +11,15 @@ from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError, Volume
 from bids_sr.reports.tables import evaluation_rows as pick
+from bids_sr.stats.controls.unrepeated_detail import THRESHOLD
 
 BEST_PERCENT = 1.0
 """Loss of acquired data (percent) below which a method keeps what was measured."""
 OVERLAYS: Mapping[str, Mapping[str, Any]] = {
     "sd": {"label": "standard deviation of the effect between members (signal units)"},
     "unrepeated": {
-        "label": "share that is fine detail which does not repeat; shown above .25", "colors": "inferno", "limit": 1.0,
-        "threshold": 0.25,
+        "label": f"fraction of high-frequency signal that is not supported; shown and counted above {THRESHOLD:g}",
+        "colors": "inferno", "limit": 1.0, "threshold": THRESHOLD,
     },
 }  # fmt: skip
 """How each map of the quality control is shown, by its statistic."""

@@ -63,10 +63,14 @@ def _once(body: str) -> str:
     def reference(found: re.Match[str]) -> str:
         places = re.findall(r'\s*transform="[^"]*"', found["rest"])
         rest = re.sub(r'\s*transform="[^"]*"', "", found["rest"])
-        known = first.setdefault((found["data"], rest), found["id"])
-        image = f'<image xlink:href="{found["data"]}" id="{found["id"]}"{rest}/>'
-        again = f'<use xlink:href="#{known}" id="{found["id"]}"/>'
-        return f"<g{''.join(places)}>{image if known == found['id'] else again}</g>"
+        known = first.get((found["data"], rest))
+        if known is None:
+            first[found["data"], rest] = found["id"]
+            drawn = f'<image xlink:href="{found["data"]}" id="{found["id"]}"{rest}/>'
+        else:  # matplotlib names equal images alike
+            own = "" if known == found["id"] else f' id="{found["id"]}"'
+            drawn = f'<use xlink:href="#{known}"{own}/>'
+        return f"<g{''.join(places)}>{drawn}</g>"
 
     return _IMAGE.sub(reference, body)
 

@@ -68,10 +68,10 @@ def regions_of(rows: Iterable[MetricRow]) -> list[str]:
 
 
 def shown_regions(rows: Sequence[MetricRow]) -> list[str]:
-    """The brain, and the active region of the headline (|t| of 4, or the threshold nearest to it)."""
+    """The active region of the headline (|t| of 4, or the threshold nearest to it), then the brain, mostly noise."""
     found = regions_of(rows)
     active = sorted((r for r in found if _ACTIVE.match(r)), key=lambda r: abs(int(r.removeprefix("active")) - 40))
-    return [r for r in found if r == "brain"] + active[:1] or found[:2]
+    return active[:1] + [r for r in found if r == "brain"] or found[:2]
 
 
 def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:

@@ -261,7 +261,7 @@ def placebo_html(rows: Rows) -> Markup:
             beyond = [row for row in some if row.measure.endswith("_beyond")] or some
             parts += [Markup("<p>{}</p>").format(text) for text in placebo_words(beyond)]
         for measure in sorted({row.measure for row in some}, key=lambda name: not name.endswith("_beyond")):
-            title = f"Own less placebo: {contrast}, {pick.BANDS.get(measure.rpartition('_')[2], measure)}"
+            title = f"Method - control: {contrast}, {pick.BANDS.get(measure.rpartition('_')[2], measure)}"
             made = _placebo_table([row for row in some if row.measure == measure], title)
             parts.append(made if number == 0 and measure.endswith("_beyond") else folded(title, made))
     return joined(parts) or NOTHING
@@ -283,7 +283,7 @@ def placebo_words(rows: Rows) -> list[str]:
     return [each.words for each in subject_specific(claims(brain))]
 
 
-THRESHOLDS = {"quarter": "quarter", "fixed": "z > 3.1", "fdr": "FDR .05"}
+THRESHOLDS = {"quarter": "upper quarter of the range", "fixed": "z > 3.1", "fdr": "FDR .05"}
 PARTS = {
     "total": "whole",
     "part_grid": "grid",
@@ -330,7 +330,7 @@ def _region_sizes(rows: Rows, pair: str, names: Names) -> Markup:
         for fwhm in sorted({row.fwhm_mm for row in levels})
         for name in pick.series_of([row for row in levels if row.fwhm_mm == fwhm], names)
     }
-    caption = f"Regions of {pair.replace('+', ' and ')}: mean size and overlap (quarter: the threshold of the paper)"
+    caption = f"Regions of {pair.replace('+', ' and ')}: mean size and overlap (upper quarter: the paper's threshold)"
     return table_of(caption, ["series", ("smoothing", "mm")], lines, columns)
 
 
@@ -345,6 +345,6 @@ def _size_parts(rows: Rows, pair: str, metric: str, names: Names) -> Markup:
         if (name, region) in found[f"claim_total_{metric}"]
     }
     what = "size, as ratios that multiply" if metric == "size" else "overlap, as differences that add"
-    caption = f"The change from raw taken apart, {pair.replace('+', ' and ')}: {what}"
+    caption = f"Sources of the change against acquired, {pair.replace('+', ' and ')}: {what}"
     columns = [(text, "", cells(found[measure])) for measure, text in measures.items()]
     return table_of(caption, ["series", "threshold"], lines, columns, names=2)

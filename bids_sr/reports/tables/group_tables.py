@@ -100,7 +100,7 @@ def claims_html(values: Values) -> Markup:
                 lines.setdefault(key, {}).setdefault(part, []).extend(people.values())
         rows = [[*key, *(_part(parts.get(part, []), nothing) for part in PARTS)] for key, parts in lines.items()]
         heads = ("series, threshold", "task, conditions", *(part.replace("part_", "") for part in PARTS))
-        out.append(table(f"The paper's claim taken apart: {text} (no effect is {nothing:g})", heads, rows))
+        out.append(table(f"Sources of the change in region size: {text} (no effect is {nothing:g})", heads, rows))
     return joined(out)
 
 

@@ -157,4 +157,6 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | 
             unit = "" if METRICS[measure].unit == "1" else f" {METRICS[measure].unit}"
             lines.append([row.series, where or "–", joined([cell(row), unit]), METRICS[measure].description])
     heads = ["series", "where", "value, 95 % interval", "meaning"]
-    return joined([flags_html(rows, flags), quiet, table("Quality checks", heads, lines, names=2, texts={0, 1, 3})])
+    return joined(
+        [flags_html(rows, flags), quiet, table("Values of the quality checks", heads, lines, names=2, texts={0, 1, 3})]
+    )

@@ -215,12 +215,12 @@ def verdict(told: Sequence[Finding], methods: Sequence[str]) -> list[str]:
     for task in dict.fromkeys((each.question.task, each.question.variant) for each in told):
         for method in methods:
             own = [f for f in told if f.method == method and (f.question.task, f.question.variant) == task]
-            for kind, claim in ((FUNCTION, "shows more true BOLD detail"), (IMAGE, "gives better images")):
+            for kind, claim in ((FUNCTION, "is more accurate"), (IMAGE, "gives better images")):
                 first = next((each for each in own if each.kind == kind), None)
                 if first is not None:
                     lines.append(_claim(method, first, claim))
                 elif own:
-                    topic = "accuracy" if kind == FUNCTION else "image quality"
+                    topic = "Accuracy" if kind == FUNCTION else "Image quality"
                     lines.append(f"{method}: {topic} not assessed: no reference data.")
     return list(dict.fromkeys(lines))  # what holds of several tasks is said once
 

@@ -42,7 +42,7 @@ def lowres_size(n: int, factor: float) -> tuple[int, int]:
     while m > 0 and (m * ratio.numerator) % ratio.denominator:
         m -= 1
     if m < 1:
-        raise ResolutionError(f"{n} voxels cannot be brought down by a factor of {factor:g}")
+        raise ResolutionError(f"{n} voxels cannot be downsampled by a factor of {factor:g}")
     return m * ratio.numerator // ratio.denominator, m
 
 

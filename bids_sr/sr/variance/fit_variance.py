@@ -167,7 +167,7 @@ def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> d
             measured=None if data.measured_low is None else to_slices(data.measured_low), blends=blends,
         )  # fmt: skip
     except ResolutionError as error:
-        return {"applied": False, "model": f"{fallback}the run cannot be brought down once more to try it ({error})"}
+        return {"applied": False, "model": f"{fallback}the run cannot be downsampled once more to try it ({error})"}
     means = {blend: float(np.mean(shares)) for blend, shares in tried.items()}
     best = max(means, key=lambda blend: means[blend])
     best = best if means[best] - means[0.0] > _WORTH else 0.0

@@ -33,13 +33,12 @@ _MIN_VOXELS = 20
 
 
 _REMEDIES = {
-    "task_not_done": "Look at the time courses and ask who ran the session; leave the run out of the group where it "
-    "was so.",
-    "broad": "Look for movement with the task (motion figure) and for other muscles that took part.",
+    "task_not_done": "Check task compliance (time series of the active voxels); consider excluding this run.",
+    "broad": "Check for task-correlated head motion (motion figure) and for other muscles that took part.",
     "roi_misplaced": "Check the registration figures; --roi-grow adds what the border of the region cuts off.",
-    "artifact": "Look at the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
+    "artifact": "Inspect the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
     "distortion": "Correct susceptibility distortion before; inject and ratio put detail where the edges are.",
-    "unrepeated": "Do not read single clusters of this series; look at the map of unrepeated detail.",
+    "unrepeated": "Do not interpret single clusters of this series; see the map of unsupported detail.",
 }
 
 

@@ -313,8 +313,16 @@ def _same_head_other_run(maker: BidsMaker) -> None:
     truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
 
 
+def _halved(maker: BidsMaker) -> None:
+    import nibabel as nb
+
+    data = nb.load(truth_of(maker).path(TRUTH, "func")).get_fdata() / 2
+    truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
+
+
 @pytest.mark.parametrize(
-    ("spoil", "says"), [(_noise_of_another_run, "another head"), (_same_head_other_run, "another run")]
+    ("spoil", "says"),
+    [(_noise_of_another_run, "another head"), (_same_head_other_run, "another run"), (_halved, "0.5 times")],
 )
 def test_images_that_are_not_of_the_run_are_refused(
     spoil: Callable[[BidsMaker], None], says: str, maker: BidsMaker

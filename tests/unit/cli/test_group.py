@@ -46,7 +46,7 @@ def test_partial_results_are_joined_and_the_missing_named(
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
     assert "sub-10: no table of metrics at all" in text
-    assert "sbl shows more true BOLD detail than every baseline" in text
+    assert "sbl is more accurate than every baseline" in text
     assert "The finer map of sbl is more accurate than every reference of the participant" in text
     assert page.index("Is the finer map truer?") < page.index("The paper&#39;s table")
     assert "140.00 (64.75–184.00)" in text
@@ -183,4 +183,4 @@ def test_mixed_tasks_and_rest_are_told_apart(places: tuple[Path, Path], capsys: 
     assert "Task rest sub-01, sub-02" in text
     assert "overlap of the two conditions (task rest" not in text
     assert any(row["task"] == "rest" for row in rows(places[1] / "group_metrics.tsv"))
-    assert text.count("srgan: nothing can be said about image quality") == 1  # though it holds of tap and of view
+    assert text.count("srgan: Image quality not assessed") == 1  # though it holds of tap and of view

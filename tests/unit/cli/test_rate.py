@@ -93,6 +93,7 @@ def test_nothing_in_the_page_tells_which_is_which(outputs: Path) -> None:
         assert name not in words.lower()
         assert name not in sheet.name
     assert not re.search(r"(?:src|href)=[\"']?(?:http|//)", words)
+    assert "&#34;" not in words.partition("</style>")[0]  # quotes of the style sheet are not escaped
     for left, right in zip(images(page)[::3], images(page)[1::3], strict=True):
         assert left != right
         assert left[16:33] == right[16:33]  # width, height, depth

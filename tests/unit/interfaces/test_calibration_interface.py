@@ -78,7 +78,7 @@ def test_the_written_map_is_the_known_one(made: Made, monkeypatch: pytest.Monkey
     sd, facts = made.measure(monkeypatch)
     inside = brain()
     assert np.median(np.abs(sd[inside] / made.sd[inside] - 1)) < 0.05
-    assert made.low.shape == (sd.shape[0] // 2, sd.shape[1] // 2, sd.shape[2]), "brought down as the run was"
+    assert made.low.shape == (sd.shape[0] // 2, sd.shape[1] // 2, sd.shape[2]), "downsampled as the run was"
     npt.assert_allclose(made.low.affine[:3, :3], AFFINE[:3, :3] @ np.diag([2, 2, 1]))
     assert facts["usable"] is True
     assert facts["reason"] == ""

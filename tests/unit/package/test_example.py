@@ -28,7 +28,7 @@ def test_it_is_small_and_names_license_and_source() -> None:
 
 def test_without_options_its_reference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bids_sr.cli.parser import parse_settings
-    from bids_sr.preflight import check
+    from bids_sr.preflight import check, check_data
 
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     plan = check(parse_settings([str(EXAMPLE), str(tmp_path / "out"), "participant"]).resolved(run_uuid="x"))
@@ -37,6 +37,7 @@ def test_without_options_its_reference_is_found(tmp_path: Path, monkeypatch: pyt
     assert run.pair is not None
     assert run.truth is not None
     assert run.truth.root == EXAMPLE / maker.PLACE
+    assert check_data(plan) == ()  # among others: one unit, though stored in different steps
 
 
 def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:

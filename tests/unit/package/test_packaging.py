@@ -151,9 +151,9 @@ def test_version_is_the_same_everywhere(setup: configparser.ConfigParser) -> Non
 
 def test_readme_has_the_two_lines() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
-    install = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[tests]' && "
-    assert lines.count(install + "bids-sr-phantom demo && bids-sr demo demo-out participant") == 1
-    assert lines.count(install + "pytest") == 1
+    install = "python3 -m venv .venv && . .venv/bin/activate && pip install -e "
+    assert lines.count(install + ". && bids-sr examples/studyforrest out participant") == 1
+    assert lines.count(install + "'.[tests]' && pytest") == 1
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_everything_else_is_as_without_it(made: Path, tmp_path: Path) -> None:
 
 
 def test_its_pose_is_that_of_the_truth(subject: Subject, scan: CalibrationScan) -> None:
-    """In its place by the truth and brought down, it is the long run's image; elsewhere it is less so."""
+    """In its place by the truth and downsampled, it is the long run's image; elsewhere it is less so."""
     rest = subject.scanner.measure(subject.rest, np.eye(4))
     fine = scan.scanner.measure(scan.rest, np.eye(4))
     brain = rest > 400

@@ -64,7 +64,7 @@ def test_series_come_by_kind_then_in_the_wanted_order():
 def test_regions_come_from_the_whole_to_the_strongest():
     rows = [row("a", "split_r_beyond", 0.1, region=r) for r in ("active60", "roi", "active35", "brain", "elsewhere")]
     assert pick.regions_of(rows) == ["brain", "roi", "active35", "active60", "elsewhere"]
-    assert pick.shown_regions(rows) == ["brain", "active35"]
+    assert pick.shown_regions(rows) == ["active35", "brain"]
     assert pick.region_text("active35") == "active voxels, |t| > 3.5"
 
 
@@ -115,8 +115,9 @@ def test_explained_variance_leads_and_everything_else_stands_beside_it():
     assert lines[2][:2] == ["sbl", "0.100 [0.090, 0.110]"]
     beside = table_cells(html, "What of the measured detail")
     names = ("explained variance", "correlation r", "recovered amplitude", "right share")
-    assert beside[0][1:5] == [f"{name} whole brain" for name in names]
-    assert beside[2][:5] == ["sbl", "0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
+    assert beside[0][5:9] == [f"{name} whole brain" for name in names]
+    assert beside[2][5:9] == ["0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
+    assert beside[2][0] == "sbl"
     assert "Difference of explained variance beyond" in html
     assert html.index("Explained variance and") < html.index("<summary>Correlations</summary>")
 
@@ -238,7 +239,7 @@ def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     assert "may not be called specific" in words
     assert "sblOther" in words
     html = tables.placebo_html([*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)])
-    lines = table_cells(html, "Own less placebo: all, beyond")
+    lines = table_cells(html, "Method - control: all, beyond")
     assert [line[1] for line in lines[1:]] == ["sblMirror", "sblOther", "bsplinePca"]
     assert "left and right exchanged" in lines[1][2]
 
@@ -260,8 +261,8 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     lines = table_cells(html, "Regions of thumb and little")
     assert [line[0] for line in lines[1:]] == ["raw", "bspline", "sbl"]
     assert lines[3] == ["sbl", "3.5", "400", "0.500", "0", "n/a"]
-    apart = table_cells(html, "The change from raw taken apart, thumb and little: size")
-    assert apart[1] == ["sbl", "quarter", "0.500", "0.750", "1.00", "0.667", "–"]
+    apart = table_cells(html, "Sources of the change against acquired, thumb and little: size")
+    assert apart[1] == ["sbl", "upper quarter of the range", "0.500", "0.750", "1.00", "0.667", "–"]
     assert "not defined, because a region is empty: 3 of 3 with threshold FDR .05" in html
 
 
@@ -332,7 +333,7 @@ def test_guards_show_unit_interval_and_place():
         row("sbl", "unrepeated_share", 0.03, region="brain"),
         row("run", "edge_mismatch", 1.9),
     ]
-    lines = table_cells(text.guards_html(rows), "Quality checks")
+    lines = table_cells(text.guards_html(rows), "Values of the quality checks")
     assert lines[1][:3] == ["sbl", "all, whole brain, against measured", "0.400 [0.300, 0.500]"]
     assert lines[2][1] == "mean image, whole brain"
     assert lines[3][2] == "1.90 mm"

@@ -43,9 +43,9 @@ def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 12)
     told = group_verdicts.findings(comparisons, NAMES)
     lines = group_verdicts.verdict(told, NAMES)
-    assert lines[0].startswith("sbl shows more true BOLD detail than every baseline")
+    assert lines[0].startswith("sbl is more accurate than every baseline")
     assert lines[0].endswith("better than srgan.")
-    assert lines[1] == "sbl: image quality not assessed: no reference data."
+    assert lines[1] == "sbl: Image quality not assessed: no reference data."
     assert lines[2].startswith("srgan does not differ detectably from any baseline")
     first = group_verdicts.sentence(told[0])
     assert "n = 12" in first

@@ -16,6 +16,7 @@ from bids_sr.reports.subject_report import build_report, errors_html, read_crash
 
 SECTIONS = (
     "overview",
+    "maps",
     "verdict",
     "summary",
     "anatomical",
@@ -64,6 +65,7 @@ FUNC = (
     "contrast-thumb_desc-unrepeated",
 )
 FUNC_TABLES = (
+    "viewer",
     "overview",
     "runsummary",
     "clusters",
@@ -291,10 +293,10 @@ def test_reliability_is_missed_only_where_no_truth_makes_up_for_it(finished):
     assert "Not in this report" not in text
     assert "measured high-resolution BOLD" in missing
     assert missing.endswith("of task tap, run 2")
-    assert "agreement of each series with itself" not in text
+    assert "split-half reproducibility of each series" not in text
     for path in (out / "sub-01" / "figures").glob("*desc-splithalf_bold.*"):
         path.unlink()
-    assert "Not in this report: agreement of each series with itself." in page_of(out, logs)[1]
+    assert "Not in this report: split-half reproducibility of each series." in page_of(out, logs)[1]
 
 
 def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):

@@ -334,7 +334,7 @@ def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) 
     settings = settings_for(maker)
     plan = check(settings)
     text = dry_run_text(plan, settings)
-    assert "brought down by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
+    assert "downsampled by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
     assert "easier than a real pair" in text
     assert "series: raw bspline zerofill sdmod inject ratio srgan sbl" in text
     rows = {row.stage: row for row in plan.estimate.rows}
@@ -417,3 +417,14 @@ def test_a_run_at_rest_is_its_own_truth_too(maker: BidsMaker) -> None:
     assert run.truth.bold is not None
     assert not list(run.bold.parent.glob("*_events.tsv"))
     assert list(plan.contrasts[run.bold]) == ["motor", "defaultMode", "visual"]
+
+
+def test_scaled_integers_keep_their_values(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).uniform(0, 1, (4, 4, 3, 5))
+    image = nb.Nifti1Image(np.round(data * 1000).astype(np.int16), np.eye(4))
+    image.header.set_slope_inter(0.001, 0)
+    image.header.set_zooms((1, 1, 1, 2))
+    image.to_filename(tmp_path / "scaled.nii")
+    downsampling.write_measured_series(tmp_path / "scaled.nii", tmp_path / "copy.nii", factor=FACTOR, first=1)
+    expected = nb.load(tmp_path / "scaled.nii").get_fdata()[..., 1:]
+    np.testing.assert_allclose(nb.load(tmp_path / "copy.nii").get_fdata(), expected, atol=1e-6)

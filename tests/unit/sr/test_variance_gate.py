@@ -102,7 +102,7 @@ def test_a_run_that_cannot_be_brought_down_is_named(tmp_path):
     narrow = fluctuations(40)[:, :1]
     model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)), tmp_path)
     assert model.card["applied"] is False
-    assert "cannot be brought down once more" in model.card["held_out"]["model"]
+    assert "cannot be downsampled once more" in model.card["held_out"]["model"]
 
 
 def test_a_control_is_applied_without_a_test(tmp_path):

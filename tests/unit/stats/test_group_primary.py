@@ -214,4 +214,4 @@ def test_above_every_baseline_is_no_claim_where_no_variance_is_explained() -> No
     assert verdict(told, ["sbl"])[0].startswith("sbl is above every baseline, and not shown to explain any")
     series["sbl"] = people(list(0.3 + 0.02 * rng.normal(size=12)))
     told = findings(compared({BEYOND: series}), ["sbl"])
-    assert verdict(told, ["sbl"])[0].startswith("sbl shows more true BOLD detail than every baseline")
+    assert verdict(told, ["sbl"])[0].startswith("sbl is more accurate than every baseline")

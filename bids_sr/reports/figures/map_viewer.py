@@ -1,0 +1,127 @@
+"""Maps to scroll through inside the page: volumes as small NIfTI files in one fragment of HTML, read by ``viewer.js``.
+
+Each map stays on the grid that it has, so that a finer map is never shown through the voxels of another. Values near 0
+are left out, as noise is what does not compress; what is left is as fine as a color scale can show.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from markupsafe import Markup
+
+from bids_sr.io.array_types import Array
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.activation_figures import MAP_COLORS, Display, common_scale
+from bids_sr.reports.figures.style import NamedImage
+from bids_sr.reports.markup import render
+
+STEPS = 127
+"""Of the color scale, on either side of 0."""
+LEAST = {"t": 2.0, "cc": 0.15, "effect": 0.0}
+"""Values below this are left out, by statistic."""
+MOST = {"t": 12.0, "cc": 1.0, "effect": 1.0}
+"""Upper end of the threshold slider, by statistic."""
+MAX_BYTES = 2_600_000
+"""Of the maps of one run, in base64: the first contrasts and smoothings are kept, those left out are named."""
+TALLEST_PX, MARGIN_MM = 400, 9.0
+TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
+
+Key = tuple[str, str]
+"""Contrast, and smoothing in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewedMaps:
+    """Maps of one run: by contrast and smoothing, of each series, in the order in which they are offered."""
+
+    display: Display
+    maps: Mapping[Key, Sequence[NamedImage]]
+    series: Sequence[str]
+
+
+def packed(data: Array, affine: Array, *, slope: float) -> str:
+    """A volume in RAS order as int8 ``.nii.gz`` in base64; the same bytes each time."""
+    volume = s.canonical(data, affine)
+    steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -STEPS, STEPS).astype(np.int8)
+    image = nib.Nifti1Image(steps, volume.affine)
+    image.header.set_slope_inter(slope, 0)
+    return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode("ascii")
+
+
+def without_small(data: Array, least: float) -> Array:
+    """A map with 0 where it is nearer to 0 than `least`."""
+    known = np.nan_to_num(np.asarray(data, dtype=np.float32))
+    return np.where(np.abs(known) < least, np.float32(0), known)
+
+
+def _background(data: Array, affine: Array, mask: Array) -> str:
+    low, high = s.gray_limits(data, mask)
+    return packed(np.clip((data - low) / (high - low), 0, 1), affine, slope=1 / STEPS)
+
+
+def _peak(first: NamedImage) -> list[float]:
+    """Place of the peak of a map as shares of the field of view, in RAS order."""
+    volume = s.canonical(np.abs(np.nan_to_num(first.data)), first.affine)
+    place = np.unravel_index(int(np.argmax(volume.data)), volume.data.shape)
+    return [round((int(k) + 0.5) / n, 4) for k, n in zip(place, volume.data.shape, strict=True)]
+
+
+def _box(mask: Array, affine: Array) -> list[list[float]]:
+    """Ends of the brain with a margin along each axis, as shares of the field of view, in RAS order."""
+    volume = s.canonical(np.asarray(mask > 0), affine)
+    sides = s.bounding_box(volume.data, volume.zooms, margin_mm=MARGIN_MM)
+    return [
+        [round(side.start / n, 4), round(side.stop / n, 4)] for side, n in zip(sides, volume.data.shape, strict=True)
+    ]
+
+
+def viewer_html(given: ViewedMaps, background: NamedImage, mask: Array, *, first_series: str = "") -> Markup:
+    """The viewer of a run as a fragment; nothing where there is no map.
+
+    `background` and `mask` share a grid; `first_series` is shown first, at the peak of the first map of all.
+    """
+    if not given.maps:
+        return Markup("")
+    statistic, least = given.display.statistic, LEAST.get(given.display.statistic, 0.0)
+    room = MAX_BYTES
+    volumes: dict[str, str] = {}
+    limits: dict[str, float] = {}
+    left_out: list[str] = []
+    # all contrasts without smoothing before any with
+    widths = list(dict.fromkeys(smoothing for _, smoothing in given.maps))
+    for contrast, smoothing in sorted(given.maps, key=lambda key: widths.index(key[1])):
+        images = given.maps[contrast, smoothing]
+        limit = common_scale(images, given.display.floor)
+        top = max(limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images))
+        made = {
+            f"{contrast}|{smoothing}|{each.name}": packed(
+                without_small(each.data, least), each.affine, slope=max(top, 1e-12) / STEPS
+            )
+            for each in images
+        }
+        size = sum(map(len, made.values()))
+        if size > room and volumes:
+            left_out.append(f"{contrast}, {smoothing}")
+            continue
+        room -= size
+        volumes |= made
+        limits[f"{contrast}|{smoothing}"] = round(limit, 3)
+    start, *_ = given.maps
+    shown = [name for name in (first_series, "bspline", *given.series) if f"{'|'.join(start)}|{name}" in volumes]
+    content: dict[str, Any] = {
+        "statistic": statistic, "least": least, "most": MOST.get(statistic, 1.0),
+        "threshold": given.display.threshold, "limits": limits, "colors": list(MAP_COLORS), "tallest": TALLEST_PX,
+        "contrasts": list(dict.fromkeys(key.split("|")[0] for key in limits)),
+        "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)), "series": list(given.series),
+        "titles": TITLES, "first": {"contrast": start[0], "smoothing": start[1], "series": shown[0]},
+        "at": _peak(given.maps[start][0]), "box": _box(mask, background.affine), "maps": volumes,
+        "background": _background(background.data, background.affine, mask),
+    }  # fmt: skip
+    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    return render("viewer", Markup(text), f"|{statistic}| < {least:g}", left_out)

@@ -1,0 +1,286 @@
+"""Pictures and numbers of README and documentation, from a finished run on `examples/studyforrest`.
+
+    bids-sr examples/studyforrest OUT participant
+    python docs/make_figures.py OUT
+
+writes `docs/figures/example.png` (one slice and map of every kind of series), `docs/figures/accuracy.png`,
+`docs/figures/example.json` (numbers with their intervals, which are also put into README and tutorial) and, where a
+Chromium is on the path, `docs/figures/report.png` (the first screen of the report) and `docs/figures/report/*.png` (the
+figures of the report, by their `desc-`).
+"""
+
+import argparse
+import io
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import nibabel as nb
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+HERE = Path(__file__).parent / "figures"
+STEM = "sub-01_task-localizer"
+CONTRAST = "all"
+THRESHOLD = 3.1  # of t, as drawn
+ZOOM_MM = 36.0  # half width of the zoomed square
+SCREEN = (1300, 800)
+PAGES = ("README.md", "docs/tutorial.md")
+START, END = "<!-- numbers of the example, by docs/make_figures.py -->", "<!-- end of the numbers -->"
+METHODS = ("srgan", "sbl")
+SERIES = ("bspline", "zerofill", "inject", "sdmod", *METHODS, "measured")
+FIGURES = {
+    "brain_T1w": 1000, "norm_T1w": 1000, "pair_T2starw": 900, "pairreg_T2starw": 900, "coreg_bold": 1000,
+    "highres_bold": 900, "motion_bold": 900, "carpet_bold": 900, "training_T2starw": 900, "variance_bold": 1000,
+    "srslice_bold": 1100, "splithalf_bold": 1000, "truth_bold": 900, "consistency_bold": 900, "beyond_bold": 1000,
+    "placebo_bold": 900,
+}  # fmt: skip
+"""Figures of the report that the pages show, and the width (pixels) at which they are drawn."""
+
+
+def rows(out: Path) -> pd.DataFrame:
+    """The table of the evaluation."""
+    return pd.read_csv(out / f"sub-01/func/{STEM}_desc-evaluation_metrics.tsv", sep="\t", na_values="n/a")
+
+
+def value(
+    table: pd.DataFrame, measure: str, series: str, region: str = "brain", **more: str
+) -> dict[str, float | None]:
+    """A metric with its interval; None where it is not defined."""
+    own = table[(table.measure == measure) & (table.series == series) & (table.region == region)]
+    for column, wanted in {"contrast": CONTRAST, **more}.items():
+        own = own[own[column] == wanted] if own[column].notna().any() else own
+    row = own.sort_values("fwhm_mm").iloc[0]
+    return {key: None if pd.isna(row[key]) else round(float(row[key]), 3) for key in ("value", "lower", "upper")}
+
+
+def best_method(table: pd.DataFrame) -> str:
+    """The method that explains most of the measured detail beyond the acquired Nyquist frequency."""
+    return max(METHODS, key=lambda name: value(table, "split_ev_beyond", name)["value"] or -np.inf)
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """What README quotes, by a name each."""
+    table = rows(out)
+    best = best_method(table)
+    explained = {
+        region: {name: value(table, "split_ev_beyond", name, region) for name in (*SERIES,)}
+        for region in ("brain", "active40")
+    }
+    images = table[(table.measure == "truth_psnr") & table.series.isin([*SERIES])]
+    verdict = json.loads((out / f"sub-01/func/{STEM}_desc-verdict_metrics.json").read_text())
+    flags = table[table.measure.str.startswith("flag_") & (table.value > 0)]
+    return {
+        "command": "bids-sr examples/studyforrest OUT participant && python docs/make_figures.py OUT",
+        "headline": verdict["headline"],
+        "best": best,
+        "explained_variance_beyond_nyquist": explained,
+        "psnr_db": {row.series: round(float(row.value), 2) for row in images.itertuples()},
+        "flags_raised": sorted(set(flags.measure)),
+    }
+
+
+def number_lines(found: Mapping[str, Any]) -> str:
+    """The three numbers as a table: explained variance, image quality, flags."""
+
+    def text(each: Mapping[str, float | None]) -> str:
+        shown = [f"{round(each[key], 2) + 0.0:.2f}" for key in ("value", "lower", "upper") if each[key] is not None]
+        return shown[0] + (f" [{', '.join(shown[1:])}]" if len(shown) == 3 else "")
+
+    best, explained = found["best"], found["explained_variance_beyond_nyquist"]
+    names = ("bspline", "inject", "sdmod", best, "measured")
+    rows = [f"| {title} | " + " | ".join(text(explained[region][name]) for name in names) + " |" for region, title in (
+        ("brain", "explained variance of the true effect beyond the acquired Nyquist frequency, brain [95 % interval]"),
+        ("active40", "the same, active voxels"),
+    )]  # fmt: skip
+    psnr = found["psnr_db"]
+    quality = [f"{psnr[name]:.2f} dB" if name in psnr else "" for name in names]
+    return "\n".join([
+        f"| studyforrest localizer, 6 mm to 3 mm, 136 volumes | B-spline | `inject` | `sdmod` | `{best}` | measured |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "| PSNR of single volumes, brain | " + " | ".join(quality) + " |",
+        "",
+        f"Verdict of the run: *{found['headline']}*",
+    ])  # fmt: skip
+
+
+def write_numbers(text: str) -> None:
+    """Put the numbers where pages have room for them, between two comments."""
+    for page in PAGES:
+        path = HERE.parent.parent / page
+        old = path.read_text(encoding="utf-8")
+        new = re.sub(rf"{START}\n.*?{END}", lambda _: f"{START}\n{text}\n{END}", old, flags=re.DOTALL)
+        path.write_text(new, encoding="utf-8")
+
+
+def load(out: Path, name: str) -> nb.Nifti1Image:
+    """An image of the run."""
+    return nb.load(out / f"sub-01/func/{STEM}_{name}.nii.gz")
+
+
+def panels(out: Path, best: str) -> dict[str, tuple[nb.Nifti1Image, nb.Nifti1Image]]:
+    """Title to mean image and t map: the four series of the picture."""
+    high = {"B-spline": "bspline", f"super-resolved ({best})": best, "measured": "measured"}
+    found = {
+        "acquired": (load(out, "desc-preproc_bold"), load(out, f"contrast-{CONTRAST}_stat-t_desc-raw_statmap")),
+        **{
+            title: (
+                load(out, f"res-hr_desc-{name}_bold"),
+                load(out, f"res-hr_contrast-{CONTRAST}_stat-t_desc-{name}_statmap"),
+            )
+            for title, name in high.items()
+        },
+    }
+    return {title: (nb.Nifti1Image(np.asanyarray(a.dataobj).mean(-1), a.affine), b) for title, (a, b) in found.items()}
+
+
+def draw_example(out: Path, path: Path) -> None:
+    """The same slice and map as acquired, by B-spline, super-resolved and as measured; below, the marked square."""
+    shown = panels(out, best_method(rows(out)))
+    truth = shown["measured"][1]
+    t = np.nan_to_num(truth.get_fdata())
+    strong = np.where(t > THRESHOLD, t, 0)
+    k = int(np.argmax(strong.sum((0, 1))))
+    center = np.array(
+        [np.average(np.arange(n), weights=strong[..., k].sum(1 - axis)) for axis, n in enumerate(t.shape[:2])]
+    )
+    edge = (center + 0.5) / t.shape[:2]  # in fields of view, which all grids share
+    size = np.array(t.shape[:2]) * truth.header.get_zooms()[:2]
+    limit = float(np.percentile(strong[strong > 0], 98))
+    fig, axes = plt.subplots(2, 4, figsize=(12, 6.6), layout="constrained", facecolor="white")
+    for column, (title, (mean, stat)) in enumerate(shown.items()):
+        data, tmap = mean.get_fdata()[..., k].T, np.nan_to_num(stat.get_fdata()[..., k]).T
+        for row, axis in enumerate(axes[:, column]):
+            extent = (0, size[0], 0, size[1])
+            axis.imshow(data, cmap="gray", origin="lower", extent=extent, interpolation="nearest", vmin=0)
+            masked = np.ma.masked_less(tmap, THRESHOLD)
+            drawn = axis.imshow(
+                masked,
+                cmap="inferno",
+                origin="lower",
+                extent=extent,
+                interpolation="nearest",
+                vmin=THRESHOLD,
+                vmax=limit,
+            )
+            x, y = edge * size
+            box = (x - ZOOM_MM, x + ZOOM_MM), (max(y - ZOOM_MM, 0), max(y + ZOOM_MM, 2 * ZOOM_MM))
+            if row:
+                axis.set(xlim=box[0], ylim=box[1])
+            else:
+                axis.set_title(title, fontsize=13)
+                (x0, x1), (y0, y1) = box
+                axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=1)
+            axis.invert_xaxis() if mean.affine[0, 0] > 0 else None
+            axis.set_axis_off()
+    bar = fig.colorbar(drawn, ax=axes, shrink=0.5, pad=0.01)
+    bar.set_label("t, all stimuli against rest")
+    save(fig, path)
+
+
+def draw_accuracy(out: Path, path: Path) -> None:
+    """Explained variance of the measured detail beyond the acquired Nyquist frequency, by series."""
+    table = rows(out)
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained", facecolor="white")
+    for axis, (region, title) in zip(
+        axes, {"brain": "brain", "active40": "active voxels (|t| > 4)"}.items(), strict=True
+    ):
+        found = [value(table, "split_ev_beyond", name, region) for name in SERIES]
+        for place, (name, each) in enumerate(zip(SERIES, found, strict=True)):
+            color = "#0072B2" if name in METHODS else "#000000" if name == "measured" else "#999999"
+            if each["value"] is None:
+                continue
+            if each["lower"] is not None:
+                axis.plot([each["lower"], each["upper"]], [place, place], color=color, linewidth=2)
+            axis.plot([each["value"]], [place], "o", color=color)
+        axis.axvline(0, color="#999999", linewidth=0.8)
+        axis.set_yticks(range(len(SERIES)), SERIES)
+        axis.set_title(title)
+        axis.set_xlabel("explained variance beyond Nyquist")
+    axes[0].invert_yaxis()
+    save(fig, path)
+
+
+def save(fig: plt.Figure, path: Path) -> None:
+    """Write a figure as a small PNG."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, dpi=110)
+    plt.close(fig)
+    store(Image.open(buffer), path)
+
+
+def store(image: Image.Image, path: Path) -> None:
+    """Write an image with 128 colors, the borders of one color cut off."""
+    plain = image.convert("RGB")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def browser() -> str | None:
+    """A Chromium on the path."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def photograph(page: Path, path: Path, size: tuple[int, int], *, whole: bool = True) -> None:
+    """Draw a page as a browser without a window does; `whole`: cut off what is empty below."""
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "shot.png"
+        program = browser()
+        assert program is not None
+        subprocess.run(
+            [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=8000",
+             f"--user-data-dir={folder}/profile", f"--window-size={size[0]},{size[1]}", f"--screenshot={shot}",
+             page.resolve().as_uri()],
+            check=True, capture_output=True, timeout=180,
+        )  # fmt: skip
+        image = Image.open(shot).convert("RGB")
+        if whole:
+            ink = np.argwhere((np.asarray(image) < 250).any((1, 2)))
+            image = image.crop((0, 0, image.width, int(ink.max()) + 8)) if len(ink) else image
+        store(image, path)
+
+
+def photograph_report(out: Path) -> None:
+    """The report's first screen, and its figures."""
+    photograph(out / "sub-01.html", HERE / "report.png", SCREEN, whole=False)
+    for name, width in FIGURES.items():
+        for found in sorted((out / "sub-01/figures").glob(f"sub-01_*desc-{name}.svg")):
+            if "contrast-" in found.name:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                page = Path(folder) / "page.html"
+                page.write_text(
+                    f'<body style="margin:0;background:#fff"><img src="{found.resolve().as_uri()}" width="{width}">'
+                )
+                photograph(page, HERE / "report" / f"{name.split('_')[0]}.png", (width, 2400))
+            break
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT", help="output of the run on examples/studyforrest")
+    out = parser.parse_args().out
+    HERE.mkdir(exist_ok=True)
+    found = numbers(out)
+    (HERE / "example.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    write_numbers(number_lines(found))
+    draw_example(out, HERE / "example.png")
+    draw_accuracy(out, HERE / "accuracy.png")
+    if browser():
+        photograph_report(out)
+
+
+if __name__ == "__main__":
+    main()

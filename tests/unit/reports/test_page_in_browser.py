@@ -1,0 +1,208 @@
+"""The page in a browser without a network: the viewer by clicking, tabs, folding, print; skipped without Chromium.
+
+`BIDS_SR_AXE=FILE` (``axe.min.js`` of the npm package axe-core) checks its accessibility too, and that of the page
+`BIDS_SR_PAGE`.
+"""
+
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markupsafe import Markup
+
+from bids_sr.reports.assembler import Block, Panel, Section, write_page
+from bids_sr.reports.figures.activation_figures import T_DISPLAY
+from bids_sr.reports.figures.map_viewer import ViewedMaps, viewer_html
+from bids_sr.reports.figures.style import NamedImage
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+browsers = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+FINE, COARSE = np.diag([3.0, 3, 3, 1]), np.diag([6.0, 6, 3, 1])
+NONE = Markup("<p>none</p>")
+PLANES = """() => {
+  const canvas = document.querySelector("[data-viewer] canvas");
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const sums = [0, 0, 0];
+  for (let k = 0; k < pixels.length; k += 4) {
+    const part = Math.min(2, Math.floor((3 * ((k / 4) % canvas.width)) / canvas.width));
+    sums[part] = (sums[part] * 31 + pixels[k] + 2 * pixels[k + 1] + 3 * pixels[k + 2]) % 4294967296;
+  }
+  return sums;
+}"""
+
+
+def made(shape, affine, name, peak) -> NamedImage:
+    data = np.zeros(shape)
+    data[tuple(np.array(shape) * peak // 10)] = 9.0
+    data[tuple(np.array(shape) * 6 // 10)] = -4.0
+    return NamedImage(name=name, data=data, affine=affine)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    maps = {
+        (contrast, smoothing): [made((10, 12, 8), COARSE, "raw", 3), made((20, 24, 8), FINE, "sbl", 3 + shift)]
+        for shift, contrast in enumerate(("all", "faces")) for smoothing in ("none", "5 mm")
+    }  # fmt: skip
+    x, y, z = np.indices((20, 24, 8))
+    below = NamedImage(name="", data=(10.0 * x + 20 * y + 30 * z), affine=FINE)
+    viewer = viewer_html(ViewedMaps(display=T_DISPLAY, maps=maps, series=["raw", "sbl"]), below, np.ones((20, 24, 8)))
+    figures = [
+        Panel(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s}) for c in ("all", "faces")
+        for s in ("not smoothed", "smoothed")
+    ]  # fmt: skip
+    sections = [
+        Section(name="maps", title="Maps", blocks=[Block(name="maps-0", panels=[Panel(content=viewer)])]),
+        Section(name="activation", title="Activation", blocks=[Block(name="a-0", panels=figures)], folded=True),
+        Section(name="errors", title="Errors", blocks=[Block(name="e-0", panels=[Panel(content=NONE)])], folded=True),
+    ]  # fmt: skip
+    target = tmp_path_factory.mktemp("page") / "sub-01.html"
+    write_page(target, title="bids-sr: sub-01", sections=sections)
+    return target
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsers.sync_playwright() as tool:
+        started = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def shown(page, browser):
+    """The page in a browser that has no network; what the console says of trouble fails the test."""
+    said: list[str] = []
+    context = browser.new_context(viewport={"width": 1300, "height": 800}, offline=True)
+    tab = context.new_page()
+    tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto(page.as_uri())
+    tab.wait_for_selector("[data-viewer][data-ready=yes]")
+    yield tab
+    context.close()
+    assert not said
+
+
+def facts(tab) -> dict[str, str]:
+    return tab.evaluate("({...document.querySelector('[data-viewer]').dataset})")
+
+
+def test_a_click_moves_all_planes(shown):
+    before, first = shown.evaluate(PLANES), facts(shown)["at"]
+    box = shown.locator("[data-viewer] canvas").bounding_box()
+    shown.mouse.click(box["x"] + box["width"] * 0.2, box["y"] + box["height"] * 0.4)
+    after = shown.evaluate(PLANES)
+    assert facts(shown)["at"] != first
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_the_crosshair_goes_where_the_click_was(shown):
+    """In the first plane left is left: a click further right is a larger x, further up a larger y; z stays."""
+    box = shown.locator("[data-viewer] canvas").bounding_box()
+    places = []
+    for right, up in ((0.1, 0.4), (0.2, 0.4), (0.2, 0.6)):
+        shown.mouse.click(box["x"] + box["width"] * right, box["y"] + box["height"] * (1 - up))
+        places.append([int(value) for value in facts(shown)["at"].split(",")])
+    assert places[1][0] > places[0][0]
+    assert places[1][1:] == places[0][1:]
+    assert places[2][1] > places[1][1]
+
+
+def test_keys_move_the_crosshair(shown):
+    shown.locator("[data-viewer] canvas").focus()
+    places = [[int(value) for value in facts(shown)["at"].split(",")]]
+    for key in ("ArrowRight", "ArrowUp", "PageUp"):
+        shown.keyboard.press(key)
+        places.append([int(value) for value in facts(shown)["at"].split(",")])
+    moved = [[b - a for a, b in zip(one, other, strict=True)] for one, other in pairwise(places)]
+    assert np.abs(np.subtract(moved, 3 * np.eye(3))).max() <= 1  # a voxel each; the readout is in whole millimeters
+
+
+def test_series_contrast_and_smoothing_are_switched_in_place(shown):
+    at, before = facts(shown)["at"], shown.evaluate(PLANES)
+    shown.get_by_role("button", name="sbl", exact=True).click()
+    shown.wait_for_selector("[data-viewer][data-series=sbl]")
+    assert shown.get_by_role("button", name="sbl", exact=True).get_attribute("aria-pressed") == "true"
+    assert shown.evaluate(PLANES) != before
+    assert facts(shown)["at"] == at
+    shown.locator("[data-viewer] select").nth(0).select_option("faces")
+    shown.locator("[data-viewer] select").nth(1).select_option("5 mm")
+    shown.wait_for_selector("[data-viewer][data-contrast=faces][data-smoothing='5 mm']")
+    assert "sbl, faces, smoothed by 5 mm" in shown.locator(".readout").inner_text()
+
+
+def test_the_value_at_the_crosshair_is_that_of_the_map(shown):
+    assert "t 9.0" in shown.locator(".readout").inner_text()  # it begins at the peak of the acquired map
+
+
+def test_blink_switches_between_the_last_two_series(shown):
+    shown.get_by_role("button", name="sbl", exact=True).click()
+    shown.wait_for_selector("[data-viewer][data-series=sbl]")
+    shown.get_by_role("button", name="Blink").click()
+    shown.wait_for_selector("[data-viewer][data-series=raw]", timeout=3000)
+    shown.wait_for_selector("[data-viewer][data-series=sbl]", timeout=3000)
+
+
+def test_the_threshold_hides_what_is_below_it(shown):
+    before = shown.evaluate(PLANES)
+    slider = shown.locator("[data-viewer] input[type=range]")
+    slider.fill("9.5")
+    shown.wait_for_selector("[data-viewer][data-threshold='9.5']")
+    assert shown.evaluate(PLANES) != before
+    assert shown.locator("[data-viewer] output").inner_text() == "9.5"
+
+
+def test_a_map_can_be_saved(shown, tmp_path):
+    import nibabel as nib
+
+    with shown.expect_download() as waiting:
+        shown.get_by_role("button", name="Save this map").click()
+    target = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(target)
+    assert nib.load(target).shape == (10, 12, 8)
+
+
+def test_one_figure_of_several_is_chosen_and_all_are_printed(shown):
+    shown.evaluate("location.hash = '#activation'")
+    shown.wait_for_selector("#activation > details[open]")
+    figures = shown.locator("#activation figure")
+    assert [figures.nth(k).is_visible() for k in range(4)] == [True, False, False, False]
+    shown.get_by_role("button", name="faces", exact=True).click()
+    shown.get_by_role("button", name="smoothed", exact=True).click()
+    assert [figures.nth(k).is_visible() for k in range(4)] == [False, False, False, True]
+    shown.emulate_media(media="print")
+    assert all(figures.nth(k).is_visible() for k in range(4))
+
+
+def test_what_is_folded_opens_for_print_and_by_the_button(shown):
+    assert not shown.locator("#errors p").is_visible()
+    shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert shown.locator("#errors p").is_visible()
+    shown.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not shown.locator("#errors p").is_visible()
+    shown.get_by_role("button", name="Unfold all").click()
+    assert shown.locator("#errors p").is_visible()
+
+
+@pytest.mark.skipif("BIDS_SR_AXE" not in os.environ, reason="BIDS_SR_AXE names no axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_hinders_access(page, browser, scheme):
+    address = Path(os.environ.get("BIDS_SR_PAGE", page)).resolve().as_uri()
+    context = browser.new_context(viewport={"width": 1300, "height": 800}, color_scheme=scheme, offline=True)
+    tab = context.new_page()
+    tab.goto(address)
+    tab.get_by_role("button", name="Unfold all").click()
+    tab.evaluate(Path(os.environ["BIDS_SR_AXE"]).read_text(encoding="utf-8"))
+    found = tab.evaluate("axe.run(document, {resultTypes: ['violations'], iframes: false})")["violations"]
+    context.close()
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []
+
+
+def test_the_first_key_reaches_the_skip_link(shown):
+    shown.keyboard.press("Tab")
+    assert shown.evaluate("document.activeElement.className") == "skip"
