@@ -111,7 +111,9 @@ def find_pairs(root: Path) -> Iterator["Pair"]:
                 if kind_of(name) != "method":
                     continue
                 other, _ = load_image(files[name], allow_nan=True)
-                if other.shape != spline.shape or np.array_equal(other, known.get("zerofill"), equal_nan=True):
+                zero = known.get("zerofill")
+                idle = zero is not None and np.array_equal(other, zero, equal_nan=True)
+                if other.shape != spline.shape or idle:
                     continue  # on another grid, or not applied: the series is that of zero filling
                 yield Pair(
                     run=run.name, contrast=contrast, fwhm_mm=fwhm, maps={SPLINE: spline, name: other}, affine=affine,

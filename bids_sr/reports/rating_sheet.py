@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -25,6 +26,7 @@ QUESTIONS = (("finer", "Which map is finer?"), ("truer", "Which map is truer?"))
 KEY_COLUMNS = ("sheet", "rater", "item", "run", "contrast", "fwhm_mm", "left", "right")
 SIDES = ("left", "right")
 PLANES, PIXELS = 3, 3
+NO_METADATA: Any = {"Software": None}  # matplotlib writes its version else
 SCALE = 99.5  # percentile of |t| over both maps that gets the full color
 
 
@@ -75,7 +77,7 @@ def _png(plane: Array, top: float) -> str:
     colors[plane == 0] = (0, 0, 0, 255)
     file = io.BytesIO()
     enlarged = np.ascontiguousarray(colors.repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)[..., :3])
-    imsave(file, enlarged, format="png", metadata={"Software": None})
+    imsave(file, enlarged, format="png", metadata=NO_METADATA)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 

@@ -102,7 +102,7 @@ def primary_figure(each: Comparison) -> Figure:
             ax.plot([low, high], [last, last], color=s.INK, lw=1.6)
             ends = f"{at:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
             ax.annotate(ends, (1.008, last), weight="bold", **beside)
-        places = {y: who for y, (_, who, _) in enumerate(rows)} if named else {}
+        places: dict[float, str] = {y: who for y, (_, who, _) in enumerate(rows)} if named else {}
         places |= {last: f"all, n = {each.n}"} if each.n > 1 else {}
         ax.set_yticks(list(places), list(places.values()))
         ax.set_ylim(last + 0.8, -0.8)
