@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from bidsmaker import EVENTS, BidsMaker
 from mutations import HOSTILE, KINDS, Kind, Rng, json_thing, kind, pick
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 HEADER = "onset\tduration\ttrial_type"
 NUMBERS = (
@@ -192,7 +194,7 @@ def several(rng: Rng, maker: BidsMaker) -> list[str]:
             options += KINDS[name](rng, maker) or []
         except OSError:
             continue  # an earlier one has taken the file away
-        except (ValueError, EOFError, IndexError, TypeError, AttributeError):
+        except (ValueError, EOFError, IndexError, TypeError, AttributeError, ImageFileError, HeaderDataError):
             continue  # or its content
     maker.expected, maker.accepted = "", False  # what one expects another may undo
     return options

@@ -172,8 +172,11 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -
         if not found.fetched(path):
             continue
         if path.suffix == ".h5":
-            with path.open("rb") as stream:
-                sound = stream.read(8) == b"\x89HDF\r\n\x1a\n"
+            try:
+                with path.open("rb") as stream:
+                    sound = stream.read(8) == b"\x89HDF\r\n\x1a\n"
+            except OSError:  # a folder, or no right to read it
+                sound = False
             if not sound:
                 found.refuse(path, "it is no HDF5 file, as composite transforms are", "Copy the file again.")
         else:

@@ -42,7 +42,8 @@ def check_events(run: RunFiles, found: Findings) -> tuple[str, ...]:
         reason = "it names no trial type that is modelled (all rows are rest, or have no time)"
         own.refuse(run.events, reason, f"{_WHERE} to model.")
     if run.header is not None and run.tr is not None:
-        modelled = [row for row in rows if row.trial_type in types]
+        known = set(types)
+        modelled = [row for row in rows if row.trial_type in known]
         types = _against_length(modelled, types, run, run.header.shape[3] * run.tr, own)
     found.add(own.problems, own.notices)
     return () if own.problems else types
@@ -81,11 +82,10 @@ def _against_length(
         text = f"{len(over)} events go on after the end of the run at {duration:g} s; what lies beyond does not count."
         found.tell(table, text)
     counting = {row.trial_type for row in rows if row.onset + row.duration > MIN_ONSET and row.onset < duration}
+    after = {row.trial_type for row in late}
     for name in types:
         if name not in counting:
-            where = (
-                "after the end" if any(row.trial_type == name for row in late) else "more than 24 s before the start"
-            )
+            where = "after the end" if name in after else "more than 24 s before the start"
             found.tell(table, f"every event of {name!r} lies {where} of the run; it is not modelled.")
     if types and not counting and len(late) <= MOST_LATE * len(rows):
         found.refuse(table, "all of its events lie more than 24 s before the first volume", "Check the onsets.")
@@ -178,8 +178,8 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     """Types in the order that the data set shares; those it does not know come last, by name."""
-    known = [name for name in order if name in types]
-    return tuple(known + sorted(name for name in types if name not in known))
+    own, shared = set(types), set(order)
+    return (*(name for name in order if name in own), *sorted(name for name in types if name not in shared))
 
 
 def contrasts_of_runs(

@@ -136,16 +136,27 @@ def _volumes(path: Path) -> Iterator[np.ndarray]:
     image: Any = nb.load(path)
     header = image.header
     dtype, shape = header.get_data_dtype(), image.shape
-    slope, intercept = header.get_slope_inter()
-    if not all(np.isfinite(v) for v in (slope, intercept) if v is not None):
+    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)  # a header that was read has none
+    if not np.isfinite([slope, intercept]).all():
         raise ValueError("the scaling in its header is not finite")
     size = int(np.prod(shape[:3])) * dtype.itemsize
     with _open(path) as stream:
         _exactly(stream, int(image.dataobj.offset))
         for _ in range(int(np.prod(shape[3:]))):
-            yield np.frombuffer(_exactly(stream, size), dtype=dtype)
+            values = np.frombuffer(_exactly(stream, size), dtype=dtype)
+            if dtype.itemsize > 4 or (slope, intercept) != (1, 0):
+                _check_range(values, slope, intercept)
+            yield values
         while stream.read(_CHUNK):
             pass
+
+
+def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
+    """ValueError where finite voxels, scaled, are no numbers of single precision, as they are worked on."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        ends = np.array([values.min(), values.max()])
+        if np.isfinite(ends).all() and not np.isfinite((ends * slope + intercept).astype(np.float32)).all():
+            raise ValueError("the scaling in its header takes voxels beyond the largest number")
 
 
 def _open(path: Path) -> BinaryIO:

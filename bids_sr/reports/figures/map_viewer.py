@@ -23,7 +23,7 @@ from bids_sr.reports.markup import render
 
 STEPS = 127
 """Of the color scale, on either side of 0."""
-LEAST = {"t": 2.0, "cc": 0.15, "effect": 0.0}
+LEAST = {"t": 2.5, "cc": 0.15, "effect": 0.0}
 """Values below this are left out, by statistic."""
 MOST = {"t": 12.0, "cc": 1.0, "effect": 1.0}
 """Upper end of the threshold slider, by statistic."""

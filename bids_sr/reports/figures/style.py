@@ -41,6 +41,8 @@ AXIS_NAMES = ("x", "y", "z")
 # the letters at the left and right of a plane that is cut across x, y or z
 EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
 FAINT = "#eceff1"
+NEAR_MM = 0.3
+"""How far an outline may lie from the exact one: not to be seen, at half of the points."""
 
 
 class FigureInputError(ValueError):
@@ -239,9 +241,7 @@ def show_contour(
     rows, columns = values.shape
     x = left + (np.arange(columns) + 0.5) * (right - left) / columns
     y = bottom + (np.arange(rows) + 0.5) * (top - bottom) / rows
-    # a twentieth of a pixel: not to be seen, and half of the points
-    near = 0.05 * (right - left) / columns
-    lines = [approximate_polygon(np.asarray(line), near) for line in contour_generator(x, y, values).lines(level)]
+    lines = [approximate_polygon(np.asarray(line), NEAR_MM) for line in contour_generator(x, y, values).lines(level)]
     kept = [line for line in lines if np.linalg.norm(np.diff(line, axis=0), axis=1).sum() >= shortest]
     ax.add_collection(LineCollection(kept, colors=color, linewidths=width, capstyle="round"), autolim=False)
 

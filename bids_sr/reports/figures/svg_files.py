@@ -22,7 +22,8 @@ _FLICKER_CSS = (
     f"svg:hover [id^={FLICKER}],svg:focus [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}"
     f"@media (prefers-reduced-motion:reduce){{svg [id^={FLICKER}]{{animation-duration:4s!important}}}}</style>"
 )
-_LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
+_LONG_NUMBER = re.compile(r"(-?\d+\.\d)\d+")
+_BREAK = re.compile(r"\s*\n\s*")
 _PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 _IMAGE = re.compile(r'<image xlink:href="(?P<data>data:image/[^"]*)" id="(?P<id>[^"]*)"(?P<rest>[^>]*)/>')
 
@@ -45,7 +46,7 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     start = text.index("<svg")
     head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    body = re.sub(r' d="[^"]*"', lambda found: _LONG_NUMBER.sub(r"\1", found[0]), body)
+    body = re.sub(r' d="[^"]*"', lambda found: _LONG_NUMBER.sub(r"\1", _BREAK.sub("", found[0])), body)
     body = _once(_PNG.sub(lambda found: _smaller_image(found[1]), body))
     body = body.replace("'DejaVu Sans'", FONTS)
     if FLICKER in body:

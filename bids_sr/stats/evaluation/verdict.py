@@ -146,7 +146,7 @@ def _image(rows: Sequence[MetricRow], method: str) -> tuple[list[Sentence], bool
 
 
 def _specific(rows: Sequence[MetricRow], table: Table, method: str) -> tuple[list[Sentence], bool | None]:
-    """Whether own less placebo excludes 0, for every placebo there is; None without any."""
+    """Whether method - control excludes 0, for every placebo there is; None without any."""
     place = method, table.contrast, table.fwhm_mm, table.regions[0]
     found = [
         each

@@ -86,7 +86,7 @@ def _capital(name: str) -> str:
 def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     """Each trial type against rest, the mean of all (``all``), and pairs, first less second, where types are few."""
     found: dict[str, Contrast] = {}
-    for name in trial_types:
+    for name in dict.fromkeys(trial_types):
         _add(found, camel(name), {name: 1.0})
     if len(trial_types) > 1:
         _add(found, "all", {name: 1.0 / len(trial_types) for name in trial_types})
@@ -114,14 +114,13 @@ def resolve_contrasts(trial_types: Sequence[str], requested: Sequence[str] = ())
     found: dict[str, Contrast] = {}
     for text in requested:
         name, weights = _parse(text, trial_types)
-        _add(found, name, weights)
+        if weights not in found.values():
+            _add(found, name, weights)
     return found
 
 
 def _add(found: dict[str, Contrast], name: str, weights: Contrast) -> None:
     """Put a contrast under a name of its own: two types may shorten to the same letters."""
-    if weights in found.values():
-        return
     unique, number = name, 2
     joint = "x" if name[-1].isdigit() else ""
     while unique in found:

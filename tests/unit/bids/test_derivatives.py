@@ -275,6 +275,10 @@ def test_a_composite_transform_that_is_none_is_refused(data):
     maker = prepared(data)
     (maker.root / f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5").write_bytes(b"nothing")
     assert "no HDF5 file" in refusals(data)
+    path = maker.root / f"{ANAT}_from-{SPACE}_to-T1w_mode-image_xfm.h5"
+    path.unlink()
+    path.mkdir()
+    assert refusals(data).count("no HDF5 file") == 2
 
 
 @pytest.fixture

@@ -432,6 +432,15 @@ def test_preflight_says_what_is_wrong(name: str, maker: BidsMaker) -> None:
     assert snapshot(maker.root.parent) == before
 
 
+def test_a_scaling_beyond_the_largest_number_is_refused(maker: BidsMaker) -> None:
+    path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[112:116] = np.float32(-2e37).tobytes()
+    path.write_bytes(gzip.compress(bytes(content)))
+    (problem,) = check_data(check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")))
+    assert "beyond the largest number" in problem.reason
+
+
 @pytest.mark.parametrize("name", DATA_CASES)
 def test_the_voxels_are_read_before_work(name: str, maker: BidsMaker) -> None:
     case = DATA_CASES[name]
