@@ -182,7 +182,7 @@ def draw_example(out: Path, path: Path) -> None:
                 axis.set_title(title, fontsize=13)
                 (x0, x1), (y0, y1) = box
                 axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=1)
-            axis.invert_xaxis() if mean.affine[0, 0] > 0 else None
+            axis.invert_xaxis() if mean.affine[0, 0] < 0 else None  # left is left
             axis.set_axis_off()
     bar = fig.colorbar(drawn, ax=axes, shrink=0.5, pad=0.01)
     bar.set_label("t, all stimuli against rest")
