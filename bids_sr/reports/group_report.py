@@ -1,4 +1,4 @@
-"""``group.html``: is the finer map truer, by how much, in how many; then who is missing, tables, group maps."""
+"""``group.html``: accuracy over participants, by how much, in how many; then who is missing, tables, group maps."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
     people += render("headed", "Flags of the participants' own reports", _list(content.flags))
     comparisons = joined([exploratory_html(content, told), findings_html(content, told, figure_dir)])
     parts = [
-        ("verdict", "Is the finer map truer?", answer_html(content, figure_dir), ()),
+        ("verdict", "Accuracy over participants", answer_html(content, figure_dir), ()),
         ("participants", "Participants", people, ()),
         ("paper", "The paper's table", sizes_html(content, figure_dir), ("regions of two conditions",)),
         ("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
