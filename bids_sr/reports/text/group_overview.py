@@ -1,4 +1,4 @@
-"""The first lines of the group's page: are the super-resolved maps more accurate, by how much, in how many participants.
+"""First lines of the group's page: are super-resolved maps more accurate, by how much, in how many participants.
 
 All of it is read from the primary comparison, so that it cannot say anything else.
 """
