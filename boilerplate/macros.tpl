@@ -53,6 +53,15 @@
 </div>
 {% endmacro %}
 
+{% macro group_answer(header, mark, kind, headline, evidence, numbers) %}
+<div class='overview'>
+{% if header %}<h3 class='run'>{{ header }}</h3>{% endif %}
+<div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
+<p class='evidence'>{{ evidence }}. <a href='#methods'>Methods</a></p></div>
+{% if numbers %}<ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>{% endif %}
+</div>
+{% endmacro %}
+
 {% macro viewer(content, least, left_out) %}
 <div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript; the section Activation shows the same maps.</p>
 <script type='application/json'>{{ content }}</script></div>

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr import __version__
-from bids_sr.cli import report_command
+from bids_sr.cli import rate_command, report_command
 from bids_sr.cli.console import end_lines, item, start_lines
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.parser import parse_settings
@@ -73,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     if report_command.is_report_command(argv):
         return report_command.main(argv[1:])
+    if rate_command.is_rate_command(argv):
+        return rate_command.main(argv[1:])
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = parse_settings(argv).resolved(run_uuid=identifier)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(settings.run.verbosity, 2)]

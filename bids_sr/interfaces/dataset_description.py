@@ -14,6 +14,8 @@ IGNORED = (
     "CITATION.*",
     "logs",
     "group",
+    "rating",
+    "rating_*.tsv",
     "**/figures",
     "**/*_boldref.*",
     "**/*_metrics.*",

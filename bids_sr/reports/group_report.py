@@ -1,4 +1,4 @@
-"""``group.html``: the verdict first, who is missing, the paper's table with baselines, differences, group maps."""
+"""``group.html``: accuracy over participants, by how much, in how many; then who is missing, tables, group maps."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import folded, joined, render
 from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
+from bids_sr.reports.text.group_overview import group_answer_html
 from bids_sr.reports.text.group_verdicts import (
     SIZE,
     Finding,
     findings,
     meaning,
     placebo_sentence,
-    primary_sentence,
     sentence,
     verdict,
     where_text,
@@ -39,21 +39,27 @@ from bids_sr.stats.group.metric_tables import Question, Values
 METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by fixed effects: by
 inverse variance where every run has an interval, else by their mean. Each method was compared with every baseline,
-control and other method, and apart from these with its placebos, by the Wilcoxon signed-rank test [@wilcoxon1945],
-computed exactly from the permutation distribution of its (mid)ranks. Differences are Hodges-Lehmann estimates with
-the interval that belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial correlations. p
-values were corrected within the comparisons of one method on one question [@holm1979]; false discovery rates over all
-comparisons of a measure are in the table [@benjamini1995]. One comparison a task was fixed beforehand and is not
-corrected: the default method less the strongest baseline in explained variance beyond the acquired Nyquist limit,
-over the brain; all others are exploratory. The participants needed for 80 % power are those of the paired t test with
-the observed effect, over the relative efficiency 3/pi of the signed-rank test. *The same* means that two one-sided
-paired t tests [@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and Friedman's
-test [@friedman1937] over all series are in the table too. Figures that are not defined, such as the overlap of an
-empty region, are left out and counted, never replaced. {maps}
+control and other method, and apart from these with its control analyses, by the Wilcoxon signed-rank test
+[@wilcoxon1945], computed exactly from the permutation distribution of its (mid)ranks. Differences are Hodges-Lehmann
+estimates with the interval that belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial
+correlations. p values were corrected within the comparisons of one method on one question [@holm1979]; false discovery
+rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison a task was fixed beforehand
+(corrected for the number of tasks alone): the default method less each participant's strongest reference, the largest
+value among baselines, denoising controls and simple arithmetic, in explained variance beyond the acquired Nyquist
+limit, over the brain. As noise can only raise the largest of several values, it errs against the method, and shows no
+loss. All others are exploratory. The participants needed for 80 % power are those of the paired t test with the
+observed effect, over the relative efficiency 3/pi of the signed-rank test. *The same* means that two one-sided paired
+t tests [@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and Friedman's test
+[@friedman1937] over all series are in the table too. Values that are not defined, such as the overlap of an empty
+region, are left out and counted, never replaced. {maps}
 """
 MAPS = (
     "Effect maps were divided by the mean signal of the run's brain, brought to {space} by one linear interpolation "
     "through the stored transforms, and tested over participants by a one-sample t test."
+)
+EXPLORATORY = (
+    "None of these comparisons was fixed beforehand. p values are corrected within the comparisons of one method on "
+    "one question (Holm), not over questions: take them as hypotheses for other participants."
 )
 SIZE_NOTE = (
     "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the factor of super-resolution. "
@@ -116,11 +122,12 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
     people = facts_html({"Entered": list(content.participants), **by_task, "Missing": list(content.absent) or "nobody"})
     people += messages_html("notice", list(content.left_out))
     people += render("headed", "Flags of the participants' own reports", _list(content.flags))
+    comparisons = joined([exploratory_html(content, told), findings_html(content, told, figure_dir)])
     parts = [
-        ("verdict", "Verdict", verdict_html(content, told), ()),
+        ("verdict", "Accuracy over participants", answer_html(content, figure_dir), ()),
         ("participants", "Participants", people, ()),
         ("paper", "The paper's table", sizes_html(content, figure_dir), ("regions of two conditions",)),
-        ("comparisons", "Methods against references", findings_html(content, told, figure_dir), ("comparisons",)),
+        ("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
         ("maps", "Group maps", group_maps_html(content), ("group maps",)),
         ("methods", "Methods", methods_html(text, bibliography()), ()),
         ("about", "About", facts_html(content.about), ()),
@@ -134,27 +141,37 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
     return target
 
 
-def verdict_html(content: GroupContent, told: Sequence[Finding]) -> Markup:
-    """What may be claimed, in words; then every finding as a sentence."""
-    lines = verdict(told, content.methods)
-    said = [sentence(each) for each in told]
-    strongest = [each for each in told if each.question.measure == told[0].question.measure]
-    placebos = [text for each in strongest if (text := placebo_sentence(each))]
-    nothing = render("note", "notice", "No method under test has figures to compare.")
-    none = render(
-        "note", "notice", "None: it is the default method less the strongest baseline in explained variance, which "
-        "needs a measured or known truth.",
-    )  # fmt: skip
-    primary = [primary_sentence(each) for each in content.comparisons if each.primary]
+def answer_html(content: GroupContent, figure_dir: Path) -> Markup:
+    """The primary comparison of each task in a sentence, three numbers and a forest plot; who and what is missing."""
+    primary = [each for each in content.comparisons if each.primary]
+    forests = [
+        _figure(
+            partial(group_figures.primary_figure, each),
+            figure_dir / f"group_desc-primary{number}.svg",
+            f"Primary comparison, {where_text(each.question)}: a point each participant; the diamond is the "
+            "Hodges-Lehmann estimate with its interval.",
+        )
+        for number, each in enumerate(primary)
+    ]
     return joined([
-        Markup("<p>{} participants.</p>").format(len(content.participants)),
+        group_answer_html(primary, content.tasks),
+        *forests,
         render("box", "Missing.", content.absent),
         render("box", "Not applied, and not compared.", content.idle),
-        render("headed", "Primary comparison, fixed beforehand", _list(primary, bold=True) or none),
-        Markup("<h3>Exploratory</h3>") if lines or said else "",
+    ])  # fmt: skip
+
+
+def exploratory_html(content: GroupContent, told: Sequence[Finding]) -> Markup:
+    """What the comparisons that were not fixed beforehand suggest, in words; then every finding as a sentence."""
+    lines = verdict(told, content.methods)
+    strongest = [each for each in told if each.question.measure == told[0].question.measure]
+    placebos = [text for each in strongest if (text := placebo_sentence(each))]
+    nothing = render("note", "notice", "No method under test has values to compare.")
+    return joined([
+        render("note", "notice", EXPLORATORY),
         _list(lines, bold=True) or nothing,
-        render("headed", "What was compared", _list(said)),
-        render("headed", "Beside the placebos", _list(placebos)),
+        folded("All comparisons in words", _list([sentence(each) for each in told])),
+        render("headed", "Control analyses", _list(placebos)),
     ])  # fmt: skip
 
 
@@ -222,7 +239,7 @@ def findings_html(content: GroupContent, told: Sequence[Finding], figure_dir: Pa
                 f"{each.method} less each reference: Hodges-Lehmann estimate, interval; band: margin of equivalence.",
             ))  # fmt: skip
             out.append(
-                folded(f"{each.method}: figures", comparisons_html(rows, f"{each.method} against its references"))
+                folded(f"{each.method}: values", comparisons_html(rows, f"{each.method} against its references"))
             )
     return joined(out)
 

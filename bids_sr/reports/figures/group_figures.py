@@ -18,6 +18,7 @@ from bids_sr.stats.group.group_tests import Comparison
 Series = Mapping[str, Mapping[str, float]]
 _SPREAD = 0.32  # of a box's half width
 
+_NAMED = 40  # participants; the rows of more have no names
 _MANY = 100  # participants; more are drawn as pixels, as so many paths make a page of many megabytes
 
 
@@ -73,6 +74,44 @@ def _boxes(ax: Axes, series: Series, names: Sequence[str], methods: Sequence[str
         ax.plot(np.full(len(values), x), values, "o", ms=2.6, color=color, alpha=0.6, zorder=2, rasterized=many)
     ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.6, len(names) - 0.4)
+
+
+def primary_figure(each: Comparison) -> Figure:
+    """Forest plot of the primary comparison: a point each participant, largest difference above, and the estimate.
+
+    At the right stand the difference and the participant's strongest reference; beyond `_NAMED` participants the rows
+    have no names. Raises `FigureInputError` where nobody has the difference.
+    """
+    if each.estimate is None or not each.differences:
+        raise FigureInputError("no participant has the difference")
+    rows = sorted(zip(each.differences, each.participants, each.rivals, strict=True), reverse=True)
+    named = len(rows) <= _NAMED
+    with s.style():
+        fig = s.new_figure(12.0, 1.25 + (0.235 if named else 0.06) * (len(rows) + (1.5 if named else 6)))
+        ax = fig.subplots()
+        ax.axvline(0, color=s.SOFT, lw=0.8)
+        beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8.5}
+        for y, (value, _, rival) in enumerate(rows):
+            ax.plot([value], [y], "D", ms=5 if named else 2.5, color=s.ORANGE if value > 0 else s.SOFT)
+            if named:
+                ax.annotate(f"{value:+.3f} (less {rival})".replace("-", "−", 1), (1.008, y), **beside)
+        last = len(rows) + (0.5 if named else 4)
+        low, at, high = each.estimate.lower, each.estimate.value, each.estimate.upper
+        if each.n > 1:
+            ax.fill([low, at, high, at], [last, last - 0.3, last, last + 0.3], color=s.INK, lw=1)
+            ax.plot([low, high], [last, last], color=s.INK, lw=1.6)
+            ends = f"{at:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
+            ax.annotate(ends, (1.008, last), weight="bold", **beside)
+        places: dict[float, str] = {y: who for y, (_, who, _) in enumerate(rows)} if named else {}
+        places |= {last: f"all, n = {each.n}"} if each.n > 1 else {}
+        ax.set_yticks(list(places), list(places.values()))
+        ax.set_ylim(last + 0.8, -0.8)
+        ax.set_xlabel(f"explained variance: {each.series} less the participant's strongest reference")
+        fig.text(0.13, 0.99, "◂ reference more accurate", color=s.SOFT, va="top", fontsize=8.5)
+        fig.text(0.8, 0.99, f"{each.series} more accurate ▸", color=s.SOFT, va="top", ha="right", fontsize=8.5)
+        tall = fig.get_figheight()
+        fig.subplots_adjust(left=0.13, right=0.8, top=1 - 0.27 / tall, bottom=0.55 / tall)
+    return fig
 
 
 def differences_figure(comparisons: Sequence[Comparison], *, unit: str = "") -> Figure:

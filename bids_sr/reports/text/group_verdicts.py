@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import UndeclaredMetric, metric
 from bids_sr.stats.evaluation.evidence import PLAIN
-from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison
+from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison, attainable_text
 from bids_sr.stats.group.metric_tables import Question
 from bids_sr.stats.group.paired_tests import ALPHA, Interval
 
@@ -73,7 +73,7 @@ def findings(comparisons: Iterable[Comparison], methods: Sequence[str]) -> list[
     """Findings worth telling, the strongest evidence first: one contrast and the least smoothing of each measure."""
     by_question: dict[tuple[str, Question], list[Comparison]] = {}
     for each in comparisons:
-        if each.series in methods and each.question.measure in HEADLINES:
+        if each.series in methods and each.question.measure in HEADLINES and not each.primary:
             by_question.setdefault((each.series, each.question), []).append(each)
     told = []
     for question in sorted(_telling([question for _, question in by_question]), key=_rank):
@@ -149,9 +149,11 @@ def names(comparisons: Sequence[Comparison]) -> str:
 
 def _group_text(word: str, own: Sequence[Comparison]) -> str:
     link = {"better": "better than", "worse": "worse than", "larger": "larger than", "smaller": "smaller than"}
-    text = f"{link.get(word, 'the same as' if word == SAME else 'undecided against')} {names(own)}"
+    if word == UNDECIDED:
+        return _undecided_text(own)
+    text = f"{link.get(word, 'the same as')} {names(own)}"
     estimates = [each.estimate for each in own if each.estimate is not None]
-    if word == UNDECIDED or not estimates:
+    if not estimates:
         return text
     least = min(estimates, key=lambda each: abs(each.value))
     size = f"by {'at least ' if len(own) > 1 else ''}{interval_text(least)}"
@@ -159,6 +161,27 @@ def _group_text(word: str, own: Sequence[Comparison]) -> str:
         bound = f" within ±{number(own[0].margin)}" if math.isfinite(own[0].margin) else ""
         return f"{text}{bound}"
     return f"{text} ({size}, {p_text(max(each.p_holm for each in own))})"
+
+
+def _undecided_text(own: Sequence[Comparison]) -> str:
+    """Comparisons that are not significant after correction: those whose interval excludes 0 with their size."""
+    texts, rest = [], list(own)
+    for sign, word in ((1, "above"), (-1, "below")):
+        some = [each for each in own if _side(each.estimate) == sign]
+        rest = [each for each in rest if each not in some]
+        if some:
+            least = min((each.estimate for each in some if each.estimate), key=lambda each: abs(each.value))
+            most = "at least " if len(some) > 1 else ""
+            texts.append(f"{word} {names(some)} by {most}{interval_text(least)}, not significant after correction")
+    texts += [f"does not differ detectably from {names(rest)}"] if rest else []
+    return "; ".join(texts)
+
+
+def _side(estimate: Interval | None) -> int:
+    """Side of 0 on which a whole interval of the usual confidence lies; 0 where it holds 0 or is of less confidence."""
+    if estimate is None or estimate.level < 1 - ALPHA - 0.001:
+        return 0
+    return 1 if estimate.lower > 0 else -1 if estimate.upper < 0 else 0
 
 
 def sentence(finding: Finding) -> str:
@@ -169,20 +192,20 @@ def sentence(finding: Finding) -> str:
     count = max((each.n for each in finding.comparisons), default=0)
     head = f"{finding.method}, {finding.title} ({where_text(finding.question)}; n = {count})"
     tail = CAVEATS.get(finding.kind, "") if said else ""
-    notes = {each.note for each in finding.comparisons if each.word == UNDECIDED and "too few" in each.note}
+    notes = {_attainable(each) for each in finding.comparisons if each.word == UNDECIDED} - {""}
     if notes:
-        tail += f" {'; '.join(sorted(notes))}.".replace("too few", "Too few", 1)
+        tail += f" {'; '.join(sorted(notes))}."
     return f"{head}: {'; '.join(said) or 'nothing to compare with'}.{tail}"
 
 
 def placebo_sentence(finding: Finding) -> str:
-    """What of a finding is attributable to this subject's own data; empty without placebos."""
+    """What of a finding is specific to the participants' own data; empty without control analyses."""
     if not finding.placebos:
         return ""
     own = [each for each in finding.placebos if each.word == "better"]
     rest = [each for each in finding.placebos if each.word != "better"]
-    parts = [f"more than its placebos {names(own)} reach"] if own else []
-    parts += [f"not shown to be more than {names(rest)} reach"] if rest else []
+    parts = [f"better than the control analyses {names(own)}"] if own else []
+    parts += [f"does not differ detectably from the control analyses {names(rest)}"] if rest else []
     return f"{finding.method}, {finding.title} ({where_text(finding.question)}): {'; '.join(parts)}."
 
 
@@ -219,31 +242,20 @@ def _claim(method: str, finding: Finding, claim: str) -> str:
         text = f"{method} is worse than {names(by_word['worse'])} ({what})"
     elif by_word["better"]:
         text = f"{method} {claim} than {names(by_word['better'])}, not shown against {names(rest)} ({what})"
+    elif too_few := next(filter(None, map(_attainable, own)), ""):
+        text = f"{method}: no difference from a baseline could be significant: {too_few} ({what})"
     else:
-        text = f"{method}: it is not shown that it {claim} than any baseline ({what})"
+        text = f"{method} does not differ detectably from any baseline ({what})"
     others = [each for each in finding.against("method") if each not in own]
     beside = [f"{each.word} than {each.reference}" for each in others if each.word in by_word]
     return f"{text}{'; ' if beside else ''}{' and '.join(beside)}."
 
 
+def _attainable(each: Comparison) -> str:
+    """Why a comparison could not be significant; empty where it could."""
+    return attainable_text(each.test, each.family) if each.test is not None and each.n > 1 else ""
+
+
 def _plain(finding: Finding) -> list[Comparison]:
     """Comparisons with simple arithmetic that stands among the methods."""
     return [each for each in finding.against("method") if each.reference in PLAIN]
-
-
-def primary_sentence(each: Comparison) -> str:
-    """The primary comparison, and how many participants it needs, as plain text."""
-    estimate, test = each.estimate, each.test
-    if estimate is None or test is None or each.n < 2:
-        return f"{each.series} less {each.reference}: {each.n} participant(s) have both ({where_text(each.question)})."
-    word = "undecided" if not test.p_value < ALPHA else "better" if test.effect_size > 0 else "worse"
-    text = (
-        f"{each.series} less {each.reference}, {HEADLINES[each.question.measure][1]} ({where_text(each.question)}): "
-        f"{word}, {interval_text(estimate)}, {p_text(test.p_value)} (signed-rank test, not "
-        f"corrected), n = {each.n}."
-    )
-    if not test.can_reach:
-        text += f" So few participants reach at best p = {test.smallest_p:.3g}."
-    if each.needed is None:
-        return f"{text} With an effect such as this no number of participants within reason would do."
-    return f"{text} If the effect is as observed, {each.needed} participants give 80 % power."

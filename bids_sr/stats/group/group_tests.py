@@ -1,23 +1,13 @@
-"""Group tests of methods against their references: paired tests, equivalence, corrections, primary comparison.
+"""Exploratory group tests of methods against their references: paired tests, equivalence, corrections.
 
 The participant is the unit. Comparisons of one method on one question form a family (placebos one of their own) within
 which p values are corrected by Holm's procedure; false discovery rates are over all comparisons of a measure,
-Friedman's test over all series of a question.
-
-One comparison a task is fixed beforehand, so that nothing is corrected: the default method less the strongest baseline
-(the one of the highest median, which only makes the test harder) in explained variance beyond the acquired Nyquist
-limit, over the brain, contrast ``all`` where there is one (else the first by name), least smoothing; against the
-measured series where participants have one, else against known activation. Repeatability is no evidence of truth:
-without one there is no primary comparison. All others are exploratory.
+Friedman's test over all series of a question. The comparison that was fixed beforehand is in `primary_comparison`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
-import numpy.typing as npt
-from scipy import special, stats
 
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
@@ -46,7 +36,7 @@ class Comparison:
     question: Question
     series: str
     reference: str
-    role: str  # of the reference: acquired, baseline, control, method or placebo
+    role: str  # of the reference: acquired, baseline, control, method, placebo, or strongest
     # n, n_undefined: participants that enter; participants that have both series and lack one of the metrics
     n: int
     n_undefined: int
@@ -69,11 +59,18 @@ class Comparison:
     # Hodges-Lehmann interval of the series' own metrics, where those are explained variance
     level: Interval | None = None
     differences: tuple[float, ...] = field(default=(), repr=False)  # (n,) own - other, one a participant
+    participants: tuple[str, ...] = field(default=(), repr=False)  # (n,) whose they are
     # primary, needed: whether it was fixed beforehand; then the participants for 80 % power, None if not known
     primary: bool = False
     needed: int | None = None
+    rivals: tuple[str, ...] = field(default=(), repr=False)  # (n,) of the primary one: each one's strongest reference
     word: str = UNDECIDED  # better, worse, larger, smaller, same, undecided, not comparable
     note: str = ""  # what the reader must know
+
+    @property
+    def ahead(self) -> int:
+        """Participants whose own value is above the reference's."""
+        return sum(each > 0 for each in self.differences)
 
 
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -133,7 +130,7 @@ def compare(
         p_friedman = paired_tests.friedman([[series[name].get(who, math.nan) for who in people] for name in own_kinds])
         for name in [each for each in (*BASELINES, *methods) if each in series]:
             family = [
-                replace(_one(question, series, name, other, role, bound), p_friedman=p_friedman)
+                replace(paired(question, series, name, other, role, bound), p_friedman=p_friedman)
                 for other, role in references(name, list(series), methods)
             ]
             for placebo in (False, True):
@@ -141,13 +138,14 @@ def compare(
     return _discovery_rates(found)
 
 
-def _one(
+def paired(
     question: Question, series: Mapping[str, Mapping[str, float]], name: str, other: str, role: str, margin: float
 ) -> Comparison:
-    """One comparison, not corrected yet."""
+    """One comparison of a series with another, not corrected yet."""
     people = sorted(series[name].keys() & series[other].keys())
     pairs = [(series[name][who], series[other][who]) for who in people]
-    known = [(a, b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
+    entered = [who for who, (a, b) in zip(people, pairs, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    known = [(series[name][who], series[other][who]) for who in entered]
     own, reference = [a for a, _ in known], [b for _, b in known]
     result = Comparison(
         question=question, series=name, reference=other, role=role, n=len(known),
@@ -161,6 +159,7 @@ def _one(
         result, test=paired_tests.wilcoxon(d), estimate=hodges_lehmann(d), t=paired_tests.paired_t(d),
         p_equivalence=paired_tests.equivalence(d, margin),
         level=hodges_lehmann(own) if "_ev_" in question.measure else None, differences=tuple(map(float, d)),
+        participants=tuple(entered),
     )  # fmt: skip
 
 
@@ -198,13 +197,29 @@ def evaluated(each: Comparison) -> Comparison:
         sign = 1 if each.test.effect_size > 0 else -1
         good = -sign if direction in (LOWER, ONE) else sign
         word = UNSETTLED[sign] if direction == NEITHER else SETTLED[good]
-    elif not each.test.can_reach:
-        notes.append(
-            f"too few: {each.test.n} difference(s) that are not 0 reach at best p = {each.test.smallest_p:.3g}"
-        )
-    elif each.test.smallest_p * each.family >= ALPHA:
-        notes.append(f"too few for {each.family} comparisons: at best p = {each.test.smallest_p * each.family:.3g}")
+    elif too_few := attainable_text(each.test, each.family):
+        notes.append(too_few)
     return replace(each, word=word, note="; ".join(notes))
+
+
+def attainable_text(test: Wilcoxon, family: int = 1) -> str:
+    """Why no difference could be significant: differences and smallest attainable p; empty where one could.
+
+    Examples
+    --------
+    >>> attainable_text(paired_tests.wilcoxon([1, 2, 3, 4, 5]))
+    'n = 5 non-zero differences; smallest attainable p = .0625'
+    >>> attainable_text(paired_tests.wilcoxon([1, 2, 3, 4, 5, 6]), 5)
+    'n = 6 non-zero differences; smallest attainable p = .156 with 5 comparisons'
+    """
+    if not test.can_reach:
+        family = 1  # already too few for a single comparison
+    smallest = min(1.0, test.smallest_p * family)
+    if smallest < ALPHA:
+        return ""
+    p = f"{smallest:.3g}".removeprefix("0")
+    several = f" with {family} comparisons" if family > 1 else ""
+    return f"n = {test.n} non-zero difference{'s' * (test.n != 1)}; smallest attainable p = {p}{several}"
 
 
 def _discovery_rates(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -219,72 +234,3 @@ def _discovery_rates(comparisons: Sequence[Comparison]) -> list[Comparison]:
         for i, rate in zip(places, rates, strict=True):
             out[i] = replace(out[i], p_fdr=rate)
     return out
-
-
-MEASURES = (("split_ev_beyond", "measured"), ("truth_ev_beyond", "truth"))
-POWER = 0.8
-EFFICIENCY = 3 / math.pi
-LEAST = 6
-MOST = 100_000
-
-
-def paired_power(effect: float, n: int) -> float:
-    """Power of the two-sided paired t test with n differences of a mean of `effect` standard deviations."""
-    limit = stats.t.isf(ALPHA / 2, n - 1)
-    shift = effect * math.sqrt(n)
-    return float(special.nctdtr(n - 1, shift, -limit) + 1 - special.nctdtr(n - 1, shift, limit))
-
-
-def participants_needed(differences: npt.ArrayLike) -> int | None:
-    """Participants that the signed-rank test needs for 80 % power, if the differences (n,) are as observed.
-
-    That of the paired t test with the observed mean and standard deviation, divided by the efficiency of the
-    signed-rank test beside it where differences are normal, 3/pi (Hodges and Lehmann 1956); never fewer than six, the
-    least with which that test reaches p < .05. An effect seen in few participants is uncertain, and so is this number.
-    None for fewer than two differences, for a mean of 0, and where more than `MOST` would be needed.
-    """
-    d = np.asarray(differences, dtype=np.float64)
-    if len(d) < 2 or d.mean() == 0:
-        return None
-    sd = float(d.std(ddof=1))
-    effect = abs(float(d.mean())) / sd if sd > 0 else math.inf
-    low, high = 2, 4
-    if effect >= 20:  # beyond what the noncentral distribution is computed for; one more than the least is enough
-        return LEAST
-    while paired_power(effect, high) < POWER:
-        low, high = high, 2 * high
-        if high > MOST:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if paired_power(effect, middle) < POWER else (low, middle)
-    return max(LEAST, math.ceil(high / EFFICIENCY))
-
-
-def with_primary(comparisons: Sequence[Comparison], method: str) -> list[Comparison]:
-    """The comparisons, the primary one of every task (and variant of its runs) marked, with the participants it needs.
-
-    It is of the default `method`, fixed beforehand, less its strongest baseline; some tasks have none.
-    """
-    own = [each for each in comparisons if (each.series, each.role) == (method, "baseline") and each.n > 0]
-    marked = {}
-    for task in dict.fromkeys((each.question.task, each.question.variant) for each in own):
-        some = [
-            each
-            for each in own
-            if (each.question.task, each.question.variant, each.question.region) == (*task, "brain")
-            and (each.question.measure, each.question.against) in MEASURES
-        ]
-        if not some:
-            continue
-        question = min((each.question for each in some), key=_rank)
-        rivals = [each for each in some if each.question == question]
-        strongest = max(rivals, key=lambda each: each.other.median)
-        needed = participants_needed(strongest.differences)
-        marked[id(strongest)] = replace(strongest, primary=True, needed=needed)
-    return [marked.get(id(each), each) for each in comparisons]
-
-
-def _rank(question: Question) -> tuple[int, bool, float, str]:
-    at = MEASURES.index((question.measure, question.against))
-    return at, question.contrast != "all", question.fwhm_mm, question.contrast

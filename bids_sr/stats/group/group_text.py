@@ -15,18 +15,22 @@ _P = "p value, two-sided"
 COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "task": {"Description": "Label of the task"},
     "variant": {"Description": "Other entities in the names of the runs; n/a where there are none"},
-    "table": {"Description": "The participants' table that the figures come from"},
+    "table": {"Description": "The participants' table that the values come from"},
     "measure": {"Description": "What was measured; see group_metrics.json"},
-    "against": {"Description": "What the figures are held against, see group_metrics.json"},
+    "against": {"Description": "What the values are held against, see group_metrics.json"},
     "region": {"Description": "Voxels that entered, see group_metrics.json"},
     "contrast": {"Description": "The contrast, or two joined by +"},
     "fwhm_mm": {"Description": "Smoothing, full width at half maximum", "Units": "mm"},
     "series": {"Description": "The series under test"},
     "reference": {"Description": "The series that it is compared with"},
-    "role": {"Description": "Of the reference: acquired, baseline, control, method or placebo"},
+    "role": {
+        "Description": "Of the reference: acquired, baseline, control, method or placebo; strongest: the largest value "
+        "of each participant among baselines, denoising controls and simple arithmetic"
+    },
     "better": {"Description": "What is better: higher, lower, near 1, or neither (a difference is no merit by itself)"},
-    "n": {"Description": "Participants that enter, one figure each; runs were combined by fixed effects"},
-    "n_undefined": {"Description": "Participants left out because a figure is not defined (an empty region)"},
+    "n": {"Description": "Participants that enter, one value each; runs were combined by fixed effects"},
+    "n_undefined": {"Description": "Participants left out because a value is not defined (an empty region)"},
+    "n_above": {"Description": "Participants whose difference (series - reference) is above 0"},
     **{
         f"{part}_{whose}": {"Description": f"{words} of the {text} over participants"}
         for whose, text in (("series", "series"), ("reference", "reference"))
@@ -62,9 +66,9 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
         "undecided: neither; not comparable: fewer than two participants"
     },
     "part": {
-        "Description": "primary: the one comparison of a task that was fixed beforehand (default method less the "
-        "strongest baseline, explained variance beyond the acquired Nyquist limit), whose p_wilcoxon needs no "
-        "correction; exploratory: every other"
+        "Description": "primary: the one comparison of a task that was fixed beforehand (default method less each "
+        "participant's strongest reference, explained variance beyond the acquired Nyquist limit), which is corrected "
+        "for the number of tasks alone; exploratory: every other"
     },
     "n_needed": {"Description": "Participants for 80 % power of the primary comparison if its effect is as observed"},
     "note": {"Description": "What else must be known"},
@@ -83,6 +87,7 @@ def row(each: Comparison) -> dict[str, str]:
         "better": better(each.question.measure),
         "n": each.n,
         "n_undefined": each.n_undefined,
+        "n_above": each.ahead,
     }
     for whose, part in (("series", each.own), ("reference", each.other)):
         found |= {f"median_{whose}": part.median, f"q1_{whose}": part.first, f"q3_{whose}": part.third}

@@ -45,8 +45,8 @@ def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
     lines = group_verdicts.verdict(told, NAMES)
     assert lines[0].startswith("sbl is more accurate than every baseline")
     assert lines[0].endswith("better than srgan.")
-    assert "sbl: Image quality not assessed" in lines[1]
-    assert lines[2].startswith("srgan: it is not shown")
+    assert lines[1] == "sbl: Image quality not assessed: no reference data."
+    assert lines[2].startswith("srgan does not differ detectably from any baseline")
     first = group_verdicts.sentence(told[0])
     assert "n = 12" in first
     assert "better than bspline, zerofill, inject and srgan (by at least +0.0" in first
@@ -72,8 +72,18 @@ def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
 def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 3)
     text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
-    assert "undecided against bspline" in text
-    assert "at best p = 0.25" in text
+    assert "does not differ detectably from bspline" in text
+    assert text.endswith("n = 3 non-zero differences; smallest attainable p = .25.")
+    lines = group_verdicts.verdict(group_verdicts.findings(comparisons, NAMES), NAMES)
+    assert lines[0].startswith("sbl: no difference from a baseline could be significant: n = 3 non-zero differences")
+
+
+def test_intervals_that_exclude_zero_are_told_beside_what_is_not_significant(tmp_path: Path) -> None:
+    comparisons, _ = made(tmp_path, 6)
+    text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
+    assert "above bspline, zerofill, inject and srgan by at least +0.0" in text
+    assert "not significant after correction" in text
+    assert "detectably" not in text
 
 
 def test_p_values_and_numbers_as_text() -> None:

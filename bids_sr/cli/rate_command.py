@@ -1,0 +1,159 @@
+"""``bids-sr rate OUTPUT_DIR``: blinded rating sheets of the maps of finished outputs; ratings joined and counted.
+
+Needs the output directory alone. Sheets lie in ``rating/``, the key, which raters must not see, in ``rating_key.tsv``.
+"""
+
+import csv
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.cli.console import item
+from bids_sr.cli.parser import Parser
+from bids_sr.config import UsageError
+
+if TYPE_CHECKING:
+    from bids_sr.reports.rating_sheet import Pair
+
+COMMAND = "rate"
+SHEETS, KEY, JOINED = "rating", "rating_key.tsv", "rating_joined.tsv"
+SPLINE = "bspline"
+
+
+def is_rate_command(argv: Sequence[str]) -> bool:
+    """Whether a command line is that of ``bids-sr rate``, and not of a data set in a folder ``rate``.
+
+    >>> is_rate_command(["rate", "out", "--seed", "3"]), is_rate_command(["rate", "out", "group"])
+    (True, False)
+    """
+    return list(argv[:1]) == [COMMAND] and not {"participant", "group"} & set(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write rating sheets and their key, or join ratings with the key and print counts; return 0.
+
+    Raises `UsageError` where there are no maps to compare, a key is there already, or ratings do not match it.
+    """
+    parser = Parser(prog="bids-sr rate", description="Blinded rating of B-spline maps against super-resolved maps.")
+    parser.add_argument("output_dir", type=Path, help="output directory of bids-sr")
+    parser.add_argument("--raters", type=int, default=1, metavar="N", help="sheets to write, one a rater (default: 1)")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbits(63), metavar="S",
+        help="of sides and order; who knows it can tell the series (default: drawn)",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="write new sheets over those that are there")
+    parser.add_argument(
+        "--ratings", nargs="+", type=Path, default=[], metavar="TSV", help="join these files with the key, and count"
+    )
+    options = parser.parse_args(list(argv))
+    root = options.output_dir.absolute()
+    if options.ratings:
+        for line in count_ratings(root, options.ratings):
+            print(line)
+        print(item("ratings", str(root / JOINED)))
+        return 0
+    if options.raters < 1 or options.seed < 0:
+        raise UsageError("--raters, --seed", "raters are counted from 1, seeds from 0", "give other numbers")
+    for page in write_sheets(root, raters=options.raters, seed=options.seed, force=options.force):
+        print(item("sheet", str(page)))
+    print(item("key", f"{root / KEY} (keep it from the raters)"))
+    return 0
+
+
+def write_sheets(root: Path, *, raters: int, seed: int, force: bool = False) -> list[Path]:
+    """Write a sheet a rater and the key to all; returns the sheets."""
+    from bids_sr.interfaces.dataset_description import write_ignored
+    from bids_sr.io.atomic_files import write_whole
+    from bids_sr.metrics.long_tables import tsv_text
+    from bids_sr.reports.rating_sheet import KEY_COLUMNS, make_sheet, pictures
+
+    if (root / KEY).exists() and not force:
+        why = "new sheets would make the ratings of the earlier ones worthless"
+        raise UsageError(str(root / KEY), f"there is a key already; {why}", "move it away, or add --force")
+    pairs = list(find_pairs(root))
+    if not pairs:
+        why = "there is no t map of a method beside that of bspline on the same grid"
+        raise UsageError(str(root), why, "give the output directory of a run with --sr-method and the baseline bspline")
+    images = [pictures(pair) for pair in pairs]
+    made = [make_sheet(pairs, images, rater=rater, seed=seed) for rater in range(1, raters + 1)]
+    rows = [[row[name] for name in KEY_COLUMNS] for _, key in made for row in key]
+    write_whole(root / KEY, tsv_text(KEY_COLUMNS, rows))
+    (root / SHEETS).mkdir(exist_ok=True)
+    write_ignored(root)
+    return [write_whole(root / SHEETS / f"sheet-{n:02d}.html", page) for n, (page, _) in enumerate(made, start=1)]
+
+
+def find_pairs(root: Path) -> Iterator["Pair"]:
+    """Pairs of each run and contrast at the least smoothing: bspline and each method that was applied."""
+    import numpy as np
+
+    from bids_sr.interfaces.group.group_inputs import find_runs
+    from bids_sr.io.nifti import load_image
+    from bids_sr.reports.rating_sheet import Pair
+    from bids_sr.series import MEASURED, kind_of
+
+    for run in find_runs(root):
+        own = {key[:3]: file for key, file in run.native.items() if key[3] == "t"}
+        for contrast in dict.fromkeys(key[0] for key in own):
+            fwhm = min(key[2] for key in own if key[0] == contrast)
+            files = {key[1]: file for key, file in own.items() if (key[0], key[2]) == (contrast, fwhm)}
+            if SPLINE not in files:
+                continue
+            spline, affine = load_image(files[SPLINE], allow_nan=True)
+            known = {
+                name: load_image(files[name], allow_nan=True)[0] for name in ("zerofill", MEASURED) if name in files
+            }
+            measured = known.get(MEASURED)
+            if measured is not None and measured.shape != spline.shape:
+                measured = None
+            for name in sorted(files):
+                if kind_of(name) != "method":
+                    continue
+                other, _ = load_image(files[name], allow_nan=True)
+                zero = known.get("zerofill")
+                idle = zero is not None and np.array_equal(other, zero, equal_nan=True)
+                if other.shape != spline.shape or idle:
+                    continue  # on another grid, or not applied: the series is that of zero filling
+                yield Pair(
+                    run=run.name, contrast=contrast, fwhm_mm=fwhm, maps={SPLINE: spline, name: other}, affine=affine,
+                    measured=measured,
+                )  # fmt: skip
+
+
+def count_ratings(root: Path, files: Sequence[Path]) -> list[str]:
+    """Join ratings with the key, write them beside it, and return the counts in words."""
+    from bids_sr.io.atomic_files import write_whole
+    from bids_sr.metrics.long_tables import tsv_text
+    from bids_sr.reports.rating_sheet import KEY_COLUMNS, QUESTIONS
+    from bids_sr.stats.group import rating_counts
+
+    questions = [name for name, _ in QUESTIONS]
+    key = _rows(root / KEY, KEY_COLUMNS, "write sheets first: bids-sr rate OUTPUT_DIR")
+    ratings = [row for file in files for row in _rows(file, ("sheet", "item", *questions), "give a downloaded file")]
+    try:
+        joined = rating_counts.joined_ratings(ratings, key, questions)
+    except ValueError as error:
+        raise UsageError(str(error), "ratings and key do not belong together", "give the files of this key") from error
+    columns = list(joined[0]) if joined else []
+    write_whole(root / JOINED, tsv_text(columns, [list(row.values()) for row in joined]))
+    found = rating_counts.counts(joined)
+    lines = [
+        f"{each.series} {each.question} than {each.rival}: {each.preferred} of {each.of} "
+        f"[{each.lower:.2f}, {each.upper:.2f}], p = {each.p_value:.3g} (exact binomial); equal {each.equal}, "
+        f"no answer {each.unanswered}; {each.raters} rater(s)"
+        for each in found
+    ]
+    if any(each.raters > 1 for each in found):
+        lines.append("judgments of several raters on the same maps are not independent: the intervals are too narrow")
+    return lines
+
+
+def _rows(file: Path, columns: Sequence[str], fix: str) -> list[dict[str, str]]:
+    if not file.is_file():
+        raise UsageError(str(file), "there is no such file", fix)
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if not rows or any(row.get(name) is None for row in rows for name in columns):
+        raise UsageError(str(file), f"it lacks one of the columns {', '.join(columns)}, or is empty", fix)
+    return rows
