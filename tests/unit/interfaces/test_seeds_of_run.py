@@ -125,5 +125,7 @@ def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(run: dict[
         ).inputs,
         tmp_path,
     )  # fmt: skip
-    sphere, own = (np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3] for name in ("sphere", "region"))
+    sphere, own = (
+        np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3] for name in ("sphere", "region")
+    )
     assert np.linalg.norm(own - sphere) < 3.0
