@@ -113,6 +113,16 @@ def test_known_activation_is_no_reference_of_a_run_at_rest(maker: BidsMaker) -> 
     assert unasked(maker, "--ignore", "events").subjects[0].runs[0].truth is None
 
 
+def test_known_networks_are_a_reference_of_a_run_at_rest(maker: BidsMaker) -> None:
+    """The phantom at rest names its networks as the default seeds are named."""
+    activation(BidsMaker(maker.root / "derivatives" / "ground-truth"), "motor")
+    maker.path("sub-01_task-tap_events.tsv", "func").unlink()
+    found = unasked(maker).subjects[0].runs[0].truth
+    assert found is not None
+    assert set(found.activations) == {"motor"}
+    assert unasked(maker, "--seeds", "hand=-38,-24,58").subjects[0].runs[0].truth is None
+
+
 def test_known_activation_is_found(maker: BidsMaker) -> None:
     truth = truth_of(maker)
     for name in ("bold.nii.gz", "events.tsv"):
