@@ -297,7 +297,7 @@ def _target(settings: Settings, run: BoldRun, made_by: Mapping[str, str], *, wit
         task_name=str(run.sidecar.get("TaskName", run.entities.get("task", ""))),
         dtype=settings.preprocessing.output_dtype,
         spaces=settings.preprocessing.output_spaces if with_anat else (),
-        provenance=made_by,
+        provenance={**made_by, "MappedBy": "seeds" if run.events is None else "events"},
     )
 
 

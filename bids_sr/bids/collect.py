@@ -28,6 +28,7 @@ from bids_sr.bids.precomputed import Derivatives, open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name
+from bids_sr.config.seed_options import seed_names
 from bids_sr.region_names import is_file
 
 
@@ -181,7 +182,7 @@ def _subject(
             run = replace(_make_run(files, files.header, settings, seen), echoes=echoes)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
             run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
-            runs.append(_with_truth(run, settings, seen))
+            runs.append(_with_truth(run, settings, seen, with_anat=bool(t1w)))
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
@@ -203,7 +204,7 @@ def _choose(bold: Header, session: str | None, stars: Sequence[Header], settings
     return choose(bold, session, stars, superres)
 
 
-def _with_truth(run: BoldRun, settings: Settings, seen: _Walk) -> BoldRun:
+def _with_truth(run: BoldRun, settings: Settings, seen: _Walk, *, with_anat: bool) -> BoldRun:
     """The run with its truth: that of the folder given, else one that lies in the data set."""
     evaluation, timed = settings.evaluation, "slicetiming" not in settings.preprocessing.ignore
     factor = factor_of(run, settings)
@@ -211,8 +212,8 @@ def _with_truth(run: BoldRun, settings: Settings, seen: _Walk) -> BoldRun:
         return replace(run, truth=find_truth(evaluation.truth_dir, run, factor, seen, with_timing=timed))
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return run
-    root = settings.paths.bids_dir.absolute()
-    return replace(run, truth=truth_in_dataset(root, run, factor, seen, with_timing=timed))
+    root, seeds = settings.paths.bids_dir.absolute(), seed_names(settings.activation.seeds, with_anat=with_anat)
+    return replace(run, truth=truth_in_dataset(root, run, factor, seen, with_timing=timed, seeds=seeds))
 
 
 def _take(choice: pairs.Choice, settings: Settings, seen: _Walk) -> None:

@@ -1,7 +1,8 @@
 """Which runs a problem stops: one bad run does not stop the others, unless ``--strict`` was given.
 
-The file that a problem names tells: a series, sidecar or table of a run (inherited ones too) stops the runs that it
-belongs to, any other file of a participant all runs of that participant, and everything else the whole call.
+The file that a problem names tells: an image that runs are worked on with stops those runs; a series, sidecar or table
+of a run (inherited ones too) the runs that it belongs to, any other file of a participant all runs of that participant,
+and everything else the whole call.
 """
 
 import re
@@ -23,6 +24,8 @@ def stopped_by(problem: Problem, runs: Iterable[RunFiles | BoldRun]) -> tuple[Pa
     tables = tuple(run.bold for run in every if named in (run.bold, run.events))
     if tables:
         return tables
+    if used := tuple(run.bold for run in every if isinstance(run, BoldRun) and named in _images(run)):
+        return used
     whose = _PARTICIPANT.match(named.name)
     if whose is None or problem.file.startswith("-"):
         return None
@@ -31,6 +34,14 @@ def stopped_by(problem: Problem, runs: Iterable[RunFiles | BoldRun]) -> tuple[Pa
     if "task" in wanted:
         return tuple(run.bold for run in own if _belongs(wanted, run)) or (named,)
     return tuple(run.bold for run in own) or None
+
+
+def _images(run: BoldRun) -> set[Path | None]:
+    """Images that a run is worked on with, whatever their names: echoes, reference, calibration, pairs, brain mask."""
+    pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
+    known = {} if run.truth is None else run.truth.activations
+    mask = None if run.precomputed is None else run.precomputed.mask
+    return {*run.images, *(path for pair in pairs for path in (pair.highres, pair.lowres)), *known.values(), mask}
 
 
 def _belongs(wanted: Mapping[str, str], run: RunFiles | BoldRun) -> bool:

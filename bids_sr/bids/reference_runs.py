@@ -1,7 +1,7 @@
 """High-resolution reference of a run (``--truth``): its measured series or known activation, found by its labels."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,18 +84,21 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
 
 
 def truth_in_dataset(
-    root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True
+    root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True, seeds: Collection[str] = ()
 ) -> Truth | None:
     """Find the reference of one run that lies in the data set itself (`PLACES`); one that does not fit is told.
 
     Parameters
     ----------
     root : the data set; run, factor, with_timing : as for `find_truth`
+    seeds : names of what is mapped in a run without events; known activation of anything else says nothing of it
     found : takes what is told; nothing in those places refuses a run
     """
     for place in (root / name for name in PLACES):
         series, maps = _files(place, run)
-        if not series and (run.events is None or not maps):  # known activation says nothing of a run at rest
+        if run.events is None:
+            maps = [path for path in maps if entities_of(path)["contrast"] in seeds]
+        if not series and not maps:
             continue
         own = Findings()
         truth = find_truth(place, run, factor, own, with_timing=with_timing)

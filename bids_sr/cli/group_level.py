@@ -166,7 +166,6 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         making = aside.submit(_maps, settings, say, processes) if processes.most > 1 else None
         with whole_file(output_dir / "group_metrics.tsv") as beside:
             figures = _joined(prepared.sources, beside)
-            _leave_out_rest(figures, metric_tables.tasks_at_rest(prepared.sources))
             methods = tuple(name for name in offered_methods() if name in figures.series)
             comparisons = group_tests.compare(
                 figures.values, methods, units=figures.units, margin=settings.evaluation.margin
@@ -222,12 +221,6 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
             stream.writelines(metric_tables.lines_of(source, table))
     joined.close()
     return joined
-
-
-def _leave_out_rest(figures: Joined, tasks: set[str]) -> None:
-    """Leave out overlap and size of regions at rest: two seeds are no two conditions, and the paper's are no match."""
-    for question in [q for q in figures.values if q.task in tasks and q.measure.startswith("quarter_")]:
-        del figures.values[question]
 
 
 def _describe_tables(output_dir: Path, figures: Joined, comparisons: Sequence[group_tests.Comparison]) -> None:

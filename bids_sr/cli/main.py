@@ -113,10 +113,17 @@ def _participants(settings: Settings) -> int:
 
 
 def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
-    """Read all voxels; runs with damaged images are left out, unless that leaves none or ``--strict`` was given."""
+    """Read all voxels; runs with damaged images are left out, unless that leaves none or ``--strict`` was given.
+
+    A reference that was found in the data set and does not fit is told and not used, as one whose header does not.
+    """
     from bids_sr import preflight
 
-    problems = preflight.check_data(plan)
+    problems, known = preflight.check_data(plan), len(plan.warnings)
+    if settings.evaluation.truth_dir is None:
+        plan, problems = preflight.without_unfit_references(plan, problems)
+        for notice in plan.warnings[known:]:
+            print(item("note", str(notice)))
     left = plan if settings.run.strict else preflight.without(plan, problems)
     _refuse(problems if left is plan else ())
     if left is not plan:

@@ -48,7 +48,7 @@ def _rows(inputs: Any, cwd: Path) -> list[dict[str, str]]:
     from bids_sr.registration.ants import apply_to_points
     from bids_sr.stats.regions.clusters import cluster_rows, largest_clusters, placed
 
-    chain = _to_template(inputs, cwd)
+    chain = to_template(inputs, cwd)
     names = {number: name for name, number in atlas_labels().items()}
     atlases: dict[tuple[Any, ...], Any] = {}
     rows, points = [], []
@@ -65,7 +65,7 @@ def _rows(inputs: Any, cwd: Path) -> list[dict[str, str]]:
     return placed(rows, at, "MNI" if chain else "scanner")
 
 
-def _to_template(inputs: Any, cwd: Path) -> list[str]:
+def to_template(inputs: Any, cwd: Path) -> list[str]:
     """Transforms that take a boldref point to its template point; none without a T1w image."""
     from bids_sr.spatial.transforms import invert, read_itk, write_itk
 

@@ -39,6 +39,7 @@ class SeedSeries(SimpleInterface):
         has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
         boldref2t1w_xfm = File(exists=True, mandatory=True, desc="takes a T1w point to its boldref point")
         t1w2std_xfm = File(exists=True, mandatory=True, desc="takes a template point to its T1w point")
+        std2t1w_xfm = File(exists=True, desc="takes a T1w point to its template point; needed with labels")
         seed = traits.Int(1, usedefault=True, desc="of everything random in antspyx")
 
     output_spec = _SeriesOutputSpec
@@ -48,7 +49,7 @@ class SeedSeries(SimpleInterface):
         from bids_sr.stats.glm.seeds import seed_series
 
         inputs = self.inputs
-        voxels, facts = _placed(inputs)
+        voxels, facts = _placed(inputs, Path(runtime.cwd))
         if not voxels:
             raise ValueError(
                 f"no seed lies in the field of view of {inputs.in_file} ({', '.join(inputs.names)}); name others with "
@@ -60,14 +61,15 @@ class SeedSeries(SimpleInterface):
         return runtime
 
 
-def _placed(inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _placed(inputs: Any, cwd: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Voxels of the seeds that lie in the field of view, and what is told of every one."""
+    from bids_sr.interfaces.cluster_table import to_template
     from bids_sr.io.nifti import load_image
     from bids_sr.registration.ants import apply_to_points
     from bids_sr.stats.glm.seeds import seed_voxels
 
     mask, affine = load_image(inputs.bold_mask)
-    chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]
+    chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]  # the other way round than for an image of the template
     points = apply_to_points(inputs.centers, chain, seed=inputs.seed)
     labels = inputs.labels if isdefined(inputs.labels) else [[] for _ in inputs.names]
     voxels, facts = {}, {}
@@ -77,7 +79,7 @@ def _placed(inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         placed = {"Labels": own} if own else {"CenterMNI": _rounded(center), "CenterBoldref": _rounded(point)}
         try:
             if own:
-                voxels[name] = _atlas_voxels(own, mask > 0.5, affine, chain, inputs.seed)
+                voxels[name] = _atlas_voxels(own, mask > 0.5, affine, to_template(inputs, cwd), inputs.seed)
             else:
                 voxels[name] = seed_voxels(mask > 0.5, affine, point, radius)
             within = "of the labels" if own else f"within {radius:g} mm"
@@ -90,7 +92,7 @@ def _placed(inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _atlas_voxels(labels: list[str], mask: Any, affine: Any, chain: list[str], seed: int) -> Any:
-    """Voxels of the mask whose center lies in labels of the atlas; ValueError where there is none."""
+    """Voxels of the mask whose center `chain` takes into labels of the atlas; ValueError where there is none."""
     import numpy as np
 
     from bids_sr.registration.ants import Image, apply, load

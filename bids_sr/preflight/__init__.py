@@ -5,7 +5,7 @@ only submits jobs need not; `check_data` reads the voxels, at the start of a par
 """
 
 from bids_sr.bids.exclusions import left_out_text
-from bids_sr.preflight.checks import check, without
+from bids_sr.preflight.checks import check, without, without_unfit_references
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.preflight.plan_text import choice_lines, cost_text, dry_run_text, format_problems
 from bids_sr.preflight.resource_checks import check_machine
@@ -24,4 +24,5 @@ __all__ = [
     "format_problems",
     "left_out_text",
     "without",
+    "without_unfit_references",
 ]

@@ -109,6 +109,32 @@ def without(plan: Plan, problems: Sequence[Problem]) -> Plan:
     return replace(plan, subjects=subjects, left_out={**plan.left_out, **left_out})
 
 
+def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[Plan, tuple[Problem, ...]]:
+    """Take references that were found by themselves, not named, from the runs they do not fit by their voxels.
+
+    Returns
+    -------
+    plan : what was taken is told in its warnings; problems : those that are of no reference
+    """
+    unfit = {Path(problem.file): problem for problem in problems}
+    found, subjects = Findings(), []
+    for subject in plan.subjects:
+        runs = []
+        for run in subject.runs:
+            path = None if run.truth is None else run.truth.bold
+            if path is not None and path in unfit:
+                why = unfit[path]
+                found.tell(path, f"no high-resolution reference of {run.stem}: {why.reason}. {why.fix}")
+                run = replace(run, truth=None)
+            runs.append(run)
+        subjects.append(replace(subject, runs=tuple(runs)))
+    taken = {notice.file for notice in found.notices}
+    if not taken:
+        return plan, tuple(problems)
+    plan = replace(plan, subjects=tuple(subjects), warnings=(*plan.warnings, *found.notices))
+    return plan, tuple(problem for problem in problems if problem.file not in taken)
+
+
 def check_structural(settings: Settings) -> Plan:
     """Plan a call and collect every problem; reads headers only and writes nothing.
 

@@ -17,6 +17,7 @@ ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
 MOST_LATE = 0.5  # share of events after the end of the run beyond which the table is not that of the run
 MOST_EVENTS = 50_000
 LONGEST_NAME = 80  # letters of a trial type: it becomes part of file names
+HALF_AT_REST = 5.0  # s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
 MOTION_REGRESSORS = 12  # six parameters and their derivatives
 _WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
 
@@ -163,17 +164,24 @@ def _number(text: str | None) -> float | None:
 
 
 def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findings) -> bool:
-    """Whether a run has volumes for its own model: trial types, motion, drift and the mean."""
+    """Whether a run has volumes for its own model: trial types or seeds, motion, drift and the mean.
+
+    Without events the seeds are cleared of that model whatever maps are made, and slow fluctuations are mapped too.
+    """
     dummies = settings.preprocessing.dummy_scans or 0
     rows = run.n_volumes - dummies
     drift = math.floor(2 * rows * run.tr * settings.activation.high_pass)
     columns = n_types + MOTION_REGRESSORS + drift + 1
-    needed = columns + 1 if "glm" in settings.activation.kinds else 3
+    needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
+    what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
+    reason = ""
     if rows < needed:
-        what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
         reason = f"{what} are too few: the linear model has {columns} regressors and {needed} volumes are needed"
+    elif run.events is None and rows // 2 * run.tr < HALF_AT_REST - 1e-6:
+        reason = f"{what}, {run.tr:g} s apart, are too short: a run without events needs {2 * HALF_AT_REST:g} s"
+    if reason:
         found.refuse(run.bold, reason, "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.")
-    return rows >= needed
+    return not reason
 
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:

@@ -53,8 +53,9 @@ def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, .
         check_image(path, found, " Or add --calibration none." if path in calibrations else "")
     for path in _masks(plan):
         check_mask(path, found)
-    if not found.problems:
-        for run in (run for subject in plan.subjects for run in subject.runs):
+    unsound = {Path(problem.file) for problem in found.problems}
+    for run in (run for subject in plan.subjects for run in subject.runs):
+        if unsound.isdisjoint(run.images):
             check_truth(run, found)
     return tuple(found.problems)
 

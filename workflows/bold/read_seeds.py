@@ -27,8 +27,9 @@ def init_seeds_wf(
     preproc_file : acquired series, head motion undone, dummies included
     bold_mask : brain on its grid
     n_dummy : volumes at the start that are left out
-    boldref2t1w_xfm, t1w2std_xfm, confounds_tsv : take a T1w point to its boldref point, and a template point to its
-        T1w point; what the seeds are cleared of; only with seeds
+    boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, and a template point to its T1w point
+    std2t1w_xfm, confounds_tsv : takes a T1w point to its template point; what the seeds are cleared of. These four
+        only with seeds
 
     Outputs
     -------
@@ -53,7 +54,7 @@ def init_seeds_wf(
         "seed's time series was read once from the acquired series, drift and confounds were taken out, and it took "
         "the place of a condition in the maps of every series; halves of the run are made of segments of some 30 s.\n"
     )
-    placed = same("boldref2t1w_xfm", "t1w2std_xfm", "confounds_tsv")
+    placed = same("boldref2t1w_xfm", "t1w2std_xfm", "std2t1w_xfm", "confounds_tsv")
     return one_step(name, text, pe.Node(step, name="read_seeds"), inputs=[*fields, *placed], outputs=outputs)
 
 

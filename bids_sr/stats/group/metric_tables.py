@@ -70,6 +70,7 @@ class Source:
     # version, digest: of the program and of the settings that decided the values; empty where not recorded
     version: str
     digest: str
+    at_rest: bool = False  # seeds took the place of events
 
     @property
     def where(self) -> tuple[str, str, str, str, str]:
@@ -113,6 +114,7 @@ def _source(path: Path) -> Source | None:
         path=path, table=match["table"], participant=f"sub-{own['sub']}", session=own["ses"], task=own["task"],
         run=own["run"], variant="_".join(f"{key}-{value}" for key, value in entities.items()) or MISSING,
         version=str(facts.get("GeneratedByVersion", "")), digest=str(facts.get("SettingsDigest", "")),
+        at_rest=facts.get("MappedBy") == "seeds",
     )  # fmt: skip
 
 
@@ -203,15 +205,6 @@ def _entities_of(stem: str) -> dict[str, str]:
     return kept | {key: kept[key].lstrip("0") or "0" for key in ("run",) if key in kept}
 
 
-def tasks_at_rest(sources: Sequence[Source]) -> set[str]:
-    """Tasks of which every run was mapped by seeds in the place of events."""
-    tasks: dict[str, list[bool]] = {}
-    for each in sources:
-        seeds = each.path.with_name(f"{each.path.name.partition('_desc-')[0]}_desc-seeds_timeseries.tsv")
-        tasks.setdefault(each.task, []).append(seeds.exists())
-    return {task for task, found in tasks.items() if all(found)}
-
-
 def without_methods(present: Mapping[str, Iterable[str]], methods: Iterable[str]) -> list[str]:
     """Methods that some runs have and others lack, each with the latter; `present` are the series of each run."""
     runs = {run: set(series) for run, series in present.items()}
@@ -271,6 +264,8 @@ class Joined:
         self.series |= set(table["series"])
         self.present.setdefault(source.name, set()).update(table["series"])
         kept = {name for name in table["measure"] if self.compared(name) or name.startswith(_CLAIMS)}
+        if source.at_rest:  # two seeds are no two conditions, and the paper's regions are no match
+            kept = {name for name in kept if not name.startswith("quarter_")}
         self._open += run_values(source, table[table["measure"].isin(kept)])
         for series, measure, value in zip(table["series"], table["measure"], table["value"], strict=True):
             if measure == APPLIED and value == "0":

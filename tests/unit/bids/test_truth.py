@@ -15,6 +15,7 @@ from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 from bids_sr.bids.reference_runs import PLACES
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
+from bids_sr.execution.execute import RunOutcome
 from bids_sr.preflight import Plan, check, check_data
 
 ALONE = ["--sr-method", "sbl", "--sr-factor", "2"]
@@ -110,6 +111,16 @@ def test_known_activation_is_no_reference_of_a_run_at_rest(maker: BidsMaker) -> 
     assert found is not None
     assert set(found.activations) == {"thumb"}
     assert unasked(maker, "--ignore", "events").subjects[0].runs[0].truth is None
+
+
+def test_known_networks_are_a_reference_of_a_run_at_rest(maker: BidsMaker) -> None:
+    """The phantom at rest names its networks as the default seeds are named."""
+    activation(BidsMaker(maker.root / "derivatives" / "ground-truth"), "motor")
+    maker.path("sub-01_task-tap_events.tsv", "func").unlink()
+    found = unasked(maker).subjects[0].runs[0].truth
+    assert found is not None
+    assert set(found.activations) == {"motor"}
+    assert unasked(maker, "--seeds", "hand=-38,-24,58").subjects[0].runs[0].truth is None
 
 
 def test_known_activation_is_found(maker: BidsMaker) -> None:
@@ -342,3 +353,33 @@ def test_a_truth_with_more_noise_is_still_of_the_run(maker: BidsMaker) -> None:
     data = nb.load(path).get_fdata() + 60 * np.random.default_rng(3).standard_normal((16, 16, 6, 30))
     truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
     assert check_data(planned(maker)) == ()
+
+
+def _cut(maker: BidsMaker) -> None:
+    path = truth_of(maker).path(TRUTH, "func")
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+@pytest.mark.parametrize("spoil", [_noise_of_another_run, _same_head_other_run, _halved, _cut])
+def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and_not_used(
+    spoil: Callable[[BidsMaker], None],
+    maker: BidsMaker,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoil(maker)
+    shutil.move(truth_of(maker).root, maker.root / PLACES[0])
+    plans: list[Plan] = []
+
+    def run(settings: object, plan: Plan, say: object) -> RunOutcome:
+        plans.append(plan)
+        return RunOutcome()
+
+    monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", run)
+    line = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *ALONE]
+    assert main([*line, "-w", str(maker.root.parent / "work")]) == 0
+    (plan,) = plans
+    (left,) = plan.subjects[0].runs
+    assert left.truth is None
+    assert any("no high-resolution reference of sub-01_task-tap: " in notice.text for notice in plan.warnings)
+    assert "no high-resolution reference" in " ".join(capsys.readouterr().out.split())

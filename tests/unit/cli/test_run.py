@@ -54,6 +54,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             check_machine=lambda checked, settings: (),
             check_data=lambda checked: data,
             without=lambda checked, problems: checked,
+            without_unfit_references=lambda checked, problems: (checked, problems),
             left_out_text=list,
             cost_text=lambda checked, settings: "about 3 min",
             choice_lines=lambda checked, settings: [],

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries
+from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries, _placed
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.registration.ants import Image, apply, apply_to_points
+from bids_sr.registration.ants import Image, apply, apply_to_points, load
+from bids_sr.registration.templates import atlas_file, atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.glm.design import MOTION
 
@@ -31,6 +32,7 @@ def run(tmp_path: Path) -> dict[str, Any]:
     """A series whose voxels tell where they are, its mask, and two transforms."""
     write_itk(tmp_path / "boldref2t1w.txt", moved(2.0, -4.0, 0.0, 0.1))
     write_itk(tmp_path / "t1w2std.txt", moved(-6.0, 0.0, 4.0))
+    write_itk(tmp_path / "std2t1w.txt", moved(6.0, 0.0, -4.0))
     rng = np.random.default_rng(0)
     data = np.arange(np.prod(SHAPE)).reshape(SHAPE)[..., None] + 0.1 * np.arange(T) + rng.normal(size=(*SHAPE, T))
     save_image(data.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
@@ -40,6 +42,7 @@ def run(tmp_path: Path) -> dict[str, Any]:
     return {
         "in_file": str(tmp_path / "bold.nii"), "bold_mask": str(tmp_path / "mask.nii"),
         "boldref2t1w_xfm": str(tmp_path / "boldref2t1w.txt"), "t1w2std_xfm": str(tmp_path / "t1w2std.txt"),
+        "std2t1w_xfm": str(tmp_path / "std2t1w.txt"),
         "confounds_tsv": str(tmp_path / "confounds.tsv"), "tr": 2.0, "high_pass": 1 / 128,
     }  # fmt: skip
 
@@ -104,3 +107,25 @@ def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any], tmp_path: Path) ->
     assert "voxels of the labels" in facts["putamen"]["Description"]
     assert facts["visual"]["Description"] == "left out: no voxel of the brain lies in Calcarine_L"
     assert list(pd.read_csv(made.outputs.out_file, sep="\t")) == ["putamen"]
+
+
+def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(run: dict[str, Any], tmp_path: Path) -> None:
+    region = atlas_region(load(atlas_file()), ("Precentral_L",))
+    center = (np.argwhere(region.data) @ region.affine[:3, :3].T + region.affine[:3, 3]).mean(0)
+    shape, affine = (64, 76, 64), np.diag([3.0, 3.0, 3.0, 1.0])
+    affine[:3, 3] = -96.0, -140.0, -96.0
+    shift = moved(4.0, -12.0, -15.0)  # a head that lies lower and further back than the template
+    write_itk(tmp_path / "t1w2std.txt", shift)
+    write_itk(tmp_path / "std2t1w.txt", np.linalg.inv(shift))
+    save_image(np.ones(shape, dtype=bool), affine, run["bold_mask"])
+    voxels, _ = _placed(
+        SeedSeries(
+            names=["sphere", "region"], centers=[list(map(float, center)), [0.0] * 3], radii_mm=[6.0] * 2,
+            labels=[[], ["Precentral_L"]], **run,
+        ).inputs,
+        tmp_path,
+    )  # fmt: skip
+    sphere, own = (
+        np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3] for name in ("sphere", "region")
+    )
+    assert np.linalg.norm(own - sphere) < 3.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from bidsmaker import BidsMaker
 
 from bids_sr.bids import Problem
 from bids_sr.bids.exclusions import exclude, left_out_text, stopped_by
+from bids_sr.bids.inputs import Truth
 from bids_sr.cli import main as program
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
@@ -78,6 +81,19 @@ def test_what_a_problem_stops(three: BidsMaker, file: str, stops: list[str] | No
     place = file if file.startswith(("-", "sub-0")) and "/" not in file else str(three.root / file)
     found = stopped_by(Problem(place, "why", "fix"), runs)
     assert (None if found is None else [run.stem for run in runs if run.bold in found]) == stops
+
+
+@pytest.mark.parametrize("role", ["truth", "calibration", "echo"])
+def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(three: BidsMaker, role: str) -> None:
+    first, *others = (run for one in check(settings_for(three)).subjects for run in one.runs)
+    image = three.root / "sub-01" / "func" / "sub-01_task-tap_acq-highres_dir-PA_bold.nii.gz"
+    if role == "truth":
+        first = replace(first, truth=Truth(root=three.root, bold=image))
+    elif role == "calibration":
+        first = replace(first, calibration=SimpleNamespace(bold=image))  # type: ignore[arg-type]
+    else:
+        first = replace(first, echoes=((first.bold, 15.0), (image, 30.0)))
+    assert stopped_by(Problem(str(image), "why", "fix"), [first, *others]) == (first.bold,)
 
 
 def test_a_run_of_one_volume_is_left_out(three: BidsMaker) -> None:

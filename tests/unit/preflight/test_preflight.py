@@ -123,6 +123,19 @@ class TestEvents:
         (contrasts,) = planned().contrasts.values()
         assert "early" in contrasts["all"]
 
+    @pytest.mark.parametrize(
+        ("n_volumes", "tr", "says"), [(16, 1.0, "too few"), (17, 1.0, ""), (20, 0.4, "needs 10 s"), (26, 0.4, "")]
+    )
+    def test_a_run_without_events_has_volumes_for_its_seeds(
+        self, maker: BidsMaker, planned: Planned, n_volumes: int, tr: float, says: str
+    ) -> None:
+        """Three seeds, twelve motion regressors and the mean, though the maps are correlations alone."""
+        maker.bold("sub-01_task-rest", n_volumes=n_volumes, tr=tr)
+        plan = planned(activation=Activation(kinds=("cc",)))
+        assert plan.problems == ()
+        reasons = [problem.reason for problems in plan.left_out.values() for problem in problems]
+        assert [says in reason for reason in reasons] == [True] * bool(says)
+
     def test_too_few_volumes_for_the_model(self, maker: BidsMaker, planned: Planned) -> None:
         """Two types, twelve motion regressors and the mean leave nothing of 15 volumes, and one degree of 16."""
         spared = planned(preprocessing=Preprocessing(dummy_scans=14))

@@ -90,11 +90,17 @@ def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
     assert "no run has a table of evaluation metrics" in metric_tables.absent(["sub-01"], sources)
 
 
-def test_a_task_is_at_rest_where_seeds_stand_for_events(tmp_path: Path) -> None:
-    for run in ("task-tap", "task-rest"):
-        write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run=run)
-    (tmp_path / "sub-01/func/sub-01_task-rest_desc-seeds_timeseries.tsv").write_text("")
-    assert metric_tables.tasks_at_rest(metric_tables.find_sources(tmp_path)) == {"rest"}
+def test_regions_of_seeds_are_not_compared_beside_those_of_conditions(tmp_path: Path) -> None:
+    """Each run says of itself what mapped it; a table of seeds that an earlier call left does not."""
+    for label, size, by in (("01", 10.0, "seeds"), ("02", 20.0, "events")):
+        write_tables(tmp_path, label, activation=sizes("raw", size, size, 1.0), facts={**FACTS, "MappedBy": by})
+        (tmp_path / f"sub-{label}/func/sub-{label}_task-tap_desc-seeds_timeseries.tsv").write_text("")
+    found = metric_tables.Joined(compared=group_tests.compared)
+    for source in metric_tables.find_sources(tmp_path):
+        found.add(source, metric_tables.read_cells(source))
+    found.close()
+    regions = {q.measure: people["raw"] for q, people in found.values.items() if q.contrast == "thumb"}
+    assert regions == {"quarter_paper": {"sub-02": 20.0}}
 
 
 def test_methods_that_some_runs_lack_are_named() -> None:

@@ -1,6 +1,7 @@
 """Runs without events: seeds in the place of events, and what the methods text says."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
@@ -27,6 +28,21 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
     assert "Activation was mapped" not in text
     assert "on/off" not in text
     assert ("MNI coordinates" in text) is with_anat
+    assert mapped_by(graph) == {"seeds"}
+
+
+def mapped_by(graph: Any) -> set[str]:
+    """What the tables of a run say that mapped it."""
+    tables = [graph.get_node(f"{RUN}.keep_{table}") for table in ("image", "activation", "evaluation")]
+    sinks = [node.get_node("sink") if hasattr(node, "list_node_names") else node for node in tables if node]
+    return {node.inputs.provenance["MappedBy"] for node in sinks}
+
+
+def test_tables_of_a_run_with_events_say_so(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.bold(n_volumes=90)
+    maker.events()
+    assert mapped_by(planned_graph(maker, tmp_path)) == {"events"}
 
 
 def test_echoes_are_combined_first(tmp_path: Path) -> None:
