@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.api.image_inputs import ImageLike, InputError, opened, volume_of
 from bids_sr.api.run_preparation import Run
-from bids_sr.io.array_types import Float, Mask
+from bids_sr.io.array_types import Float, Float32, Mask
+from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.metrics.long_tables import EVALUATION, MetricRow
 from bids_sr.series import BASELINES, MEASURED, PCA_RANKS, kind_of
@@ -44,13 +45,15 @@ class Fine:
     factor: tuple[float, float, float]
 
 
-def checked_names(names: Sequence[str]) -> None:
-    """Refuse names that stand for something else in tables.
+def checked_names(names: Sequence[str], not_applied: Sequence[str] = ()) -> None:
+    """Refuse names that stand for something else in tables, and names of series that are not there.
 
     Raises
     ------
-    InputError : a name that is taken, or holds more than letters and digits
+    InputError : a name that is taken, or holds more than letters and digits; one in `not_applied` that is no series
     """
+    if strange := [name for name in not_applied if name not in names]:
+        raise InputError(f"not_applied: {', '.join(map(repr, strange))} is no series; there are {', '.join(names)}")
     for name in names:
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
             raise InputError(
@@ -80,7 +83,7 @@ def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
 
     Raises
     ------
-    InputError : another number of volumes
+    InputError : another number of volumes, or another grid or field of view than that of the run, raised by the factor
     """
     path = folder / "measured.nii"
     with opened(truth, folder, "truth") as reader:
@@ -91,6 +94,14 @@ def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
                 "same run (or give known activation: {contrast: image})"
             )
         x, y, z = fine.mask.shape
+        apart = corners_apart(reader.shape[:3], reader.affine, run.mask.shape, run.affine)
+        limit = EDGE_TOLERANCE * min(reader.zooms)
+        if reader.shape[:3] != (x, y, z) or apart > limit:
+            raise InputError(
+                f"truth: its grid is {reader.shape[:3]}, and {(x, y, z)} is that of the run at the high resolution; "
+                f"the outer edges of the two fields of view lie up to {apart:.3g} mm apart, and {limit:.2g} mm are "
+                "allowed; give the series measured in the same field of view, with axes in the same directions"
+            )
         with SeriesWriter(path, (x, y, z, count), fine.affine, reader.tr, header_like=reader.header) as writer:
             super_resolve_series(
                 reader, writer, make_upsampler("raw", (1.0, 1.0, 1.0)), run.poses, (x, y, z), fine.affine,
@@ -138,13 +149,39 @@ def effects_file(path: Path, name: str, mask: Mask, design: BlockDesign, *, with
     return save_effects(found, folder / f"{name}_effects.npz")
 
 
+def checked_truths(known: Mapping[str, ImageLike], contrasts: Contrasts) -> None:
+    """Refuse known activation of contrasts that there are not.
+
+    Raises
+    ------
+    InputError : names the contrasts there are
+    """
+    if strange := [name for name in known if name not in contrasts]:
+        raise InputError(
+            f"truth: {', '.join(map(repr, strange))} is no contrast of this evaluation; there are "
+            f"{', '.join(contrasts)}"
+        )
+
+
+def _covering(fine: Fine, image: ImageLike, folder: Path, name: str) -> tuple[Float32, Float]:
+    """Known activation of one contrast; InputError where its field of view leaves out a part of the brain."""
+    data, affine = volume_of(image, folder, f"truth_{name}")
+    inside = inside_field(np.argwhere(fine.mask), fine.affine, data.shape, affine, EDGE_TOLERANCE)
+    if not inside.all():
+        raise InputError(
+            f"truth: the field of view of {name} covers {inside.mean():.0%} of the brain; give a map in the frame of "
+            "the reference that covers all of it"
+        )
+    return data, affine
+
+
 def rows_of(
     effects: Sequence[Path], fine: Fine, contrasts: Contrasts, known: Mapping[str, ImageLike], folder: Path, *,
     n_boot: int, seed: int,
 ) -> list[MetricRow]:  # fmt: skip
     """Rows of split halves, and of the truth where there is one."""
     measured = any(path.name == f"{MEASURED}_effects.npz" for path in effects)
-    truths = {name: volume_of(image, folder, f"truth_{name}") for name, image in known.items()}
+    truths = {name: _covering(fine, image, folder, name) for name, image in known.items()}
     with threadpool_limits(1):
         rows = split_half_rows(
             effects, fine.mask, fine.affine, fine.roi, contrasts, factor=fine.factor, n_boot=n_boot, seed=seed

@@ -22,6 +22,7 @@ from bids_sr.api.image_inputs import (
     in_plane,
     mask_on,
     opened,
+    told_tr,
     working_folder,
 )
 from bids_sr.api.run_preparation import Dummies, Run, prepare_run, undo_motion
@@ -32,6 +33,7 @@ from bids_sr.series import BASELINES, DEFAULT_BASELINES, MEASURED, PAIR_BASELINE
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.evaluation.not_applied import compared_rows
 from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
+from bids_sr.stats.evaluation.verdict_text import PYTHON, idle_text
 from bids_sr.stats.glm.blocks import block_design
 from bids_sr.stats.glm.confounds import motion_columns, motion_table
 from bids_sr.stats.glm.contrasts import resolve_contrasts
@@ -48,16 +50,16 @@ class Evaluator(BaseEstimator):
 
     Blocks of each condition are split into halves; the effect of one half is held against that of the other, beyond the
     acquired Nyquist limit as well as over all frequencies. Without a measured or known truth the halves are those of
-    the same series, which tells repeatability and not truth: detail that a method invents alike in both halves passes.
-    Interpolations and simple arithmetic are made and evaluated beside the series without being asked for, and the
-    summary claims nothing that does not exceed them all.
+    the same series, which tells reproducibility and not truth: detail that a method invents alike in both halves
+    passes. Interpolations and simple arithmetic are made and evaluated beside the series without being asked for, and
+    the summary claims nothing that does not exceed them all.
 
     Parameters
     ----------
     factor : float or tuple of three, default=2
         Acquired over high-resolution voxel size, in plane, or by axis.
     tr : float, optional
-        Repetition time (s); that of the acquired series where None.
+        Repetition time (s); where None that of the acquired series, whose header must tell it with a unit.
     contrasts : sequence of str, optional
         Forms ``thumb``, ``thumb-little``, ``name=0.5*thumb-0.5*little``, ``all``; each condition, all and pairs where
         None.
@@ -166,8 +168,8 @@ class Evaluator(BaseEstimator):
         roi : path, image or array (X, Y, Z), optional
             Region of interest on the high-resolution grid; the brain where None.
         truth : image, or mapping of contrast to image, optional
-            High-resolution series (X, Y, Z, t) measured in the same run, as acquired; or known activation by contrast,
-            in signal units, on any grid in the frame of the reference.
+            High-resolution series (X, Y, Z, t) measured in the same run, as acquired, with its field of view; or known
+            activation by contrast, in signal units, on any grid in the frame of the reference that covers the brain.
         guide, lowres, guide_xfm, motion, boldref
             As of `SuperResolver.fit`, for the baselines.
         not_applied : sequence of str
@@ -181,18 +183,25 @@ class Evaluator(BaseEstimator):
         Raises
         ------
         InputError
-            Names, grids or numbers of volumes that do not fit, or neither events nor seeds.
+            Names, grids, fields of view or numbers of volumes that do not fit, no repetition time, or neither events
+            nor seeds.
         TooFewBlocks
             No condition has two blocks inside the run.
         """
         if (events is None) == (seeds is None):
             raise InputError("events, seeds: give one of them, events of a task or seeds of a run at rest")
-        steps.checked_names(list(series))
+        steps.checked_names(list(series), not_applied)
         frame = next((each for each in series.values() if isinstance(each, SuperResolver)), None)
         if frame is not None:
             check_is_fitted(frame)
         with working_folder() as folder:
             with opened(acquired, folder, "acquired", any_order=True) as reader:
+                tr = self.tr or told_tr(reader.header)
+                if not tr > 0:
+                    raise InputError(
+                        "tr: the header of the acquired series tells none, or one without a unit; give "
+                        "Evaluator(tr=...), in s"
+                    )
                 run = self._run(reader, folder, frame, mask=mask, boldref=boldref, motion=motion)
                 fine = _fine(run, in_plane(self.factor), roi, folder)
                 if frame is not None and frame._guide is not None:
@@ -202,9 +211,6 @@ class Evaluator(BaseEstimator):
                 for each, what in series.items():
                     files[each] = self._made(each, what, reader.path, fine, len(run.poses), folder)
                 design_of = self._model(reader, run, events, seeds, folder)
-                tr = self.tr or reader.tr
-            if not tr > 0:
-                raise InputError("tr: the header of the acquired series tells none; give Evaluator(tr=...)")
             rows = self._rows(files, truth, run, fine, design_of, tr, confounds, folder)
         idle = [*not_applied, *(n for n, e in series.items() if isinstance(e, SuperResolver) and not e.applied_)]
         self._judge(rows, list(series), list(baselines), idle)
@@ -282,6 +288,7 @@ class Evaluator(BaseEstimator):
         known = truth if isinstance(truth, Mapping) else {}
         measured = None if truth is None or isinstance(truth, Mapping) else steps.measured_on(fine, truth, run, folder)
         self.contrasts_ = dict(resolve_contrasts(conditions_of(events), self.contrasts or ()))
+        steps.checked_truths(known, self.contrasts_)
         if confounds is None:
             confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))
         design = block_design(
@@ -308,7 +315,7 @@ class Evaluator(BaseEstimator):
                 stacklevel=3,
             )  # fmt: skip
         self.verdict_: Verdict = make_verdict(
-            rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle
+            rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle, advice=PYTHON
         )
         self._kept = compared_rows([*rows, *self.verdict_.rows])
         self.table_ = steps.as_table(self._kept)
@@ -318,10 +325,10 @@ class Evaluator(BaseEstimator):
         return self.fit(acquired, **fit_params).table_
 
     def summary(self) -> str:
-        """What can be said: a headline, the evidence, and the limitations."""
+        """What can be said: who was not applied, a headline, the evidence, and the limitations."""
         check_is_fitted(self)
         verdict = self.verdict_
-        parts = [verdict.headline]
+        parts = [idle_text(verdict.not_applied) + verdict.headline]
         for head, lines in (
             ("Evidence", [sentence.text for sentence in verdict.sentences]), ("Limitations", verdict.limits),
         ):  # fmt: skip

@@ -27,6 +27,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume
 from bids_sr.sr.variance.upsampler import onto_grid
+from bids_sr.stats.evaluation.verdict_text import idle_text
 
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
@@ -144,4 +145,6 @@ def evaluator_report(fitted: Evaluator) -> HtmlReport:
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
     parts.append(_folded(f"Table ({len(rows)} rows)", fitted.table_.to_csv(sep="\t", index=False, na_rep="n/a")))
-    return _page("Evaluator", verdict.headline, parts, doubt=not any(s.decision == "better" for s in verdict.sentences))
+    return _page(
+        "Evaluator", idle_text(verdict.not_applied) + verdict.headline, parts, doubt=verdict.status != "more accurate"
+    )

@@ -20,7 +20,7 @@ from bids_sr.sr.data.temporal_components import open_uncompressed
 ImageLike = str | os.PathLike[str] | nib.Nifti1Image
 MaskLike = ImageLike | Array
 Motion = str | os.PathLike[str] | Array
-_UNITS = {"msec": 1e-3, "usec": 1e-6}
+_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 class InputError(ValueError):
@@ -48,22 +48,43 @@ def series_file(image: ImageLike, folder: Path, what: str) -> Path:
     own = image.get_filename()
     if own and nib.is_proxy(image.dataobj) and Path(own).exists():
         stored: Any = nib.load(own)
-        if stored.shape == image.shape and np.array_equal(stored.affine, image.affine):
+        if _unchanged(image, stored):
             return Path(own)
     return _written(image, folder / f"{what}.nii", what)
+
+
+def _unchanged(image: nib.Nifti1Image, stored: Any) -> bool:
+    """Whether the file holds what the image in memory says: values, grid, voxel sizes, times and axes."""
+    if not isinstance(stored, nib.Nifti1Image) or stored.shape != image.shape:
+        return False
+    scaling = [(float(each.dataobj.slope), float(each.dataobj.inter)) for each in (image, stored)]
+    fields = ("pixdim", "xyzt_units", "dim_info", "qform_code", "sform_code")
+    return (
+        scaling[0] == scaling[1]
+        and np.array_equal(stored.affine, image.affine)
+        and all(np.array_equal(image.header[name], stored.header[name]) for name in fields)
+    )
+
+
+def told_tr(header: Any) -> float:
+    """Repetition time (s) that a header tells; 0 where it tells none.
+
+    A header without a unit of time tells none: nibabel gives new images pixdim[4] = 1, which is no measurement.
+    """
+    if len(header.get_data_shape()) < 4:
+        return 0.0
+    return float(header["pixdim"][4]) * _SECONDS.get(header.get_xyzt_units()[1], 0.0)
 
 
 def _written(image: nib.Nifti1Image, path: Path, what: str) -> Path:
     shape, single = image.shape, len(image.shape) == 3
     if len(shape) not in (3, 4):
         raise InputError(f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)")
-    zooms = image.header.get_zooms()
-    tr = 0.0 if single else float(zooms[3]) * _UNITS.get(image.header.get_xyzt_units()[1], 1.0)
     if single:
         save_image(_finite(image.dataobj, 0, what), image.affine, path, header_like=image.header)
         return path
     x, y, z, count = shape
-    with SeriesWriter(path, (x, y, z, count), image.affine, tr, header_like=image.header) as writer:
+    with SeriesWriter(path, (x, y, z, count), image.affine, told_tr(image.header), header_like=image.header) as writer:
         for t in range(count):
             writer.append(_finite(image.dataobj[..., t], t, what))
     return path

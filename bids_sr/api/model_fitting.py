@@ -11,9 +11,11 @@ import numpy as np
 
 from bids_sr.api.image_inputs import (
     ImageLike,
+    InputError,
     Motion,
     SuperResolutionWarning,
     opened,
+    told_tr,
     transform_of,
     volume_of,
 )
@@ -118,10 +120,22 @@ def _image(image: ImageLike, folder: Path, what: str) -> Image:
 
 
 def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tuple[Maps | None, dict[str, Any]]:
-    """Standard deviation maps of the calibration on the run's two grids, or None with the reason among the facts."""
+    """Standard deviation maps of the calibration on the run's two grids, or None with the reason among the facts.
+
+    Raises
+    ------
+    InputError : its header tells no repetition time
+    """
     assert given.calibration is not None
     facts: dict[str, Any] = {}
     with opened(given.calibration, folder, "calibration", any_order=True) as reader:
+        tr = told_tr(reader.header)
+        if reader.ndim == 4 and not tr > 0:
+            raise InputError(
+                "calibration: its header tells no repetition time, or one without a unit; set both, for instance by "
+                "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
+                "image.header.set_xyzt_units('mm', 'sec')"
+            )
         own = prepare_run(reader, folder, realigned=given.realigned)
         low, fine = Image(data=run.boldref, affine=run.affine), Image(data=own.boldref, affine=own.affine)
         try:
@@ -134,7 +148,7 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tupl
                 xfm = np.eye(4) if known is None else transform_of(known, "calibration_xfm")
                 facts = {**agreement(low, run.mask, fine, own.mask, xfm, factor)}
             sd, sd_low, told = calibration_maps(
-                reader, own.mask, own.poses, own.params, facts, n_dummy=own.n_dummy, tr=reader.tr, factor=factor,
+                reader, own.mask, own.poses, own.params, facts, n_dummy=own.n_dummy, tr=tr, factor=factor,
                 events=given.events,
             )  # fmt: skip
         except (CalibrationError, RuntimeError) as error:

@@ -22,6 +22,7 @@ from bids_sr.api.image_inputs import (
     in_plane,
     opened,
     poses_of,
+    told_tr,
     working_folder,
 )
 from bids_sr.api.model_fitting import Fitted, Given, fit_model, guide_of, pair_of
@@ -166,7 +167,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             T2*-weighted pair: high resolution, and low resolution (made by truncating k-space where None). Networks are
             trained on it, ``inject`` and ``ratio`` take their detail from it, variance methods add its static detail.
         calibration : path or image, optional
-            Short BOLD run at the high resolution, whose variance enters the maps of ``sbl`` and its like.
+            Short BOLD run at the high resolution, whose variance enters the maps of ``sbl`` and its like. Its header
+            must tell the repetition time with a unit.
         motion : path or array (T, 4, 4), optional
             Transforms that take a boldref point (RAS mm) to its point in each volume (ITK text as the program writes
             it, or matrices); estimated where None, unless ``realigned``.
@@ -365,7 +367,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         size = (*shape, reader.shape[3])
         with (
             threadpool_limits(limits),
-            SeriesWriter(target, size, affine, reader.tr, header_like=reader.header) as writer,
+            SeriesWriter(target, size, affine, told_tr(reader.header), header_like=reader.header) as writer,
         ):
             super_resolve_series(
                 reader, writer, self._upsampler(reader.affine), poses, shape, affine, factor=self.factor_,

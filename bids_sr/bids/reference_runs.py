@@ -6,16 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bids_sr.bids import headers as hd
 from bids_sr.bids import query
 from bids_sr.bids.findings import Findings, refusal
 from bids_sr.bids.inputs import BoldRun, Header, Triple, Truth, entities_of, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import column, merged, sidecars_on_disk
 from bids_sr.io.axis_order import AS_STORED, nearest
+from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart
 
-EDGE_TOLERANCE = 0.1  # of a high-resolution voxel: so far may the corners of the fields of view lie apart
 TIME_TOLERANCE = 1e-3  # s
 KEYS = ("subject", "session", "task", "run")
 PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
@@ -160,7 +158,7 @@ def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -
         fix = "Give the truth at the resolution that the run is raised to (--sr-factor where there is no pair)."
         found.refuse(header.path, reason, fix)
         return False
-    apart = _corners_apart(header, run)
+    apart = corners_apart(header.shape[:3], header.affine, run.shape, run.affine)
     limit = EDGE_TOLERANCE * min(header.zooms)
     if apart > limit:
         reason = (
@@ -170,16 +168,6 @@ def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -
         fix = "Give a truth with the same field of view and directions of axes; the affines in the headers tell."
         found.refuse(header.path, reason, fix)
     return apart <= limit
-
-
-def _corners_apart(header: Header, run: BoldRun) -> float:
-    """Largest distance (mm) of corresponding corners of two fields of view, the outer edges of the voxels."""
-    corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(-1, 3)
-    places = [
-        corners * shape @ affine[:3, :3].T + affine[:3, :3] @ [-0.5, -0.5, -0.5] + affine[:3, 3]
-        for shape, affine in ((header.shape[:3], header.affine), (run.shape, run.affine))
-    ]
-    return float(np.linalg.norm(places[0] - places[1], axis=1).max())
 
 
 def _check_events(path: Path, run: BoldRun, found: Findings) -> None:

@@ -21,6 +21,8 @@ from bids_sr.stats.evaluation.not_applied import APPLIED, stands_for
 from bids_sr.stats.evaluation.verdict_text import (
     NOTHING_APPLIED,
     NOTHING_COMPARED,
+    PROGRAM,
+    Advice,
     Sentence,
     Status,
     best_of,
@@ -205,7 +207,7 @@ def _as_rows(
 
 def make_verdict(
     rows: Sequence[MetricRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None,
-    not_applied: Sequence[str] = (),
+    not_applied: Sequence[str] = (), advice: Advice = PROGRAM,
 ) -> Verdict:  # fmt: skip
     """Say what the evaluation of a run allows to say.
 
@@ -218,6 +220,7 @@ def make_verdict(
     margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of the gap between
         bspline and measured
     not_applied : methods that fell back to zero filling; they, their placebos and their members are left out
+    advice : how the reader gets what the limits name as missing
     """
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]
@@ -253,6 +256,6 @@ def make_verdict(
         best=best_of(table, methods, found["function"]),
         not_applied=tuple(idle),
         sentences=tuple(sentences),
-        limits=tuple(limits_of(rows, table, found, next(iter(margins.values()), math.nan))),
+        limits=tuple(limits_of(rows, table, found, next(iter(margins.values()), math.nan), advice)),
         rows=(*_as_rows(table, decided, found, margins), *applied),
     )  # fmt: skip

@@ -18,6 +18,27 @@ NOTHING_COMPARED = "No super-resolution method was run; the series are interpola
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Advice:
+    """How those who read the limits get what is missing: other words on the command line than in Python."""
+
+    reference: str  # a high-resolution reference
+    images: str  # volumes to assess the quality of images
+    controls: str  # control analyses
+
+
+PROGRAM = Advice(
+    reference="give one by --truth DIR, or let --retrospective make one by downsampling the data themselves",
+    images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
+    controls="--null-checks runs them",
+)
+PYTHON = Advice(
+    reference="give one as truth to Evaluator.fit, a measured series or known activation by contrast",
+    images="a measured series as truth",
+    controls="the bids-sr program runs them",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
     """One statement with the metric that it rests on."""
 
@@ -131,15 +152,13 @@ def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], s
 
 
 def limits_of(
-    rows: Sequence[MetricRow], table: Table | None, found: Mapping[str, dict[str, bool | None]], margin: float
-) -> list[str]:
+    rows: Sequence[MetricRow], table: Table | None, found: Mapping[str, dict[str, bool | None]], margin: float,
+    advice: Advice = PROGRAM,
+) -> list[str]:  # fmt: skip
     """What cannot be said."""
     limits = []
     if table is None or not table.evidence.is_truth:
-        limits.append(
-            "No high-resolution reference: give one by --truth DIR, or let --retrospective make one by downsampling "
-            "the data themselves."
-        )
+        limits.append(f"No high-resolution reference: {advice.reference}.")
     elif not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
         limits.append("Differences without an interval decide nothing.")
     if table is not None and table.evidence.is_truth:
@@ -155,14 +174,13 @@ def limits_of(
         limits.append("No equivalence can be claimed: no margin was given, and no measured series sets one.")
     if any(holds is None for holds in found["image"].values()):
         limits.append(
-            "Image quality was not assessed against bspline and inject: it needs both of them, and measured volumes "
-            "(--truth, --retrospective) or a second pair (--pair-holdout)."
+            f"Image quality was not assessed against bspline and inject: it needs both of them, and {advice.images}."
         )
     absent = [method for method, holds in found["specific"].items() if holds is None]
     if absent:
         limits.append(
             f"No control analysis was run for {', '.join(absent)}; participant-specific benefit is unknown "
-            "(--null-checks runs them)."
+            f"({advice.controls})."
         )
     raised = dict.fromkeys(r.measure.removeprefix("flag_") for r in rows if r.measure[:5] == "flag_" and r.value == 1)
     if raised:

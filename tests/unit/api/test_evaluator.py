@@ -1,5 +1,8 @@
 """The evaluator: what comes out for truth, halves and seeds, and what it refuses."""
 
+import copy
+import dataclasses
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ from bids_sr import Evaluator, SuperResolver
 from bids_sr.api.image_inputs import InputError, SuperResolutionWarning
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.long_tables import EVALUATION
+from bids_sr.stats.evaluation.verdict import Sentence
 
 PLAIN = {"baselines": ["zerofill"], "n_boot": 20, "realigned": True}
 
@@ -37,10 +41,51 @@ def test_without_a_truth_repeatability_is_told_and_nothing_claimed(halves, tmp_p
     told = halves.summary()
     assert told.startswith(halves.verdict_.headline)
     assert "\nLimitations\n- " in told
+    assert "give one as truth to Evaluator.fit" in told
+    assert "--" not in told, "options of the command line are of no use in Python"
     halves.report().save_as_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 1
     assert "detail that a method makes alike in both halves passes this" in page
+
+
+@pytest.mark.parametrize(
+    ("status", "color"),
+    [("more accurate", "#009e73"), ("not more accurate", "#d55e00"), ("not assessed", "#d55e00")],
+)
+def test_the_page_is_green_for_a_positive_verdict_alone(halves, status, color):
+    fitted = copy.copy(halves)
+    better = (Sentence(text="mine exceeds bspline.", decision="better"),)
+    fitted.verdict_ = dataclasses.replace(halves.verdict_, status=status, sentences=better)
+    assert f"border-left:4px solid {color}" in str(fitted.report())
+
+
+def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path):
+    image = nib.Nifti1Image(*load_image(run / "bold.nii"))
+    assert image.header["pixdim"][4] == 1, "which nibabel takes where nobody tells"
+    nib.save(image, tmp_path / "silent.nii")
+    given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"}
+    for silent in (image, tmp_path / "silent.nii"):
+        with pytest.raises(InputError, match="tr: the header of the acquired series tells none"):
+            Evaluator(**PLAIN).fit(silent, **given)
+    told = Evaluator(**PLAIN, tr=2.0).evaluate(tmp_path / "silent.nii", **given)
+    pd.testing.assert_frame_equal(told, halves.table_)
+
+
+def test_a_truth_must_be_of_this_run_and_of_contrasts_that_there_are(run, lanczos):
+    truth, affine = load_image(run / "truth.nii")
+    far = affine.copy()
+    far[0, 3] += 20
+    given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"}
+    effect = truth.std(-1)
+    for wrong, told in (
+        ({"thumbs": nib.Nifti1Image(effect, affine)}, "truth: 'thumbs' is no contrast .* there are .*thumb"),
+        ({"thumb": nib.Nifti1Image(effect, far)}, "truth: the field of view of thumb covers [1-9].% of the brain"),
+        (nib.Nifti1Image(truth, far), "truth: .* lie up to 20 mm apart"),
+        (nib.Nifti1Image(truth[::2, ::2], affine @ np.diag([2, 2, 1, 1])), r"truth: its grid is \(30, 28, 5\)"),
+    ):
+        with pytest.raises(InputError, match=told):
+            Evaluator(**PLAIN).fit(run / "bold.nii", **given, truth=wrong)
 
 
 def test_events_from_a_file_and_an_estimator_give_the_same(run, halves):
@@ -89,7 +134,8 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
         )
     gains = found.table_[found.table_.measure.str.startswith("gain_")]
     assert not ((gains.series == "mine") | (gains.against == "mine")).any()
-    assert "not applied" in found.summary()
+    assert found.summary().startswith("mine was not applied: ")
+    assert "mine was not applied: " in str(found.report())
 
 
 @pytest.mark.parametrize(
@@ -100,6 +146,7 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
         ({"series": {"bspline": "bold.nii"}}, "series: 'bspline' cannot name a series"),
         ({"series": {"my-own": "bold.nii"}}, "series: 'my-own' cannot name a series"),
         ({"series": {"mine": "bold.nii"}}, "series: mine is .* and the run at the high resolution"),
+        ({"not_applied": ["mien"]}, "not_applied: 'mien' is no series; there are mine"),
         ({"truth": "fine.nii"}, "truth: 1 volumes, the acquired series has 84"),
     ],
 )

@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bids_sr
 from bids_sr import Evaluator, SuperResolver
-from bids_sr.api.image_inputs import InputError, SuperResolutionWarning
+from bids_sr.api.image_inputs import InputError, SuperResolutionWarning, series_file, told_tr
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.method import method_names
@@ -117,6 +117,40 @@ def test_a_header_that_was_changed_in_memory_counts(run):
     image._affine = moved
     fitted = SuperResolver("bspline", realigned=True).fit(image)
     assert fitted.boldref_.affine[0, 3] == moved[0, 3]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.set_zooms((*header.get_zooms()[:3], 3.0)),
+        lambda header: header.set_xyzt_units("mm", "msec"),
+        lambda header: header.set_dim_info(slice=0),
+    ],
+    ids=["repetition time", "unit", "slices"],
+)
+def test_what_was_changed_in_memory_is_not_read_from_the_file(run, tmp_path, change):
+    image = nib.load(run / "bold.nii")
+    assert series_file(image, tmp_path, "bold") == run / "bold.nii"
+    change(image.header)
+    written = series_file(image, tmp_path, "bold")
+    assert written == tmp_path / "bold.nii"
+    stored = nib.load(written)
+    assert told_tr(stored.header) == pytest.approx(told_tr(image.header))
+    assert stored.header.get_dim_info() == image.header.get_dim_info()
+    np.testing.assert_array_equal(stored.dataobj[..., 3], image.dataobj[..., 3])
+
+
+def test_a_repetition_time_without_a_unit_is_not_made_up(run, tmp_path):
+    silent = nib.Nifti1Image(*load_image(run / "truth.nii"))
+    with pytest.raises(InputError, match="calibration: its header tells no repetition time"):
+        SuperResolver("sbl", realigned=True, registered=True).fit(
+            run / "bold.nii", mask=run / "mask.nii", calibration=silent
+        )
+    image = nib.Nifti1Image(*load_image(run / "bold.nii"))
+    nib.save(image, tmp_path / "silent.nii")
+    for each in (image, tmp_path / "silent.nii"):
+        made = SuperResolver("zerofill", realigned=True).fit_transform(each, mask=run / "mask.nii")
+        assert told_tr(made.header) == 0
 
 
 def test_fitting_twice_forgets_the_first_run(run, tmp_path):
