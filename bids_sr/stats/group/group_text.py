@@ -15,9 +15,9 @@ _P = "p value, two-sided"
 COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "task": {"Description": "Label of the task"},
     "variant": {"Description": "Other entities in the names of the runs; n/a where there are none"},
-    "table": {"Description": "The participants' table that the figures come from"},
+    "table": {"Description": "The participants' table that the values come from"},
     "measure": {"Description": "What was measured; see group_metrics.json"},
-    "against": {"Description": "What the figures are held against, see group_metrics.json"},
+    "against": {"Description": "What the values are compared with, see group_metrics.json"},
     "region": {"Description": "Voxels that entered, see group_metrics.json"},
     "contrast": {"Description": "The contrast, or two joined by +"},
     "fwhm_mm": {"Description": "Smoothing, full width at half maximum", "Units": "mm"},
