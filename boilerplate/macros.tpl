@@ -63,7 +63,7 @@
 {% endmacro %}
 
 {% macro viewer(content, least, left_out) %}
-<div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript; the section Activation shows the same maps.</p>
+<div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript and a browser that can unpack gzip (since 2023). The section Activation shows some slices of the maps: acquired, B-spline, the methods and, where there is one, measured.</p>
 <script type='application/json'>{{ content }}</script></div>
 <p class='caption'>A click moves all planes. Each map is shown voxel by voxel, without smoothing, on the grid that it has; on one color scale for all series of a contrast. Values with {{ least }} are left out here; the files in func/ hold all.{% if left_out %} Not here, for the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
 {% endmacro %}

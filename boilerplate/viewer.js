@@ -157,13 +157,13 @@
       const place = millimeters(this.below, this.at).map((v) => Math.round(v));
       const found = this.map ? value(this.map, this.at) : null;
       const least = this.given.least;
-      const text = found === null ? "no map" : Math.abs(found) < least ? `|${this.given.statistic}| < ${least}` : `${this.given.statistic} ${found.toFixed(1)}`;
+      const text = found === null ? "no map" : found === 0 ? `|${this.given.statistic}| < ${least}` : `${this.given.statistic} ${found.toFixed(this.given.digits)}`;
       const name = this.given.titles[series] || series;
       const smoothed = smoothing === "none" ? "not smoothed" : `smoothed by ${smoothing}`;
       this.readout.textContent = `${name}, ${contrast}, ${smoothed} · x ${place[0]}, y ${place[1]}, z ${place[2]} mm · ${text}`;
       Object.assign(this.root.dataset, { series, contrast, smoothing, threshold, at: place.join(",") });
       for (const [name, control] of Object.entries(this.inputs)) control.value = this.state[name];
-      this.level.textContent = Number(threshold).toFixed(1);
+      this.level.textContent = Number(threshold).toFixed(this.given.digits);
       for (const button of this.buttons) button.setAttribute("aria-pressed", button.value === series);
     }
 
@@ -183,7 +183,7 @@
       });
       const group = make("div", { role: "group", className: "series" }, ...this.buttons);
       group.setAttribute("aria-label", "series");
-      const slider = make("input", { type: "range", min: this.given.least, max: this.given.most, step: 0.1 });
+      const slider = make("input", { type: "range", min: this.given.least, max: this.given.most, step: this.given.step });
       slider.addEventListener("input", () => this.show({ threshold: Number(slider.value) }));
       this.inputs.threshold = slider;
       this.level = make("output");
@@ -248,12 +248,21 @@
     }
   }
 
+  // Where a browser cannot unpack the maps, the text for readers without scripts is shown instead.
+  const begin = async (root) => {
+    try {
+      await new Viewer(root).start();
+    } catch (error) {
+      root.replaceChildren(make("p", { className: "failed", textContent: root.querySelector(".unscripted").textContent }));
+    }
+  };
+
   // A viewer is made when it is first seen: a page of many runs decodes only what is looked at.
   const seen = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       seen.unobserve(target);
-      new Viewer(target).start();
+      begin(target);
     }
   });
   for (const root of document.querySelectorAll("[data-viewer]")) seen.observe(root);

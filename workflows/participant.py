@@ -68,7 +68,7 @@ def init_subject_wf(*, subject: SubjectPlan, name: str) -> LiterateWorkflow:
             else:
                 of_pair = pair_wf is not None and field in fields_of(pair_wf, "outputnode")
                 workflow.connect([(pair_wf if of_pair else anat_wf, func_wf, passed(field))])
-        _run_reportlets(run, highres.get(run.pair, ""), workflow, func_wf, anat_wf)
+        _run_reportlets(run, len(subject.runs), highres.get(run.pair, ""), workflow, func_wf, anat_wf)
     summary_wf = init_summary_wf(summary=subject.facts)
     _keep_figures(subject, workflow, summary_wf, "keep_summary")
     return workflow
@@ -178,14 +178,15 @@ def _pair_reportlets(
 
 
 def _run_reportlets(
-    run: RunPlan, highres: str, workflow: LiterateWorkflow, func_wf: LiterateWorkflow, anat_wf: LiterateWorkflow | None
-) -> None:
-    """Figures and tables of one run: those of its motion and registration apart from those of its maps."""
+    run: RunPlan, n_runs: int, highres: str, workflow: LiterateWorkflow, func_wf: LiterateWorkflow,
+    anat_wf: LiterateWorkflow | None,
+) -> None:  # fmt: skip
+    """Figures and tables of one run of `n_runs`: those of its motion and registration apart from those of its maps."""
     name, plan = run.name, run.series
     run_wf = init_run_reportlets_wf(run=run, name=f"{name}_run_figures_wf")
     drawn = [
         run_wf,
-        init_maps_reportlets_wf(run=run, name=f"{name}_maps_figures_wf"),
+        init_maps_reportlets_wf(run=run, n_runs=n_runs, name=f"{name}_maps_figures_wf"),
         init_evaluation_reportlets_wf(run=run, name=f"{name}_evaluation_figures_wf"),
         init_overview_reportlets_wf(run=run, name=f"{name}_overview_figures_wf"),
     ]

@@ -154,8 +154,10 @@ def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -
     expected = tuple(math.floor(n * f + 0.5) for n, f in zip(run.shape, factor, strict=True))
     if header.shape[:3] != expected:
         names = " and ".join("×".join(map(str, shape)) for shape in (header.shape[:3], expected))
-        reason = f"its matrix is not that of {run.bold.name} raised by {'×'.join(f'{f:g}' for f in factor)}: {names}"
-        fix = "Give the truth at the resolution that the run is raised to (--sr-factor where there is no pair)."
+        reason = (
+            f"its matrix is not that of {run.bold.name} super-resolved by {'×'.join(f'{f:g}' for f in factor)}: {names}"
+        )
+        fix = "Give the truth at the high resolution of the run (--sr-factor where there is no pair)."
         found.refuse(header.path, reason, fix)
         return False
     apart = corners_apart(header.shape[:3], header.affine, run.shape, run.affine)

@@ -7,7 +7,7 @@ from typing import Any
 
 SLOW = (0.01, 0.1)  # Hz, band of the amplitude of fluctuations
 STAT_TEXT = {
-    "cc": ("Correlation of the voxel's course with the task, both detrended and filtered", "1"),
+    "cc": ("Correlation of the voxel's time series with the task, both detrended and filtered", "1"),
     "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
     "t": ("t statistic of the contrast, two-sided sign", "1"),
     "z": ("Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an estimate", "1"),

@@ -375,7 +375,7 @@ register(
     *(
         Metric(f"verdict_{name}", "1", f"1 where the evidence allows to say that the method {text}, else 0")
         for name, text in (
-            ("function", "shows more true BOLD detail than every baseline, control and plain arithmetic"),
+            ("function", "shows more true BOLD detail than every baseline, denoised B-spline and plain arithmetic"),
             ("image", "gives better images than bspline and inject"),
             ("specific", "gains part of that from this participant's own data, as method - control excludes 0"),
         )

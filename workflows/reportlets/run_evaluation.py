@@ -76,7 +76,10 @@ def init_overview_reportlets_wf(*, run: RunPlan, name: str = "overview_reportlet
         maps_entities="entities", roi_bold_hr="roi_hr",
     )  # fmt: skip
     wires += same(guide_hr="background") if run.with_pair else same(boldref="background")
-    shown = OverviewReport(run_name=str(run.facts.get("Run", run.name)), truth_maps=dict(run.evaluation.truth_maps))
+    shown = OverviewReport(
+        run_name=str(run.facts.get("Run", run.name)), truth_maps=dict(run.evaluation.truth_maps),
+        calibrated=run.calibrated,
+    )  # fmt: skip
     return drawing_workflow(name, {"overview": (shown, wires)})
 
 

@@ -178,12 +178,13 @@ def init_run_reportlets_wf(*, run: RunPlan, name: str = "run_reportlets_wf") -> 
     return drawing_workflow(name, drawings)
 
 
-def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -> LiterateWorkflow:
+def init_maps_reportlets_wf(*, run: RunPlan, n_runs: int = 1, name: str = "maps_reportlets_wf") -> LiterateWorkflow:
     """Draw series and maps of one run side by side, and show its tables.
 
     Parameters
     ----------
     run : with a T2*-weighted pair its highres image is drawn below the maps
+    n_runs : runs of the participant, which share the page
 
     Inputs
     ------
@@ -193,6 +194,7 @@ def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -
     maps, maps_entities : statistical maps and regions of all series, with their entities
     image_tsv, activation_tsv : metrics of the series and of the maps
     clusters_tsv : largest clusters of the maps
+    evaluation_tsv, verdict_json : what is shown first: the contrast of the verdict, and its best method
     boldref : reference of the run, only without a pair
     guide_hr : highres image on the boldref's high-resolution grid, only with a pair
 
@@ -205,11 +207,15 @@ def init_maps_reportlets_wf(*, run: RunPlan, name: str = "maps_reportlets_wf") -
     maps = [*same("maps", maps_entities="entities"), *below, *grid]
     slices = SuperresReport(series_names=list(run.mapped[1:]))
     order = {"series_names": list(run.mapped)}
+    judged = same("evaluation_tsv", "verdict_json")
+    clusters = ClustersReport(series_names=["bspline", *run.series.methods])
     return drawing_workflow(name, {
         "slices": (slices, [*same("series_files", preproc_file="raw_file"), *grid]),
         "maps": (ActivationReport(at_rest=run.at_rest, **order), maps),
-        "viewer": (ViewerReport(**order), [each for each in maps if each[1] != "roi_hr"]),
-        "clusters": (ClustersReport(series_names=["bspline", *run.series.methods]), same("clusters_tsv")),
+        "viewer": (
+            ViewerReport(n_runs=n_runs, **order), [*judged, *(each for each in maps if each[1] != "roi_hr")]
+        ),
+        "clusters": (clusters, [*judged, *same("clusters_tsv")]),
         "regions": (RegionsReport(**order), maps),
         "metrics": (MetricsReport(at_rest=run.at_rest, **order), same("image_tsv", "activation_tsv")),
     })  # fmt: skip

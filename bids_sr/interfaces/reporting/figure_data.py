@@ -38,6 +38,14 @@ def read_json(path: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def judged_contrast(rows: Sequence[Any], verdict: Mapping[str, Any]) -> str:
+    """The contrast of the evidence that a verdict rests on; empty where no method was applied or none was compared."""
+    from bids_sr.stats.evaluation.evidence import best_table
+
+    table = best_table(rows, [verdict["best"]]) if verdict["best"] else None
+    return "" if table is None else table.contrast
+
+
 def onto(image: Image | str, shape: Sequence[int], affine: Array, xfm: Array | None = None) -> Array:
     """An image (or its file) on a display grid, linearly, zero outside; ``xfm`` takes a grid point to the image's."""
     from bids_sr.spatial.resampling import Spline, sample_volume

@@ -160,10 +160,25 @@ def MetricsReport(
 
 
 @reportlet
-def ClustersReport(*, clusters_tsv: FileName, series_names: Sequence[str]) -> Iterator[Drawn]:
-    """The largest clusters of the series that are compared, with the labels of an atlas."""
-    from bids_sr.metrics.long_tables import read_cells
+def ClustersReport(
+    *,
+    clusters_tsv: FileName,
+    series_names: Sequence[str],
+    evaluation_tsv: FileName = NO_FILE,
+    verdict_json: FileName = NO_FILE,
+) -> Iterator[Drawn]:
+    """The largest clusters of the series that are compared, with the labels of an atlas.
+
+    Parameters
+    ----------
+    evaluation_tsv, verdict_json : the contrast that the verdict is about comes first
+    """
+    from bids_sr.metrics.long_tables import read_cells, read_table
     from bids_sr.reports.tables.cluster_tables import clusters_html
     from bids_sr.stats.regions.clusters import COLUMNS
 
-    yield Drawn(clusters_html(read_cells(clusters_tsv, COLUMNS).to_dict("records"), series_names), "clusters")
+    judged = ""
+    if evaluation_tsv and verdict_json:
+        judged = tools.judged_contrast(read_table(evaluation_tsv), tools.read_json(verdict_json))
+    rows = read_cells(clusters_tsv, COLUMNS).to_dict("records")
+    yield Drawn(clusters_html(rows, series_names, first=judged), "clusters")

@@ -8,7 +8,6 @@ from typing import Any
 from bids_sr.interfaces.reporting import figure_data as tools
 from bids_sr.interfaces.reporting.map_reportlets import scene_of, series_map
 from bids_sr.interfaces.reporting.reportlet import Drawn, FileName, reportlet
-from bids_sr.series import kind_of
 
 NO_MAPS: Mapping[str, Any] = MappingProxyType({})
 EFFECT_SHARE = 0.2
@@ -30,6 +29,7 @@ def OverviewReport(
     roi_hr: FileName,
     run_name: str,
     truth_maps: Mapping[str, Any] = NO_MAPS,
+    calibrated: bool = False,
 ) -> Iterator[Drawn]:
     """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
 
@@ -39,6 +39,7 @@ def OverviewReport(
     background : image to draw over, on any grid
     run_name : participant, task and what else sets the run apart
     truth_maps : known activation, contrast to file
+    calibrated : whether a calibration run was used
     """
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
@@ -51,22 +52,18 @@ def OverviewReport(
     run = RunFacts(
         name=run_name, displacement=[float(value) for value in displacement],
         acquired_mm=[float(v) for v in voxel_sizes(tools.load(acquired).affine)],
-        made_mm=[float(v) for v in voxel_sizes(tools.load(mask_hr).affine)],
+        made_mm=[float(v) for v in voxel_sizes(tools.load(mask_hr).affine)], calibrated=calibrated,
     )  # fmt: skip
     flags = tools.read_json(flags_json)
     yield Drawn(overview_html(verdict, rows, flags, tools.read_json(registration_json), run), "overview")
-    contrast = _contrast(rows, verdict, found)
+    contrast = _contrast(tools.judged_contrast(rows, verdict), found)
     yield from _zoomed(found, contrast, verdict["best"], truth_maps, scene_of(background, mask_hr, roi_hr))
 
 
-def _contrast(rows: Sequence[Any], verdict: Mapping[str, Any], found: tools.MapFiles) -> str:
+def _contrast(judged: str, found: tools.MapFiles) -> str:
     """The contrast that the verdict is about; without one, that of all conditions, or the first that was mapped."""
-    from bids_sr.stats.evaluation.evidence import best_table
-
-    table = best_table(rows, [verdict["best"]]) if verdict["best"] else None
     mapped = list(dict.fromkeys(contrast for contrast, _, _ in found.stats))
-    wanted = [table.contrast] if table is not None else []
-    return next(name for name in [*wanted, "all", *mapped] if name in mapped)
+    return next((name for name in (judged, "all", *mapped) if name in mapped), "")
 
 
 def _zoomed(
@@ -106,18 +103,24 @@ def ViewerReport(
     entities: Sequence[Any],
     background: FileName,
     mask_hr: FileName,
+    evaluation_tsv: FileName,
+    verdict_json: FileName,
     series_names: Sequence[str] = (),
+    n_runs: int = 1,
 ) -> Iterator[Drawn]:
-    """Every map of the run to scroll through, by contrast, smoothing and series.
+    """Every map of the run to scroll through, by contrast, smoothing and series: first the best method of the verdict.
 
     Parameters
     ----------
     maps, entities : statistical maps of all series, and their entities; lists of lists are joined
     background : image to draw over, on any grid
+    evaluation_tsv, verdict_json : what is shown first: the verdict's contrast and its best method
     series_names : order of the series
+    n_runs : runs of the participant, which share the page
     """
+    from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
-    from bids_sr.reports.figures.map_viewer import ViewedMaps, viewer_html
+    from bids_sr.reports.figures.map_viewer import ViewedMaps, room_of, viewer_html
     from bids_sr.reports.figures.style import NamedImage
 
     found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
@@ -125,7 +128,9 @@ def ViewerReport(
     mask = tools.load(mask_hr)
     below = NamedImage(name="", data=tools.onto(background, mask.data.shape, mask.affine), affine=mask.affine)
     shown, names = {}, []
-    order = sorted(found.stats, key=lambda key: (key[0] != "all", key[2]))
+    verdict = tools.read_json(verdict_json)
+    judged = _contrast(tools.judged_contrast(read_table(evaluation_tsv), verdict), found)
+    order = sorted(found.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2]))
     for contrast, stat, fwhm in order:
         if stat == display.statistic:
             files = found.stats[contrast, stat, fwhm]
@@ -133,6 +138,5 @@ def ViewerReport(
             smoothing = f"{fwhm / 10:g} mm" if fwhm else "none"
             shown[contrast, smoothing] = [series_map(name, files[name]) for name in tools.ordered(files, series_names)]
     given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)))
-    methods = [name for name in given.series if kind_of(name) == "method"]
-    if text := viewer_html(given, below, mask.data, first_series=next(iter(methods), "")):
+    if text := viewer_html(given, below, mask.data, first_series=verdict["best"], room=room_of(n_runs)):
         yield Drawn(text, "viewer")

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError, NamedImage, Volume, Window
+from bids_sr.reports.tables.evaluation_rows import series_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +148,7 @@ def activation_figure(
             for ax, window in zip(row, windows, strict=True):
                 image = panels.show(ax, shown, window, **colors)
                 s.show_window_contour(ax, regions, window, FDR_COLOR, width=0.6)
-            s.name_row(row[0], each.name, x=0.06, upright=False, size=9.5)
+            s.name_row(row[0], series_text(each.name), x=0.06, upright=False, size=9.5)
         s.mark_planes(axes[0], brain, [k for _, k in windows])
         s.bar_below(fig, image, label, bottom=0.5)
     return fig

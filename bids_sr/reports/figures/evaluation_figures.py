@@ -75,14 +75,13 @@ def contrasts_figure(
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
-    """What each method has more than its placebos and the denoising controls, named in ``against`` of the rows.
+    """What each method has more than its placebos, named in ``against`` of the rows.
 
     `measures` are titles of columns by measure.
     """
     own = [row for row in rows if row.contrast == contrast and row.measure in measures]
     regions = pick.shown_regions(own)
-    pairs = list(dict.fromkeys((row.series, row.against) for row in own))
-    pairs.sort(key=lambda pair: (pick.kind_of(pair[1]) == "control", pair[0]))
+    pairs = sorted(dict.fromkeys((row.series, row.against) for row in own), key=lambda pair: pair[0])
     labels = {f"{one}|{other}": (f"{one} − {other}", pick.kind_of(other)) for one, other in pairs}
     found = {(row.measure, row.region, f"{row.series}|{row.against}"): row for row in own}
     there = {row.measure for row in own}

@@ -7,6 +7,7 @@ are left out, as noise is what does not compress; what is left is as fine as a c
 import base64
 import gzip
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,11 @@ LEAST = {"t": 2.5, "cc": 0.15, "effect": 0.0}
 """Values below this are left out, by statistic."""
 MOST = {"t": 12.0, "cc": 1.0, "effect": 1.0}
 """Upper end of the threshold slider, by statistic."""
-MAX_BYTES = 2_600_000
-"""Of the maps of one run, in base64: the first contrasts and smoothings are kept, those left out are named."""
+DIGITS = {"t": 1, "cc": 2}
+"""Decimals of values and of the threshold, by statistic; the slider moves in steps of the last one."""
+MAX_BYTES, PAGE_BYTES = 2_600_000, 5_200_000
+"""Of the maps of one run and of all runs of a page, in base64: the first contrasts and smoothings are kept, those left
+out are named. The rest of a page of 8 MB is for its figures."""
 TALLEST_PX, MARGIN_MM = 400, 9.0
 TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
 
@@ -43,6 +47,21 @@ class ViewedMaps:
     display: Display
     maps: Mapping[Key, Sequence[NamedImage]]
     series: Sequence[str]
+
+
+def room_of(n_runs: int) -> int:
+    """Bytes for the maps of each run where a page holds several."""
+    return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))
+
+
+def slope_of(top: float, threshold: float) -> float:
+    """The least slope that reaches `top`, with `threshold` midway between two steps.
+
+    A value is then rounded to a step on its own side of the threshold, so that just the voxels are shown that pass it.
+    """
+    if threshold <= 0 or top <= threshold:
+        return max(top, threshold, 1e-12) / STEPS
+    return threshold / (math.floor(STEPS * threshold / top + 0.5) - 0.5)
 
 
 def packed(data: Array, affine: Array, *, slope: float) -> str:
@@ -81,15 +100,17 @@ def _box(mask: Array, affine: Array) -> list[list[float]]:
     ]
 
 
-def viewer_html(given: ViewedMaps, background: NamedImage, mask: Array, *, first_series: str = "") -> Markup:
+def viewer_html(
+    given: ViewedMaps, background: NamedImage, mask: Array, *, first_series: str = "", room: int = MAX_BYTES
+) -> Markup:
     """The viewer of a run as a fragment; nothing where there is no map.
 
-    `background` and `mask` share a grid; `first_series` is shown first, at the peak of the first map of all.
+    `background` and `mask` share a grid; `first_series` is shown first, at the peak of the first map of all;
+    `room` is for the maps, in bytes of base64, which the first contrast and smoothing have in any case.
     """
     if not given.maps:
         return Markup("")
     statistic, least = given.display.statistic, LEAST.get(given.display.statistic, 0.0)
-    room = MAX_BYTES
     volumes: dict[str, str] = {}
     limits: dict[str, float] = {}
     left_out: list[str] = []
@@ -101,7 +122,7 @@ def viewer_html(given: ViewedMaps, background: NamedImage, mask: Array, *, first
         top = max(limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images))
         made = {
             f"{contrast}|{smoothing}|{each.name}": packed(
-                without_small(each.data, least), each.affine, slope=max(top, 1e-12) / STEPS
+                without_small(each.data, least), each.affine, slope=slope_of(top, given.display.threshold)
             )
             for each in images
         }
@@ -114,8 +135,10 @@ def viewer_html(given: ViewedMaps, background: NamedImage, mask: Array, *, first
         limits[f"{contrast}|{smoothing}"] = round(limit, 3)
     start, *_ = given.maps
     shown = [name for name in (first_series, "bspline", *given.series) if f"{'|'.join(start)}|{name}" in volumes]
+    digits = DIGITS.get(statistic, 2)
     content: dict[str, Any] = {
         "statistic": statistic, "least": least, "most": MOST.get(statistic, 1.0),
+        "step": 10.0**-digits, "digits": digits,
         "threshold": given.display.threshold, "limits": limits, "colors": list(MAP_COLORS), "tallest": TALLEST_PX,
         "contrasts": list(dict.fromkeys(key.split("|")[0] for key in limits)),
         "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)), "series": list(given.series),

@@ -11,10 +11,11 @@ from bids_sr.reports.tables.html_tables import number
 _OPEN = 1
 
 
-def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str]) -> Markup:
+def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str], *, first: str = "") -> Markup:
     """Clusters of some series, a table for each contrast, all but the first behind a line to click.
 
-    `rows` are those of the table of clusters; `series` are shown in this order, others not at all.
+    `rows` are those of the table of clusters; `series` are shown in this order, others not at all;
+    the contrast `first` leads, where it has clusters.
     """
     if not rows:
         return Markup(
@@ -23,7 +24,7 @@ def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str]) -> M
     widest = max((row["fwhm_mm"] for row in rows), key=float)
     smoothing = f"smoothed by {widest} mm" if float(widest) else "not smoothed"
     tables = []
-    for contrast in dict.fromkeys(row["contrast"] for row in rows):
+    for contrast in sorted(dict.fromkeys(row["contrast"] for row in rows), key=lambda name: name != first):
         own = [row for row in rows if (row["contrast"], row["fwhm_mm"]) == (contrast, widest)]
         lines = [_line(row) for name in series for row in own if row["series"] == name]
         if lines:

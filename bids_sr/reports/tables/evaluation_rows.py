@@ -13,13 +13,14 @@ from bids_sr.stats.controls.negative_controls import PLACEBOS
 ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
 KIND_TEXT: Mapping[Kind, str] = {
     "baseline": "plain interpolation",
-    "control": "denoising controls",
+    "control": "denoised B-spline",
     "method": "methods",
     "measured": "measured at high resolution",
-    "placebo": "placebos",
+    "placebo": "control analyses",
     "member": "members of an ensemble",
     "run": "the run",
 }
+ACQUIRED_TEXT: Mapping[str, str] = {registry.RAW: "acquired", registry.RAW_SPLINE: "acquired, maps interpolated"}
 BANDS: Mapping[str, str] = {
     "beyond": "beyond the acquired Nyquist limit",
     "signal": "signal units",
@@ -42,13 +43,13 @@ def kind_of(series: str) -> Kind:
 
 
 def placebo_text(series: str) -> str:
-    """What a placebo or a control had instead of this subject's own pair, in words; the name itself where unknown."""
-    return PLACEBOS[series].instead if series in PLACEBOS else CONTROLS.get(series, series)
+    """What a placebo had instead of this subject's own pair, in words; the name itself where unknown."""
+    return PLACEBOS[series].instead if series in PLACEBOS else series
 
 
 def series_text(series: str) -> str:
-    """A series as a figure names it."""
-    return CONTROLS.get(series, series)
+    """A series as a figure or a table of the report names it; files keep the name itself."""
+    return ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
 
 
 def region_text(region: str) -> str:
@@ -135,11 +136,14 @@ def interval_text(row: MetricRow) -> str:
 
 
 def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """What each method has more than its placebos and than the controls: explained variance, without a truth r."""
+    """What each method has more than its placebos: explained variance, without a truth r.
+
+    Gains over denoised B-spline are no control analyses; they stand with those over the baselines.
+    """
     return [
         row
         for row in having(rows, "gain_split_ev_", "gain_self_r_")
-        if kind_of(row.series) == "method" and kind_of(row.against) in ("placebo", "control")
+        if kind_of(row.series) == "method" and kind_of(row.against) == "placebo"
     ]
 
 

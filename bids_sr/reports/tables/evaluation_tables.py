@@ -135,7 +135,7 @@ def _differences(rows: Rows, measure: str, names: Names) -> Markup:
 
 
 def _controls(rows: Rows) -> Markup:
-    """What the denoising controls were given, and what they would reach at the setting that is best in hindsight."""
+    """What denoised B-spline was given, and what it would reach at the setting that is best in hindsight."""
     own = pick.having(rows, "control_")
     contrast = next(iter(pick.contrasts_of(own)), MISSING)
     own = [row for row in own if row.contrast == contrast]
@@ -149,9 +149,9 @@ def _controls(rows: Rows) -> Markup:
             reached = pick.pick(rows, "split_r_beyond", contrast=contrast, region=region).get(name)
             lines.append([name, pick.region_text(region), text or MISSING, cell(reached), cell(best)])
     where = f", {contrast}" if contrast != MISSING else ""
-    caption = f"Denoising controls{where}: settings chosen on the other half"
-    heads = ["control", "region", "given", "r beyond Nyquist", "best in hindsight"]
-    return folded("Settings of the denoising controls", table(caption, heads, lines, names=2, texts={0, 1, 2}))
+    caption = f"Denoised B-spline{where}: settings chosen on the other half"
+    heads = ["series", "region", "given", "r beyond Nyquist", "best in hindsight"]
+    return folded("Settings of denoised B-spline", table(caption, heads, lines, names=2, texts={0, 1, 2}))
 
 
 def truth_html(rows: Rows, names: Names = ()) -> Markup:
@@ -269,10 +269,10 @@ def placebo_html(rows: Rows) -> Markup:
 
 def _placebo_table(rows: Rows, title: str) -> Markup:
     """A line each method and placebo, a column each region."""
-    pairs = sorted({(r.series, r.against): None for r in rows}, key=lambda p: (p[0], pick.kind_of(p[1]) == "control"))
+    pairs = sorted(dict.fromkeys((row.series, row.against) for row in rows), key=lambda pair: pair[0])
     lines: dict[Hashable, list[str]] = {(one, other): [one, other, pick.placebo_text(other)] for one, other in pairs}
     return table_of(
-        f"{title} (bold: the interval excludes 0)", ["method", "less", "which is"], lines,
+        f"{title} (bold: the interval excludes 0)", ["method", "control", "which is"], lines,
         _by_region(rows, pick.regions_of(rows)), names=2, texts={2},
     )  # fmt: skip
 

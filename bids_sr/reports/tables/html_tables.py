@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import METRICS, UndeclaredMetric, metric
 from bids_sr.reports.markup import folded, joined, render, table
+from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Row = Mapping[str, str]
@@ -117,7 +118,7 @@ def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[st
     values = {(r["series"], r["fwhm_mm"], r["measure"]): r["value"] for r in rows}
     shown = [m for m in measures if any(key[2] == m and value != MISSING for key, value in values.items())]
     lines = [
-        [name, number(fwhm), *(number(values.get((name, fwhm, m))) for m in shown)]
+        [series_text(name), number(fwhm), *(number(values.get((name, fwhm, m))) for m in shown)]
         for fwhm in sorted({r["fwhm_mm"] for r in rows}, key=_as_number)
         for name in series
         if any((name, fwhm, m) in values for m in shown)

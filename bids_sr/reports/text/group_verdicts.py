@@ -236,8 +236,8 @@ def _claim(method: str, finding: Finding, claim: str) -> str:
     elif not rest and (level := own[0].level) is not None and not level.lower > 0:
         text = f"{method} is above every baseline, and not shown to explain any variance ({what})"
     elif not rest:
-        controls = " and control" if any(each.role == "control" for each in own) else ""
-        text = f"{method} {claim} than every baseline{controls} ({what})"
+        denoised = " and denoised B-spline" if any(each.role == "control" for each in own) else ""
+        text = f"{method} {claim} than every baseline{denoised} ({what})"
     elif by_word["worse"]:
         text = f"{method} is worse than {names(by_word['worse'])} ({what})"
     elif by_word["better"]:

@@ -45,12 +45,16 @@ MOVED_MM, MOVED_SHARE = 0.5, 0.2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume."""
+    """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume.
+
+    `calibrated` tells whether a calibration run was used.
+    """
 
     name: str
     acquired_mm: Sequence[float]
     made_mm: Sequence[float]
     displacement: Sequence[float]
+    calibrated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +90,8 @@ def overview_html(
     chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags)]
     return render(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
-        str(verdict.get("not_applied_text", "")), numbers, chips, next_steps(verdict, flags, table is not None),
+        str(verdict.get("not_applied_text", "")), numbers, chips,
+        next_steps(verdict, flags, table is not None, calibrated=run.calibrated),
     )  # fmt: skip
 
 
@@ -200,11 +205,13 @@ def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) ->
     return chips
 
 
-def next_steps(verdict: Mapping[str, Any], flags: Sequence[Mapping[str, Any]], compared: bool) -> list[str]:
-    """What to do next, the most useful first; at most two."""
+def next_steps(
+    verdict: Mapping[str, Any], flags: Sequence[Mapping[str, Any]], compared: bool, *, calibrated: bool = False
+) -> list[str]:
+    """What to do next, the most useful first; at most two. A run that has a calibration is not told to acquire one."""
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
     steps = [str(flag["remedy"]) for flag in flags if flag.get("raised") and flag.get("remedy")]
-    if verdict.get("not_applied"):
+    if verdict.get("not_applied") and not calibrated:
         steps.append(
             "Acquire a calibration run (some 20 volumes at the high resolution, same slices): with one, more runs "
             "gain enough for a method to be applied."

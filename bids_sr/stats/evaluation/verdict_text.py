@@ -134,7 +134,7 @@ def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], s
         lost = [method for method, holds in found["function"].items() if not holds]
         first = ""
         others = {s.against for s in sentences if s.decision}
-        rivals = "every baseline and control" if others & set(CONTROLS) else "every baseline"
+        rivals = "every baseline and denoised B-spline" if others & set(CONTROLS) else "every baseline"
         rivals += " and than wmn" * ("wmn" in others and won != ["wmn"])
         if won:
             verb = "is" if len(won) == 1 else "are"
@@ -169,7 +169,7 @@ def limits_of(
             )
         limits.append("BOLD detail is not yet neuronal detail: draining veins carry it too.")
     if table is not None and table.evidence.name == "known":
-        limits.append("Denoised copies of bspline, the controls, were not compared with the known truth.")
+        limits.append("Denoised B-spline was not compared with the known truth.")
     if table is not None and not math.isfinite(margin):
         limits.append("No equivalence can be claimed: no margin was given, and no measured series sets one.")
     if any(holds is None for holds in found["image"].values()):

@@ -17,7 +17,7 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "variant": {"Description": "Other entities in the names of the runs; n/a where there are none"},
     "table": {"Description": "The participants' table that the values come from"},
     "measure": {"Description": "What was measured; see group_metrics.json"},
-    "against": {"Description": "What the values are held against, see group_metrics.json"},
+    "against": {"Description": "What the values are compared with, see group_metrics.json"},
     "region": {"Description": "Voxels that entered, see group_metrics.json"},
     "contrast": {"Description": "The contrast, or two joined by +"},
     "fwhm_mm": {"Description": "Smoothing, full width at half maximum", "Units": "mm"},

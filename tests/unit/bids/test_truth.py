@@ -284,7 +284,7 @@ CASES = {
     "fewer volumes": Case(spoil=_fewer_volumes, file=TRUTH, reason="29 volumes and", fix="measured volumes of this"),
     "another repetition time": Case(spoil=_slower, file=TRUTH, reason="is 2 s and that of", fix="mend the sidecar"),
     "another matrix": Case(
-        spoil=_other_matrix, file=TRUTH, reason="24×24×6 and 16×16×6", fix="the resolution that the run is raised to"
+        spoil=_other_matrix, file=TRUTH, reason="24×24×6 and 16×16×6", fix="the high resolution of the run"
     ),
     "no finer than the run": Case(spoil=_same_matrix, file=TRUTH, reason="8×8×6 and 16×16×6", fix="--sr-factor"),
     "moved": Case(spoil=_moved, file=TRUTH, reason="up to 1.5 mm apart, 0.3 mm are allowed", fix="same field of view"),

@@ -11,6 +11,7 @@ from bids_sr.interfaces.reporting.map_reportlets import ClustersReport
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.region_names import atlas_labels
 from bids_sr.registration.templates import atlas_file
+from bids_sr.reports.tables.cluster_tables import clusters_html
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.regions.clusters import COLUMNS, largest_clusters
 
@@ -106,6 +107,15 @@ def test_the_report_shows_the_series_that_are_compared(inputs: dict[str, object]
     assert "MNI, mm" in html
     assert "bspline" in html
     assert ">raw<" not in html
+
+
+def test_the_clusters_of_the_judged_contrast_are_open() -> None:
+    row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0"}
+    html = clusters_html([row | {"contrast": name} for name in ("faces", "houses")], ["sbl"], first="houses")
+    opened, _, behind = html.partition("<details")
+    assert "Largest clusters, houses" in opened
+    assert "Largest clusters, faces" not in opened
+    assert "Largest clusters, faces" in behind
 
 
 def test_a_map_without_activity_is_said(inputs: dict[str, object], tmp_path: Path) -> None:

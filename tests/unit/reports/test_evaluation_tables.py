@@ -12,6 +12,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables import evaluation_tables as tables
+from bids_sr.reports.tables.html_tables import pivot_html
 from bids_sr.reports.text import evaluation_text as text
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 
@@ -50,7 +51,6 @@ def test_a_series_is_known_by_its_name(series, kind):
 
 def test_every_placebo_has_words():
     assert all(pick.placebo_text(name) == placebo.instead for name, placebo in PLACEBOS.items())
-    assert pick.placebo_text("bsplinePca") == "bspline, denoised in time (PCA)"
 
 
 def test_series_come_by_kind_then_in_the_wanted_order():
@@ -139,7 +139,7 @@ def test_controls_say_what_they_were_given_and_could_reach():
         row("bsplineSmooth", "control_fwhm", 5.0, contrast="faces", region="brain"),
         row("bsplinePca", "control_rank", 10, contrast="all", region="active40"),
     ]  # fmt: skip
-    lines = table_cells(tables.agreement_html(rows, prefix="split_r"), "Denoising controls, all")
+    lines = table_cells(tables.agreement_html(rows, prefix="split_r"), "Denoised B-spline, all")
     assert lines[1:] == [
         ["bsplineSmooth", "whole brain", "smoothed by 3 mm (FWHM)", "0.020", "0.030"],
         ["bsplinePca", "active voxels, |t| > 4", "10 temporal components kept", "–", "–"],
@@ -240,8 +240,22 @@ def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     assert "sblOther" in words
     html = tables.placebo_html([*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)])
     lines = table_cells(html, "Method - control: all, beyond")
-    assert [line[1] for line in lines[1:]] == ["sblMirror", "sblOther", "bsplinePca"]
+    assert [line[1] for line in lines[1:]] == ["sblMirror", "sblOther"]  # denoised B-spline is no control analysis
+    assert lines[0][:3] == ["method", "control", "which is"]
     assert "left and right exchanged" in lines[1][2]
+
+
+def test_denoised_b_spline_alone_is_no_control_analysis():
+    rows = [gain("sbl", "bsplinePca", 0.05), gain("sbl", "bsplineSmooth", 0.05)]
+    assert pick.placebo_gains(rows) == []
+    assert "Method - control" not in tables.placebo_html(rows)
+
+
+def test_the_acquired_series_is_named_in_words():
+    assert [pick.series_text(name) for name in ("raw", "sbl")] == ["acquired", "sbl"]
+    assert ">raw<" not in tables.agreement_html([row("raw", "self_r_signal", 0.5)], prefix="self_r")
+    assert ">raw<" not in pivot_html([{"series": "raw", "fwhm_mm": "0", "measure": "snr", "value": "1"}],
+                                     ["snr"], ["raw"], "x")  # fmt: skip
 
 
 def test_the_claim_is_shown_by_series_smoothing_and_threshold():
@@ -259,7 +273,7 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     rows.append(row("run", "claim_undefined", 3, n=3, region="fdr", **share))
     html = tables.claim_html(rows)
     lines = table_cells(html, "Regions of thumb and little")
-    assert [line[0] for line in lines[1:]] == ["raw", "bspline", "sbl"]
+    assert [line[0] for line in lines[1:]] == ["acquired", "bspline", "sbl"]
     assert lines[3] == ["sbl", "3.5", "400", "0.500", "0", "n/a"]
     apart = table_cells(html, "Sources of the change against acquired, thumb and little: size")
     assert apart[1] == ["sbl", "upper quarter of the range", "0.500", "0.750", "1.00", "0.667", "–"]
@@ -350,7 +364,7 @@ def test_text_from_outside_is_escaped_everywhere():
     rows = [
         row(BAD, "split_r_beyond", 0.5, **share),
         row(BAD, "gain_split_r_beyond", 0.5, against="bsplinePca", **share),
-        row(BAD, "gain_split_ev_beyond", 0.5, against="bsplinePca", **share),
+        row(BAD, "gain_split_ev_beyond", 0.5, against="sblMirror", **share),
         row(BAD, "truth_ap", 0.5, against=BAD, **share),
         row(BAD, "null_rate", 0.5, **share),
         row(BAD, "pair_psnr", 30.0, **share),

@@ -1,6 +1,7 @@
 """The first screen: it says what the verdict says, leads with active voxels, and names what was not applied first."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,7 @@ def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     assert "class='answer idle'" in html
     assert "No method was applied" in html
     assert "40 %" not in html
+    assert "calibration run" not in overview_html(said, rows, [], {}, replace(RUN, calibrated=True))
 
 
 def test_image_quality_stands_beside_what_static_detail_alone_gains():
@@ -116,5 +118,8 @@ def test_what_to_do_next_follows_from_the_verdict():
     assert "--retrospective" in next_steps({"status": "not assessed"}, [], True)[0]
     assert "desc-sbl" in next_steps({"status": "more accurate", "best": "sbl"}, [], True)[0]
     assert "B-spline" in next_steps({"status": "not more accurate"}, [], True)[0]
+    idle = {"status": "not applied", "not_applied": ["sbl"]}
+    assert "Acquire a calibration run" in next_steps(idle, [], True)[0]
+    assert not any("calibration" in step for step in next_steps(idle, [], True, calibrated=True))
     raised = [{"raised": True, "remedy": "First."}, {"raised": False, "remedy": "No."}]
     assert next_steps({"status": "more accurate", "best": "sbl"}, raised, True)[0] == "First."

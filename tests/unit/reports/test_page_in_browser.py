@@ -206,3 +206,14 @@ def test_nothing_serious_hinders_access(page, browser, scheme):
 def test_the_first_key_reaches_the_skip_link(shown):
     shown.keyboard.press("Tab")
     assert shown.evaluate("document.activeElement.className") == "skip"
+
+
+def test_a_browser_that_cannot_unpack_maps_shows_the_text_instead(page, browser):
+    context = browser.new_context(offline=True)
+    tab = context.new_page()
+    tab.add_init_script("delete window.DecompressionStream")
+    tab.goto(page.as_uri())
+    tab.wait_for_selector("[data-viewer] .failed")
+    assert "The section Activation shows" in tab.locator("[data-viewer]").inner_text()
+    assert tab.locator("[data-viewer] canvas").count() == 0
+    context.close()

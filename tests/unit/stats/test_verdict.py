@@ -69,7 +69,7 @@ def test_who_beats_all_may_claim_function():
     verdict = judge(truth_rows())
     assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
     assert verdict.headline == (
-        "Beyond the acquired resolution sbl is more accurate than every baseline and control. "
+        "Beyond the acquired resolution sbl is more accurate than every baseline and denoised B-spline. "
         "This does not hold for srgan."
     )
     assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
@@ -97,7 +97,7 @@ def test_one_control_that_is_not_beaten_forbids_the_claim():
     verdict = judge(rows)
     assert flagged(verdict, "function")["sbl"] == 0.0
     assert verdict.headline == (
-        "No method is more accurate than every baseline and control beyond the acquired resolution: "
+        "No method is more accurate than every baseline and denoised B-spline beyond the acquired resolution: "
         "srgan does not exceed inject; sbl does not exceed bsplinePca."
     )
     assert verdict.status == "not more accurate"
@@ -124,7 +124,7 @@ def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
     verdict = make_verdict(rows, **given)
     assert flagged(verdict, "function")["sbl"] == 1.0
     if plain == "wmn":
-        assert "than every baseline and control and than wmn" in verdict.headline
+        assert "than every baseline and denoised B-spline and than wmn" in verdict.headline
         assert not any(s.series == s.against for s in verdict.sentences if s.decision)
 
 
@@ -225,12 +225,12 @@ def known_rows(value=0.05, **swap):
     return rows
 
 
-def test_known_activation_alone_carries_a_verdict_and_says_that_controls_are_absent():
+def test_known_activation_alone_carries_a_verdict_and_says_that_denoised_copies_are_absent():
     verdict = judge(known_rows(sblMirror=0.0))
     assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
     assert verdict.headline.startswith("Beyond the acquired resolution sbl is more accurate than every baseline. ")
     assert "sblMirror reaches it too" in verdict.headline
-    assert any("controls" in text for text in verdict.limits)
+    assert "Denoised B-spline was not compared with the known truth." in verdict.limits
     assert not any("Differences without an interval" in text for text in verdict.limits)
     assert any("truly active voxels" in s.text for s in verdict.sentences)
     assert flagged(judge(known_rows(ratio=0.005)), "function")["sbl"] == 0.0
