@@ -361,3 +361,16 @@ def test_reportlets_have_builders_for_each_stage():
     assert {n for n in vars(subject_reportlets) if n.startswith("init_")} >= {
         "init_anat_reportlets_wf", "init_pair_reportlets_wf", "init_run_reportlets_wf", "init_maps_reportlets_wf",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_the_first_screen_knows_of_a_calibration(calibrated):
+    run = run_of(PLAN, acquisition=CALIBRATED) if calibrated else run_of(PLAN)
+    shown = run_evaluation.init_overview_reportlets_wf(run=run).get_node("overview").inputs
+    assert shown.calibrated is run.calibrated
+    assert run.calibrated is calibrated
+
+
+def test_runs_of_a_participant_share_the_room_of_the_viewer():
+    viewer = subject_reportlets.init_maps_reportlets_wf(run=run_of(), n_runs=3).get_node("viewer")
+    assert viewer.inputs.n_runs == 3

@@ -1,4 +1,4 @@
-"""Rows of the evaluation from split halves: every series, the denoising controls, and the gains of the methods.
+"""Rows of the evaluation from split halves: every series, denoised B-spline, and the gains of the methods.
 
 Controls are made of the B-spline series: `bsplineSmooth`, smoothed in space, and `bsplinePca`, reduced to few temporal
 components. Width and number are chosen for each region, scale and contrast by what scores best the *other* way round
