@@ -57,7 +57,8 @@ def _unchanged(image: nib.Nifti1Image, stored: Any) -> bool:
     """Whether the file holds what the image in memory says: values, grid, voxel sizes, times and axes."""
     if not isinstance(stored, nib.Nifti1Image) or stored.shape != image.shape:
         return False
-    scaling = [(float(each.dataobj.slope), float(each.dataobj.inter)) for each in (image, stored)]
+    proxies: list[Any] = [image.dataobj, stored.dataobj]
+    scaling = [(float(each.slope), float(each.inter)) for each in proxies]
     fields = ("pixdim", "xyzt_units", "dim_info", "qform_code", "sform_code")
     return (
         scaling[0] == scaling[1]
@@ -111,7 +112,11 @@ def opened(image: ImageLike, folder: Path, what: str, *, any_order: bool = False
     if any_order:
         below = folder / f"{what}_unpacked"
         below.mkdir(exist_ok=True)
+        with SeriesReader(path) as stored:
+            told = told_tr(stored.header)
         with open_uncompressed(path, below) as reader:
+            if told == 0:  # what was unpacked has a unit in any case
+                reader.header["pixdim"][4] = 0
             yield reader
         return
     with SeriesReader(path) as reader:

@@ -64,28 +64,35 @@ def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path
     image = nib.Nifti1Image(*load_image(run / "bold.nii"))
     assert image.header["pixdim"][4] == 1, "which nibabel takes where nobody tells"
     nib.save(image, tmp_path / "silent.nii")
+    nib.save(image, tmp_path / "silent.nii.gz")
     given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"}
-    for silent in (image, tmp_path / "silent.nii"):
+    for silent in (image, tmp_path / "silent.nii", tmp_path / "silent.nii.gz"):
         with pytest.raises(InputError, match="tr: the header of the acquired series tells none"):
             Evaluator(**PLAIN).fit(silent, **given)
     told = Evaluator(**PLAIN, tr=2.0).evaluate(tmp_path / "silent.nii", **given)
     pd.testing.assert_frame_equal(told, halves.table_)
 
 
-def test_a_truth_must_be_of_this_run_and_of_contrasts_that_there_are(run, lanczos):
-    truth, affine = load_image(run / "truth.nii")
-    far = affine.copy()
-    far[0, 3] += 20
-    given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"}
-    effect = truth.std(-1)
-    for wrong, told in (
-        ({"thumbs": nib.Nifti1Image(effect, affine)}, "truth: 'thumbs' is no contrast .* there are .*thumb"),
-        ({"thumb": nib.Nifti1Image(effect, far)}, "truth: the field of view of thumb covers [1-9].% of the brain"),
-        (nib.Nifti1Image(truth, far), "truth: .* lie up to 20 mm apart"),
-        (nib.Nifti1Image(truth[::2, ::2], affine @ np.diag([2, 2, 1, 1])), r"truth: its grid is \(30, 28, 5\)"),
-    ):
-        with pytest.raises(InputError, match=told):
-            Evaluator(**PLAIN).fit(run / "bold.nii", **given, truth=wrong)
+@pytest.mark.parametrize(
+    ("contrast", "shift", "step", "told"),
+    [
+        ("thumbs", 0, 1, "truth: 'thumbs' is no contrast .* there are .*thumb"),
+        ("thumb", 20, 1, "truth: the field of view of thumb covers [1-9].% of the brain"),
+        ("thumb", 900, 1, "truth: the field of view of thumb covers 0% of the brain"),
+        (None, 20, 1, "truth: .* lie up to 20 mm apart"),
+        (None, 0, 2, r"truth: its grid is \(30, 28, 5\)"),
+    ],
+)
+def test_a_truth_is_of_this_run_and_of_contrasts_that_there_are(run, lanczos, contrast, shift, step, told):
+    data, affine = load_image(run / "truth.nii")
+    affine = affine @ np.diag([step, step, 1, 1])
+    affine[0, 3] += shift
+    data = data[::step, ::step]
+    truth = nib.Nifti1Image(data, affine) if contrast is None else {contrast: nib.Nifti1Image(data.std(-1), affine)}
+    with pytest.raises(InputError, match=told):
+        Evaluator(**PLAIN).fit(
+            run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii", truth=truth
+        )
 
 
 def test_events_from_a_file_and_an_estimator_give_the_same(run, halves):

@@ -122,16 +122,17 @@ def test_a_header_that_was_changed_in_memory_counts(run):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda header: header.set_zooms((*header.get_zooms()[:3], 3.0)),
-        lambda header: header.set_xyzt_units("mm", "msec"),
-        lambda header: header.set_dim_info(slice=0),
+        lambda image: image.header.set_zooms((*image.header.get_zooms()[:3], 3.0)),
+        lambda image: image.header.set_xyzt_units("mm", "msec"),
+        lambda image: image.header.set_dim_info(slice=0),
+        lambda image: setattr(image.dataobj, "_slope", 2.0),
     ],
-    ids=["repetition time", "unit", "slices"],
+    ids=["repetition time", "unit", "slices", "scaling"],
 )
 def test_what_was_changed_in_memory_is_not_read_from_the_file(run, tmp_path, change):
     image = nib.load(run / "bold.nii")
     assert series_file(image, tmp_path, "bold") == run / "bold.nii"
-    change(image.header)
+    change(image)
     written = series_file(image, tmp_path, "bold")
     assert written == tmp_path / "bold.nii"
     stored = nib.load(written)
@@ -140,12 +141,15 @@ def test_what_was_changed_in_memory_is_not_read_from_the_file(run, tmp_path, cha
     np.testing.assert_array_equal(stored.dataobj[..., 3], image.dataobj[..., 3])
 
 
-def test_a_repetition_time_without_a_unit_is_not_made_up(run, tmp_path):
+def test_a_calibration_tells_its_repetition_time_with_a_unit(run):
     silent = nib.Nifti1Image(*load_image(run / "truth.nii"))
     with pytest.raises(InputError, match="calibration: its header tells no repetition time"):
         SuperResolver("sbl", realigned=True, registered=True).fit(
             run / "bold.nii", mask=run / "mask.nii", calibration=silent
         )
+
+
+def test_a_repetition_time_without_a_unit_is_not_made_up(run, tmp_path):
     image = nib.Nifti1Image(*load_image(run / "bold.nii"))
     nib.save(image, tmp_path / "silent.nii")
     for each in (image, tmp_path / "silent.nii"):
