@@ -20,7 +20,9 @@ DESCRIPTION = """\
 Super-resolution of fMRI as a BIDS-App: super-resolves every BOLD series of a BIDS data set, and maps activation
 (connectivity at rest) on the acquired, the interpolated and the super-resolved series side by side.
 For research; not for clinical use."""
-EPILOG = "bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports."
+EPILOG = """\
+bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports;
+bids-sr rate OUTPUT_DIR makes sheets for blinded ratings of the maps."""
 
 
 class Parser(argparse.ArgumentParser):

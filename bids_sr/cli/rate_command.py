@@ -30,11 +30,8 @@ def is_rate_command(argv: Sequence[str]) -> bool:
     return list(argv[:1]) == [COMMAND] and not {"participant", "group"} & set(argv)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Write rating sheets and their key, or join ratings with the key and print counts; return 0.
-
-    Raises `UsageError` where there are no maps to compare, a key is there already, or ratings do not match it.
-    """
+def build_parser() -> Parser:
+    """The parser; needs nothing but the standard library."""
     parser = Parser(prog="bids-sr rate", description="Blinded rating of B-spline maps against super-resolved maps.")
     parser.add_argument("output_dir", type=Path, help="output directory of bids-sr")
     parser.add_argument("--raters", type=int, default=1, metavar="N", help="sheets to write, one a rater (default: 1)")
@@ -46,7 +43,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--ratings", nargs="+", type=Path, default=[], metavar="TSV", help="join these files with the key, and count"
     )
-    options = parser.parse_args(list(argv))
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write rating sheets and their key, or join ratings with the key and print counts; return 0.
+
+    Raises `UsageError` where there are no maps to compare, a key is there already, or ratings do not match it.
+    """
+    options = build_parser().parse_args(list(argv))
     root = options.output_dir.absolute()
     if options.ratings:
         for line in count_ratings(root, options.ratings):

@@ -24,18 +24,23 @@ def is_report_command(argv: Sequence[str]) -> bool:
     return list(argv[:1]) == [COMMAND] and not {"participant", "group"} & set(argv)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Make the pages of every participant, or of those named, name them and return 0.
-
-    Raises `UsageError` where the folder holds no outputs of bids-sr.
-    """
+def build_parser() -> Parser:
+    """The parser; needs nothing but the standard library."""
     parser = Parser(prog="bids-sr report", description="Make the reports of finished outputs again, and open them.")
     parser.add_argument("output_dir", type=Path, help="output directory of bids-sr")
     parser.add_argument(
         "--participant-label", nargs="+", default=[], metavar="LABEL", help="participants (default: all)"
     )
     parser.add_argument("--open", action="store_true", help="open them in the browser")
-    options = parser.parse_args(list(argv))
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make the pages of every participant, or of those named, name them and return 0.
+
+    Raises `UsageError` where the folder holds no outputs of bids-sr.
+    """
+    options = build_parser().parse_args(list(argv))
     pages = make_reports(options.output_dir, options.participant_label)
     for page in pages:
         print(item("report", str(page)))
