@@ -29,6 +29,15 @@ def resolution_text(zooms: Sequence[float], axis_order: Sequence[int] = AS_STORE
     return f"Super-resolved grid of the BOLD run, {' x '.join(f'{zooms[k]:.3g}' for k in inverse(axis_order))} mm"
 
 
+def finer_text(factor: Sequence[float], axis_order: Sequence[int]) -> str:
+    """By what voxels are finer, in the order of axes of the file.
+
+    >>> finer_text((2.0, 2.0, 1.0), (1, 2, 0))
+    'voxels 1x2x2 times finer'
+    """
+    return f"voxels {'x'.join(f'{factor[axis]:g}' for axis in inverse(axis_order))} times finer"
+
+
 def entities(*, series: str, **own: str) -> dict[str, str]:
     """Entities of one map; ``res-hr`` for everything but the acquired grid."""
     return {**({} if series == "raw" else {"res": "hr"}), **own}
