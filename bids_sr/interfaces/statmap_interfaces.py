@@ -8,7 +8,7 @@ from typing import Any
 from nipype.interfaces.base import File, SimpleInterface, TraitedSpec, isdefined, traits
 
 from bids_sr.interfaces.metric_tables_io import TableOutputSpec
-from bids_sr.interfaces.shared_specs import FACTOR, MapsInputSpec, SeriesModelInputSpec, saved, write_rows
+from bids_sr.interfaces.shared_specs import AXIS_ORDER, FACTOR, MapsInputSpec, SeriesModelInputSpec, saved, write_rows
 from bids_sr.series import map_label, parse_map_label
 
 _COMPCOR_VOLUMES = 50
@@ -26,6 +26,7 @@ class ActivationMaps(SimpleInterface):
         thresholds = traits.List(traits.Str, mandatory=True, desc="quarter, fdr or values of z")
         band = traits.Tuple(traits.Float, traits.Float, desc="Hz, amplitude of fluctuations; not mapped if not given")
         factor = FACTOR
+        axis_order = AXIS_ORDER
 
     class output_spec(TraitedSpec):
         out_files = traits.List(File(exists=True), desc="maps and regions")
@@ -144,7 +145,9 @@ def _save(made: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: A
     """Write the images; the three parallel lists of the output."""
     from bids_sr.interfaces import statmap_names
 
-    common = statmap_names.common_sidecar(series=inputs.series, fwhm_mm=inputs.fwhm_mm, zooms=zooms)
+    common = statmap_names.common_sidecar(
+        series=inputs.series, fwhm_mm=inputs.fwhm_mm, zooms=zooms, axis_order=inputs.axis_order
+    )
     return {
         "out_files": [saved(cwd / statmap_names.filename(own), values, affine) for values, own, _ in made],
         "out_entities": [own for _, own, _ in made],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bids_sr.io.axis_order import AS_STORED, inverse
+
 SLOW = (0.01, 0.1)  # Hz, band of the amplitude of fluctuations
 STAT_TEXT = {
     "cc": ("Correlation of the voxel's time series with the task, both detrended and filtered", "1"),
@@ -22,9 +24,18 @@ REGION_TEXT = {
 }
 
 
-def resolution_text(zooms: Sequence[float]) -> str:
-    """Text for ``Resolution``, which BIDS asks for wherever ``res-`` stands."""
-    return f"Super-resolved grid of the BOLD run, {' x '.join(f'{z:.3g}' for z in zooms)} mm"
+def resolution_text(zooms: Sequence[float], axis_order: Sequence[int] = AS_STORED) -> str:
+    """Text for ``Resolution``, which BIDS asks for wherever ``res-`` stands; sizes in the order of axes of the file."""
+    return f"Super-resolved grid of the BOLD run, {' x '.join(f'{zooms[k]:.3g}' for k in inverse(axis_order))} mm"
+
+
+def finer_text(factor: Sequence[float], axis_order: Sequence[int]) -> str:
+    """By what voxels are finer, in the order of axes of the file.
+
+    >>> finer_text((2.0, 2.0, 1.0), (1, 2, 0))
+    'voxels 1x2x2 times finer'
+    """
+    return f"voxels {'x'.join(f'{factor[axis]:g}' for axis in inverse(axis_order))} times finer"
 
 
 def entities(*, series: str, **own: str) -> dict[str, str]:
@@ -38,11 +49,13 @@ def filename(of: Mapping[str, str]) -> str:
     return "_".join([f"{key}-{of[key]}" for key in order if key in of] + [of["suffix"]]) + ".nii.gz"
 
 
-def common_sidecar(*, series: str, fwhm_mm: float, zooms: Sequence[float]) -> dict[str, Any]:
-    """What every map of a series says."""
+def common_sidecar(
+    *, series: str, fwhm_mm: float, zooms: Sequence[float], axis_order: Sequence[int] = AS_STORED
+) -> dict[str, Any]:
+    """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.axis_order`."""
     common: dict[str, Any] = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
-        common["Resolution"] = resolution_text(zooms)
+        common["Resolution"] = resolution_text(zooms, axis_order)
     return common
 
 

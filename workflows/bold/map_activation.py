@@ -21,7 +21,7 @@ def activation_maps(
     step = ActivationMaps(
         series=series, fwhm_mm=float(fwhm_mm), contrasts=activation.plain_contrasts, kinds=list(activation.kinds),
         low_pass=activation.low_pass, high_pass=activation.high_pass, thresholds=list(activation.thresholds),
-        factor=acquisition.factor, **acquisition.timing,
+        factor=acquisition.factor, axis_order=acquisition.axis_order, **acquisition.timing,
     )  # fmt: skip
     if activation.at_rest:
         step.inputs.band = SLOW

@@ -7,6 +7,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.coregistration import MapsToTemplate
 from bids_sr.interfaces.metric_tables_io import SeriesQuality
+from bids_sr.interfaces.statmap_names import finer_text
 from bids_sr.workflows.bold.map_activation import init_activation_wf
 from bids_sr.workflows.input_plans import Acquisition, Target
 from bids_sr.workflows.plans import RunPlan
@@ -87,6 +88,6 @@ def _series_sidecar(series: str, target: Target, acquisition: Acquisition) -> di
     if acquisition.slice_times is not None:
         sidecar["StartTime"] = round(acquisition.slice_time_ref * acquisition.tr, 6)
     if series != "raw":
-        factor = "x".join(f"{f:g}" for f in acquisition.factor)
-        sidecar["Resolution"] = f"acquired field of view, voxels {factor} times finer, by {series}"
+        finer = finer_text(acquisition.factor, acquisition.axis_order)
+        sidecar["Resolution"] = f"acquired field of view, {finer}, by {series}"
     return sidecar

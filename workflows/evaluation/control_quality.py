@@ -54,11 +54,12 @@ def init_guards_wf(*, method: str, run: RunPlan, name: str = "guards_wf") -> Lit
         name, _text(method=method, n_ensemble=n_ensemble, has_guide=run.with_pair), inputs=inputs,
         outputs=["rows_tsv", "maps", "maps_entities", "maps_sidecars"],
     )  # fmt: skip
-    detail = pe.Node(UnrepeatedMap(contrasts=contrasts, factor=run.acquisition.factor, seed=run.seed), name="detail")
+    shared = {"contrasts": contrasts, "axis_order": run.acquisition.axis_order, "seed": run.seed}
+    detail = pe.Node(UnrepeatedMap(factor=run.acquisition.factor, **shared), name="detail")
     workflow.connect([(inputnode, detail, [*same("effects_file", "mask"), *guide])])
     makers = [detail]
     if n_ensemble > 1:
-        spread = pe.Node(EnsembleUncertainty(method=method, contrasts=contrasts, seed=run.seed), name="spread")
+        spread = pe.Node(EnsembleUncertainty(method=method, **shared), name="spread")
         set_given(spread, {"truth_files": dict(run.evaluation.truth_maps) or None})
         workflow.connect([(inputnode, spread, [*same("mask", member_files="effects_files"), *measured])])
         makers.append(spread)

@@ -10,7 +10,7 @@ from typing import Any
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, SimpleInterface, isdefined, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.shared_specs import FACTOR, RowsOutputSpec, SeriesModelInputSpec, saved, write_rows
+from bids_sr.interfaces.shared_specs import AXIS_ORDER, FACTOR, RowsOutputSpec, SeriesModelInputSpec, saved, write_rows
 
 LOGGER = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class _MapsOutputSpec(RowsOutputSpec):
     sidecars = traits.List(traits.Dict, desc="metadata of each")
 
 
-def _write_maps(found: Sequence[Any], affine: Any, cwd: Path) -> dict[str, Any]:
+def _write_maps(found: Sequence[Any], affine: Any, axis_order: Any, cwd: Path) -> dict[str, Any]:
     """Images with their entities and sidecars; `found` are `stats.guardmaps.GuardMap`."""
     from bids_sr.interfaces import statmap_names
     from bids_sr.spatial.masks import voxel_sizes
@@ -35,7 +35,9 @@ def _write_maps(found: Sequence[Any], affine: Any, cwd: Path) -> dict[str, Any]:
         own = statmap_names.entities(
             series=each.series, contrast=each.contrast, stat=each.stat, desc=each.series, suffix="statmap"
         )
-        common = statmap_names.common_sidecar(series=each.series, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist())
+        common = statmap_names.common_sidecar(
+            series=each.series, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist(), axis_order=axis_order
+        )
         files.append(saved(cwd / statmap_names.filename(own), each.values, affine))
         entities.append(own)
         sidecars.append({**each.sidecar, **common})
@@ -58,6 +60,7 @@ class EnsembleUncertainty(SimpleInterface):
         contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
         n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of slices")
         seed = traits.Int(0, usedefault=True, desc="of the resamples")
+        axis_order = AXIS_ORDER
 
     output_spec = _MapsOutputSpec
 
@@ -76,7 +79,10 @@ class EnsembleUncertainty(SimpleInterface):
             measured=Path(inputs.measured_file) if isdefined(inputs.measured_file) else None, truth=truth,
             n_boot=inputs.n_boot, seed=inputs.seed,
         )  # fmt: skip
-        self._results |= {"out_file": write_rows(cwd / "uncertainty.tsv", rows), **_write_maps(maps, affine, cwd)}
+        self._results |= {
+            "out_file": write_rows(cwd / "uncertainty.tsv", rows),
+            **_write_maps(maps, affine, inputs.axis_order, cwd),
+        }
         return runtime
 
 
@@ -92,6 +98,7 @@ class UnrepeatedMap(SimpleInterface):
         factor = FACTOR
         contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
         seed = traits.Int(0, usedefault=True, desc="of the sign flips")
+        axis_order = AXIS_ORDER
 
     output_spec = _MapsOutputSpec
 
@@ -108,7 +115,10 @@ class UnrepeatedMap(SimpleInterface):
                 Path(inputs.effects_file), inputs.contrasts, mask > 0.5, affine, inputs.factor,
                 guide=load_image(inputs.guide_hr)[0] if isdefined(inputs.guide_hr) else None, seed=inputs.seed,
             )  # fmt: skip
-        self._results |= {"out_file": write_rows(cwd / "unrepeated.tsv", rows), **_write_maps(maps, affine, cwd)}
+        self._results |= {
+            "out_file": write_rows(cwd / "unrepeated.tsv", rows),
+            **_write_maps(maps, affine, inputs.axis_order, cwd),
+        }
         return runtime
 
 

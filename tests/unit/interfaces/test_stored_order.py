@@ -6,7 +6,9 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
+from bidsmaker import BidsMaker
 from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
+from graphmaker import planned_graph
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.interfaces.anat import CorrectBias
@@ -14,6 +16,7 @@ from bids_sr.interfaces.coregistration import PreparePair
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives
 from bids_sr.interfaces.head_motion import ImportSeries
 from bids_sr.interfaces.precomputed_inputs import ImportMask, ImportMotion
+from bids_sr.interfaces.statmap_names import common_sidecar
 from bids_sr.spatial.transforms import read_itk
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3, 0, -42], [0, 0, 5, -20], [0, 0, 0, 1]])
@@ -126,3 +129,30 @@ def test_a_t1w_image_is_worked_on_in_one_order(tmp_path: Path) -> None:
     for values, affine in found[1:]:
         np.testing.assert_array_equal(values, found[0][0])
         np.testing.assert_allclose(affine, found[0][1], atol=1e-4)
+
+
+def test_texts_about_axes_are_in_the_order_of_the_file(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    bold = maker.bold(n_volumes=90, sidecar={"SliceEncodingDirection": "i"})
+    image = nb.load(bold)
+    data, affine = np.asanyarray(image.dataobj), image.affine
+    turned = nb.Nifti1Image(np.transpose(data, (2, 0, 1, 3)), affine[:, [2, 0, 1, 3]])
+    turned.header.set_xyzt_units("mm", "sec")
+    turned.header["pixdim"][4] = image.header["pixdim"][4]
+    nb.save(turned, bold)
+    maker.events()
+    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2")
+    names = [name for name in graph.list_node_names() if ".sub_01_task_tap_wf." in name]
+    texts = [
+        sidecar["Resolution"]
+        for name in names
+        if ".keep_series" in name and hasattr(graph.get_node(name).inputs, "sidecar")
+        for sidecar in graph.get_node(name).inputs.sidecar
+        if "Resolution" in sidecar
+    ]
+    assert texts
+    assert all("voxels 1x2x2 times finer" in text for text in texts)
+    drawn = [graph.get_node(name) for name in names if name.rpartition(".")[2] in ("maps_fwhm000", "detail")]
+    assert {node.inputs.axis_order for node in drawn} == {ORDER}
+    common = common_sidecar(series="sbl", fwhm_mm=0.0, zooms=(1.5, 2.0, 4.0), axis_order=ORDER)
+    assert common["Resolution"].endswith("4 x 1.5 x 2 mm")
