@@ -211,7 +211,7 @@ def test_the_steps_on_files(head, prepared, tmp_path, monkeypatch):
 def looked_at_by_gates_and_critic(svg):
     """The figure holds the masks of four gates and two maps of the critic, each of its own over the slice."""
     text = Path(svg).read_text()
-    titles = re.findall(r"<!-- (.*?) -->", text)
+    titles = re.findall(r"<text[^>]*>([^<]*)</text>", text)
     assert [title for title in titles if "attention" in title] == [f"attention, gate {n} of 4" for n in (1, 2, 3, 4)]
     scores = [re.fullmatch(r"critic, (super-resolved|measured) \(score (0|1)\.\d\d\)", title) for title in titles]
     assert [found[1] for found in scores if found] == ["super-resolved", "measured"]
