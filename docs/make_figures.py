@@ -61,7 +61,7 @@ def value(
     for column, wanted in {"contrast": CONTRAST, **more}.items():
         own = own[own[column] == wanted] if own[column].notna().any() else own
     row = own.sort_values("fwhm_mm").iloc[0]
-    return {key: None if pd.isna(row[key]) else round(float(row[key]), 3) for key in ("value", "lower", "upper")}
+    return {key: None if pd.isna(row[key]) else round(float(row[key]), 5) for key in ("value", "lower", "upper")}
 
 
 def best_method(table: pd.DataFrame) -> str:
