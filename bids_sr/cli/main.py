@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from bids_sr.preflight import Plan
 
 DONE, FAILED, REFUSED = 0, 1, 2
+COMMANDS = {"report": report_command.main, "rate": rate_command.main}
+"""What works on finished outputs, in the place of a data set."""
 _TOLD = ("Node:", "What happened:", "What to do:", "To run this step alone:")
 
 
@@ -70,11 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def command_of(argv: Sequence[str]) -> str:
+    """The command of `COMMANDS` that a command line is; "" for a data set, also in a folder of that name.
+
+    >>> command_of(["report", "out", "--open"]), command_of(["report", "out", "participant"])
+    ('report', '')
+    """
+    name = argv[0] if argv else ""
+    return name if name in COMMANDS and not {"participant", "group"} & set(argv) else ""
+
+
 def _run(argv: Sequence[str]) -> int:
-    if report_command.is_report_command(argv):
-        return report_command.main(argv[1:])
-    if rate_command.is_rate_command(argv):
-        return rate_command.main(argv[1:])
+    if command := command_of(argv):
+        return COMMANDS[command](argv[1:])
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = parse_settings(argv).resolved(run_uuid=identifier)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(settings.run.verbosity, 2)]

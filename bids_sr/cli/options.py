@@ -9,7 +9,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def _shown(value: Any) -> str:
 class _Options:
     """Adds options whose default, choices and kind of value are those of the setting that they fill."""
 
-    def __init__(self, parser: argparse.ArgumentParser, title: str, section: str, *, shown: Container[str]) -> None:
+    def __init__(self, parser: argparse.ArgumentParser, title: str, section: str, shown: Collection[str]) -> None:
         self.group, self.section, self.shown = parser.add_argument_group(title), section, shown
 
     def __call__(self, flags: str, help: str, *, to: str = "", **how: Any) -> None:
@@ -132,25 +132,20 @@ class _Options:
                 how = {"nargs": "+", "action": "extend", **how}
             if default not in (None, ()):
                 help = f"{help} (default: {_shown(default)})"
-        if not any(name in self.shown for name in names):
+        if self.shown and not any(name in self.shown for name in names):
             help = argparse.SUPPRESS
         self.group.add_argument(*names, dest=f"{section}.{name}", help=help, **how)
 
 
-class _All:
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-def add_options(parser: argparse.ArgumentParser, *, shown: Container[str] = _All()) -> None:
-    """Add every option to a parser; the help lists those of which a flag is in `shown`, by default all."""
+def add_options(parser: argparse.ArgumentParser, *, shown: Collection[str] = ()) -> None:
+    """Add every option to a parser; the help lists those of which a flag is in `shown`, all where that is empty."""
     parts = {
         "which data": ("selection", _selection), "super-resolution": ("superres", _superres),
         "preprocessing": ("preprocessing", _preprocessing), "activation": ("activation", _activation),
         "evaluation": ("evaluation", _evaluation), "resources": ("resources", _resources), "how it runs": ("run", _run),
     }  # fmt: skip
     for title, (section, add) in parts.items():
-        add(_Options(parser, title, section, shown=shown))
+        add(_Options(parser, title, section, shown))
 
 
 def _selection(add: _Options) -> None:

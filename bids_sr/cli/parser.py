@@ -67,11 +67,8 @@ def build_parser(*, everything: bool = False) -> Parser:
     parser.add_argument("selection.analysis_level", metavar="{participant,group}", choices=levels, help=level)
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
     parser.add_argument("--help-all", nargs=0, action=_HelpAll, help="show all options and exit")
-    if everything:
-        add_options(parser)
-    else:
-        parser.epilog = EPILOG
-        add_options(parser, shown=COMMON)
+    parser.epilog = None if everything else EPILOG
+    add_options(parser, shown=() if everything else COMMON)
     return parser
 
 

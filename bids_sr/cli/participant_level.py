@@ -55,8 +55,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
             write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
     from bids_sr.reports.subject_report import build_report
 
-    found = {label: logs_of_outputs(log_dir.parent, label) for label in labels}
-    logs = {label: log_dir if own == log_dir.parent else own for label, own in found.items()}
+    logs = {label: logs_of_outputs(log_dir.parent, label, default=log_dir) for label in labels}
     command = " ".join(sys.argv)
     reports = tuple(
         build_report(settings.paths.output_dir, label, run_uuid=own.name, log_dir=own, command=command)
@@ -118,15 +117,16 @@ def _last_run(logs: Path, label: str) -> Path:
     return logs / "latest" / f"sub-{label}.txt"
 
 
-def logs_of_outputs(logs: Path, label: str) -> Path:
+def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
     """Logs of the run that made the outputs of a participant: its settings and crash files are theirs.
 
     Parameters
     ----------
-    logs : ``logs`` of the output directory; returned itself where no run has left anything in it
+    logs : ``logs`` of the output directory
+    default : returned where no run has left anything in it
     """
     noted = _last_run(logs, label)
     if noted.is_file() and (named := logs / noted.read_text(encoding="utf-8").strip()).is_dir():
         return named
     made = sorted(path.parent for path in logs.glob("*/CITATION.md"))  # of an earlier version
-    return made[-1] if made else logs
+    return made[-1] if made else default

@@ -16,18 +16,8 @@ from bids_sr.config import UsageError
 if TYPE_CHECKING:
     from bids_sr.reports.rating_sheet import Pair
 
-COMMAND = "rate"
 SHEETS, KEY, JOINED = "rating", "rating_key.tsv", "rating_joined.tsv"
 SPLINE = "bspline"
-
-
-def is_rate_command(argv: Sequence[str]) -> bool:
-    """Whether a command line is that of ``bids-sr rate``, and not of a data set in a folder ``rate``.
-
-    >>> is_rate_command(["rate", "out", "--seed", "3"]), is_rate_command(["rate", "out", "group"])
-    (True, False)
-    """
-    return list(argv[:1]) == [COMMAND] and not {"participant", "group"} & set(argv)
 
 
 def build_parser() -> Parser:

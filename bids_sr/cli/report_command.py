@@ -12,17 +12,6 @@ from bids_sr.cli.console import item
 from bids_sr.cli.parser import Parser
 from bids_sr.config import UsageError
 
-COMMAND = "report"
-
-
-def is_report_command(argv: Sequence[str]) -> bool:
-    """Whether a command line is that of ``bids-sr report``, and not of a data set in a folder ``report``.
-
-    >>> is_report_command(["report", "out", "--open"]), is_report_command(["report", "out", "participant"])
-    (True, False)
-    """
-    return list(argv[:1]) == [COMMAND] and not {"participant", "group"} & set(argv)
-
 
 def build_parser() -> Parser:
     """The parser; needs nothing but the standard library."""
@@ -66,7 +55,7 @@ def make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
         if label not in there:
             fix = f"choose among {', '.join(sorted(there))}"
             raise UsageError(f"sub-{label}", f"{output_dir} has no figures of this participant", fix)
-    logs = {label: logs_of_outputs(root / "logs", label) for label in wanted}
+    logs = {label: logs_of_outputs(root / "logs", label, default=root / "logs") for label in wanted}
     pages = [build_report(root, label, run_uuid=own.name, log_dir=own) for label, own in logs.items()]
     group = root / "group.html"
     return [*pages, group] if group.is_file() and not labels else pages

@@ -11,7 +11,7 @@ from graphmaker import planned_graph
 
 from bids_sr.bids import Notice
 from bids_sr.cli.console import end_lines, named, start_lines
-from bids_sr.cli.main import main
+from bids_sr.cli.main import COMMANDS, main
 from bids_sr.cli.participant_level import nodes_that_run
 from bids_sr.cli.progress import OTHER, Progress, stage_minutes, stage_of
 from bids_sr.config import Settings
@@ -192,7 +192,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPat
     def broken(*_: object) -> int:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("bids_sr.cli.report_command.main", broken)
+    monkeypatch.setitem(COMMANDS, "report", broken)
     try:
         assert main(["report", str(outputs)]) == 0
     finally:

@@ -144,8 +144,8 @@ def test_blink_switches_between_the_last_two_series(shown):
     shown.get_by_role("button", name="sbl", exact=True).click()
     shown.wait_for_selector("[data-viewer][data-series=sbl]")
     shown.get_by_role("button", name="Blink").click()
-    shown.wait_for_selector("[data-viewer][data-series=raw]", timeout=3000)
-    shown.wait_for_selector("[data-viewer][data-series=sbl]", timeout=3000)
+    assert shown.wait_for_selector("[data-viewer][data-series=raw]", timeout=3000)
+    assert shown.wait_for_selector("[data-viewer][data-series=sbl]", timeout=3000)
 
 
 def test_the_threshold_hides_what_is_below_it(shown):
