@@ -14,13 +14,12 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from bids_sr.api.image_inputs import ImageLike, InputError, opened, volume_of
-from bids_sr.api.run_preparation import Run
+from bids_sr.api.run_preparation import Run, undo_motion
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart, inside_field
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import EVALUATION, MetricRow
 from bids_sr.series import BASELINES, MEASURED, PCA_RANKS, kind_of
-from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.stats.evaluation.reference_effects import effect_rows
 from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
 from bids_sr.stats.evaluation.split_half_table import split_half_rows
@@ -102,12 +101,7 @@ def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
                 f"the outer edges of the two fields of view lie up to {apart:.3g} mm apart, and {limit:.2g} mm are "
                 "allowed; give the series measured in the same field of view, with axes in the same directions"
             )
-        with SeriesWriter(path, (x, y, z, count), fine.affine, reader.tr, header_like=reader.header) as writer:
-            super_resolve_series(
-                reader, writer, make_upsampler("raw", (1.0, 1.0, 1.0)), run.poses, (x, y, z), fine.affine,
-                factor=(1.0, 1.0, 1.0), consistency="off",
-            )  # fmt: skip
-    return path
+        return undo_motion(reader, run, path, fine.affine)
 
 
 def events_of(events: pd.DataFrame | str | Path, folder: Path) -> pd.DataFrame:

@@ -224,7 +224,7 @@ class Evaluator(BaseEstimator):
         if seeds is None:
             assert events is not None
             return steps.events_of(events, folder)
-        with SeriesReader(undo_motion(reader, run, folder / "raw.nii")) as raw:
+        with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.affine)) as raw:
             return steps.seeds_of(raw, seeds, run, self.seed_radius_mm, folder)
 
     def _run(

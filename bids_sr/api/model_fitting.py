@@ -219,7 +219,7 @@ def _of_series(
     facts: dict[str, Any] = {}
     if given.calibration is not None and method.calibrated:
         maps, facts = calibration_of(given, run, request.factor, folder)
-    with SeriesReader(undo_motion(reader, run, folder / "raw.nii")) as raw:
+    with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.affine)) as raw:
         data = run_data(
             raw, run.mask, recipe, request.factor, n_dummy=run.n_dummy, poses=run.poses, measured=maps
         )  # fmt: skip

@@ -128,12 +128,12 @@ def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> No
         )  # fmt: skip
 
 
-def undo_motion(reader: SeriesReader, run: Run, path: Path) -> Path:
-    """Write the acquired series on its own grid with head motion undone by one interpolation."""
+def undo_motion(reader: SeriesReader, run: Run, path: Path, affine: Array) -> Path:
+    """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
     x, y, z, count = reader.shape
-    with SeriesWriter(path, (x, y, z, count), run.affine, reader.tr, header_like=reader.header) as writer:
+    with SeriesWriter(path, (x, y, z, count), affine, reader.tr, header_like=reader.header) as writer:
         super_resolve_series(
-            reader, writer, make_upsampler("raw", (1.0, 1.0, 1.0)), run.poses, (x, y, z), run.affine,
+            reader, writer, make_upsampler("raw", (1.0, 1.0, 1.0)), run.poses, (x, y, z), affine,
             factor=(1.0, 1.0, 1.0), consistency="off",
         )  # fmt: skip
     return path
