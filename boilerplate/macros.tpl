@@ -70,8 +70,8 @@
 
 {% macro decision(words, text="") %}<span class='decision'>{{ words }}</span> {{ text }}{% endmacro %}
 
-{% macro figure(uri, label, caption=none) %}
-<figure><img src="{{ uri }}" alt="{{ label }}">{% if caption is not none %}<figcaption>{{ caption }}</figcaption>{% endif %}</figure>
+{% macro figure(uri, label, caption=none, name="figure") %}
+<figure><img src="{{ uri }}" alt="{{ label }}" data-name="{{ name }}">{% if caption is not none %}<figcaption>{{ caption }}</figcaption>{% endif %}</figure>
 {% endmacro %}
 
 {% macro box(title, lines) %}

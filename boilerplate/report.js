@@ -1,4 +1,3 @@
-"use strict";
 // The page without this script shows everything at once; with it figures are chosen, and what is folded opens for print.
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -35,6 +34,22 @@
     }
     panels.prepend(bar);
     show();
+  }
+
+  // Every figure can be saved with its caption, the run and the participant that it is of.
+  for (const shown of all("figure img[data-name], figure object[data-name]")) {
+    const figure = shown.closest("figure");
+    const block = shown.closest(".reportlet");
+    const words = (root, selector) => (root && root.querySelector(selector) ? root.querySelector(selector).textContent.trim() : "");
+    const told = [document.title, shown.dataset.name, words(figure, "h3, h4") || shown.alt || shown.title,
+      words(figure, "figcaption") || words(block, ":scope > .caption")];
+    const save = make("button", { type: "button", className: "save", textContent: "Save figure" });
+    save.setAttribute("aria-label", `Save figure: ${shown.alt || shown.title}`);
+    save.addEventListener("click", () => saveFigure({
+      address: shown.src || shown.data, size: [shown.naturalWidth, shown.naturalHeight], name: shown.dataset.name,
+      caption: told.filter(Boolean).map((text) => text.replace(/[.\s]*$/, ".")).join(" "),
+    }));
+    shown.after(save);
   }
 
   // A link into what is folded opens it; printing opens everything, and closes it again afterwards.

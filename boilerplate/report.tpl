@@ -39,6 +39,9 @@
 {% if notices %}
 <a class="chip" href="#summary">{{ notices }} notice{{ "s" if notices > 1 }}</a>
 {% endif %}
+{% for text, place in neighbors.items() %}
+<a class="chip" href="{{ place }}">{{ text }}</a>
+{% endfor %}
 <button type="button" class="scripted" data-do="unfold">Unfold all</button>
 <button type="button" class="scripted" data-do="print">Print</button>
 </p></header>

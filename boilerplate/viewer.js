@@ -192,6 +192,8 @@
       this.blink.addEventListener("click", () => this.blinking());
       const save = make("button", { type: "button", textContent: "Save this map" });
       save.addEventListener("click", () => this.save());
+      const picture = make("button", { type: "button", textContent: "Save this view" });
+      picture.addEventListener("click", () => this.saveView());
       this.canvas = make("canvas", { tabIndex: 0 });
       this.canvas.setAttribute("role", "application");
       this.canvas.setAttribute("aria-label", "Axial, coronal and sagittal plane of the map. Arrow keys move the crosshair left, right, forward and back, page up and page down move it up and down, b switches to the series before.");
@@ -199,7 +201,7 @@
       this.readout.setAttribute("aria-live", "polite");
       this.pointing();
       const bar = make("div", { className: "bar" }, choice("contrast", contrasts), choice("smoothing", smoothings),
-        make("label", {}, `|${statistic}| > `, slider, this.level), this.blink, save);
+        make("label", {}, `|${statistic}| > `, slider, this.level), this.blink, save, picture);
       this.root.append(bar, group, this.canvas, this.readout);
     }
 
@@ -209,6 +211,15 @@
       const { contrast, series, smoothing } = this.state;
       make("a", { href: address, download: `${contrast}_${series}_${smoothing}_${this.given.statistic}.nii.gz`.replace(/ /g, "") }).click();
       setTimeout(() => URL.revokeObjectURL(address), 1000);
+    }
+
+    saveView() {
+      const { contrast, series, smoothing, threshold } = this.state;
+      const caption = `${document.title}. ${this.readout.textContent}; shown where |${this.given.statistic}| > ${threshold}.`;
+      saveFigure({
+        address: this.canvas.toDataURL("image/png"), size: [this.canvas.width, this.canvas.height], caption,
+        name: `${contrast}_${series}_${smoothing}_${this.given.statistic}`.replace(/ /g, ""),
+      });
     }
 
     blinking() {

@@ -31,7 +31,7 @@ LOG_COLUMNS = {
         ("critic", "loss of the critic", "1"),
         ("backward_critic", "loss of the critic of the way back; of methods with a cycle only", "1"),
         ("tv", "total variation of the output; of methods with that term only, as the next four", "1"),
-        ("ssim", "one less the structural similarity", "1"),
+        ("ssim", "one minus the structural similarity", "1"),
         ("cycle", "difference to the image after the way there and back", "1"),
         ("identity", "difference of what the network makes of a fine image, to that image", "1"),
         ("sparsify", "total variation of the output and of its difference to the measured image", "1"),

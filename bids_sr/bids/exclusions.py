@@ -1,8 +1,8 @@
 """Which runs a problem stops: one bad run does not stop the others, unless ``--strict`` was given.
 
-The file that a problem names tells: an image that runs are worked on with stops those runs; a series, sidecar or table
-of a run (inherited ones too) the runs that it belongs to, any other file of a participant all runs of that participant,
-and everything else the whole call.
+A problem tells its run, or the file that it names does: an image that runs are worked on with stops those runs; a
+series, sidecar or table of a run (inherited ones too) the runs that it belongs to, any other file of a participant all
+runs of that participant, and everything else the whole call.
 """
 
 import re
@@ -20,6 +20,8 @@ _PARTICIPANT = re.compile(r"sub-([0-9A-Za-z+]+)(?![^ _(])")
 
 def stopped_by(problem: Problem, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:
     """BOLD files of the runs that a problem stops; None for the whole call."""
+    if problem.run:
+        return tuple(run.bold for run in runs if problem.run in (stem_of(run.bold), stem_of_echoes(run.bold)))
     every, named = tuple(runs), Path(re.split(r" with --| \(", problem.file)[0])
     tables = tuple(run.bold for run in every if named in (run.bold, run.events))
     if tables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,13 @@ class Problem:
     ----------
     file : what it is about (a path, or an option where there is no file)
     reason, fix : what is wrong; what the user can do
+    run : name of the run that it is about, where the file may belong to several or is named otherwise
     """
 
     file: str
     reason: str
     fix: str
+    run: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}\n  why: {self.reason}\n  fix: {self.fix}"
@@ -152,6 +154,10 @@ class Findings:
         if what:
             self.add([_not_downloaded(path, what)])
         return not what
+
+    def add_of_run(self, run: str, others: Findings) -> None:
+        """Add what was found of one run in files that may belong to several or are named otherwise."""
+        self.add([replace(problem, run=run) for problem in others.problems], others.notices)
 
     def add(self, problems: Sequence[Problem] = (), notices: Sequence[Notice] = ()) -> None:
         """Add problems and notices that are not there yet."""

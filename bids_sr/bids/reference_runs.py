@@ -18,6 +18,7 @@ TIME_TOLERANCE = 1e-3  # s
 KEYS = ("subject", "session", "task", "run")
 PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
 """Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
+USED = "this high-resolution reference lies in the data set and is used (--truth none: without)."
 PATTERNS = ("func/*_bold.nii*", "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*")
 """Series, maps of known activation."""
 FORMS = (
@@ -47,6 +48,13 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
     found : takes what speaks against it
     with_timing : whether slice timing is corrected
     """
+    own = Findings()
+    truth = _checked(root, run, factor, own, with_timing=with_timing)
+    found.add_of_run(run.stem, own)
+    return None if own.problems else truth
+
+
+def _checked(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool) -> Truth | None:
     label = run.entities["subject"]
     folder = root / f"sub-{label}"
     if not folder.is_dir():
@@ -65,20 +73,18 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
         reason = f"several series could be the truth of {run.stem}: {names}"
         found.refuse(folder, reason, "Keep one of them in that directory.")
         return None
-    own = Findings()
     activations = {entities_of(path)["contrast"]: path.absolute() for path in maps}
     for path in maps:
-        _check_map(path, run, factor, own)
+        _check_map(path, run, factor, found)
     truth = Truth(root=root, activations=activations)
     if bolds:
         sidecar = merged(sidecars_on_disk(bolds[0], root))
-        _check_series(bolds[0], sidecar, run, factor, own)
-        timing = _timing(bolds[0], sidecar, run, own) if with_timing and not own.problems else None
-        header = hd.read_header(bolds[0], own)
+        _check_series(bolds[0], sidecar, run, factor, found)
+        timing = _timing(bolds[0], sidecar, run, found) if with_timing and not found.problems else None
+        header = hd.read_header(bolds[0], found)
         order = AS_STORED if header is None else nearest(header.affine, run.affine)
         truth = replace(truth, bold=bolds[0].absolute(), sidecar=sidecar, slice_timing=timing, axis_order=order)
-    found.add(own.problems, own.notices)
-    return None if own.problems else truth
+    return truth
 
 
 def truth_in_dataset(
@@ -102,9 +108,7 @@ def truth_in_dataset(
         truth = find_truth(place, run, factor, own, with_timing=with_timing)
         found.add(notices=own.notices)
         if truth is not None:
-            found.tell(
-                place, "this high-resolution reference lies in the data set and is used (--truth none: without)."
-            )
+            found.tell(place, USED)
             return truth
         for problem in own.problems:
             found.tell(problem.file, f"no high-resolution reference of {run.stem}: {problem.reason}. {problem.fix}")

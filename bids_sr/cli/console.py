@@ -1,6 +1,5 @@
 """What the console shows around the work: a start of four lines, what was made at the end, and finished reports."""
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,9 +62,11 @@ def _count(number: int, noun: str) -> str:
 
 def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
     """The verdict of each run in a line, and where series, maps and reports are."""
+    from bids_sr.reports.participants_page import INDEX, VERDICT, headline
+
     out, folders = settings.paths.output_dir, set[Path]()
     for run in (run for subject in plan.subjects for run in subject.runs):
-        found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}_desc-verdict_metrics.json"))
+        found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}"))
         for path in found:
             folders.add(path.parent)
             yield item("verdict", f"{run.stem}: {headline(path)}")
@@ -77,12 +78,4 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
     for report in reports[:MOST_NAMED]:
         yield item("report", str(report))
     if len(reports) > MOST_NAMED:
-        yield item("", f"and {len(reports) - MOST_NAMED} more in {out}")
-
-
-def headline(verdict: Path) -> str:
-    """The first sentence of a verdict that was written; "" where the file cannot be read."""
-    try:
-        return str(json.loads(verdict.read_text(encoding="utf-8")).get("headline", ""))
-    except (OSError, ValueError):
-        return ""
+        yield item("", f"and {len(reports) - MOST_NAMED} more, all in {out / INDEX}")

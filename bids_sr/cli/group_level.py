@@ -178,6 +178,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         maps = making.result() if making else _maps(settings, say, processes)
     say("report")
     from bids_sr.reports.group_report import GroupContent, build_group_report
+    from bids_sr.reports.participants_page import write_index
 
     given, figure_dir = settings.evaluation.margin, output_dir / "group" / "figures"
     gap = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
@@ -193,7 +194,9 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",
         about=_about(settings, prepared.sources[0]),
     )  # fmt: skip
-    return RunOutcome(reports=(build_group_report(output_dir / "group.html", content, figure_dir=figure_dir),))
+    page = build_group_report(output_dir / "group.html", content, figure_dir=figure_dir)
+    write_index(output_dir)
+    return RunOutcome(reports=(page,))
 
 
 def _tasks(sources: Sequence[Source]) -> dict[str, list[str]]:

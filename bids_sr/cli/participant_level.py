@@ -53,6 +53,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
     if not settings.run.reports_only:
         for label in labels:
             write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
+    from bids_sr.reports.participants_page import write_index
     from bids_sr.reports.subject_report import build_report
 
     logs = {label: logs_of_outputs(log_dir.parent, label, default=log_dir) for label in labels}
@@ -61,6 +62,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
         build_report(settings.paths.output_dir, label, run_uuid=own.name, log_dir=own, command=command)
         for label, own in logs.items()
     )
+    write_index(settings.paths.output_dir)
     return dataclasses.replace(outcome, reports=reports)
 
 

@@ -44,18 +44,20 @@ def make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
     Raises `UsageError` where a participant has no figures, or none has.
     """
     from bids_sr.cli.participant_level import logs_of_outputs
+    from bids_sr.reports.participants_page import participants_with_figures, write_index
     from bids_sr.reports.subject_report import build_report
 
     root = output_dir.absolute()
-    there = {path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures")}
-    wanted = [label.removeprefix("sub-") for label in labels] or sorted(there)
+    there = participants_with_figures(root)
+    wanted = [label.removeprefix("sub-") for label in labels] or there
     if not there:
         raise UsageError(str(output_dir), "it holds no figures of bids-sr", "give the output directory of a run")
     for label in wanted:
         if label not in there:
-            fix = f"choose among {', '.join(sorted(there))}"
+            fix = f"choose among {', '.join(there)}"
             raise UsageError(f"sub-{label}", f"{output_dir} has no figures of this participant", fix)
     logs = {label: logs_of_outputs(root / "logs", label, default=root / "logs") for label in wanted}
     pages = [build_report(root, label, run_uuid=own.name, log_dir=own) for label, own in logs.items()]
+    write_index(root)
     group = root / "group.html"
     return [*pages, group] if group.is_file() and not labels else pages

@@ -8,6 +8,7 @@ from bids_sr.bids import Findings, Header, Problem, Subject, Survey, pretrained_
 from bids_sr.bids.exclusions import exclude
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import series_of_run
+from bids_sr.bids.reference_runs import USED
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
 from bids_sr.config.seed_options import COMPONENTS, seed_names
@@ -116,23 +117,25 @@ def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[P
     -------
     plan : what was taken is told in its warnings; problems : those that are of no reference
     """
-    unfit = {Path(problem.file): problem for problem in problems}
-    found, subjects = Findings(), []
+    unfit = {(Path(problem.file), problem.run): problem for problem in problems}
+    found, subjects, taken = Findings(), [], set[Problem]()
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
             path = None if run.truth is None else run.truth.bold
-            if path is not None and path in unfit:
-                why = unfit[path]
+            why = None if path is None else unfit.get((path, run.stem)) or unfit.get((path, ""))
+            if path is not None and why is not None:
+                taken.add(why)
                 found.tell(path, f"no high-resolution reference of {run.stem}: {why.reason}. {why.fix}")
                 run = replace(run, truth=None)
             runs.append(run)
         subjects.append(replace(subject, runs=tuple(runs)))
-    taken = {notice.file for notice in found.notices}
     if not taken:
         return plan, tuple(problems)
-    plan = replace(plan, subjects=tuple(subjects), warnings=(*plan.warnings, *found.notices))
-    return plan, tuple(problem for problem in problems if problem.file not in taken)
+    used = {str(run.truth.root) for one in subjects for run in one.runs if run.truth is not None}
+    known = [notice for notice in plan.warnings if notice.text != USED or notice.file in used]
+    plan = replace(plan, subjects=tuple(subjects), warnings=(*known, *found.notices))
+    return plan, tuple(problem for problem in problems if problem not in taken)
 
 
 def check_structural(settings: Settings) -> Plan:

@@ -56,7 +56,9 @@ def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, .
     unsound = {Path(problem.file) for problem in found.problems}
     for run in (run for subject in plan.subjects for run in subject.runs):
         if unsound.isdisjoint(run.images):
-            check_truth(run, found)
+            own = Findings()
+            check_truth(run, own)
+            found.add_of_run(run.stem, own)
     return tuple(found.problems)
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -26,6 +27,7 @@ from bids_sr.reports.markup import environment
 from bids_sr.series import parse_map_label
 
 RUN_TITLES = {"ceagent": "contrast agent", "direction": "phase encoding"}
+CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 CHOICES = ("contrast", "smoothing")
 """Entities by which one of several figures of a kind is chosen."""
@@ -101,11 +103,12 @@ def embedded(file: Path, *, static: bool = True, heading: str = "") -> Markup:
     if file.suffix not in MEDIA_TYPES:
         return Markup(file.read_text(encoding="utf-8").strip())
     image = (
-        '<img src="{uri}" alt="{label}">'
+        '<img src="{uri}" alt="{label}" data-name="{name}">'
         if static or file.suffix != ".svg"
-        else '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"></object>'
+        else '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}" data-name="{name}">'
+        "</object>"
     )
-    return Markup(image).format(uri=data_uri(file), label=described(file, heading))
+    return Markup(image).format(uri=data_uri(file), label=described(file, heading), name=file.stem)
 
 
 def find_figures(root: Path, subject: str) -> BIDSLayout | None:
@@ -253,28 +256,34 @@ def _named(absent: Sequence[Spec]) -> tuple[list[str], list[str]]:
 
 
 def write_subject_page(
-    root: Path, subject: str, *, custom: Mapping[str, str], specification: Path | None = None
-) -> Path:
+    root: Path, subject: str, *, custom: Mapping[str, str], specification: Path | None = None,
+    neighbors: Mapping[str, str] = MappingProxyType({}),
+) -> Path:  # fmt: skip
     """Write the page of one subject (label without ``sub-``) below the derivatives.
 
     `custom` is HTML of the reportlets that are not files, by the name in the specification (default:
-    ``reports-spec.yml``).
+    ``reports-spec.yml``); for `neighbors` see `write_page`.
     """
     spec = yaml.safe_load((specification or carried("reports-spec.yml")).read_text(encoding="utf-8"))
     sections = assemble(spec, find_figures(root, subject), custom)
     target = root / f"sub-{subject}.html"
-    write_page(target, title=spec["title"].format(subject=subject), sections=sections)
+    write_page(target, title=spec["title"].format(subject=subject), sections=sections, neighbors=neighbors)
     return target
 
 
-def write_page(target: Path, *, title: str, sections: Sequence[Section]) -> None:
-    """Render sections by our template, everything but our own markup escaped, and put the page in place in whole."""
-    css, *scripts = (carried(name).read_text(encoding="utf-8") for name in ("report.css", "report.js", "viewer.js"))
+def write_page(
+    target: Path, *, title: str, sections: Sequence[Section], neighbors: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Render sections by our template, everything but our own markup escaped, and put the page in place in whole.
+
+    `neighbors` are further pages beside it: file name by text of the link.
+    """
+    css, *scripts = (carried(name).read_text(encoding="utf-8") for name in CARRIED)
     script = "\n".join(scripts)
     found = {each.name: each for each in sections}
     text = {name: _content(found[name]) if name in found else "" for name in ("errors", "summary")}
     page = environment().get_template("report.tpl").render(
-        title=title, sections=sections, css=css, script=script, digest=digest(script),
+        title=title, sections=sections, neighbors=neighbors, css=css, script=script, digest=digest(script),
         crashed='class="warning"' in text["errors"], notices=text["summary"].count("role='note'"),
     )  # fmt: skip
     atomic_files.write_whole(target, page)

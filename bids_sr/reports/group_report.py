@@ -17,6 +17,7 @@ from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import folded, joined, render
+from bids_sr.reports.participants_page import ALL
 from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
 from bids_sr.reports.text.group_overview import group_answer_html
@@ -44,7 +45,7 @@ control and other method, and apart from these with its control analyses, by the
 estimates with the interval that belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial
 correlations. p values were corrected within the comparisons of one method on one question [@holm1979]; false discovery
 rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison a task was fixed beforehand
-(corrected for the number of tasks alone): the default method less each participant's strongest reference, the largest
+(corrected for the number of tasks alone): the default method minus each participant's strongest reference, the largest
 value among baselines, denoising controls and simple arithmetic, in explained variance beyond the acquired Nyquist
 limit, over the brain. As noise can only raise the largest of several values, it errs against the method, and shows no
 loss. All others are exploratory. The participants needed for 80 % power are those of the paired t test with the
@@ -63,8 +64,8 @@ EXPLORATORY = (
 )
 SIZE_NOTE = (
     "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the factor of super-resolution. "
-    "The p values are exact signed-rank tests against raw and against bspline, not corrected. What bspline alone "
-    "changes is the finer grid, not a method; a smaller region is not better by itself."
+    "The p values are exact signed-rank tests against the acquired series and against bspline, not corrected. What "
+    "bspline alone changes is the finer grid, not a method; a smaller region is not better by itself."
 )
 
 
@@ -137,7 +138,7 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
         if text else Section(name=name, title=title, missing=missing)
         for name, title, text, missing in parts
     ]  # fmt: skip
-    write_page(target, title="bids-sr: group", sections=sections)
+    write_page(target, title="bids-sr: group", sections=sections, neighbors=ALL)
     return target
 
 
@@ -212,7 +213,7 @@ def _figure(draw: Callable[[], Figure], file: Path, caption: str) -> Markup:
         save_svg(draw(), file)
     except FigureInputError as error:
         return render("note", "missing", f"No figure: {error} ({caption})")
-    return render("figure", data_uri(file), caption, caption)
+    return render("figure", data_uri(file), caption, caption, file.stem)
 
 
 def findings_html(content: GroupContent, told: Sequence[Finding], figure_dir: Path) -> Markup:
@@ -236,7 +237,7 @@ def findings_html(content: GroupContent, told: Sequence[Finding], figure_dir: Pa
             out.append(_figure(
                 partial(group_figures.differences_figure, rows, unit=unit),
                 figure_dir / f"group_desc-differences{number}{each.method}.svg",
-                f"{each.method} less each reference: Hodges-Lehmann estimate, interval; band: margin of equivalence.",
+                f"{each.method} minus each reference: Hodges-Lehmann estimate, interval; band: margin of equivalence.",
             ))  # fmt: skip
             out.append(
                 folded(f"{each.method}: values", comparisons_html(rows, f"{each.method} against its references"))
@@ -247,7 +248,9 @@ def findings_html(content: GroupContent, told: Sequence[Finding], figure_dir: Pa
 def group_maps_html(content: GroupContent) -> Markup:
     """Figures of the group maps and their table."""
     shown = [
-        render("headed", each.heading, render("figure", data_uri(each.file), each.heading, each.caption))
+        render(
+            "headed", each.heading, render("figure", data_uri(each.file), each.heading, each.caption, each.file.stem)
+        )
         for each in content.map_figures
     ]
     return joined([*shown, maps_html(content.maps)])

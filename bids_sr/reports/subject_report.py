@@ -74,6 +74,7 @@ def build_report(output_dir: Path, subject: str, *, run_uuid: str, log_dir: Path
     that of `output_dir` is taken. The page is written in whole; figures are not touched.
     """
     from bids_sr.reports.assembler import write_subject_page
+    from bids_sr.reports.participants_page import neighbors_of
 
     root = Path(output_dir).absolute()
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
@@ -83,4 +84,5 @@ def build_report(output_dir: Path, subject: str, *, run_uuid: str, log_dir: Path
         "errors": errors_html(log_dir),
         "about": about_html(run_uuid, log_dir, command=command),
     }
-    return write_subject_page(root, subject.removeprefix("sub-"), custom=custom)
+    label = subject.removeprefix("sub-")
+    return write_subject_page(root, label, custom=custom, neighbors=neighbors_of(root, label))

@@ -82,7 +82,7 @@ def _text(with_events: bool) -> str:
         "then Gauss-Newton [@bakermatthews2004]) to tell where the signal fluctuates: volumes with a framewise "
         "displacement above 0.5 mm [@power2012] or a spike were left out, "
         f"drift{task} and the principal components of head motion were regressed out, and the variance that remains, "
-        "over its degrees of freedom and less the thermal noise, gave a map of standard deviations. "
+        "over its degrees of freedom and minus the thermal noise, gave a map of standard deviations. "
     )
 
 

@@ -52,7 +52,7 @@ class Task:
     coarse, reference : readers of the low- and the high-resolution image
     window : of the reference that the low-resolution image covers
     factor : low- over high-resolution voxel size
-    mask, data_range : in the window; maximum less minimum of the mean reference in the mask
+    mask, data_range : in the window; maximum minus minimum of the mean reference in the mask
     volumes : numbers of those evaluated
     """
 
@@ -212,7 +212,7 @@ def _report(rows: list[dict[str, Any]], task: Task, options: argparse.Namespace)
     print(
         f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s); coarse image {made}, "
         f"factor {' x '.join(f'{f:.4g}' for f in task.factor)}; {int(task.mask.sum())} voxels in the mask; data range "
-        f"{task.data_range:.6g} (maximum less minimum of the reference in the mask)"
+        f"{task.data_range:.6g} (maximum minus minimum of the reference in the mask)"
     )
     cells = [[f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS] for row in rows]
     lines = [COLUMNS, *map(tuple, cells)]

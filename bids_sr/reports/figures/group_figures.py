@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError
+from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 from bids_sr.stats.group.group_tests import Comparison
 
@@ -72,7 +73,7 @@ def _boxes(ax: Axes, series: Series, names: Sequence[str], methods: Sequence[str
             capprops=line, medianprops={"color": color, "lw": 2.2}, zorder=3,
         )  # fmt: skip
         ax.plot(np.full(len(values), x), values, "o", ms=2.6, color=color, alpha=0.6, zorder=2, rasterized=many)
-    ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    ax.set_xticks(range(len(names)), list(map(series_text, names)), rotation=35, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.6, len(names) - 0.4)
 
 
@@ -94,7 +95,7 @@ def primary_figure(each: Comparison) -> Figure:
         for y, (value, _, rival) in enumerate(rows):
             ax.plot([value], [y], "D", ms=5 if named else 2.5, color=s.ORANGE if value > 0 else s.SOFT)
             if named:
-                ax.annotate(f"{value:+.3f} (less {rival})".replace("-", "−", 1), (1.008, y), **beside)
+                ax.annotate(f"{value:+.3f} (minus {series_text(rival)})".replace("-", "−", 1), (1.008, y), **beside)
         last = len(rows) + (0.5 if named else 4)
         low, at, high = each.estimate.lower, each.estimate.value, each.estimate.upper
         if each.n > 1:
@@ -106,7 +107,7 @@ def primary_figure(each: Comparison) -> Figure:
         places |= {last: f"all, n = {each.n}"} if each.n > 1 else {}
         ax.set_yticks(list(places), list(places.values()))
         ax.set_ylim(last + 0.8, -0.8)
-        ax.set_xlabel(f"explained variance: {each.series} less the participant's strongest reference")
+        ax.set_xlabel(f"explained variance: {each.series} minus the participant's strongest reference")
         fig.text(0.13, 0.99, "◂ reference more accurate", color=s.SOFT, va="top", fontsize=8.5)
         fig.text(0.8, 0.99, f"{each.series} more accurate ▸", color=s.SOFT, va="top", ha="right", fontsize=8.5)
         tall = fig.get_figheight()
@@ -137,7 +138,7 @@ def differences_figure(comparisons: Sequence[Comparison], *, unit: str = "") -> 
             ax.plot([each.estimate.lower, each.estimate.upper], [y, y], color=color, lw=1.6)
             ax.plot([each.estimate.value], [y], "o", ms=5, color=color)
             ax.annotate(each.word, (1.005, y), xycoords=("axes fraction", "data"), va="center", color=color)
-        ax.set_yticks(range(len(rows)), [f"− {each.reference}" for each in rows])
+        ax.set_yticks(range(len(rows)), [f"− {series_text(each.reference)}" for each in rows])
         ax.set_ylim(len(rows) - 0.5, -0.5)
         shown = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
         ax.set_xlabel(f"{rows[0].series} − reference{shown}")

@@ -128,8 +128,8 @@ def _differences(rows: Rows, measure: str, names: Names) -> Markup:
         order = pick.series_of(some, names)
         pairs = sorted(dict.fromkeys((row.series, row.against) for row in some), key=lambda pair: order.index(pair[0]))
         caption = f"Difference of {what} beyond the acquired Nyquist limit: {contrast} (bold: the interval excludes 0)"
-        lines: dict[Hashable, list[str]] = {(one, other): [one, f"− {other}"] for one, other in pairs}
-        made = table_of(caption, ["method", "less"], lines, _by_region(some, pick.regions_of(some)), names=2)
+        lines: dict[Hashable, list[str]] = {(one, other): [one, other] for one, other in pairs}
+        made = table_of(caption, ["method", "minus"], lines, _by_region(some, pick.regions_of(some)), names=2)
         tables.append(made if number == 0 else folded(f"Differences, {contrast}", made))
     return joined(tables)
 
@@ -197,9 +197,9 @@ def _images_html(own: Rows, names: Names, wanted: tuple[str, str], gain: str, ca
     heads = zip(wanted, (("PSNR", "dB"), ("SSIM", "")), strict=True)
     columns = [(*head, cells(found)) for name, head in heads if (found := pick.pick(own, name))]
     levels = table_of(caption, ["series"], _lines([r for r in own if r.measure in wanted], names), columns)
-    gains = [[row.series, f"− {row.against}", cell(row, bold=True)] for row in own if row.measure == gain]
+    gains = [[row.series, row.against, cell(row, bold=True)] for row in own if row.measure == gain]
     caption = f"{caption}: differences (bold: the interval excludes 0)"
-    return levels + table(caption, ["method", "less", ("PSNR", "dB")], gains, names=2, texts={0, 1}) or NOTHING
+    return levels + table(caption, ["method", "minus", ("PSNR", "dB")], gains, names=2, texts={0, 1}) or NOTHING
 
 
 def null_html(rows: Rows, names: Names = ()) -> Markup:
@@ -252,7 +252,7 @@ def null_words(row: MetricRow | None, nominal: float) -> str:
 
 
 def placebo_html(rows: Rows) -> Markup:
-    """What is attributable to this subject's own pair, guide and time series: own less each placebo, in words first."""
+    """What is attributable to this subject's own pair, guide and time series: own minus placebo, in words first."""
     own = pick.placebo_gains(rows)
     parts = []
     for number, contrast in enumerate(pick.contrasts_of(own)):

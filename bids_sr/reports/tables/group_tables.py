@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from bids_sr.reports.markup import joined, render, table
+from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.group_verdicts import interval_text, number, p_text
 from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.group_text import Cell, PaperTable
@@ -16,10 +17,10 @@ from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spre
 
 # What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or 13.2 mm FWHM)
 PAPER = (
-    ("paper: raw", "σ = 1.5", "140.00 (64.75–184.00)", "128.50 (43.50–208.25)", ".590 (.408–.735)", ("", "", "")),
+    ("paper: acquired", "σ = 1.5", "140.00 (64.75–184.00)", "128.50 (43.50–208.25)", ".590 (.408–.735)", ("", "", "")),
     ("paper: srgan", "σ = 1.5", "83.37 (42.31–119.68)", "87.00 (28.93–129.00)", ".490 (.361–.589)",
      ("p < .001", "p < .001", "p = .00466")),
-    ("paper: raw", "0", "–", "–", ".417 (.320–.575)", ("", "", "")),
+    ("paper: acquired", "0", "–", "–", ".417 (.320–.575)", ("", "", "")),
     ("paper: srgan", "0", "–", "–", ".355 (.238–.457)", ("", "", "p = 2.76e−6")),
 )  # fmt: skip
 PARTS = ("total", "part_grid", "part_smoothing", "part_method", "part_threshold")
@@ -51,11 +52,11 @@ def paper_html(paper: PaperTable) -> Markup:
     a, b = paper.conditions
     heads = ["series", "smoothing (mm)"]
     for what in (f"size, {a}", f"size, {b}", f"Dice, {a} and {b}"):
-        heads += [f"{what}: median (IQR)", "p, raw", "p, bspline"]
+        heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
     rows: list[list[str]] = []
     for (fwhm, series), cells in paper.lines.items():
         tests = [(_cell(cell), _p(cell.against_raw), _p(cell.against_spline)) for cell in cells]
-        rows.append([series, f"{fwhm:g}", *(text for each in tests for text in each)])
+        rows.append([series_text(series), f"{fwhm:g}", *(text for each in tests for text in each)])
     for name, smoothing, *medians, p_values in PAPER:
         own = [(m, p.removeprefix("p = ") or "–", "–") for m, p in zip(medians, p_values, strict=True)]
         rows.append([Markup("<em>{}</em>").format(name), smoothing, *(str(text) for each in own for text in each)])
@@ -77,10 +78,10 @@ def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> Markup:
             if each.estimate.level < 0.949:
                 interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * each.estimate.level)
         effect = number(each.test.effect_size, sign=True) if each.test else "–"
+        named = map(series_text, (each.series, each.reference))
         rows.append([
-            each.series, each.reference, each.n, spread_text(each.own), spread_text(each.other), interval, effect,
-            _p(each.test), *(number(p) for p in (each.p_holm, each.p_fdr, each.p_equivalence_holm)), each.word,
-            each.note,
+            *named, each.n, spread_text(each.own), spread_text(each.other), interval, effect, _p(each.test),
+            *(number(p) for p in (each.p_holm, each.p_fdr, each.p_equivalence_holm)), each.word, each.note,
         ])  # fmt: skip
     return table(caption, heads, rows)
 

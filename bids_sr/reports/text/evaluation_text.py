@@ -1,7 +1,7 @@
 """The verdict and quality control as HTML: text first, then the values, warnings where one is due."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -12,6 +12,7 @@ from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
 from bids_sr.reports.tables.html_tables import messages_html
+from bids_sr.stats.evaluation.described_series import description_of
 from bids_sr.stats.evaluation.evidence import compared
 
 DECISIONS: Mapping[str, tuple[str, str]] = {
@@ -20,6 +21,7 @@ DECISIONS: Mapping[str, tuple[str, str]] = {
     "worse": ("▼", "lower"),
     "unclear": ("?", "no detectable difference"),
 }
+LEGEND: tuple[pick.Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
 MAX_TOLD = 6
 """More comparisons than this are summed up in the box and listed in a table to open."""
 FLAG_TEXT: Mapping[str, str] = {
@@ -69,7 +71,14 @@ def verdict_html(
     values = folded("Evidence: all comparisons", _figures(decided)) if many else _figures(decided)
     limits = [str(each) for each in verdict.get("limits", [])]
     idle = str(verdict.get("not_applied_text") or "")
-    return flags_html(rows, flags) + render("verdict", headline, points, values, limits, idle)
+    told = render("verdict", headline, points, values, limits, idle)
+    return joined([flags_html(rows, flags), told, legend_html(pick.series_of(rows, kinds=LEGEND))])
+
+
+def legend_html(names: Iterable[str]) -> Markup:
+    """What each series is, to open: the names in tables and figures are those of options and files."""
+    entries = [(pick.series_text(name), text) for name in names if (text := description_of(name))]
+    return folded("What the series are", render("glossary", entries)) if entries else Markup("")
 
 
 def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:

@@ -95,7 +95,7 @@ def primary_numbers(each: Comparison) -> list[Number]:
     medians = f"median {each.own.median:.3f}, strongest reference {each.other.median:.3f}".replace("-", "−")
     difference = Number(
         value=_signed(each.estimate.value),
-        label=f"{each.series} less the participant's strongest reference, {MEASURE}", note=medians,
+        label=f"{each.series} minus the participant's strongest reference, {MEASURE}", note=medians,
     )  # fmt: skip
     above = Number(value=f"{each.ahead} of {each.n}", label="participants above their strongest reference",
                    note=each.note or "each reference series counts")  # fmt: skip

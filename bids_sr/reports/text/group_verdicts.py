@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import UndeclaredMetric, metric
+from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.stats.evaluation.evidence import PLAIN
 from bids_sr.stats.group.group_tests import SAME, UNDECIDED, Comparison, attainable_text
 from bids_sr.stats.group.metric_tables import Question
@@ -143,7 +144,7 @@ def p_text(value: float) -> str:
 
 def names(comparisons: Sequence[Comparison]) -> str:
     """Their references, as a list in a sentence."""
-    labels = [each.reference for each in comparisons]
+    labels = [series_text(each.reference) for each in comparisons]
     return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
@@ -247,7 +248,7 @@ def _claim(method: str, finding: Finding, claim: str) -> str:
     else:
         text = f"{method} does not differ detectably from any baseline ({what})"
     others = [each for each in finding.against("method") if each not in own]
-    beside = [f"{each.word} than {each.reference}" for each in others if each.word in by_word]
+    beside = [f"{each.word} than {series_text(each.reference)}" for each in others if each.word in by_word]
     return f"{text}{'; ' if beside else ''}{' and '.join(beside)}."
 
 

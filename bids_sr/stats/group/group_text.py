@@ -66,7 +66,7 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
         "undecided: neither; not comparable: fewer than two participants"
     },
     "part": {
-        "Description": "primary: the one comparison of a task that was fixed beforehand (default method less each "
+        "Description": "primary: the one comparison of a task that was fixed beforehand (default method minus each "
         "participant's strongest reference, explained variance beyond the acquired Nyquist limit), which is corrected "
         "for the number of tasks alone; exploratory: every other"
     },

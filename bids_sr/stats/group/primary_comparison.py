@@ -1,6 +1,6 @@
 """The comparison of the group that was fixed beforehand, and the participants that it needs.
 
-One a task (and variant of its runs): the default method less *each participant's strongest reference*, that is the
+One a task (and variant of its runs): the default method minus *each participant's strongest reference*, that is the
 largest value among the baselines, the denoising controls and the simple arithmetic that the method of a run must beat
 too, in explained variance beyond the acquired Nyquist limit, over the brain, contrast ``all`` where there is one (else
 the first by name), least smoothing; against the measured series where participants have one, else against known
@@ -105,7 +105,7 @@ def _rank(question: Question) -> tuple[int, bool, float, str]:
 
 
 def primary_of(question: Question, series: Mapping[str, Mapping[str, float]], method: str) -> Comparison:
-    """The method less each participant's strongest reference, not corrected; participants without any are left out."""
+    """The method minus each participant's strongest reference, not corrected; participants without any are left out."""
     rivals = [name for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN)) if name in series and name != method]
     strongest: dict[str, tuple[float, str]] = {}
     for who in series[method]:

@@ -1,0 +1,34 @@
+"""What each series of a run is, in one line, for those who meet its name in a table."""
+
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, series
+from bids_sr.sr.method import UnknownMethod, method_of_series
+from bids_sr.stats.controls.negative_controls import PLACEBOS
+
+_FIXED = {
+    **dict.fromkeys(ACQUIRED, "as acquired, motion-corrected; on the high-resolution grid by a spline of its maps"),
+    **CONTROLS,
+    MEASURED: "measured at the high resolution: the reference",
+}
+
+
+def description_of(name: str) -> str:
+    """One line on a series: what makes it; "" for one that no method or baseline makes.
+
+    >>> description_of("zerofill")
+    'baseline: in-plane zero filling of k-space'
+    >>> description_of("nobody")
+    ''
+    """
+    if name in BASELINES:
+        return f"baseline: {BASELINES[name]}"
+    if name in PLACEBOS:
+        return f"control analysis of {PLACEBOS[name].method}: {PLACEBOS[name].instead}"
+    if name in _FIXED:
+        return _FIXED[name]
+    found = series(name)
+    try:
+        summary = method_of_series(found.method).summary
+    except UnknownMethod:
+        return ""
+    member = f", trained with another seed ({found.variant.removeprefix('Seed')})" if found.variant else ""
+    return f"method: {summary}{member}"
