@@ -1,5 +1,6 @@
 """A node that kills its own process; it stands where worker processes can import it."""
 
+import logging
 import os
 import re
 import signal
@@ -31,6 +32,7 @@ class Die(SimpleInterface):
         if isinstance(self.inputs.marker, str) and not Path(self.inputs.marker).exists():
             Path(self.inputs.marker).write_text("was here")
             os.kill(os.getpid(), signal.SIGKILL)
+        logging.getLogger("bids_sr.dying").warning("the value\nis %d", self.inputs.value % 2)
         self._results["out"] = self.inputs.value + 1
         return runtime
 

@@ -75,7 +75,19 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
         names = " ".join("preproc" if name == "raw" else name for name in plan.series)
         yield item("series", f"*_desc-NAME_bold.nii.gz, NAME one of {names}, in {named(where)}")
         yield item("maps", f"*_statmap.nii.gz, in the same place{'s' if len(where) > 1 else ''}")
+    yield from warning_lines(out / "logs" / settings.run.run_uuid)
     for report in reports[:MOST_NAMED]:
         yield item("report", str(report))
     if len(reports) > MOST_NAMED:
         yield item("", f"and {len(reports) - MOST_NAMED} more, all in {out / INDEX}")
+
+
+def warning_lines(folder: Path) -> Iterator[str]:
+    """What the steps of a run warned of, from the file that they share; each once, the first few."""
+    from bids_sr.execution.step_warnings import WARNINGS, kept_warnings
+
+    found = kept_warnings(folder)
+    for text in found[:MOST_NAMED]:
+        yield item("warning", text)
+    if len(found) > MOST_NAMED:
+        yield item("", f"and {len(found) - MOST_NAMED} more in {folder / WARNINGS}")

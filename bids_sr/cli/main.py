@@ -129,11 +129,12 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     """
     from bids_sr import preflight
 
-    problems, known = preflight.check_data(plan), len(plan.warnings)
+    problems, known = preflight.check_data(plan), set(plan.warnings)
     if settings.evaluation.truth_dir is None:
         plan, problems = preflight.without_unfit_references(plan, problems)
-        for notice in plan.warnings[known:]:
-            print(item("note", str(notice)))
+        for notice in plan.warnings:
+            if notice not in known:
+                print(item("note", str(notice)))
     left = plan if settings.run.strict else preflight.without(plan, problems)
     _refuse(problems if left is plan else ())
     if left is not plan:

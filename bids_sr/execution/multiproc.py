@@ -34,6 +34,7 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft, note_left
+from bids_sr.execution.step_warnings import keep_warnings
 from bids_sr.execution.usage import Meter, give_back, hold_threads, keep_usage
 
 LOGGER = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ def run_node(node: Any, updatehash: bool, taskid: int, measured: bool = False) -
     answer: dict[str, Any] = {"result": None, "traceback": None, "taskid": taskid}
     meter = Meter() if measured else None
     hold_threads(node.n_procs)
+    if place := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
+        keep_warnings(Path(place))
     try:
         answer["result"] = node.run(updatehash=updatehash)
         note_left(Path(node.output_dir()))

@@ -30,5 +30,5 @@ def description_of(name: str) -> str:
         summary = method_of_series(found.method).summary
     except UnknownMethod:
         return ""
-    member = f", trained with another seed ({found.variant.removeprefix('Seed')})" if found.variant else ""
+    member = ", trained with another seed" if found.kind == "member" else ""
     return f"method: {summary}{member}"

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 
-from bids_sr.bids.reference_runs import PLACES
+from bids_sr.bids.reference_runs import PLACES, USED
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.preflight import Plan, check, check_data
+from bids_sr.preflight import Plan, check, check_data, without_unfit_references
 
 ALONE = ["--sr-method", "sbl", "--sr-factor", "2"]
 FINE = (3.0, 3.0, 4.0)
@@ -382,4 +382,35 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
     (left,) = plan.subjects[0].runs
     assert left.truth is None
     assert any("no high-resolution reference of sub-01_task-tap: " in notice.text for notice in plan.warnings)
+    assert not any(notice.text == USED for notice in plan.warnings)
     assert "no high-resolution reference" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(maker: BidsMaker) -> None:
+    """Runs of one task that differ in their acquisition share a reference without that label."""
+    data = np.random.default_rng(1).integers(50, 1000, (8, 8, 6, 30)).astype("int16")
+    maker.bold("sub-01_task-tap_acq-b", data=data, sidecar={"SliceTiming": TIMES})
+    maker.events("sub-01_task-tap_acq-b")
+    shutil.move(truth_of(maker).root, maker.root / PLACES[0])
+    plan = unasked(maker)
+    assert all(run.truth is not None for run in plan.subjects[0].runs)
+    plan, problems = without_unfit_references(plan, check_data(plan))
+    assert not problems
+    assert {run.stem: run.truth is not None for run in plan.subjects[0].runs} == {
+        "sub-01_task-tap": True, "sub-01_task-tap_acq-b": False,
+    }  # fmt: skip
+    assert any(notice.text == USED for notice in plan.warnings)
+
+
+def test_a_truth_of_another_name_that_does_not_fit_leaves_out_its_run_alone(maker: BidsMaker) -> None:
+    """The label of the acquisition is not compared, so that the measured run may have another one."""
+    truth = truth_of(maker)
+    maker.bold("sub-01_task-rest", sidecar={"SliceTiming": TIMES})
+    truth.bold("sub-01_task-rest", zooms=FINE, sidecar={"SliceTiming": TIMES})
+    for suffix in ("bold.nii.gz", "bold.json", "events.tsv"):
+        truth.path(f"sub-01_task-tap_{suffix}", "func").unlink(missing_ok=True)
+    truth.bold("sub-01_task-tap_acq-hr", zooms=FINE, n_volumes=29)
+    plan = planned(maker)
+    assert plan.problems == ()
+    assert list(plan.left_out) == ["sub-01_task-tap"]
+    assert [run.stem for run in plan.subjects[0].runs] == ["sub-01_task-rest"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.preflight import Estimate, Plan, Row
 from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds, slowdown
+from bids_sr.reports.participants_page import write_index
 
 ROWS = (
     Row(stage="motion", minutes=1.0, memory_gb=1, disk_gb=0),
@@ -137,7 +139,7 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     assert "sub-01_task-tap: It is finer." in shown
     assert "Of an earlier call" not in shown
     assert f"preproc sbl, in {func}" in shown.replace("\n            ", " ")
-    assert shown.count(".html") == 6
+    assert shown.count(".html") == 6 + 1  # of all participants
     assert "and 3 more" in shown
     assert named(["a"] * 6).count("a") == 6
 
@@ -163,6 +165,39 @@ def test_reports_are_made_again_and_opened(
     monkeypatch.setattr("webbrowser.open", lambda uri: False)
     assert main(["report", str(outputs), "--participant-label", "sub-01", "--open"]) == 0
     assert "no browser" in capsys.readouterr().err
+
+
+def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
+    for label in ("02", "03"):
+        figures = outputs / f"sub-{label}" / "figures"
+        figures.mkdir(parents=True)
+        (figures / f"sub-{label}_desc-summary_T1w.html").write_text("<p>found</p>")
+    func = outputs / "sub-02" / "func"
+    func.mkdir()
+    (func / "sub-02_task-tap_desc-verdict_metrics.json").write_text(json.dumps({"headline": "It is <finer>."}))
+    (outputs / "rating").mkdir()
+    (outputs / "rating" / "sheet-01.html").write_text("<p>rate</p>")
+    assert main(["report", str(outputs)]) == 0
+    page = (outputs / "index.html").read_text()
+    assert "It is &lt;finer&gt;." in page
+    for place in ("sub-01.html", "sub-02.html", "sub-03.html", "rating/sheet-01.html"):
+        assert f'<a href="{place}">' in page
+    assert page.count("No run was evaluated.") == 2
+    assert "group.html" not in page
+    links = {
+        label: re.findall(r'class="chip" href="([^"#]+)"', (outputs / f"sub-{label}.html").read_text())
+        for label in ("01", "02", "03")
+    }
+    assert links == {
+        "01": ["sub-02.html", "index.html"],
+        "02": ["sub-01.html", "sub-03.html", "index.html"],
+        "03": ["sub-02.html", "index.html"],
+    }
+    (outputs / "group.html").write_text("<p>all</p>")
+    (outputs / "sub-03.html").unlink()
+    text = write_index(outputs).read_text()
+    assert '<a href="group.html">' in text
+    assert "sub-03 (no report)" in text
 
 
 def test_reports_of_nothing_are_refused(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,7 @@ def test_only_differences_that_exclude_zero_are_bold():
     html = tables.agreement_html([*agreement("split_ev"), *rows], prefix="split_ev")
     assert re.findall(r"<strong>([^<]+)</strong>", html) == ["0.100", "−0.100"]
     lines = table_cells(html, "Difference of explained variance beyond")
-    assert lines[2] == ["sbl", "− bsplinePca", "0.010 [−0.010, 0.030]"]
+    assert lines[2] == ["sbl", "bsplinePca", "0.010 [−0.010, 0.030]"]
 
 
 def test_controls_say_what_they_were_given_and_could_reach():
@@ -189,7 +189,7 @@ def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
     html = tables.images_html(rows)
     assert table_cells(html, "Volumes against")[0] == ["series", "PSNR dB"]
     differences = table_cells(html, "Volumes against those measured at the high resolution: diff")
-    assert {line[1] for line in differences[1:]} == {"− inject", "− bspline"}
+    assert {line[1] for line in differences[1:]} == {"inject", "bspline"}
 
 
 @pytest.mark.parametrize(
@@ -321,6 +321,19 @@ def test_many_comparisons_are_summed_up():
 
 def test_a_verdict_without_anything_is_still_one():
     assert "No verdict was reached." in text.verdict_html({})
+
+
+def test_names_of_series_are_explained() -> None:
+    told = text.legend_html(["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "srganSeed2", "measured", "nobody"])
+    shown = " ".join(re.sub("<[^>]+>", " ", told).split())
+    for words in (
+        "acquired as acquired, motion-corrected", "zerofill baseline: in-plane zero filling",
+        "sbl method: sparse Bayesian", "sblMirror control analysis of sbl: the variance map",
+        "trained with another seed", "measured measured at the high resolution",
+    ):  # fmt: skip
+        assert words in shown
+    assert "nobody" not in shown
+    assert text.legend_html(["nobody"]) == ""
 
 
 def test_raised_flags_warn_once_and_quiet_ones_are_named():

@@ -133,7 +133,7 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
         ["verdict", "participants", "paper", "comparisons", "maps", "methods", "about"]
     ]
     assert "Not in this report: group maps" in text
-    assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == text.count("data:image/svg+xml")
+    assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == text.count('src="data:image/svg+xml')
 
 
 def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:

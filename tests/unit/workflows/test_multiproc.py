@@ -1,5 +1,6 @@
 """The plugin must end, whatever happens to its workers."""
 
+import logging
 import multiprocessing
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 from dyingnode import Die
 from nipype.pipeline import engine as pe
 
+from bids_sr.cli.console import warning_lines
 from bids_sr.execution.multiproc import ResilientMultiProc
+from bids_sr.execution.step_warnings import keep_warnings, kept_warnings
 
 
 def _workflow(base: Path, **second) -> pe.Workflow:
@@ -42,6 +45,30 @@ def test_node_killed_once_is_tried_again(tmp_path):
         "other": 11,
         "last": 3,
     }
+
+
+@pytest.mark.timeout(120)
+def test_what_the_steps_warn_of_is_kept_for_the_end_and_each_told_once(tmp_path, capfd):
+    """Three steps warn, two of them of the same."""
+    _run(_workflow(tmp_path))
+    assert "the value" not in "".join(capfd.readouterr())
+    assert (tmp_path / "warnings.log").read_text().count("\n") == 3
+    assert sorted(kept_warnings(tmp_path)) == ["the value is 0", "the value is 1"]
+    shown = list(warning_lines(tmp_path))
+    assert len(shown) == 2
+    (tmp_path / "warnings.log").write_text("\n".join(map(str, range(9))))
+    assert [line.split() for line in warning_lines(tmp_path)][-1][:3] == ["and", "3", "more"]
+
+
+def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path):
+    keep_warnings(tmp_path / "nowhere")
+    try:
+        logging.getLogger("bids_sr.test").warning("lost")
+    finally:
+        keep_warnings(tmp_path)
+    assert kept_warnings(tmp_path / "nowhere") == []
+    logging.getLogger("bids_sr.test").warning("found")
+    assert kept_warnings(tmp_path) == ["found"]
 
 
 @pytest.mark.timeout(120)
