@@ -8,12 +8,13 @@ import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from markupsafe import Markup
 
-from bids_sr.reports.assembler import Block, Panel, Section, write_page
+from bids_sr.reports.assembler import Block, Panel, Section, embedded, write_page
 from bids_sr.reports.figures.activation_figures import T_DISPLAY
 from bids_sr.reports.figures.map_viewer import ViewedMaps, viewer_html
 from bids_sr.reports.figures.style import NamedImage
@@ -22,6 +23,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 browsers = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 FINE, COARSE = np.diag([3.0, 3, 3, 1]), np.diag([6.0, 6, 3, 1])
+SVG = "{http://www.w3.org/2000/svg}"
 NONE = Markup("<p>none</p>")
 PLANES = """() => {
   const canvas = document.querySelector("[data-viewer] canvas");
@@ -60,7 +62,16 @@ def page(tmp_path_factory) -> Path:
         Section(name="activation", title="Activation", blocks=[Block(name="a-0", panels=figures)], folded=True),
         Section(name="errors", title="Errors", blocks=[Block(name="e-0", panels=[Panel(content=NONE)])], folded=True),
     ]  # fmt: skip
-    target = tmp_path_factory.mktemp("page") / "sub-01.html"
+    folder = tmp_path_factory.mktemp("page")
+    drawn = []
+    for number, word in enumerate(("drawn", "&lt;drawn&gt;")):
+        file = folder / f"sub-01_desc-{number}_bold.svg"
+        more = "<g/>" * 100 if number else "<path d='M" + "1,1 " * 400 + "'/>"  # shorter as text, and as base64
+        file.write_text(f"<svg xmlns='{SVG[1:-1]}' viewBox='0 0 200 100'><text>{word}</text>{more}</svg>")
+        caption = "" if number else "Größe < 1 % of one."
+        drawn.append(Panel(content=embedded(file, heading="A figure"), caption=caption))
+    sections.append(Section(name="drawn", title="Drawn", blocks=[Block(name="d-0", panels=drawn, caption="Of both.")]))
+    target = folder / "sub-01.html"
     write_page(target, title="bids-sr: sub-01", sections=sections)
     return target
 
@@ -165,6 +176,36 @@ def test_a_map_can_be_saved(shown, tmp_path):
     target = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(target)
     assert nib.load(target).shape == (10, 12, 8)
+
+
+def saved(shown, button, folder) -> str:
+    with shown.expect_download() as waiting:
+        button.click()
+    target = folder / waiting.value.suggested_filename
+    waiting.value.save_as(target)
+    root = ElementTree.parse(target).getroot()
+    assert root.tag == f"{SVG}svg"
+    return " ".join(" ".join(root.itertext()).split())
+
+
+def test_a_figure_is_saved_as_one_drawing_with_its_caption(shown, tmp_path):
+    shown.get_by_role("button", name="Unfold all").click()
+    for number, (caption, word) in enumerate((("Größe < 1 % of one.", "drawn"), ("Of both.", "<drawn>"))):
+        text = saved(shown, shown.locator("#drawn .save").nth(number), tmp_path)
+        assert text.startswith(word)
+        assert "bids-sr: sub-01. sub-01_desc-" in text
+        assert text.endswith(caption)
+    figure = ElementTree.parse(tmp_path / "sub-01_desc-0_bold.svg").getroot()
+    inner = figure.find(f"{SVG}svg")
+    assert inner is not None
+    assert inner.get("viewBox") == "0 0 200 100"
+    assert float(figure.get("height")) > 100 == float(inner.get("height"))
+
+
+def test_the_view_is_saved_with_what_it_shows(shown, tmp_path):
+    text = saved(shown, shown.get_by_role("button", name="Save this view"), tmp_path)
+    assert "acquired, all, not smoothed" in text
+    assert "shown where |t| >" in text
 
 
 def test_one_figure_of_several_is_chosen_and_all_are_printed(shown):
