@@ -78,7 +78,7 @@ def init_overview_reportlets_wf(*, run: RunPlan, name: str = "overview_reportlet
     wires += same(guide_hr="background") if run.with_pair else same(boldref="background")
     shown = OverviewReport(
         run_name=str(run.facts.get("Run", run.name)), truth_maps=dict(run.evaluation.truth_maps),
-        calibrated=run.calibrated,
+        calibrated=run.calibrated, at_rest=run.at_rest,
     )  # fmt: skip
     return drawing_workflow(name, {"overview": (shown, wires)})
 

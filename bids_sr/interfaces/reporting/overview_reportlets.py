@@ -30,6 +30,7 @@ def OverviewReport(
     run_name: str,
     truth_maps: Mapping[str, Any] = NO_MAPS,
     calibrated: bool = False,
+    at_rest: bool = False,
 ) -> Iterator[Drawn]:
     """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
 
@@ -40,6 +41,7 @@ def OverviewReport(
     run_name : participant, task and what else sets the run apart
     truth_maps : known activation, contrast to file
     calibrated : whether a calibration run was used
+    at_rest : whether seeds take the place of conditions
     """
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
@@ -52,12 +54,12 @@ def OverviewReport(
     run = RunFacts(
         name=run_name, displacement=[float(value) for value in displacement],
         acquired_mm=[float(v) for v in voxel_sizes(tools.load(acquired).affine)],
-        made_mm=[float(v) for v in voxel_sizes(tools.load(mask_hr).affine)], calibrated=calibrated,
+        made_mm=[float(v) for v in voxel_sizes(tools.load(mask_hr).affine)], calibrated=calibrated, at_rest=at_rest,
     )  # fmt: skip
     flags = tools.read_json(flags_json)
     yield Drawn(overview_html(verdict, rows, flags, tools.read_json(registration_json), run), "overview")
     contrast = _contrast(tools.judged_contrast(rows, verdict), found)
-    yield from _zoomed(found, contrast, verdict["best"], truth_maps, scene_of(background, mask_hr, roi_hr))
+    yield from _zoomed(found, contrast, verdict["best"], truth_maps, scene_of(background, mask_hr, roi_hr), at_rest)
 
 
 def _contrast(judged: str, found: tools.MapFiles) -> str:
@@ -67,7 +69,7 @@ def _contrast(judged: str, found: tools.MapFiles) -> str:
 
 
 def _zoomed(
-    found: tools.MapFiles, contrast: str, best: str, truth_maps: Mapping[str, Any], scene: Any
+    found: tools.MapFiles, contrast: str, best: str, truth_maps: Mapping[str, Any], scene: Any, at_rest: bool
 ) -> Iterator[Drawn]:
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
     from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, common_scale, zoomed_figure
@@ -90,8 +92,8 @@ def _zoomed(
     figure = zoomed_figure(shown, scene, display=display)
     smoothing = f"smoothed by {width / 10:g} mm" if width else "not smoothed"
     figure.set_label(
-        f"Maps of {stat}, contrast {contrast}, {smoothing}, in one zoomed axial slice on one color scale: "
-        + ", ".join(each.name for each in shown)
+        f"Maps of {stat}, {'seed' if at_rest else 'contrast'} {contrast}, {smoothing}, in one zoomed axial slice on "
+        "one color scale: " + ", ".join(each.name for each in shown)
     )
     yield Drawn(figure, "overview")
 

@@ -47,7 +47,7 @@ MOVED_MM, MOVED_SHARE = 0.5, 0.2
 class RunFacts:
     """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume.
 
-    `calibrated` tells whether a calibration run was used.
+    `calibrated` tells whether a calibration run was used, `at_rest` whether seeds take the place of conditions.
     """
 
     name: str
@@ -55,6 +55,7 @@ class RunFacts:
     made_mm: Sequence[float]
     displacement: Sequence[float]
     calibrated: bool = False
+    at_rest: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +85,9 @@ def overview_html(
     applied = [row.series for row in rows if row.measure == APPLIED and row.value > 0]
     table = best_table(rows, applied)
     best = str(verdict.get("best", ""))
+    mapped = "seed" if run.at_rest else "contrast"
     mark, kind = MARKS.get(status, MARKS["not assessed"])
-    evidence = EVIDENCE_TEXT[table.evidence.name] + f"; contrast {table.contrast}" if table and best else ""
+    evidence = EVIDENCE_TEXT[table.evidence.name] + f"; {mapped} {table.contrast}" if table and best else ""
     numbers = [level_number(table, best), image_number(rows, best), flag_number(rows, flags)]
     chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags)]
     return render(
@@ -174,7 +176,8 @@ def flag_number(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -
     """Quality checks that failed."""
     up, down = _raised(rows, flags)
     names = ", ".join(FLAG_NAMES.get(name, name.replace("_", " ")) for name in up)
-    return Number(value=str(len(up)), label="flags raised", note=names or f"{len(down)} quality checks passed")
+    passed = f"{len(down)} quality check{'' if len(down) == 1 else 's'} passed"
+    return Number(value=str(len(up)), label="flag raised" if len(up) == 1 else "flags raised", note=names or passed)
 
 
 def motion_chips(run: RunFacts) -> list[Chip]:

@@ -72,6 +72,7 @@ def test_the_sentence_is_that_of_the_verdict(gain, kind):
     assert said["headline"] in html
     assert f"class='answer {kind}'" in html
     assert "Evidence: high-resolution BOLD measured in the other half of the blocks; contrast all" in html
+    assert "; seed all" in overview_html(said, rows, [], {}, replace(RUN, at_rest=True))
 
 
 def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
@@ -102,7 +103,7 @@ def test_flags_are_counted_once_and_named():
     flags = [{"name": "distortion", "raised": True, "remedy": "Correct it."}, {"name": "distortion", "raised": True}]
     assert flag_number(rows, flags).value == "2"
     assert flag_number(rows, flags).note == "susceptibility distortion, unsupported detail"
-    assert flag_number(rows[1:], []).note == "1 quality checks passed"
+    assert flag_number(rows[1:], []).note == "1 quality check passed"
 
 
 def test_checks_pass_or_fail():
