@@ -156,7 +156,7 @@ def image_number(rows: Sequence[MetricRow], best: str) -> Number:
 
 
 def _decibel(row: MetricRow) -> str:
-    return f"{row.value:+.1f} dB".replace("-", "−")
+    return f"{round(row.value, 1) + 0.0:+.1f} dB".replace("-", "−")  # + 0.0: there is no negative zero
 
 
 def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
