@@ -34,7 +34,13 @@ def check_dataset(bids_dir: Path) -> None:
 
 
 def some(labels: Sequence[str], limit: int = 20) -> str:
-    """List labels for a message, the first of them where there are many."""
+    """List labels for a message, the first of them where there are many.
+
+    >>> some(["a", "b"])
+    'a, b'
+    >>> some("abcd", 2)
+    'a, b and 2 more'
+    """
     shown = ", ".join(labels[:limit]) or "none"
     return shown + (f" and {len(labels) - limit} more" if len(labels) > limit else "")
 

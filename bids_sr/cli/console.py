@@ -30,30 +30,19 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     """Where the results go, which runs, how long it takes, what is done with each run, and what to know beforehand."""
     from bids_sr import preflight
     from bids_sr.bids.findings import counted
+    from bids_sr.bids.query import some
 
     paths = settings.paths
     yield item("results", f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; work in {paths.work_dir})")
     runs = [run.stem for subject in plan.subjects for run in subject.runs]
     if not runs:  # structural scans
         runs = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
-    yield item("runs", f"{len(runs)} of {_count(len(plan.subjects), 'participant')}: {named(runs)}")
+    yield item("runs", f"{len(runs)} of {_count(len(plan.subjects), 'participant')}: {some(runs, MOST_NAMED)}")
     yield item("time", preflight.cost_text(plan, settings))
     for line in preflight.choice_lines(plan, settings):
         yield item("method", line)
     for warning in counted(plan.warnings):
         yield item("note", str(warning))
-
-
-def named(names: Sequence[str]) -> str:
-    """The first names, and how many more there are.
-
-    >>> named(["a", "b"])
-    'a, b'
-    >>> named("abcdefgh")
-    'a, b, c, d, e, f and 2 more'
-    """
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _count(number: int, noun: str) -> str:
@@ -62,6 +51,7 @@ def _count(number: int, noun: str) -> str:
 
 def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
     """The verdict of each run in a line, and where series, maps and reports are."""
+    from bids_sr.bids.query import some
     from bids_sr.reports.participants_page import INDEX, VERDICT, headline
 
     out, folders = settings.paths.output_dir, set[Path]()
@@ -73,7 +63,7 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
     where = [str(folder) for folder in sorted(folders)]
     if where:
         names = " ".join("preproc" if name == "raw" else name for name in plan.series)
-        yield item("series", f"*_desc-NAME_bold.nii.gz, NAME one of {names}, in {named(where)}")
+        yield item("series", f"*_desc-NAME_bold.nii.gz, NAME one of {names}, in {some(where, MOST_NAMED)}")
         yield item("maps", f"*_statmap.nii.gz, in the same place{'s' if len(where) > 1 else ''}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
     for report in reports[:MOST_NAMED]:

@@ -7,6 +7,7 @@ from bids_sr.bids.exclusions import left_out_text
 from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.precomputed import taken_text
+from bids_sr.bids.query import some
 from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.pace import duration, slowdown
@@ -98,8 +99,7 @@ def choice_lines(plan: Plan, settings: Settings) -> list[str]:
         runs.setdefault(choice_text(run, settings), []).append(run.stem)
     lines = []
     for text, names in runs.items():
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        lines.append(f"{', '.join(names[:MOST_NAMED])}{more}: {text}")
+        lines.append(f"{some(names, MOST_NAMED)}: {text}")
     return lines
 
 
