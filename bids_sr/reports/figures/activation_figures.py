@@ -226,7 +226,7 @@ def regions_figure(
             for ax, k in zip(row, planes, strict=True):
                 panels.show(ax, shown, (box, k), **colors)
             value = dice.get(name, float("nan"))
-            text = f"{name}\nDice " + (f"{value:.2f}" if np.isfinite(value) else "n/a")
+            text = f"{series_text(name)}\nDice " + (f"{value:.2f}" if np.isfinite(value) else "n/a")
             s.name_row(row[0], text, x=0.104, upright=False, size=9.5)
         s.mark_planes(axes[0], brain, planes)
         keys = ((s.ORANGE, conditions[0]), (s.BLUE, conditions[1]), (s.GREEN, "both"))
