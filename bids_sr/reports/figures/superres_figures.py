@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import Box, FigureInputError, NamedImage, Volume
+from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import TrainingRecord
 
 LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
@@ -178,7 +179,7 @@ def _slice_column(axes: Array, each: NamedImage, view: _View) -> Any:
     corner = [(view.box[a].start - view.window[a].start) * zooms[a] for a in (0, 1)]
     wide, high = ((view.box[a].stop - view.box[a].start) * zooms[a] for a in (0, 1))
     axes[0].add_patch(Rectangle((corner[0], corner[1]), wide, high, fill=False, edgecolor=s.YELLOW, lw=0.8))
-    axes[0].set_title(each.name, fontsize=10, pad=3)
+    axes[0].set_title(series_text(each.name), fontsize=10, pad=3)
     if acquired.data.shape != view.base.data.shape:
         axes[2].set_axis_off()
         text = f"acquired grid\n{voxel_text(acquired)}"
